@@ -1,0 +1,1 @@
+"""jobs decides: what to run, in what order, and what is missing."""

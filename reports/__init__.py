@@ -1,0 +1,1 @@
+"""reports explains: metrics, charts, HTML and Markdown."""

@@ -1,0 +1,1 @@
+"""storage remembers: surveys, runs, answers, leases."""

@@ -1,0 +1,57 @@
+"""A finished (or unfinished) run as reports read it: arrays, not one object per answer.
+
+Knows the shapes. How they are read from SQL is in ``storage.store``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.run import Answer, AnswerState, EngineDescription, Progress, Run
+from storage.survey import Survey
+
+#: Codes of ``AnswerArrays.state``: the position in this tuple.
+STATES: tuple[AnswerState, ...] = tuple(AnswerState)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerArrays:
+    """One row per stored answer, ordered by cell, participant, question, slot; every array has shape (n,)."""
+
+    cell: NDArray[np.int32]  #: position in ``Run.cells``
+    participant: NDArray[np.int32]  #: the participant's index within its cell
+    question: NDArray[np.int32]  #: position in ``Run.questions``
+    slot: NDArray[np.int32]
+    state: NDArray[np.int8]  #: position in ``STATES``
+    choices: NDArray[np.int64]  #: bit k is set if option k (the survey's order) was chosen
+    shown: NDArray[np.int64]  #: code of the option shown first
+    digest: NDArray[np.int64]  #: hash of the completion: equal replies have equal digests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One answer with what is needed to show it as it was asked."""
+
+    cell: int  #: position in ``Run.cells``
+    participant: int  #: index within the cell
+    answer: Answer
+    remembered_questions: tuple[str, ...]  #: ids of the questions remembered, in the order shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """Everything that a report of one run is made of."""
+
+    run: Run
+    survey: Survey
+    answers: AnswerArrays
+    samples: tuple[Sample, ...]  #: a small seeded sample, spread over cells and states
+    progress: Progress
+    engines: Mapping[str, EngineDescription]  #: model -> what served it
+    versions: Mapping[str, str]  #: package -> version that computed the answers
+    revision: int  #: of the ledger: number of answers committed, retries included
+    model_seconds: Mapping[str, float]  #: model -> summed seconds of its completions

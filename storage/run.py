@@ -1,0 +1,203 @@
+"""What a run is: the values that jobs, workers and reports hand to each other.
+
+Frozen nouns that check themselves. Deliberately knows nothing of SQL (see
+``storage.tables``) and needs the standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class AnswerState(StrEnum):
+    """How an answer ended; every planned answer ends in exactly one."""
+
+    ANSWERED = "answered"  #: the completion names options that the question offers
+    REFUSED = "refused"  #: the model declined to take the role or to answer
+    UNPARSABLE = "unparsable"  #: there is a completion, but no answer can be read from it
+    FAILED = "failed"  #: the engine gave up; there is no completion
+
+
+class ParticipantStatus(StrEnum):
+    """Where a participant stands. Whether it is being worked on is told by its lease."""
+
+    OPEN = "open"  #: has unanswered questions
+    FINISHED = "finished"  #: every planned answer is there
+    QUARANTINED = "quarantined"  #: set aside, since it ended its worker again and again
+
+
+class Preset(StrEnum):
+    """Which description of DEF is followed; docs/deviations.md lists the differences."""
+
+    PAPER = "paper"
+    CODE = "code"
+
+
+class DrawsPer(StrEnum):
+    """How often the three axes of DEF are drawn."""
+
+    PARTICIPANT = "participant"
+    QUESTION = "question"
+
+
+class QuestionOrder(StrEnum):
+    """In which order a participant meets the questions."""
+
+    FIXED = "fixed"
+    SHUFFLED = "shuffled"
+
+
+class MemoryOrder(StrEnum):
+    """In which order remembered answers are shown."""
+
+    DRAWN = "drawn"
+    CHRONOLOGICAL = "chronological"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """Which axes of DEF are switched on."""
+
+    name: str
+    prompt: bool = True  #: a drawn region behind the country's name
+    config: bool = True  #: drawn number of beams and sampling
+    memory: bool = True  #: a drawn capacity to remember earlier answers
+    option_order: bool | None = None  #: options shown in a drawn order; None: as the preset says
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """How every interview of a run is conducted."""
+
+    seed: int
+    preset: Preset = Preset.PAPER
+    draws: DrawsPer = DrawsPer.PARTICIPANT
+    question_order: QuestionOrder = QuestionOrder.FIXED
+    memory_order: MemoryOrder = MemoryOrder.DRAWN
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draws:
+    """One participant's place on the axes of DEF, the condition's switches applied."""
+
+    region: str | None  #: region code; None: the country alone
+    num_beams: int
+    do_sample: bool
+    memory_capacity: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoding:
+    """How a completion is asked to be decoded."""
+
+    num_beams: int = 1
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedDecoding:
+    """What an engine really did; None where it is the provider's default."""
+
+    num_beams: int | None
+    do_sample: bool | None
+    temperature: float | None
+    top_p: float | None
+    max_new_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One model x culture x condition x language of a run."""
+
+    id: int
+    model: str
+    culture: str
+    condition: Condition
+    language: str  #: language code, never ``native``
+    participants: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One execution of a study."""
+
+    id: str
+    created_at: datetime
+    survey: str  #: fingerprint of the survey, which is stored beside the run
+    questions: tuple[str, ...]  #: question ids in survey order
+    protocol: Protocol
+    cells: tuple[Cell, ...]
+    study: str  #: the study file's text as it was enqueued
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Participant:
+    """A simulated citizen as a worker takes it up."""
+
+    id: int
+    index: int  #: number within its cell; equal indices in different cells share their draws
+    run: str
+    cell: Cell
+    draws: Draws
+    next_item: int = 0  #: position of the next question in this participant's order
+    memory: tuple[int, ...] = ()  #: remembered items (positions), in the order they are shown
+    epoch: int = 0  #: the lease under which it is held
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What one participant answered to one question, and all that it was shown."""
+
+    participant: int
+    item: int  #: position in the participant's own question order
+    slot: int = 0  #: more than one only for panel conditions
+    question: str
+    state: AnswerState
+    choices: tuple[int, ...]  #: option codes, ascending; empty unless answered
+    completion: str  #: the model's full reply
+    reason: str = ""  #: why it is refused, unparsable or failed
+    remembered: str | None = None  #: the answer as memory keeps it; None: not remembered
+    shown: tuple[int, ...]  #: option codes in the order shown
+    memory: tuple[int, ...] = ()  #: items remembered when it was asked, in the order shown
+    draws: Draws
+    seed: int
+    used: UsedDecoding
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    attempt: int = 0
+    seconds: float = 0.0  #: telemetry: time from submission to completion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run, or one cell of it, has come. Counts are of planned answers."""
+
+    planned: int
+    answered: int = 0
+    refused: int = 0
+    unparsable: int = 0
+    failed: int = 0
+
+    @property
+    def done(self) -> int:
+        """Answers that have ended, in whatever state."""
+        return self.answered + self.refused + self.unparsable + self.failed
+
+    @property
+    def remaining(self) -> int:
+        """Planned answers that have not ended."""
+        return self.planned - self.done
+
+
+#: Provenance of a model as the engine that served it described it: name -> value.
+EngineDescription = Mapping[str, str]

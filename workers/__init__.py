@@ -1,0 +1,1 @@
+"""workers computes: participants answer, engines generate."""

@@ -1,0 +1,1 @@
+"""Engines: from a prompt to a completion, one small class each."""

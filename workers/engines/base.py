@@ -1,0 +1,85 @@
+"""What an engine is: something that turns a prompt into a completion.
+
+Knows the shape of a request and of a completion, and nothing of how they come about.
+An engine is shared by every participant thread of its process.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, Protocol, runtime_checkable
+
+from storage.run import Decoding, EngineDescription, UsedDecoding
+from storage.survey import Question
+
+
+class EngineUnavailable(RuntimeError):
+    """The engine cannot serve at all: no weights, no key, not enough memory."""
+
+
+class FinishReason(StrEnum):
+    """Why a completion ended."""
+
+    STOP = "stop"  #: the model ended it
+    LENGTH = "length"  #: max_new_tokens were generated
+    REFUSAL = "refusal"  #: the provider says that the model declined
+    ERROR = "error"  #: the engine gave up; ``Completion.error`` says why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a prompt is about, for engines that answer without reading it."""
+
+    question: Question
+    culture: str  #: code of the culture
+    language: str
+    shown: tuple[int, ...]  #: option codes in the order shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A prompt and how its completion is to be decoded."""
+
+    messages: tuple[Message, ...]
+    decoding: Decoding
+    seed: int  #: in [0, 2**63); equal requests with equal seeds give equal completions
+    asked: Asked | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What an engine made of a request."""
+
+    text: str
+    finish: FinishReason
+    used: UsedDecoding
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    error: str = ""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Serves one model. ``submit`` is safe to call from any thread."""
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """Queue a request. The future never fails for the request's own sake: see ``FinishReason.ERROR``."""
+        ...
+
+    def describe(self) -> EngineDescription:
+        """What is served, for provenance: weights and their hash, dtype, device, library versions."""
+        ...
+
+    def close(self) -> None:
+        """Finish nothing more and give the memory back; pending futures are cancelled."""
+        ...

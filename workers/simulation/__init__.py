@@ -1,0 +1,1 @@
+"""The interview: participants, prompts, answers, memory. No torch, no Celery, no SQL."""
