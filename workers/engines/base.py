@@ -53,6 +53,7 @@ class Request:
     messages: tuple[Message, ...]
     decoding: Decoding
     seed: int  #: in [0, 2**63); equal requests with equal seeds give equal completions
+    reply_start: str = ""  #: how a reply begins ("Answer: "), for models whose card wants it begun for them
     asked: Asked | None = None
 
 
@@ -60,7 +61,7 @@ class Request:
 class Completion:
     """What an engine made of a request."""
 
-    text: str
+    text: str  #: the whole reply, ``reply_start`` included where it was used
     finish: FinishReason
     used: UsedDecoding
     prompt_tokens: int | None = None
