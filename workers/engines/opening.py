@@ -1,0 +1,67 @@
+"""From a model card to the engine that serves it.
+
+Knows which engine each card names and what must be there before it can start.
+Deliberately imports no engine before it is asked for: to check a card costs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from storage.survey import Survey
+from workers.engines.base import Engine, EngineUnavailable
+from workers.models import ENGINES, ModelCard
+
+
+def check_card(card: ModelCard, *, cache: Path) -> None:
+    """Find out cheaply whether a card can be served here: no weights are read and nothing is fetched.
+
+    Args:
+        card: The model.
+        cache: Folder under which fetched weights are kept; it need not exist.
+
+    Raises:
+        EngineUnavailable: its engine is unknown or not installed, its weights are not where the
+            card says, or the cache is not a folder.
+    """
+    if card.engine == "scripted":
+        return
+    if card.engine != "transformers":
+        raise EngineUnavailable(
+            f"model {card.name}: field engine: expected one of {', '.join(ENGINES)}, got {card.engine!r}"
+        )
+    for package in ("torch", "transformers"):
+        if find_spec(package) is None:
+            raise EngineUnavailable(f"model {card.name}: engine transformers needs the package {package}")
+    if card.path is not None and not card.path.exists():
+        raise EngineUnavailable(f"model {card.name}: field path: there is no file or folder {card.path}")
+    if card.path is not None and card.path.is_file() and card.path.suffix != ".gguf":
+        raise EngineUnavailable(f"model {card.name}: field path: expected a folder or a .gguf file, got {card.path}")
+    if cache.exists() and not cache.is_dir():
+        raise EngineUnavailable(f"model {card.name}: the cache {cache} is not a folder")
+
+
+def open_engine(
+    card: ModelCard, *, survey: Survey, device: str = "cpu", cache: Path, threads: int | None = None
+) -> Engine:
+    """Start the engine that a card names; weights that are not here yet are fetched into ``cache``.
+
+    Args:
+        card: The model.
+        survey: What is asked; scripted respondents look up in it what people answered.
+        device: Where the model runs: ``cpu``, ``cuda`` or ``cuda:N``.
+        cache: Folder under which fetched weights are kept.
+        threads: CPU threads for one model, at least 1; None leaves it to the library.
+
+    Raises:
+        EngineUnavailable: see ``check_card``; also weights that cannot be had or loaded.
+    """
+    check_card(card, cache=cache)
+    if card.engine == "scripted":
+        from workers.engines.scripted import ScriptedEngine
+
+        return ScriptedEngine(card, survey)
+    from workers.engines.transformers.engine import open_transformers
+
+    return open_transformers(card, device=device, cache=cache, threads=threads)
