@@ -1,0 +1,134 @@
+"""A run's questions as items, and its answers counted by item.
+
+Knows how questions become items (see ``reports.metrics.divergence``): an ordinary question is one
+item, a multiple-choice question is one item per option, and so its options' value dimensions each
+get their own. Deliberately knows nothing of metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.results import STATES, AnswerArrays
+from storage.run import AnswerState
+from storage.survey import Question, QuestionType, Survey, Value
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ANSWERED = STATES.index(AnswerState.ANSWERED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemTable:
+    """The I items of Q questions, the same for every culture; K is the size of the largest."""
+
+    questions: tuple[Question, ...]
+    question: Ints  #: position of the item's question, shape (I,)
+    option: Ints  #: position of the option in its question, -1 where the item is the whole question, shape (I,)
+    dimension: Ints  #: position of its value dimension in the survey's order, -1 for none, shape (I,)
+    offered: NDArray[np.bool_]  #: which columns the item has, shape (I, K)
+
+    @property
+    def whole(self) -> NDArray[np.bool_]:
+        """Which items are whole questions, shape (I,)."""
+        return self.option < 0
+
+    def of_question(self, question: int) -> Ints:
+        """Positions of a question's items, in the order of its options."""
+        return np.flatnonzero(self.question == question)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceTable:
+    """What people of one culture answered, per item."""
+
+    shares: Floats  #: shape (I, K); a row of nan where there is no reference
+    n: Floats  #: people behind it, shape (I,); nan where there is none
+    low_n: NDArray[np.bool_]  #: marked as too few people, shape (I,)
+
+
+def _value(question: Question, option: int) -> Value | None:
+    return question.value if option < 0 else question.options[option].value
+
+
+def item_table(survey: Survey, ids: Sequence[str]) -> ItemTable:
+    """The items of these questions.
+
+    Raises:
+        UnknownName: the survey has no such question.
+    """
+    questions = tuple(survey.question(id) for id in ids)
+    positions = [
+        (place, option)
+        for place, question in enumerate(questions)
+        for option in (range(len(question.options)) if question.type is QuestionType.MULTIPLE else (-1,))
+    ]
+    dimensions = {code: place for place, code in enumerate(survey.dimensions)}
+    values = [_value(questions[place], option) for place, option in positions]
+    sizes = np.array([2 if option >= 0 else len(questions[place].options) for place, option in positions])
+    return ItemTable(
+        questions=questions,
+        question=np.array([place for place, _ in positions], dtype=np.int64),
+        option=np.array([option for _, option in positions], dtype=np.int64),
+        dimension=np.array([-1 if value is None else dimensions[value.dimension] for value in values], dtype=np.int64),
+        offered=np.arange(sizes.max()) < sizes[:, None],
+    )
+
+
+def reference_table(survey: Survey, items: ItemTable, culture: str) -> ReferenceTable:
+    """The reference distributions of one culture, per item, shares of ordinary questions made to sum to 1."""
+    count, columns = items.offered.shape
+    shares, n, low = np.full((count, columns), np.nan), np.full(count, np.nan), np.zeros(count, dtype=bool)
+    for place, question in enumerate(items.questions):
+        reference = survey.reference(question.id, culture)
+        if reference is None:
+            continue
+        here = items.of_question(place)
+        given = np.array([reference.shares.get(code, 0.0) for code in question.codes], dtype=np.float64)
+        shares[here] = 0.0
+        if question.type is QuestionType.MULTIPLE:
+            shares[here, 0], shares[here, 1] = 1.0 - given, given
+        else:
+            shares[here, : len(given)] = given / given.sum()
+        n[here], low[here] = reference.n, reference.low_n
+    return ReferenceTable(shares=shares, n=n, low_n=low)
+
+
+def answer_weights(answers: AnswerArrays, items: ItemTable, cell: int, participants: int) -> Floats:
+    """What each participant of a cell answered: 1 in the category chosen, shape (P, I, K).
+
+    An item without a valid answer is all 0; answers in several slots add up.
+    """
+    here = (answers.cell == cell) & (answers.state == ANSWERED)
+    person, question = answers.participant[here].astype(np.int64), answers.question[here].astype(np.int64)
+    choices = answers.choices[here]
+    people = max(participants, int(person.max(initial=-1)) + 1)
+    weights = np.zeros((people, *items.offered.shape))
+    first = np.zeros(len(items.questions), dtype=np.int64)
+    first[items.question[::-1]] = np.arange(len(items.question))[::-1]
+    single = items.whole[first[question]]
+    # the number of zeros below the one bit set is the position of the option chosen
+    chosen = np.bitwise_count(choices[single] - 1).astype(np.int64)
+    np.add.at(weights, (person[single], first[question[single]], chosen), 1.0)
+    for item in np.flatnonzero(~items.whole):
+        rows = question == items.question[item]
+        picked = (choices[rows] >> items.option[item]) & 1
+        np.add.at(weights, (person[rows], np.full(int(rows.sum()), item), picked), 1.0)
+    return weights
+
+
+def valid_answers(answers: AnswerArrays, cell: int, questions: int) -> Ints:
+    """Valid answers per question of a cell, shape (Q,)."""
+    here = (answers.cell == cell) & (answers.state == ANSWERED)
+    return np.bincount(answers.question[here], minlength=questions).astype(np.int64)
+
+
+def state_counts(answers: AnswerArrays, cell: int) -> dict[AnswerState, int]:
+    """How many answers of a cell ended in each state."""
+    counts = np.bincount(answers.state[answers.cell == cell], minlength=len(STATES))
+    return {state: int(counts[place]) for place, state in enumerate(STATES)}

@@ -1,0 +1,222 @@
+"""What n honest respondents would score: the noise floor, and the same for other respondents.
+
+Knows how a divergence behaves when answers are drawn. A divergence from a fixed reference that
+is a sum over categories (both KL, total variation; Wasserstein over cumulated categories) needs
+only each category's own count, which is binomial: its expectation is exact and costs n + 1 terms.
+The Jensen-Shannon distance is a root of such a sum, and is enumerated where that is cheap and
+simulated with a fixed seed where it is not. Deliberately knows nothing of surveys or cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import combinations
+from math import comb
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammaln, rel_entr, xlog1py, xlogy
+
+from reports.metrics.divergence import PRIOR, Floats, MetricInput, js_distance, smoothed_reference
+
+#: Most outcomes of n answers to an item that are enumerated; beyond it the floor is simulated.
+ENUMERATED = 20_000
+#: Draws of a simulated floor.
+SIMULATED = 4_000
+#: Seed of simulated floors: the same question and n always give the same floor.
+FLOOR_SEED = 20250314
+
+
+
+def binomial_masses(n: int, share: ArrayLike) -> Floats:
+    """Probability of every count 0..n, shape (..., n + 1), for shares of shape (...).
+
+    >>> binomial_masses(2, .5).round(12).tolist()
+    [0.25, 0.5, 0.25]
+    """
+    p, count = np.asarray(share, dtype=np.float64)[..., None], np.arange(n + 1)
+    ways = gammaln(n + 1) - gammaln(count + 1) - gammaln(n - count + 1)
+    return np.asarray(np.exp(ways + xlogy(count, p) + xlog1py(n - count, -p)), dtype=np.float64)
+
+
+def hypergeometric_masses(n: int, total: int, chosen: ArrayLike) -> Floats:
+    """Probability of every count 0..n when n of ``total`` answers are kept, ``chosen`` (...) of them alike.
+
+    >>> hypergeometric_masses(2, 4, 2).round(12).tolist()
+    [0.166666666667, 0.666666666667, 0.166666666667]
+    """
+    if n > total:
+        raise MetricInput(f"cannot keep {n} of {total} answers")
+    k, count = np.asarray(chosen, dtype=np.float64)[..., None], np.arange(n + 1)
+    possible = (count <= k) & (n - count <= total - k)
+    kept, left = np.where(possible, count, 0), np.where(possible, n - count, 0)
+    logs = _log_ways(k, kept) + _log_ways(total - k, left) - _log_ways(np.asarray(float(total)), np.asarray(float(n)))
+    return np.where(possible, np.exp(logs), 0.0)
+
+
+def _log_ways(n: Floats, k: Floats) -> Floats:
+    return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1), dtype=np.float64)
+
+
+def _expected(masses: Floats, terms: Floats) -> Floats:
+    """Sum over counts and categories; a term of probability 0 counts nothing, be it infinite."""
+    weighted = np.multiply(masses, terms, out=np.zeros(masses.shape), where=masses > 0)
+    return np.asarray(weighted.sum(axis=(-1, -2)), dtype=np.float64)
+
+
+def expected_plug_in_kl(masses: Floats, shares: ArrayLike) -> Floats:
+    """Expected plug-in KL, given each category's distribution of counts.
+
+    Args:
+        masses: probability of every count 0..n, shape (..., K, n + 1).
+        shares: the reference's, shape (..., K).
+
+    >>> people = [.5, .3, .15, .05]
+    >>> round(float(expected_plug_in_kl(binomial_masses(20, people), people)), 5)
+    0.08225
+    """
+    n = masses.shape[-1] - 1
+    return _expected(masses, rel_entr(np.arange(n + 1) / n, np.asarray(shares, dtype=np.float64)[..., None]))
+
+
+def expected_smoothed_kl(masses: Floats, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike) -> Floats:
+    """Expected smoothed KL; arguments as for :func:`expected_plug_in_kl` and ``smoothed_kl``.
+
+    >>> people = [.5, .3, .15, .05]
+    >>> round(float(expected_smoothed_kl(binomial_masses(20, people), people, 1000, [True] * 4)), 5)
+    0.061
+    """
+    n, mask = masses.shape[-1] - 1, np.asarray(offered, dtype=bool)
+    size = mask.sum(axis=-1, keepdims=True)[..., None]
+    p = (np.arange(n + 1) + PRIOR) / (n + PRIOR * size)
+    q = smoothed_reference(shares, n_human, offered)[..., None]
+    return _expected(masses, np.where(mask[..., None], rel_entr(p, np.where(mask[..., None], q, 1.0)), 0.0))
+
+
+def expected_wasserstein(n: int, source: ArrayLike, shares: ArrayLike, offered: ArrayLike) -> Floats:
+    """Expected Wasserstein-1 / (k - 1) of n answers drawn from ``source``, both of shape (..., K).
+
+    >>> round(float(expected_wasserstein(1, [.5, .5], [.5, .5], [True, True])), 3)
+    0.5
+    """
+    below, known = np.cumsum(np.asarray(source, dtype=np.float64), axis=-1), np.cumsum(np.asarray(shares), axis=-1)
+    inner = np.clip(below[..., :-1], 0.0, 1.0)
+    apart = np.abs(np.arange(n + 1) / n - known[..., :-1, None])
+    steps = np.asarray(offered, dtype=bool).sum(axis=-1) - 1
+    return np.asarray(_expected(binomial_masses(n, inner), apart) / steps, dtype=np.float64)
+
+
+def expected_js_distance(n: int, shares: ArrayLike) -> float:
+    """Expected Jensen-Shannon distance (base 2) of n people drawn from ``shares``, shape (k,).
+
+    Exact up to :data:`ENUMERATED` outcomes, else the mean of :data:`SIMULATED` draws with a fixed seed.
+
+    >>> round(expected_js_distance(20, [.5, .3, .15, .05]), 4)
+    0.1669
+    """
+    known = np.asarray(shares, dtype=np.float64)
+    if comb(n + known.size - 1, known.size - 1) > ENUMERATED:
+        draws = np.random.default_rng(FLOOR_SEED).multinomial(n, known, size=SIMULATED)
+        return float(js_distance(draws, known).mean())
+    outcomes = _outcomes(n, known.size)
+    logs = gammaln(n + 1) - gammaln(outcomes + 1).sum(axis=-1) + xlogy(outcomes, known).sum(axis=-1)
+    return float(np.exp(logs) @ js_distance(outcomes, known))
+
+
+def _outcomes(n: int, k: int) -> NDArray[np.int64]:
+    """Every way of n answers to fall into k categories, shape (outcomes, k)."""
+    bars = np.array(list(combinations(range(n + k - 1), k - 1)), dtype=np.int64).reshape(-1, k - 1)
+    edges = np.hstack([np.full((len(bars), 1), -1), bars, np.full((len(bars), 1), n + k - 1)])
+    return np.diff(edges, axis=1) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloorValues:
+    """Expected divergences of n respondents per item; shape (I,), nan where n is 0 or there is no reference."""
+
+    plug_in_kl: Floats
+    smoothed_kl: Floats
+    wasserstein: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """The noise floor of a culture's items at any n, each (item, n) worked out once."""
+
+    shares: Floats  #: the reference's, shape (I, K)
+    n_human: Floats  #: shape (I,)
+    offered: NDArray[np.bool_]  #: shape (I, K)
+    _rows: dict[int, FloorValues] = field(default_factory=dict, repr=False, compare=False)
+    _distances: dict[tuple[int, int], float] = field(default_factory=dict, repr=False, compare=False)
+
+    def at(self, n: ArrayLike) -> FloorValues:
+        """The floor at each item's own number of valid answers, shape (I,)."""
+        wanted = np.asarray(n, dtype=np.int64)
+        found = np.full((3, len(wanted)), np.nan)
+        for count in np.unique(wanted[wanted > 0]).tolist():
+            if count not in self._rows:
+                self._rows[count] = respondents(self.shares, self.shares, self.n_human, self.offered, count)
+            row, here = self._rows[count], wanted == count
+            found[:, here] = np.stack([row.plug_in_kl, row.smoothed_kl, row.wasserstein])[:, here]
+        return FloorValues(plug_in_kl=found[0], smoothed_kl=found[1], wasserstein=found[2])
+
+    def js_distance(self, item: int, n: int) -> float:
+        """The floor of one item's Jensen-Shannon distance; nan where n is 0 or there is no reference."""
+        known = self.shares[item][self.offered[item]]
+        if n == 0 or np.isnan(known).any():
+            return float("nan")
+        if (item, n) not in self._distances:
+            self._distances[item, n] = expected_js_distance(n, known)
+        return self._distances[item, n]
+
+
+def respondents(source: Floats, shares: Floats, n_human: Floats, offered: NDArray[np.bool_], n: int) -> FloorValues:
+    """Expected divergences of n respondents whose answers are drawn from ``source``.
+
+    Args:
+        source: how they answer, shape (I, K); ``shares`` itself for honest humans.
+        shares: the reference's, shape (I, K); nan rows give nan.
+        n_human: people behind the reference, shape (I,).
+        offered: which columns each item has, shape (I, K).
+        n: how many respondents, at least 1.
+    """
+    if n < 1:
+        raise MetricInput(f"n must be at least 1, got {n}")
+    masses = binomial_masses(n, source)
+    unknown = np.isnan(shares).any(axis=-1) | np.isnan(source).any(axis=-1)
+
+    def known(values: Floats) -> Floats:
+        return np.where(unknown, np.nan, values)
+
+    return FloorValues(
+        plug_in_kl=known(expected_plug_in_kl(masses, shares)),
+        smoothed_kl=known(expected_smoothed_kl(masses, shares, n_human, offered)),
+        wasserstein=known(expected_wasserstein(n, source, shares, offered)),
+    )
+
+
+def rarefied_smoothed_kl(
+    counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike, n: int
+) -> Floats:
+    """Smoothed KL that n of the valid answers would show on average: samples of unequal size made comparable.
+
+    Args:
+        counts: whole numbers, shape (I, K); every item with at least n, else its value is nan.
+        shares: shape (I, K).
+        n_human: shape (I,).
+        offered: shape (I, K).
+        n: the common number of answers, at least 1.
+
+    >>> whole = rarefied_smoothed_kl([[0, 0, 0, 20]], [[.5, .3, .15, .05]], [1e9], [[True] * 4], 20)
+    >>> one = rarefied_smoothed_kl([[0, 0, 0, 20]], [[.5, .3, .15, .05]], [1e9], [[True] * 4], 1)
+    >>> round(float(whole[0]), 2), round(float(one[0]), 2)
+    (2.55, 0.89)
+    """
+    observed = np.asarray(counts, dtype=np.int64)
+    known, people, mask = np.asarray(shares, dtype=float), np.asarray(n_human, dtype=float), np.asarray(offered)
+    totals, found = observed.sum(axis=-1), np.full(len(observed), np.nan)
+    for total in np.unique(totals[totals >= n]).tolist():
+        here = (totals == total) & ~np.isnan(known).any(axis=-1)
+        masses = hypergeometric_masses(n, total, observed[here])
+        found[here] = expected_smoothed_kl(masses, known[here], people[here], mask[here])
+    return found
