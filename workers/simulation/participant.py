@@ -1,0 +1,165 @@
+"""A participant's draws: region, decoding, memory capacity, option order, seeds.
+
+Knows how every random choice of DEF follows from the study's seed and a name, so that
+the same participant index has the same configuration in every model, condition and
+(but for the region) culture. Deliberately knows nothing of prompts, engines, workers or
+the order of execution: each draw has a substream of its own and can be made alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import PCG64, Generator, SeedSequence
+
+from storage.run import Condition, Draws, DrawsPer, Preset, Protocol, QuestionOrder
+from storage.survey import Culture, Question, QuestionType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresetRules:
+    """Where the paper and its published code differ in what they draw."""
+
+    max_beams: int  #: num_beams is uniform in 1..max_beams
+    sampling_drawn: bool  #: do_sample is a coin toss; else always true
+    max_capacity: int  #: memory capacity is uniform in 0..max_capacity
+    region_by_share: bool  #: a region is drawn by its share of respondents; else uniformly
+    with_replacement: bool  #: memory above capacity is drawn with replacement
+    options_shuffled: bool  #: listed options are shuffled where the condition does not say
+
+
+PRESETS = {
+    Preset.PAPER: PresetRules(
+        max_beams=5,
+        sampling_drawn=True,
+        max_capacity=15,
+        region_by_share=True,
+        with_replacement=False,
+        options_shuffled=False,
+    ),
+    Preset.CODE: PresetRules(
+        max_beams=4,
+        sampling_drawn=False,
+        max_capacity=14,
+        region_by_share=False,
+        with_replacement=True,
+        options_shuffled=True,
+    ),
+}
+
+
+def substream(seed: int, *names: str | int) -> Generator:
+    """The generator that belongs to a seed and a sequence of names.
+
+    Names are hashed with SHA-256, each with its kind and length, so that the stream is
+    the same on every machine and no two sequences of names share one.
+
+    Args:
+        seed: the study's seed, 0 or more.
+        names: what the stream is for, e.g. ``"region", "us", 3``.
+
+    Raises:
+        ValueError: the seed is negative.
+    """
+    if seed < 0:
+        raise ValueError(f"seed: expected 0 or more, got {seed}")
+    digest = hashlib.sha256()
+    for name in names:
+        word = str(name).encode()
+        digest.update(b"%c%d:" % (b"i" if isinstance(name, int) else b"s", len(word)) + word)
+    key = np.frombuffer(digest.digest(), dtype="<u4").tolist()
+    return Generator(PCG64(SeedSequence(entropy=seed, spawn_key=key)))
+
+
+def draw_axes(
+    protocol: Protocol, condition: Condition, culture: Culture, index: int, question: str | None = None
+) -> Draws:
+    """Draw a participant's place on the three axes of DEF (paper, section 4.3, Algorithm 1).
+
+    Every axis is drawn first and switched off afterwards where the condition says so, so
+    that an ablation leaves the other axes as they were.
+
+    Args:
+        protocol: seed, preset, and how often the axes are drawn.
+        condition: which axes are switched on.
+        culture: gives the regions; one without regions has none drawn.
+        index: the participant's number within its cell, 0 or more.
+        question: id of the question; matters only where ``protocol.draws`` is ``question``.
+    """
+    rules = PRESETS[protocol.preset]
+    key: tuple[str | int, ...] = (index,)
+    if protocol.draws is DrawsPer.QUESTION and question is not None:
+        key = (index, question)
+    decoding = substream(protocol.seed, "decoding", *key)
+    num_beams = int(decoding.integers(1, rules.max_beams, endpoint=True))
+    do_sample = bool(decoding.integers(2)) if rules.sampling_drawn else True
+    capacity = int(substream(protocol.seed, "capacity", *key).integers(0, rules.max_capacity, endpoint=True))
+    region = _draw_region(culture, rules, substream(protocol.seed, "region", culture.code, *key))
+    return Draws(
+        region=region if condition.prompt else None,
+        num_beams=num_beams if condition.config else 1,
+        do_sample=do_sample if condition.config else False,
+        memory_capacity=capacity if condition.memory else 0,
+    )
+
+
+def _draw_region(culture: Culture, rules: PresetRules, rng: Generator) -> str | None:
+    if not culture.regions:
+        return None
+    if not rules.region_by_share:
+        return culture.regions[int(rng.integers(len(culture.regions)))].code
+    point = rng.random() * sum(region.share for region in culture.regions)
+    for region in culture.regions:
+        point -= region.share
+        if point < 0:
+            return region.code
+    # Rounding can leave the point on the upper edge: the last region that has a share.
+    return next(region.code for region in reversed(culture.regions) if region.share > 0)
+
+
+def question_order(protocol: Protocol, index: int, questions: Sequence[str]) -> tuple[str, ...]:
+    """The order in which participant ``index`` meets the questions (ids in survey order)."""
+    if protocol.question_order is QuestionOrder.FIXED:
+        return tuple(questions)
+    order = substream(protocol.seed, "question order", index).permutation(len(questions))
+    return tuple(questions[position] for position in order)
+
+
+def options_shown(protocol: Protocol, condition: Condition, question: Question, index: int) -> tuple[int, ...]:
+    """Option codes in the order in which participant ``index`` is shown them.
+
+    ``condition.option_order`` true: nominal and multiple-choice options are permuted,
+    ordinal ones and scales run forward or backward, residual options stay last. False:
+    the survey's order. None: as the preset says; ``code`` shuffles every listed option
+    whatever its kind, and leaves scales, which list none, as they are.
+    """
+    if condition.option_order is None:
+        if not PRESETS[protocol.preset].options_shuffled or question.type is QuestionType.SCALE:
+            return question.codes
+        rng = substream(protocol.seed, "option order", index, question.id)
+        return tuple(rng.permutation(question.codes).tolist())
+    if not condition.option_order:
+        return question.codes
+    rng = substream(protocol.seed, "option order", index, question.id)
+    substantive = [option.code for option in question.options if not option.residual]
+    residual = [option.code for option in question.options if option.residual]
+    if not question.type.ordered:
+        substantive = rng.permutation(substantive).tolist()
+    elif rng.integers(2):
+        substantive.reverse()
+    return (*substantive, *residual)
+
+
+def completion_seed(protocol: Protocol, index: int, question: str, attempt: int = 0) -> int:
+    """The seed of one completion, in [0, 2**63): the same for every model, culture and condition.
+
+    Args:
+        protocol: gives the study's seed.
+        index: the participant's number within its cell.
+        question: id of the question.
+        attempt: 0 for the first time it is asked; a retry counts on.
+    """
+    return int(substream(protocol.seed, "completion", index, question, attempt).integers(2**63))

@@ -1,0 +1,197 @@
+"""How a question is put to a model, in the survey's language.
+
+Knows the wording around a question (``prompts.toml``, one table per language) and how
+remembered answers become turns of a conversation. Deliberately knows nothing of draws
+and engines. Survey text and remembered answers are inserted literally: whatever
+brackets or braces they hold, they are never read as a template.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+
+from storage.survey import Culture, Question, QuestionType, Wording
+from workers.engines.base import Message
+
+_MARKER = re.compile(r"\[([A-Z_]+)\]")
+
+
+class UnknownLanguage(ValueError):
+    """A prompt was asked for in a language that has no table in ``prompts.toml``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptWords:
+    """The words around a question in one language; ``prompts.toml`` names the markers."""
+
+    place: str
+    role: str
+    choose_one: str
+    choose_up_to: str
+    choose_any: str
+    choose_point: str
+    format: str
+    request: str
+    option: str
+    scale: str
+    answer: str  #: how a reply begins
+    explanation: str  #: how its explanation begins
+    list_separator: str  #: between several chosen options
+
+
+@cache  # one small table for the life of the process
+def languages() -> Mapping[str, PromptWords]:
+    """Language code -> the words of its prompts.
+
+    Raises:
+        ValueError: a table of ``prompts.toml`` lacks a key or has one too many.
+    """
+    path = Path(__file__).with_name("prompts.toml")
+    tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    wanted = {entry.name for entry in fields(PromptWords)}
+    for code, table in tables.items():
+        if table.keys() != wanted:
+            odd = ", ".join(sorted(table.keys() ^ wanted))
+            raise ValueError(f"{path.name} [{code}]: expected the keys of PromptWords, missing or unknown: {odd}")
+    return {code: PromptWords(**table) for code, table in tables.items()}
+
+
+def words(language: str) -> PromptWords:
+    """The words of one language.
+
+    Raises:
+        UnknownLanguage: ``prompts.toml`` has no such table.
+    """
+    try:
+        return languages()[language]
+    except KeyError:
+        known = ", ".join(sorted(languages()))
+        raise UnknownLanguage(f"language {language}: there is no prompt in it, only in {known}") from None
+
+
+def messages(
+    question: Question,
+    shown: Sequence[int],
+    *,
+    culture: Culture,
+    region: str | None,
+    language: str,
+    remembered: Sequence[tuple[Question, Sequence[int], str]] = (),
+) -> tuple[Message, ...]:
+    """The conversation that asks one question.
+
+    Args:
+        question: what is asked.
+        shown: its option codes in the order shown.
+        culture: whose citizen the model is asked to be.
+        region: code of a region of the culture, or None for the country alone.
+        language: language code of the prompt and of the survey text.
+        remembered: earlier questions with the order their options were shown in and the
+            answer as memory keeps it, in the order in which they are to be shown.
+
+    Returns:
+        A user and an assistant turn for each remembered answer, then the prompt as a user turn.
+
+    Raises:
+        UnknownLanguage: there is no prompt in this language.
+        UnknownName: the culture has no such region, or the question no such option.
+    """
+    turns: list[Message] = []
+    for earlier, order, answer in remembered:
+        turns.append(Message(role="user", content=request_text(earlier, order, language)))
+        turns.append(Message(role="assistant", content=answer))
+    turns.append(Message(role="user", content=prompt_text(question, shown, culture, region, language)))
+    return tuple(turns)
+
+
+def prompt_text(question: Question, shown: Sequence[int], culture: Culture, region: str | None, language: str) -> str:
+    """Role, number of choices, format and request: the paper's prompt (section 4.1)."""
+    table = words(language)
+    country = _in_language(culture.name, language, f"culture {culture.code}")
+    if region is not None:
+        place = _in_language(culture.region(region).name, language, f"region {region}")
+        country = _fill(table.place, COUNTRY=country, REGION=place)
+    lines = (
+        _fill(table.role, COUNTRY=country),
+        _fill(_choosing(question, table), NUM=str(len(shown)), MAX=str(question.max_choices)),
+        table.format,
+        request_text(question, shown, language),
+    )
+    return "\n".join(lines)
+
+
+def request_text(question: Question, shown: Sequence[int], language: str) -> str:
+    """The bare request, as memory keeps it: the question and its options in the order shown.
+
+    A scale is told by its two ends, the one shown first named first; everything else, and
+    a scale in any other order, has one line per option.
+    """
+    table = words(language)
+    lines = [table.request + _in_language(question.text, language, f"question {question.id}")]
+    listed = list(shown)
+    points = _scale_points(question, shown)
+    if points:
+        first, last = (question.option(code) for code in (points[0], points[-1]))
+        where = f"question {question.id}"
+        lines.append(
+            _fill(
+                table.scale,
+                LOW=str(first.code),
+                LOW_LABEL=_in_language(first.label, language, where),
+                HIGH=str(last.code),
+                HIGH_LABEL=_in_language(last.label, language, where),
+            )
+        )
+        listed = [code for code in shown if code not in points]
+    lines.extend(option_text(question, code, language) for code in listed)
+    return "\n".join(lines)
+
+
+def option_text(question: Question, code: int, language: str) -> str:
+    """One option as it is listed and as an answer names it, e.g. ``2: Rather important``.
+
+    A point of a scale whose label is the number itself is the number alone.
+    """
+    label = _in_language(question.option(code).label, language, f"question {question.id}, option {code}")
+    if label == str(code):
+        return label
+    return _fill(words(language).option, CODE=str(code), LABEL=label)
+
+
+def _choosing(question: Question, table: PromptWords) -> str:
+    if question.type is QuestionType.SCALE:
+        return table.choose_point
+    if question.type is not QuestionType.MULTIPLE:
+        return table.choose_one
+    return table.choose_any if question.max_choices >= len(question.options) else table.choose_up_to
+
+
+def _scale_points(question: Question, shown: Sequence[int]) -> tuple[int, ...]:
+    """The points that the two ends of a scale stand for; none where it has to be listed."""
+    if question.type is not QuestionType.SCALE:
+        return ()
+    points = tuple(code for code in shown if not question.option(code).residual)
+    if len(points) < 3 or tuple(shown[: len(points)]) != points:
+        return ()
+    step = points[1] - points[0]
+    if step not in (1, -1) or points != tuple(range(points[0], points[-1] + step, step)):
+        return ()
+    inner = (question.option(code) for code in points[1:-1])
+    return points if all(set(option.label.values()) == {str(option.code)} for option in inner) else ()
+
+
+def _in_language(wording: Wording, language: str, where: str) -> str:
+    try:
+        return wording[language]
+    except KeyError:
+        raise UnknownLanguage(f"{where}: there is no wording in {language}, only in {', '.join(wording)}") from None
+
+
+def _fill(template: str, **texts: str) -> str:
+    """Replace the markers of a template in one pass, so that inserted text is never read again."""
+    return _MARKER.sub(lambda found: texts[found[1]], template)
