@@ -1,0 +1,47 @@
+"""Which surveys there are: those bundled with the application, and folders of the user's own.
+
+Knows where bundled surveys lie and how a name in a study becomes a survey. Deliberately
+knows nothing of the format (``storage.survey_folder``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from storage.survey import Survey, SurveyError, UnknownName
+from storage.survey_folder import FILES, read_survey
+from storage.survey_problem import nearest
+
+_BUNDLED = Path(__file__).parent / "surveys"
+
+
+def bundled_surveys() -> tuple[str, ...]:
+    """Ids of the bundled surveys, sorted."""
+    return tuple(sorted(folder.name for folder in _BUNDLED.iterdir() if (folder / FILES[0]).is_file()))
+
+
+def find_survey(name: str, *, beside: Path | None = None) -> Survey:
+    """The survey of that name.
+
+    Args:
+        name: the id of a bundled survey, or a folder. A bundled id comes first; ``./wvs7`` is a folder.
+        beside: the folder that ``name`` is relative to and must lie in, e.g. that of the study file, so that a
+            study taken from elsewhere reads nothing but what came with it. None: ``name`` was typed
+            by the user, is relative to the working directory and may lie anywhere.
+
+    Raises:
+        UnknownName: there is neither a survey nor a folder of that name; the nearest id is told.
+        SurveyError: the folder lies outside ``beside``, or is no well-formed survey.
+    """
+    bundled = bundled_surveys()
+    if name in bundled:
+        return read_survey(_BUNDLED / name)
+    folder = Path(name) if beside is None else beside / name
+    if beside is not None and not folder.resolve().is_relative_to(beside.resolve()):
+        raise SurveyError(f"survey {name!r}: expected a folder within {beside}, got {folder.resolve()}")
+    if not name.strip() or not folder.is_dir():
+        raise UnknownName(
+            f"survey {name!r}: expected a bundled survey ({', '.join(bundled)}) or a folder, got neither"
+            f"{nearest(name, bundled)}"
+        )
+    return read_survey(folder)

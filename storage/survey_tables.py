@@ -1,0 +1,227 @@
+"""The tables of a survey folder: ``references.csv`` and ``regions.csv``.
+
+Knows their columns, and what must hold for reference distributions and regions.
+Deliberately knows nothing of YAML or where the files lie. Files are written in percent,
+what is read is shares; sums may be off by 1 for rounding, and are then made to be 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from storage.survey import Group, Question, QuestionType, ReferenceDistribution, Region
+from storage.survey_problem import Fault, Problem, Problems, nearest, one_of
+
+#: How far percentages may be from 100 in sum.
+ROUNDING = 1.0
+_PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,12})?")
+_COUNT = re.compile(r"[0-9]{1,9}")
+_FLAGS = {"": False, "no": False, "yes": True}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A line of a table and the place where it stands."""
+
+    file: str
+    line: int
+    cells: Mapping[str, str]
+
+    def fault(self, field: str, expected: str, got: str) -> Fault:
+        """The error that says that a cell is not what was expected."""
+        return Fault(Problem(file=self.file, line=self.line, field=field, expected=expected, got=got))
+
+    def text(self, field: str) -> str:
+        """A cell that is not empty; raises Fault."""
+        if not self.cells[field]:
+            raise self.fault(field, "a text", "nothing")
+        return self.cells[field]
+
+    def choice(self, field: str, known: Collection[str], what: str) -> str:
+        """A cell that is one of the known words; raises Fault naming the nearest."""
+        word = self.text(field)
+        if word not in known:
+            raise self.fault(field, f"{what}: one of {one_of(known)}", f"{word!r}{nearest(word, known)}")
+        return word
+
+    def percent(self, field: str, written: str | None = None) -> float:
+        """A percentage, 0 to 100; raises Fault."""
+        text = self.cells[field] if written is None else written
+        if not _PERCENT.fullmatch(text) or float(text) > 100:
+            raise self.fault(field, "a percentage from 0 to 100", repr(text) if text else "nothing")
+        return float(text)
+
+
+def read_rows(file: str, text: str, columns: Sequence[str], problems: Problems) -> Iterator[Row]:
+    """The rows of a table in the order of the file; blank lines are left out.
+
+    Rows of the wrong length go to ``problems``. Raises Fault where the columns are not
+    ``columns`` (in any order) or the file is no CSV.
+    """
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] = []
+    begins = 1
+    try:
+        for cells in lines:
+            begins, line = lines.line_num + 1, begins
+            stripped = [cell.strip() for cell in cells]
+            if not any(stripped):
+                continue
+            if not header:
+                header = _checked_header(file, line, stripped, columns)
+            elif len(stripped) != len(header):
+                got = f"{len(stripped)}"
+                problems.found.append(Problem(file=file, line=line, expected=f"{len(header)} cells", got=got))
+            else:
+                yield Row(file=file, line=line, cells=dict(zip(header, stripped, strict=True)))
+    except csv.Error as error:
+        raise Fault(Problem(file=file, line=begins, expected="comma-separated values", got=str(error))) from None
+    if not header:
+        _checked_header(file, 1, [], columns)
+
+
+def _checked_header(file: str, line: int, found: list[str], columns: Sequence[str]) -> list[str]:
+    for name in found:
+        if name not in columns:
+            expected, got = f"one of the columns {one_of(columns)}", f"{name!r}{nearest(name, columns)}"
+            raise Fault(Problem(file=file, line=line, field="header", expected=expected, got=got))
+        if found.count(name) > 1:
+            raise Fault(Problem(file=file, line=line, field="header", expected="every column once", got=repr(name)))
+    for name in columns:
+        if name not in found:
+            raise Fault(Problem(file=file, line=line, field="header", expected=f"a column {name!r}", got="none"))
+    return found
+
+
+def to_shares(percentages: Mapping[int, float]) -> dict[int, float]:
+    """Percentages as shares that sum to 1, what rounding left over put on the largest."""
+    total = math.fsum(percentages.values())
+    shares = {key: percent / total for key, percent in percentages.items()}
+    largest = max(shares, key=lambda key: shares[key])
+    shares[largest] += 1.0 - math.fsum(shares.values())
+    return shares
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceReader:
+    """Reads reference distributions against the questions and cultures of a survey."""
+
+    questions: Mapping[str, Question]  #: the well-formed ones
+    ids: Collection[str]  #: of all questions, well formed or not
+    cultures: Collection[str]
+    sources: Mapping[str, str]  #: short key -> where figures are from
+    problems: Problems
+
+    def read(self, file: str, text: str) -> tuple[ReferenceDistribution, ...]:
+        """The well-formed distributions; problems go to ``problems``, or raise Fault for the file as a whole."""
+        columns = ("question", "culture", "group", "n", "low_n", "source", "percent")
+        found: dict[tuple[str, str, Group], ReferenceDistribution] = {}
+        lines: dict[tuple[str, str, Group], int] = {}
+        for row in read_rows(file, text, columns, self.problems):
+            with self.problems.gathered():
+                question = row.choice("question", self.ids, "a question of the survey")
+                culture = row.choice("culture", self.cultures, "a culture of the survey")
+                group = Group(row.choice("group", [group.value for group in Group], "a group"))
+                key = (question, culture, group)
+                if key in lines:
+                    got = f"{question}, {culture}, {group.value} again, first on line {lines[key]}"
+                    raise row.fault("group", "one distribution of a question, culture and group", got)
+                lines[key] = row.line
+                if question in self.questions:
+                    found[key] = self._distribution(row, self.questions[question], culture, group)
+        return tuple(found.values())
+
+    def _distribution(self, row: Row, question: Question, culture: str, group: Group) -> ReferenceDistribution:
+        n = row.cells["n"]
+        if not _COUNT.fullmatch(n) or int(n) < 1:
+            raise row.fault("n", "a whole number of respondents, 1 or more", repr(n) if n else "nothing")
+        low_n = row.cells["low_n"].lower()
+        if low_n not in _FLAGS:
+            raise row.fault("low_n", "yes, no or nothing", repr(row.cells["low_n"]))
+        source = (
+            self.sources[row.choice("source", self.sources, "a source of survey.yaml")] if row.cells["source"] else ""
+        )
+        percentages = self._percentages(row, question)
+        multiple = question.type is QuestionType.MULTIPLE
+        return ReferenceDistribution(
+            question=question.id,
+            culture=culture,
+            group=group,
+            shares={code: part / 100 for code, part in percentages.items()} if multiple else to_shares(percentages),
+            n=int(n),
+            low_n=_FLAGS[low_n],
+            source=self.sources.get(source, ""),
+        )
+
+    def _percentages(self, row: Row, question: Question) -> dict[int, float]:
+        """Option code -> percent, in the survey's order. Of a multiple question some options may be unknown."""
+        known = question.codes
+        found: dict[int, float] = {}
+        for pair in row.text("percent").split("|"):
+            code, colon, written = (part.strip() for part in pair.partition(":"))
+            if not colon or not _COUNT.fullmatch(code):
+                raise row.fault("percent", "code:percent|code:percent|...", repr(pair))
+            if int(code) not in known:
+                expected = f"an option of question {question.id}: one of {one_of(map(str, known))}"
+                raise row.fault("percent", expected, f"option {code}")
+            if int(code) in found:
+                raise row.fault("percent", "every option once", f"option {code} again")
+            found[int(code)] = row.percent("percent", written)
+        if question.type is not QuestionType.MULTIPLE:
+            missing = [str(code) for code in known if code not in found]
+            if missing:
+                raise row.fault("percent", f"every option of question {question.id}", f"none for {', '.join(missing)}")
+            _check_sum(row, "percent", found.values())
+        return {code: found[code] for code in known if code in found}
+
+
+def _check_sum(row: Row, field: str, parts: Collection[float], whose: str = "") -> None:
+    total = math.fsum(parts)
+    if abs(total - 100) > ROUNDING + 1e-9:
+        raise row.fault(field, f"percentages that sum to 100 within {ROUNDING:g}{whose}", f"{total:.6g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionReader:
+    """Reads the regions of a survey's cultures."""
+
+    languages: Sequence[str]
+    cultures: Collection[str]
+    problems: Problems
+
+    def read(self, file: str, text: str) -> dict[str, tuple[Region, ...]]:
+        """Culture -> its regions; problems go to ``problems``, or raise Fault for the file as a whole."""
+        names = {language: f"name_{language}" for language in self.languages}
+        columns = ("culture", "code", *names.values(), "share")
+        rows: dict[str, dict[str, Row]] = {}
+        sound = True
+        for row in read_rows(file, text, columns, self.problems):
+            before = len(self.problems.found)
+            with self.problems.gathered():
+                culture = row.choice("culture", self.cultures, "a culture of the survey")
+                code = row.text("code")
+                earlier = rows.setdefault(culture, {}).setdefault(code, row)
+                if earlier is not row:
+                    raise row.fault("code", "a code of its own", f"{code!r}, first on line {earlier.line}")
+                for name in names.values():
+                    row.text(name)
+                row.percent("share")
+            sound = sound and len(self.problems.found) == before
+        return {culture: self._regions(places, names) for culture, places in rows.items()} if sound else {}
+
+    def _regions(self, places: Mapping[str, Row], names: Mapping[str, str]) -> tuple[Region, ...]:
+        percentages = {code: row.percent("share") for code, row in places.items()}
+        last = list(places.values())[-1]
+        with self.problems.gathered():
+            _check_sum(last, "share", percentages.values(), f" over the regions of {last.cells['culture']}")
+            shares = dict(zip(places, to_shares(dict(enumerate(percentages.values()))).values(), strict=True))
+            return tuple(
+                Region(code=code, name={lang: row.cells[name] for lang, name in names.items()}, share=shares[code])
+                for code, row in places.items()
+            )
+        return ()
