@@ -1,0 +1,237 @@
+"""What a study would run, told before it runs.
+
+Knows how to count, and how to put a rough range where nothing can be counted yet; each
+rule of thumb stands beside its figure. Deliberately touches no database and no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from jobs.study import PlannedCell, Study
+from workers.models import ModelCard
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+#: Tokens per character, fewest and most. English: 0.2 in survey wvs7 by SmolLM2's vocabulary. Chinese: 0.6 by a
+#: vocabulary that knows it, 1.8 by SmolLM2's, which spells it in bytes. Other languages: anything between.
+TOKENS_PER_CHARACTER: Mapping[str, tuple[float, float]] = {"en": (0.18, 0.3), "zh": (0.55, 2.0)}
+ANY_LANGUAGE = (0.18, 2.0)
+
+#: What a chat template puts around a prompt, and around each remembered question and answer.
+TEMPLATE_TOKENS = (3, 45)
+TURN_TOKENS = (4, 14)
+
+#: Characters of an answer as memory keeps it: a bare choice; a choice and a long first sentence.
+REMEMBERED_CHARACTERS: Mapping[str, tuple[int, int]] = {"en": (10, 220), "zh": (4, 80)}
+
+#: The shortest completion that can be read; the longest is ``max_new_tokens``.
+SHORTEST_COMPLETION = 3
+
+#: A rate is taken to hold within a third: prompts grow with memory, and machines are shared.
+RATE_SPREAD = 1 / 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """A figure that can only be given as a range."""
+
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        return f"{self.low:,} to {self.high:,}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a study would run."""
+
+    name: str
+    survey: str  #: id of the survey
+    cells: tuple[PlannedCell, ...]
+    participants: int  #: in each cell
+    questions: tuple[str, ...]
+    left_out: tuple[str, ...]  #: meant, but without a reference distribution in every culture
+    answers: int  #: planned over all cells
+    prompt_tokens: Spread  #: read by language models; scripted respondents read none
+    completion_tokens: Spread  #: written by language models
+    seconds: Spread | None  #: None until a rate is known
+    noise_floor: Mapping[str, float]  #: culture -> smoothed KL that as many honest people would score, in nats
+    notes: tuple[str, ...]  #: what is allowed but likely not meant
+
+
+def plan(study: Study, *, cards: Mapping[str, ModelCard], answers_per_second: float | None = None) -> Plan:
+    """Count what a study would run.
+
+    Args:
+        study: the study.
+        cards: model name -> card, for every model of the study.
+        answers_per_second: how fast answers were committed in a pilot; None: not known.
+    """
+    cells = study.cells()
+    reading = [cell for cell in cells if cards[cell.model].engine != "scripted"]
+    asked = study.participants * len(study.questions)
+    answers = study.planned_answers()
+    return Plan(
+        name=study.name,
+        survey=study.survey.id,
+        cells=cells,
+        participants=study.participants,
+        questions=study.questions,
+        left_out=study.left_out,
+        answers=answers,
+        prompt_tokens=_sum(_prompt_tokens(study, cell) for cell in reading),
+        completion_tokens=Spread(
+            low=len(reading) * asked * min(SHORTEST_COMPLETION, study.protocol.max_new_tokens),
+            high=len(reading) * asked * study.protocol.max_new_tokens,
+        ),
+        seconds=None if answers_per_second is None else _seconds(answers, answers_per_second),
+        noise_floor=_noise_floor(study),
+        notes=_notes(cells, cards),
+    )
+
+
+def _sum(spreads: Iterable[Spread]) -> Spread:
+    every = list(spreads)
+    return Spread(low=sum(spread.low for spread in every), high=sum(spread.high for spread in every))
+
+
+def _seconds(answers: int, rate: float) -> Spread:
+    if rate <= 0:
+        raise ValueError(f"answers_per_second: expected a number above 0, got {rate}")
+    exact = answers / rate
+    return Spread(low=round(exact * (1 - RATE_SPREAD)), high=round(exact * (1 + RATE_SPREAD)))
+
+
+def _prompt_tokens(study: Study, cell: PlannedCell) -> Spread:
+    """Tokens that all participants of a cell read, their growing memory included."""
+    from workers.simulation.prompts import prompt_text, request_text
+
+    culture = study.survey.culture(cell.culture)
+    place = culture.regions[0].code if cell.condition.prompt and culture.regions else None
+    questions = [study.survey.question(name) for name in study.questions]
+    prompts = sum(len(prompt_text(question, question.codes, culture, place, cell.language)) for question in questions)
+    request = fmean(len(request_text(question, question.codes, cell.language)) for question in questions)
+    entries = _remembered(study, cell)
+    bounds = []
+    for bound in (0, 1):
+        per_character = TOKENS_PER_CHARACTER.get(cell.language, ANY_LANGUAGE)[bound]
+        entry = request + REMEMBERED_CHARACTERS.get(cell.language, REMEMBERED_CHARACTERS["en"])[bound]
+        # At the least nothing was remembered: no answer could be read.
+        remembered = entries * (entry * per_character + 2 * TURN_TOKENS[bound]) if bound else 0.0
+        bounds.append(prompts * per_character + len(questions) * TEMPLATE_TOKENS[bound] + remembered)
+    return Spread(low=round(bounds[0] * study.participants), high=round(bounds[1] * study.participants))
+
+
+def _remembered(study: Study, cell: PlannedCell) -> float:
+    """How many remembered answers a participant is shown on average over all its questions, every answer valid."""
+    from workers.simulation.participant import PRESETS
+
+    if not cell.condition.memory:
+        return 0.0
+    capacities = range(PRESETS[study.protocol.preset].max_capacity + 1)
+    return sum(fmean(min(item, capacity) for capacity in capacities) for item in range(len(study.questions)))
+
+
+def _noise_floor(study: Study) -> Mapping[str, float]:
+    from reports.items import item_table, reference_table
+    from reports.respondents import control
+
+    items = item_table(study.survey, study.questions)
+    floors = {}
+    for culture in study.cultures:
+        people = reference_table(study.survey, items, culture)
+        floors[culture] = control(culture, people.shares, items, people, study.participants).mean
+    return floors
+
+
+def _notes(cells: Iterable[PlannedCell], cards: Mapping[str, ModelCard]) -> tuple[str, ...]:
+    found = []
+    for model, language in dict.fromkeys((cell.model, cell.language) for cell in cells):
+        known = cards[model].languages
+        if known and language not in known:
+            found.append(f"{model} is asked in {language}, but its card lists only {', '.join(known)}")
+    return tuple(found)
+
+
+def to_json(plan: Plan) -> dict[str, object]:
+    """The plan for a program to read."""
+    return {
+        "name": plan.name,
+        "survey": plan.survey,
+        "cells": [
+            {
+                "model": cell.model,
+                "culture": cell.culture,
+                "condition": cell.condition.name,
+                "language": cell.language,
+                "participants": plan.participants,
+                "answers": plan.participants * len(plan.questions),
+            }
+            for cell in plan.cells
+        ],
+        "participants": plan.participants,
+        "questions": list(plan.questions),
+        "left_out": list(plan.left_out),
+        "planned": plan.answers,
+        "prompt_tokens": [plan.prompt_tokens.low, plan.prompt_tokens.high],
+        "completion_tokens": [plan.completion_tokens.low, plan.completion_tokens.high],
+        "seconds": None if plan.seconds is None else [plan.seconds.low, plan.seconds.high],
+        "noise_floor": dict(plan.noise_floor),
+        "notes": list(plan.notes),
+    }
+
+
+def render(plan: Plan) -> RenderableType:
+    """The plan for a person to read."""
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = Table("model", "culture", "condition", "language", title_justify="left")
+    cells.add_column("participants", justify="right")
+    cells.add_column("answers", justify="right")
+    for cell in plan.cells:
+        answers = f"{plan.participants * len(plan.questions):,}"
+        row = (cell.model, cell.culture, cell.condition.name, cell.language, f"{plan.participants:,}", answers)
+        cells.add_row(*(Text(text) for text in row))
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column()
+    for label, fact in _facts(plan):
+        facts.add_row(Text(label), Text(fact))
+    return Group(Text(f"{plan.name}: what would run", style="bold"), cells, Padding(facts, (1, 0, 0, 0)))
+
+
+def _facts(plan: Plan) -> Iterable[tuple[str, str]]:
+    yield "planned answers", f"{plan.answers:,}"
+    yield f"questions ({len(plan.questions)})", f"{plan.survey}: {', '.join(plan.questions)}"
+    if plan.left_out:
+        reason = "not known for every culture, so asked in none"
+        yield f"left out ({len(plan.left_out)})", f"{', '.join(plan.left_out)}: {reason}"
+    if plan.completion_tokens.high:
+        yield "prompt tokens", f"{plan.prompt_tokens} (rule of thumb)"
+        yield "completion tokens", f"{plan.completion_tokens} (at most max_new_tokens each)"
+    yield "time", "unknown until a pilot has run" if plan.seconds is None else _time(plan.seconds)
+    for culture, floor in plan.noise_floor.items():
+        yield f"noise floor, {culture}", f"{floor:.3f} nats: what {plan.participants:,} honest people would score"
+    for note in plan.notes:
+        yield "note", note
+
+
+def _time(seconds: Spread) -> str:
+    return f"{_clock(seconds.low)} to {_clock(seconds.high)}"
+
+
+def _clock(seconds: int) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
