@@ -1,0 +1,65 @@
+"""From the decoding that a request asks for to what ``generate`` is told, in full.
+
+Knows every setting that could change a reply, and sets each one: whatever is left open would be filled in by
+the library (top_k = 50) or by the model's publisher, unseen. Deliberately knows nothing of prompts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from storage.run import Decoding, UsedDecoding
+from workers.engines.transformers.loading import LoadedModel
+
+#: Settings that no request has: each at the value at which it does nothing. Zero switches top_k off.
+SWITCHED_OFF = {
+    "top_k": 0,
+    "typical_p": 1.0,
+    "repetition_penalty": 1.0,
+    "length_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "early_stopping": False,
+    "num_return_sequences": 1,
+}
+
+
+def resolve_decoding(decoding: Decoding) -> UsedDecoding:
+    """What will really be done: without sampling, temperature and top_p do nothing, which is 1 for both.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+    limits = {
+        "num_beams": (decoding.num_beams >= 1, "at least 1"),
+        "temperature": (decoding.temperature > 0 or not decoding.do_sample, "above 0"),
+        "top_p": (0 < decoding.top_p <= 1, "above 0 and at most 1"),
+        "max_new_tokens": (decoding.max_new_tokens >= 1, "at least 1"),
+    }
+    for name, (right, expected) in limits.items():
+        if not right:
+            raise ValueError(f"decoding: {name}: expected {expected}, got {getattr(decoding, name)}")
+    return UsedDecoding(
+        num_beams=decoding.num_beams,
+        do_sample=decoding.do_sample,
+        temperature=decoding.temperature if decoding.do_sample else 1.0,
+        top_p=decoding.top_p if decoding.do_sample else 1.0,
+        max_new_tokens=decoding.max_new_tokens,
+    )
+
+
+def generation_settings(used: UsedDecoding, loaded: LoadedModel) -> Any:
+    """The same as a transformers ``GenerationConfig`` that leaves nothing open."""
+    from transformers import GenerationConfig
+
+    settings: Any = GenerationConfig
+    return settings(
+        num_beams=used.num_beams,
+        do_sample=used.do_sample,
+        temperature=used.temperature,
+        top_p=used.top_p,
+        max_new_tokens=used.max_new_tokens,
+        eos_token_id=list(loaded.ends) or None,
+        pad_token_id=loaded.padding,
+        **SWITCHED_OFF,
+    )

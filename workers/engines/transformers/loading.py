@@ -1,0 +1,133 @@
+"""From weights on disk to a model in memory.
+
+Knows number formats, devices and GGUF. Deliberately knows nothing of where weights come
+from (see ``weights``) or how they are asked (see ``prompt`` and ``decoding``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from storage.run import EngineDescription
+from workers.engines.base import EngineUnavailable
+from workers.engines.transformers.weights import Weights
+from workers.models import ModelCard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A model ready to generate, in evaluation mode."""
+
+    model: Any  #: a transformers causal language model, its own generation defaults removed
+    tokenizer: Any  #: its tokenizer
+    window: int  #: the most tokens that prompt and reply may have together
+    ends: tuple[int, ...]  #: ids of the tokens that end a reply
+    padding: int  #: id of the token that fills up
+    dropped: str  #: generation defaults that were published with the model and are not applied
+    description: EngineDescription
+
+
+def load_model(card: ModelCard, weights: Weights, *, device: str) -> LoadedModel:
+    """Read a model into memory.
+
+    No code that comes with a model is ever run.
+
+    Raises:
+        EngineUnavailable: the weights cannot be read, do not fit, or the device is not there.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source: dict[str, Any] = {"pretrained_model_name_or_path": str(weights.folder), "local_files_only": True}
+    if weights.gguf is not None:
+        source["gguf_file"] = weights.gguf
+    dtype = card.dtype if card.dtype == "auto" else getattr(torch, card.dtype)
+    try:
+        place = torch.device(device)
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(**source)
+            model: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=dtype)
+            model = model.to(place).eval()
+    except (OSError, ValueError, RuntimeError, AssertionError, KeyError) as error:
+        # AssertionError: how torch says that it was built without CUDA.
+        reason = " ".join(str(error).split())
+        raise EngineUnavailable(
+            f"model {card.name}: cannot be loaded from {weights.folder} to {device}: {reason}"
+        ) from error
+    ends, padding, dropped = _take_generation_defaults(model, tokenizer)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        window=int(getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length),
+        ends=ends,
+        padding=padding,
+        dropped=dropped,
+        description={
+            "engine": "transformers",
+            **weights.origin,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": _device_name(place),
+            "chat_template": card.chat_template,
+            "torch": version("torch"),
+            "transformers": version("transformers"),
+        },
+    )
+
+
+def _take_generation_defaults(model: Any, tokenizer: Any) -> tuple[tuple[int, ...], int, str]:
+    """Strip a model of its own generation defaults; keep only which tokens end and fill.
+
+    A published model may come with a temperature, a top-k or a repetition penalty that
+    would apply unseen to whatever a request leaves open.
+    """
+    from transformers import GenerationConfig
+
+    bare: Any = GenerationConfig
+    published = model.generation_config
+    ends = {published.eos_token_id} if isinstance(published.eos_token_id, int) else set(published.eos_token_id or ())
+    if tokenizer.eos_token_id is not None:
+        ends.add(tokenizer.eos_token_id)
+    fillers = (published.pad_token_id, tokenizer.pad_token_id, *sorted(ends), 0)
+    padding = next(token for token in fillers if token is not None)
+    kept = {"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "_from_model_config", "use_cache"}
+    hidden = {
+        name: value
+        for name, value in published.to_diff_dict().items()
+        if name not in kept and not name.startswith("output_")
+    }
+    model.generation_config = bare()
+    dropped = ", ".join(f"{name}={value}" for name, value in sorted(hidden.items()))
+    return tuple(sorted(ends)), padding, dropped or "none"
+
+
+def _device_name(device: Any) -> str:
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the library's notices and progress bars: a worker's log is about answers."""
+    import transformers.modeling_gguf_pytorch_utils
+    from transformers.utils import logging
+
+    library_logging: Any = logging
+    library_logging.set_verbosity_error()
+    library_logging.disable_progress_bar()
+    # The GGUF reader draws its bar itself and heeds no setting.
+    gguf_reader: Any = transformers.modeling_gguf_pytorch_utils
+    bar = gguf_reader.tqdm
+    gguf_reader.tqdm = _no_bar
+    try:
+        yield
+    finally:
+        gguf_reader.tqdm = bar
+
+
+def _no_bar(tensors: Any, **_: object) -> Any:
+    return tensors

@@ -1,0 +1,50 @@
+"""From a request's messages to the tokens that a model reads.
+
+Knows chat templates. Deliberately knows nothing of surveys, and needs neither torch nor transformers to be imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workers.engines.base import Request
+
+#: Templates of our own, in Jinja, by the name that a model card uses.
+TEMPLATES: Mapping[str, str] = {
+    "chatml": (
+        "{% for message in messages %}"
+        "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+}
+
+
+def render_prompt(tokenizer: Any, template: str, request: Request, *, answer_prefix: bool) -> str:
+    """The text that the model continues: the conversation, the reply's opening, and the reply's beginning if wanted.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        template: ``tokenizer`` for its own template, ``none`` for the messages' bare text, or a key of ``TEMPLATES``.
+        request: What is asked.
+        answer_prefix: Whether the reply is begun with ``request.reply_start``.
+
+    Raises:
+        ValueError: the tokenizer has no template, or its template refuses the messages.
+    """
+    beginning = request.reply_start if answer_prefix else ""
+    if template == "none":
+        return "\n\n".join(message.content for message in request.messages) + "\n" + beginning
+    conversation = [{"role": message.role, "content": message.content} for message in request.messages]
+    own = TEMPLATES.get(template)
+    if own is None and tokenizer.chat_template is None:
+        raise ValueError("the tokenizer has no chat template: the model card must name one in chat_template")
+    text = tokenizer.apply_chat_template(conversation, chat_template=own, tokenize=False, add_generation_prompt=True)
+    return f"{text}{beginning}"
+
+
+def encode_prompt(tokenizer: Any, template: str, text: str) -> list[int]:
+    """Token ids of a rendered prompt. A chat template writes its own special tokens; bare text gets the tokenizer's."""
+    ids: list[int] = tokenizer(text, add_special_tokens=template == "none")["input_ids"]
+    return ids
