@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reports.metrics.aggregate import Grouping
 from storage.results import STATES, AnswerArrays
 from storage.run import AnswerState
 from storage.survey import Question, QuestionType, Survey, Value
@@ -28,10 +29,14 @@ class ItemTable:
     """The I items of Q questions, the same for every culture; K is the size of the largest."""
 
     questions: tuple[Question, ...]
-    question: Ints  #: position of the item's question, shape (I,)
+    grouping: Grouping  #: to which question and value dimension each item belongs
     option: Ints  #: position of the option in its question, -1 where the item is the whole question, shape (I,)
-    dimension: Ints  #: position of its value dimension in the survey's order, -1 for none, shape (I,)
     offered: NDArray[np.bool_]  #: which columns the item has, shape (I, K)
+
+    @property
+    def question(self) -> Ints:
+        """Position of each item's question, shape (I,)."""
+        return self.grouping.question
 
     @property
     def whole(self) -> NDArray[np.bool_]:
@@ -62,7 +67,7 @@ def item_table(survey: Survey, ids: Sequence[str]) -> ItemTable:
     Raises:
         UnknownName: the survey has no such question.
     """
-    questions = tuple(survey.question(id) for id in ids)
+    questions = tuple(survey.question(name) for name in ids)
     positions = [
         (place, option)
         for place, question in enumerate(questions)
@@ -73,9 +78,13 @@ def item_table(survey: Survey, ids: Sequence[str]) -> ItemTable:
     sizes = np.array([2 if option >= 0 else len(questions[place].options) for place, option in positions])
     return ItemTable(
         questions=questions,
-        question=np.array([place for place, _ in positions], dtype=np.int64),
+        grouping=Grouping(
+            question=np.array([place for place, _ in positions], dtype=np.int64),
+            questions=len(questions),
+            dimension=np.array([-1 if value is None else dimensions[value.dimension] for value in values]),
+            dimensions=len(dimensions),
+        ),
         option=np.array([option for _, option in positions], dtype=np.int64),
-        dimension=np.array([-1 if value is None else dimensions[value.dimension] for value in values], dtype=np.int64),
         offered=np.arange(sizes.max()) < sizes[:, None],
     )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.items import Floats, ItemTable, ReferenceTable
-from reports.metrics.aggregate import macro_mean
+from reports.metrics.aggregate import headline_mean
 from reports.metrics.floor import respondents
 
 
@@ -20,7 +20,7 @@ class Control:
 
     name: str
     n: int
-    macro: float  #: nan where no item speaks to a dimension
+    mean: float  #: the headline mean; nan where the culture has no reference
     by_item: Floats  #: shape (I,)
 
 
@@ -45,10 +45,11 @@ def mode_shares(reference: ReferenceTable) -> Floats:
     return np.where(np.isnan(reference.shares), np.nan, shares)
 
 
-def control(name: str, source: Floats, items: ItemTable, reference: ReferenceTable, *, n: int, dimensions: int) -> Control:
+def control(name: str, source: Floats, items: ItemTable, reference: ReferenceTable, n: int) -> Control:
     """What n respondents who answer by ``source`` (I, K) score against a reference."""
     values = respondents(source, reference.shares, reference.n, items.offered, n).smoothed_kl
-    return Control(name=name, n=n, macro=float(macro_mean(values, items.dimension, dimensions)), by_item=values)
+    mean = headline_mean(values, items.grouping)
+    return Control(name=name, n=n, mean=float(mean), by_item=values)
 
 
 def controls(
@@ -58,7 +59,6 @@ def controls(
     *,
     people: str,
     n: int,
-    dimensions: int,
 ) -> tuple[Control, ...]:
     """All respondents for one culture: n of its own people, random, its mode, and people of other cultures.
 
@@ -68,7 +68,6 @@ def controls(
         others: name of another culture -> what its people answered.
         people: name of this culture.
         n: respondents, as many as the cells of this culture have participants.
-        dimensions: how many value dimensions the survey has.
     """
     sources = [
         (f"{n} people of {people}" if n > 1 else f"1 person of {people}", reference.shares),
@@ -76,6 +75,4 @@ def controls(
         ("always the commonest answer", mode_shares(reference)),
         *((f"people of {name}", other.shares) for name, other in others.items()),
     ]
-    return tuple(control(name, source, items, reference, n=n, dimensions=dimensions) for name, source in sources)
-
-
+    return tuple(control(name, source, items, reference, n) for name, source in sources)

@@ -6,7 +6,7 @@ nothing of what the values measure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,11 +15,26 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grouping:
+    """To which question and value dimension each of I items belongs."""
+
+    question: NDArray[np.int64]  #: position of the item's question, shape (I,)
+    questions: int  #: how many there are
+    dimension: NDArray[np.int64]  #: position of its value dimension, -1 for none, shape (I,)
+    dimensions: int  #: how many there are
+
+    def of(self, where: NDArray[np.generic]) -> Grouping:
+        """The same for some of the items only, given by a mask or by positions."""
+        return replace(self, question=self.question[where], dimension=self.dimension[where])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
     """Means of one value per item, items that are nan left out."""
 
     by_dimension: Floats  #: shape (D,); nan for a dimension without an item that has a value
     macro: float  #: mean over the dimensions that have one: every dimension weighs the same
+    headline: float  #: ``macro``, or ``question_mean`` where no item at all speaks to a dimension
     by_question: Floats  #: shape (Q,); a multiple-choice question is the mean of its options
     question_mean: float  #: mean over the questions that have a value: every question weighs the same
     items: int  #: items with a value
@@ -44,7 +59,7 @@ def grouped_mean(values: ArrayLike, group: ArrayLike, groups: int) -> Floats:
     member = (of[:, None] == np.arange(groups)).astype(np.float64)
     known = ~np.isnan(array)
     total, count = np.where(known, array, 0.0) @ member, known.astype(np.float64) @ member
-    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0), dtype=np.float64)
 
 
 def mean_known(values: ArrayLike) -> Floats:
@@ -55,8 +70,8 @@ def mean_known(values: ArrayLike) -> Floats:
     """
     array = np.asarray(values, dtype=np.float64)
     known = ~np.isnan(array)
-    total, count = np.where(known, array, 0.0).sum(axis=-1), known.sum(axis=-1)
-    return np.divide(total, count, out=np.full_like(np.asarray(total), np.nan), where=count > 0)
+    total, count = np.asarray(np.where(known, array, 0.0).sum(axis=-1)), known.sum(axis=-1)
+    return np.asarray(np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0), dtype=np.float64)
 
 
 def macro_mean(values: ArrayLike, dimension: ArrayLike, dimensions: int) -> Floats:
@@ -68,31 +83,48 @@ def macro_mean(values: ArrayLike, dimension: ArrayLike, dimensions: int) -> Floa
     return mean_known(grouped_mean(values, dimension, dimensions))
 
 
-def means(
-    values: ArrayLike, *, dimension: ArrayLike, dimensions: int, question: ArrayLike, questions: int
-) -> Means:
+def headline_mean(values: ArrayLike, grouping: Grouping) -> Floats:
+    """The mean that the headline uses: over dimensions, or over questions where no item speaks to any.
+
+    Args:
+        values: shape (..., I).
+        grouping: of the I items.
+
+    Returns:
+        Shape (...).
+
+    >>> none = np.array([-1, -1, -1])
+    >>> lone = Grouping(question=np.array([0, 0, 1]), questions=2, dimension=none, dimensions=2)
+    >>> float(headline_mean([1, 3, 8], lone))
+    5.0
+    """
+    if np.any(grouping.dimension >= 0):
+        return macro_mean(values, grouping.dimension, grouping.dimensions)
+    return mean_known(grouped_mean(values, grouping.question, grouping.questions))
+
+
+def means(values: ArrayLike, grouping: Grouping) -> Means:
     """All means of one value per item.
 
     Args:
         values: shape (I,), finite or nan.
-        dimension: position of each item's value dimension, -1 for none, shape (I,).
-        dimensions: how many there are.
-        question: position of each item's question, shape (I,).
-        questions: how many there are.
+        grouping: of the I items.
 
-    >>> found = means([1, 3, 8], dimension=[0, 1, -1], dimensions=2, question=[0, 0, 1], questions=2)
+    >>> of = Grouping(question=np.array([0, 0, 1]), questions=2, dimension=np.array([0, 1, -1]), dimensions=2)
+    >>> found = means([1, 3, 8], of)
     >>> found.macro, found.question_mean, found.items
     (2.0, 5.0, 3)
     """
     array = np.asarray(values, dtype=np.float64)
-    by_dimension = grouped_mean(array, dimension, dimensions)
-    by_question = grouped_mean(array, question, questions)
+    by_dimension = grouped_mean(array, grouping.dimension, grouping.dimensions)
+    by_question = grouped_mean(array, grouping.question, grouping.questions)
     items = int((~np.isnan(array)).sum())
     macro = float(mean_known(by_dimension))
     reason = "" if not np.isnan(macro) else "no item has a value" if items == 0 else "no item speaks to a dimension"
     return Means(
         by_dimension=by_dimension,
         macro=macro,
+        headline=float(headline_mean(array, grouping)),
         by_question=by_question,
         question_mean=float(mean_known(by_question)),
         items=items,

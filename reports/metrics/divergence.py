@@ -61,7 +61,7 @@ def _distribution(name: str, values: ArrayLike) -> Floats:
     """Normalised over the last axis; nan where it sums to 0."""
     array = _checked(name, values)
     total = array.sum(axis=-1, keepdims=True)
-    return np.divide(array, total, out=np.full_like(array, np.nan), where=total > 0)
+    return np.asarray(np.divide(array, total, out=np.full_like(array, np.nan), where=total > 0), dtype=np.float64)
 
 
 def _relative_entropy(p: Floats, q: Floats) -> Floats:
@@ -111,9 +111,7 @@ def smoothed_reference(shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike
     return jeffreys(_distribution("shares", shares) * n, offered)
 
 
-def smoothed_kl(
-    counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike | None = None
-) -> Floats:
+def smoothed_kl(counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike | None = None) -> Floats:
     """KL divergence with Jeffreys' prior on both sides, the human side by its own n.
 
     Args:
@@ -222,10 +220,10 @@ def divergences(counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offere
     ([0.0, nan], ('', 'no valid answer'))
     """
     observed, known = np.asarray(counts, dtype=np.float64), np.asarray(shares, dtype=np.float64)
-    missing, empty = np.isnan(known).any(axis=-1), observed.sum(axis=-1) == 0
+    missing, empty = np.asarray(np.isnan(known).any(axis=-1)), np.asarray(observed.sum(axis=-1) == 0)
     reasons = tuple(
         "no reference" if absent else "no valid answer" if none else ""
-        for absent, none in zip(missing, empty, strict=True)
+        for absent, none in zip(missing.tolist(), empty.tolist(), strict=True)
     )
     return Divergences(
         plug_in_kl=plug_in_kl(observed, known),

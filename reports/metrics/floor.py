@@ -27,7 +27,6 @@ SIMULATED = 4_000
 FLOOR_SEED = 20250314
 
 
-
 def binomial_masses(n: int, share: ArrayLike) -> Floats:
     """Probability of every count 0..n, shape (..., n + 1), for shares of shape (...).
 
@@ -141,27 +140,32 @@ class FloorValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """The noise floor of a culture's items at any n, each (item, n) worked out once."""
+    """What respondents score on a culture's items at any n, each (item, n) worked out once.
+
+    The respondents are honest people of the culture, unless ``source`` says otherwise.
+    """
 
     shares: Floats  #: the reference's, shape (I, K)
     n_human: Floats  #: shape (I,)
     offered: NDArray[np.bool_]  #: shape (I, K)
-    _rows: dict[int, FloorValues] = field(default_factory=dict, repr=False, compare=False)
-    _distances: dict[tuple[int, int], float] = field(default_factory=dict, repr=False, compare=False)
+    source: Floats | None = None  #: how the respondents answer, shape (I, K); None: as ``shares``
+    _rows: dict[int, FloorValues] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _distances: dict[tuple[int, int], float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def at(self, n: ArrayLike) -> FloorValues:
         """The floor at each item's own number of valid answers, shape (I,)."""
         wanted = np.asarray(n, dtype=np.int64)
         found = np.full((3, len(wanted)), np.nan)
+        source = self.shares if self.source is None else self.source
         for count in np.unique(wanted[wanted > 0]).tolist():
             if count not in self._rows:
-                self._rows[count] = respondents(self.shares, self.shares, self.n_human, self.offered, count)
+                self._rows[count] = respondents(source, self.shares, self.n_human, self.offered, count)
             row, here = self._rows[count], wanted == count
             found[:, here] = np.stack([row.plug_in_kl, row.smoothed_kl, row.wasserstein])[:, here]
         return FloorValues(plug_in_kl=found[0], smoothed_kl=found[1], wasserstein=found[2])
 
     def js_distance(self, item: int, n: int) -> float:
-        """The floor of one item's Jensen-Shannon distance; nan where n is 0 or there is no reference."""
+        """Expected Jensen-Shannon distance of n people on one item; nan where n is 0 or there is no reference."""
         known = self.shares[item][self.offered[item]]
         if n == 0 or np.isnan(known).any():
             return float("nan")

@@ -1,0 +1,206 @@
+"""The sentence that says what was found, and the sentences that bear it out.
+
+Knows what may be claimed from which figures. Deliberately makes no figure of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import isnan
+
+from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
+from reports.figures import nats, percent
+
+#: Below this share of valid answers the finding says so.
+LOW_VALIDITY = 0.8
+#: Cells named one by one in a caution; beyond it they are counted.
+NAMED = 4
+#: English names of countries that take an article.
+_WITH_ARTICLE = ("United ", "Netherlands", "Philippines", "Czech Republic", "Russian Federation")
+
+
+class Standing(StrEnum):
+    """Where a cell lies between people and answers at random, by its interval."""
+
+    UNKNOWN = "unknown"  #: no value, or no interval to judge it by
+    ALIKE = "alike"  #: its interval reaches the floor: it cannot be told from people
+    CLOSER = "closer"  #: above the floor, below random
+    RANDOM = "random"  #: its interval holds what random answers score
+    FURTHER = "further"  #: above random
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What the report says first."""
+
+    headline: str
+    sentences: tuple[str, ...]  #: the figures behind it
+    cautions: tuple[str, ...]  #: what a reader must know before citing it
+
+
+def standing(cell: CellAnalysis) -> Standing:
+    """Judge a cell by its interval."""
+    low, high = cell.interval.low, cell.interval.high
+    if isnan(low) or isnan(cell.sound_floor.headline):
+        return Standing.UNKNOWN
+    if low <= cell.sound_floor.headline:
+        return Standing.ALIKE
+    if high < cell.sound_random.headline:
+        return Standing.CLOSER
+    return Standing.RANDOM if low <= cell.sound_random.headline else Standing.FURTHER
+
+
+def find(analysis: Analysis) -> Finding:
+    """Say what a run shows, and no more."""
+    return Finding(
+        headline=_headline(analysis) + _of_valid(analysis),
+        sentences=tuple(_sentence(culture) for culture in analysis.cultures if _measured(culture)),
+        cautions=tuple(_cautions(analysis)),
+    )
+
+
+def _measured(culture: CultureAnalysis) -> list[CellAnalysis]:
+    return [cell for cell in culture.cells if not isnan(cell.sound.headline)]
+
+
+def _of_valid(analysis: Analysis) -> str:
+    valid = analysis.overall.valid
+    if valid.count == 0 or valid.share >= LOW_VALIDITY:
+        return ""
+    return f", judging by the {percent(valid.share)} of answers that are valid"
+
+
+def _headline(analysis: Analysis) -> str:
+    overall = analysis.overall
+    if overall.done == 0:
+        return "Nothing has been answered yet"
+    if overall.valid.count == 0:
+        return f"Nothing can be compared: none of {overall.done:,} answers is valid"
+    measured = [culture for culture in analysis.cultures if _measured(culture)]
+    if not measured:
+        return "Nothing can be compared: no valid answer meets a reference distribution"
+    if all(len(culture.cells) == 1 for culture in analysis.cultures):
+        return _one_each(measured)
+    return _closest(measured)
+
+
+def _closest(cultures: Sequence[CultureAnalysis]) -> str:
+    winners: dict[str, list[str]] = {}
+    for culture in cultures:
+        if culture.ranking.order:
+            winners.setdefault(culture.ranking.order[0][0], []).append(_people(culture))
+    if not winners:
+        return "The answers are too few to say who comes closest"
+    (first, theirs), *others = winners.items()
+    rest = "".join(f", {name} to {_and(groups)}" for name, groups in others)
+    return f"{first} comes closest to {_and(theirs)}{rest}"
+
+
+_VERDICTS = {
+    Standing.ALIKE: "cannot be told from {people}",
+    Standing.CLOSER: "comes closer to {people} than answers at random, yet not as close as people themselves",
+    Standing.RANDOM: "is about as far from {people} as answers at random",
+    Standing.FURTHER: "is further from {people} than answers at random",
+    Standing.UNKNOWN: "has too few participants to be compared with {people}",
+}
+
+
+def _one_each(cultures: Sequence[CultureAnalysis]) -> str:
+    verdicts: dict[tuple[str, Standing], list[str]] = {}
+    for culture in cultures:
+        cell = culture.cells[0]
+        verdicts.setdefault((cell.name, standing(cell)), []).append(_people(culture))
+    clauses, last = [], ""
+    for (name, where), people in verdicts.items():
+        subject = name if name != last else "it"
+        clauses.append(f"{subject} {_VERDICTS[where].format(people=_and(people))}")
+        last = name
+    return "; ".join(clauses)
+
+
+def _sentence(culture: CultureAnalysis) -> str:
+    order = culture.ranking.order
+    if len(culture.cells) == 1 or not order:
+        return " ".join(_single(culture, cell) for cell in _measured(culture)[:NAMED])
+    (first, value), (second, next_value) = order[0], order[1]
+    cells = {cell.name: cell for cell in culture.cells}
+    apart = cells[first].interval.high < cells[second].interval.low
+    gap = "their intervals do not overlap" if apart else "their intervals overlap, so the order may be chance"
+    ranking = culture.ranking
+    return (
+        f"{culture.name}: {first} scores {nats(value)} and {second}, the next, {nats(next_value)}; {gap} "
+        f"({ranking.questions} questions, all brought down to {ranking.n} answers each). "
+        f"{ranking.n} real people would score {nats(ranking.people)}, answers at random {nats(ranking.random)}."
+    )
+
+
+def _single(culture: CultureAnalysis, cell: CellAnalysis) -> str:
+    interval = cell.interval
+    between = "" if isnan(interval.low) else f" (95% interval {nats(max(interval.low, 0))} to {nats(interval.high)})"
+    return (
+        f"{culture.name}: {cell.name} lies {nats(cell.sound.headline)} nats from people{between}; "
+        f"equally many real people would score {nats(cell.sound_floor.headline)}, "
+        f"answers at random {nats(cell.sound_random.headline)}."
+    )
+
+
+def _cautions(analysis: Analysis) -> Iterable[str]:
+    overall, results = analysis.overall, analysis.results
+    if overall.done < overall.planned:
+        state = "was cancelled" if results.run.cancelled else "is unfinished"
+        yield f"The run {state}: {overall.done:,} of {overall.planned:,} planned answers have ended; figures will move."
+    yield from _low_validity(analysis)
+    for culture in analysis.cultures:
+        unknown = sum(results.survey.reference(q, culture.culture.code) is None for q in results.run.questions)
+        if unknown:
+            yield f"{unknown} of {len(results.run.questions)} questions have no reference for {_named(culture)}."
+        if culture.reference.low_n.any():
+            yield f"Some references for {_named(culture)} rest on too few people for anything but a demonstration."
+        if len(culture.cells) > 1 and culture.ranking.reason:
+            yield f"No ranking for {_named(culture)}: {culture.ranking.reason}."
+    if any(cell.cell.participants == 1 for cell in analysis.cells):
+        yield "One participant shows no spread: there is no interval, and the noise floor is high."
+
+
+def _low_validity(analysis: Analysis) -> Iterable[str]:
+    low = [
+        (culture, cell)
+        for culture in analysis.cultures
+        for cell in culture.cells
+        if cell.quality.done and cell.quality.valid.share < LOW_VALIDITY
+    ]
+    if analysis.overall.valid.count == 0:
+        return  # the headline says so
+    if len(low) > NAMED:
+        yield (
+            f"In {len(low)} of {len(analysis.cells)} cells fewer than {percent(LOW_VALIDITY)} of the answers "
+            "are valid; their figures describe only the answers that could be read."
+        )
+        return
+    for culture, cell in low:
+        if cell.quality.valid.count == 0:
+            yield f"None of {cell.name}'s answers for {_named(culture)} is valid: it has no figures."
+            continue
+        yield (
+            f"Only {percent(cell.quality.valid.share)} of {cell.name}'s answers for {_named(culture)} are valid; "
+            "its figures describe only those."
+        )
+
+
+def _named(culture: CultureAnalysis) -> str:
+    return f"the {culture.name}" if culture.name.startswith(_WITH_ARTICLE) else culture.name
+
+
+def _people(culture: CultureAnalysis) -> str:
+    return f"people of {_named(culture)}"
+
+
+def _and(parts: Sequence[str]) -> str:
+    """People of A and people of B -> people of A and B."""
+    head, *rest = parts
+    short = [part.removeprefix("people of ") for part in rest]
+    if not short:
+        return head
+    return f"{', '.join([head, *short[:-1]])} and {short[-1]}"

@@ -1,0 +1,135 @@
+"""What a report shows, before anyone says how: plain text, tables, cards.
+
+Knows the parts of a page. ``html`` and ``markdown`` render the same Page, each escaping in its own way, so that
+neither can say what the other does not. Every string here is untrusted text. Deliberately knows nothing of
+how the parts came about (see ``reports.tables``, ``reports.cards``, ``reports.contents``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reports.charts import Chart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One cell of a table."""
+
+    text: str
+    beneath: str = ""  #: a second, quieter figure
+    shade: float | None = None  #: in [0, 1]: background of a figure among its like
+    bar: float | None = None  #: in [0, 1]: a bar behind a share
+    why: str = ""  #: why there is no figure, or what the figure is
+    lang: str = ""  #: language of the text where it is not English
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """The head of a column."""
+
+    text: str
+    meaning: str = ""  #: what an abbreviation stands for
+    words: bool = False  #: words are aligned left, figures right
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableRow:
+    """A row: its heads name it, its entries say something of it."""
+
+    heads: tuple[Entry, ...]
+    entries: tuple[Entry, ...]
+    quiet: bool = False  #: a row to compare with, not one of its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table with everything that reading it takes."""
+
+    anchor: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[TableRow, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """One figure at the top of the report."""
+
+    value: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionLine:
+    """An option as it was shown."""
+
+    code: int
+    label: str
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleCard:
+    """One answer with all that it was shown."""
+
+    heading: str
+    question: str
+    lang: str  #: of question and options
+    options: tuple[OptionLine, ...]
+    chips: tuple[str, ...]
+    state: str
+    reason: str
+    completion: str  #: cut
+    left_out: int  #: characters cut off
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionCard:
+    """One question: people beside models."""
+
+    anchor: str
+    id: str
+    text: str
+    chips: tuple[str, ...]
+    tables: tuple[Table, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """A name and what stands behind it."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A stretch of the report with an anchor of its own."""
+
+    anchor: str
+    contents: str  #: how the contents call it
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    chart_note: str = ""
+    tables: tuple[Table, ...] = ()
+    samples: tuple[SampleCard, ...] = ()
+    questions: tuple[QuestionCard, ...] = ()
+    terms: tuple[Term, ...] = ()
+    study: str = ""  #: the study file's text
+    legend: tuple[str, ...] = ()  #: names of the series, in the order of their colours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A whole report."""
+
+    title: str
+    kicker: str
+    headline: str
+    sentences: tuple[str, ...]
+    cautions: tuple[str, ...]
+    tiles: tuple[Tile, ...]
+    sections: tuple[Section, ...]

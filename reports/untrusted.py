@@ -1,0 +1,100 @@
+"""Text that others wrote, made harmless and its invisible characters visible.
+
+Knows characters. Model output, names in a study and survey texts all pass through here, once for
+HTML and once for Markdown. Deliberately knows nothing of where they are shown.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from markupsafe import Markup, escape
+
+#: Longest text shown of one completion, in characters.
+SHOWN = 1_200
+
+_KEPT = "\n\t"
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$&:@^=])")
+
+
+def name_character(character: str) -> str:
+    """How an invisible character is written: a control picture where Unicode has one, else its number.
+
+    >>> name_character(chr(0)), name_character(chr(0x202E))
+    ('␀', 'U+202E')
+    """
+    number = ord(character)
+    if number < 0x20:
+        return chr(0x2400 + number)
+    return "␡" if number == 0x7F else f"U+{number:04X}"
+
+
+def _hidden(character: str) -> bool:
+    return character not in _KEPT and unicodedata.category(character) in _HIDDEN
+
+
+def visible(text: str) -> str:
+    """The text with every control, format, surrogate and unassigned character written out.
+
+    >>> visible("a" + chr(0) + chr(0x202E) + "b")
+    'a␀⟨U+202E⟩b'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    plain = text.replace("\r\n", "\n")
+    return "".join(_written(character) if _hidden(character) else character for character in plain)
+
+
+def _written(character: str) -> str:
+    name = name_character(character)
+    return name if len(name) == 1 else f"⟨{name}⟩"
+
+
+def cut(text: str, length: int = SHOWN) -> tuple[str, int]:
+    """The beginning of a text, and how many characters were left out.
+
+    >>> cut("abcdef", 4)
+    ('abcd', 2)
+    """
+    return text[:length], max(0, len(text) - length)
+
+
+def html_text(text: str) -> Markup:
+    """Escaped for HTML, invisible characters as marked chips.
+
+    >>> str(html_text("<b>" + chr(0)))
+    '&lt;b&gt;<span class="control">␀</span>'
+    """
+    plain = text.replace("\r\n", "\n")
+    return Markup("").join(
+        Markup('<span class="control">{}</span>').format(name_character(character))
+        if _hidden(character)
+        else escape(character)
+        for character in plain
+    )
+
+
+def markdown_text(text: str) -> str:
+    """Escaped for a line or a table cell of Markdown; line breaks become a visible sign.
+
+    >>> markdown_text("a|b`c`" + chr(10) + "<i>")
+    'a\\\\|b\\\\`c\\\\` ⏎ \\\\<i\\\\>'
+    """
+    line = re.sub(r"[\t ]*\n[\t ]*", " ⏎ ", visible(text)).replace("\t", " ")
+    return _MARKDOWN.sub(r"\\\1", line)
+
+
+def markdown_block(text: str) -> str:
+    """A fenced block that its content cannot close.
+
+    >>> print(markdown_block("```" + chr(10) + "x"))
+    ````text
+    ```
+    x
+    ````
+    """
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{visible(text)}\n{fence}"

@@ -1,0 +1,293 @@
+"""Results made up for tests: a tiny survey, and answers drawn from shares that the test chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.results import STATES, AnswerArrays, Results, Sample
+from storage.run import (
+    Answer,
+    AnswerState,
+    Cell,
+    Condition,
+    Draws,
+    Progress,
+    Protocol,
+    Run,
+    UsedDecoding,
+)
+from storage.survey import Culture, Group, Option, Question, QuestionType, ReferenceDistribution, Region, Survey, Value
+
+ANSWERED, REFUSED, UNPARSABLE, FAILED = (STATES.index(state) for state in AnswerState)
+
+#: (question, participants, generator) -> sets of options as bits, shape (participants,).
+Respondent = Callable[[Question, str, int, np.random.Generator], NDArray[np.int64]]
+
+
+def option(code: int, en: str, zh: str, dimension: str | None = None) -> Option:
+    """An option; with a dimension it belongs to a list."""
+    value = None if dimension is None else Value(dimension=dimension, direction=1, basis="B", core=True)
+    return Option(code=code, label={"en": en, "zh": zh}, value=value)
+
+
+def _question(
+    id: str, type: QuestionType, en: str, zh: str, options: Sequence[Option], dimension: str | None
+) -> Question:
+    value = None if dimension is None else Value(dimension=dimension, direction=-1, basis="A", core=True)
+    text = {"en": en, "zh": zh}
+    choices = 2 if type is QuestionType.MULTIPLE else 1
+    return Question(id=id, type=type, topic="Life", text=text, options=tuple(options), max_choices=choices, value=value)
+
+
+QUESTIONS = (
+    _question(
+        "Q1",
+        QuestionType.ORDINAL,
+        "How important is family in your life?",
+        "家庭在您的生活中有多重要?",
+        [
+            option(1, "Very", "非常重要"),
+            option(2, "Rather", "比较重要"),
+            option(3, "Not very", "不太重要"),
+            option(4, "Not at all", "完全不重要"),
+        ],
+        "TDI",
+    ),
+    _question(
+        "Q2",
+        QuestionType.SINGLE,
+        "Which goal comes first?",
+        "哪个目标最重要?",
+        [option(1, "Order", "秩序"), option(2, "Voice", "发言权"), option(3, "Prices", "物价")],
+        "EVI",
+    ),
+    _question(
+        "Q3",
+        QuestionType.SCALE,
+        "How satisfied are you, from 1 to 10?",
+        "您有多满意,从1到10?",
+        [option(code, str(code), str(code)) for code in range(1, 11)],
+        "IVR",
+    ),
+    _question(
+        "Q4",
+        QuestionType.MULTIPLE,
+        "Which qualities should children learn? Up to two.",
+        "孩子应学习哪些品质?最多两个。",
+        [option(1, "Manners", "礼貌", "TDI"), option(2, "Independence", "独立", "IDV"), option(3, "Hard work", "勤奋")],
+        None,
+    ),
+)
+
+SHARES: dict[str, dict[str, list[float]]] = {
+    "us": {
+        "Q1": [0.911, 0.071, 0.016, 0.002],
+        "Q2": [0.5, 0.3, 0.2],
+        "Q3": [0.02, 0.02, 0.03, 0.05, 0.1, 0.1, 0.2, 0.28, 0.12, 0.08],
+        "Q4": [0.5, 0.55, 0.68],
+    },
+    "cn": {
+        "Q1": [0.864, 0.13, 0.006, 0.0],
+        "Q2": [0.35, 0.1, 0.55],
+        "Q3": [0.03, 0.02, 0.04, 0.05, 0.15, 0.2, 0.18, 0.2, 0.08, 0.05],
+        "Q4": [0.85, 0.78, 0.2],
+    },
+}
+PEOPLE = {"us": 2593, "cn": 3028}
+
+
+def survey(
+    *, shares: dict[str, dict[str, list[float]]] = SHARES, questions: tuple[Question, ...] = QUESTIONS
+) -> Survey:
+    """Four questions of four types, two cultures."""
+    by_id = {question.id: question for question in questions}
+    return Survey(
+        id="tiny",
+        title="Tiny Values Survey",
+        version="1",
+        citation="Nobody (2020), Tiny Values Survey, made up.",
+        terms="Free for tests.",
+        languages=("en", "zh"),
+        dimensions={
+            "EVI": {"en": "emancipative values", "zh": "解放价值观"},
+            "IDV": {"en": "individualism", "zh": "个人主义"},
+            "IVR": {"en": "indulgence", "zh": "放纵"},
+            "TDI": {"en": "traditional values", "zh": "传统价值观"},
+        },
+        questions=questions,
+        cultures=(
+            Culture(
+                code="us",
+                name={"en": "United States", "zh": "美国"},
+                language="en",
+                regions=(Region(code="US-OH", name={"en": "Ohio", "zh": "俄亥俄州"}, share=1.0),),
+            ),
+            Culture(
+                code="cn",
+                name={"en": "China", "zh": "中国"},
+                language="zh",
+                regions=(Region(code="CN-GD", name={"en": "Guangdong", "zh": "广东"}, share=1.0),),
+            ),
+        ),
+        references=tuple(
+            ReferenceDistribution(
+                question=name,
+                culture=culture,
+                group=Group.ALL,
+                shares=dict(zip(by_id[name].codes, known, strict=True)),
+                n=PEOPLE[culture],
+            )
+            for culture, answers in shares.items()
+            for name, known in answers.items()
+            if name in by_id
+        ),
+        fingerprint="f" * 64,
+    )
+
+
+def human(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Answers like people of that culture."""
+    shares = np.array(SHARES[culture][question.id])
+    if question.type is QuestionType.MULTIPLE:
+        picked = rng.random((people, len(shares))) < shares
+        return (picked * (1 << np.arange(len(shares)))).sum(axis=1).astype(np.int64)
+    return (1 << rng.choice(len(shares), size=people, p=shares / shares.sum())).astype(np.int64)
+
+
+def uniform(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Picks one option at random."""
+    return (1 << rng.integers(len(question.options), size=people)).astype(np.int64)
+
+
+def last(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Always gives the last option: the rarest of Q1."""
+    return np.full(people, 1 << (len(question.options) - 1), dtype=np.int64)
+
+
+def results(
+    cells: Sequence[tuple[str, str, str, Respondent]] = (("human", "us", "def", human), ("human", "cn", "def", human)),
+    *,
+    participants: int = 20,
+    tiny: Survey | None = None,
+    states: Sequence[float] = (1.0, 0.0, 0.0, 0.0),
+    done: float = 1.0,
+    seed: int = 1,
+    samples: tuple[Sample, ...] = (),
+    study: str = "name: tiny\nsurvey: tiny\n",
+) -> Results:
+    """A run of the tiny survey.
+
+    Args:
+        cells: model, culture, condition, how it answers.
+        participants: per cell.
+        tiny: another survey.
+        states: shares of answered, refused, unparsable, failed.
+        done: share of the planned answers that have ended.
+        seed: of the draws.
+        samples: answers to show.
+        study: text of the study file.
+    """
+    known, rng = tiny or survey(), np.random.default_rng(seed)
+    columns: dict[str, list[NDArray[np.int64]]] = {name: [] for name in ("cell", "participant", "question", "choices")}
+    for place, (_, culture, _, respondent) in enumerate(cells):
+        for number, question in enumerate(known.questions):
+            columns["choices"].append(respondent(question, culture, participants, rng))
+            columns["participant"].append(np.arange(participants))
+            columns["question"].append(np.full(participants, number))
+            columns["cell"].append(np.full(participants, place))
+    rows = {name: np.concatenate(parts) for name, parts in columns.items()}
+    order = np.lexsort((rows["question"], rows["participant"], rows["cell"]))
+    planned = len(order)
+    order = order[rng.permutation(planned)[: round(done * planned)]]
+    order = order[np.lexsort((rows["question"][order], rows["participant"][order], rows["cell"][order]))]
+    rows = {name: column[order] for name, column in rows.items()}
+    state = rng.choice(4, size=len(order), p=states).astype(np.int8)
+    counts = np.bincount(state, minlength=4)
+    run = Run(
+        id="run-1",
+        created_at=datetime(2026, 3, 14, 15, 9, tzinfo=UTC),
+        survey=known.fingerprint,
+        questions=tuple(question.id for question in known.questions),
+        protocol=Protocol(seed=7),
+        cells=tuple(
+            Cell(
+                id=place + 1,
+                model=model,
+                culture=culture,
+                condition=Condition(name=condition),
+                language=known.culture(culture).language,
+                participants=participants,
+            )
+            for place, (model, culture, condition, _) in enumerate(cells)
+        ),
+        study=study,
+    )
+    return Results(
+        run=run,
+        survey=known,
+        answers=AnswerArrays(
+            cell=rows["cell"].astype(np.int32),
+            participant=rows["participant"].astype(np.int32),
+            question=rows["question"].astype(np.int32),
+            slot=np.zeros(len(order), dtype=np.int32),
+            state=state,
+            choices=np.where(state == ANSWERED, rows["choices"], 0),
+            shown=np.ones(len(order), dtype=np.int64),
+            digest=rng.integers(0, 5, size=len(order)),
+        ),
+        samples=samples,
+        progress=Progress(
+            planned=planned,
+            answered=int(counts[ANSWERED]),
+            refused=int(counts[REFUSED]),
+            unparsable=int(counts[UNPARSABLE]),
+            failed=int(counts[FAILED]),
+        ),
+        engines={model: {"engine": "scripted", "weights": "none"} for model in sorted({cell[0] for cell in cells})},
+        versions={"numpy": "2.0", "defsurvey": "0.1.0"},
+        revision=planned,
+        model_seconds=dict.fromkeys(sorted({cell[0] for cell in cells}), 12.5),
+    )
+
+
+def sample(
+    completion: str, *, cell: int = 0, question: str = "Q1", state: AnswerState = AnswerState.ANSWERED
+) -> Sample:
+    """One answer as it was shown, with that completion."""
+    options = next(known for known in QUESTIONS if known.id == question).codes
+    return Sample(
+        cell=cell,
+        participant=3,
+        answer=Answer(
+            participant=4,
+            item=2,
+            question=question,
+            state=state,
+            choices=(2,) if state is AnswerState.ANSWERED else (),
+            completion=completion,
+            reason="" if state is AnswerState.ANSWERED else "the model declined",
+            shown=tuple(reversed(options)),
+            memory=(0, 1),
+            draws=Draws(region="US-OH" if cell == 0 else "CN-GD", num_beams=3, do_sample=True, memory_capacity=4),
+            seed=99,
+            used=UsedDecoding(num_beams=3, do_sample=True, temperature=1.0, top_p=1.0, max_new_tokens=512),
+        ),
+        remembered_questions=("Q2", "Q3"),
+    )
+
+
+def one_question() -> Survey:
+    """The survey with its first question only."""
+    return survey(questions=QUESTIONS[:1])
+
+
+def without_reference(culture: str, question: str) -> Survey:
+    """The survey where that question was not asked in that culture."""
+    known = survey()
+    kept = tuple(r for r in known.references if (r.culture, r.question) != (culture, question))
+    return replace(known, references=kept)
