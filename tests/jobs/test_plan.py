@@ -1,0 +1,149 @@
+"""What a study would run, told before it runs."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from jobs.plan import Spread, plan, render, to_json
+from jobs.preview import preview
+from tests.jobs.small_study import CARDS, study
+
+
+def printed(**changes: str | None) -> str:
+    """A plan as it is printed."""
+    console = Console(width=160, record=True, file=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(render(plan(study(**changes), cards=CARDS)))
+    return capture.get()
+
+
+def characters(**changes: str | None) -> int:
+    """Characters of the prompts that participant 0 of a study's first cell is asked with, memory empty."""
+    read = study(**changes)
+    prompts = (preview(read, cards=CARDS, question=name).prompts[0] for name in read.questions)
+    return sum(len(message.content) for prompt in prompts for message in prompt.request.messages)
+
+
+def test_counts() -> None:
+    """Cells, questions and answers are counted; what was left out is told."""
+    made = plan(study(models="[human, tiny-model]", participants="5"), cards=CARDS)
+    assert len(made.cells) == 4
+    assert made.questions == ("Q1", "Q2", "Q4")
+    assert made.left_out == ("Q3",)
+    assert made.answers == 4 * 5 * 3
+
+
+def test_prompt_tokens_without_memory() -> None:
+    """Without memory a prompt costs its own characters, at 0.18 to 0.3 tokens each in English, and a template."""
+    changes: dict[str, str | None] = {"cultures": "[us]", "conditions": "[none]", "participants": "5"}
+    length = characters(**changes)
+    made = plan(study(**changes), cards=CARDS)
+    assert made.prompt_tokens.low == round(5 * (0.18 * length + 4 * 3))
+    assert made.prompt_tokens.high == round(5 * (0.3 * length + 4 * 45))
+
+
+def test_memory_grows() -> None:
+    """At the most, memory adds each remembered question and answer: capacities 0-15, items 0, 1, 2 and 3.
+
+    Of 16 capacities 15 hold 1 entry at item 1; at item 2 one holds 1 and 14 hold 2; at item 3 13 hold 3.
+    """
+    shown = (15 + (1 + 2 * 14) + (1 + 2 + 3 * 13)) / 16
+    made = {
+        condition: plan(study(cultures="[us]", conditions=f"[{condition}]", participants="1"), cards=CARDS)
+        for condition in ("def", "def-without-memory")
+    }
+    request = len("Request: What of Q1?\n1: choice 1\n2: choice 2\n3: choice 3\n4: choice 4")
+    growth = made["def"].prompt_tokens.high - made["def-without-memory"].prompt_tokens.high
+    assert growth == pytest.approx(shown * (0.3 * (request + 220) + 2 * 14), abs=1)
+    assert made["def"].prompt_tokens.low == made["def-without-memory"].prompt_tokens.low
+
+
+def test_completion_tokens() -> None:
+    """A completion has 3 to max_new_tokens tokens."""
+    made = plan(study(participants="5", decoding="{max_new_tokens: 64}"), cards=CARDS)
+    assert made.completion_tokens == Spread(low=30 * 3, high=30 * 64)
+    short = plan(study(participants="5", decoding="{max_new_tokens: 2}"), cards=CARDS)
+    assert short.completion_tokens == Spread(low=60, high=60)
+
+
+def test_scripted_respondents_cost_no_tokens() -> None:
+    """A respondent that follows a rule reads and writes no tokens, and none are printed."""
+    made = plan(study(models="[human]"), cards=CARDS)
+    assert made.prompt_tokens == made.completion_tokens == Spread(low=0, high=0)
+    both = plan(study(models="[human, tiny-model]"), cards=CARDS)
+    assert both.prompt_tokens == plan(study(), cards=CARDS).prompt_tokens
+    assert "tokens" not in printed(models="[human]")
+
+
+def test_time() -> None:
+    """90 answers at 1 a second take a minute and a half, give or take a third; without a rate nothing is claimed."""
+    read = study(participants="15")
+    assert plan(read, cards=CARDS).seconds is None
+    assert plan(read, cards=CARDS, answers_per_second=1.0).seconds == Spread(low=60, high=120)
+    with pytest.raises(ValueError, match="answers_per_second: expected a number above 0, got 0"):
+        plan(read, cards=CARDS, answers_per_second=0)
+
+
+@pytest.mark.parametrize(
+    ("rate", "told"), [(10.0, "6 s to 12 s"), (1.0, "1 min 00 s to 2 min 00 s"), (0.001, "16 h 40 min to 33 h 20 min")]
+)
+def test_time_in_words(rate: float, told: str) -> None:
+    """Times are printed in the units that a person would use."""
+    console = Console(width=160)
+    with console.capture() as capture:
+        console.print(render(plan(study(participants="15"), cards=CARDS, answers_per_second=rate)))
+    assert told in capture.get()
+
+
+def test_noise_floor() -> None:
+    """The floor is the smoothed KL that honest people score, here by simulating 20,000 groups of 20."""
+    people, n = np.array([0.5, 0.3, 0.15, 0.05]), 20
+    counts = np.random.default_rng(1).multinomial(n, people, size=20_000)
+    model, human = (counts + 0.5) / (n + 2), (people * 1000 + 0.5) / (1000 + 2)
+    scores = (model * np.log(model / human)).sum(axis=1)
+    made = plan(study(participants="20"), cards=CARDS)
+    assert made.noise_floor.keys() == {"us", "cn"}
+    for floor in made.noise_floor.values():
+        assert floor == pytest.approx(scores.mean(), abs=4 * scores.std() / np.sqrt(len(scores)))
+
+
+def test_notes() -> None:
+    """A model that is asked in a language its card does not list is told of, once; one without a list is not."""
+    made = plan(study(models="[tiny-model, plain-model]", conditions="[def, none]"), cards=CARDS)
+    assert made.notes == ("tiny-model is asked in zh, but its card lists only en",)
+    assert plan(study(language="en"), cards=CARDS).notes == ()
+
+
+def test_json() -> None:
+    """A program reads the same figures."""
+    made = plan(study(participants="5"), cards=CARDS, answers_per_second=1.0)
+    body = json.loads(json.dumps(to_json(made)))
+    assert body["planned"] == 30
+    assert body["cells"][1] == {
+        "model": "tiny-model",
+        "culture": "cn",
+        "condition": "def",
+        "language": "zh",
+        "participants": 5,
+        "answers": 15,
+    }
+    assert body["seconds"] == [20, 40]
+    assert body["left_out"] == ["Q3"]
+    assert body["prompt_tokens"] == [made.prompt_tokens.low, made.prompt_tokens.high]
+    assert json.loads(json.dumps(to_json(plan(study(), cards=CARDS))))["seconds"] is None
+
+
+def test_printed() -> None:
+    """A person reads what would run, what is left out and why, and that the time is not known."""
+    text = printed(participants="5")
+    assert "first: what would run" in text
+    assert "planned answers" in text
+    assert "30" in text
+    assert "Q3: not known for every culture, so asked in none" in text
+    assert "unknown until a pilot has run" in text
+    assert "tiny-model is asked in zh" in text
+    assert "left out" not in printed(cultures="[us]")

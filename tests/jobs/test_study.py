@@ -1,0 +1,483 @@
+"""The study file: what it may say, what follows from it, and what is said when it is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobs.study import BUILT_IN_CONDITIONS, PlannedCell, Study, StudyError, parse_study, read_study
+from storage.run import Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder
+from tests.jobs.small_study import CARDS, SURVEY, TEXT, study, written
+from workers.models import read_cards
+
+ROOT = Path(__file__).parents[2]
+
+
+def refusal(text: str) -> str:
+    """The message with which a study file is refused."""
+    with pytest.raises(StudyError) as caught:
+        parse_study(text, path=Path("study.yaml"), cards=CARDS, survey=SURVEY)
+    return str(caught.value)
+
+
+class TestWhatItSays:
+    """A file that is right becomes the study it describes."""
+
+    def test_defaults(self) -> None:
+        """A file with the needed keys only is the paper's DEF with 20 participants, each asked natively."""
+        read = study()
+        assert read.name == "first"
+        assert read.models == ("tiny-model",)
+        assert read.cultures == ("us", "cn")
+        assert read.languages == ("native",)
+        assert read.conditions == (Condition(name="def"),)
+        assert read.participants == 20
+        assert read.protocol == Protocol(
+            seed=0,
+            preset=Preset.PAPER,
+            draws=DrawsPer.PARTICIPANT,
+            question_order=QuestionOrder.FIXED,
+            memory_order=MemoryOrder.DRAWN,
+            temperature=1.0,
+            top_p=1.0,
+            max_new_tokens=512,
+        )
+        assert read.text == TEXT
+
+    def test_every_key(self) -> None:
+        """Every optional key arrives where it belongs."""
+        read = study(
+            language="[en, zh]",
+            participants="3",
+            preset="code",
+            seed="9223372036854775807",
+            draws="question",
+            question_order="shuffled",
+            memory_order="chronological",
+            decoding="{temperature: 0.5, top_p: 1e-1, max_new_tokens: 64}",
+        )
+        assert read.languages == ("en", "zh")
+        assert read.participants == 3
+        assert read.protocol == Protocol(
+            seed=2**63 - 1,
+            preset=Preset.CODE,
+            draws=DrawsPer.QUESTION,
+            question_order=QuestionOrder.SHUFFLED,
+            memory_order=MemoryOrder.CHRONOLOGICAL,
+            temperature=0.5,
+            top_p=0.1,
+            max_new_tokens=64,
+        )
+
+    def test_code_preset_allows_as_many_tokens(self) -> None:
+        """The published code used 128 or 512 new tokens; where the file does not say, both presets allow 512."""
+        assert study(preset="code").protocol.max_new_tokens == 512
+
+    def test_built_in_conditions(self) -> None:
+        """The built-in names switch off what they say, and ``none`` shows options in the survey's order."""
+        read = study(conditions="[def, none, def-without-prompt, def-without-config, def-without-memory]")
+        axes = {one.name: (one.prompt, one.config, one.memory, one.option_order) for one in read.conditions}
+        assert axes == {
+            "def": (True, True, True, None),
+            "none": (False, False, False, False),
+            "def-without-prompt": (False, True, True, None),
+            "def-without-config": (True, False, True, None),
+            "def-without-memory": (True, True, False, None),
+        }
+
+    def test_conditions_of_ones_own(self) -> None:
+        """A mapping names conditions by the axes that are off; a built-in one stands in it with nothing behind."""
+        read = study(conditions="{def: , still: {memory: false, config: false}, turned: {option_order: true}}")
+        assert read.conditions == (
+            Condition(name="def"),
+            Condition(name="still", config=False, memory=False),
+            Condition(name="turned", option_order=True),
+        )
+
+    def test_no_is_a_culture(self) -> None:
+        """``no`` is Norway and Norwegian, not false."""
+        read = study(cultures="[no]", language="en", questions="[Q6]")
+        assert read.cultures == ("no",)
+
+    def test_overrides(self) -> None:
+        """A name and a number of participants given beside the file go before the file's, which needs no name then."""
+        for text in (TEXT, written(name=None)):
+            read = parse_study(text, path=Path("s.yaml"), cards=CARDS, survey=SURVEY, name="second", participants=7)
+            assert (read.name, read.participants) == ("second", 7)
+
+    def test_pilot(self) -> None:
+        """A pilot is the first participants of the same design, and never more than there are."""
+        whole = study(participants="5")
+        assert whole.pilot(2).participants == 2
+        assert whole.pilot(9).participants == 5
+        assert whole.pilot(2).fingerprint() == whole.fingerprint()
+
+
+class TestQuestions:
+    """The same questions are asked in every culture, and each can be compared with people there."""
+
+    def test_core(self) -> None:
+        """Core is what the survey marks so, less what was not asked in some culture, and that is told."""
+        assert study(cultures="[us]").questions == ("Q1", "Q2", "Q3", "Q4")
+        both = study()
+        assert both.questions == ("Q1", "Q2", "Q4")
+        assert both.left_out == ("Q3",)
+
+    def test_all(self) -> None:
+        """All is every question that is known for every culture."""
+        read = study(questions="all", language="en")
+        assert read.questions == ("Q1", "Q2", "Q4", "Q5")
+        assert read.left_out == ("Q3", "Q6")
+
+    def test_named_in_survey_order(self) -> None:
+        """Named questions are asked in the survey's order."""
+        assert study(questions="[Q4, Q1]").questions == ("Q1", "Q4")
+
+    def test_sample(self) -> None:
+        """A sample is drawn by the seed, each question once, in survey order; all seeds together reach every one."""
+        drawn = {study(questions="{sample: 2}", language="en", seed=str(seed)).questions for seed in range(40)}
+        assert drawn == {("Q1", "Q2"), ("Q1", "Q4"), ("Q1", "Q5"), ("Q2", "Q4"), ("Q2", "Q5"), ("Q4", "Q5")}
+        again = study(questions="{sample: 2}", language="en", seed="3")
+        assert again.questions == study(questions="{sample: 2}", language="en", seed="3").questions
+
+    def test_sample_of_all(self) -> None:
+        """A sample of as many questions as there are is all of them."""
+        assert study(questions="{sample: 4}", language="en").questions == ("Q1", "Q2", "Q4", "Q5")
+
+
+class TestCells:
+    """The cells of a study."""
+
+    def test_order_and_duplicates(self) -> None:
+        """Cells go by model, culture, condition, language; a native language that was named too is asked once."""
+        read = study(models="[human, tiny-model]", conditions="[none, def]", language="[en, native]")
+        none, full = BUILT_IN_CONDITIONS["none"], BUILT_IN_CONDITIONS["def"]
+        assert read.cells() == tuple(
+            PlannedCell(model=model, culture=culture, condition=condition, language=language)
+            for model in ("human", "tiny-model")
+            for culture, condition, language in [
+                ("us", none, "en"),
+                ("us", full, "en"),
+                ("cn", none, "en"),
+                ("cn", none, "zh"),
+                ("cn", full, "en"),
+                ("cn", full, "zh"),
+            ]
+        )
+
+    def test_planned_answers(self) -> None:
+        """2 models x 2 cultures x 1 condition x 1 language, 5 participants, 3 questions: 60 answers."""
+        assert study(models="[human, tiny-model]", participants="5").planned_answers() == 60
+
+
+class TestDesign:
+    """What two runs must share to be one design."""
+
+    def test_is_json(self) -> None:
+        """The design survives a journey through JSON unchanged."""
+        design = study().design()
+        assert json.loads(json.dumps(design)) == design
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"name": "other"},
+            {"models": "[human, tiny-model]"},
+            {"participants": "3"},
+            {"cultures": "[cn, us]"},
+            {"language": "[native]"},
+            {"decoding": "{temperature: 1}"},
+        ],
+    )
+    def test_what_may_differ(self, changes: dict[str, str]) -> None:
+        """Name, models, participants and the way of writing the same thing do not make another design."""
+        assert study(**changes).fingerprint() == study().fingerprint()
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"questions": "[Q1, Q2]"},
+            {"cultures": "[us]", "questions": "[Q1, Q2, Q4]"},
+            {"language": "en"},
+            {"conditions": "[none]"},
+            {"conditions": "[def, none]"},
+            {"preset": "code"},
+            {"seed": "1"},
+            {"draws": "question"},
+            {"question_order": "shuffled"},
+            {"memory_order": "chronological"},
+            {"decoding": "{temperature: 0.9}"},
+            {"decoding": "{top_p: 0.9}"},
+            {"decoding": "{max_new_tokens: 511}"},
+        ],
+    )
+    def test_what_must_not_differ(self, changes: dict[str, str]) -> None:
+        """Everything else does."""
+        assert study(**changes).fingerprint() != study().fingerprint()
+
+    def test_axes_of_a_condition_count(self) -> None:
+        """Two conditions of one name with other axes are two designs."""
+        one, other = (study(conditions=f"{{mine: {{memory: {on}}}}}") for on in ("true", "false"))
+        assert one.fingerprint() != other.fingerprint()
+
+    def test_the_survey_counts(self) -> None:
+        """A survey of the same id with other content is another design."""
+        changed = replace(study(), survey=replace(SURVEY, fingerprint="0" * 64))
+        assert changed.fingerprint() != study().fingerprint()
+
+
+WRONG_VALUES = [
+    ({"cultures": "[us, xx]"}, "line 4, cultures[2]", "expected one of us, cn, no, got 'xx'"),
+    ({"cultures": "[US]"}, "line 4, cultures[1]", "did you mean 'us'?"),
+    ({"cultures": "[]"}, "line 4, cultures", "at least one of us, cn, no, got an empty list"),
+    ({"cultures": "us"}, "line 4, cultures", "a list with at least one of us, cn, no, got 'us'"),
+    ({"cultures": "[us, us]"}, "line 4, cultures[2]", "every name once, got 'us' again, first on line 4"),
+    ({"cultures": "[[us]]"}, "line 4, cultures[1]", "got a list"),
+    ({"models": "[tiny-modle]"}, "line 5, models[1]", "got 'tiny-modle' (did you mean 'tiny-model'?)"),
+    ({"models": "[]"}, "line 5, models", "tiny-model, plain-model, human, got an empty list"),
+    ({"models": "~"}, "line 5, models", "got nothing"),
+    ({"conditions": "[dev]"}, "line 6, conditions[1]", "got 'dev' (did you mean 'def'?)"),
+    ({"conditions": "[cao2023]"}, "line 6, conditions[1]", "def, none, def-without-prompt, def-without-config, def-"),
+    ({"conditions": "[]"}, "line 6, conditions", "got an empty list"),
+    ({"conditions": "{}"}, "line 6, conditions", "at least one condition, got an empty mapping"),
+    ({"conditions": "{none: {memory: true}}"}, "line 6, conditions.none", "nothing behind a built-in condition"),
+    ({"conditions": "{mine: {memroy: false}}"}, "conditions.mine.memroy", "(did you mean 'memory'?)"),
+    ({"conditions": "{mine: {memory: 1}}"}, "conditions.mine.memory", "true or false, got '1'"),
+    ({"conditions": "{deff: }"}, "conditions.deff", "(did you mean 'def'?)"),
+    ({"conditions": "{Mine: {}}"}, "conditions.Mine", "lower-case letters"),
+    ({"questions": "corr"}, "line 3, questions", "core, all, a list of question ids, or {sample: N}, got 'corr' (did"),
+    ({"questions": "[Q1, Q22]"}, "line 3, questions[2]", "got 'Q22' (did you mean 'Q2'?)"),
+    ({"questions": "[]"}, "line 3, questions", "got an empty list"),
+    ({"questions": "[Q1, Q3]"}, "line 3, questions[2]", "reference distribution for culture cn, got 'Q3'"),
+    ({"questions": "[Q5]"}, "line 3, questions[1]", "a wording in zh, got none of Q5"),
+    ({"questions": "all"}, "line 3, questions", "a wording in zh, got none of Q5"),
+    ({"questions": "[Q3]", "cultures": "[cn]"}, "line 3, questions", "for culture cn, got none among the 1 chosen"),
+    ({"cultures": "[us, no]", "language": "en"}, "line 3, questions", "for culture no, got none among the 4 chosen"),
+    (
+        {"cultures": "[cn, no]", "language": "en", "questions": "all"},
+        "line 3, questions",
+        "a reference distribution for each of cn, no, got none",
+    ),
+    ({"questions": "{sample: 0}"}, "questions.sample", "a whole number of at least 1, got '0'"),
+    ({"questions": "{smaple: 3}"}, "questions.smaple", "(did you mean 'sample'?)"),
+    ({"questions": "{}"}, "line 3, questions", "a key 'sample', got none"),
+    ({"questions": "{sample: 5}", "language": "en"}, "line 3, questions", "a sample of at most 4"),
+    ({"language": "english"}, "line 7, language", "native, en, zh, no, got 'english'"),
+    ({"language": "[]"}, "line 7, language", "got an empty list"),
+    ({"language": "no"}, "line 7, language", "a language with a prompt (en, zh), got 'no'"),
+    ({"participants": "0"}, "line 7, participants", "a whole number of at least 1, got '0'"),
+    ({"participants": "-3"}, "line 7, participants", "a whole number of at least 1, got '-3'"),
+    ({"participants": "true"}, "line 7, participants", "a whole number of at least 1, got 'true'"),
+    ({"participants": "2.5"}, "line 7, participants", "a whole number of at least 1, got '2.5'"),
+    ({"participants": ""}, "line 7, participants", "a whole number of at least 1, got nothing"),
+    ({"participants": "[1]"}, "line 7, participants", "a whole number of at least 1, got a list"),
+    ({"preset": "papre"}, "line 7, preset", "one of paper, code, got 'papre' (did you mean 'paper'?)"),
+    ({"seed": "-1"}, "line 7, seed", "a whole number of at least 0, got '-1'"),
+    ({"seed": "now"}, "line 7, seed", "a whole number of at least 0, got 'now'"),
+    ({"seed": "9223372036854775808"}, "line 7, seed", "a whole number of at most 9223372036854775807"),
+    (
+        {"draws": "questions"},
+        "line 7, draws",
+        "one of participant, question, got 'questions' (did you mean 'question'?)",
+    ),
+    ({"question_order": "random"}, "line 7, question_order", "one of fixed, shuffled, got 'random'"),
+    ({"memory_order": "chronologic"}, "line 7, memory_order", "(did you mean 'chronological'?)"),
+    ({"decoding": "{temperature: 0}"}, "decoding.temperature", "a number above 0, got '0'"),
+    ({"decoding": "{temperature: 1e999}"}, "decoding.temperature", "a number above 0, got '1e999'"),
+    ({"decoding": "{temperature: warm}"}, "decoding.temperature", "a number above 0, got 'warm'"),
+    ({"decoding": "{temperature: .nan}"}, "decoding.temperature", "a number above 0, got '.nan'"),
+    ({"decoding": "{top_p: 1.01}"}, "decoding.top_p", "a number above 0 and at most 1, got '1.01'"),
+    ({"decoding": "{top_p: 0}"}, "decoding.top_p", "a number above 0 and at most 1, got '0'"),
+    ({"decoding": "{max_new_tokens: 0}"}, "decoding.max_new_tokens", "a whole number of at least 1, got '0'"),
+    ({"decoding": "{num_beams: 3}"}, "decoding.num_beams", "temperature, top_p, max_new_tokens"),
+    ({"decoding": "64"}, "line 7, decoding", "a mapping, got '64'"),
+    ({"name": "My Run"}, "line 1, name", "lower-case letters, digits, '-', '_' and '.'"),
+    ({"name": "../up"}, "line 1, name", "got '../up'"),
+    ({"name": "a" * 65}, "line 1, name", "at most 64"),
+    ({"name": "~"}, "line 1, name", "got nothing"),
+    ({"jugde": "{}"}, "line 7, jugde", "got 'jugde'"),
+    ({"partcipants": "3"}, "line 7, partcipants", "(did you mean 'participants'?)"),
+    ({"judge": "{model: human}"}, "line 7, judge", "got 'judge'"),
+]
+
+
+class TestWhatIsWrong:
+    """Everything that is wrong is told in one message that names file, line, key, expected and got."""
+
+    @pytest.mark.parametrize(("changes", "place", "told"), WRONG_VALUES)
+    def test_value(self, changes: dict[str, str], place: str, told: str) -> None:
+        """A value that is not what its key asks for."""
+        message = refusal(written(**changes))
+        assert message.startswith("study.yaml, line ")
+        assert place in message
+        assert told in message
+        assert "\n" not in message
+
+    @pytest.mark.parametrize("key", ["name", "survey", "questions", "cultures", "models", "conditions"])
+    def test_missing_key(self, key: str) -> None:
+        """A key that cannot be left out."""
+        assert refusal(written(**{key: None})) == f"study.yaml, line 1: expected a key '{key}', got none"
+
+    def test_key_twice(self) -> None:
+        """A key that stands twice, which YAML would let the second win."""
+        message = refusal(TEXT + "cultures: [us]\n")
+        assert "line 7" in message
+        assert "'cultures' again, first on line 4" in message
+
+    def test_native_language_without_a_prompt(self) -> None:
+        """A culture whose own language has no prompt cannot be asked natively, be it asked for or the default."""
+        text = written(cultures="[no]", questions="[Q6]")
+        assert "expected a language with a prompt (en, zh), got 'no', the native one of no" in refusal(text)
+        assert "line 7, language" in refusal(text + "language: native\n")
+
+    def test_culture_without_a_name_in_the_language(self) -> None:
+        """A culture that the survey does not name in a language cannot be asked in it."""
+        message = refusal(written(cultures="[no]", questions="[Q6]", language="zh"))
+        assert "a language in which survey small names culture no, got 'zh'" in message
+
+    def test_label_missing(self) -> None:
+        """An option without a label in the language asked for."""
+        bare = replace(SURVEY.questions[0].options[1], label={"en": "choice 2"})
+        question = replace(SURVEY.questions[0], options=(SURVEY.questions[0].options[0], bare))
+        survey = replace(SURVEY, questions=(question,))
+        with pytest.raises(StudyError, match="a label in zh, got none of option 2 of Q1"):
+            parse_study(TEXT, path=Path("s.yaml"), cards=CARDS, survey=survey)
+
+    def test_no_core(self) -> None:
+        """A survey that marks nothing as core."""
+        survey = replace(SURVEY, questions=SURVEY.questions[4:])
+        with pytest.raises(StudyError, match="core questions in survey small, got none; ask for all"):
+            parse_study(TEXT, path=Path("s.yaml"), cards=CARDS, survey=survey)
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("name: [a\n", "study.yaml, line 2, column 1: expected YAML"),
+            ("name: a\n  b: c\n", "study.yaml, line 2, column 4: expected YAML"),
+            ("name: a\n\tb: c\n", "study.yaml, line 2, column 1: expected YAML"),
+            ("", "an empty file"),
+            ("# nothing\n", "an empty file"),
+            ("- a\n- b\n", "study.yaml, line 1: expected a mapping, got a list"),
+            ("word\n", "study.yaml, line 1: expected a mapping, got 'word'"),
+            ("name: a\n---\nname: b\n", "study.yaml, line 2"),
+            ("name: a\nsur\x07vey: b\n", "study.yaml, line 2"),
+            ("name: !!python/object/apply:os.system [true]\n", "study.yaml, line 1"),
+            ("[" * 5000, "study.yaml"),
+        ],
+    )
+    def test_not_a_study(self, text: str, told: str) -> None:
+        """Text that is no YAML, or YAML that is no mapping."""
+        assert told in refusal(text)
+
+    @pytest.mark.parametrize("participants", [0, -1, True])
+    def test_override(self, participants: int) -> None:
+        """What is given beside the file is held to the same rules."""
+        with pytest.raises(StudyError, match="participants: expected a whole number of at least 1"):
+            parse_study(TEXT, path=Path("s.yaml"), cards=CARDS, survey=SURVEY, participants=participants)
+        with pytest.raises(StudyError, match="participants: expected a whole number of at least 1"):
+            study().pilot(participants)
+        with pytest.raises(StudyError, match="name: expected a name of at most 64"):
+            parse_study(TEXT, path=Path("s.yaml"), cards=CARDS, survey=SURVEY, name="No Slug")
+
+    def test_overriding_hides_nothing(self) -> None:
+        """A wrong value of the file is told even where another goes before it."""
+        with pytest.raises(StudyError, match="line 7, participants"):
+            parse_study(
+                written(participants="0"), path=Path("s.yaml"), cards=CARDS, survey=SURVEY, name="a", participants=3
+            )
+
+
+class TestFiles:
+    """A study file on disk."""
+
+    def test_missing(self, tmp_path: Path) -> None:
+        """A file that is not there is named."""
+        with pytest.raises(StudyError, match=r"nowhere\.yaml: expected a study file, got no such file"):
+            read_study(tmp_path / "nowhere.yaml", cards=CARDS)
+
+    def test_below_a_file(self, tmp_path: Path) -> None:
+        """A path that cannot be opened is named with the system's reason."""
+        (tmp_path / "file").touch()
+        with pytest.raises(StudyError, match=r"study\.yaml: expected a study file"):
+            read_study(tmp_path / "file" / "study.yaml", cards=CARDS)
+
+    def test_folder(self, tmp_path: Path) -> None:
+        """A folder is no study file."""
+        with pytest.raises(StudyError, match="expected a study file, got a folder"):
+            read_study(tmp_path, cards=CARDS)
+
+    def test_not_utf8(self, tmp_path: Path) -> None:
+        """A file in another encoding is told with the line and the byte."""
+        path = tmp_path / "study.yaml"
+        path.write_bytes(b"name: first\nsurvey: d\xe9mo\n")
+        with pytest.raises(StudyError, match=r"study\.yaml, line 2: expected text in UTF-8, got the byte 0xe9"):
+            read_study(path, cards=CARDS)
+
+    def test_byte_order_mark(self, tmp_path: Path) -> None:
+        """A byte order mark, which some editors write, is no part of the first key."""
+        path = tmp_path / "study.yaml"
+        path.write_bytes(b"\xef\xbb\xbf" + written(survey="wvs7", questions="[Q1]").encode())
+        assert read_study(path, cards=CARDS).questions == ("Q1",)
+
+    def test_unknown_survey(self, tmp_path: Path) -> None:
+        """A survey that is neither bundled nor a folder is told with its line and the nearest name."""
+        path = tmp_path / "study.yaml"
+        path.write_text(written(survey="wvs8"), encoding="utf-8")
+        with pytest.raises(StudyError, match=r"study\.yaml, line 2, survey: .*wvs8.*wvs7"):
+            read_study(path, cards=CARDS)
+
+    @pytest.mark.parametrize("survey", ["[wvs7]", "''", ""])
+    def test_no_survey(self, tmp_path: Path, survey: str) -> None:
+        """What is no name at all is told with its line."""
+        path = tmp_path / "study.yaml"
+        path.write_text(written(survey=survey), encoding="utf-8")
+        with pytest.raises(StudyError, match=r"study\.yaml, line 2, survey: expected a text, got"):
+            read_study(path, cards=CARDS)
+
+    def test_bundled_survey(self, tmp_path: Path) -> None:
+        """A study of the bundled survey asks its balanced subset in both cultures."""
+        path = tmp_path / "study.yaml"
+        path.write_text(written(survey="wvs7"), encoding="utf-8")
+        read = read_study(path, cards=read_cards() | CARDS)
+        assert read.survey.id == "wvs7"
+        assert set(read.questions) | set(read.left_out) == {one.id for one in read.survey.questions if one.core}
+        assert [cell.language for cell in read.cells()] == ["en", "zh"]
+
+
+class TestExamples:
+    """The studies that come with the application."""
+
+    def test_demo(self) -> None:
+        """The demonstration is small: two cultures of six participants, six questions of several kinds."""
+        read = read_study(ROOT / "examples" / "demo.yaml", cards=read_cards())
+        assert read.name == "demo"
+        assert (len(read.cells()), read.participants, len(read.questions)) == (2, 6, 6)
+        assert {read.survey.question(one).type for one in read.questions} == {"ordinal", "single", "scale", "multiple"}
+        assert read.protocol.max_new_tokens == 64
+
+    def test_human_control(self) -> None:
+        """The control plans more than 20,000 answers of the respondent that answers as people did."""
+        read = read_study(ROOT / "examples" / "human-control.yaml", cards=read_cards())
+        assert read.models == ("human",)
+        assert read.participants == 200
+        assert read.planned_answers() > 20_000
+
+
+def test_a_study_checks_itself() -> None:
+    """A study made in code is held to the same rules as one that is read."""
+    with pytest.raises(StudyError, match="name: expected"):
+        replace(study(), name="No Slug")
+    assert isinstance(study(), Study)
+
+
+def test_heavy_libraries_stay_away() -> None:
+    """To read a study, a command loads no model library, no statistics and no database."""
+    heavy = ["torch", "transformers", "scipy", "sqlalchemy", "altair", "celery"]
+    script = f"import sys, jobs.study, jobs.plan, jobs.preview; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
