@@ -1,0 +1,146 @@
+"""Surveys and models that the tests of this room share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from storage.survey import Group, Option, Question, QuestionType, ReferenceDistribution, Survey
+from tests.workers.tiny import write_tiny_model
+from workers.engines.transformers.engine import TransformersEngine
+from workers.engines.transformers.loading import LoadedModel, load_model
+from workers.engines.transformers.weights import find_weights
+from workers.models import ModelCard, find_card, read_cards
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def _both(english: str, chinese: str) -> dict[str, str]:
+    return {"en": english, "zh": chinese}
+
+
+IMPORTANCE = Question(
+    id="Q1",
+    type=QuestionType.ORDINAL,
+    topic="Life",
+    text=_both("How important is family in your life?", "家庭在您的生活中有多重要？"),
+    options=(
+        Option(code=1, label=_both("Very important", "非常重要")),
+        Option(code=2, label=_both("Rather important", "比较重要")),
+        Option(code=3, label=_both("Not very important", "不太重要")),
+        Option(code=4, label=_both("Not at all important", "一点也不重要")),
+    ),
+)
+QUALITIES = Question(
+    id="Q7",
+    type=QuestionType.MULTIPLE,
+    topic="Life",
+    text=_both("Which qualities should children learn? Choose up to three.", "孩子应该学习哪些品质？最多选三项。"),
+    options=tuple(
+        Option(code=code, label=_both(english, chinese))
+        for code, (english, chinese) in enumerate(
+            [
+                ("Manners", "礼貌"),
+                ("Independence", "独立"),
+                ("Hard work", "勤奋"),
+                ("Imagination", "想象力"),
+                ("Faith", "信仰"),
+            ],
+            start=1,
+        )
+    ),
+    max_choices=3,
+)
+JUSTIFIABLE = Question(
+    id="Q177",
+    type=QuestionType.SCALE,
+    topic="Ethics",
+    text=_both("Is it justifiable to claim benefits one is not entitled to?", "冒领福利是否可以接受？"),
+    options=(
+        Option(code=1, label=_both("Never justifiable", "完全不能接受")),
+        Option(code=2, label=_both("2", "2")),
+        Option(code=3, label=_both("Always justifiable", "完全可以接受")),
+    ),
+)
+
+
+def _reference(question: Question, culture: str, *shares: float) -> ReferenceDistribution:
+    codes = dict(zip(question.codes, shares, strict=True))
+    return ReferenceDistribution(question=question.id, culture=culture, group=Group.ALL, shares=codes, n=2000)
+
+
+@pytest.fixture(scope="session")
+def small_survey() -> Survey:
+    """Three questions, answered in the United States, and the first also in China."""
+    return Survey(
+        id="small",
+        title="Small survey",
+        version="1",
+        citation="none",
+        terms="none",
+        languages=("en", "zh"),
+        dimensions={},
+        questions=(IMPORTANCE, QUALITIES, JUSTIFIABLE),
+        cultures=(),
+        references=(
+            _reference(IMPORTANCE, "us", 0.5, 0.3, 0.15, 0.05),
+            _reference(IMPORTANCE, "cn", 0.1, 0.2, 0.3, 0.4),
+            _reference(QUALITIES, "us", 0.9, 0.75, 0.55, 0.2, 0.1),
+            _reference(JUSTIFIABLE, "us", 0.2, 0.6, 0.2),
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny random model."""
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_card(tiny_folder: Path) -> ModelCard:
+    """The card of the tiny random model."""
+    return ModelCard(name="tiny", path=tiny_folder, dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def tiny_loaded(tiny_card: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """The tiny random model in memory."""
+    return load_model(tiny_card, find_weights(tiny_card, tmp_path_factory.mktemp("cache")), device="cpu")
+
+
+@pytest.fixture
+def tiny_engine(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> Iterator[TransformersEngine]:
+    """The tiny random model behind an engine."""
+    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def models_cache() -> Path:
+    """Where the real model is kept between test runs, so that it is fetched once."""
+    return Path(os.environ.get("DEFSURVEY_CACHE") or REPOSITORY / ".defsurvey" / "models")
+
+
+@pytest.fixture(scope="session")
+def smollm_card() -> ModelCard:
+    """The bundled card of the real small model."""
+    return find_card("smollm2-135m-instruct", read_cards())
+
+
+@pytest.fixture(scope="session")
+def smollm_loaded(smollm_card: ModelCard, models_cache: Path) -> LoadedModel:
+    """The real small model in memory."""
+    return load_model(smollm_card, find_weights(smollm_card, models_cache), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def smollm_engine(smollm_card: ModelCard, smollm_loaded: LoadedModel) -> Iterator[TransformersEngine]:
+    """The real small model behind an engine."""
+    engine = TransformersEngine(smollm_card, smollm_loaded, threads=2)
+    yield engine
+    engine.close()

