@@ -34,6 +34,7 @@ class Prompt:
     request: Request
     reply_start: str  #: what the model's reply is begun with; empty where the card does not want it
     template: str  #: how the messages become text, in words
+    text: str | None  #: the very text that the model continues; None where its tokenizer would be needed
     memory: str  #: what is remembered when it is asked, in words
 
 
@@ -116,6 +117,7 @@ def _prompt(study: Study, planned: PlannedCell, card: ModelCard, index: int, que
         request=request,
         reply_start=request.reply_start if card.answer_prefix else "",
         template=_template(card),
+        text=_text(card, request),
         memory=_memory(item, draws.memory_capacity),
     )
 
@@ -128,6 +130,14 @@ def _template(card: ModelCard) -> str:
     if card.chat_template == "none":
         return "no template: the messages are joined as bare text"
     return f"the template {card.chat_template} is put around the messages"
+
+
+def _text(card: ModelCard, request: Request) -> str | None:
+    from workers.engines.transformers.prompt import render_prompt
+
+    if card.engine == "scripted" or card.chat_template != "none":
+        return None
+    return render_prompt(None, card.chat_template, request, answer_prefix=card.answer_prefix)
 
 
 def _memory(item: int, capacity: int) -> str:
@@ -170,6 +180,7 @@ def _prompt_to_json(prompt: Prompt) -> dict[str, object]:
         "messages": [{"role": message.role, "content": message.content} for message in prompt.request.messages],
         "reply_start": prompt.reply_start,
         "template": prompt.template,
+        "text": prompt.text,
     }
 
 

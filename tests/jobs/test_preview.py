@@ -131,6 +131,15 @@ def test_what_the_card_adds(model: str, start: str, template: str) -> None:
     assert prompt.template.startswith(template)
 
 
+def test_text_without_a_template() -> None:
+    """Where no template is used, the preview tells the very text that the model continues; else it makes none up."""
+    bare = dict(CARDS) | {"plain-model": replace(CARDS["plain-model"], answer_prefix=True)}
+    prompt = preview(study(models="[plain-model]", cultures="[us]"), cards=bare).prompts[0]
+    assert prompt.text == prompt.request.messages[0].content + "\nAnswer: "
+    assert preview(study(), cards=CARDS).prompts[0].text is None
+    assert preview(study(models="[human]"), cards=CARDS).prompts[0].text is None
+
+
 @pytest.mark.parametrize(
     ("picked", "told"),
     [

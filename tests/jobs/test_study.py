@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobs.study import BUILT_IN_CONDITIONS, PlannedCell, Study, StudyError, parse_study, read_study
+from jobs.study_keys import DECODING, OPTIONAL_KEYS, REQUIRED_KEYS
 from storage.run import Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder
 from tests.jobs.small_study import CARDS, SURVEY, TEXT, study, written
 from workers.models import read_cards
@@ -481,3 +483,38 @@ def test_heavy_libraries_stay_away() -> None:
     script = f"import sys, jobs.study, jobs.plan, jobs.preview; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+class TestDocumentation:
+    """What docs/study-file.md says is so."""
+
+    PAGE = (ROOT / "docs" / "study-file.md").read_text(encoding="utf-8")
+
+    def test_examples(self, tmp_path: Path) -> None:
+        """Every example on the page is a study; the first spells out the defaults but for its seed."""
+        blocks = re.findall(r"```yaml\n(.*?)```", self.PAGE, flags=re.DOTALL)
+        assert len(blocks) == 2
+        whole, axes = (parse_study(text, path=tmp_path / "doc.yaml", cards=read_cards()) for text in blocks)
+        assert whole.protocol == Protocol(seed=20250314)
+        assert whole.participants == 20
+        assert len(axes.questions) == 30
+        assert axes.conditions[1:] == (
+            Condition(name="memory-alone", prompt=False, config=False),
+            Condition(name="shuffled", option_order=True),
+        )
+
+    def test_every_key_has_a_row(self) -> None:
+        """The table has one row for each key that a study file may have, and no others."""
+        rows = re.findall(r"^\| `([a-z_.0-9]+)` \| (?:needed|`|\d|\|)", self.PAGE, flags=re.MULTILINE)
+        nested = [f"decoding.{key}" for key in DECODING]
+        assert sorted(rows) == sorted([*REQUIRED_KEYS, *OPTIONAL_KEYS, *nested])
+
+    def test_every_condition_has_a_row(self) -> None:
+        """Every built-in condition is described."""
+        table = self.PAGE.split("## Conditions")[1].split("Any other combination")[0]
+        assert set(re.findall(r"^\| `([a-z-]+)` \|", table, flags=re.MULTILINE)) == set(BUILT_IN_CONDITIONS)
+
+    def test_merge_key(self) -> None:
+        """Anchors are followed, and the merge key is no key of a study."""
+        assert study(language="&l en", cultures="[us]", question_order="fixed").languages == ("en",)
+        assert "'<<'" in refusal(TEXT + "<<: {participants: 3}\n")
