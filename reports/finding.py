@@ -17,8 +17,6 @@ from reports.figures import nats, percent
 LOW_VALIDITY = 0.8
 #: Cells named one by one in a caution; beyond it they are counted.
 NAMED = 4
-#: English names of countries that take an article.
-_WITH_ARTICLE = ("United ", "Netherlands", "Philippines", "Czech Republic", "Russian Federation")
 
 
 class Standing(StrEnum):
@@ -155,11 +153,11 @@ def _cautions(analysis: Analysis) -> Iterable[str]:
     for culture in analysis.cultures:
         unknown = sum(results.survey.reference(q, culture.culture.code) is None for q in results.run.questions)
         if unknown:
-            yield f"{unknown} of {len(results.run.questions)} questions have no reference for {_named(culture)}."
+            yield f"{unknown} of {len(results.run.questions)} questions have no reference for {culture.named}."
         if culture.reference.low_n.any():
-            yield f"Some references for {_named(culture)} rest on too few people for anything but a demonstration."
+            yield f"Some references for {culture.named} rest on too few people for anything but a demonstration."
         if len(culture.cells) > 1 and culture.ranking.reason:
-            yield f"No ranking for {_named(culture)}: {culture.ranking.reason}."
+            yield f"No ranking for {culture.named}: {culture.ranking.reason}."
     if any(cell.cell.participants == 1 for cell in analysis.cells):
         yield "One participant shows no spread: there is no interval, and the noise floor is high."
 
@@ -181,20 +179,16 @@ def _low_validity(analysis: Analysis) -> Iterable[str]:
         return
     for culture, cell in low:
         if cell.quality.valid.count == 0:
-            yield f"None of {cell.name}'s answers for {_named(culture)} is valid: it has no figures."
+            yield f"None of {cell.name}'s answers for {culture.named} is valid: it has no figures."
             continue
         yield (
-            f"Only {percent(cell.quality.valid.share)} of {cell.name}'s answers for {_named(culture)} are valid; "
+            f"Only {percent(cell.quality.valid.share)} of {cell.name}'s answers for {culture.named} are valid; "
             "its figures describe only those."
         )
 
 
-def _named(culture: CultureAnalysis) -> str:
-    return f"the {culture.name}" if culture.name.startswith(_WITH_ARTICLE) else culture.name
-
-
 def _people(culture: CultureAnalysis) -> str:
-    return f"people of {_named(culture)}"
+    return f"people of {culture.named}"
 
 
 def _and(parts: Sequence[str]) -> str:

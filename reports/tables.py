@@ -121,8 +121,10 @@ def paper_table(analysis: Analysis) -> Table:
         ),
         rows=rows,
         notes=(
-            "An infinite value counts as the largest finite one of its row, plus 1: where many are infinite, "
-            "that rule makes the mean.",
+            (
+                "An infinite value counts as the largest finite one of its row, plus 1: where many are infinite, "
+                "that rule makes the mean."
+            ),
         ),
     )
 
@@ -169,8 +171,10 @@ def ranking_table(culture: CultureAnalysis) -> Table:
             for place, (name, value) in enumerate(ranking.order, start=1)
         ),
         notes=(
-            f"Over the {ranking.questions} questions to which every model gave at least 10 valid answers, all brought "
-            f"down to {ranking.n} answers each. Places are not tested: look at the intervals.",
+            (
+                f"Over the {ranking.questions} questions to which every model gave at least 10 valid answers, all "
+                f"brought down to {ranking.n} answers each. Places are not tested: look at the intervals."
+            ),
         ),
     )
 
@@ -205,8 +209,10 @@ def diversity_table(analysis: Analysis) -> Table:
         ),
         rows=rows,
         notes=(
-            "Few participants cannot use many options: with n of them the effective options are at most n, "
-            "while the column for people rests on thousands.",
+            (
+                "Few participants cannot use many options: with n of them the effective options are at most n, "
+                "while the column for people rests on thousands."
+            ),
         ),
     )
 

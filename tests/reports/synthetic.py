@@ -256,7 +256,12 @@ def results(
 
 
 def sample(
-    completion: str, *, cell: int = 0, question: str = "Q1", state: AnswerState = AnswerState.ANSWERED
+    completion: str,
+    *,
+    cell: int = 0,
+    question: str = "Q1",
+    state: AnswerState = AnswerState.ANSWERED,
+    region: str | None = "US-OH",
 ) -> Sample:
     """One answer as it was shown, with that completion."""
     options = next(known for known in QUESTIONS if known.id == question).codes
@@ -273,7 +278,7 @@ def sample(
             reason="" if state is AnswerState.ANSWERED else "the model declined",
             shown=tuple(reversed(options)),
             memory=(0, 1),
-            draws=Draws(region="US-OH" if cell == 0 else "CN-GD", num_beams=3, do_sample=True, memory_capacity=4),
+            draws=Draws(region=region, num_beams=3, do_sample=True, memory_capacity=4),
             seed=99,
             used=UsedDecoding(num_beams=3, do_sample=True, temperature=1.0, top_p=1.0, max_new_tokens=512),
         ),

@@ -1,0 +1,49 @@
+"""A Page as Markdown, for terminals, repositories and mail.
+
+Knows Markdown (tables of the GitHub kind). Every string is escaped, so that neither a model nor a survey can put a
+link, a heading or HTML into it; completions stand in fences that they cannot close.
+"""
+
+from __future__ import annotations
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from reports.page import Entry, Page, Table
+from reports.untrusted import markdown_block, markdown_text
+
+
+def _escaped(value: object) -> object:
+    """Escape every string that the template puts out, unless it is Markdown already."""
+    return markdown_text(value) if type(value) is str else value
+
+
+def _block(text: str) -> Markup:
+    return Markup(markdown_block(text))  # noqa: S704 - Markdown, made safe by markdown_block
+
+
+def _entry(entry: Entry) -> str:
+    beneath = f" ({markdown_text(entry.beneath)})" if entry.beneath else ""
+    return markdown_text(entry.text) + beneath
+
+
+def _table(table: Table) -> Markup:
+    """Rows of a table; what stands beneath a figure follows it in brackets."""
+    head = "| " + " | ".join(markdown_text(column.text) for column in table.columns) + " |"
+    rule = "|" + "|".join(" --- " if column.words else " ---: " for column in table.columns) + "|"
+    rows = ["| " + " | ".join(_entry(entry) for entry in (*row.heads, *row.entries)) + " |" for row in table.rows]
+    return Markup("\n".join([head, rule, *rows]))  # noqa: S704 - every part is escaped above
+
+
+def render_markdown(page: Page) -> str:
+    """The report as Markdown."""
+    engine = Environment(
+        loader=PackageLoader("reports"),
+        autoescape=False,  # noqa: S701 - HTML escapes would be seen in Markdown; ``finalize`` escapes instead
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_escaped,
+    )
+    engine.filters |= {"block": _block, "table": _table}
+    return engine.get_template("report.md").render(page=page).rstrip() + "\n"
