@@ -101,7 +101,7 @@ def _read_body(
     references: tuple[ReferenceDistribution, ...] = ()
     regions: Mapping[str, tuple[Region, ...]] = {}
     cultures = [culture.code for culture in head.cultures]
-    ids: frozenset[str] | None = None
+    ids: tuple[str, ...] | None = None
     if "questions.yaml" in texts:
         with problems.gathered():
             reader = QuestionReader(languages=head.languages, dimensions=head.dimensions, problems=problems)

@@ -37,7 +37,7 @@ class QuestionReader:
     dimensions: Collection[str]
     problems: Problems
 
-    def read(self, root: Entry) -> tuple[tuple[Question, ...], frozenset[str]]:
+    def read(self, root: Entry) -> tuple[tuple[Question, ...], tuple[str, ...]]:
         """The questions that are well formed, in order, and the ids of all (well formed or not).
 
         Problems go to ``problems``. Raises Fault where the file has no list of questions.
@@ -57,7 +57,7 @@ class QuestionReader:
             with self.problems.gathered():
                 if (question := self._question(item, scales, seen)) is not None:
                     questions.append(question)
-        return tuple(questions), frozenset(seen)
+        return tuple(questions), tuple(seen)
 
     def _question(
         self, item: Entry, scales: Mapping[str, tuple[Option, ...] | None], seen: dict[str, int]

@@ -143,9 +143,7 @@ class ReferenceReader:
         low_n = row.cells["low_n"].lower()
         if low_n not in _FLAGS:
             raise row.fault("low_n", "yes, no or nothing", repr(row.cells["low_n"]))
-        source = (
-            self.sources[row.choice("source", self.sources, "a source of survey.yaml")] if row.cells["source"] else ""
-        )
+        source = row.choice("source", self.sources, "a source of survey.yaml") if row.cells["source"] else ""
         percentages = self._percentages(row, question)
         multiple = question.type is QuestionType.MULTIPLE
         return ReferenceDistribution(

@@ -1,0 +1,193 @@
+"""Survey folders: what a person writes is read as meant, and harmless differences do no harm."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from storage.survey import Group, QuestionType
+from storage.survey_folder import read_survey
+
+TINY = {
+    "survey.yaml": """\
+id: tiny
+title: A tiny survey
+version: "2"
+citation: Nobody (2025)
+terms: Free
+languages: [en, zh]
+dimensions:
+  EVI: {en: Emancipative values, zh: 解放价值观}
+cultures:
+  us: {name: {en: United States, zh: 美国}, language: en}
+  cn: {name: {en: China, zh: 中国}, language: zh}
+sources:
+  census: The census of 2025
+""",
+    "questions.yaml": """\
+answers:
+  agreement:
+    - {code: 1, label: {en: Agree, zh: 同意}}
+    - {code: 2, label: {en: Disagree, zh: 不同意}}
+questions:
+  - id: Q1
+    type: ordinal
+    topic: Family
+    text: {en: Children matter., zh: 孩子很重要。}
+    options: agreement
+    value: {dimension: EVI, direction: -1, basis: A, core: true}
+  - id: Q2
+    type: scale
+    topic: Life
+    text: {en: How free are you?, zh: 您有多自由？}
+    options: {from: 1, to: 4, low: {en: Not at all, zh: 完全不自由}, high: {en: Entirely, zh: 完全自由}}
+  - id: Q3
+    type: multiple
+    max_choices: 2
+    topic: Children
+    text: {en: Which qualities?, zh: 哪些品质？}
+    options:
+      - {code: 7, label: {en: Manners, zh: 礼貌}}
+      - {code: 8, label: {en: Faith, zh: 信仰}, value: {dimension: EVI, direction: -1}}
+      - code: 9
+        label: {en: None of these, zh: 都不是}
+        residual: true
+""",
+    "references.csv": """\
+question,culture,group,n,low_n,source,percent
+Q1,us,all,1000,,census,1:70.2|2:29.9
+Q1,cn,male,12,yes,,1:50|2:50
+Q2,us,all,900,no,,1:10|2:20|3:30|4:40
+Q3,us,all,800,,,7:60|8:70
+""",
+    "regions.csv": """\
+culture,code,name_en,name_zh,share
+us,US-OH,Ohio,俄亥俄州,30
+us,US-TX,Texas,得克萨斯州,70
+""",
+}
+
+Change = tuple[str, str, str]
+Write = Callable[..., Path]
+
+
+def write_tiny(folder: Path, *changes: Change) -> Path:
+    """Write the tiny survey into a folder, with (file, old, new) changes made to it."""
+    files = dict(TINY)
+    for file, old, new in changes:
+        assert old in files[file], f"{old!r} is not in {file}"
+        files[file] = files[file].replace(old, new, 1)
+    for file, text in files.items():
+        (folder / file).write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes the tiny survey with changes and returns its folder."""
+    return lambda *changes: write_tiny(tmp_path, *changes)
+
+
+def test_a_folder_is_read_as_written(write: Write) -> None:
+    """Every field of the files arrives in the survey."""
+    survey = read_survey(write())
+    assert (survey.id, survey.title, survey.version) == ("tiny", "A tiny survey", "2")
+    assert (survey.citation, survey.terms, survey.languages) == ("Nobody (2025)", "Free", ("en", "zh"))
+    assert survey.dimensions == {"EVI": {"en": "Emancipative values", "zh": "解放价值观"}}
+    assert [culture.code for culture in survey.cultures] == ["us", "cn"]
+    assert survey.culture("cn").language == "zh"
+    assert survey.culture("cn").regions == ()
+    first, second, third = survey.questions
+    assert (first.type, first.topic, first.text["zh"]) == (QuestionType.ORDINAL, "Family", "孩子很重要。")
+    assert first.value is not None
+    assert (first.value.dimension, first.value.direction, first.value.basis, first.value.core) == ("EVI", -1, "A", True)
+    assert [option.label["en"] for option in first.options] == ["Agree", "Disagree"]
+    assert second.value is None
+    assert (third.type, third.max_choices, third.codes) == (QuestionType.MULTIPLE, 2, (7, 8, 9))
+    assert [option.residual for option in third.options] == [False, False, True]
+    assert third.option(8).value is not None
+    assert third.option(8).value.basis == "B"  # type: ignore[union-attr]
+
+
+def test_inner_points_of_a_scale_are_labelled_with_their_number(write: Write) -> None:
+    """A compact scale has its ends' labels at the ends and numbers between."""
+    labels = [option.label for option in read_survey(write()).question("Q2").options]
+    assert [label["en"] for label in labels] == ["Not at all", "2", "3", "Entirely"]
+    assert [label["zh"] for label in labels] == ["完全不自由", "2", "3", "完全自由"]
+
+
+def test_a_scale_may_have_residual_options_beside_it(write: Write) -> None:
+    """A volunteered answer outside the scale comes last and is residual."""
+    folder = write(
+        ("questions.yaml", "zh: 完全自由}}", "zh: 完全自由}, residual: [{code: 0, label: {en: Unsure, zh: 说不准}}]}"),
+        ("references.csv", "1:10|2:20|3:30|4:40", "0:0|1:10|2:20|3:30|4:40"),
+    )
+    question = read_survey(folder).question("Q2")
+    assert question.codes == (1, 2, 3, 4, 0)
+    assert [option.residual for option in question.options] == [False] * 4 + [True]
+
+
+def test_percentages_become_shares_that_sum_to_one(write: Write) -> None:
+    """70.2 and 29.9 sum to 100.1: within the rounding, and scaled to 1."""
+    reference = read_survey(write()).reference("Q1", "us")
+    assert reference is not None
+    assert reference.shares[1] == pytest.approx(70.2 / 100.1)
+    assert math.fsum(reference.shares.values()) == 1.0
+    assert (reference.n, reference.low_n, reference.source) == (1000, False, "The census of 2025")
+
+
+def test_shares_of_a_multiple_question_do_not_sum(write: Write) -> None:
+    """Each option of a list has a share of its own; an unknown one is left out."""
+    reference = read_survey(write()).reference("Q3", "us")
+    assert reference is not None
+    assert reference.shares == {7: 0.6, 8: 0.7}
+
+
+def test_groups_and_low_numbers_are_kept(write: Write) -> None:
+    """A group of few respondents is marked, and has no source where none is given."""
+    reference = read_survey(write()).reference("Q1", "cn", Group.MALE)
+    assert reference is not None
+    assert (reference.low_n, reference.n, reference.source) == (True, 12, "")
+
+
+def test_region_shares_are_shares(write: Write) -> None:
+    """Regions keep their order; their shares sum to 1."""
+    regions = read_survey(write()).culture("us").regions
+    assert [(r.code, r.name["zh"], r.share) for r in regions] == [
+        ("US-OH", "俄亥俄州", pytest.approx(0.3)),
+        ("US-TX", "得克萨斯州", pytest.approx(0.7)),
+    ]
+
+
+def test_regions_may_be_left_out(write: Write) -> None:
+    """A survey without regions is a survey."""
+    folder = write()
+    (folder / "regions.csv").unlink()
+    assert read_survey(folder).culture("us").regions == ()
+
+
+def test_yes_and_no_are_words(write: Write) -> None:
+    """YAML 1.1 takes an unquoted Yes for a truth value; as a label it is a word."""
+    survey = read_survey(
+        write(("questions.yaml", "en: Agree", "en: Yes"), ("questions.yaml", "en: Disagree", "en: No"))
+    )
+    assert [option.label["en"] for option in survey.question("Q1").options] == ["Yes", "No"]
+
+
+def test_a_byte_order_mark_and_windows_lines_do_no_harm(write: Write) -> None:
+    """What spreadsheets add to a file is not content."""
+    folder = write()
+    before = read_survey(folder)
+    for file, text in TINY.items():
+        (folder / file).write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert read_survey(folder) == before
+
+
+def test_the_fingerprint_follows_the_content(write: Write) -> None:
+    """A comment does not change it, a word or a figure does."""
+    plain = read_survey(write()).fingerprint
+    assert len(plain) == 64
+    assert read_survey(write(("questions.yaml", "answers:", "# a comment\nanswers:"))).fingerprint == plain
+    assert read_survey(write(("questions.yaml", "Children matter.", "Children matter!"))).fingerprint != plain
+    assert read_survey(write(("references.csv", "1:10|2:20", "1:11|2:19"))).fingerprint != plain

@@ -1,0 +1,311 @@
+"""Survey folders: every mistake is told where it stands, and all of them in one go."""
+
+from pathlib import Path
+
+import pytest
+
+from storage.survey import SurveyError
+from storage.survey_folder import check_survey, read_survey
+from storage.survey_problem import InvalidSurvey
+from tests.storage.test_survey_folder import TINY, Write, write_tiny
+
+S, Q, R, P = "survey.yaml", "questions.yaml", "references.csv", "regions.csv"
+CULTURES = TINY[S][TINY[S].index("cultures:") : TINY[S].index("sources:")]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes the tiny survey with changes and returns its folder."""
+    return lambda *changes: write_tiny(tmp_path, *changes)
+
+
+#: name -> file, old text, new text, what the message must contain
+MISTAKES = {
+    "yaml does not parse": (Q, "zh: 同意}}", "zh: 同意}", "questions.yaml, line 4, column 5: expected YAML, got"),
+    "tab in yaml": (S, "  EVI", "\tEVI", "survey.yaml, line 8, column 1: expected YAML, got"),
+    "control character": (S, "tiny survey", "tiny\x00survey", "survey.yaml, line 2: expected YAML, got a control"),
+    "unknown key in the survey": (S, "title:", "titel:", "line 2, titel: expected one of the keys id, title, "),
+    "nearest key": (S, "title:", "titel:", "got 'titel' (did you mean 'title'?)"),
+    "missing key in the survey": (S, "terms: Free\n", "", "survey.yaml, line 1: expected a key 'terms', got none"),
+    "empty title": (S, "A tiny survey", "", "survey.yaml, line 2, title: expected a text, got nothing"),
+    "id that is no name": (S, "id: tiny", "id: ../tiny", "line 1, id: expected a name of letters, digits, '_', '.'"),
+    "no languages": (S, "[en, zh]", "[]", "line 6, languages: expected at least one language, got an empty list"),
+    "language that is none": (S, "[en, zh]", "[en, zh, native]", "languages[3]: expected a language code such as"),
+    "language twice": (S, "[en, zh]", "[en, zh, en]", "languages[3]: expected every language once, got 'en' again"),
+    "languages no list": (S, "[en, zh]", "en", "line 6, languages: expected a list, got 'en'"),
+    "native language not declared": (S, "language: zh", "language: ja", "cultures.cn.language: expected one of en, zh"),
+    "culture twice": (S, "  cn:", "  us:", "line 11, cultures: expected every key once, got 'us' again, first on line"),
+    "culture not translated": (S, "{en: China, zh: 中国}", "{en: China}", "cultures.cn.name: expected a text in every"),
+    "no cultures": (S, CULTURES, "cultures: {}\n", "line 9, cultures: expected at least one culture, got none"),
+    "list as key": (S, "id: tiny", "[a]: tiny", "survey.yaml, line 1: expected a word as key, got a list"),
+    "unknown question key": (Q, "topic: Life", "topc: Life", "line 14, Q2.topc: expected one of the keys id, type,"),
+    "nearest question key": (Q, "topic: Life", "topc: Life", "got 'topc' (did you mean 'topic'?)"),
+    "question without id": (Q, "- id: Q2\n    type", "- type", "questions[2]: expected a key 'id', got none"),
+    "question without topic": (Q, "    topic: Life\n", "", "line 12, Q2: expected a key 'topic', got none"),
+    "duplicate question": (Q, "id: Q2", "id: Q1", "line 12, Q1.id: expected an id of its own, got 'Q1', first on line"),
+    "unknown type": (Q, "type: scale", "type: scales", "Q2.type: expected one of single, ordinal, scale, multiple"),
+    "nearest type": (Q, "type: scale", "type: scales", "got 'scales' (did you mean 'scale'?)"),
+    "missing translation": (
+        Q,
+        "{en: Children matter., zh: 孩子很重要。}",
+        "{en: Children matter.}",
+        "line 9, Q1.text: expected a text in every language (en, zh), got none in 'zh'",
+    ),
+    "undeclared language": (Q, "{en: Manners, zh: 礼貌}", "{en: Manners, zh: 礼貌, fr: M}", "keys en, zh, got 'fr'"),
+    "empty translation": (Q, "zh: 礼貌", 'zh: ""', "line 23, Q3.options[1].label.zh: expected a text, got nothing"),
+    "duplicate option code": (Q, "code: 8", "code: 7", "line 24, Q3.options[2].code: expected a code of its own, got"),
+    "duplicate label": (
+        Q,
+        "{en: Faith, zh: 信仰}",
+        "{en: manners, zh: 信仰}",
+        "Q3.options[2].label: expected a label of its own in 'en', got 'manners', the label of option 7 as well",
+    ),
+    "option without label": (
+        Q,
+        "{code: 7, label: {en: Manners, zh: 礼貌}}",
+        "{code: 7}",
+        "line 23, Q3.options[1]: expected a key 'label', got none",
+    ),
+    "code that is no number": (Q, "code: 7", "code: seven", "Q3.options[1].code: expected a whole number, 0 or more"),
+    "negative code": (Q, "code: 7", "code: -7", "options[1].code: expected a whole number, 0 or more, got '-7'"),
+    "one option": (
+        Q,
+        "    - {code: 2, label: {en: Disagree, zh: 不同意}}\n",
+        "",
+        "line 3, answers.agreement: expected at least two options that are not residual, got 1 option(s) in all",
+    ),
+    "unknown answer scale": (
+        Q,
+        "options: agreement",
+        "options: agrement",
+        "line 10, Q1.options: expected one of agreement, got 'agrement' (did you mean 'agreement'?)",
+    ),
+    "answers no mapping": (Q, "answers:\n  agreement:\n", "answers:\n", "answers: expected a mapping, got a list"),
+    "scale upside down": (Q, "from: 1, to: 4", "from: 4, to: 1", "Q2.options: expected a scale of at most 63 points"),
+    "scale too long": (Q, "to: 4", "to: 100", "expected a scale of at most 63 points from 0 or more upwards, got 1 to"),
+    "max_choices too large": (
+        Q,
+        "max_choices: 2",
+        "max_choices: 4",
+        "line 19, Q3.max_choices: expected a whole number from 2 to 3, the number of options, got '4'",
+    ),
+    "max_choices no number": (Q, "max_choices: 2", "max_choices: many", "2 to 3, the number of options, got 'many'"),
+    "max_choices missing": (Q, "    max_choices: 2\n", "", "line 17, Q3.max_choices: expected a whole number from 2"),
+    "max_choices where one is chosen": (
+        Q,
+        "type: scale",
+        "type: scale\n    max_choices: 2",
+        "line 14, Q2.max_choices: expected max_choices only for a multiple question, got '2'",
+    ),
+    "dimension not declared": (
+        Q,
+        "{dimension: EVI, direction: -1, basis",
+        "{dimension: EVY, direction: -1, basis",
+        "line 11, Q1.value.dimension: expected one of EVI, got 'EVY' (did you mean 'EVI'?)",
+    ),
+    "direction 0": (Q, "direction: -1, basis", "direction: 0, basis", "Q1.value.direction: expected 1 or -1, got '0'"),
+    "direction no number": (Q, "direction: -1, basis", "direction: up, basis", "expected 1 or -1, got 'up'"),
+    "basis unknown": (Q, "basis: A", "basis: Z", "line 11, Q1.value.basis: expected one of A, A2, A3, B, got 'Z'"),
+    "core no truth value": (Q, "core: true", "core: perhaps", "Q1.value.core: expected true or false, got 'perhaps'"),
+    "value at a list": (
+        Q,
+        "max_choices: 2",
+        "max_choices: 2\n    value: {dimension: EVI, direction: 1}",
+        "Q3.value: expected the value of a multiple question at its options",
+    ),
+    "value at an option of a scale": (
+        Q,
+        "{code: 2, label: {en: Disagree, zh: 不同意}}",
+        "{code: 2, label: {en: Disagree, zh: 不同意}, value: {dimension: EVI, direction: 1}}",
+        "line 4, answers.agreement[2].value: expected a value at options only in a multiple question",
+    ),
+    "unknown column": (R, "low_n,source", "low_n,sorce", "line 1, header: expected one of the columns question, "),
+    "nearest column": (R, "low_n,source", "low_n,sorce", "got 'sorce' (did you mean 'source'?)"),
+    "missing column": (R, "group,n,", "group,", "references.csv, line 1, header: expected a column 'n', got none"),
+    "column twice": (R, "low_n,source", "low_n,low_n", "line 1, header: expected every column once, got 'low_n'"),
+    "too few cells": (R, "900,no,,", "900,", "references.csv, line 4: expected 7 cells, got 5"),
+    "open quote": (R, "900,no", '"900,no', "references.csv, line 4: expected comma-separated values, got"),
+    "reference to an unknown question": (
+        R,
+        "Q2,us",
+        "Q22,us",
+        "line 4, question: expected a question of the survey: one of Q1, Q2, Q3, got 'Q22' (did you mean 'Q2'?)",
+    ),
+    "reference to an unknown option": (
+        R,
+        "4:40",
+        "5:40",
+        "line 4, percent: expected an option of question Q2: one of 1, 2, 3, 4, got option 5",
+    ),
+    "reference to an unknown culture": (R, "Q1,cn", "Q1,ch", "line 3, culture: expected a culture of the survey"),
+    "reference to an unknown group": (R, "male", "males", "line 3, group: expected a group: one of all, male, female"),
+    "nearest group": (R, "male", "males", "got 'males' (did you mean 'male'?)"),
+    "reference to an unknown source": (R, "census", "cencus", "line 2, source: expected a source of survey.yaml: one"),
+    "reference twice": (R, "Q1,cn,male", "Q1,us,all", "line 3, group: expected one distribution of a question"),
+    "sum too large": (R, "4:40", "4:41.1", "line 4, percent: expected percentages that sum to 100 within 1, got 101.1"),
+    "sum too small": (R, "4:40", "4:38.9", "line 4, percent: expected percentages that sum to 100 within 1, got 98.9"),
+    "option left out": (R, "|4:40", "", "line 4, percent: expected every option of question Q2, got none for 4"),
+    "option twice": (R, "4:40", "3:40", "line 4, percent: expected every option once, got option 3 again"),
+    "no pairs": (R, "1:10|2:20|3:30|4:40", "10 20 30 40", "percent: expected code:percent|code:percent|..., got '10"),
+    "percent above 100": (R, "7:60", "7:160", "line 5, percent: expected a percentage from 0 to 100, got '160'"),
+    "percent not a number": (R, "7:60", "7:nan", "line 5, percent: expected a percentage from 0 to 100, got 'nan'"),
+    "percent negative": (R, "7:60", "7:-6", "line 5, percent: expected a percentage from 0 to 100, got '-6'"),
+    "n zero": (R, "900", "0", "line 4, n: expected a whole number of respondents, 1 or more, got '0'"),
+    "n fraction": (R, "900", "900.5", "line 4, n: expected a whole number of respondents, 1 or more, got '900.5'"),
+    "n missing": (R, "900", "", "line 4, n: expected a whole number of respondents, 1 or more, got nothing"),
+    "low_n unclear": (R, "900,no", "900,maybe", "line 4, low_n: expected yes, no or nothing, got 'maybe'"),
+    "region shares do not sum": (
+        P,
+        "70",
+        "68",
+        "line 3, share: expected percentages that sum to 100 within 1 over the regions of us, got 98",
+    ),
+    "region of an unknown culture": (P, "us,US-TX", "uk,US-TX", "regions.csv, line 3, culture: expected a culture"),
+    "region twice": (P, "US-TX", "US-OH", "line 3, code: expected a code of its own, got 'US-OH', first on line 2"),
+    "region not translated": (P, "得克萨斯州", "", "regions.csv, line 3, name_zh: expected a text, got nothing"),
+    "region share no number": (P, "70", "lots", "line 3, share: expected a percentage from 0 to 100, got 'lots'"),
+    "region column of a language missing": (P, "name_zh,", "", "header: expected a column 'name_zh', got none"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_where_it_stands(write: Write, mistake: str) -> None:
+    """One mistake gives one error that names file, line, field, expected and got."""
+    file, old, new, told = MISTAKES[mistake]
+    with pytest.raises(SurveyError) as caught:
+        read_survey(write((file, old, new)))
+    assert told in str(caught.value)
+    assert f"{file}, line " in str(caught.value)
+
+
+@pytest.mark.parametrize("file", [S, Q, R])
+def test_a_missing_file_is_named(write: Write, file: str) -> None:
+    """Three of the files must be there."""
+    folder = write()
+    (folder / file).unlink()
+    with pytest.raises(SurveyError, match=rf"{file}: expected a file in .*, got no such file"):
+        read_survey(folder)
+
+
+def test_a_file_under_a_wrong_name_is_pointed_at(write: Write) -> None:
+    """A misspelt file name is told as the nearest one."""
+    folder = write()
+    (folder / Q).rename(folder / "question.yaml")
+    with pytest.raises(SurveyError, match=r"got no such file \(did you mean 'question.yaml'\?\)"):
+        read_survey(folder)
+
+
+def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+    """Where there is no folder, that is what is said first."""
+    with pytest.raises(SurveyError, match=r"survey\.yaml: expected a file in .*nowhere, got no such folder"):
+        read_survey(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("file", [S, Q])
+@pytest.mark.parametrize("text", ["", "# only a comment\n"])
+def test_an_empty_file_is_told(write: Write, file: str, text: str) -> None:
+    """An empty file is no mapping."""
+    folder = write()
+    (folder / file).write_text(text)
+    with pytest.raises(SurveyError, match=f"{file}, line 1: expected a mapping, got an empty file"):
+        read_survey(folder)
+
+
+def test_an_empty_table_lacks_its_columns(write: Write) -> None:
+    """A table without a header lacks its first column."""
+    folder = write()
+    (folder / R).write_text("\n\n")
+    with pytest.raises(SurveyError, match=r"references.csv, line 1, header: expected a column 'question', got none"):
+        read_survey(folder)
+
+
+def test_a_survey_without_questions_is_none(write: Write) -> None:
+    """An empty list of questions is an error, not a survey of nothing."""
+    folder = write()
+    (folder / Q).write_text("questions: []\n")
+    with pytest.raises(SurveyError, match=r"line 1, questions: expected at least one question, got an empty list"):
+        read_survey(folder)
+
+
+@pytest.mark.parametrize("file", [S, Q, R, P])
+def test_a_file_in_another_encoding_is_told(write: Write, file: str) -> None:
+    """Text in GBK is named with the line and byte that is not UTF-8."""
+    folder = write()
+    (folder / file).write_bytes(b"# one line\n" + "中".encode("gbk"))
+    with pytest.raises(SurveyError, match=f"{file}, line 2: expected text in UTF-8, got byte 0xd6"):
+        read_survey(folder)
+
+
+@pytest.mark.parametrize("file", [Q, P])
+def test_a_file_that_leaves_the_folder_is_refused(
+    write: Write, tmp_path_factory: pytest.TempPathFactory, file: str
+) -> None:
+    """A link to a file elsewhere is not followed."""
+    folder = write()
+    outside = tmp_path_factory.mktemp("elsewhere") / file
+    (folder / file).rename(outside)
+    (folder / file).symlink_to(outside)
+    with pytest.raises(SurveyError, match=f"{file}: expected a file within the folder, got a link to "):
+        read_survey(folder)
+
+
+def test_deep_nesting_is_an_error_not_a_crash(write: Write) -> None:
+    """Hostile YAML ends in the usual error."""
+    folder = write()
+    (folder / Q).write_text("[" * 5000)
+    with pytest.raises(SurveyError, match=r"questions\.yaml.*expected YAML, got"):
+        read_survey(folder)
+
+
+def test_no_tag_runs_code(write: Write) -> None:
+    """A tag that asks for a call is not obeyed."""
+    folder = write((S, "title: A tiny survey", "title: !!python/object/apply:os.getcwd []"))
+    with pytest.raises(SurveyError, match=r"line 2, title: expected a text, got a list"):
+        read_survey(folder)
+
+
+def test_all_problems_are_found_in_one_go(write: Write) -> None:
+    """check_survey tells every problem in the order of files and lines; read_survey the first and how many others."""
+    folder = write(
+        (P, "70", "68"),
+        (R, "900", "0"),
+        (Q, "code: 8", "code: 7"),
+        (Q, "direction: -1, basis", "direction: 2, basis"),
+    )
+    problems = check_survey(folder)
+    assert [(problem.file, problem.line) for problem in problems] == [(Q, 11), (Q, 24), (R, 4), (P, 3)]
+    with pytest.raises(InvalidSurvey, match=r"questions.yaml, line 11, .* \(and 3 more problems\)$") as caught:
+        read_survey(folder)
+    assert list(caught.value.problems) == problems
+
+
+def test_every_option_at_fault_is_told(write: Write) -> None:
+    """Two options of one question give two problems, and the question's references none of their own."""
+    folder = write((Q, "label: {en: Manners, zh: 礼貌}", "label: {en: Manners}"), (Q, "zh: 信仰", "fr: 信仰"))
+    assert [(problem.line, problem.field) for problem in check_survey(folder)] == [
+        (23, "Q3.options[1].label"),
+        (24, "Q3.options[2].label.fr"),
+    ]
+
+
+def test_a_scale_at_fault_is_told_once(write: Write) -> None:
+    """A shared answer scale that is wrong is one problem however many questions use it."""
+    folder = write((Q, "{en: Agree, zh: 同意}", "{en: Agree}"))
+    assert [problem.field for problem in check_survey(folder)] == ["answers.agreement[1].label"]
+
+
+def test_a_sound_folder_has_no_problems(write: Write) -> None:
+    """Nothing wrong, nothing told."""
+    assert check_survey(write()) == []
+
+
+@pytest.mark.parametrize(("percent", "share"), [("1:33.3|2:33.3", None), ("1:49.5|2:49.5", 0.5), ("1:100|2:0", 1.0)])
+def test_the_rounding_allowed_is_one_point(write: Write, percent: str, share: float | None) -> None:
+    """A sum of 99 passes, one further off does not."""
+    folder = write((R, "1:70.2|2:29.9", percent))
+    if share is None:
+        assert [problem.got for problem in check_survey(folder)] == ["66.6"]
+    else:
+        reference = read_survey(folder).reference("Q1", "us")
+        assert reference is not None
+        assert reference.shares[1] == share
