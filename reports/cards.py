@@ -121,7 +121,7 @@ def _answers(analysis: Analysis, culture: CultureAnalysis, place: int) -> Table:
     models = [_shares(question, cell.counts[items]) for cell in culture.cells]
     rows = [
         TableRow(
-            heads=(Entry(text=_option(question, number)),),
+            head=Entry(text=_option(question, number)),
             entries=tuple(_share(float(shares[number])) for shares in (people, *models)),
         )
         for number in range(len(question.options))
@@ -140,7 +140,7 @@ def _answers(analysis: Analysis, culture: CultureAnalysis, place: int) -> Table:
         rows=(
             *rows[: len(question.options)],
             TableRow(
-                heads=(Entry(text="n"),),
+                head=Entry(text="n"),
                 entries=(
                     Entry(text=NONE if np.isnan(known) else f"{known:,.0f}"),
                     *(Entry(text=str(cell.n_valid[place])) for cell in culture.cells),
@@ -177,7 +177,7 @@ def _measures(
     culture: CultureAnalysis, question: Question, place: int, items: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 ) -> Iterable[TableRow]:
     def row(name: str, entries: list[Entry]) -> TableRow:
-        return TableRow(heads=(Entry(text=name),), entries=(Entry(text=""), *entries), quiet=True)
+        return TableRow(head=Entry(text=name), entries=(Entry(text=""), *entries), quiet=True)
 
     def measured(cell: CellAnalysis, value: float, floor: float) -> Entry:
         reason = cell.divergences.reasons[items[0]]

@@ -255,7 +255,7 @@ def _draw(chart: altair.LayerChart | altair.FacetChart, name: str, title: str, d
     import vl_convert
 
     settled = (
-        chart.configure_view(stroke=None)
+        chart.configure_view(stroke="transparent")
         .configure(background="transparent", padding=2)
         .configure_axis(labelFontSize=12, titleFontSize=12)
     )

@@ -10,7 +10,7 @@ from reports.analysis import Analysis
 from reports.cards import question_cards, sample_cards
 from reports.charts import dimension_plots, dot_plots
 from reports.figures import percent
-from reports.finding import find
+from reports.finding import closest_dimension, find
 from reports.method import METHOD
 from reports.page import Page, Section, Term, Tile
 from reports.tables import (
@@ -56,8 +56,8 @@ def page(analysis: Analysis) -> Page:
                 title="How the answers ended",
                 paragraphs=(
                     (
-                        "Divergence is measured on valid answers only. Refused, unparsable and failed answers are counted "
-                        "here and are never turned into a choice."
+                        "Divergence is measured on valid answers only. Refused, unparsable and failed answers are "
+                        "counted here and are never turned into a choice."
                     ),
                 ),
                 tables=(quality_table(analysis),),
@@ -103,7 +103,11 @@ def _closeness(analysis: Analysis) -> Section:
             "Filled marks: a model's mean divergence, with its 95% interval. Shaded: up to what equally many real "
             "people would score. Open diamonds: simple respondents; the dashed line answers at random."
         ),
-        tables=(*(ranking_table(culture) for culture in ranked), control_table(analysis)),
+        tables=(
+            *(ranking_table(culture) for culture in ranked),
+            *(control_table(culture) for culture in analysis.cultures),
+        ),
+        side_by_side=True,
     )
 
 
@@ -112,7 +116,7 @@ def _dimensions(analysis: Analysis) -> Section:
     return Section(
         anchor="dimensions",
         contents="By dimension",
-        title="Close on some values, far on others",
+        title=closest_dimension(analysis),
         charts=charts,
         chart_note="Shaded: the noise floor of each row. Colour and shape tell the cultures apart." if charts else "",
         legend=tuple(culture.name for culture in analysis.cultures) if charts else (),

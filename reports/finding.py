@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import isnan
 
+import numpy as np
+
 from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from reports.figures import nats, percent
+from reports.metrics.aggregate import mean_known
 
 #: Below this share of valid answers the finding says so.
 LOW_VALIDITY = 0.8
@@ -27,6 +30,7 @@ class Standing(StrEnum):
     CLOSER = "closer"  #: above the floor, below random
     RANDOM = "random"  #: its interval holds what random answers score
     FURTHER = "further"  #: above random
+    UNDECIDED = "undecided"  #: its interval holds both
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +48,7 @@ def standing(cell: CellAnalysis) -> Standing:
     if isnan(low) or isnan(cell.sound_floor.headline):
         return Standing.UNKNOWN
     if low <= cell.sound_floor.headline:
-        return Standing.ALIKE
+        return Standing.ALIKE if high < cell.sound_random.headline else Standing.UNDECIDED
     if high < cell.sound_random.headline:
         return Standing.CLOSER
     return Standing.RANDOM if low <= cell.sound_random.headline else Standing.FURTHER
@@ -101,6 +105,7 @@ _VERDICTS = {
     Standing.CLOSER: "comes closer to {people} than answers at random, yet not as close as people themselves",
     Standing.RANDOM: "is about as far from {people} as answers at random",
     Standing.FURTHER: "is further from {people} than answers at random",
+    Standing.UNDECIDED: "gave too few answers to be told either from {people} or from answers at random",
     Standing.UNKNOWN: "has too few participants to be compared with {people}",
 }
 
@@ -177,14 +182,21 @@ def _low_validity(analysis: Analysis) -> Iterable[str]:
             "are valid; their figures describe only the answers that could be read."
         )
         return
-    for culture, cell in low:
-        if cell.quality.valid.count == 0:
-            yield f"None of {cell.name}'s answers for {culture.named} is valid: it has no figures."
-            continue
-        yield (
-            f"Only {percent(cell.quality.valid.share)} of {cell.name}'s answers for {culture.named} are valid; "
-            "its figures describe only those."
-        )
+    if low:
+        shares = "; ".join(f"{cell.name}, {culture.name}: {percent(cell.quality.valid.share)}" for culture, cell in low)
+        yield f"Few valid answers, and figures that describe only those ({shares})."
+
+
+def closest_dimension(analysis: Analysis) -> str:
+    """Name the dimensions with the least and the most excess over the floor, over all cells alike."""
+    names = analysis.results.survey.dimensions
+    excess = np.stack([cell.sound.by_dimension - cell.sound_floor.by_dimension for cell in analysis.cells])
+    means = dict(zip(names, mean_known(excess.T).tolist(), strict=True))
+    known = sorted((value, code) for code, value in means.items() if not isnan(value))
+    if len(known) < 2:
+        return "By value dimension"
+    least, most = (names[code].get("en", code) for _, code in (known[0], known[-1]))
+    return f"Closest on {least}, furthest on {most}"
 
 
 def _people(culture: CultureAnalysis) -> str:

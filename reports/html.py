@@ -7,16 +7,27 @@ shown.
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports.page import Page
+from reports.page import Page, TableRow
 from reports.untrusted import html_text, visible
 
 
 def _seen(value: object) -> object:
     """Write out what cannot be seen, of every string that is put into the page."""
     return visible(value) if type(value) is str else value
+
+
+def _grouped(rows: tuple[TableRow, ...]) -> list[tuple[str, list[TableRow]]]:
+    """Rows that follow each other in one group, in their order (the engine's own ``groupby`` sorts)."""
+    return [(name, list(members)) for name, members in groupby(rows, key=lambda row: row.group)]
+
+
+def _drawing(svg: str) -> Markup:
+    return Markup(svg)  # noqa: S704 - drawn by reports.charts, its texts escaped there
 
 
 def environment() -> Environment:
@@ -29,7 +40,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=_seen,
     )
-    found.filters["completion"] = html_text
+    found.filters |= {"completion": html_text, "groupby_order": _grouped, "drawing": _drawing}
     return found
 
 
@@ -40,4 +51,4 @@ def render_html(page: Page) -> str:
     assert loader is not None
     style = loader.get_source(engine, "report.css")[0]
     trusted = Markup(style)  # noqa: S704 - ships with this module
-    return engine.get_template("report.html").render(page=page, style=trusted, Markup=Markup)
+    return engine.get_template("report.html").render(page=page, style=trusted)

@@ -6,10 +6,12 @@ link, a heading or HTML into it; completions stand in fences that they cannot cl
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports.page import Entry, Page, Table
+from reports.page import Column, Entry, Page, Table
 from reports.untrusted import markdown_block, markdown_text
 
 
@@ -28,11 +30,21 @@ def _entry(entry: Entry) -> str:
 
 
 def _table(table: Table) -> Markup:
-    """Rows of a table; what stands beneath a figure follows it in brackets."""
-    head = "| " + " | ".join(markdown_text(column.text) for column in table.columns) + " |"
-    rule = "|" + "|".join(" --- " if column.words else " ---: " for column in table.columns) + "|"
-    rows = ["| " + " | ".join(_entry(entry) for entry in (*row.heads, *row.entries)) + " |" for row in table.rows]
+    """Rows of a table; what stands beneath a figure follows it in brackets, a group is a column of its own."""
+    columns = table.columns
+    if table.grouped_by:
+        columns = (columns[0], Column(text=table.grouped_by, words=True), *columns[1:])
+    head = _row(markdown_text(column.text) for column in columns)
+    rule = _row("---" if column.words else "---:" for column in columns)
+    rows = [
+        _row([_entry(row.head), *([markdown_text(row.group)] if table.grouped_by else []), *map(_entry, row.entries)])
+        for row in table.rows
+    ]
     return Markup("\n".join([head, rule, *rows]))  # noqa: S704 - every part is escaped above
+
+
+def _row(parts: Iterable[str]) -> str:
+    return f"| {' | '.join(parts)} |"
 
 
 def render_markdown(page: Page) -> str:

@@ -35,10 +35,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRow:
-    """A row: its heads name it, its entries say something of it."""
+    """A row: its head names it, its entries say something of it."""
 
-    heads: tuple[Entry, ...]
+    head: Entry
     entries: tuple[Entry, ...]
+    group: str = ""  #: rows of one group stand together under its name
     quiet: bool = False  #: a row to compare with, not one of its own
 
 
@@ -48,8 +49,9 @@ class Table:
 
     anchor: str
     caption: str
-    columns: tuple[Column, ...]
+    columns: tuple[Column, ...]  #: the first stands over the heads of the rows
     rows: tuple[TableRow, ...]
+    grouped_by: str = ""  #: what the groups of rows are; empty where there are none
     notes: tuple[str, ...] = ()
 
 
@@ -115,6 +117,7 @@ class Section:
     charts: tuple[Chart, ...] = ()
     chart_note: str = ""
     tables: tuple[Table, ...] = ()
+    side_by_side: bool = False  #: whether the tables are narrow
     samples: tuple[SampleCard, ...] = ()
     questions: tuple[QuestionCard, ...] = ()
     terms: tuple[Term, ...] = ()

@@ -15,11 +15,7 @@ from reports.metrics.aggregate import Floats, Means
 from reports.metrics.quality import Rate
 from reports.page import Column, Entry, Table, TableRow
 
-_SUBJECT = (Column(text="Model", words=True), Column(text="Culture", words=True))
-
-
-def _heads(culture: CultureAnalysis, cell: CellAnalysis) -> tuple[Entry, ...]:
-    return Entry(text=cell.name), Entry(text=culture.name)
+_MODEL = Column(text="Model", words=True)
 
 
 def _pairs(analysis: Analysis) -> list[tuple[CultureAnalysis, CellAnalysis]]:
@@ -60,7 +56,8 @@ def sound_table(analysis: Analysis) -> Table:
     most = _most([cell.sound for cell in analysis.cells])
     rows = tuple(
         TableRow(
-            heads=_heads(culture, cell),
+            head=Entry(text=cell.name),
+            group=culture.name,
             entries=(
                 *_by_dimension(analysis, cell.sound.by_dimension, cell.sound_floor.by_dimension, most),
                 _mean(cell.sound, cell.sound_floor),
@@ -72,10 +69,11 @@ def sound_table(analysis: Analysis) -> Table:
         for culture, cell in _pairs(analysis)
     )
     return Table(
+        grouped_by="Culture",
         anchor="table-smoothed",
         caption="Smoothed KL divergence from people, by value dimension (nats; lower is closer)",
         columns=(
-            *_SUBJECT,
+            _MODEL,
             *_dimension_columns(analysis),
             Column(text="Mean", meaning="over dimensions: every dimension weighs the same"),
             Column(text="95% interval", meaning="of the mean, over participants"),
@@ -99,7 +97,8 @@ def paper_table(analysis: Analysis) -> Table:
     most = _most([cell.paper for cell in analysis.cells])
     rows = tuple(
         TableRow(
-            heads=_heads(culture, cell),
+            head=Entry(text=cell.name),
+            group=culture.name,
             entries=(
                 *_by_dimension(analysis, cell.paper.by_dimension, cell.paper_floor.by_dimension, most),
                 _mean(cell.paper, cell.paper_floor),
@@ -110,10 +109,11 @@ def paper_table(analysis: Analysis) -> Table:
         for culture, cell in _pairs(analysis)
     )
     return Table(
+        grouped_by="Culture",
         anchor="table-plug-in",
         caption="The paper's way: plug-in KL divergence from people, by value dimension (nats)",
         columns=(
-            *_SUBJECT,
+            _MODEL,
             *_dimension_columns(analysis),
             Column(text="Mean", meaning="over dimensions"),
             Column(text="By question", meaning="mean over questions"),
@@ -129,26 +129,22 @@ def paper_table(analysis: Analysis) -> Table:
     )
 
 
-def control_table(analysis: Analysis) -> Table:
-    """Simple respondents, by culture."""
-    rows = tuple(
-        TableRow(
-            heads=(Entry(text=control.name), Entry(text=culture.name)),
-            entries=(Entry(text=f"{control.n:,}"), Entry(text=fixed(control.mean))),
-        )
-        for culture in analysis.cultures
-        for control in culture.controls
-    )
+def control_table(culture: CultureAnalysis) -> Table:
+    """Simple respondents, for one culture."""
     return Table(
-        anchor="table-respondents",
-        caption="Simple respondents to stand beside the models",
+        anchor=f"table-respondents-{culture.culture.code}",
+        caption=f"Simple respondents, {culture.name}",
         columns=(
             Column(text="Respondent", words=True),
-            Column(text="Compared with people of", words=True),
             Column(text="n", meaning="respondents"),
-            Column(text="Smoothed KL", meaning="expected, mean over dimensions, nats"),
+            Column(text="Smoothed KL", meaning="expected, nats"),
         ),
-        rows=rows,
+        rows=tuple(
+            TableRow(
+                head=Entry(text=control.name), entries=(Entry(text=f"{control.n:,}"), Entry(text=fixed(control.mean)))
+            )
+            for control in culture.controls
+        ),
     )
 
 
@@ -158,22 +154,16 @@ def ranking_table(culture: CultureAnalysis) -> Table:
     return Table(
         anchor=f"table-order-{culture.culture.code}",
         caption=f"Order of closeness, {culture.name}",
-        columns=(
-            Column(text="Model", words=True),
-            Column(text="Place"),
-            Column(text="Smoothed KL at equal n"),
-        ),
+        columns=(_MODEL, Column(text="Place"), Column(text="Smoothed KL", meaning="at equal n, nats")),
         rows=tuple(
-            TableRow(
-                heads=(Entry(text=name),),
-                entries=(Entry(text=str(place)), Entry(text=fixed(value), beneath=fixed(ranking.people))),
-            )
+            TableRow(head=Entry(text=name), entries=(Entry(text=str(place)), Entry(text=fixed(value))))
             for place, (name, value) in enumerate(ranking.order, start=1)
         ),
         notes=(
             (
-                f"Over the {ranking.questions} questions to which every model gave at least 10 valid answers, all "
-                f"brought down to {ranking.n} answers each. Places are not tested: look at the intervals."
+                f"Over the {ranking.questions} questions with at least 10 valid answers from every model, all brought down "
+                f"to {ranking.n}; {ranking.n} real people would score {fixed(ranking.people)}. Places are not tested: "
+                "look at the intervals."
             ),
         ),
     )
@@ -183,7 +173,8 @@ def diversity_table(analysis: Analysis) -> Table:
     """How different the replies are."""
     rows = tuple(
         TableRow(
-            heads=_heads(culture, cell),
+            head=Entry(text=cell.name),
+            group=culture.name,
             entries=(
                 Entry(text=fixed(cell.diversity.d), why=cell.diversity.reason),
                 Entry(text=fixed(cell.diversity.maximum)),
@@ -196,10 +187,11 @@ def diversity_table(analysis: Analysis) -> Table:
         for culture, cell in _pairs(analysis)
     )
     return Table(
+        grouped_by="Culture",
         anchor="table-diversity",
         caption="Diversity of replies and of choices",
         columns=(
-            *_SUBJECT,
+            _MODEL,
             Column(text="D", meaning="distinct full replies, Eq. 6 of the paper"),
             Column(text="Maximum", meaning="of D at this number of replies"),
             Column(text="D / maximum"),
@@ -221,7 +213,8 @@ def quality_table(analysis: Analysis) -> Table:
     """How the planned answers ended."""
     rows = tuple(
         TableRow(
-            heads=_heads(culture, cell),
+            head=Entry(text=cell.name),
+            group=culture.name,
             entries=(
                 Entry(text=f"{cell.quality.planned:,}"),
                 Entry(text=percent(cell.quality.coverage)),
@@ -239,10 +232,11 @@ def quality_table(analysis: Analysis) -> Table:
         for culture, cell in _pairs(analysis)
     )
     return Table(
+        grouped_by="Culture",
         anchor="table-quality",
         caption="How the planned answers ended, with 95% Wilson intervals",
         columns=(
-            *_SUBJECT,
+            _MODEL,
             Column(text="Planned"),
             Column(text="Ended", meaning="share of the planned answers that have ended"),
             Column(text="Answered", meaning="valid answers, of those that ended"),

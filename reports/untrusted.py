@@ -20,15 +20,12 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$&:@^=])")
 
 
 def name_character(character: str) -> str:
-    """How an invisible character is written: a control picture where Unicode has one, else its number.
+    """How an invisible character is written: by its number, for which every font has the signs.
 
     >>> name_character(chr(0)), name_character(chr(0x202E))
-    ('␀', 'U+202E')
+    ('U+0000', 'U+202E')
     """
-    number = ord(character)
-    if number < 0x20:
-        return chr(0x2400 + number)
-    return "␡" if number == 0x7F else f"U+{number:04X}"
+    return f"U+{ord(character):04X}"
 
 
 def _hidden(character: str) -> bool:
@@ -39,17 +36,12 @@ def visible(text: str) -> str:
     """The text with every control, format, surrogate and unassigned character written out.
 
     >>> visible("a" + chr(0) + chr(0x202E) + "b")
-    'a␀⟨U+202E⟩b'
+    'a⟨U+0000⟩⟨U+202E⟩b'
     """
     if text.isascii() and text.isprintable():
         return text
     plain = text.replace("\r\n", "\n")
-    return "".join(_written(character) if _hidden(character) else character for character in plain)
-
-
-def _written(character: str) -> str:
-    name = name_character(character)
-    return name if len(name) == 1 else f"⟨{name}⟩"
+    return "".join(f"⟨{name_character(character)}⟩" if _hidden(character) else character for character in plain)
 
 
 def cut(text: str, length: int = SHOWN) -> tuple[str, int]:
@@ -65,7 +57,7 @@ def html_text(text: str) -> Markup:
     """Escaped for HTML, invisible characters as marked chips.
 
     >>> str(html_text("<b>" + chr(0)))
-    '&lt;b&gt;<span class="control">␀</span>'
+    '&lt;b&gt;<span class="control">U+0000</span>'
     """
     plain = text.replace("\r\n", "\n")
     return Markup("").join(
