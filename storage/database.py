@@ -1,0 +1,142 @@
+"""From a URL to transactions.
+
+Knows how SQLite and PostgreSQL have to be opened so that concurrent writers neither lose
+nor block each other. Deliberately knows no table.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import TracebackType
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds that a statement waits for another process's write before the transaction is tried again.
+BUSY_TIMEOUT = 10.0
+#: Pauses in seconds between attempts of a write that another process kept from happening.
+RETRY_PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)
+#: Values of SQLite's ``synchronous`` that may be set.
+SYNCHRONOUS = ("full", "normal", "off")
+#: SQLSTATEs after which the same transaction may simply be tried again.
+_SERIALIZATION = {"40001", "40P01"}
+
+
+class BadDatabaseUrl(ValueError):
+    """The database URL cannot be used; the message says what was expected."""
+
+
+class Database:
+    """A database and its transactions.
+
+    Args:
+        url: ``sqlite:///path`` or ``postgresql://user@host/name``.
+        threads: connections kept ready; at least the number of threads that use them.
+        synchronous: SQLite only. ``full`` survives a power loss; ``normal`` (the default) survives
+            the death of any process and may lose the last answers, never consistency, when the power goes;
+            ``off`` promises nothing.
+
+    Raises:
+        BadDatabaseUrl: the URL is malformed or names another kind of database.
+    """
+
+    def __init__(self, url: str, *, threads: int = 4, synchronous: str = "normal") -> None:
+        if synchronous not in SYNCHRONOUS:
+            raise BadDatabaseUrl(f"synchronous: expected one of {', '.join(SYNCHRONOUS)}, got {synchronous!r}")
+        self.url = _parse(url)
+        self.sqlite = self.url.get_backend_name() == "sqlite"
+        self._lock = threading.RLock()
+        if self.sqlite:
+            self.engine = _sqlite(self.url, synchronous)
+        else:
+            self.engine = create_engine(self.url, pool_size=threads + 4, max_overflow=4, pool_pre_ping=True)
+        self._writing = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection in a transaction that sees one state of the database."""
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work`` in a transaction and commit it.
+
+        ``work`` is run again when another process kept the transaction from happening, so it must
+        do nothing but SQL. Returns what it returns; whatever it raises rolls back.
+        """
+        for pause in (*RETRY_PAUSES, None):
+            try:
+                with self._lock if self.sqlite else nullcontext(), self._writing.begin() as connection:
+                    return work(connection)
+            except OperationalError as error:
+                if pause is None or not _transient(error):
+                    raise
+                log.info("write kept waiting, trying again in %.2f s: %s", pause, error.orig)
+                time.sleep(pause)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def close(self) -> None:
+        """Give every connection back."""
+        self.engine.dispose()
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise BadDatabaseUrl(
+            f"database URL: expected sqlite:///path or postgresql://user@host/name, got {url!r}"
+        ) from None
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        if parsed.database in (None, "", ":memory:"):
+            raise BadDatabaseUrl("database URL: SQLite needs a file (sqlite:///path); workers share it")
+        return parsed
+    if backend in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+psycopg")
+    raise BadDatabaseUrl(f"database URL: expected sqlite or postgresql, got {backend}")
+
+
+def _sqlite(url: URL, synchronous: str) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _open(dbapi: Any, _record: object) -> None:
+        dbapi.isolation_level = None  # the driver opens no transaction of its own: _begin does
+        for pragma in (
+            "journal_mode = WAL",
+            f"synchronous = {synchronous}",
+            "foreign_keys = ON",
+            f"busy_timeout = {int(BUSY_TIMEOUT * 1000)}",
+        ):
+            dbapi.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+
+    return engine
+
+
+def _transient(error: DBAPIError) -> bool:
+    """Whether the same transaction can succeed if it is simply tried again."""
+    if "database is locked" in str(error.orig) or "database is busy" in str(error.orig):
+        return True
+    return getattr(error.orig, "sqlstate", None) in _SERIALIZATION

@@ -1,0 +1,223 @@
+"""Who holds which participant, and the one way in which an answer is committed.
+
+The durable heart: a participant is claimed under a lease with an epoch, every checkpoint is
+fenced by epoch and position, so that a worker whose lease was taken can write nothing more.
+Knows the participant and answer tables. Deliberately knows no Celery, no engine, no prompt.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, case, func, insert, or_, select, update
+
+from storage import tables
+from storage.database import Database
+from storage.rows import answer_columns, cell_from, participant_from
+from storage.run import Answer, Participant, ParticipantStatus
+from storage.tables import Now
+
+#: Seconds for which a claim holds without a heartbeat.
+LEASE_SECONDS = 90.0
+
+
+class StaleLease(RuntimeError):
+    """Another worker has taken the participant, or it stands elsewhere: nothing was written."""
+
+
+def lease_owner() -> str:
+    """A name for this process that no other has: ``host:pid:token``."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """A model's participants that can be claimed now, and the workers that drain it."""
+
+    model: str
+    claimable: int
+    workers: int
+
+
+_P = tables.participant.c
+_FREE = or_(_P.lease_until.is_(None), _P.lease_until < Now())
+_OPEN = _P.status == ParticipantStatus.OPEN.value
+_ACTIVE_RUN = select(tables.run.c.id).where(tables.run.c.cancelled.is_(False))
+_CLAIMABLE = and_(_OPEN, _FREE, _P.run.in_(_ACTIVE_RUN))
+
+_CLAIM = (
+    update(tables.participant)
+    .where(_P.id == bindparam("who"), _CLAIMABLE)
+    .values(
+        lease_epoch=_P.lease_epoch + 1,
+        lease_until=Now() + bindparam("ttl"),
+        lease_owner=bindparam("owner"),
+    )
+    .returning(*tables.participant.c)
+)
+_FINISHING = _P.next_item + 1 >= _P.planned
+_COUNTS = {
+    name: tables.participant.c[name] + case((bindparam("ended_as") == name, 1), else_=0)
+    for name in ("answered", "refused", "unparsable", "failed")
+}
+_ADVANCE = (
+    update(tables.participant)
+    .where(_P.id == bindparam("who"), _P.lease_epoch == bindparam("held"), _P.next_item == bindparam("at"))
+    .values(
+        next_item=_P.next_item + 1,
+        memory=bindparam("remembers"),
+        status=case((_FINISHING, ParticipantStatus.FINISHED.value), else_=_P.status),
+        lease_until=case((_FINISHING, None), else_=_P.lease_until),
+        lease_owner=case((_FINISHING, None), else_=_P.lease_owner),
+        **_COUNTS,
+    )
+)
+_RECORD = insert(tables.answer).values(committed_at=Now())
+
+
+class Ledger:
+    """Claims, checkpoints and releases of one process.
+
+    Args:
+        database: where the ledger is kept.
+        owner: name of the process that claims, see ``lease_owner``.
+        ttl: seconds for which a claim holds without a heartbeat.
+    """
+
+    def __init__(self, database: Database, *, owner: str, ttl: float = LEASE_SECONDS) -> None:
+        self.database = database
+        self.owner = owner
+        self.ttl = ttl
+
+    def claim(self, participant: int) -> Participant | None:
+        """Take a participant up, or None where it is held, finished, cancelled or not there."""
+
+        def work(connection: Connection) -> Participant | None:
+            row = connection.execute(_CLAIM, {"who": participant, "ttl": self.ttl, "owner": self.owner}).one_or_none()
+            if row is None:
+                return None
+            cell = connection.execute(select(tables.cell).where(tables.cell.c.id == row.cell)).one()
+            return participant_from(row, cell_from(cell, participants=0))
+
+        return self.database.write(work)
+
+    def checkpoint(self, held: Participant, answer: Answer, memory: tuple[int, ...]) -> None:
+        """Commit an answer together with the memory after it and the next position.
+
+        Raises:
+            StaleLease: the participant is not held under this epoch any more, or is not at this item.
+        """
+        columns = {**answer_columns(answer), "worker": self.owner}
+        advance = {
+            "who": held.id,
+            "held": held.epoch,
+            "at": answer.item,
+            "remembers": memory,
+            "ended_as": answer.state.value,
+        }
+
+        def work(connection: Connection) -> None:
+            if connection.execute(_ADVANCE, advance).rowcount != 1:
+                raise StaleLease(
+                    f"participant {held.id}: not held under epoch {held.epoch} at item {answer.item} any more"
+                )
+            connection.execute(_RECORD, columns)
+
+        self.database.write(work)
+
+    def heartbeat(self, held: Sequence[Participant]) -> set[int]:
+        """Hold on to participants. Returns the ids of those that are lost or whose run is cancelled."""
+
+        def work(connection: Connection) -> set[int]:
+            kept = set()
+            for participant in held:
+                statement = (
+                    update(tables.participant)
+                    .where(_P.id == participant.id, _P.lease_epoch == participant.epoch, _P.run.in_(_ACTIVE_RUN))
+                    .values(lease_until=case((_OPEN, Now() + self.ttl), else_=None))
+                )
+                if connection.execute(statement).rowcount == 1:
+                    kept.add(participant.id)
+            return {participant.id for participant in held} - kept
+
+        return self.database.write(work)
+
+    def release(self, held: Participant) -> None:
+        """Let a participant go where it stands, so that any worker may take it up at once."""
+        self.database.write(
+            lambda connection: connection.execute(
+                update(tables.participant)
+                .where(_P.id == held.id, _P.lease_epoch == held.epoch)
+                .values(lease_until=None, lease_owner=None, published_at=None)
+            )
+        )
+
+    def beat(self, model: str, rates: dict[str, float]) -> None:
+        """Say that this process lives, which model it drains and how many answers per second it commits."""
+        columns = {"model": model, "rates": rates, "beat_at": Now()}
+
+        def work(connection: Connection) -> None:
+            here = tables.worker.c.owner == self.owner
+            if connection.execute(update(tables.worker).where(here).values(columns)).rowcount == 0:
+                connection.execute(insert(tables.worker).values(owner=self.owner, **columns))
+
+        self.database.write(work)
+
+    def leave(self) -> None:
+        """Take this process off the list of workers."""
+        self.database.write(
+            lambda connection: connection.execute(tables.worker.delete().where(tables.worker.c.owner == self.owner))
+        )
+
+
+def release_owned(database: Database, owner_prefix: str) -> int:
+    """Let go of every participant held by owners whose name begins so: they are known to be dead.
+
+    Returns the number of participants set free. The epoch fences whoever was thought dead and is not.
+    """
+
+    def work(connection: Connection) -> int:
+        held = _P.lease_owner.startswith(owner_prefix, autoescape=True)
+        freed = connection.execute(
+            update(tables.participant).where(_OPEN, held).values(lease_until=None, lease_owner=None, published_at=None)
+        ).rowcount
+        gone = tables.worker.c.owner.startswith(owner_prefix, autoescape=True)
+        connection.execute(tables.worker.delete().where(gone))
+        return freed
+
+    return database.write(work)
+
+
+def owners(database: Database) -> set[str]:
+    """Names of the processes that hold a participant or are on the list of workers."""
+    with database.read() as connection:
+        holding = select(_P.lease_owner).where(_P.lease_owner.is_not(None)).distinct()
+        listed = select(tables.worker.c.owner)
+        return {owner for (owner,) in connection.execute(holding.union(listed))}
+
+
+def backlogs(database: Database, *, models: Sequence[str] = (), alive_within: float = LEASE_SECONDS) -> list[Backlog]:
+    """Models with claimable participants, the largest backlog first; all models where none is named."""
+    claimable: Any = func.count()
+    query = (
+        select(tables.cell.c.model, claimable)
+        .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)
+        .where(_CLAIMABLE)
+        .group_by(tables.cell.c.model)
+    )
+    if models:
+        query = query.where(tables.cell.c.model.in_(models))
+    living = (
+        select(tables.worker.c.model, func.count())
+        .where(tables.worker.c.beat_at > Now() - alive_within)
+        .group_by(tables.worker.c.model)
+    )
+    with database.read() as connection:
+        workers: dict[str, int] = dict(connection.execute(living).tuples().all())
+        found = [Backlog(model=m, claimable=n, workers=workers.get(m, 0)) for m, n in connection.execute(query)]
+    return sorted(found, key=lambda backlog: (-backlog.claimable, backlog.workers, backlog.model))

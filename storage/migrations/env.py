@@ -1,0 +1,16 @@
+"""How Alembic reaches the database: by the connection that ``storage.schema`` hands over."""
+
+from alembic import context
+from sqlmodel import SQLModel
+
+from storage import tables
+
+assert tables  # the metadata is filled by importing the tables
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=SQLModel.metadata,
+    render_as_batch=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,118 @@
+"""A run's answers as flat rows, one after the other, in an order that any database gives alike.
+
+For exports: memory does not grow with the number of answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from storage import store, tables
+from storage.database import Database
+from storage.rows import answer_from
+from storage.run import Cell
+
+#: Columns of every row, in order.
+COLUMNS: dict[str, type] = {
+    "run": str,
+    "model": str,
+    "culture": str,
+    "condition": str,
+    "language": str,
+    "participant": int,
+    "item": int,
+    "slot": int,
+    "question": str,
+    "state": str,
+    "choices": str,
+    "completion": str,
+    "reason": str,
+    "remembered": str,
+    "shown": str,
+    "memory": str,
+    "region": str,
+    "num_beams": int,
+    "do_sample": bool,
+    "memory_capacity": int,
+    "seed": int,
+    "used_num_beams": int,
+    "used_do_sample": bool,
+    "used_temperature": float,
+    "used_top_p": float,
+    "used_max_new_tokens": int,
+    "prompt_tokens": int,
+    "completion_tokens": int,
+}
+#: Columns that depend on when, where and how often an answer was computed.
+TELEMETRY: dict[str, type] = {"attempt": int, "seconds": float, "worker": str, "committed_at": float}
+
+_BATCH = 1000
+
+
+def answer_rows(database: Database, run_id: str, *, telemetry: bool = False) -> Iterator[dict[str, Any]]:
+    """Rows of ``COLUMNS`` (and ``TELEMETRY``), ordered by model, culture, condition, language, participant, item, slot.
+
+    Raises:
+        storage.store.UnknownRun: there is no such run.
+    """
+    cells = store.load_run(database, run_id).cells
+    for cell in sorted(cells, key=lambda cell: (cell.model, cell.culture, cell.condition.name, cell.language)):
+        yield from _of_cell(database, run_id, cell, telemetry)
+
+
+def _of_cell(database: Database, run_id: str, cell: Cell, telemetry: bool) -> Iterator[dict[str, Any]]:
+    a, p = tables.answer.c, tables.participant.c
+    query = (
+        select(tables.answer, p.number)
+        .join_from(tables.answer, tables.participant, a.participant == p.id)
+        .where(p.cell == cell.id)
+        .order_by(p.number, a.item, a.slot)
+        .execution_options(yield_per=_BATCH)
+    )
+    with database.read() as connection:
+        for row in connection.execute(query):
+            yield _flat(run_id, cell, row, telemetry)
+
+
+def _flat(run_id: str, cell: Cell, row: Row[Any], telemetry: bool) -> dict[str, Any]:
+    answer = answer_from(row)
+    flat = {
+        "run": run_id,
+        "model": cell.model,
+        "culture": cell.culture,
+        "condition": cell.condition.name,
+        "language": cell.language,
+        "participant": row.number,
+        "item": answer.item,
+        "slot": answer.slot,
+        "question": answer.question,
+        "state": answer.state.value,
+        "choices": _joined(answer.choices),
+        "completion": answer.completion,
+        "reason": answer.reason,
+        "remembered": answer.remembered,
+        "shown": _joined(answer.shown),
+        "memory": _joined(answer.memory),
+        "region": answer.draws.region,
+        "num_beams": answer.draws.num_beams,
+        "do_sample": answer.draws.do_sample,
+        "memory_capacity": answer.draws.memory_capacity,
+        "seed": answer.seed,
+        "used_num_beams": answer.used.num_beams,
+        "used_do_sample": answer.used.do_sample,
+        "used_temperature": answer.used.temperature,
+        "used_top_p": answer.used.top_p,
+        "used_max_new_tokens": answer.used.max_new_tokens,
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+    }
+    if telemetry:
+        flat |= {name: getattr(row, name) for name in TELEMETRY}
+    return flat
+
+
+def _joined(values: tuple[int, ...]) -> str:
+    return " ".join(map(str, values))

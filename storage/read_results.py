@@ -1,0 +1,154 @@
+"""From SQL to the arrays that reports are made of.
+
+Reads columns, not objects: a run of a quarter of a million answers becomes a few arrays.
+Completions are read only for the handful of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Text, func, select, type_coerce
+
+from storage import outbox, store, tables
+from storage.database import Database
+from storage.results import STATES, AnswerArrays, Results, Sample
+from storage.rows import answer_from
+from storage.run import Run
+from storage.survey import Survey
+
+_A, _P = tables.answer.c, tables.participant.c
+
+
+def read_results(database: Database, run_id: str, *, samples: int = 10) -> Results:
+    """Everything that a report of a run is made of; raises ``storage.store.UnknownRun``.
+
+    Args:
+        database: where the run is.
+        run_id: which run.
+        samples: how many answers to show as they were given, spread over cells and states by
+            the study's seed.
+    """
+    run = store.load_run(database, run_id)
+    survey = store.load_survey(database, run.survey)
+    with database.read() as connection:
+        ids, answers = _arrays(connection, run, survey)
+        chosen = _pick(answers, samples, np.random.default_rng(run.protocol.seed))
+        shown = tuple(_sample(connection, run, answers, ids, row) for row in chosen)
+        served = connection.execute(select(tables.served).where(tables.served.c.run == run_id)).all()
+        seconds = _seconds(connection, run_id)
+    versions: dict[str, str] = {}
+    for row in served:
+        versions.update(row.versions)
+    return Results(
+        run=run,
+        survey=survey,
+        answers=answers,
+        samples=shown,
+        progress=store.progress(database, run_id),
+        engines={row.model: row.description for row in served},
+        versions=versions,
+        revision=outbox.revision(database, run_id),
+        model_seconds=seconds,
+    )
+
+
+def _arrays(connection: Connection, run: Run, survey: Survey) -> tuple[NDArray[np.int64], AnswerArrays]:
+    """Participant ids (n,) and the answers as arrays, in the documented order."""
+    choices_text: Any = type_coerce(_A.choices, Text)
+    shown_text: Any = type_coerce(_A.shown, Text)
+    columns: list[Any] = [
+        _P.cell,
+        _P.id,
+        _P.number,
+        _A.question,
+        _A.slot,
+        _A.state,
+        choices_text,
+        shown_text,
+        _A.digest,
+    ]
+    query = (
+        select(*columns).join_from(tables.answer, tables.participant, _A.participant == _P.id).where(_P.run == run.id)
+    )
+    cells = {cell.id: position for position, cell in enumerate(run.cells)}
+    questions = {question: position for position, question in enumerate(run.questions)}
+    states = {state.value: position for position, state in enumerate(STATES)}
+    masks = _Masks(survey)
+    rows = [
+        (cells[cell], number, questions[question], slot, states[state], masks[question, choices], _first(first), d, who)
+        for cell, who, number, question, slot, state, choices, first, d in connection.execute(query).all()
+    ]
+    table = np.array(rows, dtype=np.int64).reshape(len(rows), 9)
+    table = table[np.lexsort(table[:, [3, 2, 1, 0]].T)]
+    arrays = AnswerArrays(
+        cell=table[:, 0].astype(np.int32),
+        participant=table[:, 1].astype(np.int32),
+        question=table[:, 2].astype(np.int32),
+        slot=table[:, 3].astype(np.int32),
+        state=table[:, 4].astype(np.int8),
+        choices=table[:, 5],
+        shown=table[:, 6],
+        digest=table[:, 7],
+    )
+    return table[:, 8], arrays
+
+
+class _Masks(dict[tuple[str, str], int]):
+    """(question, choices as stored) -> the set of chosen options as bits, worked out once each."""
+
+    def __init__(self, survey: Survey) -> None:
+        super().__init__()
+        self._survey = survey
+
+    def __missing__(self, key: tuple[str, str]) -> int:
+        question, choices = key
+        codes = self._survey.question(question).codes
+        mask = sum(1 << codes.index(int(code)) for code in choices.split(",")) if choices else 0
+        self[key] = mask
+        return mask
+
+
+def _first(shown: str) -> int:
+    return int(shown.split(",", 1)[0])
+
+
+def _pick(answers: AnswerArrays, samples: int, rng: np.random.Generator) -> list[int]:
+    """Rows to show: in turn from every cell and state, so that rare states are seen too."""
+    strata: dict[tuple[int, int], list[int]] = {}
+    for row in rng.permutation(answers.cell.size):
+        strata.setdefault((int(answers.state[row]), int(answers.cell[row])), []).append(int(row))
+    chosen: list[int] = []
+    while strata and len(chosen) < samples:
+        for key in sorted(strata):
+            chosen.append(strata[key].pop())
+            if not strata[key]:
+                del strata[key]
+    return sorted(chosen[:samples])
+
+
+def _sample(connection: Connection, run: Run, answers: AnswerArrays, ids: NDArray[np.int64], row: int) -> Sample:
+    query = select(tables.answer).where(_A.participant == int(ids[row]))
+    of_participant = {a.item: a for a in map(answer_from, connection.execute(query)) if a.slot == 0}
+    by_question = {answer.question: answer for answer in of_participant.values()}
+    answer = by_question[run.questions[answers.question[row]]]
+    return Sample(
+        cell=int(answers.cell[row]),
+        participant=int(answers.participant[row]),
+        answer=answer,
+        remembered_questions=tuple(of_participant[item].question for item in answer.memory),
+    )
+
+
+def _seconds(connection: Connection, run: str) -> Mapping[str, float]:
+    query = (
+        select(tables.cell.c.model, func.sum(_A.seconds))
+        .join_from(tables.answer, tables.participant, _A.participant == _P.id)
+        .join(tables.cell, _P.cell == tables.cell.c.id)
+        .where(_P.run == run)
+        .group_by(tables.cell.c.model)
+    )
+    return {model: float(seconds) for model, seconds in connection.execute(query)}

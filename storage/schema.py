@@ -1,0 +1,61 @@
+"""Brings a database to the schema that this version needs.
+
+Knows Alembic and the locks that keep two processes from migrating at once. Alembic is loaded
+only where something has to be done.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from storage.database import Database
+
+#: The revision that this version of the code works with: the newest file in ``migrations/versions``.
+HEAD = "0001"
+#: Key of the advisory lock under which PostgreSQL is migrated (any constant of our own).
+_ADVISORY_LOCK = 0x0DEF5EED
+
+
+class SchemaTooNew(RuntimeError):
+    """The database was migrated by a newer version of defsurvey than this one."""
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The schema's revision, or None for an empty database."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+
+
+def migrate(database: Database) -> bool:
+    """Bring the schema up to date; safe when several processes do so at once.
+
+    Returns whether anything had to be done.
+
+    Raises:
+        SchemaTooNew: the database is at a revision that this version does not know.
+    """
+    with database.read() as connection:
+        if current_revision(connection) == HEAD:
+            return False
+    return database.write(_upgrade)
+
+
+def _upgrade(connection: Connection) -> bool:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    found = current_revision(connection)  # SQLite's write lock, or the advisory one, is held from here on
+    if found == HEAD:
+        return False
+    if found is not None and found > HEAD:
+        raise SchemaTooNew(f"database schema: expected revision {HEAD} or older, got {found}; update defsurvey")
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, HEAD)
+    return True

@@ -1,0 +1,286 @@
+"""Runs in and out of SQL: created whole, read as nouns.
+
+Knows every table but takes no lease (see ``storage.ledger``) and decides nothing: what a run
+consists of is handed in by jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, insert, select, update
+
+from storage import tables
+from storage.database import Database
+from storage.rows import answer_from, cell_from, flat, run_from
+from storage.run import Answer, Condition, Draws, EngineDescription, ParticipantStatus, Progress, Protocol, Run
+from storage.survey import Survey
+from storage.survey_json import survey_from_json, survey_to_json
+from storage.tables import Now
+
+_STATES = ("answered", "refused", "unparsable", "failed")
+
+
+class UnknownRun(LookupError):
+    """There is no run with that id."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(f"there is no run {run}")
+
+
+class OtherDesign(ValueError):
+    """A run with that id is there already, with another design."""
+
+
+class OtherEngine(RuntimeError):
+    """A model of this run was served by other weights before; answers of both must not be pooled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCell:
+    """A cell to be, with what its participants drew, in the order of their indices."""
+
+    model: str
+    culture: str
+    condition: Condition
+    language: str
+    draws: tuple[Draws, ...]
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What makes a cell the same cell of a run."""
+        return (self.model, self.culture, self.condition.name, self.language)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run to be."""
+
+    id: str
+    survey: Survey
+    questions: tuple[str, ...]
+    protocol: Protocol
+    design: str  #: fingerprint of all that must be equal for a run to be the same design
+    study: str
+    cells: tuple[NewCell, ...]
+
+
+def add_run(database: Database, new: NewRun) -> int:
+    """Write a run, or what an existing one lacks, in one transaction.
+
+    Returns the number of participants added: 0 where everything is there already, so that
+    enqueuing again is harmless.
+
+    Raises:
+        OtherDesign: the run exists with another design.
+    """
+
+    def work(connection: Connection) -> int:
+        row = connection.execute(select(tables.run).where(tables.run.c.id == new.id)).one_or_none()
+        if row is None:
+            _insert_run(connection, new)
+        elif row.design != new.design:
+            raise OtherDesign(f"run {new.id} exists already with another design")
+        return sum(_add_cell(connection, new, position, cell) for position, cell in enumerate(new.cells))
+
+    return database.write(work)
+
+
+def _insert_run(connection: Connection, new: NewRun) -> None:
+    known = select(tables.survey.c.fingerprint).where(tables.survey.c.fingerprint == new.survey.fingerprint)
+    if connection.execute(known).one_or_none() is None:
+        body = survey_to_json(new.survey)
+        connection.execute(
+            insert(tables.survey).values(fingerprint=new.survey.fingerprint, name=new.survey.id, body=body)
+        )
+    connection.execute(
+        insert(tables.run).values(
+            id=new.id,
+            created_at=Now(),
+            survey=new.survey.fingerprint,
+            questions=list(new.questions),
+            protocol=flat(new.protocol),
+            design=new.design,
+            study=new.study,
+            cancelled=False,
+        )
+    )
+
+
+def _add_cell(connection: Connection, new: NewRun, position: int, cell: NewCell) -> int:
+    c = tables.cell.c
+    same = and_(
+        c.run == new.id,
+        c.model == cell.model,
+        c.culture == cell.culture,
+        c.condition_name == cell.condition.name,
+        c.language == cell.language,
+    )
+    cell_id = connection.execute(select(c.id).where(same)).scalar_one_or_none()
+    if cell_id is None:
+        columns = {
+            "run": new.id,
+            "position": position,
+            "model": cell.model,
+            "culture": cell.culture,
+            "condition_name": cell.condition.name,
+            "condition": flat(cell.condition),
+            "language": cell.language,
+        }
+        cell_id = connection.execute(insert(tables.cell).values(columns).returning(c.id)).scalar_one()
+    p = tables.participant.c
+    present = connection.execute(select(func.count()).where(p.cell == cell_id)).scalar_one()
+    rows = [
+        {
+            "run": new.id,
+            "cell": cell_id,
+            "number": number,
+            "draws": flat(draws),
+            "planned": len(new.questions),
+            "memory": (),
+            "status": ParticipantStatus.OPEN.value,
+        }
+        for number, draws in enumerate(cell.draws)
+        if number >= present
+    ]
+    if rows:
+        connection.execute(insert(tables.participant), rows)
+    return len(rows)
+
+
+def has_run(database: Database, run: str) -> bool:
+    """Whether there is a run with that id."""
+    with database.read() as connection:
+        return connection.execute(select(tables.run.c.id).where(tables.run.c.id == run)).one_or_none() is not None
+
+
+def design_of(database: Database, run: str) -> str:
+    """The fingerprint of a run's design; raises UnknownRun."""
+    with database.read() as connection:
+        found = connection.execute(select(tables.run.c.design).where(tables.run.c.id == run)).scalar_one_or_none()
+    if found is None:
+        raise UnknownRun(run)
+    return str(found)
+
+
+def run_ids(database: Database) -> list[str]:
+    """Ids of all runs, the newest first."""
+    with database.read() as connection:
+        order = (tables.run.c.created_at.desc(), tables.run.c.id)
+        return list(connection.execute(select(tables.run.c.id).order_by(*order)).scalars())
+
+
+def load_run(database: Database, run: str) -> Run:
+    """A run and its cells; raises UnknownRun."""
+    with database.read() as connection:
+        row = connection.execute(select(tables.run).where(tables.run.c.id == run)).one_or_none()
+        if row is None:
+            raise UnknownRun(run)
+        c, p = tables.cell.c, tables.participant.c
+        of_cell: Any = select(func.count()).where(p.cell == c.id).scalar_subquery()
+        query = select(tables.cell, of_cell.label("participants")).where(c.run == run).order_by(c.id)
+        cells = [cell_from(cell, cell.participants) for cell in connection.execute(query)]
+    return run_from(row, cells)
+
+
+def load_survey(database: Database, fingerprint: str) -> Survey:
+    """The survey that was stored beside a run."""
+    with database.read() as connection:
+        query = select(tables.survey.c.body).where(tables.survey.c.fingerprint == fingerprint)
+        return survey_from_json(connection.execute(query).scalar_one())
+
+
+def cancel(database: Database, run: str, *, cancelled: bool = True) -> None:
+    """Set or clear a run's cancel flag; raises UnknownRun."""
+
+    def work(connection: Connection) -> None:
+        statement = update(tables.run).where(tables.run.c.id == run).values(cancelled=cancelled)
+        if connection.execute(statement).rowcount == 0:
+            raise UnknownRun(run)
+
+    database.write(work)
+
+
+def progress(database: Database, run: str) -> Progress:
+    """How far a run has come. Reads participants, never answers."""
+    return total(progress_by_cell(database, run).values())
+
+
+def total(parts: Iterable[Progress]) -> Progress:
+    """The sum of several cells' progress."""
+    counted = list(parts)
+    return Progress(**{name: sum(getattr(part, name) for part in counted) for name in ("planned", *_STATES)})
+
+
+def progress_by_cell(database: Database, run: str) -> dict[int, Progress]:
+    """Cell id -> how far that cell has come."""
+    p = tables.participant.c
+    sums = [func.sum(p[name]).label(name) for name in ("planned", *_STATES)]
+    query = select(p.cell, *sums).where(p.run == run).group_by(p.cell)
+    with database.read() as connection:
+        rows = connection.execute(query).all()
+    return {row.cell: Progress(**{n: int(getattr(row, n)) for n in ("planned", *_STATES)}) for row in rows}
+
+
+def participants_by_state(database: Database, run: str) -> dict[str, int]:
+    """How many participants wait, are being worked on, have finished or are quarantined."""
+    p = tables.participant.c
+    held: Any = and_(p.lease_until.is_not(None), p.lease_until >= Now()).label("held")
+    query = select(p.status, held, func.count()).where(p.run == run).group_by(p.status, held)
+    states = {"waiting": 0, "running": 0, "finished": 0, "quarantined": 0}
+    with database.read() as connection:
+        for status, is_held, count in connection.execute(query):
+            open_state = "running" if is_held else "waiting"
+            states[open_state if status == ParticipantStatus.OPEN.value else status] += count
+    return states
+
+
+def rate(database: Database, run: str, *, alive_within: float = 30.0) -> float:
+    """Answers per second that the living workers commit for a run, by their last beats."""
+    query = select(tables.worker.c.rates).where(tables.worker.c.beat_at > Now() - alive_within)
+    with database.read() as connection:
+        return float(sum(rates.get(run, 0.0) for (rates,) in connection.execute(query)))
+
+
+def recall(database: Database, participant: int, items: Sequence[int]) -> dict[int, str]:
+    """Item -> the answer as memory keeps it, for the items named."""
+    if not items:
+        return {}
+    a = tables.answer.c
+    query = select(a.item, a.remembered).where(a.participant == participant, a.item.in_(set(items)), a.slot == 0)
+    with database.read() as connection:
+        return {item: remembered for item, remembered in connection.execute(query) if remembered is not None}
+
+
+def answers_of(database: Database, participant: int) -> list[Answer]:
+    """All answers of a participant, by item and slot."""
+    a = tables.answer.c
+    query = select(tables.answer).where(a.participant == participant).order_by(a.item, a.slot)
+    with database.read() as connection:
+        return [answer_from(row) for row in connection.execute(query)]
+
+
+def record_served(
+    database: Database, run: str, model: str, description: EngineDescription, versions: Mapping[str, str]
+) -> None:
+    """Remember what serves a model of a run; the first to do so is the one that counts.
+
+    Raises:
+        OtherEngine: the run's earlier answers of this model came from other weights.
+    """
+    here = and_(tables.served.c.run == run, tables.served.c.model == model)
+
+    def work(connection: Connection) -> None:
+        first = connection.execute(select(tables.served.c.description).where(here)).scalar_one_or_none()
+        if first is None:
+            columns = {"run": run, "model": model, "description": dict(description), "versions": dict(versions)}
+            connection.execute(insert(tables.served).values(columns))
+        elif first.get("weights") != description.get("weights"):
+            raise OtherEngine(
+                f"run {run}, model {model}: its answers so far came from weights {first.get('weights')}, "
+                f"this worker has {description.get('weights')}"
+            )
+
+    database.write(work)
