@@ -1,0 +1,84 @@
+"""A Celery worker on a thread pool: every participant in flight is a thread, all feed one engine.
+
+Knows how a worker is started and how it ends. The app, its tasks and its queues are handed
+in by jobs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from celery import Celery, signals
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at whether the parent lives.
+PARENT_LOOK_SECONDS = 1.0
+
+
+def serve(
+    app: Celery,
+    *,
+    queues: Sequence[str],
+    concurrency: int,
+    name: str,
+    on_stop: Callable[[], None],
+    steps: Sequence[type[Any]] = (),
+) -> int:
+    """Work until SIGTERM or SIGINT. Returns the exit status.
+
+    Args:
+        app: the Celery app with its tasks.
+        queues: queues to listen to from the start.
+        concurrency: participants in flight at once.
+        name: the worker's name, unique on this host.
+        on_stop: called when the worker is told to stop, before it waits for its tasks.
+        steps: further steps of Celery's consumer.
+    """
+    app.steps["consumer"].update(steps)
+
+    def stopping(**_: Any) -> None:
+        on_stop()
+
+    signals.worker_shutting_down.connect(stopping, weak=False)
+    worker = app.Worker(
+        hostname=f"{name}@{os.uname().nodename}",
+        pool="threads",
+        concurrency=concurrency,
+        queues=list(queues),
+        loglevel=None,
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    try:
+        worker.start()
+    finally:
+        signals.worker_shutting_down.disconnect(stopping)
+    return int(worker.exitcode or 0)
+
+
+def end_with_parent(parent: int, on_orphaned: Callable[[], None]) -> None:
+    """End this process as soon as its parent is gone, so that a killed ``defsurvey run`` leaves nothing behind.
+
+    Args:
+        parent: process id of the parent.
+        on_orphaned: called first; the process ends whatever it does.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_LOOK_SECONDS)
+        log.warning("process %d, which started this worker, is gone", parent)
+        try:
+            on_orphaned()
+        finally:
+            os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
