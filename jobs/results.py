@@ -1,0 +1,68 @@
+"""What came out of a run: its current report and its answers as data."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from jobs.settings import Settings
+from jobs.tasks import write_report
+from storage import outbox, store
+from storage.database import Database
+from storage.outbox import BuiltReport
+
+
+def current_report(settings: Settings, database: Database, run: str, output: Path | None) -> BuiltReport:
+    """A run's report as of now: the one that is there, if it shows the ledger's revision, else a new one.
+
+    Args:
+        settings: where reports are kept.
+        database: where the run is.
+        run: which run.
+        output: a folder of the user's, in place of the run's own.
+
+    Raises:
+        storage.store.UnknownRun: there is no such run.
+    """
+    store.design_of(database, run)
+    if output is not None:
+        return write_report(database, run, output, record=False)
+    built = outbox.latest_report(database, run)
+    if built is not None and built.revision == outbox.revision(database, run) and Path(built.html).is_file():
+        return built
+    return write_report(database, run, settings.reports / run)
+
+
+def export(database: Database, run: str, kind: str, target: IO[bytes], *, telemetry: bool) -> None:
+    """Write a run's answers to an open stream.
+
+    Args:
+        database: where the run is.
+        run: which run.
+        kind: ``csv``, ``jsonl`` or ``parquet``.
+        target: where to.
+        telemetry: whether to add what depends on time, worker and attempt.
+    """
+    from reports.export import WRITERS
+    from storage.read_answers import COLUMNS, TELEMETRY, answer_rows
+
+    columns = COLUMNS | TELEMETRY if telemetry else COLUMNS
+    WRITERS[kind](answer_rows(database, run, telemetry=telemetry), columns, target)
+
+
+def export_to(database: Database, run: str, kind: str, path: Path, *, telemetry: bool) -> None:
+    """Write a run's answers to a file, which appears whole or not at all."""
+    store.design_of(database, run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as target:
+            export(database, run, kind, target, telemetry=telemetry)
+            target.flush()
+            os.fsync(target.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

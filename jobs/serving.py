@@ -1,0 +1,152 @@
+"""What the daemons are made of: a worker, a reporter, a reconciler, from settings to a running process."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+
+from jobs.broker import EmbeddedBroker, HomeInUse, exclusive
+from jobs.celery_app import IDLE_QUEUE, REPORTS_QUEUE, make_app, simulate_queue
+from jobs.local import LOG_FORMAT
+from jobs.settings import Settings
+from storage.database import Database
+from storage.ledger import Ledger, lease_owner
+from storage.schema import migrate
+
+log = logging.getLogger(__name__)
+
+
+def open_database(settings: Settings, *, threads: int = 4) -> Database:
+    """The database that the settings name, brought up to date."""
+    if settings.database_url.startswith("sqlite"):
+        settings.home.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.database_url, threads=threads, synchronous=settings.synchronous)
+    migrate(database)
+    return database
+
+
+def broker_url(settings: Settings) -> str:
+    """The broker's URL; the embedded one is started, or attached to, where none is named."""
+    if settings.broker_url is not None:
+        return settings.broker_url
+    broker = EmbeddedBroker(settings.home)
+    broker.ensure()
+    return broker.url
+
+
+def log_to_stderr() -> None:
+    """Log lines of a daemon: time, level, logger, message."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
+    logging.getLogger("kombu").setLevel(logging.WARNING)
+    logging.getLogger("celery").setLevel(logging.WARNING)
+
+
+def _orphaned(settings: Settings) -> None:
+    """The run that started this process is gone: stop its broker, unless another run has taken it over."""
+    if settings.broker_url is not None:
+        return
+    try:
+        with exclusive(settings.home / "run.lock", "defsurvey run"):
+            EmbeddedBroker(settings.home).stop()
+    except HomeInUse:
+        pass
+
+
+def worker(
+    settings: Settings,
+    *,
+    device: str,
+    models: Sequence[str],
+    concurrency: int,
+    threads: int | None,
+    parent: int | None,
+) -> int:
+    """Simulate participants until told to stop. Returns the exit status."""
+    from jobs.tasks import register_simulation, report_sender
+    from workers.affinity import affinity_step
+    from workers.daemon import end_with_parent, serve
+    from workers.models import find_card, read_cards
+    from workers.stage import Stage
+
+    log_to_stderr()
+    cards = read_cards(settings.models)
+    for model in models:
+        find_card(model, cards)
+    database = open_database(settings, threads=concurrency)
+    app = make_app(broker_url(settings), visibility_timeout=settings.visibility_timeout)
+    stage = Stage(
+        database=database,
+        ledger=Ledger(database, owner=lease_owner(), ttl=settings.lease_seconds),
+        cards=cards,
+        cache=settings.cache,
+        device=device,
+        threads=threads,
+        on_run_finished=report_sender(app, database),
+    )
+    register_simulation(app, stage)
+    if parent is not None:
+        end_with_parent(parent, lambda: _orphaned(settings))
+    stage.leases.start()
+    step = affinity_step(stage, database=database, models=models, queue_of=simulate_queue)
+    try:
+        return serve(
+            app,
+            queues=[IDLE_QUEUE],
+            concurrency=concurrency,
+            name=stage.ledger.owner.replace(":", "-"),
+            on_stop=stage.stop,
+            steps=[step],
+        )
+    finally:
+        stage.leases.stop()
+        stage.close()
+        database.close()
+
+
+def reporter(settings: Settings, *, parent: int | None) -> int:
+    """Build reports until told to stop. Returns the exit status."""
+    from jobs.tasks import register_reports
+    from workers.daemon import end_with_parent, serve
+
+    log_to_stderr()
+    database = open_database(settings)
+    app = make_app(broker_url(settings), visibility_timeout=settings.visibility_timeout)
+    register_reports(app, database, settings.reports)
+    if parent is not None:
+        end_with_parent(parent, lambda: None)
+    try:
+        return serve(
+            app,
+            queues=[REPORTS_QUEUE],
+            concurrency=1,
+            name=f"reporter-{lease_owner().replace(':', '-')}",
+            on_stop=lambda: None,
+        )
+    finally:
+        database.close()
+
+
+def reconciler(settings: Settings) -> int:
+    """Reconcile until told to stop. Returns the exit status."""
+    import redis
+
+    from jobs.reconciler import Reconciler
+
+    log_to_stderr()
+    database = open_database(settings)
+    url = broker_url(settings)
+    client = redis.Redis.from_url(url.replace("redis+socket://", "unix://"))
+    stop = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    Reconciler(database=database, app=make_app(url), broker=client).run(stop)
+    database.close()
+    return 0

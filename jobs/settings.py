@@ -1,0 +1,100 @@
+"""From the environment to frozen settings, read once.
+
+Knows the names of the environment variables, their defaults and their ranges. Deliberately
+opens nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+_PREFIX = "DEFSURVEY_"
+
+
+class BadSetting(ValueError):
+    """An environment variable cannot be used; the message names it, what was expected and what it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Where everything is and how it is opened.
+
+    Attributes:
+        home: folder under which everything lives (``DEFSURVEY_HOME``).
+        database_url: SQLite under ``home`` unless ``DEFSURVEY_DATABASE_URL`` says otherwise.
+        broker_url: a Redis URL (``DEFSURVEY_BROKER_URL``); None: the embedded broker of ``home``.
+        cache: where model weights are kept (``DEFSURVEY_CACHE``).
+        models: the user's own model cards (``DEFSURVEY_MODELS``), or None.
+        synchronous: SQLite's promise at a power loss, ``full``, ``normal`` or ``off`` (``DEFSURVEY_SYNCHRONOUS``).
+        lease_seconds: how long a claim holds without a heartbeat (``DEFSURVEY_LEASE_SECONDS``).
+        visibility_timeout: seconds until the broker delivers an unacknowledged message again
+            (``DEFSURVEY_VISIBILITY_TIMEOUT``).
+    """
+
+    home: Path
+    database_url: str
+    broker_url: str | None
+    cache: Path
+    models: Path | None
+    synchronous: str
+    lease_seconds: float
+    visibility_timeout: float
+
+    @property
+    def reports(self) -> Path:
+        """Folder that holds one folder of reports per run."""
+        return self.home / "reports"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the logs of the processes that ``defsurvey run`` starts."""
+        return self.home / "logs"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read ``DEFSURVEY_*``.
+
+        Raises:
+            BadSetting: a variable is not known, or its value is out of range.
+        """
+        _check_names(environment)
+        home = Path(environment.get(_PREFIX + "HOME", ".defsurvey")).expanduser().absolute()
+        models = environment.get(_PREFIX + "MODELS")
+        return cls(
+            home=home,
+            database_url=environment.get(_PREFIX + "DATABASE_URL") or f"sqlite:///{home / 'defsurvey.db'}",
+            broker_url=environment.get(_PREFIX + "BROKER_URL") or None,
+            cache=Path(environment.get(_PREFIX + "CACHE") or home / "models").expanduser().absolute(),
+            models=Path(models).expanduser().absolute() if models else None,
+            synchronous=environment.get(_PREFIX + "SYNCHRONOUS", "normal"),
+            lease_seconds=_seconds(environment, "LEASE_SECONDS", 90.0),
+            visibility_timeout=_seconds(environment, "VISIBILITY_TIMEOUT", 3600.0),
+        )
+
+
+_NAMES = ("HOME", "DATABASE_URL", "BROKER_URL", "CACHE", "MODELS", "SYNCHRONOUS", "LEASE_SECONDS", "VISIBILITY_TIMEOUT")
+
+
+def _check_names(environment: Mapping[str, str]) -> None:
+    known = [_PREFIX + name for name in _NAMES]
+    for name in environment:
+        if name.startswith(_PREFIX) and name not in known:
+            nearest = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else f"; known are {', '.join(known)}"
+            raise BadSetting(f"environment variable {name} is not known{hint}")
+
+
+def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(_PREFIX + name, "")
+    if not text:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds > 0:
+        raise BadSetting(f"environment variable {_PREFIX}{name}: expected a positive number of seconds, got {text!r}")
+    return seconds

@@ -1,0 +1,90 @@
+"""The Celery tasks: load, call pure code, save.
+
+Messages carry ids only. A task that is delivered twice, or late, does nothing the second time:
+the claim in SQL decides.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from celery import Celery
+from celery.exceptions import Reject
+from celery.worker import state as worker_state
+from kombu.exceptions import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobs.celery_app import REPORT, REPORTS_QUEUE, SIMULATE
+from storage import outbox
+from storage.database import Database
+from storage.read_results import read_results
+from storage.store import OtherEngine
+from workers.engines.base import EngineUnavailable
+from workers.models import ModelError
+from workers.stage import Outcome, Stage
+
+log = logging.getLogger(__name__)
+
+#: Exit status of a worker that cannot serve at all (sysexits' EX_UNAVAILABLE): starting it again will not help.
+EXIT_UNAVAILABLE = 69
+
+
+def register_simulation(app: Celery, stage: Stage) -> None:
+    """Let this process simulate participants."""
+
+    @app.task(name=SIMULATE)  # type: ignore[untyped-decorator]  # Celery ships no types
+    def simulate_participant(participant: int) -> None:
+        try:
+            outcome = stage.simulate(participant)
+        except (EngineUnavailable, OtherEngine, ModelError) as error:
+            log.error("%s", error)
+            worker_state.should_stop = EXIT_UNAVAILABLE
+            raise Reject(str(error), requeue=True) from error
+        except SQLAlchemyError as error:
+            log.warning("database: %s", error)
+            raise Reject(str(error), requeue=True) from error
+        if outcome is Outcome.RELEASED:
+            raise Reject("this worker stops", requeue=True)
+
+
+def register_reports(app: Celery, database: Database, folder: Path) -> None:
+    """Let this process build reports, each run's in a folder of its own under ``folder``."""
+
+    @app.task(name=REPORT)  # type: ignore[untyped-decorator]  # Celery ships no types
+    def build_report(run: str, revision: int) -> None:
+        built = outbox.latest_report(database, run)
+        if built is None or built.revision < revision or not Path(built.html).is_file():
+            write_report(database, run, folder / run)
+
+
+def write_report(database: Database, run: str, folder: Path, *, record: bool = True) -> outbox.BuiltReport:
+    """Build a run's report from what the ledger holds now.
+
+    Args:
+        database: where the run is.
+        run: which run.
+        folder: where the files go.
+        record: whether the ledger is to note it as the run's own report.
+    """
+    from reports.build import build_report
+
+    results = read_results(database, run)
+    paths = build_report(results, folder)
+    report = outbox.BuiltReport(run=run, revision=results.revision, html=str(paths.html), markdown=str(paths.markdown))
+    if record:
+        outbox.record_report(database, report)
+    return report
+
+
+def report_sender(app: Celery, database: Database) -> Callable[[str], None]:
+    """A function that asks for a finished run's report; safe to call again."""
+
+    def send(run: str) -> None:
+        try:
+            app.send_task(REPORT, args=[run, outbox.revision(database, run)], queue=REPORTS_QUEUE, retry=False)
+        except OperationalError as error:
+            log.warning("report of %s not asked for, the reconciler will: %s", run, error)
+
+    return send
