@@ -1,14 +1,26 @@
-"""What a completion answers."""
+"""What a completion answers: one state, and the options chosen.
+
+Knows the four ways in which an answer ends. How a completion is taken apart is in
+``workers.simulation.sections``, how options are recognised in ``workers.simulation.mentions``
+and ``workers.simulation.choices``. Nothing is coerced and nothing raises: whatever a model
+writes ends in exactly one state, with the reason where it is no answer.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storage.run import AnswerState
 from storage.survey import Question
 from workers.engines.base import FinishReason
+from workers.simulation.choices import NOTHING, Choice, choose
+from workers.simulation.lexicon import clean, fold, lexicon
+from workers.simulation.prompts import words
+from workers.simulation.sections import Section, first_sentence, is_blank, split_sections, without_echo
+
+#: An answer that runs on without explanation is remembered up to so many characters.
+MOST_REMEMBERED = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +34,76 @@ class Reading:
 
 
 def read(text: str, finish: FinishReason, question: Question, shown: Sequence[int], language: str) -> Reading:
-    """Read the options that a completion chooses."""
+    """Read the options that a completion chooses.
+
+    A completion that disclaims and then answers is answered; one that only disclaims is
+    refused. A number and a label that contradict each other, several options where one is
+    allowed, more than the maximum, or two answers that differ, are unparsable.
+
+    Args:
+        text: the whole completion.
+        finish: why it ended.
+        question: what was asked.
+        shown: codes of the options offered, in the order shown.
+        language: language code of the prompt, for the words that memory puts around an answer.
+    """
     if finish is FinishReason.ERROR:
         return Reading(state=AnswerState.FAILED, reason="the engine gave up")
     if finish is FinishReason.REFUSAL:
         return Reading(state=AnswerState.REFUSED, reason="the provider says that the model declined")
-    found = re.match(r"\D{0,20}(\d+)", text)
-    if found and int(found[1]) in shown:
-        return Reading(state=AnswerState.ANSWERED, choices=(int(found[1]),), remembered=text[:200])
-    return Reading(state=AnswerState.UNPARSABLE, reason="no option is named")
+    cleaned = clean(text)
+    folded = fold(cleaned)
+    if lexicon().failure.match(folded):
+        return Reading(state=AnswerState.FAILED, reason=f"the completion is an error message: {cleaned[:80]}")
+    own = without_echo(cleaned, question, shown)
+    if is_blank(own):
+        return _unparsable("the completion only repeats the question" if not is_blank(cleaned) else "it is empty")
+    choice, section = _choice(own, question, shown)
+    if section is not None and choice.codes:
+        return Reading(
+            state=AnswerState.ANSWERED,
+            choices=tuple(sorted(choice.codes)),
+            remembered=_remembered(section, choice, question, shown, language),
+        )
+    if refusal := lexicon().refusal.search(folded):
+        return Reading(state=AnswerState.REFUSED, reason=f"it declines: {refusal[0][:80].strip()}")
+    return _unparsable(choice.problem or "it names no option")
+
+
+def _unparsable(reason: str) -> Reading:
+    return Reading(state=AnswerState.UNPARSABLE, reason=reason)
+
+
+def _choice(text: str, question: Question, shown: Sequence[int]) -> tuple[Choice, Section | None]:
+    """The choice on which the sections agree, and the section that states it.
+
+    What follows like a new turn of a conversation ("Request:", "User:") once something was
+    chosen is the model's own invention and is not read.
+    """
+    chosen: list[tuple[Choice, Section]] = []
+    for section in split_sections(text):
+        if section.turn and chosen:
+            break
+        choice = choose(section.answer, question, shown, marked=section.marked)
+        if choice != NOTHING:
+            chosen.append((choice, section))
+    deciding = [pair for pair in chosen if pair[1].marked] or chosen
+    definite = [pair for pair in deciding if pair[0].codes]
+    if len({choice.codes for choice, _ in definite}) > 1:
+        return Choice(problem="it gives answers that differ"), None
+    return next(iter(definite or deciding), (NOTHING, None))
+
+
+def _remembered(section: Section, choice: Choice, question: Question, shown: Sequence[int], language: str) -> str:
+    """The answer in the model's own words, up to the first sentence of its explanation."""
+    table = words(language)
+    answer = section.answer
+    if not section.explanation:
+        short = first_sentence(answer, MOST_REMEMBERED)
+        # A first sentence that does not hold the whole answer is too short.
+        if choose(short, question, shown, marked=section.marked) == choice:
+            answer = short
+    answer = table.answer + answer[:MOST_REMEMBERED].strip(" \n\"',;{}")
+    if not section.explanation:
+        return answer
+    return f"{answer}\n{table.explanation}{first_sentence(section.explanation, MOST_REMEMBERED)}"

@@ -1,0 +1,275 @@
+"""Which options a section of a completion chooses.
+
+Knows two ways to give an answer: at once ("2: Rather important") and in a sentence ("I
+would say rather important"). Nothing is coerced: what names several options where one is
+allowed, none that is offered, or contradicts itself, is a problem and no choice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from storage.survey import Question, QuestionType
+from workers.simulation.lexicon import clean, fold, lexicon
+from workers.simulation.mentions import Kind, Mention, vocabulary
+
+_SENTENCE = re.compile(r"[!?。！？\n]|\.(?=\s|$)")
+_TIGHT = re.compile(
+    r"[\s\"'“”‘’:.)\]\-–—=(\[,、]{0,5}(?:(?:即|也就是|that is|meaning|which is|which means|means|is)[\s\"'“”:,]{0,3})?$"
+)
+_BULLET = re.compile(r"[\s\-–—•·(\[]*$")
+_UNLISTED = re.compile(r"\s?(?:[,;、]|\band\b|和|以及)\s?(?:and |和|以及)?(?P<words>[^,;、.。\n:()]{1,40})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What one section says. Neither codes nor problem: it says nothing about the options."""
+
+    codes: frozenset[int] = frozenset()
+    problem: str = ""
+
+
+NOTHING = Choice()
+
+
+def choose(text: str, question: Question, shown: Sequence[int], *, marked: bool) -> Choice:
+    """The options that a section chooses.
+
+    Args:
+        text: cleaned text of the section, its explanation left out.
+        question: tells how many may be chosen.
+        shown: codes of the options offered, in the order shown.
+        marked: whether an answer marker opens it: then the first sentence that names
+            options decides, else all sentences have to agree.
+    """
+    folded = fold(text)
+    found = vocabulary(question, shown).mentions(folded)
+    if not found:
+        return NOTHING
+    stated = _at_once(folded, found, question, marked=marked)
+    if not stated:
+        stated = _in_sentences(folded, found, marked=marked)
+        if stated and (found[0].start == 0 and found[0].kind is Kind.NUMBER and found[0] not in stated and marked):
+            return Choice(problem=f"it begins with {found[0].words}, which may be a quantity")
+    return _judge(stated, folded, question, shown) if stated else _unclear(folded, found, marked=marked)
+
+
+def _unclear(text: str, found: Sequence[Mention], *, marked: bool) -> Choice:
+    first = found[0]
+    if marked and first.kind is Kind.NUMBER and not _BULLET.sub("", text[: first.start]):
+        return Choice(problem=f"it begins with {first.words}, which may be a quantity")
+    return NOTHING
+
+
+def _at_once(text: str, found: Sequence[Mention], question: Question, *, marked: bool) -> list[Mention]:
+    """The mentions that a section begins with: one, and those joined to it."""
+    first = found[0]
+    if first.start > 60 or not lexicon().preamble.match(text[: first.start]):
+        return []
+    if not _is_choice(first, text, found, 0):
+        return []
+    if not marked and first.kind is Kind.LABEL and not _ends_clause(text, first.end) and not _paired(text, found, 0):
+        return []  # "Very important to some, ..."
+    stated = [first]
+    for position in range(1, len(found)):
+        gap = text[found[position - 1].end : found[position].start]
+        if not _joined(gap, text, found, position) and not _next_in_list(text, found, position, question):
+            break
+        stated.append(found[position])
+    return stated
+
+
+def _is_choice(mention: Mention, text: str, found: Sequence[Mention], position: int) -> bool:
+    """Whether a number is a choice and not a quantity, and a label is not made more or less of."""
+    if mention.kind is Kind.LABEL:
+        return _unmodified(mention, text)
+    if mention.kind is Kind.PLACE or _paired(text, found, position):
+        return True
+    after = text[mention.end : mention.end + 20]
+    if mention.kind is Kind.WORD and not mention.scored:
+        return bool(re.match(r"\s*(?:$|[^\w\s-])", after))
+    return bool(lexicon().after.match(after))
+
+
+def _paired(text: str, found: Sequence[Mention], position: int) -> bool:
+    """Whether a label stands right behind a number, or a number right behind a label."""
+    if position + 1 >= len(found):
+        return False
+    one, other = found[position], found[position + 1]
+    gap = text[one.end : other.start]
+    return (one.kind is Kind.LABEL) != (other.kind is Kind.LABEL) and len(gap) <= 16 and bool(_TIGHT.match(gap))
+
+
+def _joined(gap: str, text: str, found: Sequence[Mention], position: int) -> bool:
+    if len(gap) > 40:
+        return False
+    mention, before = found[position], found[position - 1]
+    if "\n" in gap and not _ends_line(text, found, position):
+        return False
+    if _paired(text, found, position - 1) and (
+        mention.kind is Kind.LABEL or re.match(r"[\s\"'“”]*[:(\[,\-–—=]", gap) or not gap.strip()
+    ):
+        return mention.kind is Kind.LABEL or _is_choice(mention, text, found, position)
+    if before.kind is not Kind.LABEL and mention.kind is not Kind.LABEL and not gap.strip(" \n"):
+        return "\n" in gap
+    return bool(lexicon().connector.match(gap)) and _is_choice(mention, text, found, position)
+
+
+def _next_in_list(text: str, found: Sequence[Mention], position: int, question: Question) -> bool:
+    """Whether a mention opens the next line or sentence of a list of choices, each of which is explained."""
+    if question.type is not QuestionType.MULTIPLE:
+        return False
+    mention = found[position]
+    gap = text[found[position - 1].end : mention.start]
+    _, newline, line = gap.rpartition("\n")
+    if newline and _BULLET.match(line):
+        return mention.kind is not Kind.LABEL or bool(line.strip()) or _ends_line(text, found, position)
+    return bool(re.search(r"[.!?;。；！？] ?$", gap)) and bool(
+        re.match(r" ?[:\-–—]", text[mention.end : mention.end + 2])
+    )
+
+
+def _ends_line(text: str, found: Sequence[Mention], position: int) -> bool:
+    end = found[position + 1].end if _paired(text, found, position) else found[position].end
+    return bool(re.match(r"[ .,;。；，)\"'”]*(?:\n|$)", text[end : end + 20]))
+
+
+def _ends_clause(text: str, end: int) -> bool:
+    return bool(re.match(r"\s*(?:$|[^\w\s])|\s*(?:because|since|as|因为|吧)", text[end : end + 10]))
+
+
+def _unmodified(mention: Mention, text: str) -> bool:
+    before, after, words = text[max(0, mention.start - 20) : mention.start], text[mention.end :][:20], lexicon()
+    if re.search(r"[不没非未]$", before):
+        return False
+    if words.degree_start.match(mention.words):
+        return (
+            not re.match(r" (?:strongly|somewhat|completely|partly)\b", after)
+            or words.degree_after.match(after) is None
+        )
+    return not words.degree_before.search(before) and not words.degree_after.match(after)
+
+
+def _in_sentences(text: str, found: Sequence[Mention], *, marked: bool) -> list[Mention]:
+    """The mentions by which sentences choose: the first such sentence, or all where none is marked."""
+    stated: list[Mention] = []
+    next_position = 0
+    for start, end in _sentences(text):
+        here = []
+        while next_position < len(found) and found[next_position].start < end:
+            here.append(next_position)
+            next_position += 1
+        chosen = _chosen_in_sentence(text, found, here, start)
+        stated.extend(chosen)
+        if chosen and marked:
+            break
+    return stated
+
+
+def _sentences(text: str) -> Iterator[tuple[int, int]]:
+    start = 0
+    for end in _SENTENCE.finditer(text):
+        yield start, end.end()
+        start = end.end()
+    yield start, len(text) + 1
+
+
+def _chosen_in_sentence(text: str, found: Sequence[Mention], here: Sequence[int], start: int) -> list[Mention]:
+    chosen: list[Mention] = []
+    for position in here:
+        mention = found[position]
+        joined = bool(chosen) and chosen[-1] is found[position - 1]
+        gap = text[chosen[-1].end : mention.start] if joined else ""
+        affirmed = _affirmed(text, found, position, start) and _is_choice(mention, text, found, position)
+        if affirmed or (joined and _joined(gap, text, found, position)):
+            chosen.append(mention)
+    return chosen
+
+
+def _affirmed(text: str, found: Sequence[Mention], position: int, start: int) -> bool:
+    """Whether a sentence that began at ``start`` chooses by this mention, rather than denies or merely uses it."""
+    mention = found[position]
+    before = text[max(start, mention.start - 200) : mention.start]
+    for earlier in found[max(0, position - 8) : position]:  # "not very important" denies nothing that follows
+        if earlier.start >= mention.start - len(before):
+            at = earlier.start - (mention.start - len(before))
+            before = before[:at] + " " * (earlier.end - earlier.start) + before[at + earlier.end - earlier.start :]
+    clause = lexicon().clause.split(before)[-1]
+    if lexicon().negation.search(clause):
+        return False
+    if mention.kind is Kind.LABEL:
+        return len(mention.words) > 3 or not mention.words.isascii() or _ends_clause(text, mention.end)
+    return mention.scored or mention.kind is Kind.PLACE or bool(lexicon().cue.search(before[-24:]))
+
+
+def _judge(stated: Sequence[Mention], text: str, question: Question, shown: Sequence[int]) -> Choice:
+    """The choice that the mentions amount to, or what is wrong with them."""
+    multiple = question.type is QuestionType.MULTIPLE
+    if multiple and _enumerates(stated, text):
+        stated = [mention for mention in stated if mention.kind is Kind.LABEL]
+    offered = ", ".join(map(str, sorted(shown)))
+    for mention in stated:
+        if mention.code is None or mention.code not in shown:
+            return Choice(problem=f"{mention.words} is not one of {offered}")
+    if _contradicts(stated, text, multiple=multiple):
+        return Choice(problem="number and label name different options")
+    if multiple and (wide := _range(stated, text)):
+        return Choice(problem=f"{wide} is a range and not a list")
+    if multiple and (unlisted := _unlisted(stated, text)):
+        return Choice(problem=f"it lists {unlisted!r}, which is not offered")
+    codes = frozenset(mention.code for mention in stated if mention.code is not None)
+    allowed = question.max_choices if multiple else 1
+    if len(codes) > allowed:
+        return Choice(problem=f"{len(codes)} options are named where at most {allowed} may be chosen")
+    return Choice(codes=codes)
+
+
+def _pairs(stated: Sequence[Mention], text: str) -> Iterator[tuple[Mention, Mention]]:
+    """A number and the label right behind it."""
+    for one, other in pairwise(stated):
+        gap = text[one.end : other.start]
+        if (
+            one.kind is not Kind.LABEL
+            and other.kind is Kind.LABEL
+            and re.match(r" ?[:.)\]\-–—=、]{0,2} ?[\"'“]?$", gap)
+        ):
+            yield one, other
+
+
+def _contradicts(stated: Sequence[Mention], text: str, *, multiple: bool) -> bool:
+    if multiple:
+        return any(number.code != label.code for number, label in _pairs(stated, text))
+    numbers = {mention.code for mention in stated if mention.kind is not Kind.LABEL}
+    labels = {mention.code for mention in stated if mention.kind is Kind.LABEL}
+    return len(numbers) == len(labels) == 1 and numbers != labels
+
+
+def _enumerates(stated: Sequence[Mention], text: str) -> bool:
+    """Whether the numbers only count the labels: 1., 2., 3. before options with other codes."""
+    pairs = list(_pairs(stated, text))
+    counted = [number.code for number, _ in pairs] == list(range(1, len(pairs) + 1))
+    return len(pairs) > 1 and len(pairs) * 2 == len(stated) and counted
+
+
+def _range(stated: Sequence[Mention], text: str) -> str:
+    """A range of codes with others between its ends, e.g. ``1-5``: whether these are meant is not said."""
+    for one, other in pairwise(stated):
+        dash = re.fullmatch(r" ?(?:[-–—~]|to|through|到|至) ?", text[one.end : other.start])
+        if dash and Kind.LABEL not in (one.kind, other.kind) and abs((other.code or 0) - (one.code or 0)) > 1:
+            return text[one.start : other.end]
+    return ""
+
+
+def _unlisted(stated: Sequence[Mention], text: str) -> str:
+    """Words that stand in a list of choices like a choice but name no option."""
+    for one, other in zip(stated, (*stated[1:], None), strict=True):
+        rest = text[one.end : other.start if other else one.end + 80]
+        found = _UNLISTED.match(rest)
+        if found and re.search(r"[^\W\d]", found["words"]) and not lexicon().reason.match(found["words"]):
+            connecting = other is not None and found.end() == len(rest)
+            if not connecting and not lexicon().connector.match(found["words"]):
+                return clean(found["words"])
+    return ""

@@ -1,0 +1,112 @@
+"""The words by which completions are read, as compiled patterns.
+
+Knows ``reading.toml`` and how words of languages with and without spaces between them
+are found in a text. Deliberately knows nothing of questions: that is
+``workers.simulation.mentions``.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+#: Characters that only decorate: Markdown, zero-width and directional marks.
+_DECORATION = dict.fromkeys(map(ord, "*`#_\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
+_CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), " ")
+_DROPPED = {**_CONTROL, **_DECORATION, 9: " ", 13: "\n"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lexicon:
+    """Patterns over cleaned, folded text (see ``clean`` and ``fold``), all languages together."""
+
+    marker: re.Pattern[str]  #: groups ``answer``, ``explanation``, ``turn``: what opens a section
+    cue: re.Pattern[str]  #: ends a text after which a number is a choice
+    preamble: re.Pattern[str]  #: a whole text that may stand before a choice
+    connector: re.Pattern[str]  #: a whole text that joins two choices
+    after: re.Pattern[str]  #: begins a text before which a number is a choice, not a quantity
+    degree_before: re.Pattern[str]  #: ends a text: the label that follows is modified
+    degree_start: re.Pattern[str]  #: begins a label that has a degree of its own
+    degree_after: re.Pattern[str]  #: begins a text: the label before it is modified
+    negation: re.Pattern[str]
+    clause: re.Pattern[str]  #: separates clauses
+    reason: re.Pattern[str]  #: begins a text that explains rather than lists
+    numerals: Mapping[str, int]
+    ordinals: Mapping[str, int]
+    synonyms: Mapping[str, Sequence[str]]  #: a whole label -> other words for it
+    degrees: frozenset[str]
+    refusal: re.Pattern[str]
+    failure: re.Pattern[str]  #: begins a message about a failed request
+
+
+def clean(text: str) -> str:
+    """The text without control characters and Markdown, its white space collapsed; case and width stay."""
+    plain = re.sub(r"[ \u00a0\u3000]+", " ", text.replace("\r\n", "\n").translate(_DROPPED))
+    return re.sub(r" ?\n ?", "\n", plain).strip()
+
+
+def fold(text: str) -> str:
+    """The text in one width, one case and one kind of apostrophe, for comparison."""
+    return unicodedata.normalize("NFKC", text).casefold().replace("’", "'").replace("‘", "'")
+
+
+@cache  # one small set of patterns for the life of the process
+def lexicon() -> Lexicon:
+    """The patterns of ``reading.toml``."""
+    tables = tomllib.loads(Path(__file__).with_name("reading.toml").read_text(encoding="utf-8"))
+    failure = tables.pop("failure")
+
+    def merged(key: str) -> str:
+        return _alternatives(word for table in tables.values() for word in table[key])
+
+    def ordered(key: str) -> list[str]:
+        return [fold(word) for table in tables.values() for word in table[key]]
+
+    punctuation = r"""[\s,;/&+\-–—~•·"'“”()\[\]<>{}=:、。.]"""
+    return Lexicon(
+        marker=re.compile(
+            rf"(?P<answer>{merged('answer')}[\"'”’)\]』】]{{0,3}} ?(?:is|是|为)? ?[:：=]|{merged('answer_is')}"
+            rf"|^{merged('answer')} ?[-–]? ?(?=[\d(]))"
+            rf"|(?P<explanation>{merged('explanation')}[\"'”’)\]』】]{{0,3}} ?[:：])"
+            rf"|^(?P<turn>[<\[(|]{{0,3}}{merged('turn')}[>\])|]{{0,3}} ?\d{{0,3}} ?[:：])",
+            re.IGNORECASE | re.MULTILINE,
+        ),
+        cue=re.compile(rf"{merged('cue')}[\s\"'“:(\[]{{0,3}}$"),
+        preamble=re.compile(rf"(?:{punctuation}|{merged('preamble')})*+$"),
+        connector=re.compile(rf"(?:[\s,;/&+\-–—~•·\"'“”()\[\]:、]|{merged('connector')})*+$"),
+        after=re.compile(rf"\s*(?:$|(?!%|-[a-z]|'s|\.\d)[^\w\s]|{merged('after')})"),
+        degree_before=re.compile(rf"{merged('degree')} ?$|[不没非未]$"),
+        degree_start=re.compile(merged("degree")),
+        degree_after=re.compile(rf" ?(?:{_alternatives(w for w in ordered('degree') if w.isascii())})"),
+        negation=re.compile(merged("negation")),
+        clause=re.compile(rf"[.!?;,:\n。！？；，、：()]|{merged('clause')}"),
+        reason=re.compile(rf"\s*(?:$|{merged('reason')})"),
+        numerals={word: value for table in tables.values() for word, value in table["numeral"].items()},
+        ordinals={word: value for table in tables.values() for word, value in table["ordinal"].items()},
+        synonyms={word: others for table in tables.values() for word, others in table["synonym"].items()},
+        degrees=frozenset(ordered("degree")),
+        refusal=re.compile("|".join(f"(?:{pattern})" for table in tables.values() for pattern in table["refusal"])),
+        failure=re.compile(r"\W{0,3}(?:" + "|".join(f"(?:{pattern})" for pattern in failure) + ")"),
+    )
+
+
+def _alternatives(words: Iterable[str]) -> str:
+    """A group that matches any of the words, the longest first; words in Latin letters as whole words."""
+    longest_first = sorted({fold(word) for word in words}, key=lambda word: (-len(word), word))
+    return f"(?:{'|'.join(whole_word(re.escape(word), word) for word in longest_first)})"
+
+
+def whole_word(pattern: str, word: str) -> str:
+    """The pattern, not to be found inside a longer word where ``word`` is in letters that need spaces."""
+    before = r"(?<![a-z0-9\u00c0-\u024f])" if _spaced(word[0]) else ""
+    after = r"(?![a-z0-9\u00c0-\u024f])" if _spaced(word[-1]) else ""
+    return f"{before}{pattern}{after}"
+
+
+def _spaced(letter: str) -> bool:
+    return letter.isalnum() and ord(letter) < 0x2E80

@@ -1,0 +1,196 @@
+"""Where a text mentions a question's options: by code, by label or by place.
+
+Knows how numbers and labels are written. Deliberately does not decide what is chosen:
+a mention may stand in a sentence that denies it. That is ``workers.simulation.choices``.
+All texts here are cleaned and folded (``workers.simulation.lexicon``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+
+from storage.survey import Question, QuestionType
+from workers.simulation.lexicon import clean, fold, lexicon, whole_word
+
+_Labels = tuple[tuple[int, tuple[str, ...]], ...]
+
+
+class Kind(Enum):
+    """How an option is mentioned."""
+
+    NUMBER = "number"
+    WORD = "word"  #: a number in words
+    LABEL = "label"
+    PLACE = "place"  #: "the second option"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mention:
+    """A stretch of a text that may name an option."""
+
+    kind: Kind
+    start: int
+    end: int
+    code: int | None  #: None: what no code can be: 7.5, 8 out of 100, a place whose code is another
+    words: str  #: as written
+    scored: bool = False  #: given out of the highest point ("8 out of 10", "8分")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """How one question's options are written."""
+
+    pattern: re.Pattern[str]
+    labels: Mapping[str, int]  #: words of a label, or of an unambiguous short form -> code
+    span: re.Pattern[str] | None  #: the whole range of an ordered question ("from 1 to 10")
+    score: re.Pattern[str]  #: what makes a number before it a point of the scale
+    fraction: re.Pattern[str] | None  #: what makes it one of another scale
+    shown: tuple[int, ...]
+
+    def mentions(self, text: str) -> list[Mention]:
+        """Every mention in a folded text, in order; the range of a scale is none."""
+        if self.span is not None:
+            text = self.span.sub(lambda found: " " * len(found[0]), text)
+        return [self._mention(match, text) for match in self.pattern.finditer(text)]
+
+    def _mention(self, match: re.Match[str], text: str) -> Mention:
+        words, start, end = match[0], match.start(), match.end()
+        if match.lastgroup == "label":
+            return Mention(kind=Kind.LABEL, start=start, end=end, code=self.labels[_key(words)], words=words)
+        if match.lastgroup == "place":
+            return Mention(kind=Kind.PLACE, start=start, end=end, code=self._at_place(words), words=words)
+        kind = Kind.NUMBER if match.lastgroup == "number" else Kind.WORD
+        code = _integer(words, text[max(0, start - 2) : start]) if kind is Kind.NUMBER else _numeral(words)
+        scored = self.score.match(text, end)
+        if scored is None and self.fraction is not None and self.fraction.match(text, end):
+            code = None
+        return Mention(
+            kind=kind,
+            start=start,
+            end=scored.end() if scored else end,
+            code=code,
+            words=words,
+            scored=scored is not None,
+        )
+
+    def _at_place(self, words: str) -> int | None:
+        """An ordinal counts the options shown; it is clear only where that place has the same code."""
+        found = re.match(r"第?(\d+|[a-z]+|[^\W\d]{1,2}?(?=项|个|种|选))", words)
+        word = found[1] if found else ""
+        place = int(word) if word.isdecimal() else lexicon().ordinals.get(word) or _numeral(word)
+        return place if place and 0 < place <= len(self.shown) and self.shown[place - 1] == place else None
+
+
+def vocabulary(question: Question, shown: Sequence[int]) -> Vocabulary:
+    """How the options of a question, shown in this order, are written."""
+    labels = tuple((code, tuple(question.option(code).label.values())) for code in shown)
+    return _vocabulary(labels, question.type)
+
+
+@lru_cache(maxsize=1024)  # a survey's questions, some with their options in several orders
+def _vocabulary(labels: _Labels, kind: QuestionType) -> Vocabulary:
+    shown = tuple(code for code, _ in labels)
+    known = _known_labels(labels)
+    low, high = min(shown), max(shown)
+    scale = kind is QuestionType.SCALE
+    total = rf"(?:{high}|ten)(?!\d|\.\d|[a-z])" if high == 10 else rf"{high}(?!\d|\.\d|[a-z])"
+    return Vocabulary(
+        pattern=_pattern(known),
+        labels=known,
+        span=_span(low, high, scale=scale) if kind.ordered else None,
+        score=re.compile(
+            rf"\s?(?:out of|of{'|/' if scale else ''}|分?[,(\s]?满分)\s?{total}\s?分?|\s?(?:分|points?(?![a-z]))"
+        ),
+        fraction=re.compile(r"\s?(?:out of|/)\s?\d") if scale else None,
+        shown=shown,
+    )
+
+
+def _pattern(known: Mapping[str, int]) -> re.Pattern[str]:
+    words = lexicon()
+    spelt = "|".join(word for word in words.numerals if word.isascii())
+    characters = "".join(word for word in words.numerals if not word.isascii())
+    labels = "|".join(_label_pattern(label) for label in sorted(known, key=lambda label: (-len(label), label)))
+    nth = rf"(?<![a-z0-9])(?:{'|'.join(words.ordinals)}|\d{{1,2}}(?:st|nd|rd|th)) (?:option|choice|answer)(?![a-z])"
+    nth_zh = rf"第(?:[{characters}]{{1,2}}|\d{{1,2}})(?:项|个?选项|个选择|个答案|种选项|种答案)"
+    word_zh = rf"(?<![{characters}百千万第])[{characters}]{{1,2}}(?=\W|$|[分号])"
+    parts = [
+        rf"(?P<place>{nth}|{nth_zh})",
+        rf"(?P<label>{labels})" if labels else "",
+        r"(?P<number>(?<![a-z\d])(?<!\d\.)-?\d+(?:,\d{3})*(?:\.\d+)?(?!\.?\d|[a-z%]))",
+        rf"(?P<word>(?<![a-z\d])(?:{spelt})(?![a-z\d-])|{word_zh})",
+    ]
+    return re.compile("|".join(filter(None, parts)))
+
+
+def _span(low: int, high: int, *, scale: bool) -> re.Pattern[str]:
+    """What tells the range of the options and chooses none: "from 1 to 10", "out of 10, ..."."""
+    note = r"\s?(?:分|\([^()\n]{0,60}\))?\s?"
+    joint = r"(?:to|through|and|[-–—~]|到|至)"
+    ranges = [
+        rf"(?<![\d.]){a}{note}{joint}\s?{b}(?!\d|\.\d){note}" for a, b in ((low, high), (high, low)) if high - low > 1
+    ]
+    if scale:
+        ranges.append(rf"(?<!\d)(?<!\d )out of\s?{high}(?!\d|\.\d)|满分(?:是|为)?\s?{high}\s?分?|(?<!\d){high}\s?分制")
+    return re.compile("|".join(ranges) or r"(?!)")
+
+
+def _known_labels(labels: _Labels) -> dict[str, int]:
+    full = Counter({(_key(label), code) for code, wordings in labels for label in wordings})
+    owners: dict[str, set[int]] = {}
+    for key, code in full:
+        if key and not key.replace(" ", "").isdecimal():
+            owners.setdefault(key, set()).add(code)
+    short: dict[str, set[int]] = {}
+    for code, wordings in labels:
+        for key in _short_forms(wordings):
+            if all(owner == code or f" {key} " not in f" {other} " for other, owner in full):
+                short.setdefault(key, set()).add(code)
+    for key, codes in short.items():
+        owners.setdefault(key, codes)
+    return {key: min(codes) for key, codes in owners.items() if len(codes) == 1}
+
+
+def _short_forms(wordings: Iterable[str]) -> Iterable[str]:
+    """Other ways to write a label: its part before a comma, bracket or "and"; "strongly agree" for "agree strongly"."""
+    for label in wordings:
+        folded = fold(clean(label))
+        yield from lexicon().synonyms.get(folded, ())
+        head = _key(re.split(r"[,;(/、:]| and ", folded)[0])
+        if len(head) > 3 and head not in lexicon().degrees:
+            yield head
+        pair = _key(label).split(" ")
+        if len(pair) == 2 and lexicon().degrees & set(pair):
+            yield f"{pair[1]} {pair[0]}"
+
+
+def _label_pattern(label: str) -> str:
+    pattern = r"\W{1,4}".join(re.escape(word) for word in label.split(" "))
+    if len(label) == 1 and not label.isascii():  # "是", "否": words of their own only
+        return rf"(?<![\u4e00-\u9fff]){pattern}(?![\u4e00-\u9fff])"
+    return whole_word(pattern, label)
+
+
+def _key(text: str) -> str:
+    return " ".join(re.findall(r"\w+", fold(clean(text))))
+
+
+def _integer(words: str, before: str) -> int | None:
+    if words.startswith("-") and re.search(r"[\w)] ?$", before):
+        words = words[1:]  # a dash, not a sign
+    whole, _, decimals = words.replace(",", "").partition(".")
+    return int(whole) if len(whole) < 10 and not decimals.strip("0") else None
+
+
+def _numeral(word: str) -> int | None:
+    numerals = lexicon().numerals
+    if word in numerals:
+        return numerals[word]
+    if len(word) == 2 and word[0] == "十" and word[1] in numerals:
+        return 10 + numerals[word[1]]
+    return None

@@ -1,0 +1,93 @@
+"""A completion taken apart: what it gives as answer, as explanation, and what it merely repeats.
+
+Knows the markers ("Answer:", "解释：") that the prompt asks for and those that models use
+instead. Deliberately does not know which option a section names: that is
+``workers.simulation.choices``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from storage.survey import Question
+from workers.simulation.lexicon import clean, lexicon
+from workers.simulation.prompts import languages, option_text
+
+#: No completion has a use for more sections; the rest of one that has more is not read.
+MOST_SECTIONS = 20
+
+_SENTENCE_END = re.compile(r"[。！？]|[.!?](?=[\s\"'”)]|$)")
+_NO_END = re.compile(r"^\W*\d+$|\b(?:[A-Za-z]|[Mm]rs?|[Dd]r|[Ss]t|vs)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A stretch of a completion."""
+
+    answer: str  #: cleaned text that should hold the answer
+    explanation: str = ""  #: cleaned text of the explanation that follows it
+    marked: bool = False  #: opened by an answer marker
+    turn: bool = False  #: opened like a turn of a conversation ("Request:", "User:")
+
+
+def split_sections(text: str) -> Iterator[Section]:
+    """The sections of a cleaned completion, in order, blank ones left out."""
+    marks = list(_marks(text))
+    bounds = [*(mark.start() for mark in marks), len(text)]
+    opening = ("", text[: bounds[0]], "")
+    for mark, end in zip(marks, bounds[1:], strict=True):
+        if mark.lastgroup == "explanation":
+            kind, answer, explanation = opening
+            opening = (kind, answer, f"{explanation} {text[mark.end() : end]}".strip())
+            continue
+        yield from _section(*opening)
+        opening = (mark.lastgroup or "", text[mark.end() : end], "")
+    yield from _section(*opening)
+
+
+def _marks(text: str) -> Iterator[re.Match[str]]:
+    for count, mark in enumerate(lexicon().marker.finditer(text)):
+        if count >= 2 * MOST_SECTIONS:
+            return
+        yield mark
+
+
+def _section(kind: str, answer: str, explanation: str) -> Iterator[Section]:
+    if answer.strip():
+        yield Section(answer=answer.strip(), explanation=explanation, marked=kind == "answer", turn=kind == "turn")
+
+
+def without_echo(text: str, question: Question, shown: Sequence[int]) -> str:
+    """The cleaned completion without what it repeats of its prompt.
+
+    Taken out are the prompt's sentence about the format, the question, and the complete
+    list of its options where it stands on lines of its own.
+    """
+    for words in languages().values():
+        text = text.replace(clean(words.format), "\n")
+    for wording in question.text.values():
+        text = text.replace(clean(wording), "\n")
+    for language in languages():
+        if all(language in question.option(code).label for code in shown):
+            listing = "\n".join(clean(option_text(question, code, language)) for code in shown)
+            text = f"\n{text}\n".replace(f"\n{listing}\n", "\n\n")
+    return text.strip()
+
+
+def is_blank(text: str) -> bool:
+    """Whether a completion has no words but markers."""
+    return not re.search(r"\w", lexicon().marker.sub("", text))
+
+
+def first_sentence(text: str, most: int = 300) -> str:
+    """The text up to the end of its first sentence, at most ``most`` characters.
+
+    A full stop behind a leading number, a single letter or a common abbreviation ends nothing.
+    """
+    line = text.strip()[: most + 1].partition("\n")[0]
+    for end in _SENTENCE_END.finditer(line):
+        if not _NO_END.search(line[: end.start()]):
+            return line[: end.end()][:most]
+    return line[:most].strip()
