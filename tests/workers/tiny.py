@@ -14,12 +14,13 @@ WINDOW = 256
 
 
 def write_tiny_model(folder: Path, *, chat_template: str | None = CHAT_TEMPLATE, **generation_defaults: Any) -> Path:
-    """Write a random two-layer Llama with one token per byte; returns the folder."""
+    """Write a random two-layer Llama with one token per ASCII character; returns the folder."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    # Printable characters and the byte-level signs for blank and line break: a text tells which tokens it is made of.
+    alphabet = [chr(code) for code in range(33, 127)] + ["\u0120", "\u010a"]
     vocabulary = {token: number for number, token in enumerate(["<begin>", "<end>", *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

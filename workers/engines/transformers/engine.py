@@ -62,6 +62,11 @@ class TransformersEngine:
             self._queue.put((request, future))
         return future
 
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed
+
     def describe(self) -> EngineDescription:
         """Weights and their hash or commit, number format, device, threads, library versions, decoding."""
         return self._description

