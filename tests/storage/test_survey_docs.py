@@ -1,0 +1,61 @@
+"""docs/surveys.md: its example is a survey, and what it says of wvs7 is so."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from storage.catalogue import find_survey
+from storage.survey import QuestionType, Value
+from storage.survey_folder import FILES, check_survey, read_survey
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "surveys.md").read_text(encoding="utf-8")
+EXAMPLE = re.compile(r"^`([a-z]+\.(?:yaml|csv))`\n\n```(?:yaml|csv)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """The folder that the document tells one to write."""
+    files = dict(EXAMPLE.findall(DOCUMENT))
+    assert tuple(files) == FILES
+    for file, text in files.items():
+        (tmp_path / file).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_the_example_is_a_sound_survey(example: Path) -> None:
+    """A reader who copies the example has a survey with every type of question."""
+    assert check_survey(example) == []
+    survey = read_survey(example)
+    assert survey.id == "coffee"
+    assert {question.type for question in survey.questions} == set(QuestionType)
+    reference = survey.reference("C4", "cn")
+    assert reference is not None
+    assert reference.shares == {1: 0.31, 2: 0.38, 3: 0.55}
+
+
+def test_the_error_shown_is_the_error_given(example: Path) -> None:
+    """The document's error message is what such a mistake gives."""
+    path = example / "questions.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("dimension: IVR", "dimension: IVE", 1), encoding="utf-8")
+    [problem] = check_survey(example)
+    shown = re.search(r"^survey folder coffee: .*$", DOCUMENT, re.MULTILINE)
+    assert shown is not None
+    assert shown.group() == f"survey folder coffee: {problem} (and 2 more problems)"
+
+
+def test_the_table_of_directions_is_complete() -> None:
+    """Every item stands once in the table, in the row of its dimension and the column of its direction."""
+    values: dict[str, Value] = {}
+    for question in find_survey("wvs7").questions:
+        if question.value is not None:
+            values[question.id] = question.value
+        values |= {f"Q{option.code}": option.value for option in question.options if option.value is not None}
+    told: dict[str, tuple[str, int]] = {}
+    for row in re.findall(r"^\| ([A-Z]{3}) [^|]*\|[^|]*\|([^|]*)\|([^|]*)\|$", DOCUMENT, re.MULTILINE):
+        for direction, cell in ((1, row[1]), (-1, row[2])):
+            for name in re.findall(r"Q[0-9]+", cell):
+                assert name not in told, name
+                told[name] = (row[0], direction)
+    assert told == {name: (value.dimension, value.direction) for name, value in values.items()}
+    assert len(told) == 100

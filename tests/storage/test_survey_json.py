@@ -1,0 +1,129 @@
+"""Surveys as JSON: nothing is lost, and what is not a survey is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storage.catalogue import find_survey
+from storage.survey import (
+    Culture,
+    Group,
+    Option,
+    Question,
+    QuestionType,
+    ReferenceDistribution,
+    Region,
+    Survey,
+    SurveyError,
+    Value,
+)
+from storage.survey_folder import read_survey
+from storage.survey_json import fingerprint, survey_from_json, survey_to_json
+from tests.storage.test_survey_folder import write_tiny
+
+_texts = st.text(min_size=1, max_size=8)
+_wordings = st.dictionaries(st.sampled_from(["en", "zh"]), _texts, min_size=1)
+_shares = st.floats(0, 1, allow_nan=False)
+_values = st.builds(
+    Value, dimension=_texts, direction=st.sampled_from([1, -1]), basis=st.sampled_from(["A", "B"]), core=st.booleans()
+)
+_options = st.builds(
+    Option, code=st.integers(0, 99), label=_wordings, residual=st.booleans(), value=st.none() | _values
+)
+_questions = st.builds(
+    Question,
+    id=_texts,
+    type=st.sampled_from(QuestionType),
+    topic=_texts,
+    text=_wordings,
+    options=st.lists(_options, max_size=3).map(tuple),
+    max_choices=st.integers(1, 9),
+    value=st.none() | _values,
+)
+_cultures = st.builds(
+    Culture,
+    code=_texts,
+    name=_wordings,
+    language=_texts,
+    regions=st.lists(st.builds(Region, code=_texts, name=_wordings, share=_shares), max_size=2).map(tuple),
+)
+_references = st.builds(
+    ReferenceDistribution,
+    question=_texts,
+    culture=_texts,
+    group=st.sampled_from(Group),
+    shares=st.dictionaries(st.integers(0, 99), _shares, max_size=4),
+    n=st.integers(1, 10**6),
+    low_n=st.booleans(),
+    source=_texts,
+)
+_surveys = st.builds(
+    Survey,
+    id=_texts,
+    title=_texts,
+    version=_texts,
+    citation=_texts,
+    terms=_texts,
+    languages=st.lists(_texts, max_size=2).map(tuple),
+    dimensions=st.dictionaries(_texts, _wordings, max_size=3),
+    questions=st.lists(_questions, max_size=2).map(tuple),
+    cultures=st.lists(_cultures, max_size=2).map(tuple),
+    references=st.lists(_references, max_size=2).map(tuple),
+    fingerprint=_texts,
+)
+
+
+def _through_text(survey: Survey) -> Survey:
+    """By way of a text whose keys are sorted, as a database may store it."""
+    return survey_from_json(json.loads(json.dumps(survey_to_json(survey), sort_keys=True)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(_surveys)
+def test_any_survey_comes_back_as_it_was(survey: Survey) -> None:
+    """Every field, the orders of lists and of dimensions, and the fingerprint survive."""
+    back = _through_text(survey)
+    assert back == survey
+    assert back.fingerprint == survey.fingerprint
+    assert list(back.dimensions) == list(survey.dimensions)
+    assert [list(r.shares) for r in back.references] == [list(r.shares) for r in survey.references]
+
+
+def test_wvs7_comes_back_as_it_was() -> None:
+    """The bundled survey survives, and its fingerprint still fits its content."""
+    survey = find_survey("wvs7")
+    back = _through_text(survey)
+    assert back == survey
+    assert back.fingerprint == survey.fingerprint == fingerprint(back)
+
+
+def test_a_tiny_survey_comes_back_as_it_was(tmp_path: Path) -> None:
+    """So does a survey of one's own, with options of every kind."""
+    survey = read_survey(write_tiny(tmp_path))
+    assert _through_text(survey) == survey
+
+
+@pytest.mark.parametrize("body", [[], {}, {"form": 2}, None])
+def test_another_form_is_refused(body: Any) -> None:
+    """What is not of this form is named."""
+    with pytest.raises(SurveyError, match="stored survey: expected form 1, got"):
+        survey_from_json(body)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("questions", [{"id": "Q1"}], "expected a key 'type', got none"),
+        ("references", [{"question": "Q1", "culture": "us", "group": "nobody"}], "'nobody' is not a valid Group"),
+        ("cultures", 3, "expected form 1, got something else"),
+    ],
+)
+def test_a_damaged_body_is_refused(tmp_path: Path, key: str, value: object, told: str) -> None:
+    """A body with the right form and the wrong content is no survey."""
+    body = survey_to_json(read_survey(write_tiny(tmp_path))) | {key: value}
+    with pytest.raises(SurveyError, match=told):
+        survey_from_json(body)
