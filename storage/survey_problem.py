@@ -95,5 +95,5 @@ def one_of(known: Iterable[str]) -> str:
     """The first dozen of ``known`` as a list to choose from."""
     names = list(known)
     if not names:
-        return "nothing, since none is declared"
+        return "those declared, and there are none"
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -129,7 +129,12 @@ MISTAKES = {
         + "      - code: 9\n",
         "line 23, Q3.options: expected at most 63 options, got 65",
     ),
-    "no sources": (S, SOURCES, "", "source: expected a source of survey.yaml: nothing, since none is declared, got"),
+    "no sources": (
+        S,
+        SOURCES,
+        "",
+        "source: expected a source of survey.yaml: one of those declared, and there are none,",
+    ),
     "unknown column": (R, "low_n,source", "low_n,sorce", "line 1, header: expected one of the columns question, "),
     "nearest column": (R, "low_n,source", "low_n,sorce", "got 'sorce' (did you mean 'source'?)"),
     "missing column": (R, "group,n,", "group,", "references.csv, line 1, header: expected a column 'n', got none"),
