@@ -102,10 +102,10 @@ def _closest(cultures: Sequence[CultureAnalysis]) -> str:
 
 _VERDICTS = {
     Standing.ALIKE: "cannot be told from {people}",
-    Standing.CLOSER: "comes closer to {people} than answers at random, yet not as close as people themselves",
-    Standing.RANDOM: "is about as far from {people} as answers at random",
-    Standing.FURTHER: "is further from {people} than answers at random",
-    Standing.UNDECIDED: "gave too few answers to be told either from {people} or from answers at random",
+    Standing.CLOSER: "comes closer to {people} than chance, but not as close as people themselves",
+    Standing.RANDOM: "is about as far from {people} as chance",
+    Standing.FURTHER: "is further from {people} than chance",
+    Standing.UNDECIDED: "gave too few answers to tell it from {people}, or from chance",
     Standing.UNKNOWN: "has too few participants to be compared with {people}",
 }
 

@@ -161,9 +161,9 @@ def ranking_table(culture: CultureAnalysis) -> Table:
         ),
         notes=(
             (
-                f"Over the {ranking.questions} questions with at least 10 valid answers from every model, all brought down "
-                f"to {ranking.n}; {ranking.n} real people would score {fixed(ranking.people)}. Places are not tested: "
-                "look at the intervals."
+                f"Over the {ranking.questions} questions with at least 10 valid answers from every model, all brought "
+                f"down to {ranking.n}; {ranking.n} real people would score {fixed(ranking.people)}. Places are not "
+                "tested: look at the intervals."
             ),
         ),
     )

@@ -1,0 +1,203 @@
+"""From results to one Analysis: counts, both ways of measuring, and honesty where there is little."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import entropy
+
+from reports.analysis import analyse, cell_names
+from reports.items import answer_weights, item_table, reference_table
+from reports.respondents import mode_shares, uniform_shares
+from storage.results import AnswerArrays
+from storage.run import AnswerState
+from storage.survey import UnknownName
+from tests.reports.synthetic import (
+    PEOPLE,
+    SHARES,
+    human,
+    last,
+    one_question,
+    results,
+    survey,
+    uniform,
+    without_reference,
+)
+
+ALL = ("Q1", "Q2", "Q3", "Q4")
+
+
+def by_hand(states: list[AnswerState], choices: list[int], question: list[int]) -> AnswerArrays:
+    """Answers of one cell, a participant each."""
+    n = len(choices)
+    return AnswerArrays(
+        cell=np.zeros(n, dtype=np.int32),
+        participant=np.arange(n, dtype=np.int32),
+        question=np.array(question, dtype=np.int32),
+        slot=np.zeros(n, dtype=np.int32),
+        state=np.array([list(AnswerState).index(state) for state in states], dtype=np.int8),
+        choices=np.array(choices, dtype=np.int64),
+        shown=np.ones(n, dtype=np.int64),
+        digest=np.arange(n, dtype=np.int64),
+    )
+
+
+def test_lists_become_an_item_per_option_with_its_own_dimension() -> None:
+    """Q4's options are three items: of TDI, of IDV, and of no dimension."""
+    items = item_table(survey(), ALL)
+    assert items.question.tolist() == [0, 1, 2, 3, 3, 3]
+    assert items.option.tolist() == [-1, -1, -1, 0, 1, 2]
+    assert items.grouping.dimension.tolist() == [3, 0, 2, 3, 1, -1]
+    assert items.offered.sum(axis=1).tolist() == [4, 3, 10, 2, 2, 2]
+
+
+def test_answers_are_counted_where_they_belong() -> None:
+    """Bits become categories; what is not answered counts nowhere."""
+    items = item_table(survey(), ALL)
+    valid = AnswerState.ANSWERED
+    answers = by_hand(
+        [valid, valid, AnswerState.REFUSED, valid, valid], [0b1000, 0b1, 0, 0b101, 0b010], [0, 0, 0, 3, 3]
+    )
+    counts = answer_weights(answers, items, 0, 5).sum(axis=0)
+    assert counts[0, :4].tolist() == [1, 0, 0, 1]
+    assert counts[3, :2].tolist() == [1, 1]
+    assert counts[4, :2].tolist() == [1, 1]
+    assert counts[5, :2].tolist() == [1, 1]
+    assert counts.sum() == 2 + 3 * 2
+
+
+def test_references_are_shares_of_each_item() -> None:
+    """An ordinary question's shares sum to 1; a list's are chosen and not chosen."""
+    items = item_table(survey(), ALL)
+    known = reference_table(survey(), items, "cn")
+    assert known.shares.sum(axis=1) == pytest.approx(np.ones(6))
+    assert known.shares[3, :2].tolist() == pytest.approx([0.15, 0.85])
+    assert known.n.tolist() == [PEOPLE["cn"]] * 6
+
+
+def test_a_cell_is_measured_both_ways() -> None:
+    """Always the last option: infinite by plug-in in China, where nobody chose it; finite when smoothed."""
+    found = analyse(results([("last", "us", "def", last), ("last", "cn", "def", last)]))
+    us, cn = found.cells
+    assert us.divergences.plug_in_kl[0] == pytest.approx(entropy([0, 0, 0, 1], SHARES["us"]["Q1"]))
+    assert np.isinf(cn.divergences.plug_in_kl[0])
+    finite = cn.divergences.plug_in_kl[np.isfinite(cn.divergences.plug_in_kl)]
+    assert cn.paper_values.values[0] == pytest.approx(finite.max() + 1)
+    assert cn.paper_values.infinite_share == pytest.approx(1 / 6)
+    assert np.isfinite(cn.sound.headline)
+
+
+def test_dimension_means_follow_the_options() -> None:
+    """TDI is the mean of Q1 and of Q4's first option, IDV that of Q4's second alone."""
+    cell = analyse(results()).cells[0]
+    values = cell.divergences.smoothed_kl
+    assert cell.sound.by_dimension.tolist() == pytest.approx(
+        [values[1], values[4], values[2], (values[0] + values[3]) / 2]
+    )
+    assert cell.sound.macro == pytest.approx(cell.sound.by_dimension.mean())
+    assert cell.sound.question_mean == pytest.approx(np.mean([values[0], values[1], values[2], values[3:].mean()]))
+
+
+def test_honest_humans_lie_at_the_floor() -> None:
+    """Many people drawn from the reference score the floor, within sampling error; the interval holds it."""
+    for cell in analyse(results(participants=400)).cells:
+        assert cell.excess == pytest.approx(0, abs=0.01)
+        assert cell.interval.low < cell.sound_floor.headline < cell.interval.high
+
+
+def test_random_respondents_score_what_is_expected_of_them() -> None:
+    """The control "at random" is what a simulated random respondent scores on questions with one choice."""
+    tiny = one_question()
+    found = analyse(results([("random", "us", "def", uniform)], tiny=tiny, participants=4000))
+    assert found.cells[0].sound.headline == pytest.approx(found.cells[0].sound_random.headline, rel=0.03)
+
+
+def test_control_respondents_answer_as_said() -> None:
+    """Random: every option alike, lists up to their maximum; mode: the commonest, of a list those above a half."""
+    items = item_table(survey(), ALL)
+    random, known = uniform_shares(items), reference_table(survey(), items, "us")
+    assert random[1, :3].tolist() == pytest.approx([1 / 3] * 3)
+    assert random[3, :2].tolist() == pytest.approx([0.5, 0.5])  # one or two of three: 1.5 / 3
+    mode = mode_shares(known)
+    assert mode[0, :4].tolist() == [1, 0, 0, 0]
+    assert mode[3, :2].tolist() == [0.5, 0.5]  # exactly half chose it: a tie
+    assert mode[5, :2].tolist() == [0, 1]
+
+
+def test_people_of_the_other_culture_stand_beside() -> None:
+    """Each culture is compared with the other's people; alone it has none to compare with."""
+    both = analyse(results()).cultures[0].controls
+    alone = analyse(results([("human", "us", "def", human)])).cultures[0].controls
+    assert [control.name for control in both] == [
+        "20 people of the United States",
+        "answers at random",
+        "always the commonest answer",
+        "people of China",
+    ]
+    assert len(alone) == 3
+
+
+def test_refusing_at_random_does_not_change_the_order() -> None:
+    """A random model that refuses half of its answers stays behind one that answers alike but all."""
+    cells = [("close", "us", "def", human), ("far", "us", "def", last)]
+    whole, half = results(cells, participants=40), results(cells, participants=40, states=(0.5, 0.5, 0, 0))
+    orders = [[name for name, _ in analyse(r).cultures[0].ranking.order] for r in (whole, half)]
+    assert orders[0] == orders[1] == ["close", "far"]
+
+
+def test_too_few_answers_are_not_ranked() -> None:
+    """Below ten valid answers there is a reason instead of an order."""
+    cells = [("a", "us", "def", human), ("b", "us", "def", last)]
+    ranking = analyse(results(cells, participants=6)).cultures[0].ranking
+    assert ranking.order == ()
+    assert "10 valid answers" in ranking.reason
+
+
+def test_cells_are_named_by_what_tells_them_apart() -> None:
+    """The model alone, unless conditions or languages differ."""
+    run = results().run
+    assert cell_names(run.cells) == ("human", "human")
+    conditions = results([("m", "us", "def", human), ("m", "us", "none", human)]).run.cells
+    assert cell_names(conditions) == ("m · def", "m · none")
+    languages = (conditions[0], replace(conditions[0], language="zh"))
+    assert cell_names(languages) == ("m · en", "m · zh")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        results([("human", "us", "def", human)]),
+        results(participants=1),
+        results(tiny=one_question()),
+        results(states=(0, 0.4, 0.3, 0.3)),
+        results(done=0),
+        results(done=0.4),
+        results(tiny=without_reference("us", "Q1")),
+        results([("human", "us", "def", human)], participants=1, tiny=one_question()),
+    ],
+    ids=["one culture", "one participant", "one question", "none valid", "none done", "unfinished", "gap", "least"],
+)
+def test_little_is_analysed_without_inventing(made: object) -> None:
+    """Where there is no figure there is nan, and never a 0 that would look like closeness."""
+    found = analyse(made)  # type: ignore[arg-type]
+    for cell in found.cells:
+        empty = cell.n_valid[found.items.question] == 0
+        assert np.isnan(cell.divergences.smoothed_kl[empty]).all()
+        assert np.isnan(cell.sound.headline) == (cell.sound.items == 0)
+        assert all(reason for reason, none in zip(cell.divergences.reasons, empty, strict=True) if none)
+
+
+def test_unknown_questions_are_refused() -> None:
+    """A run that asks what its survey lacks is an error, not an empty report."""
+    made = results(tiny=one_question())
+    with pytest.raises(UnknownName, match="there is no question Q9"):
+        analyse(replace(made, run=replace(made.run, questions=("Q9",))))
+
+
+def test_the_same_results_give_the_same_analysis() -> None:
+    """Intervals and floors are repeatable."""
+    first, second = analyse(results()), analyse(results())
+    assert [cell.interval for cell in first.cells] == [cell.interval for cell in second.cells]
+    assert [cell.sound.headline for cell in first.cells] == [cell.sound.headline for cell in second.cells]

@@ -1,0 +1,128 @@
+"""The finding claims what the figures bear, and no more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reports.analysis import analyse
+from reports.finding import closest_dimension, find
+from storage.results import Results
+from tests.reports.synthetic import human, last, one_question, results, survey, uniform, without_reference
+
+US_ONLY = [("m", "us", "def", human)]
+
+
+def headline(made: Results) -> str:
+    """The headline of that run."""
+    return find(analyse(made)).headline
+
+
+def test_honest_humans_cannot_be_told_from_people() -> None:
+    """A single model at the floor is said to be there, once for both cultures."""
+    assert headline(results(participants=40)) == "human cannot be told from people of the United States and China"
+
+
+def test_a_caricature_is_further_than_chance() -> None:
+    """Always the last option is worse than answering at random."""
+    assert headline(results([("m", "us", "def", last)])) == "m is further from people of the United States than chance"
+
+
+def test_random_answers_are_called_so() -> None:
+    """A random respondent on single-choice questions lies where chance does."""
+    made = results([("m", "us", "def", uniform)], tiny=one_question(), participants=200)
+    assert headline(made) == "m is about as far from people of the United States as chance"
+
+
+def test_closer_than_chance_yet_not_people() -> None:
+    """Americans asked for Chinese people: closer than random answers, further than Chinese people."""
+    answers = lambda question, culture, people, rng: human(question, "us", people, rng)  # noqa: E731
+    made = results([("m", "cn", "def", answers)], participants=200)
+    assert headline(made) == "m comes closer to people of China than chance, but not as close as people themselves"
+
+
+def test_too_few_answers_decide_nothing() -> None:
+    """One participant has no interval; three may have one that holds both people and chance."""
+    assert "too few participants" in headline(results(US_ONLY, participants=1))
+    made = results([("m", "us", "def", uniform)], participants=3)
+    assert headline(made) == "m gave too few answers to tell it from people of the United States, or from chance"
+
+
+def test_several_models_are_compared_by_culture() -> None:
+    """The closest is named, with the next, both figures and whether their intervals overlap."""
+    cells = [("close", c, "def", human) for c in ("us", "cn")] + [("far", c, "def", last) for c in ("us", "cn")]
+    found = find(analyse(results(cells)))
+    assert found.headline == "close comes closest to people of the United States and China"
+    assert "their intervals do not overlap" in found.sentences[0]
+    assert "all brought down to 20 answers each" in found.sentences[0]
+
+
+def test_different_winners_are_both_named() -> None:
+    """Each culture has its own closest."""
+    swapped = [("a", "us", "def", human), ("b", "us", "def", last), ("a", "cn", "def", last), ("b", "cn", "def", human)]
+    assert headline(results(swapped)) == "a comes closest to people of the United States, b to people of China"
+
+
+def test_an_overlap_is_said() -> None:
+    """Two models drawn from the same people are not claimed to differ."""
+    found = find(analyse(results([("a", "us", "def", human), ("b", "us", "def", human)])))
+    assert "so the order may be chance" in found.sentences[0]
+
+
+def test_models_too_thin_to_rank_are_not_ranked() -> None:
+    """Six participants name no winner; the reason is given."""
+    found = find(analyse(results([("a", "us", "def", human), ("b", "us", "def", last)], participants=6)))
+    assert found.headline == "The answers are too few to say who comes closest"
+    assert any("No ranking for the United States" in caution for caution in found.cautions)
+
+
+def test_low_validity_is_in_the_headline() -> None:
+    """Half of the answers valid: the headline says of which answers it speaks."""
+    found = find(analyse(results(US_ONLY, states=(0.5, 0.3, 0.1, 0.1), participants=50)))
+    assert ", judging by the" in found.headline
+    assert any("m, United States:" in caution for caution in found.cautions)
+
+
+def test_many_cells_of_low_validity_are_counted() -> None:
+    """Beyond four they are counted, not listed."""
+    cells = [(f"m{i}", "us", "def", human) for i in range(6)]
+    cautions = find(analyse(results(cells, states=(0.5, 0.5, 0, 0)))).cautions
+    assert any(caution.startswith("In 6 of 6 cells") for caution in cautions)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (results(done=0), "Nothing has been answered yet"),
+        (results(states=(0, 1, 0, 0)), "Nothing can be compared: none of 160 answers is valid"),
+        (results(US_ONLY, tiny=survey(shares={"us": {}})), "no valid answer meets a reference distribution"),
+    ],
+    ids=["nothing", "none valid", "no reference"],
+)
+def test_nothing_to_say_is_said(made: Results, said: str) -> None:
+    """Without a comparable answer the headline says why."""
+    assert said in headline(made)
+
+
+def test_unfinished_and_cancelled_runs_are_named() -> None:
+    """Figures that will move come with a caution."""
+    made = results(done=0.5)
+    assert any("is unfinished: 80 of 160" in caution for caution in find(analyse(made)).cautions)
+    stopped = replace(made, run=replace(made.run, cancelled=True))
+    assert any("was cancelled" in caution for caution in find(analyse(stopped)).cautions)
+
+
+def test_missing_and_thin_references_are_named() -> None:
+    """Questions without a reference are counted; low n is said."""
+    found = find(analyse(results(tiny=without_reference("us", "Q1"))))
+    assert "1 of 4 questions have no reference for the United States." in found.cautions
+    known = survey()
+    thin = replace(known, references=tuple(replace(r, low_n=True) for r in known.references))
+    assert any("too few people" in caution for caution in find(analyse(results(tiny=thin))).cautions)
+
+
+def test_dimensions_are_named_by_their_excess() -> None:
+    """Always the last option is furthest on Q1's and Q4's dimension; one dimension alone is not compared."""
+    assert closest_dimension(analyse(results([("m", "us", "def", last)]))).endswith("furthest on traditional values")
+    assert closest_dimension(analyse(results(tiny=one_question()))) == "By value dimension"

@@ -1,0 +1,116 @@
+"""The noise floor: exact, and the same as brute force and simulation say."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import comb, prod
+
+import numpy as np
+import pytest
+from scipy.stats import binom, hypergeom
+
+from reports.metrics.divergence import MetricInput, js_distance, plug_in_kl, smoothed_kl, wasserstein
+from reports.metrics.floor import (
+    Floor,
+    binomial_masses,
+    expected_js_distance,
+    hypergeometric_masses,
+    rarefied_smoothed_kl,
+    respondents,
+)
+
+PEOPLE = np.array([[0.5, 0.3, 0.15, 0.05]])
+ALL = np.ones((1, 4), dtype=bool)
+MANY = np.array([1e9])
+
+
+def brute(metric: object, n: int, shares: np.ndarray) -> float:
+    """Expectation over every sequence of n answers."""
+    total = 0.0
+    for sequence in product(range(len(shares)), repeat=n):
+        counts = np.bincount(sequence, minlength=len(shares))
+        total += prod(shares[list(sequence)]) * float(metric(counts, shares))  # type: ignore[operator]
+    return total
+
+
+def test_golden_floor_of_the_plug_in_divergence() -> None:
+    """H = [.5, .3, .15, .05] and 20 people: .08225."""
+    found = respondents(PEOPLE, PEOPLE, MANY, ALL, 20)
+    assert float(found.plug_in_kl[0]) == pytest.approx(0.08225, abs=5e-6)
+
+
+def test_floors_equal_the_sum_over_every_sample() -> None:
+    """Linearity over categories gives what enumerating every sample of 5 gives."""
+    found, shares = respondents(PEOPLE, PEOPLE, np.array([500.0]), ALL, 5), PEOPLE[0]
+    assert float(found.plug_in_kl[0]) == pytest.approx(brute(plug_in_kl, 5, shares), abs=1e-12)
+    assert float(found.wasserstein[0]) == pytest.approx(brute(wasserstein, 5, shares), abs=1e-12)
+    smoothed = brute(lambda c, q: smoothed_kl(c, q, 500), 5, shares)
+    assert float(found.smoothed_kl[0]) == pytest.approx(smoothed, abs=1e-12)
+    assert expected_js_distance(5, shares) == pytest.approx(brute(js_distance, 5, shares), abs=1e-12)
+
+
+def test_large_samples_are_simulated_the_same_way_every_time() -> None:
+    """Where enumeration is dear, the floor is simulated: near the truth, and repeatable."""
+    shares = np.full(6, 1 / 6)
+    first = expected_js_distance(60, shares)
+    assert first == expected_js_distance(60, shares)
+    draws = np.random.default_rng(9).multinomial(60, shares, size=20_000)
+    assert first == pytest.approx(float(js_distance(draws, shares).mean()), rel=0.01)
+
+
+def test_masses_agree_with_scipy() -> None:
+    """Binomial and hypergeometric probabilities are scipy's."""
+    assert binomial_masses(20, 0.3) == pytest.approx(binom.pmf(np.arange(21), 20, 0.3), abs=1e-12)
+    assert binomial_masses(3, 0.0).tolist() == [1, 0, 0, 0]
+    assert hypergeometric_masses(5, 12, 4) == pytest.approx(hypergeom.pmf(np.arange(6), 12, 4, 5), abs=1e-12)
+
+
+def test_chance_of_a_forbidden_answer_makes_the_expectation_infinite() -> None:
+    """Random answers reach an option no person chose; honest people never do."""
+    people = np.array([[0.5, 0.5, 0.0, 0.0]])
+    random = np.full((1, 4), 0.25)
+    assert np.isinf(respondents(random, people, MANY, ALL, 5).plug_in_kl[0])
+    assert np.isfinite(respondents(people, people, MANY, ALL, 5).plug_in_kl[0])
+
+
+def test_the_floor_is_taken_at_each_items_own_n() -> None:
+    """Items with unequal numbers of answers get unequal floors; none without an answer or a reference."""
+    shares = np.vstack([PEOPLE, PEOPLE, PEOPLE, np.full((1, 4), np.nan)])
+    floor = Floor(shares=shares, n_human=np.array([1e9, 1e9, 1e9, np.nan]), offered=np.ones((4, 4), dtype=bool))
+    found = floor.at([20, 5, 0, 20]).plug_in_kl
+    assert found[0] == pytest.approx(0.08225, abs=5e-6)
+    assert found[1] > found[0]
+    assert np.isnan(found[2:]).all()
+    assert floor.js_distance(0, 20) == pytest.approx(expected_js_distance(20, PEOPLE[0]))
+    assert np.isnan(floor.js_distance(0, 0))
+    assert np.isnan(floor.js_distance(3, 20))
+
+
+def test_rarefying_is_the_mean_over_every_subset() -> None:
+    """Bringing 6 answers down to 3 averages over all 20 subsets."""
+    answers = [0, 0, 1, 2, 2, 2]
+    subsets = [[answers[i] for i in range(6) if mask >> i & 1] for mask in range(64) if mask.bit_count() == 3]
+    assert len(subsets) == comb(6, 3)
+    by_hand = np.mean([float(smoothed_kl(np.bincount(s, minlength=4), PEOPLE[0], 1e9)) for s in subsets])
+    found = rarefied_smoothed_kl([[2, 1, 3, 0]], PEOPLE, MANY, ALL, 3)
+    assert float(found[0]) == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_few_answers_do_not_pay_once_rarefied() -> None:
+    """Always the rarest option scores 2.55 with 20 answers and .89 with one; at equal n they are equal."""
+    twenty, one = np.array([[0, 0, 0, 20]]), np.array([[0, 0, 0, 1]])
+    assert float(smoothed_kl(twenty, PEOPLE, MANY)[0]) == pytest.approx(2.55, abs=0.005)
+    assert float(smoothed_kl(one, PEOPLE, MANY)[0]) == pytest.approx(0.89, abs=0.005)
+    at_one = rarefied_smoothed_kl(
+        np.vstack([twenty, one]), np.repeat(PEOPLE, 2, 0), np.repeat(MANY, 2), np.repeat(ALL, 2, 0), 1
+    )
+    assert at_one[0] == pytest.approx(at_one[1], abs=1e-12)
+
+
+def test_impossible_sizes_are_refused() -> None:
+    """No respondents, and more answers kept than there are, are errors."""
+    with pytest.raises(MetricInput, match="n must be at least 1, got 0"):
+        respondents(PEOPLE, PEOPLE, MANY, ALL, 0)
+    with pytest.raises(MetricInput, match="cannot keep 3 of 2"):
+        hypergeometric_masses(3, 2, 1)
+    assert np.isnan(rarefied_smoothed_kl([[1, 0, 0, 0]], PEOPLE, MANY, ALL, 2)).all()

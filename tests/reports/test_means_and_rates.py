@@ -1,0 +1,96 @@
+"""Means, diversity, rates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest, entropy
+
+from reports.metrics.aggregate import Grouping, means
+from reports.metrics.divergence import MetricInput
+from reports.metrics.diversity import diversity, effective_options
+from reports.metrics.quality import quality, wilson
+
+
+def test_macro_mean_weighs_dimensions_alike() -> None:
+    """Three items of one dimension and one of another: the mean of the two means."""
+    grouping = Grouping(question=np.array([0, 1, 2, 3]), questions=4, dimension=np.array([0, 0, 0, 1]), dimensions=3)
+    found = means([1, 2, 3, 10], grouping)
+    assert found.macro == found.headline == 6.0
+    assert found.question_mean == 4.0
+    assert np.isnan(found.by_dimension[2])
+
+
+def test_without_dimensions_the_headline_is_the_mean_over_questions() -> None:
+    """A survey that names no dimension still has a headline figure."""
+    none = Grouping(question=np.array([0, 0, 1]), questions=2, dimension=np.full(3, -1), dimensions=0)
+    found = means([1, 3, 4], none)
+    assert np.isnan(found.macro)
+    assert found.headline == 3.0
+    assert found.reason == "no item speaks to a dimension"
+
+
+def test_nothing_to_average_is_nan_with_a_reason() -> None:
+    """No value gives no mean."""
+    found = means([np.nan], Grouping(question=np.array([0]), questions=1, dimension=np.array([0]), dimensions=1))
+    assert np.isnan(found.macro)
+    assert found.items == 0
+    assert found.reason == "no item has a value"
+
+
+def test_diversity_is_equation_six() -> None:
+    """(n_diff - n_ques) / (n_test * n_ques), and its maximum where all replies differ."""
+    digest = np.array([1, 1, 2, 3, 4, 4, 4, 4])
+    question = np.repeat([0, 1], 4)
+    found = diversity(digest, question)
+    assert found.d == pytest.approx((4 - 2) / (4 * 2))
+    alldifferent = diversity(np.arange(8), question)
+    assert alldifferent.d == pytest.approx(alldifferent.maximum) == pytest.approx(3 / 4)
+    assert alldifferent.relative == pytest.approx(1)
+
+
+def test_equal_replies_to_different_questions_are_distinct() -> None:
+    """Replies are compared within a question only."""
+    assert diversity([7, 7], [0, 1]).distinct == 2
+
+
+def test_diversity_of_nothing_has_a_reason() -> None:
+    """No reply, or one per question, has no diversity."""
+    assert diversity([], []).reason == "no reply"
+    lone = diversity([5], [0])
+    assert np.isnan(lone.relative)
+    assert "cannot differ" in lone.reason
+
+
+def test_effective_options_are_the_exponential_of_scipys_entropy() -> None:
+    """exp(entropy)."""
+    assert float(effective_options([3, 5, 2])) == pytest.approx(np.exp(entropy([3, 5, 2])), abs=1e-12)
+
+
+@pytest.mark.parametrize(("count", "n"), [(0, 20), (1, 20), (10, 20), (20, 20), (81, 263)])
+def test_wilson_agrees_with_scipy(count: int, n: int) -> None:
+    """The interval is scipy's Wilson interval."""
+    theirs = binomtest(count, n).proportion_ci(method="wilson")
+    found = wilson(count, n)
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    assert found.low <= found.share <= found.high
+
+
+def test_wilson_refuses_more_than_all() -> None:
+    """A count above n is an error, and no answer at all gives nan."""
+    with pytest.raises(MetricInput, match=r"in \[0, 3\], got 4"):
+        wilson(4, 3)
+    assert np.isnan(wilson(0, 0).share)
+
+
+def test_rates_are_of_answers_that_ended() -> None:
+    """Coverage is of the planned answers, rates of those that ended."""
+    found = quality(planned=40, answered=15, refused=3, unparsable=1, failed=1)
+    assert found.coverage == 0.5
+    assert [found.valid.share, found.refused.share, found.unparsable.share, found.failed.share] == [
+        0.75,
+        0.15,
+        0.05,
+        0.05,
+    ]
+    assert np.isnan(quality(planned=0, answered=0, refused=0, unparsable=0, failed=0).coverage)
