@@ -20,7 +20,7 @@ _SENTENCE = re.compile(r"[!?。！？\n]|\.(?=\s|$)")
 _TIGHT = re.compile(
     r"[\s\"'“”‘’:.)\]\-–—=(\[,、]{0,5}(?:(?:即|也就是|that is|meaning|which is|which means|means|is)[\s\"'“”:,]{0,3})?$"
 )
-_BULLET = re.compile(r"[\s\-–—•·(\[]*$")
+_BULLET = re.compile(r"[\s\-–—•·(\[{<,;:\"'“]*$")
 _UNLISTED = re.compile(r"\s?(?:[,;、]|\band\b|和|以及)\s?(?:and |和|以及)?(?P<words>[^,;、.。\n:()]{1,40})")
 
 
@@ -49,19 +49,16 @@ def choose(text: str, question: Question, shown: Sequence[int], *, marked: bool)
     found = vocabulary(question, shown).mentions(folded)
     if not found:
         return NOTHING
-    stated = _at_once(folded, found, question, marked=marked)
-    if not stated:
-        stated = _in_sentences(folded, found, marked=marked)
-        if stated and (found[0].start == 0 and found[0].kind is Kind.NUMBER and found[0] not in stated and marked):
-            return Choice(problem=f"it begins with {found[0].words}, which may be a quantity")
-    return _judge(stated, folded, question, shown) if stated else _unclear(folded, found, marked=marked)
-
-
-def _unclear(text: str, found: Sequence[Mention], *, marked: bool) -> Choice:
+    stated = _at_once(folded, found, question, marked=marked) or _in_sentences(folded, found, marked=marked)
     first = found[0]
-    if marked and first.kind is Kind.NUMBER and not _BULLET.sub("", text[: first.start]):
+    if (
+        first.kind is Kind.NUMBER
+        and first not in stated
+        and _BULLET.match(folded[: first.start])
+        and (first.code in shown or not stated)
+    ):
         return Choice(problem=f"it begins with {first.words}, which may be a quantity")
-    return NOTHING
+    return _judge(stated, folded, question, shown) if stated else NOTHING
 
 
 def _at_once(text: str, found: Sequence[Mention], question: Question, *, marked: bool) -> list[Mention]:

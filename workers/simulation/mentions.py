@@ -8,14 +8,17 @@ All texts here are cleaned and folded (``workers.simulation.lexicon``).
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from itertools import islice
 
 from storage.survey import Question, QuestionType
 from workers.simulation.lexicon import clean, fold, lexicon, whole_word
+
+#: An answer is given long before so many options are mentioned; what follows is not read.
+MOST_MENTIONS = 200
 
 _Labels = tuple[tuple[int, tuple[str, ...]], ...]
 
@@ -53,10 +56,10 @@ class Vocabulary:
     shown: tuple[int, ...]
 
     def mentions(self, text: str) -> list[Mention]:
-        """Every mention in a folded text, in order; the range of a scale is none."""
+        """The first mentions in a folded text, in order; the range of a scale is none."""
         if self.span is not None:
             text = self.span.sub(lambda found: " " * len(found[0]), text)
-        return [self._mention(match, text) for match in self.pattern.finditer(text)]
+        return [self._mention(match, text) for match in islice(self.pattern.finditer(text), MOST_MENTIONS)]
 
     def _mention(self, match: re.Match[str], text: str) -> Mention:
         words, start, end = match[0], match.start(), match.end()
@@ -141,7 +144,7 @@ def _span(low: int, high: int, *, scale: bool) -> re.Pattern[str]:
 
 
 def _known_labels(labels: _Labels) -> dict[str, int]:
-    full = Counter({(_key(label), code) for code, wordings in labels for label in wordings})
+    full = {(_key(label), code) for code, wordings in labels for label in wordings}
     owners: dict[str, set[int]] = {}
     for key, code in full:
         if key and not key.replace(" ", "").isdecimal():

@@ -1,0 +1,199 @@
+"""Reading answers: hand-written completions in two languages, and properties that any text must keep."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storage.run import AnswerState
+from storage.survey import Option, Question, QuestionType
+from workers.engines.base import FinishReason
+from workers.simulation.answers import Reading, read
+from workers.simulation.prompts import option_text, words
+
+_FILE = yaml.safe_load(Path(__file__).with_name("completions.yaml").read_text(encoding="utf-8"))
+CASES: list[dict[str, Any]] = _FILE["completions"]
+
+
+def _question(name: str, body: Mapping[str, Any]) -> Question:
+    return Question(
+        id=name,
+        type=QuestionType(body["type"]),
+        topic="",
+        text=body["text"],
+        options=tuple(Option(code=code, label=label) for code, label in body["options"].items()),
+        max_choices=body.get("max_choices", 1),
+    )
+
+
+QUESTIONS = {name: _question(name, body) for name, body in _FILE["questions"].items()}
+
+
+def _read(text: str, question: str = "family", language: str = "en") -> Reading:
+    asked = QUESTIONS[question]
+    return read(text, FinishReason.STOP, asked, asked.codes, language)
+
+
+def test_the_collection_is_as_large_as_it_claims() -> None:
+    """Every completion has an id of its own, and both languages and all states are there."""
+    ids = [case["id"] for case in CASES]
+    assert len(ids) == len(set(ids)) >= 130
+    assert sum(name.startswith("zh") for name in ids) >= 50
+    assert {case["state"] for case in CASES} == {state.value for state in AnswerState}
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
+def test_a_completion_is_read_as_a_person_would(case: dict[str, Any]) -> None:
+    """State and choices of every hand-written completion are as expected; only answers are remembered."""
+    question = QUESTIONS[case["question"]]
+    language = "zh" if case["id"].startswith("zh") else "en"
+    shown = tuple(case.get("shown", question.codes))
+    reading = read(case["text"], FinishReason(case.get("finish", "stop")), question, shown, language)
+    assert (reading.state.value, list(reading.choices)) == (case["state"], case.get("choices", [])), reading
+    assert (reading.remembered is not None) == (reading.state is AnswerState.ANSWERED)
+    assert bool(reading.reason) == (reading.state is not AnswerState.ANSWERED)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_choice_in_the_asked_format_is_read_back(name: str, language: str) -> None:
+    """Whatever may be chosen, written as the prompt asks for it, is read as that choice."""
+    question, table = QUESTIONS[name], words(language)
+    for size in range(1, question.max_choices + 1):
+        for choices in combinations(question.codes, size):
+            listed = table.list_separator.join(option_text(question, code, language) for code in choices)
+            text = f"{table.answer}{listed}\n{table.explanation}I said 3 things, 2 of them twice."
+            reading = read(text, FinishReason.STOP, question, question.codes, language)
+            assert reading.choices == choices, text
+
+
+@given(st.text(max_size=400), st.sampled_from(sorted(QUESTIONS)), st.sampled_from(["en", "zh"]))
+@settings(max_examples=300, deadline=None)
+def test_any_text_ends_in_one_state(text: str, name: str, language: str) -> None:
+    """Reading never raises; choices are offered ones, ascending, no more than allowed, and only where answered."""
+    question = QUESTIONS[name]
+    reading = read(text, FinishReason.STOP, question, question.codes, language)
+    assert (reading.state is AnswerState.ANSWERED) == bool(reading.choices)
+    assert list(reading.choices) == sorted(set(reading.choices) & set(question.codes))
+    assert len(reading.choices) <= question.max_choices
+
+
+_PIECES = [
+    "Answer: ",
+    "答案：",
+    "1",
+    "2",
+    "8",
+    "-",
+    " or ",
+    ", ",
+    "\n",
+    ": ",
+    "Very important",
+    "not ",
+    "非常重要",
+    "分",
+    "/10",
+]
+_PIECES += ["Explanation: ", "(", ")", "Hard work", "Request: ", "选", "三", "7.5", "I would say ", "as an AI ", "."]
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=14).map("".join), st.sampled_from(sorted(QUESTIONS)))
+@settings(max_examples=400, deadline=None)
+def test_a_remembered_answer_is_still_the_answer(text: str, name: str) -> None:
+    """What memory keeps of an answer in the asked format is read as the same choice again."""
+    reading = _read(f"Answer: {text}", name)
+    if reading.remembered is not None:
+        assert _read(reading.remembered, name).choices == reading.choices
+        assert reading.remembered.startswith("Answer: ")
+
+
+_REPEATED = [
+    "a",
+    "1 ",
+    "2. ",
+    "very ",
+    "very important ",
+    "Answer: ",
+    "答案：",
+    "我的",
+    "(",
+    "*",
+    "\n",
+    "- 2\n",
+    "十",
+    "1-",
+]
+_REPEATED += [
+    "1,000,",
+    "error.",
+    "explanation: ",
+    "request:\n",
+    "scale 1 (",
+    "hard work, ",
+    "as an ai ",
+    "一、",
+    "not ",
+]
+
+
+@pytest.mark.parametrize("piece", _REPEATED)
+@pytest.mark.parametrize("name", ["family", "divorce", "qualities"])
+def test_reading_takes_time_in_proportion_to_the_length(piece: str, name: str) -> None:
+    """Four times the text takes about four times as long (sixteen would be quadratic), whatever is repeated."""
+
+    def seconds(length: int) -> float:
+        text, spent = piece * (length // len(piece)), []
+        for _ in range(3):
+            start = time.process_time()
+            _read(text, name)
+            spent.append(time.process_time() - start)
+        return min(spent)
+
+    _read(piece, name)
+    assert seconds(40_000) < 11 * seconds(10_000) + 0.005
+
+
+def test_memory_keeps_the_first_sentence_of_the_explanation() -> None:
+    """The answer stays in the model's own words; of its explanation only the first sentence stays."""
+    reading = _read(
+        "**Answer:** 2: Rather important\n\nExplanation: I moved to the U.S. with my wife. We work 7.5 hours a day."
+    )
+    assert reading.remembered == "Answer: 2: Rather important\nExplanation: I moved to the U.S. with my wife."
+    reading = _read("答案：2：比较重要\n解释：家人很好。我有两个孩子。", language="zh")
+    assert reading.remembered == "答案：2：比较重要\n解释：家人很好。"
+    assert _read("2. Rather important").remembered == "Answer: 2. Rather important"
+    assert _read("I would say rather important. It helps.").remembered == "Answer: I would say rather important."
+
+
+def test_memory_of_an_endless_answer_is_bounded() -> None:
+    """An answer that never comes to an end is cut where memory keeps it."""
+    endless = _read("Answer: 2: Rather important, " + "and so on " * 2000)
+    assert endless.choices == (2,)
+    assert endless.remembered is not None
+    assert len(endless.remembered) < 400
+
+
+def test_reasons_say_what_is_wrong() -> None:
+    """Each way to be no answer has its own words."""
+    reasons = {
+        "": "it is empty",
+        "How important is family in your life?": "the completion only repeats the question",
+        "Answer: 9": "9 is not one of 1, 2, 3, 4",
+        "Answer: 2: Very important": "number and label name different options",
+        "Answer: 1 or 2": "2 options are named where at most 1 may be chosen",
+        "Answer: 3 people": "it begins with 3, which may be a quantity",
+        "Answer: 1\nAnswer: 2": "it gives answers that differ",
+        "Perhaps.": "it names no option",
+    }
+    assert {text: _read(text).reason for text in reasons} == reasons
+    assert _read("As an AI, I have no view.").reason == "it declines: as an ai"
+    assert _read("Answer: Hard work, patience", "qualities").reason == "it lists 'patience', which is not offered"
