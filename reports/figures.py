@@ -40,19 +40,16 @@ def signed(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share; whole per cents, but never 0 or 100 for what is not.
+    """A share to a tenth of a per cent; 0% and 100% are exact.
 
     >>> percent(.5), percent(.0004), percent(.9996), percent(0), percent(float("nan"))
-    ('50%', '<0.1%', '>99.9%', '0%', '–')
-    >>> percent(.033), percent(.998)
-    ('3.3%', '99.8%')
+    ('50.0%', '<0.1%', '>99.9%', '0%', '–')
     """
     if isnan(share):
         return NONE
     hundredths = share * 100
-    if 0 < hundredths < 0.05:
+    if hundredths in (0, 100):
+        return f"{hundredths:.0f}%"
+    if hundredths < 0.05:
         return "<0.1%"
-    if 99.95 <= hundredths < 100:
-        return ">99.9%"
-    digits = 0 if hundredths in (0, 100) or 10 <= hundredths <= 90 else 1
-    return f"{hundredths:.{digits}f}%"
+    return ">99.9%" if hundredths >= 99.95 else f"{hundredths:.1f}%"

@@ -16,7 +16,7 @@ SHOWN = 1_200
 
 _KEPT = "\n\t"
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$&:@^=])")
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>#|~$&@]|(?<=www)\.|:(?=//)|^[-+=]|^\s*\d+(?=[.)](?:\s|$))")
 
 
 def name_character(character: str) -> str:
@@ -71,11 +71,21 @@ def html_text(text: str) -> Markup:
 def markdown_text(text: str) -> str:
     """Escaped for a line or a table cell of Markdown; line breaks become a visible sign.
 
+    Only what means something is escaped: a sign that begins a list matters at the beginning alone, and
+    a colon only where it would make an address.
+
     >>> markdown_text("a|b`c`" + chr(10) + "<i>")
     'a\\\\|b\\\\`c\\\\` ⏎ \\\\<i\\\\>'
+    >>> markdown_text("1. see http://x.y (at 3.5)")
+    '1\\\\. see http\\\\://x.y (at 3.5)'
     """
     line = re.sub(r"[\t ]*\n[\t ]*", " ⏎ ", visible(text)).replace("\t", " ")
-    return _MARKDOWN.sub(r"\\\1", line)
+    return _MARKDOWN.sub(_escaped, line)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    # a number that would begin a list is written before an escaped full stop
+    return f"{match[0]}\\" if match[0][-1:].isdigit() else f"\\{match[0]}"
 
 
 def markdown_block(text: str) -> str:

@@ -1,0 +1,271 @@
+"""The report as files: sound structure, nothing loaded, hostile text shown as text, the same bytes twice."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reports import build
+from reports.analysis import analyse
+from reports.build import build_report
+from reports.contents import page
+from reports.html import render_html
+from reports.markdown import render_markdown
+from storage.results import Results
+from storage.run import AnswerState
+from tests.reports.reading import Element, read
+from tests.reports.synthetic import human, last, one_question, results, sample, uniform, without_reference
+
+HOSTILE = (
+    "Answer: 2: Rather</pre></style></main><script>alert(1)</script>\x00\x07 \u202etxt\u202c 'q' \"q\" & `code` "
+    "| pipe | [a](javascript:alert(1)) ![i](http://evil.example/x.png) <img src=x onerror=alert(1)>\n```\n# heading\n"
+)
+FIXED = results(
+    [("small-model", "us", "def", uniform), ("small-model", "cn", "def", last)],
+    states=(0.85, 0.05, 0.05, 0.05),
+    samples=(
+        sample("Answer: 2: Rather\nExplanation: They matter to me."),
+        sample("回答：3：物价", cell=1, question="Q2", region="CN-GD"),
+        sample("As an AI language model, I have no family.", state=AnswerState.REFUSED, region=None),
+    ),
+)
+GOLD = Path(__file__).parent / "gold" / "report.md"
+
+CASES = {
+    "usual": FIXED,
+    "hostile": results(samples=(sample(HOSTILE),), study="name: '</pre><script>x</script>'\n"),
+    "many": results([(f"m{i}", c, k, human) for i in range(3) for c in ("us", "cn") for k in ("def", "none")]),
+    "one culture": results([("human", "us", "def", human)]),
+    "one participant": results(participants=1),
+    "one question": results(tiny=one_question()),
+    "none valid": results(states=(0, 0.5, 0.3, 0.2)),
+    "nothing done": results(done=0),
+    "unfinished": results(done=0.3),
+    "gap": results(tiny=without_reference("us", "Q2")),
+}
+
+
+def html(made: Results) -> str:
+    """The HTML of that run."""
+    return render_html(page(analyse(made)))
+
+
+def markdown(made: Results) -> str:
+    """The Markdown of that run."""
+    return render_markdown(page(analyse(made)))
+
+
+@pytest.fixture(scope="module", params=CASES.values(), ids=CASES.keys())
+def document(request: pytest.FixtureRequest) -> tuple[str, Element]:
+    """Each case's HTML and its tree; the tree checks that every element is closed."""
+    text = html(request.param)
+    return text, read(text)
+
+
+def test_nothing_is_loaded(document: tuple[str, Element]) -> None:
+    """No script, no link, no image, no address but of namespaces; a policy forbids the rest."""
+    text, root = document
+    for tag in ("script", "link", "img", "iframe", "object", "form", "base"):
+        assert root.find(tag) == []
+    for element in [root, *(found for tag in ("svg", "a", "path", "g", "use") for found in root.find(tag))]:
+        assert not any(name in ("src", "xlink:href") or name.startswith("on") for name in element.attributes)
+    style = root.find("style")[0].text
+    assert "url(" not in style
+    assert "@import" not in style
+    assert any("default-src 'none'" in meta.attributes.get("content", "") for meta in root.find("meta"))
+    assert "http" not in re.sub(r"http-equiv|http://www\.w3\.org/", "", text.replace("http://evil.example", ""))
+
+
+def test_contents_lead_somewhere(document: tuple[str, Element]) -> None:
+    """Every link of the page goes to an anchor that is there once, and no id is given twice."""
+    text, root = document
+    ids = re.findall(r'\sid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    links = [link.attributes["href"] for link in root.find("a")]
+    assert len(links) > 8
+    assert {link.removeprefix("#") for link in links} <= set(ids)
+
+
+def test_tables_can_be_read_aloud(document: tuple[str, Element]) -> None:
+    """Tables have a caption, scoped heads, and rows as wide as their columns."""
+    _, root = document
+    tables = root.find("table")
+    assert tables
+    for table in tables:
+        assert table.find("caption")[0].text.strip()
+        assert all(head.attributes.get("scope") in ("col", "row", "rowgroup") for head in table.find("th"))
+        width = len(table.find("thead")[0].find("th"))
+        for body in table.find("tbody"):
+            for row in body.find("tr"):
+                assert len(row.children) == width or row.attributes.get("class") == "group"
+
+
+def test_headings_do_not_skip(document: tuple[str, Element]) -> None:
+    """One first heading, and every chart says what it is."""
+    _, root = document
+    assert len(root.find("h1")) == 1
+    assert root.find("h1")[0].text.strip()
+    for chart in root.find("svg"):
+        assert chart.attributes["role"] == "group"
+        assert chart.attributes["aria-label"]
+
+
+def test_hostile_text_is_text_in_html() -> None:
+    """Tags, quotes, controls and direction marks of a completion are shown, and do nothing."""
+    text = html(CASES["hostile"])
+    root = read(text)
+    reply = next(block for block in root.find("pre") if "Rather" in block.text)
+    assert "<script>alert(1)</script>" in reply.text
+    assert "</pre></style></main>" in reply.text
+    assert [chip.text for chip in reply.find("span")] == ["U+0000", "U+0007", "U+202E", "U+202C"]
+    assert "\x00" not in text
+    assert "\u202e" not in text
+    assert any("</pre><script>x</script>" in block.text for block in root.find("pre"))
+
+
+def test_hostile_text_is_text_in_markdown() -> None:
+    """A completion stands in a fence that it cannot close, with controls written out."""
+    text = markdown(CASES["hostile"])
+    block = re.search(r"^````text\n(.*?)\n````$", text, flags=re.DOTALL | re.MULTILINE)
+    assert block is not None
+    assert "<script>" in block[1]
+    assert "```\n# heading" in block[1]
+    assert "⟨U+0000⟩⟨U+0007⟩ ⟨U+202E⟩txt" in block[1]
+    assert "\x00" not in text
+
+
+def test_hostile_names_cannot_leave_their_place() -> None:
+    """A model's name with pipes, HTML and newlines stays in its cell, in both formats."""
+    evil = 'a|b<script>alert(1)</script>"\n# c `d`\x00'
+    made = results([(evil, "us", "def", human)])
+    text, root = markdown(made), read(html(made))
+    assert root.find("script") == []
+    assert any("<script>" in head.text for head in root.find("th"))
+    assert r"a\|b\<script\>alert(1)\</script\>" in text
+    rows = [line for line in text.splitlines() if line.startswith("| a\\|b")]
+    assert rows
+    assert not [line for line in text.splitlines() if line.startswith("# c")]
+    heads = next(line for line in text.splitlines() if line.startswith("| Model"))
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows[:1]} == {heads.count("|")}
+
+
+def test_long_completions_are_cut_with_a_note() -> None:
+    """1,200 characters are shown, and the rest is counted."""
+    made = results(samples=(sample("x" * 10_000),))
+    root = read(html(made))
+    assert any(block.text == "x" * 1200 for block in root.find("pre"))
+    assert "8,800 more characters are not shown." in root.text
+    assert "8800 more characters are not shown." in markdown(made)
+
+
+def test_answers_are_shown_as_they_were_asked() -> None:
+    """Chinese wording is marked as Chinese, options stand in the order shown, the choice is marked."""
+    root = read(html(FIXED))
+    first, second, third = root.find("article")
+    assert [item.text.split(":")[0].split()[-1] for item in first.find("li")] == ["4", "3", "2", "1"]
+    chosen = [item for item in first.find("li") if item.attributes.get("class") == "chosen"]
+    assert len(chosen) == 1
+    assert "Rather" in chosen[0].text
+    assert "哪个目标最重要?" in second.text
+    assert second.find("p")[0].attributes["lang"] == "zh"
+    assert "Guangdong, China" in second.text
+    assert "remembers 2 questions: Q2, Q3" in first.text
+    assert "refused" in third.find("h3")[0].text
+    assert "the model declined" in third.text
+    assert "3 beams, sampled" in third.text
+
+
+def test_both_ways_of_measuring_stand_in_tables_of_their_own() -> None:
+    """Smoothed and plug-in KL share no table, each beside its own floor."""
+    tables = {table.attributes["id"]: table for table in read(html(FIXED)).find("table")}
+    assert "Smoothed" in tables["table-smoothed"].find("caption")[0].text
+    assert "plug-in" in tables["table-plug-in"].find("caption")[0].text
+    for name in ("table-smoothed", "table-plug-in"):
+        shaded = [cell for cell in tables[name].find("td") if "shaded" in cell.attributes.get("class", "")]
+        assert len(shaded) == 2 * 4
+        assert all(cell.find("small") for cell in shaded)
+
+
+def test_every_question_has_a_card() -> None:
+    """The explorer leaves no question out, and puts people beside the model in each culture."""
+    cards = [found for found in read(html(FIXED)).find("details") if found.attributes["id"].startswith("question-")]
+    assert [card.find("b")[0].text for card in cards] == ["Q1", "Q2", "Q3", "Q4"]
+    assert all(len(card.find("table")) == 2 for card in cards)
+    assert "91.1%" in cards[0].text
+
+
+def test_provenance_names_what_made_it() -> None:
+    """Run, seed, survey, citation, terms, engine, versions, revision and the study file are there."""
+    text = read(html(FIXED)).text
+    for part in (
+        "run-1",
+        "f" * 64,
+        "Nobody (2020)",
+        "Free for tests",
+        "scripted",
+        "numpy 2.0",
+        "160",
+        "512",
+        "name: tiny",
+    ):
+        assert part in text
+
+
+def test_an_unfinished_run_says_how_far_it_is() -> None:
+    """A tile counts what has ended."""
+    text = read(html(CASES["unfinished"])).text
+    assert "of them ended" in text
+    assert "unfinished" in text
+
+
+@pytest.mark.parametrize("made", CASES.values(), ids=CASES.keys())
+def test_markdown_tables_are_rectangular(made: Results) -> None:
+    """Every row of a table has as many cells as its head."""
+    text = re.sub(r"^(`{3,})text\n.*?\n\1$", "", markdown(made), flags=re.DOTALL | re.MULTILINE)
+    lines = text.splitlines()
+    heads = [n for n, line in enumerate(lines) if line.startswith("| --")]
+    assert heads
+    for rule in heads:
+        width = lines[rule].count("|")
+        row = rule - 1
+        while row < len(lines) and lines[row].startswith("|"):
+            assert len(re.findall(r"(?<!\\)\|", lines[row])) == width
+            row += 1
+
+
+def test_markdown_equals_the_gold_file() -> None:
+    """The Markdown of a fixed run is what was read and approved."""
+    assert markdown(FIXED) == GOLD.read_text(encoding="utf-8")
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
+    """Two builds differ in nothing, and say where they are."""
+    first, second = build_report(FIXED, tmp_path / "a"), build_report(FIXED, tmp_path / "b")
+    assert first.html == tmp_path / "a" / "report.html"
+    assert first.markdown == tmp_path / "a" / "report.md"
+    assert first.html.read_bytes() == second.html.read_bytes()
+    assert first.markdown.read_bytes() == second.markdown.read_bytes()
+
+
+def test_a_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk fails, the old report stays and no part of the new one lies about."""
+    paths = build_report(FIXED, tmp_path)
+    before = paths.html.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        build_report(replace(FIXED, revision=999), tmp_path)
+    assert paths.html.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.md"]
+
+
+def test_reports_can_be_read_by_others(tmp_path: Path) -> None:
+    """A finished report is not private to who built it."""
+    assert build_report(FIXED, tmp_path).html.stat().st_mode & 0o777 == build._MODE
