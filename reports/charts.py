@@ -63,8 +63,12 @@ def dot_plots(analysis: Analysis) -> tuple[Chart, ...]:
         [value for cell in analysis.cells for value in (cell.sound.headline, cell.interval.high)]
         + [control.mean for culture in analysis.cultures for control in culture.controls]
     )
+    room = _room(
+        [visible(cell.name) for cell in analysis.cells]
+        + [control.name for culture in analysis.cultures for control in culture.controls]
+    )
     return tuple(
-        _dot_plot(culture, place, reach)
+        _dot_plot(culture, place, reach, room)
         for place, culture in enumerate(analysis.cultures)
         if any(isfinite(cell.sound.headline) for cell in culture.cells)
     )
@@ -82,7 +86,7 @@ def _reach(values: Iterable[float]) -> float:
     return 1.04 * max((value for value in values if isfinite(value)), default=1.0)
 
 
-def _dot_plot(culture: CultureAnalysis, place: int, reach: float) -> Chart:
+def _dot_plot(culture: CultureAnalysis, place: int, reach: float, room: float) -> Chart:
     cells = sorted(
         (cell for cell in culture.cells if isfinite(cell.sound.headline)), key=lambda cell: cell.sound.headline
     )
@@ -101,7 +105,7 @@ def _dot_plot(culture: CultureAnalysis, place: int, reach: float) -> Chart:
     import altair as alt
 
     order = [str(row["name"]) for row in rows]
-    y = alt.Y("name:N", sort=order, axis=_names_axis(order), title=None)
+    y = alt.Y("name:N", sort=order, axis=_names_axis(room), title=None)
     layers = [
         _bars(alt, rows, y, reach),
         _rules(alt, rules, reach),
@@ -140,7 +144,7 @@ def _dimension_plot(analysis: Analysis, name: str, place: int, reach: float) -> 
             if cell.name == name:
                 rows += _dimension_rows(culture.name, cell, order, survey.dimensions)
     labels = [_label(code, survey.dimensions) for code in analysis.dimensions]
-    y = alt.Y("name:N", sort=labels, scale=alt.Scale(domain=labels), axis=_names_axis(labels), title=None)
+    y = alt.Y("name:N", sort=labels, scale=alt.Scale(domain=labels), axis=_names_axis(_room(labels)), title=None)
     offset = alt.YOffset("culture:N", sort=cultures, scale=alt.Scale(domain=cultures, paddingInner=0.1))
     colours = list(SERIES[: len(cultures)]) if len(cultures) <= len(SERIES) else [SERIES[0]] * len(cultures)
     data = alt.InlineData(values=rows)
@@ -186,19 +190,16 @@ def _label(code: str, names: Mapping[str, Mapping[str, str]]) -> str:
     return f"{name[:1].upper()}{name[1:]} ({code})" if name and name != code else code
 
 
-def _names_axis(labels: Sequence[str]) -> altair.Axis:
-    """Room for the labels is counted out: the page's font is not known where the chart is drawn."""
+def _room(labels: Iterable[str]) -> float:
+    """Room for labels, counted out: the page's font is not known where the chart is drawn."""
+    return 16 + 6.9 * max((sum(2 if east_asian_width(c) in "WF" else 1 for c in label) for label in labels), default=0)
+
+
+def _names_axis(room: float) -> altair.Axis:
     import altair as alt
 
-    widest = max((sum(2 if east_asian_width(c) in "WF" else 1 for c in label) for label in labels), default=0)
     return alt.Axis(
-        minExtent=16 + 6.9 * widest,
-        labelLimit=0,
-        labelPadding=8,
-        ticks=False,
-        domain=False,
-        labelColor=INK,
-        labelFontSize=13,
+        minExtent=room, labelLimit=0, labelPadding=8, ticks=False, domain=False, labelColor=INK, labelFontSize=13
     )
 
 

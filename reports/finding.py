@@ -178,13 +178,13 @@ def _low_validity(analysis: Analysis) -> Iterable[str]:
         return  # the headline says so
     if len(low) > NAMED:
         yield (
-            f"In {len(low)} of {len(analysis.cells)} cells fewer than {percent(LOW_VALIDITY)} of the answers "
+            f"In {len(low)} of {len(analysis.cells)} cells fewer than {LOW_VALIDITY:.0%} of the answers "
             "are valid; their figures describe only the answers that could be read."
         )
         return
     if low:
         shares = "; ".join(f"{cell.name}, {culture.name}: {percent(cell.quality.valid.share)}" for culture, cell in low)
-        yield f"Few valid answers, and figures that describe only those ({shares})."
+        yield f"Fewer than {LOW_VALIDITY:.0%} of the answers are valid, and the figures describe only those: {shares}."
 
 
 def closest_dimension(analysis: Analysis) -> str:
@@ -195,8 +195,13 @@ def closest_dimension(analysis: Analysis) -> str:
     known = sorted((value, code) for code, value in means.items() if not isnan(value))
     if len(known) < 2:
         return "By value dimension"
-    least, most = (names[code].get("en", code) for _, code in (known[0], known[-1]))
+    least, most = (_within(names[code].get("en", code)) for _, code in (known[0], known[-1]))
     return f"Closest on {least}, furthest on {most}"
+
+
+def _within(name: str) -> str:
+    """A name as it stands within a sentence; capitals of an abbreviation stay."""
+    return name if name[:2].isupper() else name[:1].lower() + name[1:]
 
 
 def _people(culture: CultureAnalysis) -> str:

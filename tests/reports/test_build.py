@@ -185,7 +185,7 @@ def test_both_ways_of_measuring_stand_in_tables_of_their_own() -> None:
     assert "Smoothed" in tables["table-smoothed"].find("caption")[0].text
     assert "plug-in" in tables["table-plug-in"].find("caption")[0].text
     for name in ("table-smoothed", "table-plug-in"):
-        shaded = [cell for cell in tables[name].find("td") if "shaded" in cell.attributes.get("class", "")]
+        shaded = [cell for cell in tables[name].find("td") if cell.attributes.get("style", "").startswith("--shade")]
         assert len(shaded) == 2 * 4
         assert all(cell.find("small") for cell in shaded)
 
