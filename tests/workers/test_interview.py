@@ -1,0 +1,336 @@
+"""Interviews: resumed as if never cut off, paired across conditions, and shown exactly what is remembered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from storage.run import (
+    Answer,
+    AnswerState,
+    Condition,
+    DrawsPer,
+    MemoryOrder,
+    Participant,
+    Preset,
+    Protocol,
+    QuestionOrder,
+    UsedDecoding,
+)
+from storage.survey import Question
+from tests.workers.citizens import CN, DEF, NONE, QUESTIONS, SURVEY, citizen
+from workers.engines.base import Completion, Engine, FinishReason, Request
+from workers.simulation.interview import Step, ask, ask_again, interview
+from workers.simulation.participant import completion_seed, draw_axes, options_shown, question_order
+from workers.simulation.prompts import option_text, prompt_text, request_text, words
+
+PAPER = Protocol(seed=11)
+PROTOCOLS = {
+    "paper": PAPER,
+    "code": replace(PAPER, preset=Preset.CODE),
+    "per-question": replace(PAPER, draws=DrawsPer.QUESTION),
+    "chronological-shuffled": replace(
+        PAPER, memory_order=MemoryOrder.CHRONOLOGICAL, question_order=QuestionOrder.SHUFFLED
+    ),
+}
+
+
+class Respondent(Engine):
+    """Stands where a model would: its reply depends on the whole request and on nothing else.
+
+    One reply in ``refuses`` declines, and ``gives_up`` makes every request fail.
+    """
+
+    def __init__(self, *, refuses: int = 6, gives_up: bool = False) -> None:
+        self.requests: list[Request] = []
+        self.refuses, self.gives_up = refuses, gives_up
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """Answer at once."""
+        self.requests.append(request)
+        assert request.asked is not None
+        used = UsedDecoding(num_beams=1, do_sample=True, temperature=None, top_p=None, max_new_tokens=64)
+        future: Future[Completion] = Future()
+        if self.gives_up:
+            future.set_result(Completion(text="", finish=FinishReason.ERROR, used=used, error="no connection"))
+            return future
+        told = repr((request.messages, request.seed, request.decoding)).encode()
+        number = int.from_bytes(hashlib.sha256(told).digest()[:4], "big")
+        question, language = request.asked.question, request.asked.language
+        code = request.asked.shown[number % len(request.asked.shown)]
+        explanation = f"{words(language).explanation}So be it. {number}"
+        text = f"{request.reply_start}{option_text(question, code, language)}\n{explanation}"
+        if number % self.refuses == 0:
+            text = "As an AI, I have no view."
+        future.set_result(
+            Completion(text=text, finish=FinishReason.STOP, used=used, prompt_tokens=number % 97, completion_tokens=7)
+        )
+        return future
+
+    def describe(self) -> dict[str, str]:
+        """Nothing worth telling."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def _clock() -> Iterator[float]:
+    return count(100.0, 0.25)
+
+
+def _interview(
+    participant: Participant, protocol: Protocol, engine: Engine | None = None, recall: dict[int, str] | None = None
+) -> list[Step]:
+    clock = _clock()
+    return list(
+        interview(
+            participant,
+            survey=SURVEY,
+            questions=QUESTIONS,
+            protocol=protocol,
+            engine=engine or Respondent(),
+            recall=recall or {},
+            clock=lambda: next(clock),
+        )
+    )
+
+
+def _recall(steps: list[Step]) -> dict[int, str]:
+    return {step.answer.item: step.answer.remembered for step in steps if step.answer.remembered is not None}
+
+
+def _asked(question: Question, shown: tuple[int, ...], answer: str, language: str) -> list[tuple[str, str]]:
+    return [("user", request_text(question, shown, language)), ("assistant", answer)]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_question_is_asked_once_in_the_participants_order(name: str, language: str) -> None:
+    """One step per question, and every answer says how it was asked."""
+    protocol, participant = PROTOCOLS[name], citizen(PROTOCOLS[name], 1, language=language)
+    engine = Respondent()
+    answers = [step.answer for step in _interview(participant, protocol, engine)]
+    assert [answer.question for answer in answers] == list(question_order(protocol, 1, QUESTIONS))
+    assert [answer.item for answer in answers] == list(range(len(QUESTIONS)))
+    assert {answer.participant for answer in answers} == {participant.id}
+    assert {answer.seconds for answer in answers} == {0.25}
+    assert {answer.state for answer in answers} == {AnswerState.ANSWERED, AnswerState.REFUSED}
+    for answer, request in zip(answers, engine.requests, strict=True):
+        assert answer.seed == request.seed == completion_seed(protocol, 1, answer.question)
+        assert answer.shown == options_shown(protocol, DEF, SURVEY.question(answer.question), 1)
+        assert (request.decoding.num_beams, request.decoding.do_sample) == (
+            answer.draws.num_beams,
+            answer.draws.do_sample,
+        )
+        assert (request.decoding.temperature, request.decoding.top_p, request.decoding.max_new_tokens) == (
+            1.0,
+            1.0,
+            512,
+        )
+        assert answer.used == UsedDecoding(num_beams=1, do_sample=True, temperature=None, top_p=None, max_new_tokens=64)
+        assert answer.completion_tokens == 7
+        assert request.reply_start == {"en": "Answer: ", "zh": "答案："}[language]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 9, 23])
+@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_resumed_interview_goes_on_as_if_it_had_not_been_cut(name: str, cut: int, index: int) -> None:
+    """From the last commit on, every answer and every memory is the same as in one go."""
+    protocol = PROTOCOLS[name]
+    whole = _interview(citizen(protocol, index), protocol)
+    before, after = whole[:cut], whole[cut:]
+    memory = before[-1].memory if before else ()
+    recall = {item: text for item, text in _recall(before).items() if item in memory}
+    resumed = replace(citizen(protocol, index), next_item=cut, memory=memory)
+    assert _interview(resumed, protocol, recall=recall) == after
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_prompt_shows_the_memory_that_its_answer_names(name: str, language: str) -> None:
+    """The conversation is exactly the remembered requests and answers, in that order, and then the prompt."""
+    protocol, participant = PROTOCOLS[name], citizen(PROTOCOLS[name], 2, culture=CN, language=language)
+    engine = Respondent()
+    steps = _interview(participant, protocol, engine)
+    order, recall = question_order(protocol, 2, QUESTIONS), _recall(steps)
+    previous: tuple[int, ...] = ()
+    for step, request in zip(steps, engine.requests, strict=True):
+        answer = step.answer
+        assert answer.memory == previous
+        expected: list[tuple[str, str]] = []
+        for item in answer.memory:
+            question = SURVEY.question(order[item])
+            expected += _asked(question, options_shown(protocol, DEF, question, 2), recall[item], language)
+        question = SURVEY.question(answer.question)
+        expected.append(("user", prompt_text(question, answer.shown, CN, answer.draws.region, language)))
+        assert [(turn.role, turn.content) for turn in request.messages] == expected
+        assert len(step.memory) <= answer.draws.memory_capacity
+        previous = step.memory
+
+
+def test_memory_is_used_and_overflows() -> None:
+    """With a small capacity the memory fills up, stays full and changes; refused answers never enter it."""
+    participant = replace(citizen(PAPER), draws=replace(citizen(PAPER).draws, memory_capacity=3))
+    steps = _interview(participant, PAPER)
+    refused = {step.answer.item for step in steps if step.answer.state is AnswerState.REFUSED}
+    assert refused
+    assert not refused & {item for step in steps for item in step.memory}
+    assert {len(step.memory) for step in steps[8:]} == {3}
+    assert len({step.memory for step in steps[8:]}) > 5
+    for step in steps:
+        if step.answer.item in refused:
+            assert step.answer.remembered is None
+            assert step.memory == step.answer.memory
+
+
+def test_the_published_code_can_show_an_answer_twice() -> None:
+    """Its memory is drawn with replacement, so the same request and answer can stand twice in a prompt."""
+    protocol = PROTOCOLS["code"]
+    participant = replace(citizen(protocol), draws=replace(citizen(protocol).draws, memory_capacity=4))
+    memories = [step.answer.memory for step in _interview(participant, protocol)]
+    assert any(len(set(memory)) < len(memory) for memory in memories)
+    paper = replace(citizen(PAPER), draws=replace(citizen(PAPER).draws, memory_capacity=4))
+    assert all(len(set(step.memory)) == len(step.memory) for step in _interview(paper, PAPER))
+
+
+def test_without_capacity_nothing_is_shown() -> None:
+    """The memory ablation, and a drawn capacity of 0, give prompts of one turn."""
+    participant = replace(citizen(PAPER), draws=replace(citizen(PAPER).draws, memory_capacity=0))
+    engine = Respondent()
+    assert {step.memory for step in _interview(participant, PAPER, engine)} == {()}
+    assert {len(request.messages) for request in engine.requests} == {1}
+
+
+def test_draws_are_made_per_question_where_the_protocol_says_so() -> None:
+    """Each answer then has the draws of its own question, and the stored ones are not used."""
+    protocol = PROTOCOLS["per-question"]
+    answers = [step.answer for step in _interview(citizen(protocol, 4), protocol)]
+    assert [answer.draws for answer in answers] == [
+        draw_axes(protocol, DEF, SURVEY.culture("us"), 4, answer.question) for answer in answers
+    ]
+    assert len({answer.draws for answer in answers}) > 10
+    fixed = [step.answer for step in _interview(citizen(PAPER, 4), PAPER)]
+    assert {answer.draws for answer in fixed} == {citizen(PAPER, 4).draws}
+
+
+def test_conditions_and_models_are_asked_in_pairs() -> None:
+    """An ablation has the seeds of the full framework, the options in the same order, and differs where it should."""
+    full = [step.answer for step in _interview(citizen(PAPER, 3), PAPER)]
+    for condition in (
+        replace(DEF, name="w/o memory", memory=False),
+        replace(DEF, name="w/o prompt", prompt=False),
+        NONE,
+    ):
+        other = [step.answer for step in _interview(citizen(PAPER, 3, condition=condition), PAPER)]
+        assert [answer.seed for answer in other] == [answer.seed for answer in full]
+        assert [answer.shown for answer in other] == [answer.shown for answer in full]
+        assert [answer.question for answer in other] == [answer.question for answer in full]
+
+
+def test_an_engine_that_gives_up_ends_every_answer() -> None:
+    """Nothing is dropped: each planned answer is there, failed, with what the engine said."""
+    steps = _interview(citizen(PAPER), PAPER, Respondent(gives_up=True))
+    assert {(step.answer.state, step.answer.reason, step.memory) for step in steps} == {
+        (AnswerState.FAILED, "no connection", ())
+    }
+    assert len(steps) == len(QUESTIONS)
+
+
+def test_nothing_is_asked_before_it_is_wanted() -> None:
+    """The interview waits at each step, so that the caller can commit it first."""
+    engine = Respondent()
+    steps = interview(citizen(PAPER), survey=SURVEY, questions=QUESTIONS, protocol=PAPER, engine=engine, recall={})
+    assert engine.requests == []
+    assert next(steps).answer.seconds >= 0
+    assert len(engine.requests) == 1
+    next(steps)
+    assert len(engine.requests) == 2
+
+
+def test_a_finished_participant_is_asked_nothing() -> None:
+    """There is no step left."""
+    assert _interview(replace(citizen(PAPER), next_item=len(QUESTIONS)), PAPER) == []
+
+
+def test_a_memory_that_cannot_be_recalled_is_an_error() -> None:
+    """A participant is never asked with less than it remembers."""
+    with pytest.raises(KeyError):
+        _interview(replace(citizen(PAPER), next_item=3, memory=(1,)), PAPER)
+
+
+def test_a_request_can_be_built_without_an_engine() -> None:
+    """Preview sees what the interview would submit."""
+    engine = Respondent()
+    steps = _interview(citizen(PAPER, 1), PAPER, engine)
+    for step, request in zip(steps, engine.requests, strict=True):
+        answer = step.answer
+        built = ask(
+            citizen(PAPER, 1),
+            answer.item,
+            answer.memory,
+            survey=SURVEY,
+            questions=QUESTIONS,
+            protocol=PAPER,
+            recall=_recall(steps),
+        )
+        assert built == request
+    with pytest.raises(IndexError, match="item 24 is not one of 0-23"):
+        ask(citizen(PAPER), 24, survey=SURVEY, questions=QUESTIONS, protocol=PAPER)
+
+
+def _ask_again(answer: Answer, steps: list[Step], attempt: int, engine: Engine) -> Answer:
+    return ask_again(
+        answer,
+        participant=citizen(PAPER, 1),
+        survey=SURVEY,
+        questions=QUESTIONS,
+        protocol=PAPER,
+        engine=engine,
+        recall=_recall(steps),
+        attempt=attempt,
+    )
+
+
+def test_an_answer_is_asked_again_with_the_memory_it_was_shown() -> None:
+    """Only the seed differs; what memory keeps of the first answer stays, whatever the new one says."""
+    steps = _interview(citizen(PAPER, 1), PAPER)
+    first = steps[12].answer
+    assert first.memory
+    engine = Respondent()
+    again = _ask_again(first, steps, 1, engine)
+    built = ask(
+        citizen(PAPER, 1), 12, first.memory, survey=SURVEY, questions=QUESTIONS, protocol=PAPER, recall=_recall(steps)
+    )
+    assert replace(engine.requests[0], seed=built.seed) == built
+    assert again.seed == completion_seed(PAPER, 1, first.question, 1) != first.seed
+    assert (again.attempt, again.memory, again.remembered) == (1, first.memory, first.remembered)
+    assert again.completion != first.completion
+    assert _ask_again(again, steps, 2, engine).attempt == 2
+
+
+def test_an_attempt_is_made_once() -> None:
+    """The same attempt would give the same completion, so asking for it is an error."""
+    steps = _interview(citizen(PAPER, 1), PAPER)
+    with pytest.raises(ValueError, match="participant 101, item 2: expected an attempt above 0, got 0"):
+        _ask_again(steps[2].answer, steps, 0, Respondent())
+
+
+def test_options_in_a_drawn_order_are_shown_so_in_memory_too() -> None:
+    """A remembered request lists its options as they were shown when it was asked."""
+    condition = Condition(name="order", option_order=True)
+    engine = Respondent(refuses=10**9)
+    participant = citizen(PAPER, 0, condition=condition)
+    steps = _interview(replace(participant, draws=replace(participant.draws, memory_capacity=15)), PAPER, engine)
+    assert steps[1].memory == (0, 1)
+    turns = [turn.content for turn in engine.requests[2].messages if turn.role == "user"]
+    for item, turn in enumerate(turns[:2]):
+        shown = steps[item].answer.shown
+        assert turn == request_text(SURVEY.question(QUESTIONS[item]), shown, "en")
+    assert any(steps[item].answer.shown != SURVEY.question(QUESTIONS[item]).codes for item in range(4))

@@ -1,0 +1,208 @@
+"""Draws: named, paired, uniform, and the same for ever."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from storage.run import Condition, Draws, DrawsPer, Preset, Protocol, QuestionOrder
+from tests.workers.citizens import AIM, CN, DEF, DIVORCE, FAMILY, NONE, QUALITIES, QUESTIONS, US
+from workers.simulation.participant import completion_seed, draw_axes, options_shown, question_order, substream
+
+PAPER = Protocol(seed=20250314)
+CODE = Protocol(seed=20250314, preset=Preset.CODE)
+ORDERED = Condition(name="order", option_order=True)
+INDICES = range(2000)
+
+PINNED_PAPER = [
+    Draws(region="US-OH", num_beams=4, do_sample=False, memory_capacity=15),
+    Draws(region="US-TX", num_beams=4, do_sample=True, memory_capacity=3),
+    Draws(region="US-OH", num_beams=4, do_sample=True, memory_capacity=5),
+]
+PINNED_CODE = [
+    Draws(region="CN-SC", num_beams=3, do_sample=True, memory_capacity=14),
+    Draws(region="CN-GD", num_beams=4, do_sample=True, memory_capacity=3),
+]
+PINNED_SEEDS = [1627557863536700709, 6826901668951580195]
+PINNED_ORDER = ("more0", "aim", "divorce", "more1", "family", "qualities")
+PINNED_OPTIONS = [(3, 1, 2, 4), (2, 3, 1, 4), (3, 1, 2, 4), (2, 1, 3, 4)]
+
+
+def _is_uniform(values: list[int], expected: range) -> bool:
+    counts = Counter(values)
+    assert set(counts) == set(expected)
+    return bool(chisquare([counts[value] for value in expected]).pvalue > 0.001)
+
+
+def test_draws_never_change() -> None:
+    """Pinned draws: a change here would break the pairing of every later run with every earlier one."""
+    assert [draw_axes(PAPER, DEF, US, index) for index in range(3)] == PINNED_PAPER
+    assert [draw_axes(CODE, DEF, CN, index) for index in range(2)] == PINNED_CODE
+    assert [completion_seed(PAPER, 0, "family"), completion_seed(PAPER, 0, "family", 1)] == PINNED_SEEDS
+    shuffled = replace(PAPER, question_order=QuestionOrder.SHUFFLED)
+    assert question_order(shuffled, 3, QUESTIONS[:6]) == PINNED_ORDER
+    assert [options_shown(PAPER, ORDERED, AIM, index) for index in range(4)] == PINNED_OPTIONS
+
+
+def test_streams_are_told_apart_by_every_name() -> None:
+    """No two sequences of names share a stream, not even where their texts run together."""
+    names = [
+        ("a", "b"),
+        ("ab",),
+        ("a", "b", ""),
+        ("", "a", "b"),
+        ("b", "a"),
+        (1,),
+        ("1",),
+        (1, 2),
+        (12,),
+        ("s1:a",),
+        ("a",),
+        (),
+    ]
+    drawn = [int(substream(7, *name).integers(2**63)) for name in names]
+    assert len(set(drawn)) == len(names)
+    assert drawn != [int(substream(8, *name).integers(2**63)) for name in names]
+    assert drawn == [int(substream(7, *name).integers(2**63)) for name in names]
+
+
+def test_a_negative_seed_is_refused() -> None:
+    """The error names what was expected and what was got."""
+    with pytest.raises(ValueError, match="seed: expected 0 or more, got -1"):
+        substream(-1, "a")
+
+
+@pytest.mark.parametrize("protocol", [PAPER, CODE], ids=["paper", "code"])
+def test_culture_changes_the_region_alone(protocol: Protocol) -> None:
+    """The same index has the same decoding and capacity in every culture, and a region of its own culture."""
+    for index in range(50):
+        us, cn = draw_axes(protocol, DEF, US, index), draw_axes(protocol, DEF, CN, index)
+        assert us.region in {"US-OH", "US-TX", "US-ME"}
+        assert cn.region in {"CN-SC", "CN-GD"}
+        assert replace(us, region=None) == replace(cn, region=None)
+
+
+@pytest.mark.parametrize("draws", list(DrawsPer))
+def test_an_ablation_leaves_the_other_axes_alone(draws: DrawsPer) -> None:
+    """Each axis is switched off after the draw, so that the others stay paired."""
+    protocol = replace(PAPER, draws=draws)
+    for index in range(30):
+        full = draw_axes(protocol, DEF, US, index, "family")
+        without = {
+            axis: draw_axes(protocol, replace(DEF, **{axis: False}), US, index, "family")
+            for axis in ("prompt", "config", "memory")
+        }
+        assert without["prompt"] == replace(full, region=None)
+        assert without["config"] == replace(full, num_beams=1, do_sample=False)
+        assert without["memory"] == replace(full, memory_capacity=0)
+        assert draw_axes(protocol, NONE, US, index, "family") == Draws(
+            region=None, num_beams=1, do_sample=False, memory_capacity=0
+        )
+
+
+def test_axes_are_drawn_per_question_where_the_protocol_says_so() -> None:
+    """Per participant a question changes nothing; per question each has draws of its own, memory included."""
+    per_question = replace(PAPER, draws=DrawsPer.QUESTION)
+    assert {draw_axes(PAPER, DEF, US, 1, question) for question in QUESTIONS} == {draw_axes(PAPER, DEF, US, 1)}
+    drawn = {draw_axes(per_question, DEF, US, 1, question) for question in QUESTIONS}
+    assert len(drawn) > 10
+    assert len({draws.memory_capacity for draws in drawn}) > 5
+    assert draw_axes(per_question, DEF, US, 1, "family") != draw_axes(per_question, DEF, US, 2, "family")
+
+
+def test_axes_are_uniform_in_the_paper() -> None:
+    """Beams 1-5, sampling a coin toss, capacity 0-15, as the paper says (section 5.1)."""
+    drawn = [draw_axes(PAPER, DEF, US, index) for index in INDICES]
+    assert _is_uniform([draws.num_beams for draws in drawn], range(1, 6))
+    assert _is_uniform([int(draws.do_sample) for draws in drawn], range(2))
+    assert _is_uniform([draws.memory_capacity for draws in drawn], range(16))
+
+
+def test_axes_are_uniform_in_the_published_code() -> None:
+    """Beams 1-4, always sampled, capacity 0-14, regions all alike."""
+    drawn = [draw_axes(CODE, DEF, US, index) for index in INDICES]
+    assert _is_uniform([draws.num_beams for draws in drawn], range(1, 5))
+    assert all(draws.do_sample for draws in drawn)
+    assert _is_uniform([draws.memory_capacity for draws in drawn], range(15))
+    places = [region.code for region in US.regions]
+    assert _is_uniform([places.index(draws.region or "") for draws in drawn], range(3))
+
+
+def test_axes_are_independent_of_each_other() -> None:
+    """Neither beams and capacity nor capacity and region go together."""
+    drawn = [draw_axes(PAPER, DEF, US, index) for index in INDICES]
+    beams = np.array([draws.num_beams for draws in drawn])
+    capacity = np.array([draws.memory_capacity for draws in drawn])
+    ohio = np.array([draws.region == "US-OH" for draws in drawn])
+    assert abs(np.corrcoef(beams, capacity)[0, 1]) < 0.07  # three standard errors of 2,000 draws
+    assert abs(np.corrcoef(ohio, capacity)[0, 1]) < 0.07
+
+
+def test_regions_follow_their_shares() -> None:
+    """A region is drawn as often as its share says, and one without share never."""
+    culture = replace(US, regions=(replace(US.regions[0], code="US-AK", share=0.0), *US.regions))
+    counts = Counter(draw_axes(PAPER, DEF, culture, index).region for index in INDICES)
+    assert counts["US-AK"] == 0
+    expected = [region.share * len(INDICES) for region in US.regions]
+    assert chisquare([counts[region.code] for region in US.regions], expected).pvalue > 0.001
+
+
+def test_a_culture_without_regions_has_none_drawn() -> None:
+    """The country alone is then named, in either preset."""
+    bare = replace(US, regions=())
+    assert draw_axes(PAPER, DEF, bare, 0).region is None
+    assert draw_axes(CODE, DEF, bare, 0).region is None
+
+
+def test_questions_come_in_survey_order_or_in_an_order_of_the_participants_own() -> None:
+    """Shuffled: a permutation, one per index, the same whenever it is asked for."""
+    assert question_order(PAPER, 5, QUESTIONS) == QUESTIONS
+    shuffled = replace(PAPER, question_order=QuestionOrder.SHUFFLED)
+    orders = [question_order(shuffled, index, QUESTIONS) for index in range(20)]
+    assert all(sorted(order) == sorted(QUESTIONS) for order in orders)
+    assert len(set(orders)) == 20
+    assert orders[7] == question_order(shuffled, 7, QUESTIONS)
+
+
+def test_options_stay_in_the_surveys_order_in_the_paper() -> None:
+    """The paper does not reorder options, and a condition can say so for the published code too."""
+    fixed = replace(DEF, option_order=False)
+    for question in (FAMILY, AIM, DIVORCE, QUALITIES):
+        assert {options_shown(PAPER, DEF, question, index) for index in range(20)} == {question.codes}
+        assert {options_shown(CODE, fixed, question, index) for index in range(20)} == {question.codes}
+
+
+def test_listed_options_are_shuffled_in_the_published_code() -> None:
+    """Every order of an ordinal question occurs, residual options anywhere; a scale lists none and stays."""
+    orders = Counter(options_shown(CODE, DEF, FAMILY, index) for index in INDICES)
+    assert set(orders) == set(permutations(FAMILY.codes))
+    assert chisquare(list(orders.values())).pvalue > 0.001
+    assert {options_shown(CODE, DEF, AIM, index)[-1] for index in range(50)} == set(AIM.codes)
+    assert {options_shown(CODE, DEF, DIVORCE, index) for index in range(20)} == {DIVORCE.codes}
+
+
+@pytest.mark.parametrize("protocol", [PAPER, CODE], ids=["paper", "code"])
+def test_option_order_as_an_axis_respects_the_kind_of_question(protocol: Protocol) -> None:
+    """Nominal options are permuted, ordinal ones and scales run either way, residual ones stay last."""
+    aims = {options_shown(protocol, ORDERED, AIM, index) for index in range(200)}
+    assert aims == {(*order, 4) for order in permutations((1, 2, 3))}
+    family = Counter(options_shown(protocol, ORDERED, FAMILY, index) for index in INDICES)
+    assert set(family) == {(1, 2, 3, 4), (4, 3, 2, 1)}
+    assert chisquare(list(family.values())).pvalue > 0.001
+    ends = {options_shown(protocol, ORDERED, DIVORCE, index) for index in range(50)}
+    assert ends == {tuple(range(1, 11)), tuple(range(10, 0, -1))}
+    assert {options_shown(protocol, ORDERED, QUALITIES, index) for index in INDICES} == set(permutations((1, 2, 3, 4)))
+
+
+def test_a_completion_has_a_seed_of_its_own() -> None:
+    """Index, question and attempt all change it; it is in [0, 2**63); nothing else has a say in it."""
+    seeds = [completion_seed(PAPER, i, q, a) for i in range(10) for q in QUESTIONS for a in range(3)]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert max(seeds) > 2**62
+    assert completion_seed(CODE, 3, "family") == completion_seed(PAPER, 3, "family")
