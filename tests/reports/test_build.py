@@ -179,6 +179,19 @@ def test_answers_are_shown_as_they_were_asked() -> None:
     assert "3 beams, sampled" in third.text
 
 
+def test_what_an_engine_did_not_tell_is_not_made_up() -> None:
+    """A provider's own decoding, an empty memory and a language without wording are named for what they are."""
+    shown = sample("2")
+    used = replace(shown.answer.used, num_beams=None, do_sample=None)
+    bare = replace(shown, answer=replace(shown.answer, used=used), remembered_questions=())
+    made = results(samples=(bare,))
+    french = tuple(replace(cell, language="fr") for cell in made.run.cells)
+    article = read(html(replace(made, run=replace(made.run, cells=french)))).find("article")[0]
+    assert "provider's own decoding" in article.text
+    assert "remembers nothing" in article.text
+    assert article.find("p")[0].attributes["lang"] == "en"
+
+
 def test_both_ways_of_measuring_stand_in_tables_of_their_own() -> None:
     """Smoothed and plug-in KL share no table, each beside its own floor."""
     tables = {table.attributes["id"]: table for table in read(html(FIXED)).find("table")}
