@@ -95,6 +95,14 @@ def small_survey() -> Survey:
 
 
 @pytest.fixture(scope="session")
+def one_thread() -> None:
+    """One thread for the test's own calls of torch: several that share their cores with others spin, and crawl."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny random model."""
     return write_tiny_model(tmp_path_factory.mktemp("tiny"))
@@ -107,7 +115,7 @@ def tiny_card(tiny_folder: Path) -> ModelCard:
 
 
 @pytest.fixture(scope="session")
-def tiny_loaded(tiny_card: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+def tiny_loaded(one_thread: None, tiny_card: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """The tiny random model in memory."""
     return load_model(tiny_card, find_weights(tiny_card, tmp_path_factory.mktemp("cache")), device="cpu")
 
@@ -133,7 +141,7 @@ def smollm_card() -> ModelCard:
 
 
 @pytest.fixture(scope="session")
-def smollm_loaded(smollm_card: ModelCard, models_cache: Path) -> LoadedModel:
+def smollm_loaded(one_thread: None, smollm_card: ModelCard, models_cache: Path) -> LoadedModel:
     """The real small model in memory."""
     return load_model(smollm_card, find_weights(smollm_card, models_cache), device="cpu")
 
@@ -141,6 +149,6 @@ def smollm_loaded(smollm_card: ModelCard, models_cache: Path) -> LoadedModel:
 @pytest.fixture(scope="session")
 def smollm_engine(smollm_card: ModelCard, smollm_loaded: LoadedModel) -> Iterator[TransformersEngine]:
     """The real small model behind an engine."""
-    engine = TransformersEngine(smollm_card, smollm_loaded, threads=2)
+    engine = TransformersEngine(smollm_card, smollm_loaded, threads=1)
     yield engine
     engine.close()

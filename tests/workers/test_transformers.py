@@ -358,7 +358,7 @@ Request: How important is family in your life?
 @pytest.fixture(scope="module")
 def unbegun_smollm(smollm_card: ModelCard, smollm_loaded: LoadedModel) -> Iterator[TransformersEngine]:
     """The real small model, whose replies are not begun for it."""
-    engine = TransformersEngine(replace(smollm_card, answer_prefix=False), smollm_loaded, threads=2)
+    engine = TransformersEngine(replace(smollm_card, answer_prefix=False), smollm_loaded, threads=1)
     yield engine
     engine.close()
 
@@ -379,7 +379,7 @@ def test_the_small_model_replies_as_generate_does(
     smollm_engine: TransformersEngine, smollm_loaded: LoadedModel, decoding: Decoding
 ) -> None:
     """A survey question with the reply begun: the same text as the library's own call."""
-    decoding = replace(decoding, max_new_tokens=10)
+    decoding = replace(decoding, max_new_tokens=8)
     completion = smollm_engine.submit(_request(WVS, decoding, seed=3, start="Answer: ")).result()
     prompt = smollm_loaded.tokenizer.apply_chat_template(
         [{"role": "user", "content": WVS}], tokenize=False, add_generation_prompt=True
