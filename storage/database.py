@@ -7,14 +7,16 @@ nor block each other. Deliberately knows no table.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 log = logging.getLogger(__name__)
@@ -56,9 +58,12 @@ class Database:
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self._lock = threading.RLock()
         if self.sqlite:
-            self.engine = _sqlite(self.url, synchronous)
+            self.engine = _sqlite(self.url, threads, synchronous)
+            self._reading = self.engine
         else:
             self.engine = create_engine(self.url, pool_size=threads + 4, max_overflow=4, pool_pre_ping=True)
+            # The default level would give every statement of a transaction a state of its own.
+            self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._writing = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
 
     def __enter__(self) -> Database:
@@ -72,7 +77,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection in a transaction that sees one state of the database."""
-        with self.engine.connect() as connection, connection.begin():
+        with self._reading.connect() as connection, connection.begin():
             yield connection
 
     def write(self, work: Callable[[Connection], T]) -> T:
@@ -100,22 +105,30 @@ class Database:
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+        shown = re.sub(r"//.*@", "//***@", url)  # a password must not reach a log
         raise BadDatabaseUrl(
-            f"database URL: expected sqlite:///path or postgresql://user@host/name, got {url!r}"
+            f"database URL: expected sqlite:///path or postgresql://user@host/name, got {shown!r}"
         ) from None
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         if parsed.database in (None, "", ":memory:"):
             raise BadDatabaseUrl("database URL: SQLite needs a file (sqlite:///path); workers share it")
-        return parsed
+        return parsed.set(drivername="sqlite")
     if backend in ("postgresql", "postgres"):
         return parsed.set(drivername="postgresql+psycopg")
     raise BadDatabaseUrl(f"database URL: expected sqlite or postgresql, got {backend}")
 
 
-def _sqlite(url: URL, synchronous: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False})
+def insert_new(connection: Connection, table: Table, columns: Mapping[str, Any]) -> None:
+    """Insert a row unless one with the same key is there already, be it since this very moment."""
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    connection.execute(insert(table).values(**columns).on_conflict_do_nothing())
+
+
+def _sqlite(url: URL, threads: int, synchronous: str) -> Engine:
+    connect = {"timeout": BUSY_TIMEOUT, "check_same_thread": False}
+    engine = create_engine(url, pool_size=threads + 4, connect_args=connect)
 
     @event.listens_for(engine, "connect")
     def _open(dbapi: Any, _record: object) -> None:

@@ -131,14 +131,19 @@ class Ledger:
         self.database.write(work)
 
     def heartbeat(self, held: Sequence[Participant]) -> set[int]:
-        """Hold on to participants. Returns the ids of those that are lost or whose run is cancelled."""
+        """Hold on to participants. Returns the ids of those that are lost or whose run is cancelled.
+
+        What has been let go of meanwhile (by ``release``, or because it was held for dead) is lost
+        too: a late heartbeat must not take it from whoever is about to claim it.
+        """
+        mine = or_(_P.lease_owner == self.owner, _P.status != ParticipantStatus.OPEN.value)
 
         def work(connection: Connection) -> set[int]:
             kept = set()
             for participant in held:
                 statement = (
                     update(tables.participant)
-                    .where(_P.id == participant.id, _P.lease_epoch == participant.epoch, _P.run.in_(_ACTIVE_RUN))
+                    .where(_P.id == participant.id, _P.lease_epoch == participant.epoch, mine, _P.run.in_(_ACTIVE_RUN))
                     .values(lease_until=case((_OPEN, Now() + self.ttl), else_=None))
                 )
                 if connection.execute(statement).rowcount == 1:
@@ -213,11 +218,11 @@ def backlogs(database: Database, *, models: Sequence[str] = (), alive_within: fl
     if models:
         query = query.where(tables.cell.c.model.in_(models))
     living = (
-        select(tables.worker.c.model, func.count())
+        select(tables.worker.c.model, func.count().label("living"))
         .where(tables.worker.c.beat_at > Now() - alive_within)
         .group_by(tables.worker.c.model)
     )
     with database.read() as connection:
-        workers: dict[str, int] = dict(connection.execute(living).tuples().all())
+        workers: dict[str, int] = {row.model: row.living for row in connection.execute(living)}
         found = [Backlog(model=m, claimable=n, workers=workers.get(m, 0)) for m, n in connection.execute(query)]
     return sorted(found, key=lambda backlog: (-backlog.claimable, backlog.workers, backlog.model))

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, case, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, case, func, or_, select, update
 
 from storage import tables
-from storage.database import Database
+from storage.database import Database, insert_new
 from storage.run import ParticipantStatus
 from storage.tables import Now
 
@@ -131,7 +131,7 @@ def record_report(database: Database, report: BuiltReport) -> None:
 
     def work(connection: Connection) -> None:
         if connection.execute(update(tables.report).where(here).values(columns)).rowcount == 0:
-            connection.execute(insert(tables.report).values(run=report.run, revision=report.revision, **columns))
+            insert_new(connection, tables.report, {"run": report.run, "revision": report.revision, **columns})
 
     database.write(work)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Connection, Row, select
 
 from storage import store, tables
 from storage.database import Database
@@ -58,12 +58,14 @@ def answer_rows(database: Database, run_id: str, *, telemetry: bool = False) -> 
     Raises:
         storage.store.UnknownRun: there is no such run.
     """
-    cells = store.load_run(database, run_id).cells
-    for cell in sorted(cells, key=lambda cell: (cell.model, cell.culture, cell.condition.name, cell.language)):
-        yield from _of_cell(database, run_id, cell, telemetry)
+    with database.read() as connection:
+        cells = store.run_in(connection, run_id).cells
+        # Sorted here: databases differ in how they order text.
+        for cell in sorted(cells, key=lambda cell: (cell.model, cell.culture, cell.condition.name, cell.language)):
+            yield from _of_cell(connection, run_id, cell, telemetry)
 
 
-def _of_cell(database: Database, run_id: str, cell: Cell, telemetry: bool) -> Iterator[dict[str, Any]]:
+def _of_cell(connection: Connection, run_id: str, cell: Cell, telemetry: bool) -> Iterator[dict[str, Any]]:
     a, p = tables.answer.c, tables.participant.c
     query = (
         select(tables.answer, p.number)
@@ -72,9 +74,8 @@ def _of_cell(database: Database, run_id: str, cell: Cell, telemetry: bool) -> It
         .order_by(p.number, a.item, a.slot)
         .execution_options(yield_per=_BATCH)
     )
-    with database.read() as connection:
-        for row in connection.execute(query):
-            yield _flat(run_id, cell, row, telemetry)
+    for row in connection.execute(query):
+        yield _flat(run_id, cell, row, telemetry)
 
 
 def _flat(run_id: str, cell: Cell, row: Row[Any], telemetry: bool) -> dict[str, Any]:

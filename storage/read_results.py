@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Text, func, select, type_coerce
 
-from storage import outbox, store, tables
+from storage import store, tables
 from storage.database import Database
 from storage.results import STATES, AnswerArrays, Results, Sample
 from storage.rows import answer_from
@@ -32,12 +32,13 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         samples: how many answers to show as they were given, spread over cells and states by
             the study's seed.
     """
-    run = store.load_run(database, run_id)
-    survey = store.load_survey(database, run.survey)
-    with database.read() as connection:
+    with database.read() as connection:  # one state: a run in progress is read as it stood at one moment
+        run = store.run_in(connection, run_id)
+        survey = store.survey_in(connection, run.survey)
+        progress = store.total(store.progress_in(connection, run_id).values())
         ids, answers = _arrays(connection, run, survey)
         chosen = _pick(answers, samples, np.random.default_rng(run.protocol.seed))
-        shown = tuple(_sample(connection, run, answers, ids, row) for row in chosen)
+        shown = _samples(connection, run, answers, ids, chosen)
         served = connection.execute(select(tables.served).where(tables.served.c.run == run_id)).all()
         seconds = _seconds(connection, run_id)
     versions: dict[str, str] = {}
@@ -48,10 +49,10 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         survey=survey,
         answers=answers,
         samples=shown,
-        progress=store.progress(database, run_id),
+        progress=progress,
         engines={row.model: row.description for row in served},
         versions=versions,
-        revision=outbox.revision(database, run_id),
+        revision=progress.done,
         model_seconds=seconds,
     )
 
@@ -130,17 +131,26 @@ def _pick(answers: AnswerArrays, samples: int, rng: np.random.Generator) -> list
     return sorted(chosen[:samples])
 
 
-def _sample(connection: Connection, run: Run, answers: AnswerArrays, ids: NDArray[np.int64], row: int) -> Sample:
-    query = select(tables.answer).where(_A.participant == int(ids[row]))
-    of_participant = {a.item: a for a in map(answer_from, connection.execute(query)) if a.slot == 0}
-    by_question = {answer.question: answer for answer in of_participant.values()}
-    answer = by_question[run.questions[answers.question[row]]]
-    return Sample(
-        cell=int(answers.cell[row]),
-        participant=int(answers.participant[row]),
-        answer=answer,
-        remembered_questions=tuple(of_participant[item].question for item in answer.memory),
-    )
+def _samples(
+    connection: Connection, run: Run, answers: AnswerArrays, ids: NDArray[np.int64], chosen: list[int]
+) -> tuple[Sample, ...]:
+    """The chosen rows with their texts: one query for all of them."""
+    query = select(tables.answer).where(_A.participant.in_({int(ids[row]) for row in chosen}))
+    found = [answer_from(row) for row in connection.execute(query)]
+    asked = {(answer.participant, answer.item): answer.question for answer in found}
+    by_question = {(answer.participant, answer.question, answer.slot): answer for answer in found}
+
+    def sample(row: int) -> Sample:
+        who = int(ids[row])
+        answer = by_question[who, run.questions[answers.question[row]], int(answers.slot[row])]
+        return Sample(
+            cell=int(answers.cell[row]),
+            participant=int(answers.participant[row]),
+            answer=answer,
+            remembered_questions=tuple(asked[who, item] for item in answer.memory),
+        )
+
+    return tuple(sample(row) for row in chosen)
 
 
 def _seconds(connection: Connection, run: str) -> Mapping[str, float]:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, insert, select, update
 
 from storage import tables
-from storage.database import Database
+from storage.database import Database, insert_new
 from storage.rows import answer_from, cell_from, flat, run_from
 from storage.run import Answer, Condition, Draws, EngineDescription, ParticipantStatus, Progress, Protocol, Run
 from storage.survey import Survey
@@ -78,10 +78,11 @@ def add_run(database: Database, new: NewRun) -> int:
     """
 
     def work(connection: Connection) -> int:
-        row = connection.execute(select(tables.run).where(tables.run.c.id == new.id)).one_or_none()
-        if row is None:
+        design = select(tables.run.c.design).where(tables.run.c.id == new.id)
+        if connection.execute(design).one_or_none() is None:
             _insert_run(connection, new)
-        elif row.design != new.design:
+        # Whoever enqueues the same run at the same moment waits here until this transaction is over.
+        if connection.execute(design.with_for_update()).scalar_one() != new.design:
             raise OtherDesign(f"run {new.id} exists already with another design")
         return sum(_add_cell(connection, new, position, cell) for position, cell in enumerate(new.cells))
 
@@ -89,24 +90,19 @@ def add_run(database: Database, new: NewRun) -> int:
 
 
 def _insert_run(connection: Connection, new: NewRun) -> None:
-    known = select(tables.survey.c.fingerprint).where(tables.survey.c.fingerprint == new.survey.fingerprint)
-    if connection.execute(known).one_or_none() is None:
-        body = survey_to_json(new.survey)
-        connection.execute(
-            insert(tables.survey).values(fingerprint=new.survey.fingerprint, name=new.survey.id, body=body)
-        )
-    connection.execute(
-        insert(tables.run).values(
-            id=new.id,
-            created_at=Now(),
-            survey=new.survey.fingerprint,
-            questions=list(new.questions),
-            protocol=flat(new.protocol),
-            design=new.design,
-            study=new.study,
-            cancelled=False,
-        )
-    )
+    survey = {"fingerprint": new.survey.fingerprint, "name": new.survey.id, "body": survey_to_json(new.survey)}
+    insert_new(connection, tables.survey, survey)
+    run = {
+        "id": new.id,
+        "created_at": Now(),
+        "survey": new.survey.fingerprint,
+        "questions": list(new.questions),
+        "protocol": flat(new.protocol),
+        "design": new.design,
+        "study": new.study,
+        "cancelled": False,
+    }
+    insert_new(connection, tables.run, run)
 
 
 def _add_cell(connection: Connection, new: NewRun, position: int, cell: NewCell) -> int:
@@ -175,21 +171,30 @@ def run_ids(database: Database) -> list[str]:
 def load_run(database: Database, run: str) -> Run:
     """A run and its cells; raises UnknownRun."""
     with database.read() as connection:
-        row = connection.execute(select(tables.run).where(tables.run.c.id == run)).one_or_none()
-        if row is None:
-            raise UnknownRun(run)
-        c, p = tables.cell.c, tables.participant.c
-        of_cell: Any = select(func.count()).where(p.cell == c.id).scalar_subquery()
-        query = select(tables.cell, of_cell.label("participants")).where(c.run == run).order_by(c.id)
-        cells = [cell_from(cell, cell.participants) for cell in connection.execute(query)]
-    return run_from(row, cells)
+        return run_in(connection, run)
+
+
+def run_in(connection: Connection, run: str) -> Run:
+    """The same within a transaction, where more is to be read in one state."""
+    row = connection.execute(select(tables.run).where(tables.run.c.id == run)).one_or_none()
+    if row is None:
+        raise UnknownRun(run)
+    c, p = tables.cell.c, tables.participant.c
+    of_cell: Any = select(func.count()).where(p.cell == c.id).scalar_subquery()
+    query = select(tables.cell, of_cell.label("participants")).where(c.run == run).order_by(c.id)
+    return run_from(row, [cell_from(cell, cell.participants) for cell in connection.execute(query)])
 
 
 def load_survey(database: Database, fingerprint: str) -> Survey:
     """The survey that was stored beside a run."""
     with database.read() as connection:
-        query = select(tables.survey.c.body).where(tables.survey.c.fingerprint == fingerprint)
-        return survey_from_json(connection.execute(query).scalar_one())
+        return survey_in(connection, fingerprint)
+
+
+def survey_in(connection: Connection, fingerprint: str) -> Survey:
+    """The same within a transaction."""
+    query = select(tables.survey.c.body).where(tables.survey.c.fingerprint == fingerprint)
+    return survey_from_json(connection.execute(query).scalar_one())
 
 
 def cancel(database: Database, run: str, *, cancelled: bool = True) -> None:
@@ -216,11 +221,16 @@ def total(parts: Iterable[Progress]) -> Progress:
 
 def progress_by_cell(database: Database, run: str) -> dict[int, Progress]:
     """Cell id -> how far that cell has come."""
+    with database.read() as connection:
+        return progress_in(connection, run)
+
+
+def progress_in(connection: Connection, run: str) -> dict[int, Progress]:
+    """The same within a transaction."""
     p = tables.participant.c
     sums = [func.sum(p[name]).label(name) for name in ("planned", *_STATES)]
     query = select(p.cell, *sums).where(p.run == run).group_by(p.cell)
-    with database.read() as connection:
-        rows = connection.execute(query).all()
+    rows = connection.execute(query).all()
     return {row.cell: Progress(**{n: int(getattr(row, n)) for n in ("planned", *_STATES)}) for row in rows}
 
 
@@ -273,11 +283,10 @@ def record_served(
     here = and_(tables.served.c.run == run, tables.served.c.model == model)
 
     def work(connection: Connection) -> None:
-        first = connection.execute(select(tables.served.c.description).where(here)).scalar_one_or_none()
-        if first is None:
-            columns = {"run": run, "model": model, "description": dict(description), "versions": dict(versions)}
-            connection.execute(insert(tables.served).values(columns))
-        elif first.get("weights") != description.get("weights"):
+        columns = {"run": run, "model": model, "description": dict(description), "versions": dict(versions)}
+        insert_new(connection, tables.served, columns)
+        first = connection.execute(select(tables.served.c.description).where(here)).scalar_one()
+        if first.get("weights") != description.get("weights"):
             raise OtherEngine(
                 f"run {run}, model {model}: its answers so far came from weights {first.get('weights')}, "
                 f"this worker has {description.get('weights')}"

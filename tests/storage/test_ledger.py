@@ -1,0 +1,363 @@
+"""Claims, fences, checkpoints, heartbeats: nothing is lost and nothing is written twice."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from storage import ledger as ledger_module
+from storage import store, tables
+from storage.database import Database
+from storage.ledger import Backlog, Ledger, StaleLease, backlogs, lease_owner, owners, release_owned
+from storage.outbox import mark_published, outgoing, waiting
+from storage.rows import answer_columns
+from storage.run import AnswerState, Participant, Progress
+from tests.storage.small_run import DRAWS, answer, claimed, finish, new_cell, new_run, participant_ids, started
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def dead(database: Database) -> Ledger:
+    """The ledger of a process whose leases have run out as soon as they are taken."""
+    return Ledger(database, owner="host:2:dead", ttl=-1.0)
+
+
+def row_of(database: Database, participant: int) -> tuple[int, tuple[int, ...], str, int, str | None]:
+    """Position, memory, status, answers counted and owner of a participant, as the table has them."""
+    p = tables.participant.c
+    counted = p.answered + p.refused + p.unparsable + p.failed
+    with database.read() as connection:
+        query = select(p.next_item, p.memory, p.status, counted, p.lease_owner).where(p.id == participant)
+        return tuple(connection.execute(query).one())
+
+
+def test_claim_gives_the_participant_as_it_was_written(database: Database, ledger: Ledger) -> None:
+    """A claim tells all that an interview needs: cell, draws, position, memory, and the first epoch."""
+    _, second = started(database)
+    held = claimed(ledger, second)
+    cell = store.load_run(database, "first").cells[0]
+    assert (held.id, held.index, held.run, held.epoch) == (second, 1, "first", 1)
+    assert (held.cell.id, held.cell.model, held.cell.condition) == (cell.id, "model-a", cell.condition)
+    assert (held.draws.region, held.draws.memory_capacity) == (DRAWS.region, 1)
+    assert (held.next_item, held.memory) == (0, ())
+
+
+def test_a_participant_is_claimed_once(database: Database, ledger: Ledger) -> None:
+    """Whoever comes second gets nothing, in the same process too."""
+    first, _ = started(database)
+    claimed(ledger, first)
+    assert ledger.claim(first) is None
+    assert Ledger(database, owner="host:2:there").claim(first) is None
+
+
+def test_an_expired_lease_can_be_claimed_under_a_higher_epoch(database: Database, ledger: Ledger) -> None:
+    """A claim that ran out does not keep others away, and is told from the next by its epoch."""
+    first, _ = started(database)
+    claimed(dead(database), first)
+    assert claimed(ledger, first).epoch == 2
+    assert ledger.claim(first) is None
+
+
+def test_a_claim_goes_on_where_the_last_one_stood(database: Database, ledger: Ledger) -> None:
+    """Position and memory come back with the claim."""
+    first, _ = started(database)
+    held = claimed(ledger, first)
+    ledger.checkpoint(held, answer(held, 0), (0,))
+    ledger.checkpoint(held, answer(held, 1), (1, 0))
+    ledger.release(held)
+    again = claimed(ledger, first)
+    assert (again.next_item, again.memory, again.epoch) == (2, (1, 0), 2)
+
+
+def test_a_cancelled_run_is_not_claimed_until_it_is_resumed(database: Database, ledger: Ledger) -> None:
+    """The cancel flag keeps participants from being taken up, and clearing it lets them go on."""
+    first, _ = started(database)
+    store.cancel(database, "first")
+    assert ledger.claim(first) is None
+    store.cancel(database, "first", cancelled=False)
+    assert claimed(ledger, first).id == first
+
+
+def test_what_is_finished_quarantined_or_unknown_is_not_claimed(database: Database, ledger: Ledger) -> None:
+    """Only open participants are taken up."""
+    first, second = started(database)
+    finish(ledger, first)
+    p = tables.participant.c
+    database.write(
+        lambda connection: connection.execute(
+            update(tables.participant).where(p.id == second).values(status="quarantined")
+        )
+    )
+    assert [ledger.claim(who) for who in (first, second, second + 1000)] == [None, None, None]
+
+
+def test_one_of_many_claims_wins(database: Database) -> None:
+    """Sixteen threads that want one participant at once: exactly one gets it."""
+    first, _ = started(database)
+    start = Barrier(16)
+
+    def claim(number: int) -> Participant | None:
+        start.wait()
+        return Ledger(database, owner=f"host:{number}:thread").claim(first)
+
+    with ThreadPoolExecutor(16) as pool:
+        won = [held for held in pool.map(claim, range(16)) if held is not None]
+    assert [held.epoch for held in won] == [1]
+
+
+def test_a_checkpoint_commits_answer_memory_and_position(database: Database, ledger: Ledger) -> None:
+    """All that a checkpoint says is there afterwards, and nothing of anybody else is touched."""
+    first, second = started(database)
+    held = claimed(ledger, first)
+    said = answer(held, 0, memory=(), remembered="2: option 2")
+    ledger.checkpoint(held, said, (0,))
+    assert store.answers_of(database, first) == [said]
+    assert row_of(database, first) == (1, (0,), "open", 1, "host:1:here")
+    assert row_of(database, second) == (0, (), "open", 0, None)
+
+
+def test_a_stale_worker_writes_nothing(database: Database, ledger: Ledger) -> None:
+    """After another has claimed the participant, the first one's checkpoint is refused and leaves no trace."""
+    first, _ = started(database)
+    stale = claimed(dead(database), first)
+    fresh = claimed(ledger, first)
+    with pytest.raises(StaleLease, match=f"participant {first}: not held under epoch 1 at item 0"):
+        dead(database).checkpoint(stale, answer(stale, 0, completion="late"), (0,))
+    assert store.answers_of(database, first) == []
+    assert row_of(database, first) == (0, (), "open", 0, "host:1:here")
+    ledger.checkpoint(fresh, answer(fresh, 0), (0,))
+    assert [said.completion for said in store.answers_of(database, first)] == ["2: option 2"]
+
+
+def test_without_the_epoch_in_the_fence_a_stale_worker_would_write(
+    database: Database, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control of the test above: it is the epoch, not something else, that keeps the stale worker out."""
+    first, _ = started(database)
+    stale = claimed(dead(database), first)
+    fresh = claimed(ledger, first)
+    fenced = ledger_module._ADVANCE
+    unfenced = fenced.where()
+    unfenced._where_criteria = tuple(part for part in fenced._where_criteria if "lease_epoch" not in str(part))
+    assert len(unfenced._where_criteria) == len(fenced._where_criteria) - 1
+    always = bindparam("held") > 0  # the parameter is still given, to a condition that is always true
+    monkeypatch.setattr(ledger_module, "_ADVANCE", unfenced.where(always))
+    dead(database).checkpoint(stale, answer(stale, 0, completion="late"), (0,))
+    assert [said.completion for said in store.answers_of(database, first)] == ["late"]
+    with pytest.raises(StaleLease):
+        ledger.checkpoint(fresh, answer(fresh, 0), (0,))
+
+
+@pytest.mark.parametrize("item", [0, 2])
+def test_an_item_is_neither_answered_twice_nor_skipped(database: Database, ledger: Ledger, item: int) -> None:
+    """A checkpoint of any item but the next one is refused, under the right epoch too."""
+    first, _ = started(database)
+    held = claimed(ledger, first)
+    ledger.checkpoint(held, answer(held, 0), (0,))
+    with pytest.raises(StaleLease, match=f"at item {item}"):
+        ledger.checkpoint(held, answer(held, item, completion="again"), (0,))
+    assert [said.completion for said in store.answers_of(database, first)] == ["2: option 2"]
+    assert row_of(database, first)[:2] == (1, (0,))
+
+
+def test_an_answer_that_cannot_be_written_takes_the_advance_back(database: Database, ledger: Ledger) -> None:
+    """Position, memory and counts stay as they were when the answer itself is refused by the database."""
+    first, _ = started(database)
+    held = claimed(ledger, first)
+    there = {**answer_columns(answer(held, 0, completion="there")), "worker": "w", "committed_at": 0.0}
+    database.write(lambda connection: connection.execute(insert(tables.answer).values(there)))
+    with pytest.raises(IntegrityError):
+        ledger.checkpoint(held, answer(held, 0), (0,))
+    assert row_of(database, first) == (0, (), "open", 0, "host:1:here")
+    assert [said.completion for said in store.answers_of(database, first)] == ["there"]
+
+
+def test_answers_are_counted_by_their_state(database: Database, ledger: Ledger) -> None:
+    """Every state has its own count, and together they are the answers committed."""
+    states = [AnswerState.ANSWERED, AnswerState.REFUSED, AnswerState.REFUSED]
+    states += [AnswerState.UNPARSABLE, AnswerState.FAILED, AnswerState.FAILED, AnswerState.FAILED]
+    store.add_run(database, new_run(new_cell(participants=1), questions=[f"Q{n}" for n in range(9)]))
+    held = claimed(ledger, participant_ids(database)[0])
+    for item, state in enumerate(states):
+        ledger.checkpoint(held, answer(held, item, state=state), ())
+    expected = Progress(planned=9, answered=1, refused=2, unparsable=1, failed=3)
+    assert store.progress(database, "first") == expected
+    assert (expected.done, expected.remaining) == (7, 2)
+
+
+def test_the_last_item_finishes_and_frees(database: Database, ledger: Ledger) -> None:
+    """With the last answer a participant is finished, nobody holds it, and its lease is not reported lost."""
+    first, _ = started(database)
+    held = claimed(ledger, first)
+    for item in range(3):
+        assert store.participants_by_state(database, "first")["running"] == 1
+        ledger.checkpoint(held, answer(held, item), (item,))
+    assert row_of(database, first) == (3, (2,), "finished", 3, None)
+    expected = {"waiting": 1, "running": 0, "finished": 1, "quarantined": 0}
+    assert store.participants_by_state(database, "first") == expected
+    assert ledger.heartbeat([held]) == set()
+    assert store.participants_by_state(database, "first") == expected
+
+
+def test_a_heartbeat_extends_the_lease(database: Database, ledger: Ledger) -> None:
+    """A lease that has nearly run out holds again after a heartbeat of its owner."""
+    first, _ = started(database)
+    held = claimed(Ledger(database, owner=ledger.owner, ttl=-1.0), first)
+    assert ledger.heartbeat([held]) == set()
+    assert Ledger(database, owner="host:3:other").claim(first) is None
+
+
+def test_a_heartbeat_tells_what_is_lost_or_cancelled(database: Database, ledger: Ledger) -> None:
+    """Taken by another, let go, or of a cancelled run: each is named; the rest is kept."""
+    taken, kept, let_go = started(database, new_cell(participants=3))
+    (of_other,) = started(database, new_cell(participants=1), id="second")
+    lapsing = Ledger(database, owner=ledger.owner, ttl=-1.0)
+    held = [claimed(lapsing, taken), *(claimed(ledger, who) for who in (kept, let_go, of_other))]
+    claimed(Ledger(database, owner="host:3:other"), taken)
+    ledger.release(held[2])
+    store.cancel(database, "second")
+    assert ledger.heartbeat(held) == {taken, let_go, of_other}
+    assert ledger.heartbeat([]) == set()
+
+
+def test_a_late_heartbeat_does_not_take_back_what_was_released(database: Database, ledger: Ledger) -> None:
+    """A heartbeat that was under way during a release leaves the participant free for others."""
+    first, _ = started(database)
+    held = claimed(ledger, first)
+    ledger.release(held)
+    ledger.heartbeat([held])
+    assert claimed(Ledger(database, owner="host:3:other"), first).epoch == 2
+
+
+def test_release_frees_at_once_and_publishes_again(database: Database, ledger: Ledger) -> None:
+    """What is let go of can be claimed at once, and its message is to be sent again."""
+    first, second = started(database)
+    mark_published(database, [first, second])
+    held = claimed(ledger, first)
+    ledger.checkpoint(held, answer(held, 0), (0,))
+    ledger.release(held)
+    assert [message.participant for message in outgoing(database)] == [first]
+    assert claimed(Ledger(database, owner="host:3:other"), first).next_item == 1
+
+
+def test_a_stale_release_changes_nothing(database: Database, ledger: Ledger) -> None:
+    """Whoever lost a participant cannot set it free under its new holder."""
+    first, _ = started(database)
+    stale = claimed(dead(database), first)
+    claimed(ledger, first)
+    dead(database).release(stale)
+    assert row_of(database, first)[4] == "host:1:here"
+    assert Ledger(database, owner="host:3:other").claim(first) is None
+
+
+def test_release_owned_frees_what_the_dead_held(database: Database) -> None:
+    """Every open participant of the owners named is free again, and they leave the list of workers."""
+    first, second, third, fourth = started(database, new_cell(participants=4))
+    gone, other = Ledger(database, owner="h_st:7:gone"), Ledger(database, owner="hast:7:alive")
+    mark_published(database, [first, second, third, fourth])
+    for ledger in (gone, other):
+        ledger.beat("model-a", {})
+    finish(gone, first)
+    claimed(gone, second)
+    claimed(gone, third)
+    claimed(other, fourth)
+    assert owners(database) == {"h_st:7:gone", "hast:7:alive"}
+    assert release_owned(database, "h_st:7:") == 2  # "_" is a letter here, not a pattern
+    assert owners(database) == {"hast:7:alive"}
+    assert [message.participant for message in outgoing(database)] == [second, third]
+    assert row_of(database, first)[2] == "finished"
+    assert row_of(database, fourth)[4] == "hast:7:alive"
+    assert release_owned(database, "h_st:7:") == 0
+
+
+def test_owners_are_those_who_hold_and_those_who_beat(database: Database, ledger: Ledger) -> None:
+    """Both a holder that never beat and a worker that holds nothing are known."""
+    assert owners(database) == set()
+    claimed(ledger, started(database)[0])
+    idle = Ledger(database, owner="host:4:idle")
+    idle.beat("", {})
+    assert owners(database) == {"host:1:here", "host:4:idle"}
+    idle.leave()
+    assert owners(database) == {"host:1:here"}
+
+
+def test_backlogs_are_ordered_and_counted(database: Database, ledger: Ledger) -> None:
+    """The largest backlog comes first, then the one with the fewest workers, then by name."""
+    big, small = new_cell("model-c", participants=3), new_cell("model-b", participants=1)
+    ids = started(database, small, big, new_cell("model-a", participants=1), new_cell("model-d", participants=1))
+    Ledger(database, owner="host:5:one").beat("model-a", {})
+    Ledger(database, owner="host:6:two").beat("model-a", {})
+    ledger.beat("model-c", {})
+    by_model = [(backlog.model, backlog.claimable, backlog.workers) for backlog in backlogs(database)]
+    assert by_model == [("model-c", 3, 1), ("model-b", 1, 0), ("model-d", 1, 0), ("model-a", 1, 2)]
+    assert backlogs(database, models=["model-a"]) == [Backlog(model="model-a", claimable=1, workers=2)]
+    claimed(ledger, ids[1])
+    finish(ledger, ids[0])
+    assert [(b.model, b.claimable) for b in backlogs(database, models=["model-b", "model-c"])] == [("model-c", 2)]
+    assert {b.workers for b in backlogs(database, alive_within=-60.0)} == {0}
+    store.cancel(database, "first")
+    assert backlogs(database) == []
+
+
+def test_a_beat_replaces_the_one_before(database: Database, ledger: Ledger) -> None:
+    """A worker is listed once, with the model and the rates that it last told."""
+    started(database, new_cell("model-b", participants=1))
+    ledger.beat("model-a", {"first": 5.0})
+    ledger.beat("model-b", {"first": 2.5})
+    assert backlogs(database) == [Backlog(model="model-b", claimable=1, workers=1)]
+    assert store.rate(database, "first") == 2.5
+
+
+def test_a_process_has_a_name_of_its_own() -> None:
+    """Host, process id and a token: equal for no two processes, and no two ledgers."""
+    name = lease_owner()
+    host, pid, token = name.rsplit(":", 2)
+    assert (host, pid, len(token)) == (socket.gethostname(), str(os.getpid()), 8)
+    assert lease_owner() != name
+
+
+def test_threads_that_checkpoint_at_once_lose_nothing(database: Database, ledger: Ledger) -> None:
+    """32 threads, each with its own participant: every answer is there and every count is exact."""
+    questions = [f"Q{number}" for number in range(12)]
+    store.add_run(database, new_run(new_cell(participants=32), questions=questions))
+    ids = participant_ids(database)
+    start = Barrier(32)
+
+    def work(who: int) -> None:
+        start.wait()
+        finish(ledger, who, questions=12)
+
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(work, ids))
+    assert store.progress(database, "first") == Progress(planned=384, answered=384)
+    assert store.participants_by_state(database, "first")["finished"] == 32
+    a = tables.answer.c
+    with database.read() as connection:
+        query = select(a.participant, func.count(), func.max(a.item)).group_by(a.participant)
+        assert sorted(tuple(row) for row in connection.execute(query)) == [(who, 12, 11) for who in ids]
+
+
+def test_processes_that_checkpoint_at_once_lose_nothing(url: str, database: Database) -> None:
+    """Two processes write to one database at once: every answer of both is there."""
+    store.add_run(database, new_run(new_cell(participants=20), questions=[f"Q{number}" for number in range(12)]))
+    ids = participant_ids(database)
+    command = [sys.executable, "-m", "tests.storage.small_run", url]
+    workers = [
+        subprocess.Popen([*command, f"host:{part}:w", "12", *map(str, ids[part::2])], cwd=REPOSITORY) for part in (0, 1)
+    ]
+    assert [worker.wait(120) for worker in workers] == [0, 0]
+    assert store.progress(database, "first") == Progress(planned=240, answered=240)
+    assert waiting(database, "first") == 0
+    a = tables.answer.c
+    with database.read() as connection:
+        by_worker = {row[0]: row[1] for row in connection.execute(select(a.worker, func.count()).group_by(a.worker))}
+    assert by_worker == {"host:0:w": 120, "host:1:w": 120}
