@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO
+from urllib.parse import urlsplit
 
 import redis
 
@@ -37,24 +38,59 @@ class HomeInUse(RuntimeError):
 
 
 @contextmanager
-def exclusive(path: Path, what: str) -> Iterator[None]:
+def exclusive(path: Path, what: str, *, patience: float = 0.0) -> Iterator[None]:
     """Hold a lock file for as long as the block runs; it is let go of even by kill -9.
+
+    Args:
+        path: the lock file; it holds the process id of whoever took it last.
+        what: what holds it, in words.
+        patience: seconds to wait for whoever holds it now.
 
     Raises:
         HomeInUse: another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience
     with path.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            raise HomeInUse(f"{path.parent} is in use by another {what} (process {holder})") from None
+        while not _locked(lock):
+            if time.monotonic() >= deadline:
+                lock.seek(0)
+                holder = lock.read().strip() or "unknown"
+                raise HomeInUse(f"{path.parent} is in use by another {what} (process {holder})")
+            time.sleep(0.05)
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def _locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def client_of(url: str) -> redis.Redis:
+    """A client of the broker at a URL as Celery takes it."""
+    url = url.replace("redis+socket://", "unix://", 1)
+    return redis.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=2.0)
+
+
+def check_reachable(url: str) -> None:
+    """Ask a broker whether it is there.
+
+    Raises:
+        BrokerUnavailable: it is not; the message names it without its password.
+    """
+    try:
+        with client_of(url) as client:
+            client.ping()
+    except (redis.RedisError, ValueError) as error:  # ValueError: a port that is none
+        where = urlsplit(url)
+        shown = where._replace(netloc=where.netloc.rpartition("@")[2]).geturl()
+        raise BrokerUnavailable(f"broker {shown} (DEFSURVEY_BROKER_URL): {error}") from None
 
 
 class EmbeddedBroker:

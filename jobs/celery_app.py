@@ -23,6 +23,11 @@ def simulate_queue(model: str) -> str:
     return f"simulate.{model}"
 
 
+def report_failure_key(run: str) -> str:
+    """The broker's key under which a reporter tells why a run's report cannot be built."""
+    return f"defsurvey:report-failure:{run}"
+
+
 def make_app(broker_url: str, *, visibility_timeout: float = 3600.0) -> Celery:
     """A Celery app on that broker.
 

@@ -284,7 +284,7 @@ def _finish(ended: Snapshot, *, as_json: bool) -> NoReturn:
     if as_json:
         _print_json(ended.to_json())
     else:
-        click.echo(f"report: {ended.report}")
+        click.echo(f"report: {ended.report or 'none yet'}")
     sys.exit(DONE if ended.complete else INCOMPLETE)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from jobs.broker import BrokerUnavailable, HomeInUse
 from jobs.local import RunFailed
+from jobs.serving import DatabaseUnavailable
 from jobs.settings import BadSetting
 from jobs.study import StudyError
 from storage.database import BadDatabaseUrl
@@ -17,11 +18,13 @@ from workers.engines.base import EngineUnavailable
 from workers.models import ModelError
 
 _USAGE = (BadSetting, StudyError, BadDatabaseUrl, UnknownRun, SurveyError, ModelError, EngineUnavailable)
-_ERROR = (BrokerUnavailable, HomeInUse, RunFailed, SchemaTooNew)
+_ERROR = (BrokerUnavailable, DatabaseUnavailable, HomeInUse, RunFailed, SchemaTooNew)
 
 
 def exit_code(error: BaseException) -> int | None:
     """2 for bad input, 1 for what went wrong although the input was good, None for a defect of ours."""
     if isinstance(error, _USAGE):
         return 2
+    if isinstance(error, OSError) and error.filename is not None:
+        return 1  # a file or folder that cannot be read or written
     return 1 if isinstance(error, _ERROR) else None

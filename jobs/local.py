@@ -22,12 +22,13 @@ from typing import IO, TYPE_CHECKING
 import redis
 from celery import Celery
 
-from jobs.broker import EmbeddedBroker, exclusive
-from jobs.celery_app import make_app
+from jobs.broker import EmbeddedBroker, check_reachable, client_of, exclusive
+from jobs.celery_app import make_app, report_failure_key
 from jobs.progress import Snapshot, snapshot, watch
 from jobs.reconciler import Reconciler, release_dead
 from jobs.settings import Settings
 from jobs.tasks import EXIT_UNAVAILABLE
+from storage import outbox, store
 from storage.database import Database
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 REPORT_SECONDS = 300.0
 #: Seconds that a process may take to end after SIGTERM.
 GRACE_SECONDS = 20.0
+#: Seconds to wait for the workers of a killed ``defsurvey run`` to clear up behind it.
+PATIENCE_SECONDS = 3.0
 
 
 class RunFailed(RuntimeError):
@@ -53,8 +56,9 @@ class RunFailed(RuntimeError):
 def broker_app(settings: Settings) -> Iterator[tuple[Celery, redis.Redis]]:
     """The broker that the settings name, started where it is the embedded one, which is stopped afterwards."""
     if settings.broker_url is not None:
-        client = redis.Redis.from_url(settings.broker_url)
-        yield make_app(settings.broker_url, visibility_timeout=settings.visibility_timeout), client
+        check_reachable(settings.broker_url)
+        app = make_app(settings.broker_url, visibility_timeout=settings.visibility_timeout)
+        yield app, client_of(settings.broker_url)
         return
     with EmbeddedBroker(settings.home) as broker:
         yield make_app(broker.url, visibility_timeout=settings.visibility_timeout), broker.client()
@@ -91,7 +95,8 @@ class Crew:
         """Start every process."""
         self.settings.logs.mkdir(parents=True, exist_ok=True)
         kinds = [("reporter", ["reporter"])]
-        kinds += [(f"worker-{n + 1}", ["worker", *self.worker_options]) for n in range(self.workers)]
+        threads = ["--threads", str(max(1, (os.cpu_count() or 1) // self.workers))]
+        kinds += [(f"worker-{n + 1}", ["worker", *threads, *self.worker_options]) for n in range(self.workers)]
         for name, arguments in kinds:
             process = _Process(name=name, arguments=arguments, log=self.settings.logs / f"{name}.log")
             self._processes.append(process)
@@ -106,7 +111,7 @@ class Crew:
         Raises:
             RunFailed: a worker says that it cannot serve, or workers die without any progress.
         """
-        dead = [process for process in self._processes if process.popen is not None and process.popen.poll()]
+        dead = [p for p in self._processes if p.popen is not None and p.popen.poll() is not None]
         for process in dead:
             assert process.popen is not None
             if process.popen.returncode == EXIT_UNAVAILABLE:
@@ -144,7 +149,7 @@ class Crew:
 
 def _last_error(path: Path) -> str:
     lines = path.read_text(errors="replace").splitlines()
-    errors = [line.split("ERROR", 1)[1].strip(" :") for line in lines if " ERROR " in line]
+    errors = [line.split(" ERROR ", 1)[1].partition(": ")[2] for line in lines if " ERROR " in line]
     return errors[-1] if errors else f"a worker cannot serve; see {path}"
 
 
@@ -171,23 +176,31 @@ def work(
         jobs.broker.HomeInUse: another ``defsurvey run`` works in the same home.
         RunFailed: the workers cannot go on.
     """
-    with exclusive(settings.home / "run.lock", "defsurvey run"), broker_app(settings) as (app, broker):
+    lock = exclusive(settings.home / "run.lock", "defsurvey run", patience=PATIENCE_SECONDS)
+    with lock, broker_app(settings) as (app, broker):
         _log_to_file(settings.logs / "run.log")
         reconciler = Reconciler(database=database, app=app, broker=broker)
         reconciler.reconcile()
         run = prepare(app)
-        crew = Crew(settings, workers, worker_options)
+        broker.delete(report_failure_key(run))
+        crew = Crew(settings, workers, [*worker_options, "--models", _models(database, run)])
         stop = threading.Event()
         thread = threading.Thread(target=reconciler.run, args=(stop,), name="reconciler", daemon=True)
-        crew.start()
-        thread.start()
         try:
-            return _watch(database, run, crew, console)
+            crew.start()
+            thread.start()
+            return _watch(database, run, crew, console, broker)
         finally:
             stop.set()
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
             crew.stop()
             release_dead(database)
+
+
+def _models(database: Database, run: str) -> str:
+    """The models of a run: unfinished runs of other models, or models gone since, are not this run's business."""
+    return ",".join(dict.fromkeys(cell.model for cell in store.load_run(database, run).cells))
 
 
 def _log_to_file(path: Path) -> None:
@@ -198,7 +211,7 @@ def _log_to_file(path: Path) -> None:
     logging.getLogger().addHandler(handler)
 
 
-def _watch(database: Database, run: str, crew: Crew, console: Console) -> Snapshot:
+def _watch(database: Database, run: str, crew: Crew, console: Console, broker: redis.Redis) -> Snapshot:
     latest: list[Snapshot] = []
 
     def look() -> Snapshot:
@@ -209,11 +222,17 @@ def _watch(database: Database, run: str, crew: Crew, console: Console) -> Snapsh
 
     def each() -> None:
         crew.look(latest[0].progress.done)
-        if finished_at and time.monotonic() - finished_at[0] > REPORT_SECONDS:
-            raise RunFailed(
-                f"every answer is there, but no report after {REPORT_SECONDS:.0f} s; see "
-                f"{crew.settings.logs / 'reporter.log'}, then: defsurvey report {run}"
-            )
+        if not finished_at:
+            return
+        failure = broker.get(report_failure_key(run))
+        if isinstance(failure, bytes):
+            failed = f"its report cannot be built: {failure.decode()}"
+        elif time.monotonic() - finished_at[0] > REPORT_SECONDS:
+            failed = f"no report after {REPORT_SECONDS:.0f} s"
+        else:
+            return
+        log_file = crew.settings.logs / "reporter.log"
+        raise RunFailed(f"run {run}: every answer is there, but {failed}; see {log_file}, then: defsurvey report {run}")
 
     def over(current: Snapshot) -> bool:
         if current.state == "finished" and not finished_at:
@@ -224,7 +243,5 @@ def _watch(database: Database, run: str, crew: Crew, console: Console) -> Snapsh
 
 
 def _report_is_current(database: Database, run: str) -> bool:
-    from storage import outbox
-
     built = outbox.latest_report(database, run)
     return built is not None and built.revision == outbox.revision(database, run)

@@ -13,6 +13,9 @@ from storage import outbox, store
 from storage.database import Database
 from storage.outbox import BuiltReport
 
+#: What others may do with an exported file: read it.
+_MODE = 0o644
+
 
 def current_report(settings: Settings, database: Database, run: str, output: Path | None) -> BuiltReport:
     """A run's report as of now: the one that is there, if it shows the ledger's revision, else a new one.
@@ -44,7 +47,11 @@ def export(database: Database, run: str, kind: str, target: IO[bytes], *, teleme
         kind: ``csv``, ``jsonl`` or ``parquet``.
         target: where to.
         telemetry: whether to add what depends on time, worker and attempt.
+
+    Raises:
+        storage.store.UnknownRun: there is no such run.
     """
+    store.design_of(database, run)  # before anything is written
     from reports.export import WRITERS
     from storage.read_answers import COLUMNS, TELEMETRY, answer_rows
 
@@ -54,7 +61,6 @@ def export(database: Database, run: str, kind: str, target: IO[bytes], *, teleme
 
 def export_to(database: Database, run: str, kind: str, path: Path, *, telemetry: bool) -> None:
     """Write a run's answers to a file, which appears whole or not at all."""
-    store.design_of(database, run)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -62,6 +68,7 @@ def export_to(database: Database, run: str, kind: str, path: Path, *, telemetry:
             export(database, run, kind, target, telemetry=telemetry)
             target.flush()
             os.fsync(target.fileno())
+            os.fchmod(target.fileno(), _MODE)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

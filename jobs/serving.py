@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType
 
-from jobs.broker import EmbeddedBroker, HomeInUse, exclusive
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+
+from jobs.broker import EmbeddedBroker, HomeInUse, check_reachable, client_of, exclusive
 from jobs.celery_app import IDLE_QUEUE, REPORTS_QUEUE, make_app, simulate_queue
 from jobs.local import LOG_FORMAT
 from jobs.settings import Settings
@@ -20,18 +23,38 @@ from storage.schema import migrate
 log = logging.getLogger(__name__)
 
 
+class DatabaseUnavailable(RuntimeError):
+    """The database cannot be opened; the message says which and why."""
+
+
 def open_database(settings: Settings, *, threads: int = 4) -> Database:
-    """The database that the settings name, brought up to date."""
+    """The database that the settings name, brought up to date.
+
+    Raises:
+        DatabaseUnavailable: it cannot be reached, or is no database.
+    """
     if settings.database_url.startswith("sqlite"):
         settings.home.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database_url, threads=threads, synchronous=settings.synchronous)
-    migrate(database)
+    try:
+        migrate(database)
+    except DBAPIError as error:
+        database.close()
+        if type(error) not in (OperationalError, DatabaseError):
+            raise  # the schema's own fault, not the place's
+        shown = database.url.render_as_string(hide_password=True)
+        raise DatabaseUnavailable(f"database {shown}: {' '.join(str(error.orig).split())}") from None
     return database
 
 
 def broker_url(settings: Settings) -> str:
-    """The broker's URL; the embedded one is started, or attached to, where none is named."""
+    """The broker's URL; the embedded one is started, or attached to, where none is named.
+
+    Raises:
+        jobs.broker.BrokerUnavailable: there is none, or it does not answer.
+    """
     if settings.broker_url is not None:
+        check_reachable(settings.broker_url)
         return settings.broker_url
     broker = EmbeddedBroker(settings.home)
     broker.ensure()
@@ -66,6 +89,9 @@ def worker(
     parent: int | None,
 ) -> int:
     """Simulate participants until told to stop. Returns the exit status."""
+    # Read by OpenMP when torch is loaded: threads that wait must sleep, or two processes on the same
+    # cores spend their time spinning (measured: 20 to 40 times slower).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from jobs.tasks import register_simulation, report_sender
     from workers.affinity import affinity_step
     from workers.daemon import end_with_parent, serve
@@ -114,8 +140,9 @@ def reporter(settings: Settings, *, parent: int | None) -> int:
 
     log_to_stderr()
     database = open_database(settings)
-    app = make_app(broker_url(settings), visibility_timeout=settings.visibility_timeout)
-    register_reports(app, database, settings.reports)
+    url = broker_url(settings)
+    app = make_app(url, visibility_timeout=settings.visibility_timeout)
+    register_reports(app, database, settings.reports, client_of(url))
     if parent is not None:
         end_with_parent(parent, lambda: None)
     try:
@@ -132,14 +159,11 @@ def reporter(settings: Settings, *, parent: int | None) -> int:
 
 def reconciler(settings: Settings) -> int:
     """Reconcile until told to stop. Returns the exit status."""
-    import redis
-
     from jobs.reconciler import Reconciler
 
     log_to_stderr()
     database = open_database(settings)
     url = broker_url(settings)
-    client = redis.Redis.from_url(url.replace("redis+socket://", "unix://"))
     stop = threading.Event()
 
     def end(_signal: int, _frame: FrameType | None) -> None:
@@ -147,6 +171,7 @@ def reconciler(settings: Settings) -> int:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    Reconciler(database=database, app=make_app(url), broker=client).run(stop)
+    app = make_app(url, visibility_timeout=settings.visibility_timeout)
+    Reconciler(database=database, app=app, broker=client_of(url)).run(stop)
     database.close()
     return 0

@@ -6,12 +6,15 @@ opens nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 _PREFIX = "DEFSURVEY_"
+#: Schemes of a broker's URL.
+BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 
 
 class BadSetting(ValueError):
@@ -61,15 +64,15 @@ class Settings:
             BadSetting: a variable is not known, or its value is out of range.
         """
         _check_names(environment)
-        home = Path(environment.get(_PREFIX + "HOME", ".defsurvey")).expanduser().absolute()
+        home = Path(environment.get(_PREFIX + "HOME") or ".defsurvey").expanduser().absolute()
         models = environment.get(_PREFIX + "MODELS")
         return cls(
             home=home,
             database_url=environment.get(_PREFIX + "DATABASE_URL") or f"sqlite:///{home / 'defsurvey.db'}",
-            broker_url=environment.get(_PREFIX + "BROKER_URL") or None,
+            broker_url=_broker_url(environment),
             cache=Path(environment.get(_PREFIX + "CACHE") or home / "models").expanduser().absolute(),
             models=Path(models).expanduser().absolute() if models else None,
-            synchronous=environment.get(_PREFIX + "SYNCHRONOUS", "normal"),
+            synchronous=environment.get(_PREFIX + "SYNCHRONOUS") or "normal",
             lease_seconds=_seconds(environment, "LEASE_SECONDS", 90.0),
             visibility_timeout=_seconds(environment, "VISIBILITY_TIMEOUT", 3600.0),
         )
@@ -79,12 +82,22 @@ _NAMES = ("HOME", "DATABASE_URL", "BROKER_URL", "CACHE", "MODELS", "SYNCHRONOUS"
 
 
 def _check_names(environment: Mapping[str, str]) -> None:
-    known = [_PREFIX + name for name in _NAMES]
     for name in environment:
-        if name.startswith(_PREFIX) and name not in known:
-            nearest = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else f"; known are {', '.join(known)}"
+        if name.startswith(_PREFIX) and name.removeprefix(_PREFIX) not in _NAMES:
+            nearest = get_close_matches(name.removeprefix(_PREFIX), _NAMES, n=1)
+            known = ", ".join(_PREFIX + known for known in _NAMES)
+            hint = f"; did you mean {_PREFIX}{nearest[0]}?" if nearest else f"; known are {known}"
             raise BadSetting(f"environment variable {name} is not known{hint}")
+
+
+def _broker_url(environment: Mapping[str, str]) -> str | None:
+    url = environment.get(_PREFIX + "BROKER_URL") or None
+    if url is not None and url.partition("://")[0] not in BROKER_SCHEMES:
+        # the URL may hold a password, so that no more than its scheme is repeated
+        schemes = ", ".join(f"{scheme}://" for scheme in BROKER_SCHEMES)
+        got = f"{url.partition('://')[0]}://" if "://" in url else "no scheme"
+        raise BadSetting(f"environment variable {_PREFIX}BROKER_URL: expected a URL with {schemes}, got {got}")
+    return url
 
 
 def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:
@@ -95,6 +108,6 @@ def _seconds(environment: Mapping[str, str], name: str, default: float) -> float
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not seconds > 0:
+    if not (seconds > 0 and math.isfinite(seconds)):
         raise BadSetting(f"environment variable {_PREFIX}{name}: expected a positive number of seconds, got {text!r}")
     return seconds

@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from celery import Celery
+import redis
+from celery import Celery, signals
 from celery.exceptions import Reject
 from celery.worker import state as worker_state
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs.celery_app import REPORT, REPORTS_QUEUE, SIMULATE
+from jobs.celery_app import REPORT, REPORTS_QUEUE, SIMULATE, report_failure_key
 from storage import outbox
 from storage.database import Database
 from storage.read_results import read_results
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: Exit status of a worker that cannot serve at all (sysexits' EX_UNAVAILABLE): starting it again will not help.
 EXIT_UNAVAILABLE = 69
+#: Seconds for which the broker remembers why a report could not be built.
+_FAILURE_SECONDS = 3600
 
 
 def register_simulation(app: Celery, stage: Stage) -> None:
@@ -49,14 +53,28 @@ def register_simulation(app: Celery, stage: Stage) -> None:
             raise Reject("this worker stops", requeue=True)
 
 
-def register_reports(app: Celery, database: Database, folder: Path) -> None:
-    """Let this process build reports, each run's in a folder of its own under ``folder``."""
+def register_reports(app: Celery, database: Database, folder: Path, broker: redis.Redis) -> None:
+    """Let this process build reports.
+
+    Args:
+        app: gets the task.
+        database: where the runs are.
+        folder: holds a folder per run.
+        broker: is told why a report cannot be built, so that nobody waits for it in vain.
+    """
 
     @app.task(name=REPORT)  # type: ignore[untyped-decorator]  # Celery ships no types
     def build_report(run: str, revision: int) -> None:
         built = outbox.latest_report(database, run)
         if built is None or built.revision < revision or not Path(built.html).is_file():
             write_report(database, run, folder / run)
+        broker.delete(report_failure_key(run))
+
+    def failed(*, exception: BaseException, args: tuple[str, int], **_: Any) -> None:
+        log.error("report of %s: %s", args[0], exception)
+        broker.set(report_failure_key(args[0]), str(exception), ex=_FAILURE_SECONDS)
+
+    signals.task_failure.connect(failed, sender=build_report, weak=False)
 
 
 def write_report(database: Database, run: str, folder: Path, *, record: bool = True) -> outbox.BuiltReport:
