@@ -106,10 +106,11 @@ class Leases:
 
     def _run(self) -> None:
         renewed = self._clock()
-        while not self._stopped.wait(BEAT_SECONDS):
+        renew_every = self.ledger.ttl / BEATS_PER_LEASE
+        while not self._stopped.wait(min(BEAT_SECONDS, renew_every)):
             try:
                 self.beat()
-                if self._clock() - renewed >= self.ledger.ttl / BEATS_PER_LEASE:
+                if self._clock() - renewed >= renew_every:
                     self.renew()
                     renewed = self._clock()
             except SQLAlchemyError as error:  # an outage: the next beat tries again, the fence protects meanwhile

