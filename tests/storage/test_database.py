@@ -1,0 +1,235 @@
+"""URLs, transactions, and what happens when another one is in the way."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy.exc import OperationalError
+
+from storage import database as database_module
+from storage import tables
+from storage.database import BadDatabaseUrl, Database, insert_new
+from storage.store import add_run
+from tests.storage.small_run import new_run, participant_ids
+
+
+def beats(connection: Connection) -> list[tuple[str, str]]:
+    """Owner and model of every worker listed."""
+    w = tables.worker.c
+    return [(row.owner, row.model) for row in connection.execute(select(w.owner, w.model).order_by(w.owner))]
+
+
+def beat(owner: str, model: str = "m") -> dict[str, object]:
+    """The columns of a worker."""
+    return {"owner": owner, "model": model, "rates": {}, "beat_at": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "expected sqlite:///path or postgresql://user@host/name, got 'nonsense'"),
+        ("postgresql://host:port/name", "expected sqlite:///path or postgresql://user@host/name"),
+        ("mysql://user@host/name", "expected sqlite or postgresql, got mysql"),
+        ("sqlite://", "SQLite needs a file"),
+        ("sqlite:///:memory:", "SQLite needs a file"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused(url: str, message: str) -> None:
+    """The error says what was expected and what was got."""
+    with pytest.raises(BadDatabaseUrl, match=f"^database URL: .*{message}"):
+        Database(url)
+
+
+def test_a_url_that_cannot_be_read_is_told_without_its_password() -> None:
+    """The message may end in a log, so what stands before the host is left out."""
+    with pytest.raises(BadDatabaseUrl) as refused:
+        Database("postgresql://user:secret@host:port/name")
+    assert "secret" not in str(refused.value)
+    assert "***@host:port/name" in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["postgres://u@h/n", "postgresql://u@h/n", "postgresql+asyncpg://u@h/n"])
+def test_any_way_to_name_postgresql_leads_to_one_driver(url: str) -> None:
+    """Whatever driver a URL names, the one that is installed is used."""
+    with Database(url) as database:
+        assert database.url.drivername == "postgresql+psycopg"
+        assert not database.sqlite
+
+
+def test_any_way_to_name_sqlite_leads_to_one_driver(tmp_path: Path) -> None:
+    """A URL with another driver opens the same file."""
+    with Database(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as database, database.read() as connection:
+        assert connection.execute(text("SELECT 1")).scalar_one() == 1
+    assert (tmp_path / "a.db").exists()
+
+
+@pytest.mark.parametrize(("setting", "level"), [("off", 0), ("normal", 1), ("full", 2)])
+def test_synchronous_reaches_sqlite(tmp_path: Path, setting: str, level: int) -> None:
+    """The power-loss promise is the one that was asked for, with a write-ahead log and foreign keys on."""
+    with Database(f"sqlite:///{tmp_path / 'a.db'}", synchronous=setting) as database, database.read() as connection:
+        found = [connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in ("synchronous", "foreign_keys")]
+        assert found == [level, 1]
+        assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
+
+
+def test_synchronous_is_checked(tmp_path: Path) -> None:
+    """A value that SQLite would silently ignore is refused."""
+    with pytest.raises(BadDatabaseUrl, match="expected one of full, normal, off, got 'extra'"):
+        Database(f"sqlite:///{tmp_path / 'a.db'}", synchronous="extra")
+
+
+def test_write_commits_and_returns(database: Database) -> None:
+    """What the work returns comes back, and what it wrote is there for others."""
+
+    def work(connection: Connection) -> str:
+        connection.execute(insert(tables.worker).values(beat("a")))
+        return "done"
+
+    assert database.write(work) == "done"
+    with database.read() as connection:
+        assert beats(connection) == [("a", "m")]
+
+
+def test_write_rolls_back_whatever_is_raised(database: Database) -> None:
+    """After an exception nothing of the work is there, and the next write goes on as usual."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(insert(tables.worker).values(beat("a")))
+        raise KeyError("out")
+
+    with pytest.raises(KeyError):
+        database.write(work)
+    database.write(lambda connection: connection.execute(insert(tables.worker).values(beat("b"))))
+    with database.read() as connection:
+        assert beats(connection) == [("b", "m")]
+
+
+def test_read_sees_one_state(url: str, database: Database) -> None:
+    """What others commit during a read is not seen by it, and is seen by the next."""
+    with Database(url) as other, database.read() as connection:
+        assert beats(connection) == []
+        other.write(lambda writing: writing.execute(insert(tables.worker).values(beat("a"))))
+        assert beats(connection) == []
+    with database.read() as connection:
+        assert beats(connection) == [("a", "m")]
+
+
+def test_increments_of_many_threads_are_all_counted(database: Database) -> None:
+    """Reading and then writing in one transaction loses no update, on either database, if the row is locked."""
+    add_run(database, new_run())
+    who = participant_ids(database)[0]
+    p = tables.participant.c
+
+    def work(connection: Connection) -> None:
+        before = connection.execute(select(p.failed).where(p.id == who).with_for_update()).scalar_one()
+        connection.execute(update(tables.participant).where(p.id == who).values(failed=before + 1))
+
+    threads = [threading.Thread(target=lambda: [database.write(work) for _ in range(20)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.read() as connection:
+        assert connection.execute(select(p.failed).where(p.id == who)).scalar_one() == 160
+
+
+def test_a_row_is_inserted_once(database: Database) -> None:
+    """A second row of the same key is left out without an error, and the first stays as it is."""
+    for model in ("first", "second"):
+        database.write(lambda connection, m=model: insert_new(connection, tables.worker, beat("a", m)))
+    with database.read() as connection:
+        assert beats(connection) == [("a", "first")]
+
+
+@pytest.fixture
+def locked(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Database, sqlite3.Connection]]:
+    """A SQLite database, opened by one that waits briefly, and the connection of another that holds its write lock."""
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(database_module, "RETRY_PAUSES", (0.01, 0.02, 0.03))
+    path = sqlite_url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder, Database(sqlite_url) as database:
+        holder.execute("BEGIN IMMEDIATE")
+        yield database, holder
+
+
+def test_a_write_that_another_process_kept_out_is_tried_again(
+    locked: tuple[Database, sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work runs once the lock is given back; it never ran before."""
+    database, holder = locked
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            holder.execute("ROLLBACK")
+
+    monkeypatch.setattr(database_module.time, "sleep", pause)
+    runs: list[int] = []
+    database.write(lambda connection: runs.append(1))
+    assert pauses == [0.01, 0.02]
+    assert runs == [1]
+
+
+def test_a_write_gives_up_in_the_end(locked: tuple[Database, sqlite3.Connection]) -> None:
+    """A lock that is never given back is an error, after as many attempts as there are pauses and one more."""
+    database, _ = locked
+    with pytest.raises(OperationalError, match="database is locked"):
+        database.write(lambda connection: None)
+
+
+def test_reading_goes_on_while_another_process_writes(locked: tuple[Database, sqlite3.Connection]) -> None:
+    """A writer does not keep readers out."""
+    database, holder = locked
+    holder.execute("INSERT INTO worker VALUES ('a', 'm', '{}', 0)")
+    with database.read() as connection:
+        assert beats(connection) == []
+
+
+def test_an_error_that_would_come_again_is_not_tried_again(database: Database) -> None:
+    """Bad SQL runs once."""
+    runs: list[int] = []
+
+    def work(connection: Connection) -> None:
+        runs.append(1)
+        connection.execute(text("SELECT no_such_column FROM worker"))
+
+    with pytest.raises(Exception, match="no_such_column"):
+        database.write(work)
+    assert runs == [1]
+
+
+def test_transactions_that_wait_for_each_other_both_end(postgresql_url: str) -> None:
+    """PostgreSQL ends one of two that are deadlocked; it is tried again, and both writes are there."""
+    with Database(postgresql_url) as database:
+        for owner in ("a", "b"):
+            database.write(lambda connection, o=owner: connection.execute(insert(tables.worker).values(beat(o, ""))))
+        both_hold_one = threading.Barrier(2)
+        attempts: list[str] = []
+        w = tables.worker.c
+
+        def write(first: str, second: str) -> None:
+            def work(connection: Connection) -> None:
+                attempts.append(first)
+                for owner in (first, second):
+                    grown = update(tables.worker).where(w.owner == owner).values(model=w.model + "x")
+                    connection.execute(grown)
+                    if owner == first and attempts.count(first) == 1:
+                        both_hold_one.wait(10)
+
+            database.write(work)
+
+        threads = [threading.Thread(target=write, args=order) for order in (("a", "b"), ("b", "a"))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert len(attempts) == 3
+        with database.read() as connection:
+            assert beats(connection) == [("a", "xx"), ("b", "xx")]

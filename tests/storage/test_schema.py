@@ -1,0 +1,123 @@
+"""Migrations, the tables that they lead to, and the database's clock."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, inspect, select, text
+from sqlmodel import SQLModel
+
+from storage import schema, tables
+from storage.database import Database
+from storage.schema import HEAD, SchemaTooNew, current_revision, migrate
+from storage.tables import Integers, Now
+
+REPOSITORY = Path(__file__).parents[2]
+MIGRATE = "import sys; from storage.database import Database; from storage.schema import migrate\n"
+MIGRATE += "with Database(sys.argv[1]) as database: print(migrate(database))"
+
+
+def test_an_empty_database_is_migrated_once(empty_url: str) -> None:
+    """The first call does the work, the second finds it done."""
+    with Database(empty_url) as database:
+        with database.read() as connection:
+            assert current_revision(connection) is None
+        assert migrate(database)
+        assert not migrate(database)
+        with database.read() as connection:
+            assert current_revision(connection) == HEAD
+            expected = {"survey", "run", "cell", "participant", "answer", "served", "worker", "report"}
+            assert set(inspect(connection).get_table_names()) == expected | {"alembic_version"}
+
+
+def test_processes_that_migrate_at_once_all_succeed(empty_url: str) -> None:
+    """Of several processes that open an empty database together one migrates it and none fails."""
+    workers = [
+        subprocess.Popen([sys.executable, "-c", MIGRATE, empty_url], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    told = [worker.communicate(timeout=120)[0].strip() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0]
+    assert sorted(told) == ["False", "False", "True"]
+
+
+def test_the_schema_is_what_the_tables_say(database: Database) -> None:
+    """Alembic finds no difference between the migrated database and the models."""
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, SQLModel.metadata) == []
+
+
+def test_a_missing_column_would_be_noticed(database: Database) -> None:
+    """The control of the comparison above."""
+    database.write(lambda connection: connection.execute(text("ALTER TABLE worker DROP COLUMN model")))
+    with database.read() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), SQLModel.metadata)
+    assert [(difference[0], difference[3].name) for difference in differences] == [("add_column", "model")]
+
+
+def test_a_newer_schema_is_refused(database: Database) -> None:
+    """A database that a later version migrated is left alone, and the message says what to do."""
+    database.write(lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    with pytest.raises(SchemaTooNew, match=f"expected revision {HEAD} or older, got 9999; update defsurvey"):
+        migrate(database)
+
+
+def test_a_migration_that_is_cut_off_leaves_nothing(empty_url: str) -> None:
+    """Half a schema is never there: the next start begins anew, and succeeds."""
+
+    def cut_off(connection: Connection) -> None:
+        assert schema._upgrade(connection)
+        assert inspect(connection).has_table("answer")
+        raise InterruptedError
+
+    with Database(empty_url) as database:
+        with pytest.raises(InterruptedError):
+            database.write(cut_off)
+        with database.read() as connection:
+            assert inspect(connection).get_table_names() == []
+        assert migrate(database)
+
+
+def test_the_head_is_the_newest_migration() -> None:
+    """The revision that the code asks for is the last file of the history."""
+    versions = Path(schema.__file__).parent / "migrations" / "versions"
+    assert max(path.name.split("_")[0] for path in versions.glob("0*.py")) == HEAD
+
+
+def test_now_is_the_time_of_day_and_goes_on(database: Database) -> None:
+    """Both clocks tell seconds since the epoch, and tell a later time within the same transaction."""
+    with database.read() as connection:
+        first = float(connection.execute(select(Now())).scalar_one())
+        time.sleep(0.05)
+        second = float(connection.execute(select(Now())).scalar_one())
+    assert abs(first - time.time()) < 5
+    assert 0.03 < second - first < 5
+
+
+def test_now_can_be_reckoned_with(database: Database) -> None:
+    """A number of seconds added is a number of seconds later."""
+    with database.read() as connection:
+        minute = connection.execute(select((Now() + 60.0) - Now(), Now() < Now() + 1.0, Now() > Now() + 1.0)).one()
+    assert abs(float(minute[0]) - 60) < 1
+    assert [bool(value) for value in minute[1:]] == [True, False]
+
+
+@pytest.mark.parametrize(("value", "stored"), [((), ""), ((3,), "3"), ((3, -1, 2), "3,-1,2"), (None, None)])
+def test_integers_are_kept_as_text(database: Database, value: tuple[int, ...] | None, stored: str | None) -> None:
+    """A tuple becomes a text and the same tuple again."""
+    kind = Integers()
+    assert kind.process_bind_param(value, database.engine.dialect) == stored
+    assert kind.process_result_value(stored, database.engine.dialect) == value
+
+
+def test_every_table_of_the_models_is_named() -> None:
+    """A table that the room forgets to name is noticed."""
+    named = {tables.survey, tables.run, tables.cell, tables.participant, tables.answer}
+    assert named | {tables.served, tables.worker, tables.report} == set(SQLModel.metadata.tables.values())
