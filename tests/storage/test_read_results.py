@@ -1,0 +1,221 @@
+"""A run as arrays, with a few samples: what reports are made of."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from sqlalchemy import event, insert, select
+
+from storage import outbox, store, tables
+from storage.database import Database
+from storage.ledger import Ledger
+from storage.read_results import read_results
+from storage.results import STATES, AnswerArrays
+from storage.rows import answer_columns, digest
+from storage.run import AnswerState, Participant, Progress
+from storage.store import UnknownRun, add_run
+from tests.storage.small_run import DRAWS, SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
+
+ARRAYS = [field.name for field in fields(AnswerArrays)]
+
+
+def answer_all(database: Database, ledger: Ledger, *, order: str = "CAB") -> None:
+    """Two cells of two participants, each asked in an order of its own, the last participant first."""
+    for who in reversed(started(database, new_cell("model-b"), new_cell("model-a"))):
+        held = claimed(ledger, who)
+        for item, question in enumerate(order):
+            ledger.checkpoint(held, answer(held, item, question=question, completion=f"{question} {held.index}"), ())
+
+
+def test_rows_are_ordered_by_cell_participant_and_question(database: Database, ledger: Ledger) -> None:
+    """Whatever the order in which they were asked and answered, rows follow the run's own."""
+    answer_all(database, ledger)
+    answers = read_results(database, "first").answers
+    assert answers.cell.tolist() == [0] * 6 + [1] * 6
+    assert answers.participant.tolist() == [0, 0, 0, 1, 1, 1] * 2
+    assert answers.question.tolist() == [0, 1, 2] * 4
+    assert answers.slot.tolist() == [0] * 12
+    expected = [digest(f"{question} {index}") for _ in range(2) for index in (0, 1) for question in "ABC"]
+    assert answers.digest.tolist() == expected
+
+
+def test_arrays_are_of_their_types_and_of_one_length(database: Database, ledger: Ledger) -> None:
+    """Also where no answer was given yet, as an empty run has."""
+    add_run(database, new_run())
+    kinds = [np.int32] * 4 + [np.int8] + [np.int64] * 3
+    empty = read_results(database, "first")
+    assert [getattr(empty.answers, name).shape for name in ARRAYS] == [(0,)] * 8
+    assert (empty.samples, empty.revision, empty.model_seconds) == ((), 0, {})
+    finish(ledger, participant_ids(database)[0])
+    answers = read_results(database, "first").answers
+    for found in (empty.answers, answers):
+        assert [getattr(found, name).dtype for name in ARRAYS] == kinds
+    assert [getattr(answers, name).shape for name in ARRAYS] == [(3,)] * 8
+
+
+@pytest.mark.parametrize(
+    ("question", "choices", "mask"),
+    [("A", (1,), 0b1), ("A", (4,), 0b1000), ("B", (7,), 0b1), ("B", (2,), 0b10), ("B", (5,), 0b100), ("C", (), 0)]
+    + [("C", (1,), 0b1), ("C", (2, 5), 0b10010), ("C", (1, 3, 4), 0b1101)],
+)
+def test_choices_are_bits_in_the_order_of_the_survey(
+    database: Database, ledger: Ledger, question: str, choices: tuple[int, ...], mask: int
+) -> None:
+    """Bit k is option k as the survey lists it, whatever its code and wherever it was shown."""
+    held = claimed(ledger, started(database)[0])
+    ledger.checkpoint(held, answer(held, 0, question=question, choices=choices, shown=(5, 7, 2, 1)), ())
+    answers = read_results(database, "first").answers
+    assert answers.choices.tolist() == [mask]
+    assert answers.shown.tolist() == [5]
+
+
+def test_states_are_positions(database: Database, ledger: Ledger) -> None:
+    """Every state is read as its place in ``STATES``, and none but the first has choices."""
+    add_run(database, new_run(new_cell(participants=4)))
+    for who, state in zip(participant_ids(database), STATES, strict=True):
+        held = claimed(ledger, who)
+        ledger.checkpoint(held, answer(held, 0, state=state), ())
+    answers = read_results(database, "first").answers
+    assert [STATES[code] for code in answers.state] == list(STATES)
+    assert answers.choices.tolist() == [0b10, 0, 0, 0]
+
+
+def test_equal_replies_are_told_by_their_digests(database: Database, ledger: Ledger) -> None:
+    """Space at the ends does not make a reply another one."""
+    held = claimed(ledger, started(database)[0])
+    for item, text in enumerate(("1: so", " 1: so\n", "1: so.")):
+        ledger.checkpoint(held, answer(held, item, completion=text), ())
+    one, same, other = read_results(database, "first").answers.digest.tolist()
+    assert one == same != other
+
+
+def test_samples_are_spread_over_states_and_cells(database: Database, ledger: Ledger) -> None:
+    """A rare state is shown before a common one is shown twice; the same seed shows the same answers."""
+    cells = [new_cell("model-a", participants=8), new_cell("model-b", participants=8)]
+    for number, who in enumerate(started(database, *cells)):
+        held = claimed(ledger, who)
+        for item in range(3):
+            rare = {0: AnswerState.REFUSED, 1: AnswerState.FAILED}.get(item) if number == 0 else None
+            ledger.checkpoint(held, answer(held, item, state=rare or AnswerState.ANSWERED), ())
+    results = read_results(database, "first", samples=8)
+    found = Counter((sample.answer.state, sample.cell) for sample in results.samples)
+    assert len(results.samples) == 8
+    assert found[AnswerState.REFUSED, 0] == found[AnswerState.FAILED, 0] == 1
+    assert {found[AnswerState.ANSWERED, 0], found[AnswerState.ANSWERED, 1]} == {3}
+    assert read_results(database, "first", samples=8).samples == results.samples
+    assert len(read_results(database, "first", samples=100).samples) == 48
+    assert read_results(database, "first", samples=0).samples == ()
+
+
+def test_a_sample_is_the_answer_as_it_was_given(database: Database, ledger: Ledger) -> None:
+    """With the questions that it remembered, named in the order in which they were shown."""
+    _, second = started(database)
+    held = claimed(ledger, second)
+    said = [
+        answer(held, 0, question="C"),
+        answer(held, 1, question="A", memory=(0,)),
+        answer(held, 2, question="B", memory=(1, 0)),
+    ]
+    for one in said:
+        ledger.checkpoint(held, one, ())
+    samples = {sample.answer.question: sample for sample in read_results(database, "first").samples}
+    assert [samples[name].answer for name in "CAB"] == said
+    assert [samples[name].remembered_questions for name in "CAB"] == [(), ("C",), ("A", "C")]
+    assert {(sample.cell, sample.participant) for sample in samples.values()} == {(0, 1)}
+
+
+def test_slots_are_rows_and_samples_of_their_own(database: Database, ledger: Ledger) -> None:
+    """A panel's second slot is not mistaken for its first."""
+    held = claimed(ledger, started(database)[0])
+    ledger.checkpoint(held, answer(held, 0, question="A"), ())
+    slot = answer(held, 0, question="A", slot=1, choices=(4,), completion="the second")
+    row = {**answer_columns(slot), "worker": "w", "committed_at": 0.0}
+    database.write(lambda connection: connection.execute(insert(tables.answer).values(row)))
+    results = read_results(database, "first")
+    assert results.answers.slot.tolist() == [0, 1]
+    assert results.answers.choices.tolist() == [0b10, 0b1000]
+    assert [sample.answer.completion for sample in results.samples] == ["2: option 2", "the second"]
+
+
+def test_an_unfinished_run_is_read_as_far_as_it_is(database: Database, ledger: Ledger) -> None:
+    """With its progress, its revision, and nothing of any other run."""
+    finish(ledger, started(database, id="second")[0])
+    first, _ = started(database)
+    held = claimed(ledger, first)
+    ledger.checkpoint(held, answer(held, 0, state=AnswerState.UNPARSABLE), ())
+    results = read_results(database, "first")
+    assert results.progress == Progress(planned=6, unparsable=1)
+    assert results.revision == outbox.revision(database, "first") == 1
+    assert results.answers.state.size == 1
+    assert (results.run, results.survey) == (store.load_run(database, "first"), SURVEY)
+
+
+def test_what_served_and_how_long_it_took_is_told_by_model(database: Database, ledger: Ledger) -> None:
+    """Descriptions and versions as they were recorded, and the summed seconds of each model's completions."""
+    ids = started(database, new_cell("model-a"), new_cell("model-b", participants=1))
+    for who in ids:
+        finish(ledger, who)
+    store.record_served(database, "first", "model-a", {"weights": "aa"}, {"torch": "2.6"})
+    store.record_served(database, "first", "model-b", {"weights": "bb"}, {"numpy": "2.1"})
+    results = read_results(database, "first")
+    assert results.engines == {"model-a": {"weights": "aa"}, "model-b": {"weights": "bb"}}
+    assert results.versions == {"torch": "2.6", "numpy": "2.1"}
+    assert results.model_seconds == {"model-a": pytest.approx(3.0), "model-b": pytest.approx(1.5)}
+
+
+def test_everything_is_of_one_state(database: Database, ledger: Ledger) -> None:
+    """A revision never counts an answer that was not read, though answers are committed meanwhile."""
+    first, second = started(database)
+    finish(ledger, first)
+    held = claimed(ledger, second)
+
+    @event.listens_for(database.engine, "after_cursor_execute")
+    def commit_more(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        if "FROM answer" in statement and held.next_item == 0 and not committed:
+            committed.append(1)
+            ledger.checkpoint(held, answer(held, 0), ())
+
+    committed: list[int] = []
+    results = read_results(database, "first")
+    assert committed == [1]
+    assert results.revision == results.progress.done == results.answers.cell.size == 3
+    assert read_results(database, "first").revision == 4
+
+
+def test_an_unknown_run_is_told(database: Database) -> None:
+    """By its name."""
+    with pytest.raises(UnknownRun, match="there is no run other"):
+        read_results(database, "other")
+
+
+def test_many_answers_are_read_quickly(database: Database) -> None:
+    """22,000 answers and ten samples take less than two seconds of this process and a handful of queries."""
+    questions = [question.id for question in SURVEY.questions]
+    add_run(database, new_run(new_cell(participants=7334), questions=questions))
+    cell = store.load_run(database, "first").cells[0]
+    rows = [
+        {**answer_columns(answer(held, item)), "worker": "w", "committed_at": 0.0}
+        for number, who in enumerate(participant_ids(database))
+        for held in [Participant(id=who, index=number, run="first", cell=cell, draws=DRAWS)]
+        for item in range(3)
+    ]
+    database.write(lambda connection: connection.execute(insert(tables.answer), rows))
+    statements: list[str] = []
+
+    @event.listens_for(database.engine, "before_cursor_execute")
+    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        statements.append(statement)
+
+    began = time.process_time()
+    results = read_results(database, "first", samples=10)
+    spent = time.process_time() - began
+    assert results.answers.cell.size == 22_002
+    assert len(results.samples) == 10
+    assert spent < 2.0
+    assert sum(statement.startswith("SELECT") for statement in statements) <= 8
+    with database.read() as connection:
+        assert len(connection.execute(select(tables.participant.c.id)).all()) == 7334
