@@ -59,8 +59,17 @@ def test_arrays_are_of_their_types_and_of_one_length(database: Database, ledger:
 
 @pytest.mark.parametrize(
     ("question", "choices", "mask"),
-    [("A", (1,), 0b1), ("A", (4,), 0b1000), ("B", (7,), 0b1), ("B", (2,), 0b10), ("B", (5,), 0b100), ("C", (), 0)]
-    + [("C", (1,), 0b1), ("C", (2, 5), 0b10010), ("C", (1, 3, 4), 0b1101)],
+    [
+        ("A", (1,), 0b1),
+        ("A", (4,), 0b1000),
+        ("B", (7,), 0b1),
+        ("B", (2,), 0b10),
+        ("B", (5,), 0b100),
+        ("C", (), 0),
+        ("C", (1,), 0b1),
+        ("C", (2, 5), 0b10010),
+        ("C", (1, 3, 4), 0b1101),
+    ],
 )
 def test_choices_are_bits_in_the_order_of_the_survey(
     database: Database, ledger: Ledger, question: str, choices: tuple[int, ...], mask: int
