@@ -22,6 +22,8 @@ from typing import IO
 from urllib.parse import urlsplit
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 #: Seconds that the server may take until it answers; reading a long append-only file takes a while.
 START_SECONDS = 30.0
@@ -73,9 +75,13 @@ def _locked(lock: IO[str]) -> bool:
 
 
 def client_of(url: str) -> redis.Redis:
-    """A client of the broker at a URL as Celery takes it."""
+    """A client of the broker at a URL as Celery takes it, which does not try again by itself.
+
+    The driver would take seconds to find out that nobody is there; whoever asks here asks again anyway.
+    """
     url = url.replace("redis+socket://", "unix://", 1)
-    return redis.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=2.0)
+    once = Retry(NoBackoff(), 0)
+    return redis.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=2.0, retry=once)
 
 
 def check_reachable(url: str) -> None:
@@ -121,7 +127,7 @@ class EmbeddedBroker:
 
     def client(self) -> redis.Redis:
         """A client of the server."""
-        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5.0, socket_connect_timeout=2.0)
+        return client_of(self.url)
 
     def alive(self) -> bool:
         """Whether a server answers on the socket."""

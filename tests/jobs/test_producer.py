@@ -120,7 +120,7 @@ def test_participants_of_equal_index_share_their_draws() -> None:
 def test_another_design_under_the_same_name_is_refused(database: Database) -> None:
     """Answers to different designs must not be pooled; the message names both ways out."""
     enqueue(database, None, small())
-    with pytest.raises(StudyError, match="run first exists already with another design; .* defsurvey resume first"):
+    with pytest.raises(StudyError, match=r"run first exists already with another design; .* defsurvey resume first"):
         enqueue(database, None, small(seed="8"))
     assert store.load_run(database, "first").protocol.seed == 0
 
