@@ -6,7 +6,7 @@ Knows the shapes. How they are read from SQL is in ``storage.store``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,3 +55,5 @@ class Results:
     versions: Mapping[str, str]  #: package -> version that computed the answers
     revision: int  #: of the ledger: number of answers committed, retries included
     model_seconds: Mapping[str, float]  #: model -> summed seconds of its completions
+    #: model -> what its card says of it: ``series``, ``stage`` (of training), ``parameters`` ("7B"); keys may be missing
+    model_facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
