@@ -21,7 +21,8 @@ from jobs.celery_app import REPORT, REPORTS_QUEUE, simulate_queue
 from jobs.producer import publish
 from storage import outbox
 from storage.database import Database
-from storage.ledger import backlogs, owners, release_owned
+from storage.deaths import QUARANTINE_AFTER, Freed, free_expired, free_owned
+from storage.ledger import backlogs, owners
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +66,10 @@ class Reconciler:
         self._passes += 1
         self._notice_lost_broker()
         release_dead(self.database)
-        expired = outbox.publish_expired(self.database)
-        if expired:
-            log.warning("%d leases ran out; their participants are published again", expired)
+        expired = free_expired(self.database)
+        if expired.participants:
+            log.warning("%d leases ran out; their participants are published again", expired.participants)
+        _warn(expired)
         self._notice_lost_messages()
         publish(self.database, self.app)
         self._ask_for_reports()
@@ -104,8 +106,17 @@ def release_dead(database: Database) -> int:
     for owner in owners(database):
         name, pid, _token = owner.rsplit(":", 2)
         if name == host and not _alive(int(pid)):
-            freed += release_owned(database, owner)
+            done = free_owned(database, owner)
+            _warn(done)
+            freed += done.participants
     return freed
+
+
+def _warn(freed: Freed) -> None:
+    for participant in freed.quarantined:
+        log.error(
+            "participant %d is set aside: %d workers died while it was asked alone", participant, QUARANTINE_AFTER
+        )
 
 
 def _alive(pid: int) -> bool:

@@ -111,12 +111,14 @@ def worker(
         cache=settings.cache,
         device=device,
         threads=threads,
+        hang_seconds=settings.hang_seconds,
         on_run_finished=report_sender(app, database),
     )
     register_simulation(app, stage)
     if parent is not None:
         end_with_parent(parent, lambda: _orphaned(settings))
     stage.leases.start()
+    stage.watchdog.start()
     step = affinity_step(stage, database=database, models=models, queue_of=simulate_queue)
     try:
         return serve(

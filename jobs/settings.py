@@ -1,16 +1,17 @@
 """From the environment to frozen settings, read once.
 
 Knows the names of the environment variables, their defaults and their ranges. Deliberately
-opens nothing.
+opens nothing but the files that hold passwords.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 _PREFIX = "DEFSURVEY_"
 #: Schemes of a broker's URL.
@@ -27,23 +28,28 @@ class Settings:
 
     Attributes:
         home: folder under which everything lives (``DEFSURVEY_HOME``).
-        database_url: SQLite under ``home`` unless ``DEFSURVEY_DATABASE_URL`` says otherwise.
-        broker_url: a Redis URL (``DEFSURVEY_BROKER_URL``); None: the embedded broker of ``home``.
+        database_url: SQLite under ``home`` unless ``DEFSURVEY_DATABASE_URL`` says otherwise; its password may
+            lie in a file (``DEFSURVEY_DATABASE_PASSWORD_FILE``), as a container's secrets do.
+        broker_url: a Redis URL (``DEFSURVEY_BROKER_URL``), its password in it or in a file
+            (``DEFSURVEY_BROKER_PASSWORD_FILE``); None: the embedded broker of ``home``.
         cache: where model weights are kept (``DEFSURVEY_CACHE``).
         models: the user's own model cards (``DEFSURVEY_MODELS``), or None.
         synchronous: SQLite's promise at a power loss, ``full``, ``normal`` or ``off`` (``DEFSURVEY_SYNCHRONOUS``).
         lease_seconds: how long a claim holds without a heartbeat (``DEFSURVEY_LEASE_SECONDS``).
+        hang_seconds: seconds without any completion after which a worker counts its engine as hung and ends
+            (``DEFSURVEY_HANG_SECONDS``).
         visibility_timeout: seconds until the broker delivers an unacknowledged message again
             (``DEFSURVEY_VISIBILITY_TIMEOUT``).
     """
 
     home: Path
-    database_url: str
-    broker_url: str | None
+    database_url: str = field(repr=False)  # may hold a password
+    broker_url: str | None = field(repr=False)
     cache: Path
     models: Path | None
     synchronous: str
     lease_seconds: float
+    hang_seconds: float
     visibility_timeout: float
 
     @property
@@ -61,24 +67,36 @@ class Settings:
         """Read ``DEFSURVEY_*``.
 
         Raises:
-            BadSetting: a variable is not known, or its value is out of range.
+            BadSetting: a variable is not known, its value is out of range, or a password file cannot be used.
         """
         _check_names(environment)
         home = Path(environment.get(_PREFIX + "HOME") or ".defsurvey").expanduser().absolute()
         models = environment.get(_PREFIX + "MODELS")
         return cls(
             home=home,
-            database_url=environment.get(_PREFIX + "DATABASE_URL") or f"sqlite:///{home / 'defsurvey.db'}",
-            broker_url=_broker_url(environment),
+            database_url=_with_password(environment, "DATABASE", environment.get(_PREFIX + "DATABASE_URL") or None)
+            or f"sqlite:///{home / 'defsurvey.db'}",
+            broker_url=_with_password(environment, "BROKER", _broker_url(environment)),
             cache=Path(environment.get(_PREFIX + "CACHE") or home / "models").expanduser().absolute(),
             models=Path(models).expanduser().absolute() if models else None,
             synchronous=environment.get(_PREFIX + "SYNCHRONOUS") or "normal",
             lease_seconds=_seconds(environment, "LEASE_SECONDS", 90.0),
+            hang_seconds=_seconds(environment, "HANG_SECONDS", 1800.0),
             visibility_timeout=_seconds(environment, "VISIBILITY_TIMEOUT", 3600.0),
         )
 
 
-_NAMES = ("HOME", "DATABASE_URL", "BROKER_URL", "CACHE", "MODELS", "SYNCHRONOUS", "LEASE_SECONDS", "VISIBILITY_TIMEOUT")
+_NAMES = (
+    "HOME",
+    "DATABASE_URL",
+    "BROKER_URL",
+    "CACHE",
+    "MODELS",
+    "SYNCHRONOUS",
+    "LEASE_SECONDS",
+    "HANG_SECONDS",
+    "VISIBILITY_TIMEOUT",
+)
 
 
 def _check_names(environment: Mapping[str, str]) -> None:
@@ -98,6 +116,35 @@ def _broker_url(environment: Mapping[str, str]) -> str | None:
         got = f"{url.partition('://')[0]}://" if "://" in url else "no scheme"
         raise BadSetting(f"environment variable {_PREFIX}BROKER_URL: expected a URL with {schemes}, got {got}")
     return url
+
+
+def _with_password(environment: Mapping[str, str], what: str, url: str | None) -> str | None:
+    """A URL with the password that lies in the file named for it, or the URL as it is where no file is named."""
+    variable = f"{_PREFIX}{what}_PASSWORD_FILE"
+    file = environment.get(variable)
+    if not file:
+        return url
+    scheme, _, rest = (url or "").partition("://")
+    user, at, host = urlsplit(url or "").netloc.rpartition("@")
+    if not host or ":" in user:
+        got = "one with a password" if ":" in user else "one without a host" if url else "none"
+        raise BadSetting(
+            f"environment variable {variable}: expected {_PREFIX}{what}_URL to name a host and no password, got {got}"
+        )
+    password = quote(_read_password(variable, Path(file)), safe="")
+    return f"{scheme}://{user}:{password}@{rest.removeprefix(user + at)}"
+
+
+def _read_password(variable: str, file: Path) -> str:
+    try:
+        password = file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise BadSetting(f"environment variable {variable}: {file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadSetting(f"environment variable {variable}: expected text in {file}, got other bytes") from None
+    if not password:
+        raise BadSetting(f"environment variable {variable}: expected a password in {file}, got an empty file")
+    return password
 
 
 def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:

@@ -16,6 +16,7 @@ from jobs.settings import Settings
 from jobs.study import Study, parse_study, read_study
 from storage import outbox, store
 from storage.database import Database
+from storage.deaths import free_expired
 from workers.engines.opening import check_card
 from workers.models import find_card, read_cards
 
@@ -104,7 +105,7 @@ def resume(settings: Settings, database: Database, run_id: str) -> int:
 
 def _reopen(database: Database, app: Celery | None, run_id: str) -> int:
     store.cancel(database, run_id, cancelled=False)
-    outbox.publish_expired(database)
+    free_expired(database)
     outbox.publish_again(database, run=run_id)
     return producer.publish(database, app, run=run_id) if app is not None else 0
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, insert, not_, or_, select, update
 
 from storage import tables
 from storage.database import Database
-from storage.rows import answer_columns, cell_from, participant_from
+from storage.rows import answer_columns, answer_from, cell_from, participant_from
 from storage.run import Answer, Participant, ParticipantStatus
 from storage.tables import Now
 
@@ -60,7 +60,9 @@ _CLAIM = (
     )
     .returning(*tables.participant.c)
 )
-_FINISHING = _P.next_item + 1 >= _P.planned
+_AGAIN = tables.again.c
+_ASKED_AGAIN = exists().where(_AGAIN.participant == _P.id)
+_FINISHING = and_(_P.next_item + 1 >= _P.planned, not_(_ASKED_AGAIN))
 _COUNTS = {
     name: tables.participant.c[name] + case((bindparam("ended_as") == name, 1), else_=0)
     for name in ("answered", "refused", "unparsable", "failed")
@@ -71,6 +73,10 @@ _ADVANCE = (
     .values(
         next_item=_P.next_item + 1,
         memory=bindparam("remembers"),
+        commits=_P.commits + 1,
+        suspect=False,  # it has answered: whatever ended its worker was not this item
+        on_trial=False,
+        deaths=0,
         status=case((_FINISHING, ParticipantStatus.FINISHED.value), else_=_P.status),
         lease_until=case((_FINISHING, None), else_=_P.lease_until),
         lease_owner=case((_FINISHING, None), else_=_P.lease_owner),
@@ -122,11 +128,87 @@ class Ledger:
         }
 
         def work(connection: Connection) -> None:
-            if connection.execute(_ADVANCE, advance).rowcount != 1:
+            if connection.execute(_ADVANCE, advance).rowcount == 1:
+                connection.execute(_RECORD, columns)
+            elif not self._committed(connection, held, columns):
                 raise StaleLease(
                     f"participant {held.id}: not held under epoch {held.epoch} at item {answer.item} any more"
                 )
-            connection.execute(_RECORD, columns)
+
+        self.database.write(work)
+
+    def _committed(self, connection: Connection, held: Participant, columns: Mapping[str, Any]) -> bool:
+        """Whether this very checkpoint was committed before, and only the word of it was lost on the way."""
+        a = tables.answer.c
+        same = select(a.participant).where(
+            a.participant == held.id,
+            a.item == columns["item"],
+            a.slot == columns["slot"],
+            a.worker == self.owner,
+            a.seed == columns["seed"],
+            a.digest == columns["digest"],
+            exists().where(_P.id == held.id, _P.lease_epoch == held.epoch, _P.next_item == columns["item"] + 1),
+        )
+        return connection.execute(same).one_or_none() is not None
+
+    def begin_trial(self, held: Participant) -> None:
+        """Note that a suspect is being asked and nobody else in this process: if the worker dies now, it was this one.
+
+        Raises:
+            StaleLease: the participant is not held under this epoch any more.
+        """
+        mark = (
+            update(tables.participant)
+            .where(_P.id == held.id, _P.lease_epoch == held.epoch, _OPEN)
+            .values(on_trial=True)
+        )
+        if self.database.write(lambda connection: connection.execute(mark).rowcount) != 1:
+            raise StaleLease(f"participant {held.id}: not held under epoch {held.epoch} any more")
+
+    def to_ask_again(self, held: Participant) -> list[tuple[Answer, int]]:
+        """Answers of a participant that are to be asked again, and the attempt to be made."""
+        a = tables.answer.c
+        same = and_(_AGAIN.participant == a.participant, _AGAIN.item == a.item, _AGAIN.slot == a.slot)
+        query = select(tables.answer, _AGAIN.attempt.label("next_attempt")).join_from(tables.answer, tables.again, same)
+        with self.database.read() as connection:
+            rows = connection.execute(query.where(a.participant == held.id).order_by(a.item, a.slot))
+            return [(answer_from(row), row.next_attempt) for row in rows]
+
+    def replace(self, held: Participant, answer: Answer) -> None:
+        """Commit an answer that was asked again in place of the one before it.
+
+        Raises:
+            StaleLease: the participant is not held under this epoch any more, or the answer is not to be asked again.
+        """
+        columns = {**answer_columns(answer), "worker": self.owner, "committed_at": Now()}
+        a = tables.answer.c
+        here = and_(a.participant == held.id, a.item == answer.item, a.slot == answer.slot)
+        asked = and_(_AGAIN.participant == held.id, _AGAIN.item == answer.item, _AGAIN.slot == answer.slot)
+
+        def work(connection: Connection) -> None:
+            done = connection.execute(delete(tables.again).where(asked, _AGAIN.attempt == answer.attempt)).rowcount
+            before = connection.execute(select(a.state).where(here)).scalar_one_or_none()
+            counts = {name: _P[name] - (name == before) + (name == answer.state.value) for name in _COUNTS}
+            finished = and_(_P.next_item >= _P.planned, not_(_ASKED_AGAIN))
+            advance = (
+                update(tables.participant)
+                .where(_P.id == held.id, _P.lease_epoch == held.epoch)
+                .values(
+                    commits=_P.commits + 1,
+                    suspect=False,
+                    on_trial=False,
+                    deaths=0,
+                    status=case((finished, ParticipantStatus.FINISHED.value), else_=_P.status),
+                    lease_until=case((finished, None), else_=_P.lease_until),
+                    lease_owner=case((finished, None), else_=_P.lease_owner),
+                    **counts,
+                )
+            )
+            if done != 1 or connection.execute(advance).rowcount != 1:
+                raise StaleLease(
+                    f"participant {held.id}: item {answer.item} is not to be asked again under epoch {held.epoch}"
+                )
+            connection.execute(update(tables.answer).where(here).values(columns))
 
         self.database.write(work)
 
@@ -158,7 +240,7 @@ class Ledger:
             lambda connection: connection.execute(
                 update(tables.participant)
                 .where(_P.id == held.id, _P.lease_epoch == held.epoch)
-                .values(lease_until=None, lease_owner=None, published_at=None)
+                .values(lease_until=None, lease_owner=None, published_at=None, on_trial=False)
             )
         )
 
@@ -178,24 +260,6 @@ class Ledger:
         self.database.write(
             lambda connection: connection.execute(tables.worker.delete().where(tables.worker.c.owner == self.owner))
         )
-
-
-def release_owned(database: Database, owner_prefix: str) -> int:
-    """Let go of every participant held by owners whose name begins so: they are known to be dead.
-
-    Returns the number of participants set free. The epoch fences whoever was thought dead and is not.
-    """
-
-    def work(connection: Connection) -> int:
-        held = _P.lease_owner.startswith(owner_prefix, autoescape=True)
-        freed = connection.execute(
-            update(tables.participant).where(_OPEN, held).values(lease_until=None, lease_owner=None, published_at=None)
-        ).rowcount
-        gone = tables.worker.c.owner.startswith(owner_prefix, autoescape=True)
-        connection.execute(tables.worker.delete().where(gone))
-        return freed
-
-    return database.write(work)
 
 
 def owners(database: Database) -> set[str]:

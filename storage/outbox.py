@@ -92,13 +92,6 @@ def publish_again(
     return database.write(lambda connection: connection.execute(statement.values(published_at=None)).rowcount)
 
 
-def publish_expired(database: Database) -> int:
-    """Put participants whose lease has run out back into the outbox. Returns how many."""
-    expired = and_(_OPEN, _ACTIVE, _P.lease_until < Now())
-    statement = update(tables.participant).where(expired).values(lease_until=None, lease_owner=None, published_at=None)
-    return database.write(lambda connection: connection.execute(statement).rowcount)
-
-
 def unfinished(database: Database, run: str) -> int:
     """How many participants of a run still have questions to answer."""
     with database.read() as connection:
@@ -107,15 +100,19 @@ def unfinished(database: Database, run: str) -> int:
 
 
 def revision(database: Database, run: str) -> int:
-    """Of the ledger: how many answers of the run have been committed."""
-    done = func.sum(_P.answered + _P.refused + _P.unparsable + _P.failed)
+    """Of the ledger: how many answers of the run have been committed, those asked again counted each time."""
     with database.read() as connection:
-        return int(connection.execute(select(done).where(_P.run == run)).scalar_one() or 0)
+        return revision_in(connection, run)
+
+
+def revision_in(connection: Connection, run: str) -> int:
+    """The same within a transaction."""
+    return int(connection.execute(select(func.sum(_P.commits)).where(_P.run == run)).scalar_one() or 0)
 
 
 def reports_due(database: Database) -> list[tuple[str, int]]:
     """Runs without unfinished participants whose last revision has no report yet: (run, revision)."""
-    done = func.sum(_P.answered + _P.refused + _P.unparsable + _P.failed)
+    done = func.sum(_P.commits)
     still_open = func.sum(case((_OPEN, 1), else_=0))
     query = select(_P.run, done).where(_ACTIVE).group_by(_P.run).having(still_open == 0)
     built = select(tables.report.c.run, tables.report.c.revision)

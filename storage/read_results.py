@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Text, func, select, type_coerce
 
-from storage import store, tables
+from storage import outbox, store, tables
 from storage.database import Database
 from storage.results import STATES, AnswerArrays, Results, Sample
 from storage.rows import answer_from
@@ -41,6 +41,7 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         shown = _samples(connection, run, answers, ids, chosen)
         served = connection.execute(select(tables.served).where(tables.served.c.run == run_id)).all()
         seconds = _seconds(connection, run_id)
+        revision = outbox.revision_in(connection, run_id)
     versions: dict[str, str] = {}
     for row in served:
         versions.update(row.versions)
@@ -52,7 +53,7 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         progress=progress,
         engines={row.model: row.description for row in served},
         versions=versions,
-        revision=progress.done,
+        revision=revision,
         model_seconds=seconds,
     )
 

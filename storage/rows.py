@@ -87,6 +87,8 @@ def participant_from(row: Row[Any], cell: Cell) -> Participant:
         next_item=row.next_item,
         memory=row.memory,
         epoch=row.lease_epoch,
+        suspect=row.suspect,
+        attempts={int(item): attempt for item, attempt in row.attempts.items()},
     )
 
 
@@ -125,6 +127,7 @@ def answer_columns(answer: Answer) -> dict[str, Any]:
         "prompt_tokens": answer.prompt_tokens,
         "completion_tokens": answer.completion_tokens,
         "attempt": answer.attempt,
+        "out_of_sequence": answer.out_of_sequence,
         "seconds": answer.seconds,
     }
 
@@ -149,5 +152,6 @@ def answer_from(row: Row[Any]) -> Answer:
         prompt_tokens=row.prompt_tokens,
         completion_tokens=row.completion_tokens,
         attempt=row.attempt,
+        out_of_sequence=row.out_of_sequence,
         seconds=row.seconds,
     )

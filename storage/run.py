@@ -7,7 +7,7 @@ Frozen nouns that check themselves. Deliberately knows nothing of SQL (see
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -152,6 +152,8 @@ class Participant:
     next_item: int = 0  #: position of the next question in this participant's order
     memory: tuple[int, ...] = ()  #: remembered items (positions), in the order they are shown
     epoch: int = 0  #: the lease under which it is held
+    suspect: bool = False  #: it was in flight when its worker died: to be asked alone until it has answered
+    attempts: Mapping[int, int] = field(default_factory=dict)  #: item -> attempt, for items asked anew by a rewind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +177,7 @@ class Answer:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     attempt: int = 0
+    out_of_sequence: bool = False  #: asked again later from its memory snapshot; what followed did not see it
     seconds: float = 0.0  #: telemetry: time from submission to completion
 
 

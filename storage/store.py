@@ -136,6 +136,7 @@ def _add_cell(connection: Connection, new: NewRun, position: int, cell: NewCell)
             "draws": flat(draws),
             "planned": len(new.questions),
             "memory": (),
+            "attempts": {},
             "status": ParticipantStatus.OPEN.value,
         }
         for number, draws in enumerate(cell.draws)

@@ -18,7 +18,9 @@ from sqlalchemy import (
     Dialect,
     Float,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
+    Integer,
     String,
     Table,
     Text,
@@ -137,6 +139,11 @@ class ParticipantRow(SQLModel, table=True):
     lease_until: float | None = Field(default=None, sa_column=_time())
     lease_owner: str | None = None
     published_at: float | None = Field(default=None, sa_column=_time())  #: None: its message is still to be sent
+    suspect: bool = False  #: in flight when its worker died; asked alone until it has answered
+    on_trial: bool = False  #: a suspect that is being asked alone right now
+    deaths: int = 0  #: of workers while it was asked alone, since its last answer
+    commits: int = 0  #: answers committed, those asked again counted each time
+    attempts: dict[str, int] = Field(default_factory=dict, sa_column=_json())
     answered: int = 0
     refused: int = 0
     unparsable: int = 0
@@ -166,9 +173,24 @@ class AnswerRow(SQLModel, table=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     attempt: int = 0
+    out_of_sequence: bool = False
     seconds: float = Field(sa_column=_time(nullable=False))
     worker: str
     committed_at: float = Field(sa_column=_time(nullable=False))
+
+
+class AgainRow(SQLModel, table=True):
+    """An answer that is to be asked again."""
+
+    __tablename__ = "again"
+    __table_args__ = (
+        ForeignKeyConstraint(["participant", "item", "slot"], ["answer.participant", "answer.item", "answer.slot"]),
+    )
+
+    participant: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=Integer))
+    item: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
+    slot: int = Field(default=0, sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
+    attempt: int  #: the attempt to be made
 
 
 class ServedRow(SQLModel, table=True):
@@ -216,6 +238,7 @@ run = _table(RunRow)
 cell = _table(CellRow)
 participant = _table(ParticipantRow)
 answer = _table(AnswerRow)
+again = _table(AgainRow)
 served = _table(ServedRow)
 worker = _table(WorkerRow)
 report = _table(ReportRow)

@@ -18,6 +18,8 @@ from types import MappingProxyType
 
 #: Engines that a card can name.
 ENGINES = ("transformers", "scripted")
+#: An engine of the user's own: a function that opens it, see ``workers.engines.opening``.
+OWN_ENGINE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 #: Number formats in which weights are held; ``auto``: as they were published.
 DTYPES = ("float32", "bfloat16", "auto")
 #: How messages become text: the tokenizer's own template, one of ours, or the bare text.
@@ -106,9 +108,15 @@ def _read(file: Path) -> dict[str, ModelCard]:
     return {name: _card(name, table, file) for name, table in tables.items()}
 
 
+def _engine(fields: _Fields) -> str:
+    """One of ours, or the place of the user's own: ``package.module:function``."""
+    named = fields.text("engine", "transformers")
+    return named if OWN_ENGINE.fullmatch(named) else fields.one_of("engine", ENGINES, "transformers")
+
+
 def _card(name: str, table: object, file: Path) -> ModelCard:
     fields = _Fields(table, where=f"{file}: model {name}")
-    engine = fields.one_of("engine", ENGINES, "transformers")
+    engine = _engine(fields)
     path = fields.text("path", "")
     card = ModelCard(
         name=name,

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from enum import Enum, auto
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, TypeVar
 
 from storage import outbox, store
 from storage.database import Database
@@ -26,9 +27,15 @@ from workers.engines.base import Engine, EngineUnavailable
 from workers.engines.opening import open_engine
 from workers.lease import Leases
 from workers.models import ModelCard, find_card
-from workers.simulation.interview import interview
+from workers.patience import OUTAGE, GaveUp, patiently
+from workers.resident import Resident
+from workers.simulation.interview import ask_again, interview
+from workers.turns import Turns
+from workers.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 #: Packages whose versions a report names.
 _PROVENANCE = ("defsurvey", "torch", "transformers", "numpy", "celery")
@@ -53,6 +60,7 @@ class Stage:
         cache: where weights are kept.
         device: ``cpu`` or ``cuda:N``.
         threads: CPU threads of a model; None: as many as the library likes.
+        hang_seconds: after how long without a completion the engine counts as hung.
         on_run_finished: called with a run's id after the commit that finished its last participant.
     """
 
@@ -65,11 +73,13 @@ class Stage:
         cache: Path,
         device: str = "cpu",
         threads: int | None = None,
+        hang_seconds: float = 1800.0,
         on_run_finished: Callable[[str], None],
     ) -> None:
         self.database = database
         self.ledger = ledger
         self.leases = Leases(ledger, model=lambda: self.model)
+        self.watchdog = Watchdog(hang_seconds)
         self.model = ""  #: the model whose queue is drained now, set by ``workers.affinity``
         self._cards = cards
         self._cache = cache
@@ -77,7 +87,8 @@ class Stage:
         self._threads = threads
         self._on_run_finished = on_run_finished
         self._stopping = threading.Event()
-        self._resident = _Resident()
+        self._resident = Resident()
+        self._turns = Turns()
         self.run = lru_cache(maxsize=32)(lambda run: store.load_run(database, run))
         self.survey: Callable[[str], Survey] = lru_cache(maxsize=8)(
             lambda fingerprint: store.load_survey(database, fingerprint)
@@ -94,26 +105,21 @@ class Stage:
         return self.leases.held()
 
     def simulate(self, participant: int) -> Outcome:
-        """Claim a participant and ask it everything it has not answered yet."""
+        """Claim a participant and ask it everything it has not answered yet.
+
+        An outage of the database is waited out with whatever is in hand.
+        """
         if self._stopping.is_set():
             return Outcome.RELEASED
-        held = self.ledger.claim(participant)
-        if held is None:
-            return Outcome.NOT_CLAIMED
-        with self.leases.hold(held):
-            try:
-                outcome = self._interview(held)
-            except StaleLease as stale:
-                log.warning("%s", stale)
-                return Outcome.LOST
-            except BaseException:
-                self.ledger.release(held)
-                raise
-            if outcome is not Outcome.FINISHED:
-                self.ledger.release(held)
-                return outcome
-        if outbox.unfinished(self.database, held.run) == 0:
-            self._on_run_finished(held.run)
+        try:
+            held = self._patiently(lambda: self.ledger.claim(participant))
+            if held is None:
+                return Outcome.NOT_CLAIMED
+            outcome = self._hold(held)
+            if outcome is Outcome.FINISHED and not self._patiently(lambda: outbox.unfinished(self.database, held.run)):
+                self._on_run_finished(held.run)
+        except GaveUp:
+            return Outcome.RELEASED
         return outcome
 
     def stop(self) -> None:
@@ -125,40 +131,91 @@ class Stage:
         """Give the engine's memory back."""
         self._resident.close()
 
-    def _interview(self, held: Participant) -> Outcome:
-        run = self.run(held.run)
-        survey = self.survey(run.survey)
-        with self._engine(run, held.cell.model, survey) as engine:
-            if self._stopping.is_set():  # told to stop while the engine was loading
-                return Outcome.RELEASED
-            steps = interview(
-                held,
-                survey=survey,
-                questions=run.questions,
-                protocol=run.protocol,
-                engine=engine,
-                recall=store.recall(self.database, held.id, held.memory),
-            )
+    def _patiently(self, work: Callable[[], _T]) -> _T:
+        return patiently(work, stopping=self._stopping)
+
+    def _hold(self, held: Participant) -> Outcome:
+        with self.leases.hold(held):
+            finished = False
             try:
-                for step in steps:
-                    self.ledger.checkpoint(held, step.answer, step.memory)
-                    self.leases.count(run.id)
-                    if self.leases.lost(held.id):
-                        return Outcome.LOST
-                    if self._stopping.is_set():
-                        return Outcome.RELEASED
+                outcome = self._interview(held)
+                finished = outcome is Outcome.FINISHED
+            except StaleLease as stale:
+                log.warning("%s", stale)
+                return Outcome.LOST
             except CancelledError:
                 return Outcome.RELEASED
             except EngineUnavailable:
                 if not self._stopping.is_set():
                     raise
                 return Outcome.RELEASED  # the engine was closed between two questions
+            else:
+                return outcome
+            finally:
+                if not finished:
+                    self._release(held)
+
+    def _release(self, held: Participant) -> None:
+        """Let go at once; where the database is not there, the lease runs out by itself."""
+        try:
+            self.ledger.release(held)
+        except OUTAGE as error:
+            log.warning("participant %d not released, its lease will run out: %s", held.id, error)
+
+    def _interview(self, held: Participant) -> Outcome:
+        run = self._patiently(lambda: self.run(held.run))
+        survey = self._patiently(lambda: self.survey(run.survey))
+        with self._engine(run, held.cell.model, survey) as engine:
+            for _ in self._answers(held, run, survey, engine):
+                self.leases.count(run.id)
+                if self.leases.lost(held.id):
+                    return Outcome.LOST
+                if self._stopping.is_set():
+                    return Outcome.RELEASED
         return Outcome.FINISHED
+
+    def _answers(self, held: Participant, run: Run, survey: Survey, engine: Engine) -> Iterator[None]:
+        """Ask and commit, one answer after the other: what is left of the interview, then what is to be asked again."""
+        if self._stopping.is_set():  # told to stop while the engine was loading
+            raise CancelledError
+        asked: dict[str, Any] = {
+            "survey": survey,
+            "questions": run.questions,
+            "protocol": run.protocol,
+            "engine": engine,
+        }
+        recall = self._patiently(lambda: store.recall(self.database, held.id, held.memory))
+        steps = interview(held, **asked, recall=recall)
+        suspect = held.suspect
+        while True:
+            with self._turn(held, alone=suspect):
+                step = next(steps, None)
+            if step is None:
+                break
+            self._patiently(partial(self.ledger.checkpoint, held, step.answer, step.memory))
+            suspect = False
+            yield
+        for answer, attempt in self._patiently(lambda: self.ledger.to_ask_again(held)):
+            recall = self._patiently(partial(store.recall, self.database, held.id, answer.memory))
+            with self._turn(held, alone=suspect):
+                fresh = ask_again(answer, participant=held, **asked, recall=recall, attempt=attempt)
+            self._patiently(partial(self.ledger.replace, held, fresh))
+            suspect = False
+            yield
+
+    @contextmanager
+    def _turn(self, held: Participant, *, alone: bool) -> Iterator[None]:
+        """One answer's turn; a suspect is asked while nobody else in this process is."""
+        with self._turns.take(alone=alone):
+            if alone:
+                self._patiently(lambda: self.ledger.begin_trial(held))
+            with self.watchdog.asking():
+                yield
 
     @contextmanager
     def _engine(self, run: Run, model: str, survey: Survey) -> Iterator[Engine]:
         card = find_card(model, self._cards)
-        key = (model, survey.fingerprint if card.engine == "scripted" else "")
+        key = (model, survey.fingerprint if card.engine != "transformers" else "")
 
         def open_it() -> Engine:
             log.info("loading %s", model)
@@ -166,64 +223,9 @@ class Stage:
 
         with self._resident.use(key, open_it) as engine:
             if self._resident.first_use(run.id):
-                store.record_served(self.database, run.id, model, engine.describe(), versions())
+                served = (run.id, model, engine.describe(), versions())
+                self._patiently(lambda: store.record_served(self.database, *served))
             yield engine
-
-
-class _Resident:
-    """The one engine in memory. It is exchanged only while nobody uses it."""
-
-    def __init__(self) -> None:
-        self.loads = 0
-        self._key: tuple[str, str] | None = None
-        self._engine: Engine | None = None
-        self._users = 0
-        self._served: set[str] = set()
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def use(self, key: tuple[str, str], open_it: Callable[[], Engine]) -> Iterator[Engine]:
-        with self._changed:
-            while self._users and self._key != key:
-                self._changed.wait()
-            if self._engine is None or self._key != key:
-                self._exchange(key, open_it)
-            engine = self._engine
-            assert engine is not None
-            self._users += 1
-        try:
-            yield engine
-        finally:
-            with self._changed:
-                self._users -= 1
-                self._changed.notify_all()
-
-    def _exchange(self, key: tuple[str, str], open_it: Callable[[], Engine]) -> None:
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = self._key = None
-        self._engine, self._key = open_it(), key
-        self._served.clear()
-        self.loads += 1
-
-    def first_use(self, run: str) -> bool:
-        """Whether the engine now in memory serves this run for the first time."""
-        with self._changed:
-            first = run not in self._served
-            self._served.add(run)
-            return first
-
-    def cancel(self) -> None:
-        """Close the engine under its users: their pending futures are cancelled."""
-        engine = self._engine
-        if engine is not None:
-            engine.close()
-
-    def close(self) -> None:
-        with self._changed:
-            if self._engine is not None:
-                self._engine.close()
-            self._engine = self._key = None
 
 
 def versions() -> dict[str, str]:

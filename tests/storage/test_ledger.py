@@ -17,7 +17,8 @@ from sqlalchemy.exc import IntegrityError
 from storage import ledger as ledger_module
 from storage import store, tables
 from storage.database import Database
-from storage.ledger import Backlog, Ledger, StaleLease, backlogs, lease_owner, owners, release_owned
+from storage.deaths import free_owned
+from storage.ledger import Backlog, Ledger, StaleLease, backlogs, lease_owner, owners
 from storage.outbox import mark_published, outgoing, waiting
 from storage.rows import answer_columns
 from storage.run import AnswerState, Participant, Progress
@@ -259,7 +260,7 @@ def test_a_stale_release_changes_nothing(database: Database, ledger: Ledger) -> 
     assert Ledger(database, owner="host:3:other").claim(first) is None
 
 
-def test_release_owned_frees_what_the_dead_held(database: Database) -> None:
+def test_free_owned_frees_what_the_dead_held(database: Database) -> None:
     """Every open participant of the owners named is free again, and they leave the list of workers."""
     first, second, third, fourth = started(database, new_cell(participants=4))
     gone, other = Ledger(database, owner="h_st:7:gone"), Ledger(database, owner="hast:7:alive")
@@ -271,12 +272,12 @@ def test_release_owned_frees_what_the_dead_held(database: Database) -> None:
     claimed(gone, third)
     claimed(other, fourth)
     assert owners(database) == {"h_st:7:gone", "hast:7:alive"}
-    assert release_owned(database, "h_st:7:") == 2  # "_" is a letter here, not a pattern
+    assert free_owned(database, "h_st:7:").participants == 2  # "_" is a letter here, not a pattern
     assert owners(database) == {"hast:7:alive"}
     assert [message.participant for message in outgoing(database)] == [second, third]
     assert row_of(database, first)[2] == "finished"
     assert row_of(database, fourth)[4] == "hast:7:alive"
-    assert release_owned(database, "h_st:7:") == 0
+    assert free_owned(database, "h_st:7:").participants == 0
 
 
 def test_owners_are_those_who_hold_and_those_who_beat(database: Database, ledger: Ledger) -> None:

@@ -6,12 +6,14 @@ Deliberately imports no engine before it is asked for: to check a card costs no 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 from storage.survey import Survey
 from workers.engines.base import Engine, EngineUnavailable
-from workers.models import ENGINES, ModelCard
+from workers.models import ENGINES, OWN_ENGINE, ModelCard
 
 
 def check_card(card: ModelCard, *, cache: Path) -> None:
@@ -26,6 +28,9 @@ def check_card(card: ModelCard, *, cache: Path) -> None:
             card says, or the cache is not a folder.
     """
     if card.engine == "scripted":
+        return
+    if OWN_ENGINE.fullmatch(card.engine):
+        _own_engine(card)
         return
     if card.engine != "transformers":
         raise EngineUnavailable(
@@ -62,6 +67,20 @@ def open_engine(
         from workers.engines.scripted import ScriptedEngine
 
         return ScriptedEngine(card, survey)
+    if OWN_ENGINE.fullmatch(card.engine):
+        return _own_engine(card)(card, survey=survey, device=device)
     from workers.engines.transformers.engine import open_transformers
 
     return open_transformers(card, device=device, cache=cache, threads=threads)
+
+
+def _own_engine(card: ModelCard) -> Callable[..., Engine]:
+    """The function that opens an engine of the user's own; it takes the card, ``survey`` and ``device``."""
+    module, _, name = card.engine.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise EngineUnavailable(f"model {card.name}: field engine: cannot import {card.engine}: {error}") from error
+    if not callable(found):
+        raise EngineUnavailable(f"model {card.name}: field engine: {card.engine} is not a function")
+    return found  # type: ignore[no-any-return]  # whatever it opens is used as an Engine

@@ -71,8 +71,9 @@ def interview(
     memory = participant.memory
     recalled = {item: recall[item] for item in memory}
     for item in range(participant.next_item, len(schedule.order)):
-        request = schedule.request(item, memory, recalled)
-        answer = schedule.answer(request, item, memory, engine, clock)
+        attempt = participant.attempts.get(item, 0)
+        request = schedule.request(item, memory, recalled, attempt)
+        answer = schedule.answer(request, item, memory, engine, clock, attempt)
         if answer.remembered is not None:
             recalled[item] = answer.remembered
         memory = schedule.memory_after(answer)
@@ -146,7 +147,7 @@ def ask_again(
     schedule = _Schedule.of(participant, survey, questions, protocol)
     request = schedule.request(answer.item, answer.memory, recall, attempt)
     fresh = schedule.answer(request, answer.item, answer.memory, engine, clock, attempt)
-    return replace(fresh, slot=answer.slot, remembered=answer.remembered)
+    return replace(fresh, slot=answer.slot, remembered=answer.remembered, out_of_sequence=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,90 @@
+"""What becomes of participants whose worker has died.
+
+They are set free, and it is worked out whether one of them may have caused the death: whoever
+was in flight is suspect and is asked alone from then on, one suspect at a time, until it has
+answered. Only a death while alone counts, and three of them set a participant aside, so that
+batch-mates never pay. Knows the participant and worker tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from storage import tables
+from storage.database import Database
+from storage.run import ParticipantStatus
+from storage.tables import Now
+
+#: Deaths of a worker while a participant was asked alone, after which it is set aside.
+QUARANTINE_AFTER = 3
+
+_P = tables.participant.c
+_OPEN = _P.status == ParticipantStatus.OPEN.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freed:
+    """What was done with the participants of dead workers."""
+
+    participants: int = 0  #: set free or set aside
+    quarantined: tuple[int, ...] = ()  #: ids of those set aside
+
+
+def free_owned(database: Database, owner_prefix: str) -> Freed:
+    """Set free what is held by owners whose name begins so: they are known to be dead.
+
+    The epoch fences whoever was thought dead and is not.
+    """
+    held = _P.lease_owner.startswith(owner_prefix, autoescape=True)
+    gone = tables.worker.c.owner.startswith(owner_prefix, autoescape=True)
+
+    def work(connection: Connection) -> Freed:
+        connection.execute(tables.worker.delete().where(gone))
+        return _free(connection, _held(connection, held))
+
+    return database.write(work)
+
+
+def free_expired(database: Database) -> Freed:
+    """Set free what is held under leases that have run out."""
+    return database.write(lambda connection: _free(connection, _held(connection, _P.lease_until < Now())))
+
+
+def _held(connection: Connection, condition: Any) -> Sequence[Any]:
+    query = select(_P.id, _P.lease_owner, _P.lease_epoch, _P.on_trial, _P.deaths).where(_OPEN, condition)
+    return connection.execute(query.order_by(_P.lease_owner, _P.id)).all()
+
+
+def _free(connection: Connection, held: Sequence[Any]) -> Freed:
+    freed, quarantined = 0, []
+    for _owner, group in groupby(held, key=lambda row: row.lease_owner):
+        together = list(group)
+        on_trial = [row for row in together if row.on_trial]
+        alone = on_trial or (together if len(together) == 1 else [])
+        for row in together:
+            counted = row in alone
+            aside = counted and row.deaths + 1 >= QUARANTINE_AFTER
+            suspect = {"suspect": True} if counted or not on_trial else {}  # others only waited for the one on trial
+            status = {"status": ParticipantStatus.QUARANTINED.value} if aside else {}
+            statement = (
+                update(tables.participant)
+                .where(_P.id == row.id, _P.lease_epoch == row.lease_epoch, _OPEN)
+                .values(
+                    lease_until=None,
+                    lease_owner=None,
+                    published_at=None,
+                    on_trial=False,
+                    deaths=row.deaths + counted,
+                    **suspect,
+                    **status,
+                )
+            )
+            if connection.execute(statement).rowcount == 1:
+                freed += 1
+                quarantined += [row.id] if aside else []
+    return Freed(participants=freed, quarantined=tuple(quarantined))

@@ -1,0 +1,72 @@
+"""The one engine in a worker's memory.
+
+Knows when it may be exchanged: only while nobody uses it. Deliberately knows no participant.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from workers.engines.base import Engine
+
+
+class Resident:
+    """Holds one engine, opened when it is first needed and closed when another is."""
+
+    def __init__(self) -> None:
+        self.loads = 0  #: engines opened since the process began
+        self._key: tuple[str, str] | None = None
+        self._engine: Engine | None = None
+        self._users = 0
+        self._served: set[str] = set()
+        self._changed = threading.Condition()  # reentrant: its lock is an RLock
+
+    @contextmanager
+    def use(self, key: tuple[str, str], open_it: Callable[[], Engine]) -> Iterator[Engine]:
+        """The engine of that key, for as long as the block runs.
+
+        Args:
+            key: what makes it the same engine; another one waits until nobody uses the present one.
+            open_it: opens it.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._users or self._key == key)
+            if self._engine is None or self._key != key:
+                self._exchange(key, open_it)
+            engine = self._engine
+            assert engine is not None
+            self._users += 1
+        try:
+            yield engine
+        finally:
+            with self._changed:
+                self._users -= 1
+                self._changed.notify_all()
+
+    def _exchange(self, key: tuple[str, str], open_it: Callable[[], Engine]) -> None:
+        self.close()
+        self._engine, self._key = open_it(), key
+        self._served.clear()
+        self.loads += 1
+
+    def first_use(self, run: str) -> bool:
+        """Whether the engine now in memory serves this run for the first time."""
+        with self._changed:
+            first = run not in self._served
+            self._served.add(run)
+            return first
+
+    def cancel(self) -> None:
+        """Close the engine under its users: their pending futures are cancelled."""
+        engine = self._engine
+        if engine is not None:
+            engine.close()
+
+    def close(self) -> None:
+        """Give the memory back."""
+        with self._changed:
+            engine, self._engine, self._key = self._engine, None, None
+        if engine is not None:
+            engine.close()
