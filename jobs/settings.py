@@ -89,7 +89,9 @@ class Settings:
 _NAMES = (
     "HOME",
     "DATABASE_URL",
+    "DATABASE_PASSWORD_FILE",
     "BROKER_URL",
+    "BROKER_PASSWORD_FILE",
     "CACHE",
     "MODELS",
     "SYNCHRONOUS",

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from jobs.settings import BadSetting, Settings
 
@@ -19,6 +20,7 @@ def test_an_empty_environment_keeps_everything_in_one_folder_here() -> None:
         models=None,
         synchronous="normal",
         lease_seconds=90.0,
+        hang_seconds=1800.0,
         visibility_timeout=3600.0,
     )
     assert (settings.reports, settings.logs) == (home / "reports", home / "logs")
@@ -35,6 +37,7 @@ def test_every_variable_is_taken_up(tmp_path: Path) -> None:
             "DEFSURVEY_MODELS": "~/cards.toml",
             "DEFSURVEY_SYNCHRONOUS": "full",
             "DEFSURVEY_LEASE_SECONDS": "5",
+            "DEFSURVEY_HANG_SECONDS": "60",
             "DEFSURVEY_VISIBILITY_TIMEOUT": "0.5",
         }
     )
@@ -46,6 +49,7 @@ def test_every_variable_is_taken_up(tmp_path: Path) -> None:
         models=Path.home() / "cards.toml",
         synchronous="full",
         lease_seconds=5.0,
+        hang_seconds=60.0,
         visibility_timeout=0.5,
     )
 
@@ -84,3 +88,78 @@ def test_a_broker_that_is_not_redis_is_refused_without_repeating_its_password(ur
         "environment variable DEFSURVEY_BROKER_URL: expected a URL with redis://, rediss://, redis+socket://, got"
     )
     assert str(caught.value) == f"{expected} {got}"
+
+
+def _secret(folder: Path, text: str) -> str:
+    file = folder / "password"
+    file.write_text(text)
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("url", "full"),
+    [
+        ("postgresql://me@there/db", "postgresql://me:p%40ss%2Fw%C3%B6rd@there/db"),
+        ("postgresql://me@[::1]:5432/db?x=1", "postgresql://me:p%40ss%2Fw%C3%B6rd@[::1]:5432/db?x=1"),
+        ("postgresql://there/db", "postgresql://:p%40ss%2Fw%C3%B6rd@there/db"),
+    ],
+)
+def test_a_database_password_comes_from_its_file(url: str, full: str, tmp_path: Path) -> None:
+    """The file's text, without the line end that an editor leaves, and quoted so that any sign may be in it."""
+    file = _secret(tmp_path, "p@ss/wörd\n")
+    settings = Settings.from_environment({"DEFSURVEY_DATABASE_URL": url, "DEFSURVEY_DATABASE_PASSWORD_FILE": file})
+    assert settings.database_url == full
+    assert make_url(full).password == "p@ss/wörd"
+
+
+def test_a_broker_password_comes_from_its_file(tmp_path: Path) -> None:
+    """A Redis URL needs no user."""
+    environment = {
+        "DEFSURVEY_BROKER_URL": "redis://there:6379/0",
+        "DEFSURVEY_BROKER_PASSWORD_FILE": _secret(tmp_path, "secret"),
+    }
+    assert Settings.from_environment(environment).broker_url == "redis://:secret@there:6379/0"
+
+
+def test_settings_show_no_password(tmp_path: Path) -> None:
+    """Whoever prints or logs the settings prints no password."""
+    environment = {
+        "DEFSURVEY_DATABASE_URL": "postgresql://me@there/db",
+        "DEFSURVEY_DATABASE_PASSWORD_FILE": _secret(tmp_path, "sesame"),
+        "DEFSURVEY_BROKER_URL": "redis://:sesame@there/0",
+    }
+    assert "sesame" not in repr(Settings.from_environment(environment))
+
+
+@pytest.mark.parametrize(
+    ("url", "got"),
+    [
+        ("postgresql://me:secret@there/db", "one with a password"),
+        ("sqlite:///here.db", "one without a host"),
+        ("", "none"),
+    ],
+)
+def test_a_password_file_needs_a_url_that_it_fits(url: str, got: str, tmp_path: Path) -> None:
+    """Two passwords, or one for a file or for nothing, are a mistake."""
+    file = _secret(tmp_path, "secret")
+    with pytest.raises(BadSetting) as caught:
+        Settings.from_environment({"DEFSURVEY_DATABASE_URL": url, "DEFSURVEY_DATABASE_PASSWORD_FILE": file})
+    expected = "DEFSURVEY_DATABASE_PASSWORD_FILE: expected DEFSURVEY_DATABASE_URL to name a host and no password, got"
+    assert str(caught.value) == f"environment variable {expected} {got}"
+
+
+def test_a_password_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    """Missing, empty or not text: each has a message of its own, with the file's path."""
+    file = tmp_path / "password"
+    environment = {
+        "DEFSURVEY_DATABASE_URL": "postgresql://me@there/db",
+        "DEFSURVEY_DATABASE_PASSWORD_FILE": str(file),
+    }
+    with pytest.raises(BadSetting, match=f"{file} cannot be read: No such file or directory"):
+        Settings.from_environment(environment)
+    file.write_text("\n")
+    with pytest.raises(BadSetting, match=f"expected a password in {file}, got an empty file"):
+        Settings.from_environment(environment)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(BadSetting, match=f"expected text in {file}, got other bytes"):
+        Settings.from_environment(environment)
