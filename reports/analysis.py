@@ -23,11 +23,12 @@ from reports.items import (
     valid_answers,
 )
 from reports.metrics.aggregate import Means, headline_mean, mean_known, means
-from reports.metrics.divergence import Divergences, PaperValues, divergences, paper_values, smoothed_kl
+from reports.metrics.divergence import Divergences, PaperValues, divergences, paper_values
 from reports.metrics.diversity import Diversity, diversity, effective_options
 from reports.metrics.floor import Floor, FloorValues
-from reports.metrics.intervals import Interval, participant_bootstrap
+from reports.metrics.intervals import DRAWS, Interval, Intervals, intervals_of_means
 from reports.metrics.quality import Quality, quality
+from reports.metrics.resampling import resampled_smoothed_kl
 from reports.ranking import Ranking, rank
 from reports.respondents import Control, controls, uniform_shares
 from storage.results import STATES, Results
@@ -56,12 +57,17 @@ class CellAnalysis:
     paper: Means  #: of the plug-in KL, infinite values by the paper's rule
     paper_floor: Means  #: of the plug-in KL
     paper_values: PaperValues  #: per item
-    interval: Interval  #: of ``sound.headline``, over participants
+    intervals: Intervals  #: of ``sound``
     quality: Quality
     diversity: Diversity
     distinct_choices: float  #: distinct answers per question, mean; nan without a valid answer
     effective_options: float  #: exp(entropy), mean over the items answered
     human_effective_options: float  #: the same items, people
+
+    @property
+    def interval(self) -> Interval:
+        """Of ``sound.headline``, over participants, questions fixed."""
+        return self.intervals.headline
 
     @property
     def excess(self) -> float:
@@ -224,7 +230,7 @@ def _cell(
         paper=means(ruled.values, items.grouping),
         paper_floor=means(noise.plug_in_kl, items.grouping),
         paper_values=ruled,
-        interval=_interval(items, reference, weights),
+        intervals=_intervals(items, reference, weights, found.smoothed_kl),
         quality=quality(
             planned=max(cell.participants * len(items.questions), sum(states.values())),
             answered=states[AnswerState.ANSWERED],
@@ -241,16 +247,11 @@ def _cell(
     )
 
 
-def _interval(items: ItemTable, reference: ReferenceTable, weights: Floats) -> Interval:
-    known = np.flatnonzero(~np.isnan(reference.shares).any(axis=-1))
-    grouping = items.grouping.of(known)
-    shares, n, offered = reference.shares[known], reference.n[known], items.offered[known]
-
-    def statistic(counts: Floats) -> Floats:
-        return headline_mean(smoothed_kl(counts, shares, n, offered), grouping)
-
+def _intervals(items: ItemTable, reference: ReferenceTable, weights: Floats, points: Floats) -> Intervals:
     # the same resamples for every cell: cells of equal size share participants' draws
-    return participant_bootstrap(weights[:, known], statistic, np.random.default_rng(BOOTSTRAP_SEED))
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    resampled = resampled_smoothed_kl(weights, reference.shares, reference.n, items.offered, rng, draws=DRAWS)
+    return intervals_of_means(points, resampled.values, resampled.participants, items.grouping, rng)
 
 
 def _distinct_choices(results: Results, place: int) -> float:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from reports.metrics.aggregate import Grouping
 from storage.results import STATES, AnswerArrays
 from storage.run import AnswerState
-from storage.survey import Question, QuestionType, Survey, Value
+from storage.survey import Group, Question, QuestionType, Survey, Value
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -32,6 +32,9 @@ class ItemTable:
     grouping: Grouping  #: to which question and value dimension each item belongs
     option: Ints  #: position of the option in its question, -1 where the item is the whole question, shape (I,)
     offered: NDArray[np.bool_]  #: which columns the item has, shape (I, K)
+    placed: NDArray[np.bool_]  #: which columns have a place in the order: all but residual options, shape (I, K)
+    code: Floats  #: the option's code; of a list's option 0 not chosen, 1 chosen; nan where not placed, shape (I, K)
+    direction: Ints  #: +1 if a higher code means more of the dimension, -1 if less, 0 without one, shape (I,)
 
     @property
     def question(self) -> Ints:
@@ -76,6 +79,8 @@ def item_table(survey: Survey, ids: Sequence[str]) -> ItemTable:
     dimensions = {code: place for place, code in enumerate(survey.dimensions)}
     values = [_value(questions[place], option) for place, option in positions]
     sizes = np.array([2 if option >= 0 else len(questions[place].options) for place, option in positions])
+    offered = np.arange(sizes.max()) < sizes[:, None]
+    code = _codes(questions, positions, offered)
     return ItemTable(
         questions=questions,
         grouping=Grouping(
@@ -85,26 +90,50 @@ def item_table(survey: Survey, ids: Sequence[str]) -> ItemTable:
             dimensions=len(dimensions),
         ),
         option=np.array([option for _, option in positions], dtype=np.int64),
-        offered=np.arange(sizes.max()) < sizes[:, None],
+        offered=offered,
+        placed=~np.isnan(code),
+        code=code,
+        direction=np.array([0 if value is None else value.direction for value in values], dtype=np.int64),
     )
 
 
-def reference_table(survey: Survey, items: ItemTable, culture: str) -> ReferenceTable:
-    """The reference distributions of one culture, per item, shares of ordinary questions made to sum to 1."""
+def _codes(questions: Sequence[Question], positions: Sequence[tuple[int, int]], offered: NDArray[np.bool_]) -> Floats:
+    """Codes to take means of; a residual option ("other") has none, however it is numbered."""
+    code = np.full(offered.shape, np.nan)
+    for row, (place, option) in enumerate(positions):
+        given = questions[place].options
+        code[row, : 2 if option >= 0 else len(given)] = (
+            [0.0, 1.0] if option >= 0 else [np.nan if each.residual else float(each.code) for each in given]
+        )
+    return code
+
+
+def reference_table(survey: Survey, items: ItemTable, culture: str, group: Group = Group.ALL) -> ReferenceTable:
+    """What a group of one culture answered, per item, shares of ordinary questions made to sum to 1.
+
+    An option that a multiple-choice reference does not name was not published for that group: unknown, never 0.
+    An ordinary reference names every option that anyone chose, so that one not named has share 0.
+    """
     count, columns = items.offered.shape
     shares, n, low = np.full((count, columns), np.nan), np.full(count, np.nan), np.zeros(count, dtype=bool)
     for place, question in enumerate(items.questions):
-        reference = survey.reference(question.id, culture)
+        reference = survey.reference(question.id, culture, group)
         if reference is None:
             continue
         here = items.of_question(place)
-        given = np.array([reference.shares.get(code, 0.0) for code in question.codes], dtype=np.float64)
+        listed = question.type is QuestionType.MULTIPLE
+        absent = np.nan if listed else 0.0
+        given = np.array([reference.shares.get(code, absent) for code in question.codes], dtype=np.float64)
+        if not listed and not given.sum() > 0:
+            continue
         shares[here] = 0.0
-        if question.type is QuestionType.MULTIPLE:
+        if listed:
             shares[here, 0], shares[here, 1] = 1.0 - given, given
+            shares[here[np.isnan(given)]] = np.nan
         else:
             shares[here, : len(given)] = given / given.sum()
         n[here], low[here] = reference.n, reference.low_n
+        n[here[np.isnan(shares[here]).any(axis=-1)]] = np.nan
     return ReferenceTable(shares=shares, n=n, low_n=low)
 
 

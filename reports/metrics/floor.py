@@ -149,20 +149,26 @@ class Floor:
     n_human: Floats  #: shape (I,)
     offered: NDArray[np.bool_]  #: shape (I, K)
     source: Floats | None = None  #: how the respondents answer, shape (I, K); None: as ``shares``
-    _rows: dict[int, FloorValues] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _rows: dict[int, Floats] = field(default_factory=dict, init=False, repr=False, compare=False)
     _distances: dict[tuple[int, int], float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def at(self, n: ArrayLike) -> FloorValues:
         """The floor at each item's own number of valid answers, shape (I,)."""
         wanted = np.asarray(n, dtype=np.int64)
         found = np.full((3, len(wanted)), np.nan)
-        source = self.shares if self.source is None else self.source
         for count in np.unique(wanted[wanted > 0]).tolist():
-            if count not in self._rows:
-                self._rows[count] = respondents(source, self.shares, self.n_human, self.offered, count)
-            row, here = self._rows[count], wanted == count
-            found[:, here] = np.stack([row.plug_in_kl, row.smoothed_kl, row.wasserstein])[:, here]
+            here = np.flatnonzero(wanted == count)
+            row = self._rows.setdefault(count, np.full((3, len(wanted)), -1.0))
+            new = here[row[0, here] == -1.0]  # a divergence is never negative: not worked out yet
+            if new.size:
+                row[:, new] = self._values(new, count)
+            found[:, here] = row[:, here]
         return FloorValues(plug_in_kl=found[0], smoothed_kl=found[1], wasserstein=found[2])
+
+    def _values(self, items: NDArray[np.int64], n: int) -> Floats:
+        source = self.shares if self.source is None else self.source
+        values = respondents(source[items], self.shares[items], self.n_human[items], self.offered[items], n)
+        return np.stack([values.plug_in_kl, values.smoothed_kl, values.wasserstein])
 
     def js_distance(self, item: int, n: int) -> float:
         """Expected Jensen-Shannon distance of n people on one item; nan where n is 0 or there is no reference."""

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reports.metrics.aggregate import Grouping, grouped_mean, headline_mean, mean_known
+
 Floats = NDArray[np.float64]
 #: (B, I, K) summed weights -> (B,) values.
 Statistic = Callable[[Floats], Floats]
@@ -77,9 +79,92 @@ def participant_bootstrap(
         size = min(part, draws - start)
         weights = rng.multinomial(people, np.full(people, 1 / people), size=size)
         resampled[start : start + size] = statistic((weights @ flat).reshape(size, items, columns))
+    return centred(point, resampled, level)
+
+
+def centred(point: float, resampled: Floats, level: float = 0.95) -> Interval:
+    """[D - upper quantile, D - lower quantile] of the resamples about their own mean.
+
+    Args:
+        point: D, the statistic of the sample itself.
+        resampled: D*, shape (B,); nan where a resample has no value.
+        level: of the interval, in (0, 1).
+
+    >>> found = centred(1.0, np.array([1.2, 1.3, 1.4]), level=.5)
+    >>> round(found.low, 2), round(found.high, 2)
+    (0.95, 1.05)
+    """
+    if np.isnan(point):
+        return _none(level, "the point itself has no value")
     spread = resampled[~np.isnan(resampled)]
+    if spread.size == 0:
+        return _none(level, "no resample has a value")
     below, above = np.quantile(spread - spread.mean(), [(1 - level) / 2, (1 + level) / 2])
     return Interval(low=point - float(above), high=point - float(below), level=level)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intervals:
+    """Intervals of one cell's means."""
+
+    headline: Interval  #: participants resampled, questions fixed: about these questions
+    two_way: Interval  #: participants and questions resampled: about questions like these
+    by_dimension: tuple[Interval, ...]  #: participants resampled, one per dimension
+
+
+def intervals_of_means(
+    points: Floats,
+    values: Floats,
+    participants: int,
+    grouping: Grouping,
+    rng: np.random.Generator,
+    *,
+    level: float = 0.95,
+) -> Intervals:
+    """Intervals about the means of a value per item, all from the same resamples of participants.
+
+    Args:
+        points: the value of each item, shape (I,); nan where there is none.
+        values: the same of B resamples of participants, shape (B, I); nan where a resample has no value.
+        participants: resampled; fewer than 2 have no interval.
+        grouping: of the I items.
+        rng: draws the questions of the two-way interval.
+        level: in (0, 1).
+
+    >>> lone = Grouping(question=np.array([0]), questions=1, dimension=np.array([0]), dimensions=1)
+    >>> found = intervals_of_means(np.array([2.]), np.array([[2.], [3.], [4.]]), 5, lone, np.random.default_rng(0))
+    >>> found.headline == found.by_dimension[0] == found.two_way
+    True
+    """
+    known = ~np.isnan(points)
+    if participants < 2 or not known.any():
+        few = participants < 2
+        none = _none(level, "fewer than 2 participants with a valid answer" if few else "the point itself has no value")
+        return Intervals(headline=none, two_way=none, by_dimension=(none,) * grouping.dimensions)
+    points, values, grouping = points[known], values[:, known], grouping.of(known)
+    dimension = grouped_mean(points, grouping.dimension, grouping.dimensions)
+    resampled = grouped_mean(values, grouping.dimension, grouping.dimensions)
+    point = float(headline_mean(points, grouping))
+    return Intervals(
+        headline=centred(point, headline_mean(values, grouping), level),
+        two_way=centred(point, _both_ways(values, grouping, rng), level),
+        by_dimension=tuple(centred(float(dimension[d]), resampled[:, d], level) for d in range(grouping.dimensions)),
+    )
+
+
+def _both_ways(values: Floats, grouping: Grouping, rng: np.random.Generator) -> Floats:
+    """The headline mean of resampled questions of resampled participants, shape (B,)."""
+    asked, place = np.unique(grouping.question, return_inverse=True)
+    weights = rng.multinomial(len(asked), np.full(len(asked), 1 / len(asked)), size=len(values))[:, place]
+    known = ~np.isnan(values)
+    spoken = grouping.dimension >= 0
+    of, groups = (grouping.dimension, grouping.dimensions) if spoken.any() else (np.zeros_like(place), 1)
+    if not spoken.any():
+        # a question weighs the same however many items it has
+        weights = weights / np.bincount(place)[place]
+    member = (of[:, None] == np.arange(groups)).astype(np.float64)
+    total, mass = (weights * np.where(known, values, 0.0)) @ member, (weights * known) @ member
+    return mean_known(np.divide(total, mass, out=np.full_like(total, np.nan), where=mass > 0))
 
 
 def _none(level: float, reason: str) -> Interval:

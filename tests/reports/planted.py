@@ -1,0 +1,346 @@
+"""A study at full scale whose effects are known, since they were put in: for tests and benchmarks.
+
+Eleven models answer as simulated citizens of two cultures. What each does is a distribution per question, drawn
+from in one go; the truth about it stands in ``MODELS``. Deliberately runs no engine.
+
+    honest            answers exactly as people do
+    first             always the first option it is shown, whatever that is
+    men               the answer most typical of men, wherever men's answers are known
+    alpha-, gamma-    part people, part a distortion of its own for every question: the same for both series (null)
+    beta-             more of the same distortion (a known difference between series)
+    -base             more than its -instruct (an effect of the training stage)
+    refuser           as alpha-instruct, but leaves a third of the questions unanswered
+    random            every option alike
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reports.draws import DrawArrays
+from storage.results import STATES, AnswerArrays, Results
+from storage.run import AnswerState, Cell, Condition, Progress, Protocol, Run
+from storage.survey import Culture, Group, Option, Question, QuestionType, ReferenceDistribution, Region, Survey, Value
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ANSWERED, REFUSED = STATES.index(AnswerState.ANSWERED), STATES.index(AnswerState.REFUSED)
+
+#: Model -> how far from people, 0 to 1; of the rest what it does stands in the module's docstring.
+DISTORTION = {
+    "honest": 0.0,
+    "alpha-base": 0.55,
+    "alpha-instruct": 0.25,
+    "beta-base": 0.85,
+    "beta-instruct": 0.55,
+    "gamma-base": 0.55,
+    "gamma-instruct": 0.25,
+    "refuser": 0.25,
+    "random": 0.0,
+    "first": 0.0,
+    "men": 0.0,
+}
+MODELS = tuple(sorted(DISTORTION))
+FACTS = {
+    f"{series}-{stage}": {"series": series.capitalize(), "stage": stage, "parameters": size}
+    for series, size in (("alpha", "7B"), ("beta", "13B"), ("gamma", "8B"))
+    for stage in ("base", "instruct")
+}
+#: What the refuser leaves unanswered.
+REFUSAL = 1 / 3
+DIMENSIONS = ("EVI", "IDV", "IVR", "LTO", "MAS", "PDI", "TDI", "UAI", "USI")
+_GROUPS = (Group.MALE, Group.FEMALE, Group.AGE_LE29, Group.AGE_30_49, Group.AGE_50PLUS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planted:
+    """A run with known effects, and what its participants drew."""
+
+    results: Results
+    draws: DrawArrays
+
+
+def wide_survey(questions: int = 576, *, seed: int = 11) -> Survey:
+    """A survey of two made-up populations: ordinal, nominal, scales and a few lists, groups known for both."""
+    rng = np.random.default_rng(seed)
+    asked = tuple(_question(number, rng) for number in range(questions))
+    return Survey(
+        id="wide",
+        title="Wide Survey",
+        version="1",
+        citation="Nobody (2020), Wide Survey, made up.",
+        terms="Free for tests.",
+        languages=("en",),
+        dimensions={code: {"en": code} for code in DIMENSIONS},
+        questions=asked,
+        cultures=tuple(
+            Culture(
+                code=code,
+                name={"en": name},
+                language="en",
+                regions=tuple(
+                    Region(code=f"{code.upper()}-{n}", name={"en": f"Region {n}"}, share=0.25) for n in range(4)
+                ),
+            )
+            for code, name in (("us", "United States"), ("cn", "China"))
+        ),
+        references=tuple(
+            reference
+            for question in asked
+            for culture, people in (("us", 2500), ("cn", 3000))
+            for reference in _references(question, culture, people, rng)
+        ),
+        fingerprint="e" * 64,
+    )
+
+
+def _question(number: int, rng: np.random.Generator) -> Question:
+    kind, size = [
+        (QuestionType.ORDINAL, 4),
+        (QuestionType.ORDINAL, 4),
+        (QuestionType.ORDINAL, 5),
+        (QuestionType.SCALE, 10),
+        (QuestionType.SINGLE, 4),
+        (QuestionType.SINGLE, 3),
+    ][number % 6]
+    if number % 97 == 96:
+        kind, size = QuestionType.MULTIPLE, 6
+    value = Value(
+        dimension=DIMENSIONS[number % 9], direction=int(rng.choice([-1, 1])), basis="B", core=number % 10 == 0
+    )
+    listed = kind is QuestionType.MULTIPLE
+    return Question(
+        id=f"W{number + 1}",
+        type=kind,
+        topic=f"Topic {number % 12 + 1}",
+        text={"en": f"Question {number + 1} of the wide survey?"},
+        options=tuple(
+            Option(code=code, label={"en": f"Answer {code}"}, value=value if listed else None)
+            for code in range(1, size + 1)
+        ),
+        max_choices=3 if listed else 1,
+        value=None if listed else value,
+    )
+
+
+def _references(
+    question: Question, culture: str, people: int, rng: np.random.Generator
+) -> tuple[ReferenceDistribution, ...]:
+    """All people and five groups; men and women, and the ages, mix to all."""
+    codes, size = question.codes, len(question.codes)
+    if question.type is QuestionType.MULTIPLE:
+        base = rng.uniform(0.1, 0.7, size) * (1.8 / (0.4 * size))
+        base = np.clip(base, 0.05, 0.85)
+        tilt = rng.uniform(0.7, 1.3, (2, size))
+    else:
+        base, tilt = rng.dirichlet(np.full(size, 1.5)), rng.uniform(0.6, 1.4, (2, size))
+    parts = {Group.ALL: base}
+    for (first, second), lean in zip(((0, 1), (2, 4)), tilt, strict=True):
+        moved = np.clip(base * lean, 0.0, 2 * base)
+        if question.type is not QuestionType.MULTIPLE:
+            moved /= moved.sum()
+        moved = (base + moved) / 2
+        parts |= {_GROUPS[first]: moved, _GROUPS[second]: np.clip(2 * base - moved, 0.0, 1.0)}
+    parts[Group.AGE_30_49] = base
+    weights = {Group.ALL: 1.0, Group.AGE_30_49: 0.4, Group.AGE_LE29: 0.3, Group.AGE_50PLUS: 0.3}
+    return tuple(
+        ReferenceDistribution(
+            question=question.id,
+            culture=culture,
+            group=group,
+            shares=dict(zip(codes, shares.tolist(), strict=True)),
+            n=int(people * weights.get(group, 0.5)),
+        )
+        for group, shares in parts.items()
+    )
+
+
+def planted(
+    survey: Survey | None = None,
+    *,
+    participants: int = 20,
+    models: Sequence[str] = MODELS,
+    questions: Sequence[str] | None = None,
+    seed: int = 20250314,
+    refuses: Sequence[str] = ("refuser",),
+    refusal: float = REFUSAL,
+) -> Planted:
+    """A finished run of these models in every culture of the survey.
+
+    Args:
+        survey: ``wide_survey()`` where none is given.
+        participants: per cell.
+        models: some of ``MODELS``.
+        questions: ids; all of the survey's by default.
+        seed: of all draws. Choices are drawn before refusals, so that a model answers alike whatever it refuses.
+        refuses: models that leave questions unanswered at random.
+        refusal: the share they leave.
+    """
+    known = survey or wide_survey()
+    ids = tuple(questions or (question.id for question in known.questions))
+    cells = tuple(
+        Cell(
+            id=place + 1,
+            model=model,
+            culture=culture.code,
+            condition=Condition(name="def", option_order=True),
+            language=culture.language,
+            participants=participants,
+        )
+        for place, (model, culture) in enumerate(
+            (model, culture) for model in sorted(models) for culture in known.cultures
+        )
+    )
+    shape = (len(cells), participants, len(ids))
+    choices, shown = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    for place, name in enumerate(ids):
+        question = known.question(name)
+        first = _first_shown(question, participants, _stream(seed, 1, place))
+        shown[:, :, place] = np.array(question.codes)[first]
+        for number, cell in enumerate(cells):
+            own = _stream(seed, 2, place, MODELS.index(cell.model), cell.culture == known.cultures[0].code)
+            choices[number, :, place] = _choices(known, question, cell, first, place, own)
+    state = np.full(shape, ANSWERED, dtype=np.int8)
+    refused = np.random.default_rng((seed, 3)).random(shape) < refusal
+    for number, cell in enumerate(cells):
+        if cell.model in refuses:
+            state[number][refused[number]] = REFUSED
+    return Planted(
+        results=_results(known, ids, cells, choices, shown, state, seed), draws=_draws(known, cells, participants, seed)
+    )
+
+
+def _stream(*key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(key)))
+
+
+def _first_shown(question: Question, people: int, rng: np.random.Generator) -> Ints:
+    """Position of the option each participant sees first: nominal options permuted, ordered ones turned around."""
+    last = len(question.options) - sum(option.residual for option in question.options)
+    if question.type.ordered:
+        return np.asarray(np.where(rng.random(people) < 0.5, 0, last - 1), dtype=np.int64)
+    return np.asarray(rng.integers(0, last, people), dtype=np.int64)
+
+
+def _choices(survey: Survey, question: Question, cell: Cell, first: Ints, place: int, rng: np.random.Generator) -> Ints:
+    if cell.model == "first":
+        return np.asarray(1 << first, dtype=np.int64)
+    people, known = len(first), _shares(survey, question, cell.culture, Group.ALL)
+    size = len(known)
+    if question.type is QuestionType.MULTIPLE:
+        own = np.full(size, 0.4) if cell.model == "random" else known
+        bits = rng.random((people, size)) < np.maximum(own, 0.01)
+        bits[np.arange(people), rng.integers(0, size, people)] |= ~bits.any(axis=1)
+        return np.asarray((bits << np.arange(size)).sum(axis=1), dtype=np.int64)
+    if cell.model == "random":
+        own = np.full(size, 1 / size)
+    elif cell.model == "men":
+        own = _typical_of_men(survey, question, cell.culture, known)
+    else:
+        # one distortion per question and culture, shared by all models: what differs is how much of it each has
+        bend = _stream(77, place, cell.culture == survey.cultures[0].code).dirichlet(np.full(size, 0.6))
+        own = (1 - DISTORTION[cell.model]) * known + DISTORTION[cell.model] * bend
+    bounds = np.cumsum(own / own.sum())
+    position = np.minimum(np.searchsorted(bounds, rng.random(people), side="right"), size - 1)
+    return np.asarray(1 << position, dtype=np.int64)
+
+
+def _shares(survey: Survey, question: Question, culture: str, group: Group) -> Floats:
+    reference = survey.reference(question.id, culture, group)
+    assert reference is not None
+    given = np.array([reference.shares.get(code, 0.0) for code in question.codes])
+    return given if question.type is QuestionType.MULTIPLE else given / given.sum()
+
+
+def _typical_of_men(survey: Survey, question: Question, culture: str, known: Floats) -> Floats:
+    if survey.reference(question.id, culture, Group.MALE) is None:
+        return known
+    men, women = (_shares(survey, question, culture, group) for group in (Group.MALE, Group.FEMALE))
+    lift = np.where(known >= 0.05, men / np.maximum(women, 1e-9), -1.0)
+    picked = np.full(len(known), 0.05 / len(known))
+    picked[int(np.argmax(lift))] += 0.95
+    return picked
+
+
+def _results(
+    survey: Survey, ids: tuple[str, ...], cells: tuple[Cell, ...], choices: Ints, shown: Ints, state: Ints, seed: int
+) -> Results:
+    number, people, asked = choices.shape
+    cell, participant, question = (axis.ravel() for axis in np.indices(choices.shape, dtype=np.int32))
+    refused = int((state == REFUSED).sum())
+    planned = number * people * asked
+    models = sorted({cell.model for cell in cells})
+    return Results(
+        run=Run(
+            id="planted",
+            created_at=datetime(2026, 3, 14, 15, 9, tzinfo=UTC),
+            survey=survey.fingerprint,
+            questions=ids,
+            protocol=Protocol(seed=seed),
+            cells=cells,
+            study="name: planted\n",
+        ),
+        survey=survey,
+        answers=AnswerArrays(
+            cell=cell,
+            participant=participant,
+            question=question,
+            slot=np.zeros(planned, dtype=np.int32),
+            state=state.ravel(),
+            choices=np.where(state == ANSWERED, choices, 0).ravel(),
+            shown=shown.ravel(),
+            digest=np.random.default_rng((seed, 4)).integers(0, 1 << 40, planned),
+        ),
+        samples=(),
+        progress=Progress(planned=planned, answered=planned - refused, refused=refused),
+        engines={model: {"engine": "scripted"} for model in models},
+        versions={"numpy": np.__version__},
+        revision=planned,
+        model_seconds=dict.fromkeys(models, 100.0),
+        model_facts={model: FACTS[model] for model in models if model in FACTS},
+    )
+
+
+def _draws(survey: Survey, cells: tuple[Cell, ...], participants: int, seed: int) -> DrawArrays:
+    """Decoding and memory depend on the participant alone, the region on the culture too: as in a real run."""
+    rng = np.random.default_rng((seed, 5))
+    beams, sample = rng.integers(1, 6, participants), rng.integers(0, 2, participants)
+    capacity = rng.integers(0, 16, participants)
+    regions = tuple(region.code for culture in survey.cultures for region in culture.regions)
+    where: dict[str, Ints] = {}
+    for culture in survey.cultures:
+        own = [regions.index(region.code) for region in culture.regions]
+        where[culture.code] = rng.choice(own, participants) if own else np.full(participants, -1)
+    count = len(cells) * participants
+    return DrawArrays(
+        cell=np.repeat(np.arange(len(cells), dtype=np.int32), participants),
+        participant=np.tile(np.arange(participants, dtype=np.int32), len(cells)),
+        question=np.full(count, -1, dtype=np.int32),
+        num_beams=np.tile(beams, len(cells)).astype(np.float64),
+        do_sample=np.tile(sample, len(cells)).astype(np.float64),
+        memory_capacity=np.tile(capacity, len(cells)).astype(np.int64),
+        region=np.concatenate([where[cell.culture] for cell in cells]).astype(np.int32),
+        regions=regions,
+    )
+
+
+def without(made: Planted, model: str) -> Planted:
+    """The same run where that model has no valid answer at all: every one refused."""
+    results = made.results
+    places = [place for place, cell in enumerate(results.run.cells) if cell.model == model]
+    gone = np.isin(results.answers.cell, places)
+    answers = replace(
+        results.answers,
+        state=np.where(gone, REFUSED, results.answers.state).astype(np.int8),
+        choices=np.where(gone, 0, results.answers.choices),
+    )
+    refused = int((answers.state == REFUSED).sum())
+    planned = results.progress.planned
+    progress = Progress(planned=planned, answered=planned - refused, refused=refused)
+    return replace(made, results=replace(results, answers=answers, progress=progress))
