@@ -289,10 +289,11 @@ def _finish(ended: Snapshot, *, as_json: bool) -> NoReturn:
 
 
 def _register() -> None:
-    from jobs import cli_catalogue, cli_results
+    from jobs import cli_catalogue, cli_control, cli_results
 
-    for command in (cli_results.report, cli_results.export, cli_catalogue.survey, cli_catalogue.models):
-        main.add_command(command)
+    for module in (cli_catalogue, cli_control, cli_results):
+        for command in module.VERBS:
+            main.add_command(command)
 
 
 _register()

@@ -97,3 +97,6 @@ def models_show(settings: Settings, name: str, as_json: bool) -> None:
     for field, value in card.items():
         if value not in (None, "", []):
             click.echo(f"{field}: {value}")
+
+
+VERBS = (survey, models)

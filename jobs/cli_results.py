@@ -44,3 +44,6 @@ def export(settings: Settings, run_id: str, kind: str, output: Path | None, tele
         else:
             results.export_to(database, run_id, kind, output, telemetry=telemetry)
             click.echo(output)
+
+
+VERBS = (report, export)

@@ -10,6 +10,7 @@ from jobs.local import RunFailed
 from jobs.serving import DatabaseUnavailable
 from jobs.settings import BadSetting
 from jobs.study import StudyError
+from storage.bundle import BadBundle
 from storage.database import BadDatabaseUrl
 from storage.schema import SchemaTooNew
 from storage.store import UnknownRun
@@ -17,7 +18,7 @@ from storage.survey import SurveyError
 from workers.engines.base import EngineUnavailable
 from workers.models import ModelError
 
-_USAGE = (BadSetting, StudyError, BadDatabaseUrl, UnknownRun, SurveyError, ModelError, EngineUnavailable)
+_USAGE = (BadSetting, StudyError, BadDatabaseUrl, UnknownRun, SurveyError, BadBundle, ModelError, EngineUnavailable)
 _ERROR = (BrokerUnavailable, DatabaseUnavailable, HomeInUse, RunFailed, SchemaTooNew)
 
 

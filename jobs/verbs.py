@@ -15,14 +15,20 @@ from jobs.celery_app import make_app
 from jobs.settings import Settings
 from jobs.study import Study, parse_study, read_study
 from storage import outbox, store
+from storage import retry as retrying
 from storage.database import Database
 from storage.deaths import free_expired
+from storage.run import AnswerState
 from workers.engines.opening import check_card
 from workers.models import find_card, read_cards
 
 if TYPE_CHECKING:
     from celery import Celery
     from rich.console import Console
+
+
+#: Not a state of an answer: participants that were set aside leave answers missing.
+MISSING = "missing"
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -137,6 +143,23 @@ def _app_if_up(settings: Settings) -> Celery | None:
         return make_app(settings.broker_url, visibility_timeout=settings.visibility_timeout)
     broker = EmbeddedBroker(settings.home)
     return make_app(broker.url, visibility_timeout=settings.visibility_timeout) if broker.alive() else None
+
+
+def retry(settings: Settings, database: Database, run_id: str, *, states: Sequence[str], rewind: bool) -> int:
+    """Have answers asked again. Returns how many answers, and participants that were set aside, are to be asked.
+
+    Raises:
+        storage.store.UnknownRun: there is no such run.
+    """
+    store.design_of(database, run_id)
+    ended = [AnswerState(state) for state in states if state != MISSING]
+    asked = retrying.rewind(database, run_id, ended) if rewind else retrying.ask_again(database, run_id, ended)
+    if MISSING in states:
+        asked += retrying.reopen_quarantined(database, run_id)
+    app = _app_if_up(settings)
+    if app is not None:
+        producer.publish(database, app, run=run_id)
+    return asked
 
 
 def named_or_newest(database: Database, run_id: str | None) -> str:

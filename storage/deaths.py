@@ -57,7 +57,8 @@ def free_expired(database: Database) -> Freed:
 
 def _held(connection: Connection, condition: Any) -> Sequence[Any]:
     query = select(_P.id, _P.lease_owner, _P.lease_epoch, _P.on_trial, _P.deaths).where(_OPEN, condition)
-    return connection.execute(query.order_by(_P.lease_owner, _P.id)).all()
+    # Locked: a heartbeat on its way must not renew a lease between this look and the update.
+    return connection.execute(query.order_by(_P.lease_owner, _P.id).with_for_update()).all()
 
 
 def _free(connection: Connection, held: Sequence[Any]) -> Freed:

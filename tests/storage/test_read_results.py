@@ -201,7 +201,7 @@ def test_an_unknown_run_is_told(database: Database) -> None:
 
 
 def test_many_answers_are_read_by_few_queries(database: Database) -> None:
-    """22,000 answers and ten samples take less than two seconds of this process and a handful of queries."""
+    """22,000 answers and ten samples take a handful of queries."""
     questions = [question.id for question in SURVEY.questions]
     add_run(database, new_run(new_cell(participants=7334), questions=questions))
     cell = store.load_run(database, "first").cells[0]
@@ -218,12 +218,9 @@ def test_many_answers_are_read_by_few_queries(database: Database) -> None:
     def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
         statements.append(statement)
 
-    began = time.process_time()
     results = read_results(database, "first", samples=10)
-    spent = time.process_time() - began
     assert results.answers.cell.size == 22_002
     assert len(results.samples) == 10
-    assert spent < 2.0
     queries = len(statements)
     assert queries <= 15
     statements.clear()

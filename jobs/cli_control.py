@@ -1,0 +1,79 @@
+"""The command line's verbs that steer a run: cancel, retry, bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from jobs.settings import Settings
+
+#: What can be asked again: states of answers, and answers that are missing.
+RETRIABLE = ("failed", "unparsable", "refused", "missing")
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.pass_obj
+def cancel(settings: Settings, run_id: str) -> None:
+    """Stop a run where it stands; resume takes it up again."""
+    from jobs.serving import open_database
+    from storage import store
+
+    with open_database(settings) as database:
+        store.cancel(database, run_id)
+    click.echo(f"{run_id} is cancelled; workers let go of it within half a minute; go on: defsurvey resume {run_id}")
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--state", default="failed", show_default=True, metavar="A,B", help=f"Of {', '.join(RETRIABLE)}.")
+@click.option("--rewind", is_flag=True, help="Take back everything from the first such answer on, and ask it anew.")
+@click.pass_obj
+def retry(settings: Settings, run_id: str, state: str, rewind: bool) -> None:
+    """Ask answers again that ended in a state; each from the memory it was shown, or by --rewind in sequence."""
+    from jobs import verbs
+    from jobs.serving import open_database
+
+    states = [name.strip() for name in state.split(",") if name.strip()]
+    unknown = [name for name in states if name not in RETRIABLE]
+    if unknown or not states:
+        got = ", ".join(unknown) or "nothing"
+        raise click.UsageError(f"--state: expected one or more of {', '.join(RETRIABLE)}, got {got}")
+    with open_database(settings) as database:
+        done = verbs.retry(settings, database, run_id, states=states, rewind=rewind)
+    click.echo(f"{run_id}: {done} to be asked again; work on them here: defsurvey resume {run_id} --wait")
+
+
+@click.group()
+def bundle() -> None:
+    """Move a run between machines: export, import."""
+
+
+@bundle.command("export")
+@click.argument("run_id", metavar="RUN")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
+@click.pass_obj
+def bundle_export(settings: Settings, run_id: str, file: Path) -> None:
+    """Write a run, with its survey and every answer, to one file."""
+    from jobs.serving import open_database
+    from storage.bundle import export_bundle
+
+    with open_database(settings) as database:
+        answers = export_bundle(database, run_id, file)
+    click.echo(f"{file}: {run_id} with {answers:,} answers")
+
+
+@bundle.command("import")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
+@click.pass_obj
+def bundle_import(settings: Settings, file: Path) -> None:
+    """Read a run from such a file; prints its id."""
+    from jobs.serving import open_database
+    from storage.bundle import import_bundle
+
+    with open_database(settings) as database:
+        click.echo(import_bundle(database, file))
+
+
+VERBS = (cancel, retry, bundle)

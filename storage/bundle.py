@@ -1,0 +1,163 @@
+"""A run as one file, to be moved between machines and databases.
+
+A zip archive of JSON lines, one member per table, and a manifest with the format, the schema's
+revision and a SHA-256 of every member. Keys are given anew on import. Memory does not grow with
+the run. Knows the tables; leases, messages and workers stay behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Select, Table, insert, select
+
+from storage import schema, store, tables
+from storage.database import Database, insert_new
+
+#: Version of the file's own layout.
+FORMAT = 1
+_MANIFEST = "manifest.json"
+_BATCH = 1000
+#: Longest line of a member that is read: a survey with its references is the largest row.
+_LINE_MAX = 64 * 1024 * 1024
+
+
+class BadBundle(ValueError):
+    """A file is no bundle of a run, or not one that this version reads; the message says what is wrong."""
+
+
+def export_bundle(database: Database, run: str, path: Path) -> int:
+    """Write a run to a file, which appears whole or not at all. Returns the number of answers in it.
+
+    Raises:
+        storage.store.UnknownRun: there is no such run.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with database.read() as connection, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+            store.run_in(connection, run)
+            members = {name: _write(archive, name, _rows(connection, query)) for name, query in _parts(run).items()}
+            manifest = {"format": FORMAT, "schema": schema.HEAD, "run": run, "members": members}
+            archive.writestr(_MANIFEST, json.dumps(manifest, indent=2))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return int(members["answer"]["rows"])
+
+
+def import_bundle(database: Database, path: Path) -> str:
+    """Read a run from a file, in one transaction. Returns its id.
+
+    Raises:
+        BadBundle: the file is no bundle, is damaged, is of another version, or its run is here already.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            manifest = _manifest(archive, path)
+            database.write(lambda connection: _import(connection, archive, manifest, path))
+    except FileNotFoundError:
+        raise BadBundle(f"{path}: there is no such file") from None
+    except (zipfile.BadZipFile, KeyError, IsADirectoryError, json.JSONDecodeError) as error:
+        raise BadBundle(f"{path}: is no bundle of a run: {error}") from error
+    return str(manifest["run"])
+
+
+def _parts(run: str) -> dict[str, Select[Any]]:
+    """Table name -> its rows that belong to a run, in the order in which they are imported."""
+    p, a = tables.participant.c, tables.answer.c
+    fingerprint = select(tables.run.c.survey).where(tables.run.c.id == run).scalar_subquery()
+    of_run = select(p.id).where(p.run == run)
+    return {
+        "survey": select(tables.survey).where(tables.survey.c.fingerprint == fingerprint),
+        "run": select(tables.run).where(tables.run.c.id == run),
+        "cell": select(tables.cell).where(tables.cell.c.run == run).order_by(tables.cell.c.id),
+        "served": select(tables.served).where(tables.served.c.run == run).order_by(tables.served.c.model),
+        "participant": select(tables.participant).where(p.run == run).order_by(p.id),
+        "answer": select(tables.answer).where(a.participant.in_(of_run)).order_by(a.participant, a.item, a.slot),
+        "again": select(tables.again).where(tables.again.c.participant.in_(of_run)),
+    }
+
+
+def _rows(connection: Connection, query: Select[Any]) -> Iterator[dict[str, Any]]:
+    for row in connection.execute(query.execution_options(yield_per=_BATCH)).mappings():
+        yield dict(row)
+
+
+def _write(archive: zipfile.ZipFile, name: str, rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    digest, count = hashlib.sha256(), 0
+    with archive.open(f"{name}.jsonl", "w", force_zip64=True) as member:
+        for row in rows:
+            line = json.dumps(row, ensure_ascii=False, sort_keys=True).encode() + b"\n"
+            digest.update(line)
+            member.write(line)
+            count += 1
+    return {"rows": count, "sha256": digest.hexdigest()}
+
+
+def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+    manifest = json.loads(archive.read(_MANIFEST))
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("schema") != schema.HEAD:
+        found = [manifest.get(key) for key in ("format", "schema")] if isinstance(manifest, dict) else manifest
+        raise BadBundle(f"{path}: expected format {FORMAT} and schema {schema.HEAD}, got {found}")
+    if set(manifest.get("members", ())) != set(_parts("")):
+        raise BadBundle(f"{path}: expected members {', '.join(_parts(''))}, got {sorted(manifest.get('members', ()))}")
+    return manifest
+
+
+def _import(connection: Connection, archive: zipfile.ZipFile, manifest: dict[str, Any], path: Path) -> None:
+    run = manifest["run"]
+    if connection.execute(select(tables.run.c.id).where(tables.run.c.id == run)).one_or_none() is not None:
+        raise BadBundle(f"{path}: run {run} is here already")
+    cells: dict[int, int] = {}
+    people: dict[int, int] = {}
+    for name in _parts(run):
+        for row in _read(archive, name, manifest["members"][name], path):
+            _insert(connection, name, row, cells, people)
+
+
+def _read(archive: zipfile.ZipFile, name: str, expected: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
+    digest, count = hashlib.sha256(), 0
+    with archive.open(f"{name}.jsonl") as member:
+        while line := member.readline(_LINE_MAX):
+            digest.update(line)
+            count += 1
+            yield json.loads(line)
+    if digest.hexdigest() != expected["sha256"] or count != expected["rows"]:
+        raise BadBundle(f"{path}: {name}.jsonl is damaged: {count} rows of {expected['rows']}, or other content")
+
+
+def _insert(
+    connection: Connection, name: str, row: dict[str, Any], cells: dict[int, int], people: dict[int, int]
+) -> None:
+    """Insert a row with its keys given anew, as nobody's: free, and to be published from here."""
+    if name in ("survey", "run", "served"):
+        insert_new(connection, _table(name), row)
+    elif name == "cell":
+        before = row.pop("id")
+        cells[before] = _key(connection, tables.cell, row)
+    elif name == "participant":
+        before = row.pop("id")
+        free = {"lease_until": None, "lease_owner": None, "published_at": None, "on_trial": False}
+        row |= {**free, "cell": cells[row["cell"]], "memory": tuple(row["memory"])}
+        people[before] = _key(connection, tables.participant, row)
+    else:
+        row["participant"] = people[row["participant"]]
+        for column in ("choices", "shown", "memory"):
+            if column in row:
+                row[column] = tuple(row[column])
+        connection.execute(insert(_table(name)).values(row))
+
+
+def _table(name: str) -> Table:
+    table: Table = getattr(tables, name)
+    return table
+
+
+def _key(connection: Connection, table: Table, row: dict[str, Any]) -> int:
+    key: int = connection.execute(insert(table).values(row).returning(table.c.id)).scalar_one()
+    return key

@@ -1,0 +1,116 @@
+"""A run moved as one file comes out as it went in, on whatever database."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from storage import outbox, store
+from storage.bundle import BadBundle, export_bundle, import_bundle
+from storage.database import Database
+from storage.ledger import Ledger
+from storage.read_answers import answer_rows
+from storage.retry import ask_again
+from storage.run import AnswerState
+from storage.schema import migrate
+from tests.storage.small_run import answer, claimed, finish, new_cell, started
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Database:
+    """An empty database on another machine, with a run of its own so that keys differ."""
+    database = Database(f"sqlite:///{tmp_path / 'elsewhere.db'}")
+    migrate(database)
+    started(database, new_cell(participants=3), id="other")
+    return database
+
+
+def half_done(database: Database, ledger: Ledger) -> None:
+    """A run with a finished, a half-finished and a waiting participant, one answer of which failed."""
+    first, second, _ = started(database, new_cell(participants=3))
+    finish(ledger, first)
+    held = claimed(ledger, second)
+    ledger.checkpoint(held, answer(held, 0, completion='="1"\n选项\x00'), (0,))
+    ledger.checkpoint(held, answer(held, 1, state=AnswerState.FAILED, reason="gone"), (0,))
+    store.record_served(database, "first", "model-a", {"weights": "abc"}, {"numpy": "2"})
+    ask_again(database, "first", [AnswerState.FAILED])
+
+
+def test_a_run_comes_out_as_it_went_in(database: Database, ledger: Ledger, elsewhere: Database, tmp_path: Path) -> None:
+    """Answers, progress, design, what served it and what is to be asked again are the same; leases stay behind."""
+    half_done(database, ledger)
+    file = tmp_path / "run.bundle"
+    assert export_bundle(database, "first", file) == 5
+    with elsewhere:
+        assert import_bundle(elsewhere, file) == "first"
+        assert list(answer_rows(elsewhere, "first", telemetry=True)) == list(
+            answer_rows(database, "first", telemetry=True)
+        )
+        assert store.progress(elsewhere, "first") == store.progress(database, "first")
+        assert store.design_of(elsewhere, "first") == store.design_of(database, "first")
+        assert outbox.revision(elsewhere, "first") == outbox.revision(database, "first")
+        survey = store.load_run(elsewhere, "first").survey
+        assert store.load_survey(elsewhere, survey) == store.load_survey(database, survey)
+        assert outbox.waiting(elsewhere, "first") == 2
+        other = Ledger(elsewhere, owner="other:1:here")
+        held = claimed(other, outbox.outgoing(elsewhere, run="first")[0].participant)
+        assert [(again.item, attempt) for again, attempt in other.to_ask_again(held)] == [(1, 1)]
+
+
+def test_a_run_that_is_here_already_is_not_imported(database: Database, ledger: Ledger, tmp_path: Path) -> None:
+    """Nothing is mixed: the file is refused and what is here stays."""
+    half_done(database, ledger)
+    file = tmp_path / "run.bundle"
+    export_bundle(database, "first", file)
+    before = list(answer_rows(database, "first", telemetry=True))
+    with pytest.raises(BadBundle, match="run first is here already"):
+        import_bundle(database, file)
+    assert list(answer_rows(database, "first", telemetry=True)) == before
+
+
+def test_a_damaged_file_leaves_nothing_behind(
+    database: Database, ledger: Ledger, elsewhere: Database, tmp_path: Path
+) -> None:
+    """A changed answer is noticed by its hash, and the whole import is taken back."""
+    half_done(database, ledger)
+    file, damaged = tmp_path / "run.bundle", tmp_path / "damaged.bundle"
+    export_bundle(database, "first", file)
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(damaged, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            target.writestr(name, content.replace(b"gone", b"fine") if name == "answer.jsonl" else content)
+    with elsewhere:
+        with pytest.raises(BadBundle, match=r"answer\.jsonl is damaged"):
+            import_bundle(elsewhere, damaged)
+        assert store.run_ids(elsewhere) == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "there is no such file"), (b"no archive", "is no bundle"), (b"{}", "is no bundle")],
+)
+def test_what_is_no_bundle_is_refused(elsewhere: Database, tmp_path: Path, content: bytes | None, message: str) -> None:
+    """A missing file and one of another kind are told apart."""
+    file = tmp_path / "run.bundle"
+    if content is not None:
+        file.write_bytes(content)
+    with elsewhere, pytest.raises(BadBundle, match=message):
+        import_bundle(elsewhere, file)
+
+
+def test_a_bundle_of_another_version_is_refused(elsewhere: Database, tmp_path: Path) -> None:
+    """What this version cannot read is said with both versions."""
+    file = tmp_path / "run.bundle"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("manifest.json", '{"format": 99, "schema": "0001"}')
+    with elsewhere, pytest.raises(BadBundle, match=r"expected format 1 and schema \d+, got \[99, '0001'\]"):
+        import_bundle(elsewhere, file)
+
+
+def test_an_export_that_fails_leaves_no_file(database: Database, tmp_path: Path) -> None:
+    """The file appears whole or not at all."""
+    with pytest.raises(store.UnknownRun, match="there is no run nowhere"):
+        export_bundle(database, "nowhere", tmp_path / "run.bundle")
+    assert list(tmp_path.glob("*bundle*")) == []
