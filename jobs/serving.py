@@ -7,9 +7,12 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
 
+from sqlalchemy import make_url
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
 from jobs.broker import EmbeddedBroker, HomeInUse, check_reachable, client_of, exclusive
@@ -18,9 +21,15 @@ from jobs.local import LOG_FORMAT
 from jobs.settings import Settings
 from storage.database import Database
 from storage.ledger import Ledger, lease_owner
-from storage.schema import migrate
+from storage.schema import HEAD, migrate
+
+if TYPE_CHECKING:
+    from jobs.health import Health
 
 log = logging.getLogger(__name__)
+
+#: Seconds between two looks at a database that does not answer yet.
+LOOK_SECONDS = 1.0
 
 
 class DatabaseUnavailable(RuntimeError):
@@ -42,9 +51,54 @@ def open_database(settings: Settings, *, threads: int = 4) -> Database:
         database.close()
         if type(error) not in (OperationalError, DatabaseError):
             raise  # the schema's own fault, not the place's
-        shown = database.url.render_as_string(hide_password=True)
-        raise DatabaseUnavailable(f"database {shown}: {' '.join(str(error.orig).split())}") from None
+        raise _unavailable(settings, error) from None
     return database
+
+
+def _unavailable(settings: Settings, error: DBAPIError) -> DatabaseUnavailable:
+    shown = make_url(settings.database_url).render_as_string(hide_password=True)
+    return DatabaseUnavailable(f"database {shown}: {' '.join(str(error.orig).split())}")
+
+
+def migrate_when_up(settings: Settings, *, patience: float) -> str:
+    """Bring the database up to date as soon as it answers. Returns the schema's revision.
+
+    Args:
+        settings: which database.
+        patience: seconds to wait for one that does not answer yet, or not to us.
+
+    Raises:
+        DatabaseUnavailable: it still does not.
+    """
+    log_to_stderr()
+    deadline = time.monotonic() + patience
+    said = ""
+    while True:
+        try:
+            open_database(settings).close()
+        except DatabaseUnavailable as error:
+            if time.monotonic() >= deadline:
+                raise
+            if str(error) != said:
+                said = str(error)
+                log.warning("waiting up to %.0f s: %s", patience, said)
+            time.sleep(LOOK_SECONDS)
+        else:
+            return HEAD
+
+
+def health(settings: Settings, role: str) -> Health:
+    """The last sign of life of this host's daemon of that role, see ``jobs.health``.
+
+    Raises:
+        DatabaseUnavailable: role ``worker``, and the database cannot be asked.
+    """
+    from jobs.health import look
+
+    try:
+        return look(settings, role)
+    except DBAPIError as error:
+        raise _unavailable(settings, error) from None
 
 
 def broker_url(settings: Settings) -> str:
@@ -137,6 +191,7 @@ def worker(
 
 def reporter(settings: Settings, *, parent: int | None) -> int:
     """Build reports until told to stop. Returns the exit status."""
+    from jobs.health import Pulse, beating_step
     from jobs.tasks import register_reports
     from workers.daemon import end_with_parent, serve
 
@@ -154,6 +209,7 @@ def reporter(settings: Settings, *, parent: int | None) -> int:
             concurrency=1,
             name=f"reporter-{lease_owner().replace(':', '-')}",
             on_stop=lambda: None,
+            steps=[beating_step(Pulse(settings, "reporter"))],
         )
     finally:
         database.close()
@@ -161,7 +217,7 @@ def reporter(settings: Settings, *, parent: int | None) -> int:
 
 def reconciler(settings: Settings) -> int:
     """Reconcile until told to stop. Returns the exit status."""
-    from jobs.reconciler import Reconciler
+    from jobs.health import BeatingReconciler, Pulse
 
     log_to_stderr()
     database = open_database(settings)
@@ -174,6 +230,7 @@ def reconciler(settings: Settings) -> int:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     app = make_app(url, visibility_timeout=settings.visibility_timeout)
-    Reconciler(database=database, app=app, broker=client_of(url)).run(stop)
+    pulse = Pulse(settings, "reconciler")
+    BeatingReconciler(database=database, app=app, broker=client_of(url), pulse=pulse).run(stop)
     database.close()
     return 0

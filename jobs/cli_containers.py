@@ -1,0 +1,41 @@
+"""The command line's verbs that containers need: migrate, healthy."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from jobs.settings import Settings
+
+
+@click.command()
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for a database that does not answer yet.",
+)
+@click.pass_obj
+def migrate(settings: Settings, patience: float) -> None:
+    """Bring the database to the schema of this version; harmless where it is there already."""
+    from jobs import serving
+
+    click.echo(f"database schema: {serving.migrate_when_up(settings, patience=patience)}")
+
+
+@click.command()
+@click.argument("role", type=click.Choice(["worker", "reporter", "reconciler"]))
+@click.pass_obj
+def healthy(settings: Settings, role: str) -> None:
+    """Whether this host's daemon of that role lives and works: 0 or 1, for a container's health check."""
+    from jobs import serving
+
+    health = serving.health(settings, role)
+    click.echo(health, err=not health.well)
+    sys.exit(0 if health.well else 1)
+
+
+VERBS = (migrate, healthy)

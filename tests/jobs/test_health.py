@@ -1,0 +1,182 @@
+"""Signs of life, and the verbs that containers ask: a daemon is well only while it shows that it can work."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+from celery import Celery
+from click.testing import CliRunner
+
+from jobs import health
+from jobs.broker import EmbeddedBroker
+from jobs.cli import main
+from jobs.health import BeatingReconciler, Health, Pulse
+from jobs.serving import DatabaseUnavailable, migrate_when_up
+from jobs.settings import Settings
+from storage.database import Database
+from storage.heartbeats import heartbeat_age
+from storage.ledger import Ledger
+from storage.schema import HEAD
+
+HOST = socket.gethostname()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A home of its own, whose database is the fixture's."""
+    return Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
+
+
+@pytest.fixture
+def defsurvey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
+    """The command line on that home: exit code and all output."""
+    for name in [name for name in os.environ if name.startswith("DEFSURVEY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DEFSURVEY_HOME", str(tmp_path))
+
+    def call(*arguments: str) -> tuple[int, str]:
+        done = CliRunner().invoke(main, list(arguments))
+        return done.exit_code, done.output
+
+    return call
+
+
+def test_a_worker_is_known_by_its_heartbeat(database: Database) -> None:
+    """The newest of the host's workers counts; those of other hosts, and of hosts whose name begins alike, do not."""
+    assert heartbeat_age(database, "here") is None
+    Ledger(database, owner="here2:7:aa").beat("", {})
+    assert heartbeat_age(database, "here") is None
+    ledger = Ledger(database, owner="here:7:bb")
+    ledger.beat("", {})
+    time.sleep(0.2)
+    age = heartbeat_age(database, "here")
+    assert age is not None
+    assert 0.19 <= age < 5
+    ledger.leave()
+    assert heartbeat_age(database, "here") is None
+
+
+def test_health_of_a_worker_on_the_command_line(
+    database: Database, defsurvey: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0 while it beats; 1, with one line that says why, before and after."""
+    assert defsurvey("healthy", "worker") == (1, f"worker on {HOST}: no sign of life yet\n")
+    Ledger(database, owner=f"{HOST}:7:aa").beat("", {})
+    assert defsurvey("healthy", "worker") == (
+        0,
+        f"worker on {HOST}: last sign of life 0 s ago (at most 30 s are healthy)\n",
+    )
+    monkeypatch.setattr(health, "ILL_AFTER_SECONDS", 0.0)
+    code, line = defsurvey("healthy", "worker")
+    assert code == 1
+    assert line.startswith(f"worker on {HOST}: last sign of life")
+
+
+def test_a_pulse_is_as_old_as_its_last_beat(settings: Settings) -> None:
+    """No beat, a beat now, a beat a minute ago."""
+    pulse = Pulse(settings, "reporter")
+    assert health.look(settings, "reporter") == Health(role="reporter", host=HOST, age=None)
+    pulse.beat()
+    assert health.look(settings, "reporter").well
+    minute_ago = time.time() - 60
+    os.utime(pulse.path, (minute_ago, minute_ago))
+    found = health.look(settings, "reporter")
+    assert found.age == pytest.approx(60, abs=5)
+    assert not found.well
+    assert not health.look(settings, "reconciler").well
+
+
+def test_a_pulse_that_cannot_be_written_ends_nobody(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    """A full or read-only disk makes a daemon ill, not dead, and the log says why."""
+    (settings.home / "pulse").write_text("a file where the folder should be")
+    pulse = Pulse(settings, "reporter")
+    pulse.beat()
+    assert "pulse: " in caplog.text
+
+
+def test_a_reconciler_beats_only_when_a_pass_went_through(
+    settings: Settings, database: Database, app: Celery, client: redis.Redis
+) -> None:
+    """A broker that does not answer leaves the pulse as it was."""
+    pulse = Pulse(settings, "reconciler")
+    nobody = redis.Redis(unix_socket_path=str(settings.home / "nobody.sock"))
+    with pytest.raises(redis.ConnectionError):
+        BeatingReconciler(database=database, app=app, broker=nobody, pulse=pulse).reconcile()
+    assert pulse.age() is None
+    BeatingReconciler(database=database, app=app, broker=client, pulse=pulse).reconcile()
+    assert pulse.age() is not None
+
+
+def test_a_reporter_beats_for_as_long_as_it_has_a_broker(settings: Settings) -> None:
+    """A real process: its pulse goes on, stops with the broker, and goes on when the broker is back."""
+    broker = EmbeddedBroker(settings.home)
+    pulse = Pulse(settings, "reporter")
+    environment = {**os.environ, "DEFSURVEY_HOME": str(settings.home), "DEFSURVEY_BROKER_URL": broker.url}
+    with broker:
+        reporter = subprocess.Popen([sys.executable, "-m", "jobs.cli", "reporter"], env=environment)
+        try:
+            _await_beat(pulse, since=0.0)
+            _await_beat(pulse, since=pulse.path.stat().st_mtime)
+            broker.stop()
+            time.sleep(health.BEAT_SECONDS)
+            stopped = pulse.path.stat().st_mtime
+            time.sleep(2 * health.BEAT_SECONDS)
+            assert pulse.path.stat().st_mtime == stopped
+            broker.ensure()
+            _await_beat(pulse, since=stopped)
+        finally:
+            reporter.terminate()
+            reporter.wait(20)
+
+
+def _await_beat(pulse: Pulse, *, since: float) -> None:
+    until = time.monotonic() + 30
+    while not (pulse.path.exists() and pulse.path.stat().st_mtime > since):
+        assert time.monotonic() < until, "no beat"
+        time.sleep(0.05)
+
+
+def test_migrate_brings_an_empty_database_up_to_date(defsurvey: Callable[..., tuple[int, str]]) -> None:
+    """Once or twice: the second time there is nothing to do."""
+    assert defsurvey("migrate") == (0, f"database schema: {HEAD}\n")
+    assert defsurvey("migrate") == (0, f"database schema: {HEAD}\n")
+
+
+def test_migrate_waits_for_a_database_that_is_still_starting(tmp_path: Path) -> None:
+    """A file in the way stands for a server that does not answer yet."""
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
+    blocked = tmp_path / "defsurvey.db"
+    blocked.mkdir()
+    threading.Timer(0.5, blocked.rmdir).start()
+    assert migrate_when_up(settings, patience=20) == HEAD
+
+
+def test_migrate_gives_up_on_a_database_that_does_not_come(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason is said at once, and once; the error names the server and shows no password."""
+    environment = {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_DATABASE_URL": "postgresql://me:sesame@127.0.0.1:1/db"}
+    monkeypatch.setattr("jobs.serving.LOOK_SECONDS", 0.05)
+    with pytest.raises(DatabaseUnavailable, match=r"database postgresql://me:\*\*\*@127\.0\.0\.1:1/db: .*refused"):
+        migrate_when_up(Settings.from_environment(environment), patience=0.4)
+    assert caplog.text.count("waiting up to 0 s: database postgresql://me:***@127.0.0.1:1/db") == 1
+    assert "sesame" not in caplog.text
+
+
+def test_health_of_a_worker_whose_database_is_gone(
+    defsurvey: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line and exit code 1, not a traceback."""
+    monkeypatch.setenv("DEFSURVEY_DATABASE_URL", "postgresql://me@127.0.0.1:1/db")
+    code, line = defsurvey("healthy", "worker")
+    assert code == 1
+    assert line.startswith("defsurvey: database postgresql://me@127.0.0.1:1/db: ")
