@@ -22,7 +22,7 @@ from reports.items import (
     state_counts,
     valid_answers,
 )
-from reports.metrics.aggregate import Means, headline_mean, mean_known, means
+from reports.metrics.aggregate import Means, mean_known, means
 from reports.metrics.divergence import Divergences, PaperValues, divergences, paper_values
 from reports.metrics.diversity import Diversity, diversity, effective_options
 from reports.metrics.floor import Floor, FloorValues

@@ -155,7 +155,8 @@ def intervals_of_means(
 def _both_ways(values: Floats, grouping: Grouping, rng: np.random.Generator) -> Floats:
     """The headline mean of resampled questions of resampled participants, shape (B,)."""
     asked, place = np.unique(grouping.question, return_inverse=True)
-    weights = rng.multinomial(len(asked), np.full(len(asked), 1 / len(asked)), size=len(values))[:, place]
+    drawn = rng.multinomial(len(asked), np.full(len(asked), 1 / len(asked)), size=len(values))
+    weights = drawn[:, place].astype(np.float64)
     known = ~np.isnan(values)
     spoken = grouping.dimension >= 0
     of, groups = (grouping.dimension, grouping.dimensions) if spoken.any() else (np.zeros_like(place), 1)

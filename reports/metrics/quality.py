@@ -61,12 +61,31 @@ def wilson(count: int, n: int, level: float = 0.95) -> Rate:
         raise MetricInput(f"count must be in [0, {n}], got {count}")
     if n == 0:
         return Rate(count=0, n=0, share=nan, low=nan, high=nan, reason="no answer has ended")
+    return wilson_rate(count / n, float(n), count=count, n=n, level=level)
+
+
+def wilson_rate(share: float, effective: float, *, count: int, n: int, level: float = 0.95, reason: str = "") -> Rate:
+    """Wilson's interval of a share that rests on an effective number of answers, not necessarily whole.
+
+    Args:
+        share: in [0, 1]; anything where ``reason`` says why there is none.
+        effective: number of independent answers that would tell as much, above 0.
+        count: answers of the kind, as counted.
+        n: answers in all, as counted.
+        level: of the interval, in (0, 1).
+        reason: why there is no rate; empty where there is one.
+
+    >>> round(wilson_rate(.5, 10.0, count=5, n=20).low, 4)
+    0.2366
+    """
+    if reason:
+        return Rate(count=count, n=n, share=nan, low=nan, high=nan, reason=reason)
     z = float(ndtri((1 + level) / 2))
-    share, widening = count / n, 1 + z * z / n
-    centre = (share + z * z / (2 * n)) / widening
-    half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / widening
-    # at 0 and n the bound is the rate itself, which rounding may miss by a hair
-    low, high = (0.0 if count == 0 else centre - half), (1.0 if count == n else centre + half)
+    widening = 1 + z * z / effective
+    centre = (share + z * z / (2 * effective)) / widening
+    half = z * sqrt(share * (1 - share) / effective + z * z / (4 * effective * effective)) / widening
+    # at 0 and 1 the bound is the rate itself, which rounding may miss by a hair
+    low, high = (0.0 if share <= 0 else centre - half), (1.0 if share >= 1 else centre + half)
     return Rate(count=count, n=n, share=share, low=low, high=high)
 
 

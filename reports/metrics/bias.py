@@ -1,0 +1,267 @@
+"""Does the model's commonest answer match people's, and which people is it most typical of?
+
+Knows counts and shares per item and category. Deliberately knows nothing of which groups stand in which column,
+but that the first two are the sexes and the next three the ages.
+
+Unit of analysis: an item (a question, or one option of a list).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammaln
+
+from reports.metrics.divergence import Floats, MetricInput
+
+#: Names of the groups, in the order of every array's group axis.
+GENDERS = ("male", "female")
+AGES = ("<=29", "30-49", "50+")
+#: Shares this near to each other are equal: percentages are printed with two digits.
+EQUAL = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matching:
+    """Which items match, and how many would by chance; arrays of shape (I,)."""
+
+    match: Floats  #: 1 or 0; nan where the cell or the reference is empty
+    chance: Floats  #: probability that as many answers at random would match; nan where ``match`` is
+    share: float  #: of the items with a value, in [0, 1]; nan if there is none
+    expected: float  #: mean of ``chance``
+    items: int  #: with a value
+    low_n: int  #: of them, resting on too few people
+
+    def by(self, dimension: NDArray[np.int64], dimensions: int) -> Floats:
+        """Share of matching items per dimension, shape (D,); nan for one without an item."""
+        return _by_dimension(self.match, dimension, dimensions)
+
+    def chance_by(self, dimension: NDArray[np.int64], dimensions: int) -> Floats:
+        """The same by chance, shape (D,)."""
+        return _by_dimension(self.chance, dimension, dimensions)
+
+
+def _by_dimension(values: Floats, dimension: NDArray[np.int64], dimensions: int) -> Floats:
+    here = ~np.isnan(values) & (dimension >= 0)
+    count = np.bincount(dimension[here], minlength=dimensions).astype(np.float64)
+    total = np.bincount(dimension[here], weights=values[here], minlength=dimensions)
+    return np.asarray(np.divide(total, count, out=np.full(dimensions, np.nan), where=count > 0), dtype=np.float64)
+
+
+def modes(weights: ArrayLike) -> NDArray[np.bool_]:
+    """Which categories are the commonest, ties included, shape (..., K); none where all are 0 or any is nan.
+
+    >>> modes([[3, 3, 1], [0, 0, 0]]).tolist()
+    [[True, True, False], [False, False, False]]
+    """
+    array = np.asarray(weights, dtype=np.float64)
+    highest = array.max(axis=-1, keepdims=True)
+    return np.asarray((array >= highest - EQUAL) & (highest > 0))
+
+
+def matching(counts: ArrayLike, shares: ArrayLike, source: ArrayLike, low_n: ArrayLike | None = None) -> Matching:
+    """Whether the model's commonest answer is people's commonest one; a tie matches if any mode is shared.
+
+    Args:
+        counts: valid answers, shape (I, K).
+        shares: what people answered, shape (I, K); nan rows have no value.
+        source: how a respondent at random answers, shape (I, K), for the chance level.
+        low_n: which references rest on too few people, shape (I,); none by default.
+
+    Source: Liu et al. (2025), section 4.2.3 (a tie is not mentioned there, nor the chance level).
+
+    >>> found = matching([[3, 1], [2, 2], [0, 0]], [[.2, .8], [.6, .4], [.5, .5]], np.full((3, 2), .5))
+    >>> found.match.tolist(), found.share
+    ([0.0, 1.0, nan], 0.5)
+    >>> round(float(found.chance[1]), 6)   # 4 answers at random: 5/16 for, 5/16 against, 6/16 tied
+    0.6875
+    """
+    observed, known = np.asarray(counts, dtype=np.float64), np.asarray(shares, dtype=np.float64)
+    own, theirs = modes(observed), modes(known)
+    valid = own.any(axis=-1) & theirs.any(axis=-1)
+    match = np.where(valid, (own & theirs).any(axis=-1), np.nan).astype(np.float64)
+    chance, n = np.full(len(observed), np.nan), observed.sum(axis=-1)
+    random = np.asarray(source, dtype=np.float64)
+    for item in np.flatnonzero(valid).tolist():
+        chance[item] = chance_of_match(int(n[item]), random[item], theirs[item])
+    low = np.zeros(len(observed), dtype=bool) if low_n is None else np.asarray(low_n, dtype=bool)
+    items = int(valid.sum())
+    return Matching(
+        match=match,
+        chance=chance,
+        share=float(match[valid].mean()) if items else np.nan,
+        expected=float(chance[valid].mean()) if items else np.nan,
+        items=items,
+        low_n=int((low & valid).sum()),
+    )
+
+
+def chance_of_match(n: int, source: ArrayLike, mode: ArrayLike) -> float:
+    """Probability that one of the given categories is among the commonest of n answers drawn from ``source``.
+
+    Args:
+        n: how many answers, at least 1.
+        source: shares, shape (K,).
+        mode: the categories that would match, shape (K,).
+
+    Exact: given independent Poisson counts that sum to n, the counts are multinomial; that the largest of the matching
+    categories is m and no other exceeds it is a product over categories, for every m at once by a Fourier transform.
+
+    >>> round(chance_of_match(1, [.25, .25, .25, .25], [True, False, False, False]), 6)
+    0.25
+    """
+    if n < 1:
+        raise MetricInput(f"n must be at least 1, got {n}")
+    given = np.asarray(source, dtype=np.float64).round(12)
+    wanted = np.asarray(mode, dtype=bool) & (given > 0)
+    pairs = sorted((float(share), bool(hit)) for share, hit in zip(given, wanted, strict=True) if share > 0)
+    return _chance(n, tuple(pairs))
+
+
+@lru_cache(maxsize=4096)
+def _chance(n: int, pairs: tuple[tuple[float, bool], ...]) -> float:
+    count, most = np.arange(n + 1), np.arange(-1, n + 1)[:, None]
+    size = 2 * n + 2  # room enough that products of two do not wrap; cut back to n after each
+    whole: Floats | None = None
+    below: Floats | None = None
+    for share, hit in pairs:
+        rate = n * share
+        masses = np.exp(count * np.log(rate) - rate - gammaln(count + 1))
+        upto = np.where(count <= most, masses, 0.0)  # row r: counts of at most r - 1
+        lower, upper = (upto[:-1] if hit else upto[1:]), upto[1:]
+        whole = upper if whole is None else _times(whole, upper, n, size)
+        below = lower if below is None else _times(below, lower, n, size)
+    assert whole is not None
+    assert below is not None
+    total = np.exp(n * np.log(n) - n - gammaln(n + 1))
+    return float(np.clip((whole[:, n] - below[:, n]).sum() / total, 0.0, 1.0))
+
+
+def _times(a: Floats, b: Floats, n: int, size: int) -> Floats:
+    spectrum = np.fft.rfft(a, size, axis=-1) * np.fft.rfft(b, size, axis=-1)
+    return np.asarray(np.fft.irfft(spectrum, size, axis=-1)[:, : n + 1], dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Which sex and which age the model's commonest answer is most typical of, per item."""
+
+    gender: Floats  #: weights that sum to 1, ties split evenly, shape (I, 2); nan where a group is not known
+    age: Floats  #: shape (I, 3)
+    lift: Floats  #: P(option | group) / P(option | all), shape (I, 5); nan where it is not known
+    low_n: NDArray[np.bool_]  #: rests on groups of too few people, shape (I,)
+
+    @property
+    def both(self) -> NDArray[np.bool_]:
+        """Items of which both sex and age are known, shape (I,)."""
+        return np.asarray(~np.isnan(self.gender).any(axis=-1) & ~np.isnan(self.age).any(axis=-1))
+
+
+def profile(
+    counts: ArrayLike,
+    shares: ArrayLike,
+    groups: ArrayLike,
+    sizes: ArrayLike,
+    low_n: ArrayLike | None = None,
+    *,
+    raw_counts: bool = False,
+) -> Profile:
+    """Whom the model's commonest answer is most typical of.
+
+    Headline: the group with the largest share P(option | group). ``raw_counts``: the paper's way, the group with the
+    most people who chose it, which favours whatever group is larger.
+
+    Args:
+        counts: valid answers, shape (I, K).
+        shares: what all people answered, shape (I, K).
+        groups: what each group answered, shape (5, I, K): male, female, <=29, 30-49, 50+; nan where not known.
+        sizes: people behind each, shape (5, I).
+        low_n: which of them are too few, shape (5, I); none by default.
+        raw_counts: as the paper does.
+
+    Source: Liu et al. (2025), section 4.2.3.
+
+    >>> men, women = [[.7, .3]], [[.5, .5]]
+    >>> groups, sizes = np.array([men, women, men, men, men]), np.array([[40], [100], [50], [50], [50]])
+    >>> profile([[9, 1]], [[.6, .4]], groups, sizes).gender.tolist()
+    [[1.0, 0.0]]
+    >>> profile([[9, 1]], [[.6, .4]], groups, sizes, raw_counts=True).gender.tolist()   # 28 men, 50 women
+    [[0.0, 1.0]]
+    """
+    own = modes(counts)
+    known, given = np.asarray(shares, dtype=np.float64), np.asarray(groups, dtype=np.float64)
+    people = np.asarray(sizes, dtype=np.float64)
+    if given.shape[0] != len(GENDERS) + len(AGES) or people.shape != given.shape[:2]:
+        raise MetricInput(f"groups must have shape (5, I, K) and sizes (5, I), got {given.shape} and {people.shape}")
+    weight = own / np.maximum(own.sum(axis=-1, keepdims=True), 1)
+    typical = given * people[..., None] if raw_counts else given
+    gender, age = (_shares_of_typical(part, own, weight) for part in (typical[:2], typical[2:]))
+    # lift is of the modes together, so that a tie has one too
+    chosen = np.where(own.any(axis=-1), (np.where(own, given, 0.0)).sum(axis=-1), np.nan)
+    overall = (np.where(own, known, 0.0)).sum(axis=-1)
+    lift = np.divide(chosen, overall, out=np.full_like(chosen, np.nan), where=(overall > 0) & ~np.isnan(chosen))
+    low = np.zeros(people.shape, dtype=bool) if low_n is None else np.asarray(low_n, dtype=bool)
+    return Profile(gender=gender, age=age, lift=lift.T, low_n=np.asarray(low.any(axis=0)))
+
+
+def _shares_of_typical(values: Floats, own: NDArray[np.bool_], weight: Floats) -> Floats:
+    """Per item, how the mode (each of tied modes alike) falls to the group in which it is the largest, shape (I, G)."""
+    highest = values.max(axis=0, keepdims=True)
+    top = (values >= highest - EQUAL).astype(np.float64)
+    split = top / np.maximum(top.sum(axis=0, keepdims=True), 1)
+    found = (split * weight).sum(axis=-1).T
+    unknown = np.isnan(np.where(own, values, 0.0)).any(axis=(0, 2)) | ~own.any(axis=-1)
+    found[unknown] = np.nan
+    return np.asarray(found, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileShares:
+    """How a set of items falls to the groups; nan where the set has no known item."""
+
+    gender: Floats  #: shape (2,), sums to 1
+    age: Floats  #: shape (3,), sums to 1
+    gender_items: int  #: items with known sexes
+    age_items: int
+    items: int  #: in the set
+    low_n: int  #: of the known ones, resting on too few people
+
+
+def profile_shares(found: Profile, among: ArrayLike) -> ProfileShares:
+    """Mean profile of the items of a mask, shape (I,).
+
+    >>> of = Profile(gender=np.array([[1., 0.], [0., 1.], [1., 0.]]), age=np.full((3, 3), np.nan),
+    ...     lift=np.ones((3, 5)), low_n=np.zeros(3, bool))
+    >>> profile_shares(of, [True, True, False]).gender.tolist()
+    [0.5, 0.5]
+    """
+    mask = np.asarray(among, dtype=bool)
+    sexes, ages = mask & ~np.isnan(found.gender).any(axis=-1), mask & ~np.isnan(found.age).any(axis=-1)
+    return ProfileShares(
+        gender=found.gender[sexes].mean(axis=0) if sexes.any() else np.full(2, np.nan),
+        age=found.age[ages].mean(axis=0) if ages.any() else np.full(3, np.nan),
+        gender_items=int(sexes.sum()),
+        age_items=int(ages.sum()),
+        items=int(mask.sum()),
+        low_n=int((found.low_n & (sexes | ages)).sum()),
+    )
+
+
+def mismatch_tensor(found: Profile, match: Floats, dimension: NDArray[np.int64], dimensions: int) -> Floats:
+    """How many mismatching items of each dimension fall to each sex and age, shape (D, 2, 3).
+
+    An item counts 1 in all, split where its profile is; items without a known sex or age are left out.
+
+    >>> of = Profile(gender=np.array([[1., 0.]]), age=np.array([[0., .5, .5]]),
+    ...     lift=np.ones((1, 5)), low_n=np.zeros(1, bool))
+    >>> mismatch_tensor(of, np.array([0.]), np.array([0]), 1).tolist()
+    [[[0.0, 0.5, 0.5], [0.0, 0.0, 0.0]]]
+    """
+    here = (match == 0) & found.both & (dimension >= 0)
+    cells = found.gender[here][:, :, None] * found.age[here][:, None, :]
+    tensor = np.zeros((dimensions, len(GENDERS), len(AGES)))
+    np.add.at(tensor, dimension[here], cells)
+    return tensor

@@ -1,0 +1,127 @@
+"""Which configuration went with close answers and which with distant ones (the paper's Appendix F)?
+
+Knows one divergence per participant and question, and each participant's place on the axes. One answer per question
+shows no distribution: a participant's figure is low when it gives common answers. The best and the worst of many
+are extreme by selection too, so that their intervals do not hold for the next run. Deliberately knows no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import stdtrit
+
+from reports.metrics.aggregate import mean_known
+from reports.metrics.divergence import Floats, MetricInput
+from reports.metrics.intervals import Interval
+
+#: Rearrangements of participants behind the p of an axis.
+REARRANGEMENTS = 999
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extreme:
+    """The participant with the lowest or the highest divergence."""
+
+    participant: int  #: position among the participants given
+    value: float  #: its mean divergence, nats
+    interval: Interval  #: questions resampled; it was picked after the fact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """One level of an axis: 3 beams, say."""
+
+    level: float
+    participants: int
+    mean: float  #: mean divergence of its participants, nats
+    interval: Interval  #: participants' t interval; nan for fewer than 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """One axis of the configuration."""
+
+    levels: tuple[Level, ...]  #: ascending
+    p: float  #: of levels differing no more than if participants were dealt out to them at random; nan for one level
+
+
+def extremes(
+    values: ArrayLike, rng: np.random.Generator, *, draws: int = 2_000, level: float = 0.95
+) -> tuple[Extreme, Extreme]:
+    """The participants with the lowest and the highest mean.
+
+    Args:
+        values: one divergence per participant and question, shape (P, Q); nan where it has no valid answer.
+        rng: draws the questions of the intervals.
+        draws: how many resamples of questions.
+        level: of the intervals, in (0, 1).
+
+    Raises:
+        MetricInput: no participant has a value.
+
+    >>> best, worst = extremes([[1., 1.], [3., 5.], [np.nan, np.nan]], np.random.default_rng(0))
+    >>> best.participant, best.value, worst.participant, worst.value
+    (0, 1.0, 1, 4.0)
+    """
+    array = np.asarray(values, dtype=np.float64)
+    means = mean_known(array)
+    if np.isnan(means).all():
+        raise MetricInput("no participant has a value")
+    found = []
+    for participant in (int(np.nanargmin(means)), int(np.nanargmax(means))):
+        known = array[participant][~np.isnan(array[participant])]
+        weights = rng.multinomial(len(known), np.full(len(known), 1 / len(known)), size=draws)
+        low, high = np.quantile(weights @ known / len(known), [(1 - level) / 2, (1 + level) / 2])
+        interval = Interval(low=float(low), high=float(high), level=level)
+        found.append(Extreme(participant=participant, value=float(means[participant]), interval=interval))
+    return found[0], found[1]
+
+
+def axis(
+    means: ArrayLike, levels: ArrayLike, rng: np.random.Generator, *, rearrangements: int = REARRANGEMENTS
+) -> Axis:
+    """Mean divergence at each level of an axis, and whether levels differ more than by chance.
+
+    The p is of a permutation test: levels are dealt out anew among participants, and the variance between level means (weighted
+    by participants) is compared. Participants without a figure or a level are left out.
+
+    Args:
+        means: each participant's mean divergence, shape (P,).
+        levels: each participant's level, shape (P,); nan where not known.
+        rng: draws the rearrangements.
+        rearrangements: how many.
+
+    >>> found = axis([1., 1.1, 2., 2.1], [0, 0, 1, 1], np.random.default_rng(0))
+    >>> [round(level.mean, 2) for level in found.levels]
+    [1.05, 2.05]
+    """
+    figures, given = np.asarray(means, dtype=np.float64), np.asarray(levels, dtype=np.float64)
+    known = ~np.isnan(figures) & ~np.isnan(given)
+    figures = figures[known]
+    names, place = np.unique(given[known], return_inverse=True)
+    found = tuple(_level(float(name), figures[place == at]) for at, name in enumerate(names.tolist()))
+    if len(names) < 2 or len(figures) <= len(names):
+        return Axis(levels=found, p=np.nan)
+    member = (place[:, None] == np.arange(len(names))).astype(np.float64)
+    size = member.sum(axis=0)
+
+    def between(rows: Floats) -> Floats:
+        return np.asarray(((rows @ member) ** 2 / size).sum(axis=-1), dtype=np.float64)
+
+    shuffled = rng.permuted(np.broadcast_to(figures, (rearrangements, len(figures))), axis=1)
+    observed = float(between(figures[None])[0])
+    above = int((between(shuffled) >= observed - 1e-12 * abs(observed)).sum())
+    return Axis(levels=found, p=(1 + above) / (1 + rearrangements))
+
+
+def _level(name: float, figures: Floats) -> Level:
+    mean, n = float(figures.mean()), len(figures)
+    if n < 2:
+        none = Interval(low=np.nan, high=np.nan, level=0.95, reason="one participant")
+        return Level(level=name, participants=n, mean=mean, interval=none)
+    half = float(stdtrit(n - 1, 0.975)) * float(figures.std(ddof=1)) / np.sqrt(n)
+    interval = Interval(low=mean - float(half), high=mean + float(half), level=0.95)
+    return Level(level=name, participants=n, mean=mean, interval=interval)

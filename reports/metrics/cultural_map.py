@@ -1,0 +1,141 @@
+"""The map of cultures: mean scores per value dimension, projected on two principal components.
+
+Knows scores of rows (a subject in a culture) on columns (dimensions). Deliberately knows nothing of how answers become
+scores (see ``reports.mapping``). A projection loses distances; cosines and lengths are taken of all dimensions too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import chdtri
+
+from reports.metrics.divergence import Floats, MetricInput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Components:
+    """Principal components of R rows by C columns."""
+
+    mean: Floats  #: of each column, shape (C,)
+    loadings: Floats  #: unit vectors, one row per component, shape (2, C)
+    explained: Floats  #: share of the variance along each, shape (2,)
+    points: Floats  #: the rows on the map, shape (R, 2)
+
+    def project(self, rows: ArrayLike) -> Floats:
+        """Other rows on the same map, shape (..., C) -> (..., 2)."""
+        return np.asarray((np.asarray(rows, dtype=np.float64) - self.mean) @ self.loadings.T, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ellipse:
+    """Where a point would fall in 95 of 100 repetitions; nan where nothing varies."""
+
+    centre: tuple[float, float]
+    half_axes: tuple[float, float]  #: the longer first
+    angle: float  #: of the longer one, degrees from the first component, in (-90, 90]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrow:
+    """From one culture to another, of one subject, against the same of people."""
+
+    cosine: float  #: in all dimensions, in [-1, 1]; nan where an arrow has no length
+    length_ratio: float  #: in all dimensions; 1: as far apart as people
+    map_cosine: float  #: on the map
+    map_length_ratio: float
+
+
+def principal_components(scores: ArrayLike, *, right: int | None = None, left: int | None = None) -> Components:
+    """Two principal components of complete rows, columns centred and not scaled.
+
+    Args:
+        scores: shape (R, C), R and C at least 2, nothing nan.
+        right: a row that is to lie to the right of ``left``; it fixes the sign of the first component. The second's
+            largest loading is positive.
+        left: that other row.
+
+    Raises:
+        MetricInput: fewer than two rows or columns, or a score that is nan.
+
+    Source: Liu et al. (2025), section 4.2.2; their Eq. 3 to 5 mix rows and columns, what is meant is this.
+
+    >>> found = principal_components([[0., 0.], [2., 2.], [1., 1.]], right=0, left=1)
+    >>> found.points[:, 0].round(4).tolist(), found.explained.round(4).tolist()
+    ([1.4142, -1.4142, 0.0], [1.0, 0.0])
+    """
+    array = np.asarray(scores, dtype=np.float64)
+    if array.ndim != 2 or min(array.shape) < 2:
+        raise MetricInput(f"scores must have at least 2 rows and 2 columns, got shape {array.shape}")
+    if np.isnan(array).any():
+        raise MetricInput("scores must be complete: leave out rows and columns with nan first")
+    mean = array.mean(axis=0)
+    _, lengths, axes = np.linalg.svd(array - mean, full_matrices=False)
+    loadings = axes[:2].copy()
+    largest = loadings[np.arange(2), np.abs(loadings).argmax(axis=1)]
+    loadings *= np.where(largest < 0, -1.0, 1.0)[:, None]
+    if right is not None and left is not None and (array[right] - array[left]) @ loadings[0] < 0:
+        loadings[0] *= -1
+    variance = lengths**2
+    total = variance.sum()
+    explained = variance[:2] / total if total > 0 else np.full(2, np.nan)
+    return Components(mean=mean, loadings=loadings, explained=explained, points=(array - mean) @ loadings.T)
+
+
+def ellipse(points: ArrayLike, *, level: float = 0.95) -> Ellipse:
+    """The ellipse of normal points with the covariance of these.
+
+    Args:
+        points: resampled positions, shape (B, 2); rows with nan are left out.
+        level: the part it is to hold, in (0, 1).
+
+    >>> found = ellipse([[0, 0], [2, 0], [0, 1], [2, 1]])
+    >>> found.centre, found.angle
+    ((1.0, 0.5), 0.0)
+    """
+    array = np.asarray(points, dtype=np.float64)
+    array = array[~np.isnan(array).any(axis=-1)]
+    if len(array) < 2:
+        return Ellipse(centre=(np.nan, np.nan), half_axes=(np.nan, np.nan), angle=np.nan)
+    return ellipse_of(array.mean(axis=0), np.cov(array.T), level=level)
+
+
+def ellipse_of(centre: ArrayLike, covariance: ArrayLike, *, level: float = 0.95) -> Ellipse:
+    """The ellipse of a normal point, shapes (2,) and (2, 2).
+
+    >>> ellipse_of([0, 0], [[1, 0], [0, 4]]).angle
+    90.0
+    """
+    values, vectors = np.linalg.eigh(np.asarray(covariance, dtype=np.float64))
+    radius = np.sqrt(np.maximum(values, 0) * float(chdtri(2, 1 - level)))
+    long = vectors[:, 1]
+    angle = float(np.degrees(np.arctan2(long[1], long[0])))
+    angle = angle - 180 if angle > 90 else angle + 180 if angle <= -90 else angle
+    x, y = np.asarray(centre, dtype=np.float64).tolist()
+    return Ellipse(centre=(x, y), half_axes=(float(radius[1]), float(radius[0])), angle=angle + 0.0)
+
+
+def arrow(model: ArrayLike, people: ArrayLike, components: Components) -> Arrow:
+    """Compare the way from one culture to the other of a model and of people.
+
+    Args:
+        model: scores in the first and the second culture, shape (2, C).
+        people: the same, shape (2, C).
+        components: of the map.
+
+    >>> found = arrow([[0., 0.], [2., 0.]], [[0., 0.], [1., 0.]], principal_components([[0., 0.], [1., 0.], [0., 1.]]))
+    >>> found.cosine, found.length_ratio, round(found.map_length_ratio, 6)
+    (1.0, 2.0, 2.0)
+    """
+    one, two = (np.diff(np.asarray(ends, dtype=np.float64), axis=0)[0] for ends in (model, people))
+    cosine, ratio = _against(one, two)
+    map_cosine, map_ratio = _against(components.loadings @ one, components.loadings @ two)
+    return Arrow(cosine=cosine, length_ratio=ratio, map_cosine=map_cosine, map_length_ratio=map_ratio)
+
+
+def _against(one: Floats, two: Floats) -> tuple[float, float]:
+    length, measure = float(np.linalg.norm(one)), float(np.linalg.norm(two))
+    cosine = float(np.clip(one @ two / (length * measure), -1.0, 1.0)) if length > 0 and measure > 0 else np.nan
+    return cosine, length / measure if measure > 0 else np.nan

@@ -1,0 +1,101 @@
+"""How often answers fail on the six dimensions that a judge looks at.
+
+Knows verdicts as arrays. Deliberately knows no judge and no rubric: what passes was decided before, and verdicts
+of different judges come in separate calls, never pooled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reports.metrics.divergence import Floats, MetricInput
+from reports.metrics.quality import Rate, wilson_rate
+
+#: Codes of ``Verdicts.dimension``: the position in this tuple.
+DIMENSIONS = ("qc", "rp", "iu", "cv", "ir", "ff")
+NAMES = {
+    "qc": "question capture",
+    "rp": "role-play",
+    "iu": "instruction understanding",
+    "cv": "conflict between choice and explanation",
+    "ir": "irrelevant expression",
+    "ff": "false facts",
+}
+#: Codes of ``Verdicts.verdict``: the position in this tuple.
+VERDICTS = ("pass", "fail", "unsure")
+PASS, FAIL, UNSURE = range(3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdicts:
+    """What one judge said: one row per answer and dimension; arrays of shape (n,)."""
+
+    judge: str  #: name and version
+    cell: NDArray[np.int32]  #: position in ``Run.cells``
+    answer: NDArray[np.int64]  #: row of ``AnswerArrays``: verdicts on one answer share it
+    dimension: NDArray[np.int8]  #: position in ``DIMENSIONS``
+    verdict: NDArray[np.int8]  #: position in ``VERDICTS``
+    weight: Floats  #: answers of its stratum that each judged answer stands for; all 1 if sampling was even
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRates:
+    """Failure rates of one cell by one judge, one per dimension of ``DIMENSIONS``."""
+
+    fail: tuple[Rate, ...]  #: among pass and fail, strata weighted; the interval rests on the effective number
+    unsure: tuple[Rate, ...]  #: among all verdicts
+    answers: int  #: judged
+    any_fail: Rate  #: answers with at least one failure
+
+
+def cell_rates(verdicts: Verdicts, cell: int) -> CellRates:
+    """Rates of one cell with Wilson intervals.
+
+    A rate is sum(w fail) / sum(w); its interval is Wilson's at n_eff = sum(w)^2 / sum(w^2), which is n where weights are equal.
+
+    Raises:
+        MetricInput: a verdict, a dimension or a weight is out of range.
+
+    Source: Liu et al. (2025), section 4.2.4; Wilson (1927); Kish (1965) for the effective number.
+
+    >>> made = Verdicts(judge="j 1", cell=np.zeros(4, np.int32), answer=np.arange(4), dimension=np.zeros(4, np.int8),
+    ...     verdict=np.array([0, 1, 0, 2], np.int8), weight=np.ones(4))
+    >>> found = cell_rates(made, 0)
+    >>> round(found.fail[0].share, 4), found.fail[0].n, found.unsure[0].share, found.fail[1].reason
+    (0.3333, 3, 0.25, 'nothing was judged')
+    """
+    _check(verdicts)
+    here = verdicts.cell == cell
+    dimension, verdict, weight = verdicts.dimension[here], verdicts.verdict[here], verdicts.weight[here]
+    fail, unsure = [], []
+    for place in range(len(DIMENSIONS)):
+        of = dimension == place
+        clear = of & (verdict != UNSURE)
+        fail.append(_rate(verdict[clear] == FAIL, weight[clear]))
+        unsure.append(_rate(verdict[of] == UNSURE, weight[of]))
+    answers, first, inverse = np.unique(verdicts.answer[here], return_index=True, return_inverse=True)
+    failed = np.bincount(inverse[verdict == FAIL], minlength=len(answers)) > 0
+    return CellRates(
+        fail=tuple(fail), unsure=tuple(unsure), answers=len(answers), any_fail=_rate(failed, weight[first])
+    )
+
+
+def _rate(hit: NDArray[np.bool_], weight: Floats) -> Rate:
+    if hit.size == 0:
+        return wilson_rate(np.nan, 0.0, count=0, n=0, reason="nothing was judged")
+    share, effective = float((weight * hit).sum() / weight.sum()), float(weight.sum() ** 2 / (weight**2).sum())
+    return wilson_rate(share, effective, count=int(hit.sum()), n=int(hit.size))
+
+
+def _check(verdicts: Verdicts) -> None:
+    for name, values, limit in (
+        ("dimension", verdicts.dimension, len(DIMENSIONS)),
+        ("verdict", verdicts.verdict, len(VERDICTS)),
+    ):
+        if values.size and (values.min() < 0 or values.max() >= limit):
+            raise MetricInput(f"{name} must be in [0, {limit - 1}], got {values.min()} to {values.max()}")
+    if verdicts.weight.size and not verdicts.weight.min() > 0:
+        raise MetricInput(f"weight must be above 0, got {verdicts.weight.min():g}")
