@@ -1,0 +1,106 @@
+"""Runs that are cancelled, asked again and moved, by the command line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from pathlib import Path
+
+from tests.end_to_end.machine import PLANNED, Machine, ended, machine_in, wait_until
+
+SLOW = 0.15
+
+
+def telemetry(machine: Machine) -> list[dict[str, str]]:
+    """The export's rows with what depends on attempt and worker."""
+    return list(csv.DictReader(io.StringIO(machine.done("export", "small", "--telemetry"), newline="")))
+
+
+def run_unreadable(machine: Machine) -> None:
+    """A finished run none of whose answers can be read."""
+    study = (machine.folder / "study.yaml").read_text()
+    machine.write_study(study.replace("[citizen]", "[garbler]"))
+    machine.done("run", "study.yaml")
+
+
+def test_a_cancelled_run_stops_and_is_taken_up_again(machine: Machine, expected: list[str]) -> None:
+    """Cancelling ends the work with exit code 3; resuming completes it as if nothing had been."""
+    machine.set_latency(SLOW)
+    run = machine.start("run", "study.yaml", "--concurrency", "2")
+    wait_until(lambda: machine.answers() >= 8 or run.poll() is not None, "the first answers")
+    assert run.poll() is None
+    machine.done("cancel", "small")
+    assert ended(run).returncode == 3
+    status = machine.json("status", "small")
+    assert status["state"] == "cancelled"
+    assert 8 <= PLANNED - status["remaining"] < PLANNED
+    machine.set_latency(0.0)
+    machine.done("resume", "small", "--wait")
+    assert machine.export() == expected
+
+
+def test_answers_are_asked_again_from_what_they_were_shown(machine: Machine) -> None:
+    """Each is marked, counts once, and the report is of the new revision."""
+    run_unreadable(machine)
+    before = {(row["culture"], row["participant"], row["item"]): row for row in telemetry(machine)}
+    assert {row["state"] for row in before.values()} == {"unparsable"}
+    asked = machine.done("retry", "small", "--state", "unparsable,failed")
+    assert asked.startswith(f"small: {PLANNED} to be asked again")
+    assert machine.json("status", "small")["state"] == "waiting"
+    machine.done("resume", "small", "--wait")
+    after = telemetry(machine)
+    assert len(after) == PLANNED
+    assert {(row["attempt"], row["out_of_sequence"]) for row in after} == {("1", "true")}
+    for row in after:
+        earlier = before[row["culture"], row["participant"], row["item"]]
+        assert row["memory"] == earlier["memory"]
+        assert row["seed"] != earlier["seed"]
+    assert machine.json("status", "small")["unparsable"] == PLANNED
+    assert machine.rows("SELECT revision FROM report ORDER BY revision") == [(PLANNED,), (2 * PLANNED,)]
+    assert "nothing to do" in machine.type("resume", "small").stderr
+
+
+def test_a_rewound_run_is_asked_anew_in_sequence(machine: Machine) -> None:
+    """Everything from the first such answer on is taken back, and what comes instead is no exception to the order."""
+    run_unreadable(machine)
+    assert machine.done("retry", "small", "--state", "unparsable", "--rewind").startswith(f"small: {PLANNED} ")
+    status = machine.json("status", "small")
+    assert (status["remaining"], status["unparsable"]) == (PLANNED, 0)
+    machine.done("resume", "small", "--wait")
+    found = telemetry(machine)
+    assert len(found) == PLANNED
+    assert {row["out_of_sequence"] for row in found} == {"false"}
+    assert {(row["item"], row["attempt"]) for row in found} == {("0", "1"), *((str(n), "0") for n in range(1, 8))}
+
+
+def test_nothing_is_asked_again_where_nothing_ended_so(undisturbed: Machine) -> None:
+    """Retrying a run without failed answers changes nothing; a state that does not exist is a usage error."""
+    assert undisturbed.done("retry", "small").startswith("small: 0 to be asked again")
+    assert "nothing to do" in undisturbed.type("resume", "small").stderr
+    wrong = undisturbed.type("retry", "small", "--state", "lost")
+    assert wrong.returncode == 2
+    assert "expected one or more of failed, unparsable, refused, missing, got lost" in wrong.stderr
+    assert undisturbed.type("retry", "elsewhere").returncode == 2
+
+
+def test_a_half_done_run_is_finished_on_another_machine(machine: Machine, expected: list[str], tmp_path: Path) -> None:
+    """A bundle holds all that is needed to go on elsewhere, and the answers are the same in the end."""
+    machine.set_latency(SLOW)
+    run = machine.start("run", "study.yaml", "--concurrency", "2")
+    wait_until(lambda: machine.answers() >= 8 or run.poll() is not None, "the first answers")
+    run.terminate()
+    ended(run)
+    file = tmp_path / "small.bundle"
+    machine.done("bundle", "export", "small", str(file))
+    with machine_in(tmp_path / "other") as other:
+        shutil.rmtree(other.folder / "survey")  # the bundle brings the survey along
+        assert other.done("bundle", "import", str(file)) == "small\n"
+        done_before = other.answers()
+        assert 8 <= done_before < PLANNED
+        other.done("resume", "small", "--wait")
+        assert other.export() == expected
+        again = other.type("bundle", "import", str(file))
+        assert (again.returncode, "is here already" in again.stderr) == (2, True)
+        missing = other.type("bundle", "import", "nowhere.bundle")
+        assert (missing.returncode, "there is no such file" in missing.stderr) == (2, True)
