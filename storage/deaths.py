@@ -65,12 +65,11 @@ def _free(connection: Connection, held: Sequence[Any]) -> Freed:
     freed, quarantined = 0, []
     for _owner, group in groupby(held, key=lambda row: row.lease_owner):
         together = list(group)
-        on_trial = [row for row in together if row.on_trial]
-        alone = on_trial or (together if len(together) == 1 else [])
+        tried = any(row.on_trial for row in together)
         for row in together:
-            counted = row in alone
-            aside = counted and row.deaths + 1 >= QUARANTINE_AFTER
-            suspect = {"suspect": True} if counted or not on_trial else {}  # others only waited for the one on trial
+            # Held alone is not asked alone: the worker may have died of loading its model.
+            aside = row.on_trial and row.deaths + 1 >= QUARANTINE_AFTER
+            suspect = {"suspect": True} if row.on_trial or not tried else {}  # others only waited for the one on trial
             status = {"status": ParticipantStatus.QUARANTINED.value} if aside else {}
             statement = (
                 update(tables.participant)
@@ -80,7 +79,7 @@ def _free(connection: Connection, held: Sequence[Any]) -> Freed:
                     lease_owner=None,
                     published_at=None,
                     on_trial=False,
-                    deaths=row.deaths + counted,
+                    deaths=row.deaths + bool(row.on_trial),
                     **suspect,
                     **status,
                 )

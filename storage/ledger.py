@@ -77,7 +77,8 @@ _ADVANCE = (
         suspect=False,  # it has answered: whatever ended its worker was not this item
         on_trial=False,
         deaths=0,
-        status=case((_FINISHING, ParticipantStatus.FINISHED.value), else_=_P.status),
+        # Open also where it was set aside meanwhile: its worker only seemed dead.
+        status=case((_FINISHING, ParticipantStatus.FINISHED.value), else_=ParticipantStatus.OPEN.value),
         lease_until=case((_FINISHING, None), else_=_P.lease_until),
         lease_owner=case((_FINISHING, None), else_=_P.lease_owner),
         **_COUNTS,
