@@ -1,0 +1,203 @@
+"""Whoever ends its worker is found and set aside, and nobody else pays for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from storage import store, tables
+from storage.database import Database
+from storage.deaths import QUARANTINE_AFTER, Freed, free_expired, free_owned
+from storage.ledger import Ledger, StaleLease
+from storage.outbox import mark_published, outgoing
+from storage.run import Participant
+from tests.storage.small_run import answer, claimed, finish, new_cell, started
+
+NOBODY = Freed()
+
+
+def standing(database: Database, participant: int) -> tuple[Any, ...]:
+    """Status, suspicion, trial, deaths and owner of a participant, as the table has them."""
+    p = tables.participant.c
+    query = select(p.status, p.suspect, p.on_trial, p.deaths, p.lease_owner).where(p.id == participant)
+    with database.read() as connection:
+        return tuple(connection.execute(query).one())
+
+
+def worker(database: Database, number: int, *, ttl: float = 90.0) -> Ledger:
+    """The ledger of one worker process after another."""
+    return Ledger(database, owner=f"host:{number}:worker", ttl=ttl)
+
+
+def on_trial(ledger: Ledger, participant: int) -> Participant:
+    """A participant that this ledger holds and asks alone."""
+    held = claimed(ledger, participant)
+    ledger.begin_trial(held)
+    return held
+
+
+def test_those_in_flight_when_a_worker_dies_are_suspect_and_no_more(database: Database) -> None:
+    """Each of them is to be asked alone from now on; no death counts against any, and who waited is as before."""
+    first, second, waiting = started(database, new_cell(participants=3))
+    gone = worker(database, 1)
+    mark_published(database, [first, second, waiting])
+    claimed(gone, first)
+    claimed(gone, second)
+    assert free_owned(database, gone.owner) == Freed(participants=2)
+    assert [standing(database, who) for who in (first, second)] == 2 * [("open", True, False, 0, None)]
+    assert standing(database, waiting) == ("open", False, False, 0, None)
+    assert [message.participant for message in outgoing(database)] == [first, second]
+    assert claimed(worker(database, 2), first).suspect
+
+
+def test_a_death_counts_only_while_a_participant_is_asked_alone(database: Database) -> None:
+    """The one on trial is counted; those that waited for it to end are not even suspect."""
+    first, second, third = started(database, new_cell(participants=3))
+    gone = worker(database, 1)
+    claimed(gone, first)
+    on_trial(gone, second)
+    claimed(gone, third)
+    assert free_owned(database, gone.owner) == Freed(participants=3)
+    assert standing(database, second) == ("open", True, False, 1, None)
+    assert [standing(database, who) for who in (first, third)] == 2 * [("open", False, False, 0, None)]
+
+
+def test_a_worker_that_dies_before_it_asks_condemns_nobody(database: Database) -> None:
+    """Held alone is not asked alone: a machine too small to load the model kills its workers without any question."""
+    first, _ = started(database)
+    for number in range(2 * QUARANTINE_AFTER):
+        gone = worker(database, number)
+        claimed(gone, first)
+        assert free_owned(database, gone.owner) == Freed(participants=1)
+    assert standing(database, first) == ("open", True, False, 0, None)
+
+
+def test_the_third_death_while_alone_sets_a_participant_aside(database: Database) -> None:
+    """From then on nobody claims it; all that it answered before is kept, and its batch-mates finish."""
+    poison, mate = started(database)
+    before = worker(database, 0)
+    held = claimed(before, poison)
+    before.checkpoint(held, answer(held, 0), (0,))
+    before.release(held)
+    for number in range(1, QUARANTINE_AFTER + 1):
+        gone = worker(database, number)
+        on_trial(gone, poison)
+        claimed(gone, mate)
+        aside = (poison,) if number == QUARANTINE_AFTER else ()
+        assert free_owned(database, gone.owner) == Freed(participants=2, quarantined=aside)
+    assert standing(database, poison) == ("quarantined", True, False, QUARANTINE_AFTER, None)
+    last = worker(database, 9)
+    assert last.claim(poison) is None
+    finish(last, mate)
+    assert len(store.answers_of(database, poison)) == 1
+    assert store.participants_by_state(database, "first") == {
+        "waiting": 0,
+        "running": 0,
+        "finished": 1,
+        "quarantined": 1,
+    }
+
+
+def test_an_answer_clears_a_participant_of_everything(database: Database) -> None:
+    """Deaths count only in a row: whoever has answered since is nobody's murderer."""
+    first, _ = started(database)
+    for number in range(QUARANTINE_AFTER - 1):
+        gone = worker(database, number)
+        on_trial(gone, first)
+        free_owned(database, gone.owner)
+    alive = worker(database, 8)
+    held = on_trial(alive, first)
+    alive.checkpoint(held, answer(held, 0), (0,))
+    assert standing(database, first) == ("open", False, False, 0, alive.owner)
+    alive.release(held)
+    assert not claimed(worker(database, 9), first).suspect
+
+
+def test_a_release_ends_a_trial_but_not_the_suspicion(database: Database) -> None:
+    """A worker that was told to stop in the middle of a trial has proved nothing, and its later end counts nothing."""
+    first, _ = started(database)
+    gone = worker(database, 1)
+    claimed(gone, first)
+    free_owned(database, gone.owner)
+    stopped = worker(database, 2)
+    stopped.release(on_trial(stopped, first))
+    assert standing(database, first) == ("open", True, False, 0, None)
+    assert free_owned(database, stopped.owner) == NOBODY
+
+
+def test_only_leases_that_ran_out_are_freed(database: Database) -> None:
+    """Whoever still beats keeps what it holds; what is finished stays so."""
+    lapsed, held, done = started(database, new_cell(participants=3))
+    claimed(worker(database, 1, ttl=-1.0), lapsed)
+    claimed(worker(database, 2), held)
+    finish(worker(database, 1, ttl=-1.0), done)
+    assert free_expired(database) == Freed(participants=1)
+    assert standing(database, lapsed) == ("open", True, False, 0, None)
+    assert standing(database, held) == ("open", False, False, 0, "host:2:worker")
+    assert standing(database, done)[0] == "finished"
+    assert free_expired(database) == NOBODY
+
+
+def test_leases_of_one_worker_that_run_out_one_by_one_condemn_nobody(database: Database) -> None:
+    """Claimed one after the other, they end one after the other; the last of a batch was not asked alone."""
+    first, second = started(database)
+    for number in range(QUARANTINE_AFTER):
+        claimed(worker(database, number, ttl=-1.0), first)
+        late = claimed(worker(database, number), second)
+        assert free_expired(database) == Freed(participants=1)
+        assert free_owned(database, f"host:{number}:") == Freed(participants=1)
+        assert late.epoch == number + 1
+    assert [standing(database, who)[:4] for who in (first, second)] == 2 * [("open", True, False, 0)]
+
+
+def test_two_that_free_the_same_dead_count_one_death(database: Database) -> None:
+    """Reconcilers may run side by side: the second finds nothing left to free."""
+    first, _ = started(database)
+    gone = worker(database, 1)
+    on_trial(gone, first)
+    assert free_owned(database, gone.owner) == Freed(participants=1)
+    assert free_owned(database, gone.owner) == NOBODY
+    assert standing(database, first)[3] == 1
+
+
+def test_whoever_was_thought_dead_may_still_commit_what_it_holds(database: Database) -> None:
+    """Freed and not yet claimed again, it answers under its old epoch; its answer is not computed a second time."""
+    first, _ = started(database)
+    slow = worker(database, 1)
+    held = claimed(slow, first)
+    free_owned(database, slow.owner)
+    slow.checkpoint(held, answer(held, 0), (0,))
+    assert standing(database, first) == ("open", False, False, 0, None)
+    assert slow.heartbeat([held]) == {first}
+    assert claimed(worker(database, 2), first).next_item == 1
+
+
+def test_whoever_was_thought_dead_commits_nothing_once_another_has_claimed(database: Database) -> None:
+    """The epoch fences it off, trial and all."""
+    first, _ = started(database)
+    slow = worker(database, 1)
+    held = on_trial(slow, first)
+    free_owned(database, slow.owner)
+    claimed(worker(database, 2), first)
+    with pytest.raises(StaleLease):
+        slow.checkpoint(held, answer(held, 0), (0,))
+    with pytest.raises(StaleLease, match=f"participant {first}: not held under epoch 1 any more"):
+        slow.begin_trial(held)
+    assert standing(database, first) == ("open", True, False, 1, "host:2:worker")
+
+
+def test_an_answer_that_comes_after_all_brings_a_participant_back(database: Database) -> None:
+    """Set aside while its worker only seemed dead, it is open again with the answer that worker commits."""
+    first, _ = started(database)
+    for number in range(QUARANTINE_AFTER - 1):
+        on_trial(worker(database, number), first)
+        free_owned(database, f"host:{number}:")
+    slow = worker(database, 8)
+    held = on_trial(slow, first)
+    assert free_owned(database, slow.owner).quarantined == (first,)
+    slow.checkpoint(held, answer(held, 0), (0,))
+    assert standing(database, first) == ("open", False, False, 0, None)
+    assert replace(claimed(worker(database, 9), first), draws=held.draws).next_item == 1
