@@ -105,17 +105,16 @@ def _render_question(question: Mapping[str, Any]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
+    wording = [Text(f"{question['id']}: {text}", style="bold") for text in question["text"].values()]
+    options = [Text(f"  {option['code']:>3}  {' / '.join(option['label'].values())}") for option in question["options"]]
     table = Table(box=None, padding=(0, 2), header_style="dim")
-    table.add_column("code", justify="right")
-    table.add_column("option")
-    for who in question["references"]:
-        table.add_column(who, justify="right")
-    for option in question["options"]:
-        shares = [reference["percent"].get(option["code"]) for reference in question["references"].values()]
-        label = Text(" / ".join(option["label"].values()))
-        table.add_row(str(option["code"]), label, *("" if share is None else f"{share:.1f}%" for share in shares))
-    table.add_row("", "n", *(f"{reference['n']:,}" for reference in question["references"].values()), style="dim")
-    return Lines(*(Text(f"{question['id']}: {wording}", style="bold") for wording in question["text"].values()), table)
+    for column in ("people", "n", *(str(option["code"]) for option in question["options"])):
+        table.add_column(column, justify="left" if column == "people" else "right")
+    for who, reference in question["references"].items():
+        shares = [reference["percent"].get(option["code"]) for option in question["options"]]
+        low = " (few)" if reference["low_n"] else ""
+        table.add_row(who, f"{reference['n']:,}{low}", *("" if share is None else f"{share:.1f}%" for share in shares))
+    return Lines(*wording, *options, table)
 
 
 def models(extra: Path | None) -> list[dict[str, Any]]:

@@ -95,8 +95,10 @@ def models_show(settings: Settings, name: str, as_json: bool) -> None:
         click.echo(json.dumps(card, ensure_ascii=False, indent=2))
         return
     for field, value in card.items():
-        if value not in (None, "", []):
-            click.echo(f"{field}: {value}")
+        if isinstance(value, dict):
+            click.echo(f"{field}: " + ", ".join(f"{name} {part}" for name, part in value.items()))
+        elif value not in (None, "", [], ()):
+            click.echo(f"{field}: {', '.join(value) if isinstance(value, (list, tuple)) else value}")
 
 
 VERBS = (survey, models)
