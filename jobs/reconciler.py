@@ -23,6 +23,7 @@ from storage import outbox
 from storage.database import Database
 from storage.deaths import QUARANTINE_AFTER, Freed, free_expired, free_owned
 from storage.ledger import backlogs, owners
+from storage.retry import reopen_asked_again
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Reconciler:
         if expired.participants:
             log.warning("%d leases ran out; their participants are published again", expired.participants)
         _warn(expired)
+        reopen_asked_again(self.database)
         self._notice_lost_messages()
         publish(self.database, self.app)
         self._ask_for_reports()

@@ -186,10 +186,14 @@ class Ledger:
         here = and_(a.participant == held.id, a.item == answer.item, a.slot == answer.slot)
         asked = and_(_AGAIN.participant == held.id, _AGAIN.item == answer.item, _AGAIN.slot == answer.slot)
 
+        same = ("worker", "seed", "digest", "attempt")
+        stands = exists().where(_P.id == held.id, _P.lease_epoch == held.epoch)
+        committed = select(a.participant).where(here, stands, *(a[name] == columns[name] for name in same))
+
         def work(connection: Connection) -> None:
             done = connection.execute(delete(tables.again).where(asked, _AGAIN.attempt == answer.attempt)).rowcount
             before = connection.execute(select(a.state).where(here)).scalar_one_or_none()
-            counts = {name: _P[name] - (name == before) + (name == answer.state.value) for name in _COUNTS}
+            counts = {name: _P[name] + (int(name == answer.state.value) - int(name == before)) for name in _COUNTS}
             finished = and_(_P.next_item >= _P.planned, not_(_ASKED_AGAIN))
             advance = (
                 update(tables.participant)
@@ -205,6 +209,8 @@ class Ledger:
                     **counts,
                 )
             )
+            if done != 1 and connection.execute(committed).one_or_none() is not None:
+                return  # this very answer was committed before, and only the word of it was lost on the way
             if done != 1 or connection.execute(advance).rowcount != 1:
                 raise StaleLease(
                     f"participant {held.id}: item {answer.item} is not to be asked again under epoch {held.epoch}"

@@ -18,6 +18,11 @@ from storage.database import Database
 from storage.run import AnswerState, ParticipantStatus
 
 _A, _P, _AGAIN = tables.answer.c, tables.participant.c, tables.again.c
+_REOPEN = (
+    update(tables.participant)
+    .where(_P.status == ParticipantStatus.FINISHED.value, _P.id.in_(select(_AGAIN.participant)))
+    .values(status=ParticipantStatus.OPEN.value, published_at=None)
+)
 
 
 def ask_again(database: Database, run: str, states: Sequence[AnswerState]) -> int:
@@ -31,18 +36,28 @@ def ask_again(database: Database, run: str, states: Sequence[AnswerState]) -> in
         )
         .where(_P.run == run, _A.state.in_([state.value for state in states]), _AGAIN.participant.is_(None))
     )
-    finished = _P.status == ParticipantStatus.FINISHED.value
-    reopened = and_(_P.run == run, finished, _P.id.in_(select(_AGAIN.participant)))
+    runs: Any = select(tables.run.c.id).where(tables.run.c.id == run).with_for_update()
+    order = insert(tables.again).from_select(["participant", "item", "slot", "attempt"], wanted)
 
     def work(connection: Connection) -> int:
-        names = ["participant", "item", "slot", "attempt"]
-        ordered = connection.execute(insert(tables.again).from_select(names, wanted)).rowcount
-        connection.execute(
-            update(tables.participant).where(reopened).values(status=ParticipantStatus.OPEN.value, published_at=None)
-        )
+        connection.execute(runs)  # whoever retries the same run at the same moment waits here
+        ordered = connection.execute(order, execution_options={"preserve_rowcount": True}).rowcount
+        connection.execute(_REOPEN)
         return ordered
 
     return database.write(work)
+
+
+def reopen_asked_again(database: Database) -> int:
+    """Open finished participants of which an answer is to be asked again. Returns how many.
+
+    ``ask_again`` does so itself; but where the last answer of a participant was being committed at
+    that moment, neither transaction saw the other.
+    """
+    with database.read() as connection:
+        if connection.execute(select(_AGAIN.participant).limit(1)).one_or_none() is None:
+            return 0
+    return database.write(lambda connection: connection.execute(_REOPEN).rowcount)
 
 
 def rewind(database: Database, run: str, states: Sequence[AnswerState]) -> int:
@@ -65,6 +80,9 @@ def rewind(database: Database, run: str, states: Sequence[AnswerState]) -> int:
 
 
 def _take_back(connection: Connection, participant: int, item: int) -> int:
+    # First of all: no checkpoint that is on its way may get in between what is read here and what is taken back.
+    fence = update(tables.participant).where(_P.id == participant).values(lease_epoch=_P.lease_epoch + 1)
+    connection.execute(fence)
     at = and_(_A.participant == participant, _A.item == item, _A.slot == 0)
     memory, attempt = connection.execute(select(_A.memory, _A.attempt).where(at)).one()
     attempts = connection.execute(select(_P.attempts).where(_P.id == participant)).scalar_one()
@@ -81,11 +99,11 @@ def _take_back(connection: Connection, participant: int, item: int) -> int:
             memory=memory,
             attempts={**attempts, str(item): attempt + 1},
             status=ParticipantStatus.OPEN.value,
-            lease_epoch=_P.lease_epoch + 1,
             lease_until=None,
             lease_owner=None,
             published_at=None,
             on_trial=False,
+            deaths=0,
             commits=_P.commits + 1,
             **{state.value: left.get(state.value, 0) for state in AnswerState},
         )

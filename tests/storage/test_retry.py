@@ -1,0 +1,340 @@
+"""Answers asked again out of sequence, participants taken back in sequence, and nothing else touched."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Barrier
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from storage import store, tables
+from storage.database import Database
+from storage.deaths import QUARANTINE_AFTER, free_owned
+from storage.ledger import Ledger, StaleLease
+from storage.outbox import mark_published, outgoing, reports_due, revision
+from storage.retry import ask_again, reopen_asked_again, reopen_quarantined, rewind
+from storage.run import Answer, AnswerState, Participant, Progress
+from tests.storage.small_run import answer, claimed, finish, new_cell, new_run, participant_ids, started
+
+FAILED, REFUSED, UNPARSABLE = AnswerState.FAILED, AnswerState.REFUSED, AnswerState.UNPARSABLE
+
+
+def answered_as(ledger: Ledger, participant: int, *states: AnswerState) -> list[Answer]:
+    """Let a participant's answers end in these states, each with the memory of all before it."""
+    held = claimed(ledger, participant)
+    said = [
+        answer(held, item, state=state, memory=tuple(range(item)), completion=f"said {item}")
+        for item, state in enumerate(states)
+    ]
+    for done in said:
+        ledger.checkpoint(held, done, tuple(range(done.item + 1)))
+    ledger.release(held)
+    return said
+
+
+def again(said: Answer, **changes: Any) -> Answer:
+    """What a participant says when it is asked once more."""
+    fields: dict[str, Any] = {"state": AnswerState.ANSWERED, "choices": (1,), "completion": "asked again"}
+    return replace(said, **{**fields, "attempt": said.attempt + 1, "out_of_sequence": True, "seed": 99, **changes})
+
+
+def standing(database: Database, participant: int) -> tuple[Any, ...]:
+    """Status, position, memory and attempts of a participant, as the table has them."""
+    p = tables.participant.c
+    with database.read() as connection:
+        query = select(p.status, p.next_item, p.memory, p.attempts).where(p.id == participant)
+        return tuple(connection.execute(query).one())
+
+
+def test_only_answers_in_the_states_named_are_asked_again(database: Database, ledger: Ledger) -> None:
+    """Each is ordered once with the next attempt; its participant is open again and its message is to be sent."""
+    first, second = started(database)
+    mark_published(database, [first, second])
+    said = answered_as(ledger, first, FAILED, REFUSED, UNPARSABLE)
+    finish(ledger, second)
+    assert ask_again(database, "first", [FAILED, UNPARSABLE]) == 2
+    assert ask_again(database, "first", [FAILED, UNPARSABLE]) == 0
+    assert [message.participant for message in outgoing(database)] == [first]
+    assert standing(database, first)[:2] == ("open", 3)
+    assert standing(database, second)[0] == "finished"
+    held = claimed(ledger, first)
+    assert ledger.to_ask_again(held) == [(said[0], 1), (said[2], 1)]
+
+
+def test_nothing_to_ask_again_changes_nothing(database: Database, ledger: Ledger) -> None:
+    """No answer of that state, or no state at all: the run is as finished as before."""
+    first, second = started(database)
+    for who in (first, second):
+        finish(ledger, who)
+    before = (standing(database, first), revision(database, "first"))
+    assert ask_again(database, "first", [FAILED]) == 0
+    assert ask_again(database, "first", []) == 0
+    assert rewind(database, "first", [FAILED]) == 0
+    assert reopen_quarantined(database, "first") == 0
+    assert (standing(database, first), revision(database, "first")) == before
+
+
+def test_other_runs_are_left_alone(database: Database, ledger: Ledger) -> None:
+    """A run is named, and only its answers are asked again or taken back."""
+    (first,) = started(database, new_cell(participants=1))
+    (other,) = started(database, new_cell(participants=1), id="second")
+    for who in (first, other):
+        answered_as(ledger, who, FAILED, FAILED, FAILED)
+    assert ask_again(database, "first", [FAILED]) == 3
+    assert rewind(database, "first", [FAILED]) == 3
+    assert standing(database, other)[:2] == ("finished", 3)
+    assert len(store.answers_of(database, other)) == 3
+
+
+def test_an_answer_asked_again_takes_the_place_of_the_first(database: Database, ledger: Ledger) -> None:
+    """Counts follow, what came later stays as it was, and with the last of them the participant is finished again."""
+    (first,) = started(database, new_cell(participants=1))
+    said = answered_as(ledger, first, FAILED, AnswerState.ANSWERED, REFUSED)
+    before = revision(database, "first")
+    ask_again(database, "first", [FAILED, REFUSED])
+    held = claimed(ledger, first)
+    ledger.replace(held, again(said[0]))
+    assert store.progress(database, "first") == Progress(planned=3, answered=2, refused=1)
+    assert standing(database, first) == ("open", 3, (0, 1, 2), {})
+    ledger.replace(held, again(said[2], state=REFUSED, choices=()))
+    assert store.answers_of(database, first) == [
+        again(said[0]),
+        said[1],
+        again(said[2], state=REFUSED, choices=()),
+    ]
+    assert store.progress(database, "first") == Progress(planned=3, answered=2, refused=1)
+    assert standing(database, first) == ("finished", 3, (0, 1, 2), {})
+    assert revision(database, "first") == before + 2
+    assert ledger.heartbeat([held]) == set()
+    assert outgoing(database) == []
+
+
+def test_what_failed_again_can_be_asked_a_third_time(database: Database, ledger: Ledger) -> None:
+    """Each time under a higher attempt, so that the engine draws anew."""
+    (first,) = started(database, new_cell(participants=1))
+    (said,) = answered_as(ledger, first, FAILED, AnswerState.ANSWERED, AnswerState.ANSWERED)[:1]
+    for attempt in (1, 2):
+        assert ask_again(database, "first", [FAILED]) == 1
+        held = claimed(ledger, first)
+        ((present, wanted),) = ledger.to_ask_again(held)
+        assert (present.attempt, wanted) == (attempt - 1, attempt)
+        ledger.replace(held, again(said, attempt=attempt, state=FAILED, choices=()))
+    assert standing(database, first)[0] == "finished"
+
+
+def test_an_answer_that_nobody_ordered_is_not_replaced(database: Database, ledger: Ledger) -> None:
+    """Neither twice, nor under another attempt, nor by whoever lost the participant."""
+    (first,) = started(database, new_cell(participants=1))
+    said = answered_as(ledger, first, FAILED, FAILED, FAILED)
+    ask_again(database, "first", [FAILED])
+    stale = claimed(Ledger(database, owner="host:2:dead", ttl=-1.0), first)
+    held = claimed(ledger, first)
+    for who, refused in [
+        (stale, again(said[0])),
+        (held, again(said[0], attempt=2)),
+        (held, again(said[0], item=7)),
+    ]:
+        with pytest.raises(StaleLease, match=f"participant {first}: item {refused.item} is not to be asked again"):
+            ledger.replace(who, refused)
+    assert store.answers_of(database, first) == said
+    ledger.replace(held, again(said[0]))
+    with pytest.raises(StaleLease):
+        ledger.replace(held, again(said[0], completion="a second time"))
+    assert store.answers_of(database, first)[0].completion == "asked again"
+    assert [wanted for _, wanted in ledger.to_ask_again(held)] == [1, 1]
+
+
+def test_a_replacement_whose_commit_was_not_heard_of_is_recognised(database: Database, ledger: Ledger) -> None:
+    """The very same answer again, by the same process under the same epoch, is what was committed already."""
+    (first,) = started(database, new_cell(participants=1))
+    said = answered_as(ledger, first, FAILED, FAILED, FAILED)
+    ask_again(database, "first", [FAILED])
+    held = claimed(ledger, first)
+    for done in said:
+        ledger.replace(held, again(done))
+        ledger.replace(held, again(done))
+    assert store.progress(database, "first") == Progress(planned=3, answered=3)
+    assert revision(database, "first") == 6
+    with pytest.raises(StaleLease):
+        Ledger(database, owner="host:2:other").replace(held, again(said[0]))
+
+
+def test_a_participant_in_hand_is_asked_again_before_it_is_finished(database: Database, ledger: Ledger) -> None:
+    """An order that comes while its interview runs is not overtaken by the last answer."""
+    (first,) = started(database, new_cell(participants=1))
+    held = claimed(ledger, first)
+    failed = answer(held, 0, state=FAILED)
+    ledger.checkpoint(held, failed, ())
+    assert ask_again(database, "first", [FAILED]) == 1
+    ledger.checkpoint(held, answer(held, 1), ())
+    ledger.checkpoint(held, answer(held, 2), ())
+    assert standing(database, first)[0] == "open"
+    assert ledger.to_ask_again(held) == [(failed, 1)]
+    ledger.replace(held, again(failed))
+    assert standing(database, first)[0] == "finished"
+
+
+def test_an_order_that_was_overtaken_after_all_is_found(database: Database, ledger: Ledger) -> None:
+    """Where the last answer was committed at the moment of the order, the next look opens the participant again."""
+    first, second = started(database)
+    (failed, *_) = answered_as(ledger, first, FAILED, AnswerState.ANSWERED, AnswerState.ANSWERED)
+    finish(ledger, second)
+    assert reopen_asked_again(database) == 0
+    row = {"participant": first, "item": 0, "slot": 0, "attempt": 1}
+    database.write(lambda connection: connection.execute(tables.again.insert().values(row)))
+    assert reopen_asked_again(database) == 1
+    assert reopen_asked_again(database) == 0
+    assert standing(database, second)[0] == "finished"
+    assert [message.participant for message in outgoing(database)] == [first]
+    assert ledger.to_ask_again(claimed(ledger, first)) == [(failed, 1)]
+
+
+def test_two_orders_at_once_are_one(database: Database, ledger: Ledger) -> None:
+    """Eight that have the same answers asked again at the same moment: each is ordered once."""
+    (first,) = started(database, new_cell(participants=1))
+    answered_as(ledger, first, FAILED, FAILED, FAILED)
+    start = Barrier(8)
+
+    def order(_: int) -> int:
+        start.wait()
+        return ask_again(database, "first", [FAILED])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(order, range(8))) == [0, 0, 0, 0, 0, 0, 0, 3]
+
+
+def test_rewinding_against_a_worker_that_answers_leaves_no_answer_behind(database: Database, ledger: Ledger) -> None:
+    """Whichever comes first, what is left is exactly the answers before the participant's position."""
+    store.add_run(database, new_run(new_cell(participants=16), questions=[f"Q{number}" for number in range(30)]))
+    ids = participant_ids(database)
+    first_answers = Barrier(17)
+
+    def work(who: int) -> bool:
+        held = claimed(ledger, who)
+        ledger.checkpoint(held, answer(held, 0, state=FAILED), ())
+        first_answers.wait()
+        try:
+            for item in range(1, 30):
+                ledger.checkpoint(held, answer(held, item), ())
+        except StaleLease:
+            return True
+        return False
+
+    with ThreadPoolExecutor(16) as pool:
+        working = [pool.submit(work, who) for who in ids]
+        first_answers.wait()
+        assert rewind(database, "first", [FAILED]) >= 16
+        assert sum(future.result() for future in working) > 0
+    for who in ids:
+        position = standing(database, who)[1]
+        assert [said.item for said in store.answers_of(database, who)] == list(range(position))
+
+
+def test_rewinding_takes_back_everything_from_the_first_such_answer(database: Database, ledger: Ledger) -> None:
+    """The memory is again what that question was shown, the seed gets a new attempt, and earlier answers are kept."""
+    questions = [f"Q{number}" for number in range(5)]
+    store.add_run(database, new_run(new_cell(participants=2), questions=questions))
+    first, second = participant_ids(database)
+    states = [AnswerState.ANSWERED, REFUSED, FAILED, AnswerState.ANSWERED, FAILED]
+    said = answered_as(ledger, first, *states)
+    finish(ledger, second, questions=5)
+    mark_published(database, [first, second])
+    before = revision(database, "first")
+    assert rewind(database, "first", [FAILED]) == 3
+    assert store.answers_of(database, first) == said[:2]
+    assert standing(database, first) == ("open", 2, (0, 1), {"2": 1})
+    assert store.progress(database, "first") == Progress(planned=10, answered=6, refused=1)
+    assert [message.participant for message in outgoing(database)] == [first]
+    assert revision(database, "first") == before + 1
+    held = claimed(ledger, first)
+    assert (held.next_item, held.memory, held.attempts) == (2, (0, 1), {2: 1})
+    for item in range(2, 5):
+        ledger.checkpoint(held, answer(held, item), (item,))
+    assert standing(database, first) == ("finished", 5, (4,), {"2": 1})
+    assert reports_due(database) == [("first", before + 4)]
+
+
+def test_a_second_rewind_counts_attempts_on(database: Database, ledger: Ledger) -> None:
+    """An item rewound twice gets a third seed, not the second one again; other items keep their attempts."""
+    (first,) = started(database, new_cell(participants=1))
+    answered_as(ledger, first, AnswerState.ANSWERED, AnswerState.ANSWERED, FAILED)
+    rewind(database, "first", [FAILED])
+    held = claimed(ledger, first)
+    ledger.checkpoint(held, answer(held, 2, state=FAILED), ())
+    with_attempt = {"attempt": 1}
+    database.write(lambda c: c.execute(tables.answer.update().where(tables.answer.c.item == 2).values(with_attempt)))
+    rewind(database, "first", [FAILED])
+    assert standing(database, first)[3] == {"2": 2}
+    held = claimed(ledger, first)
+    ledger.checkpoint(held, replace(answer(held, 2, state=FAILED), attempt=2), ())
+    rewind(database, "first", [AnswerState.ANSWERED])
+    assert standing(database, first)[:2] == ("open", 0)
+    assert standing(database, first)[3] == {"0": 1, "2": 2}
+
+
+def test_rewinding_fences_off_whoever_holds_the_participant(database: Database, ledger: Ledger) -> None:
+    """The holder's next answer is refused and its lease is lost; another may claim at once."""
+    (first,) = started(database, new_cell(participants=1))
+    held = claimed(ledger, first)
+    ledger.checkpoint(held, answer(held, 0, state=FAILED), ())
+    assert rewind(database, "first", [FAILED]) == 1
+    for item in (0, 1):
+        with pytest.raises(StaleLease):
+            ledger.checkpoint(held, answer(held, item), ())
+    assert ledger.heartbeat([held]) == {first}
+    assert claimed(Ledger(database, owner="host:2:other"), first).next_item == 0
+
+
+def test_rewinding_forgets_what_was_to_be_asked_again(database: Database, ledger: Ledger) -> None:
+    """Both orders for the same answer: it is asked once, in sequence."""
+    (first,) = started(database, new_cell(participants=1))
+    answered_as(ledger, first, FAILED, AnswerState.ANSWERED, FAILED)
+    ask_again(database, "first", [FAILED])
+    assert rewind(database, "first", [FAILED]) == 3
+    held = claimed(ledger, first)
+    assert ledger.to_ask_again(held) == []
+    for item in range(3):
+        ledger.checkpoint(held, answer(held, item), ())
+    assert standing(database, first)[0] == "finished"
+
+
+def set_aside(database: Database, participant: int) -> Participant:
+    """A participant that ended its worker three times while it was asked alone."""
+    held: Participant
+    for number in range(QUARANTINE_AFTER):
+        ledger = Ledger(database, owner=f"host:{number}:gone")
+        held = claimed(ledger, participant)
+        ledger.begin_trial(held)
+        free_owned(database, ledger.owner)
+    assert standing(database, participant)[0] == "quarantined"
+    return held
+
+
+def test_who_was_set_aside_gets_another_chance(database: Database, ledger: Ledger) -> None:
+    """It is open again, still asked alone, and its deaths are counted from the beginning."""
+    first, second = started(database)
+    mark_published(database, [first, second])
+    set_aside(database, first)
+    assert reopen_quarantined(database, "first") == 1
+    assert [message.participant for message in outgoing(database)] == [first]
+    held = claimed(ledger, first)
+    assert held.suspect
+    ledger.begin_trial(held)
+    assert free_owned(database, ledger.owner).quarantined == ()
+    assert standing(database, first)[0] == "open"
+
+
+def test_a_rewind_gives_another_chance_too(database: Database, ledger: Ledger) -> None:
+    """Taken back by hand, a participant that was set aside is not set aside again at its next death."""
+    (first,) = started(database, new_cell(participants=1))
+    held = claimed(ledger, first)
+    ledger.checkpoint(held, answer(held, 0, state=FAILED), ())
+    ledger.release(held)
+    set_aside(database, first)
+    assert rewind(database, "first", [FAILED]) == 1
+    held = claimed(ledger, first)
+    ledger.begin_trial(held)
+    assert free_owned(database, ledger.owner).quarantined == ()
