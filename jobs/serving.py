@@ -152,6 +152,7 @@ def worker(
     from workers.daemon import end_with_parent, serve
     from workers.models import find_card, read_cards
     from workers.stage import Stage
+    from workers.watchdog import STOP_SECONDS, end_after
 
     log_to_stderr()
     cards = read_cards(settings.models)
@@ -175,13 +176,18 @@ def worker(
     stage.leases.start()
     stage.watchdog.start()
     step = affinity_step(stage, database=database, models=models, queue_of=simulate_queue)
+
+    def stop() -> None:
+        end_after(STOP_SECONDS, first=stage.let_go)
+        stage.stop()
+
     try:
         return serve(
             app,
             queues=[IDLE_QUEUE],
             concurrency=concurrency,
             name=stage.ledger.owner.replace(":", "-"),
-            on_stop=stage.stop,
+            on_stop=stop,
             steps=[step],
         )
     finally:

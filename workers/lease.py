@@ -53,10 +53,13 @@ class Leases:
         self._thread.start()
 
     def stop(self) -> None:
-        """Beat no more and leave the list of workers."""
+        """Beat no more and leave the list of workers; where the database is not there, others will notice."""
         self._stopped.set()
         self._thread.join()
-        self.ledger.leave()
+        try:
+            self.ledger.leave()
+        except SQLAlchemyError as error:
+            log.warning("still on the list of workers: %s", error)
 
     @contextmanager
     def hold(self, participant: Participant) -> Iterator[None]:
@@ -78,6 +81,11 @@ class Leases:
         """How many participants this process holds."""
         return len(self._held)
 
+    def holding(self) -> list[Participant]:
+        """The participants that this process holds."""
+        with self._lock:
+            return list(self._held.values())
+
     def count(self, run: str) -> None:
         """Note that an answer of this run was committed."""
         with self._lock:
@@ -95,8 +103,7 @@ class Leases:
 
     def renew(self) -> None:
         """Renew every lease held, and note which are lost."""
-        with self._lock:
-            held = list(self._held.values())
+        held = self.holding()
         if held:
             lost = self.ledger.heartbeat(held)
             with self._lock:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from workers.engines.base import Engine
+from workers.engines.base import Engine, EngineUnavailable
 
 
 class Resident:
@@ -21,6 +21,7 @@ class Resident:
         self._engine: Engine | None = None
         self._users = 0
         self._served: set[str] = set()
+        self._cancelled = False
         self._changed = threading.Condition()  # reentrant: its lock is an RLock
 
     @contextmanager
@@ -30,11 +31,16 @@ class Resident:
         Args:
             key: what makes it the same engine; another one waits until nobody uses the present one.
             open_it: opens it.
+
+        Raises:
+            EngineUnavailable: ``cancel`` was called.
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._users or self._key == key)
-            if self._engine is None or self._key != key:
+            if not self._cancelled and (self._engine is None or self._key != key):
                 self._exchange(key, open_it)
+            if self._cancelled:  # it may have been while the engine was opened
+                raise EngineUnavailable("this process is told to stop")
             engine = self._engine
             assert engine is not None
             self._users += 1
@@ -59,7 +65,8 @@ class Resident:
             return first
 
     def cancel(self) -> None:
-        """Close the engine under its users: their pending futures are cancelled."""
+        """Close the engine under its users, whose pending futures are cancelled, and open none any more."""
+        self._cancelled = True  # not under the lock: it is held for as long as an engine takes to open
         engine = self._engine
         if engine is not None:
             engine.close()

@@ -127,6 +127,11 @@ class Stage:
         self._stopping.set()
         self._resident.cancel()
 
+    def let_go(self) -> None:
+        """Set every participant in hand free as it stands, for a process that ends without waiting for its threads."""
+        for held in self.leases.holding():
+            self._release(held)
+
     def close(self) -> None:
         """Give the engine's memory back."""
         self._resident.close()
@@ -195,13 +200,14 @@ class Stage:
             self._patiently(partial(self.ledger.checkpoint, held, step.answer, step.memory))
             suspect = False
             yield
-        for answer, attempt in self._patiently(lambda: self.ledger.to_ask_again(held)):
-            recall = self._patiently(partial(store.recall, self.database, held.id, answer.memory))
-            with self._turn(held, alone=suspect):
-                fresh = ask_again(answer, participant=held, **asked, recall=recall, attempt=attempt)
-            self._patiently(partial(self.ledger.replace, held, fresh))
-            suspect = False
-            yield
+        while orders := self._patiently(lambda: self.ledger.to_ask_again(held)):  # more may come meanwhile
+            for answer, attempt in orders:
+                recall = self._patiently(partial(store.recall, self.database, held.id, answer.memory))
+                with self._turn(held, alone=suspect):
+                    fresh = ask_again(answer, participant=held, **asked, recall=recall, attempt=attempt)
+                self._patiently(partial(self.ledger.replace, held, fresh))
+                suspect = False
+                yield
 
     @contextmanager
     def _turn(self, held: Participant, *, alone: bool) -> Iterator[None]:

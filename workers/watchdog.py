@@ -1,4 +1,4 @@
-"""Ends a process in which the engine hangs.
+"""Ends a process in which the engine hangs, or that does not end when it is told to.
 
 On a thread pool a hung call cannot be interrupted, so the process has to go; its leases are
 found and its participants go on elsewhere. Knows only when the last completion came.
@@ -19,6 +19,10 @@ log = logging.getLogger(__name__)
 EXIT_HUNG = 70
 #: Seconds between two looks, at most.
 LOOK_SECONDS = 1.0
+#: Seconds that a process may take to end in good order; container engines kill after 10.
+STOP_SECONDS = 8.0
+#: Seconds for the last thing that a process does when it ends otherwise.
+LAST_SECONDS = 1.0
 
 
 class Watchdog:
@@ -72,3 +76,26 @@ class Watchdog:
             time.sleep(min(LOOK_SECONDS, self._limit / 4))
         log.critical("no completion for %.0f s while %d are asked: the engine hangs", self._limit, self._asked)
         self._end()
+
+
+def end_after(seconds: float, *, first: Callable[[], None], end: Callable[[], None] = lambda: os._exit(0)) -> None:
+    """End this process, which was told to, if it is still there after so many seconds.
+
+    What keeps it may be a model that loads, an engine that hangs, a database or a broker that is
+    not there: nothing in a thread can be interrupted.
+
+    Args:
+        seconds: until then it may end in good order.
+        first: called before; when it takes longer than ``LAST_SECONDS`` it is not waited for.
+        end: ends it.
+    """
+
+    def last() -> None:
+        time.sleep(seconds)
+        log.warning("still busy %.0f s after it was told to end: this process ends as it is", seconds)
+        words = threading.Thread(target=first, name="last words", daemon=True)
+        words.start()
+        words.join(LAST_SECONDS)
+        end()
+
+    threading.Thread(target=last, name="end", daemon=True).start()

@@ -1,0 +1,169 @@
+"""One engine in memory: shared, exchanged only when nobody uses it, and never opened again once told to stop."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from workers.engines.base import Completion, EngineUnavailable, Request
+from workers.resident import Resident
+
+PATIENCE = 10.0
+MOMENT = 0.1
+
+
+class Quiet:
+    """An engine that is never asked, and notes that it was closed."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """Nobody asks."""
+        raise AssertionError
+
+    def describe(self) -> dict[str, str]:
+        """Nothing to tell."""
+        return {}
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed += 1
+
+
+ONE, OTHER = ("one", ""), ("other", "")
+
+
+def test_the_same_engine_serves_everybody() -> None:
+    """It is opened once, for those at once and for those after them."""
+    resident = Resident()
+    start = threading.Barrier(4)
+
+    def use(_: int) -> Quiet:
+        with resident.use(ONE, Quiet) as engine:
+            start.wait(PATIENCE)
+            assert isinstance(engine, Quiet)
+            return engine
+
+    with ThreadPoolExecutor(4) as pool:
+        engines = set(pool.map(use, range(4)))
+    with resident.use(ONE, Quiet) as again:
+        assert engines == {again}
+    assert (resident.loads, next(iter(engines)).closed) == (1, 0)
+
+
+def test_another_engine_waits_until_the_first_is_not_used() -> None:
+    """The first is closed before the second is opened: memory holds one."""
+    resident, events = Resident(), []
+
+    class Noted(Quiet):
+        def __init__(self) -> None:
+            super().__init__()
+            events.append("opened")
+
+        def close(self) -> None:
+            events.append("closed")
+
+    used = threading.Event()
+
+    def use_other() -> None:
+        with resident.use(OTHER, Noted):
+            used.set()
+
+    with resident.use(ONE, Noted):
+        thread = threading.Thread(target=use_other)
+        thread.start()
+        assert not used.wait(MOMENT)
+    assert used.wait(PATIENCE)
+    thread.join()
+    assert events == ["opened", "closed", "opened"]
+    assert resident.loads == 2
+
+
+def test_an_engine_that_cannot_be_opened_leaves_room_for_the_next() -> None:
+    """The error is told, and whoever comes next may try."""
+
+    def missing() -> Quiet:
+        raise EngineUnavailable("no weights")
+
+    resident = Resident()
+    with resident.use(ONE, Quiet) as first:
+        pass
+    with pytest.raises(EngineUnavailable, match="no weights"), resident.use(OTHER, missing):
+        pass
+    assert isinstance(first, Quiet)
+    assert first.closed == 1
+    with resident.use(OTHER, Quiet):
+        pass
+
+
+def test_each_run_is_served_for_the_first_time_once_per_engine() -> None:
+    """So that what served it is written down once, and again when the model was loaded anew."""
+    resident = Resident()
+    with resident.use(ONE, Quiet):
+        assert [resident.first_use(run) for run in ("a", "b", "a")] == [True, True, False]
+    with resident.use(OTHER, Quiet):
+        assert resident.first_use("a")
+
+
+def test_cancelling_closes_under_the_users_and_opens_nothing_more() -> None:
+    """Pending futures end, and whoever waited for another model is told instead of loading it."""
+    resident, told = Resident(), threading.Event()
+
+    def use_other() -> None:
+        try:
+            with resident.use(OTHER, Quiet):
+                pass
+        except EngineUnavailable:
+            told.set()
+
+    with resident.use(ONE, Quiet) as engine:
+        thread = threading.Thread(target=use_other)
+        thread.start()
+        resident.cancel()
+        assert isinstance(engine, Quiet)
+        assert engine.closed == 1
+        assert not told.wait(MOMENT)
+    assert told.wait(PATIENCE)
+    thread.join()
+    assert resident.loads == 1
+
+
+def test_cancelling_does_not_wait_for_an_engine_that_is_being_opened() -> None:
+    """A model takes minutes to load; the signal to stop returns at once, and the engine is not used."""
+    resident, opening, go_on = Resident(), threading.Event(), threading.Event()
+    outcome: list[str] = []
+
+    def slowly() -> Quiet:
+        opening.set()
+        assert go_on.wait(PATIENCE)
+        return Quiet()
+
+    def use() -> None:
+        try:
+            with resident.use(ONE, slowly):
+                outcome.append("used")
+        except EngineUnavailable:
+            outcome.append("told")
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    assert opening.wait(PATIENCE)
+    resident.cancel()
+    go_on.set()
+    thread.join(PATIENCE)
+    assert outcome == ["told"]
+
+
+def test_closing_gives_the_memory_back_once() -> None:
+    """Closing twice closes the engine once; closing nothing does no harm."""
+    resident = Resident()
+    resident.close()
+    with resident.use(ONE, Quiet) as engine:
+        pass
+    resident.close()
+    resident.close()
+    assert isinstance(engine, Quiet)
+    assert engine.closed == 1

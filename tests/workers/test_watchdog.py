@@ -1,0 +1,120 @@
+"""A process whose engine hangs is ended, and one that is told to end ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from workers.watchdog import EXIT_HUNG, Watchdog, end_after
+
+#: Seconds that something may take which is to happen.
+PATIENCE = 10.0
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        """What it shows."""
+        return self.now
+
+
+def test_an_engine_that_is_asked_nothing_does_not_hang() -> None:
+    """However long it is idle, and the time before it is asked does not count."""
+    clock = Clock()
+    watchdog = Watchdog(10.0, clock=clock)
+    clock.now += 1000
+    assert not watchdog.hung()
+    with watchdog.asking():
+        clock.now += 9
+        assert not watchdog.hung()
+
+
+def test_without_any_completion_for_the_limit_it_hangs() -> None:
+    """Whatever number is asked; once everything has come back it does not hang any more."""
+    clock = Clock()
+    watchdog = Watchdog(10.0, clock=clock)
+    with watchdog.asking(), watchdog.asking():
+        clock.now += 10.1
+        assert watchdog.hung()
+    assert not watchdog.hung()
+
+
+def test_any_completion_is_progress() -> None:
+    """A slow participant among others that come back is not taken for a hung engine; left alone with it, it is."""
+    clock = Clock()
+    watchdog = Watchdog(10.0, clock=clock)
+    with watchdog.asking():
+        for _ in range(5):
+            with watchdog.asking():
+                clock.now += 6
+        assert not watchdog.hung()
+        clock.now += 10.1
+        assert watchdog.hung()
+
+
+def test_a_completion_that_failed_is_one_too() -> None:
+    """An engine that raises has not hung."""
+    clock = Clock()
+    watchdog = Watchdog(10.0, clock=clock)
+    with watchdog.asking():
+        clock.now += 8
+        with pytest.raises(RuntimeError), watchdog.asking():
+            raise RuntimeError
+        clock.now += 8
+        assert not watchdog.hung()
+
+
+def test_it_ends_the_process_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    """With nothing but time passing, what it was given to end the process is called, once."""
+    ended = threading.Event()
+    watchdog = Watchdog(0.2, end=ended.set)
+    watchdog.start()
+    assert not ended.wait(0.4)
+    with watchdog.asking():
+        assert ended.wait(PATIENCE)
+    assert "while 1 are asked: the engine hangs" in caplog.text
+
+
+def test_a_real_process_ends_with_the_status_that_tells_a_hang() -> None:
+    """Even though another thread would run for ever."""
+    program = (
+        "import threading; from workers.watchdog import Watchdog\n"
+        "dog = Watchdog(0.2); dog.start()\n"
+        "with dog.asking(): threading.Event().wait()"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=30, check=False).returncode == EXIT_HUNG
+
+
+def test_a_process_that_does_not_end_is_ended(caplog: pytest.LogCaptureFixture) -> None:
+    """After its time, and after its last words."""
+    said, ended = [], threading.Event()
+    began = time.monotonic()
+    end_after(0.1, first=lambda: said.append(time.monotonic()), end=ended.set)
+    assert ended.wait(PATIENCE)
+    assert said[0] - began >= 0.1
+    assert "this process ends as it is" in caplog.text
+
+
+def test_last_words_are_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that does not answer does not keep the process either."""
+    monkeypatch.setattr("workers.watchdog.LAST_SECONDS", 0.1)
+    ended, never = threading.Event(), threading.Event()
+    end_after(0.0, first=lambda: never.wait() and None, end=ended.set)
+    assert ended.wait(PATIENCE)
+    never.set()
+
+
+def test_a_process_that_ends_by_itself_keeps_its_own_status() -> None:
+    """Nothing is waited for, and no thread holds it back."""
+    program = "from workers.watchdog import end_after; end_after(60, first=lambda: None); raise SystemExit(3)"
+    began = time.monotonic()
+    assert subprocess.run([sys.executable, "-c", program], timeout=30, check=False).returncode == 3
+    assert time.monotonic() - began < 30
