@@ -1,0 +1,241 @@
+"""One machine as a user has it: a home, a study, and the command line as real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from storage.database import Database
+
+#: Seconds that anything here may take before it is a failure.
+PATIENCE = 60.0
+QUESTIONS = 8
+PARTICIPANTS = 5
+CULTURES = ("us", "cn")
+PLANNED = QUESTIONS * PARTICIPANTS * len(CULTURES)
+
+SURVEY = """\
+id: small
+title: A small survey
+version: "1"
+citation: Nobody (2025)
+terms: Free
+languages: [en, zh]
+dimensions:
+  EVI: {en: Emancipative values, zh: 解放价值观}
+cultures:
+  us: {name: {en: United States, zh: 美国}, language: en}
+  cn: {name: {en: China, zh: 中国}, language: zh}
+"""
+QUESTION = """\
+  - id: Q{number}
+    type: ordinal
+    topic: Life
+    text: {{en: How important is thing {number}?, zh: 事情{number}有多重要？}}
+    options: importance
+    value: {{dimension: EVI, direction: 1, basis: A, core: true}}
+"""
+QUESTIONS_HEAD = """\
+answers:
+  importance:
+    - {code: 1, label: {en: Very important, zh: 非常重要}}
+    - {code: 2, label: {en: Rather important, zh: 比较重要}}
+    - {code: 3, label: {en: Not very important, zh: 不太重要}}
+    - {code: 4, label: {en: Not at all important, zh: 一点也不重要}}
+questions:
+"""
+STUDY = f"""\
+name: small
+survey: survey
+questions: all
+cultures: [us, cn]
+models: [citizen]
+conditions: [def]
+participants: {PARTICIPANTS}
+seed: 7
+"""
+CARDS = """\
+[citizen]
+engine = "scripted"
+respondent = "human"
+latency_seconds = {latency}
+
+[neighbour]
+engine = "scripted"
+respondent = "uniform"
+
+[empty]
+path = "empty"
+
+[gone]
+path = "gone"
+"""
+
+
+@dataclass
+class Machine:
+    """A folder with a home, a small study and its survey, and what is typed there.
+
+    Args:
+        folder: an empty folder.
+        measured: whether line coverage is taken in the processes, which costs time.
+    """
+
+    folder: Path
+    measured: bool = True
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    first_output: str = ""  #: what the run that made this machine printed
+
+    def __post_init__(self) -> None:
+        survey = self.folder / "survey"
+        survey.mkdir(parents=True)
+        (self.folder / "empty").mkdir()
+        numbers = range(1, QUESTIONS + 1)
+        (survey / "survey.yaml").write_text(SURVEY)
+        (survey / "questions.yaml").write_text(QUESTIONS_HEAD + "".join(QUESTION.format(number=n) for n in numbers))
+        lines = [f"Q{n},{culture},all,1000,,,1:40|2:30|3:20|4:10" for n in numbers for culture in CULTURES]
+        (survey / "references.csv").write_text(
+            "\n".join(["question,culture,group,n,low_n,source,percent", *lines]) + "\n"
+        )
+        self.write_study(STUDY)
+        self.set_latency(0.0)
+
+    @property
+    def home(self) -> Path:
+        """``DEFSURVEY_HOME``."""
+        return self.folder / "home"
+
+    @property
+    def database_url(self) -> str:
+        """Where the runs of this machine are."""
+        return f"sqlite:///{self.home / 'defsurvey.db'}"
+
+    def write_study(self, content: str) -> None:
+        """Put a study file in the place of the present one."""
+        (self.folder / "study.yaml").write_text(content)
+
+    def set_latency(self, seconds: float) -> None:
+        """How long every reply of ``citizen`` takes, for processes that start from now on."""
+        (self.folder / "cards.toml").write_text(CARDS.format(latency=float(seconds)))
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        """The environment of every process here."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("DEFSURVEY_")}
+        if not self.measured:
+            inherited = {name: value for name, value in inherited.items() if not name.startswith("COVERAGE_")}
+        own = {"DEFSURVEY_HOME": str(self.home), "DEFSURVEY_MODELS": str(self.folder / "cards.toml")}
+        return inherited | own | changes
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        """Type a command and do not wait for its end."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jobs.cli", *words],
+            cwd=self.folder,
+            env=self.environment(**environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def type(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Type a command and wait for its end."""
+        return ended(self.start(*words, **environment))
+
+    def done(self, *words: str, **environment: str) -> str:
+        """Type a command that must end well. Returns its stdout."""
+        finished = self.type(*words, **environment)
+        assert finished.returncode == 0, f"{words} ended with {finished.returncode}: {finished.stderr}"
+        return finished.stdout
+
+    def json(self, *words: str) -> Any:
+        """Type a command that must end well and print JSON on stdout, and nothing else."""
+        return json.loads(self.done(*words, "--json"))
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """What a query finds in the database, behind the back of the command line."""
+        with Database(self.database_url) as database, database.read() as connection:
+            return [tuple(row) for row in connection.execute(text(sql))]
+
+    def answers(self) -> int:
+        """How many answers are committed; 0 where there is no database yet."""
+        if not (self.home / "defsurvey.db").exists() or not self.rows(
+            "SELECT 1 FROM sqlite_master WHERE name = 'answer'"
+        ):
+            return 0
+        return int(self.rows("SELECT count(*) FROM answer")[0][0])
+
+    def committed_at(self) -> dict[tuple[int, int], float]:
+        """(participant, item) -> when its answer was committed."""
+        found = self.rows("SELECT participant, item, committed_at FROM answer")
+        return {(participant, item): at for participant, item, at in found}
+
+    def export(self, run: str = "small") -> list[str]:
+        """The lines of a run's export, byte for byte but for the run's name, with which they all begin."""
+        lines = self.done("export", run, "--format", "jsonl").splitlines()
+        name = f'{{"run": "{run}", '
+        assert all(line.startswith(name) for line in lines)
+        return [line.removeprefix(name) for line in lines]
+
+    def processes(self, *words: str) -> list[int]:
+        """Ids of the living processes of this machine whose command line holds every word."""
+        mark = f"DEFSURVEY_HOME={self.home}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                environment = (entry / "environ").read_bytes().split(b"\0")
+                command = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:  # it has ended meanwhile, or is not ours
+                continue
+            if mark in environment and all(word.encode() in command for word in words):
+                found.append(int(entry.name))
+        return sorted(found)
+
+    def clear(self) -> None:
+        """End whatever is left of this machine."""
+        for pid in self.processes():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        for process in self.started:
+            process.communicate()
+
+
+def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """Wait for a process to end and take up what it said."""
+    out, err = process.communicate(timeout=PATIENCE * 3)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def wait_until(condition: Callable[[], object], what: str, *, seconds: float = PATIENCE) -> None:
+    """Look again and again until something is so; fails after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
+        time.sleep(0.05)
+
+
+@contextmanager
+def machine_in(folder: Path, *, measured: bool = True) -> Iterator[Machine]:
+    """A machine of which nothing is left afterwards."""
+    machine = Machine(folder, measured=measured)
+    try:
+        yield machine
+    finally:
+        machine.clear()

@@ -1,0 +1,176 @@
+"""Wrong input: one clear line, exit code 2, and nothing enqueued."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.machine import STUDY, Machine
+from tests.storage.test_survey_folder import write_tiny
+
+TINY_STUDY = STUDY.replace("survey: survey", "survey: tiny").replace("questions: all", "questions: [Q1]")
+TINY_STUDY = TINY_STUDY.replace("[us, cn]", "[us]")
+
+
+def refusal(machine: Machine, *words: str, code: int = 2, **environment: str) -> str:
+    """The one line on stderr with which a command is refused, without the program's name."""
+    refused = machine.type(*words, **environment)
+    assert refused.returncode == code, refused.stderr
+    assert refused.stdout == ""
+    assert refused.stderr.startswith("defsurvey: ")
+    assert refused.stderr.count("\n") == 1
+    return refused.stderr.removeprefix("defsurvey: ").strip()
+
+
+def folder_for_tiny(machine: Machine) -> Path:
+    """Where the tiny survey goes."""
+    folder = machine.folder / "tiny"
+    folder.mkdir()
+    return folder
+
+
+def assert_nothing_was_enqueued(machine: Machine) -> None:
+    """There is no run, and no process was left behind."""
+    if (machine.home / "defsurvey.db").exists():
+        assert machine.rows("SELECT id FROM run") == []
+    assert machine.processes() == []
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        ("[citizen]", "[citzen]", "study.yaml, line 5, models[1]: expected"),
+        ("questions: all", "questions: [Q1, Q22]", "line 3, questions[2]: expected"),
+        ("[us, cn]", "[us, chn]", "line 4, cultures[2]: expected one of us, cn, got 'chn' (did you mean 'cn'?)"),
+        ("[def]", "[deff]", "(did you mean 'def'?)"),
+        ("participants:", "participant:", "(did you mean 'participants'?)"),
+        ("participants: 5", "participants: 0", "line 7, participants: expected"),
+        ("participants: 5", "participants: -3", "got '-3'"),
+        ("[us, cn]", "[us, cn", "study.yaml, line 5, column 7: expected YAML, got"),
+        ("[citizen]", "[gone]", "model gone: field path: there is no file or folder"),
+    ],
+)
+def test_a_wrong_study(machine: Machine, right: str, wrong: str, told: str) -> None:
+    """The message names the line, the key, what was expected and the nearest right name."""
+    assert right in STUDY
+    machine.write_study(STUDY.replace(right, wrong))
+    assert told in refusal(machine, "enqueue", "study.yaml")
+    assert_nothing_was_enqueued(machine)
+
+
+@pytest.mark.parametrize(
+    ("file", "right", "wrong", "told"),
+    [
+        ("questions.yaml", "id: Q2", "id: Q1", "questions.yaml, line 12, Q1.id: expected an id of its own"),
+        (
+            "questions.yaml",
+            "{code: 7, label: {en: Manners, zh: 礼貌}}",
+            "{code: 7}",
+            "questions.yaml, line 23, Q3.options[1]: expected a key 'label', got none",
+        ),
+        (
+            "questions.yaml",
+            "{en: Children matter., zh: 孩子很重要。}",
+            "{en: Children matter.}",
+            "questions.yaml, line 9, Q1.text: expected a text in every language (en, zh), got none in 'zh'",
+        ),
+        ("references.csv", "1:70.2|2:29.9", "1:70.2|2:20.9", "references.csv, line 2, percent: expected"),
+        ("references.csv", "1:70.2|2:29.9", "1:70.2|3:29.9", "references.csv, line 2, percent: expected"),
+    ],
+)
+def test_a_wrong_survey(machine: Machine, file: str, right: str, wrong: str, told: str) -> None:
+    """A run and a check of the survey both name file, line and field."""
+    write_tiny(folder_for_tiny(machine), (file, right, wrong))
+    machine.write_study(TINY_STUDY)
+    assert told in refusal(machine, "run", "study.yaml")
+    assert_nothing_was_enqueued(machine)
+    checked = machine.type("survey", "validate", "tiny")
+    assert checked.returncode == 2
+    assert told in checked.stderr
+
+
+def test_a_right_survey_is_said_to_be_valid(machine: Machine) -> None:
+    """The survey that the wrong ones are made of has nothing wrong with it."""
+    write_tiny(folder_for_tiny(machine))
+    assert machine.done("survey", "validate", "tiny") == "tiny is a valid survey\n"
+
+
+def test_a_name_that_is_taken_by_another_design(undisturbed: Machine) -> None:
+    """The run that is there stays as it is; the message names both ways out."""
+    changed = undisturbed.folder / "changed.yaml"
+    changed.write_text(STUDY.replace("seed: 7", "seed: 8"))
+    before = undisturbed.rows("SELECT * FROM run")
+    for verb in ("run", "enqueue"):
+        told = refusal(undisturbed, verb, "changed.yaml")
+        assert told.startswith("run small exists already with another design; give this study another name")
+    assert undisturbed.rows("SELECT * FROM run") == before
+
+
+@pytest.mark.parametrize(
+    "words", [("status",), ("resume",), ("export",), ("report",), ("extend", "--models", "neighbour")]
+)
+def test_an_unknown_run(undisturbed: Machine, words: tuple[str, ...]) -> None:
+    """Every verb that takes a run says the same."""
+    verb, *options = words
+    assert refusal(undisturbed, verb, "smal", *options) == "there is no run smal"
+
+
+def test_no_run_at_all(machine: Machine) -> None:
+    """Where nothing has been run, the newest run is asked for in vain."""
+    assert refusal(machine, "status") == "there is no run yet; defsurvey run STUDY makes one"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told", "code"),
+    [
+        ("DEFSURVEY_HOM", "x", "environment variable DEFSURVEY_HOM is not known; did you mean DEFSURVEY_HOME?", 2),
+        ("DEFSURVEY_DATABASE_URL", "nonsense", "database URL: expected sqlite:///path or postgresql://", 2),
+        ("DEFSURVEY_DATABASE_URL", "mysql://x/y", "database URL: expected sqlite or postgresql, got mysql", 2),
+        ("DEFSURVEY_DATABASE_URL", "sqlite:////nowhere/x.db", "database sqlite:////nowhere/x.db: unable to open", 1),
+        (
+            "DEFSURVEY_DATABASE_URL",
+            "postgresql://me:secret@127.0.0.1:1/x",
+            "database postgresql://me:***@127.0.0.1:1/x: ",
+            1,
+        ),
+        ("DEFSURVEY_SYNCHRONOUS", "maybe", "synchronous: expected one of full, normal, off, got 'maybe'", 2),
+        ("DEFSURVEY_MODELS", "/nowhere/cards.toml", "/nowhere/cards.toml: there is no such model file", 2),
+        ("DEFSURVEY_BROKER_URL", "amqp://x", "environment variable DEFSURVEY_BROKER_URL: expected a URL with", 2),
+        ("DEFSURVEY_BROKER_URL", "redis://127.0.0.1:1", "broker redis://127.0.0.1:1 (DEFSURVEY_BROKER_URL): ", 1),
+        ("DEFSURVEY_HOME", "/proc/nowhere", "[Errno 2] No such file or directory: '/proc/nowhere'", 1),
+    ],
+)
+def test_a_wrong_environment(machine: Machine, name: str, value: str, told: str, code: int) -> None:
+    """What cannot be used ends with 2, what cannot be reached with 1, and no password is repeated."""
+    said = refusal(machine, "run", "study.yaml", code=code, **{name: value})
+    assert said.startswith(told)
+    assert "secret" not in said
+    assert_nothing_was_enqueued(machine)
+
+
+def test_a_database_that_is_none(machine: Machine) -> None:
+    """A file that is there and holds something else is left as it is."""
+    other = machine.folder / "other.db"
+    other.write_text("this is no database, and long enough for its header to be looked at" * 20)
+    told = refusal(machine, "status", code=1, DEFSURVEY_DATABASE_URL=f"sqlite:///{other}")
+    assert told == f"database sqlite:///{other}: file is not a database"
+
+
+def test_a_worker_for_a_model_that_nobody_knows(machine: Machine) -> None:
+    """A daemon checks its options before it starts anything."""
+    assert "there is no model 'citzen'; did you mean 'citizen'?" in refusal(machine, "worker", "--models", "citzen")
+    assert_nothing_was_enqueued(machine)
+
+
+def test_parquet_needs_a_file(undisturbed: Machine) -> None:
+    """A binary format is not poured onto a terminal."""
+    refused = undisturbed.type("export", "small", "--format", "parquet")
+    assert refused.returncode == 2
+    assert "--format parquet is binary: name a file by --output" in refused.stderr
+
+
+def test_an_export_that_cannot_be_written(undisturbed: Machine) -> None:
+    """The reason is one line, and names the file."""
+    told = refusal(undisturbed, "export", "small", "--output", "/proc/nowhere/x.csv", code=1)
+    assert "/proc/nowhere" in told
