@@ -1,15 +1,12 @@
-"""From the decoding that a request asks for to what ``generate`` is told, in full.
+"""What a request may ask of decoding, and what is done about all that it cannot ask.
 
-Knows every setting that could change a reply, and sets each one: whatever is left open would be filled in by
-the library (top_k = 50) or by the model's publisher, unseen. Deliberately knows nothing of prompts.
+Knows every setting that could change a reply, and its value: whatever is left open would be filled in by the
+library (top_k = 50) or by the model's publisher, unseen. Deliberately knows nothing of prompts.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from storage.run import Decoding, UsedDecoding
-from workers.engines.transformers.loading import LoadedModel
 
 #: Settings that no request has: each at the value at which it does nothing. Zero switches top_k off.
 SWITCHED_OFF = {
@@ -45,21 +42,4 @@ def resolve_decoding(decoding: Decoding) -> UsedDecoding:
         temperature=decoding.temperature if decoding.do_sample else 1.0,
         top_p=decoding.top_p if decoding.do_sample else 1.0,
         max_new_tokens=decoding.max_new_tokens,
-    )
-
-
-def generation_settings(used: UsedDecoding, loaded: LoadedModel) -> Any:
-    """The same as a transformers ``GenerationConfig`` that leaves nothing open."""
-    from transformers import GenerationConfig
-
-    settings: Any = GenerationConfig
-    return settings(
-        num_beams=used.num_beams,
-        do_sample=used.do_sample,
-        temperature=used.temperature,
-        top_p=used.top_p,
-        max_new_tokens=used.max_new_tokens,
-        eos_token_id=list(loaded.ends) or None,
-        pad_token_id=loaded.padding,
-        **SWITCHED_OFF,
     )

@@ -1,29 +1,37 @@
 """One resident model, asked by any number of threads.
 
-Knows the queue in front of the model and that one thread owns it. Deliberately leaves loading, prompts and
-decoding to the modules beside it: what is here is only in which order requests meet the model. They are
-served one at a time, in order of arrival.
+Knows the inbox in front of the model and that one thread owns it. Deliberately leaves loading, prompts and decoding
+to the modules beside it: what is here is only how requests get to the model and replies back to who asked.
 """
 
 from __future__ import annotations
 
 import gc
 import threading
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any
 
-from storage.run import EngineDescription, UsedDecoding
-from workers.engines.base import Completion, EngineUnavailable, FinishReason, Request
-from workers.engines.transformers.decoding import generation_settings, resolve_decoding
+import torch
+
+from storage.run import EngineDescription
+from workers.engines.base import Completion, EngineUnavailable, Request
+from workers.engines.transformers import plain
+from workers.engines.transformers.answering import Question, read_request
+from workers.engines.transformers.counters import Counters
+from workers.engines.transformers.decoder import Decoder
+from workers.engines.transformers.limits import limits_for
 from workers.engines.transformers.loading import LoadedModel, load_model
-from workers.engines.transformers.prompt import encode_prompt, render_prompt
+from workers.engines.transformers.scheduler import Limits, TooLarge
+from workers.engines.transformers.support import UnsupportedModel, adopt
 from workers.engines.transformers.weights import find_weights
 from workers.models import ModelCard
 
-#: Torch has one random generator per process: between its seeding and the end of a generation nobody else may draw.
-_DRAWING = threading.Lock()
+#: So many requests may be unfinished at once; who submits one more waits until another is done.
+BACKLOG = 4096
 
 
 def open_transformers(card: ModelCard, *, device: str, cache: Path, threads: int | None) -> TransformersEngine:
@@ -32,34 +40,93 @@ def open_transformers(card: ModelCard, *, device: str, cache: Path, threads: int
     return TransformersEngine(card, loaded, threads=threads)
 
 
-class TransformersEngine:
-    """Serves one loaded model. ``submit`` is safe to call from any thread.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answering:
+    """A question, and who waits for its answer."""
 
-    On the CPU in float32 a reply depends on the request alone: not on what was asked before, nor by how many threads.
+    loaded: LoadedModel
+    question: Question
+    future: Future[Completion]
+
+    def cancelled(self) -> bool:
+        return self.future.cancelled()
+
+    def reply(self, tokens: list[int]) -> None:
+        _settle(self.future, self.question.completion(self.loaded, tokens))
+
+    def fail(self, error: Exception) -> None:
+        # Too little memory or a device that fails costs an answer; anything else is a defect and reaches who asked.
+        expected = isinstance(error, (RuntimeError, MemoryError, TooLarge))
+        _settle(self.future, self.question.failure(error) if expected else error)
+
+
+class TransformersEngine:
+    """Serves one loaded model to all who ask, together. ``submit`` is safe to call from any thread.
+
+    On the CPU in float32 a reply depends on the request alone and is the one that ``generate`` gives: not on what else
+    is asked at the same time, nor by how many threads.
+
+    Args:
+        card: The model's card.
+        loaded: The model.
+        threads: CPU threads; None leaves it to the library.
+        limits: How much is done at once; None: what the device's memory suggests.
+        backlog: How many requests may be unfinished before ``submit`` waits.
     """
 
-    def __init__(self, card: ModelCard, loaded: LoadedModel, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        card: ModelCard,
+        loaded: LoadedModel,
+        *,
+        threads: int | None = None,
+        limits: Limits | None = None,
+        backlog: int = BACKLOG,
+    ) -> None:
         self._card = card
         self._threads = threads
+        self._backlog = backlog
+        self._inbox: deque[tuple[Request, Future[Completion]]] = deque()
+        self._pending: set[Future[Completion]] = set()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._read: Callable[[], Counters] = Counters
+        decoder, batching = None, "continuous"
+        try:
+            layout = adopt(loaded.model)
+            decoder = Decoder(
+                loaded.model, layout, limits or limits_for(layout), threads=threads or torch.get_num_threads()
+            )
+            self._read = decoder.counters
+        except UnsupportedModel as reason:
+            batching = f"one request at a time: {reason}"
         self._description = {
             **loaded.description,
             "threads": str(threads or "library default"),
+            "batching": batching,
             "generation_defaults_dropped": loaded.dropped,
             "decoding": "as each answer says; top_k, typical_p, penalties and minimum length switched off",
         }
-        self._queue: SimpleQueue[tuple[Request, Future[Completion]] | None] = SimpleQueue()
-        self._closing = threading.Lock()
-        self._closed = False
-        self._runner = threading.Thread(target=self._run, args=(loaded,), name=f"model {card.name}", daemon=True)
+        run = self._run_alone if decoder is None else self._run
+        arguments = (loaded,) if decoder is None else (loaded, decoder)
+        self._runner = threading.Thread(target=run, args=arguments, name=f"model {card.name}", daemon=True)
         self._runner.start()
 
     def submit(self, request: Request) -> Future[Completion]:
-        """Queue a request; raises EngineUnavailable after ``close``."""
+        """Queue a request; waits while the backlog is full. Raises EngineUnavailable after ``close``.
+
+        Whoever loses interest may cancel the future at any time: its place goes to others.
+        """
         future: Future[Completion] = Future()
-        with self._closing:
+        with self._changed:
+            while len(self._pending) >= self._backlog and not self._closed:
+                self._changed.wait()
             if self._closed:
                 raise EngineUnavailable(f"model {self._card.name}: its engine is closed")
-            self._queue.put((request, future))
+            self._pending.add(future)
+            self._inbox.append((request, future))
+            self._changed.notify_all()
+        future.add_done_callback(self._forget)
         return future
 
     @property
@@ -68,86 +135,97 @@ class TransformersEngine:
         return self._closed
 
     def describe(self) -> EngineDescription:
-        """Weights and their hash or commit, number format, device, threads, library versions, decoding."""
+        """Weights and their hash or commit, number format, device, threads, library versions, decoding, batching."""
         return self._description
 
+    def counters(self) -> Counters:
+        """What has been computed so far; all zero where the model is served one request at a time."""
+        return self._read()
+
     def close(self) -> None:
-        """Cancel what is queued, wait for the reply under way, give the memory back."""
-        with self._closing:
-            already, self._closed = self._closed, True
-        if already:
-            return
-        self._queue.put(None)
+        """Cancel every reply that is not there yet, within one forward, and give the memory back."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         self._runner.join()
         gc.collect()
-        _free_device_memory()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
-    def _run(self, loaded: LoadedModel) -> None:
-        import torch
+    def _run(self, loaded: LoadedModel, decoder: Decoder) -> None:
+        self._set_threads()
+        try:
+            while not self._closed:
+                for request, future in self._take(decoder):
+                    self._admit(loaded, decoder, request, future)
+                decoder.step()
+        finally:
+            with self._changed:
+                self._closed = True  # also where a defect of the batch itself has ended the loop
+            decoder.close()
+            self._read = partial(replace, decoder.counters())  # no longer holds the model
+            self._cancel_all()
 
+    def _run_alone(self, loaded: LoadedModel) -> None:
+        self._set_threads()
+        while not self._closed:
+            for request, future in self._take(None, most=1):
+                asked = read_request(self._card, loaded, request)
+                if isinstance(asked, Completion):
+                    _settle(future, asked)
+                    continue
+                answering = _Answering(loaded=loaded, question=asked, future=future)
+                try:
+                    reply = plain.generate(loaded, asked.resolved, lambda: self._closed)
+                except Exception as error:  # noqa: BLE001 -- a defect belongs to its request; all others still need this thread
+                    answering.fail(error)
+                else:
+                    if not self._closed:
+                        answering.reply(reply)
+        self._cancel_all()
+
+    def _take(self, decoder: Decoder | None, most: int | None = None) -> list[tuple[Request, Future[Completion]]]:
+        """What has arrived; waits for something where there is nothing else to do."""
+        with self._changed:
+            if decoder is None or not decoder.unfinished:
+                while not self._inbox and not self._closed:
+                    self._changed.wait()
+            count = len(self._inbox) if most is None else min(most, len(self._inbox))
+            return [self._inbox.popleft() for _ in range(count)]
+
+    def _admit(self, loaded: LoadedModel, decoder: Decoder, request: Request, future: Future[Completion]) -> None:
+        try:
+            asked = read_request(self._card, loaded, request)
+        except Exception as error:  # noqa: BLE001 -- a defect belongs to its request; all others still need this thread
+            _settle(future, error)
+            return
+        if isinstance(asked, Completion):
+            _settle(future, asked)
+        else:
+            decoder.add(asked.resolved, _Answering(loaded=loaded, question=asked, future=future))
+
+    def _set_threads(self) -> None:
         if self._threads is not None:
             # The setting belongs to the thread that computes, so it is made here.
             torch.set_num_threads(self._threads)
-        while (entry := self._queue.get()) is not None:
-            request, future = entry
-            if self._closed:
-                future.cancel()
-            elif future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(complete(self._card, loaded, request))
-                except Exception as error:  # noqa: BLE001 -- a defect belongs to its request; all others still need this thread
-                    future.set_exception(error)
+
+    def _forget(self, future: Future[Completion]) -> None:
+        with self._changed:
+            self._pending.discard(future)
+            self._changed.notify_all()
+
+    def _cancel_all(self) -> None:
+        with self._changed:
+            pending = list(self._pending)
+        for future in pending:
+            future.cancel()
 
 
-def complete(card: ModelCard, loaded: LoadedModel, request: Request) -> Completion:
-    """Answer one request; whatever is wrong with it becomes a completion that says so."""
-    nothing = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
-    try:
-        used = resolve_decoding(request.decoding)
-        text = render_prompt(loaded.tokenizer, card.chat_template, request, answer_prefix=card.answer_prefix)
-    except ValueError as error:
-        return Completion(text="", finish=FinishReason.ERROR, used=nothing, error=str(error))
-    prompt = encode_prompt(loaded.tokenizer, card.chat_template, text)
-    room = loaded.window - request.decoding.max_new_tokens
-    if len(prompt) > room:
-        excess = (
-            f"the prompt has {len(prompt)} tokens, and model {card.name} has room for {room}: "
-            f"its window of {loaded.window} less max_new_tokens {request.decoding.max_new_tokens}"
-        )
-        return Completion(text="", finish=FinishReason.ERROR, used=used, prompt_tokens=len(prompt), error=excess)
-    try:
-        reply = _generate(loaded, prompt, generation_settings(used, loaded), request.seed)
-    except RuntimeError as error:  # how torch says that memory ran out or a device failed
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return Completion(text="", finish=FinishReason.ERROR, used=used, prompt_tokens=len(prompt), error=reason)
-    ended = bool(reply) and reply[-1] in loaded.ends
-    beginning = request.reply_start if card.answer_prefix else ""
-    return Completion(
-        text=beginning + loaded.tokenizer.decode(reply, skip_special_tokens=True),
-        finish=FinishReason.STOP if ended else FinishReason.LENGTH,
-        used=used,
-        prompt_tokens=len(prompt),
-        completion_tokens=len(reply),
-    )
-
-
-def _generate(loaded: LoadedModel, prompt: list[int], settings: Any, seed: int) -> list[int]:
-    """The reply's token ids, the token that ends it included."""
-    import torch
-
-    ids = torch.tensor([prompt], device=loaded.model.device)
-    with _DRAWING, torch.inference_mode():
-        torch.manual_seed(seed)
-        sequence = loaded.model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
-    reply: list[int] = sequence[0, len(prompt) :].tolist()
-    for position, token in enumerate(reply):
-        if token in loaded.ends:  # what follows the end is padding
-            return reply[: position + 1]
-    return reply
-
-
-def _free_device_memory() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+def _settle(future: Future[Completion], outcome: Completion | Exception) -> None:
+    """Hand over an outcome; nothing happens where nobody waits for it any more."""
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

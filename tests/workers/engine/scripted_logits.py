@@ -1,0 +1,100 @@
+"""A language model whose logits are made up: as many ties, ends and near-certainties as a test wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from workers.engines.transformers.beams import start
+from workers.engines.transformers.request import ResolvedRequest
+from workers.engines.transformers.selector import Draws
+
+#: From the tokens so far, prompt included, to the logits of the next one.
+Script = Callable[[tuple[int, ...]], Tensor]
+
+
+class ScriptedConfig(PretrainedConfig):
+    """The least that the library wants to know of a model."""
+
+    model_type = "scripted"
+
+    def __init__(self, vocab_size: int = 8, **settings: Any) -> None:
+        self.vocab_size = vocab_size
+        self.num_hidden_layers = 1
+        super().__init__(**settings)
+
+
+class ScriptedModel(PreTrainedModel, GenerationMixin):
+    """Follows a script. It has no cache: every step sees whole sequences."""
+
+    config_class = ScriptedConfig
+
+    def __init__(self, script: Script, vocabulary: int) -> None:
+        super().__init__(ScriptedConfig(vocab_size=vocabulary))
+        self.anchor = torch.nn.Parameter(torch.zeros(1))
+        self.script = script
+
+    def forward(self, input_ids: Tensor, **_: object) -> CausalLMOutputWithPast:
+        """Logits after the last token of each row."""
+        logits = torch.stack([self.script(tuple(row)) for row in input_ids.tolist()])
+        return CausalLMOutputWithPast(logits=logits[:, None])
+
+
+def random_script(seed: int, vocabulary: int, *, levels: int | None, spread: float = 2.0) -> Script:
+    """Logits that depend on the whole sequence; with ``levels`` they take only so many values, so that they tie."""
+
+    def script(tokens: tuple[int, ...]) -> Tensor:
+        generator = torch.Generator().manual_seed(hash((seed, tokens)) % 2**31)
+        if levels is None:
+            return torch.randn(vocabulary, generator=generator) * spread
+        return torch.randint(0, levels, (vocabulary,), generator=generator).float()
+
+    return script
+
+
+def generate_settings(request: ResolvedRequest) -> GenerationConfig:
+    """What ``generate`` has to be told for a request, nothing left open."""
+    sampling: dict[str, Any] = {}
+    if request.sampling is not None:
+        sampling = {
+            "temperature": request.sampling.temperature,
+            "top_k": request.sampling.top_k,
+            "top_p": request.sampling.top_p,
+        }
+    return GenerationConfig(
+        num_beams=request.num_beams,
+        do_sample=request.sampling is not None,
+        max_new_tokens=request.max_new_tokens,
+        eos_token_id=list(request.ends) or None,
+        pad_token_id=0,
+        **sampling,
+    )
+
+
+def generated(model: Any, request: ResolvedRequest, *, cache: bool = True) -> list[int]:
+    """The reply that the library itself gives to a request, what fills up after its end removed."""
+    torch.manual_seed(request.seed)
+    ids = torch.tensor([request.prompt])
+    with torch.no_grad():
+        sequence = model.generate(
+            ids, attention_mask=torch.ones_like(ids), generation_config=generate_settings(request), use_cache=cache
+        )
+    reply: list[int] = sequence[0, len(request.prompt) :].tolist()
+    for position, token in enumerate(reply):
+        if token in request.ends:
+            return reply[: position + 1]
+    return reply
+
+
+def searched(script: Script, request: ResolvedRequest, draws: Draws = Draws.LIBRARY) -> list[int]:
+    """The reply that our own search finds, fed from the same script."""
+    search = start(request, torch.device("cpu"), draws)
+    sequences: Sequence[tuple[int, ...]] = [request.prompt]
+    while rows := search.advance(torch.stack([script(tokens) for tokens in sequences])):
+        sequences = [(*sequences[parent], token) for parent, token in zip(rows.parents, rows.tokens, strict=True)]
+    return search.reply()

@@ -1,0 +1,76 @@
+"""From a request to the tokens to be continued, and from the tokens of a reply to a completion.
+
+Knows cards, templates and tokenizers. Deliberately knows nothing of how a reply is found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from storage.run import UsedDecoding
+from workers.engines.base import Completion, FinishReason, Request
+from workers.engines.transformers.decoding import resolve_decoding
+from workers.engines.transformers.loading import LoadedModel
+from workers.engines.transformers.prompt import encode_prompt, render_prompt
+from workers.engines.transformers.request import ResolvedRequest, Sampling
+from workers.models import ModelCard
+
+_NOTHING = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A request that can be answered."""
+
+    resolved: ResolvedRequest
+    used: UsedDecoding
+    beginning: str  #: what the reply was begun with
+
+    def completion(self, loaded: LoadedModel, reply: list[int]) -> Completion:
+        """The completion that the tokens of a reply make."""
+        ended = bool(reply) and reply[-1] in loaded.ends
+        return Completion(
+            text=self.beginning + loaded.tokenizer.decode(reply, skip_special_tokens=True),
+            finish=FinishReason.STOP if ended else FinishReason.LENGTH,
+            used=self.used,
+            prompt_tokens=len(self.resolved.prompt),
+            completion_tokens=len(reply),
+        )
+
+    def failure(self, error: Exception) -> Completion:
+        """The completion that says why there is no reply."""
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return Completion(
+            text="",
+            finish=FinishReason.ERROR,
+            used=self.used,
+            prompt_tokens=len(self.resolved.prompt),
+            error=reason,
+        )
+
+
+def read_request(card: ModelCard, loaded: LoadedModel, request: Request) -> Question | Completion:
+    """What a request asks of the model; where something is wrong with it, a completion that says so."""
+    try:
+        used = resolve_decoding(request.decoding)
+        text = render_prompt(loaded.tokenizer, card.chat_template, request, answer_prefix=card.answer_prefix)
+        prompt = encode_prompt(loaded.tokenizer, card.chat_template, text)
+        asked = request.decoding
+        resolved = ResolvedRequest(
+            prompt=tuple(prompt),
+            num_beams=asked.num_beams,
+            sampling=Sampling(temperature=asked.temperature, top_p=asked.top_p) if asked.do_sample else None,
+            max_new_tokens=asked.max_new_tokens,
+            ends=loaded.ends,
+            seed=request.seed,
+        )
+    except ValueError as error:
+        return Completion(text="", finish=FinishReason.ERROR, used=_NOTHING, error=str(error))
+    room = loaded.window - asked.max_new_tokens
+    if len(prompt) > room:
+        excess = (
+            f"the prompt has {len(prompt)} tokens, and model {card.name} has room for {room}: "
+            f"its window of {loaded.window} less max_new_tokens {asked.max_new_tokens}"
+        )
+        return Completion(text="", finish=FinishReason.ERROR, used=used, prompt_tokens=len(prompt), error=excess)
+    return Question(resolved=resolved, used=used, beginning=request.reply_start if card.answer_prefix else "")

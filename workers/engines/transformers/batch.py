@@ -1,0 +1,164 @@
+"""One forward for many requests: tokens packed into one row, and what attention needs to keep them apart.
+
+Knows segments (one request's tokens in this forward) and blocks (some of its query rows against a range of its own
+keys). Deliberately knows nothing of how attention is computed (see ``attention``) or who is served (see ``scheduler``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workers.engines.transformers.kv import KV
+
+#: Rows of a prompt that attend together: enough for the matrix product, few enough to leave the future out of it.
+BLOCK = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one request computes in one forward."""
+
+    kv: KV
+    tokens: Sequence[int]
+    at: int  #: where keys and values go in its buffer
+    first: int  #: position in the sequence of the first token
+    tree: bool  #: whether each token is a beam's next one, rather than the next of one sequence
+    logits: bool  #: whether logits are wanted: of every row of a tree, of the last row of a prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Query rows of one request against a range of its keys."""
+
+    rows: slice  #: in the packed row
+    keys: slice  #: in the request's buffer
+    mask: Tensor | None  #: added to the scores of the last ``mask.shape[1]`` keys; shape (rows, some or all keys)
+
+    @property
+    def work(self) -> int:
+        """Products to be computed, for sharing out."""
+        rows, keys = self.rows, self.keys
+        return int((rows.stop - rows.start + 8) * (keys.stop - keys.start))
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One request's rows in the packed row."""
+
+    kv: KV
+    rows: slice
+    at: int
+    blocks: tuple[Block, ...]
+
+
+@dataclass(slots=True)
+class Packed:
+    """What attention needs to know of a forward."""
+
+    pieces: Sequence[Piece]
+    starts: Sequence[int]
+    device: torch.device
+    lanes: int  #: threads that attention is shared out to
+    _shares: dict[int | None, list[list[Segment]]] = field(default_factory=dict)
+
+    def shares(self, window: int | None) -> list[list[Segment]]:
+        """The segments as attention within a sliding window (None: all there is) wants them, for each lane its own."""
+        if window not in self._shares:
+            segments = [self._segment(*piece, window) for piece in zip(self.pieces, self.starts, strict=True)]
+            self._shares[window] = _shared_out(segments, self.lanes)
+        return self._shares[window]
+
+    def _segment(self, piece: Piece, start: int, window: int | None) -> Segment:
+        count = len(piece.tokens)
+        if piece.tree:
+            blocks: tuple[Block, ...] = (self._tree_block(piece, start, window),)
+        else:
+            steps = range(0, count, BLOCK)
+            blocks = tuple(self._prompt_block(piece, start, i, min(count, i + BLOCK), window) for i in steps)
+        return Segment(piece.kv, slice(start, start + count), piece.at, blocks)
+
+    def _prompt_block(self, piece: Piece, start: int, i: int, j: int, window: int | None) -> Block:
+        first, end = piece.at + i, piece.at + j
+        low = 0 if window is None else max(0, first - window + 1)
+        queries, keys = np.arange(first, end)[:, None], np.arange(low, end)[None]
+        if window is None or end <= window:
+            keys = keys[:, first - low :]  # everything before is seen by all
+            hidden = keys > queries
+        else:
+            hidden = (keys > queries) | (keys <= queries - window)
+        mask = self._mask(hidden) if j - i > 1 else None
+        return Block(slice(start + i, start + j), slice(low, end), mask)
+
+    def _tree_block(self, piece: Piece, start: int, window: int | None) -> Block:
+        kv, rows = piece.kv, slice(start, start + len(piece.tokens))
+        if window is None or piece.first < window:
+            seen = kv.ancestors
+            return Block(rows, slice(0, kv.filled), None if seen.all() else self._mask(~seen))
+        low = min(kv.root, piece.first - window + 1)
+        seen = np.concatenate((np.ones((len(piece.tokens), kv.root - low), dtype=bool), kv.ancestors), axis=1)
+        hidden = ~seen | (kv.positions[low:] <= piece.first - window)
+        return Block(rows, slice(low, kv.filled), self._mask(hidden) if hidden.any() else None)
+
+    def _mask(self, hidden: np.ndarray) -> Tensor:
+        mask = np.where(hidden, np.float32(-np.inf), np.float32(0))
+        return torch.from_numpy(mask).to(self.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The arguments of one forward."""
+
+    ids: Tensor  #: shape (1, T)
+    positions: Tensor  #: shape (1, T)
+    wanted: Tensor  #: rows whose logits are wanted, in the order of the pieces
+    counts: tuple[int, ...]  #: for each piece how many logits rows it gets
+    packed: Packed
+
+    @property
+    def rows(self) -> int:
+        """Tokens computed in this forward."""
+        return self.ids.shape[1]
+
+
+def build(pieces: Sequence[Piece], *, device: torch.device, lanes: int = 1) -> Batch:
+    """Pack pieces, in their order; each request may have at most one."""
+    ids: list[int] = []
+    positions: list[int] = []
+    wanted: list[int] = []
+    counts, starts = [], []
+    for piece in pieces:
+        start, count = len(ids), len(piece.tokens)
+        starts.append(start)
+        ids += piece.tokens
+        positions += [piece.first] * count if piece.tree else range(piece.first, piece.first + count)
+        rows = range(start, start + count)
+        asked = [] if not piece.logits else rows if piece.tree else rows[-1:]
+        wanted += asked
+        counts.append(len(asked))
+    return Batch(
+        ids=torch.tensor([ids], device=device),
+        positions=torch.tensor([positions], device=device),
+        wanted=torch.tensor(wanted, dtype=torch.long, device=device),
+        counts=tuple(counts),
+        packed=Packed(pieces, starts, device, lanes),
+    )
+
+
+def _shared_out(segments: list[Segment], lanes: int) -> list[list[Segment]]:
+    """Shares of about equal work, the largest segments first."""
+    shares: list[list[Segment]] = [[] for _ in range(min(lanes, len(segments)))]
+    loads = [0] * len(shares)
+    for segment in sorted(segments, key=_work, reverse=True):
+        lightest = loads.index(min(loads))
+        shares[lightest].append(segment)
+        loads[lightest] += _work(segment)
+    return shares
+
+
+def _work(segment: Segment) -> int:
+    return sum(block.work for block in segment.blocks)

@@ -1,0 +1,159 @@
+"""The batch: admit, build, forward, select, deliver; and again.
+
+Puts scheduler, attention and searches together. Deliberately knows no threads (see ``engine``), no text and no cards:
+tokens come in, tokens go out. Not safe to call from several threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workers.engines.transformers.attention import Lanes, forward
+from workers.engines.transformers.batch import Piece, build
+from workers.engines.transformers.beams import start
+from workers.engines.transformers.counters import Counters, Tally
+from workers.engines.transformers.kv import KVStore, Layout
+from workers.engines.transformers.request import ResolvedRequest
+from workers.engines.transformers.scheduler import Delivery, Limits, Scheduler, Work
+from workers.engines.transformers.selector import Draws
+
+Planned = Sequence[tuple[Work, Piece]]
+
+
+class Decoder:
+    """Decodes any number of requests together, each as if it were alone.
+
+    Args:
+        model: A model that uses the packed attention, see ``support.adopt``.
+        layout: What it keeps for one token.
+        limits: How much is done at once.
+        threads: CPU threads for attention.
+        compacting: Whether dead branches of beams are squeezed out.
+    """
+
+    def __init__(
+        self, model: Any, layout: Layout, limits: Limits, *, threads: int = 1, compacting: bool = True
+    ) -> None:
+        self._model = model
+        self._device = layout.device
+        self._store = KVStore(layout, compacting=compacting)
+        # Only in float32 do a packed forward and a single one agree closely enough for the same draws to give the
+        # same tokens, so only there are they made the library's costly way.
+        draws = Draws.LIBRARY if layout.dtype is torch.float32 else Draws.CUMULATIVE
+        self._scheduler = Scheduler(limits, self._store, partial(start, device=layout.device, draws=draws))
+        self._lanes = Lanes(threads if layout.device.type == "cpu" else 1)
+        self._tally = Tally()
+
+    def add(self, request: ResolvedRequest, delivery: Delivery) -> None:
+        """Queue a request."""
+        self._scheduler.add(request, delivery)
+
+    def step(self) -> bool:
+        """One forward for all that run; False where there was nothing to do."""
+        planned = self._admit()
+        for group, logits in self._forward(planned):
+            self._deliver(self._select(group, logits))
+        return bool(planned)
+
+    @property
+    def unfinished(self) -> int:
+        """Requests that are running or waiting."""
+        return len(self._scheduler.running) + len(self._scheduler.waiting)
+
+    def idle(self) -> Any:
+        """Time spent inside, as a context, is counted as idle."""
+        return self._tally.phase("idle")
+
+    def counters(self) -> Counters:
+        """What has been done so far; safe to call from any thread."""
+        return self._tally.read(
+            restarted=self._scheduler.restarted,
+            reused_tokens=self._scheduler.reused,
+            compactions=self._store.compactions,
+            kv_bytes=self._store.bytes,
+            peak_kv_bytes=self._store.peak_bytes,
+        )
+
+    def close(self) -> None:
+        """Give all memory back; what is unfinished is forgotten."""
+        self._scheduler.close()
+        self._lanes.close()
+
+    def _admit(self) -> Planned:
+        with self._tally.phase("admit"):
+            while True:
+                try:
+                    self._scheduler.admit()
+                    return self._scheduler.plan()
+                except (RuntimeError, MemoryError) as error:
+                    if not _out_of_memory(error):
+                        raise
+                    self._scheduler.out_of_room(error)
+
+    def _forward(self, planned: Planned) -> list[tuple[Planned, Tensor]]:
+        """Logits of everyone planned. One that fails is tried again in halves, and fails only for whom it must."""
+        if not planned:
+            return []
+        try:
+            with self._tally.phase("build"):
+                pieces = [piece for _, piece in planned]
+                batch = build(pieces, device=self._device, lanes=self._lanes.count)
+            with self._tally.phase("forward"):
+                logits = forward(self._model, batch, self._lanes)
+        except Exception as error:  # noqa: BLE001 -- whatever it is belongs to some request; all others go on
+            if _out_of_memory(error):
+                self._scheduler.shrink()
+            if len(planned) == 1:
+                self._scheduler.finish(planned[0][0])
+                planned[0][0].delivery.fail(error)
+                return []
+            middle = len(planned) // 2
+            return self._forward(planned[:middle]) + self._forward(planned[middle:])
+        self._tally.steps += 1
+        self._tally.rows += batch.rows
+        for _, piece in planned:
+            if piece.tree:
+                self._tally.beam_rows += len(piece.tokens)
+            else:
+                self._tally.prefilled_tokens += len(piece.tokens)
+        return [(planned, logits)]
+
+    def _select(self, planned: Planned, logits: Tensor) -> list[Work]:
+        """Let every search that got logits go on; returns those that have found their reply."""
+        found, first = [], 0
+        with self._tally.phase("select"), torch.inference_mode():
+            for work, piece in planned:
+                if not piece.logits:
+                    continue
+                rows = len(piece.tokens) if piece.tree else 1
+                assert work.search is not None
+                try:
+                    work.following = work.search.advance(logits[first : first + rows])
+                except RuntimeError as error:  # logits that are no numbers: a defect of the model, for this prompt
+                    self._scheduler.finish(work)
+                    work.delivery.fail(error)
+                else:
+                    if work.following is None:
+                        found.append(work)
+                first += rows
+        return found
+
+    def _deliver(self, found: list[Work]) -> None:
+        with self._tally.phase("deliver"):
+            for work in found:
+                assert work.search is not None
+                reply = work.search.reply()
+                self._scheduler.finish(work, keep=True)
+                self._tally.finished += 1
+                self._tally.reply_tokens += len(reply)
+                work.delivery.reply(reply)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # On the CPU torch says so in words only.
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)

@@ -1,0 +1,172 @@
+"""Keys and values: one buffer per request and layer, the prompt once, then a tree of generated tokens.
+
+A beam is a row of an ancestor mask over the tree: when beams are reordered rows of the mask are permuted, and keys
+and values stay where they are. Branches that no beam stands on any more are squeezed out when room is wanted.
+Every byte is accounted for. Deliberately knows nothing of models, of attention or of who is served next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+#: Room is made for so many tokens at once.
+STRIDE = 64
+#: Fewer dead tokens than this are not worth squeezing out.
+_FEW = 16
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What one attention layer keeps for one token."""
+
+    heads: int  #: heads of keys and values, not of queries
+    key_width: int
+    value_width: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What a model keeps for one token, as seen in its own keys and values."""
+
+    layers: tuple[LayerShape, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Over all layers."""
+        return sum(shape.heads * (shape.key_width + shape.value_width) for shape in self.layers) * self.dtype.itemsize
+
+
+class KVStore:
+    """Gives out buffers and counts their bytes."""
+
+    def __init__(self, layout: Layout, *, compacting: bool = True) -> None:
+        self.layout = layout
+        self.compacting = compacting
+        self.bytes = 0  #: held now
+        self.peak_bytes = 0
+        self.compactions = 0
+
+    def bytes_for(self, tokens: int) -> int:
+        """What a buffer with room for ``tokens`` takes."""
+        return _rounded(tokens) * self.layout.bytes_per_token
+
+    def open(self, tokens: int) -> KV:
+        """An empty buffer with room for at least ``tokens``."""
+        capacity = _rounded(tokens)
+        shapes, dtype, device = self.layout.layers, self.layout.dtype, self.layout.device
+        keys = [torch.empty(of.heads, capacity, of.key_width, dtype=dtype, device=device) for of in shapes]
+        values = [torch.empty(of.heads, capacity, of.value_width, dtype=dtype, device=device) for of in shapes]
+        self.count(capacity)
+        return KV(self, keys, values, capacity)
+
+    def count(self, tokens: int) -> None:
+        """Account for so many more tokens' room, or fewer."""
+        self.bytes += tokens * self.layout.bytes_per_token
+        self.peak_bytes = max(self.peak_bytes, self.bytes)
+
+
+class KV:
+    """One request's keys and values. ``keys[layer]`` has shape (heads, capacity, width); the first ``filled`` count."""
+
+    def __init__(self, store: KVStore, keys: list[Tensor], values: list[Tensor], capacity: int) -> None:
+        self._store = store
+        self.keys = keys
+        self.values = values
+        self.capacity = capacity
+        self.filled = 0
+        self.root = 0  #: tokens before the tree: the prompt's
+        self._ancestors: np.ndarray = np.zeros((1, 0), dtype=bool)  # which tokens of the tree each row stands on
+        self._depths: np.ndarray = np.zeros(0, dtype=np.int64)  # how deep in the tree each token is
+
+    def extend(self, tokens: int) -> int:
+        """Take up a piece of the prompt; returns where it is to be written."""
+        at = self.filled
+        self._make_room(at + tokens)
+        self.filled = self.root = at + tokens
+        return at
+
+    def branch(self, parents: Sequence[int]) -> int:
+        """Put one token behind each of the given rows, which become the rows; returns where to write them."""
+        rows = len(parents)
+        self._ancestors = self._ancestors[list(parents)]
+        if self.filled + rows > self.capacity and self._store.compacting:
+            self._compact()
+        at = self.filled
+        self._make_room(at + rows)
+        depth = int(self._depths.max()) + 1 if len(self._depths) else 0
+        self._ancestors = np.concatenate((self._ancestors, np.eye(rows, dtype=bool)), axis=1)
+        self._depths = np.concatenate((self._depths, np.full(rows, depth)))
+        self.filled = at + rows
+        return at
+
+    def wants(self, rows: int) -> int:
+        """Bytes by which the buffer would have to grow for ``rows`` more tokens, were nothing squeezed out."""
+        growth = max(0, _rounded(self.filled + rows) - self.capacity)
+        return growth * self._store.layout.bytes_per_token
+
+    @property
+    def bytes(self) -> int:
+        """What the buffer takes."""
+        return self.capacity * self._store.layout.bytes_per_token
+
+    @property
+    def ancestors(self) -> np.ndarray:
+        """Which tokens of the tree each row stands on, itself included; shape (rows, tokens of the tree)."""
+        return self._ancestors
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Position in the sequence of each token in the buffer, shape (filled,)."""
+        return np.concatenate((np.arange(self.root), self.root + self._depths))
+
+    def cut(self, tokens: int) -> None:
+        """Forget all but the first ``tokens`` of the prompt; the room stays."""
+        self.filled = self.root = tokens
+        self._ancestors, self._depths = self._ancestors[:1, :0], self._depths[:0]
+
+    def copy_prefix(self, other: KV, tokens: int) -> None:
+        """Take over the first ``tokens`` of another buffer; this one must be empty."""
+        for mine, theirs in zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True):
+            mine[:, :tokens] = theirs[:, :tokens]
+        self.filled = self.root = tokens
+
+    def close(self) -> None:
+        """Give the memory back; closing twice is closing."""
+        self._store.count(-self.capacity)
+        self.keys, self.values, self.capacity, self.filled = [], [], 0, 0
+
+    def _make_room(self, tokens: int) -> None:
+        if tokens <= self.capacity:
+            return
+        capacity = _rounded(tokens)
+        for buffers in (self.keys, self.values):
+            for layer, old in enumerate(buffers):
+                new = old.new_empty(old.shape[0], capacity, old.shape[2])
+                new[:, : self.filled] = old[:, : self.filled]
+                buffers[layer] = new
+        self._store.count(capacity - self.capacity)
+        self.capacity = capacity
+
+    def _compact(self) -> None:
+        """Squeeze out what no row stands on."""
+        alive: np.ndarray = np.logical_or.reduce(self._ancestors, axis=0)
+        count = int(alive.sum())
+        if len(alive) - count < _FEW:
+            return
+        kept = torch.from_numpy(np.flatnonzero(alive) + self.root).to(self._store.layout.device)
+        for buffer in (*self.keys, *self.values):
+            buffer[:, self.root : self.root + count] = buffer.index_select(1, kept)
+        self._ancestors, self._depths = self._ancestors[:, alive], self._depths[alive]
+        self.filled = self.root + count
+        self._store.compactions += 1
+
+
+def _rounded(tokens: int) -> int:
+    return -(-tokens // STRIDE) * STRIDE

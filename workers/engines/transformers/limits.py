@@ -1,0 +1,40 @@
+"""How much a device can take on at once.
+
+Knows how to ask for free memory. Deliberately knows nothing of models but what a token takes.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from workers.engines.transformers.kv import Layout
+from workers.engines.transformers.scheduler import Limits
+
+#: Shares of memory: the rest of the machine, other workers, and what a forward needs in passing come out of the rest.
+_CPU_SHARE = 0.125
+_GPU_SHARE = 0.8
+#: Share of keys and values that may be kept for prompts to come.
+_KEPT_SHARE = 0.25
+
+
+def limits_for(layout: Layout) -> Limits:
+    """Limits for the device that a layout is on; call it when the model is loaded and nothing else is."""
+    if layout.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(layout.device)
+        room, rows, tokens = int(free * _GPU_SHARE), 512, 2048
+    else:
+        room, rows, tokens = int(_machine_memory() * _CPU_SHARE), 128, 512
+    return Limits(rows=rows, tokens=tokens, kv_bytes=room, kept_bytes=int(room * _KEPT_SHARE))
+
+
+def _machine_memory() -> int:
+    """Bytes of memory, of the container where it is limited."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:  # noqa: PTH123 -- a kernel's file, not one of ours
+            limit = file.read().strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdigit() else total

@@ -1,0 +1,34 @@
+"""A request with everything resolved: the tokens to continue, and how each next token is chosen.
+
+Knows which settings change a reply. Deliberately knows neither templates nor tokenizers (see ``prompt``), nor
+where the settings come from (see ``decoding``): it is what the batch works with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How a distribution over the next token is bent before a token is drawn from it."""
+
+    temperature: float = 1.0  #: above 0
+    top_k: int = 0  #: only so many of the likeliest tokens; 0: all
+    top_p: float = 1.0  #: only the likeliest tokens that together have this probability, in (0, 1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedRequest:
+    """Tokens to be continued. Equal requests have equal replies."""
+
+    prompt: tuple[int, ...]  #: token ids, at least one
+    num_beams: int = 1
+    sampling: Sampling | None = None  #: None: the likeliest token, or the likeliest beams
+    max_new_tokens: int = 512
+    ends: tuple[int, ...] = ()  #: ids of the tokens that end a reply
+    seed: int = 0  #: in [0, 2**63); read only where there is sampling
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise ValueError("prompt: expected at least one token, got none")

@@ -1,0 +1,147 @@
+"""Whether a model can be served by the batch, found out by trying.
+
+Knows what the batch relies on: every layer attends once, through the library's attention interface, by keys and values
+that depend on a token and its position alone. A model that does otherwise is refused with a reason and can still be
+served one request at a time. Deliberately knows no list of architectures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workers.engines.transformers import attention
+from workers.engines.transformers.batch import Piece, build
+from workers.engines.transformers.kv import KV, KVStore, LayerShape, Layout
+
+#: Positions that depend on how long the longest sequence of a batch is: packed requests would change each other.
+_UNSTEADY_ROPES = ("dynamic", "longrope")
+#: What a layer may ask of attention and the batch does not compute.
+_UNKNOWN_SETTINGS = ("softcap", "s_aux", "position_bias")
+#: Largest difference between packed and plain logits, relative to the largest logit.
+_TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-3}
+_SHORT_TOLERANCE = 0.1
+#: Lengths of the two prompts that are tried.
+_LONG, _SHORT = 24, 7
+
+
+class UnsupportedModel(Exception):
+    """The batch cannot serve this model; the message says why."""
+
+
+@dataclass(slots=True)
+class Observed:
+    """What the layers of one forward asked of attention."""
+
+    shapes: dict[int, LayerShape] = field(default_factory=dict)
+    calls: int = 0
+    settings: set[str] = field(default_factory=set)
+    dtype: torch.dtype | None = None
+
+    def note(self, layer: int, key: Tensor, value: Tensor, settings: dict[str, Any]) -> None:
+        """One layer's call."""
+        self.calls += 1
+        self.shapes[layer] = LayerShape(key.shape[1], key.shape[-1], value.shape[-1])
+        self.settings |= {name for name in _UNKNOWN_SETTINGS if settings.get(name) is not None}
+        self.dtype = key.dtype
+
+
+def adopt(model: Any) -> Layout:
+    """Make a model use the packed attention, and return what it keeps for one token.
+
+    Raises:
+        UnsupportedModel: it cannot; the model is left as it was.
+    """
+    attention.register()
+    before = model.config._attn_implementation
+    try:
+        layout = _try_out(model)
+    except UnsupportedModel:
+        model.set_attn_implementation(before)
+        raise
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        # Whatever an unforeseen architecture makes of a packed row; its own errors come in every kind.
+        model.set_attn_implementation(before)
+        reason = " ".join(str(error).split())
+        raise UnsupportedModel(f"a packed forward fails with {type(error).__name__}: {reason}") from error
+    return layout
+
+
+def _try_out(model: Any) -> Layout:
+    text = model.config.get_text_config()
+    ropes = _rope_types(getattr(text, "rope_parameters", None))
+    if unsteady := ropes & set(_UNSTEADY_ROPES):
+        raise UnsupportedModel(f"its positions ({', '.join(sorted(unsteady))}) depend on the longest of a batch")
+    if not model._can_set_attn_implementation():
+        raise UnsupportedModel("it does not attend through the library's attention interface")
+    model.set_attn_implementation(attention.NAME)
+    layout = _observe(model, int(text.num_hidden_layers))
+    difference, largest = _differ(model, layout)
+    if difference > _TOLERANCES.get(layout.dtype, _SHORT_TOLERANCE) * largest:
+        raise UnsupportedModel(f"packed logits differ from plain ones by {difference:.2g} of {largest:.2g}")
+    return layout
+
+
+def _rope_types(parameters: Any) -> set[str]:
+    """The kinds of rotary positions, which may be told for each kind of layer."""
+    if not isinstance(parameters, dict):
+        return set()
+    kind = parameters.get("rope_type")
+    return {str(kind)} if kind else set().union(*(_rope_types(inner) for inner in parameters.values()))
+
+
+def _observe(model: Any, layers: int) -> Layout:
+    observed = Observed()
+    ids = torch.arange(4, device=model.device)[None]
+    with torch.inference_mode():
+        model(input_ids=ids, use_cache=False, logits_to_keep=1, observed=observed)
+    if observed.calls != layers or sorted(observed.shapes) != list(range(layers)) or observed.dtype is None:
+        raise UnsupportedModel(f"of its {layers} layers {observed.calls} attend through the library's interface")
+    if observed.settings:
+        raise UnsupportedModel(f"its attention asks for {', '.join(sorted(observed.settings))}")
+    shapes = tuple(observed.shapes[layer] for layer in range(layers))
+    return Layout(layers=shapes, dtype=observed.dtype, device=model.device)
+
+
+def _differ(model: Any, layout: Layout) -> tuple[float, float]:
+    """Largest difference of packed from plain logits, and the largest logit: two prompts, then two beams of each."""
+    vocabulary = int(model.config.get_text_config().vocab_size)
+    numbers = torch.Generator().manual_seed(0)
+    prompts = [torch.randint(vocabulary, (length,), generator=numbers).tolist() for length in (_LONG, _SHORT)]
+    beams = [torch.randint(vocabulary, (2,), generator=numbers).tolist() for _ in prompts]
+    store = KVStore(layout)
+    buffers = [store.open(len(prompt) + 2) for prompt in prompts]
+    lanes = attention.Lanes(1)
+    # The longer prompt comes in two chunks, the second together with the shorter prompt.
+    chunks = [[(0, 0, _LONG // 2)], [(0, _LONG // 2, _LONG), (1, 0, _SHORT)]]
+    packed: list[Tensor] = []
+    for chunk in chunks:
+        pieces = [_prompt_piece(buffers[which], prompts[which], start, stop) for which, start, stop in chunk]
+        packed.append(attention.forward(model, build(pieces, device=layout.device), lanes))
+    pieces = []
+    for kv, prompt, tokens in zip(buffers, prompts, beams, strict=True):
+        at = kv.branch((0, 0))
+        pieces.append(Piece(kv, tokens, at, len(prompt), tree=True, logits=True))
+    packed.append(attention.forward(model, build(pieces, device=layout.device), lanes))
+    sequences = [
+        *prompts,
+        *([*prompt, token] for prompt, tokens in zip(prompts, beams, strict=True) for token in tokens),
+    ]
+    with torch.inference_mode():
+        plain = [
+            model(input_ids=_row(model, tokens), use_cache=False, logits_to_keep=1).logits[0] for tokens in sequences
+        ]
+    one, other = torch.cat(packed).float(), torch.cat(plain).float()
+    return float((one - other).abs().max()), float(other.abs().max())
+
+
+def _prompt_piece(kv: KV, prompt: list[int], start: int, stop: int) -> Piece:
+    at = kv.extend(stop - start)
+    return Piece(kv, prompt[start:stop], at, start, tree=False, logits=stop == len(prompt))
+
+
+def _row(model: Any, tokens: list[int]) -> Tensor:
+    return torch.tensor([tokens], device=model.device)
