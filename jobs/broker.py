@@ -161,21 +161,43 @@ class EmbeddedBroker:
 
     def _start(self) -> None:
         self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.socket.unlink(missing_ok=True)
         log: IO[bytes]
-        with (self.folder / "broker.log").open("ab") as log:
+        with (self.folder / "server.lock").open("a+") as lock, (self.folder / "broker.log").open("ab") as log:
+            if not self._take(lock):
+                return  # the server of before answers after all
+            self.socket.unlink(missing_ok=True)
             self._process = subprocess.Popen(  # noqa: S603  # a program of our own choosing, and no shell
                 [_server_program(), *_server_options(self.folder, self.socket)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for us; the broker goes last
+                pass_fds=[lock.fileno()],  # the server itself holds the lock, for as long as it lives
             )
+            lock.truncate(0)
+            lock.write(str(self._process.pid))
         deadline = time.monotonic() + START_SECONDS
         while not self.alive():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise BrokerUnavailable(f"the embedded broker does not start; {self.folder / 'broker.log'} says why")
             time.sleep(0.02)
+
+    def _take(self, lock: IO[str]) -> bool:
+        """Lock the folder for a server. False where the one that holds it answers; two would spoil their file.
+
+        Raises:
+            BrokerUnavailable: there is a server, and it does not answer.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while not _locked(lock):
+            if self.alive():
+                return False
+            if time.monotonic() > deadline:
+                lock.seek(0)
+                holder = lock.read().strip() or "unknown"
+                raise BrokerUnavailable(f"the embedded broker of {self.folder} (process {holder}) does not answer")
+            time.sleep(0.05)
+        return True
 
 
 def _server_options(folder: Path, socket: Path) -> list[str]:

@@ -30,14 +30,17 @@ from jobs.settings import Settings
 from jobs.tasks import EXIT_UNAVAILABLE
 from storage import outbox, store
 from storage.database import Database
+from storage.deaths import QUARANTINE_AFTER
+from workers.patience import OUTAGE
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 log = logging.getLogger(__name__)
 
-#: Deaths of worker processes in a row, without an answer between them, after which a run is given up.
-DEATHS_WITHOUT_PROGRESS = 3
+#: Deaths of worker processes in a row, without any progress between them, after which a run is given up: more
+#: than it takes to find out which participant causes them and to set it aside, which is progress.
+DEATHS_WITHOUT_PROGRESS = QUARANTINE_AFTER + 2
 #: Log lines: time, level, logger, message.
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 #: Seconds that the report of a finished run may take.
@@ -106,7 +109,8 @@ class Crew:
         """Start again what died.
 
         Args:
-            done: answers that have ended so far: deaths with progress between them are survived.
+            done: answers that have ended so far, and participants set aside: deaths with progress between them
+                are survived.
 
         Raises:
             RunFailed: a worker says that it cannot serve, or workers die without any progress.
@@ -118,7 +122,7 @@ class Crew:
                 raise RunFailed(_last_error(process.log))
             process.deaths = process.deaths + 1 if done == self._done_at_death else 1
             if process.deaths >= DEATHS_WITHOUT_PROGRESS:
-                raise RunFailed(f"{process.name} died {process.deaths} times without an answer; see {process.log}")
+                raise RunFailed(f"{process.name} died {process.deaths} times without progress; see {process.log}")
             log.warning("%s ended with status %d and is started again", process.name, process.popen.returncode)
             self._done_at_death = done
             self._launch(process)
@@ -180,6 +184,8 @@ def work(
     with lock, broker_app(settings) as (app, broker):
         _log_to_file(settings.logs / "run.log")
         reconciler = Reconciler(database=database, app=app, broker=broker)
+        if settings.broker_url is None:
+            reconciler.revive = EmbeddedBroker(settings.home).ensure
         reconciler.reconcile()
         run = prepare(app)
         broker.delete(report_failure_key(run))
@@ -195,7 +201,8 @@ def work(
             if thread.ident is not None:
                 thread.join()
             crew.stop()
-            release_dead(database)
+            with _outages_survived("leases of ended workers"):
+                release_dead(database)
 
 
 def _models(database: Database, run: str) -> str:
@@ -215,16 +222,21 @@ def _watch(database: Database, run: str, crew: Crew, console: Console, broker: r
     latest: list[Snapshot] = []
 
     def look() -> Snapshot:
-        latest[:] = [snapshot(database, run)]
+        if not latest:
+            latest.append(snapshot(database, run))
+        with _outages_survived("progress"):
+            latest[0] = snapshot(database, run)
         return latest[0]
 
     finished_at: list[float] = []
 
     def each() -> None:
-        crew.look(latest[0].progress.done)
+        crew.look(latest[0].progress.done + latest[0].participants["quarantined"])
         if not finished_at:
             return
-        failure = broker.get(report_failure_key(run))
+        failure = None
+        with _outages_survived("reports"):
+            failure = broker.get(report_failure_key(run))
         if isinstance(failure, bytes):
             failed = f"its report cannot be built: {failure.decode()}"
         elif time.monotonic() - finished_at[0] > REPORT_SECONDS:
@@ -237,9 +249,20 @@ def _watch(database: Database, run: str, crew: Crew, console: Console, broker: r
     def over(current: Snapshot) -> bool:
         if current.state == "finished" and not finished_at:
             finished_at.append(time.monotonic())
-        return current.state == "cancelled" or (bool(finished_at) and _report_is_current(database, run))
+        with _outages_survived("reports"):
+            return current.state == "cancelled" or (bool(finished_at) and _report_is_current(database, run))
+        return False
 
     return watch(look, over, console, each=each)
+
+
+@contextmanager
+def _outages_survived(what: str) -> Iterator[None]:
+    """Whoever watches a run outlives its database and its broker: the block is left where one of them is away."""
+    try:
+        yield
+    except (*OUTAGE, redis.RedisError) as error:
+        log.warning("%s: %s", what, getattr(error, "orig", None) or error)
 
 
 def _report_is_current(database: Database, run: str) -> bool:

@@ -10,13 +10,16 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
+from collections.abc import Callable
 
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
+from jobs.broker import BrokerUnavailable
 from jobs.celery_app import REPORT, REPORTS_QUEUE, simulate_queue
 from jobs.producer import publish
 from storage import outbox
@@ -31,6 +34,11 @@ log = logging.getLogger(__name__)
 PASS_SECONDS = 2.0
 #: Seconds after which a message that no queue holds any more, and nobody claimed, is sent again.
 LOST_SECONDS = 15.0
+#: Seconds between two passes after which leases are given time to be renewed before they count as run out:
+#: the database was away, or the machine asleep, for the workers as well.
+LATE_SECONDS = 10.0
+#: That time: several beats of a worker.
+RENEWAL_SECONDS = 7.0
 #: Seconds between two requests for the same report.
 REPORT_AGAIN_SECONDS = 60.0
 #: Key that vanishes together with the broker's memory.
@@ -44,12 +52,19 @@ class Reconciler:
         database: the truth.
         app: publishes.
         broker: a client of the same broker, to see whether it still has what it was given.
+        clock: seconds that go on while the machine sleeps.
     """
 
-    def __init__(self, *, database: Database, app: Celery, broker: redis.Redis) -> None:
+    def __init__(
+        self, *, database: Database, app: Celery, broker: redis.Redis, clock: Callable[[], float] = time.time
+    ) -> None:
         self.database = database
         self.app = app
         self.broker = broker
+        self.revive: Callable[[], None] | None = None  #: starts the broker again where it is one of our own
+        self._clock = clock
+        self._passed_at = clock()
+        self._renewing_until = -float("inf")
         self._asked: dict[tuple[str, int], float] = {}
         self._passes = 0.0
 
@@ -58,8 +73,11 @@ class Reconciler:
         while not stop.is_set():
             try:
                 self.reconcile()
-            except (redis.RedisError, OperationalError, SQLAlchemyError) as error:
-                log.warning("reconciler: %s", error)
+            except (redis.RedisError, OperationalError) as error:
+                log.warning("reconciler: broker: %s", error)
+                self._revive()
+            except SQLAlchemyError as error:
+                log.warning("reconciler: database: %s", error)
             stop.wait(PASS_SECONDS)
 
     def reconcile(self) -> None:
@@ -67,14 +85,30 @@ class Reconciler:
         self._passes += 1
         self._notice_lost_broker()
         release_dead(self.database)
-        expired = free_expired(self.database)
-        if expired.participants:
-            log.warning("%d leases ran out; their participants are published again", expired.participants)
-        _warn(expired)
+        self._free_expired()
         reopen_asked_again(self.database)
         self._notice_lost_messages()
         publish(self.database, self.app)
         self._ask_for_reports()
+
+    def _revive(self) -> None:
+        if self.revive is not None:
+            try:
+                self.revive()
+            except BrokerUnavailable as error:
+                log.warning("reconciler: %s", error)
+
+    def _free_expired(self) -> None:
+        now = self._clock()
+        if now - self._passed_at > LATE_SECONDS:
+            self._renewing_until = now + RENEWAL_SECONDS
+        self._passed_at = now
+        if now < self._renewing_until:
+            return
+        expired = free_expired(self.database)
+        if expired.participants:
+            log.warning("%d leases ran out; their participants are published again", expired.participants)
+        _warn(expired)
 
     def _notice_lost_broker(self) -> None:
         """Without its sentinel the broker is a new one, or was flushed: whatever it was given is gone."""

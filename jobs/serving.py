@@ -238,6 +238,9 @@ def reconciler(settings: Settings) -> int:
     signal.signal(signal.SIGINT, end)
     app = make_app(url, visibility_timeout=settings.visibility_timeout)
     pulse = Pulse(settings, "reconciler")
-    BeatingReconciler(database=database, app=app, broker=client_of(url), pulse=pulse).run(stop)
+    reconciling = BeatingReconciler(database=database, app=app, broker=client_of(url), pulse=pulse)
+    if settings.broker_url is None:
+        reconciling.revive = EmbeddedBroker(settings.home).ensure
+    reconciling.run(stop)
     database.close()
     return 0
