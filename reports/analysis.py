@@ -1,100 +1,96 @@
 """Everything a report says, worked out once: Results in, one frozen Analysis out.
 
-Knows which metric is taken of what, and keeps the paper's way and the sound way apart. Deliberately
-knows nothing of how any of it is worded or drawn (see ``reports.finding``, ``reports.charts``).
+Knows the parts and which needs which. Deliberately knows nothing of how a part is measured (see the modules imported
+here), nor of how any of it is worded or drawn (see ``reports.finding``, ``reports.charts``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
-
-from reports.items import (
-    Floats,
-    Ints,
-    ItemTable,
-    ReferenceTable,
-    answer_weights,
-    item_table,
-    reference_table,
-    state_counts,
-    valid_answers,
+from reports.cells import (
+    CellAnalysis,
+    CultureAnalysis,
+    Measured,
+    cell_names,
+    english,
+    in_sentence,
+    measure,
 )
-from reports.metrics.aggregate import Means, mean_known, means
-from reports.metrics.divergence import Divergences, PaperValues, divergences, paper_values
-from reports.metrics.diversity import Diversity, diversity, effective_options
-from reports.metrics.floor import Floor, FloorValues
-from reports.metrics.intervals import DRAWS, Interval, Intervals, intervals_of_means
+from reports.configured import Configured, Drawn, configured, drawn
+from reports.distinguishing import Distinguished, distinguish
+from reports.draws import DrawArrays
+from reports.frameworks import (
+    Ablation,
+    ByDimension,
+    Frameworks,
+    Languages,
+    ModelTable,
+    ablation,
+    by_dimension,
+    frameworks,
+    languages,
+    model_table,
+)
+from reports.items import ItemTable
+from reports.judging import Insensitivity, insensitivity
+from reports.landscape import (
+    Cases,
+    Landscape,
+    NearQuestion,
+    ScoreRow,
+    ThroughputRow,
+    cases,
+    landscape,
+    near_question,
+    score_rows,
+    throughput,
+)
+from reports.mapping import CulturalMap, cultural_map
+from reports.matching import (
+    MatchingFigure,
+    Profiles,
+    RankAgreement,
+    matching_figure,
+    profiles,
+    rank_agreement,
+)
+from reports.metrics.insensitivity import Verdicts
 from reports.metrics.quality import Quality, quality
-from reports.metrics.resampling import resampled_smoothed_kl
-from reports.ranking import Ranking, rank
-from reports.respondents import Control, controls, uniform_shares
-from storage.results import STATES, Results
-from storage.run import AnswerState, Cell
-from storage.survey import Culture
+from reports.parts import NotRun
+from reports.placement import Placement, placement
+from reports.series import Series, Training, series, training
+from storage.results import Results
 
-#: Seed of the resamples: the same answers always give the same intervals.
-BOOTSTRAP_SEED = 20250314
-
-FAILED = STATES.index(AnswerState.FAILED)
+__all__ = ["Analysis", "CellAnalysis", "CultureAnalysis", "Parts", "analyse", "cell_names", "english", "in_sentence"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CellAnalysis:
-    """One model x culture x condition x language."""
+class Parts:
+    """Every figure beyond the headline, in the order of the report; ``NotRun`` says what a run lacks for one."""
 
-    cell: Cell
-    name: str  #: the model, with condition and language where the run has several
-    n_valid: Ints  #: valid answers per question, shape (Q,)
-    counts: Floats  #: valid answers per item and category, shape (I, K)
-    divergences: Divergences  #: per item
-    floor: FloorValues  #: per item, at the item's own number of valid answers
-    sound: Means  #: of the smoothed KL
-    sound_floor: Means  #: the same for as many people of the culture
-    sound_random: Means  #: the same for as many respondents who answer at random
-    paper: Means  #: of the plug-in KL, infinite values by the paper's rule
-    paper_floor: Means  #: of the plug-in KL
-    paper_values: PaperValues  #: per item
-    intervals: Intervals  #: of ``sound``
-    quality: Quality
-    diversity: Diversity
-    distinct_choices: float  #: distinct answers per question, mean; nan without a valid answer
-    effective_options: float  #: exp(entropy), mean over the items answered
-    human_effective_options: float  #: the same items, people
-
-    @property
-    def interval(self) -> Interval:
-        """Of ``sound.headline``, over participants, questions fixed."""
-        return self.intervals.headline
-
-    @property
-    def excess(self) -> float:
-        """How far the headline divergence lies above what as many people would score, in nats."""
-        return self.sound.headline - self.sound_floor.headline
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CultureAnalysis:
-    """One culture: its people, simple respondents, and who comes closest."""
-
-    culture: Culture
-    reference: ReferenceTable
-    floor: Floor
-    cells: tuple[CellAnalysis, ...]
-    controls: tuple[Control, ...]  #: the first: as many of its own people as a cell has participants
-    ranking: Ranking
-
-    @property
-    def name(self) -> str:
-        """The culture's name in English, or its code."""
-        return english(self.culture)
-
-    @property
-    def named(self) -> str:
-        """The name as it stands in a sentence: "the United States"."""
-        return in_sentence(self.name)
+    frameworks: Frameworks | NotRun  #: Table 1
+    models: ModelTable  #: Table 2
+    landscape: Landscape  #: Figure 3
+    near_question: NearQuestion | NotRun  #: Figure 4
+    by_dimension: ByDimension | NotRun  #: Figures 5 and 6
+    series: Series | NotRun  #: Table 3
+    map: CulturalMap | NotRun  #: Figure 7
+    matching: MatchingFigure  #: Figure 8
+    insensitivity: Insensitivity | NotRun  #: Figures 9 and 19
+    ablation: Ablation | NotRun  #: Table 4
+    languages: Languages | NotRun  #: Figure 10
+    profiles: Profiles | NotRun  #: Figures 11 and 12, Appendix G
+    scores: tuple[ScoreRow, ...]  #: Appendix C
+    cases: Cases | NotRun  #: Appendix E
+    configurations: Configured | NotRun  #: Appendix F
+    training: Training | NotRun  #: Appendix I, section 6.1
+    rank_agreement: tuple[RankAgreement, ...] | NotRun  #: by matching against by divergence
+    position: Placement | NotRun
+    distinguished: Distinguished  #: the G-test of every question
+    draws: Drawn | NotRun
+    throughput: tuple[ThroughputRow, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +101,7 @@ class Analysis:
     items: ItemTable
     cultures: tuple[CultureAnalysis, ...]  #: in the order of the run's cells
     overall: Quality
+    parts: Parts
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -118,22 +115,22 @@ class Analysis:
         return tuple(cell for culture in self.cultures for cell in culture.cells)
 
 
-def analyse(results: Results) -> Analysis:
+def analyse(results: Results, *, draws: DrawArrays | None = None, verdicts: Sequence[Verdicts] = ()) -> Analysis:
     """Work out every figure of a run, finished or not.
+
+    Args:
+        results: the run.
+        draws: what its participants drew; None: not read, and what needs it is not run.
+        verdicts: one per judge that was asked.
 
     Raises:
         UnknownName: the run names a question or culture that its survey lacks.
     """
-    survey, run = results.survey, results.run
-    items = item_table(survey, run.questions)
-    codes = tuple(dict.fromkeys(cell.culture for cell in run.cells))
-    references = {code: reference_table(survey, items, code) for code in codes}
-    names = cell_names(run.cells)
-    progress = results.progress
+    measured, progress = measure(results), results.progress
     return Analysis(
         results=results,
-        items=items,
-        cultures=tuple(_culture(results, items, survey.culture(code), references, names) for code in codes),
+        items=measured.items,
+        cultures=measured.cultures,
         overall=quality(
             planned=progress.planned,
             answered=progress.answered,
@@ -141,123 +138,32 @@ def analyse(results: Results) -> Analysis:
             unparsable=progress.unparsable,
             failed=progress.failed,
         ),
+        parts=_parts(measured, draws, verdicts),
     )
 
 
-#: English names of countries that take an article.
-_WITH_ARTICLE = ("United ", "Netherlands", "Philippines", "Czech Republic", "Russian Federation")
-
-
-def english(culture: Culture) -> str:
-    """A culture's name in English, or its code."""
-    return culture.name.get("en", culture.code)
-
-
-def in_sentence(name: str) -> str:
-    """A country's name with the article that English gives it."""
-    return f"the {name}" if name.startswith(_WITH_ARTICLE) else name
-
-
-def cell_names(cells: tuple[Cell, ...]) -> tuple[str, ...]:
-    """What to call each cell beside its culture: no more than tells it from the others."""
-    conditions = {cell.condition.name for cell in cells}
-    languages = {(cell.culture, cell.language) for cell in cells}
-    several_languages = len(languages) > len({culture for culture, _ in languages})
-    return tuple(
-        " · ".join(
-            [
-                cell.model,
-                *([cell.condition.name] if len(conditions) > 1 else []),
-                *([cell.language] if several_languages else []),
-            ]
-        )
-        for cell in cells
+def _parts(measured: Measured, draws: DrawArrays | None, verdicts: Sequence[Verdicts]) -> Parts:
+    matched, mapped = matching_figure(measured), cultural_map(measured)
+    return Parts(
+        frameworks=frameworks(measured),
+        models=model_table(measured),
+        landscape=landscape(measured),
+        near_question=near_question(measured),
+        by_dimension=by_dimension(measured),
+        series=series(measured),
+        map=mapped,
+        matching=matched,
+        insensitivity=insensitivity(measured, verdicts),
+        ablation=ablation(measured),
+        languages=languages(measured),
+        profiles=profiles(measured, matched),
+        scores=score_rows(measured, mapped),
+        cases=cases(measured),
+        configurations=configured(measured, draws),
+        training=training(measured, matched.shares),
+        rank_agreement=rank_agreement(measured, matched),
+        position=placement(measured),
+        distinguished=distinguish(measured),
+        draws=drawn(measured, draws),
+        throughput=throughput(measured),
     )
-
-
-def _culture(
-    results: Results,
-    items: ItemTable,
-    culture: Culture,
-    references: Mapping[str, ReferenceTable],
-    names: tuple[str, ...],
-) -> CultureAnalysis:
-    reference = references[culture.code]
-    floor = Floor(shares=reference.shares, n_human=reference.n, offered=items.offered)
-    random = replace(floor, source=uniform_shares(items))
-    places = [place for place, cell in enumerate(results.run.cells) if cell.culture == culture.code]
-    cells = tuple(_cell(results, items, reference, floor, random, place, names[place]) for place in places)
-    named = {code: in_sentence(english(results.survey.culture(code))) for code in references}
-    return CultureAnalysis(
-        culture=culture,
-        reference=reference,
-        floor=floor,
-        cells=cells,
-        controls=controls(
-            items,
-            reference,
-            {named[code]: other for code, other in references.items() if code != culture.code},
-            people=named[culture.code],
-            n=max(cell.cell.participants for cell in cells),
-        ),
-        ranking=rank({cell.name: cell.counts for cell in cells}, items, reference),
-    )
-
-
-def _cell(
-    results: Results, items: ItemTable, reference: ReferenceTable, floor: Floor, random: Floor, place: int, name: str
-) -> CellAnalysis:
-    cell, answers = results.run.cells[place], results.answers
-    weights = answer_weights(answers, items, place, cell.participants)
-    counts = weights.sum(axis=0)
-    n_valid = valid_answers(answers, place, len(items.questions))
-    found = divergences(counts, reference.shares, reference.n, items.offered)
-    noise = floor.at(n_valid[items.question])
-    ruled = paper_values(found.plug_in_kl)
-    states = state_counts(answers, place)
-    replied = (answers.cell == place) & (answers.state != FAILED)
-    options = effective_options(counts)
-    return CellAnalysis(
-        cell=cell,
-        name=name,
-        n_valid=n_valid,
-        counts=counts,
-        divergences=found,
-        floor=noise,
-        sound=means(found.smoothed_kl, items.grouping),
-        sound_random=means(random.at(n_valid[items.question]).smoothed_kl, items.grouping),
-        sound_floor=means(noise.smoothed_kl, items.grouping),
-        paper=means(ruled.values, items.grouping),
-        paper_floor=means(noise.plug_in_kl, items.grouping),
-        paper_values=ruled,
-        intervals=_intervals(items, reference, weights, found.smoothed_kl),
-        quality=quality(
-            planned=max(cell.participants * len(items.questions), sum(states.values())),
-            answered=states[AnswerState.ANSWERED],
-            refused=states[AnswerState.REFUSED],
-            unparsable=states[AnswerState.UNPARSABLE],
-            failed=states[AnswerState.FAILED],
-        ),
-        diversity=diversity(answers.digest[replied], answers.question[replied]),
-        distinct_choices=_distinct_choices(results, place),
-        effective_options=float(mean_known(options)),
-        human_effective_options=float(
-            mean_known(np.where(np.isnan(options), np.nan, effective_options(reference.shares)))
-        ),
-    )
-
-
-def _intervals(items: ItemTable, reference: ReferenceTable, weights: Floats, points: Floats) -> Intervals:
-    # the same resamples for every cell: cells of equal size share participants' draws
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    resampled = resampled_smoothed_kl(weights, reference.shares, reference.n, items.offered, rng, draws=DRAWS)
-    return intervals_of_means(points, resampled.values, resampled.participants, items.grouping, rng)
-
-
-def _distinct_choices(results: Results, place: int) -> float:
-    answers = results.answers
-    here = (answers.cell == place) & (answers.choices != 0)
-    if not here.any():
-        return float("nan")
-    pairs = np.unique(np.stack([answers.question[here].astype(np.int64), answers.choices[here]]), axis=1)
-    return float(pairs.shape[1] / len(np.unique(pairs[0])))

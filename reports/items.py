@@ -20,6 +20,7 @@ from storage.survey import Group, Question, QuestionType, Survey, Value
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 ANSWERED = STATES.index(AnswerState.ANSWERED)
 

@@ -1,23 +1,29 @@
 """Which cell of a culture comes closest to its people, compared so that few valid answers do not pay.
 
-Knows counts by item. Deliberately makes no test: a rank is the order of the figures, and whether a
-gap is more than chance is for the reader to see in the intervals.
+Knows counts by item. Cells are compared on the questions where all have enough valid answers, at one number of
+answers, and share a place where their difference, question by question, may be chance. A cell with
+too few answers for that is not ranked, instead of taking questions away from the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
+from reports.comparing import COMPARABLE, Compared, compare, enough, pairwise
 from reports.items import Floats, ItemTable, ReferenceTable
 from reports.metrics.aggregate import headline_mean
-from reports.metrics.floor import rarefied_smoothed_kl, respondents
+from reports.metrics.comparisons import Place, places
+from reports.metrics.floor import respondents
 from reports.respondents import uniform_shares
 
-#: Fewest valid answers to a question with which it enters a comparison.
-COMPARABLE = 10
+#: Two cells with an adjusted p below this are told apart.
+LEVEL = 0.05
+
+__all__ = ["COMPARABLE", "LEVEL", "Ranking", "rank"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +31,19 @@ class Ranking:
     """Cells of one culture, closest first; empty where ``reason`` says why."""
 
     order: tuple[tuple[str, float], ...] = ()  #: name, rarefied smoothed KL in nats
+    places: tuple[Place, ...] = ()  #: of each, ties shared
+    p: Floats = field(default_factory=lambda: np.zeros((0, 0)))  #: Holm-adjusted, pairs in the order of ``order``
+    unranked: tuple[tuple[str, float], ...] = ()  #: name, share of questions with enough valid answers
     questions: int = 0  #: questions compared
     n: int = 0  #: valid answers per question that every cell was brought down to
     people: float = np.nan  #: what n real people would score on those questions
     random: float = np.nan  #: what n respondents who answer at random would score
     reason: str = ""
+
+    @property
+    def apart(self) -> NDArray[np.bool_]:
+        """Which pairs are told apart, shape (M, M)."""
+        return np.asarray(self.p < LEVEL)
 
 
 def rank(counts: Mapping[str, Floats], items: ItemTable, reference: ReferenceTable) -> Ranking:
@@ -42,27 +56,41 @@ def rank(counts: Mapping[str, Floats], items: ItemTable, reference: ReferenceTab
     """
     if len(counts) < 2:
         return Ranking(reason="there is one cell: nothing to compare")
-    totals = np.stack([given.sum(axis=-1) for given in counts.values()])
-    common = (totals.min(axis=0) >= COMPARABLE) & ~np.isnan(reference.n)
-    if not common.any():
-        return Ranking(reason=f"no question has {COMPARABLE} valid answers in every cell compared")
-    n = int(totals[:, common].min())
-    grouping = items.grouping.of(common)
+    covered = {name: enough(given, items, reference) for name, given in counts.items()}
+    eligible = {name: counts[name] for name, share in covered.items() if share >= 0.5}
+    unranked = tuple((name, share) for name, share in covered.items() if name not in eligible)
+    if not eligible:
+        return Ranking(
+            unranked=unranked, reason=f"no cell has {COMPARABLE} valid answers to at least half of the questions"
+        )
+    if len(eligible) < 2:
+        return Ranking(
+            unranked=unranked, reason=f"only one cell has {COMPARABLE} valid answers to at least half of the questions"
+        )
+    compared = compare(eligible, items, reference)
+    if compared is None:
+        return Ranking(unranked=unranked, reason=f"no question has {COMPARABLE} valid answers in every cell compared")
+    return _ranked(compared, items, reference, unranked)
+
+
+def _ranked(
+    compared: Compared, items: ItemTable, reference: ReferenceTable, unranked: tuple[tuple[str, float], ...]
+) -> Ranking:
+    figures = compared.figures
+    order = sorted(range(len(figures)), key=lambda place: (figures[place], compared.names[place]))
+    p = pairwise(compared)[np.ix_(order, order)]
+    common, n = compared.common, compared.n
 
     def expected(source: Floats) -> float:
         values = respondents(source[common], reference.shares[common], reference.n[common], items.offered[common], n)
-        return float(headline_mean(values.smoothed_kl, grouping))
+        return float(headline_mean(values.smoothed_kl, items.grouping.of(common)))
 
-    def rarefied(given: Floats) -> float:
-        values = rarefied_smoothed_kl(
-            given[common], reference.shares[common], reference.n[common], items.offered[common], n
-        )
-        return float(headline_mean(values, grouping))
-
-    found = {name: rarefied(given) for name, given in counts.items()}
     return Ranking(
-        order=tuple(sorted(found.items(), key=lambda pair: (pair[1], pair[0]))),
-        questions=len(set(items.question[common].tolist())),
+        order=tuple((compared.names[place], float(figures[place])) for place in order),
+        places=places([float(figures[place]) for place in order], p < LEVEL),
+        p=p,
+        unranked=unranked,
+        questions=compared.questions,
         n=n,
         people=expected(reference.shares),
         random=expected(uniform_shares(items)),

@@ -49,7 +49,7 @@ def agreement(first: ArrayLike, second: ArrayLike, labels: int) -> Agreement:
     Raises:
         MetricInput: shapes differ, or a label is out of range.
 
-    Source: Cohen (1960); Gwet (2008), whose chance agreement is sum p (1 - p) / (labels - 1), p the mean share of a label.
+    Source: Cohen (1960); Gwet (2008): chance agreement is sum p (1 - p) / (labels - 1), p the mean share of a label.
 
     >>> found = agreement([1, 1, 1, 0, 0, 1], [1, 1, 0, 0, 1, 1], 2)
     >>> round(found.observed, 4), round(found.kappa, 4), round(found.ac1, 4)

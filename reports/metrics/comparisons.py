@@ -27,8 +27,8 @@ AT_ONCE = 4_000_000
 def sign_flip(differences: ArrayLike, rng: np.random.Generator, *, flips: int = FLIPS) -> Floats:
     """Two-sided permutation test that a sum of paired differences is 0, by turning signs question by question.
 
-    Under the null a question's difference between two models is as likely as its negative, however much questions differ
-    from each other, so prompt and question need no model of their own. The statistic is the absolute sum:
+    Under the null a question's difference between two models is as likely as its negative, however much questions
+    differ from each other, so prompt and question need no model of their own. The statistic is the absolute sum:
     weights (of questions in a macro mean) are put into the differences.
 
     Args:

@@ -85,8 +85,8 @@ def axis(
 ) -> Axis:
     """Mean divergence at each level of an axis, and whether levels differ more than by chance.
 
-    The p is of a permutation test: levels are dealt out anew among participants, and the variance between level means (weighted
-    by participants) is compared. Participants without a figure or a level are left out.
+    The p is of a permutation test: levels are dealt out anew among participants, and the variance between level means
+    (weighted by participants) is compared. Participants without a figure or a level are left out.
 
     Args:
         means: each participant's mean divergence, shape (P,).

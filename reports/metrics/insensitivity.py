@@ -54,7 +54,7 @@ class CellRates:
 def cell_rates(verdicts: Verdicts, cell: int) -> CellRates:
     """Rates of one cell with Wilson intervals.
 
-    A rate is sum(w fail) / sum(w); its interval is Wilson's at n_eff = sum(w)^2 / sum(w^2), which is n where weights are equal.
+    A rate is sum(w fail) / sum(w); its interval is Wilson's at n_eff = sum(w)^2 / sum(w^2), n where weights are equal.
 
     Raises:
         MetricInput: a verdict, a dimension or a weight is out of range.

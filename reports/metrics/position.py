@@ -18,7 +18,7 @@ from reports.metrics.divergence import MetricInput
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PositionBias:
-    """How much more often the first-shown option is chosen than if order did not matter; nan where ``reason`` says why."""
+    """How often the option shown first is chosen beyond what its content earns; nan where ``reason`` says why."""
 
     answers: int  #: to questions that were shown in more than one order
     questions: int  #: of that kind
@@ -34,9 +34,9 @@ class PositionBias:
 def position_bias(question: ArrayLike, chosen: ArrayLike, shown: ArrayLike, options: int) -> PositionBias:
     """Compare choices with what was shown first, question by question.
 
-    With a_o answers that chose option o and b_o that were shown it first, of n, dealing answers out at random gives a mean of
-    E = sum a_o b_o / n matches and a variance of (n^2 sum a_o b_o - n sum a_o b_o (a_o + b_o) + (sum a_o b_o)^2) / (n^2 (n - 1)), both exact;
-    z = (matches - E) / sd, summed over questions.
+    With a_o answers that chose option o, b_o that were shown it first, of n, and S = sum a_o b_o, dealing answers out
+    at random gives S / n matches on average with variance (n^2 S - n sum a_o b_o (a_o + b_o) + S^2) / (n^2 (n - 1)),
+    both exact; z = (matches - S / n) / sd, sums over questions.
 
     Args:
         question: position of each answer's question, shape (n,).

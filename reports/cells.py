@@ -1,0 +1,271 @@
+"""One model in one culture, and one culture with all of them: measured.
+
+Knows which metric is taken of what within a cell, and keeps the paper's way and the sound way apart. Deliberately
+knows nothing of comparisons between cells (see ``reports.comparing``) nor of the run as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reports.items import (
+    Floats,
+    Ints,
+    ItemTable,
+    ReferenceTable,
+    answer_weights,
+    item_table,
+    reference_table,
+    state_counts,
+    valid_answers,
+)
+from reports.metrics.aggregate import Means, mean_known, means
+from reports.metrics.divergence import Divergences, PaperValues, divergences, paper_values, smoothed_kl
+from reports.metrics.diversity import Diversity, diversity, effective_options
+from reports.metrics.floor import Floor, FloorValues
+from reports.metrics.intervals import DRAWS, Interval, Intervals, intervals_of_means
+from reports.metrics.quality import Quality, quality
+from reports.metrics.resampling import resampled_smoothed_kl
+from reports.ranking import Ranking, rank
+from reports.respondents import Control, controls, uniform_shares
+from storage.results import STATES, Results
+from storage.run import AnswerState, Cell
+from storage.survey import Culture
+
+#: Seed of the resamples: the same answers always give the same intervals.
+BOOTSTRAP_SEED = 20250314
+
+FAILED = STATES.index(AnswerState.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellAnalysis:
+    """One model x culture x condition x language."""
+
+    cell: Cell
+    name: str  #: the model, with condition and language where the run has several
+    n_valid: Ints  #: valid answers per question, shape (Q,)
+    counts: Floats  #: valid answers per item and category, shape (I, K)
+    divergences: Divergences  #: per item
+    floor: FloorValues  #: per item, at the item's own number of valid answers
+    sound: Means  #: of the smoothed KL
+    sound_floor: Means  #: the same for as many people of the culture
+    sound_random: Means  #: the same for as many respondents who answer at random
+    paper: Means  #: of the plug-in KL, infinite values by the paper's rule
+    paper_floor: Means  #: of the plug-in KL
+    paper_values: PaperValues  #: per item
+    intervals: Intervals  #: of ``sound``
+    place: int  #: position in ``Run.cells``
+    participant_kl: Floats  #: smoothed KL of each participant's own answer, per item, shape (P, I); nan where none
+    participant_code: Floats  #: code of each participant's answer, residual options left out, shape (P, I)
+    quality: Quality
+    diversity: Diversity
+    distinct_choices: float  #: distinct answers per question, mean; nan without a valid answer
+    effective_options: float  #: exp(entropy), mean over the items answered
+    human_effective_options: float  #: the same items, people
+
+    @property
+    def interval(self) -> Interval:
+        """Of ``sound.headline``, over participants, questions fixed."""
+        return self.intervals.headline
+
+    @property
+    def excess(self) -> float:
+        """How far the headline divergence lies above what as many people would score, in nats."""
+        return self.sound.headline - self.sound_floor.headline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CultureAnalysis:
+    """One culture: its people, simple respondents, and who comes closest."""
+
+    culture: Culture
+    reference: ReferenceTable
+    floor: Floor
+    cells: tuple[CellAnalysis, ...]
+    controls: tuple[Control, ...]  #: the first: as many of its own people as a cell has participants
+    ranking: Ranking
+
+    @property
+    def name(self) -> str:
+        """The culture's name in English, or its code."""
+        return english(self.culture)
+
+    @property
+    def named(self) -> str:
+        """The name as it stands in a sentence: "the United States"."""
+        return in_sentence(self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Every cell of a run, measured; what the parts of a report are made of."""
+
+    results: Results
+    items: ItemTable
+    cultures: tuple[CultureAnalysis, ...]  #: in the order of the run's cells
+
+    @property
+    def cells(self) -> tuple[CellAnalysis, ...]:
+        """All cells, culture by culture."""
+        return tuple(cell for culture in self.cultures for cell in culture.cells)
+
+
+def measure(results: Results) -> Measured:
+    """Measure every cell of a run.
+
+    Raises:
+        UnknownName: the run names a question or culture that its survey lacks.
+    """
+    survey, run = results.survey, results.run
+    items = item_table(survey, run.questions)
+    codes = tuple(dict.fromkeys(cell.culture for cell in run.cells))
+    references = {code: reference_table(survey, items, code) for code in codes}
+    names = cell_names(run.cells)
+    return Measured(
+        results=results,
+        items=items,
+        cultures=tuple(_culture(results, items, survey.culture(code), references, names) for code in codes),
+    )
+
+
+#: English names of countries that take an article.
+_WITH_ARTICLE = ("United ", "Netherlands", "Philippines", "Czech Republic", "Russian Federation")
+
+
+def english(culture: Culture) -> str:
+    """A culture's name in English, or its code."""
+    return culture.name.get("en", culture.code)
+
+
+def in_sentence(name: str) -> str:
+    """A country's name with the article that English gives it."""
+    return f"the {name}" if name.startswith(_WITH_ARTICLE) else name
+
+
+def cell_names(cells: tuple[Cell, ...]) -> tuple[str, ...]:
+    """What to call each cell beside its culture: no more than tells it from the others."""
+    conditions = {cell.condition.name for cell in cells}
+    languages = {(cell.culture, cell.language) for cell in cells}
+    several_languages = len(languages) > len({culture for culture, _ in languages})
+    return tuple(
+        " · ".join(
+            [
+                cell.model,
+                *([cell.condition.name] if len(conditions) > 1 else []),
+                *([cell.language] if several_languages else []),
+            ]
+        )
+        for cell in cells
+    )
+
+
+def _culture(
+    results: Results,
+    items: ItemTable,
+    culture: Culture,
+    references: Mapping[str, ReferenceTable],
+    names: tuple[str, ...],
+) -> CultureAnalysis:
+    reference = references[culture.code]
+    floor = Floor(shares=reference.shares, n_human=reference.n, offered=items.offered)
+    random = replace(floor, source=uniform_shares(items))
+    places = [place for place, cell in enumerate(results.run.cells) if cell.culture == culture.code]
+    cells = tuple(_cell(results, items, reference, floor, random, place, names[place]) for place in places)
+    named = {code: in_sentence(english(results.survey.culture(code))) for code in references}
+    return CultureAnalysis(
+        culture=culture,
+        reference=reference,
+        floor=floor,
+        cells=cells,
+        controls=controls(
+            items,
+            reference,
+            {named[code]: other for code, other in references.items() if code != culture.code},
+            people=named[culture.code],
+            n=max(cell.cell.participants for cell in cells),
+        ),
+        ranking=rank({cell.name: cell.counts for cell in cells}, items, reference),
+    )
+
+
+def _cell(
+    results: Results, items: ItemTable, reference: ReferenceTable, floor: Floor, random: Floor, place: int, name: str
+) -> CellAnalysis:
+    cell, answers = results.run.cells[place], results.answers
+    weights = answer_weights(answers, items, place, cell.participants)
+    counts = weights.sum(axis=0)
+    n_valid = valid_answers(answers, place, len(items.questions))
+    found = divergences(counts, reference.shares, reference.n, items.offered)
+    noise = floor.at(n_valid[items.question])
+    ruled = paper_values(found.plug_in_kl)
+    states = state_counts(answers, place)
+    replied = (answers.cell == place) & (answers.state != FAILED)
+    options = effective_options(counts)
+    return CellAnalysis(
+        cell=cell,
+        name=name,
+        n_valid=n_valid,
+        counts=counts,
+        divergences=found,
+        floor=noise,
+        sound=means(found.smoothed_kl, items.grouping),
+        sound_random=means(random.at(n_valid[items.question]).smoothed_kl, items.grouping),
+        sound_floor=means(noise.smoothed_kl, items.grouping),
+        paper=means(ruled.values, items.grouping),
+        paper_floor=means(noise.plug_in_kl, items.grouping),
+        paper_values=ruled,
+        place=place,
+        participant_kl=_single_answers(weights, items, reference),
+        participant_code=_codes(weights, items),
+        intervals=_intervals(items, reference, weights, found.smoothed_kl),
+        quality=quality(
+            planned=max(cell.participants * len(items.questions), sum(states.values())),
+            answered=states[AnswerState.ANSWERED],
+            refused=states[AnswerState.REFUSED],
+            unparsable=states[AnswerState.UNPARSABLE],
+            failed=states[AnswerState.FAILED],
+        ),
+        diversity=diversity(answers.digest[replied], answers.question[replied]),
+        distinct_choices=_distinct_choices(results, place),
+        effective_options=float(mean_known(options)),
+        human_effective_options=float(
+            mean_known(np.where(np.isnan(options), np.nan, effective_options(reference.shares)))
+        ),
+    )
+
+
+def _single_answers(weights: Floats, items: ItemTable, reference: ReferenceTable) -> Floats:
+    """What each participant's answer to each item scores alone, shape (P, I)."""
+    alone = np.eye(items.offered.shape[1])[None] * items.offered[:, :, None]
+    scores = smoothed_kl(alone, reference.shares[:, None], reference.n[:, None], items.offered[:, None])
+    return _mean_over_answers(weights, np.where(items.offered, scores, 0.0), weights.sum(axis=-1))
+
+
+def _codes(weights: Floats, items: ItemTable) -> Floats:
+    """Code of each participant's answer to each item, shape (P, I)."""
+    return _mean_over_answers(weights, np.where(items.placed, items.code, 0.0), (weights * items.placed).sum(axis=-1))
+
+
+def _mean_over_answers(weights: Floats, values: Floats, count: Floats) -> Floats:
+    total = (weights * values).sum(axis=-1)
+    return np.asarray(np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0), dtype=np.float64)
+
+
+def _intervals(items: ItemTable, reference: ReferenceTable, weights: Floats, points: Floats) -> Intervals:
+    # the same resamples for every cell: cells of equal size share participants' draws
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    resampled = resampled_smoothed_kl(weights, reference.shares, reference.n, items.offered, rng, draws=DRAWS)
+    return intervals_of_means(points, resampled.values, resampled.participants, items.grouping, rng)
+
+
+def _distinct_choices(results: Results, place: int) -> float:
+    answers = results.answers
+    here = (answers.cell == place) & (answers.choices != 0)
+    if not here.any():
+        return float("nan")
+    pairs = np.unique(np.stack([answers.question[here].astype(np.int64), answers.choices[here]]), axis=1)
+    return float(pairs.shape[1] / len(np.unique(pairs[0])))

@@ -1,0 +1,257 @@
+"""The cultural variation map: Figure 7, and the map of Figure 10.
+
+Knows how answers become mean dimension scores, the paper's way and the sound way. Residual options ("other") have
+no place on a scale and enter no score. Deliberately draws nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reports.cells import CellAnalysis, CultureAnalysis, Measured
+from reports.items import Bools, Floats, ItemTable
+from reports.metrics.aggregate import grouped_mean
+from reports.metrics.cultural_map import (
+    Arrow,
+    Components,
+    Ellipse,
+    arrow,
+    ellipse,
+    ellipse_of,
+    principal_components,
+)
+from reports.metrics.resampling import participant_weights
+from reports.parts import NotRun, main_condition
+
+#: Resamples of participants behind an ellipse.
+DRAWS = 500
+#: Seed of the resamples.
+MAP_SEED = 20250314
+#: The culture whose people lie to the right of the other culture's, where both were run.
+RIGHT = "us"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapRow:
+    """One subject (people, or a model) in one culture."""
+
+    subject: str  #: "people", or the model, with its language where it was asked in several
+    culture: str
+    human: bool
+    scores: Floats  #: mean score per dimension used, shape (C,)
+    point: tuple[float, float]
+    ellipse: Ellipse  #: 95%, from resampled participants; of people from their number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapArrow:
+    """How a subject moves from the first culture to the second, against people."""
+
+    subject: str
+    arrow: Arrow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Projection:
+    """One way of measuring: the whole map."""
+
+    dimensions: tuple[str, ...]  #: codes of the columns used
+    components: Components
+    rows: tuple[MapRow, ...]
+    arrows: tuple[MapArrow, ...]  #: models only; empty unless there are two cultures
+    left_out: tuple[str, ...]  #: subjects without a score in some dimension
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CulturalMap:
+    """Figure 7."""
+
+    cultures: tuple[str, str]  #: an arrow goes from the first to the second
+    items: int  #: that both cultures answered
+    sound: Projection  #: codes scaled to [0, 1] and turned so that more is more of the dimension
+    paper: Projection  #: raw option codes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scoring:
+    """A value for every item and category, and how items become columns."""
+
+    values: Floats  #: shape (I, K); 0 where not placed
+    keep: Floats  #: 1 for items used, shape (I,)
+    slope: Floats  #: score = slope * code + offset, shape (I,)
+    offset: Floats
+
+
+def cultural_map(measured: Measured) -> CulturalMap | NotRun:
+    """Figure 7, over the items that people of both cultures answered and that speak to a dimension."""
+    if len(measured.cultures) < 2:
+        return NotRun(reason="one culture: no variation between cultures to map")
+    first, second = _pair(measured.cultures)
+    items = measured.items
+    both = ~np.isnan(first.reference.n) & ~np.isnan(second.reference.n)
+    used = both & (items.grouping.dimension >= 0) & (items.placed.sum(axis=-1) > 1)
+    if len(np.unique(items.grouping.dimension[used])) < 2:
+        return NotRun(reason="fewer than two value dimensions were asked in both cultures")
+    sound = _project(measured, (first, second), _scaled(items, used))
+    paper = _project(measured, (first, second), _raw(items, used))
+    if sound is None or paper is None:
+        return NotRun(reason="no model has a score in every dimension")
+    return CulturalMap(
+        cultures=(first.culture.code, second.culture.code), items=int(used.sum()), sound=sound, paper=paper
+    )
+
+
+def _pair(cultures: tuple[CultureAnalysis, ...]) -> tuple[CultureAnalysis, CultureAnalysis]:
+    """The two cultures of the map; people of the first lie to the right."""
+    ordered = sorted(cultures, key=lambda culture: culture.culture.code != RIGHT)
+    return ordered[0], ordered[1]
+
+
+def _scaled(items: ItemTable, used: Bools) -> _Scoring:
+    low = np.nanmin(np.where(items.placed, items.code, np.inf), axis=-1)
+    high = np.nanmax(np.where(items.placed, items.code, -np.inf), axis=-1)
+    span = np.where(used, high - low, 1.0)
+    turned = items.direction < 0
+    slope = np.where(turned, -1.0, 1.0) / span
+    offset = np.where(turned, high, -low) / span
+    return _scoring(items, used, slope, np.where(used, offset, 0.0))
+
+
+def _raw(items: ItemTable, used: Bools) -> _Scoring:
+    return _scoring(items, used, np.ones(len(used)), np.zeros(len(used)))
+
+
+def _scoring(items: ItemTable, used: Bools, slope: Floats, offset: Floats) -> _Scoring:
+    values = np.where(items.placed, np.where(items.placed, items.code, 0.0) * slope[:, None] + offset[:, None], 0.0)
+    return _Scoring(values=values, keep=np.asarray(used, dtype=np.float64), slope=slope, offset=offset)
+
+
+def _subjects(measured: Measured) -> list[tuple[str, CellAnalysis]]:
+    condition = main_condition(measured.results.run.cells)
+    cells = [cell for cell in measured.cells if cell.cell.condition.name == condition]
+    spoken: dict[tuple[str, str], int] = {}
+    for cell in cells:
+        spoken[cell.cell.model, cell.cell.culture] = spoken.get((cell.cell.model, cell.cell.culture), 0) + 1
+    several = {model for (model, _), count in spoken.items() if count > 1}
+    return [(_subject(measured, cell, several), cell) for cell in cells]
+
+
+def _subject(measured: Measured, cell: CellAnalysis, several: set[str]) -> str:
+    """A model asked in both languages of both cultures is two subjects: its native and its other language."""
+    if cell.cell.model not in several:
+        return cell.cell.model
+    native = measured.results.survey.culture(cell.cell.culture).language == cell.cell.language
+    return f"{cell.cell.model} · {'native language' if native else 'other language'}"
+
+
+def _project(
+    measured: Measured, cultures: tuple[CultureAnalysis, CultureAnalysis], scoring: _Scoring
+) -> Projection | None:
+    grouping, kept = measured.items.grouping, scoring.keep > 0
+    codes = {culture.culture.code for culture in cultures}
+    subjects = [(name, cell) for name, cell in _subjects(measured) if cell.cell.culture in codes]
+
+    def columns(by_item: Floats) -> Floats:
+        return grouped_mean(by_item[..., kept], grouping.dimension[kept], grouping.dimensions)
+
+    people = [columns(_people(culture, scoring, measured.items)) for culture in cultures]
+    found = [columns(np.where(kept, _mean_code(cell) * scoring.slope + scoring.offset, np.nan)) for _, cell in subjects]
+    asked = np.asarray(~np.isnan(np.stack(people)).any(axis=0))
+    whole = [place for place, scores in enumerate(found) if not np.isnan(scores[asked]).any()]
+    table = np.stack([*people, *(found[place] for place in whole)])[:, asked]
+    if len(whole) == 0:
+        return None
+    components = principal_components(table, right=0, left=1)
+    rows = [
+        MapRow(
+            subject="people",
+            culture=culture.culture.code,
+            human=True,
+            scores=table[at],
+            point=_point(components, at),
+            ellipse=_people_ellipse(culture, scoring, measured.items, components, asked, at),
+        )
+        for at, culture in enumerate(cultures)
+    ]
+    for at, place in enumerate(whole, start=len(people)):
+        name, cell = subjects[place]
+        resampled = columns(_resampled(cell, scoring))[:, asked]
+        around = ellipse(components.project(resampled))
+        rows.append(
+            MapRow(
+                subject=name,
+                culture=cell.cell.culture,
+                human=False,
+                scores=table[at],
+                point=_point(components, at),
+                ellipse=around,
+            )
+        )
+    return Projection(
+        dimensions=tuple(c for c, known in zip(measured.results.survey.dimensions, asked, strict=True) if known),
+        components=components,
+        rows=tuple(rows),
+        arrows=_arrows(rows, table[:2], cultures, components),
+        left_out=tuple(
+            f"{name}, {cell.cell.culture}" for place, (name, cell) in enumerate(subjects) if place not in whole
+        ),
+    )
+
+
+def _point(components: Components, at: int) -> tuple[float, float]:
+    x, y = components.points[at].tolist()
+    return x, y
+
+
+def _arrows(
+    rows: list[MapRow], people: Floats, cultures: tuple[CultureAnalysis, CultureAnalysis], components: Components
+) -> tuple[MapArrow, ...]:
+    ends = {(row.subject, row.culture): row.scores for row in rows if not row.human}
+    first, second = (culture.culture.code for culture in cultures)
+    return tuple(
+        MapArrow(subject=name, arrow=arrow(np.stack([ends[name, first], ends[name, second]]), people, components))
+        for name in dict.fromkeys(subject for subject, _ in ends)
+        if (name, first) in ends and (name, second) in ends
+    )
+
+
+def _people(culture: CultureAnalysis, scoring: _Scoring, items: ItemTable) -> Floats:
+    """Mean score of people per item, residual options left out, shape (I,)."""
+    placed = np.where(items.placed, culture.reference.shares, 0.0)
+    total = placed.sum(axis=-1)
+    mean = np.divide((placed * scoring.values).sum(axis=-1), total, out=np.full(len(total), np.nan), where=total > 0)
+    return np.asarray(mean, dtype=np.float64)
+
+
+def _mean_code(cell: CellAnalysis) -> Floats:
+    known = ~np.isnan(cell.participant_code)
+    total, count = np.where(known, cell.participant_code, 0.0).sum(axis=0), known.sum(axis=0)
+    mean = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+    return np.asarray(mean, dtype=np.float64)
+
+
+def _resampled(cell: CellAnalysis, scoring: _Scoring) -> Floats:
+    """Mean score per item of resampled participants, shape (DRAWS, I)."""
+    present = cell.participant_code[~np.isnan(cell.participant_code).all(axis=1)]
+    known = ~np.isnan(present)
+    weights = participant_weights(len(present), np.random.default_rng(MAP_SEED), DRAWS)
+    total, count = weights @ np.where(known, present, 0.0), weights @ known
+    mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    return np.where(scoring.keep > 0, mean * scoring.slope + scoring.offset, np.nan)
+
+
+def _people_ellipse(
+    culture: CultureAnalysis, scoring: _Scoring, items: ItemTable, components: Components, asked: Bools, at: int
+) -> Ellipse:
+    """From the sampling variance of each item's mean; items are taken as independent, which makes it a little small."""
+    placed = np.where(items.placed, culture.reference.shares, 0.0)
+    total = np.maximum(placed.sum(axis=-1, keepdims=True), 1e-12)
+    mean = (placed * scoring.values).sum(axis=-1, keepdims=True) / total
+    variance = ((placed * (scoring.values - mean) ** 2).sum(axis=-1) / total[:, 0]) / culture.reference.n
+    kept, dimension = scoring.keep > 0, items.grouping.dimension
+    size = np.bincount(dimension[kept], minlength=items.grouping.dimensions).astype(np.float64)
+    by_dimension = np.bincount(dimension[kept], weights=variance[kept], minlength=items.grouping.dimensions)
+    spread = (by_dimension / np.maximum(size, 1) ** 2)[asked]
+    return ellipse_of(components.points[at], (components.loadings * spread) @ components.loadings.T)
