@@ -141,6 +141,7 @@ class Culture:
     name: Wording  #: e.g. ``{"en": "United States", "zh": "美国"}``
     language: str  #: the native language: in which its people were interviewed
     regions: tuple[Region, ...] = ()
+    spoken: str = ""  #: the native language where the survey has no wording in it, so that ``language`` stands in
 
     def region(self, code: str) -> Region:
         """The region with that code.
@@ -168,6 +169,7 @@ class Survey:
     questions: tuple[Question, ...]
     cultures: tuple[Culture, ...]
     references: tuple[ReferenceDistribution, ...]
+    excluded: Mapping[str, str] = field(default_factory=dict)  #: question left out by experts -> their reason
     fingerprint: str = field(default="", compare=False)  #: SHA-256 of the content; set when it is loaded
 
     @cached_property
@@ -187,7 +189,8 @@ class Survey:
         try:
             return self._questions[id]
         except KeyError:
-            raise UnknownName(f"survey {self.id}: there is no question {id}") from None
+            why = f"; it was excluded: {self.excluded[id]}" if id in self.excluded else ""
+            raise UnknownName(f"survey {self.id}: there is no question {id}{why}") from None
 
     def culture(self, code: str) -> Culture:
         """The culture with that code; raises UnknownName."""

@@ -16,12 +16,14 @@ from storage.survey import Culture, Question, ReferenceDistribution, Region, Sur
 from storage.survey_json import fingerprint
 from storage.survey_problem import Fault, InvalidSurvey, Problem, Problems, nearest
 from storage.survey_questions import QuestionReader, read_name
-from storage.survey_tables import ReferenceReader, RegionReader
+from storage.survey_tables import ReferenceReader, RegionReader, read_exclusions
 from storage.survey_yaml import Entry, parse_yaml
 
 #: The files of a survey folder, in the order in which they are read.
 FILES = ("survey.yaml", "questions.yaml", "references.csv", "regions.csv")
-OPTIONAL_FILES = ("regions.csv",)
+#: Questions that experts left out, with their reasons: kept in the folder, no part of the survey read from it.
+EXCLUDED_FILE = "excluded.csv"
+OPTIONAL_FILES = ("regions.csv", EXCLUDED_FILE)
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
@@ -63,7 +65,7 @@ class _Head:
 def _load(folder: Path) -> tuple[Survey | None, list[Problem]]:
     problems = Problems()
     texts: dict[str, str] = {}
-    for file in FILES:
+    for file in (*FILES, EXCLUDED_FILE):
         with problems.gathered():
             if (text := _read(folder, file)) is not None:
                 texts[file] = text
@@ -74,7 +76,7 @@ def _load(folder: Path) -> tuple[Survey | None, list[Problem]]:
             head = _read_head(parse_yaml("survey.yaml", texts["survey.yaml"]), problems)
     if head is None or len(problems.found) > before:
         return None, _ordered(problems)  # what the other files must hold is not known
-    questions, references, regions = _read_body(head, texts, problems)
+    questions, references, regions, excluded = _read_body(head, texts, problems)
     survey = Survey(
         id=head.id,
         title=head.title,
@@ -83,23 +85,28 @@ def _load(folder: Path) -> tuple[Survey | None, list[Problem]]:
         terms=head.terms,
         languages=head.languages,
         dimensions=head.dimensions,
-        questions=questions,
+        questions=tuple(question for question in questions if question.id not in excluded),
         cultures=tuple(replace(culture, regions=regions.get(culture.code, ())) for culture in head.cultures),
-        references=references,
+        references=tuple(reference for reference in references if reference.question not in excluded),
+        excluded=excluded,
     )
     return replace(survey, fingerprint=fingerprint(survey)), _ordered(problems)
 
 
 def _ordered(problems: Problems) -> list[Problem]:
-    return sorted(problems.found, key=lambda problem: (FILES.index(problem.file), problem.line or 0))
+    files = (*FILES, EXCLUDED_FILE)
+    return sorted(problems.found, key=lambda problem: (files.index(problem.file), problem.line or 0))
 
 
 def _read_body(
     head: _Head, texts: Mapping[str, str], problems: Problems
-) -> tuple[tuple[Question, ...], tuple[ReferenceDistribution, ...], Mapping[str, tuple[Region, ...]]]:
+) -> tuple[
+    tuple[Question, ...], tuple[ReferenceDistribution, ...], Mapping[str, tuple[Region, ...]], Mapping[str, str]
+]:
     questions: tuple[Question, ...] = ()
     references: tuple[ReferenceDistribution, ...] = ()
     regions: Mapping[str, tuple[Region, ...]] = {}
+    excluded: Mapping[str, str] = {}
     cultures = [culture.code for culture in head.cultures]
     ids: tuple[str, ...] | None = None
     if "questions.yaml" in texts:
@@ -119,7 +126,10 @@ def _read_body(
         with problems.gathered():
             places = RegionReader(languages=head.languages, cultures=cultures, problems=problems)
             regions = places.read("regions.csv", texts["regions.csv"])
-    return questions, references, regions
+    if EXCLUDED_FILE in texts and ids is not None:
+        with problems.gathered():
+            excluded = read_exclusions(EXCLUDED_FILE, texts[EXCLUDED_FILE], ids, problems)
+    return questions, references, regions, excluded
 
 
 def _read(folder: Path, file: str) -> str | None:
@@ -159,9 +169,12 @@ def _read_head(root: Entry, problems: Problems) -> _Head:
         raise keys["cultures"].fault("at least one culture", "none")
     for code, entry in declared.items():
         with problems.gathered():
-            fields = entry.fields(("name", "language"))
+            fields = entry.fields(("name", "language"), ("spoken",))
             name, language = fields["name"].wording(languages), fields["language"].choice(languages)
-            cultures.append(Culture(code=code, name=name, language=language))
+            spoken = _language(fields["spoken"]) if "spoken" in fields else ""
+            if spoken in languages:
+                raise fields["spoken"].fault("a language in which the survey has no wording")
+            cultures.append(Culture(code=code, name=name, language=language, spoken=spoken))
     sources: dict[str, str] = {}
     for key, entry in (keys["sources"].entries() if "sources" in keys else {}).items():
         with problems.gathered():
@@ -179,12 +192,17 @@ def _read_head(root: Entry, problems: Problems) -> _Head:
     )
 
 
+def _language(entry: Entry) -> str:
+    language = entry.text()
+    if not _LANGUAGE.fullmatch(language):
+        raise entry.fault("a language code such as en, zh or pt-BR")
+    return language
+
+
 def _languages(entry: Entry) -> tuple[str, ...]:
     languages: list[str] = []
     for item in entry.items():
-        language = item.text()
-        if not _LANGUAGE.fullmatch(language):
-            raise item.fault("a language code such as en, zh or pt-BR")
+        language = _language(item)
         if language in languages:
             raise item.fault("every language once", f"{language!r} again")
         languages.append(language)

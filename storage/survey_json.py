@@ -2,7 +2,8 @@
 
 Knows the JSON form and the fingerprint made of it. Deliberately checks no more than
 that the form is its own: what is well formed is decided when a folder is read. Whatever
-has an order is a list, since a database may sort the keys of an object.
+has an order is a list, since a database may sort the keys of an object. What most surveys
+do not have (exclusions) is written only where it is, so that their fingerprints stay.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def survey_to_json(survey: Survey) -> dict[str, object]:
         "questions": [_question_to_json(question) for question in survey.questions],
         "cultures": [_culture_to_json(culture) for culture in survey.cultures],
         "references": [_reference_to_json(reference) for reference in survey.references],
+        **({"excluded": [[name, why] for name, why in survey.excluded.items()]} if survey.excluded else {}),
         "fingerprint": survey.fingerprint,
     }
 
@@ -68,6 +70,7 @@ def survey_from_json(body: Mapping[str, Any]) -> Survey:
             questions=tuple(_question_from_json(question) for question in body["questions"]),
             cultures=tuple(_culture_from_json(culture) for culture in body["cultures"]),
             references=tuple(_reference_from_json(reference) for reference in body["references"]),
+            excluded=dict(body.get("excluded", [])),
             fingerprint=body["fingerprint"],
         )
     except KeyError as error:
@@ -145,6 +148,7 @@ def _culture_to_json(culture: Culture) -> dict[str, object]:
         "name": dict(culture.name),
         "language": culture.language,
         "regions": [{"code": r.code, "name": dict(r.name), "share": r.share} for r in culture.regions],
+        **({"spoken": culture.spoken} if culture.spoken else {}),
     }
 
 
@@ -156,6 +160,7 @@ def _culture_from_json(body: Mapping[str, Any]) -> Culture:
         regions=tuple(
             Region(code=region["code"], name=dict(region["name"]), share=region["share"]) for region in body["regions"]
         ),
+        spoken=body.get("spoken", ""),
     )
 
 

@@ -223,3 +223,15 @@ class RegionReader:
                 for code, row in places.items()
             )
         return ()
+
+
+def read_exclusions(file: str, text: str, ids: Collection[str], problems: Problems) -> dict[str, str]:
+    """Question -> why it was excluded; problems go to ``problems``, or raise Fault for the file as a whole."""
+    found: dict[str, str] = {}
+    for row in read_rows(file, text, ("question", "reason"), problems):
+        with problems.gathered():
+            question = row.choice("question", ids, "a question of the survey")
+            if question in found:
+                raise row.fault("question", "every question once", f"{question} again")
+            found[question] = row.text("reason")
+    return found
