@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check lint types contracts tests slow clean
+.PHONY: install demo test check lint types contracts tests slow compose-prepare compose-test clean
 
 install: $(VENV)/.installed
 
@@ -38,6 +38,20 @@ tests: install
 
 slow: install
 	$(BIN)/pytest -m slow --timeout 1200
+
+# Folders and passwords that compose.yaml needs, and the numbers of this account
+# (never root's); what is there already is kept.
+compose-prepare:
+	mkdir -p secrets results studies
+	chmod 700 secrets
+	for name in postgres redis; do test -s secrets/$$name-password || \
+		od -An -tx1 -N24 /dev/urandom | tr -d ' \n' > secrets/$$name-password; done
+	chmod 644 secrets/*-password
+	if test "$$(id -u)" = 0; then chown 1000:1000 results; else test -e .env || \
+		printf 'HOST_UID=%s\nHOST_GID=%s\n' "$$(id -u)" "$$(id -g)" > .env; fi
+
+compose-test: install
+	$(BIN)/pytest -m compose --timeout 3600
 
 clean:
 	rm -rf $(VENV) build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,175 @@
+"""Drives the services of compose.yaml on a real Docker engine, under a project name and folders of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+#: Account that the containers run under where the tests themselves run as root.
+ACCOUNT = 1000
+#: Seconds that anything may take which takes seconds.
+PATIENCE = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """One project of Compose.
+
+    Args:
+        project: name of the project; volumes and containers carry it.
+        folder: holds the project's folders of secrets, results and studies.
+        settings: further variables, as in ``.env``.
+        overrides: further Compose files, which go before compose.yaml.
+    """
+
+    project: str
+    folder: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    overrides: Sequence[Path] = ()
+
+    @property
+    def results(self) -> Path:
+        """Where reports appear."""
+        return self.folder / "results"
+
+    @property
+    def studies(self) -> Path:
+        """What containers see as ``/work/studies``."""
+        return self.folder / "studies"
+
+    @property
+    def secrets(self) -> Path:
+        """Holds the passwords."""
+        return self.folder / "secrets"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables for Compose: none of ``.env`` or of the caller's shell counts."""
+        kept = {
+            name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONTEXT") if name in os.environ
+        }
+        uid, gid = account()
+        folders = {"RESULTS_DIR": self.results, "STUDIES_DIR": self.studies, "SECRETS_DIR": self.secrets}
+        return {
+            **kept,
+            "HOST_UID": str(uid),
+            "HOST_GID": str(gid),
+            **{name: str(folder) for name, folder in folders.items()},
+            **self.settings,
+        }
+
+    def prepare(self) -> None:
+        """Make the folders, as docs/install.md tells."""
+        for folder, mode in ((self.results, 0o755), (self.studies, 0o755), (self.secrets, 0o700)):
+            folder.mkdir(parents=True)
+            folder.chmod(mode)
+        shutil.chown(self.results, *account())
+        for name in ("postgres", "redis"):
+            file = self.secrets / f"{name}-password"
+            file.write_text(f"{os.urandom(12).hex()}@/:%$ #'\"\\\\\n")
+            file.chmod(0o644)
+
+    def compose(
+        self, *arguments: str, check: bool = True, settings: Mapping[str, str] | None = None, timeout: float = 600
+    ) -> subprocess.CompletedProcess[str]:
+        """``docker compose ...``; its words are in the error where it fails."""
+        files = [part for file in (ROOT / "compose.yaml", *self.overrides) for part in ("--file", str(file))]
+        command = ["docker", "compose", "--project-name", self.project, "--env-file", os.devnull, *files, *arguments]
+        environment = {**self.environment, **(settings or {})}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout)
+        if check and done.returncode:
+            raise AssertionError(
+                f"{' '.join(arguments)}: {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+            )
+        return done
+
+    def up(self, *arguments: str) -> None:
+        """Start, and wait until every service is healthy."""
+        self.compose("up", "--detach", "--wait", "--wait-timeout", "180", *arguments)
+
+    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """``docker compose run --rm cli ...``, as a user types it."""
+        return self.compose("--progress", "quiet", "run", "--rm", "--no-TTY", "cli", *arguments, check=check)
+
+    def status(self, run: str) -> dict[str, Any]:
+        """``status --json`` from a container that runs already, which is faster than one of its own."""
+        done = self.compose("exec", "--no-TTY", "reporter", "defsurvey", "status", run, "--json")
+        return dict(json.loads(done.stdout))
+
+    def export(self, run: str, *options: str) -> str:
+        """The run's answers as CSV."""
+        return self.compose("exec", "--no-TTY", "reporter", "defsurvey", "export", run, *options).stdout
+
+    def finish(self, run: str, *, patience: float = PATIENCE) -> dict[str, Any]:
+        """Wait until every answer is there, and the report of them all."""
+
+        def finished() -> dict[str, Any] | None:
+            now = self.status(run)
+            return now if now["state"] == "finished" and now["report"] else None
+
+        return dict(wait_for(finished, f"the end of run {run}", patience))
+
+    def in_flight(self, run: str, *, least: int = 1) -> dict[str, Any]:
+        """Wait until participants are being asked, with at least so many answers given and as many to come."""
+
+        def working() -> dict[str, Any] | None:
+            now = self.status(run)
+            done = now["planned"] - now["remaining"]
+            return now if now["participants"]["running"] and min(done, now["remaining"]) >= least else None
+
+        return dict(wait_for(working, f"run {run} in the middle of work", PATIENCE))
+
+    def container(self, service: str) -> str:
+        """Id of the service's one container, running or not."""
+        (found,) = self.compose("ps", "--all", "--quiet", service).stdout.split()
+        return found
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        """What the engine knows of the service's container."""
+        return dict(json.loads(docker("inspect", self.container(service)))[0])
+
+    def await_health(self, service: str) -> None:
+        """Wait until the service's container is healthy."""
+        wait_for(
+            lambda: self.inspect(service)["State"]["Health"]["Status"] == "healthy", f"a healthy {service}", PATIENCE
+        )
+
+
+def account() -> tuple[int, int]:
+    """User and group that the containers are to run under: never root."""
+    return (os.getuid(), os.getgid()) if os.getuid() else (ACCOUNT, ACCOUNT)
+
+
+def docker(*arguments: str) -> str:
+    """``docker ...``; gives its output."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        raise AssertionError(f"docker {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+def wait_for(look: Callable[[], Any], what: str, patience: float) -> Any:
+    """Look again and again until there is something to see; gives it."""
+    until = time.monotonic() + patience
+    while True:
+        seen = look()
+        if seen:
+            return seen
+        assert time.monotonic() < until, f"{what}: not within {patience:.0f} s"
+        time.sleep(0.3)
+
+
+def free_port() -> str:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return str(listening.getsockname()[1])

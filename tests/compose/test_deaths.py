@@ -1,0 +1,96 @@
+"""What dies in the middle of work, on a real engine: every planned answer is there afterwards, the same as without."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.compose.stack import Stack, docker, wait_for
+
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
+
+#: Seconds within which a worker ends once it is told to (compose.yaml gives it 30).
+STOP_SECONDS = 15.0
+
+
+@pytest.fixture
+def survives(stack: Stack, undisturbed: Callable[[str], str]) -> Callable[..., dict[str, Any]]:
+    """Injects a fault into the middle of a run of that name, and checks what the run holds in the end."""
+
+    def check(run: str, fault: Callable[[], object]) -> dict[str, Any]:
+        stack.cli("enqueue", "studies/slow.yaml", "--name", run)
+        before = stack.in_flight(run, least=20)
+        fault()
+        ended = stack.finish(run)
+        assert before["remaining"] > 0
+        assert ended["planned"] == ended["answered"] == 320
+        assert stack.export(run) == undisturbed(run)
+        return before
+
+    return check
+
+
+def test_a_worker_container_that_is_killed(stack: Stack, survives: Callable[..., dict[str, Any]]) -> None:
+    """kill -9 of the whole container; a new `up` goes on where it stood."""
+
+    def kill() -> None:
+        docker("kill", "--signal", "KILL", stack.container("worker-cpu"))
+        assert stack.inspect("worker-cpu")["State"]["Status"] == "exited"
+        stack.up()
+
+    survives("killed-container", kill)
+
+
+def test_a_worker_process_that_dies_is_started_again(stack: Stack, survives: Callable[..., dict[str, Any]]) -> None:
+    """kill -9 of the process within: the engine starts the container again by itself."""
+    restarts = stack.inspect("worker-cpu")["RestartCount"]
+
+    def kill() -> None:
+        worker = "$(cat /proc/1/task/1/children)"  # of the init process, which hands its end on
+        stack.compose("exec", "--no-TTY", "worker-cpu", "sh", "-c", f"kill -9 {worker}", check=False)
+        wait_for(lambda: stack.inspect("worker-cpu")["RestartCount"] > restarts, "a restart", 30)
+
+    survives("killed-process", kill)
+    stack.await_health("worker-cpu")
+
+
+def test_a_worker_that_is_told_to_stop(stack: Stack, survives: Callable[..., dict[str, Any]]) -> None:
+    """It ends in good order long before the engine would kill it, in the middle of answers."""
+
+    def stop() -> None:
+        since = time.monotonic()
+        stack.compose("stop", "worker-cpu")
+        assert time.monotonic() - since < STOP_SECONDS
+        assert stack.inspect("worker-cpu")["State"]["ExitCode"] == 0
+        stack.up()
+
+    survives("stopped", stop)
+
+
+def test_a_broker_that_is_lost_with_its_volume(stack: Stack, survives: Callable[..., dict[str, Any]]) -> None:
+    """A new, empty Redis: the reconciler publishes everything open again."""
+
+    def lose() -> None:
+        docker("kill", "--signal", "KILL", stack.container("redis"))
+        stack.compose("rm", "--force", "redis")
+        docker("volume", "rm", f"{stack.project}_redis")
+        stack.up()
+
+    survives("lost-broker", lose)
+
+
+def test_a_database_that_is_restarted(stack: Stack, survives: Callable[..., dict[str, Any]]) -> None:
+    """Once in good order and once by kill -9: answers in hand are kept until it is back."""
+
+    def restart() -> None:
+        stack.compose("restart", "postgres")
+        stack.await_health("postgres")
+        docker("kill", "--signal", "KILL", stack.container("postgres"))
+        time.sleep(3)
+        stack.up()
+
+    survives("restarted-database", restart)
+    stack.await_health("worker-cpu")

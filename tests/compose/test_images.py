@@ -1,0 +1,102 @@
+"""What the image holds and what compose.yaml asks for: nobody is root, nothing is open, no secret and no compiler."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.compose.stack import ROOT, Stack, docker
+
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(3600)]
+
+#: Programs that only build: none may be in an image that runs.
+BUILD_TOOLS = ("gcc", "cc", "g++", "clang", "make", "cmake", "ninja", "ld", "git", "curl", "wget")
+
+
+def _config(folder: Path, *profiles: str) -> dict[str, Any]:
+    stack = Stack(project="defsurvey-test", folder=folder)
+    options = [part for profile in profiles for part in ("--profile", profile)]
+    done = stack.compose(*options, "config", "--format", "json")
+    assert "variable is not set" not in done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("profiles", [(), ("gpu",), ("cli",), ("gpu", "cli")])
+def test_every_profile_is_valid(profiles: tuple[str, ...], tmp_path: Path) -> None:
+    """Compose takes the file whatever is chosen, without a warning, and every service is as closed as the others."""
+    services = _config(tmp_path, *profiles)["services"]
+    assert {"redis", "postgres", "migrate", "reconciler", "reporter", "worker-cpu"} <= services.keys()
+    for name, service in services.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["init"], name
+        assert service["user"].split(":")[0] not in ("0", "root"), name
+        assert service["logging"]["options"] == {"max-file": "5", "max-size": "10m"}, name
+        assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", [])), name
+
+
+def test_each_gpu_has_a_worker_of_its_own(tmp_path: Path) -> None:
+    """By the device's number; within the container it is the first whichever it is."""
+    services = _config(tmp_path, "gpu")["services"]
+    workers = {name: service for name, service in services.items() if name.startswith("worker-gpu-")}
+    assert workers.keys() == {"worker-gpu-0", "worker-gpu-1"}
+    for name, service in workers.items():
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert device["device_ids"] == [name.removeprefix("worker-gpu-")]
+        assert device["capabilities"] == ["gpu"]
+        assert service["command"][:3] == ["worker", "--device", "cuda:0"]
+        assert service["build"]["target"] == "cuda"
+
+
+def test_every_knob_is_in_the_example(tmp_path: Path) -> None:
+    """What compose.yaml takes from its environment, .env.example explains, and nothing else."""
+    del tmp_path
+    asked = {part.split("}")[0].split(":")[0] for part in (ROOT / "compose.yaml").read_text().split("${")[1:]}
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    explained = {
+        line[1:].partition("=")[0] for line in lines if line.startswith("#") and line[1:2].isupper() and "=" in line
+    }
+    assert explained == asked
+
+
+def test_the_image_runs_as_nobody_special(image: str) -> None:
+    """Without Compose too: an account without rights, which cannot write where the program lies."""
+    identity, written = _sh(image, "id -u; touch /opt/defsurvey/x 2>/dev/null && echo written || echo refused").split()
+    assert (identity, written) == ("1000", "refused")
+
+
+def test_the_image_has_no_build_tool_and_no_cache(image: str) -> None:
+    """Looked for as root, who sees everything."""
+    found = _sh(image, f"for tool in {' '.join(BUILD_TOOLS)}; do command -v $tool; done; true", user="0")
+    assert found == ""
+    assert (
+        _sh(image, "find /root/.cache /var/lib/apt/lists /source /wheels /dist -type f 2>/dev/null; true", user="0")
+        == ""
+    )
+
+
+def test_the_image_holds_what_it_runs_and_nothing_else_of_ours(image: str) -> None:
+    """No test, no Git history, no settings and no secret of the folder that it was built in."""
+    packages = "/opt/defsurvey/lib/python3.*/site-packages"
+    assert _sh(image, f"cd {packages} && ls -d jobs workers storage reports").split() == [
+        "jobs",
+        "reports",
+        "storage",
+        "workers",
+    ]
+    assert _sh(image, f"cd {packages} && ls -d tests secrets .git .env 2>/dev/null; true") == ""
+    history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image).lower()
+    environment = json.loads(docker("inspect", "--format", "{{json .Config.Env}}", image))
+    for word in ("password=", "token=", "api_key="):
+        assert word not in history
+        assert not [entry for entry in environment if word in entry.lower()]
+
+
+def _sh(image: str, script: str, *, user: str | None = None) -> str:
+    account = ["--user", user] if user else []
+    command = ["docker", "run", "--rm", "--network", "none", *account, "--entrypoint", "sh", image, "-c", script]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

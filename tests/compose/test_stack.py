@@ -1,0 +1,173 @@
+"""From `up` to a report on this machine, on a real engine, and what a wrong set-up says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.compose.stack import Stack, account, free_port, wait_for
+
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
+
+DAEMONS = ("reconciler", "reporter", "worker-cpu")
+
+
+def test_everything_is_up_and_healthy(stack: Stack) -> None:
+    """By each service's own health check; the migration has ended well."""
+    lines = stack.compose("ps", "--all", "--format", "json").stdout.splitlines()
+    services = {service["Service"]: service for service in map(json.loads, lines)}
+    assert services.pop("migrate")["ExitCode"] == 0
+    assert {name: service["Health"] for name, service in services.items()} == dict.fromkeys(
+        ("redis", "postgres", *DAEMONS), "healthy"
+    )
+
+
+def test_no_process_is_root_and_none_has_a_capability(stack: Stack) -> None:
+    """Seen from within each container: who runs, with which rights, and whether the root can be written to."""
+    for service in ("redis", "postgres", *DAEMONS):
+        script = "cat /proc/[0-9]*/status; touch /written 2>/dev/null && echo written; true"
+        seen = stack.compose("exec", "--no-TTY", service, "sh", "-c", script).stdout
+        lines = [line.split() for line in seen.splitlines()]
+        owners = {number for line in lines if line and line[0] == "Uid:" for number in line[1:]}
+        rights = {line[1] for line in lines if line and line[0] == "CapEff:"}
+        assert "0" not in owners, service
+        assert rights == {"0" * 16}, service
+        assert "written" not in seen, service
+
+
+def test_ports_listen_on_this_machine_alone(stack: Stack) -> None:
+    """As the engine has bound them, not as the file asks."""
+    for service in ("redis", "postgres", *DAEMONS):
+        bound = stack.inspect(service)["NetworkSettings"]["Ports"] or {}
+        hosts = {binding["HostIp"] for bindings in bound.values() for binding in bindings or []}
+        assert hosts <= {"127.0.0.1"}, service
+
+
+def test_passwords_are_seen_by_nobody_who_inspects(stack: Stack) -> None:
+    """Neither a container's settings nor its log hold one."""
+    passwords = [file.read_text().strip() for file in stack.secrets.glob("*-password")]
+    assert len(passwords) == 2
+    for service in ("redis", "postgres", "migrate", *DAEMONS):
+        settings = json.dumps(stack.inspect(service))
+        log = stack.compose("logs", service).stdout
+        assert not [word for word in passwords if word in settings or word in log], service
+
+
+def test_a_study_ends_in_a_report_on_this_machine(stack: Stack) -> None:
+    """Enqueued from a container, worked on by the worker, and the report belongs to this machine's user."""
+    assert stack.cli("enqueue", "studies/quick.yaml", "--name", "quick").stdout == "quick\n"
+    ended = stack.finish("quick")
+    assert (ended["planned"], ended["answered"]) == (120, 120)
+    assert ended["report"] == "/home/defsurvey/reports/quick/report.html"
+    report = stack.results / "quick" / "report.html"
+    assert "</html>" in report.read_text()
+    assert (report.stat().st_uid, report.stat().st_gid) == account()
+    assert stack.cli("report", "quick").stdout.splitlines()[0] == ended["report"]
+
+
+def test_everything_is_still_there_after_down_and_up(stack: Stack) -> None:
+    """Containers and network go, volumes and the results stay; what is enqueued afterwards is worked on."""
+    stack.cli("enqueue", "studies/quick.yaml", "--name", "before")
+    status = stack.finish("before")
+    answers = stack.export("before")
+    stack.compose("down")
+    assert stack.compose("ps", "--all", "--quiet").stdout == ""
+    stack.up()
+    now = stack.status("before")
+    assert {**now, "rate_per_second": 0} == {**status, "rate_per_second": 0}
+    assert stack.export("before") == answers
+    stack.cli("enqueue", "studies/quick.yaml", "--name", "after")
+    assert stack.finish("after")["answered"] == 120
+
+
+def test_two_workers_share_a_run(stack: Stack, undisturbed: Callable[[str], str]) -> None:
+    """Both answer, none twice, and the answers are those of one."""
+    stack.up("--scale", "worker-cpu=2", "--no-recreate")
+    try:
+        stack.cli("enqueue", "studies/slow.yaml", "--name", "shared")
+        ended = stack.finish("shared")
+    finally:
+        stack.up("--scale", "worker-cpu=1", "--no-recreate")
+    assert ended["planned"] == ended["answered"] == 320
+    assert stack.export("shared") == undisturbed("shared")
+    header, *rows = stack.export("shared", "--telemetry", "--format", "jsonl").splitlines()
+    workers = {json.loads(row)["worker"].split(":")[0] for row in (header, *rows)}
+    assert len(workers) == 2
+
+
+def test_a_wrong_password_is_said_in_words(stack: Stack, tmp_path: Path) -> None:
+    """The migration, on which every other service waits, says whom the database refused, and ends."""
+    for name in ("postgres", "redis"):
+        (tmp_path / f"{name}-password").write_text("wrong")
+    wrong = {"SECRETS_DIR": str(tmp_path)}
+    tmp_path.chmod(0o755)
+    arguments = ("run", "--rm", "--no-deps", "--no-TTY", "migrate", "migrate", "--patience", "2")
+    done = stack.compose(*arguments, check=False, settings=wrong)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("defsurvey: database postgresql://defsurvey:***@postgres:5432/defsurvey")
+    assert 'password authentication failed for user "defsurvey"' in last
+
+
+def test_a_missing_secret_is_named(image: str, tmp_path: Path) -> None:
+    """Compose itself refuses to start, and says which file it lacks."""
+    del image
+    stack = Stack(
+        project="defsurvey-test-secret",
+        folder=tmp_path / "stack",
+        settings={"POSTGRES_PORT": free_port(), "REDIS_PORT": free_port()},
+    )
+    stack.prepare()
+    (stack.secrets / "postgres-password").unlink()
+    try:
+        done = stack.compose("up", "--detach", "--wait", check=False)
+    finally:
+        stack.compose("down", "--volumes")
+    assert done.returncode != 0
+    assert str(stack.secrets / "postgres-password") in done.stderr
+
+
+def test_an_empty_secret_is_named(stack: Stack, tmp_path: Path) -> None:
+    """The program refuses to start, with the file's name as it sees it."""
+    tmp_path.chmod(0o755)
+    for name in ("postgres", "redis"):
+        (tmp_path / f"{name}-password").touch()
+    done = stack.compose(
+        "run", "--rm", "--no-deps", "--no-TTY", "migrate", check=False, settings={"SECRETS_DIR": str(tmp_path)}
+    )
+    assert done.returncode == 2
+    assert "expected a password in /run/secrets/postgres-password, got an empty file" in done.stderr
+
+
+def test_a_results_folder_that_cannot_be_written_to_is_said_in_words(stack: Stack) -> None:
+    """The reporter goes on, its log names the file; once the folder is writable again, the report is there."""
+    stack.results.chmod(0o555)
+    try:
+        stack.cli("enqueue", "studies/quick.yaml", "--name", "unwritable")
+        wait_for(lambda: stack.status("unwritable")["state"] == "finished", "the run's end", 60)
+        said = wait_for(
+            lambda: [line for line in _log(stack, "reporter") if "report of unwritable: " in line], "its complaint", 60
+        )
+        assert "Permission denied: '/home/defsurvey/reports/unwritable'" in said[0]
+        assert stack.inspect("reporter")["RestartCount"] == 0
+    finally:
+        stack.results.chmod(0o755)
+    assert stack.finish("unwritable", patience=150)["report"] is not None
+
+
+def test_the_demo_runs_on_a_real_model(stack: Stack) -> None:
+    """The weights are fetched into their volume by the worker; every planned answer ends in a state."""
+    stack.cli("enqueue", "examples/demo.yaml")
+    ended = stack.finish("demo", patience=600)
+    assert ended["planned"] == 72
+    assert ended["failed"] == 0
+    assert (stack.results / "demo" / "report.html").is_file()
+    kept = stack.compose("exec", "--no-TTY", "worker-cpu", "sh", "-c", "find /models -type f -size +50M").stdout
+    assert kept.strip()
+
+
+def _log(stack: Stack, service: str) -> list[str]:
+    return stack.compose("logs", "--no-log-prefix", service).stdout.splitlines()
