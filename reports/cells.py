@@ -257,9 +257,10 @@ def _mean_over_answers(weights: Floats, values: Floats, count: Floats) -> Floats
 
 def _intervals(items: ItemTable, reference: ReferenceTable, weights: Floats, points: Floats) -> Intervals:
     # the same resamples for every cell: cells of equal size share participants' draws
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    resampled = resampled_smoothed_kl(weights, reference.shares, reference.n, items.offered, rng, draws=DRAWS)
-    return intervals_of_means(points, resampled.values, resampled.participants, items.grouping, rng)
+    resampled = resampled_smoothed_kl(
+        weights, reference.shares, reference.n, items.offered, draws=DRAWS, seed=BOOTSTRAP_SEED
+    )
+    return intervals_of_means(points, resampled.values, resampled.participants, items.grouping, seed=BOOTSTRAP_SEED)
 
 
 def _distinct_choices(results: Results, place: int) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports.items import Floats, ItemTable, ReferenceTable
-from reports.metrics.aggregate import Grouping, headline_mean
+from reports.metrics.aggregate import Grouping, grouped_sum, headline_mean
 from reports.metrics.comparisons import holm, sign_flip
 from reports.metrics.floor import rarefied_smoothed_kl
 
@@ -46,9 +46,8 @@ class Compared:
     @property
     def by_question(self) -> Floats:
         """What each question adds to the headline mean of each cell, shape (M, Q'): rows sum to ``figures``."""
-        _, place = np.unique(self.grouping.question, return_inverse=True)
-        member = (place[:, None] == np.arange(place.max(initial=-1) + 1)).astype(np.float64)
-        return np.asarray((self.values * headline_weights(self.grouping)) @ member, dtype=np.float64)
+        asked, place = np.unique(self.grouping.question, return_inverse=True)
+        return grouped_sum(self.values * headline_weights(self.grouping), place, len(asked))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

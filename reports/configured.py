@@ -136,7 +136,7 @@ def _by_question(measured: Measured, cell: CellAnalysis) -> Floats:
 def _cell(cell: CellAnalysis, by_question: Floats, draws: DrawArrays, here: Ints) -> ConfiguredCell:
     rng = np.random.default_rng(CONFIGURATION_SEED)
     row = {int(draws.participant[place]): int(place) for place in here}
-    best, worst = extremes(by_question, rng)
+    best, worst = extremes(by_question, seed=CONFIGURATION_SEED)
     means = mean_known(by_question)
     people = draws.participant[here]
     axes = tuple(

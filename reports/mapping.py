@@ -22,7 +22,7 @@ from reports.metrics.cultural_map import (
     ellipse_of,
     principal_components,
 )
-from reports.metrics.resampling import participant_weights
+from reports.metrics.resampling import weights_of
 from reports.parts import NotRun, main_condition
 
 #: Resamples of participants behind an ellipse.
@@ -236,7 +236,7 @@ def _resampled(cell: CellAnalysis, scoring: _Scoring) -> Floats:
     """Mean score per item of resampled participants, shape (DRAWS, I)."""
     present = cell.participant_code[~np.isnan(cell.participant_code).all(axis=1)]
     known = ~np.isnan(present)
-    weights = participant_weights(len(present), np.random.default_rng(MAP_SEED), DRAWS)
+    weights = weights_of(len(present), DRAWS, MAP_SEED)
     total, count = weights @ np.where(known, present, 0.0), weights @ known
     mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
     return np.where(scoring.keep > 0, mean * scoring.slope + scoring.offset, np.nan)

@@ -16,6 +16,7 @@ from scipy.special import stdtrit
 from reports.metrics.aggregate import mean_known
 from reports.metrics.divergence import Floats, MetricInput
 from reports.metrics.intervals import Interval
+from reports.metrics.resampling import weights_of
 
 #: Rearrangements of participants behind the p of an axis.
 REARRANGEMENTS = 999
@@ -48,21 +49,19 @@ class Axis:
     p: float  #: of levels differing no more than if participants were dealt out to them at random; nan for one level
 
 
-def extremes(
-    values: ArrayLike, rng: np.random.Generator, *, draws: int = 2_000, level: float = 0.95
-) -> tuple[Extreme, Extreme]:
+def extremes(values: ArrayLike, *, seed: int, draws: int = 2_000, level: float = 0.95) -> tuple[Extreme, Extreme]:
     """The participants with the lowest and the highest mean.
 
     Args:
         values: one divergence per participant and question, shape (P, Q); nan where it has no valid answer.
-        rng: draws the questions of the intervals.
+        seed: of the questions drawn for the intervals.
         draws: how many resamples of questions.
         level: of the intervals, in (0, 1).
 
     Raises:
         MetricInput: no participant has a value.
 
-    >>> best, worst = extremes([[1., 1.], [3., 5.], [np.nan, np.nan]], np.random.default_rng(0))
+    >>> best, worst = extremes([[1., 1.], [3., 5.], [np.nan, np.nan]], seed=0)
     >>> best.participant, best.value, worst.participant, worst.value
     (0, 1.0, 1, 4.0)
     """
@@ -73,7 +72,7 @@ def extremes(
     found = []
     for participant in (int(np.nanargmin(means)), int(np.nanargmax(means))):
         known = array[participant][~np.isnan(array[participant])]
-        weights = rng.multinomial(len(known), np.full(len(known), 1 / len(known)), size=draws)
+        weights = weights_of(len(known), draws, seed)
         low, high = np.quantile(weights @ known / len(known), [(1 - level) / 2, (1 + level) / 2])
         interval = Interval(low=float(low), high=float(high), level=level)
         found.append(Extreme(participant=participant, value=float(means[participant]), interval=interval))

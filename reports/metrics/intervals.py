@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.metrics.aggregate import Grouping, grouped_mean, headline_mean, mean_known
+from reports.metrics.aggregate import Grouping, grouped_mean, grouped_sum, headline_mean, mean_known
+from reports.metrics.resampling import weights_of
 
 Floats = NDArray[np.float64]
 #: (B, I, K) summed weights -> (B,) values.
@@ -117,8 +118,8 @@ def intervals_of_means(
     values: Floats,
     participants: int,
     grouping: Grouping,
-    rng: np.random.Generator,
     *,
+    seed: int,
     level: float = 0.95,
 ) -> Intervals:
     """Intervals about the means of a value per item, all from the same resamples of participants.
@@ -128,11 +129,11 @@ def intervals_of_means(
         values: the same of B resamples of participants, shape (B, I); nan where a resample has no value.
         participants: resampled; fewer than 2 have no interval.
         grouping: of the I items.
-        rng: draws the questions of the two-way interval.
+        seed: of the questions drawn for the two-way interval.
         level: in (0, 1).
 
     >>> lone = Grouping(question=np.array([0]), questions=1, dimension=np.array([0]), dimensions=1)
-    >>> found = intervals_of_means(np.array([2.]), np.array([[2.], [3.], [4.]]), 5, lone, np.random.default_rng(0))
+    >>> found = intervals_of_means(np.array([2.]), np.array([[2.], [3.], [4.]]), 5, lone, seed=0)
     >>> found.headline == found.by_dimension[0] == found.two_way
     True
     """
@@ -147,24 +148,26 @@ def intervals_of_means(
     point = float(headline_mean(points, grouping))
     return Intervals(
         headline=centred(point, headline_mean(values, grouping), level),
-        two_way=centred(point, _both_ways(values, grouping, rng), level),
+        two_way=centred(point, _both_ways(values, grouping, seed), level),
         by_dimension=tuple(centred(float(dimension[d]), resampled[:, d], level) for d in range(grouping.dimensions)),
     )
 
 
-def _both_ways(values: Floats, grouping: Grouping, rng: np.random.Generator) -> Floats:
+def _both_ways(values: Floats, grouping: Grouping, seed: int) -> Floats:
     """The headline mean of resampled questions of resampled participants, shape (B,)."""
     asked, place = np.unique(grouping.question, return_inverse=True)
-    drawn = rng.multinomial(len(asked), np.full(len(asked), 1 / len(asked)), size=len(values))
-    weights = drawn[:, place].astype(np.float64)
+    # another seed than the participants': with as many questions as participants both would be drawn alike
+    weights = weights_of(len(asked), len(values), seed + 1)[:, place]
     known = ~np.isnan(values)
-    spoken = grouping.dimension >= 0
-    of, groups = (grouping.dimension, grouping.dimensions) if spoken.any() else (np.zeros_like(place), 1)
-    if not spoken.any():
+    of, groups = grouping.dimension, grouping.dimensions
+    if not (of >= 0).any():
         # a question weighs the same however many items it has
         weights = weights / np.bincount(place)[place]
-    member = (of[:, None] == np.arange(groups)).astype(np.float64)
-    total, mass = (weights * np.where(known, values, 0.0)) @ member, (weights * known) @ member
+        of, groups = np.zeros_like(place), 1
+    total, mass = (
+        grouped_sum(np.where(known, weights * values, 0.0), of, groups),
+        grouped_sum(weights * known, of, groups),
+    )
     return mean_known(np.divide(total, mass, out=np.full_like(total, np.nan), where=mass > 0))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,18 @@ class ItemResamples:
     participants: int  #: that have a valid answer: the others are not resampled
 
 
+@lru_cache(maxsize=4)
+def weights_of(units: int, draws: int, seed: int) -> Floats:
+    """How often each of n units is in each of B resamples of n, shape (B, n): the same for every cell of a run.
+
+    >>> weights_of(3, 2, 0).sum(axis=1).tolist()
+    [3.0, 3.0]
+    """
+    weights = participant_weights(units, np.random.default_rng(seed), draws)
+    weights.flags.writeable = False
+    return weights
+
+
 def participant_weights(participants: int, rng: np.random.Generator, draws: int) -> Floats:
     """How often each of P participants is in each of B resamples of P, shape (B, P).
 
@@ -42,9 +55,9 @@ def resampled_smoothed_kl(
     shares: Floats,
     n_human: Floats,
     offered: NDArray[np.bool_],
-    rng: np.random.Generator,
     *,
     draws: int,
+    seed: int,
 ) -> ItemResamples:
     """Smoothed KL of B resamples of whole participants, questions fixed.
 
@@ -53,12 +66,12 @@ def resampled_smoothed_kl(
         shares: the reference's, shape (I, K); nan rows give nan.
         n_human: people behind it, shape (I,).
         offered: which columns each item has, shape (I, K).
-        rng: the same generator state gives the same resamples.
         draws: B.
+        seed: the same seed gives the same resamples, to every cell of as many participants.
 
     >>> two = np.array([[[1., 0.]], [[0., 1.]]])
     >>> found = resampled_smoothed_kl(
-    ...     two, np.array([[.5, .5]]), np.array([1e9]), np.ones((1, 2), bool), np.random.default_rng(0), draws=4)
+    ...     two, np.array([[.5, .5]]), np.array([1e9]), np.ones((1, 2), bool), draws=4, seed=0)
     >>> found.values.shape, bool((found.values >= 0).all())
     ((4, 1), True)
     """
@@ -66,7 +79,7 @@ def resampled_smoothed_kl(
     people, items = len(present), answers.shape[1]
     if people == 0:
         return ItemResamples(values=np.full((draws, items), np.nan), participants=0)
-    weights = participant_weights(people, rng, draws)
+    weights = weights_of(people, draws, seed)
     packed = present[:, offered]
     starts = np.concatenate([[0], np.cumsum(offered.sum(axis=-1))[:-1]])
     logs = np.where(offered, np.log(np.where(offered, smoothed_reference(shares, n_human, offered), 1.0)), 0.0)
