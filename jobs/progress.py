@@ -231,5 +231,6 @@ def render(current: Snapshot, speed: float) -> RenderableType:
     for cell in current.cells:
         done = f"{cell.progress.done:,}/{cell.progress.planned:,}"
         ended = [f"{getattr(cell.progress, state):,}" for state in _STATES]
-        cells.add_row(cell.model, cell.culture, cell.condition, cell.language, done, *ended)
+        named = (Text(name) for name in (cell.model, cell.culture, cell.condition, cell.language))  # no markup
+        cells.add_row(*named, done, *ended)
     return Group(head, cells)

@@ -23,11 +23,21 @@ def write_csv(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, type], ta
     Text that a spreadsheet would take for a formula gets an apostrophe in front.
     """
     text = io.TextIOWrapper(target, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(_Lines(text))
     writer.writerow(columns)
     for row in rows:
         writer.writerow([_cell(row[name]) for name in columns])
     text.detach()
+
+
+class _Lines:
+    """Ends lines as Unix does. The writer must not be told so: it quotes only what its own lines end with."""
+
+    def __init__(self, text: IO[str]) -> None:
+        self._text = text
+
+    def write(self, line: str) -> None:
+        self._text.write(line.removesuffix("\r\n") + "\n")
 
 
 def _cell(value: Any) -> Any:

@@ -1,0 +1,85 @@
+"""What there is to choose from, as it is printed and as a program reads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from jobs import catalogue
+from jobs.cli import main
+from storage.survey import SurveyError
+from workers.models import UnknownModel
+
+
+def typed(*words: str) -> str:
+    """What a verb prints."""
+    done = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_the_bundled_surveys_are_listed() -> None:
+    """The World Values Survey is there with its hundred items in 89 questions, with citation and terms."""
+    (wvs7,) = [entry for entry in json.loads(typed("survey", "list", "--json")) if entry["id"] == "wvs7"]
+    assert (wvs7["questions"], wvs7["core"], wvs7["languages"]) == (89, 55, ["en", "zh"])
+    assert {"us", "cn"} <= set(wvs7["cultures"])
+    assert wvs7["citation"]
+    assert wvs7["terms"]
+    assert "wvs7  " in typed("survey", "list")
+
+
+def test_a_survey_is_shown_line_by_line() -> None:
+    """Every question with its type, dimensions and wording; counts by dimension."""
+    shown = json.loads(typed("survey", "show", "wvs7", "--json"))
+    assert len(shown["lines"]) == 89
+    assert shown["lines"][0]["id"] == "Q1"
+    assert set(shown["dimensions"]) == {"EVI", "IDV", "IVR", "LTO", "MAS", "PDI", "TDI", "UAI", "USI"}
+    printed = typed("survey", "show", "wvs7")
+    assert "89 questions, 55 core" in printed
+    assert "Q164" in printed
+
+
+def test_a_question_is_shown_with_what_people_answered() -> None:
+    """Options with labels in every language and percentages that add up."""
+    shown = json.loads(typed("survey", "show", "wvs7", "--question", "Q57", "--json"))["question"]
+    assert [option["code"] for option in shown["options"]] == [1, 2]
+    assert set(shown["options"][0]["label"]) == {"en", "zh"}
+    for who in ("us all", "cn all"):
+        assert sum(shown["references"][who]["percent"].values()) == pytest.approx(100, abs=0.05)
+        assert shown["references"][who]["n"] > 1000
+    printed = typed("survey", "show", "wvs7", "--question", "Q57")
+    assert "Q57: " in printed
+    assert "%" in printed
+
+
+def test_models_are_listed_and_shown() -> None:
+    """Cards by name, with engine and respondent."""
+    cards = {card["name"]: card for card in json.loads(typed("models", "list", "--json"))}
+    assert cards["human"]["respondent"] == "human"
+    assert cards["smollm2-135m-instruct"]["hub"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert "smollm2-135m-instruct" in typed("models", "list")
+    assert json.loads(typed("models", "show", "human", "--json"))["engine"] == "scripted"
+    assert "respondent: human\n" in typed("models", "show", "human")
+
+
+def test_cards_of_the_users_own_are_there_too(tmp_path: Path) -> None:
+    """A path in a card is printed as text."""
+    own = tmp_path / "cards.toml"
+    own.write_text('[mine]\npath = "weights"\n')
+    assert catalogue.model(own, "mine")["path"] == str(tmp_path / "weights")
+    assert "human" in {card["name"] for card in catalogue.models(own)}
+    json.dumps(catalogue.models(own))
+
+
+def test_a_name_that_does_not_exist_is_refused_with_the_nearest() -> None:
+    """Both catalogues help with a misspelling."""
+    with pytest.raises(UnknownModel, match="did you mean 'human'"):
+        catalogue.model(None, "humann")
+    with pytest.raises(SurveyError, match="wvs7"):
+        catalogue.show_survey("wvs8", None)
+    refused = CliRunner().invoke(main, ("models", "show", "humann"))
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("defsurvey: there is no model 'humann'; did you mean 'human'?")

@@ -1,0 +1,119 @@
+"""The command line itself: it is light, its errors are lines, and a defect of ours is not hidden."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from jobs.cli import main
+from jobs.exits import exit_code
+from jobs.local import RunFailed
+from jobs.study import StudyError
+from storage.store import UnknownRun
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+HEAVY = ("torch", "transformers", "celery", "kombu", "redis", "sqlalchemy", "numpy", "altair", "rich", "yaml", "scipy")
+
+
+def typed(*words: str, **environment: str) -> Result:
+    """The outcome of a command in this process."""
+    return CliRunner().invoke(main, words, env=environment)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """``--help`` answers at once because everything is imported by the verb that needs it."""
+    code = f"import sys, jobs.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout == "[]\n"
+
+
+def test_help_names_every_verb_of_the_contract() -> None:
+    """Each has a line of its own."""
+    shown = typed("--help").output
+    verbs = "run plan preview enqueue extend status resume worker reporter reconciler report export survey models"
+    for verb in verbs.split():
+        assert f"\n  {verb} " in shown
+        assert typed(verb, "--help").exit_code == 0
+
+
+def test_a_plan_enqueues_nothing(tmp_path: Path) -> None:
+    """It is told for a person and for a program, and leaves no trace."""
+    home = {"DEFSURVEY_HOME": str(tmp_path / "home")}
+    study = str(EXAMPLES / "human-control.yaml")
+    planned = json.loads(typed("plan", study, "--json", **home).stdout)
+    assert [cell["answers"] for cell in planned["cells"]] == [11_000, 11_000]
+    assert "human" in typed("plan", study, **home).stdout
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_preview_shows_the_prompt(tmp_path: Path) -> None:
+    """The very words, for a person and for a program, of the question that is asked for."""
+    study = str(EXAMPLES / "demo.yaml")
+    shown = json.loads(typed("preview", study, "--question", "Q57", "--json").stdout)
+    assert {prompt["question"] for prompt in shown["prompts"]} == {"Q57"}
+    assert "participant 1, question Q57" in typed("preview", study, "--participant", "1", "--question", "Q57").stdout
+    refused = typed("preview", study, "--participant", "99")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StudyError("x"), 2),
+        (UnknownRun("x"), 2),
+        (RunFailed("x"), 1),
+        (FileNotFoundError(errno.ENOENT, "no such file", "x"), 1),
+        (BrokenPipeError(errno.EPIPE, "closed"), None),  # click's own business
+        (KeyError("x"), None),
+        (ValueError("x"), None),
+    ],
+)
+def test_expected_errors_have_a_code_and_defects_have_none(error: Exception, code: int | None) -> None:
+    """What the user can mend is a line; what we have to mend is a traceback."""
+    assert exit_code(error) == code
+
+
+def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected error comes through as it is."""
+
+    def broken(*_: object) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr("jobs.catalogue.surveys", broken)
+    assert isinstance(typed("survey", "list").exception, ValueError)
+
+
+def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is no error of the program, but the command has not done its work either."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jobs.catalogue.surveys", interrupted)
+    ended = typed("survey", "list")
+    assert ended.exit_code == 1
+    assert ended.stderr == "interrupted; what was committed is kept: defsurvey resume goes on\n"
+
+
+@pytest.mark.parametrize(
+    "words", [("run",), ("run", "x", "--pilot", "0"), ("run", "x", "--workers", "0"), ("nonsense",)]
+)
+def test_wrong_options_are_usage_errors(words: tuple[str, ...]) -> None:
+    """Click's own messages, with the exit code of the contract."""
+    refused = typed(*words)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "Error: " in refused.stderr
+
+
+def test_the_program_is_named_as_it_is_installed() -> None:
+    """``defsurvey`` is this group of verbs."""
+    assert isinstance(main, click.Group)
+    assert typed("--version").stdout.endswith(f", version {version('defsurvey')}\n")

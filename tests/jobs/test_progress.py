@@ -1,0 +1,198 @@
+"""Progress: counts, rates and times as a person and as a program read them."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from jobs import progress
+from jobs.producer import enqueue
+from jobs.progress import CellProgress, Snapshot, duration, render, snapshot, watch
+from storage import outbox, store
+from storage.database import Database
+from storage.ledger import Ledger
+from storage.run import AnswerState, Progress
+from tests.jobs.ledger_rows import answer_to, change, finish
+from tests.jobs.small_study import study
+
+HALF = Snapshot(
+    run="first",
+    state="running",
+    progress=Progress(planned=2000, answered=900, refused=60, unparsable=30, failed=10),
+    participants={"waiting": 1, "running": 1, "finished": 1, "quarantined": 0},
+    cells=(
+        CellProgress(
+            model="[bold]m",
+            culture="us",
+            condition="def",
+            language="en",
+            progress=Progress(planned=2000, answered=900, refused=60, unparsable=30, failed=10),
+        ),
+    ),
+    rate_per_second=2.5,
+    report=None,
+)
+WHOLE = replace(HALF, state="finished", progress=Progress(planned=2000, answered=2000), report="report.html")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (None, "?"),
+        (0.0, "0 s"),
+        (12.4, "12 s"),
+        (59.6, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599.4, "59 min 59 s"),
+        (3600, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+    ],
+)
+def test_durations_are_said_in_two_units_at_most(seconds: float | None, said: str) -> None:
+    """Seconds below a minute, then minutes, then hours."""
+    assert duration(seconds) == said
+
+
+def test_the_json_has_the_fields_of_the_contract() -> None:
+    """Programs read these names; states add up to what has ended."""
+    assert HALF.to_json() == {
+        "run": "first",
+        "name": "first",
+        "state": "running",
+        "planned": 2000,
+        "answered": 900,
+        "refused": 60,
+        "unparsable": 30,
+        "failed": 10,
+        "remaining": 1000,
+        "participants": {"waiting": 1, "running": 1, "finished": 1, "quarantined": 0},
+        "cells": [
+            {
+                "model": "[bold]m",
+                "culture": "us",
+                "condition": "def",
+                "language": "en",
+                "planned": 2000,
+                "answered": 900,
+                "refused": 60,
+                "unparsable": 30,
+                "failed": 10,
+                "remaining": 1000,
+            }
+        ],
+        "rate_per_second": 2.5,
+        "eta_seconds": 400.0,
+        "report": None,
+    }
+
+
+def test_the_time_left_is_unknown_where_nothing_moves() -> None:
+    """Nothing is divided by zero, and a finished run has none left."""
+    assert replace(HALF, rate_per_second=0.0).to_json()["eta_seconds"] is None
+    assert replace(WHOLE, rate_per_second=0.0).eta_seconds == 0.0
+
+
+def test_a_run_is_complete_when_nothing_failed_or_is_missing() -> None:
+    """This decides between the exit codes 0 and 3; refusals are answers too."""
+    assert WHOLE.complete
+    assert replace(HALF, progress=Progress(planned=3, answered=1, refused=1, unparsable=1)).complete
+    assert not replace(HALF, progress=Progress(planned=3, answered=2, failed=1)).complete
+    assert not replace(HALF, progress=Progress(planned=3, answered=2)).complete
+
+
+def test_a_run_waits_runs_and_finishes(database: Database) -> None:
+    """The state follows from its participants, and the cells add up to the whole."""
+    enqueue(database, None, study(models="[human]", participants="1"))
+    assert snapshot(database, "first").state == "waiting"
+    held = Ledger(database, owner="host:1:token").claim(1)
+    assert held is not None
+    Ledger(database, owner="host:1:token").checkpoint(held, answer_to(held, "Q1", state=AnswerState.REFUSED), ())
+    now = snapshot(database, "first")
+    assert (now.state, now.participants) == ("running", {"waiting": 1, "running": 1, "finished": 0, "quarantined": 0})
+    assert (now.progress.planned, now.progress.refused, now.progress.remaining) == (6, 1, 5)
+    assert [(cell.culture, cell.progress.done) for cell in now.cells] == [("us", 1), ("cn", 0)]
+    store.cancel(database, "first")
+    assert snapshot(database, "first").state == "cancelled"
+    store.cancel(database, "first", cancelled=False)
+    change(database, "UPDATE participant SET lease_until = NULL, lease_owner = NULL")
+    finish(database)
+    outbox.record_report(database, outbox.BuiltReport(run="first", revision=6, html="r.html", markdown="r.md"))
+    after = snapshot(database, "first")
+    assert (after.state, after.progress.remaining, after.report) == ("finished", 0, "r.html")
+
+
+def test_the_rate_is_the_sum_of_the_living_workers(database: Database) -> None:
+    """A worker that has not been heard of for a while does not count."""
+    enqueue(database, None, study(models="[human]", participants="1"))
+    for owner, rate in (("a:1:x", 2.0), ("b:2:x", 3.0), ("c:3:x", 100.0)):
+        Ledger(database, owner=owner).beat("human", {"first": rate, "other": 7.0})
+    change(database, "UPDATE worker SET beat_at = beat_at - 60 WHERE owner = 'c:3:x'")
+    assert snapshot(database, "first").rate_per_second == 5.0
+
+
+def test_an_unknown_run_has_no_progress(database: Database) -> None:
+    """The error names it."""
+    with pytest.raises(store.UnknownRun, match="there is no run nowhere"):
+        snapshot(database, "nowhere")
+
+
+def _watched(console: Console, shown: list[Snapshot], looks: list[int]) -> Snapshot:
+    moments = iter(shown)
+    return watch(
+        lambda: next(moments), lambda now: now.state == "finished", console, each=lambda: looks.append(len(looks))
+    )
+
+
+def test_a_stream_that_is_no_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One at the beginning, one now and then, one at the end; none where nothing has changed."""
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.001)
+    written, looks = io.StringIO(), list[int]()
+    assert _watched(Console(file=written, width=40), [HALF, HALF, HALF, WHOLE], looks) is WHOLE
+    first, last = written.getvalue().splitlines()
+    assert first.startswith("first: 1000/2000 (900 answered, 60 refused, 30 unparsable, 10 failed), 2.5/s, ")
+    assert last.startswith("first: 2000/2000 (2000 answered, 0 refused, 0 unparsable, 0 failed), ")
+    assert last.endswith("/s, 0 s left")
+    assert looks == [0, 1, 2]
+
+
+def test_long_work_is_told_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log grows by a line every ``LINE_SECONDS``, as long as there is progress."""
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    more = replace(HALF, progress=replace(HALF.progress, answered=950))
+    written = io.StringIO()
+    _watched(Console(file=written, width=40), [HALF, HALF, more, WHOLE], [])
+    assert [line.split()[1] for line in written.getvalue().splitlines()] == ["1000/2000", "1050/2000", "2000/2000"]
+
+
+def test_a_terminal_gets_a_bar_and_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are shown as they are, never as markup."""
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.001)
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=120, legacy_windows=False)
+    assert _watched(console, [HALF, WHOLE], []) is WHOLE
+    assert "1,000/2,000" in written.getvalue()
+    assert "[bold]m" in written.getvalue()
+
+
+def test_what_is_rendered_says_how_long_it_takes_or_how_it_ended() -> None:
+    """The time left follows the speed seen by this process; a finished run has a state instead."""
+    plain = Console(width=120, record=True, file=io.StringIO())
+    plain.print(render(HALF, 5.0))
+    plain.print(render(WHOLE, 0.0))
+    text = plain.export_text()
+    assert "5.0/s  3 min 20 s left" in text
+    assert "finished" in text
+
+
+def test_what_goes_wrong_meanwhile_ends_the_watch() -> None:
+    """The crew's failures reach the command line."""
+
+    def fail() -> None:
+        raise RuntimeError("worker died")
+
+    with pytest.raises(RuntimeError, match="worker died"):
+        watch(lambda: HALF, lambda now: False, Console(file=io.StringIO()), each=fail)

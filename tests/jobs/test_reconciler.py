@@ -1,0 +1,220 @@
+"""The reconciler: whatever the broker lost is published again, and doing it twice does no harm."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import redis
+from celery import Celery
+
+from jobs.broker import EmbeddedBroker, client_of
+from jobs.celery_app import REPORTS_QUEUE, make_app, simulate_queue
+from jobs.producer import enqueue
+from jobs.reconciler import LOST_SECONDS, PASS_SECONDS, REPORT_AGAIN_SECONDS, Reconciler, release_dead
+from storage import outbox, store
+from storage.database import Database
+from storage.ledger import Ledger
+from tests.jobs.ledger_rows import change, finish, queued, rows
+from tests.jobs.small_study import study
+
+EVERYONE = [1, 2, 3, 4, 5, 6]
+
+
+@pytest.fixture
+def reconciler(database: Database, app: Celery, client: redis.Redis) -> Reconciler:
+    """A reconciler that has made its first pass over an empty database."""
+    made = Reconciler(database=database, app=app, broker=client)
+    made.reconcile()
+    return made
+
+
+def enqueue_small(database: Database, app: Celery | None) -> None:
+    """Six participants of the model ``human``."""
+    enqueue(database, app, study(models="[human]", participants="3"))
+
+
+def age_messages(database: Database, seconds: float) -> None:
+    """Let every message have been sent earlier."""
+    change(database, f"UPDATE participant SET published_at = published_at - {seconds}")
+
+
+def test_what_waits_in_the_outbox_is_published(database: Database, client: redis.Redis, reconciler: Reconciler) -> None:
+    """Messages that were enqueued without a broker reach it with the next pass, once."""
+    enqueue_small(database, None)
+    reconciler.reconcile()
+    reconciler.reconcile()
+    assert queued(client) == EVERYONE
+
+
+def test_a_flushed_broker_gets_everything_again(
+    database: Database, app: Celery, client: redis.Redis, reconciler: Reconciler
+) -> None:
+    """The key that went with the queues tells at once that they are gone."""
+    enqueue_small(database, app)
+    client.flushall()
+    reconciler.reconcile()
+    assert queued(client) == EVERYONE
+    reconciler.reconcile()
+    assert queued(client) == EVERYONE
+
+
+def test_what_is_held_or_finished_is_not_published_again(
+    database: Database, app: Celery, client: redis.Redis, reconciler: Reconciler
+) -> None:
+    """A flush concerns only participants that still need a message."""
+    enqueue_small(database, app)
+    held = Ledger(database, owner="elsewhere:1:token").claim(2)
+    assert held is not None
+    change(database, "UPDATE participant SET status = 'finished' WHERE id = 5")
+    client.flushall()
+    reconciler.reconcile()
+    assert queued(client) == [1, 3, 4, 6]
+
+
+def test_messages_that_vanished_from_their_queue_come_back_after_a_while(
+    database: Database, app: Celery, client: redis.Redis, reconciler: Reconciler
+) -> None:
+    """An empty queue beside unclaimed participants: not at once, since they may just be on their way to a worker."""
+    enqueue_small(database, app)
+    client.delete(simulate_queue("human"))
+    reconciler.reconcile()
+    assert queued(client) == []
+    age_messages(database, LOST_SECONDS + 1)
+    reconciler.reconcile()
+    assert queued(client) == EVERYONE
+
+
+def test_messages_that_wait_in_their_queue_are_not_doubled(
+    database: Database, app: Celery, client: redis.Redis, reconciler: Reconciler
+) -> None:
+    """However long nobody works: what is queued stays queued once."""
+    enqueue_small(database, app)
+    age_messages(database, 3600)
+    reconciler.reconcile()
+    assert queued(client) == EVERYONE
+
+
+def test_an_expired_lease_is_taken_back(
+    database: Database, app: Celery, client: redis.Redis, reconciler: Reconciler
+) -> None:
+    """A worker elsewhere that fell silent loses its participant, which goes back to the queue."""
+    enqueue_small(database, app)
+    client.delete(simulate_queue("human"))
+    assert Ledger(database, owner="elsewhere:1:token").claim(4) is not None
+    reconciler.reconcile()
+    assert queued(client) == []
+    change(database, "UPDATE participant SET lease_until = 1 WHERE id = 4")
+    reconciler.reconcile()
+    assert queued(client) == [4]
+    assert rows(database, "SELECT lease_until, lease_owner FROM participant WHERE id = 4") == [(None, None)]
+
+
+def test_a_cancelled_run_is_left_alone(
+    database: Database, app: Celery, client: redis.Redis, reconciler: Reconciler
+) -> None:
+    """Nobody works on it, so that nothing is to be published."""
+    enqueue_small(database, None)
+    store.cancel(database, "first")
+    reconciler.reconcile()
+    assert queued(client) == []
+
+
+def test_two_reconcilers_at_once_publish_one_message_each_or_two_but_none_less(
+    database: Database, app: Celery, client: redis.Redis
+) -> None:
+    """A message that is sent twice is harmless, one that is not sent would be lost."""
+    enqueue_small(database, None)
+    both = [Reconciler(database=database, app=app, broker=client) for _ in range(2)]
+    threads = [threading.Thread(target=each.reconcile) for each in both]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(queued(client)) == set(EVERYONE)
+    assert len(queued(client)) <= 12
+    assert outbox.waiting(database, "first") == 0
+    ledger = Ledger(database, owner="a:1:x")
+    claims = [ledger.claim(who) for who in queued(client)]
+    assert sum(claim is not None for claim in claims) == 6
+
+
+def test_a_report_is_asked_for_once_a_minute_until_it_is_there(
+    database: Database, client: redis.Redis, reconciler: Reconciler
+) -> None:
+    """A request may be lost, and a report takes its time: neither too often nor never again."""
+    enqueue_small(database, None)
+    finish(database)
+    minute = round(REPORT_AGAIN_SECONDS / PASS_SECONDS)
+    for _ in range(minute):
+        reconciler.reconcile()
+    assert client.llen(REPORTS_QUEUE) == 1
+    reconciler.reconcile()
+    assert client.llen(REPORTS_QUEUE) == 2
+    revision = outbox.revision(database, "first")
+    outbox.record_report(database, outbox.BuiltReport(run="first", revision=revision, html="x", markdown="y"))
+    for _ in range(minute + 1):
+        reconciler.reconcile()
+    assert client.llen(REPORTS_QUEUE) == 2
+
+
+def test_a_dead_process_of_this_host_is_noticed_at_once(database: Database) -> None:
+    """Nobody has to wait for the lease of a process that can be seen to be gone."""
+    enqueue_small(database, None)
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    host = socket.gethostname()
+    owners = {1: f"{host}:{child.pid}:a", 2: f"{host}:{os.getpid()}:b", 3: f"another-{host}:{child.pid}:c"}
+    for who, owner in owners.items():
+        ledger = Ledger(database, owner=owner)
+        ledger.beat("human", {})
+        assert ledger.claim(who) is not None
+    assert release_dead(database) == 1
+    held = rows(database, "SELECT id FROM participant WHERE lease_owner IS NOT NULL ORDER BY id")
+    assert held == [(2,), (3,)]
+    assert [owner for (owner,) in rows(database, "SELECT owner FROM worker ORDER BY owner")] == sorted(
+        [owners[2], owners[3]]
+    )
+    assert release_dead(database) == 0
+
+
+def test_a_process_of_another_user_is_alive(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that may not be signalled is there."""
+    enqueue_small(database, None)
+    assert Ledger(database, owner=f"{socket.gethostname()}:1:a").claim(1) is not None
+
+    def forbidden(_pid: int, _signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", forbidden)
+    assert release_dead(database) == 0
+
+
+def test_an_outage_of_the_broker_is_waited_out(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop goes on while the broker is away, and publishes when it is back."""
+    monkeypatch.setattr("jobs.reconciler.PASS_SECONDS", 0.05)
+    enqueue_small(database, None)
+    broker = EmbeddedBroker(tmp_path)
+    app = make_app(broker.url)
+    stop = threading.Event()
+    with client_of(broker.url) as client:
+        loop = threading.Thread(target=Reconciler(database=database, app=app, broker=client).run, args=(stop,))
+        loop.start()
+        try:
+            with broker:
+                for _ in range(400):
+                    if queued(client) == EVERYONE:
+                        break
+                    stop.wait(0.05)
+                assert queued(client) == EVERYONE
+        finally:
+            stop.set()
+            loop.join()
+    app.close()

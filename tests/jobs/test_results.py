@@ -1,0 +1,155 @@
+"""Exports and reports: every answer, in three formats, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import results
+from jobs.producer import enqueue
+from jobs.settings import Settings
+from storage import outbox, store
+from storage.database import Database
+from storage.read_answers import COLUMNS, TELEMETRY
+from storage.run import AnswerState
+from tests.jobs.ledger_rows import change, finish
+from tests.jobs.small_study import study
+
+NASTY = '=HYPERLINK("x"),\n"quoted" 选项'
+
+
+@pytest.fixture
+def finished(database: Database) -> Database:
+    """A finished run of two participants with three answers each, all of which a spreadsheet would run."""
+    enqueue(database, None, study(models="[human]", participants="1"))
+    finish(database, completion=NASTY)
+    return database
+
+
+def exported(database: Database, kind: str, *, telemetry: bool = False) -> bytes:
+    """What an export writes."""
+    target = io.BytesIO()
+    results.export(database, "first", kind, target, telemetry=telemetry)
+    return target.getvalue()
+
+
+def parsed(database: Database, *, telemetry: bool = False) -> list[dict[str, str]]:
+    """The rows of the CSV export."""
+    text = exported(database, "csv", telemetry=telemetry).decode("utf-8")
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_rows_are_ordered_by_cell_participant_and_item(finished: Database) -> None:
+    """The order does not depend on the database, nor on who answered first."""
+    keys = [(row["culture"], row["participant"], row["item"], row["question"]) for row in parsed(finished)]
+    assert keys == [(c, "0", str(i), q) for c in ("cn", "us") for i, q in enumerate(("Q1", "Q2", "Q4"))]
+
+
+def test_csv_cannot_be_taken_for_a_formula(finished: Database) -> None:
+    """A cell that begins like a formula gets an apostrophe; what follows is unchanged."""
+    assert {row["completion"] for row in parsed(finished)} == {"'" + NASTY}
+    assert {row["do_sample"] for row in parsed(finished)} <= {"true", "false"}
+    assert {row["used_num_beams"] for row in parsed(finished)} == {""}
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_every_beginning_of_a_formula_is_defused(database: Database, start: str) -> None:
+    """The list of dangerous beginnings is the one that OWASP gives."""
+    enqueue(database, None, study(models="[human]", participants="1"))
+    finish(database, completion=start + "1", reason=start, state=AnswerState.UNPARSABLE, choices=())
+    assert {(row["completion"], row["reason"]) for row in parsed(database)} == {("'" + start + "1", "'" + start)}
+
+
+def test_json_lines_hold_the_values_themselves(finished: Database) -> None:
+    """Nothing is defused, null is null, and characters are not escaped."""
+    raw = exported(finished, "jsonl")
+    found: list[dict[str, Any]] = [json.loads(line) for line in raw.decode().split("\n") if line]
+    assert len(found) == 6
+    assert list(found[0]) == list(COLUMNS)
+    assert {row["completion"] for row in found} == {NASTY}
+    assert {(row["used_num_beams"], row["choices"], row["shown"]) for row in found} == {(None, "1", "1 2 3 4")}
+    assert "选项".encode() in raw
+
+
+def test_parquet_holds_the_same_rows_typed(finished: Database, tmp_path: Path) -> None:
+    """What is read back by pyarrow equals the JSON lines, column by column."""
+    path = tmp_path / "out" / "answers.parquet"
+    results.export_to(finished, "first", "parquet", path, telemetry=False)
+    table = pq.read_table(path)
+    assert table.to_pylist() == [json.loads(line) for line in exported(finished, "jsonl").decode().split("\n") if line]
+    assert [str(kind) for kind in table.schema.types[:6]] == ["string"] * 5 + ["int64"]
+
+
+def test_telemetry_is_there_only_when_it_is_asked_for(finished: Database) -> None:
+    """Without it, nothing depends on who answered when: equal runs export equal bytes."""
+    before = exported(finished, "csv")
+    change(finished, "UPDATE answer SET worker = 'other:1:x', committed_at = committed_at + 5, seconds = 9")
+    assert exported(finished, "csv") == before
+    (header, *_) = before.decode().splitlines()
+    assert header.split(",") == list(COLUMNS)
+    told = parsed(finished, telemetry=True)
+    assert list(told[0]) == [*COLUMNS, *TELEMETRY]
+    assert {(row["worker"], row["seconds"], row["attempt"]) for row in told} == {("other:1:x", "9.0", "0")}
+
+
+def test_an_exported_file_can_be_read_by_others(finished: Database, tmp_path: Path) -> None:
+    """A temporary file is closed to others, a result is not."""
+    path = tmp_path / "answers.csv"
+    results.export_to(finished, "first", "csv", path, telemetry=False)
+    assert path.read_bytes() == exported(finished, "csv")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_file_appears_whole_or_not_at_all(
+    finished: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there stays when an export fails half way, and nothing half-written is left."""
+    path = tmp_path / "out" / "answers.csv"
+    path.parent.mkdir()
+    path.write_text("the old one")
+
+    def broken(*_: Any, **__: Any) -> Any:
+        yield dict.fromkeys(COLUMNS, "")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("storage.read_answers.answer_rows", broken)
+    with pytest.raises(OSError, match="disk full"):
+        results.export_to(finished, "first", "csv", path, telemetry=False)
+    assert [entry.name for entry in path.parent.iterdir()] == ["answers.csv"]
+    assert path.read_text() == "the old one"
+
+
+def test_an_unknown_run_writes_nothing(finished: Database, tmp_path: Path) -> None:
+    """Not even a header, and no file."""
+    target = io.BytesIO()
+    with pytest.raises(store.UnknownRun):
+        results.export(finished, "nowhere", "csv", target, telemetry=False)
+    assert target.getvalue() == b""
+    with pytest.raises(store.UnknownRun):
+        results.export_to(finished, "nowhere", "csv", tmp_path / "out" / "x.csv", telemetry=False)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_report_is_built_when_the_ledger_has_moved_on(finished: Database, tmp_path: Path) -> None:
+    """The same revision is not built twice, unless its file is gone; a folder of the user's is not noted."""
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
+    built = results.current_report(settings, finished, "first", None)
+    assert (built.revision, built.html) == (6, str(settings.reports / "first" / "report.html"))
+    Path(built.html).write_text("marked")
+    assert results.current_report(settings, finished, "first", None) == built
+    assert Path(built.html).read_text() == "marked"
+    copy = results.current_report(settings, finished, "first", tmp_path / "copy")
+    assert Path(copy.html).parent == tmp_path / "copy"
+    assert outbox.latest_report(finished, "first") == built
+    Path(built.html).unlink()
+    results.current_report(settings, finished, "first", None)
+    assert Path(built.html).is_file()
+    with pytest.raises(store.UnknownRun):
+        results.current_report(settings, finished, "nowhere", None)

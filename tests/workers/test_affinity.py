@@ -1,0 +1,134 @@
+"""Affinity: a worker stays with its model to the end, then goes where it is needed most."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.database import Database
+from storage.ledger import Backlog
+from storage.schema import migrate
+from tests.workers.working import add_run, change, make_stage
+from workers.affinity import affinity_step, choose
+
+
+def backlog(model: str, claimable: int, workers: int = 0) -> Backlog:
+    """A model's open work."""
+    return Backlog(model=model, claimable=claimable, workers=workers)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "current", "chosen"),
+    [
+        ([], "", ""),
+        ([], "a", "a"),
+        ([backlog("a", 1), backlog("b", 900)], "a", "a"),
+        ([backlog("a", 5), backlog("b", 9)], "", "b"),
+        ([backlog("a", 5, 0), backlog("b", 9, 1)], "", "a"),
+        ([backlog("b", 5), backlog("a", 5)], "", "a"),
+        ([backlog("b", 5)], "a", "b"),
+    ],
+    ids=["nothing", "stays idle", "to the end", "largest", "fewest workers", "by name", "moves on"],
+)
+def test_which_model_is_drained_next(candidates: list[Backlog], current: str, chosen: str) -> None:
+    """The present one while it has work; then the fewest workers, then the largest backlog, then the name."""
+    assert choose(candidates, current) == chosen
+
+
+class Consumer:
+    """Stands for Celery's consumer: notes which queues it listens to."""
+
+    def __init__(self) -> None:
+        self.queues: list[str] = []
+        self.heard: list[str] = []
+
+    def call_soon(self, do: Any, queue: str) -> None:
+        """Celery would do it in its own thread."""
+        do(queue)
+
+    def add_task_queue(self, queue: str) -> None:
+        """Listen to a queue."""
+        self.queues.append(queue)
+        self.heard.append(f"+{queue}")
+
+    def cancel_task_queue(self, queue: str) -> None:
+        """Listen to it no more."""
+        self.queues.remove(queue)
+        self.heard.append(f"-{queue}")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """A database with a run of two models."""
+    with Database(f"sqlite:///{tmp_path / 'x.db'}", synchronous="off") as opened:
+        migrate(opened)
+        add_run(opened, models=("a", "b"), participants=2)
+        yield opened
+
+
+def wait_for(heard: list[str], expected: list[str]) -> None:
+    """Wait until the consumer was told something."""
+    for _ in range(400):
+        if heard == expected:
+            return
+        threading.Event().wait(0.01)
+    assert heard == expected
+
+
+def test_a_worker_changes_its_queue_when_its_model_has_no_work_left(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It listens to one queue at a time, and not while a participant of the old model is in flight."""
+    monkeypatch.setattr("workers.affinity.LOOK_SECONDS", 0.01)
+    stage = make_stage(database, {}, [])
+    consumer = Consumer()
+    step = affinity_step(stage, database=database, models=(), queue_of=lambda model: f"q.{model}")(consumer)
+    step.start(consumer)
+    try:
+        wait_for(consumer.heard, ["+q.a"])
+        assert stage.model == "a"
+        held = stage.ledger.claim(1)
+        assert held is not None
+        with stage.leases.hold(held):
+            change(database, "UPDATE participant SET status = 'finished' WHERE id IN (1, 2)")
+            threading.Event().wait(0.1)
+            assert consumer.heard == ["+q.a"]
+        wait_for(consumer.heard, ["+q.a", "-q.a", "+q.b"])
+        assert consumer.queues == ["q.b"]
+        change(database, "UPDATE participant SET status = 'finished'")
+        threading.Event().wait(0.1)
+        assert consumer.queues == ["q.b"]
+    finally:
+        step.stop(consumer)
+
+
+def test_a_connection_that_comes_back_takes_the_queue_up_again(database: Database) -> None:
+    """Celery forgets queues that were added; the model stays the same."""
+    stage = make_stage(database, {}, [])
+    stage.model = "b"
+    consumer = Consumer()
+    step = affinity_step(stage, database=database, models=("b",), queue_of=lambda model: f"q.{model}")(consumer)
+    step.start(consumer)
+    step.stop(consumer)
+    assert consumer.heard == ["+q.b"]
+
+
+def test_only_the_models_that_were_named_are_drained(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--models b``: the work of others is not seen; an outage of the database is waited out."""
+    monkeypatch.setattr("workers.affinity.LOOK_SECONDS", 0.01)
+    change(database, "ALTER TABLE participant RENAME TO away")
+    stage = make_stage(database, {}, [])
+    consumer = Consumer()
+    step = affinity_step(stage, database=database, models=("b",), queue_of=lambda model: f"q.{model}")(consumer)
+    step.start(consumer)
+    try:
+        threading.Event().wait(0.1)
+        assert consumer.heard == []
+        change(database, "ALTER TABLE away RENAME TO participant")
+        wait_for(consumer.heard, ["+q.b"])
+    finally:
+        step.stop(consumer)

@@ -1,0 +1,149 @@
+"""Leases: held as long as somebody works, lost when they are taken, and told to the world."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from storage import store
+from storage.database import Database
+from storage.ledger import Ledger
+from storage.schema import migrate
+from tests.workers.working import add_run, change, rows
+from workers.lease import Leases
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        """The present second."""
+        return self.now
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """A database with a run of two participants."""
+    with Database(f"sqlite:///{tmp_path / 'x.db'}", synchronous="off") as opened:
+        migrate(opened)
+        add_run(opened)
+        yield opened
+
+
+def until(database: Database, who: int) -> float:
+    """When a participant's lease runs out."""
+    return float(rows(database, f"SELECT lease_until FROM participant WHERE id = {who}")[0][0])
+
+
+def test_a_lease_is_renewed_while_it_is_held_and_not_afterwards(database: Database) -> None:
+    """The block's end ends the heartbeat, whatever became of the participant."""
+    ledger = Ledger(database, owner="here:1:a")
+    leases = Leases(ledger, model=lambda: "quick")
+    held = ledger.claim(1)
+    assert held is not None
+    change(database, "UPDATE participant SET lease_until = lease_until - 60")
+    before = until(database, 1)
+    with leases.hold(held):
+        assert (leases.held(), leases.holding()) == (1, [held])
+        leases.renew()
+        assert until(database, 1) > before + 50
+    after = until(database, 1)
+    leases.renew()
+    assert (leases.held(), until(database, 1)) == (0, after)
+
+
+def test_a_lease_that_was_taken_is_lost(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    """Another worker claimed it: the first one is told, and the log says so."""
+    ledger = Ledger(database, owner="here:1:a")
+    leases = Leases(ledger, model=lambda: "quick")
+    held = ledger.claim(1)
+    assert held is not None
+    change(database, "UPDATE participant SET lease_until = 1")
+    assert Ledger(database, owner="there:2:b").claim(1) is not None
+    with leases.hold(held):
+        assert not leases.lost(1)
+        leases.renew()
+        assert leases.lost(1)
+    assert "participants [1]" in caplog.text
+
+
+def test_a_cancelled_run_loses_its_leases_and_a_new_claim_forgets_it(database: Database) -> None:
+    """What is held again is not lost any more."""
+    ledger = Ledger(database, owner="here:1:a")
+    leases = Leases(ledger, model=lambda: "quick")
+    held = ledger.claim(2)
+    assert held is not None
+    store.cancel(database, "r")
+    with leases.hold(held):
+        leases.renew()
+        assert leases.lost(2)
+    with leases.hold(held):
+        assert not leases.lost(2)
+
+
+def test_a_beat_tells_the_model_and_how_fast_it_goes(database: Database) -> None:
+    """Answers are counted between two beats, per run."""
+    clock = Clock()
+    leases = Leases(Ledger(database, owner="here:1:a"), model=lambda: "quick", clock=clock)
+    for run in ("r", "r", "r", "other"):
+        leases.count(run)
+    clock.now += 2.0
+    leases.beat()
+    assert rows(database, "SELECT owner, model, rates FROM worker") == [
+        ("here:1:a", "quick", '{"r": 1.5, "other": 0.5}')
+    ]
+    clock.now += 2.0
+    leases.beat()
+    assert rows(database, "SELECT rates FROM worker") == [("{}",)]
+
+
+def test_the_thread_beats_renews_and_leaves(database: Database) -> None:
+    """A process with a short lease renews it in time; when it stops, it is on no list any more."""
+    ledger = Ledger(database, owner="here:1:a", ttl=0.3)
+    leases = Leases(ledger, model=lambda: "quick")
+    held = ledger.claim(1)
+    assert held is not None
+    first = until(database, 1)
+    with leases.hold(held):
+        leases.start()
+        waited = threading.Event()
+        for _ in range(200):
+            if until(database, 1) > first + 1.0:
+                break
+            waited.wait(0.05)
+        assert until(database, 1) > first + 1.0
+        assert Ledger(database, owner="there:2:b").claim(1) is None
+        assert rows(database, "SELECT owner FROM worker") == [("here:1:a",)]
+    leases.stop()
+    assert rows(database, "SELECT owner FROM worker") == []
+
+
+def test_an_outage_of_the_database_does_not_end_the_thread(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next beat tries again; on the way out, a database that is away is only mentioned."""
+    ledger = Ledger(database, owner="here:1:a", ttl=0.3)
+    leases = Leases(ledger, model=lambda: "quick")
+    change(database, "ALTER TABLE worker RENAME TO away")
+    leases.start()
+    waited = threading.Event()
+    for _ in range(200):
+        if "heartbeat: " in caplog.text:
+            break
+        waited.wait(0.05)
+    assert "heartbeat: " in caplog.text
+    change(database, "ALTER TABLE away RENAME TO worker")
+    for _ in range(200):
+        if rows(database, "SELECT owner FROM worker"):
+            break
+        waited.wait(0.05)
+    assert rows(database, "SELECT owner FROM worker") == [("here:1:a",)]
+    change(database, "ALTER TABLE worker RENAME TO away")
+    leases.stop()
+    assert "still on the list of workers" in caplog.text

@@ -1,0 +1,189 @@
+"""The stage: from a claim to the last answer, and every way in which it can end before."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from storage import store
+from storage.database import Database
+from storage.ledger import Ledger
+from storage.run import AnswerState
+from storage.schema import migrate
+from storage.store import OtherEngine
+from tests.workers.working import QUESTIONS, add_run, change, make_stage, respondent, rows
+from workers.engines.base import EngineUnavailable
+from workers.models import ModelCard, UnknownModel
+from workers.stage import Outcome, Stage
+
+CARDS = {
+    "quick": respondent("quick"),
+    "slow": respondent("slow", latency=60.0),
+    "brisk": respondent("brisk", latency=0.05),
+    "broken": ModelCard(name="broken", path=Path("/nowhere/weights")),
+}
+HELD = "SELECT id FROM participant WHERE lease_until IS NOT NULL ORDER BY id"
+ANSWERS = "SELECT count(*) FROM answer"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """An empty database."""
+    with Database(f"sqlite:///{tmp_path / 'x.db'}", synchronous="off") as opened:
+        migrate(opened)
+        yield opened
+
+
+@pytest.fixture
+def finished() -> list[str]:
+    """Runs that the stage said are finished."""
+    return []
+
+
+@pytest.fixture
+def stage(database: Database, finished: list[str]) -> Iterator[Stage]:
+    """A stage that knows all the cards."""
+    made = make_stage(database, CARDS, finished)
+    yield made
+    made.close()
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Look again and again, for ten seconds at most."""
+    for _ in range(1000):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    assert condition()
+
+
+def test_a_participant_is_asked_every_question(database: Database, stage: Stage, finished: list[str]) -> None:
+    """Each answer is committed, and the run is finished with its last participant only."""
+    add_run(database)
+    assert stage.simulate(1) is Outcome.FINISHED
+    assert [answer.question for answer in store.answers_of(database, 1)] == list(QUESTIONS)
+    assert {answer.state for answer in store.answers_of(database, 1)} == {AnswerState.ANSWERED}
+    assert finished == []
+    assert stage.simulate(2) is Outcome.FINISHED
+    assert finished == ["r"]
+    assert (stage.in_flight, stage.loads, rows(database, HELD)) == (0, 1, [])
+
+
+def test_a_message_that_comes_twice_does_nothing(database: Database, stage: Stage) -> None:
+    """Finished, held elsewhere, cancelled or not there at all: the claim decides."""
+    add_run(database, participants=3)
+    stage.simulate(1)
+    assert stage.simulate(1) is Outcome.NOT_CLAIMED
+    assert Ledger(database, owner="there:2:b").claim(2) is not None
+    assert stage.simulate(2) is Outcome.NOT_CLAIMED
+    assert stage.simulate(99) is Outcome.NOT_CLAIMED
+    store.cancel(database, "r")
+    assert stage.simulate(3) is Outcome.NOT_CLAIMED
+    assert rows(database, ANSWERS) == [(len(QUESTIONS),)]
+
+
+def test_an_interview_goes_on_where_it_was_left(database: Database, stage: Stage) -> None:
+    """Another worker had committed half: its answers are the same as if one had done it all."""
+    add_run(database, "whole", participants=1)
+    add_run(database, "half", participants=1)
+    stage.simulate(1)
+    elsewhere = make_stage(database, CARDS, [])
+    elsewhere.leases.count = lambda run: elsewhere.stop() if rows(database, ANSWERS) == [(6,)] else None  # type: ignore[method-assign]
+    assert elsewhere.simulate(2) is Outcome.RELEASED
+    assert [answer.item for answer in store.answers_of(database, 2)] == [0, 1]
+    assert stage.simulate(2) is Outcome.FINISHED
+    whole, half = store.answers_of(database, 1), store.answers_of(database, 2)
+    assert [(a.completion, a.memory, a.seed) for a in half] == [(a.completion, a.memory, a.seed) for a in whole]
+
+
+def test_models_are_exchanged_and_the_same_one_is_not_loaded_again(database: Database, stage: Stage) -> None:
+    """One engine is resident; a run that is served by it for the first time is noted."""
+    add_run(database, models=("quick", "brisk"), participants=2)
+    for who in (1, 2, 3, 4):
+        assert stage.simulate(who) is Outcome.FINISHED
+    assert stage.loads == 2
+    assert rows(database, "SELECT run, model FROM served ORDER BY model") == [("r", "brisk"), ("r", "quick")]
+
+
+def test_stopping_lets_go_of_whoever_waits_for_an_answer(database: Database, stage: Stage, finished: list[str]) -> None:
+    """Pending replies are cancelled: the lease is free at once, and nothing half-done is committed."""
+    add_run(database, models=("slow",))
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(stage.simulate, who) for who in (1, 2)]
+        wait_until(lambda: stage.in_flight == 2 and stage.loads == 1)
+        threading.Event().wait(0.1)
+        stage.stop()
+        assert [each.result(timeout=10) for each in asked] == [Outcome.RELEASED, Outcome.RELEASED]
+    assert (rows(database, HELD), rows(database, ANSWERS), finished) == ([], [(0,)], [])
+    assert rows(database, "SELECT published_at FROM participant") == [(None,), (None,)]
+    assert stage.simulate(1) is Outcome.RELEASED
+
+
+def test_a_lease_that_is_lost_ends_the_interview(database: Database, stage: Stage) -> None:
+    """The heartbeat found out: nothing more is asked, and the new holder is left alone."""
+    add_run(database, models=("brisk",), participants=1)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(stage.simulate, 1)
+        wait_until(lambda: rows(database, ANSWERS)[0][0] >= 1)
+        store.cancel(database, "r")
+        stage.leases.renew()
+        assert asked.result(timeout=10) is Outcome.LOST
+    assert 1 <= rows(database, ANSWERS)[0][0] < len(QUESTIONS)
+    assert rows(database, HELD) == []
+
+
+def test_a_checkpoint_under_an_old_lease_is_refused(database: Database, stage: Stage) -> None:
+    """Another worker claimed meanwhile: the fence keeps the late answer out, and the claim of the other stays."""
+    add_run(database, models=("brisk",), participants=1)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(stage.simulate, 1)
+        wait_until(lambda: rows(database, HELD) == [(1,)])
+        change(database, "UPDATE participant SET lease_until = 1")
+        taken = Ledger(database, owner="there:2:b").claim(1)
+        assert taken is not None
+        assert asked.result(timeout=10) is Outcome.LOST
+    assert rows(database, "SELECT lease_owner FROM participant") == [("there:2:b",)]
+    assert rows(database, ANSWERS) == [(taken.next_item,)]
+
+
+def test_an_engine_that_cannot_be_opened_is_told_and_the_participant_let_go(database: Database, stage: Stage) -> None:
+    """The error reaches the task, which ends the worker; another worker may be able to serve."""
+    add_run(database, models=("broken", "unheard-of"), participants=1)
+    with pytest.raises(EngineUnavailable, match="/nowhere/weights"):
+        stage.simulate(1)
+    with pytest.raises(UnknownModel, match="unheard-of"):
+        stage.simulate(2)
+    assert (rows(database, HELD), stage.in_flight) == ([], 0)
+
+
+def test_other_weights_than_before_are_refused(database: Database, stage: Stage) -> None:
+    """Answers of two different models must not be pooled under one name."""
+    add_run(database, participants=1)
+    store.record_served(database, "r", "quick", {"weights": "sha256:0"}, {})
+    with pytest.raises(OtherEngine, match="its answers so far came from weights sha256:0"):
+        stage.simulate(1)
+    assert (rows(database, HELD), rows(database, ANSWERS)) == ([], [(0,)])
+
+
+def test_what_serves_a_run_is_remembered_with_versions(database: Database, stage: Stage) -> None:
+    """The report's provenance."""
+    add_run(database, participants=1)
+    stage.simulate(1)
+    ((description, versions),) = rows(database, "SELECT description, versions FROM served")
+    assert '"respondent": "uniform"' in description
+    assert '"python": ' in versions
+    assert '"numpy": ' in versions
+
+
+def test_a_process_that_cannot_wait_lets_go_of_everything(database: Database, stage: Stage) -> None:
+    """The last thing before a hard end: whoever is in hand can be taken up elsewhere at once."""
+    add_run(database, participants=2)
+    held = [stage.ledger.claim(who) for who in (1, 2)]
+    assert None not in held
+    with stage.leases.hold(held[0]), stage.leases.hold(held[1]):  # type: ignore[arg-type]  # not None, see above
+        stage.let_go()
+    assert rows(database, HELD) == []

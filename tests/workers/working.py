@@ -1,0 +1,63 @@
+"""A run of scripted respondents in a real ledger, and stages to work on it, for the tests of the worker's own parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from storage import store
+from storage.database import Database
+from storage.ledger import Ledger
+from storage.run import Protocol
+from tests.workers.citizens import DEF, SURVEY, US
+from workers.models import ModelCard
+from workers.simulation.participant import draw_axes
+from workers.stage import Stage
+
+QUESTIONS = ("family", "divorce", "more0", "more1")
+PROTOCOL = Protocol(seed=7)
+
+
+def respondent(name: str, *, latency: float = 0.0, rule: str = "uniform") -> ModelCard:
+    """The card of a scripted respondent."""
+    return ModelCard(name=name, engine="scripted", respondent=rule, latency_seconds=latency)
+
+
+def add_run(database: Database, run: str = "r", *, models: tuple[str, ...] = ("quick",), participants: int = 2) -> None:
+    """Write a run of four questions: one cell for each model."""
+    draws = tuple(draw_axes(PROTOCOL, DEF, US, index) for index in range(participants))
+    cells = tuple(
+        store.NewCell(model=model, culture="us", condition=DEF, language="en", draws=draws) for model in models
+    )
+    survey = replace(SURVEY, fingerprint="f" * 64)
+    new = store.NewRun(
+        id=run, survey=survey, questions=QUESTIONS, protocol=PROTOCOL, design="d", study="s", cells=cells
+    )
+    store.add_run(database, new)
+
+
+def make_stage(database: Database, cards: Mapping[str, ModelCard], finished: list[str], **options: Any) -> Stage:
+    """A stage that notes finished runs."""
+    return Stage(
+        database=database,
+        ledger=Ledger(database, owner="here:1:token"),
+        cards=cards,
+        cache=Path("nowhere"),
+        on_run_finished=finished.append,
+        **options,
+    )
+
+
+def rows(database: Database, sql: str) -> list[tuple[Any, ...]]:
+    """What a query finds."""
+    with database.read() as connection:
+        return [tuple(row) for row in connection.execute(text(sql))]
+
+
+def change(database: Database, sql: str) -> None:
+    """Run a statement and commit it."""
+    database.write(lambda connection: connection.execute(text(sql)))
