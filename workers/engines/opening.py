@@ -13,7 +13,8 @@ from pathlib import Path
 
 from storage.survey import Survey
 from workers.engines.base import Engine, EngineUnavailable
-from workers.models import ENGINES, OWN_ENGINE, ModelCard
+from workers.engines.keys import find_key
+from workers.models import ENGINES, OWN_ENGINE, TAKEN, ModelCard
 
 
 def check_card(card: ModelCard, *, cache: Path) -> None:
@@ -24,10 +25,17 @@ def check_card(card: ModelCard, *, cache: Path) -> None:
         cache: Folder under which fetched weights are kept; it need not exist.
 
     Raises:
-        EngineUnavailable: its engine is unknown or not installed, its weights are not where the
-            card says, or the cache is not a folder.
+        EngineUnavailable: its provider has retired it, its engine is unknown or not installed, its weights are
+            not where the card says, the key of its server is missing, or the cache is not a folder.
     """
+    if card.retired:
+        raise EngineUnavailable(
+            f"model {card.name} is no longer served by its provider: take {card.retired} instead, as a model of its own"
+        )
     if card.engine == "scripted":
+        return
+    if card.engine in TAKEN:
+        _check_api(card)
         return
     if OWN_ENGINE.fullmatch(card.engine):
         _own_engine(card)
@@ -69,9 +77,24 @@ def open_engine(
         return ScriptedEngine(card, survey)
     if OWN_ENGINE.fullmatch(card.engine):
         return _own_engine(card)(card, survey=survey, device=device)
+    if card.engine == "anthropic":
+        from workers.engines.anthropic import open_anthropic
+
+        return open_anthropic(card)
+    if card.engine == "openai":
+        from workers.engines.openai import open_openai
+
+        return open_openai(card)
     from workers.engines.transformers.engine import open_transformers
 
     return open_transformers(card, device=device, cache=cache, threads=threads)
+
+
+def _check_api(card: ModelCard) -> None:
+    """A server is not asked whether it is there: that can cost money, and it may come up later."""
+    if card.api is None:
+        raise EngineUnavailable(f"model {card.name}: field api: expected how its server is asked, got nothing")
+    find_key(card)
 
 
 def _own_engine(card: ModelCard) -> Callable[..., Engine]:

@@ -1,0 +1,83 @@
+"""Both protocols behind one face, so that what they have in common is tested on both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from storage.run import Decoding
+from tests.workers.api.server import Behaviour, LocalServer, Reply, chat, message, serving
+from workers.engines.anthropic import AnthropicProvider, open_client
+from workers.engines.api import ApiEngine
+from workers.engines.base import Message, Request
+from workers.engines.openai import OpenAIProvider
+from workers.models import Api, ModelCard
+
+#: A key that nothing may ever show.
+KEY = "sk-marked-0123456789abcdef-KEY"
+
+
+def ask(prompt: str = "How?", **fields: Any) -> Request:
+    """A request with one user turn."""
+    given = {"decoding": Decoding(do_sample=True, temperature=0.7, top_p=0.9, max_new_tokens=64), "seed": 11}
+    return Request(messages=(Message(role="user", content=prompt),), **(given | fields))
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One of the two protocols."""
+
+    name: str
+
+    def card(self, server: LocalServer, *, answer_prefix: bool = False, **fields: Any) -> ModelCard:
+        """A card for a local server."""
+        base_url = server.url if self.name == "anthropic" else f"{server.url}/v1"
+        api = Api(**({"model": "some-model", "base_url": base_url, "key": "OWN_KEY", "attempts": 8} | fields))
+        return ModelCard(name="some", engine=self.name, api=api, answer_prefix=answer_prefix)
+
+    def says(self, text: str = "Answer: 1") -> Reply:
+        """A success."""
+        return message(text) if self.name == "anthropic" else chat(text)
+
+    @contextmanager
+    def engine(
+        self, behave: Behaviour, *, first_wait: float = 0.001, key: str | None = KEY, **fields: Any
+    ) -> Iterator[tuple[ApiEngine, LocalServer]]:
+        """An engine and the server that it asks."""
+        with serving(behave) as server:
+            card = self.card(server, **fields)
+            provider: Any = (
+                AnthropicProvider(card, open_client(card, key), key)
+                if self.name == "anthropic"
+                else OpenAIProvider(card, key)
+            )
+            engine = ApiEngine(card, provider, first_wait=first_wait, jitter=np.random.default_rng(1))
+            try:
+                yield engine, server
+            finally:
+                engine.close()
+                for thread in engine._threads:
+                    thread.join(5)
+
+
+@pytest.fixture(params=["anthropic", "openai"])
+def protocol(request: pytest.FixtureRequest) -> Protocol:
+    """Each protocol in turn."""
+    return Protocol(request.param)
+
+
+@pytest.fixture
+def anthropic_protocol() -> Protocol:
+    """Anthropic's."""
+    return Protocol("anthropic")
+
+
+@pytest.fixture
+def openai_protocol() -> Protocol:
+    """OpenAI's."""
+    return Protocol("openai")

@@ -1,0 +1,106 @@
+"""Cards of models behind a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import anthropic.types.model
+import pytest
+
+from workers.models import Api, ModelError, find_card, read_cards
+
+
+def read(folder: Path, text: str) -> Api:
+    """The ``api`` of the one card in a file."""
+    file = folder / "own.toml"
+    file.write_text(text, encoding="utf-8")
+    api = read_cards(file)["m"].api
+    assert api is not None
+    return api
+
+
+def test_the_bundled_models_are_known_to_the_providers_client() -> None:
+    """Their ids are those of the client; prices are there, and what they cost is computed from them."""
+    known = {name for part in get_args(anthropic.types.model.Model) for name in get_args(part)}
+    served = [card for card in read_cards().values() if card.api is not None and not card.retired]
+    assert len(served) == 3
+    assert {card.api.model for card in served if card.api} <= known
+    haiku = find_card("claude-haiku-4-5", read_cards()).api
+    assert haiku is not None
+    assert haiku.takes == ("temperature",)
+    assert haiku.cost(1_000_000, 200_000) == pytest.approx(2.0)
+
+
+def test_a_model_id_is_enough(tmp_path: Path) -> None:
+    """What is not said is as usual for the engine; without prices nothing is known about costs."""
+    assert read(tmp_path, '[m]\nengine = "anthropic"\nmodel = "x"\n') == Api(model="x")
+    openai = read(tmp_path, '[m]\nengine = "openai"\nmodel = "x"\n')
+    assert openai == Api(model="x", takes=("temperature", "top_p", "seed"))
+    assert openai.cost(1, 1) is None
+
+
+def test_every_field_is_taken_up(tmp_path: Path) -> None:
+    """A whole card."""
+    text = """[m]
+engine = "openai"
+model = "org/x"
+base_url = "http://localhost:8000/v1"
+key = "MY_KEY"
+takes = ["beams"]
+body = {top_k = 0}
+concurrency = 200
+attempts = 3
+timeout_seconds = 60
+input_price = 0.5
+output_price = 0
+"""
+    assert read(tmp_path, text) == Api(
+        model="org/x",
+        base_url="http://localhost:8000/v1",
+        key="MY_KEY",
+        takes=("beams",),
+        body={"top_k": 0},
+        concurrency=200,
+        attempts=3,
+        timeout_seconds=60,
+        input_price=0.5,
+        output_price=0.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("", "field model: expected the name by which the server knows the model, got nothing"),
+        ('model = "x"\nhub = "a/b"', "field engine: expected transformers, since the card has weights, got openai"),
+        ('model = "x"\nrespondent = "human"', "field engine: expected scripted.*, got openai"),
+        (
+            'model = "x"\nbase_url = "localhost:8000"',
+            "field base_url: expected an http or https URL without a password",
+        ),
+        ('model = "x"\nbase_url = "http://me:secret@there/v1"', "field base_url: expected an http or https URL"),
+        ('model = "x"\nkey = "sk-123"', "field key: expected the name of an environment variable"),
+        ('model = "x"\ntakes = ["top_k"]', "field takes: expected a list of any of temperature, top_p, seed, beams"),
+        ('model = "x"\nbody = {seed = 1}', "field body: expected none of model, messages.*, got 'seed'"),
+        ('model = "x"\nbody = 3', "field body: expected a table of fields, got 3"),
+        ('model = "x"\nconcurrency = 0', "field concurrency: expected a whole number from 1 to 256, got 0"),
+        ('model = "x"\nattempts = true', "field attempts: expected a whole number from 1 to 100, got True"),
+        (
+            'model = "x"\ninput_price = -1',
+            "field input_price: expected a finite number of US dollars per million tokens",
+        ),
+    ],
+)
+def test_a_card_that_is_not_well_formed_is_refused(tmp_path: Path, fields: str, message: str) -> None:
+    """Before anything is asked or paid."""
+    with pytest.raises(ModelError, match=message):
+        read(tmp_path, f'[m]\nengine = "openai"\n{fields}\n')
+
+
+def test_fields_of_a_server_belong_to_its_engines(tmp_path: Path) -> None:
+    """A price on weights of one's own is a mistake; so are beams for a provider that has none."""
+    with pytest.raises(ModelError, match="expected anthropic or openai, since the card has the field input_price"):
+        read(tmp_path, '[m]\nhub = "a/b"\ninput_price = 1\n')
+    with pytest.raises(ModelError, match="field takes: expected a list of any of temperature, top_p, got"):
+        read(tmp_path, '[m]\nengine = "anthropic"\nmodel = "x"\ntakes = ["beams"]\n')

@@ -1,0 +1,175 @@
+"""What goes into a chat completion, and how one is read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx2
+import pytest
+
+from storage.run import Decoding, UsedDecoding
+from tests.workers.api.conftest import KEY, Protocol, ask
+from tests.workers.api.server import OPENAI_PATH, Got, Reply, chat
+from workers.engines.base import Completion, FinishReason, Message, Request
+from workers.engines.openai import OpenAIProvider
+from workers.models import Api, ModelCard
+
+USUAL = ("temperature", "top_p", "seed")
+
+
+def exchange(protocol: Protocol, reply: Reply, request: Request, **card: Any) -> tuple[Completion, Got]:
+    """A completion and the request that the server got for it."""
+    with protocol.engine(lambda got, before: reply, **({"takes": USUAL} | card)) as (engine, server):
+        completion = engine.submit(request).result(20)
+        return completion, server.got[0]
+
+
+@pytest.fixture
+def protocol(openai_protocol: Protocol) -> Protocol:
+    """OpenAI's alone."""
+    return openai_protocol
+
+
+def test_a_request_as_it_is_sent(protocol: Protocol) -> None:
+    """All turns, the decoding, a seed of 31 bits, and what the card puts into every request; no streaming."""
+    turns = (Message(role="system", content="Be brief."), Message(role="user", content="One?"))
+    request = Request(messages=turns, decoding=ask().decoding, seed=(5 << 31) + 12)
+    completion, got = exchange(protocol, chat(), request, body={"top_k": 0})
+    assert got.path == OPENAI_PATH
+    assert got.headers["authorization"] == f"Bearer {KEY}"
+    assert got.body == {
+        "model": "some-model",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "One?"}],
+        "max_tokens": 64,
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "seed": 12,
+        "top_k": 0,
+    }
+    assert completion == Completion(
+        text="Answer: 1",
+        finish=FinishReason.STOP,
+        used=UsedDecoding(num_beams=None, do_sample=True, temperature=0.7, top_p=0.9, max_new_tokens=64),
+        prompt_tokens=20,
+        completion_tokens=5,
+    )
+
+
+def test_without_sampling_the_temperature_is_zero(protocol: Protocol) -> None:
+    """The protocol has no other switch; beams stay the server's default."""
+    completion, got = exchange(protocol, chat(), ask(decoding=Decoding(num_beams=4)))
+    assert got.body["temperature"] == 0.0
+    assert got.body.keys().isdisjoint({"n", "best_of", "use_beam_search"})
+    assert completion.used == UsedDecoding(
+        num_beams=None, do_sample=False, temperature=0.0, top_p=1.0, max_new_tokens=512
+    )
+
+
+def test_what_the_server_does_not_take_is_not_sent(protocol: Protocol) -> None:
+    """And recorded as its default."""
+    completion, got = exchange(protocol, chat(), ask(), takes=())
+    assert got.body.keys() == {"model", "messages", "max_tokens"}
+    assert completion.used == UsedDecoding(
+        num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=64
+    )
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_server_that_searches_beams_is_asked_to(protocol: Protocol, beams: int) -> None:
+    """It cannot sample at the same time, and the record says so; one beam is no search."""
+    decoding = Decoding(num_beams=beams, do_sample=True, max_new_tokens=64)
+    completion, got = exchange(protocol, chat(), ask(decoding=decoding), takes=(*USUAL, "beams"))
+    searched = beams > 1
+    assert (got.body.get("use_beam_search"), got.body.get("n")) == ((True, 3) if searched else (None, None))
+    assert got.body["temperature"] == (0.0 if searched else 1.0)
+    assert (completion.used.num_beams, completion.used.do_sample) == (beams, not searched)
+
+
+@pytest.mark.parametrize(
+    ("reply", "finish", "text"),
+    [
+        (chat("Half an", finish="length"), FinishReason.LENGTH, "Half an"),
+        (chat("Half an", finish="content_filter"), FinishReason.REFUSAL, "Half an"),
+        (chat(None, refusal="I must not."), FinishReason.REFUSAL, "I must not."),
+        (chat(None, finish="length", reasoning_content="Hm"), FinishReason.LENGTH, ""),
+        (chat(""), FinishReason.STOP, ""),
+        (chat("So", finish="something_new"), FinishReason.STOP, "So"),
+    ],
+)
+def test_finish_reasons(protocol: Protocol, reply: Reply, finish: FinishReason, text: str) -> None:
+    """Why it ended decides on the state of the answer; an empty reply is a reply."""
+    completion, _ = exchange(protocol, reply, ask())
+    assert (completion.finish, completion.text) == (finish, text)
+
+
+@pytest.mark.parametrize("said", [" 2", "Answer: 2"])
+def test_the_beginning_of_a_reply_is_told_once_whatever_the_server_repeats(protocol: Protocol, said: str) -> None:
+    """It is given as a turn of the assistant only where the card says so."""
+    completion, got = exchange(protocol, chat(said), ask(reply_start="Answer: "), answer_prefix=True)
+    assert got.body["messages"][-1] == {"role": "assistant", "content": "Answer:"}
+    assert completion.text == "Answer: 2"
+    completion, got = exchange(protocol, chat(said), ask(reply_start="Answer: "))
+    assert len(got.body["messages"]) == 1
+    assert completion.text == said
+
+
+def test_tokens_that_are_not_counted_are_not_known(protocol: Protocol) -> None:
+    """Some servers send no usage."""
+    body = json.loads(chat().body)
+    del body["usage"]
+    completion, _ = exchange(protocol, Reply(body=json.dumps(body)), ask())
+    assert completion.prompt_tokens is completion.completion_tokens is None
+
+
+def test_a_server_without_a_key_is_sent_none(protocol: Protocol, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where the environment has the provider's."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    _, got = exchange(protocol, chat(), ask(), key=None)
+    assert "authorization" not in got.headers
+
+
+def test_openai_itself_is_told_the_limit_by_its_new_name() -> None:
+    """Its newer models refuse ``max_tokens``."""
+    sent = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        sent.append((str(request.url), json.loads(request.content)))
+        return httpx2.Response(200, text=chat().body)
+
+    provider = OpenAIProvider(ModelCard(name="some", engine="openai", api=Api(model="some-model")), KEY)
+    provider._client = httpx2.Client(base_url=provider._client.base_url, transport=httpx2.MockTransport(answer))
+    provider.ask(ask())
+    [(url, body)] = sent
+    assert url == "https://api.openai.com/v1/chat/completions"
+    assert body["max_completion_tokens"] == 64
+    assert "max_tokens" not in body
+
+
+def test_an_error_is_found_wherever_the_server_puts_it(protocol: Protocol) -> None:
+    """Some servers wrap their errors, some do not, some send text."""
+    told = {
+        '{"error": {"message": "too long"}}': "too long",
+        '{"object": "error", "message": "too long"}': "too long",
+        '{"detail": [{"loc": "messages"}]}': '[{"loc": "messages"}]',
+        '{"error": "too long"}': "too long",
+        "too\nlong": "too long",
+    }
+    for body, words in told.items():
+        completion, _ = exchange(protocol, Reply(status=400, body=body), ask())
+        assert completion.error == f"the server says 400: {words}"
+    completion, _ = exchange(protocol, Reply(status=400, body=""), ask())
+    assert completion.error == "the server says 400"
+
+
+def test_a_description_says_what_is_asked_and_how(protocol: Protocol) -> None:
+    """For provenance: address, model, what is put into every request and by which client."""
+    with protocol.engine(lambda got, before: chat(), body={"top_k": 0}) as (engine, server):
+        assert engine.describe() == {
+            "engine": "openai",
+            "model": "some-model",
+            "server": f"{server.url}/v1",
+            "takes": "no decoding parameters",
+            "body": '{"top_k": 0}',
+            "httpx2": httpx2.__version__,
+        }

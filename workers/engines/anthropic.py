@@ -1,0 +1,147 @@
+"""Models behind the API of Anthropic, by its own client.
+
+Knows what of a request goes into a message and how a message is read. Retries are not the client's but those of
+``workers.engines.api``, so that requests that wait do not count as under way. Beams do not exist there: what was
+used is recorded as the provider's default, and so is every parameter that the model's card does not say it takes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import anthropic
+
+from storage.run import EngineDescription, UsedDecoding
+from workers.engines.api import ApiEngine
+from workers.engines.base import Completion, FinishReason, Request
+from workers.engines.exchange import Retryable, failure, json_object, tokens
+from workers.engines.keys import find_key, redacted
+from workers.models import ModelCard
+
+#: The provider's own address; the client's environment variable for it is not read: a card says who is asked.
+BASE_URL = "https://api.anthropic.com"
+#: The last version of the API that takes sampling parameters; later ones refuse them whatever the model.
+SAMPLING_VERSION = "2023-06-01"
+
+_FINISHES = {
+    "max_tokens": FinishReason.LENGTH,
+    "model_context_window_exceeded": FinishReason.LENGTH,
+    "refusal": FinishReason.REFUSAL,
+}
+
+
+def open_anthropic(card: ModelCard) -> ApiEngine:
+    """An engine for a card.
+
+    Raises:
+        EngineUnavailable: there is no key.
+    """
+    key = find_key(card)
+    return ApiEngine(card, AnthropicProvider(card, open_client(card, key), key))
+
+
+def open_client(card: ModelCard, key: str | None) -> anthropic.Anthropic:
+    """The provider's client for a card; it tries everything once."""
+    api = card.api
+    assert api is not None
+    return anthropic.Anthropic(
+        api_key=key or "none",  # without any, the client would look for one by itself
+        base_url=api.base_url or BASE_URL,
+        timeout=anthropic.Timeout(api.timeout_seconds, connect=10.0),
+        max_retries=0,
+        default_headers={"anthropic-version": SAMPLING_VERSION} if api.takes else None,
+    )
+
+
+class AnthropicProvider:
+    """Asks a model of Anthropic.
+
+    Args:
+        card: The model.
+        client: Asks; it is closed with the engine.
+        key: What the client sends as its key, to be kept out of messages.
+    """
+
+    def __init__(self, card: ModelCard, client: anthropic.Anthropic, key: str | None) -> None:
+        assert card.api is not None
+        self._api = card.api
+        self._prefills = card.answer_prefix
+        self._client = client
+        self._key = key
+
+    def ask(self, request: Request) -> Completion:
+        """Ask once; see ``workers.engines.api.Provider``."""
+        start = request.reply_start.rstrip() if self._prefills else ""
+        turns = [message for message in request.messages if message.role != "system"]
+        system = "\n\n".join(message.content for message in request.messages if message.role == "system")
+        told: list[Any] = [{"role": turn.role, "content": turn.content} for turn in turns]
+        if start:
+            told.append({"role": "assistant", "content": start})
+        try:
+            response = self._client.messages.with_raw_response.create(
+                model=self._api.model,
+                max_tokens=request.decoding.max_new_tokens,
+                messages=told,
+                system=system or anthropic.omit,
+                extra_body={**self._sampling(request), **self._api.body},
+            )
+            body = response.http_response.text
+        except anthropic.APIStatusError as error:
+            went_wrong = failure(error.status_code, error.response.headers, error.response.text, self._key)
+        except anthropic.APIConnectionError as error:
+            cause = f"{type(error.__cause__).__name__}: {error.__cause__}" if error.__cause__ else str(error)
+            went_wrong = Retryable(redacted(f"the server was not reached: {cause}", self._key))
+        else:
+            return self._completion(json_object(body), request, start)
+        raise went_wrong  # out here, so that no traceback leads to the client's request and its headers
+
+    def describe(self) -> EngineDescription:
+        """Model, address, what it takes and what is put into every request."""
+        return {
+            "engine": "anthropic",
+            "model": self._api.model,
+            "server": self._api.base_url or BASE_URL,
+            "takes": ", ".join(self._api.takes) or "no decoding parameters",
+            "body": json.dumps(dict(self._api.body), sort_keys=True),
+            "anthropic": anthropic.__version__,
+        }
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _sampling(self, request: Request) -> dict[str, float]:
+        """What the model takes of the decoding; it has no switch for sampling, but at temperature 0 there is none."""
+        decoding = request.decoding
+        wanted = {"temperature": decoding.temperature if decoding.do_sample else 0.0, "top_p": decoding.top_p}
+        return {name: value for name, value in wanted.items() if name in self._api.takes}
+
+    def _used(self, request: Request) -> UsedDecoding:
+        sent = self._sampling(request)
+        return UsedDecoding(
+            num_beams=None,
+            do_sample=request.decoding.do_sample if "temperature" in sent else None,
+            temperature=sent.get("temperature"),
+            top_p=sent.get("top_p"),
+            max_new_tokens=request.decoding.max_new_tokens,
+        )
+
+    def _completion(self, body: Mapping[str, object], request: Request, start: str) -> Completion:
+        blocks = body.get("content")
+        if not isinstance(blocks, list):
+            raise Retryable("the server's reply is no message: it has no content")
+        said = "".join(
+            block["text"]
+            for block in blocks
+            if isinstance(block, dict) and block.get("type") == "text" and isinstance(block.get("text"), str)
+        )
+        usage = body.get("usage")
+        return Completion(
+            text=start + said if said else "",
+            finish=_FINISHES.get(str(body.get("stop_reason")), FinishReason.STOP),
+            used=self._used(request),
+            prompt_tokens=tokens(usage, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"),
+            completion_tokens=tokens(usage, "output_tokens"),
+        )

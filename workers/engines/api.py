@@ -1,0 +1,184 @@
+"""An engine that asks a server: many requests under way, each asked until it is answered or has to be given up.
+
+Knows threads, retries and their waits. What is sent and how a reply is read is the provider's, one module each;
+how many may be under way is in ``workers.engines.pace``.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import CancelledError, Future
+from queue import SimpleQueue
+from typing import Protocol
+
+import numpy as np
+
+from storage.run import EngineDescription, UsedDecoding
+from workers.engines.base import Completion, EngineUnavailable, FinishReason, Request
+from workers.engines.exchange import Rejected, Retryable
+from workers.engines.pace import Pace
+from workers.models import ModelCard
+
+log = logging.getLogger(__name__)
+
+#: A request that was never answered was never decoded.
+NOTHING = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
+#: Seconds before the second attempt; each further wait is twice as long.
+FIRST_WAIT = 0.5
+#: Seconds that a wait grows to at most, where the server does not ask for more.
+LONGEST_WAIT = 60.0
+#: Seconds that a server may ask to wait; a run that would have to wait longer is better resumed later.
+LONGEST_WAIT_ASKED = 600.0
+
+
+class Provider(Protocol):
+    """Speaks one protocol. Everything is safe to call from any thread."""
+
+    def ask(self, request: Request) -> Completion:
+        """Ask once.
+
+        Raises:
+            Retryable: the same request may succeed later.
+            Rejected: it never will.
+            EngineUnavailable: no request will.
+        """
+        ...
+
+    def describe(self) -> EngineDescription:
+        """What is asked and how, without any key."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections; nothing is asked any more."""
+        ...
+
+
+class ApiEngine:
+    """Serves one model through a provider's API. ``submit`` is safe to call from any thread.
+
+    Args:
+        card: The model; it has an ``api``.
+        provider: Asks.
+        first_wait: Seconds before the second attempt.
+        jitter: Spreads waits, so that requests that failed together do not come back together; no answer depends on it.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        provider: Provider,
+        *,
+        first_wait: float = FIRST_WAIT,
+        jitter: np.random.Generator | None = None,
+    ) -> None:
+        assert card.api is not None
+        self._name = card.name
+        self._attempts = card.api.attempts
+        self._provider = provider
+        self._first_wait = first_wait
+        self._jitter = jitter or np.random.default_rng()
+        self._pace = Pace(card.api.concurrency)
+        self._waiting: SimpleQueue[tuple[Request, Future[Completion]] | None] = SimpleQueue()
+        self._outstanding: set[Future[Completion]] = set()
+        self._unavailable = ""
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        # Not an executor: that waits at exit for replies that nobody wants any more.
+        self._threads = [
+            threading.Thread(target=self._run, name=f"{card.name}-{number}", daemon=True)
+            for number in range(card.api.concurrency)
+        ]
+        self._alive = len(self._threads)
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """Queue a request; raises EngineUnavailable after ``close``."""
+        future: Future[Completion] = Future()
+        with self._lock:
+            if self._closing.is_set():
+                raise EngineUnavailable(f"model {self._name} is closed")
+            self._outstanding.add(future)
+        self._waiting.put((request, future))
+        return future
+
+    def describe(self) -> EngineDescription:
+        """What is asked and how, without any key."""
+        return self._provider.describe()
+
+    def close(self) -> None:
+        """Cancel what is outstanding and return at once; a reply that is still under way is dropped when it comes."""
+        with self._lock:
+            self._closing.set()
+            outstanding, self._outstanding = self._outstanding, set()
+        self._pace.close()
+        for future in outstanding:
+            future.cancel()
+        for _ in self._threads:
+            self._waiting.put(None)
+
+    def _run(self) -> None:
+        while (work := self._waiting.get()) is not None:
+            request, future = work
+            if future.cancelled():
+                continue
+            try:
+                completion = self._answer(request)
+            except CancelledError:
+                continue
+            except Exception as error:  # noqa: BLE001 -- a defect belongs to its request; others still need this thread
+                if self._settles(future):
+                    future.set_exception(error)
+            else:
+                if self._settles(future):
+                    future.set_result(completion)
+        with self._lock:
+            self._alive -= 1
+            last = self._alive == 0
+        if last:
+            self._provider.close()
+
+    def _settles(self, future: Future[Completion]) -> bool:
+        with self._lock:
+            self._outstanding.discard(future)
+        return future.set_running_or_notify_cancel()
+
+    def _answer(self, request: Request) -> Completion:
+        """Ask until there is a completion, or no sense in asking on."""
+        for attempt in range(1, self._attempts + 1):
+            if self._unavailable:
+                raise EngineUnavailable(self._unavailable)
+            try:
+                with self._pace.turn():
+                    return self._provider.ask(request)
+            except EngineUnavailable as error:
+                self._unavailable = f"model {self._name}: {error}"
+                raise EngineUnavailable(self._unavailable) from None
+            except Rejected as rejected:
+                return _given_up(str(rejected))
+            except Retryable as passing:
+                last = passing
+            if attempt < self._attempts:
+                self._wait(attempt, last)
+        times = "once" if self._attempts == 1 else f"{self._attempts} times"
+        return _given_up(f"{last} (asked {times})")
+
+    def _wait(self, attempt: int, failure: Retryable) -> None:
+        """Wait until a request may be asked again; raises CancelledError when the engine is closed meanwhile."""
+        if failure.wait is not None and failure.wait > LONGEST_WAIT_ASKED:
+            self._unavailable = f"model {self._name}: {failure}; it asks to wait {failure.wait:.0f} s: resume later"
+            return
+        with self._lock:
+            spread = float(self._jitter.random())
+        if failure.wait is None:
+            seconds = min(LONGEST_WAIT, self._first_wait * 2 ** (attempt - 1)) * (0.5 + spread / 2)
+        else:
+            seconds = failure.wait + self._first_wait * spread
+        log.info("model %s: %s; asking again in %.1f s", self._name, failure, seconds)
+        if self._closing.wait(seconds):
+            raise CancelledError
+
+
+def _given_up(error: str) -> Completion:
+    return Completion(text="", finish=FinishReason.ERROR, used=NOTHING, error=error)

@@ -1,0 +1,123 @@
+"""How one exchange with a server can go wrong, and what follows from it.
+
+Knows HTTP statuses, the headers that ask a client to wait, and where servers put their error messages.
+Deliberately knows no client library: statuses, headers and bodies are handed in.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+from workers.engines.base import EngineUnavailable
+from workers.engines.keys import redacted
+
+#: Statuses after which no request of this model can succeed: no key, no money, no right, no such model.
+_UNAVAILABLE = frozenset({401, 402, 403, 404})
+#: Statuses below 500 after which the same request can succeed later.
+_PASSING = frozenset({408, 409, 425, 429})
+#: Statuses that say that the server has too much to do.
+_OVERLOADED = frozenset({429, 503, 529})
+#: Error codes that come as a passing status and do not pass.
+_NO_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+
+
+class Retryable(RuntimeError):
+    """The same request may succeed later.
+
+    Attributes:
+        wait: seconds that the server asks to wait, or None.
+        overloaded: whether the server has too much to do.
+    """
+
+    def __init__(self, message: str, *, wait: float | None = None, overloaded: bool = False) -> None:
+        super().__init__(message)
+        self.wait = wait
+        self.overloaded = overloaded
+
+
+class Rejected(RuntimeError):
+    """The server will never answer this request; the message is its own."""
+
+
+def failure(status: int, headers: Mapping[str, str], body: str, key: str | None) -> Exception:
+    """What follows from an answer that is not a success.
+
+    Args:
+        status: HTTP status, not 2xx.
+        headers: names in whatever case the mapping finds in lower case.
+        body: as it came.
+        key: the key that was sent; it is not repeated.
+
+    Returns:
+        EngineUnavailable, Retryable or Rejected, to be raised.
+    """
+    code, message = _error(body)
+    said = redacted(f"the server says {status}" + (f": {message}" if message else ""), key)
+    if status in _UNAVAILABLE or code in _NO_CREDIT:
+        return EngineUnavailable(said)
+    if status in _PASSING or status >= 500:
+        return Retryable(said, wait=wait_asked(headers), overloaded=status in _OVERLOADED)
+    return Rejected(said)
+
+
+def wait_asked(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait: ``retry-after-ms``, or ``retry-after`` in seconds or as a date."""
+    milliseconds = _seconds(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    asked = headers.get("retry-after", "")
+    seconds = _seconds(asked)
+    if seconds is not None or not asked:
+        return seconds
+    try:
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 <= number < math.inf else None
+
+
+def _error(body: str) -> tuple[str, str]:
+    """The code and the message of an error, wherever this kind of server puts them."""
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return "", " ".join(body.split())
+    if isinstance(told, dict):
+        told = told.get("error") or told
+    if not isinstance(told, dict):
+        return "", str(told)
+    message = told.get("message") or told.get("detail") or told
+    return str(told.get("code") or ""), message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
+
+
+def json_object(text: str) -> Mapping[str, object]:
+    """The body of a success.
+
+    Raises:
+        Retryable: it is no JSON object.
+    """
+    try:
+        body = json.loads(text)
+    except ValueError:
+        raise Retryable(f"the server's reply is no JSON ({len(text)} characters)") from None
+    if not isinstance(body, dict):
+        raise Retryable(f"the server's reply is no JSON object ({len(text)} characters)")
+    return body
+
+
+def tokens(usage: object, *names: str) -> int | None:
+    """Sum of the counts of those names in a reply's usage; None where none is there."""
+    counts = [usage.get(name) for name in names] if isinstance(usage, dict) else []
+    present = [count for count in counts if isinstance(count, int)]
+    return sum(present) if present else None

@@ -1,0 +1,77 @@
+"""Where the key of a provider comes from, and how it is kept out of everything that is written down.
+
+Knows environment variables and secret files. A key goes to the provider's own address, and elsewhere only where
+the card names it. Deliberately knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from workers.engines.base import EngineUnavailable
+from workers.models import ModelCard
+
+#: Folder into which containers are given secrets; the file of ``OPENAI_API_KEY`` is ``openai-api-key``.
+SECRETS = Path("/run/secrets")
+_USUAL = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
+#: What a key looks like, whoever made it: nothing like it is ever repeated.
+_LIKE_A_KEY = re.compile(
+    r"\b(?:sk|pk|rk|gsk|xai|hf|nvapi)[-_][\w*.-]{6,}|\bAIza[\w-]{10,}|(?i:\bbearer)\s+\S{8,}|\beyJ[\w-]{10,}[\w.-]*"
+)
+_MOST_REPEATED = 500
+
+
+def find_key(
+    card: ModelCard, *, environment: Mapping[str, str] | None = None, secrets: Path | None = None
+) -> str | None:
+    """The key with which a model's server is asked; None where it is asked without one.
+
+    Args:
+        card: The model; it has an ``api``.
+        environment: Looked in first; None: the process's own.
+        secrets: Folder with secret files, looked in second; None: ``SECRETS``.
+
+    Raises:
+        EngineUnavailable: there is no key, or it cannot be one; the message names the variable, never a key.
+    """
+    name = _key_name(card)
+    if name is None:
+        return None
+    environment = os.environ if environment is None else environment
+    key = environment.get(name, "").strip()
+    if key:
+        return _checked(key, card, f"environment variable {name}")
+    file = (secrets or SECRETS) / name.lower().replace("_", "-")
+    try:
+        key = file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise EngineUnavailable(f"model {card.name}: there is no key: set {name}, or put it into {file}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise EngineUnavailable(f"model {card.name}: the key's file {file} cannot be read: {reason}") from None
+    return _checked(key, card, f"file {file}")
+
+
+def _key_name(card: ModelCard) -> str | None:
+    assert card.api is not None
+    if card.api.key is not None:
+        return card.api.key
+    return _USUAL[card.engine] if card.api.base_url is None else None
+
+
+def _checked(key: str, card: ModelCard, where: str) -> str:
+    """Keys travel in a header, and an error about a header that cannot be sent would show it."""
+    if not re.fullmatch(r"[!-~]+", key):
+        raise EngineUnavailable(f"model {card.name}: {where}: expected a key, one line of visible ASCII characters")
+    return key
+
+
+def redacted(text: str, key: str | None) -> str:
+    """A provider's words without the key and without anything that looks like one, 500 characters at most."""
+    if key:
+        text = text.replace(key, "[key]")
+    text = _LIKE_A_KEY.sub("[key]", text)
+    return text if len(text) <= _MOST_REPEATED else text[: _MOST_REPEATED - 3] + "..."

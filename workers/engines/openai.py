@@ -1,0 +1,157 @@
+"""Models behind any server that speaks OpenAI's chat protocol: vLLM, SGLang, llama.cpp, OpenAI itself.
+
+Knows what of a request goes into a chat completion and how one is read. Deliberately uses no client library but
+httpx2: the protocol is one call, and servers differ in what they leave out of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import httpx2
+
+from storage.run import EngineDescription, UsedDecoding
+from workers.engines.api import ApiEngine
+from workers.engines.base import Completion, FinishReason, Request
+from workers.engines.exchange import Retryable, failure, json_object, tokens
+from workers.engines.keys import find_key, redacted
+from workers.models import ModelCard
+
+#: OpenAI's own address.
+BASE_URL = "https://api.openai.com/v1"
+#: Seeds are drawn from 63 bits; servers agree on 31.
+_SEED_BITS = (1 << 31) - 1
+
+_FINISHES = {"length": FinishReason.LENGTH, "content_filter": FinishReason.REFUSAL}
+
+
+def open_openai(card: ModelCard) -> ApiEngine:
+    """An engine for a card.
+
+    Raises:
+        EngineUnavailable: a key is wanted and there is none.
+    """
+    return ApiEngine(card, OpenAIProvider(card, find_key(card)))
+
+
+class OpenAIProvider:
+    """Asks a server.
+
+    Args:
+        card: The model.
+        key: Sent as bearer token; None: nothing is.
+    """
+
+    def __init__(self, card: ModelCard, key: str | None) -> None:
+        assert card.api is not None
+        self._api = card.api
+        self._prefills = card.answer_prefix
+        self._key = key
+        self._client = httpx2.Client(
+            base_url=card.api.base_url or BASE_URL,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx2.Timeout(card.api.timeout_seconds, connect=10.0),
+            limits=httpx2.Limits(max_connections=card.api.concurrency),
+        )
+
+    def ask(self, request: Request) -> Completion:
+        """Ask once; see ``workers.engines.api.Provider``."""
+        try:
+            response = self._client.post("chat/completions", json=self._body(request))
+        except httpx2.HTTPError as error:
+            went_wrong: Exception = Retryable(
+                redacted(f"the server was not reached: {type(error).__name__}: {error}", self._key)
+            )
+        else:
+            if response.is_success:
+                return self._completion(json_object(response.text), request)
+            went_wrong = failure(response.status_code, response.headers, response.text, self._key)
+        raise went_wrong  # out here, so that no traceback leads to the client's request and its headers
+
+    def describe(self) -> EngineDescription:
+        """Model, address, what it takes and what is put into every request."""
+        return {
+            "engine": "openai",
+            "model": self._api.model,
+            "server": self._api.base_url or BASE_URL,
+            "takes": ", ".join(self._api.takes) or "no decoding parameters",
+            "body": json.dumps(dict(self._api.body), sort_keys=True),
+            "httpx2": httpx2.__version__,
+        }
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _body(self, request: Request) -> dict[str, object]:
+        told = [{"role": message.role, "content": message.content} for message in request.messages]
+        if start := self._start(request):
+            told.append({"role": "assistant", "content": start})
+        # OpenAI has renamed the limit, and its newer models refuse the old name; others know the old one.
+        limit = "max_tokens" if self._api.base_url else "max_completion_tokens"
+        return {
+            "model": self._api.model,
+            "messages": told,
+            limit: request.decoding.max_new_tokens,
+            **self._decoding(request),
+            **self._api.body,
+        }
+
+    def _start(self, request: Request) -> str:
+        return request.reply_start.rstrip() if self._prefills else ""
+
+    def _searches(self, request: Request) -> bool:
+        return "beams" in self._api.takes and request.decoding.num_beams > 1
+
+    def _decoding(self, request: Request) -> dict[str, object]:
+        """What the server takes of the decoding. Beams are searched, never sampled: it has no beam sampling."""
+        decoding, takes = request.decoding, self._api.takes
+        sampled = decoding.do_sample and not self._searches(request)
+        wanted = {
+            "temperature": decoding.temperature if sampled else 0.0,
+            "top_p": decoding.top_p,
+            "seed": request.seed & _SEED_BITS,
+        }
+        sent: dict[str, object] = {name: value for name, value in wanted.items() if name in takes}
+        if self._searches(request):
+            sent |= {"use_beam_search": True, "n": decoding.num_beams}
+        return sent
+
+    def _used(self, request: Request) -> UsedDecoding:
+        decoding, sent = request.decoding, self._decoding(request)
+        return UsedDecoding(
+            num_beams=decoding.num_beams if "beams" in self._api.takes else None,
+            do_sample=decoding.do_sample and not self._searches(request) if "temperature" in sent else None,
+            temperature=_number(sent.get("temperature")),
+            top_p=_number(sent.get("top_p")),
+            max_new_tokens=decoding.max_new_tokens,
+        )
+
+    def _completion(self, body: Mapping[str, object], request: Request) -> Completion:
+        choices = body.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(choice, dict) or not isinstance(message, dict):
+            raise Retryable("the server's reply is no chat completion: it has no choices with a message")
+        said, declined = _text(message.get("content")), _text(message.get("refusal"))
+        start = self._start(request)
+        usage = body.get("usage")
+        return Completion(
+            # Some servers repeat the beginning that they were given, others do not.
+            text=declined or (said if not said or said.lstrip().startswith(start) else start + said),
+            finish=FinishReason.REFUSAL
+            if declined
+            else _FINISHES.get(str(choice.get("finish_reason")), FinishReason.STOP),
+            used=self._used(request),
+            prompt_tokens=tokens(usage, "prompt_tokens"),
+            completion_tokens=tokens(usage, "completion_tokens"),
+        )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
