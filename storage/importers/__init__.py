@@ -1,1 +1,1 @@
-"""From the files that researchers hold to a survey: one source format per module, one way to write (``storage.survey_write``)."""
+"""From files that researchers hold to a survey: one source format per module, written by ``storage.survey_write``."""

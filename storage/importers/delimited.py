@@ -1,0 +1,140 @@
+"""Delimited text, read line by line, with errors that name file, line and column.
+
+Knows encodings, delimiters, headers and rows. Deliberately knows nothing of what the
+columns mean. A file is never held in memory: it may be larger than that.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from storage.survey_problem import Fault, Problem, nearest, one_of
+
+DELIMITERS = (",", ";", "\t", "|")
+#: A line longer than this is no line of a table.
+LONGEST_LINE = 4 * 2**20
+_NAMES = {"\t": "tab"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The first line of a file."""
+
+    path: Path
+    delimiter: str
+    names: tuple[str, ...]  #: as written, without white space around them; those without a name are empty
+
+    def fault(self, line: int, field: str, expected: str, got: str) -> Fault:
+        """The error that says that a cell is not what was expected; its column is counted from 1."""
+        column = self.names.index(field) + 1 if field in self.names else None
+        return Fault(
+            Problem(file=self.path.name, line=line, column=column, field=field, expected=expected, got=shown(got))
+        )
+
+    def require(self, columns: Sequence[str]) -> None:
+        """Raises Fault where a column is missing; a name that is near is told."""
+        for name in columns:
+            if name not in self.names:
+                close = nearest(name, self.names)
+                got = f"{one_of(name for name in self.names if name)}{close}"
+                raise Fault(
+                    Problem(file=self.path.name, line=1, field="header", expected=f"a column {name!r}", got=got)
+                )
+
+
+def shown(value: str) -> str:
+    """A value as an error tells it: quoted, and cut where it is long."""
+    return (repr(value) if len(value) <= 80 else f"{value[:80]!r}...") if value else "nothing"
+
+
+def read_header(path: Path, *, delimiters: Sequence[str] = DELIMITERS) -> Header:
+    """The header of a file, with the delimiter that it shows.
+
+    The delimiter is the one that splits the first line into most names.
+
+    Raises:
+        Fault: the file is empty, not UTF-8, has no delimiter in its first line, or a name twice.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        first = next(_lines(path, file), "")
+    if not first.strip():
+        raise Fault(Problem(file=path.name, line=1, expected="a header", got="an empty line" if first else "nothing"))
+    delimiter = max(delimiters, key=first.count)
+    if not first.count(delimiter):
+        named = ", ".join(_NAMES.get(mark, mark) for mark in delimiters)
+        raise Fault(
+            Problem(file=path.name, line=1, expected=f"columns separated by one of {named}", got=shown(first.strip()))
+        )
+    with path.open("rb") as file:
+        names = next(cells for _, cells in _rows(path, file, delimiter))
+    stripped = tuple(" ".join(name.split()) for name in names)
+    for position, name in enumerate(stripped):
+        if name and name in stripped[:position]:
+            got = f"{shown(name)} again, first in column {stripped.index(name) + 1}"
+            raise Fault(
+                Problem(
+                    file=path.name, line=1, column=position + 1, field="header", expected="every name once", got=got
+                )
+            )
+    return Header(path=path, delimiter=delimiter, names=stripped)
+
+
+def read_rows(header: Header) -> Iterator[tuple[int, list[str]]]:
+    """The rows below the header, each with the line on which it ends; blank lines are left out.
+
+    Raises:
+        Fault: a row has more or fewer cells than the header, a byte is not UTF-8, or a quote is not closed.
+        OSError: the file cannot be read.
+    """
+    width = len(header.names)
+    with header.path.open("rb") as file:
+        rows = _rows(header.path, file, header.delimiter)
+        next(rows)
+        for line, cells in rows:
+            if len(cells) == width:
+                yield line, cells
+            elif any(cell.strip() for cell in cells):
+                raise Fault(
+                    Problem(
+                        file=header.path.name,
+                        line=line,
+                        column=min(len(cells), width) + (len(cells) > width),
+                        expected=f"{width} cells, as the header has",
+                        got=f"{len(cells)}",
+                    )
+                )
+
+
+def _rows(path: Path, file: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    rows = csv.reader(_lines(path, file), delimiter=delimiter, strict=True)
+    begins = 1
+    try:
+        for cells in rows:
+            begins = rows.line_num + 1
+            yield rows.line_num, cells
+    except csv.Error as error:
+        expected = f"cells separated by {_NAMES.get(delimiter, delimiter)!r}, their quotes closed"
+        raise Fault(Problem(file=path.name, line=begins, expected=expected, got=str(error))) from None
+
+
+def _lines(path: Path, file: BinaryIO) -> Iterator[str]:
+    """The file's lines as text, with their ends."""
+    number = 0
+    while raw := file.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(raw) > LONGEST_LINE:
+            got = f"more than {LONGEST_LINE:,} bytes without an end of line"
+            raise Fault(Problem(file=path.name, line=number, expected="a line of a table", got=got))
+        try:
+            yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            column = len(raw[: error.start].decode("utf-8", errors="ignore")) + 1
+            got = f"byte 0x{raw[error.start]:02x}: save the file as UTF-8"
+            raise Fault(
+                Problem(file=path.name, line=number, column=column, expected="text in UTF-8", got=got)
+            ) from None

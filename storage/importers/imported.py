@@ -1,0 +1,77 @@
+"""What an importer hands over: a survey not yet written, and what there is to tell of it.
+
+Knows the words that all importers use for what they left out. Deliberately knows nothing of
+any source format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.survey import Culture, Survey
+from storage.survey_problem import Fault, Problem
+from storage.survey_write import table, write_survey
+
+#: File laid beside an imported survey: how many answers each distribution rests on and how many it leaves out.
+COUNTS_FILE = "import.csv"
+#: Fewer respondents than this are good for a demonstration only.
+LOW_N = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """Answers to one question in one culture: how many were valid, and what was dropped."""
+
+    question: str
+    culture: str
+    valid: int
+    missing: int  #: don't know, no answer, not asked and the like
+    not_offered: int  #: codes that are no option of the question
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """A survey as it was read from a source."""
+
+    survey: Survey
+    notes: tuple[str, ...]  #: what was left out or assumed, one sentence each, for the user
+    counts: tuple[Left, ...] = ()  #: empty where the source has no respondents
+
+    def write(self, folder: Path) -> Survey:
+        """Write the survey as a folder, with ``import.csv`` beside it where there are counts.
+
+        Raises:
+            SurveyError: see ``storage.survey_write.write_survey``; nothing is left behind.
+        """
+        columns = ("question", "culture", "valid", "missing", "not_offered")
+        rows = ((c.question, c.culture, c.valid, c.missing, c.not_offered) for c in self.counts)
+        return write_survey(self.survey, folder, beside={COUNTS_FILE: table(columns, rows)} if self.counts else None)
+
+
+def told(names: Iterable[str], most: int = 12) -> str:
+    """Names as a note lists them: the first dozen, and how many others."""
+    listed = list(names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
+def language_notes(cultures: Sequence[Culture]) -> list[str]:
+    """One note for the cultures whose own language the survey is not worded in."""
+    without = [f"{culture.name.get('en', culture.code)} ({culture.spoken})" for culture in cultures if culture.spoken]
+    stand_ins = sorted({culture.language for culture in cultures if culture.spoken})
+    if not without:
+        return []
+    return [f"no wording in the language of {told(without)}: they are asked in {', '.join(stand_ins)}"]
+
+
+def inside(folder: Path, path: Path) -> Path:
+    """The path, which lies within the folder.
+
+    Raises:
+        Fault: it is a link, or has steps, that lead out of the folder.
+    """
+    if not path.resolve().is_relative_to(folder.resolve()):
+        got = f"a link to {path.resolve()}"
+        raise Fault(Problem(file=str(path.relative_to(folder)), expected=f"a file within {folder}", got=got))
+    return path

@@ -1,0 +1,200 @@
+"""The official files of the World Values Survey, wave 7.
+
+Knows which questions there are, how they are stored in the country and cross-national CSV
+files, and what survey comes of them. Deliberately knows nothing of blocks and cells
+(``storage.importers.wvs_counts``), of single codes (``wvs_codes``) or of shares (``wvs_tally``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from storage.catalogue import find_survey
+from storage.importers.cultures import DATA, Population, read_populations
+from storage.importers.delimited import Header, read_header
+from storage.importers.imported import Imported, Left, language_notes, told
+from storage.importers.wvs_codes import SEX, columns_of, read_region, to_region
+from storage.importers.wvs_counts import COUNTRY, WEIGHT, Counter, Counts
+from storage.importers.wvs_tally import tally
+from storage.survey import Group, Question, ReferenceDistribution, Region, Survey, SurveyError
+from storage.survey_problem import Fault, InvalidSurvey, Problem, Problems
+from storage.survey_questions import QuestionReader
+from storage.survey_yaml import parse_yaml
+
+_QUESTIONS = "wvs7_questions.yaml"
+
+
+def wvs_questions() -> tuple[Question, ...]:
+    """Every question that can be imported, in the order of the questionnaire.
+
+    Those of the bundled survey ``wvs7`` come with its value dimensions, the others without any.
+    """
+    path, bundled, problems = DATA / _QUESTIONS, find_survey("wvs7"), Problems()
+    reader = QuestionReader(languages=bundled.languages, dimensions=bundled.dimensions, problems=problems)
+    further, _ = reader.read(parse_yaml(_QUESTIONS, path.read_text(encoding="utf-8")))
+    if problems.found:
+        raise InvalidSurvey(DATA, tuple(problems.found))
+    return tuple(sorted((*bundled.questions, *further), key=lambda question: int(question.id[1:])))
+
+
+def import_wvs(path: Path, *, id: str, countries: Sequence[str] = (), cultures: Path | None = None) -> Imported:
+    """What people of some countries answered, from an official file of wave 7.
+
+    Questions that not every one of the countries was asked are left out.
+
+    Args:
+        path: a country file (``;``, quoted, with a byte order mark) or a cross-national one (``,``), with numeric
+            codes or text labels. It is read in blocks: its size does not matter.
+        id: of the survey.
+        countries: alpha-3 or other codes or names; empty: all that the file has.
+        cultures: the user's own table of cultures, see ``read_populations``.
+
+    Raises:
+        UnknownName: a country is not known.
+        Fault: the file is not as it should be; line and column are told.
+        SurveyError: a country has no respondents or no weight, or no question was asked in every country.
+    """
+    populations = read_populations(cultures)
+    chosen = populations.chosen(countries)
+    header = _header(path)
+    questions = wvs_questions()
+    columns = [name for question in questions for name in columns_of(question) if name in header.names]
+    counter = Counter(header, columns, populations=populations, chosen=[row.code for row in chosen])
+    counts = counter.count()
+    rows = [populations.named(code) for code in counts.cultures]
+    _check(path, counts, rows)
+    return _to_survey(path, id, questions, counts, rows, has_sex=SEX in header.names)
+
+
+def _header(path: Path) -> Header:
+    """The header with its names cut to those of the variables: "Q1 Important in life: Family" is Q1."""
+    written = read_header(path)
+    header = replace(written, names=tuple(name.partition(" ")[0] for name in written.names))
+    for position, name in enumerate(header.names):
+        if name and name in header.names[:position]:
+            got = f"{name} again, first in column {header.names.index(name) + 1}"
+            raise Fault(
+                Problem(
+                    file=path.name, line=1, column=position + 1, field="header", expected="every name once", got=got
+                )
+            )
+    if not any(name in header.names for name in COUNTRY):
+        header.require(COUNTRY[1:])
+    header.require((WEIGHT,))
+    if not any(name.startswith("Q") and name[1:].isdigit() for name in header.names):
+        header.require(("Q1",))
+    return header
+
+
+def _check(path: Path, counts: Counts, rows: Sequence[Population]) -> None:
+    for index, row in enumerate(rows):
+        name = row.names["en"]
+        if not counts.people[index]:
+            raise SurveyError(f"{path.name}: expected respondents of {name}, got none")
+        if not counts.weights[index]:
+            raise SurveyError(
+                f"{path.name}, {WEIGHT}: expected a weight above 0 for some respondent of {name}, got 0 for all"
+            )
+
+
+def _to_survey(
+    path: Path, id: str, questions: Sequence[Question], counts: Counts, rows: Sequence[Population], *, has_sex: bool
+) -> Imported:
+    bundled = find_survey("wvs7")
+    references: list[ReferenceDistribution] = []
+    asked: list[Question] = []
+    left: list[Left] = []
+    without: list[str] = []
+    for question in questions:
+        found, tallies = _distributions(path, question, counts, rows)
+        absent = [row.code for row in rows if not any(r.culture == row.code for r in found)]
+        if absent:
+            without.append(f"{question.id} ({', '.join(absent)})" if len(absent) < len(rows) else question.id)
+            continue
+        asked.append(question)
+        references += found
+        left += tallies
+    if not asked:
+        raise SurveyError(f"{path.name}: expected a question that every country was asked, got none")
+    cultures = tuple(
+        row.culture(bundled.languages, regions=_regions(counts, index, row.code)) for index, row in enumerate(rows)
+    )
+    names = ", ".join(row.names["en"] for row in rows)
+    survey = Survey(
+        id=id,
+        title=f"World Values Survey, wave 7 (2017-2022): {names}",
+        version="1",
+        citation=bundled.citation.partition(" Weighted figures")[0],
+        terms=bundled.terms,
+        languages=bundled.languages,
+        dimensions=bundled.dimensions,
+        questions=tuple(asked),
+        cultures=cultures,
+        references=tuple(references),
+    )
+    return Imported(survey=survey, notes=_notes(survey, counts, without, has_sex=has_sex), counts=tuple(left))
+
+
+def _distributions(
+    path: Path, question: Question, counts: Counts, rows: Sequence[Population]
+) -> tuple[list[ReferenceDistribution], list[Left]]:
+    references: list[ReferenceDistribution] = []
+    left: list[Left] = []
+    for index, row in enumerate(rows):
+        answers = tally(question, counts, index)
+        if answers is None:
+            continue
+        source = _source(path, counts, index, row)
+        found = [answers.distribution(question, row.code, group, source) for group in Group]
+        references += [distribution for distribution in found if distribution is not None]
+        if found[0] is not None:
+            left.append(
+                Left(
+                    question=question.id,
+                    culture=row.code,
+                    valid=found[0].n,
+                    missing=answers.missing,
+                    not_offered=answers.not_offered,
+                )
+            )
+    return references, left
+
+
+def _source(path: Path, counts: Counts, index: int, row: Population) -> str:
+    """Where figures are from; the design effect is Kish's, for those who want an effective number of respondents."""
+    respondents = int(counts.people[index] - counts.unweighted[index])
+    effect = respondents * counts.squares[index] / counts.weights[index] ** 2
+    return (
+        f"World Values Survey wave 7, {row.names['en']}, file {path.name}, {respondents} respondents weighted by "
+        f"{WEIGHT} (design effect {effect:.2f})"
+    )
+
+
+def _regions(counts: Counts, index: int, country: str) -> tuple[Region, ...]:
+    weights: dict[str, float] = {}
+    names: dict[str, Mapping[str, str]] = {}
+    for (culture, cell), weight in counts.regions.items():
+        place = read_region(cell, country=country) if culture == index else None
+        if place is not None:
+            code, named = place
+            weights[code] = weights.get(code, 0.0) + weight
+            names[code] = named
+    whole = sum(weights.values())
+    return tuple(to_region(code, names[code], weights[code] / whole) for code in sorted(weights))
+
+
+def _notes(survey: Survey, counts: Counts, without: Sequence[str], *, has_sex: bool) -> tuple[str, ...]:
+    people = ", ".join(f"{code} {counts.people[index]:,}" for index, code in enumerate(counts.cultures))
+    notes = [f"{len(survey.questions)} questions; respondents: {people}"]
+    if without:
+        notes.append(f"{len(without)} questions left out, not asked everywhere: {told(without)}")
+    if counts.unweighted.any():
+        notes.append(f"{int(counts.unweighted.sum()):,} respondents left out whose weight is 0")
+    if not has_sex:
+        notes.append(f"no distributions by sex: there is no column {SEX}")
+    nowhere = [culture.code for culture in survey.cultures if not culture.regions]
+    if nowhere:
+        notes.append(f"no regions for {told(nowhere)}: participants are told the country alone")
+    return (*notes, *language_notes(survey.cultures))
