@@ -110,6 +110,18 @@ def read_rows(header: Header) -> Iterator[tuple[int, list[str]]]:
                 )
 
 
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text file with their numbers, without their ends.
+
+    Raises:
+        Fault: a byte is not UTF-8, or a line is too long.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(_lines(path, file), start=1):
+            yield number, line.rstrip("\r\n")
+
+
 def _rows(path: Path, file: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     rows = csv.reader(_lines(path, file), delimiter=delimiter, strict=True)
     begins = 1

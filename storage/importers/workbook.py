@@ -1,0 +1,71 @@
+"""The first sheet of an Excel workbook, from which nothing can be unpacked beyond reason.
+
+Knows how large a workbook may be and how its rows are read. Deliberately knows nothing of
+what they mean.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree.ElementTree import ParseError
+
+from storage.survey_problem import Fault, Problem
+
+#: A table of a survey's questions is far smaller, unpacked.
+LARGEST_UNPACKED = 64 * 2**20
+MOST_PARTS, MOST_ROWS, MOST_COLUMNS = 500, 50_000, 100
+
+
+def read_sheet(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a workbook's first sheet as text, each with its number, counted from 1; empty ones are left out.
+
+    Raises:
+        Fault: it is no workbook, or unpacks to more than a table of questions can need.
+    """
+    _check_size(path)
+    from openpyxl import load_workbook
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    try:
+        book = load_workbook(path, read_only=True, data_only=True, keep_links=False)
+        try:
+            sheet = book.worksheets[0]
+            sheet.reset_dimensions()  # what a sheet says of its own size is not to be relied on
+            for number, row in enumerate(sheet.iter_rows(max_col=MOST_COLUMNS, values_only=True), start=1):
+                if number > MOST_ROWS:
+                    raise _fault(path, f"at most {MOST_ROWS:,} rows", "more", line=number)
+                cells = ["" if cell is None else _text(cell) for cell in row]
+                if any(cells):
+                    yield number, cells
+        finally:
+            book.close()
+    except (zipfile.BadZipFile, KeyError, IndexError, ParseError, InvalidFileException, ValueError, TypeError) as error:
+        if isinstance(error, Fault):
+            raise
+        raise _fault(path, "an Excel workbook (.xlsx)", f"{type(error).__name__}: {error}") from None
+
+
+def _text(cell: object) -> str:
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
+
+
+def _check_size(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+            size = sum(part.file_size for part in parts)
+            if len(parts) > MOST_PARTS or size > LARGEST_UNPACKED:
+                got = f"{len(parts)} parts of {size / 2**20:,.0f} MiB"
+                expected = f"at most {MOST_PARTS} parts that unpack to {LARGEST_UNPACKED // 2**20} MiB"
+                raise _fault(path, expected, got)
+            for part in parts:
+                if part.filename.endswith((".xml", ".rels")) and b"<!ENTITY" in archive.read(part):
+                    raise _fault(path, "a workbook without entities of its own", f"one in {part.filename}")
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise _fault(path, "an Excel workbook (.xlsx)", f"{error}") from None
+
+
+def _fault(path: Path, expected: str, got: str, line: int | None = None) -> Fault:
+    return Fault(Problem(file=path.name, line=line, expected=expected, got=got))
