@@ -75,7 +75,8 @@ class _Process:
     arguments: Sequence[str]
     log: Path
     popen: subprocess.Popen[bytes] | None = None
-    deaths: int = 0
+    deaths: int = 0  #: in a row, without progress between them
+    done_at_death: int = -1  #: how far the run was at the last of them
 
 
 @dataclass
@@ -92,7 +93,6 @@ class Crew:
     workers: int
     worker_options: Sequence[str] = ()
     _processes: list[_Process] = field(default_factory=list)
-    _done_at_death: int = -1
 
     def start(self) -> None:
         """Start every process."""
@@ -120,11 +120,11 @@ class Crew:
             assert process.popen is not None
             if process.popen.returncode == EXIT_UNAVAILABLE:
                 raise RunFailed(_last_error(process.log))
-            process.deaths = process.deaths + 1 if done == self._done_at_death else 1
+            process.deaths = process.deaths + 1 if done == process.done_at_death else 1
+            process.done_at_death = done
             if process.deaths >= DEATHS_WITHOUT_PROGRESS:
                 raise RunFailed(f"{process.name} died {process.deaths} times without progress; see {process.log}")
             log.warning("%s ended with status %d and is started again", process.name, process.popen.returncode)
-            self._done_at_death = done
             self._launch(process)
 
     def stop(self) -> None:

@@ -120,6 +120,7 @@ def log_to_stderr() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
     logging.getLogger("kombu").setLevel(logging.WARNING)
     logging.getLogger("celery").setLevel(logging.WARNING)
+    logging.getLogger("celery.app.trace").setLevel(logging.ERROR)  # a message given back is no news
     logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
 
 
