@@ -141,13 +141,14 @@ def _attend_share(
         keys[:, segment.at : end] = key[:, segment.rows]
         values[:, segment.at : end] = value[:, segment.rows]
         for block in segment.blocks:
-            count = block.rows.stop - block.rows.start
+            count, padded = block.rows.stop - block.rows.start, block.padded
+            rows = query[:, :, block.rows]
+            if padded > count:
+                rows = torch.nn.functional.pad(rows, (0, 0, 0, padded - count))
             # The query heads that share a key head are rows of one product: no key is ever repeated.
-            rows = query[:, :, block.rows].reshape(groups, per_group * count, width)
+            rows = rows.reshape(groups, per_group * padded, width)
             scores = torch.bmm(rows, keys[:, block.keys].transpose(1, 2)).float().mul_(scaling)
-            if block.mask is not None:
-                masked = scores.view(groups, per_group, count, -1)[..., -block.mask.shape[1] :]
-                masked.add_(block.mask)
+            scores.view(groups, per_group, padded, -1)[..., -block.mask.shape[1] :].add_(block.mask)
             weights = torch.softmax(scores, dim=-1).to(values.dtype)
-            attended = torch.bmm(weights, values[:, block.keys])
-            result[block.rows] = attended.view(groups, per_group, count, -1).permute(2, 0, 1, 3)
+            attended = torch.bmm(weights, values[:, block.keys]).view(groups, per_group, padded, -1)
+            result[block.rows] = attended[:, :, :count].permute(2, 0, 1, 3)

@@ -13,10 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.engines.transformers.kv import KV
+from workers.engines.transformers.kv import KV, STRIDE
 
 #: Rows of a prompt that attend together: enough for the matrix product, few enough to leave the future out of it.
 BLOCK = 128
+#: The last rows of a prompt are filled up to a multiple of this. Rows and keys come in few sizes because the CPU's
+#: matrix products in short number formats are compiled for each size, at the price of twenty products.
+_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +39,14 @@ class Block:
     """Query rows of one request against a range of its keys."""
 
     rows: slice  #: in the packed row
+    padded: int  #: number of rows that are computed, at least those there are
     keys: slice  #: in the request's buffer
-    mask: Tensor | None  #: added to the scores of the last ``mask.shape[1]`` keys; shape (rows, some or all keys)
+    mask: Tensor  #: added to the scores of the last ``mask.shape[1]`` keys; shape (padded, some or all keys)
 
     @property
     def work(self) -> int:
         """Products to be computed, for sharing out."""
-        rows, keys = self.rows, self.keys
-        return int((rows.stop - rows.start + 8) * (keys.stop - keys.start))
+        return (self.padded + 8) * int(self.keys.stop - self.keys.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +86,29 @@ class Packed:
         return Segment(piece.kv, slice(start, start + count), piece.at, blocks)
 
     def _prompt_block(self, piece: Piece, start: int, i: int, j: int, window: int | None) -> Block:
-        first, end = piece.at + i, piece.at + j
-        low = 0 if window is None else max(0, first - window + 1)
-        queries, keys = np.arange(first, end)[:, None], np.arange(low, end)[None]
-        if window is None or end <= window:
-            keys = keys[:, first - low :]  # everything before is seen by all
-            hidden = keys > queries
+        first, high = piece.at + i, _up(piece.at + j, STRIDE)
+        padded = _up(j - i, _ROWS)
+        queries = np.arange(first, first + padded)[:, None]
+        if window is None or first + padded <= window:
+            # Everything before the first query is seen by all.
+            low, hidden = 0, np.arange(first, high)[None] > queries
         else:
+            low = max(0, first - window + 1) // STRIDE * STRIDE
+            keys = np.arange(low, high)[None]
             hidden = (keys > queries) | (keys <= queries - window)
-        mask = self._mask(hidden) if j - i > 1 else None
-        return Block(slice(start + i, start + j), slice(low, end), mask)
+        return Block(slice(start + i, start + j), padded, slice(low, high), self._mask(hidden))
 
     def _tree_block(self, piece: Piece, start: int, window: int | None) -> Block:
-        kv, rows = piece.kv, slice(start, start + len(piece.tokens))
-        if window is None or piece.first < window:
-            seen = kv.ancestors
-            return Block(rows, slice(0, kv.filled), None if seen.all() else self._mask(~seen))
-        low = min(kv.root, piece.first - window + 1)
-        seen = np.concatenate((np.ones((len(piece.tokens), kv.root - low), dtype=bool), kv.ancestors), axis=1)
-        hidden = ~seen | (kv.positions[low:] <= piece.first - window)
-        return Block(rows, slice(low, kv.filled), self._mask(hidden) if hidden.any() else None)
+        kv, count = piece.kv, len(piece.tokens)
+        high = _up(kv.filled, STRIDE)
+        seen = np.zeros((count, high - kv.root), dtype=bool)
+        seen[:, : kv.filled - kv.root] = kv.ancestors
+        low = 0
+        if window is not None and piece.first >= window:
+            low = min(kv.root, piece.first - window + 1) // STRIDE * STRIDE
+            seen = np.concatenate((np.ones((count, kv.root - low), dtype=bool), seen), axis=1)
+            seen[:, : kv.filled - low] &= kv.positions[low:] > piece.first - window
+        return Block(slice(start, start + count), count, slice(low, high), self._mask(~seen))
 
     def _mask(self, hidden: np.ndarray) -> Tensor:
         mask = np.where(hidden, np.float32(-np.inf), np.float32(0))
@@ -147,6 +153,11 @@ def build(pieces: Sequence[Piece], *, device: torch.device, lanes: int = 1) -> B
         counts=tuple(counts),
         packed=Packed(pieces, starts, device, lanes),
     )
+
+
+def _up(number: int, step: int) -> int:
+    """The next multiple of a step."""
+    return -(-number // step) * step
 
 
 def _shared_out(segments: list[Segment], lanes: int) -> list[list[Segment]]:

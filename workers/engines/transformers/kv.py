@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: Room is made for so many tokens at once.
+#: Room is made for so many tokens at once. It is zero at first: attention reads whole strides and hides what is not
+#: there yet, and what is hidden must still be numbers.
 STRIDE = 64
 #: Fewer dead tokens than this are not worth squeezing out.
 _FEW = 16
@@ -61,8 +62,8 @@ class KVStore:
         """An empty buffer with room for at least ``tokens``."""
         capacity = _rounded(tokens)
         shapes, dtype, device = self.layout.layers, self.layout.dtype, self.layout.device
-        keys = [torch.empty(of.heads, capacity, of.key_width, dtype=dtype, device=device) for of in shapes]
-        values = [torch.empty(of.heads, capacity, of.value_width, dtype=dtype, device=device) for of in shapes]
+        keys = [torch.zeros(of.heads, capacity, of.key_width, dtype=dtype, device=device) for of in shapes]
+        values = [torch.zeros(of.heads, capacity, of.value_width, dtype=dtype, device=device) for of in shapes]
         self.count(capacity)
         return KV(self, keys, values, capacity)
 
@@ -148,7 +149,7 @@ class KV:
         capacity = _rounded(tokens)
         for buffers in (self.keys, self.values):
             for layer, old in enumerate(buffers):
-                new = old.new_empty(old.shape[0], capacity, old.shape[2])
+                new = old.new_zeros(old.shape[0], capacity, old.shape[2])
                 new[:, : self.filled] = old[:, : self.filled]
                 buffers[layer] = new
         self._store.count(capacity - self.capacity)
