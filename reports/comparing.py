@@ -17,7 +17,8 @@ from reports.metrics.aggregate import Grouping, grouped_sum, headline_mean
 from reports.metrics.comparisons import holm, sign_flip
 from reports.metrics.floor import rarefied_smoothed_kl
 
-#: Fewest valid answers to a question with which it enters a comparison.
+#: Fewest valid answers to a question with which it enters a comparison, and the number that every cell is brought to.
+#: Were it the smallest number found, a cell that answers less would change the yardstick for all the others.
 COMPARABLE = 10
 #: Seed of the sign vectors: the same answers always give the same p.
 SIGNS_SEED = 20250314
@@ -25,7 +26,7 @@ SIGNS_SEED = 20250314
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """M cells on the items where all have enough valid answers, each rarefied to n of them."""
+    """M cells on the items where all have at least n valid answers, each rarefied to n of them."""
 
     names: tuple[str, ...]
     common: NDArray[np.bool_]  #: items compared, shape (I,)
@@ -105,10 +106,11 @@ def compare(counts: Mapping[str, Floats], items: ItemTable, reference: Reference
     common = np.asarray((totals.min(axis=0) >= COMPARABLE) & ~np.isnan(reference.n))
     if not common.any():
         return None
-    n = int(totals[:, common].min())
     known, people, offered = reference.shares[common], reference.n[common], items.offered[common]
-    values = np.stack([rarefied_smoothed_kl(given[common], known, people, offered, n) for given in counts.values()])
-    return Compared(names=tuple(counts), common=common, values=values, grouping=items.grouping.of(common), n=n)
+    values = np.stack(
+        [rarefied_smoothed_kl(given[common], known, people, offered, COMPARABLE) for given in counts.values()]
+    )
+    return Compared(names=tuple(counts), common=common, values=values, grouping=items.grouping.of(common), n=COMPARABLE)
 
 
 def pairwise(compared: Compared) -> Floats:

@@ -1,0 +1,159 @@
+"""Agreement of judges, and how often answers fail."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from statsmodels.stats.inter_rater import cohens_kappa
+from statsmodels.stats.proportion import proportion_confint
+
+from reports.metrics.agreement import agreement, mcnemar
+from reports.metrics.divergence import MetricInput
+from reports.metrics.insensitivity import DIMENSIONS, FAIL, NAMES, PASS, UNSURE, Verdicts, cell_rates
+from reports.metrics.quality import wilson, wilson_rate
+
+labels = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=2, max_size=60)
+
+
+def crossed(pairs: list[tuple[int, int]], size: int) -> np.ndarray:
+    """Table of the first judge's labels by the second's."""
+    table = np.zeros((size, size))
+    for one, two in pairs:
+        table[one, two] += 1
+    return table
+
+
+@settings(max_examples=80, deadline=None)
+@given(labels)
+def test_statsmodels_agrees_on_kappa(pairs: list[tuple[int, int]]) -> None:
+    """Cohen's kappa to ten digits."""
+    first, second = zip(*pairs, strict=True)
+    assume(len({*first, *second}) > 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its standard error, which we do not use, divides by zero at times
+        theirs = cohens_kappa(crossed(pairs, 3)).kappa
+    assert agreement(first, second, 3).kappa == pytest.approx(theirs, abs=1e-10)
+
+
+def test_gwets_coefficient_of_a_published_table() -> None:
+    """Gwet (2008), the case where kappa fails: 118 of 125 labelled alike, kappa below 0, AC1 .94."""
+    pairs = [(1, 1)] * 118 + [(1, 0)] * 5 + [(0, 1)] * 2
+    found = agreement(*zip(*pairs, strict=True), labels=2)
+    yes = ((123 + 120) / 2) / 125
+    chance = 2 * yes * (1 - yes)
+    assert found.ac1 == pytest.approx((118 / 125 - chance) / (1 - chance), abs=1e-12)
+    assert round(found.ac1, 2) == 0.94
+    assert found.kappa < 0
+
+
+def test_judges_that_say_one_thing_only_have_no_kappa() -> None:
+    """AC1 is 1, kappa is nan with a reason; no answer at all has neither."""
+    found = agreement([1, 1], [1, 1], 2)
+    assert found.ac1 == 1
+    assert np.isnan(found.kappa)
+    assert "one and the same label" in found.reason
+    assert agreement([], [], 2).reason == "no answer was labelled by both"
+
+
+@pytest.mark.parametrize(("first", "second"), [([0, 1], [0]), ([0, 2], [0, 1]), ([-1, 0], [0, 0])])
+def test_labels_that_do_not_fit_are_refused(first: list[int], second: list[int]) -> None:
+    """Other lengths, labels out of range."""
+    with pytest.raises(MetricInput):
+        agreement(first, second, 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_statsmodels_agrees_on_mcnemar(pairs: list[tuple[bool, bool]]) -> None:
+    """Exact and with continuity correction, to ten digits."""
+    first, second = zip(*pairs, strict=True)
+    found = mcnemar(first, second)
+    table = crossed([(int(one), int(two)) for one, two in pairs], 2)
+    assert found.exact_p == pytest.approx(statsmodels_mcnemar(table, exact=True).pvalue, abs=1e-10)
+    if abs(table[0, 1] - table[1, 0]) >= 1:  # the correction turns a difference of 0 into one of 1 there
+        theirs = statsmodels_mcnemar(table, exact=False, correction=True)
+        assert found.chi_squared == pytest.approx(theirs.statistic, abs=1e-10)
+        assert found.p == pytest.approx(theirs.pvalue, abs=1e-10)
+
+
+def test_no_difference_is_no_evidence() -> None:
+    """All alike: p is 1."""
+    found = mcnemar([1, 0, 1], [1, 0, 1])
+    assert (found.exact_p, found.p) == (1, 1)
+    assert np.isnan(found.chi_squared)
+    with pytest.raises(MetricInput, match="same answers"):
+        mcnemar([1], [1, 0])
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_statsmodels_agrees_on_wilson(pair: tuple[int, int]) -> None:
+    """Wilson's interval to ten digits."""
+    count, n = pair
+    low, high = proportion_confint(count, n, method="wilson")
+    found = wilson(count, n)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-10)
+
+
+def verdicts(**columns: object) -> Verdicts:
+    """One answer per row unless said otherwise."""
+    n = len(columns["verdict"])  # type: ignore[arg-type]
+    made = {
+        "judge": "judge 1",
+        "cell": np.zeros(n, dtype=np.int32),
+        "answer": np.arange(n),
+        "dimension": np.zeros(n, dtype=np.int8),
+        "weight": np.ones(n),
+    } | columns
+    made["verdict"] = np.array(made["verdict"], dtype=np.int8)
+    return Verdicts(**made)  # type: ignore[arg-type]
+
+
+def test_unsure_is_neither_pass_nor_fail() -> None:
+    """Failures are counted among clear verdicts, unsure ones among all."""
+    found = cell_rates(verdicts(verdict=[PASS, FAIL, FAIL, UNSURE, PASS]), 0)
+    assert (found.fail[0].count, found.fail[0].n, found.fail[0].share) == (2, 4, 0.5)
+    assert found.fail[0].low == pytest.approx(wilson(2, 4).low)
+    assert found.unsure[0].share == 0.2
+    assert found.answers == 5
+    assert found.any_fail.share == 0.4
+
+
+def test_strata_weigh_as_many_answers_as_they_stand_for() -> None:
+    """One refusal for 9 others, sampled alike: the rate is the population's, the interval wider than n says."""
+    found = cell_rates(verdicts(verdict=[FAIL] * 5 + [PASS] * 5, weight=np.array([1.0] * 5 + [9.0] * 5)), 0).fail[0]
+    assert found.share == pytest.approx(0.1)
+    assert found.high - found.low > wilson(1, 10).high - wilson(1, 10).low
+    assert found.low == pytest.approx(wilson_rate(0.1, 2500 / 410, count=5, n=10).low)
+
+
+def test_an_answer_that_fails_twice_fails_once() -> None:
+    """Verdicts of one answer on two dimensions."""
+    found = cell_rates(
+        verdicts(verdict=[FAIL, FAIL, PASS, PASS], answer=np.array([7, 7, 8, 8]), dimension=np.array([0, 3, 0, 3])), 0
+    )
+    assert (found.answers, found.any_fail.count) == (2, 1)
+    assert found.fail[3].share == 0.5
+
+
+def test_what_was_not_judged_has_no_rate() -> None:
+    """Another cell, another dimension."""
+    found = cell_rates(verdicts(verdict=[FAIL]), 1)
+    assert found.answers == 0
+    assert {rate.reason for rate in found.fail} == {"nothing was judged"}
+    assert np.isnan(found.fail[0].share)
+    assert set(NAMES) == set(DIMENSIONS)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("dimension", np.array([6])), ("verdict", [3]), ("weight", np.array([0.0]))]
+)
+def test_verdicts_out_of_range_are_refused(column: str, value: object) -> None:
+    """A dimension or verdict without a name, a weight of nothing."""
+    with pytest.raises(MetricInput, match=column):
+        cell_rates(verdicts(**({"verdict": [0]} | {column: value})), 0)

@@ -1,0 +1,61 @@
+"""Best and worst configurations, and whether an axis matters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import kstest, t
+
+from reports.metrics.configurations import axis, extremes
+from reports.metrics.divergence import MetricInput
+
+
+def test_best_and_worst_are_found_with_their_intervals() -> None:
+    """Participant 2 is close, participant 5 far; their intervals hold their values."""
+    values = np.random.default_rng(1).normal(1.0, 0.2, (8, 60))
+    values[2] -= 0.5
+    values[5] += 0.5
+    values[5, :10] = np.nan
+    best, worst = extremes(values, seed=3)
+    assert (best.participant, worst.participant) == (2, 5)
+    assert worst.value == pytest.approx(np.nanmean(values[5]))
+    for found in (best, worst):
+        assert found.interval.low < found.value < found.interval.high
+    half = (best.interval.high - best.interval.low) / 2
+    assert half == pytest.approx(1.96 * values[2].std() / np.sqrt(60), rel=0.1)
+
+
+def test_nobody_to_pick_from_is_refused() -> None:
+    """No value at all."""
+    with pytest.raises(MetricInput, match="no participant has a value"):
+        extremes(np.full((2, 3), np.nan), seed=0)
+
+
+def test_an_axis_that_matters_is_found() -> None:
+    """Sampling adds half a nat; levels carry t intervals."""
+    rng = np.random.default_rng(2)
+    levels = np.array([0, 1] * 10, dtype=float)
+    means = rng.normal(1, 0.1, 20) + 0.5 * levels
+    found = axis(means, levels, rng)
+    assert found.p == 0.001
+    first = found.levels[0]
+    low, high = t.interval(0.95, 9, means[::2].mean(), means[::2].std(ddof=1) / np.sqrt(10))
+    assert (first.interval.low, first.interval.high) == pytest.approx((low, high), abs=1e-10)
+    assert [level.participants for level in found.levels] == [10, 10]
+
+
+def test_p_of_an_axis_is_uniform_where_it_does_not_matter() -> None:
+    """200 runs whose figures have nothing to do with the axis."""
+    rng = np.random.default_rng(5)
+    p = [axis(rng.normal(size=20), rng.integers(0, 4, 20), rng, rearrangements=199).p for _ in range(200)]
+    assert kstest(p, "uniform").pvalue > 0.01
+
+
+def test_unknown_levels_are_left_out() -> None:
+    """A provider's default has no level; a lone participant no interval; one level no test."""
+    found = axis([1.0, 2.0, 3.0], [np.nan, 1, 1], np.random.default_rng(0))
+    assert [level.participants for level in found.levels] == [2]
+    assert np.isnan(found.p)
+    alone = axis([1.0, 2.0], [0, 1], np.random.default_rng(0))
+    assert alone.levels[0].interval.reason == "one participant"
+    assert np.isnan(alone.p)

@@ -1,0 +1,87 @@
+"""The map: scikit-learn's components, signs that stay, distances that a rotation leaves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import pdist
+from scipy.stats import ortho_group
+from sklearn.decomposition import PCA
+
+from reports.metrics.cultural_map import arrow, ellipse, ellipse_of, principal_components
+from reports.metrics.divergence import MetricInput
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(3, 12), st.integers(2, 9))
+def test_scikit_learn_agrees(seed: int, rows: int, columns: int) -> None:
+    """Points up to sign, and explained variance, to ten digits."""
+    scores = np.random.default_rng(seed).normal(size=(rows, columns))
+    ours, theirs = principal_components(scores), PCA(n_components=2, svd_solver="full").fit(scores)
+    assert ours.explained == pytest.approx(theirs.explained_variance_ratio_, abs=1e-10)
+    assert np.abs(ours.points) == pytest.approx(np.abs(theirs.transform(scores)), abs=1e-10)
+    assert ours.project(scores) == pytest.approx(ours.points, abs=1e-10)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_rotation_of_the_dimensions_leaves_distances(seed: int) -> None:
+    """Turning all scores alike turns the map: distances on it stay."""
+    rng = np.random.default_rng(seed)
+    scores, turn = rng.normal(size=(7, 5)), ortho_group.rvs(5, random_state=rng)
+    one, two = principal_components(scores), principal_components(scores @ turn)
+    assert pdist(one.points) == pytest.approx(pdist(two.points), abs=1e-9)
+
+
+def test_the_sign_is_fixed_by_two_rows() -> None:
+    """Whichever way the axes come out, the row to the right is to the right."""
+    scores = np.random.default_rng(3).normal(size=(6, 4))
+    for right, left in ((0, 1), (1, 0)):
+        found = principal_components(scores, right=right, left=left)
+        assert found.points[right, 0] > found.points[left, 0]
+        assert np.abs(found.loadings[1]).max() == found.loadings[1].max()
+
+
+def test_an_ellipse_holds_its_share_of_normal_points() -> None:
+    """95 of 100, whatever the covariance."""
+    rng = np.random.default_rng(4)
+    points = rng.multivariate_normal([1, -2], [[2.0, 1.2], [1.2, 1.0]], size=20_000)
+    found = ellipse(points)
+    angle = np.radians(found.angle)
+    turned = (points - found.centre) @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    inside = ((turned / np.array(found.half_axes)) ** 2).sum(axis=1) <= 1
+    assert inside.mean() == pytest.approx(0.95, abs=0.01)
+    assert found.half_axes[0] >= found.half_axes[1]
+    assert -90 < found.angle <= 90
+
+
+def test_points_that_do_not_vary_have_no_extent() -> None:
+    """A point is an ellipse without length; one draw has none at all."""
+    assert ellipse_of([1, 2], np.zeros((2, 2))).half_axes == (0, 0)
+    assert np.isnan(ellipse([[1.0, 2.0]]).half_axes[0])
+    assert np.isnan(ellipse([[np.nan, 2.0], [np.nan, 1.0]]).angle)
+
+
+def test_arrows_are_compared_in_all_dimensions() -> None:
+    """The same way is 1, the opposite -1, a right angle 0; twice as far is 2."""
+    scores = np.random.default_rng(5).normal(size=(5, 3))
+    components = principal_components(scores)
+    people = np.array([[0.0, 0, 0], [1, 0, 0]])
+    assert arrow([[0, 0, 0], [2, 0, 0]], people, components).length_ratio == 2
+    assert arrow([[1, 0, 0], [0, 0, 0]], people, components).cosine == -1
+    assert arrow([[0, 0, 0], [0, 3, 0]], people, components).cosine == 0
+    assert np.isnan(arrow([[1, 1, 1], [1, 1, 1]], people, components).cosine)
+
+
+@pytest.mark.parametrize("scores", [[[1.0, 2.0]], [[1.0], [2.0]], [[1.0, np.nan], [2.0, 3.0]]])
+def test_incomplete_tables_are_refused(scores: list[list[float]]) -> None:
+    """One row, one column, or a hole."""
+    with pytest.raises(MetricInput):
+        principal_components(scores)
+
+
+def test_rows_that_are_all_alike_have_no_components_to_speak_of() -> None:
+    """No variance: nan, not 0."""
+    assert np.isnan(principal_components(np.ones((3, 3))).explained).all()

@@ -1,0 +1,274 @@
+"""The report finds what was planted in a study at full scale, and nothing that was not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reports.analysis import Analysis, analyse
+from reports.items import answer_weights, item_table, reference_table
+from reports.parts import NotRun
+from reports.ranking import rank
+from storage.catalogue import find_survey
+from tests.reports.planted import DISTORTION, MODELS, Planted, planted, wide_survey, without
+
+WIDE = wide_survey()
+CULTURES = ("us", "cn")
+
+
+@pytest.fixture(scope="module")
+def wide() -> Analysis:
+    """11 models, 2 cultures, 20 participants, 576 questions."""
+    made = planted(WIDE)
+    assert made.results.answers.cell.size == 253_440
+    return analyse(made.results, draws=made.draws)
+
+
+@pytest.fixture(scope="module")
+def wvs() -> Analysis:
+    """The same models on the bundled survey."""
+    made = planted(find_survey("wvs7"))
+    return analyse(made.results, draws=made.draws)
+
+
+def both(wide: Analysis, wvs: Analysis) -> tuple[Analysis, Analysis]:
+    """Both surveys, named."""
+    return wide, wvs
+
+
+def test_the_honest_model_cannot_be_told_from_people(wide: Analysis, wvs: Analysis) -> None:
+    """After correction at least 93% of its questions are not distinguishable, and it lies at the noise floor."""
+    for found in both(wide, wvs):
+        alike = {cell.culture: cell.share_alike for cell in found.parts.distinguished.cells if cell.name == "honest"}
+        assert set(alike) == set(CULTURES)
+        assert all(share >= 0.93 for share in alike.values())
+        for cell in found.cells:
+            if cell.name == "honest":
+                assert cell.interval.low < cell.sound_floor.headline < cell.interval.high
+
+
+def test_distant_models_are_told_from_people(wide: Analysis) -> None:
+    """The test has power: the further a model, the fewer of its questions pass for people's."""
+    for culture in CULTURES:
+        alike = {c.name: c.share_alike for c in wide.parts.distinguished.cells if c.culture == culture}
+        assert alike["honest"] > alike["alpha-instruct"] > alike["alpha-base"] > alike["beta-base"] > alike["men"]
+        assert alike["beta-base"] < 0.3
+
+
+def test_the_honest_model_comes_first_alone(wide: Analysis, wvs: Analysis) -> None:
+    """First place, shared with nobody on 576 questions; on fewer it may be shared."""
+    for culture in wide.cultures:
+        assert culture.ranking.order[0][0] == "honest"
+        assert (culture.ranking.places[0].first, culture.ranking.places[0].last) == (1, 1)
+    for culture in wvs.cultures:
+        assert culture.ranking.places[[n for n, _ in culture.ranking.order].index("honest")].first == 1
+
+
+def test_models_planted_alike_share_a_place(wide: Analysis, wvs: Analysis) -> None:
+    """alpha and gamma do the same, stage by stage: never told apart."""
+    for found in both(wide, wvs):
+        for culture in found.cultures:
+            names = [name for name, _ in culture.ranking.order]
+            for stage in ("base", "instruct"):
+                pair = (names.index(f"alpha-{stage}"), names.index(f"gamma-{stage}"))
+                assert not culture.ranking.apart[pair]
+
+
+def test_the_first_shown_model_alone_is_flagged_for_position(wide: Analysis, wvs: Analysis) -> None:
+    """Every answer of it moves with the order, none of the others does."""
+    for found in both(wide, wvs):
+        placed = found.parts.position
+        assert not isinstance(placed, NotRun)
+        assert {row.name for row in placed.rows if row.flagged} == {"first"}
+        for row in placed.rows:
+            assert row.bias.moved == pytest.approx(1.0 if row.name == "first" else 0.0, abs=0.06)
+
+
+def test_the_skewed_model_shows_in_the_profile_of_sexes(wide: Analysis, wvs: Analysis) -> None:
+    """Nine in ten of its mismatching answers are most typical of men; of the others about half."""
+    for found, margin in ((wide, 0.12), (wvs, 0.3)):
+        profiles = found.parts.profiles
+        assert not isinstance(profiles, NotRun)
+        for row in profiles.sound:
+            known = row.mismatching.gender
+            if row.name == "men":
+                assert known[0] > 0.9
+                assert row.lift[0] > 1.05 > 0.95 > row.lift[1]
+            elif row.name in ("honest", "alpha-instruct", "random"):
+                assert known[0] == pytest.approx(0.5, abs=margin)
+
+
+def test_refusals_are_not_answers(wide: Analysis) -> None:
+    """A third is counted as refused, and what is left is measured like its twin."""
+    for culture in wide.cultures:
+        cells = {cell.name: cell for cell in culture.cells}
+        refuser, twin = cells["refuser"], cells["alpha-instruct"]
+        assert refuser.quality.refused.share == pytest.approx(1 / 3, abs=0.01)
+        assert refuser.n_valid.sum() == refuser.quality.valid.count
+        assert twin.quality.refused.count == 0
+        names = [name for name, _ in culture.ranking.order]
+        assert not culture.ranking.apart[names.index("refuser"), names.index("alpha-instruct")]
+
+
+def test_the_series_difference_is_found_and_the_null_pair_is_not(wide: Analysis, wvs: Analysis) -> None:
+    """beta lies further than alpha and gamma by question; alpha and gamma are not told apart, by either test."""
+    for found in both(wide, wvs):
+        compared = found.parts.series
+        assert not isinstance(compared, NotRun)
+        for test in compared.tests:
+            assert test.by_question is not None
+            if "Beta" in (test.first, test.second):
+                further = 1 if test.second == "Beta" else -1
+                assert test.by_question.difference * further < 0
+                assert test.by_question.p_holm < 0.05
+            else:
+                assert test.by_question.p_holm > 0.05
+                assert test.sound.welch.p > 0.05
+            assert test.units.startswith(f"{test.first}: 18 = 2 models x 9 dimensions, not independent")
+
+
+def test_the_training_stage_is_found(wide: Analysis) -> None:
+    """Instruct lies closer than base in every series and culture, and matches more."""
+    trained = wide.parts.training
+    assert not isinstance(trained, NotRun)
+    assert len(trained.contrasts) == 6
+    for _, _, contrast in trained.contrasts:
+        assert (contrast.first, contrast.second) == ("base", "instruct")
+        assert contrast.difference > 0
+        assert contrast.p_holm < 0.05
+    means = {(mean.culture, mean.stage): mean for mean in trained.stages}
+    for culture in CULTURES:
+        assert means[culture, "instruct"].sound < means[culture, "base"].sound
+        assert means[culture, "instruct"].match > means[culture, "base"].match
+    assert all(size.models == 6 and size.divergence_p > 0.05 for size in trained.sizes)
+
+
+def test_configurations_that_do_nothing_are_not_found(wide: Analysis) -> None:
+    """No axis was planted: p below .05 about as often as chance has it, and the report warns of extremes."""
+    configured = wide.parts.configurations
+    assert not isinstance(configured, NotRun)
+    p = [row.axis.p for cell in configured.cells for row in cell.axes if not np.isnan(row.axis.p)]
+    assert len(p) > 60
+    assert np.mean(np.array(p) < 0.05) < 0.15
+    assert "after the fact" in configured.warning
+    for cell in configured.cells:
+        assert cell.best_value.value < cell.worst_value.value
+
+
+def test_matching_follows_divergence(wide: Analysis) -> None:
+    """The planted order shows in both, and no model matches less than the chance level by more than noise."""
+    agreements = wide.parts.rank_agreement
+    assert not isinstance(agreements, NotRun)
+    assert all(found.rho > 0.9 and found.p < 0.01 for found in agreements)
+    for row in wide.parts.matching.rows:
+        assert row.matching.share > row.matching.expected - 0.05
+
+
+def test_the_honest_model_moves_between_cultures_like_people(wide: Analysis) -> None:
+    """Its arrow points as people's does; the first-shown model does not move at all."""
+    mapped = wide.parts.map
+    assert not isinstance(mapped, NotRun)
+    assert mapped.cultures == ("us", "cn")
+    people = {row.culture: row.point for row in mapped.sound.rows if row.human}
+    assert people["us"][0] > people["cn"][0]
+    arrows = {row.subject: row.arrow for row in mapped.sound.arrows}
+    assert arrows["honest"].cosine > 0.7
+    assert arrows["first"].length_ratio == pytest.approx(0, abs=1e-9)
+
+
+def test_groups_missing_in_a_culture_are_said(wvs: Analysis) -> None:
+    """China's references name groups for 29 questions, of too few people."""
+    profiles = wvs.parts.profiles
+    assert not isinstance(profiles, NotRun)
+    us, cn = profiles.coverage
+    assert us.genders == us.ages
+    assert cn.genders < us.genders
+    assert cn.low_n == cn.genders
+    for row in profiles.sound:
+        if row.culture == "cn":
+            assert row.mismatching.gender_items + row.matching.gender_items <= cn.genders
+
+
+def test_a_dimension_without_groups_is_named() -> None:
+    """Of the core questions 18 tell China's ages apart, none of them about tradition or universalism."""
+    survey = find_survey("wvs7")
+    core = [question.id for question in survey.questions if question.core]
+    made = planted(survey, questions=core, models=("honest", "men"))
+    profiles = analyse(made.results).parts.profiles
+    assert not isinstance(profiles, NotRun)
+    us, cn = profiles.coverage
+    assert cn.ages == 18
+    assert cn.dimensions == ("TDI", "USI")
+    assert us.dimensions == ()
+
+
+def claims(made: Planted, culture: str) -> dict[str, int]:
+    """The place that each model may claim in a culture; one that is not ranked comes after all that are."""
+    results = made.results
+    items = item_table(results.survey, results.run.questions)
+    counts = {
+        cell.model: answer_weights(results.answers, items, place, cell.participants).sum(axis=0)
+        for place, cell in enumerate(results.run.cells)
+        if cell.culture == culture
+    }
+    ranking = rank(counts, items, reference_table(results.survey, items, culture))
+    ranked = {name: place.last for (name, _), place in zip(ranking.order, ranking.places, strict=True)}
+    return {name: ranked.get(name, len(counts)) for name in counts}
+
+
+@pytest.mark.parametrize("participants", [20, 40, 60])
+@pytest.mark.parametrize("culture", CULTURES)
+def test_refusing_two_thirds_never_improves_a_rank(participants: int, culture: str) -> None:
+    """Each model in turn leaves two thirds unanswered at random: the place that it may claim is the same or worse."""
+    survey = wide_survey(240)
+    before = claims(planted(survey, participants=participants, refuses=()), culture)
+    for model in MODELS:
+        after = claims(planted(survey, participants=participants, refuses=(model,), refusal=2 / 3), culture)
+        assert after[model] >= before[model], model
+
+
+def test_a_model_that_refuses_everything_takes_nothing_from_the_others() -> None:
+    """It is not ranked; everybody else is compared as before."""
+    survey = wide_survey(60)
+    whole = planted(survey, refuses=())
+    gone = without(whole, "random")
+    ranking, alone = (analyse(made.results).cultures[0].ranking for made in (gone, whole))
+    assert [name for name, _ in ranking.unranked] == ["random"]
+    assert [name for name, _ in ranking.order] == [name for name, _ in alone.order if name != "random"]
+
+
+def test_the_same_study_gives_the_same_figures() -> None:
+    """Twice planted, twice analysed: equal to the last bit."""
+    survey = wide_survey(30)
+
+    def figures(made: Planted) -> list[object]:
+        found = analyse(made.results, draws=made.draws)
+        mapped = found.parts.map
+        assert not isinstance(mapped, NotRun)
+        return [
+            [culture.ranking.p.tolist() for culture in found.cultures],
+            [cell.p.tolist() for cell in found.parts.distinguished.cells],
+            mapped.sound.components.points.tolist(),
+            repr(found.parts.series),
+            repr(found.parts.configurations),
+            [repr(cell.intervals) for cell in found.cells],
+        ]
+
+    assert figures(planted(survey)) == figures(planted(survey))
+
+
+def test_what_is_planted_stays_what_it_says() -> None:
+    """The generator itself: shares of the honest model near the reference's, refusals near a third, orders varied."""
+    made = planted(wide_survey(40), participants=400, models=("honest", "refuser", "first"))
+    answers, run = made.results.answers, made.results.run
+    question = made.results.survey.questions[0]
+    honest = next(place for place, cell in enumerate(run.cells) if cell.model == "honest")
+    here = (answers.cell == honest) & (answers.question == 0)
+    counts = np.bincount(np.bitwise_count(answers.choices[here] - 1), minlength=len(question.options))
+    reference = made.results.survey.reference(question.id, run.cells[honest].culture)
+    assert reference is not None
+    assert counts / counts.sum() == pytest.approx(list(reference.shares.values()), abs=0.1)
+    assert len(set(answers.shown[here].tolist())) > 1
+    assert made.results.progress.refused / made.results.progress.planned == pytest.approx(1 / 9, abs=0.01)
+    assert set(DISTORTION) == set(MODELS)
+    assert len(MODELS) == 11

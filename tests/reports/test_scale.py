@@ -1,0 +1,44 @@
+"""A full-scale study is analysed in seconds and in little memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+#: Seconds of processor time and peak megabytes of an analysis, measured in a process of its own.
+MEASURE = """
+import resource, sys, time
+from reports.analysis import analyse
+from tests.reports.planted import planted
+made = planted(participants=int(sys.argv[1]))
+start = time.process_time()
+analyse(made.results, draws=made.draws)
+print(made.results.answers.cell.size, time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def measured(participants: int) -> tuple[int, float, float]:
+    """Answers, seconds, megabytes."""
+    command = [sys.executable, "-c", MEASURE, str(participants)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    answers, seconds, megabytes = done.stdout.split()
+    return int(answers), float(seconds), float(megabytes)
+
+
+def test_a_quarter_of_a_million_answers_take_seconds() -> None:
+    """11 models x 2 cultures x 20 participants x 576 questions: under 10 s of processor time and 1 GB."""
+    answers, seconds, megabytes = measured(20)
+    assert answers == 253_440
+    assert seconds < 10
+    assert megabytes < 1000
+
+
+@pytest.mark.slow
+def test_ten_times_the_answers_take_at_most_twelve_times_as_long() -> None:
+    """Ten times as many participants: no part grows faster than the answers."""
+    _, seconds, _ = measured(20)
+    answers, more, _ = measured(200)
+    assert answers == 2_534_400
+    assert more <= 12 * seconds
