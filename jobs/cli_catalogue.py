@@ -1,4 +1,4 @@
-"""The command line's verbs about surveys and models: list, show, validate."""
+"""The command line's verbs about surveys and models: list, show, validate; those that make surveys join them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from jobs.cli_import import VERBS as IMPORT_VERBS
 from jobs.settings import Settings
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -15,7 +16,11 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for pro
 
 @click.group()
 def survey() -> None:
-    """Surveys: list, show, validate."""
+    """Surveys: list, show, validate, import, template, exclude."""
+
+
+for _verb in IMPORT_VERBS:
+    survey.add_command(_verb)
 
 
 @survey.command("list")

@@ -238,7 +238,8 @@ def exclude_questions(folder: Path, reasons: Mapping[str, str], *, restore: Sequ
     kept = {name: reason for name, reason in excluded.items() if name not in restore}
     if len(kept) == len(known):
         raise SurveyError(f"survey {survey.id}: expected a question to be left, got all {len(known)} excluded")
-    draft = folder / f".{EXCLUDED_FILE}.{secrets.token_hex(4)}"
-    draft.write_text(_exclusions(kept), encoding="utf-8", newline="\n")
-    draft.replace(folder / EXCLUDED_FILE)
+    if kept != survey.excluded:
+        draft = folder / f".{EXCLUDED_FILE}.{secrets.token_hex(4)}"
+        draft.write_text(_exclusions(kept), encoding="utf-8", newline="\n")
+        draft.replace(folder / EXCLUDED_FILE)
     return read_survey(folder)

@@ -1,0 +1,207 @@
+"""The command line's verbs that make surveys: import, template, exclude."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from storage.importers.imported import Imported
+
+_FILE = click.argument("source", type=click.Path(path_type=Path), metavar="FILE")
+_OUTPUT = click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The survey folder to make."
+)
+_ID = click.option("--id", "survey_id", metavar="ID", help="Id of the survey; the folder's name by default.")
+_CULTURES = click.option(
+    "--cultures", type=click.Path(path_type=Path), metavar="FILE", help="A table of further countries, see docs."
+)
+_COUNTRIES = click.option(
+    "--countries", default="", metavar="USA,CHN,...", help="Only these, by ISO code or name; all by default."
+)
+_RESPONDENTS = click.option(
+    "--respondents",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="People assumed behind each distribution where the source has shares alone.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _write(read: Callable[[str], Imported], output: Path, survey_id: str | None, as_json: bool) -> None:
+    """Import, write and tell."""
+    name = survey_id or re.sub(r"[^A-Za-z0-9_.-]+", "-", output.absolute().name).lstrip("_.-") or "survey"
+    imported = read(name)
+    survey = imported.write(output)
+    cultures = [culture.code for culture in survey.cultures]
+    if as_json:
+        told: dict[str, Any] = {
+            "folder": str(output),
+            "id": survey.id,
+            "fingerprint": survey.fingerprint,
+            "questions": len(survey.questions),
+            "cultures": cultures,
+            "references": len(survey.references),
+            "notes": list(imported.notes),
+        }
+        click.echo(json.dumps(told, ensure_ascii=False, indent=2))
+        return
+    click.echo(f"{output}: {len(survey.questions)} questions, {len(survey.references)} reference distributions")
+    click.echo(f"cultures: {', '.join(cultures)}")
+    for note in imported.notes:
+        click.echo(f"- {note}")
+
+
+@click.group("import")
+def import_survey() -> None:
+    """Make a survey folder from files you hold."""
+
+
+@import_survey.command("wvs")
+@_FILE
+@_OUTPUT
+@_COUNTRIES
+@_ID
+@_CULTURES
+@_JSON
+def import_wvs(
+    source: Path, output: Path, countries: str, survey_id: str | None, cultures: Path | None, as_json: bool
+) -> None:
+    """An official CSV file of the World Values Survey, wave 7."""
+    from storage.importers.wvs import import_wvs as read
+
+    def survey(name: str) -> Imported:
+        return read(source, id=name, countries=_listed(countries), cultures=cultures)
+
+    _write(survey, output, survey_id, as_json)
+
+
+@import_survey.command("def")
+@click.argument("source", type=click.Path(path_type=Path), metavar="DIR")
+@_OUTPUT
+@click.option("--part", metavar="NAME", help="Only this part, such as US_survey.")
+@click.option("--multiple", default="", metavar="7,8,...", help="Questions that allow several answers.")
+@_RESPONDENTS
+@_ID
+@_CULTURES
+@_JSON
+def import_def(
+    source: Path,
+    output: Path,
+    part: str | None,
+    multiple: str,
+    respondents: int,
+    survey_id: str | None,
+    cultures: Path | None,
+    as_json: bool,
+) -> None:
+    """The dataset of Liu et al. (2025) as its authors lay it out."""
+    from storage.importers.def_dataset import import_def as read
+
+    numbers = _listed(multiple)
+    if not all(number.isdecimal() for number in numbers):
+        raise click.BadParameter(f"{multiple!r}: expected numbers of questions, such as 7,8", param_hint="--multiple")
+
+    def survey(name: str) -> Imported:
+        lists = [int(number) for number in numbers]
+        return read(source, id=name, part=part, multiple=lists, respondents=respondents, cultures=cultures)
+
+    _write(survey, output, survey_id, as_json)
+
+
+@import_survey.command("globalopinions")
+@_FILE
+@_OUTPUT
+@_COUNTRIES
+@_RESPONDENTS
+@_ID
+@_CULTURES
+@_JSON
+def import_globalopinions(
+    source: Path,
+    output: Path,
+    countries: str,
+    respondents: int,
+    survey_id: str | None,
+    cultures: Path | None,
+    as_json: bool,
+) -> None:
+    """GlobalOpinionQA's CSV file."""
+    from storage.importers.globalopinions import import_globalopinions as read
+
+    def survey(name: str) -> Imported:
+        return read(source, id=name, countries=_listed(countries), respondents=respondents, cultures=cultures)
+
+    _write(survey, output, survey_id, as_json)
+
+
+@import_survey.command("table")
+@_FILE
+@_OUTPUT
+@click.option("--title", help="Of the survey, as reports print it.")
+@click.option("--citation", help="Whom to cite.")
+@click.option("--terms", help="On which the figures may be used.")
+@_ID
+@_CULTURES
+@_JSON
+def import_table(
+    source: Path,
+    output: Path,
+    title: str | None,
+    citation: str | None,
+    terms: str | None,
+    survey_id: str | None,
+    cultures: Path | None,
+    as_json: bool,
+) -> None:
+    """Any survey as a table with a row per option; `survey template` writes an example."""
+    from storage.importers.table import import_table as read
+
+    def survey(name: str) -> Imported:
+        return read(source, id=name, title=title, citation=citation, terms=terms, cultures=cultures)
+
+    _write(survey, output, survey_id, as_json)
+
+
+@click.command("template")
+@click.argument("path", type=click.Path(path_type=Path), metavar="FILE")
+def template(path: Path) -> None:
+    """Write an example of a table that `survey import table` reads."""
+    from storage.importers.table import write_template
+
+    write_template(path)
+    click.echo(f"{path}: edit it, then: defsurvey survey import table {path} -o DIR")
+
+
+@click.command("exclude")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("questions", nargs=-1, metavar="[QUESTION]...")
+@click.option("--reason", help="Why; kept in the survey.")
+@click.option("--restore", default="", metavar="Q1,Q2", help="Questions to take in again.")
+@_JSON
+def exclude(folder: Path, questions: tuple[str, ...], reason: str | None, restore: str, as_json: bool) -> None:
+    """Leave questions of a survey out, with the reason; without a question, list those left out."""
+    from storage.survey_write import exclude_questions
+
+    if questions and not reason:
+        raise click.UsageError("expected --reason TEXT: why are the questions excluded?")
+    survey = exclude_questions(folder, dict.fromkeys(questions, reason or ""), restore=_listed(restore))
+    if as_json:
+        click.echo(json.dumps(dict(survey.excluded), ensure_ascii=False, indent=2))
+        return
+    for name, why in survey.excluded.items():
+        click.echo(f"{name}  {why}")
+    click.echo(f"{len(survey.excluded)} excluded, {len(survey.questions)} left")
+
+
+VERBS = (import_survey, template, exclude)
