@@ -47,7 +47,7 @@ from reports.landscape import (
     score_rows,
     throughput,
 )
-from reports.mapping import CulturalMap, cultural_map
+from reports.mapping import CulturalMap, Projection, cultural_map, paper_map
 from reports.matching import (
     MatchingFigure,
     Profiles,
@@ -77,6 +77,7 @@ class Parts:
     by_dimension: ByDimension | NotRun  #: Figures 5 and 6
     series: Series | NotRun  #: Table 3
     map: CulturalMap | NotRun  #: Figure 7
+    paper_map: Projection | NotRun  #: Figure 7 the paper's way; run where the cultures share no question too
     matching: MatchingFigure  #: Figure 8
     insensitivity: Insensitivity | NotRun  #: Figures 9 and 19
     ablation: Ablation | NotRun  #: Table 4
@@ -152,6 +153,7 @@ def _parts(measured: Measured, draws: DrawArrays | None, verdicts: Sequence[Verd
         by_dimension=by_dimension(measured),
         series=series(measured),
         map=mapped,
+        paper_map=mapped.paper if isinstance(mapped, CulturalMap) else paper_map(measured),
         matching=matched,
         insensitivity=insensitivity(measured, verdicts),
         ablation=ablation(measured),

@@ -15,6 +15,7 @@ import numpy as np
 from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from reports.figures import nats, percent
 from reports.metrics.aggregate import mean_known
+from reports.ranking import Ranking
 
 #: Below this share of valid answers the finding says so.
 LOW_VALIDITY = 0.8
@@ -89,15 +90,29 @@ def _headline(analysis: Analysis) -> str:
 
 
 def _closest(cultures: Sequence[CultureAnalysis]) -> str:
-    winners: dict[str, list[str]] = {}
+    winners: dict[tuple[str, ...], list[str]] = {}
     for culture in cultures:
         if culture.ranking.order:
-            winners.setdefault(culture.ranking.order[0][0], []).append(_people(culture))
+            winners.setdefault(_first(culture.ranking), []).append(_people(culture))
     if not winners:
         return "The answers are too few to say who comes closest"
-    (first, theirs), *others = winners.items()
-    rest = "".join(f", {name} to {_and(groups)}" for name, groups in others)
-    return f"{first} comes closest to {_and(theirs)}{rest}"
+    clauses = [_came(names, _and(theirs)) for names, theirs in winners.items()]
+    return ", ".join(
+        [clauses[0], *(clause.replace(" comes closest", "").replace(" come closest", "") for clause in clauses[1:])]
+    )
+
+
+def _first(ranking: Ranking) -> tuple[str, ...]:
+    """The closest cell and all that cannot be told from it."""
+    names = [name for name, _ in ranking.order]
+    return tuple(name for name, apart in zip(names, ranking.apart[0].tolist(), strict=True) if not apart)
+
+
+def _came(names: tuple[str, ...], people: str) -> str:
+    if len(names) == 1:
+        return f"{names[0]} comes closest to {people}"
+    told = _and(names) if len(names) <= NAMED else f"{names[0]} and {len(names) - 1} others"
+    return f"{told} come closest to {people}, not told apart"
 
 
 _VERDICTS = {
@@ -128,10 +143,14 @@ def _sentence(culture: CultureAnalysis) -> str:
     if len(culture.cells) == 1 or not order:
         return " ".join(_single(culture, cell) for cell in _measured(culture)[:NAMED])
     (first, value), (second, next_value) = order[0], order[1]
-    cells = {cell.name: cell for cell in culture.cells}
-    apart = cells[first].interval.high < cells[second].interval.low
-    gap = "their intervals do not overlap" if apart else "their intervals overlap, so the order may be chance"
     ranking = culture.ranking
+    p, pairs = float(ranking.p[0, 1]), len(order) * (len(order) - 1) // 2
+    how = f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}" + (f", adjusted for {pairs} pairs" if pairs > 1 else "")
+    gap = (
+        f"question by question they differ ({how})"
+        if ranking.apart[0, 1]
+        else f"question by question the difference may be chance ({how})"
+    )
     return (
         f"{culture.name}: {first} scores {nats(value)} and {second}, the next, {nats(next_value)}; {gap} "
         f"({ranking.questions} questions, all brought down to {ranking.n} answers each). "
@@ -163,6 +182,10 @@ def _cautions(analysis: Analysis) -> Iterable[str]:
             yield f"Some references for {culture.named} rest on too few people for anything but a demonstration."
         if len(culture.cells) > 1 and culture.ranking.reason:
             yield f"No ranking for {culture.named}: {culture.ranking.reason}."
+        elif culture.ranking.unranked:
+            names = [name for name, _ in culture.ranking.unranked]
+            told = _and(names) if len(names) <= NAMED else f"{len(names)} cells"
+            yield f"Not ranked for {culture.named}, too few valid answers: {told}."
     if any(cell.cell.participants == 1 for cell in analysis.cells):
         yield "One participant shows no spread: there is no interval, and the noise floor is high."
 

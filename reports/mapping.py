@@ -70,8 +70,10 @@ class CulturalMap:
 
     cultures: tuple[str, str]  #: an arrow goes from the first to the second
     items: int  #: that both cultures answered
-    sound: Projection  #: codes scaled to [0, 1] and turned so that more is more of the dimension
-    paper: Projection  #: raw option codes
+    sound: (
+        Projection  #: codes scaled to [0, 1] and turned so that more is more of the dimension, items of both cultures
+    )
+    paper: Projection  #: raw option codes, items of either
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,16 +93,36 @@ def cultural_map(measured: Measured) -> CulturalMap | NotRun:
     first, second = _pair(measured.cultures)
     items = measured.items
     both = ~np.isnan(first.reference.n) & ~np.isnan(second.reference.n)
-    used = both & (items.grouping.dimension >= 0) & (items.placed.sum(axis=-1) > 1)
+    used = both & _scored(items)
     if len(np.unique(items.grouping.dimension[used])) < 2:
-        return NotRun(reason="fewer than two value dimensions were asked in both cultures")
-    sound = _project(measured, (first, second), _scaled(items, used))
-    paper = _project(measured, (first, second), _raw(items, used))
-    if sound is None or paper is None:
+        return NotRun(reason="fewer than two value dimensions have a question that both cultures answered")
+    sound, paper = _project(measured, (first, second), _scaled(items, used)), paper_map(measured)
+    if sound is None or isinstance(paper, NotRun):
         return NotRun(reason="no model has a score in every dimension")
     return CulturalMap(
         cultures=(first.culture.code, second.culture.code), items=int(used.sum()), sound=sound, paper=paper
     )
+
+
+def paper_map(measured: Measured) -> Projection | NotRun:
+    """Figure 7 as the paper has it: raw codes, and of each culture whatever it was asked.
+
+    It stands for itself where the cultures were asked different questions, as in the paper's own dataset; their means
+    then differ by what was asked too.
+    """
+    if len(measured.cultures) < 2:
+        return NotRun(reason="one culture: no variation between cultures to map")
+    pair, items = _pair(measured.cultures), measured.items
+    used = _scored(items)
+    one, two = (set(items.grouping.dimension[used & ~np.isnan(each.reference.n)].tolist()) for each in pair)
+    if len(one & two) < 2:
+        return NotRun(reason="fewer than two value dimensions were asked about in both cultures")
+    found = _project(measured, pair, _raw(items, used))
+    return NotRun(reason="no model has a score in every dimension") if found is None else found
+
+
+def _scored(items: ItemTable) -> Bools:
+    return np.asarray((items.grouping.dimension >= 0) & (items.placed.sum(axis=-1) > 1))
 
 
 def _pair(cultures: tuple[CultureAnalysis, ...]) -> tuple[CultureAnalysis, CultureAnalysis]:
@@ -157,7 +179,11 @@ def _project(
         return grouped_mean(by_item[..., kept], grouping.dimension[kept], grouping.dimensions)
 
     people = [columns(_people(culture, scoring, measured.items)) for culture in cultures]
-    found = [columns(np.where(kept, _mean_code(cell) * scoring.slope + scoring.offset, np.nan)) for _, cell in subjects]
+    known = {culture.culture.code: kept & ~np.isnan(culture.reference.n) for culture in cultures}
+    found = [
+        columns(np.where(known[cell.cell.culture], _mean_code(cell) * scoring.slope + scoring.offset, np.nan))
+        for _, cell in subjects
+    ]
     asked = np.asarray(~np.isnan(np.stack(people)).any(axis=0))
     whole = [place for place, scores in enumerate(found) if not np.isnan(scores[asked]).any()]
     table = np.stack([*people, *(found[place] for place in whole)])[:, asked]
@@ -177,7 +203,7 @@ def _project(
     ]
     for at, place in enumerate(whole, start=len(people)):
         name, cell = subjects[place]
-        resampled = columns(_resampled(cell, scoring))[:, asked]
+        resampled = columns(_resampled(cell, scoring, known[cell.cell.culture]))[:, asked]
         around = ellipse(components.project(resampled))
         rows.append(
             MapRow(
@@ -232,14 +258,14 @@ def _mean_code(cell: CellAnalysis) -> Floats:
     return np.asarray(mean, dtype=np.float64)
 
 
-def _resampled(cell: CellAnalysis, scoring: _Scoring) -> Floats:
+def _resampled(cell: CellAnalysis, scoring: _Scoring, known_items: Bools) -> Floats:
     """Mean score per item of resampled participants, shape (DRAWS, I)."""
     present = cell.participant_code[~np.isnan(cell.participant_code).all(axis=1)]
     known = ~np.isnan(present)
     weights = weights_of(len(present), DRAWS, MAP_SEED)
     total, count = weights @ np.where(known, present, 0.0), weights @ known
     mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-    return np.where(scoring.keep > 0, mean * scoring.slope + scoring.offset, np.nan)
+    return np.where(known_items, mean * scoring.slope + scoring.offset, np.nan)
 
 
 def _people_ellipse(
@@ -250,7 +276,7 @@ def _people_ellipse(
     total = np.maximum(placed.sum(axis=-1, keepdims=True), 1e-12)
     mean = (placed * scoring.values).sum(axis=-1, keepdims=True) / total
     variance = ((placed * (scoring.values - mean) ** 2).sum(axis=-1) / total[:, 0]) / culture.reference.n
-    kept, dimension = scoring.keep > 0, items.grouping.dimension
+    kept, dimension = (scoring.keep > 0) & ~np.isnan(culture.reference.n), items.grouping.dimension
     size = np.bincount(dimension[kept], minlength=items.grouping.dimensions).astype(np.float64)
     by_dimension = np.bincount(dimension[kept], weights=variance[kept], minlength=items.grouping.dimensions)
     spread = (by_dimension / np.maximum(size, 1) ** 2)[asked]

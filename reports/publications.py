@@ -14,9 +14,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).with_name("published")
 TABLES = ("table1", "table2", "table3", "table4")
-CITATION = "Liu et al. (2025), doi:10.1016/j.ipm.2025.104099"
-#: How ids of surveys begin whose questions are the paper's own: others are "a different survey, not a replication".
-AUTHORS_SURVEY = "def-"
+DOI = "10.1016/j.ipm.2025.104099"
+CITATION = f"Liu et al. (2025), doi:{DOI}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +71,10 @@ def meanings() -> Mapping[str, Meaning]:
     return {code: Meaning(high=each["high"], low=each["low"]) for code, each in known.items()}
 
 
-def replicates(survey: str) -> bool:
-    """Whether a survey, by its id, is the paper's own."""
-    return survey.startswith(AUTHORS_SURVEY)
+def replicates(citation: str) -> bool:
+    """Whether a survey, by its citation, is the paper's own: any other is "a different survey, not a replication".
+
+    >>> replicates("Liu, H., et al. (2025). doi:10.1016/j.ipm.2025.104099."), replicates("Haerpfer, C., et al. (2022).")
+    (True, False)
+    """
+    return DOI in citation

@@ -9,6 +9,7 @@ import pytest
 from reports.analysis import analyse
 from reports.finding import closest_dimension, find
 from storage.results import Results
+from tests.reports.planted import planted, wide_survey, without
 from tests.reports.synthetic import human, last, one_question, results, survey, uniform, without_reference
 
 US_ONLY = [("m", "us", "def", human)]
@@ -49,25 +50,51 @@ def test_too_few_answers_decide_nothing() -> None:
     assert headline(made) == "m gave too few answers to tell it from people of the United States, or from chance"
 
 
+def two_models(participants: int = 20) -> Results:
+    """An honest and a distant model on sixty questions of both cultures."""
+    return planted(wide_survey(60), models=("honest", "beta-base"), participants=participants).results
+
+
 def test_several_models_are_compared_by_culture() -> None:
-    """The closest is named, with the next, both figures and whether their intervals overlap."""
-    cells = [("close", c, "def", human) for c in ("us", "cn")] + [("far", c, "def", last) for c in ("us", "cn")]
-    found = find(analyse(results(cells)))
-    assert found.headline == "close comes closest to people of the United States and China"
-    assert "their intervals do not overlap" in found.sentences[0]
-    assert "all brought down to 20 answers each" in found.sentences[0]
+    """The closest is named, with the next, both figures and whether they differ question by question."""
+    found = find(analyse(two_models()))
+    assert found.headline == "honest comes closest to people of the United States and China"
+    assert "question by question they differ (p < 0.001)" in found.sentences[0]
+    assert "all brought down to 10 answers each" in found.sentences[0]
 
 
 def test_different_winners_are_both_named() -> None:
     """Each culture has its own closest."""
-    swapped = [("a", "us", "def", human), ("b", "us", "def", last), ("a", "cn", "def", last), ("b", "cn", "def", human)]
-    assert headline(results(swapped)) == "a comes closest to people of the United States, b to people of China"
+    made = two_models()
+    other = {"honest": "beta-base", "beta-base": "honest"}
+    cells = tuple(replace(cell, model=other[cell.model]) if cell.culture == "cn" else cell for cell in made.run.cells)
+    swapped = replace(made, run=replace(made.run, cells=cells))
+    said = headline(swapped)
+    assert said in {
+        "honest comes closest to people of the United States, beta-base to people of China",
+        "beta-base comes closest to people of China, honest to people of the United States",
+    }
 
 
-def test_an_overlap_is_said() -> None:
-    """Two models drawn from the same people are not claimed to differ."""
-    found = find(analyse(results([("a", "us", "def", human), ("b", "us", "def", human)])))
-    assert "so the order may be chance" in found.sentences[0]
+def test_a_tie_is_said() -> None:
+    """Two models drawn from the same people are not claimed to differ; with three pairs the p is adjusted."""
+    pair = find(analyse(results([("a", "us", "def", human), ("b", "us", "def", human)])))
+    assert pair.headline.endswith("come closest to people of the United States, not told apart")
+    assert "question by question the difference may be chance (p = " in pair.sentences[0]
+    three = find(analyse(results([(name, "us", "def", human) for name in "abc"])))
+    assert "adjusted for 3 pairs" in three.sentences[0]
+
+
+def test_many_tied_models_are_counted() -> None:
+    """Beyond four they are counted, not listed."""
+    found = find(analyse(results([(f"m{i}", "us", "def", human) for i in range(6)])))
+    assert "and 5 others come closest to people of the United States, not told apart" in found.headline
+
+
+def test_cells_that_are_not_ranked_are_named() -> None:
+    """A model that refuses everything is said to be left out."""
+    made = without(planted(wide_survey(30), models=("honest", "beta-base", "random"), refuses=()), "random").results
+    assert "Not ranked for China, too few valid answers: random." in find(analyse(made)).cautions
 
 
 def test_models_too_thin_to_rank_are_not_ranked() -> None:

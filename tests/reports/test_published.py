@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reports.publications import TABLES, meanings, published, replicates
+from storage.catalogue import find_survey
+from storage.importers.def_dataset import CITATION
 
 
 @pytest.mark.parametrize(("name", "rows"), [("table1", 8), ("table2", 11), ("table3", 4), ("table4", 5)])
@@ -40,5 +42,5 @@ def test_every_dimension_has_both_meanings() -> None:
 
 def test_only_the_authors_own_survey_is_a_replication() -> None:
     """Published values stand beside ours only where the questions are the paper's."""
-    assert replicates("def-liu-2025")
-    assert not replicates("wvs7")
+    assert replicates(CITATION)
+    assert not replicates(find_survey("wvs7").citation)

@@ -48,6 +48,14 @@ def test_the_chance_of_a_match_holds_for_many_answers() -> None:
     assert found == pytest.approx((counts[:, 0] == counts.max(axis=1)).mean(), abs=0.01)
 
 
+def test_the_chance_of_a_match_goes_on_smoothly_where_it_is_drawn() -> None:
+    """At 250 answers exact, beyond drawn: the same figure within what draws allow."""
+    shares, mode = [0.26, 0.25, 0.25, 0.24], [False, True, False, False]
+    exact, drawn = chance_of_match(250, shares, mode), chance_of_match(251, shares, mode)
+    assert drawn == pytest.approx(exact, abs=0.01)
+    assert drawn == chance_of_match(251, shares, mode)
+
+
 def test_ties_match_if_any_mode_is_shared() -> None:
     """Two modes of the model, one of people's: a match; an empty cell or no reference is left out."""
     counts, random = np.array([[2, 2, 0], [0, 1, 3], [0, 0, 0], [1, 2, 3]]), np.full((4, 3), 1 / 3)
