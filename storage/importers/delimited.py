@@ -28,11 +28,16 @@ class Header:
     delimiter: str
     names: tuple[str, ...]  #: as written, without white space around them; those without a name are empty
 
-    def fault(self, line: int, field: str, expected: str, got: str) -> Fault:
-        """The error that says that a cell is not what was expected; its column is counted from 1."""
+    def fault(self, line: int, field: str, expected: str, got: str, near: str = "") -> Fault:
+        """The error that says that a cell is not what was expected; its column is counted from 1.
+
+        ``near`` is put behind what was got: a name that may have been meant.
+        """
         column = self.names.index(field) + 1 if field in self.names else None
         return Fault(
-            Problem(file=self.path.name, line=line, column=column, field=field, expected=expected, got=shown(got))
+            Problem(
+                file=self.path.name, line=line, column=column, field=field, expected=expected, got=shown(got) + near
+            )
         )
 
     def require(self, columns: Sequence[str]) -> None:
@@ -108,6 +113,19 @@ def read_rows(header: Header) -> Iterator[tuple[int, list[str]]]:
                         got=f"{len(cells)}",
                     )
                 )
+
+
+def ends_whole(header: Header) -> bool:
+    """Whether the file's last line is a row with its quotes closed, as far as the line alone can tell."""
+    with header.path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - LONGEST_LINE))
+        last = file.read().rstrip(b"\r\n").rpartition(b"\n")[2].decode("utf-8", errors="replace")
+    try:
+        rows = list(csv.reader([last], delimiter=header.delimiter, strict=True))
+    except csv.Error:
+        return False
+    return len(rows) == 1 and len(rows[0]) == len(header.names)
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -96,7 +96,7 @@ def _header(path: Path) -> Header:
     known = (*REQUIRED, *AMOUNTS, *OPTIONAL, *(f"{kind}_{lang}" for lang in languages for kind in ("text", "label")))
     for name in header.names:
         if name not in known:
-            raise header.fault(1, name, f"one of the columns {', '.join(known)}", f"{name}{nearest(name, known)}")
+            raise header.fault(1, name, f"one of the columns {', '.join(known)}", name, nearest(name, known))
     if not languages:
         header.require(("text_en",))
     if sum(name in header.names for name in AMOUNTS) != 1:

@@ -56,7 +56,7 @@ class Row:
         """One of the known words; raises Fault naming the nearest."""
         written = self.text(column, default=default)
         if written not in known:
-            raise self.fault(column, f"one of {one_of(known)}", f"{written}{nearest(written, known)}")
+            raise self.fault(column, f"one of {one_of(known)}", written, nearest(written, known))
         return written
 
     def flag(self, column: str) -> bool:
@@ -66,9 +66,9 @@ class Row:
             raise self.header.fault(self.line, column, "yes, no or nothing", written)
         return _TRUTH[written]
 
-    def fault(self, column: str, expected: str, got: str) -> Fault:
+    def fault(self, column: str, expected: str, got: str, near: str = "") -> Fault:
         """The error that says what is wrong with a cell."""
-        return self.header.fault(self.line, column, expected, got)
+        return self.header.fault(self.line, column, expected, got, near)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -167,9 +167,9 @@ class TableReader:
     def _amount(self, row: Row, name: str, code: int) -> None:
         population = self.populations.find(row.text("culture"))
         if population is None:
-            known = self.populations.names()
-            got = f"{row.text('culture')}{nearest(row.text('culture'), known)}"
-            raise row.fault("culture", "a country that is known; others are added with --cultures FILE", got)
+            near = nearest(row.text("culture"), self.populations.names())
+            expected = "a country that is known; others are added with --cultures FILE"
+            raise row.fault("culture", expected, row.text("culture"), near)
         group = Group(row.choice("group", [group.value for group in Group], default=Group.ALL.value))
         answers = self.answers.setdefault((name, population.code, group), Answers(first=row))
         if code in answers.amounts:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
 from storage.importers.cultures import Populations
-from storage.importers.delimited import Header, read_rows
+from storage.importers.delimited import Header, ends_whole, read_rows
 from storage.importers.wvs_codes import (
     AGE,
     AGE_GROUP,
@@ -101,15 +101,21 @@ class Counter:
         """
         if next(read_rows(self.header), None) is None:
             raise Fault(Problem(file=self.header.path.name, line=2, expected="respondents", got="none"))
+        if not ends_whole(self.header):
+            self._go_through()  # Arrow closes the last quote itself, and would take half a number for a number
         try:
             for block in self._blocks():
                 self._count(block)
         except pa.ArrowInvalid as error:
-            for _ in read_rows(self.header):
-                pass  # raises where the trouble is
+            self._go_through()
             told = str(error).partition("\n")[0][:200]
             raise Fault(Problem(file=self.header.path.name, expected="a table", got=told)) from None
         return self.counts
+
+    def _go_through(self) -> None:
+        """Raise the fault of the first row that is no row of the table, if there is one."""
+        for _ in read_rows(self.header):
+            pass
 
     def _blocks(self) -> Iterator[Mapping[str, Cells]]:
         used = [self.country, WEIGHT, *self.columns]
@@ -235,7 +241,7 @@ class Counter:
             if culture == UNREADABLE:
                 close = nearest(country.strip(), self._populations.names())
                 expected = "a country that is known; others are added with --cultures FILE"
-                raise self.header.fault(line, self.country, expected, country.strip() + close)
+                raise self.header.fault(line, self.country, expected, country.strip(), close)
             if culture == MISSING:
                 continue
             if math.isnan(self._weight(cells[places[WEIGHT]])):

@@ -1,0 +1,205 @@
+"""Files that are not as they should be: one error that says where, and no survey left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from storage.importers.delimited import LONGEST_LINE, read_header, read_rows
+from storage.importers.wvs import import_wvs
+from storage.survey import SurveyError
+from storage.survey_problem import Fault
+from tests.storage.importers.official import Row, person, write_official, write_rows
+
+NAMES = ["B_COUNTRY", "B_COUNTRY_ALPHA", "W_WEIGHT", "Q260", "Q262", "X003R2", "Q1", "Q57"]
+
+
+def people(number: int = 5) -> list[Row]:
+    """Respondents who answered two questions."""
+    rng = np.random.default_rng(1)
+    return [person(rng, "840") | {"Q1": "1", "Q57": "2"} for _ in range(number)]
+
+
+def broken(tmp_path: Path, text: str | bytes) -> str:
+    """The message with which a file is refused; nothing is left beside it."""
+    path = tmp_path / "wvs.csv"
+    if isinstance(text, bytes):
+        path.write_bytes(text)
+    else:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(SurveyError) as error:
+        import_wvs(path, id="x").write(tmp_path / "survey")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["wvs.csv"]
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def good(tmp_path: Path, rows: list[Row] | None = None) -> str:
+    """The text of a file that is as it should be."""
+    path = tmp_path / "good.csv"
+    text = write_rows(path, NAMES, rows or people(), delimiter=",").read_text(encoding="utf-8")
+    path.unlink()
+    return text
+
+
+def test_the_good_file_is_good(tmp_path: Path) -> None:
+    """What the other tests break is whole."""
+    (tmp_path / "f.csv").write_text(good(tmp_path), encoding="utf-8")
+    assert len(import_wvs(tmp_path / "f.csv", id="x").survey.questions) == 2
+
+
+def test_wrong_delimiter(tmp_path: Path) -> None:
+    """Columns separated by something else are one column."""
+    message = broken(tmp_path, good(tmp_path).replace(",", "^"))
+    assert message.startswith("wvs.csv, line 1: expected columns separated by one of ,, ;, tab, |, got 'B_COUNTRY^")
+
+
+def test_another_delimiter_below_the_header(tmp_path: Path) -> None:
+    """Rows separated in another way than the header have too few cells."""
+    header, _, rest = good(tmp_path).partition("\n")
+    message = broken(tmp_path, f"{header}\n{rest.replace(',', ';')}")
+    assert message == "wvs.csv, line 2, column 1: expected 8 cells, as the header has, got 1"
+
+
+def test_latin_1(tmp_path: Path) -> None:
+    """A byte that is not UTF-8 is told with line and column."""
+    lines = good(tmp_path).splitlines()
+    lines[3] += "é"
+    message = broken(tmp_path, "\n".join(lines).encode("latin-1"))
+    assert message.startswith(f"wvs.csv, line 4, column {len(lines[3])}: expected text in UTF-8, got byte 0xe9")
+
+
+def test_utf_16(tmp_path: Path) -> None:
+    """The other encoding of spreadsheets is told at once."""
+    assert "line 1, column 1: expected text in UTF-8, got byte 0xff" in broken(
+        tmp_path, good(tmp_path).encode("utf-16")
+    )
+
+
+def test_truncated_line(tmp_path: Path) -> None:
+    """A file that ends within a row is told at that row."""
+    message = broken(tmp_path, good(tmp_path)[:-8])
+    assert message == "wvs.csv, line 6, column 5: expected 8 cells, as the header has, got 5"
+
+
+def test_truncated_quote(tmp_path: Path) -> None:
+    """A quote that is never closed is told where its row begins."""
+    path = write_rows(tmp_path / "q.csv", NAMES, people(), delimiter=";", quoted=True)
+    text = path.read_text(encoding="utf-8")[:-2]
+    path.unlink()
+    assert broken(tmp_path, text).startswith("wvs.csv, line 6: expected cells separated by ';', their quotes closed")
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "expected"),
+    [
+        ("Q57", "yes", "a code or one of the labels"),
+        ("Q260", "woman?", "a code or one of the labels Male, Female"),
+        ("Q262", "young", "a number"),
+        ("W_WEIGHT", "heavy", "a weight, 0 or more"),
+        ("W_WEIGHT", "-1", "a weight, 0 or more"),
+        ("W_WEIGHT", "", "a weight, 0 or more"),
+        ("W_WEIGHT", "inf", "a weight, 0 or more"),
+    ],
+)
+def test_text_in_a_numeric_column(tmp_path: Path, column: str, cell: str, expected: str) -> None:
+    """What is no number is told with line, column, variable, and what was expected."""
+    rows = people()
+    rows[2][column] = cell
+    message = broken(tmp_path, good(tmp_path, rows))
+    assert message.startswith(f"wvs.csv, line 4, column {NAMES.index(column) + 1}, {column}: expected {expected}")
+    assert message.endswith(f"got {cell!r}" if cell else "got nothing")
+
+
+def test_unknown_country(tmp_path: Path) -> None:
+    """A country that is in no table is told, with the way to add it."""
+    rows = people()
+    rows[1]["B_COUNTRY_ALPHA"] = "Atlantis"
+    message = broken(tmp_path, good(tmp_path, rows))
+    assert message.startswith("wvs.csv, line 3, column 2, B_COUNTRY_ALPHA: expected a country that is known")
+    assert message.endswith("--cultures FILE, got 'Atlantis' (did you mean 'Albania'?)")
+
+
+def test_no_weight_column(tmp_path: Path) -> None:
+    """Without weights the figures would be others."""
+    message = broken(tmp_path, good(tmp_path).replace("W_WEIGHT", "WEIGHTS"))
+    assert message.startswith("wvs.csv, line 1, header: expected a column 'W_WEIGHT', got B_COUNTRY")
+
+
+def test_no_questions(tmp_path: Path) -> None:
+    """A file with respondents and no question is none of these."""
+    text = good(tmp_path).replace("Q1,Q57", "A1,A57").replace("Q260,Q262", "SEX,AGE")
+    assert "line 1, header: expected a column 'Q1'" in broken(tmp_path, text)
+
+
+def test_zero_weights(tmp_path: Path) -> None:
+    """A country in which nobody has a weight has no shares."""
+    message = broken(tmp_path, good(tmp_path, [row | {"W_WEIGHT": "0"} for row in people()]))
+    assert message == (
+        "wvs.csv, W_WEIGHT: expected a weight above 0 for some respondent of United States, got 0 for all"
+    )
+
+
+def test_duplicated_header(tmp_path: Path) -> None:
+    """A name that stands twice leaves open which one is meant."""
+    message = broken(tmp_path, good(tmp_path).replace("Q57", "Q1", 1))
+    assert message == "wvs.csv, line 1, column 8, header: expected every name once, got 'Q1' again, first in column 7"
+
+
+def test_header_of_titles_that_begin_alike(tmp_path: Path) -> None:
+    """Two titles of one variable are the same variable."""
+    message = broken(tmp_path, good(tmp_path).replace("Q1,Q57", "Q1 Family,Q1 Friends", 1))
+    assert message == "wvs.csv, line 1, column 8, header: expected every name once, got Q1 again, first in column 7"
+
+
+def test_a_header_in_the_middle(tmp_path: Path) -> None:
+    """Two files behind each other are told at the second header."""
+    message = broken(tmp_path, good(tmp_path) + good(tmp_path))
+    assert message.startswith("wvs.csv, line 7, column 2, B_COUNTRY_ALPHA: expected a country")
+
+
+@pytest.mark.parametrize("text", ["", "\n", "B_COUNTRY,W_WEIGHT,Q1\n"])
+def test_nothing_in_it(tmp_path: Path, text: str) -> None:
+    """An empty file, an empty first line, and a header alone."""
+    message = broken(tmp_path, text)
+    assert message.startswith(("wvs.csv, line 1: expected a header", "wvs.csv, line 2: expected respondents, got none"))
+
+
+def test_a_huge_file_without_lines(tmp_path: Path) -> None:
+    """Two gigabytes that are no table are refused without being read."""
+    path = tmp_path / "huge.csv"
+    with path.open("wb") as file:
+        file.write(b"B_COUNTRY,W_WEIGHT,Q1\n840,1,1\n")
+        file.truncate(2 * 2**30)
+    with pytest.raises(Fault, match=rf"line 3: expected a line of a table, got more than {LONGEST_LINE:,} bytes"):
+        for _ in read_rows(read_header(path)):
+            pass
+
+
+def test_an_unclosed_quote_in_the_middle(tmp_path: Path) -> None:
+    """A stray quote does not swallow the rest of a large file."""
+    lines = good(tmp_path, people(4000)).splitlines()
+    lines[5] = lines[5].replace("USA", '"USA')
+    assert broken(tmp_path, "\n".join(lines)).startswith("wvs.csv, line 6: expected cells separated by ','")
+
+
+def test_a_missing_file_stays_an_error_of_the_system(tmp_path: Path) -> None:
+    """A file that is not there is no malformed survey."""
+    with pytest.raises(FileNotFoundError):
+        import_wvs(tmp_path / "none.csv", id="x")
+
+
+def test_blocks_are_put_together(tmp_path: Path) -> None:
+    """More respondents than one block holds are all counted."""
+    rng = np.random.default_rng(2)
+    rows = [person(rng, "840") | {"Q1": str(rng.integers(1, 5))} for _ in range(300)] * 130
+    path = write_official(tmp_path / "big.csv", "cross-national v5", rows)
+    assert path.stat().st_size > 4 * 16 * 2**20
+    reference = import_wvs(path, id="x").survey.reference("Q1", "us")
+    assert reference is not None
+    assert reference.n == len(rows)
+    weights = {code: sum(float(row["W_WEIGHT"]) for row in rows if row["Q1"] == str(code)) for code in range(1, 5)}
+    assert reference.shares == pytest.approx({c: weight / sum(weights.values()) for c, weight in weights.items()})

@@ -1,0 +1,75 @@
+"""Cells of official files: each label is the code that the codebook gives it."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from storage.importers.cultures import DATA
+from storage.importers.wvs import wvs_questions
+from storage.importers.wvs_codes import MISSING, UNREADABLE, columns_of, read_code, read_region
+
+with (DATA / "wvs7_labels.csv").open(encoding="utf-8", newline="") as _file:
+    LABELS = [
+        (column, int(row["code"]), row["label"]) for row in csv.DictReader(_file) for column in row["columns"].split()
+    ]
+
+
+def test_no_label_is_taken_for_another() -> None:
+    """Every label of the codebook, whatever its case, is read as its own code."""
+    for column, code, label in LABELS:
+        written = label.replace("...", " and further words")
+        assert read_code(column, written) == code, (column, label)
+        assert read_code(column, f"  {written.upper()} ") == code, (column, label)
+
+
+def test_every_question_has_its_labels() -> None:
+    """For each column of a question there are labels, and the inner points of scales are numbers."""
+    labelled = {column for column, _, _ in LABELS}
+    for question in wvs_questions():
+        for column in columns_of(question):
+            assert column in labelled
+
+
+@pytest.mark.parametrize(
+    "cell", ["-1", "-5", "", " ", "NA", "Don't know", "Dont know", "Don´t know", "INAP; Filter", "Not asked"]
+)
+def test_missing_answers(cell: str) -> None:
+    """Negative codes, empty cells and the words for a missing answer are missing."""
+    assert read_code("Q1", cell) == MISSING
+
+
+@pytest.mark.parametrize("cell", ["very unimportant", "1.5", "one", "1 2", "0x1", "Q1", "9999999999"])
+def test_what_is_neither(cell: str) -> None:
+    """What is neither a code, a label nor a word for missing cannot be read."""
+    assert read_code("Q1", cell) == UNREADABLE
+
+
+def test_numbers_as_other_programs_write_them() -> None:
+    """A code with decimals of 0 is that code."""
+    assert (read_code("Q1", "3.0"), read_code("Q1", "+3"), read_code("Q1", "3,00")) == (3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("cell", "code", "name"),
+    [
+        ("156001", "CN-AH", "Anhui"),
+        ("CN-AH", "CN-AH", "Anhui"),
+        ("CN-AH Anhui Sheng", "CN-AH", "Anhui"),
+        ("KE: KE-30 Nairobi City", "KE-30", "Nairobi City"),
+        ("ZZ-9 Elsewhere", "ZZ-9", "Elsewhere"),
+        ("Somewhere", "Somewhere", "Somewhere"),
+    ],
+)
+def test_regions(cell: str, code: str, name: str) -> None:
+    """Numbers, ISO codes and both with a name tell a region."""
+    found = read_region(cell, country="cn")
+    assert found is not None
+    assert (found[0], found[1]["en"]) == (code, name)
+
+
+@pytest.mark.parametrize("cell", ["-4", "Missing; Unknown", ""])
+def test_no_region(cell: str) -> None:
+    """Missing regions are none."""
+    assert read_region(cell, country="cn") is None
