@@ -41,8 +41,8 @@ class Got:
 
     @property
     def prompt(self) -> str:
-        """The first user turn, by which tests tell requests apart."""
-        return str(next(turn["content"] for turn in self.body["messages"] if turn["role"] == "user"))
+        """The last user turn, by which tests tell requests apart."""
+        return str([turn["content"] for turn in self.body["messages"] if turn["role"] == "user"][-1])
 
 
 Behaviour = Callable[[Got, int], Reply]  #: a request, and how many with the same prompt came before it
