@@ -1,4 +1,4 @@
-"""Writes a run's report: both files whole, or the old ones untouched.
+"""Writes a run's report and the data behind it: each file whole, or the old one untouched.
 
 Knows files. Deliberately knows nothing of what a report says.
 """
@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from reports.analysis import analyse
+from reports.answer_rows import ANSWERS as ANSWER_COLUMNS
+from reports.answer_rows import answer_rows
 from reports.contents import page
+from reports.draws import DrawArrays
+from reports.export import write_csv
 from reports.html import render_html
 from reports.markdown import render_markdown
+from reports.measures import MEASURES, measure_rows
+from reports.metrics.insensitivity import Verdicts
+from reports.sections.provenance import ANSWERS, METRICS
 from storage.results import Results
 
 #: What others may do with a finished report: read it.
@@ -26,32 +35,54 @@ class ReportPaths:
 
     html: Path
     markdown: Path
+    metrics: Path  #: CSV, every figure
+    answers: Path  #: CSV, every answer without its text
 
 
-def build_report(results: Results, folder: Path) -> ReportPaths:
-    """Analyse a run and write ``report.html`` and ``report.md`` into a folder, which is made if it is not there.
+def build_report(
+    results: Results, folder: Path, *, draws: DrawArrays | None = None, verdicts: Sequence[Verdicts] = ()
+) -> ReportPaths:
+    """Analyse a run and write ``report.html``, ``report.md``, ``metrics.csv`` and ``answers.csv`` into a folder.
 
-    The same results give the same bytes. Each file is replaced in one step: whoever reads it meanwhile sees the old
-    one or the new one, and a failure leaves no half-written file.
+    The folder is made if it is not there. The same results give the same bytes. Each file is replaced in one step:
+    whoever reads it meanwhile sees the old one or the new one, and a failure leaves no half-written file.
+
+    Args:
+        results: the run.
+        folder: where the files go.
+        draws: what its participants drew; None: not read, and what needs it is not run.
+        verdicts: one per judge that was asked.
 
     Raises:
         UnknownName: the run names a question or culture that its survey lacks.
         OSError: the folder cannot be written to.
     """
-    whole = page(analyse(results))
-    texts = {"report.html": render_html(whole), "report.md": render_markdown(whole)}
+    analysis = analyse(results, draws=draws, verdicts=verdicts)
+    whole = page(analysis)
+    html, markdown = render_html(whole).encode(), render_markdown(whole).encode()
+    contents: dict[str, Callable[[IO[bytes]], object]] = {
+        "report.html": lambda file: file.write(html),
+        "report.md": lambda file: file.write(markdown),
+        METRICS: lambda file: write_csv(measure_rows(analysis), MEASURES, file),
+        ANSWERS: lambda file: write_csv(answer_rows(results), ANSWER_COLUMNS, file),
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        _write(folder / name, text)
-    return ReportPaths(html=folder / "report.html", markdown=folder / "report.md")
+    for name, write in contents.items():
+        _write(folder / name, write)
+    return ReportPaths(
+        html=folder / "report.html",
+        markdown=folder / "report.md",
+        metrics=folder / METRICS,
+        answers=folder / ANSWERS,
+    )
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     part = Path(name)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         part.chmod(_MODE)

@@ -5,23 +5,25 @@ Knows how an answer came about from what is stored beside it. Deliberately escap
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
 from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
+from reports.distinguishing import LEVEL, DistinguishedCell
 from reports.figures import NONE, fixed, percent
+from reports.items import Floats, Ints
 from reports.page import Column, Entry, OptionLine, QuestionCard, SampleCard, Table, TableRow
 from reports.untrusted import cut
 from storage.results import Sample
 from storage.run import AnswerState, Draws, UsedDecoding
 from storage.survey import Question, QuestionType, Wording
 
-#: Sample answers shown.
+#: Sample answers shown in the open.
 SAMPLES = 10
 
 
-def _worded(wording: Wording, language: str) -> tuple[str, str]:
+def worded(wording: Wording, language: str) -> tuple[str, str]:
     """The wording in that language, else in the first there is; and which language it is."""
     if language in wording:
         return wording[language], language
@@ -29,16 +31,16 @@ def _worded(wording: Wording, language: str) -> tuple[str, str]:
     return wording.get(first, ""), first
 
 
-def sample_cards(analysis: Analysis) -> tuple[SampleCard, ...]:
-    """The first ten samples that the results bring."""
-    return tuple(_sample(analysis, sample) for sample in analysis.results.samples[:SAMPLES])
+def sample_cards(analysis: Analysis, places: Sequence[int]) -> tuple[SampleCard, ...]:
+    """Samples of the results, by their positions."""
+    return tuple(_sample(analysis, analysis.results.samples[place]) for place in places)
 
 
 def _sample(analysis: Analysis, sample: Sample) -> SampleCard:
     results, answer = analysis.results, sample.answer
     cell = results.run.cells[sample.cell]
     question = results.survey.question(answer.question)
-    text, language = _worded(question.text, cell.language)
+    text, language = worded(question.text, cell.language)
     name = next(known.name for known in analysis.cells if known.cell == cell)
     completion, left_out = cut(answer.completion)
     return SampleCard(
@@ -48,7 +50,7 @@ def _sample(analysis: Analysis, sample: Sample) -> SampleCard:
         options=tuple(
             OptionLine(
                 code=code,
-                label=_worded(question.option(code).label, cell.language)[0],
+                label=worded(question.option(code).label, cell.language)[0],
                 chosen=code in answer.choices,
             )
             for code in answer.shown
@@ -59,6 +61,7 @@ def _sample(analysis: Analysis, sample: Sample) -> SampleCard:
             _decoding(answer.draws, answer.used),
             _memory(sample),
         ),
+        warnings=("asked again out of sequence",) if answer.out_of_sequence else (),
         state=answer.state.value,
         reason=answer.reason if answer.state is not AnswerState.ANSWERED else "",
         completion=completion,
@@ -101,113 +104,145 @@ _TYPES = {
 
 def question_cards(analysis: Analysis) -> tuple[QuestionCard, ...]:
     """Every question of the run, none left out."""
-    return tuple(_question(analysis, place) for place in range(len(analysis.items.questions)))
+    samples: dict[str, list[int]] = {}
+    for place, sample in enumerate(analysis.results.samples):
+        samples.setdefault(sample.answer.question, []).append(place)
+    tests = {(cell.culture, cell.name): cell for cell in analysis.parts.distinguished.cells}
+    return tuple(
+        _question(analysis, place, tests, samples.get(question.id, []))
+        for place, question in enumerate(analysis.items.questions)
+    )
 
 
-def _question(analysis: Analysis, place: int) -> QuestionCard:
+def _question(
+    analysis: Analysis, place: int, tests: dict[tuple[str, str], DistinguishedCell], samples: Sequence[int]
+) -> QuestionCard:
     question = analysis.items.questions[place]
+    adjusted = np.array([test.adjusted[place] for test in tests.values()])
+    tested, told = int((~np.isnan(adjusted)).sum()), int((adjusted < LEVEL).sum())
+    verdict = f"{told} of {tested} told from people" if tested else "not compared"
     return QuestionCard(
         anchor=f"question-{place + 1}",
         id=question.id,
-        text=_worded(question.text, "en")[0],
-        chips=(_TYPES[question.type], *question.dimensions),
-        tables=tuple(_answers(analysis, culture, place) for culture in analysis.cultures),
+        text=worded(question.text, "en")[0],
+        chips=(_TYPES[question.type], *question.dimensions, verdict),
+        table=_table(analysis, question, place, tests),
+        samples=sample_cards(analysis, samples),
     )
 
 
-def _answers(analysis: Analysis, culture: CultureAnalysis, place: int) -> Table:
-    question, items = analysis.items.questions[place], analysis.items.of_question(place)
-    people = _shares(question, culture.reference.shares[items])
-    models = [_shares(question, cell.counts[items]) for cell in culture.cells]
-    rows = [
-        TableRow(
-            head=Entry(text=_option(question, number)),
-            entries=tuple(_share(float(shares[number])) for shares in (people, *models)),
-        )
-        for number in range(len(question.options))
-    ]
-    rows += _measures(culture, question, place, items)
-    known = float(culture.reference.n[items[0]])
-    note = "too few people for anything but a demonstration" if culture.reference.low_n[items[0]] else ""
+_DISTANCES = {
+    QuestionType.SINGLE: Column(text="JS", meaning="Jensen-Shannon distance, base 2"),
+    QuestionType.ORDINAL: Column(text="W₁", meaning="Wasserstein distance, 0 to 1"),
+    QuestionType.SCALE: Column(text="W₁", meaning="Wasserstein distance, 0 to 1"),
+    QuestionType.MULTIPLE: Column(text="TV", meaning="total variation, mean over options"),
+}
+
+
+def _table(
+    analysis: Analysis, question: Question, place: int, tests: dict[tuple[str, str], DistinguishedCell]
+) -> Table:
+    items = analysis.items.of_question(place)
+    rows: list[TableRow] = []
+    notes: list[str] = []
+    for culture in analysis.cultures:
+        known = float(culture.reference.n[items[0]])
+        rows.append(_people(question, culture, items))
+        rows += [
+            _respondent(question, culture, cell, place, items, tests[culture.culture.code, cell.name])
+            for cell in culture.cells
+        ]
+        if np.isnan(known):
+            notes.append(f"{culture.name}: no reference, not asked there or not known.")
+        elif culture.reference.low_n[items[0]]:
+            notes.append(f"{culture.name}: too few people for anything but a demonstration.")
     return Table(
-        anchor=f"question-{place + 1}-{culture.culture.code}",
-        caption=f"{question.id}, {culture.name}",
+        anchor=f"question-{place + 1}-answers",
+        caption=f"{question.id}: share of answers",
+        grouped_by="Culture",
         columns=(
-            Column(text="Option", words=True),
-            Column(text="People", meaning=note or "share of people who answered so"),
-            *(Column(text=cell.name) for cell in culture.cells),
+            Column(text="Respondent", words=True),
+            *(Column(text=option_label(question, number)) for number in range(len(question.options))),
+            Column(text="n"),
+            Column(text="KL", meaning="smoothed KL divergence, nats"),
+            Column(text="Floor", meaning="what as many people would score"),
+            _DISTANCES[question.type],
+            Column(text="p", meaning="could these be as many people? Benjamini-Hochberg over the cell's questions"),
         ),
-        rows=(
-            *rows[: len(question.options)],
-            TableRow(
-                head=Entry(text="n"),
-                entries=(
-                    Entry(text=NONE if np.isnan(known) else f"{known:,.0f}"),
-                    *(Entry(text=str(cell.n_valid[place])) for cell in culture.cells),
-                ),
-                quiet=True,
-            ),
-            *rows[len(question.options) :],
-        ),
-        notes=("No reference: not asked here, or not known.",) if np.isnan(known) else (),
+        rows=tuple(rows),
+        notes=tuple(notes),
     )
 
 
-def _option(question: Question, number: int) -> str:
+def option_label(question: Question, number: int) -> str:
+    """An option with its code, and its value dimension where it has one of its own."""
     option = question.options[number]
-    label = _worded(option.label, "en")[0]
+    label = worded(option.label, "en")[0]
     value = f" ({option.value.dimension})" if option.value is not None else ""
     return f"{label}{value}" if label == str(option.code) else f"{option.code}: {label}{value}"
 
 
-def _shares(question: Question, weights: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list[float]:
+def _people(question: Question, culture: CultureAnalysis, items: Ints) -> TableRow:
+    known = float(culture.reference.n[items[0]])
+    return TableRow(
+        head=Entry(text="People"),
+        group=culture.name,
+        quiet=True,
+        entries=(
+            *(_share(share, percent(share)) for share in _shares(question, culture.reference.shares[items])),
+            Entry(text=NONE if np.isnan(known) else f"{known:,.0f}"),
+            *(Entry(text="") for _ in range(4)),
+        ),
+    )
+
+
+def _respondent(
+    question: Question,
+    culture: CultureAnalysis,
+    cell: CellAnalysis,
+    place: int,
+    items: Ints,
+    test: DistinguishedCell,
+) -> TableRow:
+    valid = int(cell.n_valid[place])
+    shares = _shares(question, cell.counts[items]) if valid else [float("nan")] * len(question.options)
+    p = float(test.adjusted[place])
+    return TableRow(
+        head=Entry(text=cell.name),
+        group=culture.name,
+        entries=(
+            *(_share(share, _whole(share)) for share in shares),
+            Entry(text=str(valid)),
+            Entry(text=fixed(float(cell.sound.by_question[place]), 2)),
+            Entry(text=fixed(float(cell.sound_floor.by_question[place]), 2)),
+            Entry(text=fixed(_distance(question, cell, items), 2)),
+            Entry(text=NONE if np.isnan(p) else "<.01" if p < 0.01 else f"{p:.2f}"),
+        ),
+    )
+
+
+def _distance(question: Question, cell: CellAnalysis, items: Ints) -> float:
+    if question.type is QuestionType.MULTIPLE:
+        found = cell.divergences.total_variation[items]
+        known = found[~np.isnan(found)]
+        return float(known.mean()) if known.size else float("nan")
+    values = cell.divergences.wasserstein if question.type.ordered else cell.divergences.js_distance
+    return float(values[items[0]])
+
+
+def _shares(question: Question, weights: Floats) -> list[float]:
     """Share of each option: of one item, or of every item of a list."""
     totals = weights.sum(axis=-1)
     with np.errstate(invalid="ignore"):
         if question.type is QuestionType.MULTIPLE:
             return (weights[:, 1] / totals).tolist()  # type: ignore[no-any-return]
-        return (weights[0] / totals[0]).tolist()  # type: ignore[no-any-return]
+        return (weights[0] / totals[0])[: len(question.options)].tolist()  # type: ignore[no-any-return]
 
 
-def _share(share: float) -> Entry:
-    return Entry(text=percent(share), bar=None if np.isnan(share) else min(share, 1.0))
+def _whole(share: float) -> str:
+    """A model's share rests on few answers: whole per cents say all there is."""
+    return NONE if np.isnan(share) else f"{100 * share:.0f}%"
 
 
-def _measures(
-    culture: CultureAnalysis, question: Question, place: int, items: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-) -> Iterable[TableRow]:
-    def row(name: str, entries: list[Entry]) -> TableRow:
-        return TableRow(head=Entry(text=name), entries=(Entry(text=""), *entries), quiet=True)
-
-    def measured(cell: CellAnalysis, value: float, floor: float) -> Entry:
-        reason = cell.divergences.reasons[items[0]]
-        return Entry(text=fixed(value), beneath=fixed(floor), why=reason)
-
-    yield row(
-        "Smoothed KL",
-        [
-            measured(cell, float(cell.sound.by_question[place]), float(cell.sound_floor.by_question[place]))
-            for cell in culture.cells
-        ],
-    )
-    item = int(items[0])
-    if question.type.ordered:
-        yield row(
-            "Wasserstein, scaled",
-            [
-                measured(cell, float(cell.divergences.wasserstein[item]), float(cell.floor.wasserstein[item]))
-                for cell in culture.cells
-            ],
-        )
-    elif question.type is QuestionType.SINGLE:
-        yield row(
-            "Jensen-Shannon distance",
-            [
-                measured(
-                    cell,
-                    float(cell.divergences.js_distance[item]),
-                    culture.floor.js_distance(item, int(cell.n_valid[place])),
-                )
-                for cell in culture.cells
-            ],
-        )
+def _share(share: float, text: str) -> Entry:
+    return Entry(text=text, shade=None if np.isnan(share) else min(share, 1.0))

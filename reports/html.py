@@ -1,29 +1,27 @@
 """A Page as one HTML file that loads nothing.
 
 Knows HTML. Every string is escaped by the template engine, and its invisible characters are written out; only
-charts, which ``reports.charts`` drew, and the style sheet pass as they are. Deliberately decides nothing of what is
-shown.
+charts, which ``reports.charts`` drew, tables, which ``reports.html_table`` wrote, the style sheet and the one script
+pass as they are; the page's policy allows that script by its hash and no other. Deliberately decides nothing of
+what is shown.
 """
 
 from __future__ import annotations
 
-from itertools import groupby
+from base64 import b64encode
+from hashlib import sha256
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports.page import Page, TableRow
+from reports.html_table import table_html
+from reports.page import Page
 from reports.untrusted import html_text, visible
 
 
 def _seen(value: object) -> object:
     """Write out what cannot be seen, of every string that is put into the page."""
     return visible(value) if type(value) is str else value
-
-
-def _grouped(rows: tuple[TableRow, ...]) -> list[tuple[str, list[TableRow]]]:
-    """Rows that follow each other in one group, in their order (the engine's own ``groupby`` sorts)."""
-    return [(name, list(members)) for name, members in groupby(rows, key=lambda row: row.group)]
 
 
 def _drawing(svg: str) -> Markup:
@@ -40,15 +38,25 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=_seen,
     )
-    found.filters |= {"completion": html_text, "groupby_order": _grouped, "drawing": _drawing}
+    found.filters |= {"completion": html_text, "drawing": _drawing, "table": table_html}
     return found
 
 
 def render_html(page: Page) -> str:
     """The report as HTML."""
     engine = environment()
+    script = _shipped(engine, "report.js")
+    return engine.get_template("report.html").render(
+        page=page, style=_shipped(engine, "report.css"), script=script, script_hash=policy_hash(script)
+    )
+
+
+def policy_hash(script: str) -> str:
+    """How a content security policy names a script: the text between its tags, line breaks included."""
+    return b64encode(sha256(f"\n{script}\n".encode()).digest()).decode("ascii")
+
+
+def _shipped(engine: Environment, name: str) -> Markup:
     loader = engine.loader
     assert loader is not None
-    style = loader.get_source(engine, "report.css")[0]
-    trusted = Markup(style)  # noqa: S704 - ships with this module
-    return engine.get_template("report.html").render(page=page, style=trusted)
+    return Markup(loader.get_source(engine, name)[0].rstrip("\n"))  # noqa: S704 - ships with this module

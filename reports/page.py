@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reports.charts import Chart
+from reports.charts.drawing import Chart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,7 @@ class Entry:
     bar: float | None = None  #: in [0, 1]: a bar behind a share
     why: str = ""  #: why there is no figure, or what the figure is
     lang: str = ""  #: language of the text where it is not English
+    words: bool = False  #: a sentence, not a figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,7 @@ class SampleCard:
     lang: str  #: of question and options
     options: tuple[OptionLine, ...]
     chips: tuple[str, ...]
+    warnings: tuple[str, ...] = ()  #: chips that say what is unusual about it
     state: str
     reason: str
     completion: str  #: cut
@@ -95,7 +97,28 @@ class QuestionCard:
     id: str
     text: str
     chips: tuple[str, ...]
-    tables: tuple[Table, ...]
+    table: Table
+    samples: tuple[SampleCard, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """Something to look up, closed until it is wanted."""
+
+    anchor: str
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    samples: tuple[SampleCard, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """A file that lies beside the report."""
+
+    file: str  #: its name
+    text: str  #: what it holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +131,16 @@ class Term:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A stretch of the report with an anchor of its own."""
+    """A stretch of the report with an anchor of its own; what it holds is shown in the order of its fields."""
 
     anchor: str
     contents: str  #: how the contents call it
-    title: str
+    title: str  #: what was found, or what it is about
+    number: str = ""  #: the paper's: "Table 2"; empty where the paper has none
+    group: str = ""  #: name of the group of sections that begins here
+    not_run: str = ""  #: why the run does not cover it: begins in lower case, without a full stop
     paragraphs: tuple[str, ...] = ()
+    legend: tuple[str, ...] = ()  #: names of the series, in the order of their colours
     charts: tuple[Chart, ...] = ()
     chart_note: str = ""
     tables: tuple[Table, ...] = ()
@@ -122,7 +149,8 @@ class Section:
     questions: tuple[QuestionCard, ...] = ()
     terms: tuple[Term, ...] = ()
     study: str = ""  #: the study file's text
-    legend: tuple[str, ...] = ()  #: names of the series, in the order of their colours
+    downloads: tuple[Download, ...] = ()
+    folds: tuple[Fold, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,6 +79,8 @@ def markdown_text(text: str) -> str:
     >>> markdown_text("1. see http://x.y (at 3.5)")
     '1\\\\. see http\\\\://x.y (at 3.5)'
     """
+    if text.isascii() and text.isalnum():
+        return text  # most of a report's cells
     line = re.sub(r"[\t ]*\n[\t ]*", " ⏎ ", visible(text)).replace("\t", " ")
     return _MARKDOWN.sub(_escaped, line)
 

@@ -7,6 +7,12 @@ from html.parser import HTMLParser
 
 #: Elements that have no end.
 VOID = {"meta", "link", "br", "hr", "img", "input"}
+#: Elements whose end tag may be left out -> what ends them: the beginning of one of these, or the end of their parent.
+IMPLIED = {
+    "td": {"td", "th", "tr", "tbody", "thead"},
+    "th": {"td", "th", "tr", "tbody", "thead"},
+    "tr": {"tr", "tbody", "thead"},
+}
 
 
 @dataclass(kw_only=True)
@@ -34,6 +40,8 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Open an element."""
+        while tag in IMPLIED.get(self._open[-1].tag, ()):
+            self._open.pop()
         element = Element(tag=tag, attributes={name: value or "" for name, value in attrs})
         self._open[-1].children.append(element)
         if tag not in VOID:
@@ -45,6 +53,8 @@ class Reader(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         """Close the innermost element."""
+        while self._open[-1].tag in IMPLIED and self._open[-1].tag != tag:
+            self._open.pop()
         assert self._open[-1].tag == tag, f"</{tag}> closes <{self._open[-1].tag}>"
         self._open.pop()
 

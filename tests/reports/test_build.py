@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 from dataclasses import replace
@@ -15,10 +17,20 @@ from reports.build import build_report
 from reports.contents import page
 from reports.html import render_html
 from reports.markdown import render_markdown
+from reports.publications import CITATION
 from storage.results import Results
 from storage.run import AnswerState
 from tests.reports.reading import Element, read
-from tests.reports.synthetic import human, last, one_question, results, sample, uniform, without_reference
+from tests.reports.synthetic import (
+    human,
+    last,
+    one_question,
+    results,
+    sample,
+    survey,
+    uniform,
+    without_reference,
+)
 
 HOSTILE = (
     "Answer: 2: Rather</pre></style></main><script>alert(1)</script>\x00\x07 \u202etxt\u202c 'q' \"q\" & `code` "
@@ -33,11 +45,13 @@ FIXED = results(
         sample("As an AI language model, I have no family.", state=AnswerState.REFUSED, region=None),
     ),
 )
+FILES = ["answers.csv", "metrics.csv", "report.html", "report.md"]
 GOLD = Path(__file__).parent / "gold" / "report.md"
 
 CASES = {
     "usual": FIXED,
     "hostile": results(samples=(sample(HOSTILE),), study="name: '</pre><script>x</script>'\n"),
+    "hostile name": results([('a|b<script>alert(1)</script>"\n# c `d`\x00', "us", "def", human)]),
     "many": results([(f"m{i}", c, k, human) for i in range(3) for c in ("us", "cn") for k in ("def", "none")]),
     "one culture": results([("human", "us", "def", human)]),
     "one participant": results(participants=1),
@@ -54,6 +68,11 @@ def html(made: Results) -> str:
     return render_html(page(analyse(made)))
 
 
+def section(root: Element, anchor: str) -> Element:
+    """One section of a page."""
+    return next(found for found in root.find("section") if found.attributes["id"] == anchor)
+
+
 def markdown(made: Results) -> str:
     """The Markdown of that run."""
     return render_markdown(page(analyse(made)))
@@ -67,17 +86,28 @@ def document(request: pytest.FixtureRequest) -> tuple[str, Element]:
 
 
 def test_nothing_is_loaded(document: tuple[str, Element]) -> None:
-    """No script, no link, no image, no address but of namespaces; a policy forbids the rest."""
+    """One script that the policy names by its hash, no link, no image, no address but of namespaces."""
     text, root = document
-    for tag in ("script", "link", "img", "iframe", "object", "form", "base"):
+    for tag in ("link", "img", "iframe", "object", "form", "base"):
         assert root.find(tag) == []
     for element in [root, *(found for tag in ("svg", "a", "path", "g", "use") for found in root.find(tag))]:
         assert not any(name in ("src", "xlink:href") or name.startswith("on") for name in element.attributes)
     style = root.find("style")[0].text
     assert "url(" not in style
     assert "@import" not in style
-    assert any("default-src 'none'" in meta.attributes.get("content", "") for meta in root.find("meta"))
-    assert "http" not in re.sub(r"http-equiv|http://www\.w3\.org/", "", text.replace("http://evil.example", ""))
+    plain = re.sub(r"http-equiv|http://www\.w3\.org/|https://doi\.org", "", text.replace("http://evil.example", ""))
+    assert "http" not in plain
+
+
+def test_the_policy_allows_the_one_script(document: tuple[str, Element]) -> None:
+    """Nothing may run but the script whose hash the policy names; a test of its own works the hash out."""
+    _, root = document
+    (script,) = root.find("script")
+    assert script.attributes == {}
+    policy = next(meta.attributes["content"] for meta in root.find("meta") if "http-equiv" in meta.attributes)
+    digest = base64.b64encode(hashlib.sha256(script.text.encode()).digest()).decode()
+    assert "default-src 'none'" in policy
+    assert f"script-src 'sha256-{digest}'" in policy
 
 
 def test_contents_lead_somewhere(document: tuple[str, Element]) -> None:
@@ -86,8 +116,10 @@ def test_contents_lead_somewhere(document: tuple[str, Element]) -> None:
     ids = re.findall(r'\sid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     links = [link.attributes["href"] for link in root.find("a")]
-    assert len(links) > 8
-    assert {link.removeprefix("#") for link in links} <= set(ids)
+    within = {link for link in links if link.startswith("#")}
+    assert len(within) > 8
+    assert {link.removeprefix("#") for link in within} <= set(ids)
+    assert set(links) - within == {"metrics.csv", "answers.csv"}
 
 
 def test_tables_can_be_read_aloud(document: tuple[str, Element]) -> None:
@@ -140,17 +172,14 @@ def test_hostile_text_is_text_in_markdown() -> None:
 
 def test_hostile_names_cannot_leave_their_place() -> None:
     """A model's name with pipes, HTML and newlines stays in its cell, in both formats."""
-    evil = 'a|b<script>alert(1)</script>"\n# c `d`\x00'
-    made = results([(evil, "us", "def", human)])
+    made = CASES["hostile name"]
     text, root = markdown(made), read(html(made))
-    assert root.find("script") == []
+    assert len(root.find("script")) == 1
     assert any("<script>" in head.text for head in root.find("th"))
     assert r"a\|b\<script\>alert(1)\</script\>" in text
     rows = [line for line in text.splitlines() if line.startswith("| a\\|b")]
     assert rows
     assert not [line for line in text.splitlines() if line.startswith("# c")]
-    heads = next(line for line in text.splitlines() if line.startswith("| Model"))
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows[:1]} == {heads.count("|")}
 
 
 def test_long_completions_are_cut_with_a_note() -> None:
@@ -165,7 +194,7 @@ def test_long_completions_are_cut_with_a_note() -> None:
 def test_answers_are_shown_as_they_were_asked() -> None:
     """Chinese wording is marked as Chinese, options stand in the order shown, the choice is marked."""
     root = read(html(FIXED))
-    first, second, third = root.find("article")
+    first, second, third = section(root, "appendix-e").find("article")
     assert [item.text.split(":")[0].split()[-1] for item in first.find("li")] == ["4", "3", "2", "1"]
     chosen = [item for item in first.find("li") if item.attributes.get("class") == "chosen"]
     assert len(chosen) == 1
@@ -198,7 +227,7 @@ def test_both_ways_of_measuring_stand_in_tables_of_their_own() -> None:
     assert "Smoothed" in tables["table-smoothed"].find("caption")[0].text
     assert "plug-in" in tables["table-plug-in"].find("caption")[0].text
     for name in ("table-smoothed", "table-plug-in"):
-        shaded = [cell for cell in tables[name].find("td") if cell.attributes.get("style", "").startswith("--shade")]
+        shaded = [cell for cell in tables[name].find("td") if cell.attributes.get("class", "").startswith("s")]
         assert len(shaded) == 2 * 4
         assert all(cell.find("small") for cell in shaded)
 
@@ -207,8 +236,65 @@ def test_every_question_has_a_card() -> None:
     """The explorer leaves no question out, and puts people beside the model in each culture."""
     cards = [found for found in read(html(FIXED)).find("details") if found.attributes["id"].startswith("question-")]
     assert [card.find("b")[0].text for card in cards] == ["Q1", "Q2", "Q3", "Q4"]
-    assert all(len(card.find("table")) == 2 for card in cards)
+    for card in cards:
+        heads = [head.text for head in card.find("th") if head.attributes["scope"] in ("row", "rowgroup")]
+        assert heads == ["United States", "People", "small-model", "China", "People", "small-model"]
     assert "91.1%" in cards[0].text
+
+
+def test_samples_stand_with_their_questions() -> None:
+    """An answer that is shown is found again beneath the question it answers."""
+    root = read(html(FIXED))
+    card = next(found for found in root.find("details") if found.attributes["id"] == "question-2")
+    assert "回答：3：物价" in card.find("article")[0].text
+
+
+def test_answers_asked_again_say_so() -> None:
+    """A chip marks an answer that was asked again out of sequence, and provenance counts it."""
+    shown = sample("2")
+    again = replace(shown, answer=replace(shown.answer, out_of_sequence=True))
+    root = read(html(results(samples=(shown, again))))
+    chips = [[chip.text for chip in article.find("span")] for article in section(root, "appendix-e").find("article")]
+    assert ["asked again out of sequence" in found for found in chips] == [False, True]
+    assert "1 of the 2 answers shown" in section(root, "provenance").text
+
+
+def test_every_figure_of_the_paper_is_there_or_says_why_not(document: tuple[str, Element]) -> None:
+    """The paper's tables, figures and appendices stand under their own numbers and in their order."""
+    _, root = document
+    sections = root.find("section")
+    numbers = [found.find("p")[0].text for found in sections if _numbered(found)]
+    assert numbers == [
+        *("Table 1", "Table 2", "Fig. 3", "Fig. 4", "Fig. 5", "Fig. 6", "Table 3", "Fig. 7", "Fig. 8"),
+        *("Fig. 9 and Fig. 19", "Table 4", "Fig. 10", "Fig. 11", "Fig. 12", "Appendix F", "Appendix C", "Appendix E"),
+        *("Appendix G", "Appendix I, section 6.1", "Section 5.2.4"),
+    ]
+    for found in sections:
+        if found.attributes.get("class") == "missing":
+            assert re.search(r"Not run: [^.]{4,}\.", found.text)
+        elif _numbered(found):
+            assert found.find("table") or found.find("article")
+
+
+def _numbered(found: Element) -> bool:
+    return any(part.attributes.get("class") == "number" for part in found.find("p")[:1])
+
+
+def test_printed_figures_are_folded_beside_another_survey() -> None:
+    """What the paper printed of other questions is closed, and says that it is no replication."""
+    root = read(html(FIXED))
+    folds = [found for found in root.find("details") if found.attributes["id"].startswith("published-")]
+    assert [fold.attributes["id"] for fold in folds] == [f"published-table{n}" for n in (1, 2, 3, 4)]
+    assert all("open" not in fold.attributes for fold in folds)
+    assert all("not a replication" in fold.find("summary")[0].text for fold in folds)
+
+
+def test_printed_figures_stand_beside_the_papers_own_survey() -> None:
+    """For the authors' own survey the printed table is in the open."""
+    own = replace(survey(), citation=CITATION)
+    root = read(html(results(tiny=own)))
+    assert not [found for found in root.find("details") if found.attributes["id"].startswith("published-")]
+    assert "printed-table2" in [table.attributes["id"] for table in section(root, "table-2").find("table")]
 
 
 def test_provenance_names_what_made_it() -> None:
@@ -262,6 +348,8 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     assert first.markdown == tmp_path / "a" / "report.md"
     assert first.html.read_bytes() == second.html.read_bytes()
     assert first.markdown.read_bytes() == second.markdown.read_bytes()
+    assert first.metrics.read_bytes() == second.metrics.read_bytes()
+    assert first.answers.read_bytes() == second.answers.read_bytes()
 
 
 def test_a_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +364,7 @@ def test_a_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(OSError, match="no space left"):
         build_report(replace(FIXED, revision=999), tmp_path)
     assert paths.html.read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
 
 def test_reports_can_be_read_by_others(tmp_path: Path) -> None:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 
-from reports.analysis import analyse
-from reports.charts import PALETTE, dimension_plots, dot_plots
+from reports.analysis import Analysis, analyse
+from reports.charts.dimensions import mean_plots
+from reports.charts.dots import dot_plots
+from reports.charts.drawing import PALETTE, Chart
+from reports.frameworks import ByDimension
 from tests.reports.reading import read
 from tests.reports.synthetic import human, last, results
 
 BOTH = [("a", "us", "def", human), ("b", "us", "def", last), ("a", "cn", "def", human), ("b", "cn", "def", last)]
+
+
+def dimension_plots(found: Analysis) -> tuple[Chart, ...]:
+    """Figure 5 of an analysis that has it."""
+    assert isinstance(found.parts.by_dimension, ByDimension)
+    return mean_plots(found, found.parts.by_dimension)
 
 
 def test_one_chart_per_culture_and_one_per_model() -> None:

@@ -1,0 +1,190 @@
+"""Figure 7: the map of cultures, an arrow per subject from one culture to the other.
+
+Knows a ``Projection``. Ellipses are drawn as polygons, since a specification knows none.
+"""
+
+from __future__ import annotations
+
+from math import cos, hypot, isfinite, pi, radians, sin
+from typing import Any
+
+from reports.charts.drawing import INK, LINE, SERIES, SHAPES, SOFT, Chart, Row, draw
+from reports.mapping import MapRow, Projection
+from reports.metrics.cultural_map import Ellipse
+from reports.untrusted import visible
+
+#: Corners of an ellipse.
+CORNERS = 40
+#: Most subjects whose ellipses are drawn: more of them cover each other.
+ELLIPSES = 4
+#: Width of the map.
+SIZE = 560
+
+
+def culture_map(
+    name: str, title: str, projection: Projection, cultures: tuple[str, str], spelled: dict[str, str]
+) -> Chart:
+    """The map.
+
+    Args:
+        name: of the chart.
+        title: what stands above it.
+        projection: sound or paper.
+        cultures: codes; an arrow goes from the first to the second.
+        spelled: code -> name of a culture.
+    """
+    import altair as alt
+
+    x, y, height = _axes(alt, projection)
+    points = [_point(row, spelled) for row in projection.rows]
+    subjects = list(dict.fromkeys(row.subject for row in projection.rows))
+    layers = [_ellipses(alt, projection, subjects, cultures, x, y), _arrows(alt, projection, cultures, x, y)]
+    domain = list(cultures)
+    colour = alt.Color("culture:N", scale=alt.Scale(domain=domain, range=list(SERIES[:2])), legend=None)
+    shape = alt.Shape("culture:N", scale=alt.Scale(domain=domain, range=list(SHAPES[:2])), legend=None)
+    for human, size in ((True, 130), (False, 60)):
+        rows = [point for point in points if point["human"] is human]
+        layers.append(
+            alt.Chart(alt.InlineData(values=rows))
+            .mark_point(size=size, filled=True, opacity=1)
+            .encode(x=x, y=y, color=colour, shape=shape, description="says:N")
+        )
+    layers += _labels(alt, projection, cultures, x, y)
+    drawn = alt.layer(*layers).properties(width=SIZE, height=height)
+    return draw(drawn, name, title, _description(projection))
+
+
+def _description(projection: Projection) -> str:
+    first, second = (f"{share:.0%}" for share in projection.components.explained.tolist())
+    return f"Two principal components, {first} and {second} of the variance; an arrow per subject between cultures."
+
+
+def _axes(alt: Any, projection: Projection) -> tuple[Any, Any, float]:
+    """Both axes at one scale, so that lengths and angles can be read off; and how tall the map is."""
+    across, along = zip(*(row.point for row in projection.rows), strict=True)
+    span = max(max(across) - min(across), 1e-9)
+    margin = 0.14 * span
+    tall = max(max(along) - min(along) + 2 * margin, 0.4 * span)
+    middle = (max(along) + min(along)) / 2
+    axis = alt.Axis(
+        gridColor=LINE,
+        domain=False,
+        ticks=False,
+        labelColor=SOFT,
+        titleColor=SOFT,
+        tickCount=5,
+        titleFontWeight="normal",
+    )
+    first, second = projection.components.explained.tolist()
+    wide = [min(across) - margin, max(across) + margin]
+    high = [middle - tall / 2, middle + tall / 2]
+    return (
+        alt.X("x:Q", scale=alt.Scale(domain=wide, nice=False, zero=False), axis=axis, title=f"PC1 ({first:.0%})"),
+        alt.Y("y:Q", scale=alt.Scale(domain=high, nice=False, zero=False), axis=axis, title=f"PC2 ({second:.0%})"),
+        SIZE * tall / (wide[1] - wide[0]),
+    )
+
+
+def _point(row: MapRow, spelled: dict[str, str]) -> Row:
+    subject = visible(row.subject)
+    return {
+        "x": row.point[0],
+        "y": row.point[1],
+        "culture": row.culture,
+        "human": row.human,
+        "says": f"{subject[:1].upper()}{subject[1:]}, {spelled[row.culture]}: {row.point[0]:.2f}, {row.point[1]:.2f}",
+    }
+
+
+def _ellipses(alt: Any, projection: Projection, subjects: list[str], cultures: tuple[str, str], x: Any, y: Any) -> Any:
+    few = set(subjects[: ELLIPSES + 1]) if len(subjects) <= ELLIPSES + 1 else {"people"}
+    rows: list[Row] = []
+    for number, row in enumerate(projection.rows):
+        if row.subject in few and isfinite(row.ellipse.angle):
+            rows += [
+                {"x": across, "y": along, "culture": row.culture, "of": str(number), "at": at}
+                for at, (across, along) in enumerate(_corners(row.ellipse, row.point))
+            ]
+    colour = alt.Color("culture:N", scale=alt.Scale(domain=list(cultures), range=list(SERIES[:2])), legend=None)
+    return (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_line(strokeWidth=1, strokeDash=[3, 2], opacity=0.8, aria=False, clip=True)
+        .encode(x=x, y=y, color=colour, detail="of:N", order="at:Q")
+    )
+
+
+def _corners(ellipse: Ellipse, centre: tuple[float, float]) -> list[tuple[float, float]]:
+    turn, (long, short) = radians(ellipse.angle), ellipse.half_axes
+    corners = []
+    for corner in range(CORNERS + 1):
+        at = 2 * pi * corner / CORNERS
+        across, along = long * cos(at), short * sin(at)
+        corners.append(
+            (centre[0] + across * cos(turn) - along * sin(turn), centre[1] + across * sin(turn) + along * cos(turn))
+        )
+    return corners
+
+
+def _arrows(alt: Any, projection: Projection, cultures: tuple[str, str], x: Any, y: Any) -> Any:
+    """A line per subject; the way it goes is told by the shapes at its ends."""
+    ends = {(row.subject, row.culture): row for row in projection.rows}
+    rows = []
+    for subject in dict.fromkeys(row.subject for row in projection.rows):
+        if all((subject, culture) in ends for culture in cultures):
+            start, stop = (ends[subject, culture].point for culture in cultures)
+            human = ends[subject, cultures[0]].human
+            rows.append(
+                {
+                    "x": start[0],
+                    "y": start[1],
+                    "x2": stop[0],
+                    "y2": stop[1],
+                    "width": 3.0 if human else 1.2,
+                    "human": human,
+                }
+            )
+    return (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_rule(aria=False)
+        .encode(
+            x=x,
+            y=y,
+            x2="x2:Q",
+            y2="y2:Q",
+            strokeWidth=alt.StrokeWidth("width:Q", scale=None, legend=None),
+            color=alt.condition("datum.human", alt.value(INK), alt.value(SOFT)),
+        )
+    )
+
+
+def numbered(projection: Projection) -> dict[str, str]:
+    """Subject -> its number on the map, where names would cover each other; empty where they are written out."""
+    subjects = list(dict.fromkeys(row.subject for row in projection.rows if not row.human))
+    return {subject: str(n) for n, subject in enumerate(subjects, start=1)} if len(subjects) > ELLIPSES else {}
+
+
+def _labels(alt: Any, projection: Projection, cultures: tuple[str, str], x: Any, y: Any) -> list[Any]:
+    """Names at the ends of people's line, and at the beginning of every model's line its name or number."""
+    numbers, ends = numbered(projection), {(row.subject, row.culture): row.point for row in projection.rows}
+    rows = []
+    for row in projection.rows:
+        if row.human or row.culture == cultures[0]:
+            other = ends.get((row.subject, next(code for code in cultures if code != row.culture)), (0.0, 0.0))
+            across, along = _beyond(row.point, other, projection)
+            name = "People" if row.human else numbers.get(row.subject, visible(row.subject))
+            rows.append({"x": across, "y": along, "name": name, "weight": "bold" if row.human else "normal"})
+    base = alt.Chart(alt.InlineData(values=rows))
+    return [
+        base.transform_filter(f"datum.weight === '{weight}'")
+        .mark_text(color=colour, fontWeight=weight, fontSize=12, aria=False)
+        .encode(x=x, y=y, text="name:N")
+        for weight, colour in (("bold", INK), ("normal", SOFT))
+    ]
+
+
+def _beyond(point: tuple[float, float], other: tuple[float, float], projection: Projection) -> tuple[float, float]:
+    """A place a little further along the line from the other end, where a name covers nothing of the line."""
+    reach = 0.035 * (max(row.point[0] for row in projection.rows) - min(row.point[0] for row in projection.rows))
+    across, along = point[0] - other[0], point[1] - other[1]
+    length = max(hypot(across, along), 1e-12)
+    return point[0] + reach * across / length, point[1] + reach * along / length

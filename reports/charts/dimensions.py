@@ -1,0 +1,169 @@
+"""Figures 5 and 6: divergence by value dimension, its means and its spread, one chart per model.
+
+Knows rows of ``reports.frameworks``. Cultures stand beneath each other on the row of a dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+from reports.analysis import Analysis
+from reports.charts.dots import NATS
+from reports.charts.drawing import FLOOR, INK, LINE, SERIES, SOFT, Chart, Row, draw, room_for, width_beside
+from reports.charts.rows import Frame, Mark, Scale, reach, rows_chart
+from reports.figures import nats
+from reports.frameworks import QUANTILES, ByDimension, DimensionRow
+from reports.untrusted import visible
+
+_FIVE, _QUARTER, _MEDIAN, _THREE, _NINETY_FIVE = (QUANTILES.index(q) for q in (0.05, 0.25, 0.5, 0.75, 0.95))
+
+
+def mean_plots(analysis: Analysis, part: ByDimension) -> tuple[Chart, ...]:
+    """Figure 5: means with intervals and floor; the dashed lines are the mean over all models, by culture."""
+    scale = Scale(title=NATS, high=reach(float(value) for row in part.rows for value in row.sound))
+    rows = _labels(analysis)
+    return tuple(
+        rows_chart(
+            _mean_marks(analysis, mine),
+            Frame(
+                name=f"dimensions-{place}",
+                title=visible(model),
+                description="Mean smoothed KL divergence by value dimension, with 95% intervals.",
+                scale=scale,
+                series=len(analysis.cultures),
+                rows=tuple(rows.values()),
+            ),
+        )
+        for place, (model, mine) in enumerate(_by_model(part).items())
+    )
+
+
+def spread_plots(analysis: Analysis, part: ByDimension) -> tuple[Chart, ...]:
+    """Figure 6: quartiles and the 5th to 95th percentile of the divergence of a dimension's items."""
+    scale = reach(float(row.sound_quantiles[d, _NINETY_FIVE]) for row in part.rows for d in range(len(row.sound)))
+    return tuple(
+        _spread_plot(analysis, visible(model), place, mine, scale)
+        for place, (model, mine) in enumerate(_by_model(part).items())
+    )
+
+
+def _by_model(part: ByDimension) -> dict[str, list[DimensionRow]]:
+    found: dict[str, list[DimensionRow]] = {}
+    for row in part.rows:
+        if any(isfinite(value) for value in row.sound.tolist()):
+            found.setdefault(row.model, []).append(row)
+    return found
+
+
+def _labels(analysis: Analysis) -> dict[int, str]:
+    """Place of each dimension that the run's items speak to -> how its row is called."""
+    names = analysis.results.survey.dimensions
+    order = list(names)
+    return {order.index(code): dimension_label(code, names) for code in analysis.dimensions}
+
+
+def dimension_label(code: str, names: Mapping[str, Mapping[str, str]]) -> str:
+    """A dimension's name with its code."""
+    name = names[code].get("en", "")
+    return visible(f"{name[:1].upper()}{name[1:]} ({code})" if name and name != code else code)
+
+
+def _mean_marks(analysis: Analysis, rows: Sequence[DimensionRow]) -> list[Mark]:
+    cultures = [culture.culture.code for culture in analysis.cultures]
+    names = {culture.culture.code: culture.name for culture in analysis.cultures}
+    marks = []
+    for row in rows:
+        for place, label in _labels(analysis).items():
+            value, floor, interval = float(row.sound[place]), float(row.floor[place]), row.intervals[place]
+            if isfinite(value):
+                between = f" ({nats(max(interval.low, 0))} to {nats(interval.high)})" if isfinite(interval.low) else ""
+                marks.append(
+                    Mark(
+                        row=label,
+                        value=value,
+                        says=f"{names[row.culture]}, {label}: {nats(value)}{between}; as many people: {nats(floor)}",
+                        series=cultures.index(row.culture),
+                        low=max(interval.low, 0.0) if isfinite(interval.low) else interval.low,
+                        high=interval.high,
+                        floor=floor,
+                    )
+                )
+    return marks
+
+
+def _spread_plot(analysis: Analysis, model: str, place: int, rows: Sequence[DimensionRow], high: float) -> Chart:
+    import altair as alt
+
+    labels = list(_labels(analysis).values())
+    series = [str(number) for number in range(len(analysis.cultures))]
+    data = alt.InlineData(values=list(_boxes(analysis, rows)))
+    common: dict[str, Any] = {
+        "y": alt.Y(
+            "row:N",
+            sort=labels,
+            scale=alt.Scale(domain=labels),
+            title=None,
+            axis=alt.Axis(
+                minExtent=room_for(labels),
+                labelLimit=0,
+                labelPadding=8,
+                ticks=False,
+                domain=False,
+                labelColor=INK,
+                labelFontSize=13,
+            ),
+        ),
+        "yOffset": alt.YOffset("series:N", sort=series, scale=alt.Scale(domain=series, paddingInner=0.1)),
+    }
+    colours = [SERIES[number % len(SERIES)] for number in range(len(series))]
+    colour = alt.Color("series:N", scale=alt.Scale(domain=series, range=colours), legend=None)
+
+    def x(field: str) -> Any:
+        axis = alt.Axis(
+            tickCount=5,
+            gridColor=LINE,
+            domain=False,
+            ticks=False,
+            labelColor=SOFT,
+            titleColor=SOFT,
+            titleFontWeight="normal",
+        )
+        return alt.X(f"{field}:Q", scale=alt.Scale(domain=[0, high], nice=False), axis=axis, title=NATS)
+
+    base = alt.Chart(data)
+    drawn = alt.layer(
+        base.mark_bar(color=FLOOR, aria=False).encode(x=x("floor"), **common),
+        base.mark_rule(strokeWidth=1.5, aria=False).encode(x=x("low"), x2="high:Q", color=colour, **common),
+        base.mark_bar(size=8, opacity=0.75).encode(
+            x=x("quarter"), x2="three:Q", color=colour, description="says:N", **common
+        ),
+        base.mark_tick(color=INK, thickness=2, size=12, aria=False).encode(x=x("median"), **common),
+    ).properties(width=width_beside(room_for(labels)), height=alt.Step(max(13, 26 // len(series)), **{"for": "offset"}))
+    return draw(drawn, f"spread-{place}", model, "Spread of the smoothed KL divergence of a dimension's items.")
+
+
+def _boxes(analysis: Analysis, rows: Sequence[DimensionRow]) -> list[Row]:
+    cultures = [culture.culture.code for culture in analysis.cultures]
+    names = {culture.culture.code: culture.name for culture in analysis.cultures}
+    found = []
+    for row in rows:
+        for place, label in _labels(analysis).items():
+            quantiles = row.sound_quantiles[place].tolist()
+            if isfinite(quantiles[_MEDIAN]):
+                found.append(
+                    {
+                        "row": label,
+                        "series": str(cultures.index(row.culture)),
+                        "floor": float(row.floor[place]),
+                        "low": quantiles[_FIVE],
+                        "quarter": quantiles[_QUARTER],
+                        "median": quantiles[_MEDIAN],
+                        "three": quantiles[_THREE],
+                        "high": quantiles[_NINETY_FIVE],
+                        "says": f"{names[row.culture]}, {label}: median {nats(quantiles[_MEDIAN])}, quartiles "
+                        f"{nats(quantiles[_QUARTER])} and {nats(quantiles[_THREE])}, {row.items[place]:.0f} items",
+                    }
+                )
+    return found

@@ -1,0 +1,74 @@
+"""The report's first chart: how far each cell lies from people, one chart per culture.
+
+Knows cells, their intervals and the simple respondents beside them.
+"""
+
+from __future__ import annotations
+
+from math import isfinite, isnan
+
+from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
+from reports.charts.drawing import Chart, room_for
+from reports.charts.rows import Frame, Mark, Scale, reach, rows_chart
+from reports.figures import nats
+from reports.untrusted import visible
+
+NATS = "smoothed KL divergence, nats; left is closer"
+RANDOM = "answers at random"
+
+
+def dot_plots(analysis: Analysis) -> tuple[Chart, ...]:
+    """One chart per culture: cells with intervals, simple respondents, the noise floor; one scale for all."""
+    high = reach(
+        [value for cell in analysis.cells for value in (cell.sound.headline, cell.interval.high)]
+        + [control.mean for culture in analysis.cultures for control in culture.controls]
+    )
+    room = room_for(
+        [visible(cell.name) for cell in analysis.cells]
+        + [control.name for culture in analysis.cultures for control in culture.controls]
+    )
+    return tuple(
+        _dot_plot(culture, place, Scale(title=NATS, high=high), room)
+        for place, culture in enumerate(analysis.cultures)
+        if any(isfinite(cell.sound.headline) for cell in culture.cells)
+    )
+
+
+def _dot_plot(culture: CultureAnalysis, place: int, scale: Scale, room: float) -> Chart:
+    cells = sorted(
+        (cell for cell in culture.cells if isfinite(cell.sound.headline)), key=lambda cell: cell.sound.headline
+    )
+    known = [control for control in culture.controls if isfinite(control.mean)]
+    marks = [cell_mark(visible(cell.name), cell) for cell in cells]
+    marks += [
+        Mark(row=control.name, value=control.mean, says=f"{control.name}: {nats(control.mean)}", quiet=True)
+        for control in known
+    ]
+    return rows_chart(
+        marks,
+        Frame(
+            name=f"dots-{place}",
+            title=f"Distance from people: {culture.name}",
+            description=f"Smoothed KL divergence in nats, with 95% intervals. Closest: {marks[0].says}.",
+            scale=scale,
+            first=place,
+            rules=tuple(control.mean for control in known if control.name == RANDOM),
+            room=room,
+        ),
+    )
+
+
+def cell_mark(row: str, cell: CellAnalysis, *, series: int = 0, prefix: str = "") -> Mark:
+    """A cell's headline divergence with its interval and floor."""
+    low, high = cell.interval.low, cell.interval.high
+    between = "" if isnan(low) else f" ({nats(max(low, 0.0))} to {nats(high)})"
+    return Mark(
+        row=row,
+        value=cell.sound.headline,
+        says=f"{prefix or row}: {nats(cell.sound.headline)}{between}; "
+        f"as many people: {nats(cell.sound_floor.headline)}",
+        series=series,
+        low=max(low, 0.0) if isfinite(low) else low,
+        high=high,
+        floor=cell.sound_floor.headline,
+    )

@@ -1,0 +1,177 @@
+"""From an Altair specification to SVG that belongs to its page.
+
+Knows how to draw and how to make a drawing small: colours leave here as CSS variables and type as the page's own, so
+that one drawing serves light, dark and print; a mark's description becomes its title. Deliberately knows
+nothing of surveys. The same specification gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from unicodedata import east_asian_width
+from xml.etree import ElementTree
+
+#: Colours as the specification knows them -> what the page calls them.
+PALETTE: Mapping[str, str] = {
+    "#010101": "var(--ink)",
+    "#020202": "var(--soft)",
+    "#030303": "var(--line)",
+    "#040404": "var(--floor)",
+    "#050505": "var(--paper)",
+    "#060601": "var(--series-1)",
+    "#060602": "var(--series-2)",
+    "#060603": "var(--series-3)",
+    "#060604": "var(--series-4)",
+    "#060605": "var(--series-5)",
+    "#060606": "var(--series-6)",
+}
+INK, SOFT, LINE, FLOOR, PAPER, *SERIES = PALETTE
+#: A shape beside every colour, so that colour alone tells nothing.
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+#: A dash beside every colour of a line.
+DASHES: tuple[list[int], ...] = ([1, 0], [5, 3], [2, 2], [8, 3, 2, 3], [1, 3], [10, 4])
+#: Height of one row of a chart, in CSS pixels.
+ROW = 26
+#: Width of a drawing with its labels, where that leaves enough for the drawing itself.
+WIDTH = 440
+
+#: What a mark needs: the names of its fields and their values.
+Row = dict[str, Any]
+
+_SVG = "{http://www.w3.org/2000/svg}"
+_NUMBER = re.compile(r"-?\d+\.\d{2,}")
+#: Attributes that say what is so anyway, or speak to a reader who is told by titles instead.
+_NOISE = {
+    "role",
+    "aria-roledescription",
+    "aria-hidden",
+    "pointer-events",
+    "stroke-miterlimit",
+    "font-family",
+    "class",
+    "display",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """One drawing."""
+
+    name: str  #: unique in its report; part of the ids within the drawing
+    title: str
+    description: str
+    svg: str
+
+
+def draw(chart: Any, name: str, title: str, description: str) -> Chart:
+    """Draw an Altair chart.
+
+    Args:
+        chart: without configuration of its own.
+        name: unique in its report.
+        title: what stands above it.
+        description: what a reader who cannot see it is told.
+    """
+    import vl_convert
+
+    specification = chart.to_dict(validate=False)  # the drawing is checked by what comes out of it
+    specification["config"] = {
+        "background": "transparent",
+        "padding": 2,
+        "view": {"stroke": None},
+        "axis": {"labelFontSize": 12, "titleFontSize": 12},
+    }
+    svg = settle(vl_convert.vegalite_to_svg(specification), name, f"{title}. {description}")
+    return Chart(name=name, title=title, description=description, svg=svg)
+
+
+def settle(svg: str, name: str, label: str) -> str:
+    """Give a drawing the page's colours and type, its own ids, and titles that show on hover."""
+    root = ElementTree.fromstring(svg)  # noqa: S314 - vl-convert's own output, no document from outside
+    width, height = root.attrib["width"], root.attrib["height"]
+    ids = {element.attrib["id"]: f"{name}-{place}" for place, element in enumerate(_with_ids(root))}
+    for child in list(root):
+        _slim(root, child, ids)
+    root.attrib = {
+        "class": "chart",
+        "viewBox": f"0 0 {_short(width)} {_short(height)}",
+        "style": f"max-width:{_short(width)}px",
+        "role": "group",
+        "aria-label": label,
+    }
+    root.tag = "svg"
+    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=True).replace(" />", "/>")
+
+
+def _with_ids(root: ElementTree.Element) -> list[ElementTree.Element]:
+    return [element for element in root.iter() if "id" in element.attrib]
+
+
+def _slim(parent: ElementTree.Element, element: ElementTree.Element, ids: Mapping[str, str]) -> None:
+    """Leave out what is not seen, name what is, and lift the content of groups that do nothing."""
+    element.tag = element.tag.removeprefix(_SVG)
+    spoken = element.attrib.get("role") == "graphics-symbol" and element.tag != "g"
+    label = element.attrib.pop("aria-label", "") if spoken else ""
+    unseen = element.attrib.get("display") == "none" or element.attrib.get("class") in ("background", "foreground")
+    element.attrib = {key: _value(key, value, ids) for key, value in element.attrib.items() if key not in _NOISE}
+    element.attrib.pop("aria-label", None)
+    if element.attrib.get("opacity") == "1":
+        del element.attrib["opacity"]
+    element.tail = None
+    if unseen and "fill" not in element.attrib:
+        parent.remove(element)
+        return
+    for child in list(element):
+        _slim(element, child, ids)
+    if label:
+        element.set("role", "img")
+        ElementTree.SubElement(element, "title").text = label
+    if element.tag == "g" and (not element.attrib or not len(element) or element.attrib.get("transform") in _NOWHERE):
+        _lift(parent, element)
+
+
+_NOWHERE = {"translate(0,0)"}
+
+
+def _lift(parent: ElementTree.Element, element: ElementTree.Element) -> None:
+    """Put a group's content in its place, where the group itself changes nothing."""
+    if len(element) and set(element.attrib) - {"transform"}:
+        return
+    place = list(parent).index(element)
+    parent.remove(element)
+    for offset, child in enumerate(list(element)):
+        parent.insert(place + offset, child)
+
+
+def _value(key: str, value: str, ids: Mapping[str, str]) -> str:
+    if value in PALETTE:
+        return PALETTE[value]
+    if key == "id":
+        return ids[value]
+    if value.startswith("url(#"):
+        return f"url(#{ids[value[5:-1]]})"
+    return _NUMBER.sub(lambda found: _short(found[0]), value)
+
+
+def _short(number: str) -> str:
+    return f"{float(number):.1f}".removesuffix(".0").replace("-0", "0") if float(number) == 0 else _trim(float(number))
+
+
+def _trim(value: float) -> str:
+    text = f"{value:.1f}"
+    return text.removesuffix(".0")
+
+
+def room_for(labels: Iterable[str], size: float = 6.9) -> float:
+    """Room for labels, counted out: the page's font is not known where the chart is drawn."""
+    return 16 + size * max(
+        (sum(2 if east_asian_width(character) in "WF" else 1 for character in label) for label in labels), default=0
+    )
+
+
+def width_beside(room: float) -> int:
+    """How wide a drawing is beside labels that need so much room."""
+    return round(min(max(WIDTH - room, 240), 370))

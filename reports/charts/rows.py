@@ -1,0 +1,166 @@
+"""Figures on rows: a mark per row and series, its interval, the noise floor or what chance would give.
+
+Knows how such a chart is drawn. Most of the report's charts are of this kind, so that reading one teaches to read
+all. Deliberately knows nothing of what is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import isfinite, nan
+from typing import Any
+
+from reports.charts.drawing import FLOOR, INK, LINE, ROW, SERIES, SHAPES, SOFT, Chart, Row, draw, room_for, width_beside
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """One figure on a row."""
+
+    row: str
+    value: float
+    says: str  #: the figure in words
+    series: int = 0  #: which colour and shape
+    low: float = nan  #: of its interval
+    high: float = nan
+    floor: float = nan  #: a shaded bar from 0: what people would score
+    expected: float = nan  #: a tick: what chance would give
+    quiet: bool = False  #: something to compare with, drawn open
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """The horizontal axis."""
+
+    title: str
+    low: float = 0.0
+    high: float = 1.0
+    percent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """What surrounds the marks."""
+
+    name: str
+    title: str
+    description: str
+    scale: Scale
+    series: int = 1  #: how many colours there are
+    first: int = 0  #: the colour of series 0
+    rules: tuple[float, ...] = ()  #: dashed lines
+    room: float = 0.0  #: for the names of rows, at least
+    rows: tuple[str, ...] = field(default=())  #: in this order; those of the marks where there are none given
+
+
+def reach(values: Iterable[float]) -> float:
+    """How far an axis goes that shows all of these."""
+    return 1.04 * max((value for value in values if isfinite(value)), default=1.0)
+
+
+def rows_chart(marks: Sequence[Mark], frame: Frame) -> Chart:
+    """Draw marks on rows, the first row on top."""
+    import altair as alt
+
+    names = list(frame.rows or dict.fromkeys(mark.row for mark in marks))
+    room = max(room_for(names), frame.room)
+    y = alt.Y(
+        "row:N",
+        sort=names,
+        scale=alt.Scale(domain=names),
+        title=None,
+        axis=alt.Axis(
+            minExtent=room,
+            labelLimit=0,
+            labelPadding=8,
+            ticks=False,
+            domain=False,
+            labelColor=INK,
+            labelFontSize=13,
+        ),
+    )
+    series = [str(place) for place in range(frame.series)]
+    together: dict[str, Any] = {"y": y}
+    if frame.series > 1:
+        together["yOffset"] = alt.YOffset(
+            "series:N", sort=series, scale=alt.Scale(domain=series, paddingInner=0.1), title=None
+        )
+    layers = [*_beneath(alt, marks, frame, together), *_upon(alt, marks, frame, together, series)]
+    step = alt.Step(max(13, ROW // frame.series), **{"for": "offset"}) if frame.series > 1 else alt.Step(ROW)
+    drawn = alt.layer(*layers).properties(width=width_beside(room), height=step)
+    return draw(drawn, frame.name, frame.title, frame.description)
+
+
+def _rows(marks: Iterable[Mark], **fields: str) -> list[Row]:
+    """Rows for one layer: only marks of which every field named is known."""
+    found = []
+    for mark in marks:
+        values = {name: getattr(mark, source) for name, source in fields.items()}
+        if all(not isinstance(value, float) or isfinite(value) for value in values.values()):
+            found.append({"row": mark.row, "series": str(mark.series), **values})
+    return found
+
+
+def _x(alt: Any, field: str, scale: Scale) -> Any:
+    axis = alt.Axis(
+        tickCount=5,
+        gridColor=LINE,
+        domain=False,
+        ticks=False,
+        labelColor=SOFT,
+        titleColor=SOFT,
+        titleFontWeight="normal",
+        labelFlush=False,
+        **({"format": ".0%"} if scale.percent else {}),
+    )
+    limits = alt.Scale(domain=[scale.low, scale.high], nice=False, zero=False)
+    return alt.X(f"{field}:Q", scale=limits, axis=axis, title=scale.title)
+
+
+def _layer(alt: Any, rows: list[Row]) -> Any:
+    return alt.Chart(alt.InlineData(values=rows))
+
+
+def _beneath(alt: Any, marks: Sequence[Mark], frame: Frame, place: dict[str, Any]) -> list[Any]:
+    floors = _rows(marks, floor="floor")
+    size = {"size": ROW} if frame.series == 1 else {}
+    layers = [
+        _layer(alt, floors).mark_bar(color=FLOOR, aria=False, **size).encode(x=_x(alt, "floor", frame.scale), **place)
+    ]
+    if frame.rules:
+        rules = [{"at": value} for value in frame.rules]
+        layers.append(
+            _layer(alt, rules).mark_rule(color=SOFT, strokeDash=[3, 3], aria=False).encode(x=_x(alt, "at", frame.scale))
+        )
+    return layers
+
+
+def _upon(alt: Any, marks: Sequence[Mark], frame: Frame, place: dict[str, Any], series: list[str]) -> list[Any]:
+    colours = [SERIES[(frame.first + at) % len(SERIES)] for at in range(frame.series)]
+    shapes = [SHAPES[(frame.first + at) % len(SHAPES)] for at in range(frame.series)]
+    colour = alt.Color("series:N", scale=alt.Scale(domain=series, range=colours), legend=None)
+    shape = alt.Shape("series:N", scale=alt.Scale(domain=series, range=shapes), legend=None)
+    own = [mark for mark in marks if not mark.quiet]
+    other = [mark for mark in marks if mark.quiet]
+    x = _x(alt, "value", frame.scale)
+    layers = [
+        _layer(alt, _rows(own, low="low", high="high"))
+        .mark_rule(strokeWidth=2.5, opacity=0.55, aria=False)
+        .encode(x=_x(alt, "low", frame.scale), x2="high:Q", color=colour, **place),
+        _layer(alt, _rows(own, at="expected"))
+        .mark_tick(color=INK, thickness=2, size=11, aria=False)
+        .encode(x=_x(alt, "at", frame.scale), **place),
+    ]
+    if other:
+        layers.append(
+            _layer(alt, _rows(other, value="value", says="says"))
+            .mark_point(size=46, filled=False, stroke=SOFT, strokeWidth=1.6, shape="diamond", opacity=1)
+            .encode(x=x, description="says:N", **place)
+        )
+    layers.append(
+        _layer(alt, _rows(own, value="value", says="says"))
+        .mark_point(size=90 if frame.series == 1 else 58, filled=True, opacity=1)
+        .encode(x=x, color=colour, shape=shape, description="says:N", **place)
+    )
+    return layers

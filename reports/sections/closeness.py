@@ -1,0 +1,97 @@
+"""The first figure: how close each cell comes, and which may be told apart.
+
+Knows the dot plot, the order of closeness with its ties, and the simple respondents.
+"""
+
+from __future__ import annotations
+
+from reports.analysis import Analysis, CultureAnalysis
+from reports.charts.dots import dot_plots
+from reports.figures import fixed, percent
+from reports.metrics.comparisons import Place
+from reports.page import Column, Entry, Section, Table, TableRow
+from reports.sections.words import MODEL
+
+CONTROL_NOTE = "Expected scores: what such respondents would get on average."
+
+
+def closeness(analysis: Analysis) -> Section:
+    """Dot plots, order of closeness, controls."""
+    ranked = [culture for culture in analysis.cultures if culture.ranking.order]
+    charts = dot_plots(analysis)
+    return Section(
+        anchor="closeness",
+        contents="Closeness",
+        title="How close the answers come to people's",
+        charts=charts,
+        chart_note=(
+            "Filled marks: a model's mean divergence, with its 95% interval. Shaded: up to what equally many real "
+            "people would score. Open diamonds: simple respondents; the dashed line answers at random."
+        )
+        if charts
+        else "",
+        tables=(
+            *(ranking_table(culture) for culture in ranked),
+            *(control_table(culture) for culture in analysis.cultures),
+        ),
+        side_by_side=True,
+    )
+
+
+def _spelled(place: Place) -> str:
+    return str(place.first) if place.first == place.last else f"{place.first}–{place.last}"
+
+
+def ranking_table(culture: CultureAnalysis) -> Table:
+    """Cells of one culture in order, at equal n, ties shared."""
+    ranking = culture.ranking
+    rows = tuple(
+        TableRow(
+            head=Entry(text=name),
+            entries=(Entry(text=_spelled(place)), Entry(text=str(place.group)), Entry(text=fixed(value))),
+        )
+        for (name, value), place in zip(ranking.order, ranking.places, strict=True)
+    )
+    return Table(
+        anchor=f"table-order-{culture.culture.code}",
+        caption=f"Order of closeness, {culture.name}",
+        columns=(
+            MODEL,
+            Column(text="Places", meaning="that it may hold: it shares them with all it cannot be told from"),
+            Column(text="Group", meaning="models of one group are not told from the group's closest one"),
+            Column(text="Smoothed KL", meaning="at equal n, nats"),
+        ),
+        rows=rows,
+        notes=(
+            (
+                f"Over the {ranking.questions} questions with at least 10 valid answers from every model ranked, all "
+                f"brought down to {ranking.n}; {ranking.n} real people would score {fixed(ranking.people)}, answers at "
+                f"random {fixed(ranking.random)}. Pairs are compared question by question (sign-flip permutation, "
+                "Holm over all pairs)."
+            ),
+            *(
+                f"{name} is not ranked: only {percent(share)} of its questions have 10 valid answers."
+                for name, share in ranking.unranked
+            ),
+        ),
+    )
+
+
+def control_table(culture: CultureAnalysis) -> Table:
+    """Simple respondents, for one culture."""
+    return Table(
+        anchor=f"table-respondents-{culture.culture.code}",
+        caption=f"Simple respondents, {culture.name}",
+        columns=(
+            Column(text="Respondent", words=True),
+            Column(text="n", meaning="respondents"),
+            Column(text="Smoothed KL", meaning="expected, nats"),
+        ),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=control.name), entries=(Entry(text=f"{control.n:,}"), Entry(text=fixed(control.mean)))
+            )
+            for control in culture.controls
+        ),
+        notes=(CONTROL_NOTE,),
+    )

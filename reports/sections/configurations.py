@@ -1,0 +1,210 @@
+"""Appendix F and the distribution of draws: which configurations went with close and with distant answers.
+
+Knows what participants drew. Says that the best and the worst were picked after the fact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import isnan
+
+import numpy as np
+
+from reports.analysis import Analysis
+from reports.configured import Configuration, Configured, ConfiguredCell
+from reports.figures import NONE, fixed, percent
+from reports.metrics.comparisons import holm
+from reports.metrics.configurations import Extreme
+from reports.page import Column, Entry, Fold, Section, Table, TableRow
+from reports.parts import NotRun
+from reports.sections.words import LEVEL, chance, culture_names, interval_entry, missing
+
+
+def configuration_section(analysis: Analysis) -> Section:
+    """Appendix F."""
+    part = analysis.parts.configurations
+    section = Section(
+        anchor="appendix-f",
+        contents="App. F · Configurations",
+        title="Best and worst configurations",
+        number="Appendix F",
+    )
+    if isinstance(part, NotRun):
+        return missing(section, part)
+    return replace(
+        section,
+        title=_moving(part),
+        paragraphs=(
+            part.warning,
+            (
+                "A participant's figure is the mean divergence of its own answers, what is due to the questions it "
+                "happened to answer taken off."
+            ),
+        ),
+        tables=(_extremes(analysis, part), _axes(analysis, part)),
+        folds=(Fold(anchor="appendix-f-levels", title="Every level of every axis", tables=(_levels(analysis, part),)),),
+    )
+
+
+def _adjusted(part: Configured) -> dict[tuple[str, str, str], float]:
+    """Holm over all axes of all cells."""
+    keys = [(cell.culture, cell.name, axis.name) for cell in part.cells for axis in cell.axes]
+    p = holm([axis.axis.p for cell in part.cells for axis in cell.axes])
+    return dict(zip(keys, p.tolist(), strict=True))
+
+
+def _moving(part: Configured) -> str:
+    adjusted = _adjusted(part)
+    moving = sum(p < LEVEL for p in adjusted.values())
+    tested = sum(not isnan(p) for p in adjusted.values())
+    if moving == 0:
+        return "No axis of the configuration moves the divergence beyond chance"
+    return f"{moving} of {tested} axes go with the divergence beyond chance"
+
+
+def _by_culture(analysis: Analysis, part: Configured) -> list[tuple[str, ConfiguredCell]]:
+    return [
+        (name, cell) for code, name in culture_names(analysis).items() for cell in part.cells if cell.culture == code
+    ]
+
+
+def _extremes(analysis: Analysis, part: Configured) -> Table:
+    rows = []
+    for name, cell in _by_culture(analysis, part):
+        for label, who, value in (("best", cell.best, cell.best_value), ("worst", cell.worst, cell.worst_value)):
+            rows.append(
+                TableRow(
+                    head=Entry(text=f"{cell.name}, {label}"),
+                    group=name,
+                    entries=(*_configuration(analysis, cell.culture, who), *_value(value)),
+                )
+            )
+    return Table(
+        anchor="appendix-f-extremes",
+        caption="The participants with the lowest and the highest divergence, picked after the fact",
+        grouped_by="Culture",
+        columns=(
+            Column(text="Model", words=True),
+            Column(text="Participant"),
+            Column(text="Beams"),
+            Column(text="Sampling"),
+            Column(text="Memory", meaning="capacity"),
+            Column(text="Region"),
+            Column(text="Divergence", meaning="mean smoothed KL of its own answers, nats"),
+            Column(text="95% interval", meaning="questions resampled"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _configuration(analysis: Analysis, culture: str, who: Configuration) -> tuple[Entry, ...]:
+    region = region_name(analysis, culture, who.region)
+    return tuple(Entry(text=text) for text in (str(who.participant), who.num_beams, who.do_sample, who.memory, region))
+
+
+def region_name(analysis: Analysis, culture: str, code: str) -> str:
+    """The English name of a region, or what stands in its place."""
+    for region in analysis.results.survey.culture(culture).regions:
+        if region.code == code:
+            return region.name.get("en", code)
+    return code
+
+
+def _value(value: Extreme) -> tuple[Entry, Entry]:
+    return Entry(text=fixed(value.value)), interval_entry(value.interval.low, value.interval.high, least=0.0)
+
+
+def _axes(analysis: Analysis, part: Configured) -> Table:
+    adjusted = _adjusted(part)
+    names = tuple(dict.fromkeys(axis.name for cell in part.cells for axis in cell.axes))
+    rows = []
+    for name, cell in _by_culture(analysis, part):
+        entries = []
+        for axis in names:
+            p = adjusted.get((cell.culture, cell.name, axis), np.nan)
+            means = {each.name: [level.mean for level in each.axis.levels] for each in cell.axes}.get(axis, [])
+            spread = f"{fixed(min(means), 2)}–{fixed(max(means), 2)}" if len(means) > 1 else ""
+            entries.append(
+                Entry(text=chance(p), beneath=spread, why="one level, or too few participants" if isnan(p) else "")
+            )
+        rows.append(TableRow(head=Entry(text=cell.name), group=name, entries=tuple(entries)))
+    return Table(
+        anchor="appendix-f-axes",
+        caption="Does an axis go with the divergence? p, Holm over all of them; beneath, lowest and highest level mean",
+        grouped_by="Culture",
+        columns=(Column(text="Model", words=True), *(Column(text=name.capitalize()) for name in names)),
+        rows=tuple(rows),
+        notes=("Levels are dealt out anew among participants; a level that few drew has a mean that varies much.",),
+    )
+
+
+def _levels(analysis: Analysis, part: Configured) -> Table:
+    rows = []
+    for name, cell in _by_culture(analysis, part):
+        for axis in cell.axes:
+            for label, level in zip(axis.labels, axis.axis.levels, strict=True):
+                rows.append(
+                    TableRow(
+                        head=Entry(text=f"{cell.name}, {axis.name}: {region_name(analysis, cell.culture, label)}"),
+                        group=name,
+                        entries=(
+                            Entry(text=str(level.participants)),
+                            Entry(text=fixed(level.mean)),
+                            interval_entry(
+                                level.interval.low, level.interval.high, least=0.0, reason=level.interval.reason
+                            ),
+                        ),
+                    )
+                )
+    return Table(
+        anchor="appendix-f-level-means",
+        caption="Mean divergence of the participants at each level (nats)",
+        grouped_by="Culture",
+        columns=(
+            Column(text="Level", words=True),
+            Column(text="Participants"),
+            Column(text="Mean"),
+            Column(text="95% interval", meaning="t interval over participants"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def draw_section(analysis: Analysis) -> Section:
+    """How often each level of each axis was drawn."""
+    part = analysis.parts.draws
+    section = Section(anchor="draws", contents="Draws", title="What participants drew")
+    if isinstance(part, NotRun):
+        return missing(section, part)
+    names = culture_names(analysis)
+    rows = []
+    for code, axes in part.by_culture:
+        for axis in axes:
+            total = sum(count for _, count in axis.levels)
+            rows += [
+                TableRow(
+                    head=Entry(text=f"{axis.name}: {region_name(analysis, code, label)}"),
+                    group=names[code],
+                    entries=(
+                        Entry(text=f"{count:,}"),
+                        Entry(text=percent(count / total) if total else NONE, bar=count / total if total else None),
+                    ),
+                )
+                for label, count in axis.levels
+            ]
+    return replace(
+        section,
+        paragraphs=(
+            ("Drawn anew for every question." if part.per_question else "Drawn once per participant.")
+            + " Equal participants of different models share their draws and count once.",
+        ),
+        tables=(
+            Table(
+                anchor="draws-levels",
+                caption="Levels drawn, by culture",
+                grouped_by="Culture",
+                columns=(Column(text="Level", words=True), Column(text="Draws"), Column(text="Share of the axis")),
+                rows=tuple(rows),
+            ),
+        ),
+    )

@@ -1,0 +1,182 @@
+"""Figure 7: the cultural variation map.
+
+Knows how a model's way from one culture to the other compares with people's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import isnan
+from typing import Any
+
+import numpy as np
+
+from reports.analysis import Analysis
+from reports.charts.cultures import culture_map, numbered
+from reports.figures import NONE, fixed
+from reports.mapping import CulturalMap, Projection
+from reports.page import Column, Entry, Fold, Section, Table, TableRow
+from reports.parts import NotRun
+from reports.sections.words import culture_names, missing, named_cultures
+
+
+def map_section(analysis: Analysis) -> Section:
+    """Figure 7."""
+    part, paper = analysis.parts.map, analysis.parts.paper_map
+    section = Section(anchor="figure-7", contents="Fig. 7 · Map", title="Cultural variation map", number="Fig. 7")
+    if isinstance(part, NotRun):
+        if isinstance(paper, NotRun):
+            return missing(section, part)
+        return replace(
+            section,
+            title="Cultural variation map, the paper's way",
+            paragraphs=(f"The sound way is not run: {part.reason}. {_RAW}",),
+            **_paper(analysis, paper),
+        )
+    names, named = culture_names(analysis), named_cultures(analysis)
+    first, second = part.cultures
+    return replace(
+        section,
+        title=_direction(part.sound),
+        paragraphs=(
+            f"Mean scores of each dimension from the {part.items} items that people of both cultures answered, "
+            f"scaled to 0–1 and turned so that more is more of it. A line goes from {named[first]} to {named[second]}.",
+        ),
+        legend=(names[first], names[second]),
+        charts=(culture_map("map-sound", "Where people and models stand", part.sound, part.cultures, names),),
+        chart_note=_READING,
+        tables=(_arrows(part.sound, "figure-7-arrows"), _loadings(part.sound, "figure-7-loadings")),
+        side_by_side=True,
+        folds=(
+            Fold(anchor="figure-7-scores", title="Scores behind the map", tables=(_scores(analysis, part),)),
+            *(() if isinstance(paper, NotRun) else (_paper_fold(analysis, paper),)),
+        ),
+    )
+
+
+_READING = (
+    "Large marks and the thick line: people. Dashed: 95% ellipses, of people and, where they are few, of models. "
+    "The map shows two components; cosine and length below are taken in all dimensions."
+)
+_RAW = "Raw option codes: questions with more options weigh more, and a high code need not mean more of a dimension."
+
+
+def _paper(analysis: Analysis, projection: Projection) -> dict[str, Any]:
+    """The map of raw codes and its tables, as fields of a section or a fold."""
+    names = culture_names(analysis)
+    there = list(dict.fromkeys(row.culture for row in projection.rows))
+    return {
+        "charts": (culture_map("map-paper", "The map of raw codes", projection, (there[0], there[1]), names),),
+        "tables": (_arrows(projection, "figure-7-paper-arrows"), _loadings(projection, "figure-7-paper-loadings")),
+    }
+
+
+def _paper_fold(analysis: Analysis, projection: Projection) -> Fold:
+    return Fold(
+        anchor="figure-7-paper",
+        title="The paper's way: raw option codes",
+        paragraphs=(_RAW,),
+        **_paper(analysis, projection),
+    )
+
+
+def _direction(projection: Projection) -> str:
+    cosines = [each.arrow.cosine for each in projection.arrows if not isnan(each.arrow.cosine)]
+    lengths = [each.arrow.length_ratio for each in projection.arrows if not isnan(each.arrow.length_ratio)]
+    if not cosines:
+        return "Cultural variation map"
+    if len(cosines) == 1:
+        subject = next(each.subject for each in projection.arrows if not isnan(each.arrow.cosine))
+        return f"Between cultures {subject} moves {_way(cosines[0])}, {fixed(lengths[0], 1)} times as far"
+    alike = sum(cosine > _ALIKE for cosine in cosines)
+    return (
+        f"{alike} of {len(cosines)} models move between cultures as people do; "
+        f"the median model goes {fixed(float(np.median(lengths)), 1)} times as far"
+    )
+
+
+#: Cosine above which two ways are called alike: within 45 degrees.
+_ALIKE = float(np.cos(np.pi / 4))
+
+
+def _way(cosine: float) -> str:
+    if cosine > _ALIKE:
+        return "as people do"
+    return "against people's way" if cosine < -_ALIKE else "another way than people"
+
+
+def _signed(value: float) -> str:
+    return NONE if isnan(value) else f"{value:+.2f}".replace("-", "−")
+
+
+def _arrows(projection: Projection, anchor: str) -> Table:
+    numbers = numbered(projection)
+    return Table(
+        anchor=anchor,
+        caption="Each model's way between cultures against people's",
+        columns=(
+            Column(text="Model", words=True),
+            *((Column(text="No.", meaning="on the map"),) if numbers else ()),
+            Column(text="Cosine", meaning="1: the same way as people; 0: across; −1: the opposite"),
+            Column(text="Length", meaning="1: as far apart as people of the two cultures"),
+            Column(text="Cosine, map", meaning="of the two components shown"),
+            Column(text="Length, map"),
+        ),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=each.subject),
+                entries=(
+                    *((Entry(text=numbers[each.subject]),) if numbers else ()),
+                    Entry(text=_signed(each.arrow.cosine)),
+                    Entry(text=fixed(each.arrow.length_ratio, 2)),
+                    Entry(text=_signed(each.arrow.map_cosine)),
+                    Entry(text=fixed(each.arrow.map_length_ratio, 2)),
+                ),
+            )
+            for each in projection.arrows
+        ),
+        notes=tuple(f"{name} is left out: it has no score in some dimension." for name in projection.left_out),
+    )
+
+
+def _loadings(projection: Projection, anchor: str) -> Table:
+    shares = projection.components.explained.tolist()
+    return Table(
+        anchor=anchor,
+        caption="Loadings of the two components",
+        columns=(
+            Column(text="Dimension", words=True),
+            *(Column(text=f"PC{n} ({share:.0%})") for n, share in enumerate(shares, start=1)),
+        ),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=code),
+                entries=tuple(Entry(text=_signed(float(each[place]))) for each in projection.components.loadings),
+            )
+            for place, code in enumerate(projection.dimensions)
+        ),
+    )
+
+
+def _scores(analysis: Analysis, part: CulturalMap) -> Table:
+    names, survey = culture_names(analysis), analysis.results.survey
+    return Table(
+        anchor="figure-7-score-table",
+        caption="Mean score of each dimension, 0 to 1",
+        grouped_by="Culture",
+        columns=(
+            Column(text="Subject", words=True),
+            *(Column(text=code, meaning=survey.dimensions[code].get("en", "")) for code in part.sound.dimensions),
+        ),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=row.subject),
+                group=names[culture],
+                quiet=row.human,
+                entries=tuple(Entry(text=fixed(float(score), 2), shade=float(score)) for score in row.scores),
+            )
+            for culture in part.cultures
+            for row in part.sound.rows
+            if row.culture == culture
+        ),
+    )

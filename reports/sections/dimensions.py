@@ -1,0 +1,299 @@
+"""Figures 3, 5 and 6: what was asked, and divergence dimension by dimension.
+
+Knows topics and dimensions of the questions asked, and the figures of each model in each culture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import isfinite, isnan
+
+import numpy as np
+
+from reports.analysis import Analysis
+from reports.charts.dimensions import mean_plots, spread_plots
+from reports.charts.drawing import Chart
+from reports.figures import NONE, fixed, percent, signed
+from reports.frameworks import QUANTILES, ByDimension
+from reports.metrics.aggregate import mean_known
+from reports.page import Column, Entry, Fold, Section, Table, TableRow
+from reports.parts import NotRun
+from reports.sections.words import (
+    MODEL,
+    culture_names,
+    dimension_columns,
+    interval_entry,
+    largest,
+    listed,
+    missing,
+    named_cultures,
+    places,
+    shaded,
+)
+
+#: Most models drawn one by one in the open; of more, the rest are folded.
+OPEN = 6
+
+
+def landscape_section(analysis: Analysis) -> Section:
+    """Figure 3."""
+    part = analysis.parts.landscape
+    questions = sum(topic.questions for topic in part.topics)
+    topics, dimensions = len(part.topics), len(analysis.dimensions)
+    title = f"{_counted(questions, 'question')} on {_counted(topics, 'topic')}"
+    title += f", {_counted(dimensions, 'value dimension')}" if dimensions else ", none on a value dimension"
+    return Section(
+        anchor="figure-3",
+        contents="Fig. 3 · What was asked",
+        title=title,
+        number="Fig. 3",
+        tables=(_topics(analysis), _kinds(analysis)),
+    )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _topics(analysis: Analysis) -> Table:
+    part = analysis.parts.landscape
+    most = largest(topic.by_dimension.astype(np.float64) for topic in part.topics)
+    return Table(
+        anchor="figure-3-topics",
+        caption="Items by topic and value dimension",
+        columns=(Column(text="Topic", words=True), Column(text="Questions"), *dimension_columns(analysis)),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=topic.topic or "no topic"),
+                entries=(
+                    Entry(text=str(topic.questions)),
+                    *(
+                        Entry(text=str(count) if count else "", shade=count / most if count else None)
+                        for count in (int(topic.by_dimension[place]) for place in places(analysis))
+                    ),
+                ),
+            )
+            for topic in part.topics
+        ),
+        notes=("An item is a question, or one option of a list; a question may speak to no dimension.",),
+    )
+
+
+def _kinds(analysis: Analysis) -> Table:
+    part = analysis.parts.landscape
+    rows = [
+        *((f"questions of type {kind}", count) for kind, count in part.types),
+        *((f"with a reference for {named_cultures(analysis)[code]}", count) for code, count in part.known),
+    ]
+    return Table(
+        anchor="figure-3-kinds",
+        caption="Questions by type and by reference",
+        columns=(Column(text="Kind", words=True), Column(text="Questions")),
+        rows=tuple(TableRow(head=Entry(text=name), entries=(Entry(text=str(count)),)) for name, count in rows),
+    )
+
+
+def mean_section(analysis: Analysis) -> Section:
+    """Figure 5."""
+    part = analysis.parts.by_dimension
+    section = Section(
+        anchor="figure-5", contents="Fig. 5 · By dimension", title="Mean divergence by dimension", number="Fig. 5"
+    )
+    if isinstance(part, NotRun):
+        return missing(section, part)
+    charts = mean_plots(analysis, part)
+    return replace(
+        section,
+        title=_furthest(analysis, part),
+        legend=tuple(culture.name for culture in analysis.cultures) if charts else (),
+        charts=charts[:OPEN],
+        chart_note="Shaded: the noise floor of each row. Lines: 95% intervals." if charts else "",
+        tables=(_means(analysis),),
+        folds=(
+            *_more(charts, "figure-5-more"),
+            Fold(
+                anchor="figure-5-paper",
+                title="The paper's way: plug-in KL by model, culture and dimension",
+                tables=(_paper_means(analysis),),
+            ),
+        ),
+    )
+
+
+def _more(charts: tuple[Chart, ...], anchor: str) -> tuple[Fold, ...]:
+    rest = charts[OPEN:]
+    return (Fold(anchor=anchor, title=f"{len(rest)} more models", charts=rest),) if rest else ()
+
+
+def _furthest(analysis: Analysis, part: ByDimension) -> str:
+    """In which culture answers lie further from people, dimension by dimension, floors taken off."""
+    names = culture_names(analysis)
+    if len(names) < 2:
+        return "Mean divergence by dimension"
+    excess = {
+        code: mean_known(np.stack([row.sound - row.floor for row in part.rows if row.culture == code]).T)
+        for code in names
+        if any(row.culture == code for row in part.rows)
+    }
+    table = np.stack(list(excess.values()))[:, places(analysis)]
+    known = table[:, ~np.isnan(table).any(axis=0)]
+    if known.size == 0:
+        return "Mean divergence by dimension"
+    counts = np.bincount(known.argmax(axis=0), minlength=len(excess))
+    worst = int(counts.argmax())
+    named = named_cultures(analysis)[list(excess)[worst]]
+    return f"Furthest from people of {named} on {counts[worst]} of {known.shape[1]} dimensions"
+
+
+def _means(analysis: Analysis) -> Table:
+    """Smoothed KL by cell and dimension, the floor beneath each figure."""
+    most = largest(cell.sound.by_dimension for cell in analysis.cells)
+    rows = []
+    for culture in analysis.cultures:
+        for cell in culture.cells:
+            sound, floor = cell.sound, cell.sound_floor
+            reason = "" if isfinite(sound.macro) else sound.reason
+            rows.append(
+                TableRow(
+                    head=Entry(text=cell.name),
+                    group=culture.name,
+                    entries=(
+                        *shaded(analysis, sound.by_dimension, most, floor.by_dimension),
+                        Entry(text=fixed(sound.macro), beneath=fixed(floor.macro), why=reason),
+                        interval_entry(cell.interval.low, cell.interval.high, least=0.0, reason=cell.interval.reason),
+                        Entry(text=signed(sound.macro - floor.macro)),
+                        Entry(text=fixed(sound.question_mean), beneath=fixed(floor.question_mean)),
+                    ),
+                )
+            )
+    return Table(
+        grouped_by="Culture",
+        anchor="table-smoothed",
+        caption="Smoothed KL divergence from people, by value dimension (nats; lower is closer)",
+        columns=(
+            MODEL,
+            *dimension_columns(analysis),
+            Column(text="Mean", meaning="over dimensions: every dimension weighs the same"),
+            Column(text="95% interval", meaning="of the mean, over participants, questions fixed"),
+            Column(text="Excess", meaning="mean less what equally many people would score"),
+            Column(text="By question", meaning="mean over questions: every question weighs the same"),
+        ),
+        rows=tuple(rows),
+        notes=("The small figure beneath is the noise floor: what equally many real people would score.",),
+    )
+
+
+def _paper_means(analysis: Analysis) -> Table:
+    """Plug-in KL by the paper's rules, the floor of the same beneath each figure."""
+    most = largest(cell.paper.by_dimension for cell in analysis.cells)
+    return Table(
+        grouped_by="Culture",
+        anchor="table-plug-in",
+        caption="The paper's way: plug-in KL divergence from people, by value dimension (nats)",
+        columns=(
+            MODEL,
+            *dimension_columns(analysis),
+            Column(text="Mean", meaning="over dimensions"),
+            Column(text="By question", meaning="mean over questions"),
+            Column(text="Infinite", meaning="share of items whose value is infinite before the rule"),
+        ),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=cell.name),
+                group=culture.name,
+                entries=(
+                    *shaded(analysis, cell.paper.by_dimension, most, cell.paper_floor.by_dimension),
+                    Entry(text=fixed(cell.paper.macro), beneath=fixed(cell.paper_floor.macro)),
+                    Entry(text=fixed(cell.paper.question_mean), beneath=fixed(cell.paper_floor.question_mean)),
+                    Entry(text=percent(cell.paper_values.infinite_share), why=cell.paper_values.reason),
+                ),
+            )
+            for culture in analysis.cultures
+            for cell in culture.cells
+        ),
+        notes=(
+            (
+                "An infinite value counts as the largest finite one of its row, plus 1: where many are infinite, "
+                "that rule makes the mean."
+            ),
+        ),
+    )
+
+
+def spread_section(analysis: Analysis) -> Section:
+    """Figure 6."""
+    part = analysis.parts.by_dimension
+    section = Section(
+        anchor="figure-6",
+        contents="Fig. 6 · Spread",
+        title="Spread of the divergence within a dimension",
+        number="Fig. 6",
+    )
+    if isinstance(part, NotRun):
+        return missing(section, part)
+    charts = spread_plots(analysis, part)
+    return replace(
+        section,
+        title=_widest(analysis, part),
+        legend=tuple(culture.name for culture in analysis.cultures) if charts else (),
+        charts=charts[:OPEN],
+        chart_note=(
+            "Box: the middle half of a dimension's items; dark tick: their median; line: the 5th to the 95th "
+            "percentile. Shaded: the mean noise floor."
+        )
+        if charts
+        else "",
+        folds=(
+            *_more(charts, "figure-6-more"),
+            Fold(anchor="figure-6-quantiles", title="Quartiles as a table", tables=(_quartiles(analysis, part),)),
+        ),
+    )
+
+
+def _widest(analysis: Analysis, part: ByDimension) -> str:
+    lower, upper = QUANTILES.index(0.25), QUANTILES.index(0.75)
+    names = analysis.results.survey.dimensions
+    width = np.stack([row.sound_quantiles[:, upper] - row.sound_quantiles[:, lower] for row in part.rows])
+    means = dict(zip(names, mean_known(width.T).tolist(), strict=True))
+    known = sorted(((value, code) for code, value in means.items() if not isnan(value)), reverse=True)
+    if len(known) < 2:
+        return "Spread of the divergence within a dimension"
+    return f"Items differ most within {listed([known[0][1]])}, least within {known[-1][1]}"
+
+
+def _quartiles(analysis: Analysis, part: ByDimension) -> Table:
+    names = culture_names(analysis)
+    lower, middle, upper = (QUANTILES.index(q) for q in (0.25, 0.5, 0.75))
+    rows = []
+    for code, name in names.items():
+        for row in (row for row in part.rows if row.culture == code):
+            entries = []
+            for place in places(analysis):
+                quartiles = row.sound_quantiles[place]
+                known = isfinite(quartiles[middle])
+                entries.append(
+                    Entry(
+                        text=fixed(quartiles[middle]),
+                        beneath=f"{fixed(quartiles[lower])}–{fixed(quartiles[upper])}" if known else "",
+                        why="" if known else "no valid answer to an item of this dimension",
+                    )
+                )
+            infinite = float(np.nansum(row.infinite))
+            rows.append(
+                TableRow(
+                    head=Entry(text=row.name),
+                    group=name,
+                    entries=(*entries, Entry(text=f"{infinite:.0f}" if isfinite(infinite) else NONE)),
+                )
+            )
+    return Table(
+        anchor="figure-6-quartiles",
+        caption="Median of the smoothed KL of a dimension's items, quartiles beneath (nats)",
+        grouped_by="Culture",
+        columns=(
+            MODEL,
+            *dimension_columns(analysis),
+            Column(text="Infinite", meaning="items whose plug-in KL is infinite"),
+        ),
+        rows=tuple(rows),
+    )

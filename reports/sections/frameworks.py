@@ -1,0 +1,313 @@
+"""Tables 1, 2 and 4 and Figure 10: conditions, models and languages side by side.
+
+Knows which figures stand in which column, and that the paper's way and the sound way never share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import isfinite
+
+from reports.analysis import Analysis
+from reports.charts.dots import NATS, cell_mark
+from reports.charts.drawing import Chart
+from reports.charts.rows import Frame, Scale, reach, rows_chart
+from reports.comparing import Contrast
+from reports.figures import NONE, fixed, percent, signed
+from reports.finding import closest_dimension
+from reports.frameworks import Ablation, Frameworks, LanguageRow, Languages, MeanRow
+from reports.page import Column, Entry, Section, Table, TableRow
+from reports.parts import NotRun
+from reports.sections.words import (
+    LEVEL,
+    MODEL,
+    chance,
+    culture_names,
+    dimension_columns,
+    largest,
+    missing,
+    published_fold,
+    published_tables,
+    shaded,
+)
+from reports.untrusted import visible
+
+_RULE = (
+    "An infinite value counts as the largest finite one of its model and culture, plus 1: where many are infinite, "
+    "that rule makes the mean."
+)
+_FLOOR = "The small figure beneath is the noise floor: what equally many real people would score."
+
+
+def framework_section(analysis: Analysis) -> Section:
+    """Table 1."""
+    part = analysis.parts.frameworks
+    section = Section(
+        anchor="table-1",
+        contents="Table 1 · Frameworks",
+        title="Probing frameworks",
+        number="Table 1",
+        folds=published_fold(analysis, "table1"),
+    )
+    if isinstance(part, NotRun):
+        return missing(section, part)
+    return replace(
+        section,
+        title=_best_framework(part),
+        paragraphs=("Means over cultures, each asked in its main language.",),
+        tables=(
+            _sound(analysis, part.rows, "table-1-smoothed", "Smoothed KL by framework (nats; lower is closer)"),
+            _paper(analysis, part.rows, "table-1-plug-in", "The paper's way: plug-in KL by framework (nats)"),
+            *published_tables(analysis, "table1"),
+        ),
+    )
+
+
+def _best_framework(part: Frameworks) -> str:
+    by_model: dict[str, list[MeanRow]] = {}
+    for row in part.rows:
+        if isfinite(row.sound_mean):
+            by_model.setdefault(row.model, []).append(row)
+    best = [min(rows, key=lambda row: row.sound_mean).condition for rows in by_model.values() if len(rows) > 1]
+    if not best:
+        return "Probing frameworks"
+    most = max(dict.fromkeys(best), key=best.count)
+    of = "the model" if len(best) == 1 else f"{best.count(most)} of {len(best)} models"
+    return f"Framework {most} comes closest for {of}"
+
+
+def model_section(analysis: Analysis) -> Section:
+    """Table 2."""
+    rows = analysis.parts.models.rows
+    several = len(analysis.cultures) > 1
+    return Section(
+        anchor="table-2",
+        contents="Table 2 · Models",
+        title=closest_dimension(analysis),
+        number="Table 2",
+        paragraphs=(
+            f"Condition {analysis.parts.models.condition}"
+            + (", mean of the cultures; each culture by itself stands with Fig. 5." if several else "."),
+        ),
+        tables=(
+            _sound(analysis, rows, "table-2-smoothed", "Smoothed KL by model and dimension (nats; lower is closer)"),
+            _paper(analysis, rows, "table-2-plug-in", "The paper's way: plug-in KL by model and dimension (nats)"),
+            *published_tables(analysis, "table2"),
+        ),
+        folds=published_fold(analysis, "table2"),
+    )
+
+
+def _named(rows: Sequence[MeanRow]) -> list[tuple[Entry, str]]:
+    """Head and group of each row: models in groups where they have several conditions."""
+    several = len({row.condition for row in rows}) > 1
+    return [(Entry(text=row.condition if several else row.model), row.model if several else "") for row in rows]
+
+
+def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: str) -> Table:
+    most = largest(row.sound_by_dimension for row in rows)
+    return Table(
+        anchor=anchor,
+        caption=caption,
+        grouped_by="Model" if any(group for _, group in _named(rows)) else "",
+        columns=(
+            _head(rows),
+            *dimension_columns(analysis),
+            Column(text="Mean", meaning="over dimensions: every dimension weighs the same"),
+            Column(text="Excess", meaning="mean less what equally many people would score"),
+            Column(text="D / max", meaning="distinct full replies (Eq. 6), over the most there can be"),
+        ),
+        rows=tuple(
+            TableRow(
+                head=head,
+                group=group,
+                entries=(
+                    *shaded(analysis, row.sound_by_dimension, most, row.floor_by_dimension),
+                    Entry(text=fixed(row.sound_mean), beneath=fixed(row.floor_mean)),
+                    Entry(text=signed(row.sound_mean - row.floor_mean)),
+                    Entry(text=fixed(row.relative_diversity)),
+                ),
+            )
+            for row, (head, group) in zip(rows, _named(rows), strict=True)
+        ),
+        notes=(_FLOOR,),
+    )
+
+
+def _head(rows: Sequence[MeanRow]) -> Column:
+    return Column(text="Condition", words=True) if any(group for _, group in _named(rows)) else MODEL
+
+
+def _paper(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: str) -> Table:
+    most = largest(row.paper_by_dimension for row in rows)
+    return Table(
+        anchor=anchor,
+        caption=caption,
+        grouped_by="Model" if any(group for _, group in _named(rows)) else "",
+        columns=(
+            _head(rows),
+            Column(text="Diversity", meaning="D of Eq. 6: distinct full replies"),
+            *dimension_columns(analysis),
+            Column(text="Mean", meaning="over dimensions"),
+            Column(text="Infinite", meaning="share of items whose value is infinite before the rule"),
+        ),
+        rows=tuple(
+            TableRow(
+                head=head,
+                group=group,
+                entries=(
+                    Entry(text=percent(row.diversity)),
+                    *shaded(analysis, row.paper_by_dimension, most),
+                    Entry(text=fixed(row.paper_mean)),
+                    Entry(text=percent(row.infinite_share)),
+                ),
+            )
+            for row, (head, group) in zip(rows, _named(rows), strict=True)
+        ),
+        notes=(_RULE,),
+    )
+
+
+def ablation_section(analysis: Analysis) -> Section:
+    """Table 4."""
+    part = analysis.parts.ablation
+    section = Section(
+        anchor="table-4",
+        contents="Table 4 · Ablation",
+        title="Ablation",
+        number="Table 4",
+        folds=published_fold(analysis, "table4"),
+    )
+    if isinstance(part, NotRun):
+        return missing(section, part)
+    return replace(
+        section,
+        title=f"What switching parts off changes against {part.against}",
+        paragraphs=(
+            (
+                "A difference above 0 is further from people. Each is tested question by question (sign-flip "
+                "permutation, Holm over a culture's comparisons)."
+            ),
+        ),
+        tables=(_ablation_table(analysis, part), *published_tables(analysis, "table4")),
+    )
+
+
+def _ablation_table(analysis: Analysis, part: Ablation) -> Table:
+    names = culture_names(analysis)
+    rows = []
+    for found in part.rows:
+        contrasts = dict(found.contrasts)
+        rows.append(
+            TableRow(
+                head=Entry(text=found.row.condition),
+                group=found.row.model,
+                quiet=found.row.condition == part.against,
+                entries=(
+                    Entry(text=percent(found.row.diversity)),
+                    Entry(text=fixed(found.row.paper_mean)),
+                    Entry(text=fixed(found.row.sound_mean), beneath=fixed(found.row.floor_mean)),
+                    *(contrast_entry(contrasts.get(code)) for code in names),
+                ),
+            )
+        )
+    return Table(
+        anchor="table-4-conditions",
+        caption="Conditions against each other",
+        grouped_by="Model",
+        columns=(
+            Column(text="Condition", words=True),
+            Column(text="Diversity", meaning="D of Eq. 6"),
+            Column(text="Plug-in KL", meaning="the paper's way, mean over dimensions and cultures"),
+            Column(text="Smoothed KL", meaning="mean over dimensions and cultures; beneath, the noise floor"),
+            *(
+                Column(text=f"Difference, {name}", meaning=f"smoothed KL less that of {part.against}; p beneath")
+                for name in names.values()
+            ),
+        ),
+        rows=tuple(rows),
+        notes=(_RULE,),
+    )
+
+
+def contrast_entry(contrast: Contrast | None) -> Entry:
+    """A difference with its p beneath."""
+    if contrast is None:
+        return Entry(text=NONE, why="not compared, or too few valid answers")
+    return Entry(text=signed(contrast.difference), beneath=f"p {chance(contrast.p_holm)}")
+
+
+def language_section(analysis: Analysis) -> Section:
+    """Figure 10."""
+    part = analysis.parts.languages
+    section = Section(
+        anchor="figure-10", contents="Fig. 10 · Language", title="Asked in another language", number="Fig. 10"
+    )
+    if isinstance(part, NotRun):
+        return missing(section, part)
+    apart = sum(row.contrast is not None and row.contrast.p_holm < LEVEL for row in part.rows)
+    compared = sum(row.contrast is not None for row in part.rows)
+    return replace(
+        section,
+        title=f"Another language changes the divergence in {apart} of {compared} comparisons",
+        charts=_language_charts(analysis, part),
+        chart_note="Shaded: the noise floor. Lines: 95% intervals. The map of Fig. 7 shows both languages.",
+        tables=(_language_table(analysis, part.rows),),
+    )
+
+
+def _language_charts(analysis: Analysis, part: Languages) -> tuple[Chart, ...]:
+    scale = Scale(
+        title=NATS, high=reach(v for row in part.rows for v in (row.cell.sound.headline, row.cell.interval.high))
+    )
+    charts = []
+    for place, culture in enumerate(analysis.cultures):
+        mine = [row.cell for row in part.rows if row.cell.cell.culture == culture.culture.code]
+        known = [cell for cell in mine if isfinite(cell.sound.headline)]
+        if known:
+            charts.append(
+                rows_chart(
+                    [cell_mark(visible(f"{cell.cell.model} · {cell.cell.language}"), cell) for cell in known],
+                    Frame(
+                        name=f"languages-{place}",
+                        title=f"By language: {culture.name}",
+                        description="Smoothed KL divergence by model and language.",
+                        scale=scale,
+                        first=place,
+                    ),
+                )
+            )
+    return tuple(charts)
+
+
+def _language_table(analysis: Analysis, rows: Sequence[LanguageRow]) -> Table:
+    names = culture_names(analysis)
+    most = largest(row.cell.sound.by_dimension for row in rows)
+    ordered = sorted(rows, key=lambda row: list(names).index(row.cell.cell.culture))
+    return Table(
+        anchor="figure-10-languages",
+        caption="Smoothed KL by language and dimension (nats)",
+        grouped_by="Culture",
+        columns=(
+            MODEL,
+            Column(text="Language", words=True),
+            *dimension_columns(analysis),
+            Column(text="Mean"),
+            Column(text="Difference", meaning="less the native language; p beneath"),
+        ),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=row.cell.cell.model),
+                group=names[row.cell.cell.culture],
+                entries=(
+                    Entry(text=row.cell.cell.language + (", native" if row.native else "")),
+                    *shaded(analysis, row.cell.sound.by_dimension, most, row.cell.sound_floor.by_dimension),
+                    Entry(text=fixed(row.cell.sound.headline), beneath=fixed(row.cell.sound_floor.headline)),
+                    Entry(text="") if row.native else contrast_entry(row.contrast),
+                ),
+            )
+            for row in ordered
+        ),
+        notes=(_FLOOR,),
+    )

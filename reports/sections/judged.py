@@ -1,0 +1,123 @@
+"""Figures 9 and 19: what a judge found wrong with the answers.
+
+Knows failure rates by judge; judges are never pooled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import isfinite
+
+from reports.analysis import Analysis
+from reports.charts.drawing import Chart
+from reports.charts.rows import Frame, Mark, Scale, rows_chart
+from reports.figures import NONE, percent
+from reports.judging import Judged
+from reports.metrics.insensitivity import DIMENSIONS, NAMES
+from reports.metrics.quality import Rate
+from reports.page import Column, Entry, Section, Table, TableRow
+from reports.parts import NotRun
+from reports.sections.words import MODEL, culture_names, missing
+from reports.untrusted import visible
+
+
+def judge_section(analysis: Analysis) -> Section:
+    """Figures 9 and 19."""
+    part = analysis.parts.insensitivity
+    section = Section(
+        anchor="figure-9",
+        contents="Fig. 9, 19 · Judged",
+        title="Answers that fail a judge",
+        number="Fig. 9 and Fig. 19",
+    )
+    if isinstance(part, NotRun):
+        return missing(section, part)
+    return replace(
+        section,
+        title=_worst(part.judges[0]),
+        paragraphs=(
+            (
+                f"Judged by {'; '.join(judged.judge for judged in part.judges)}. A rate is of the answers judged "
+                "clearly, strata weighted; with 95% Wilson intervals."
+            ),
+        ),
+        charts=tuple(chart for number, judged in enumerate(part.judges) for chart in _charts(analysis, judged, number)),
+        chart_note="Answers with at least one failure.",
+        tables=tuple(_table(analysis, judged, number) for number, judged in enumerate(part.judges)),
+    )
+
+
+def _worst(judged: Judged) -> str:
+    totals = {
+        name: [row.rates.fail[place].share for row in judged.rows if isfinite(row.rates.fail[place].share)]
+        for place, name in enumerate(DIMENSIONS)
+    }
+    means = sorted(((sum(v) / len(v), name) for name, v in totals.items() if v), reverse=True)
+    if not means:
+        return "Answers that fail a judge"
+    share, name = means[0]
+    return f"Answers fail most often on {NAMES[name]}: {percent(share)}"
+
+
+def _charts(analysis: Analysis, judged: Judged, number: int) -> list[Chart]:
+    charts = []
+    for place, culture in enumerate(analysis.cultures):
+        marks = [
+            Mark(
+                row=visible(row.name),
+                value=row.rates.any_fail.share,
+                low=row.rates.any_fail.low,
+                high=row.rates.any_fail.high,
+                says=f"{visible(row.name)}: {percent(row.rates.any_fail.share)} of {row.rates.answers} judged answers",
+            )
+            for row in judged.rows
+            if row.culture == culture.culture.code and isfinite(row.rates.any_fail.share)
+        ]
+        if marks:
+            charts.append(
+                rows_chart(
+                    marks,
+                    Frame(
+                        name=f"judged-{number}-{place}",
+                        title=visible(f"{culture.name}, by {judged.judge}"),
+                        description="Share of judged answers with at least one failure.",
+                        scale=Scale(title="share of answers with a failure", percent=True),
+                        first=place,
+                    ),
+                )
+            )
+    return charts
+
+
+def _table(analysis: Analysis, judged: Judged, number: int) -> Table:
+    return Table(
+        anchor=f"figure-9-rates-{number}",
+        caption=f"Failure rates by {judged.judge}",
+        grouped_by="Culture",
+        columns=(
+            MODEL,
+            *(Column(text=name, meaning=NAMES[name]) for name in DIMENSIONS),
+            Column(text="Any", meaning="at least one failure"),
+            Column(text="Judged", meaning="answers"),
+        ),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=row.name),
+                group=name,
+                entries=(
+                    *(_rate(rate) for rate in row.rates.fail),
+                    _rate(row.rates.any_fail),
+                    Entry(text=f"{row.rates.answers:,}"),
+                ),
+            )
+            for code, name in culture_names(analysis).items()
+            for row in judged.rows
+            if row.culture == code
+        ),
+    )
+
+
+def _rate(rate: Rate) -> Entry:
+    if rate.reason:
+        return Entry(text=NONE, why=rate.reason)
+    return Entry(text=percent(rate.share), beneath=f"{percent(rate.low)} to {percent(rate.high)}", shade=rate.share)

@@ -1,0 +1,137 @@
+"""Throughput, provenance and downloads: how fast it went, where it comes from, where the data are.
+
+Knows what is stored beside a run. Deliberately estimates nothing that was not stored.
+"""
+
+from __future__ import annotations
+
+from reports.analysis import Analysis
+from reports.figures import NONE
+from reports.page import Column, Download, Entry, Section, Table, TableRow, Term
+from reports.publications import CITATION
+from storage.run import Protocol
+
+#: Files that lie beside a report.
+METRICS, ANSWERS = "metrics.csv", "answers.csv"
+
+
+def throughput_section(analysis: Analysis) -> Section:
+    """How long each model took."""
+    rows = analysis.parts.throughput
+    return Section(
+        anchor="throughput",
+        contents="Throughput",
+        title="Throughput and cost",
+        paragraphs=(
+            (
+                "Seconds are summed over answers; answers overlap, so that a run takes less. Prices are not stored "
+                "with a run: its cost is not known here."
+            ),
+        ),
+        tables=(
+            Table(
+                anchor="table-throughput",
+                caption="Time in models",
+                columns=(
+                    Column(text="Model", words=True),
+                    Column(text="Engine", words=True),
+                    Column(text="Answers"),
+                    Column(text="Seconds", meaning="summed over answers"),
+                    Column(text="Seconds per answer"),
+                ),
+                rows=tuple(
+                    TableRow(
+                        head=Entry(text=row.model),
+                        entries=(
+                            Entry(text=row.engine, words=True),
+                            Entry(text=f"{row.answers:,}"),
+                            Entry(text=f"{row.seconds:,.0f}".replace("nan", NONE)),
+                            Entry(text=f"{row.seconds_per_answer:,.2f}".replace("nan", NONE)),
+                        ),
+                    )
+                    for row in rows
+                ),
+            ),
+        ),
+    )
+
+
+def _protocol(protocol: Protocol) -> tuple[Term, ...]:
+    return (
+        Term(name="Seed", value=str(protocol.seed)),
+        Term(name="Preset", value=protocol.preset.value),
+        Term(name="Draws per", value=protocol.draws.value),
+        Term(name="Question order", value=protocol.question_order.value),
+        Term(name="Memory order", value=protocol.memory_order.value),
+        Term(name="Temperature, top-p", value=f"{protocol.temperature:g}, {protocol.top_p:g}"),
+        Term(name="New tokens at most", value=str(protocol.max_new_tokens)),
+    )
+
+
+def provenance_section(analysis: Analysis) -> Section:
+    """Versions, models, survey, seeds, judge, failures and the study file."""
+    results = analysis.results
+    survey, run, progress = results.survey, results.run, results.progress
+    engines = tuple(
+        Term(name=f"Model {model}", value="; ".join(f"{name}: {value}" for name, value in sorted(served.items())))
+        for model, served in sorted(results.engines.items())
+    )
+    facts = tuple(
+        Term(name=f"Card of {model}", value="; ".join(f"{name}: {value}" for name, value in sorted(said.items())))
+        for model, said in sorted(results.model_facts.items())
+        if said
+    )
+    versions = ", ".join(f"{package} {version}" for package, version in sorted(results.versions.items()))
+    again = sum(sample.answer.out_of_sequence for sample in results.samples)
+    terms = (
+        Term(name="Run", value=run.id),
+        Term(name="Created", value=run.created_at.isoformat(timespec="seconds")),
+        Term(name="Ledger revision", value=str(results.revision)),
+        *_protocol(run.protocol),
+        Term(name="Survey", value=f"{survey.title} ({survey.id}), version {survey.version}"),
+        Term(name="Survey fingerprint", value=survey.fingerprint or run.survey),
+        Term(name="Citation", value=survey.citation),
+        Term(name="Terms", value=survey.terms),
+        Term(
+            name="Answers",
+            value=f"{progress.planned:,} planned, {progress.answered:,} answered, {progress.refused:,} refused, "
+            f"{progress.unparsable:,} unparsable, {progress.failed:,} failed, {progress.remaining:,} missing",
+        ),
+        Term(
+            name="Asked again",
+            value=f"{again} of the {len(results.samples)} answers shown were asked again later, out of sequence",
+        ),
+        Term(name="Judge", value=_judge(analysis)),
+        *engines,
+        *facts,
+        Term(name="Software", value=versions or "not known"),
+        Term(name="Method", value=f"Diversity-Enhanced Framework of {CITATION}"),
+    )
+    return Section(
+        anchor="provenance", contents="Provenance", title="Where it comes from", terms=terms, study=run.study
+    )
+
+
+def _judge(analysis: Analysis) -> str:
+    part = analysis.parts.insensitivity
+    judges = getattr(part, "judges", ())
+    return ", ".join(judged.judge for judged in judges) or "none was asked"
+
+
+def download_section(analysis: Analysis) -> Section:
+    """The files beside the report."""
+    return Section(
+        anchor="downloads",
+        contents="Downloads",
+        title="The data behind it",
+        paragraphs=(
+            (
+                "The files lie beside this report; every table above can be had as CSV by itself. Replies in full: "
+                f"defsurvey export {analysis.results.run.id} --format parquet --output answers.parquet"
+            ),
+        ),
+        downloads=(
+            Download(file=METRICS, text="every figure of this report, one a line, each way of measuring by itself"),
+            Download(file=ANSWERS, text="every answer, one a line, without the text of the reply"),
+        ),
+    )

@@ -1,0 +1,303 @@
+"""Table 3 and Appendix I: series, training stages and sizes.
+
+Knows the paper's t-tests and the test that survives scrutiny beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from reports.analysis import Analysis
+from reports.figures import NONE, fixed, percent, signed
+from reports.metrics.significance import TTest
+from reports.page import Column, Entry, Section, Table, TableRow
+from reports.parts import NotRun
+from reports.sections.words import (
+    LEVEL,
+    chance,
+    culture_names,
+    interval_entry,
+    listed,
+    missing,
+    named_cultures,
+    published_fold,
+    published_tables,
+    told,
+)
+from reports.series import SeriesTest, Training
+
+
+def series_section(analysis: Analysis) -> Section:
+    """Table 3."""
+    part = analysis.parts.series
+    section = Section(
+        anchor="table-3",
+        contents="Table 3 · Series",
+        title="Series of models against each other",
+        number="Table 3",
+        folds=published_fold(analysis, "table3"),
+    )
+    if isinstance(part, NotRun):
+        return missing(section, part)
+    return replace(
+        section,
+        title=_apart(analysis, part.tests),
+        paragraphs=(
+            (
+                "Values of one model, and of one dimension, go together: the t-tests count them as independent, as the "
+                "paper does. The comparison by question does not, and is the one to rely on."
+            ),
+        ),
+        tables=(
+            _by_question(analysis, part.tests),
+            _tests(analysis, part.tests, paper=False),
+            _tests(analysis, part.tests, paper=True),
+            _summaries(analysis, part.tests),
+            *published_tables(analysis, "table3"),
+        ),
+    )
+
+
+def _apart(analysis: Analysis, tests: Sequence[SeriesTest]) -> str:
+    found: dict[tuple[str, str], list[str]] = {}
+    for test in tests:
+        contrast = test.by_question
+        if contrast is not None and contrast.p_holm < LEVEL:
+            pair = (test.first, test.second) if contrast.difference < 0 else (test.second, test.first)
+            found.setdefault(pair, []).append(named_cultures(analysis)[test.culture])
+    if not found:
+        return "No series is told from another"
+    said = [f"{closer} than {other} in {listed(cultures)}" for (closer, other), cultures in found.items()]
+    return "Closer to people: " + "; ".join(said)
+
+
+def _pair(test: SeriesTest) -> Entry:
+    return Entry(text=f"{test.first} − {test.second}")
+
+
+def _by_question(analysis: Analysis, tests: Sequence[SeriesTest]) -> Table:
+    names = culture_names(analysis)
+    rows = []
+    for test in tests:
+        contrast = test.by_question
+        entries: tuple[Entry, ...]
+        if contrast is None:
+            entries = (Entry(text=NONE, why="too few valid answers to compare"), *(Entry(text=NONE) for _ in range(4)))
+        else:
+            entries = (
+                Entry(text=signed(contrast.difference)),
+                told(contrast.p),
+                told(contrast.p_holm),
+                Entry(text=str(contrast.questions)),
+                Entry(text=str(contrast.n)),
+            )
+        rows.append(TableRow(head=_pair(test), group=names[test.culture], entries=entries))
+    return Table(
+        anchor="table-3-by-question",
+        caption="Series compared question by question (smoothed KL, nats)",
+        grouped_by="Culture",
+        columns=(
+            Column(text="Series", words=True),
+            Column(text="Difference", meaning="below 0: the first is closer"),
+            Column(text="p", meaning="sign-flip permutation, two-sided"),
+            Column(text="p, Holm", meaning="adjusted over a culture's comparisons"),
+            Column(text="Questions"),
+            Column(text="n", meaning="valid answers per question that every model was brought down to"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _tests(analysis: Analysis, tests: Sequence[SeriesTest], *, paper: bool) -> Table:
+    names = culture_names(analysis)
+    rows = []
+    for test in tests:
+        found = test.paper if paper else test.sound
+        rows.append(
+            TableRow(
+                head=_pair(test),
+                group=names[test.culture],
+                entries=(
+                    *_student(found.pooled),
+                    Entry(text=fixed(found.welch.df, 1)),
+                    told(found.welch.p),
+                    Entry(text=signed(found.effect.g)),
+                    interval_entry(found.effect.low, found.effect.high),
+                ),
+            )
+        )
+    kind = "plug-in KL, the paper's way" if paper else "smoothed KL"
+    return Table(
+        anchor=f"table-3-t-{'plug-in' if paper else 'smoothed'}",
+        caption=f"t-tests over models and dimensions: {kind}",
+        grouped_by="Culture",
+        columns=(
+            Column(text="Series", words=True),
+            Column(text="t"),
+            Column(text="df"),
+            Column(text="SED", meaning="standard error of the difference"),
+            Column(text="p", meaning="equal variances assumed"),
+            Column(text="Welch df"),
+            Column(text="Welch p", meaning="variances of their own"),
+            Column(text="g", meaning="Hedges' g"),
+            Column(text="95% interval", meaning="of g"),
+        ),
+        rows=tuple(rows),
+        notes=("; ".join(dict.fromkeys(unit for test in tests for unit in test.units.split("; "))) + ".",),
+    )
+
+
+def _student(test: TTest) -> tuple[Entry, ...]:
+    return (
+        Entry(text=fixed(test.t, 2).replace("-", "−"), why=test.reason),
+        Entry(text=fixed(test.df, 0)),
+        Entry(text=fixed(test.sed)),
+        Entry(text=chance(test.p)),
+    )
+
+
+def _summaries(analysis: Analysis, tests: Sequence[SeriesTest]) -> Table:
+    names = culture_names(analysis)
+    rows: dict[tuple[str, str], TableRow] = {}
+    for test in tests:
+        for series, paper, sound in (
+            (test.first, test.paper.first, test.sound.first),
+            (test.second, test.paper.second, test.sound.second),
+        ):
+            figures = (sound.mean, sound.sd, sound.sem, paper.mean, paper.sd, paper.sem)
+            rows[test.culture, series] = TableRow(
+                head=Entry(text=series),
+                group=names[test.culture],
+                entries=(Entry(text=str(sound.n)), *(Entry(text=fixed(figure)) for figure in figures)),
+            )
+    return Table(
+        anchor="table-3-series",
+        caption="Mean, standard deviation and standard error of each series (nats)",
+        grouped_by="Culture",
+        columns=(
+            Column(text="Series", words=True),
+            Column(text="n", meaning="values: models x dimensions"),
+            Column(text="Mean", meaning="smoothed KL"),
+            Column(text="SD"),
+            Column(text="SEM"),
+            Column(text="Mean, plug-in", meaning="the paper's way"),
+            Column(text="SD, plug-in"),
+            Column(text="SEM, plug-in"),
+        ),
+        rows=tuple(sorted(rows.values(), key=lambda row: list(names.values()).index(row.group))),
+    )
+
+
+def training_section(analysis: Analysis) -> Section:
+    """Appendix I and section 6.1."""
+    part = analysis.parts.training
+    section = Section(
+        anchor="appendix-i",
+        contents="App. I · Training and size",
+        title="Training stage, size and closeness",
+        number="Appendix I, section 6.1",
+    )
+    if isinstance(part, NotRun):
+        return missing(section, part)
+    apart = sum(contrast.p_holm < LEVEL for _, _, contrast in part.contrasts)
+    return replace(
+        section,
+        title=f"Training stages differ in {apart} of {len(part.contrasts)} comparisons within a series"
+        if part.contrasts
+        else section.title,
+        paragraphs=(
+            (
+                "Stages are compared within a series: between series everything else differs too. Sizes of a few "
+                "models prove nothing; the correlation is shown because the paper speaks of it."
+            ),
+        ),
+        tables=tuple(
+            table
+            for table in (_stages(analysis, part), _stage_tests(analysis, part), _sizes(analysis, part))
+            if table.rows
+        ),
+    )
+
+
+def _stages(analysis: Analysis, part: Training) -> Table:
+    names = culture_names(analysis)
+    return Table(
+        anchor="appendix-i-stages",
+        caption="Means by training stage",
+        grouped_by="Culture",
+        columns=(
+            Column(text="Stage", words=True),
+            Column(text="Models"),
+            Column(text="Smoothed KL", meaning="mean over models, nats"),
+            Column(text="Excess", meaning="over the noise floor"),
+            Column(text="Matching", meaning="share of items whose commonest answer is people's"),
+        ),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=stage.stage),
+                group=names[stage.culture],
+                entries=(
+                    Entry(text=str(len(stage.models)), why=", ".join(stage.models)),
+                    Entry(text=fixed(stage.sound)),
+                    Entry(text=signed(stage.excess)),
+                    Entry(text=percent(stage.match)),
+                ),
+            )
+            for stage in part.stages
+        ),
+    )
+
+
+def _stage_tests(analysis: Analysis, part: Training) -> Table:
+    names = culture_names(analysis)
+    return Table(
+        anchor="appendix-i-contrasts",
+        caption="Stage against stage within a series (smoothed KL, by question)",
+        grouped_by="Culture",
+        columns=(
+            Column(text="Comparison", words=True),
+            Column(text="Difference", meaning="below 0: the first is closer"),
+            Column(text="p, Holm"),
+            Column(text="Questions"),
+        ),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=f"{series}: {contrast.first} − {contrast.second}"),
+                group=names[culture],
+                entries=(
+                    Entry(text=signed(contrast.difference)),
+                    told(contrast.p_holm),
+                    Entry(text=str(contrast.questions)),
+                ),
+            )
+            for culture, series, contrast in part.contrasts
+        ),
+    )
+
+
+def _sizes(analysis: Analysis, part: Training) -> Table:
+    names = culture_names(analysis)
+    return Table(
+        anchor="appendix-i-sizes",
+        caption="Spearman's correlation with the number of parameters",
+        columns=(
+            Column(text="Culture", words=True),
+            Column(text="Models"),
+            Column(text="Divergence", meaning="below 0: larger is closer"),
+            Column(text="p", meaning="permutation, two-sided"),
+            Column(text="Matching", meaning="above 0: larger matches more"),
+        ),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=names[size.culture]),
+                entries=(
+                    Entry(text=str(size.models)),
+                    Entry(text=signed(size.divergence)),
+                    told(size.divergence_p),
+                    Entry(text=signed(size.match)),
+                ),
+            )
+            for size in part.sizes
+        ),
+    )

@@ -1,0 +1,167 @@
+"""Words and columns that the sections have in common.
+
+Knows how cultures, dimensions and chances are written. Deliberately knows no figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from math import isfinite, isnan
+
+import numpy as np
+
+from reports.analysis import Analysis
+from reports.figures import NONE, fixed
+from reports.items import Floats
+from reports.page import Column, Entry, Fold, Section, Table, TableRow
+from reports.parts import NotRun
+from reports.publications import CITATION, PublishedTable, published, replicates
+
+MODEL = Column(text="Model", words=True)
+#: A difference with a p below this is called one.
+LEVEL = 0.05
+
+
+def culture_names(analysis: Analysis) -> dict[str, str]:
+    """Code -> name of every culture of the run."""
+    return {culture.culture.code: culture.name for culture in analysis.cultures}
+
+
+def named_cultures(analysis: Analysis) -> dict[str, str]:
+    """Code -> name of every culture as it stands in a sentence: "the United States"."""
+    return {culture.culture.code: culture.named for culture in analysis.cultures}
+
+
+def dimension_columns(analysis: Analysis) -> tuple[Column, ...]:
+    """A column per value dimension that the run's items speak to."""
+    names = analysis.results.survey.dimensions
+    return tuple(Column(text=code, meaning=_meaning(names[code].get("en", ""), code)) for code in analysis.dimensions)
+
+
+def _meaning(name: str, code: str) -> str:
+    return "" if name == code else name
+
+
+def places(analysis: Analysis) -> list[int]:
+    """Positions of those dimensions in arrays of shape (D,)."""
+    order = list(analysis.results.survey.dimensions)
+    return [order.index(code) for code in analysis.dimensions]
+
+
+def largest(rows: Iterable[Floats]) -> float:
+    """The largest finite figure of several arrays, 1 where there is none: what a full shade stands for."""
+    return max((float(value) for row in rows for value in np.ravel(row) if isfinite(value)), default=1.0) or 1.0
+
+
+def shaded(
+    analysis: Analysis, values: Floats, most: float, floors: Floats | None = None, *, why: str = ""
+) -> tuple[Entry, ...]:
+    """A shaded figure per dimension, the floor beneath it where one is given."""
+    missing = why or "no valid answer to an item of this dimension"
+    return tuple(
+        Entry(
+            text=fixed(values[place]),
+            beneath="" if floors is None else fixed(floors[place]),
+            shade=None if isnan(values[place]) else float(values[place] / most),
+            why=missing if isnan(values[place]) else "",
+        )
+        for place in places(analysis)
+    )
+
+
+def chance(p: float) -> str:
+    """A p-value.
+
+    >>> chance(.0312), chance(.0002), chance(float("nan"))
+    ('0.031', '<0.001', '–')
+    """
+    if isnan(p):
+        return NONE
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def told(p: float) -> Entry:
+    """A p-value as an entry."""
+    return Entry(text=chance(p))
+
+
+def interval_entry(low: float, high: float, *, least: float = -np.inf, reason: str = "") -> Entry:
+    """An interval; its lower end is not shown below ``least``."""
+    if isnan(low):
+        return Entry(text=NONE, why=reason)
+    return Entry(text=f"{fixed(max(low, least))} to {fixed(high)}".replace("-", "−"))
+
+
+def missing(about: Section, part: NotRun) -> Section:
+    """A figure of the paper that the run does not cover, with the reason."""
+    return replace(about, not_run=part.reason)
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words in a row.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def published_fold(analysis: Analysis, name: str) -> tuple[Fold, ...]:
+    """The paper's table, for a run of another survey."""
+    if replicates(analysis.results.survey.citation):
+        return ()
+    return (
+        Fold(
+            anchor=f"published-{name}",
+            title=f"What the paper printed (a different survey, not a replication): {_numbered(name)}",
+            paragraphs=(f"{CITATION}, as printed. Other questions were asked there: figures do not compare.",),
+            tables=(published_table(name),),
+        ),
+    )
+
+
+def published_tables(analysis: Analysis, name: str) -> tuple[Table, ...]:
+    """The paper's table beside ours, for a run of the paper's own survey."""
+    return (published_table(name),) if replicates(analysis.results.survey.citation) else ()
+
+
+def published_table(name: str) -> Table:
+    """One of the paper's tables, as printed."""
+    printed = published(name)
+    heads = _heads(printed)
+    return Table(
+        anchor=f"printed-{name}",
+        caption=f"{_numbered(name)} of {CITATION}, as printed: {printed.title}",
+        columns=(
+            *(Column(text=_spelled(column), words=True) for column in heads),
+            *(Column(text=_spelled(column)) for column in printed.columns if column not in heads),
+        ),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=row[heads[0]]),
+                entries=tuple(Entry(text=row[column]) for column in (*heads[1:], *_others(printed, heads))),
+            )
+            for row in printed.rows
+        ),
+        notes=(printed.meaning, *printed.notes),
+    )
+
+
+def _heads(printed: PublishedTable) -> tuple[str, ...]:
+    words = ("model", "framework", "culture", "series", "condition")
+    return tuple(column for column in printed.columns if column in words)
+
+
+def _others(printed: PublishedTable, heads: Sequence[str]) -> tuple[str, ...]:
+    return tuple(column for column in printed.columns if column not in heads)
+
+
+def _numbered(name: str) -> str:
+    return f"Table {name.removeprefix('table')}"
+
+
+def _spelled(column: str) -> str:
+    known = {"diversity_pct": "Diversity, %", "kl": "KL", "sd": "SD", "sem": "SEM", "sed": "SED", "p": "p", "t": "t"}
+    known |= {"df": "df"}
+    return known.get(column, column if column.isupper() else column.capitalize())
