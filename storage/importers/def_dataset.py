@@ -130,7 +130,7 @@ class _PartReader:
             and (number in listed or number in self.said or any(w[number - 1].said_multiple for w in wordings.values()))
         }
         scores = read_scores(self.part.references, lists=sorted(lists))
-        dimensions = _read_types(self.part.types) if self.part.types else {}
+        dimensions = read_types(self.part.types) if self.part.types else {}
         without: list[str] = []
         for number in range(1, len(first) + 1):
             lines = {language: lines[number - 1] for language, lines in wordings.items()}
@@ -257,7 +257,7 @@ def _shape(line: Line) -> str:
     return f"[{line.most}] {told(map(str, line.options)) or 'a scale'}"
 
 
-def _read_types(path: Path) -> dict[int, str]:
+def read_types(path: Path) -> dict[int, str]:
     """Question number -> code of its value dimension; the columns are ``id`` and ``value type``."""
     known = find_survey("wvs7").dimensions
     by_name = {code.casefold(): code for code in known} | {name["en"].casefold(): code for code, name in known.items()}
@@ -269,7 +269,8 @@ def _read_types(path: Path) -> dict[int, str]:
         raise Fault(Problem(file=path.name, line=line, field="header", expected=expected, got=got))
     found: dict[int, str] = {}
     for order, (number, cells) in enumerate(rows, start=1):
-        written, kind = cells[places["id"]] if "id" in places else str(order), cells[places["value type"]]
+        row = {name: cells[position] if position < len(cells) else "" for name, position in places.items()}
+        written, kind = row.get("id", str(order)), row["value type"]
         if not written.isdecimal():
             raise Fault(
                 Problem(file=path.name, line=number, field="id", expected="the number of a question", got=repr(written))

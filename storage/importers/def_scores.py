@@ -18,6 +18,8 @@ from storage.survey_problem import Fault, Problem
 
 #: Column of the scores that counts failures, which are no answers.
 FAILED = 12
+#: Scores are shares if most of their rows sum to 1 or 100; a few may have codes that are no options.
+_ROUNDING, _MOST = 0.02, 0.9
 _NOTHING = frozenset({"", "nan", "na"})
 _VARIABLE = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,2}))?")
 
@@ -67,7 +69,8 @@ def read_scores(path: Path, *, lists: Sequence[int] = ()) -> Scores:
         rows[int(number)] = amounts
     sums = [math.fsum(amounts.values()) for number, amounts in rows.items() if number and number not in lists]
     sums = [amount for amount in sums if amount]
-    whole = next((one for one in (1.0, 100.0) if sums and all(abs(s / one - 1) <= 0.02 for s in sums)), None)
+    near = {one: sum(abs(amount / one - 1) <= _ROUNDING for amount in sums) for one in (1.0, 100.0)}
+    whole = next((one for one, fitting in near.items() if sums and fitting >= _MOST * len(sums)), None)
     return Scores(rows=rows, failed=failed, lines=lines, header=header, whole=whole)
 
 

@@ -112,7 +112,8 @@ class _Reader:
         references = self._references(name, question, shares, labels, answers)
         asked = {reference.culture for reference in references}
         if not references or any(population.code not in asked for population in self.chosen):
-            self.left_out.setdefault("questions not asked in every country", []).append(name)
+            why = "questions not asked in every country" if self.chosen else "questions without a distribution"
+            self.left_out.setdefault(why, []).append(name)
             return
         self.questions.append(question)
         self.references += references

@@ -19,7 +19,9 @@ MOST_PARTS, MOST_ROWS, MOST_COLUMNS = 500, 50_000, 100
 
 
 def read_sheet(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a workbook's first sheet as text, each with its number, counted from 1; empty ones are left out.
+    """The rows of a workbook's first sheet as text, each with its number, counted from 1.
+
+    Empty rows are left out, and empty cells at the end of a row.
 
     Raises:
         Fault: it is no workbook, or unpacks to more than a table of questions can need.
@@ -37,7 +39,9 @@ def read_sheet(path: Path) -> Iterator[tuple[int, list[str]]]:
                 if number > MOST_ROWS:
                     raise _fault(path, f"at most {MOST_ROWS:,} rows", "more", line=number)
                 cells = ["" if cell is None else _text(cell) for cell in row]
-                if any(cells):
+                while cells and not cells[-1]:
+                    cells.pop()
+                if cells:
                     yield number, cells
         finally:
             book.close()

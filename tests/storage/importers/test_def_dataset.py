@@ -1,0 +1,264 @@
+"""The dataset of Liu et al. (2025), in a copy made up here: its questions and figures come back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import openpyxl
+import pytest
+
+from storage.importers.def_dataset import import_def
+from storage.importers.def_questions import read_questionnaire
+from storage.survey import Group, QuestionType, SurveyError, UnknownName
+
+ENGLISH = """\
+[4] How much do you like tea in [COUNTRY]? - 1: Very much, 2: Much, or rather much, 3: A little, 4: Not at all
+[3] Which of these do you drink? Choose up to two. - 1: Tea. 2: Coffee. 3: Milk, cold
+[10] On a scale of 1 to 10, how sweet should tea be?
+[10] On a scale of 1 - 10, how strong? 0 means that you drink none.
+[2] And after [PREVIOUS CHIOCE]? -1.Yes.2.No
+"""
+CHINESE = """\
+[4]在[COUNTRY]，您有多喜欢喝茶？ - 1：非常喜欢，2：比较喜欢，3：有点喜欢，4：不喜欢
+[3]下列哪些是您喝的？最多选两项。 - 1：茶，2：咖啡，3：牛奶
+[10]从1到10，茶应该多甜？
+[10]从1到10，茶应该多浓？
+[2]那么在[PREVIOUS CHIOCE]之后呢？ - 1：是，2：否
+"""
+SCORES = """\
+,0,1,2,3,4,5,6,7,8,9,10,11,12
+0,0,0,0,0,0,0,0,0,0,0,0,0,0
+1,0,10,20,30,40,0,0,0,0,0,0,0,7
+2,0,60,30,10,0,0,0,0,0,0,0,0,0
+3,0,10,10,10,10,10,10,10,10,10,10,0,0
+4,47,5,5,5,5,5,5,5,5,5,5,3,0
+5,0,75,25,,,,,,,,,,
+"""
+PEOPLE = """\
+,1,2-1,2-2,2-3,3,notes
+0,1,1,2,2,10,x
+1,2,1,1,2,-1,y
+2,2,2,2,1,5,z
+3,,,,,5,
+"""
+
+
+def dataset(folder: Path, *, both: bool = True, people: bool = True) -> Path:
+    """A copy of the dataset, with the United States in two languages and China in one or two."""
+    root = folder / "AECE_v1"
+    us = root / "Originals" / "US_survey"
+    for place in (root / "preferences", us / "Characters", us / "result_database"):
+        place.mkdir(parents=True)
+    (root / "English_questionaires.txt").write_text(ENGLISH, encoding="utf-8")
+    (root / "zh_English_questionaires.txt").write_text(CHINESE, encoding="utf-8")
+    (root / "Chinese_questionaires.txt").write_text(CHINESE, encoding="utf-8")
+    if both:
+        (root / "en_Chinese_questionaires.txt").write_text(ENGLISH, encoding="utf-8")
+    (root / "preferences" / "usa_ref_score_all.csv").write_text(SCORES, encoding="utf-8")
+    (root / "preferences" / "zh_ref_score_all.csv").write_text(SCORES.replace("75,25", "25,75"), encoding="utf-8")
+    if people:
+        (us / "Characters" / "final_all.csv").write_text(PEOPLE, encoding="utf-8")
+        (us / "Characters" / "final_female.csv").write_text(PEOPLE, encoding="utf-8")
+    book = openpyxl.Workbook()
+    book.active.append(["id", "question", "value type"])  # type: ignore[union-attr]
+    for row in ((1, "a", "IVR"), (2, "b", "Tradition"), (3, "c", "New one"), (4, "d", None)):
+        book.active.append(row)  # type: ignore[union-attr]
+    book.save(us / "result_database" / "Question_type.xlsx")
+    book.save(us / "Character.xlsx")
+    return folder
+
+
+def test_questions_and_scores_come_back(tmp_path: Path) -> None:
+    """Single choices, lists, scales, placeholders and dimensions, of two cultures in two languages."""
+    imported = import_def(dataset(tmp_path / "in", people=False), id="def", multiple=[])
+    survey = imported.write(tmp_path / "def")
+    assert [q.id for q in survey.questions] == [f"{part}{n}" for part in ("US", "CN") for n in range(1, 6)]
+    assert survey.languages == ("en", "zh")
+    first = survey.question("US1")
+    assert first.text == {"en": "How much do you like tea in United States?", "zh": "在美国，您有多喜欢喝茶？"}
+    assert survey.question("CN1").text["en"] == "How much do you like tea in China?"
+    assert [option.label["en"] for option in first.options] == [
+        "Very much",
+        "Much, or rather much",
+        "A little",
+        "Not at all",
+    ]
+    assert first.type is QuestionType.SINGLE
+    assert survey.question("US5").text["en"] == "And after your answer to the question before?"
+    assert [option.label for option in survey.question("US5").options] == [
+        {"en": "Yes", "zh": "是"},
+        {"en": "No", "zh": "否"},
+    ]
+    one = survey.reference("US1", "us")
+    assert one is not None
+    assert (one.n, one.shares) == (1000, pytest.approx({1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}))
+    assert survey.reference("US1", "cn") is None
+    assert survey.reference("CN5", "cn").shares == {1: 0.25, 2: 0.75}  # type: ignore[union-attr]
+    listed = survey.question("US2")
+    assert (listed.type, listed.max_choices) == (QuestionType.MULTIPLE, 2)
+    assert survey.reference("US2", "us").shares == pytest.approx({1: 0.6, 2: 0.3, 3: 0.1})  # type: ignore[union-attr]
+    assert survey.question("US3").codes == tuple(range(1, 11))
+    assert survey.question("US4").codes == tuple(range(11))
+    assert survey.reference("US4", "us").shares[0] == pytest.approx(47 / 97)  # type: ignore[union-attr]
+    assert (first.dimensions, listed.dimensions, survey.question("US3").dimensions) == (("IVR",), ("TDI",), ("NEWONE",))
+    assert survey.dimensions["TDI"]["zh"] == "传统"
+    notes = " ".join(imported.notes)
+    assert "US_survey: failures in column 12 left out: 7" in notes
+    assert "US_survey: scores on codes that are no option left out: 3" in notes
+    assert "US_survey: Character.xlsx passed over" in notes
+    assert "1000 respondents assumed behind each" in notes
+
+
+def test_respondents_make_groups_and_lists(tmp_path: Path) -> None:
+    """The files of respondents tell which questions are lists, how many people answered, and the groups."""
+    survey = import_def(dataset(tmp_path / "in"), id="def", part="US_survey").write(tmp_path / "def")
+    assert [culture.code for culture in survey.cultures] == ["us"]
+    everyone, women = survey.reference("US2", "us"), survey.reference("US2", "us", Group.FEMALE)
+    assert everyone is not None
+    assert women is not None
+    assert (everyone.n, women.n) == (3, 3)
+    assert women.shares == pytest.approx({1: 2 / 3, 2: 1 / 3, 3: 1 / 3})
+    single = survey.reference("US1", "us", Group.FEMALE)
+    assert single is not None
+    assert (single.n, single.low_n, single.source) == (3, True, "Dataset of Liu et al. (2025), final_female.csv")
+    assert single.shares == pytest.approx({1: 1 / 3, 2: 2 / 3, 3: 0, 4: 0})
+    assert survey.reference("US3", "us", Group.FEMALE).shares[5] == pytest.approx(2 / 3)  # type: ignore[union-attr]
+    assert survey.reference("US5", "us", Group.FEMALE) is None
+
+
+def test_counts_are_respondents(tmp_path: Path) -> None:
+    """Scores that are counts tell how many answered; of a list, the largest number is taken for all."""
+    folder = dataset(tmp_path / "in", people=False)
+    path = folder / "AECE_v1" / "preferences" / "usa_ref_score_all.csv"
+    path.write_text(",0,1,2,3,4\n0,0,0,0,0,0\n1,0,20,40,60,80\n2,0,150,50,10,0\n5,0,30,10,0,0\n", encoding="utf-8")
+    imported = import_def(folder, id="def", part="US_survey")
+    survey = imported.write(tmp_path / "def")
+    found = {q.id: survey.reference(q.id, "us") for q in survey.questions}
+    assert {name: reference.n for name, reference in found.items() if reference} == {"US1": 200, "US2": 200, "US5": 40}
+    assert found["US2"].shares == pytest.approx({1: 0.75, 2: 0.25, 3: 0.05})  # type: ignore[union-attr]
+    assert any("2 questions have no reference scores: US3, US4" in note for note in imported.notes)
+
+
+def test_the_user_names_lists(tmp_path: Path) -> None:
+    """Where neither wording nor respondents tell that a question is a list, the user does."""
+    folder = dataset(tmp_path / "in", people=False)
+    survey = import_def(folder, id="def", part="US_survey", multiple=[5]).survey
+    assert survey.question("US5").type is QuestionType.MULTIPLE
+    assert survey.question("US5").max_choices == 2
+
+
+def test_parts_of_different_languages_are_chosen_from(tmp_path: Path) -> None:
+    """A survey has all its questions in each of its languages: parts that differ are no one survey."""
+    folder = dataset(tmp_path / "in", both=False)
+    with pytest.raises(SurveyError, match="got US_survey in en, zh; CN_survey in zh; choose one with --part"):
+        import_def(folder, id="def")
+    survey = import_def(folder, id="def", part="CN_survey").survey
+    assert (survey.languages, survey.cultures[0].name) == (("zh",), {"zh": "中国"})
+    with pytest.raises(UnknownName, match=r"got 'CN_surveys' \(did you mean 'CN_survey'\?\)"):
+        import_def(folder, id="def", part="CN_surveys")
+
+
+QUESTIONS, OTHERS = "English_questionaires.txt", "zh_English_questionaires.txt"
+FIGURES, ANSWERS = "preferences/usa_ref_score_all.csv", "Originals/US_survey/Characters/final_all.csv"
+SWEET, LAST = "[10] On a scale of 1 to", "[2]那么在[PREVIOUS CHIOCE]之后呢？ - 1：是，2：否\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        (QUESTIONS, SWEET, "10 On a scale", "line 3: expected [number of options] question"),
+        (QUESTIONS, "[PREVIOUS CHIOCE]", "[NAME]", "line 5, column 15: expected no placeholder but"),
+        (QUESTIONS, SWEET, "[99] From 1 to", "line 3: expected a scale of 2 to 62 points, got [99]"),
+        (
+            OTHERS,
+            "，4：不喜欢",
+            "",
+            f"line 1: expected the options of line 1 of {QUESTIONS}: [4] 1, 2, 3, 4, got [4] 1, 2, 3",
+        ),
+        (OTHERS, LAST, "", f"line 4: expected 5 questions, as in {QUESTIONS}, got 4"),
+        (FIGURES, "10,20,30,40", "10,twenty,30,40", "line 3, column 4, 2: expected a number, got 'twenty'"),
+        (FIGURES, "10,20,30,40", "10,-20,30,40", "line 3, column 4, 2: expected an amount, 0 or more, got '-20'"),
+        (FIGURES, "\n2,0", "\n1,0", "line 4, column 1: expected the number of a question, each once, got '1'"),
+        (FIGURES, "60,30,10,0", "160,30,10,0", "line 4, question 2: expected at most 100 for each option of a list"),
+        (ANSWERS, "0,1,1,2,2,10", "0,1,1,2,2,ten", "line 2, column 6, 3: expected a number, got 'ten'"),
+    ],
+)
+def test_what_is_wrong_is_told(tmp_path: Path, file: str, old: str, new: str, expected: str) -> None:
+    """Each file of the dataset is broken in its own way; no folder is left."""
+    folder = dataset(tmp_path / "in")
+    path = folder / "AECE_v1" / file
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(SurveyError) as error:
+        import_def(folder, id="def", part="US_survey").write(tmp_path / "def")
+    assert str(error.value).startswith(f"{path.name}, {expected}")
+    assert not (tmp_path / "def").exists()
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    """A dataset taken from elsewhere reads nothing but what came with it."""
+    folder = dataset(tmp_path / "in")
+    secret = tmp_path / "secret.txt"
+    secret.write_text(ENGLISH, encoding="utf-8")
+    path = folder / "AECE_v1" / "English_questionaires.txt"
+    path.unlink()
+    path.symlink_to(secret)
+    with pytest.raises(SurveyError, match=r"English_questionaires\.txt: expected a file within .*, got a link to"):
+        import_def(folder, id="def")
+
+
+def test_files_that_are_missing_or_stand_twice(tmp_path: Path) -> None:
+    """No folder, an empty one, questions without scores, and two versions beside each other."""
+    with pytest.raises(SurveyError, match="expected a folder, got nothing"):
+        import_def(tmp_path / "none", id="def")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SurveyError, match=r"expected English_questionaires\.txt, .* got none"):
+        import_def(tmp_path / "empty", id="def")
+    folder = dataset(tmp_path / "in")
+    (folder / "English_questionaires.txt").write_text(ENGLISH, encoding="utf-8")
+    with pytest.raises(SurveyError, match=r"expected one file, got AECE_v1/English_questionaires\.txt, English_quest"):
+        import_def(folder, id="def")
+
+
+def test_blank_lines_are_no_questions(tmp_path: Path) -> None:
+    """Questions are numbered by their order, whatever stands between them."""
+    path = tmp_path / "q.txt"
+    path.write_text("\n[2] A? - 1: a, 2: b\n\n[2] B? - 1: a, 2: b\n\n", encoding="utf-8")
+    lines = read_questionnaire(path, language="en", country={"en": "X"})
+    assert [(line.line, line.text) for line in lines] == [(2, "A?"), (4, "B?")]
+    path.write_text("\n\n", encoding="utf-8")
+    with pytest.raises(SurveyError, match=r"q\.txt, line 1: expected a question, got an empty file"):
+        read_questionnaire(path, language="en", country={"en": "X"})
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("[3] Q? - 1: Yes, 2: No, never, 3: 2 to 4 times", {1: "Yes", 2: "No, never", 3: "2 to 4 times"}),
+        ("[2] Q? - 1: Mr. Smith. 2: Dr. No.", {1: "Mr. Smith", 2: "Dr. No"}),
+        ("[2] Q? - 1.Yes.2.No", {1: "Yes", 2: "No"}),
+        ("[2]问？-1：是；2：否", {1: "是", 2: "否"}),
+        ("[2] Well-known or not - really? - 1: Yes, 2: No", {1: "Yes", 2: "No"}),
+        ("[9] Q? - 1: Yes, 2: No, 9: Other", {1: "Yes", 2: "No", 9: "Other"}),
+        ("[10] From 1- 10: how much?", {}),
+    ],
+)
+def test_separators(tmp_path: Path, text: str, options: dict[int, str]) -> None:
+    """Options behind commas, behind full stops with a space and without; labels may hold any of them."""
+    path = tmp_path / "q.txt"
+    path.write_text(text, encoding="utf-8")
+    [line] = read_questionnaire(path, language="en", country={"en": "X"})
+    assert line.options == options
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [("Choose up to 5.", 5), ("Pick at most three.", 3), ("最多选择五项。", 5), ("Are you up to date?", None)],
+)
+def test_how_many_may_be_chosen(tmp_path: Path, text: str, most: int | None) -> None:
+    """The number is in the wording, as a digit or a word."""
+    path = tmp_path / "q.txt"
+    path.write_text(f"[2] {text} - 1: a, 2: b", encoding="utf-8")
+    [line] = read_questionnaire(path, language="en", country={"en": "X"})
+    assert (line.said_most, line.said_multiple) == (most, most is not None)

@@ -1,0 +1,125 @@
+"""GlobalOpinionQA: shares by country come back; texts are read as values and never run."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from storage.importers.globalopinions import import_globalopinions
+from storage.survey import QuestionType, SurveyError, UnknownName
+
+MANY = (
+    "defaultdict(<class 'list'>, {'Germany': [0.25, 0.65, 0.1], "
+    "'S. Korea': [0.5, 0.5, 0.0], 'Britain': [0.3, 0.3, 0.4]})"
+)
+ROWS = [
+    (
+        "Do you think  things are going well?",
+        MANY,
+        "['Yes', 'No', 'DK/Refused']",
+        "GAS",
+    ),
+    (
+        "How much, from 1 to 4?",
+        "{'Germany': [0.1, 0.2, 0.3, 0.4], 'Narnia': [1.0, 0.0, 0.0, 0.0]}",
+        "[1.0, 2.0, 3.0, 4.0]",
+        "WVS",
+    ),
+    ("Which?", "{'India (Non-national sample)': [0.2, 0.8], 'India': [0.9, 0.1]}", "('a', 'b')", "GAS"),
+    ("Nobody fits?", "{'Germany': [0.2, 0.3], 'France': [0.2, 0.2, 0.2]}", "['a', 'b', 'c']", "GAS"),
+    ("The same twice?", "{'Germany': [0.5, 0.5]}", "['Agree', 'agree']", "GAS"),
+]
+
+
+def write(path: Path, rows: list[tuple[str, str, str, str]]) -> Path:
+    """A file of these rows."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["question", "selections", "options", "source"])
+        writer.writerows(rows)
+    return path
+
+
+def test_shares_come_back_without_those_who_did_not_answer(tmp_path: Path) -> None:
+    """Countries are known by the file's names for them; what is no answer is left out and the rest scaled."""
+    imported = import_globalopinions(write(tmp_path / "g.csv", ROWS), id="global", respondents=800)
+    survey = imported.write(tmp_path / "global")
+    assert [q.id for q in survey.questions] == ["G1", "G2", "G3"]
+    first = survey.question("G1")
+    assert (first.text["en"], first.topic) == ("Do you think things are going well?", "Global Attitudes Survey")
+    assert [option.label["en"] for option in first.options] == ["Yes", "No"]
+    assert survey.reference("G1", "de").shares == pytest.approx({1: 0.25 / 0.9, 2: 0.65 / 0.9})  # type: ignore[union-attr]
+    assert survey.reference("G1", "gb").shares == {1: 0.5, 2: 0.5}  # type: ignore[union-attr]
+    korea = survey.reference("G1", "kr")
+    assert korea is not None
+    assert (korea.n, korea.low_n) == (800, False)
+    assert korea.source == "GlobalOpinionQA, S. Korea; number of respondents not given, 800 assumed"
+    scale = survey.question("G2")
+    assert (scale.type, scale.codes) == (QuestionType.SCALE, (1, 2, 3, 4))
+    assert {culture.spoken for culture in survey.cultures} == {"de", "ko", "", "hi"}
+    notes = " ".join(imported.notes)
+    assert "G4 Germany, G4 France" in notes
+    assert "Narnia" in notes
+    assert "1 questions without 2 to 63 different options left out: G5" in notes
+
+
+def test_samples_that_are_not_national_are_marked(tmp_path: Path) -> None:
+    """The first of two samples of a country counts; one of a city only is good for a demonstration."""
+    survey = import_globalopinions(write(tmp_path / "g.csv", ROWS), id="global", countries=["IND"]).survey
+    reference = survey.reference("G3", "in")
+    assert reference is not None
+    assert reference.low_n
+    assert reference.shares == {1: 0.2, 2: 0.8}
+
+
+def test_chosen_countries_share_their_questions(tmp_path: Path) -> None:
+    """Questions that one of the countries was not asked are left out."""
+    path = write(tmp_path / "g.csv", ROWS)
+    survey = import_globalopinions(path, id="global", countries=["Germany", "KOR"]).survey
+    assert [question.id for question in survey.questions] == ["G1"]
+    assert [culture.code for culture in survey.cultures] == ["de", "kr"]
+    with pytest.raises(SurveyError, match=r"g\.csv: expected a question that Germany, India were all asked, got none"):
+        import_globalopinions(path, id="global", countries=["DEU", "IND"])
+    with pytest.raises(UnknownName, match="Narnia"):
+        import_globalopinions(path, id="global", countries=["Narnia"])
+
+
+@pytest.mark.parametrize(
+    ("selections", "options", "expected"),
+    [
+        (
+            "__import__('os').mkdir('x')",
+            "['a', 'b']",
+            "line 2, column 2, selections: expected a list or dict of plain values",
+        ),
+        ("{'Germany': [0.5, 0.5]", "['a', 'b']", "line 2, column 2, selections: expected a list or dict of plain"),
+        ("[0.5, 0.5]", "['a', 'b']", "selections: expected a country: [share, ...] for each country"),
+        ("{'Germany': ['x', 0.5]}", "['a', 'b']", "selections: expected a country: [share, ...] for each country"),
+        ("{'Germany': [1.5, 0.5]}", "['a', 'b']", "selections: expected a country: [share, ...] for each country"),
+        ("{'Germany': [0.5, 0.5]}", "'ab'", "line 2, column 3, options: expected a list of options"),
+        ("{'Germany': [0.5, 0.5]}", "[open('x'), 'b']", "line 2, column 3, options: expected a list or dict of plain"),
+        ("(" * 5000, "['a', 'b']", "selections: expected a list or dict of plain values"),
+    ],
+)
+def test_what_is_no_value_is_told_and_never_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, selections: str, options: str, expected: str
+) -> None:
+    """Code in a cell is an error with its line and column; nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "g.csv", [("Why?", selections, options, "GAS")])
+    with pytest.raises(SurveyError) as error:
+        import_globalopinions(path, id="global").write(tmp_path / "global")
+    assert expected in str(error.value)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["g.csv"]
+
+
+def test_missing_columns_and_texts_are_told(tmp_path: Path) -> None:
+    """Another file than this one, and a question without words."""
+    path = tmp_path / "g.csv"
+    path.write_text("question,answers\nWhy?,1\n", encoding="utf-8")
+    with pytest.raises(SurveyError, match="line 1, header: expected a column 'selections'"):
+        import_globalopinions(path, id="global")
+    with pytest.raises(SurveyError, match="line 2, column 1, question: expected a text, got nothing"):
+        import_globalopinions(write(path, [(" ", "{}", "[]", "GAS")]), id="global")

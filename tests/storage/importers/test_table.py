@@ -1,0 +1,171 @@
+"""Tables in long form: what they hold comes back, and what is wrong is told where it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from storage.importers.table import TEMPLATE, import_table, write_template
+from storage.survey import Group, QuestionType, Survey, SurveyError
+from storage.survey_folder import check_survey
+
+HEAD = "question,type,text_en,code,label_en,culture,n,percent\n"
+COUNTED = "question,type,text_en,code,label_en,culture,n,count\n"
+
+
+def survey_of(tmp_path: Path, text: str) -> Survey:
+    """What a table becomes."""
+    path = tmp_path / "house.csv"
+    path.write_text(text, encoding="utf-8")
+    return import_table(path, id="house").write(tmp_path / "survey")
+
+
+def refused(tmp_path: Path, text: str) -> str:
+    """The message with which a table is refused; no folder is left."""
+    with pytest.raises(SurveyError) as error:
+        survey_of(tmp_path, text)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["house.csv"]
+    return str(error.value)
+
+
+def test_the_template_is_a_survey(tmp_path: Path) -> None:
+    """What ``survey template`` writes can be imported as it is, and shows every type of question."""
+    write_template(tmp_path / "example.csv")
+    imported = import_table(
+        tmp_path / "example.csv", id="example", title="Example", terms="Free.", citation="Me (2025)."
+    )
+    survey = imported.write(tmp_path / "example")
+    assert check_survey(tmp_path / "example") == []
+    assert (survey.title, survey.terms, survey.citation) == ("Example", "Free.", "Me (2025).")
+    assert {question.type for question in survey.questions} == set(QuestionType)
+    assert survey.languages == ("en", "zh")
+    assert [culture.code for culture in survey.cultures] == ["us", "cn"]
+    assert survey.dimensions["UAI"]["zh"] == "不确定性规避"
+    first = survey.reference("T1", "us", Group.FEMALE)
+    assert first is not None
+    assert (first.n, first.source) == (640, "An example: no real figures")
+    assert first.shares == pytest.approx({1: 0.251, 2: 0.436, 3: 0.313})
+    single = survey.question("T3")
+    assert [(option.code, option.residual) for option in single.options] == [(1, False), (2, False), (9, True)]
+    listed = survey.question("T4")
+    assert (listed.max_choices, listed.dimensions) == (2, ("IVR",))
+    assert survey.reference("T4", "cn").shares == pytest.approx({1: 0.44, 2: 0.69, 3: 0.35})  # type: ignore[union-attr]
+    assert [option.label["zh"] for option in survey.question("T2").options] == [
+        "一点也不喜欢",
+        "2",
+        "3",
+        "4",
+        "非常喜欢",
+    ]
+
+
+def test_a_template_replaces_nothing(tmp_path: Path) -> None:
+    """A file that is there is kept."""
+    path = tmp_path / "mine.csv"
+    path.write_text("mine", encoding="utf-8")
+    with pytest.raises(SurveyError, match=r"mine\.csv: expected a place where nothing is yet"):
+        write_template(path)
+    assert path.read_text(encoding="utf-8") == "mine"
+
+
+def test_counts_are_shares_of_their_sum(tmp_path: Path) -> None:
+    """Without n, the respondents are the sum of the counts; of a list, n is what each count is of."""
+    text = COUNTED + "A,single,Yes?,1,Yes,USA,,30\nA,,,2,No,USA,,90\n"
+    text += "B,multiple,Which?,1,One,USA,200,150\nB,,,2,Two,USA,200,100\n"
+    survey = survey_of(tmp_path, text)
+    single, listed = survey.reference("A", "us"), survey.reference("B", "us")
+    assert single is not None
+    assert listed is not None
+    assert (single.n, single.shares) == (120, {1: 0.25, 2: 0.75})
+    assert (listed.n, listed.shares) == (200, {1: 0.75, 2: 0.5})
+    assert survey.question("B").max_choices == 2
+
+
+def test_other_delimiters_and_a_byte_order_mark(tmp_path: Path) -> None:
+    """What spreadsheets save is read: semicolons or tabs, and a mark at the beginning."""
+    rows = HEAD + "A,single,Yes?,1,Yes,us,50,40\nA,,,2,No,us,50,60\n"
+    for number, mark in enumerate((";", "\t")):
+        (tmp_path / f"{number}.csv").write_text("\ufeff" + rows.replace(",", mark), encoding="utf-8")
+        imported = import_table(tmp_path / f"{number}.csv", id="x")
+        reference = imported.survey.reference("A", "us")
+        assert reference is not None
+        assert (reference.shares, reference.low_n) == ({1: 0.4, 2: 0.6}, True)
+        assert imported.survey.title == str(number)
+
+
+def test_a_language_of_ones_own(tmp_path: Path) -> None:
+    """Wordings in a country's own language are asked in it; other countries get what there is."""
+    text = "question,type,text_de,code,label_de,culture,n,percent\n"
+    text += "A,single,Ja?,1,Ja,DEU,500,40\nA,,,2,Nein,DEU,500,60\nA,,,1,,USA,500,40\nA,,,2,,USA,500,60\n"
+    survey = survey_of(tmp_path, text)
+    assert [(c.code, c.language, c.spoken) for c in survey.cultures] == [("de", "de", ""), ("us", "de", "en")]
+
+
+GOOD = ["A,single,Yes?,1,Yes,us,500,40", "A,,,2,No,us,500,60"]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("A,,,2,No,us,500,sixty", "house.csv, line 3, column 8, percent: expected a number, 0 or more, got 'sixty'"),
+        ("A,,,2,No,us,500,160", "house.csv, line 3, column 8, percent: expected a number, 0 or more, got '160'"),
+        ("A,,,x,No,us,500,60", "house.csv, line 3, column 4, code: expected a whole number, 0 or more, got 'x'"),
+        ("A,,,2,Yes,us,500,60", "house.csv, line 3, column 5, label_en: expected a label of its own, got 'Yes'"),
+        ("A,,,1,Yes,us,500,60", "code: expected every option of A, us, all once, got '1 again'"),
+        ("A,,,1,Yep,us,500,60", "code: expected option 1 of A as it was first written"),
+        ("A,scale,,2,No,us,500,60", "column 2, type: expected 'single' as on line 2, or nothing, got 'scale'"),
+        ("A,,,2,No,Amerika,500,60", "column 6, culture: expected a country that is known; others are added with"),
+        ("A,,,2,No,us,500,50", "percent: expected percentages of A that sum to 100 within 1, got '90 in sum'"),
+        ("A,,,2,No,us,501,60", "n: expected one number of respondents, 1 or more, for A, us, got '501'"),
+        ("A,,,2,No,us,0,60", "n: expected one number of respondents, 1 or more, for A, us, got '0'"),
+        ("B,choice,Why?,1,No,us,500,60", "type: expected one of single, ordinal, scale, multiple, got 'choice'"),
+        ("B,single,,1,No,us,500,60", "line 3, column 3, text_en: expected a text, got nothing"),
+        ("B 1,single,Why?,1,No,us,500,60", "question: expected a name of letters, digits, '_', '.' and '-'"),
+        ("A,,,2,No,us,500", "house.csv, line 3, column 7: expected 8 cells, as the header has, got 7"),
+        ("A,,,2,No,cn,500,60", "expected every option of A for us, all, got 'none for 2'"),
+    ],
+)
+def test_what_is_wrong_is_told(tmp_path: Path, row: str, expected: str) -> None:
+    """One row of a good table is broken in each way."""
+    assert expected in refused(tmp_path, HEAD + f"{GOOD[0]}\n{row}\n")
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (HEAD.replace("percent", "share"), "got 'share'"),
+        (HEAD.replace("text_en", "text"), "column 3, text: expected one of the columns"),
+        (HEAD.replace("n,percent", "percent,count"), "expected one of the columns percent and count"),
+        (HEAD.replace("culture", "country"), "line 1, header: expected a column 'culture'"),
+        (HEAD.replace("n,percent", "source,percent"), "line 1, header: expected a column 'n'"),
+    ],
+)
+def test_a_wrong_header_is_told(tmp_path: Path, head: str, expected: str) -> None:
+    """Columns that are missing, unknown or contradict each other."""
+    assert expected in refused(tmp_path, head + "\n".join(GOOD))
+
+
+def test_counts_need_people(tmp_path: Path) -> None:
+    """Nobody answered, or more people than there are."""
+    assert "n: expected a whole number of respondents to A" in refused(
+        tmp_path, COUNTED + "A,single,Yes?,1,Yes,us,,0\n"
+    )
+    text = COUNTED + "B,multiple,Which?,1,One,us,100,150\nB,,,2,Two,us,100,10\n"
+    assert "count: expected at most 100 people for each option of B, got '150'" in refused(tmp_path, text)
+
+
+def test_one_option_is_no_question(tmp_path: Path) -> None:
+    """What only the survey as a whole can tell is told as of a survey folder, and nothing is left."""
+    message = refused(tmp_path, HEAD + "A,single,Yes?,1,Yes,us,500,100\n")
+    assert "A.options: expected at least two options that are not residual" in message
+
+
+def test_a_table_without_rows(tmp_path: Path) -> None:
+    """A header alone is no survey."""
+    assert "line 2, column 1, question: expected at least one row" in refused(tmp_path, HEAD)
+
+
+def test_the_template_is_the_shipped_one() -> None:
+    """The example has a row for each option, culture and group: nothing is left to guess."""
+    assert len(TEMPLATE.read_text(encoding="utf-8").splitlines()) == 1 + 3 * 3 + 5 * 2 + 3 * 2 + 3 * 2
