@@ -29,6 +29,7 @@ from reports.metrics.floor import Floor, FloorValues
 from reports.metrics.intervals import DRAWS, Interval, Intervals, intervals_of_means
 from reports.metrics.quality import Quality, quality
 from reports.metrics.resampling import resampled_smoothed_kl
+from reports.ordered import placed_only
 from reports.ranking import Ranking, rank
 from reports.respondents import Control, controls, uniform_shares
 from storage.results import STATES, Results
@@ -199,8 +200,13 @@ def _cell(
     weights = answer_weights(answers, items, place, cell.participants)
     counts = weights.sum(axis=0)
     n_valid = valid_answers(answers, place, len(items.questions))
-    found = divergences(counts, reference.shares, reference.n, items.offered)
-    noise = floor.at(n_valid[items.question])
+    found, noise = placed_only(
+        counts,
+        items,
+        reference,
+        divergences(counts, reference.shares, reference.n, items.offered),
+        floor.at(n_valid[items.question]),
+    )
     ruled = paper_values(found.plug_in_kl)
     states = state_counts(answers, place)
     replied = (answers.cell == place) & (answers.state != FAILED)

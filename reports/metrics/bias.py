@@ -112,8 +112,8 @@ def chance_of_match(n: int, source: ArrayLike, mode: ArrayLike) -> float:
         mode: the categories that would match, shape (K,).
 
     Exact up to ``EXACT`` answers: given independent Poisson counts that sum to n, the counts are multinomial; that the
-    largest of the matching categories is m and no other exceeds it is a product over categories, for every m at once by a
-    Fourier transform. Beyond, the mean of ``DRAWN`` draws with a fixed seed.
+    largest of the matching categories is m and no other exceeds it is a product over categories, for every m at once by
+    a Fourier transform. Beyond, the mean of ``DRAWN`` draws with a fixed seed.
 
     >>> round(chance_of_match(1, [.25, .25, .25, .25], [True, False, False, False]), 6)
     0.25

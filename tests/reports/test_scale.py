@@ -15,7 +15,8 @@ from tests.reports.planted import planted
 made = planted(participants=int(sys.argv[1]))
 start = time.process_time()
 analyse(made.results, draws=made.draws)
-print(made.results.answers.cell.size, time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(made.results.answers.cell.size, time.process_time() - start, megabytes)
 """
 
 

@@ -1,0 +1,402 @@
+"""Parts of a report that need more than one model: conditions, languages, judges, draws; and runs that lack them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp
+
+from reports.analysis import Analysis, analyse
+from reports.configured import Configured, Drawn
+from reports.frameworks import Ablation, ByDimension, Frameworks, Languages
+from reports.items import item_table, reference_table
+from reports.judging import Insensitivity
+from reports.landscape import NearQuestion
+from reports.mapping import CulturalMap, Projection
+from reports.metrics.divergence import smoothed_kl
+from reports.metrics.insensitivity import Verdicts
+from reports.parts import NotRun
+from reports.series import parameters
+from storage.results import Results
+from storage.run import Condition
+from storage.survey import Group, Option, QuestionType, ReferenceDistribution, Survey
+from tests.reports.planted import Planted, planted, wide_survey
+from tests.reports.synthetic import QUESTIONS, human, last, option, results, sample, survey, uniform, without_reference
+
+WIDE = wide_survey(90)
+
+
+def relabelled(made: Planted, **change: dict[str, object]) -> Results:
+    """The same answers, cells of some models under another model's name, condition or language."""
+    cells = tuple(replace(cell, **change.get(cell.model.replace("-", "_"), {})) for cell in made.results.run.cells)  # type: ignore[arg-type]
+    return replace(made.results, run=replace(made.results.run, cells=cells))
+
+
+@pytest.fixture(scope="module")
+def conditions() -> Analysis:
+    """One model under three conditions: def is close, none far, and an ablation that does the same as def."""
+    made = planted(WIDE, models=("alpha-instruct", "beta-base", "gamma-instruct"))
+    return analyse(
+        relabelled(
+            made,
+            alpha_instruct={"model": "m", "condition": Condition(name="def")},
+            beta_base={"model": "m", "condition": Condition(name="none", memory=False)},
+            gamma_instruct={"model": "m", "condition": Condition(name="def-no-memory", memory=False)},
+        )
+    )
+
+
+def test_frameworks_stand_side_by_side(conditions: Analysis) -> None:
+    """Table 1: every condition of the model, means over cultures, both ways apart."""
+    table = conditions.parts.frameworks
+    assert isinstance(table, Frameworks)
+    rows = {row.condition: row for row in table.rows}
+    assert set(rows) == {"def", "none", "def-no-memory"}
+    cells = [cell for cell in conditions.cells if cell.cell.condition.name == "none"]
+    assert rows["none"].cultures == ("us", "cn")
+    assert rows["none"].sound_mean == pytest.approx(np.mean([cell.sound.headline for cell in cells]))
+    assert rows["none"].paper_mean == pytest.approx(np.mean([cell.paper.headline for cell in cells]))
+    assert rows["none"].sound_mean > rows["def"].sound_mean > rows["def"].floor_mean
+    assert rows["def"].diversity == pytest.approx(0.95)
+    assert rows["def"].relative_diversity == pytest.approx(1)
+
+
+def test_an_ablation_that_does_nothing_is_not_found(conditions: Analysis) -> None:
+    """Table 4: none differs from def in both cultures, the idle ablation in neither; def stands without a test."""
+    table = conditions.parts.ablation
+    assert isinstance(table, Ablation)
+    assert table.against == "def"
+    found = {row.row.condition: dict(row.contrasts) for row in table.rows}
+    assert found["def"] == {}
+    for culture in ("us", "cn"):
+        assert found["none"][culture].difference > 0
+        assert found["none"][culture].p_holm < 0.05
+        assert found["def-no-memory"][culture].p_holm > 0.05
+
+
+def test_the_main_condition_alone_is_in_figures_of_models(conditions: Analysis) -> None:
+    """Table 2 and Figure 8 have one row per model and culture, of def."""
+    assert conditions.parts.models.condition == "def"
+    assert [row.model for row in conditions.parts.models.rows] == ["m"]
+    assert {row.name for row in conditions.parts.matching.rows} == {"m · def"}
+
+
+def test_languages_are_compared_with_the_native_one() -> None:
+    """Figure 10: the same model asked in two languages, closer in its own; the map has both."""
+    known = replace(
+        WIDE,
+        languages=("en", "zh"),
+        cultures=tuple(replace(each, language="zh" if each.code == "cn" else "en") for each in WIDE.cultures),
+    )
+    made = planted(known, models=("alpha-instruct", "beta-base"))
+    cells = tuple(
+        replace(cell, model="m", language=cell.language if cell.model.startswith("alpha") else other[cell.language])
+        for other in ({"en": "zh", "zh": "en"},)
+        for cell in made.results.run.cells
+    )
+    found = analyse(replace(made.results, run=replace(made.results.run, cells=cells)))
+    table = found.parts.languages
+    assert isinstance(table, Languages)
+    assert sorted((row.cell.cell.culture, row.native) for row in table.rows) == [
+        ("cn", False), ("cn", True), ("us", False), ("us", True),
+    ]  # fmt: skip
+    for row in table.rows:
+        if row.native:
+            assert row.contrast is None
+        else:
+            assert row.contrast is not None
+            assert row.contrast.difference > 0
+            assert row.contrast.p_holm < 0.05
+    assert isinstance(found.parts.map, CulturalMap)
+    assert {row.subject for row in found.parts.map.sound.rows} == {
+        "people", "m · native language", "m · other language",
+    }  # fmt: skip
+    assert [row.model for row in found.parts.models.rows] == ["m"]
+
+
+def test_one_condition_one_language_no_cards_say_why() -> None:
+    """Every part that a small run lacks names what is missing."""
+    parts = analyse(results()).parts
+    reasons = {
+        name: getattr(parts, name).reason
+        for name in parts.__dataclass_fields__
+        if isinstance(getattr(parts, name), NotRun)
+    }
+    assert reasons["frameworks"] == "one condition, def: no framework to compare it with"
+    assert reasons["ablation"] == "one condition, def: nothing was switched off"
+    assert reasons["languages"] == "every culture was asked in one language"
+    assert reasons["insensitivity"] == "no judge"
+    assert reasons["series"] == "the model cards name no series"
+    assert reasons["training"] == "the model cards name neither training stage nor size"
+    assert reasons["profiles"] == "no reference of this survey tells the sexes or ages apart"
+    assert reasons["rank_agreement"] == "fewer than three models: no order to compare"
+    assert reasons["position"] == "every question was shown in one order only"
+    assert reasons["configurations"] == reasons["draws"] == "the draws of this run were not read"
+    assert reasons["cases"] == "no answer was sampled"
+
+
+def test_one_culture_has_no_map() -> None:
+    """Nothing to map between."""
+    parts = analyse(results([("m", "us", "def", human)])).parts
+    assert isinstance(parts.map, NotRun)
+    assert parts.map.reason.startswith("one culture")
+    assert isinstance(parts.paper_map, NotRun)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        results(states=(0, 1, 0, 0)),
+        results(done=0),
+        results(participants=1),
+        results(tiny=without_reference("us", "Q1")),
+    ],
+    ids=["none valid", "none done", "one participant", "gap"],
+)
+def test_little_gives_parts_too(made: Results) -> None:
+    """A run with next to nothing is analysed, and no figure is made up."""
+    parts = analyse(made).parts
+    for row in parts.matching.rows:
+        assert row.matching.items > 0 or np.isnan(row.matching.share)
+    for cell in parts.distinguished.cells:
+        assert (cell.questions == 0) == np.isnan(cell.share_alike)
+    for row in parts.throughput:
+        assert row.answers > 0 or np.isnan(row.seconds_per_answer)
+
+
+def test_cultures_asked_different_questions_have_the_papers_map_only() -> None:
+    """As in the paper's own dataset: no item in common, yet both cultures are asked about every dimension."""
+    split = replace(
+        WIDE, references=tuple(r for r in WIDE.references if (int(r.question[1:]) % 2 == 0) == (r.culture == "us"))
+    )
+    made = planted(WIDE, models=("honest", "random")).results
+    found = analyse(replace(made, survey=split)).parts
+    assert isinstance(found.map, NotRun)
+    assert "both cultures answered" in found.map.reason
+    assert isinstance(found.paper_map, Projection)
+    assert len(found.paper_map.rows) == 6
+
+
+def test_a_judge_is_reported_by_name_and_never_pooled() -> None:
+    """Two judges, two tables; a judge that said nothing is none."""
+    made = results([("m", "us", "def", human), ("m", "cn", "def", human)])
+
+    def said(judge: str, verdict: int, n: int = 30) -> Verdicts:
+        return Verdicts(
+            judge=judge,
+            cell=np.zeros(n, dtype=np.int32),
+            answer=np.arange(n, dtype=np.int64),
+            dimension=np.full(n, 5, dtype=np.int8),
+            verdict=np.full(n, verdict, dtype=np.int8),
+            weight=np.ones(n),
+        )
+
+    part = analyse(made, verdicts=[said("a 1", 1), said("b 2", 0), said("c", 0, n=0)]).parts.insensitivity
+    assert isinstance(part, Insensitivity)
+    assert [judged.judge for judged in part.judges] == ["a 1", "b 2"]
+    assert [judged.rows[0].rates.fail[5].share for judged in part.judges] == [1.0, 0.0]
+    assert part.judges[0].rows[1].rates.answers == 0
+
+
+def test_draws_are_counted_and_named() -> None:
+    """Each participant once per culture; a provider's default is no level; regions by their codes."""
+    made = planted(wide_survey(12), models=("honest", "random"))
+    draws = replace(made.draws, num_beams=np.where(made.draws.participant == 0, np.nan, made.draws.num_beams))
+    part = analyse(made.results, draws=draws).parts
+    assert isinstance(part.draws, Drawn)
+    assert not part.draws.per_question
+    us = {axis.name: dict(axis.levels) for axis in part.draws.by_culture[0][1]}
+    assert sum(us["beams"].values()) == 19
+    assert sum(us["sampling"].values()) == sum(us["memory"].values()) == sum(us["region"].values()) == 20
+    assert set(us["region"]) <= {"US-0", "US-1", "US-2", "US-3"}
+    assert isinstance(part.configurations, Configured)
+    cell = part.configurations.cells[0]
+    assert {row.name for row in cell.axes} == {"beams", "sampling", "memory", "region"}
+    assert cell.best.num_beams in {"1", "2", "3", "4", "5", "provider default"}
+    assert all(sum(level.participants for level in row.axis.levels) <= 20 for row in cell.axes)
+
+
+def test_draws_per_question_have_no_best_participant() -> None:
+    """Appendix F is not run; the distribution still is."""
+    made = planted(wide_survey(12), models=("honest",))
+    draws = replace(made.draws, question=np.zeros_like(made.draws.question))
+    part = analyse(made.results, draws=draws).parts
+    assert isinstance(part.configurations, NotRun)
+    assert "anew for every question" in part.configurations.reason
+    assert isinstance(part.draws, Drawn)
+    assert part.draws.per_question
+
+
+def test_a_configuration_that_matters_is_found() -> None:
+    """Participants who sample answer at random here: sampling is found, and the best configuration does not sample."""
+    made = planted(wide_survey(90), models=("honest", "random"))
+    answers, run = made.results.answers, made.results.run
+    sampled = {int(p) for p, on in zip(made.draws.participant, made.draws.do_sample, strict=True) if on == 1.0}
+    where = {cell.model: place for place, cell in enumerate(run.cells) if cell.culture == "us"}
+    honest, random = answers.cell == where["honest"], answers.cell == where["random"]
+    mixed = answers.choices.copy()
+    swap = np.isin(answers.participant[honest], list(sampled))
+    mixed[honest] = np.where(swap, answers.choices[random], answers.choices[honest])
+    found = analyse(
+        replace(made.results, answers=replace(answers, choices=mixed)), draws=made.draws
+    ).parts.configurations
+    assert isinstance(found, Configured)
+    cell = next(each for each in found.cells if (each.name, each.culture) == ("honest", "us"))
+    p = {row.name: row.axis.p for row in cell.axes}
+    assert p["sampling"] <= 0.01
+    assert cell.best.do_sample == "off"
+    assert cell.worst.do_sample == "on"
+
+
+def test_questions_are_counted_by_topic_and_dimension() -> None:
+    """Figure 3: three questions and a list of three options, of which one speaks to nothing."""
+    shape = analyse(results(tiny=without_reference("cn", "Q4"))).parts.landscape
+    assert [(row.topic, row.questions) for row in shape.topics] == [("Life", 4)]
+    assert dict(shape.dimensions) == {"EVI": 1, "IDV": 1, "IVR": 1, "TDI": 2}
+    assert dict(shape.types) == {"ordinal": 1, "single": 1, "scale": 1, "multiple": 1}
+    assert dict(shape.known) == {"us": 4, "cn": 3}
+
+
+def test_the_question_from_near_is_the_most_varied() -> None:
+    """Figure 4: random answers to ten points vary most; samples of that question are pointed to."""
+    made = results([("flat", "us", "def", last), ("varied", "us", "def", uniform)])
+    near = analyse(replace(made, samples=(sample("a", cell=1, question="Q2"),))).parts.near_question
+    assert isinstance(near, NearQuestion)
+    assert near.name == "varied"
+    assert near.counts.sum() == near.replies == 20
+    assert near.effective > 2
+    assert 1 <= near.distinct <= 5
+    nothing = analyse(results(states=(0, 1, 0, 0))).parts.near_question
+    assert isinstance(nothing, NotRun)
+
+
+def test_quantiles_are_of_the_items_of_a_dimension() -> None:
+    """Figure 6: the median of a dimension's items, infinite ones counted."""
+    found = analyse(results([("last", "cn", "def", last)]))
+    part = found.parts.by_dimension
+    assert isinstance(part, ByDimension)
+    row, cell = part.rows[0], found.cells[0]
+    tdi = list(found.results.survey.dimensions).index("TDI")
+    values = cell.divergences.smoothed_kl[found.items.grouping.dimension == tdi]
+    assert row.sound_quantiles[tdi, 3] == pytest.approx(np.median(values))
+    assert (row.sound_quantiles[tdi, 0], row.sound_quantiles[tdi, -1]) == pytest.approx((values.min(), values.max()))
+    assert (row.items[tdi], row.infinite[tdi]) == (2, 1)
+    assert row.sound[tdi] == pytest.approx(values.mean())
+    assert row.intervals[tdi].low == pytest.approx(row.intervals[tdi].high)  # every participant says the same
+
+
+def test_a_single_answer_scores_as_the_formula_says() -> None:
+    """Each participant's own divergence is the smoothed KL of that one answer."""
+    found = analyse(results([("m", "us", "def", human)]))
+    cell, reference = found.cells[0], found.cultures[0].reference
+    answers = found.results.answers
+    first = int(answers.choices[(answers.participant == 0) & (answers.question == 0)][0])
+    alone = np.zeros(found.items.offered.shape[1])
+    alone[first.bit_length() - 1] = 1
+    expected = smoothed_kl(alone, reference.shares[0], reference.n[0], found.items.offered[0])
+    assert cell.participant_kl[0, 0] == pytest.approx(float(expected))
+    assert cell.participant_code[0, 0] == first.bit_length()
+
+
+def residual_survey(codes: tuple[int, ...] = (1, 2, 3, 4)) -> Survey:
+    """The tiny survey where the last option of Q1 is "other"."""
+    q1 = replace(
+        QUESTIONS[0],
+        options=tuple(
+            Option(code=c, label=o.label, residual=o.code == 4)
+            for c, o in zip(codes, QUESTIONS[0].options, strict=True)
+        ),
+    )
+    return survey(questions=(q1, *QUESTIONS[1:]))
+
+
+def test_residual_options_are_left_out_of_scores_not_of_distributions() -> None:
+    """Other answers have a share and count in KL; they have no code and no part in a distance along the scale."""
+    tiny = residual_survey()
+    items = item_table(tiny, ("Q1", "Q2", "Q3", "Q4"))
+    assert np.isnan(items.code[0, 3])
+    assert items.code[0, :3].tolist() == [1, 2, 3]
+    assert items.offered[0].sum() == 4
+    assert items.placed[0].sum() == 3
+    found = analyse(results([("last", "us", "def", last), ("m", "us", "def", human)], tiny=tiny))
+    always, mixed = found.cells
+    assert np.isnan(always.participant_code[:, 0]).all()
+    assert np.isnan(always.divergences.wasserstein[0])
+    assert np.isnan(always.floor.wasserstein[0])
+    assert always.divergences.smoothed_kl[0] > 1
+    counts, shares = mixed.counts[0, :3], found.cultures[0].reference.shares[0, :3]
+    distance = np.abs(np.cumsum(counts / counts.sum() - shares / shares.sum()))[:2].sum() / 2
+    assert mixed.divergences.wasserstein[0] == pytest.approx(distance)
+    assert np.isfinite(mixed.floor.wasserstein[0])
+
+
+def test_a_volunteered_code_does_not_move_a_mean() -> None:
+    """Residual options numbered 0, -1 or 99 give the same map scores: none at all."""
+    codes = [analyse(results(tiny=residual_survey((1, 2, 3, code)))).parts.map for code in (0, 99)]
+    assert all(isinstance(each, CulturalMap) for each in codes)
+    one, two = (each.sound.components.points for each in codes if isinstance(each, CulturalMap))
+    assert one == pytest.approx(two)
+
+
+def test_an_option_not_published_for_a_list_is_unknown() -> None:
+    """A list's reference says nothing of an option it does not name; an ordinary one says that nobody chose it."""
+    known = survey()
+    thin = replace(
+        known,
+        references=tuple(
+            replace(r, shares={code: share for code, share in r.shares.items() if code != 2})
+            if r.question in ("Q1", "Q4")
+            else r
+            for r in known.references
+        ),
+    )
+    items = item_table(thin, ("Q1", "Q2", "Q3", "Q4"))
+    table = reference_table(thin, items, "us")
+    assert table.shares[0, 1] == 0
+    assert np.isnan(table.shares[4]).all()
+    assert np.isnan(table.n[4])
+    assert table.shares[[3, 5]].sum(axis=1).tolist() == pytest.approx([1, 1])
+    cell = analyse(results(tiny=thin)).cells[0]
+    assert np.isnan(cell.divergences.smoothed_kl[4])
+    assert cell.divergences.reasons[4] == "no reference"
+
+
+def test_groups_have_tables_of_their_own() -> None:
+    """A group that was not published is unknown; one that was stands for itself."""
+    known = survey()
+    men = ReferenceDistribution(
+        question="Q2", culture="us", group=Group.MALE, shares={1: 0.6, 2: 0.4}, n=900, low_n=True
+    )
+    told = replace(known, references=(*known.references, men))
+    items = item_table(told, ("Q1", "Q2"))
+    table = reference_table(told, items, "us", Group.MALE)
+    assert np.isnan(table.n[0])
+    assert table.shares[1, :3].tolist() == [0.6, 0.4, 0]
+    assert table.low_n.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("written", "number"), [("7B", 7e9), (" 46.7b ", 46.7e9), ("135M", 135e6), ("2e3", 2000), ("13000K", 13e6)]
+)
+def test_sizes_are_read_as_cards_write_them(written: str, number: float) -> None:
+    """Billions, millions, or a plain number."""
+    assert parameters(written) == pytest.approx(number)
+    assert np.isnan(parameters("large"))
+
+
+def test_honest_participants_look_alike_one_by_one() -> None:
+    """Single answers of honest people are spread as single answers of people are: the same in both halves of a cell."""
+    cell = analyse(results([("m", "us", "def", human)], participants=400)).cells[0]
+    means = np.nanmean(cell.participant_kl, axis=1)
+    assert ks_2samp(means[:200], means[200:]).pvalue > 0.001
+
+
+def test_lists_are_single_options_in_the_map() -> None:
+    """An option of a list scores 0 or 1."""
+    items = item_table(survey(), ("Q4",))
+    assert items.code[:, :2].tolist() == [[0, 1]] * 3
+    assert items.direction.tolist() == [1, 1, 0]
+    assert option(1, "a", "b").residual is False
+    assert QUESTIONS[3].type is QuestionType.MULTIPLE
