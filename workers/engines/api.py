@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from concurrent.futures import CancelledError, Future
 from queue import SimpleQueue
 from typing import Protocol
@@ -28,7 +29,8 @@ NOTHING = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=N
 FIRST_WAIT = 0.5
 #: Seconds that a wait grows to at most, where the server does not ask for more.
 LONGEST_WAIT = 60.0
-#: Seconds that a server may ask to wait; a run that would have to wait longer is better resumed later.
+#: Seconds for which a server may ask to wait, again and again without an answer between; a run that would have to
+#: wait longer is better resumed later, and a worker that waits longer looks as if it hung.
 LONGEST_WAIT_ASKED = 600.0
 
 
@@ -82,6 +84,7 @@ class ApiEngine:
         self._waiting: SimpleQueue[tuple[Request, Future[Completion]] | None] = SimpleQueue()
         self._outstanding: set[Future[Completion]] = set()
         self._unavailable = ""
+        self._refused_since: float | None = None  # when the server first asked to wait since it last answered
         self._closing = threading.Event()
         self._lock = threading.Lock()
         # Not an executor: that waits at exit for replies that nobody wants any more.
@@ -151,7 +154,7 @@ class ApiEngine:
                 raise EngineUnavailable(self._unavailable)
             try:
                 with self._pace.turn():
-                    return self._provider.ask(request)
+                    completion = self._provider.ask(request)
             except EngineUnavailable as error:
                 self._unavailable = f"model {self._name}: {error}"
                 raise EngineUnavailable(self._unavailable) from None
@@ -159,6 +162,9 @@ class ApiEngine:
                 return _given_up(str(rejected))
             except Retryable as passing:
                 last = passing
+            else:
+                self._refused_since = None
+                return completion
             if attempt < self._attempts:
                 self._wait(attempt, last)
         times = "once" if self._attempts == 1 else f"{self._attempts} times"
@@ -166,15 +172,17 @@ class ApiEngine:
 
     def _wait(self, attempt: int, failure: Retryable) -> None:
         """Wait until a request may be asked again; raises CancelledError when the engine is closed meanwhile."""
-        if failure.wait is not None and failure.wait > LONGEST_WAIT_ASKED:
-            self._unavailable = f"model {self._name}: {failure}; it asks to wait {failure.wait:.0f} s: resume later"
-            return
         with self._lock:
             spread = float(self._jitter.random())
         if failure.wait is None:
             seconds = min(LONGEST_WAIT, self._first_wait * 2 ** (attempt - 1)) * (0.5 + spread / 2)
         else:
             seconds = failure.wait + self._first_wait * spread
+            now = time.monotonic()
+            since = self._refused_since = self._refused_since or now
+            if now - since + failure.wait > LONGEST_WAIT_ASKED:
+                self._unavailable = f"model {self._name}: {failure}; it asks to wait {failure.wait:.0f} s: resume later"
+                return
         log.info("model %s: %s; asking again in %.1f s", self._name, failure, seconds)
         if self._closing.wait(seconds):
             raise CancelledError

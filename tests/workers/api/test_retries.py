@@ -13,6 +13,7 @@ import pytest
 
 from tests.workers.api.conftest import KEY, Protocol, ask
 from tests.workers.api.server import CUT, Got, Reply, error
+from workers.engines import api
 from workers.engines.api import NOTHING
 from workers.engines.base import EngineUnavailable, FinishReason
 
@@ -136,6 +137,19 @@ def test_a_wait_of_hours_is_left_to_whoever_resumes_the_run(protocol: Protocol) 
         with pytest.raises(EngineUnavailable, match="daily limit; it asks to wait 7200 s: resume later"):
             engine.submit(ask()).result(PATIENCE)
         assert len(server.got) == 1
+
+
+def test_many_short_waits_without_an_answer_are_a_long_one(protocol: Protocol, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What counts is how long the server has answered nothing; an answer between begins the count anew."""
+    monkeypatch.setattr(api, "LONGEST_WAIT_ASKED", 0.5)
+    limited = error(429, "slow down", retry_after="0.2")
+    with protocol.engine(lambda got, before: limited, attempts=50) as (engine, server):
+        with pytest.raises(EngineUnavailable, match="slow down; it asks to wait 0 s: resume later"):
+            engine.submit(ask()).result(PATIENCE)
+        assert 2 <= len(server.got) <= 3
+    with protocol.engine(lambda got, before: protocol.says() if before else limited) as (engine, server):
+        for number in range(4):
+            assert engine.submit(ask(str(number))).result(PATIENCE).finish is FinishReason.STOP
 
 
 def test_waits_grow_and_are_spread(protocol: Protocol) -> None:
