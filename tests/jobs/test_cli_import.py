@@ -1,0 +1,111 @@
+"""The verbs that make surveys: import, template, exclude."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from jobs.cli import main
+
+WVS = "B_COUNTRY_ALPHA,W_WEIGHT,Q260,Q262,Q1\n" + "".join(
+    f"{country},1.5,{1 + number % 2},{20 + number},{1 + number % 4}\n"
+    for country in ("USA", "DEU")
+    for number in range(60)
+)
+GLOBAL = "question,selections,options,source\nWhy?,\"{'Germany': [0.4, 0.6]}\",\"['a', 'b']\",GAS\n"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*words: str) -> Result:
+    """A call of the command line."""
+    return CliRunner().invoke(main, ["survey", *words])
+
+
+def test_an_official_file_becomes_a_survey(here: Path) -> None:
+    """The folder can be validated and shown at once; what was left out and assumed is told."""
+    (here / "wvs.csv").write_text(WVS, encoding="utf-8")
+    made = run("import", "wvs", "wvs.csv", "--countries", "USA, DEU", "-o", "us-de")
+    assert made.exit_code == 0
+    assert made.stdout.startswith("us-de: 1 questions, 12 reference distributions\ncultures: us, de\n")
+    assert "no wording in the language of Germany (de): they are asked in en" in made.stdout
+    assert run("validate", "us-de").exit_code == 0
+    assert "Q1" in run("show", "us-de").stdout
+
+
+def test_programs_read_json(here: Path) -> None:
+    """What was made, as JSON; the id is the folder's name, or given."""
+    (here / "wvs.csv").write_text(WVS, encoding="utf-8")
+    told = json.loads(run("import", "wvs", "wvs.csv", "-o", "my survey", "--json").stdout)
+    assert (told["id"], told["questions"], told["cultures"], told["folder"]) == (
+        "my-survey",
+        1,
+        ["us", "de"],
+        "my survey",
+    )
+    assert len(told["fingerprint"]) == 64
+    (here / "g.csv").write_text(GLOBAL, encoding="utf-8")
+    other = json.loads(run("import", "globalopinions", "g.csv", "-o", "g", "--id", "opinions", "--json").stdout)
+    assert (other["id"], other["references"]) == ("opinions", 1)
+
+
+def test_the_template_is_imported(here: Path) -> None:
+    """From nothing to a survey in two commands."""
+    assert run("template", "mine.csv").exit_code == 0
+    made = run("import", "table", "mine.csv", "-o", "mine", "--title", "Mine")
+    assert made.exit_code == 0
+    assert "title: Mine" in (here / "mine" / "survey.yaml").read_text(encoding="utf-8")
+    assert run("template", "mine.csv").exit_code == 2
+
+
+def test_the_papers_dataset_is_imported(here: Path) -> None:
+    """One part of it, with a list that the user names."""
+    (here / "data").mkdir()
+    (here / "data" / "English_questionaires.txt").write_text(
+        "[2] Q? - 1: a, 2: b\n[2] R? - 1: a, 2: b\n", encoding="utf-8"
+    )
+    (here / "data" / "usa_ref_score_all.csv").write_text(",0,1,2\n1,0,30,70\n2,0,60,50\n", encoding="utf-8")
+    made = run("import", "def", "data", "--multiple", "2", "--respondents", "400", "-o", "def")
+    assert made.exit_code == 0, made.output
+    assert "US_survey: 2 questions, 1 of them lists (2)" in made.stdout
+    assert run("import", "def", "data", "--multiple", "two", "-o", "other").exit_code == 2
+    assert not (here / "other").exists()
+
+
+def test_questions_are_excluded_with_a_reason(here: Path) -> None:
+    """They are listed, not asked, and taken in again."""
+    run("template", "mine.csv")
+    run("import", "table", "mine.csv", "-o", "mine")
+    assert "T2  unclear\n1 excluded, 3 left" in run("exclude", "mine", "T2", "--reason", "unclear").stdout
+    assert json.loads(run("exclude", "mine", "--json").stdout) == {"T2": "unclear"}
+    assert run("exclude", "mine", "T1").exit_code == 2
+    assert run("exclude", "mine", "T9", "--reason", "x").exit_code == 2
+    assert "0 excluded, 4 left" in run("exclude", "mine", "--restore", "T2").stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            WVS.replace(",1.5,1,20", ",heavy,1,20"),
+            "line 2, column 2, W_WEIGHT: expected a weight, 0 or more, got 'heavy'",
+        ),
+        (WVS.replace(",", "^"), "line 1: expected columns separated by"),
+    ],
+)
+def test_what_is_wrong_is_one_line(here: Path, text: str, expected: str) -> None:
+    """Bad input is a line on stderr and exit code 2; no folder is left."""
+    (here / "wvs.csv").write_text(text, encoding="utf-8")
+    result = run("import", "wvs", "wvs.csv", "-o", "x")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"defsurvey: wvs.csv, {expected}")
+    assert result.stderr.count("\n") == 1
+    assert [entry.name for entry in here.iterdir()] == ["wvs.csv"]
