@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import IO
 
 import click
 
@@ -11,16 +12,29 @@ from jobs.settings import Settings
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN", required=False)
+@click.argument("run_ids", metavar="[RUN]...", nargs=-1)
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Write it there.")
 @click.pass_obj
-def report(settings: Settings, run_id: str | None, output: Path | None) -> None:
-    """The paths of a run's report, built now if the ledger has moved on since; the newest run where none is named."""
+def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None) -> None:
+    """The paths of a run's report, built now if the ledger has moved on since; the newest run where none is named.
+
+    Several runs of one survey, with the same questions and the same preset, make one report together.
+    """
     from jobs import results, verbs
     from jobs.serving import open_database
+    from reports.merge import CannotMerge
 
     with open_database(settings) as database:
-        built = results.current_report(settings, database, verbs.named_or_newest(database, run_id), output)
+        if len(run_ids) > 1:
+            try:
+                paths = results.joint_report(settings, database, run_ids, output)
+            except CannotMerge as error:
+                raise click.UsageError(str(error)) from error
+            click.echo(paths.html)
+            click.echo(paths.markdown)
+            return
+        named = verbs.named_or_newest(database, run_ids[0] if run_ids else None)
+        built = results.current_report(settings, database, named, output)
     click.echo(built.html)
     click.echo(built.markdown)
 
@@ -29,20 +43,30 @@ def report(settings: Settings, run_id: str | None, output: Path | None) -> None:
 @click.argument("run_id", metavar="RUN")
 @click.option("--format", "kind", type=click.Choice(["csv", "jsonl", "parquet"]), default="csv", show_default=True)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="stdout if not given.")
+@click.option("--metrics", is_flag=True, help="Every figure of the report, in place of the answers.")
 @click.option("--telemetry", is_flag=True, help="Add worker, time and attempt of every answer.")
 @click.pass_obj
-def export(settings: Settings, run_id: str, kind: str, output: Path | None, telemetry: bool) -> None:
-    """A run's answers, one row each, ordered by key; equal runs export equal bytes."""
+def export(settings: Settings, run_id: str, kind: str, output: Path | None, metrics: bool, telemetry: bool) -> None:
+    """A run's answers, one row each, ordered by key, or its metrics; equal runs export equal bytes."""
     from jobs import results
     from jobs.serving import open_database
 
     if output is None and kind == "parquet":
         raise click.UsageError("--format parquet is binary: name a file by --output")
+    if metrics and telemetry:
+        raise click.UsageError("--telemetry is of answers: a metric has no worker and no time")
     with open_database(settings) as database:
+
+        def write(target: IO[bytes]) -> None:
+            if metrics:
+                results.export_metrics(settings, database, run_id, kind, target)
+            else:
+                results.export(database, run_id, kind, target, telemetry=telemetry)
+
         if output is None:
-            results.export(database, run_id, kind, sys.stdout.buffer, telemetry=telemetry)
+            write(sys.stdout.buffer)
         else:
-            results.export_to(database, run_id, kind, output, telemetry=telemetry)
+            results.write_whole(output, write)
             click.echo(output)
 
 

@@ -1,17 +1,23 @@
-"""What came out of a run: its current report and its answers as data."""
+"""What came out of runs: a run's current report, a report of several, answers and metrics as data."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
+from jobs.report_input import report_input
 from jobs.settings import Settings
 from jobs.tasks import write_report
 from storage import outbox, store
 from storage.database import Database
 from storage.outbox import BuiltReport
+from workers.models import read_cards
+
+if TYPE_CHECKING:
+    from reports.build import ReportPaths
 
 #: What others may do with an exported file: read it.
 _MODE = 0o644
@@ -59,13 +65,45 @@ def export(database: Database, run: str, kind: str, target: IO[bytes], *, teleme
     WRITERS[kind](answer_rows(database, run, telemetry=telemetry), columns, target)
 
 
-def export_to(database: Database, run: str, kind: str, path: Path, *, telemetry: bool) -> None:
-    """Write a run's answers to a file, which appears whole or not at all."""
+def export_metrics(settings: Settings, database: Database, run: str, kind: str, target: IO[bytes]) -> None:
+    """Write every figure of a run's report to an open stream; arguments as for :func:`export`."""
+    from reports.analysis import analyse
+    from reports.export import WRITERS
+    from reports.measures import MEASURES, measure_rows
+
+    analysis = analyse(report_input(database, run, read_cards(settings.models)))
+    WRITERS[kind](measure_rows(analysis), MEASURES, target)
+
+
+def joint_report(settings: Settings, database: Database, runs: Sequence[str], output: Path | None) -> ReportPaths:
+    """One report of several runs of one survey, built anew each time.
+
+    Args:
+        settings: where reports and the user's own model cards are.
+        database: where the runs are.
+        runs: which, in the order in which they are to stand.
+        output: a folder of the user's, in place of one named after the runs.
+
+    Raises:
+        storage.store.UnknownRun: there is no such run.
+        reports.merge.CannotMerge: the runs do not belong into one report.
+    """
+    from reports.build import build_report
+    from reports.merge import differences, merge
+
+    cards = read_cards(settings.models)
+    results = [report_input(database, run, cards) for run in runs]
+    remarks = tuple(f"The runs differ in {difference}." for difference in differences(results))
+    return build_report(merge(results), output or settings.reports / "+".join(runs), remarks=remarks)
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Write a file, which appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as target:
-            export(database, run, kind, target, telemetry=telemetry)
+            write(target)
             target.flush()
             os.fsync(target.fileno())
             os.fchmod(target.fileno(), _MODE)
@@ -73,3 +111,8 @@ def export_to(database: Database, run: str, kind: str, path: Path, *, telemetry:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def export_to(database: Database, run: str, kind: str, path: Path, *, telemetry: bool) -> None:
+    """Write a run's answers to a file, which appears whole or not at all."""
+    write_whole(path, lambda target: export(database, run, kind, target, telemetry=telemetry))

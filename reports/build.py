@@ -40,7 +40,12 @@ class ReportPaths:
 
 
 def build_report(
-    results: Results, folder: Path, *, draws: DrawArrays | None = None, verdicts: Sequence[Verdicts] = ()
+    results: Results,
+    folder: Path,
+    *,
+    draws: DrawArrays | None = None,
+    verdicts: Sequence[Verdicts] = (),
+    remarks: Sequence[str] = (),
 ) -> ReportPaths:
     """Analyse a run and write ``report.html``, ``report.md``, ``metrics.csv`` and ``answers.csv`` into a folder.
 
@@ -52,13 +57,14 @@ def build_report(
         folder: where the files go.
         draws: what its participants drew; None: not read, and what needs it is not run.
         verdicts: one per judge that was asked.
+        remarks: further sentences that a reader must know before citing it.
 
     Raises:
         UnknownName: the run names a question or culture that its survey lacks.
         OSError: the folder cannot be written to.
     """
     analysis = analyse(results, draws=draws, verdicts=verdicts)
-    whole = page(analysis)
+    whole = page(analysis, remarks=remarks)
     html, markdown = render_html(whole).encode(), render_markdown(whole).encode()
     contents: dict[str, Callable[[IO[bytes]], object]] = {
         "report.html": lambda file: file.write(html),

@@ -6,7 +6,7 @@ the paper does not have. Deliberately renders nothing (see ``reports.html`` and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from reports.analysis import Analysis
@@ -52,8 +52,13 @@ _PAPER = (
 _BEYOND = (quality_section, position_section, question_section, draw_section, throughput_section, provenance_section)
 
 
-def page(analysis: Analysis) -> Page:
-    """The whole report of one run."""
+def page(analysis: Analysis, *, remarks: Sequence[str] = ()) -> Page:
+    """The whole report of one run.
+
+    Args:
+        analysis: its figures.
+        remarks: further sentences that a reader must know before citing it.
+    """
     results, found = analysis.results, find(analysis)
     created = results.run.created_at
     return Page(
@@ -61,7 +66,7 @@ def page(analysis: Analysis) -> Page:
         kicker=f"{results.survey.title} · run {results.run.id} · {created:%-d %B %Y}",
         headline=found.headline,
         sentences=found.sentences,
-        cautions=found.cautions,
+        cautions=(*remarks, *found.cautions),
         tiles=_tiles(analysis),
         sections=(
             closeness(analysis),

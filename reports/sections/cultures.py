@@ -39,8 +39,10 @@ def map_section(analysis: Analysis) -> Section:
         section,
         title=_direction(part.sound),
         paragraphs=(
-            f"Mean scores of each dimension from the {part.items} items that people of both cultures answered, "
-            f"scaled to 0–1 and turned so that more is more of it. A line goes from {named[first]} to {named[second]}.",
+            (
+                f"Mean scores of each dimension from the {part.items} items that people of both cultures answered, "
+                f"scaled to 0–1 and turned so that more is more of it. A line goes from {named[first]} to {named[second]}."
+            ),
         ),
         legend=(names[first], names[second]),
         charts=(culture_map("map-sound", "Where people and models stand", part.sound, part.cultures, names),),

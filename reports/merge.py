@@ -1,0 +1,195 @@
+"""Several runs of one survey as one: models are run weeks apart and belong into one report.
+
+Knows what runs must have in common to be compared, and how their arrays are put one after the other. Deliberately
+knows nothing of where runs are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from itertools import combinations
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reports.draws import DrawArrays
+from storage.results import AnswerArrays, Results
+from storage.run import Cell, Progress, Protocol, Run
+
+_Value = TypeVar("_Value")
+
+
+class CannotMerge(ValueError):
+    """Runs that do not belong into one report; the message names what differs."""
+
+
+def merge(results: Sequence[Results]) -> Results:
+    """One Results of several runs; a single one is given back as it is.
+
+    Cells follow each other run by run. A model that answered in several of the runs is called by the run as well,
+    "model (run)", so that the two are compared and not confused.
+
+    Raises:
+        CannotMerge: there is no run, one is named twice, or survey, questions or preset differ.
+    """
+    if not results:
+        raise CannotMerge("there is no run to report on")
+    if len(results) == 1:
+        return results[0]
+    first = results[0]
+    for one, other in combinations(results, 2):
+        if one.run.id == other.run.id:
+            raise CannotMerge(f"run {one.run.id} is named twice")
+    for other in results[1:]:
+        _check(first, other)
+    named = _told_apart(results)
+    return Results(
+        run=_run(named),
+        survey=first.survey,
+        answers=_answers(named),
+        samples=tuple(
+            replace(sample, cell=sample.cell + offset)
+            for offset, each in zip(_offsets(named), named, strict=True)
+            for sample in each.samples
+        ),
+        progress=_progress(each.progress for each in named),
+        engines=_joined(each.engines for each in named),
+        versions=_versions(named),
+        revision=sum(each.revision for each in named),
+        model_seconds=_joined(each.model_seconds for each in named),
+        model_facts=_joined(each.model_facts for each in named),
+    )
+
+
+def merge_draws(results: Sequence[Results], draws: Sequence[DrawArrays | None]) -> DrawArrays | None:
+    """The draws of several runs as one, rows in the order of the merged cells; None where any of them is missing."""
+    known = [each for each in draws if each is not None]
+    if len(known) < len(results) or not known:
+        return None
+    regions = tuple(dict.fromkeys(region for each in known for region in each.regions))
+    where = [np.array([regions.index(region) for region in each.regions], dtype=np.int32) for each in known]
+    columns = {
+        field.name: np.concatenate([getattr(each, field.name) for each in known])
+        for field in fields(DrawArrays)
+        if field.name not in ("cell", "region", "regions")
+    }
+    return DrawArrays(
+        cell=np.concatenate([each.cell + offset for each, offset in zip(known, _offsets(results), strict=True)]).astype(
+            np.int32
+        ),
+        region=np.concatenate(
+            [
+                np.where(each.region >= 0, of[each.region] if of.size else -1, -1)
+                for each, of in zip(known, where, strict=True)
+            ]
+        ).astype(np.int32),
+        regions=regions,
+        **columns,
+    )
+
+
+def differences(results: Sequence[Results]) -> tuple[str, ...]:
+    """Settings in which runs of one preset differ: they may be reported together, but a reader must know.
+
+    Returns:
+        The names of the settings with their values, as words; empty where all agree.
+    """
+    said = []
+    for name in (field.name for field in fields(Protocol) if field.name != "preset"):
+        values = {str(getattr(each.run.protocol, name)): each.run.id for each in reversed(results)}
+        if len(values) > 1:
+            told = ", ".join(f"{value} in {run}" for value, run in sorted(values.items(), key=lambda pair: pair[1]))
+            said.append(f"{name.replace('_', ' ')} ({told})")
+    return tuple(said)
+
+
+def _check(first: Results, other: Results) -> None:
+    pair = f"runs {first.run.id} and {other.run.id}"
+    if first.run.survey != other.run.survey:
+        names = f"{first.survey.title} and {other.survey.title}"
+        versions = names if first.survey.title != other.survey.title else f"two versions of {first.survey.title}"
+        raise CannotMerge(f"{pair} differ in survey: {versions}")
+    if set(first.run.questions) != set(other.run.questions):
+        apart = sorted(set(first.run.questions) ^ set(other.run.questions))
+        shown = ", ".join(apart[:5]) + (f" and {len(apart) - 5} more" if len(apart) > 5 else "")
+        raise CannotMerge(f"{pair} differ in questions: {shown} only in one of them")
+    if first.run.questions != other.run.questions:
+        raise CannotMerge(f"{pair} differ in the order of their questions")
+    if first.run.protocol.preset is not other.run.protocol.preset:
+        one, two = first.run.protocol.preset.value, other.run.protocol.preset.value
+        raise CannotMerge(f"{pair} differ in preset: {one} and {two}")
+
+
+def _told_apart(results: Sequence[Results]) -> list[Results]:
+    """The same results with every model that is in more than one of them called by its run as well."""
+    seen: dict[str, set[str]] = {}
+    for each in results:
+        for cell in each.run.cells:
+            seen.setdefault(cell.model, set()).add(each.run.id)
+    several = {model for model, runs in seen.items() if len(runs) > 1}
+    return [_renamed(each, {model: f"{model} ({each.run.id})" for model in several}) for each in results]
+
+
+def _renamed(results: Results, names: Mapping[str, str]) -> Results:
+    def keys(known: Mapping[str, _Value]) -> dict[str, _Value]:
+        return {names.get(model, model): value for model, value in known.items()}
+
+    cells = tuple(replace(cell, model=names.get(cell.model, cell.model)) for cell in results.run.cells)
+    return replace(
+        results,
+        run=replace(results.run, cells=cells),
+        engines=keys(results.engines),
+        model_seconds=keys(results.model_seconds),
+        model_facts=keys(results.model_facts),
+    )
+
+
+def _offsets(results: Sequence[Results]) -> list[int]:
+    """How many cells stand before those of each run."""
+    sizes = [len(each.run.cells) for each in results]
+    return [sum(sizes[:place]) for place in range(len(sizes))]
+
+
+def _run(results: Sequence[Results]) -> Run:
+    first = results[0].run
+    cells: list[Cell] = []
+    for each in results:
+        cells += [replace(cell, id=len(cells) + number) for number, cell in enumerate(each.run.cells, start=1)]
+    return replace(
+        first,
+        id=" + ".join(each.run.id for each in results),
+        created_at=max(each.run.created_at for each in results),
+        cells=tuple(cells),
+        study="\n".join(f"# run {each.run.id}\n{each.run.study}" for each in results),
+        cancelled=any(each.run.cancelled for each in results),
+    )
+
+
+def _answers(results: Sequence[Results]) -> AnswerArrays:
+    columns: dict[str, list[NDArray[np.generic]]] = {field.name: [] for field in fields(AnswerArrays)}
+    for offset, each in zip(_offsets(results), results, strict=True):
+        for name, parts in columns.items():
+            column = getattr(each.answers, name)
+            parts.append((column + offset).astype(column.dtype) if name == "cell" else column)
+    return AnswerArrays(**{name: np.concatenate(parts) for name, parts in columns.items()})
+
+
+def _progress(parts: Iterable[Progress]) -> Progress:
+    known = list(parts)
+    return Progress(**{field.name: sum(getattr(each, field.name) for each in known) for field in fields(Progress)})
+
+
+def _joined(parts: Iterable[Mapping[str, _Value]]) -> dict[str, _Value]:
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def _versions(results: Sequence[Results]) -> dict[str, str]:
+    """Package -> its version, or all versions that computed answers."""
+    found: dict[str, list[str]] = {}
+    for each in results:
+        for package, version in each.versions.items():
+            if version not in found.setdefault(package, []):
+                found[package].append(version)
+    return {package: " and ".join(versions) for package, versions in found.items()}

@@ -1,0 +1,107 @@
+"""Several runs in one report and metrics as data, as the command line gives them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from jobs import results
+from jobs.cli import main
+from jobs.producer import enqueue
+from jobs.report_input import report_input
+from reports.measures import MEASURES
+from storage.database import Database
+from tests.jobs.ledger_rows import finish
+from tests.jobs.small_study import CARDS, study
+
+
+@pytest.fixture
+def runs(database: Database) -> Database:
+    """Two finished runs of one survey, of two models."""
+    for name, model in (("first", "human"), ("second", "tiny-model")):
+        enqueue(database, None, study(name=name, models=f"[{model}]", participants="2"))
+        finish(database, name)
+    return database
+
+
+def typed(folder: Path, *words: str) -> Result:
+    """The outcome of a command in this process, on the database of the fixture."""
+    return CliRunner().invoke(
+        main,
+        words,
+        env={
+            "DEFSURVEY_HOME": str(folder / "home"),
+            "DEFSURVEY_DATABASE_URL": f"sqlite:///{folder / 'defsurvey.db'}",
+        },
+    )
+
+
+def test_one_report_of_several_runs(runs: Database, tmp_path: Path) -> None:
+    """Both models stand in one report, whose paths are printed and which no run owns."""
+    shown = typed(tmp_path, "report", "first", "second")
+    assert shown.exit_code == 0, shown.output
+    html, markdown = map(Path, shown.stdout.split())
+    assert html.parent == tmp_path / "home" / "reports" / "first+second"
+    text = markdown.read_text(encoding="utf-8")
+    assert "human" in text
+    assert "tiny-model" in text
+    assert "run first + second" in text
+
+
+def test_runs_that_differ_are_refused(runs: Database, tmp_path: Path) -> None:
+    """The line names what differs, and nothing is written."""
+    enqueue(runs, None, study(name="third", models="[human]", preset="code"))
+    shown = typed(tmp_path, "report", "first", "third", "--output", str(tmp_path / "out"))
+    assert shown.exit_code == 2
+    assert "runs first and third differ in preset: paper and code" in shown.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_run_is_refused(runs: Database, tmp_path: Path) -> None:
+    """As for a single run."""
+    assert typed(tmp_path, "report", "first", "nowhere").exit_code == 2
+
+
+def test_metrics_are_exported(runs: Database, tmp_path: Path) -> None:
+    """Every figure, to stdout or to a file, in any format."""
+    shown = typed(tmp_path, "export", "first", "--metrics")
+    assert shown.exit_code == 0, shown.output
+    rows = list(csv.DictReader(io.StringIO(shown.stdout)))
+    assert list(rows[0]) == list(MEASURES)
+    assert {row["run"] for row in rows} == {"first"}
+    path = tmp_path / "metrics.jsonl"
+    assert typed(tmp_path, "export", "first", "--metrics", "--format", "jsonl", "--output", str(path)).exit_code == 0
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(rows)
+    assert list(json.loads(lines[0])) == list(MEASURES)
+
+
+def test_metrics_have_no_telemetry(runs: Database, tmp_path: Path) -> None:
+    """The two options exclude each other."""
+    shown = typed(tmp_path, "export", "first", "--metrics", "--telemetry")
+    assert shown.exit_code == 2
+    assert "--telemetry is of answers" in shown.stderr
+
+
+def test_cards_say_what_is_known_of_a_model(runs: Database) -> None:
+    """Series and stage are taken from the card; a model without a card has none."""
+    cards = {"human": replace(CARDS["human"], series="People", stage="born")}
+    assert report_input(runs, "first", cards).model_facts == {"human": {"series": "People", "stage": "born"}}
+    assert report_input(runs, "second", cards).model_facts == {}
+
+
+def test_a_broken_write_leaves_nothing(tmp_path: Path) -> None:
+    """A file appears whole or not at all."""
+
+    def broken(target: object) -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        results.write_whole(tmp_path / "out" / "x.csv", broken)
+    assert list((tmp_path / "out").iterdir()) == []

@@ -1,0 +1,134 @@
+"""Metrics and answers as flat rows: every figure of the report, and every answer, found again in the CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from math import isclose, isnan
+from typing import Any
+
+from reports.analysis import analyse
+from reports.answer_rows import ANSWERS, answer_rows
+from reports.export import write_csv
+from reports.measures import MEASURES, measure_rows
+from tests.reports.planted import planted, wide_survey
+from tests.reports.synthetic import human, last, results
+
+BOTH = results([("a", "us", "def", human), ("=b", "us", "def", last), ("a", "cn", "def", human)])
+FOUND = analyse(BOTH)
+
+
+def rows(**wanted: object) -> list[dict[str, Any]]:
+    """Rows with these values."""
+    return [row for row in measure_rows(FOUND) if all(row[name] == value for name, value in wanted.items())]
+
+
+def one(**wanted: object) -> dict[str, Any]:
+    """The one row with these values."""
+    (found,) = rows(**wanted)
+    return found
+
+
+def test_every_row_has_every_column() -> None:
+    """Whatever a row is of, it can be written."""
+    assert all(set(row) == set(MEASURES) for row in measure_rows(FOUND))
+    assert {row["level"] for row in measure_rows(FOUND)} == {
+        "cell",
+        "control",
+        "dimension",
+        "item",
+        "option",
+        "question",
+    }
+
+
+def test_a_cells_figures_are_the_reports() -> None:
+    """Divergence with interval and floor, both ways under names of their own."""
+    for cell in FOUND.cells:
+        key = {"model": cell.cell.model, "culture": cell.cell.culture, "level": "cell"}
+        sound = one(**key, metric="smoothed_kl")
+        assert (sound["value"], sound["floor"], sound["way"]) == (
+            cell.sound.headline,
+            cell.sound_floor.headline,
+            "sound",
+        )
+        assert (sound["low"], sound["high"]) == (cell.interval.low, cell.interval.high)
+        assert one(**key, metric="plug_in_kl")["value"] == cell.paper.headline
+        assert one(**key, metric="valid")["value"] == 1.0
+        assert one(**key, metric="not_told_from_people")["n"] == 4
+
+
+def test_every_dimension_and_question_is_there() -> None:
+    """One row per cell and dimension, one per cell and question, values as analysed."""
+    cell = FOUND.cells[0]
+    assert len(rows(level="dimension", metric="smoothed_kl")) == 3 * 4
+    assert len(rows(level="question", metric="smoothed_kl")) == 3 * 4
+    for place, name in enumerate(BOTH.run.questions):
+        row = one(level="question", metric="smoothed_kl", model="a", culture="us", question=name)
+        assert row["value"] == cell.sound.by_question[place]
+
+
+def test_shares_add_up() -> None:
+    """Shares of an ordinary question sum to 1, of people and of a model; of a list each option has its own."""
+    for model in ("", "a"):
+        shares = [row["value"] for row in rows(level="option", model=model, culture="us", question="Q1")]
+        assert len(shares) == 4
+        assert isclose(sum(shares), 1.0)
+    assert [row["option"] for row in rows(level="option", model="a", culture="cn", question="Q4")] == [1, 2, 3]
+
+
+def test_places_are_there_where_cells_are_ranked() -> None:
+    """Two cells that four questions cannot tell apart share places 1 and 2; one cell holds none."""
+    assert [(row["low"], row["high"]) for row in rows(metric="place", culture="us")] == [(1.0, 2.0)] * 2
+    assert rows(metric="place", culture="cn") == []
+
+
+def test_position_bias_is_there_where_orders_differ() -> None:
+    """The planted model that takes the first option is found in the export too."""
+    made = planted(wide_survey(30), models=("first", "honest"))
+    found = [row for row in measure_rows(analyse(made.results)) if row["metric"] == "moved_by_order"]
+    assert {row["model"]: row["value"] > 0.5 for row in found} == {"first": True, "honest": False}
+
+
+def test_nothing_known_is_nan() -> None:
+    """Without a valid answer figures are missing, never 0."""
+    none = analyse(results(states=(0, 1, 0, 0)))
+    found = [row["value"] for row in measure_rows(none) if row["model"] and row["metric"] == "smoothed_kl"]
+    assert found
+    assert all(isnan(value) for value in found)
+
+
+def written(made: Any, columns: dict[str, type]) -> list[dict[str, str]]:
+    """Rows as a reader of the CSV finds them."""
+    target = io.BytesIO()
+    write_csv(made, columns, target)
+    return list(csv.DictReader(io.StringIO(target.getvalue().decode("utf-8"), newline="")))
+
+
+def test_metrics_cannot_be_taken_for_a_formula() -> None:
+    """A model's name that begins like one gets an apostrophe."""
+    models = {row["model"] for row in written(measure_rows(FOUND), MEASURES)}
+    assert models == {"", "a", "'=b"}
+
+
+def test_every_answer_is_there_once() -> None:
+    """As many rows as answers; choices are codes, empty unless answered."""
+    made = results(states=(0.5, 0.5, 0, 0))
+    found = written(answer_rows(made), ANSWERS)
+    assert len(found) == made.answers.cell.size
+    single = [row for row in found if row["question"] != "Q4"]
+    assert all(bool(row["choices"]) == (row["state"] == "answered") for row in single)
+    first = next(row for row in found if row["question"] == "Q3" and row["choices"])
+    assert 1 <= int(first["choices"]) <= 10
+
+
+def test_choices_of_a_list_are_all_there() -> None:
+    """Two options chosen are two codes."""
+    found = [row for row in answer_rows(BOTH) if row["question"] == "Q4" and row["model"] == "a"]
+    assert any(" " in row["choices"] for row in found)
+    assert all(set(row["choices"].split()) <= {"1", "2", "3"} for row in found)
+
+
+def test_a_missing_option_is_an_empty_cell() -> None:
+    """A row of a whole cell names no option."""
+    assert {row["option"] for row in written(rows(level="cell"), MEASURES)} == {""}

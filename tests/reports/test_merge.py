@@ -1,0 +1,160 @@
+"""Several runs as one report: put together without loss, refused by the name of what differs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reports.analysis import analyse
+from reports.build import build_report
+from reports.draws import DrawArrays
+from reports.merge import CannotMerge, differences, merge, merge_draws
+from storage.results import Results
+from storage.run import Preset
+from tests.reports.synthetic import QUESTIONS, human, last, results, sample, survey, uniform
+
+
+def run(name: str, model: str, respondent: object = human, **changes: object) -> Results:
+    """A run of one model in both cultures, under a name of its own."""
+    made = results([(model, "us", "def", respondent), (model, "cn", "def", respondent)], **changes)  # type: ignore[arg-type, list-item]
+    return replace(made, run=replace(made.run, id=name))
+
+
+def test_one_run_is_itself() -> None:
+    """There is nothing to merge in a single run."""
+    alone = run("a", "m")
+    assert merge([alone]) is alone
+
+
+def test_cells_follow_each_other_and_figures_stay() -> None:
+    """Every cell measures in the merged report what it measured in its own."""
+    one, two = run("a", "honest"), run("b", "last", last, participants=12, samples=(sample("2", cell=1),))
+    both = merge([one, two])
+    assert both.run.id == "a + b"
+    assert [(cell.id, cell.model, cell.culture) for cell in both.run.cells] == [
+        (1, "honest", "us"),
+        (2, "honest", "cn"),
+        (3, "last", "us"),
+        (4, "last", "cn"),
+    ]
+    assert both.samples[0].cell == 3
+    assert both.progress.planned == one.progress.planned + two.progress.planned
+    assert both.revision == one.revision + two.revision
+    own = {(c.name, c.cell.culture): c for each in (one, two) for c in analyse(each).cells}
+    for cell in analyse(both).cells:
+        before = own[cell.name, cell.cell.culture]
+        assert cell.sound.headline == before.sound.headline
+        assert cell.quality == before.quality
+        np.testing.assert_array_equal(cell.counts, before.counts)
+
+
+def test_merging_does_not_change_what_is_merged() -> None:
+    """The arrays of the runs are left as they are."""
+    one, two = run("a", "m"), run("b", "n")
+    before = two.answers.cell.copy()
+    merge([one, two])
+    np.testing.assert_array_equal(two.answers.cell, before)
+
+
+def test_a_model_of_two_runs_is_called_by_its_run() -> None:
+    """The same model twice is two respondents, with its engine, its time and its card."""
+    first = replace(run("a", "m"), model_facts={"m": {"stage": "base"}})
+    both = merge([first, run("b", "m", uniform), run("c", "n")])
+    assert [cell.model for cell in both.run.cells] == ["m (a)", "m (a)", "m (b)", "m (b)", "n", "n"]
+    assert sorted(both.engines) == ["m (a)", "m (b)", "n"]
+    assert sorted(both.model_seconds) == ["m (a)", "m (b)", "n"]
+    assert both.model_facts == {"m (a)": {"stage": "base"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"survey": "0" * 64}, "differ in survey: two versions of Tiny Values Survey"),
+        ({"questions": ("Q1", "Q2", "Q3")}, "differ in questions: Q4 only in one of them"),
+        ({"questions": ("Q2", "Q1", "Q3", "Q4")}, "differ in the order of their questions"),
+    ],
+)
+def test_runs_that_do_not_compare_are_refused(change: dict[str, object], said: str) -> None:
+    """The message names both runs and what differs."""
+    one, two = run("a", "m"), run("b", "n")
+    with pytest.raises(CannotMerge, match=f"runs a and b {said}"):
+        merge([one, replace(two, run=replace(two.run, **change))])  # type: ignore[arg-type]
+
+
+def test_another_survey_is_named() -> None:
+    """Two surveys are told by their titles."""
+    other = replace(survey(), title="Other Survey")
+    two = run("b", "n")
+    two = replace(two, survey=other, run=replace(two.run, survey="1" * 64))
+    with pytest.raises(CannotMerge, match="differ in survey: Tiny Values Survey and Other Survey"):
+        merge([run("a", "m"), two])
+
+
+def test_another_preset_is_refused() -> None:
+    """Paper and code are not mixed."""
+    two = run("b", "n")
+    two = replace(two, run=replace(two.run, protocol=replace(two.run.protocol, preset=Preset.CODE)))
+    with pytest.raises(CannotMerge, match="differ in preset: paper and code"):
+        merge([run("a", "m"), two])
+
+
+def test_many_questions_that_differ_are_counted() -> None:
+    """Five are named, the rest is a number."""
+    two = run("b", "n", tiny=survey(questions=QUESTIONS[:1]))
+    wide = replace(run("a", "m"), run=replace(run("a", "m").run, questions=tuple(f"X{n}" for n in range(9))))
+    with pytest.raises(CannotMerge, match=r"Q1, X0, X1, X2, X3 and 5 more only in one of them"):
+        merge([wide, two])
+
+
+def test_the_same_run_twice_is_refused() -> None:
+    """It would be compared with itself."""
+    with pytest.raises(CannotMerge, match="run a is named twice"):
+        merge([run("a", "m"), run("b", "n"), run("a", "m")])
+
+
+def test_no_run_is_refused() -> None:
+    """A report is of something."""
+    with pytest.raises(CannotMerge, match="no run"):
+        merge([])
+
+
+def test_other_settings_are_named_and_not_refused(tmp_path: Path) -> None:
+    """A different seed is a caution that the report prints."""
+    two = run("b", "n")
+    two = replace(two, run=replace(two.run, protocol=replace(two.run.protocol, seed=8, temperature=0.5)))
+    assert differences([run("a", "m"), run("c", "o")]) == ()
+    told = differences([run("a", "m"), two])
+    assert told == ("seed (7 in a, 8 in b)", "temperature (1.0 in a, 0.5 in b)")
+    paths = build_report(merge([run("a", "m"), two]), tmp_path, remarks=[f"The runs differ in {told[0]}."])
+    assert "The runs differ in seed (7 in a, 8 in b)." in paths.markdown.read_text(encoding="utf-8")
+
+
+def draws(*, regions: tuple[str, ...], region: tuple[int, ...]) -> DrawArrays:
+    """Draws of two participants, one per cell."""
+    whole = np.zeros(2, dtype=np.int32)
+    return DrawArrays(
+        cell=np.array([0, 1], dtype=np.int32),
+        participant=whole,
+        question=whole - 1,
+        num_beams=np.array([1.0, np.nan]),
+        do_sample=np.ones(2),
+        memory_capacity=np.array([3, 4]),
+        region=np.array(region, dtype=np.int32),
+        regions=regions,
+    )
+
+
+def test_draws_follow_their_cells() -> None:
+    """Rows are of the merged cells, and a region keeps its name whatever its position was."""
+    one, two = run("a", "m"), run("b", "n")
+    found = merge_draws(
+        [one, two], [draws(regions=("A", "B"), region=(0, 1)), draws(regions=("B", "C"), region=(-1, 0))]
+    )
+    assert found is not None
+    assert found.cell.tolist() == [0, 1, 2, 3]
+    assert [found.regions[place] if place >= 0 else None for place in found.region.tolist()] == ["A", "B", None, "B"]
+    assert found.memory_capacity.tolist() == [3, 4, 3, 4]
+    assert merge_draws([one, two], [draws(regions=(), region=(-1, -1)), None]) is None
