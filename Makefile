@@ -46,7 +46,8 @@ compose-prepare:
 	chmod 700 secrets
 	for name in postgres redis; do test -s secrets/$$name-password || \
 		od -An -tx1 -N24 /dev/urandom | tr -d ' \n' > secrets/$$name-password; done
-	chmod 644 secrets/*-password
+	touch secrets/anthropic-api-key secrets/openai-api-key secrets/hf-token
+	chmod 644 secrets/*
 	if test "$$(id -u)" = 0; then chown 1000:1000 results; else test -e .env || \
 		printf 'HOST_UID=%s\nHOST_GID=%s\n' "$$(id -u)" "$$(id -g)" > .env; fi
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+#: Files of secrets; all but the passwords may be empty.
+SECRETS = ("postgres-password", "redis-password", "anthropic-api-key", "openai-api-key", "hf-token")
 #: Account that the containers run under where the tests themselves run as root.
 ACCOUNT = 1000
 #: Seconds that anything may take which takes seconds.
@@ -73,9 +75,10 @@ class Stack:
             folder.mkdir(parents=True)
             folder.chmod(mode)
         shutil.chown(self.results, *account())
-        for name in ("postgres", "redis"):
-            file = self.secrets / f"{name}-password"
-            file.write_text(f"{os.urandom(12).hex()}@/:%$ #'\"\\\\\n")
+        password = f"{os.urandom(12).hex()}@/:%$ #'\"\\\\"  # whatever a person may choose
+        for name in SECRETS:
+            file = self.secrets / name
+            file.write_text(f"{password}{name}\n" if name.endswith("password") else "")
             file.chmod(0o644)
 
     def compose(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.compose.stack import Stack, docker, wait_for
+from tests.compose.stack import PATIENCE, Stack, docker, free_port, wait_for
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 
@@ -94,3 +97,48 @@ def test_a_database_that_is_restarted(stack: Stack, survives: Callable[..., dict
 
     survives("restarted-database", restart)
     stack.await_health("worker-cpu")
+
+
+def test_a_full_database_volume(
+    image: str, stack: Stack, undisturbed: Callable[[str], str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The worker says so, and counts as ill; with room again it goes on, and no answer is lost."""
+    options = {"type": "tmpfs", "device": "tmpfs", "o": "size=128m,mode=1777"}
+    override = tmp_path / "small.json"
+    override.write_text(json.dumps({"volumes": {"postgres": {"driver_opts": options}}}))
+    ports = {"POSTGRES_PORT": free_port(), "REDIS_PORT": free_port()}
+    small = Stack(
+        project=f"{stack.project}-small",
+        folder=tmp_path / "stack",
+        settings={**stack.settings, **ports},
+        overrides=[override],
+    )
+    small.prepare()
+    for file in stack.studies.iterdir():
+        shutil.copy(file, small.studies)
+    request.addfinalizer(lambda: small.compose("--profile", "*", "down", "--volumes", "--timeout", "5"))
+    small.compose("create", "postgres")
+    volume = f"{small.project}_postgres:/held"
+    # a volume in memory is there only while a container holds it, and a full database may end
+    holder = docker(
+        "run", "--detach", "--init", "--user", "0", "--volume", volume, "--entrypoint", "sleep", image, "900"
+    )
+    request.addfinalizer(lambda: docker("rm", "--force", holder.strip()))
+    small.up()
+    small.cli("enqueue", "studies/slow.yaml", "--name", "full")
+    small.in_flight("full", least=20)
+    docker("exec", holder.strip(), "sh", "-c", "cat /dev/zero >/held/filler 2>/dev/null; true")
+
+    def ill() -> bool:
+        return bool(
+            small.compose("exec", "--no-TTY", "worker-cpu", "defsurvey", "healthy", "worker", check=False).returncode
+        )
+
+    wait_for(ill, "an ill worker", PATIENCE)
+    said = small.compose("logs", "--no-log-prefix", "worker-cpu", "postgres").stdout
+    assert "No space left on device" in said
+    assert "Traceback" not in small.compose("logs", "--no-log-prefix", "worker-cpu").stdout
+    docker("exec", holder.strip(), "rm", "/held/filler")
+    ended = small.finish("full", patience=2 * PATIENCE)
+    assert ended["planned"] == ended["answered"] == 320
+    assert small.export("full") == undisturbed("full")

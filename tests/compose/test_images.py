@@ -29,7 +29,7 @@ def _config(folder: Path, *profiles: str) -> dict[str, Any]:
 def test_every_profile_is_valid(profiles: tuple[str, ...], tmp_path: Path) -> None:
     """Compose takes the file whatever is chosen, without a warning, and every service is as closed as the others."""
     services = _config(tmp_path, *profiles)["services"]
-    assert {"redis", "postgres", "migrate", "reconciler", "reporter", "worker-cpu"} <= services.keys()
+    assert {"redis", "postgres", "migrate", "reconciler", "reporter", "worker-cpu", "worker-api"} <= services.keys()
     for name, service in services.items():
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.compose.stack import Stack, account, free_port, wait_for
+from tests.compose.stack import SECRETS, Stack, account, free_port, wait_for
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 
-DAEMONS = ("reconciler", "reporter", "worker-cpu")
+DAEMONS = ("reconciler", "reporter", "worker-cpu", "worker-api")
 
 
 def test_everything_is_up_and_healthy(stack: Stack) -> None:
@@ -100,10 +100,7 @@ def test_two_workers_share_a_run(stack: Stack, undisturbed: Callable[[str], str]
 
 def test_a_wrong_password_is_said_in_words(stack: Stack, tmp_path: Path) -> None:
     """The migration, on which every other service waits, says whom the database refused, and ends."""
-    for name in ("postgres", "redis"):
-        (tmp_path / f"{name}-password").write_text("wrong")
-    wrong = {"SECRETS_DIR": str(tmp_path)}
-    tmp_path.chmod(0o755)
+    wrong = _secrets(tmp_path, "wrong")
     arguments = ("run", "--rm", "--no-deps", "--no-TTY", "migrate", "migrate", "--patience", "2")
     done = stack.compose(*arguments, check=False, settings=wrong)
     assert done.returncode == 1
@@ -132,14 +129,20 @@ def test_a_missing_secret_is_named(image: str, tmp_path: Path) -> None:
 
 def test_an_empty_secret_is_named(stack: Stack, tmp_path: Path) -> None:
     """The program refuses to start, with the file's name as it sees it."""
-    tmp_path.chmod(0o755)
-    for name in ("postgres", "redis"):
-        (tmp_path / f"{name}-password").touch()
-    done = stack.compose(
-        "run", "--rm", "--no-deps", "--no-TTY", "migrate", check=False, settings={"SECRETS_DIR": str(tmp_path)}
-    )
+    empty = _secrets(tmp_path, "")
+    done = stack.compose("run", "--rm", "--no-deps", "--no-TTY", "migrate", check=False, settings=empty)
     assert done.returncode == 2
     assert "expected a password in /run/secrets/postgres-password, got an empty file" in done.stderr
+
+
+def test_a_missing_key_is_told_before_anything_is_enqueued(stack: Stack) -> None:
+    """The file into which it belongs is named, and there is no such run."""
+    study = (stack.studies / "quick.yaml").read_text().replace("human", "claude-haiku-5-5")
+    (stack.studies / "api.yaml").write_text(study)
+    done = stack.cli("enqueue", "studies/api.yaml", "--name", "api", check=False)
+    assert done.returncode == 2
+    assert "model claude-haiku-5-5: file /run/secrets/anthropic-api-key: expected a key" in done.stderr
+    assert stack.cli("status", "api", check=False).returncode == 2
 
 
 def test_a_results_folder_that_cannot_be_written_to_is_said_in_words(stack: Stack) -> None:
@@ -167,6 +170,14 @@ def test_the_demo_runs_on_a_real_model(stack: Stack) -> None:
     assert (stack.results / "demo" / "report.html").is_file()
     kept = stack.compose("exec", "--no-TTY", "worker-cpu", "sh", "-c", "find /models -type f -size +50M").stdout
     assert kept.strip()
+
+
+def _secrets(folder: Path, text: str) -> dict[str, str]:
+    """A folder of secrets that all say the same, as a setting for Compose."""
+    folder.chmod(0o755)
+    for name in SECRETS:
+        (folder / name).write_text(text)
+    return {"SECRETS_DIR": str(folder)}
 
 
 def _log(stack: Stack, service: str) -> list[str]:
