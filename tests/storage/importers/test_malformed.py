@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from storage.importers import wvs_counts
 from storage.importers.delimited import LONGEST_LINE, read_header, read_rows
 from storage.importers.wvs import import_wvs
 from storage.survey import SurveyError
 from storage.survey_problem import Fault
-from tests.storage.importers.official import Row, person, write_official, write_rows
+from tests.storage.importers.official import Row, header_of, person, write_official, write_rows
 
 NAMES = ["B_COUNTRY", "B_COUNTRY_ALPHA", "W_WEIGHT", "Q260", "Q262", "X003R2", "Q1", "Q57"]
 
@@ -192,14 +195,38 @@ def test_a_missing_file_stays_an_error_of_the_system(tmp_path: Path) -> None:
         import_wvs(tmp_path / "none.csv", id="x")
 
 
-def test_blocks_are_put_together(tmp_path: Path) -> None:
-    """More respondents than one block holds are all counted."""
+def test_blocks_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More respondents than one block holds are all counted, and a fault far down is still told by its line."""
+    monkeypatch.setattr(wvs_counts, "_BLOCK", 2**14)
     rng = np.random.default_rng(2)
-    rows = [person(rng, "840") | {"Q1": str(rng.integers(1, 5))} for _ in range(300)] * 130
+    rows = [person(rng, "840") | {"Q1": str(rng.integers(1, 5))} for _ in range(400)]
     path = write_official(tmp_path / "big.csv", "cross-national v5", rows)
-    assert path.stat().st_size > 4 * 16 * 2**20
+    assert path.stat().st_size > 20 * 2**14
     reference = import_wvs(path, id="x").survey.reference("Q1", "us")
     assert reference is not None
     assert reference.n == len(rows)
     weights = {code: sum(float(row["W_WEIGHT"]) for row in rows if row["Q1"] == str(code)) for code in range(1, 5)}
     assert reference.shares == pytest.approx({c: weight / sum(weights.values()) for c, weight in weights.items()})
+    rows[390]["Q1"] = "often"
+    with pytest.raises(Fault, match=r"big\.csv, line 392, column 40, Q1: expected a code or one of the labels"):
+        import_wvs(write_official(path, "cross-national v5", rows), id="x")
+
+
+@pytest.mark.slow
+def test_100_000_respondents_take_little(tmp_path: Path) -> None:
+    """Under 20 seconds and 1 GB for a file as large as the cross-national one, with all its columns."""
+    rng = np.random.default_rng(3)
+    questions = [name for name in header_of("cross-national v5") if name[0] == "Q" and name[1:].isdigit()]
+    rows = [person(rng, "840") | {name: str(rng.integers(1, 5)) for name in questions} for _ in range(1000)]
+    path = write_official(tmp_path / "large.csv", "cross-national v5", [row | {"Q262": "40"} for row in rows])
+    head, _, body = path.read_text(encoding="utf-8").partition("\n")
+    path.write_text(f"{head}\n{body * 100}", encoding="utf-8")
+    code = (
+        "import resource, sys, time; from pathlib import Path; from storage.importers.wvs import import_wvs\n"
+        "begin = time.monotonic(); import_wvs(Path(sys.argv[1]), id='x')\n"
+        "print(time.monotonic() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    seconds, gigabytes = map(float, done.stdout.split())
+    assert seconds < 20
+    assert gigabytes < 1
