@@ -59,7 +59,7 @@ class Lanes:
 def forward(model: Any, batch: Batch, lanes: Lanes) -> Tensor:
     """Logits of the rows that a batch wants, shape (rows, vocabulary); keys and values go into the buffers."""
     # The library would build a mask of T x T; a ready-made one of four dimensions is left as it is.
-    no_mask = torch.zeros((1, 1, 1, 1), device=batch.ids.device)
+    no_mask = torch.empty((1, 1, 1, 1), device=batch.ids.device)
     with torch.inference_mode():
         output = model(
             input_ids=batch.ids,

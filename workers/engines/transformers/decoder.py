@@ -86,14 +86,8 @@ class Decoder:
 
     def _admit(self) -> Planned:
         with self._tally.phase("admit"):
-            while True:
-                try:
-                    self._scheduler.admit()
-                    return self._scheduler.plan()
-                except (RuntimeError, MemoryError) as error:
-                    if not _out_of_memory(error):
-                        raise
-                    self._scheduler.out_of_room(error)
+            self._scheduler.admit()
+            return self._scheduler.plan()
 
     def _forward(self, planned: Planned) -> list[tuple[Planned, Tensor]]:
         """Logits of everyone planned. One that fails is tried again in halves, and fails only for whom it must."""

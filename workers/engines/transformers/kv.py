@@ -21,6 +21,10 @@ STRIDE = 64
 _FEW = 16
 
 
+class OutOfRoom(MemoryError):
+    """The device has no memory for a buffer."""
+
+
 @dataclass(frozen=True, slots=True)
 class LayerShape:
     """What one attention layer keeps for one token."""
@@ -59,11 +63,14 @@ class KVStore:
         return _rounded(tokens) * self.layout.bytes_per_token
 
     def open(self, tokens: int) -> KV:
-        """An empty buffer with room for at least ``tokens``."""
+        """An empty buffer with room for at least ``tokens``; raises OutOfRoom."""
         capacity = _rounded(tokens)
         shapes, dtype, device = self.layout.layers, self.layout.dtype, self.layout.device
-        keys = [torch.zeros(of.heads, capacity, of.key_width, dtype=dtype, device=device) for of in shapes]
-        values = [torch.zeros(of.heads, capacity, of.value_width, dtype=dtype, device=device) for of in shapes]
+        try:
+            keys = [torch.zeros(of.heads, capacity, of.key_width, dtype=dtype, device=device) for of in shapes]
+            values = [torch.zeros(of.heads, capacity, of.value_width, dtype=dtype, device=device) for of in shapes]
+        except (RuntimeError, MemoryError) as error:  # allocating fails for no other reason
+            raise OutOfRoom(" ".join(str(error).split())) from error
         self.count(capacity)
         return KV(self, keys, values, capacity)
 
@@ -147,11 +154,14 @@ class KV:
         if tokens <= self.capacity:
             return
         capacity = _rounded(tokens)
-        for buffers in (self.keys, self.values):
-            for layer, old in enumerate(buffers):
-                new = old.new_zeros(old.shape[0], capacity, old.shape[2])
-                new[:, : self.filled] = old[:, : self.filled]
-                buffers[layer] = new
+        try:
+            for buffers in (self.keys, self.values):
+                for layer, old in enumerate(buffers):
+                    new = old.new_zeros(old.shape[0], capacity, old.shape[2])
+                    new[:, : self.filled] = old[:, : self.filled]
+                    buffers[layer] = new
+        except (RuntimeError, MemoryError) as error:  # the buffer is of no use any more, but can be closed
+            raise OutOfRoom(" ".join(str(error).split())) from error
         self._store.count(capacity - self.capacity)
         self.capacity = capacity
 

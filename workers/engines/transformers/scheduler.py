@@ -8,13 +8,13 @@ its room back and begins again later: its reply is the same. Deliberately knows 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from workers.engines.transformers.batch import Piece
 from workers.engines.transformers.beams import Rows, Search
-from workers.engines.transformers.kv import KV, KVStore
+from workers.engines.transformers.kv import KV, KVStore, OutOfRoom
 from workers.engines.transformers.prefix import PrefixIndex
 from workers.engines.transformers.request import ResolvedRequest
 
@@ -88,20 +88,19 @@ class Scheduler:
         for work in [work for work in self.running if work.delivery.cancelled()]:
             self.finish(work)
         while self.waiting and self._fits(self.waiting[0]):
-            if not self.waiting[0].delivery.cancelled():
-                self._start(self.waiting[0])
-            self.waiting.popleft()  # only now, lest it be lost where there is no memory to start it
+            work = self.waiting.popleft()
+            if not work.delivery.cancelled():
+                self._start(work)
         if not self.running:
             self.rows, self.tokens = self.limits.rows, self.limits.tokens
 
     def plan(self) -> list[tuple[Work, Piece]]:
         """What is computed next: every running beam, then pieces of prompts as far as there is room."""
+        pieces: list[tuple[Work, Piece]] = []
         # Oldest first: who has to make room for another is never planned yet.
-        pieces = [
-            (work, self._beams(work, work.following))
-            for work in list(self.running)
-            if work.following is not None and work in self.running and self._grow(work)
-        ]
+        for work in [work for work in self.running if work.following is not None]:
+            if work in self.running and self._grow(work):
+                self._plan_beams(work, pieces)
         room = self.tokens - sum(len(piece.tokens) for _, piece in pieces)
         for work in self.running:
             if work.following is None and room > 0:
@@ -134,23 +133,6 @@ class Scheduler:
         self.rows = max(1, min(self.rows, sum(work.request.num_beams for work in self.running)) // 2)
         self.tokens = max(_LEAST_TOKENS, self.tokens // 2)
 
-    def out_of_room(self, error: Exception) -> None:
-        """There was no memory for a buffer while planning: begin again with less, or give up on who is alone."""
-        if len(self.running) + len(self.kept) > 1:
-            self.shrink()
-            for work in reversed(self.running[:]):
-                self.restart(work)
-            return
-        work = self.running[0] if self.running else self.waiting.popleft()
-        if self.running:
-            self.finish(work)
-        work.delivery.fail(error)
-
-    def everyone(self) -> Iterator[Work]:
-        """All requests, running and waiting."""
-        yield from self.running
-        yield from self.waiting
-
     def close(self) -> None:
         """Give all room back and forget everyone."""
         for work in self.running[:]:
@@ -180,8 +162,12 @@ class Scheduler:
         if not self._make_free(self._first_room(work)):
             self._refuse(work, self._first_room(work))
             return
+        try:
+            work.kv = self._store.open(len(prompt) + 8 * work.request.num_beams)
+        except OutOfRoom as error:
+            self._without_room(work, error)
+            return
         work.search = self._begin(work.request)
-        work.kv = self._store.open(len(prompt) + 8 * work.request.num_beams)
         work.prefilled = self.kept.copy_into(work.kv, prompt)
         self.reused += work.prefilled
         self.running.append(work)
@@ -210,12 +196,29 @@ class Scheduler:
             TooLarge(f"keys and values take {needed:,} bytes, and there is room for {self.limits.kv_bytes:,}")
         )
 
-    def _beams(self, work: Work, following: Rows) -> Piece:
+    def _without_room(self, work: Work, error: OutOfRoom) -> None:
+        """The device cannot hold one more buffer: wait until another request is done, unless there is none."""
+        if work in self.running:
+            self.finish(work)
+        if not self.running and not len(self.kept):
+            work.delivery.fail(error)
+            return
+        self.kept.clear()
+        self.rows = min(self.rows, sum(other.request.num_beams for other in self.running))
+        self.restarted += 1
+        self.waiting.appendleft(Work(work.request, work.delivery))
+
+    def _plan_beams(self, work: Work, pieces: list[tuple[Work, Piece]]) -> None:
         assert work.kv is not None
-        at = work.kv.branch(following.parents)
+        assert work.following is not None
+        try:
+            at = work.kv.branch(work.following.parents)
+        except OutOfRoom as error:
+            self._without_room(work, error)
+            return
         first = len(work.request.prompt) + work.depth
         work.depth += 1
-        return Piece(work.kv, following.tokens, at, first, tree=True, logits=True)
+        pieces.append((work, Piece(work.kv, work.following.tokens, at, first, tree=True, logits=True)))
 
     def _chunk(self, work: Work, room: int) -> Piece:
         assert work.kv is not None

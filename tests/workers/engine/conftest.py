@@ -1,0 +1,45 @@
+"""Tiny models in memory, and what the library itself makes of the requests that several tests put to them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.workers.engine.scripted_logits import generated
+from tests.workers.engine.tiny_models import ARCHITECTURES, mixed_requests, tiny_model
+from workers.engines.transformers.kv import Layout
+from workers.engines.transformers.request import ResolvedRequest
+from workers.engines.transformers.support import adopt
+
+#: How many requests are compared with ``generate``; `make exact` asks for ten times as many.
+REQUESTS = int(os.environ.get("DEFSURVEY_EXACT_REQUESTS", "20"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiny:
+    """A tiny model ready for the batch."""
+
+    model: Any
+    layout: Layout
+    requests: list[ResolvedRequest]
+    replies: list[list[int]]  #: what ``generate`` alone gives to each request
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES)
+def tiny(request: pytest.FixtureRequest, one_thread: None) -> Tiny:
+    """Each architecture in turn."""
+    model = tiny_model(request.param)
+    requests = mixed_requests(REQUESTS, seed=3)
+    # Before the batch touches the model: the oracle is the library as it comes.
+    replies = [generated(model, asked) for asked in requests]
+    return Tiny(model=model, layout=adopt(model), requests=requests, replies=replies)
+
+
+@pytest.fixture(scope="session")
+def llama(one_thread: None) -> Tiny:
+    """The tiny model without a window, with no requests of its own."""
+    model = tiny_model("llama")
+    return Tiny(model=model, layout=adopt(model), requests=[], replies=[])

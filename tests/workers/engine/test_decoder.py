@@ -1,0 +1,262 @@
+"""The batch against ``generate`` alone, token for token, whatever goes on around a request."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.workers.engine.conftest import Tiny
+from tests.workers.engine.tiny_models import Caught, decode, mixed_requests
+from workers.engines.transformers.decoder import Decoder
+from workers.engines.transformers.kv import OutOfRoom
+from workers.engines.transformers.request import ResolvedRequest, Sampling
+from workers.engines.transformers.scheduler import Limits, TooLarge
+from workers.engines.transformers.selector import Draws
+
+#: No prompt is kept.
+NO_REUSE = Limits(kept_bytes=0)
+
+
+@contextmanager
+def _decoder(tiny: Tiny, limits: Limits = NO_REUSE, **settings: Any) -> Iterator[Decoder]:
+    """A decoder whose bytes are checked at the end: closing gives everything back."""
+    decoder = Decoder(tiny.model, tiny.layout, limits, **settings)
+    yield decoder
+    if not limits.kept_bytes:
+        assert decoder.counters().kv_bytes == 0
+    decoder.close()
+    assert decoder.counters().kv_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "settings"),
+    [
+        (NO_REUSE, {}),
+        (Limits(), {}),
+        (Limits(rows=6, tokens=16), {"threads": 3}),
+        (NO_REUSE, {"compacting": False}),
+    ],
+    ids=["together", "reuse", "capped", "uncompacted"],
+)
+def test_every_reply_is_the_one_of_generate_alone(tiny: Tiny, limits: Limits, settings: dict[str, Any]) -> None:
+    """Beams, sampling, temperature, top_k, top_p, ends and lengths mixed, arriving in three different orders."""
+    for order in range(3):
+        with _decoder(tiny, limits, **settings) as decoder:
+            caught = decode(decoder, tiny.requests, random.Random(order))
+            counters = decoder.counters()
+        assert [one.tokens for one in caught] == tiny.replies
+        assert counters.finished == len(tiny.requests)
+        assert counters.reply_tokens == sum(map(len, tiny.replies))
+        assert counters.prefilled_tokens + counters.reused_tokens == sum(len(r.prompt) for r in tiny.requests)
+        assert (counters.reused_tokens > 0) == (limits.kept_bytes > 0)
+
+
+def test_little_memory_costs_time_and_nothing_else(tiny: Tiny) -> None:
+    """The youngest begin again when room for keys and values runs out."""
+    limits = Limits(kv_bytes=640 * tiny.layout.bytes_per_token, kept_bytes=0)
+    with _decoder(tiny, limits) as decoder:
+        caught = decode(decoder, tiny.requests)
+        counters = decoder.counters()
+    assert [one.tokens for one in caught] == tiny.replies
+    assert counters.restarted > 0
+    assert counters.peak_kv_bytes <= limits.kv_bytes
+
+
+def test_kept_prompts_give_way_to_requests(tiny: Tiny) -> None:
+    """What is kept counts against the limit, and is dropped first."""
+    limits = Limits(rows=3, kv_bytes=640 * tiny.layout.bytes_per_token, kept_bytes=512 * tiny.layout.bytes_per_token)
+    with _decoder(tiny, limits) as decoder:
+        caught = decode(decoder, tiny.requests)
+        counters = decoder.counters()
+    assert [one.tokens for one in caught] == tiny.replies
+    assert counters.peak_kv_bytes <= limits.kv_bytes
+
+
+def test_a_request_larger_than_all_memory_is_refused_with_both_numbers(llama: Tiny) -> None:
+    """At once where the prompt alone is too large, later where the beams outgrow it; neighbours are served."""
+    limit = 128 * llama.layout.bytes_per_token
+    with _decoder(llama, Limits(kv_bytes=limit, kept_bytes=0)) as decoder:
+        long = ResolvedRequest(prompt=(5,) * 200, max_new_tokens=3)
+        growing = ResolvedRequest(prompt=(5, 6), num_beams=2, max_new_tokens=300)
+        small = ResolvedRequest(prompt=(5, 6, 7), max_new_tokens=5)
+        too_long, outgrown, fine = decode(decoder, [long, growing, small])
+    assert isinstance(too_long.error, TooLarge)
+    assert isinstance(outgrown.error, TooLarge)
+    assert f"take {256 * llama.layout.bytes_per_token:,} bytes, and there is room for {limit:,}" in str(too_long.error)
+    assert fine.tokens is not None
+    assert len(fine.tokens) == 5
+
+
+def test_cancelled_neighbours_change_nothing(tiny: Tiny) -> None:
+    """Requests that are given up while they wait or run free their room and leave the others' replies alone."""
+    rng = random.Random(2)
+    with _decoder(tiny, Limits(rows=20, tokens=64, kept_bytes=0)) as decoder:
+        kept = [Caught() for _ in tiny.requests]
+        given_up = [Caught() for _ in tiny.requests]
+        for request, one, other in zip(tiny.requests, kept, given_up, strict=True):
+            decoder.add(request, one)
+            decoder.add(request, other)
+        while decoder.unfinished:
+            decoder.step()
+            rng.choice(given_up).gone = True
+            if rng.random() < 0.5:
+                rng.choice(given_up).gone = True
+    assert [one.tokens for one in kept] == tiny.replies
+    assert any(one.tokens is None for one in given_up)
+    assert all(one.error is None for one in (*kept, *given_up))
+
+
+def test_an_idle_batch_has_nothing_to_do(llama: Tiny) -> None:
+    """A step without requests computes nothing and says so."""
+    with _decoder(llama) as decoder:
+        assert not decoder.step()
+        assert decoder.counters().steps == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["gpu", "cpu"],
+)
+def test_a_forward_too_large_for_the_device_is_computed_in_halves(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Memory for 32 rows at a time: what fails is halved until it fits, the next forwards are smaller, none is lost."""
+    forward = tiny.model.forward
+    sizes: list[int] = []
+
+    def cramped(input_ids: torch.Tensor, **settings: object) -> object:
+        sizes.append(input_ids.shape[1])
+        if input_ids.shape[1] > 32:
+            raise error
+        return forward(input_ids=input_ids, **settings)
+
+    monkeypatch.setattr(tiny.model, "forward", cramped)
+    short = [number for number, request in enumerate(tiny.requests) if len(request.prompt) <= 30]
+    with _decoder(tiny) as decoder:
+        caught = decode(decoder, [tiny.requests[number] for number in short])
+        assert decoder.counters().restarted == 0
+    monkeypatch.undo()
+    assert sizes[0] > 32
+    assert [one.tokens for one in caught] == [tiny.replies[number] for number in short]
+
+
+def _reluctantly(make: Any, gives: Callable[[], bool]) -> Any:
+    """A way to make tensors that finds no memory unless ``gives`` says so."""
+
+    def zeros(*sizes: Any, **settings: Any) -> Any:
+        if not gives():
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
+        return make(*sizes, **settings)
+
+    return zeros
+
+
+def test_where_a_buffer_cannot_be_had_its_request_waits(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device holds far less than the limits promise, for new buffers and for growing ones; nobody is lost."""
+    room = 512 * tiny.layout.bytes_per_token
+    with _decoder(tiny, Limits(kept_bytes=room // 4)) as decoder:
+        monkeypatch.setattr(torch, "zeros", _reluctantly(torch.zeros, lambda: decoder.counters().kv_bytes < room))
+        growing = _reluctantly(torch.Tensor.new_zeros, lambda: decoder.counters().kv_bytes < room)
+        monkeypatch.setattr(torch.Tensor, "new_zeros", growing)
+        caught = decode(decoder, tiny.requests)
+        counters = decoder.counters()
+        monkeypatch.undo()
+    assert counters.restarted > 1
+    assert [one.tokens for one in caught] == tiny.replies
+
+
+def test_no_memory_at_all_fails_one_after_the_other(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request is told; the batch does not go round in circles."""
+    monkeypatch.setattr(torch, "zeros", _reluctantly(torch.zeros, lambda: False))
+    with _decoder(llama) as decoder:
+        caught = decode(decoder, mixed_requests(3, seed=0))
+    assert [type(one.error) for one in caught] == [OutOfRoom] * 3
+
+
+def test_a_failing_forward_fails_only_for_whom_it_is_about(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt on which the model fails does not spoil the batch it is in."""
+    forward = tiny.model.forward
+    poison = 97
+
+    def fragile(input_ids: torch.Tensor, **settings: object) -> object:
+        if (input_ids == poison).sum() >= 3:
+            raise ZeroDivisionError("poison")
+        return forward(input_ids=input_ids, **settings)
+
+    monkeypatch.setattr(tiny.model, "forward", fragile)
+    requests = [*tiny.requests[:6], ResolvedRequest(prompt=(poison,) * 5), *tiny.requests[6:12]]
+    harmless = [
+        sum(token == poison for token in (*r.prompt, *reply)) == 0
+        for r, reply in zip(tiny.requests, tiny.replies, strict=True)
+    ]
+    with _decoder(tiny) as decoder:
+        caught = decode(decoder, requests)
+    monkeypatch.setattr(tiny.model, "forward", forward)
+    assert isinstance(caught[6].error, ZeroDivisionError)
+    others = [*caught[:6], *caught[7:]]
+    for one, reply, safe in zip(others, tiny.replies[:12], harmless[:12], strict=True):
+        assert one.tokens == reply or not safe
+        assert one.error is None or not safe
+
+
+def test_logits_that_are_no_numbers_fail_their_request(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that overflows on one prompt costs that reply."""
+    forward = llama.model.forward
+
+    def overflowing(input_ids: torch.Tensor, **settings: object) -> object:
+        output = forward(input_ids=input_ids, **settings)
+        output.logits[:, 0] = float("nan")
+        return output
+
+    monkeypatch.setattr(llama.model, "forward", overflowing)
+    requests = [ResolvedRequest(prompt=(n, 4), sampling=Sampling(), max_new_tokens=1) for n in range(3)]
+    with _decoder(llama) as decoder:
+        caught = decode(decoder, requests)
+    monkeypatch.setattr(llama.model, "forward", forward)
+    assert isinstance(caught[0].error, RuntimeError) == (caught[0].tokens is None)
+    assert sum(one.error is not None for one in caught) == 1
+
+
+def test_short_number_formats_draw_the_cheap_way(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's draws are made for float32 alone, where they make replies equal."""
+    used = []
+
+    def noting(request: ResolvedRequest, device: torch.device, draws: Draws) -> Any:
+        used.append(draws)
+        raise KeyError
+
+    monkeypatch.setattr("workers.engines.transformers.decoder.start", noting)
+    for dtype in (torch.float32, torch.bfloat16):
+        decoder = Decoder(llama.model, replace(llama.layout, dtype=dtype), NO_REUSE)
+        decoder.add(ResolvedRequest(prompt=(1,)), Caught())
+        with pytest.raises(KeyError):
+            decoder.step()
+    assert used == [Draws.LIBRARY, Draws.CUMULATIVE]
+
+
+def test_counters_add_up(llama: Tiny) -> None:
+    """Rows, steps and seconds of a small batch, worked out by hand."""
+    requests = [
+        ResolvedRequest(prompt=(1, 2, 3), max_new_tokens=4),
+        ResolvedRequest(prompt=(4,) * 10, num_beams=2, max_new_tokens=3),
+    ]
+    with _decoder(llama, Limits(tokens=8)) as decoder:
+        decode(decoder, requests)
+        counters = decoder.counters()
+    # 8 tokens of prompts, then the other 5 beside the first beam, then 2 + 1, 2 + 1 beams.
+    assert (counters.steps, counters.rows, counters.beam_rows, counters.prefilled_tokens) == (4, 20, 7, 13)
+    assert counters.rows_per_step == 5.0
+    assert counters.reply_tokens == 7
+    assert counters.seconds["forward"] > 0
+    assert counters.seconds["idle"] == 0
+    assert counters.tokens_per_second == pytest.approx(7 / sum(counters.seconds.values()))
