@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check lint types contracts tests slow compose-prepare compose-test clean
+.PHONY: install demo test check lint types contracts tests slow compose-prepare compose-test browser clean
 
 install: $(VENV)/.installed
 
@@ -53,6 +53,15 @@ compose-prepare:
 
 compose-test: install
 	$(BIN)/pytest -m compose --timeout 3600
+
+# The report in headless Chromium (which must be on PATH), and axe-core's rules on it.
+AXE := build/browser/node_modules/axe-core/axe.min.js
+
+$(AXE):
+	npm install --prefix build/browser --no-audit --no-fund --ignore-scripts --silent axe-core@4.14
+
+browser: install $(AXE)
+	$(BIN)/pytest -m browser tests/reports
 
 clean:
 	rm -rf $(VENV) build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -6,10 +6,12 @@ Knows the DevTools protocol's frame (JSON objects, each ended by a NUL) and the 
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,13 @@ PATIENCE = 60
 
 class NoBrowser(AssertionError):
     """There is no Chromium on PATH: `make browser` cannot say anything without it."""
+
+
+def _above(end: int) -> int:
+    """The same end of a pipe under a number that the browser's own, 3 and 4, do not overwrite."""
+    moved = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10)
+    os.close(end)
+    return moved
 
 
 class ScriptFailed(AssertionError):
@@ -50,8 +59,8 @@ class Chromium:
 
     def __enter__(self) -> Self:
         """Start it."""
-        theirs_in, self._out = os.pipe()
-        self._in, theirs_out = os.pipe()
+        theirs_in, self._out = (_above(end) for end in os.pipe())
+        self._in, theirs_out = (_above(end) for end in os.pipe())
         flags = [
             "--headless=new",
             "--no-sandbox",
@@ -63,34 +72,44 @@ class Chromium:
             "--remote-debugging-pipe",
             "about:blank",
         ]
-        # the browser reads descriptor 3 and writes descriptor 4, whatever ours are called
+
+        def pipes() -> None:
+            """The browser reads descriptor 3 and writes descriptor 4."""
+            os.dup2(theirs_in, 3)
+            os.dup2(theirs_out, 4)
+
         self._process = subprocess.Popen(
-            [
-                "/bin/sh",
-                "-c",
-                f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}',
-                "sh",
-                find_chromium(),
-                *flags,
-            ],
-            pass_fds=(theirs_in, theirs_out),
+            [find_chromium(), *flags],
+            close_fds=False,  # ours are closed on exec; 3 and 4 are meant to be handed over
+            preexec_fn=pipes,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         os.close(theirs_in)
         os.close(theirs_out)
         self._buffer, self._last, self._session = b"", 0, ""
+        try:
+            self._attach()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def _attach(self) -> None:
         targets = self.command("Target.getTargets")["targetInfos"]
         page = next(target for target in targets if target["type"] == "page")
         self._session = self.command("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.command(f"{domain}.enable")
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End it."""
+        self._end()
+
+    def _end(self) -> None:
         os.close(self._out)
         self._process.terminate()
         try:
@@ -106,7 +125,7 @@ class Chromium:
         message: dict[str, Any] = {"id": self._last, "method": method, "params": parameters}
         if self._session:
             message["sessionId"] = self._session
-        os.write(self._out, json.dumps(message).encode() + b"\0") if len(str(message)) < 60_000 else self._send(message)
+        self._send(message)
         while True:
             answer = self._read()
             if answer.get("id") == self._last:
@@ -146,7 +165,10 @@ class Chromium:
         self.requests.clear()
         self.complaints.clear()
         self.command("Page.navigate", url=path.as_uri())
-        self.run("new Promise((done) => document.readyState === 'complete' ? done() : addEventListener('load', done))")
+        deadline = time.monotonic() + PATIENCE
+        while self.run("location.href") != path.as_uri() or self.run("document.readyState") != "complete":
+            assert time.monotonic() < deadline, f"{path} is not there after {PATIENCE} s"
+            time.sleep(0.02)
 
     def run(self, script: str) -> Any:
         """What an expression of the page comes to; promises are waited for."""

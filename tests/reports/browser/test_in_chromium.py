@@ -1,0 +1,293 @@
+"""The report in headless Chromium: it loads nothing, complains of nothing, and everything on it works.
+
+`make browser` fetches axe-core and runs these; without Chromium or axe-core they fail.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from reports.build import build_report
+from storage.results import Results
+from storage.run import AnswerState
+from tests.reports.browser.chromium import Chromium
+from tests.reports.planted import planted, wide_survey
+from tests.reports.synthetic import human, last, results, sample, uniform
+from tests.reports.test_build import HOSTILE
+
+pytestmark = pytest.mark.browser
+
+AXE = Path(__file__).parents[3] / "build" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
+#: Violations of these kinds are none that a reader can live with.
+GRAVE = ("serious", "critical")
+
+
+def small() -> Results:
+    """Two models in two cultures, with answers as a hostile model would give them, and a study to match."""
+    made = results(
+        [("=evil", "us", "def", uniform), ("=evil", "cn", "def", last), ("b", "us", "def", human)],
+        states=(0.85, 0.05, 0.05, 0.05),
+        samples=(
+            sample(HOSTILE + "x" * 10_000),
+            sample("回答：3：物价", cell=1, question="Q2", region="CN-GD"),
+            sample("<script>document.title = 'taken'</script>", state=AnswerState.REFUSED, region=None),
+        ),
+        study="name: '</pre></style><script>document.title = \"taken\"</script>'\n",
+    )
+    again = replace(made.samples[1], answer=replace(made.samples[1].answer, out_of_sequence=True))
+    return replace(made, samples=(made.samples[0], again, made.samples[2]))
+
+
+@pytest.fixture(scope="module")
+def small_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The hostile report."""
+    return build_report(small(), tmp_path_factory.mktemp("small")).html
+
+
+@pytest.fixture(scope="module")
+def wide_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eleven models, two cultures, forty questions, with draws."""
+    made = planted(wide_survey(40))
+    return build_report(made.results, tmp_path_factory.mktemp("wide"), draws=made.draws).html
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """One browser for all tests."""
+    with Chromium(profile=tmp_path_factory.mktemp("profile")) as started:
+        yield started
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("kind", ["small", "wide"])
+def test_it_asks_for_nothing_and_complains_of_nothing(
+    browser: Chromium, request: pytest.FixtureRequest, kind: str, dark: bool, width: int
+) -> None:
+    """The file is the one request, the console is empty, and the page is as wide as the window."""
+    path: Path = request.getfixturevalue(f"{kind}_report")
+    browser.look(width, dark=dark)
+    browser.open(path)
+    browser.run("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    browser.run("scrollTo(0, document.body.scrollHeight)")
+    browser.run("new Promise((done) => setTimeout(done, 200))")
+    assert browser.requests == [path.as_uri()]
+    assert browser.complaints == []
+    assert browser.run("document.documentElement.scrollWidth") <= width
+
+
+def test_hostile_answers_are_text(browser: Chromium, small_report: Path) -> None:
+    """No script of an answer ran, no tag of one closed the page, and its text can be read."""
+    browser.look(1280)
+    browser.open(small_report)
+    assert browser.run("document.title").startswith("run-1")
+    assert browser.run("document.scripts.length") == 1
+    assert browser.run("document.querySelectorAll('main > section').length") > 20
+    assert browser.run("[...document.querySelectorAll('section')].every((part) => part.closest('main'))")
+    shown = browser.run("document.querySelector('#appendix-e pre').textContent")
+    assert "<script>alert(1)</script>" in shown
+    assert "U+0000" in shown
+    assert browser.run("document.querySelectorAll('.reply *:not(.control)').length") == 0
+
+
+def test_every_entry_of_the_contents_leads_to_its_section(browser: Chromium, wide_report: Path) -> None:
+    """A click brings the section to the top and marks the entry."""
+    browser.look(1280)
+    browser.open(wide_report)
+    entries = browser.run("[...document.querySelectorAll('nav a')].map((link) => link.hash)")
+    assert len(entries) > 25
+    for place, target in enumerate(entries):
+        browser.run(f"document.querySelectorAll('nav a')[{place}].click()")
+        browser.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        top, height = browser.run(
+            f"(({{top}}) => [top, innerHeight])(document.querySelector({json.dumps(target)}).getBoundingClientRect())"
+        )
+        assert -5 <= top < height, f"{target} is at {top}"
+
+
+def test_the_contents_stay_in_sight(browser: Chromium, wide_report: Path) -> None:
+    """However far one reads, they stand at the side, and on a phone at the top."""
+    for width in (1280, 390):
+        browser.look(width)
+        browser.open(wide_report)
+        browser.run("scrollTo(0, document.body.scrollHeight / 2)")
+        browser.run("new Promise((done) => setTimeout(done, 200))")
+        assert abs(browser.run("document.querySelector('nav').getBoundingClientRect().top")) < 1
+        assert browser.run("document.querySelectorAll('nav a[aria-current]').length") == 1
+
+
+def column(browser: Chromium, table: str, place: int) -> list[str]:
+    """What stands in a column, group by group."""
+    rows = f"[...document.querySelectorAll('#{table} tbody tr:not(.group)')]"
+    return list(browser.run(f"{rows}.map((row) => row.cells[{place}].firstChild.textContent)"))
+
+
+def press(browser: Chromium, table: str, place: int) -> str | None:
+    """Press the head of a column; how it says that it is sorted."""
+    head = f"document.querySelectorAll('#{table} thead th')[{place}]"
+    browser.run(f"{head}.querySelector('button').click()")
+    said: str | None = browser.run(f"{head}.getAttribute('aria-sort')")
+    return said
+
+
+def test_tables_sort(browser: Chromium, wide_report: Path) -> None:
+    """Up, down, and as they were; groups keep their rows; figures by size and names by letter."""
+    browser.look(1280)
+    browser.open(wide_report)
+    given = column(browser, "table-2-smoothed", 1)
+    assert press(browser, "table-2-smoothed", 1) == "ascending"
+    assert column(browser, "table-2-smoothed", 1) == sorted(given, key=float)
+    assert press(browser, "table-2-smoothed", 1) == "descending"
+    assert column(browser, "table-2-smoothed", 1) == sorted(given, key=float, reverse=True)
+    assert press(browser, "table-2-smoothed", 1) is None
+    assert column(browser, "table-2-smoothed", 1) == given
+    press(browser, "table-smoothed", 0)
+    press(browser, "table-smoothed", 0)
+    names = column(browser, "table-smoothed", 0)
+    half = len(names) // 2
+    assert names[:half] == names[half:] == sorted(names[:half], reverse=True)
+
+
+def test_sorting_knows_signs_shares_and_gaps(browser: Chromium, small_report: Path) -> None:
+    """A minus, a per cent, a thousand and a figure that is missing find their places."""
+    browser.look(1280)
+    browser.open(small_report)
+    cells = ["−0.5", "12.5%", "1,234", "–", "<0.1%", "+0.25"]
+    browser.run(
+        "(() => { const body = document.querySelector('#table-quality tbody'); const row = body.rows[1];"
+        f"for (const text of {json.dumps(cells)}) {{ const made = row.cloneNode(true);"
+        "made.cells[1].textContent = text; body.append(made); } row.remove();"
+        "body.given = null; })()"
+    )
+    press(browser, "table-quality", 1)
+    found = [cell for cell in column(browser, "table-quality", 1) if cell in cells]
+    assert found == ["−0.5", "<0.1%", "+0.25", "12.5%", "1,234", "–"]
+
+
+def test_people_keep_their_place_among_sorted_models(browser: Chromium, wide_report: Path) -> None:
+    """Rows to compare with stay on top of their group."""
+    browser.look(1280)
+    browser.open(wide_report)
+    browser.run("document.querySelector('#question-1 summary').click()")
+    browser.run("new Promise((done) => setTimeout(done, 50))")
+    press(browser, "question-1-answers", 1)
+    names = column(browser, "question-1-answers", 0)
+    assert [place for place, name in enumerate(names) if name == "People"] == [0, 12]
+
+
+def test_the_explorer_opens_and_finds(browser: Chromium, wide_report: Path) -> None:
+    """Every question is there; a click shows its figures; words narrow the list; all open at once."""
+    browser.look(1280)
+    browser.open(wide_report)
+    assert browser.run("document.querySelectorAll('.explorer > details').length") == 40
+    browser.run("document.querySelector('#question-3 summary').click()")
+    assert browser.run("document.querySelector('#question-3 table').getBoundingClientRect().height") > 100
+    browser.run(
+        "(() => { const field = document.querySelector('.tools input'); field.value = 'question 17';"
+        "field.dispatchEvent(new Event('input')); })()"
+    )
+    visible = (
+        "[...document.querySelectorAll('.explorer > details')].filter((part) => part.offsetHeight).map((p) => p.id)"
+    )
+    assert browser.run(visible) == ["question-17"]
+    assert browser.run("document.querySelector('.tools output').textContent") == "1 of 40"
+    browser.run("document.querySelector('.tools .plain').click()")
+    assert browser.run("document.querySelector('#question-17').open") is True
+
+
+def test_a_link_to_a_question_opens_it(browser: Chromium, wide_report: Path) -> None:
+    """An address that ends in a closed question shows it open."""
+    browser.look(1280)
+    browser.open(wide_report)
+    browser.run("location.hash = '#question-30'; new Promise((done) => setTimeout(done, 200))")
+    assert browser.run("document.querySelector('#question-30').open") is True
+    top = browser.run("document.querySelector('#question-30').getBoundingClientRect().top")
+    assert 0 <= top < 900
+
+
+def test_a_table_can_be_had_as_csv(browser: Chromium, small_report: Path) -> None:
+    """With its groups, in the order seen, and with nothing that a spreadsheet would run."""
+    browser.look(1280)
+    browser.open(small_report)
+    browser.run("HTMLAnchorElement.prototype.click = function () { globalThis.had = [this.download, this.href]; }")
+    browser.run("document.querySelector('#table-quality button.csv').click()")
+    name, address = browser.run("globalThis.had")
+    assert name == "table-quality.csv"
+    text = unquote(address.removeprefix("data:text/csv;charset=utf-8,")).removeprefix("\ufeff")
+    head, *rows = text.splitlines()
+    assert head.startswith("group,Model,Planned,")
+    assert [row.split(",")[:3] for row in rows] == [
+        ["United States", "'=evil", "80"],
+        ["United States", "b", "80"],
+        ["China", "'=evil", "80"],
+    ]
+
+
+def test_without_script_everything_can_be_read(browser: Chromium, wide_report: Path) -> None:
+    """No button promises what would not work; tables and questions are there."""
+    browser.look(1280)
+    browser.open(Path(__file__))
+    browser.command("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.open(wide_report)
+        assert browser.run("document.querySelectorAll('button, input').length") == 0
+        assert browser.run("document.querySelectorAll('.explorer table').length") == 40
+        browser.run("document.querySelector('#question-2').open = true")
+        assert browser.run("document.querySelector('#question-2 table').getBoundingClientRect().height") > 100
+    finally:
+        browser.command("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_dark_is_dark(browser: Chromium, wide_report: Path) -> None:
+    """Paper and ink change places, in drawings too."""
+    brightness = {}
+    for dark in (False, True):
+        browser.look(1280, dark=dark)
+        browser.open(wide_report)
+        shades = browser.run(
+            "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color,"
+            "getComputedStyle(document.querySelector('.chart text')).fill]"
+        )
+        brightness[dark] = [sum(map(int, re.findall(r"\d+", shade)[:3])) for shade in shades]
+    assert brightness[False][0] > 600 > brightness[False][1]
+    assert brightness[True][0] < 150 < brightness[True][1]
+    assert brightness[True][2] > 400 > brightness[False][2]
+
+
+def test_it_prints(browser: Chromium, wide_report: Path) -> None:
+    """Contents and tools are left out, and there are pages."""
+    browser.look(1280, printed=True)
+    browser.open(wide_report)
+    for part in ("nav", ".tools", "button.csv"):
+        assert browser.run(f"getComputedStyle(document.querySelector('{part}')).display") == "none"
+    made = browser.pdf()
+    assert made.startswith(b"%PDF-")
+    assert len(re.findall(rb"/Type\s*/Page\b", made)) > 5
+
+
+@pytest.mark.parametrize("kind", ["small", "wide"])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_grave(browser: Chromium, request: pytest.FixtureRequest, kind: str, dark: bool) -> None:
+    """No serious or critical violation, with everything that can be opened open."""
+    assert AXE.is_file(), f"{AXE} is not there: `make browser` fetches it"
+    browser.look(1280, dark=dark)
+    browser.open(request.getfixturevalue(f"{kind}_report"))
+    browser.run(
+        "[...document.querySelectorAll('details')].slice(0, 30).forEach((part) => { part.open = true; });"
+        "new Promise((done) => setTimeout(done, 100))"
+    )
+    browser.run(AXE.read_text(encoding="utf-8") + "; 0")
+    found = browser.run("axe.run(document, {resultTypes: ['violations']}).then((found) => found.violations)")
+    grave = {
+        each["id"]: [each["help"], len(each["nodes"]), [node["html"][:200] for node in each["nodes"][:3]]]
+        for each in found
+        if each["impact"] in GRAVE
+    }
+    assert grave == {}
