@@ -14,6 +14,7 @@ from jobs.tasks import write_report
 from storage import outbox, store
 from storage.database import Database
 from storage.outbox import BuiltReport
+from storage.read_draws import read_draws
 from workers.models import read_cards
 
 if TYPE_CHECKING:
@@ -36,12 +37,13 @@ def current_report(settings: Settings, database: Database, run: str, output: Pat
         storage.store.UnknownRun: there is no such run.
     """
     store.design_of(database, run)
+    cards = read_cards(settings.models)
     if output is not None:
-        return write_report(database, run, output, record=False)
+        return write_report(database, run, output, cards=cards, record=False)
     built = outbox.latest_report(database, run)
     if built is not None and built.revision == outbox.revision(database, run) and Path(built.html).is_file():
         return built
-    return write_report(database, run, settings.reports / run)
+    return write_report(database, run, settings.reports / run, cards=cards)
 
 
 def export(database: Database, run: str, kind: str, target: IO[bytes], *, telemetry: bool) -> None:
@@ -71,7 +73,8 @@ def export_metrics(settings: Settings, database: Database, run: str, kind: str, 
     from reports.export import WRITERS
     from reports.measures import MEASURES, measure_rows
 
-    analysis = analyse(report_input(database, run, read_cards(settings.models)))
+    results = report_input(database, run, read_cards(settings.models))
+    analysis = analyse(results, draws=read_draws(database, run))
     WRITERS[kind](measure_rows(analysis), MEASURES, target)
 
 
@@ -89,12 +92,13 @@ def joint_report(settings: Settings, database: Database, runs: Sequence[str], ou
         reports.merge.CannotMerge: the runs do not belong into one report.
     """
     from reports.build import build_report
-    from reports.merge import differences, merge
+    from reports.merge import differences, merge, merge_draws
 
     cards = read_cards(settings.models)
     results = [report_input(database, run, cards) for run in runs]
+    draws = merge_draws(results, [read_draws(database, run) for run in runs])
     remarks = tuple(f"The runs differ in {difference}." for difference in differences(results))
-    return build_report(merge(results), output or settings.reports / "+".join(runs), remarks=remarks)
+    return build_report(merge(results), output or settings.reports / "+".join(runs), draws=draws, remarks=remarks)
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:

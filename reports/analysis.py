@@ -20,7 +20,6 @@ from reports.cells import (
 )
 from reports.configured import Configured, Drawn, configured, drawn
 from reports.distinguishing import Distinguished, distinguish
-from reports.draws import DrawArrays
 from reports.frameworks import (
     Ablation,
     ByDimension,
@@ -61,7 +60,7 @@ from reports.metrics.quality import Quality, quality
 from reports.parts import NotRun
 from reports.placement import Placement, placement
 from reports.series import Series, Training, series, training
-from storage.results import Results
+from storage.results import DrawArrays, Results
 
 __all__ = ["Analysis", "CellAnalysis", "CultureAnalysis", "Parts", "analyse", "cell_names", "english", "in_sentence"]
 

@@ -16,14 +16,13 @@ from reports.analysis import analyse
 from reports.answer_rows import ANSWERS as ANSWER_COLUMNS
 from reports.answer_rows import answer_rows
 from reports.contents import page
-from reports.draws import DrawArrays
 from reports.export import write_csv
 from reports.html import render_html
 from reports.markdown import render_markdown
 from reports.measures import MEASURES, measure_rows
 from reports.metrics.insensitivity import Verdicts
 from reports.sections.provenance import ANSWERS, METRICS
-from storage.results import Results
+from storage.results import DrawArrays, Results
 
 #: What others may do with a finished report: read it.
 _MODE = 0o644

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.cells import CellAnalysis, Measured
-from reports.draws import DrawArrays
 from reports.items import Floats, Ints
 from reports.metrics.aggregate import grouped_mean, mean_known
 from reports.metrics.configurations import Axis, Extreme, axis, extremes
 from reports.parts import NotRun, main_cells
+from storage.results import DrawArrays
 
 #: Seed of resamples and rearrangements.
 CONFIGURATION_SEED = 20250314

@@ -14,8 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.draws import DrawArrays
-from storage.results import AnswerArrays, Results
+from storage.results import AnswerArrays, DrawArrays, Results
 from storage.run import Cell, Progress, Protocol, Run
 
 _Value = TypeVar("_Value")

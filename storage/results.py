@@ -33,6 +33,23 @@ class AnswerArrays:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrawArrays:
+    """What was drawn on the axes of DEF; a configuration is what an engine really used, not what it was asked for.
+
+    One row per participant, or, where the axes are drawn anew for every question, one per answer; shape (n,).
+    """
+
+    cell: NDArray[np.int32]  #: position in ``Run.cells``
+    participant: NDArray[np.int32]  #: the participant's index within its cell
+    question: NDArray[np.int32]  #: position in ``Run.questions``; -1: the draw holds for all of them
+    num_beams: NDArray[np.float64]  #: nan: the provider's default
+    do_sample: NDArray[np.float64]  #: 1 or 0; nan: the provider's default
+    memory_capacity: NDArray[np.int64]
+    region: NDArray[np.int32]  #: position in ``regions``; -1: the country alone
+    regions: tuple[str, ...]  #: codes of the regions drawn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One answer with what is needed to show it as it was asked."""
 
@@ -55,5 +72,5 @@ class Results:
     versions: Mapping[str, str]  #: package -> version that computed the answers
     revision: int  #: of the ledger: number of answers committed, retries included
     model_seconds: Mapping[str, float]  #: model -> summed seconds of its completions
-    #: model -> what its card says of it: ``series``, ``stage`` (of training), ``parameters`` ("7B"); keys may be missing
+    #: model -> what its card says of it: ``series``, ``stage`` (of training), ``parameters`` ("7B"), as far as it does
     model_facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -22,8 +22,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.draws import DrawArrays
-from storage.results import STATES, AnswerArrays, Results
+from storage.results import STATES, AnswerArrays, DrawArrays, Results
 from storage.run import AnswerState, Cell, Condition, Progress, Protocol, Run
 from storage.survey import Group, Question, QuestionType, Survey
 from tests.reports.wide import wide_survey

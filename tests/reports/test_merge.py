@@ -10,9 +10,8 @@ import pytest
 
 from reports.analysis import analyse
 from reports.build import build_report
-from reports.draws import DrawArrays
 from reports.merge import CannotMerge, differences, merge, merge_draws
-from storage.results import Results
+from storage.results import DrawArrays, Results
 from storage.run import Preset
 from tests.reports.synthetic import QUESTIONS, human, last, results, sample, survey, uniform
 
