@@ -166,6 +166,8 @@ class EmbeddedBroker:
             if not self._take(lock):
                 return  # the server of before answers after all
             self.socket.unlink(missing_ok=True)
+            if self._process is not None:
+                self._process.wait(timeout=START_SECONDS)  # the one before, which has let go of the lock
             self._process = subprocess.Popen(  # noqa: S603  # a program of our own choosing, and no shell
                 [_server_program(), *_server_options(self.folder, self.socket)],
                 stdin=subprocess.DEVNULL,

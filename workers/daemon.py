@@ -15,6 +15,8 @@ from typing import Any
 
 from celery import Celery, signals
 
+from workers.acknowledgements import ForgetUnacknowledged
+
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at whether the parent lives.
@@ -40,7 +42,7 @@ def serve(
         on_stop: called when the worker is told to stop, before it waits for its tasks.
         steps: further steps of Celery's consumer.
     """
-    app.steps["consumer"].update(steps)
+    app.steps["consumer"].update([ForgetUnacknowledged, *steps])
 
     def stopping(**_: Any) -> None:
         on_stop()
