@@ -21,6 +21,8 @@ from storage.run import Run
 from storage.survey import Survey
 
 _A, _P = tables.answer.c, tables.participant.c
+#: What the description of what served a model has from its card.
+_FACTS = ("series", "stage", "parameters")
 
 
 def read_results(database: Database, run_id: str, *, samples: int = 10) -> Results:
@@ -51,11 +53,17 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         answers=answers,
         samples=shown,
         progress=progress,
-        engines={row.model: row.description for row in served},
+        engines={row.model: _only(row.description, facts=False) for row in served},
         versions=versions,
         revision=revision,
         model_seconds=seconds,
+        model_facts={row.model: facts for row in served if (facts := _only(row.description, facts=True))},
     )
+
+
+def _only(description: Mapping[str, str], *, facts: bool) -> dict[str, str]:
+    """Of a description, what its model's card says, or all else."""
+    return {name: value for name, value in description.items() if (name in _FACTS) is facts}
 
 
 def _arrays(connection: Connection, run: Run, survey: Survey) -> tuple[NDArray[np.int64], AnswerArrays]:

@@ -24,7 +24,11 @@ OWN_ENGINE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 #: Number formats in which weights are held; ``auto``: as they were published.
 DTYPES = ("float32", "bfloat16", "auto")
 #: How messages become text: the tokenizer's own template, one of ours, or the bare text.
-CHAT_TEMPLATES = ("tokenizer", "chatml", "none")
+CHAT_TEMPLATES = ("tokenizer", "vicuna", "baichuan2", "chatglm2", "chatml", "smollm3", "none")
+#: What a template is given for each request and cannot be in a card's ``template_options``.
+GIVEN_TO_TEMPLATES = ("messages", "conversation", "chat_template", "tokenize", "add_generation_prompt")
+#: How weights are held in fewer bits: made so while they are loaded, or published so.
+QUANTISATIONS = ("none", "nf4", "gptq")
 #: The rules by which a scripted respondent can answer.
 RESPONDENTS = ("human", "uniform", "mode", "first-shown", "refuser", "garbler")
 
@@ -104,16 +108,26 @@ class ModelCard:
     path: Path | None = None  #: a folder with weights, or a GGUF file; goes before ``hub``
     fallback: Wheel | None = None
     dtype: str = "auto"
+    quantisation: str = "none"  #: ``nf4``: made 4 bits while loading; ``gptq``: the weights were published so
     chat_template: str = "tokenizer"
+    template_options: Mapping[str, object] = field(default_factory=dict)  #: what else the template is told
+    ends: tuple[str, ...] = ()  #: tokens that end a reply, beside those that were published as ending it
     answer_prefix: bool = False  #: whether the reply is begun for the model with ``Request.reply_start``
     series: str = ""
     stage: str = ""  #: of training: base, instruct, chat, ...
+    parameters: str = ""  #: how many, all experts counted: "7B", "135M"
     languages: tuple[str, ...] = ()  #: in which it was trained to be asked
     licence: str = ""
     respondent: str | None = None  #: only for ``scripted``
     latency_seconds: float = 0.0  #: only for ``scripted``: how long each reply takes
     api: Api | None = None  #: only for ``anthropic`` and ``openai``
     retired: str = ""  #: no longer served by its provider: the model to take instead
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a report says and groups by: ``series``, ``stage`` and ``parameters``, as far as the card has them."""
+        said = {"series": self.series, "stage": self.stage, "parameters": self.parameters}
+        return {name: value for name, value in said.items() if value}
 
 
 def read_cards(extra: Path | None = None) -> Mapping[str, ModelCard]:
@@ -173,10 +187,14 @@ def _card(name: str, table: object, file: Path) -> ModelCard:
         path=(file.parent / Path(path).expanduser()).absolute() if path else None,
         fallback=_wheel(fields),
         dtype=fields.one_of("dtype", DTYPES, "auto"),
+        quantisation=fields.one_of("quantisation", QUANTISATIONS, "none"),
         chat_template=fields.one_of("chat_template", CHAT_TEMPLATES, "tokenizer"),
+        template_options=fields.verbatim("template_options", GIVEN_TO_TEMPLATES),
+        ends=fields.texts("ends"),
         answer_prefix=fields.truth("answer_prefix"),
         series=fields.text("series", ""),
         stage=fields.text("stage", ""),
+        parameters=fields.text("parameters", "", pattern=r"\d+(\.\d+)?[BM]", form="a number such as 7B or 135M"),
         languages=fields.texts("languages"),
         licence=fields.text("licence", ""),
         respondent=fields.one_of("respondent", RESPONDENTS, "") or None,
@@ -190,6 +208,8 @@ def _card(name: str, table: object, file: Path) -> ModelCard:
 
 
 _WEIGHTS = frozenset({"hub", "path", "fallback"})
+#: What only weights of our own to load can have.
+_LOADING = frozenset({"quantisation", "template_options", "ends"})
 _API = frozenset(
     {"model", "base_url", "key", "takes", "body", "concurrency", "attempts", "timeout_seconds"}
     | {"input_price", "output_price"}
@@ -204,6 +224,8 @@ def _agree(card: ModelCard, fields: Fields) -> None:
     if card.engine == "scripted" or card.api is not None:
         if given & _WEIGHTS:
             raise fields.wrong("engine", "transformers, since the card has weights", card.engine)
+        if strange := sorted(given & _LOADING):
+            raise fields.wrong("engine", f"transformers, since the card has the field {strange[0]}", card.engine)
     elif not given & _WEIGHTS:
         raise fields.wrong("hub", "hub, path or fallback, from which the weights come", "none of them")
     if card.engine != "scripted" and given & {"respondent", "latency_seconds"}:

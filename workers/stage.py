@@ -229,7 +229,7 @@ class Stage:
 
         with self._resident.use(key, open_it) as engine:
             if self._resident.first_use(run.id):
-                served = (run.id, model, engine.describe(), versions())
+                served = (run.id, model, {**engine.describe(), **card.facts}, versions())
                 self._patiently(lambda: store.record_served(self.database, *served))
             yield engine
 

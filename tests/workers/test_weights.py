@@ -85,7 +85,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     hub = Hub(tmp_path / "hub")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
     monkeypatch.setattr(
-        huggingface_hub.HfApi, "model_info", lambda self, repo, *, revision, timeout: SimpleNamespace(sha=COMMIT)
+        huggingface_hub.HfApi,
+        "model_info",
+        lambda self, repo, *, revision, timeout: SimpleNamespace(sha=COMMIT, siblings=None),
     )
     return hub
 

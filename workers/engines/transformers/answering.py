@@ -53,7 +53,13 @@ def read_request(card: ModelCard, loaded: LoadedModel, request: Request) -> Ques
     """What a request asks of the model; where something is wrong with it, a completion that says so."""
     try:
         used = resolve_decoding(request.decoding)
-        text = render_prompt(loaded.tokenizer, card.chat_template, request, answer_prefix=card.answer_prefix)
+        text = render_prompt(
+            loaded.tokenizer,
+            card.chat_template,
+            request,
+            answer_prefix=card.answer_prefix,
+            options=card.template_options,
+        )
         prompt = encode_prompt(loaded.tokenizer, card.chat_template, text)
         asked = request.decoding
         resolved = ResolvedRequest(

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from storage.run import EngineDescription
 from workers.engines.base import EngineUnavailable
+from workers.engines.transformers.quantising import check_quantisation, load_nf4
 from workers.engines.transformers.weights import Weights
 from workers.models import ModelCard
 
@@ -40,25 +42,14 @@ def load_model(card: ModelCard, weights: Weights, *, device: str) -> LoadedModel
         EngineUnavailable: the weights cannot be read, do not fit, or the device is not there.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source: dict[str, Any] = {"pretrained_model_name_or_path": str(weights.folder), "local_files_only": True}
-    if weights.gguf is not None:
-        source["gguf_file"] = weights.gguf
-    dtype = card.dtype if card.dtype == "auto" else getattr(torch, card.dtype)
-    try:
+    check_quantisation(card, weights.folder, device)
+    with _loading(card, weights.folder, device):
         place = torch.device(device)
-        with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(**source)
-            model: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=dtype)
-            model = model.to(place).eval()
-    except (OSError, ValueError, RuntimeError, AssertionError, KeyError) as error:
-        # AssertionError: how torch says that it was built without CUDA.
-        reason = " ".join(str(error).split())
-        raise EngineUnavailable(
-            f"model {card.name}: cannot be loaded from {weights.folder} to {device}: {reason}"
-        ) from error
+        tokenizer = read_tokenizer(weights)
+        model = _read_model(card, weights, place).eval()
     ends, padding, dropped = _take_generation_defaults(model, tokenizer)
+    ends = tuple(sorted({*ends, *own_ends(card, tokenizer)}))
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
@@ -70,12 +61,82 @@ def load_model(card: ModelCard, weights: Weights, *, device: str) -> LoadedModel
             "engine": "transformers",
             **weights.origin,
             "dtype": str(model.dtype).removeprefix("torch."),
+            "quantisation": card.quantisation,
             "device": _device_name(place),
-            "chat_template": card.chat_template,
+            "chat_template": card.chat_template + "".join(f", {k} {v}" for k, v in card.template_options.items()),
             "torch": version("torch"),
             "transformers": version("transformers"),
         },
     )
+
+
+def read_tokenizer(weights: Weights) -> Any:
+    """The tokenizer that lies beside the weights; raises OSError or ValueError where there is none."""
+    from transformers import AutoTokenizer
+
+    with _quiet():
+        return AutoTokenizer.from_pretrained(**_source(weights))
+
+
+def read_config(weights: Weights) -> Any:
+    """The configuration that lies beside the weights; raises OSError or ValueError where there is none."""
+    from transformers import AutoConfig
+
+    with _quiet():
+        return AutoConfig.from_pretrained(**_source(weights))
+
+
+def own_ends(card: ModelCard, tokenizer: Any) -> tuple[int, ...]:
+    """Ids of the tokens that end a reply because the card says so.
+
+    Raises:
+        EngineUnavailable: the tokenizer has no such token.
+    """
+    vocabulary = tokenizer.get_vocab()
+    for token in card.ends:
+        if token not in vocabulary:
+            raise EngineUnavailable(f"model {card.name}: field ends: the tokenizer has no token {token!r}")
+    return tuple(vocabulary[token] for token in card.ends)
+
+
+def _source(weights: Weights) -> dict[str, Any]:
+    source: dict[str, Any] = {
+        "pretrained_model_name_or_path": str(weights.folder),
+        "local_files_only": True,
+        "trust_remote_code": False,  # left open, the library would ask at the terminal
+    }
+    if weights.gguf is not None:
+        source["gguf_file"] = weights.gguf
+    return source
+
+
+def _read_model(card: ModelCard, weights: Weights, place: Any) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    source = _source(weights)
+    with _quiet():
+        if card.quantisation == "nf4":
+            dtype = torch.bfloat16 if card.dtype == "auto" else getattr(torch, card.dtype)
+            return load_nf4(source, dtype=dtype, place=place)
+        dtype = card.dtype if card.dtype == "auto" else getattr(torch, card.dtype)
+        if card.quantisation == "gptq":
+            return AutoModelForCausalLM.from_pretrained(**source, dtype=dtype, device_map={"": place})
+        model: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=dtype)
+        return model.to(place)
+
+
+@contextmanager
+def _loading(card: ModelCard, folder: Path, device: str) -> Iterator[None]:
+    """Say of whatever the libraries raise which model could not be loaded, from where, to where."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, AssertionError, KeyError, ImportError) as error:
+        if isinstance(error, EngineUnavailable):
+            raise
+        # AssertionError: how torch says that it was built without CUDA; ImportError: how transformers names a package.
+        reason = " ".join(str(error).split())
+        raise EngineUnavailable(f"model {card.name}: cannot be loaded from {folder} to {device}: {reason}") from error
 
 
 def _take_generation_defaults(model: Any, tokenizer: Any) -> tuple[tuple[int, ...], int, str]:

@@ -1,6 +1,7 @@
 """From a request's messages to the tokens that a model reads.
 
-Knows chat templates. Deliberately knows nothing of surveys, and needs neither torch nor transformers to be imported.
+Knows how chat templates are filled in. Deliberately knows nothing of surveys, and needs neither torch nor transformers
+to be imported.
 """
 
 from __future__ import annotations
@@ -9,19 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from workers.engines.base import Request
-
-#: Templates of our own, in Jinja, by the name that a model card uses.
-TEMPLATES: Mapping[str, str] = {
-    "chatml": (
-        "{% for message in messages %}"
-        "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
-        "{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    ),
-}
+from workers.engines.transformers.templates import TEMPLATES as TEMPLATES
 
 
-def render_prompt(tokenizer: Any, template: str, request: Request, *, answer_prefix: bool) -> str:
+def render_prompt(
+    tokenizer: Any, template: str, request: Request, *, answer_prefix: bool, options: Mapping[str, object] | None = None
+) -> str:
     """The text that the model continues: the conversation, the reply's opening, and the reply's beginning if wanted.
 
     Args:
@@ -29,10 +23,13 @@ def render_prompt(tokenizer: Any, template: str, request: Request, *, answer_pre
         template: ``tokenizer`` for its own template, ``none`` for the messages' bare text, or a key of ``TEMPLATES``.
         request: What is asked.
         answer_prefix: Whether the reply is begun with ``request.reply_start``.
+        options: What else the template is told, such as ``enable_thinking``.
 
     Raises:
-        ValueError: the tokenizer has no template, or its template refuses the messages.
+        ValueError: the tokenizer has no template, or the template refuses the messages.
     """
+    from jinja2 import TemplateError
+
     beginning = request.reply_start if answer_prefix else ""
     if template == "none":
         return "\n\n".join(message.content for message in request.messages) + "\n" + beginning
@@ -40,7 +37,11 @@ def render_prompt(tokenizer: Any, template: str, request: Request, *, answer_pre
     own = TEMPLATES.get(template)
     if own is None and tokenizer.chat_template is None:
         raise ValueError("the tokenizer has no chat template: the model card must name one in chat_template")
-    text = tokenizer.apply_chat_template(conversation, chat_template=own, tokenize=False, add_generation_prompt=True)
+    wanted: dict[str, Any] = {"chat_template": own, "tokenize": False, "add_generation_prompt": True}
+    try:
+        text = tokenizer.apply_chat_template(conversation, **wanted, **(options or {}))
+    except TemplateError as error:
+        raise ValueError(f"chat template {template} refuses the messages: {error}") from error
     return f"{text}{beginning}"
 
 

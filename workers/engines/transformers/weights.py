@@ -14,7 +14,7 @@ import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from workers.engines.base import EngineUnavailable
@@ -24,8 +24,12 @@ logger = logging.getLogger(__name__)
 
 #: How long the hub may take to answer at all, in seconds; a download that has begun is not limited.
 HUB_PATIENCE = 5.0
-#: What is fetched of a hub repository: configuration, tokenizer and safetensors; never code, never pickles.
-HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "tokenizer*")
+#: What is fetched of a hub repository: configuration and tokenizer, and tensors; never code.
+DESCRIBING_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "tokenizer*")
+HUB_FILES = (*DESCRIBING_FILES, "*.safetensors")
+#: What is fetched instead of safetensors where a repository has none: transformers reads tensors alone out of these
+#: pickles (``weights_only``), and runs nothing.
+PICKLED = "pytorch_model*.bin"
 #: How long the package index may take for one package, in seconds.
 INDEX_PATIENCE = 3600.0
 
@@ -55,6 +59,25 @@ def find_weights(card: ModelCard, cache: Path) -> Weights:
     with FileLock(cache / f".{card.name.replace('/', '-')}.lock"):
         kept = _kept(card, cache)
         return kept if kept is not None else _fetch(card, cache)
+
+
+def find_description(card: ModelCard, cache: Path) -> Weights:
+    """Configuration and tokenizer of a model; its weights come with them only where they cannot be had apart.
+
+    Raises:
+        EngineUnavailable: no source has them.
+    """
+    if card.path is not None or card.hub is None:
+        return find_weights(card, cache)
+    kept = _kept(card, cache)
+    if kept is not None:
+        return kept
+    try:
+        return _from_snapshot(card.hub, _download_snapshot(card.hub, card.revision, cache / "hub", weights=False))
+    except EngineUnavailable as error:
+        if card.fallback is None:
+            raise EngineUnavailable(f"model {card.name}: its description cannot be had: {error}") from error
+        return find_weights(card, cache)
 
 
 def _kept(card: ModelCard, cache: Path) -> Weights | None:
@@ -117,23 +140,32 @@ def _cached_snapshot(hub: str, revision: str, cache: Path | None) -> Path | None
         return None
     # Another program may have fetched only a part, such as the tokenizer.
     path = Path(folder)
-    return path if (path / "config.json").exists() and any(path.glob("*.safetensors")) else None
+    weights = [*path.glob("*.safetensors"), *path.glob(PICKLED)]
+    return path if (path / "config.json").exists() and weights else None
 
 
-def _download_snapshot(hub: str, revision: str, cache: Path) -> Path:
+def _download_snapshot(hub: str, revision: str, cache: Path, *, weights: bool = True) -> Path:
     from httpx2 import HTTPError
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         # Asked first, since this call does not retry: a hub out of reach is known in seconds.
-        commit = HfApi().model_info(hub, revision=revision, timeout=HUB_PATIENCE).sha
-        logger.info("fetching %s at %s from the model hub into %s", hub, commit, cache)
-        folder = snapshot_download(hub, revision=commit, cache_dir=cache, allow_patterns=list(HUB_FILES))
+        found = HfApi().model_info(hub, revision=revision, timeout=HUB_PATIENCE)
+        logger.info("fetching %s at %s from the model hub into %s", hub, found.sha, cache)
+        wanted = list(DESCRIBING_FILES if not weights else _tensors([file.rfilename for file in found.siblings or ()]))
+        folder = snapshot_download(hub, revision=found.sha, cache_dir=cache, allow_patterns=wanted)
     except (HfHubHTTPError, HTTPError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise EngineUnavailable(f"the model hub did not give {hub} at {revision} ({reason})") from error
     return Path(folder)
+
+
+def _tensors(files: list[str]) -> tuple[str, ...]:
+    """Which of a repository's files are fetched."""
+    safe = any(file.endswith(".safetensors") for file in files)
+    pickled = not safe and any(PurePosixPath(file).match(PICKLED) for file in files)
+    return (*HUB_FILES, PICKLED) if pickled else HUB_FILES
 
 
 def _place(wheel: Wheel, cache: Path) -> Path:

@@ -1,0 +1,99 @@
+"""Weights held in fewer bits: 4-bit NormalFloat made while loading, or weights published in GPTQ.
+
+Knows what each needs of the machine, and that a mixture's experts are not layers of their own in transformers: they
+are made 4 bits one after the other, so that they never lie on the device whole. Deliberately knows no sources.
+
+Source: Dettmers et al. (2023), QLoRA, section 3 (NF4).
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from workers.engines.base import EngineUnavailable
+from workers.models import ModelCard
+
+#: Packages that each kind needs.
+_PACKAGES = {"none": (), "nf4": ("bitsandbytes", "accelerate"), "gptq": ("optimum", "gptqmodel")}
+
+
+def check_quantisation(card: ModelCard, folder: Path, device: str) -> None:
+    """Find out before anything is loaded whether the card's kind of weights can be held on the device.
+
+    Raises:
+        EngineUnavailable: the device is no GPU, a package is missing, or weights that should be GPTQ are not.
+    """
+    kind = card.quantisation
+    if kind != "none" and not device.startswith("cuda"):
+        raise EngineUnavailable(
+            f"model {card.name}: quantisation {kind} needs a GPU: expected device cuda or cuda:N, got {device}"
+        )
+    for package in _PACKAGES[kind]:
+        if find_spec(package) is None:
+            raise EngineUnavailable(
+                f"model {card.name}: quantisation {kind} needs the package {package}, which is not installed"
+            )
+    if kind == "gptq" and (found := _published(folder)) != "gptq":
+        raise EngineUnavailable(
+            f"model {card.name}: field quantisation: expected weights published in gptq, got {found} in {folder}"
+        )
+
+
+def _published(folder: Path) -> str:
+    """How a folder's weights were quantised by their publisher, in words."""
+    from transformers import PreTrainedConfig
+
+    config, _ = PreTrainedConfig.get_config_dict(folder, local_files_only=True)
+    published: dict[str, Any] = config.get("quantization_config") or {}
+    return str(published.get("quant_method", "full weights"))
+
+
+def load_nf4(source: dict[str, Any], *, dtype: Any, place: Any) -> Any:
+    """Load a causal language model with its linear layers and experts in 4 bits; embeddings and norms stay as they are.
+
+    A mixture of experts passes through the machine's own memory, which must hold it in 16 bits.
+
+    Args:
+        source: What ``from_pretrained`` is told of where the weights are.
+        dtype: In which computations are done.
+        place: The torch device.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+
+    four_bits: Any = BitsAndBytesConfig
+    mixture = _experts(AutoConfig.from_pretrained(**source)) > 1
+    model = AutoModelForCausalLM.from_pretrained(
+        **source,
+        dtype=dtype,
+        quantization_config=four_bits(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype),
+        device_map={"": torch.device("cpu") if mixture else place},
+    )
+    if mixture:
+        _quantise_experts(model, place)
+        model = model.to(place)
+    return model
+
+
+def _experts(config: Any) -> int:
+    text = config.get_text_config()
+    counts = (getattr(text, name, None) for name in ("num_local_experts", "num_experts", "n_routed_experts"))
+    return max(count or 0 for count in counts)
+
+
+def _quantise_experts(model: Any, place: Any) -> None:
+    """Move every stack of matrices (experts, rows, columns) to a device and hold it there in 4 bits."""
+    from bitsandbytes.nn.parametrize import replace_parameter_4bit
+
+    stacks = [
+        (module, name)
+        for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim == 3
+    ]
+    for module, name in stacks:
+        stack = getattr(module, name)
+        stack.data = stack.data.to(place)
+        replace_parameter_4bit(module, name, quant_type="nf4")

@@ -1,0 +1,90 @@
+"""Chat templates of our own, for models whose tokenizer has none or one that cannot be used.
+
+Knows how each model's publisher wrote a conversation when it was trained. Deliberately knows no tokenizer: what begins
+a text comes in as ``bos_token``, empty where a tokenizer has none.
+
+Sources: FastChat's ``vicuna_v1.1`` (WizardLM-13B-V1.2 was trained with it); ``build_chat_input`` of Baichuan2;
+``build_prompt`` of ChatGLM2; ChatML as OpenAI described it in 2023; SmolLM3's own template with thinking off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_VICUNA = """\
+{{ bos_token -}}
+{% if messages[0]['role'] != 'system' -%}
+{{ 'A chat between a curious user and an artificial intelligence assistant. ' -}}
+{{ "The assistant gives helpful, detailed, and polite answers to the user's questions. " -}}
+{% endif -%}
+{% for message in messages -%}
+{% if message['role'] == 'user' -%}
+{{ 'USER: ' ~ message['content'] ~ ' ' -}}
+{% elif message['role'] == 'assistant' -%}
+{{ 'ASSISTANT: ' ~ message['content'] ~ '</s>' -}}
+{% else -%}
+{{ message['content'] ~ ' ' -}}
+{% endif -%}
+{% endfor -%}
+{% if add_generation_prompt -%}
+{{ 'ASSISTANT:' -}}
+{% endif -%}
+"""
+
+_BAICHUAN2 = """\
+{% for message in messages -%}
+{% if message['role'] == 'user' -%}
+{{ '<reserved_106>' -}}
+{% elif message['role'] == 'assistant' -%}
+{{ '<reserved_107>' -}}
+{% endif -%}
+{{ message['content'] -}}
+{% endfor -%}
+{% if add_generation_prompt -%}
+{{ '<reserved_107>' -}}
+{% endif -%}
+"""
+
+_CHATGLM2 = """\
+{% set ns = namespace(round=0) -%}
+{% for message in messages -%}
+{% if message['role'] == 'user' -%}
+{% set ns.round = ns.round + 1 -%}
+{{ '[Round ' ~ ns.round ~ ']\\n\\n问：' ~ message['content'] ~ '\\n\\n答：' -}}
+{% else -%}
+{{ message['content'] ~ '\\n\\n' -}}
+{% endif -%}
+{% endfor -%}
+"""
+
+_CHATML = """\
+{% for message in messages -%}
+{{ '<|im_start|>' ~ message['role'] ~ '\\n' ~ message['content'] ~ '<|im_end|>\\n' -}}
+{% endfor -%}
+{% if add_generation_prompt -%}
+{{ '<|im_start|>assistant\\n' -}}
+{% endif -%}
+"""
+
+# The tokenizer's own template writes today's date into every prompt: the same request would be another one tomorrow.
+_SMOLLM3 = """\
+{% if messages[0]['role'] != 'system' -%}
+{{ '<|im_start|>system\\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face.<|im_end|>\\n' -}}
+{% endif -%}
+{% for message in messages -%}
+{% set thought = '<think>\\n\\n</think>\\n' if message['role'] == 'assistant' else '' -%}
+{{ '<|im_start|>' ~ message['role'] ~ '\\n' ~ thought ~ message['content'] ~ '<|im_end|>\\n' -}}
+{% endfor -%}
+{% if add_generation_prompt -%}
+{{ '<|im_start|>assistant\\n<think>\\n\\n</think>\\n' -}}
+{% endif -%}
+"""
+
+#: Templates in Jinja, by the name that a model card uses.
+TEMPLATES: Mapping[str, str] = {
+    "vicuna": _VICUNA,
+    "baichuan2": _BAICHUAN2,
+    "chatglm2": _CHATGLM2,
+    "chatml": _CHATML,
+    "smollm3": _SMOLLM3,
+}
