@@ -15,16 +15,21 @@ from reports.finding import find
 from reports.method import METHOD
 from reports.page import Page, Section, Tile
 from reports.sections.answers import position_section, quality_section, question_section
+from reports.sections.asked import landscape_section
 from reports.sections.closeness import closeness
 from reports.sections.configurations import configuration_section, draw_section
 from reports.sections.cultures import map_section
-from reports.sections.dimensions import landscape_section, mean_section, spread_section
-from reports.sections.frameworks import ablation_section, framework_section, language_section, model_section
+from reports.sections.dimensions import mean_section, spread_section
+from reports.sections.frameworks import ablation_section, framework_section, model_section
 from reports.sections.judged import judge_section
-from reports.sections.matching import age_section, gender_section, heatmap_section, matching_section, rank_section
+from reports.sections.languages import language_section
+from reports.sections.matching import matching_section, rank_section
+from reports.sections.mismatches import heatmap_section
 from reports.sections.near import case_section, near_section, score_section
+from reports.sections.profiles import age_section, gender_section
 from reports.sections.provenance import download_section, provenance_section, throughput_section
-from reports.sections.series import series_section, training_section
+from reports.sections.series import series_section
+from reports.sections.training import training_section
 
 #: The paper's tables and figures, in the order in which they are read.
 _PAPER = (

@@ -14,7 +14,6 @@ from reports.figures import nats
 from reports.untrusted import visible
 
 NATS = "smoothed KL divergence, nats; left is closer"
-RANDOM = "answers at random"
 
 
 def dot_plots(analysis: Analysis) -> tuple[Chart, ...]:
@@ -52,23 +51,23 @@ def _dot_plot(culture: CultureAnalysis, place: int, scale: Scale, room: float) -
             description=f"Smoothed KL divergence in nats, with 95% intervals. Closest: {marks[0].says}.",
             scale=scale,
             first=place,
-            rules=tuple(control.mean for control in known if control.name == RANDOM),
             room=room,
         ),
     )
 
 
 def cell_mark(row: str, cell: CellAnalysis, *, series: int = 0, prefix: str = "") -> Mark:
-    """A cell's headline divergence with its interval and floor."""
+    """A cell's headline divergence with its interval, and what as many people and answers at random would score."""
     low, high = cell.interval.low, cell.interval.high
     between = "" if isnan(low) else f" ({nats(max(low, 0.0))} to {nats(high)})"
     return Mark(
         row=row,
         value=cell.sound.headline,
         says=f"{prefix or row}: {nats(cell.sound.headline)}{between}; "
-        f"as many people: {nats(cell.sound_floor.headline)}",
+        f"as many people: {nats(cell.sound_floor.headline)}, at random: {nats(cell.sound_random.headline)}",
         series=series,
         low=max(low, 0.0) if isfinite(low) else low,
         high=high,
         floor=cell.sound_floor.headline,
+        expected=cell.sound_random.headline,
     )

@@ -41,7 +41,8 @@ def map_section(analysis: Analysis) -> Section:
         paragraphs=(
             (
                 f"Mean scores of each dimension from the {part.items} items that people of both cultures answered, "
-                f"scaled to 0–1 and turned so that more is more of it. A line goes from {named[first]} to {named[second]}."
+                "scaled to 0–1 and turned so that more is more of it. "
+                f"A line goes from {named[first]} to {named[second]}."
             ),
         ),
         legend=(names[first], names[second]),

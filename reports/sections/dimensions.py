@@ -1,6 +1,6 @@
-"""Figures 3, 5 and 6: what was asked, and divergence dimension by dimension.
+"""Figures 5 and 6: divergence dimension by dimension.
 
-Knows topics and dimensions of the questions asked, and the figures of each model in each culture.
+Knows means and spread of each model in each culture.
 """
 
 from __future__ import annotations
@@ -33,64 +33,8 @@ from reports.sections.words import (
 
 #: Most models drawn one by one in the open; of more, the rest are folded.
 OPEN = 6
-
-
-def landscape_section(analysis: Analysis) -> Section:
-    """Figure 3."""
-    part = analysis.parts.landscape
-    questions = sum(topic.questions for topic in part.topics)
-    topics, dimensions = len(part.topics), len(analysis.dimensions)
-    title = f"{_counted(questions, 'question')} on {_counted(topics, 'topic')}"
-    title += f", {_counted(dimensions, 'value dimension')}" if dimensions else ", none on a value dimension"
-    return Section(
-        anchor="figure-3",
-        contents="Fig. 3 · What was asked",
-        title=title,
-        number="Fig. 3",
-        tables=(_topics(analysis), _kinds(analysis)),
-    )
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _topics(analysis: Analysis) -> Table:
-    part = analysis.parts.landscape
-    most = largest(topic.by_dimension.astype(np.float64) for topic in part.topics)
-    return Table(
-        anchor="figure-3-topics",
-        caption="Items by topic and value dimension",
-        columns=(Column(text="Topic", words=True), Column(text="Questions"), *dimension_columns(analysis)),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=topic.topic or "no topic"),
-                entries=(
-                    Entry(text=str(topic.questions)),
-                    *(
-                        Entry(text=str(count) if count else "", shade=count / most if count else None)
-                        for count in (int(topic.by_dimension[place]) for place in places(analysis))
-                    ),
-                ),
-            )
-            for topic in part.topics
-        ),
-        notes=("An item is a question, or one option of a list; a question may speak to no dimension.",),
-    )
-
-
-def _kinds(analysis: Analysis) -> Table:
-    part = analysis.parts.landscape
-    rows = [
-        *((f"questions of type {kind}", count) for kind, count in part.types),
-        *((f"with a reference for {named_cultures(analysis)[code]}", count) for code, count in part.known),
-    ]
-    return Table(
-        anchor="figure-3-kinds",
-        caption="Questions by type and by reference",
-        columns=(Column(text="Kind", words=True), Column(text="Questions")),
-        rows=tuple(TableRow(head=Entry(text=name), entries=(Entry(text=str(count)),)) for name, count in rows),
-    )
+#: Fewest items of whose spread a headline speaks.
+SPREAD = 4
 
 
 def mean_section(analysis: Analysis) -> Section:
@@ -253,7 +197,12 @@ def spread_section(analysis: Analysis) -> Section:
 def _widest(analysis: Analysis, part: ByDimension) -> str:
     lower, upper = QUANTILES.index(0.25), QUANTILES.index(0.75)
     names = analysis.results.survey.dimensions
-    width = np.stack([row.sound_quantiles[:, upper] - row.sound_quantiles[:, lower] for row in part.rows])
+    width = np.stack(
+        [
+            np.where(row.items >= SPREAD, row.sound_quantiles[:, upper] - row.sound_quantiles[:, lower], np.nan)
+            for row in part.rows
+        ]
+    )
     means = dict(zip(names, mean_known(width.T).tolist(), strict=True))
     known = sorted(((value, code) for code, value in means.items() if not isnan(value)), reverse=True)
     if len(known) < 2:

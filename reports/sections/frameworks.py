@@ -1,4 +1,4 @@
-"""Tables 1, 2 and 4 and Figure 10: conditions, models and languages side by side.
+"""Tables 1, 2 and 4: conditions and models side by side.
 
 Knows which figures stand in which column, and that the paper's way and the sound way never share one.
 """
@@ -10,17 +10,13 @@ from dataclasses import replace
 from math import isfinite
 
 from reports.analysis import Analysis
-from reports.charts.dots import NATS, cell_mark
-from reports.charts.drawing import Chart
-from reports.charts.rows import Frame, Scale, reach, rows_chart
 from reports.comparing import Contrast
 from reports.figures import NONE, fixed, percent, signed
 from reports.finding import closest_dimension
-from reports.frameworks import Ablation, Frameworks, LanguageRow, Languages, MeanRow
+from reports.frameworks import Ablation, Frameworks, MeanRow
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun
 from reports.sections.words import (
-    LEVEL,
     MODEL,
     chance,
     culture_names,
@@ -31,7 +27,6 @@ from reports.sections.words import (
     published_tables,
     shaded,
 )
-from reports.untrusted import visible
 
 _RULE = (
     "An infinite value counts as the largest finite one of its model and culture, plus 1: where many are infinite, "
@@ -236,78 +231,3 @@ def contrast_entry(contrast: Contrast | None) -> Entry:
     if contrast is None:
         return Entry(text=NONE, why="not compared, or too few valid answers")
     return Entry(text=signed(contrast.difference), beneath=f"p {chance(contrast.p_holm)}")
-
-
-def language_section(analysis: Analysis) -> Section:
-    """Figure 10."""
-    part = analysis.parts.languages
-    section = Section(
-        anchor="figure-10", contents="Fig. 10 · Language", title="Asked in another language", number="Fig. 10"
-    )
-    if isinstance(part, NotRun):
-        return missing(section, part)
-    apart = sum(row.contrast is not None and row.contrast.p_holm < LEVEL for row in part.rows)
-    compared = sum(row.contrast is not None for row in part.rows)
-    return replace(
-        section,
-        title=f"Another language changes the divergence in {apart} of {compared} comparisons",
-        charts=_language_charts(analysis, part),
-        chart_note="Shaded: the noise floor. Lines: 95% intervals. The map of Fig. 7 shows both languages.",
-        tables=(_language_table(analysis, part.rows),),
-    )
-
-
-def _language_charts(analysis: Analysis, part: Languages) -> tuple[Chart, ...]:
-    scale = Scale(
-        title=NATS, high=reach(v for row in part.rows for v in (row.cell.sound.headline, row.cell.interval.high))
-    )
-    charts = []
-    for place, culture in enumerate(analysis.cultures):
-        mine = [row.cell for row in part.rows if row.cell.cell.culture == culture.culture.code]
-        known = [cell for cell in mine if isfinite(cell.sound.headline)]
-        if known:
-            charts.append(
-                rows_chart(
-                    [cell_mark(visible(f"{cell.cell.model} · {cell.cell.language}"), cell) for cell in known],
-                    Frame(
-                        name=f"languages-{place}",
-                        title=f"By language: {culture.name}",
-                        description="Smoothed KL divergence by model and language.",
-                        scale=scale,
-                        first=place,
-                    ),
-                )
-            )
-    return tuple(charts)
-
-
-def _language_table(analysis: Analysis, rows: Sequence[LanguageRow]) -> Table:
-    names = culture_names(analysis)
-    most = largest(row.cell.sound.by_dimension for row in rows)
-    ordered = sorted(rows, key=lambda row: list(names).index(row.cell.cell.culture))
-    return Table(
-        anchor="figure-10-languages",
-        caption="Smoothed KL by language and dimension (nats)",
-        grouped_by="Culture",
-        columns=(
-            MODEL,
-            Column(text="Language", words=True),
-            *dimension_columns(analysis),
-            Column(text="Mean"),
-            Column(text="Difference", meaning="less the native language; p beneath"),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=row.cell.cell.model),
-                group=names[row.cell.cell.culture],
-                entries=(
-                    Entry(text=row.cell.cell.language + (", native" if row.native else "")),
-                    *shaded(analysis, row.cell.sound.by_dimension, most, row.cell.sound_floor.by_dimension),
-                    Entry(text=fixed(row.cell.sound.headline), beneath=fixed(row.cell.sound_floor.headline)),
-                    Entry(text="") if row.native else contrast_entry(row.contrast),
-                ),
-            )
-            for row in ordered
-        ),
-        notes=(_FLOOR,),
-    )

@@ -1,4 +1,4 @@
-"""Table 3 and Appendix I: series, training stages and sizes.
+"""Table 3: series of models against each other.
 
 Knows the paper's t-tests and the test that survives scrutiny beside them.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reports.analysis import Analysis
-from reports.figures import NONE, fixed, percent, signed
+from reports.figures import NONE, fixed, signed
 from reports.metrics.significance import TTest
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun
@@ -25,7 +25,7 @@ from reports.sections.words import (
     published_tables,
     told,
 )
-from reports.series import SeriesTest, Training
+from reports.series import SeriesTest
 
 
 def series_section(analysis: Analysis) -> Section:
@@ -186,118 +186,4 @@ def _summaries(analysis: Analysis, tests: Sequence[SeriesTest]) -> Table:
             Column(text="SEM, plug-in"),
         ),
         rows=tuple(sorted(rows.values(), key=lambda row: list(names.values()).index(row.group))),
-    )
-
-
-def training_section(analysis: Analysis) -> Section:
-    """Appendix I and section 6.1."""
-    part = analysis.parts.training
-    section = Section(
-        anchor="appendix-i",
-        contents="App. I · Training and size",
-        title="Training stage, size and closeness",
-        number="Appendix I, section 6.1",
-    )
-    if isinstance(part, NotRun):
-        return missing(section, part)
-    apart = sum(contrast.p_holm < LEVEL for _, _, contrast in part.contrasts)
-    return replace(
-        section,
-        title=f"Training stages differ in {apart} of {len(part.contrasts)} comparisons within a series"
-        if part.contrasts
-        else section.title,
-        paragraphs=(
-            (
-                "Stages are compared within a series: between series everything else differs too. Sizes of a few "
-                "models prove nothing; the correlation is shown because the paper speaks of it."
-            ),
-        ),
-        tables=tuple(
-            table
-            for table in (_stages(analysis, part), _stage_tests(analysis, part), _sizes(analysis, part))
-            if table.rows
-        ),
-    )
-
-
-def _stages(analysis: Analysis, part: Training) -> Table:
-    names = culture_names(analysis)
-    return Table(
-        anchor="appendix-i-stages",
-        caption="Means by training stage",
-        grouped_by="Culture",
-        columns=(
-            Column(text="Stage", words=True),
-            Column(text="Models"),
-            Column(text="Smoothed KL", meaning="mean over models, nats"),
-            Column(text="Excess", meaning="over the noise floor"),
-            Column(text="Matching", meaning="share of items whose commonest answer is people's"),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=stage.stage),
-                group=names[stage.culture],
-                entries=(
-                    Entry(text=str(len(stage.models)), why=", ".join(stage.models)),
-                    Entry(text=fixed(stage.sound)),
-                    Entry(text=signed(stage.excess)),
-                    Entry(text=percent(stage.match)),
-                ),
-            )
-            for stage in part.stages
-        ),
-    )
-
-
-def _stage_tests(analysis: Analysis, part: Training) -> Table:
-    names = culture_names(analysis)
-    return Table(
-        anchor="appendix-i-contrasts",
-        caption="Stage against stage within a series (smoothed KL, by question)",
-        grouped_by="Culture",
-        columns=(
-            Column(text="Comparison", words=True),
-            Column(text="Difference", meaning="below 0: the first is closer"),
-            Column(text="p, Holm"),
-            Column(text="Questions"),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=f"{series}: {contrast.first} − {contrast.second}"),
-                group=names[culture],
-                entries=(
-                    Entry(text=signed(contrast.difference)),
-                    told(contrast.p_holm),
-                    Entry(text=str(contrast.questions)),
-                ),
-            )
-            for culture, series, contrast in part.contrasts
-        ),
-    )
-
-
-def _sizes(analysis: Analysis, part: Training) -> Table:
-    names = culture_names(analysis)
-    return Table(
-        anchor="appendix-i-sizes",
-        caption="Spearman's correlation with the number of parameters",
-        columns=(
-            Column(text="Culture", words=True),
-            Column(text="Models"),
-            Column(text="Divergence", meaning="below 0: larger is closer"),
-            Column(text="p", meaning="permutation, two-sided"),
-            Column(text="Matching", meaning="above 0: larger matches more"),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=names[size.culture]),
-                entries=(
-                    Entry(text=str(size.models)),
-                    Entry(text=signed(size.divergence)),
-                    told(size.divergence_p),
-                    Entry(text=signed(size.match)),
-                ),
-            )
-            for size in part.sizes
-        ),
     )

@@ -1,0 +1,75 @@
+"""Figure 3: what was asked.
+
+Knows topics, types and value dimensions of the run's questions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reports.analysis import Analysis
+from reports.page import Column, Entry, Section, Table, TableRow
+from reports.sections.words import (
+    dimension_columns,
+    largest,
+    named_cultures,
+    places,
+)
+
+
+def landscape_section(analysis: Analysis) -> Section:
+    """Figure 3."""
+    part = analysis.parts.landscape
+    questions = sum(topic.questions for topic in part.topics)
+    topics, dimensions = len(part.topics), len(analysis.dimensions)
+    title = f"{_counted(questions, 'question')} on {_counted(topics, 'topic')}"
+    title += f", {_counted(dimensions, 'value dimension')}" if dimensions else ", none on a value dimension"
+    return Section(
+        anchor="figure-3",
+        contents="Fig. 3 · What was asked",
+        title=title,
+        number="Fig. 3",
+        tables=(_topics(analysis), _kinds(analysis)),
+    )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _topics(analysis: Analysis) -> Table:
+    part = analysis.parts.landscape
+    most = largest(topic.by_dimension.astype(np.float64) for topic in part.topics)
+    return Table(
+        anchor="figure-3-topics",
+        caption="Items by topic and value dimension",
+        columns=(Column(text="Topic", words=True), Column(text="Questions"), *dimension_columns(analysis)),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=topic.topic or "no topic"),
+                entries=(
+                    Entry(text=str(topic.questions)),
+                    *(
+                        Entry(text=str(count) if count else "", shade=count / most if count else None)
+                        for count in (int(topic.by_dimension[place]) for place in places(analysis))
+                    ),
+                ),
+            )
+            for topic in part.topics
+        ),
+        notes=("An item is a question, or one option of a list; a question may speak to no dimension.",),
+    )
+
+
+def _kinds(analysis: Analysis) -> Table:
+    part = analysis.parts.landscape
+    rows = [
+        *((f"questions of type {kind}", count) for kind, count in part.types),
+        *((f"with a reference for {named_cultures(analysis)[code]}", count) for code, count in part.known),
+    ]
+    return Table(
+        anchor="figure-3-kinds",
+        caption="Questions by type and by reference",
+        columns=(Column(text="Kind", words=True), Column(text="Questions")),
+        rows=tuple(TableRow(head=Entry(text=name), entries=(Entry(text=str(count)),)) for name, count in rows),
+    )
