@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage.catalogue import bundled_surveys, find_survey
+from storage.run import Cell, Draws, Participant, Protocol
 from storage.survey import Group, Question, Survey
-from workers.models import find_card, read_cards
+from workers.models import ModelCard, ModelError, find_card, read_cards
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from workers.engines.base import Request
+    from workers.engines.checking import Checked
+
+#: The survey whose first question is put to a model that is checked.
+_ASKED = "wvs7"
+#: Tables within a card.
+_NESTED = ("api", "fallback")
 
 
 def surveys() -> list[dict[str, Any]]:
@@ -127,6 +136,77 @@ def model(extra: Path | None, name: str) -> dict[str, Any]:
     return _card(find_card(name, read_cards(extra)))
 
 
-def _card(card: Any) -> dict[str, Any]:
-    fields = asdict(card)
-    return {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}
+def _card(card: ModelCard) -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(card).items()}
+
+
+def card_lines(card: Mapping[str, Any]) -> Iterator[str]:
+    """What ``models show`` prints: one field per line, those of ``api`` and ``fallback`` too; none empty."""
+    for field, value in card.items():
+        if isinstance(value, Mapping) and field in _NESTED:
+            yield from (f"{field}.{line}" for line in card_lines(value))
+        elif isinstance(value, Mapping):
+            yield from (f"{field}.{name}: {part}" for name, part in value.items())
+        elif value not in (None, "", False, (), []):
+            yield f"{field}: {', '.join(value) if isinstance(value, (list, tuple)) else value}"
+
+
+def template(extra: Path | None, name: str) -> str:
+    """A chat template of our own in Jinja, by its name or by that of a model whose card names it.
+
+    Raises:
+        ModelError: neither a template nor a model is called so, or the model has no template of ours.
+    """
+    from workers.engines.transformers.templates import TEMPLATES
+
+    named = name if name in TEMPLATES else find_card(name, read_cards(extra)).chat_template
+    if named not in TEMPLATES:
+        raise ModelError(
+            f"model {name}: field chat_template: expected one of {', '.join(TEMPLATES)} to be printed, got {named}"
+        )
+    return TEMPLATES[named]
+
+
+def check(extra: Path | None, name: str, *, cache: Path, weights: bool, device: str) -> Checked:
+    """A model loaded as far as is asked for, and one prompt of the bundled survey put to it.
+
+    Raises:
+        UnknownModel: no card has that name.
+        EngineUnavailable: something is missing or cannot be loaded, or the reply ended in an error.
+    """
+    from workers.engines.checking import check_model
+
+    card = find_card(name, read_cards(extra))
+    survey = find_survey(_ASKED)
+    language = next((known for known in card.languages if known in survey.languages), survey.languages[0])
+    request = _first_request(survey, card.name, language)
+    return check_model(card, request, survey=survey, cache=cache, weights=weights, device=device)
+
+
+def _first_request(survey: Survey, model: str, language: str) -> Request:
+    """The survey's first question without an axis of diversity: one beam, no sampling, an empty memory."""
+    from jobs.study_keys import BUILT_IN_CONDITIONS
+    from workers.simulation.interview import ask
+
+    cell = Cell(
+        id=0,
+        model=model,
+        culture=survey.cultures[0].code,
+        condition=BUILT_IN_CONDITIONS["none"],
+        language=language,
+        participants=1,
+    )
+    draws = Draws(region=None, num_beams=1, do_sample=False, memory_capacity=0)
+    participant = Participant(id=0, index=0, run="check", cell=cell, draws=draws)
+    return ask(participant, 0, survey=survey, questions=(survey.questions[0].id,), protocol=Protocol(seed=0))
+
+
+def checked_lines(checked: Checked) -> Iterator[str]:
+    """What ``models check`` prints."""
+    yield from (f"{name}: {value}" for name, value in checked.facts.items() if value)
+    tokens = "" if checked.prompt_tokens is None else f" ({checked.prompt_tokens} tokens)"
+    yield f"prompt{tokens}:"
+    yield from (f"    {line}" for line in checked.prompt.splitlines())
+    if checked.reply is not None:
+        yield from (f"served {name}: {value}" for name, value in (checked.served or {}).items())
+        yield f"reply: {checked.reply!r}"

@@ -68,7 +68,7 @@ def survey_validate(folder: Path) -> None:
 
 @click.group()
 def models() -> None:
-    """Models: list, show."""
+    """Models: list, show, check, template."""
 
 
 @models.command("list")
@@ -99,11 +99,38 @@ def models_show(settings: Settings, name: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(card, ensure_ascii=False, indent=2))
         return
-    for field, value in card.items():
-        if isinstance(value, dict):
-            click.echo(f"{field}: " + ", ".join(f"{name} {part}" for name, part in value.items()))
-        elif value not in (None, "", [], ()):
-            click.echo(f"{field}: {', '.join(value) if isinstance(value, (list, tuple)) else value}")
+    for line in catalogue.card_lines(card):
+        click.echo(line)
+
+
+@models.command("check")
+@click.argument("name", metavar="MODEL")
+@click.option("--weights", is_flag=True, help="Load the weights too, or ask the server, and begin one reply.")
+@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:N.")
+@_JSON
+@click.pass_obj
+def models_check(settings: Settings, name: str, weights: bool, device: str, as_json: bool) -> None:
+    """Load a model's configuration and tokenizer and show one prompt as it would read it."""
+    from dataclasses import asdict
+
+    from jobs import catalogue
+
+    checked = catalogue.check(settings.models, name, cache=settings.cache, weights=weights, device=device)
+    if as_json:
+        click.echo(json.dumps(asdict(checked), ensure_ascii=False, indent=2))
+        return
+    for line in catalogue.checked_lines(checked):
+        click.echo(line)
+
+
+@models.command("template")
+@click.argument("name", metavar="TEMPLATE|MODEL")
+@click.pass_obj
+def models_template(settings: Settings, name: str) -> None:
+    """A chat template of defsurvey's own, in Jinja, to start a server with."""
+    from jobs import catalogue
+
+    click.echo(catalogue.template(settings.models, name), nl=False)
 
 
 VERBS = (survey, models)

@@ -44,7 +44,7 @@ def load_model(card: ModelCard, weights: Weights, *, device: str) -> LoadedModel
     import torch
 
     check_quantisation(card, weights.folder, device)
-    with _loading(card, weights.folder, device):
+    with naming_the_model(card, weights.folder, device):
         place = torch.device(device)
         tokenizer = read_tokenizer(weights)
         model = _read_model(card, weights, place).eval()
@@ -127,7 +127,7 @@ def _read_model(card: ModelCard, weights: Weights, place: Any) -> Any:
 
 
 @contextmanager
-def _loading(card: ModelCard, folder: Path, device: str) -> Iterator[None]:
+def naming_the_model(card: ModelCard, folder: Path, device: str) -> Iterator[None]:
     """Say of whatever the libraries raise which model could not be loaded, from where, to where."""
     try:
         yield

@@ -1,0 +1,101 @@
+"""Whether a model can be asked here, found out by asking it once.
+
+Knows what there is to be seen before a run: configuration, tokenizer, the prompt as the model would read it, and eight
+tokens of a reply. Deliberately judges no reply: a model that talks nonsense passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from storage.survey import Survey
+from workers.engines.base import EngineUnavailable, FinishReason, Request
+from workers.engines.opening import check_card, open_engine
+from workers.models import ModelCard
+
+#: How many tokens of a reply are asked for.
+TOKENS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What was seen of a model."""
+
+    name: str
+    facts: Mapping[str, str]  #: of its configuration and tokenizer, and where they come from
+    prompt: str  #: the very text that the model continues; behind a server, the turns that are sent
+    prompt_tokens: int | None  #: None: not known, since the tokenizer is not here
+    served: Mapping[str, str] | None = None  #: how the engine describes itself; None: the weights were not asked for
+    reply: str | None = None  #: its first tokens; None: the weights were not asked for
+
+
+def check_model(
+    card: ModelCard, request: Request, *, survey: Survey, cache: Path, weights: bool, device: str = "cpu"
+) -> Checked:
+    """Load what a card names and render one prompt; with ``weights`` also load the weights and begin one reply.
+
+    Args:
+        card: The model.
+        request: What it is asked.
+        survey: What the request is about.
+        cache: Folder under which what is fetched is kept.
+        weights: Whether to generate; a model behind a server is asked, which may cost a fraction of a cent.
+        device: Where the model runs.
+
+    Raises:
+        EngineUnavailable: something is missing or cannot be loaded, or the reply ended in an error.
+    """
+    check_card(card, cache=cache)
+    short = replace(request, decoding=replace(request.decoding, max_new_tokens=TOKENS))
+    checked = _described(card, short, cache) if card.engine == "transformers" else _sent(card, short)
+    if not weights:
+        return checked
+    engine = open_engine(card, survey=survey, device=device, cache=cache)
+    try:
+        completion = engine.submit(short).result()
+        served = engine.describe()
+    finally:
+        engine.close()
+    if completion.finish is FinishReason.ERROR:
+        raise EngineUnavailable(f"model {card.name}: the reply ended in an error: {completion.error}")
+    return replace(checked, served=served, reply=completion.text)
+
+
+def _sent(card: ModelCard, request: Request) -> Checked:
+    """A model behind a server, a respondent that follows a rule, or an engine of the user's own."""
+    server = {} if card.api is None else {"model": card.api.model, "server": card.api.base_url or "the provider's own"}
+    turns = "\n".join(f"[{message.role}] {message.content}" for message in request.messages)
+    return Checked(name=card.name, facts={"engine": card.engine, **server}, prompt=turns, prompt_tokens=None)
+
+
+def _described(card: ModelCard, request: Request, cache: Path) -> Checked:
+    from workers.engines.transformers import loading
+    from workers.engines.transformers.prompt import encode_prompt, render_prompt
+    from workers.engines.transformers.weights import find_description
+
+    found = find_description(card, cache)
+    with loading.naming_the_model(card, found.folder, "the prompt"):
+        config = loading.read_config(found)
+        tokenizer = loading.read_tokenizer(found)
+        prompt = render_prompt(
+            tokenizer,
+            card.chat_template,
+            request,
+            answer_prefix=card.answer_prefix,
+            options=card.template_options,
+        )
+        tokens = len(encode_prompt(tokenizer, card.chat_template, prompt))
+    ends = tokenizer.convert_ids_to_tokens(list(loading.own_ends(card, tokenizer)))
+    facts = {
+        "engine": card.engine,
+        **found.origin,
+        "architecture": ", ".join(config.architectures or ()) or config.model_type,
+        "window": str(getattr(config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length),
+        "vocabulary": str(len(tokenizer)),
+        "ends": ", ".join(dict.fromkeys([*([tokenizer.eos_token] if tokenizer.eos_token else []), *ends])),
+        "quantisation": card.quantisation,
+        "chat_template": card.chat_template,
+    }
+    return Checked(name=card.name, facts=facts, prompt=prompt, prompt_tokens=tokens)
