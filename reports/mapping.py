@@ -24,13 +24,12 @@ from reports.metrics.cultural_map import (
 )
 from reports.metrics.resampling import weights_of
 from reports.parts import NotRun, main_condition
+from storage.survey import Survey
 
 #: Resamples of participants behind an ellipse.
 DRAWS = 500
 #: Seed of the resamples.
 MAP_SEED = 20250314
-#: The culture whose people lie to the right of the other culture's, where both were run.
-RIGHT = "us"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +89,7 @@ def cultural_map(measured: Measured) -> CulturalMap | NotRun:
     """Figure 7, over the items that people of both cultures answered and that speak to a dimension."""
     if len(measured.cultures) < 2:
         return NotRun(reason="one culture: no variation between cultures to map")
-    first, second = _pair(measured.cultures)
+    first, second = _pair(measured.cultures, measured.results.survey)
     items = measured.items
     both = ~np.isnan(first.reference.n) & ~np.isnan(second.reference.n)
     used = both & _scored(items)
@@ -112,7 +111,7 @@ def paper_map(measured: Measured) -> Projection | NotRun:
     """
     if len(measured.cultures) < 2:
         return NotRun(reason="one culture: no variation between cultures to map")
-    pair, items = _pair(measured.cultures), measured.items
+    pair, items = _pair(measured.cultures, measured.results.survey), measured.items
     used = _scored(items)
     one, two = (set(items.grouping.dimension[used & ~np.isnan(each.reference.n)].tolist()) for each in pair)
     if len(one & two) < 2:
@@ -125,9 +124,10 @@ def _scored(items: ItemTable) -> Bools:
     return np.asarray((items.grouping.dimension >= 0) & (items.placed.sum(axis=-1) > 1))
 
 
-def _pair(cultures: tuple[CultureAnalysis, ...]) -> tuple[CultureAnalysis, CultureAnalysis]:
-    """The two cultures of the map; people of the first lie to the right."""
-    ordered = sorted(cultures, key=lambda culture: culture.culture.code != RIGHT)
+def _pair(cultures: tuple[CultureAnalysis, ...], survey: Survey) -> tuple[CultureAnalysis, CultureAnalysis]:
+    """The two cultures of the map; people of the one that the survey names first lie to the right."""
+    places = {culture.code: place for place, culture in enumerate(survey.cultures)}
+    ordered = sorted(cultures, key=lambda culture: places[culture.culture.code])
     return ordered[0], ordered[1]
 
 
