@@ -1,0 +1,129 @@
+"""Every bundled card that loads weights, end to end with a tiny random model of its architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from storage.run import Cell, Condition, Draws, Participant, Protocol
+from storage.survey import Survey
+from tests.workers.citizens import SURVEY
+from tests.workers.families.tiny_families import FAMILIES, write_family
+from workers.engines.base import Engine, FinishReason, Message, Request
+from workers.engines.opening import open_engine
+from workers.engines.transformers.prompt import render_prompt
+from workers.models import ModelCard, find_card, read_cards
+from workers.simulation.interview import ask
+
+CONDITION = Condition(name="none", prompt=False, config=False, memory=False, option_order=False)
+TURNS = (
+    Message(role="user", content="Hi."),
+    Message(role="assistant", content="Hello."),
+    Message(role="user", content="And?"),
+)
+#: What the batch cannot serve is served one request at a time; nothing here is.
+CONTINUOUS = "continuous"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A family's card, its model behind an engine, and the same weights in the library's own hands."""
+
+    name: str
+    card: ModelCard
+    engine: Engine
+    model: Any
+    tokenizer: Any
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def opened(
+    request: pytest.FixtureRequest, one_thread: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Opened]:
+    """The bundled card with a tiny model's path in place of the hub's; 4 bits need a GPU, so here they are 32."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    name: str = request.param
+    folder = write_family(tmp_path_factory.mktemp(name), FAMILIES[name])
+    bundled = find_card(name, read_cards())
+    card = replace(bundled, hub=None, path=folder, dtype="float32", quantisation="none")
+    model: Any = AutoModelForCausalLM
+    engine = open_engine(card, survey=SURVEY, cache=folder, threads=1)
+    yield Opened(
+        name=name,
+        card=card,
+        engine=engine,
+        model=model.from_pretrained(folder, dtype="float32").eval(),
+        tokenizer=AutoTokenizer.from_pretrained(folder),
+    )
+    engine.close()
+
+
+def interview_request(survey: Survey, card: ModelCard) -> Request:
+    """The first question of an interview, greedy, forty tokens at most."""
+    cell = Cell(id=0, model=card.name, culture="us", condition=CONDITION, language="en", participants=1)
+    draws = Draws(region=None, num_beams=1, do_sample=False, memory_capacity=0)
+    who = Participant(id=0, index=0, run="r", cell=cell, draws=draws)
+    protocol = Protocol(seed=5, max_new_tokens=40)
+    return ask(who, 0, survey=survey, questions=(survey.questions[0].id,), protocol=protocol)
+
+
+def test_a_conversation_is_rendered_as_the_model_was_trained(opened: Opened) -> None:
+    """Literally, special tokens and the reply's opening included."""
+    request = replace(interview_request(SURVEY, opened.card), messages=TURNS)
+    text = render_prompt(
+        opened.tokenizer,
+        opened.card.chat_template,
+        request,
+        answer_prefix=opened.card.answer_prefix,
+        options=opened.card.template_options,
+    )
+    assert text == FAMILIES[opened.name].prompt
+
+
+def test_an_interview_is_answered_as_by_the_library_alone(opened: Opened) -> None:
+    """Token for token what ``generate`` gives for the rendered prompt, in one batch with a neighbour."""
+    import torch
+
+    asked = interview_request(SURVEY, opened.card)
+    neighbour = opened.engine.submit(replace(asked, messages=TURNS))
+    completion = opened.engine.submit(asked).result(timeout=60)
+    assert neighbour.result(timeout=60).finish is not FinishReason.ERROR
+    text = render_prompt(
+        opened.tokenizer,
+        opened.card.chat_template,
+        asked,
+        answer_prefix=opened.card.answer_prefix,
+        options=opened.card.template_options,
+    )
+    bare = opened.card.chat_template == "none"
+    ids = torch.tensor([opened.tokenizer(text, add_special_tokens=bare)["input_ids"]])
+    ends = {opened.tokenizer.eos_token_id, *opened.tokenizer.convert_tokens_to_ids(list(opened.card.ends))}
+    with torch.inference_mode():
+        whole = opened.model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=40,
+            eos_token_id=sorted(ends),
+            pad_token_id=0,
+        )
+    reply = whole[0, ids.shape[1] :]
+    begun = asked.reply_start if opened.card.answer_prefix else ""
+    assert completion.text == begun + opened.tokenizer.decode(reply, skip_special_tokens=True)
+    assert completion.prompt_tokens == ids.shape[1]
+    assert completion.completion_tokens == len(reply)
+
+
+def test_a_family_is_served_in_one_batch(opened: Opened) -> None:
+    """None of them falls back to one request at a time."""
+    assert opened.engine.describe()["batching"] == CONTINUOUS
+
+
+def test_every_card_with_weights_has_a_family_here() -> None:
+    """A card that is added without a test is noticed; SmolLM2 is tested as it is."""
+    loaded = {name for name, card in read_cards().items() if card.engine == "transformers"}
+    assert loaded == {*FAMILIES, "smollm2-135m-instruct"}

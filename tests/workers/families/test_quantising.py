@@ -1,0 +1,109 @@
+"""Weights in fewer bits: what they need of the machine, and what they are once loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.workers.families.tiny_families import FAMILIES, write_family
+from workers.engines.base import EngineUnavailable
+from workers.engines.transformers import quantising
+from workers.engines.transformers.loading import load_model
+from workers.engines.transformers.quantising import check_quantisation, load_nf4
+from workers.engines.transformers.weights import Weights
+from workers.models import ModelCard, read_cards
+
+
+@pytest.fixture
+def all_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which every package can be found."""
+    monkeypatch.setattr(quantising, "find_spec", lambda name: ModuleSpec(name, None))
+
+
+def card(kind: str) -> ModelCard:
+    """A card whose weights are held so."""
+    return ModelCard(name="big", hub="org/big", quantisation=kind)
+
+
+@pytest.mark.parametrize("kind", ["nf4", "gptq"])
+def test_without_a_gpu_it_is_refused(kind: str, tmp_path: Path) -> None:
+    """Before anything is read, and with the device that was asked for."""
+    weights = Weights(folder=tmp_path, gguf=None, origin={})
+    with pytest.raises(EngineUnavailable, match=f"model big: quantisation {kind} needs a GPU: .* got cpu"):
+        load_model(card(kind), weights, device="cpu")
+
+
+@pytest.mark.parametrize(("kind", "package"), [("nf4", "bitsandbytes"), ("gptq", "optimum"), ("gptq", "gptqmodel")])
+def test_a_missing_package_is_named(kind: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of those that this kind needs."""
+    monkeypatch.setattr(
+        quantising,
+        "find_spec",
+        lambda name: None if name == package else importlib.util.find_spec("json"),
+    )
+    with pytest.raises(EngineUnavailable, match=f"quantisation {kind} needs the package {package}, which is not"):
+        check_quantisation(card(kind), tmp_path, "cuda:0")
+
+
+def test_gptq_is_for_weights_that_were_published_so(all_installed: None, tmp_path: Path) -> None:
+    """Full weights, or those of another kind, are refused with what they are."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(EngineUnavailable, match="expected weights published in gptq, got full weights"):
+        check_quantisation(card("gptq"), tmp_path, "cuda")
+    config.write_text(json.dumps({"model_type": "llama", "quantization_config": {"quant_method": "awq"}}))
+    with pytest.raises(EngineUnavailable, match="expected weights published in gptq, got awq"):
+        check_quantisation(card("gptq"), tmp_path, "cuda")
+    config.write_text(json.dumps({"model_type": "llama", "quantization_config": {"quant_method": "gptq"}}))
+    check_quantisation(card("gptq"), tmp_path, "cuda")
+
+
+def test_models_of_ten_billion_parameters_and_more_are_held_in_four_bits() -> None:
+    """As in the paper; smaller ones are not."""
+    loaded = [card for card in read_cards().values() if card.engine == "transformers" and card.parameters[-1] == "B"]
+    assert len(loaded) == 12
+    for one in loaded:
+        assert (one.quantisation == "nf4") is (float(one.parameters[:-1]) >= 10), one.name
+
+
+def matrices(model: Any) -> dict[str, torch.Tensor]:
+    """Every weight of a linear layer but the head, and every stack of experts, in full."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    found = {}
+    for name, module in model.named_modules():
+        if name.endswith("_proj") and isinstance(module, torch.nn.Linear):
+            state = getattr(module.weight, "quant_state", None)
+            found[name] = module.weight if state is None else dequantize_4bit(module.weight, state)
+        if name.endswith(".experts"):
+            found |= {f"{name}.{stack}": getattr(module, stack) for stack in ("gate_up_proj", "down_proj")}
+    return {name: matrix.detach().float() for name, matrix in found.items()}
+
+
+@pytest.mark.parametrize(("name", "count"), [("wizardlm-13b-v1-2", 14), ("mixtral-8x7b-instruct-v0-1", 12)])
+def test_layers_and_experts_are_held_in_four_bits(name: str, count: int, one_thread: None, tmp_path: Path) -> None:
+    """Two weights to a byte, each matrix off by about a tenth as normal weights are in NF4; all else as it was."""
+    from transformers import AutoModelForCausalLM
+
+    folder = write_family(tmp_path, FAMILIES[name], width=64)  # a block of 64 weights has one scale
+    whole: Any = AutoModelForCausalLM
+    full = whole.from_pretrained(folder, dtype=torch.float32).eval()
+    source = {"pretrained_model_name_or_path": str(folder), "local_files_only": True}
+    small = load_nf4(source, dtype=torch.float32, place=torch.device("cpu")).eval()
+    expected, got = matrices(full), matrices(small)
+    assert len(expected) == count
+    assert expected.keys() == got.keys()
+    for key, matrix in expected.items():
+        error = float((got[key] - matrix).norm() / matrix.norm())
+        assert 0.07 < error < 0.13, key
+    packed = [value for value in small.parameters() if value.dtype == torch.uint8]
+    assert 2 * sum(value.numel() for value in packed) == sum(matrix.numel() for matrix in expected.values())
+    assert torch.equal(full.get_output_embeddings().weight, small.get_output_embeddings().weight)
+    with torch.inference_mode():
+        assert torch.isfinite(small(torch.arange(5, 45)[None]).logits).all()
