@@ -1,0 +1,154 @@
+"""A model seen before a run, and what a card adds to how its replies end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from jobs.cli import main
+from tests.workers.citizens import SURVEY
+from tests.workers.families.test_families import interview_request
+from tests.workers.families.tiny_families import FAMILIES, write_family
+from workers.engines.base import EngineUnavailable
+from workers.engines.checking import check_model
+from workers.models import ModelCard
+
+OWN = """\
+[tiny]
+path = "{folder}"
+dtype = "float32"
+ends = ["<|im_end|>"]
+chat_template = "chatml"
+
+[lost]
+path = "nowhere"
+
+[rule]
+engine = "scripted"
+respondent = "first-shown"
+
+[server]
+engine = "openai"
+model = "x"
+base_url = "http://127.0.0.1:9/v1"
+attempts = 1
+chat_template = "chatglm2"
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny Dolphin and cards that name it."""
+    folder = tmp_path_factory.mktemp("home")
+    write_family(folder / "weights", FAMILIES["dolphin-2-2-1-mistral-7b"])
+    (folder / "own.toml").write_text(OWN.format(folder=folder / "weights"), encoding="utf-8")
+    return folder
+
+
+def typed(home: Path, *words: str) -> Result:
+    """The outcome of a verb of ``models``."""
+    places = {"DEFSURVEY_HOME": str(home / "home"), "DEFSURVEY_MODELS": str(home / "own.toml")}
+    return CliRunner().invoke(main, ("models", *words), env=places)
+
+
+def test_a_model_is_checked_without_its_weights(home: Path, tmp_path: Path) -> None:
+    """Architecture, window, ends and the whole prompt; weights that cannot be read are not noticed."""
+    checked = json.loads(typed(home, "check", "tiny", "--json").stdout)
+    assert checked["facts"]["architecture"] == "MistralForCausalLM"
+    assert (checked["facts"]["window"], checked["facts"]["ends"]) == ("2048", "</s>, <|im_end|>")
+    assert checked["prompt"].startswith("<|im_start|>user\nI want you to act as a citizen")
+    assert checked["prompt"].endswith("<|im_end|>\n<|im_start|>assistant\n")
+    assert checked["prompt_tokens"] < len(checked["prompt"])
+    assert (checked["served"], checked["reply"]) == (None, None)
+    assert "prompt (" in typed(home, "check", "tiny").stdout
+    bare = tmp_path / "described"
+    bare.mkdir()
+    for file in (home / "weights").iterdir():
+        if file.suffix != ".safetensors":
+            (bare / file.name).write_bytes(file.read_bytes())
+    card = ModelCard(name="bare", path=bare, chat_template="chatml")
+    request = interview_request(SURVEY, card)
+    assert check_model(card, request, survey=SURVEY, cache=tmp_path, weights=False).prompt_tokens
+    with pytest.raises(EngineUnavailable, match="model bare: cannot be loaded from"):
+        check_model(card, request, survey=SURVEY, cache=tmp_path, weights=True)
+
+
+def test_a_model_is_checked_with_its_weights(home: Path) -> None:
+    """Eight tokens, and how the engine that gave them describes itself."""
+    shown = typed(home, "check", "tiny", "--weights", "--json")
+    assert shown.exit_code == 0, shown.output
+    checked = json.loads(shown.stdout)
+    assert checked["served"]["batching"] == "continuous"
+    assert 1 <= len(checked["reply"]) <= 8  # a character is a token
+    lines = typed(home, "check", "tiny", "--weights").stdout.splitlines()
+    assert lines[-1] == f"reply: {checked['reply']!r}"
+    assert "served device: cpu" in lines
+
+
+def test_a_respondent_and_a_server_are_checked_as_far_as_they_go(home: Path) -> None:
+    """A rule answers; a server that is not there is told only when it is asked."""
+    assert typed(home, "check", "rule", "--weights").stdout.splitlines()[-1].startswith("reply: 'Answer: 1")
+    shown = typed(home, "check", "server")
+    assert "server: http://127.0.0.1:9/v1" in shown.stdout
+    asked = typed(home, "check", "server", "--weights")
+    assert asked.exit_code == 2
+    assert "model server" in asked.stderr
+
+
+def test_what_is_missing_is_told(home: Path) -> None:
+    """Weights that are not there, a model without a card, and one that is served no more."""
+    assert "there is no file or folder" in typed(home, "check", "lost").stderr
+    assert "did you mean 'tiny'" in typed(home, "check", "tinny").stderr
+    retired = typed(home, "check", "claude-3-5-sonnet")
+    assert retired.exit_code == 2
+    assert "take claude-sonnet-5-5 instead" in retired.stderr
+
+
+def test_an_end_that_the_tokenizer_does_not_know_is_refused(home: Path, tmp_path: Path) -> None:
+    """By the field, the model and the token."""
+    card = ModelCard(name="tiny", path=home / "weights", chat_template="chatml", ends=("<|eot_id|>",))
+    request = interview_request(SURVEY, card)
+    for weights in (False, True):
+        with pytest.raises(
+            EngineUnavailable, match=r"model tiny: field ends: the tokenizer has no token '<\|eot_id\|>'"
+        ):
+            check_model(card, request, survey=SURVEY, cache=tmp_path, weights=weights)
+
+
+def test_a_prompt_that_leaves_no_room_fails_the_check(home: Path, tmp_path: Path) -> None:
+    """A reply that ends in an error is no reply."""
+    card = ModelCard(name="tiny", path=home / "weights", dtype="float32", chat_template="chatml")
+    request = interview_request(SURVEY, card)
+    message = request.messages[0]
+    long = replace(request, messages=(replace(message, content=message.content * 10),))
+    with pytest.raises(EngineUnavailable, match="model tiny: the reply ended in an error: the prompt has"):
+        check_model(card, long, survey=SURVEY, cache=tmp_path, weights=True)
+
+
+def test_a_template_is_printed_for_a_server_to_start_with(home: Path) -> None:
+    """By its own name or a model's; a model with a tokenizer's template has none to print."""
+    printed = typed(home, "template", "chatglm2").stdout
+    assert "[Round " in printed
+    assert typed(home, "template", "server").stdout == printed
+    assert typed(home, "template", "chatglm2-6b").stdout == printed
+    refused = typed(home, "template", "qwen3-8b")
+    assert refused.exit_code == 2
+    assert "expected one of vicuna, baichuan2" in refused.stderr
+
+
+def test_a_study_of_a_retired_model_is_not_enqueued(home: Path) -> None:
+    """The refusal names the successor, and no run is written."""
+    study = home / "study.yaml"
+    study.write_text(
+        "name: old\nsurvey: wvs7\nquestions: [Q1]\ncultures: [us]\nmodels: [claude-3-5-sonnet]\nconditions: [none]\n",
+        encoding="utf-8",
+    )
+    done = CliRunner().invoke(main, ("enqueue", str(study)), env={"DEFSURVEY_HOME": str(home / "home")})
+    assert done.exit_code == 2
+    assert "model claude-3-5-sonnet is no longer served by its provider: take claude-sonnet-5-5 instead" in done.stderr
+    listed = CliRunner().invoke(main, ("status",), env={"DEFSURVEY_HOME": str(home / "home")})
+    assert "old" not in listed.stdout
