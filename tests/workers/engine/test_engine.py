@@ -184,7 +184,7 @@ def test_a_device_that_fails_a_lone_generation_is_an_error_completion(
 
 def test_limits_come_from_the_memory_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """An eighth of the machine, or four fifths of what a GPU has free; a quarter of that for kept prompts."""
-    layout = Layout(layers=(LayerShape(1, 4, 4),), dtype=torch.float32, device=torch.device("cpu"))
+    layout = Layout(layers=(LayerShape(1, 4),), dtype=torch.float32, device=torch.device("cpu"))
     monkeypatch.setattr(limits, "_machine_memory", lambda: 8_000)
     assert limits.limits_for(layout) == Limits(rows=128, tokens=512, kv_bytes=1_000, kept_bytes=250)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1_000, 2_000))

@@ -10,16 +10,16 @@ import torch
 from workers.engines.transformers.kv import KV, STRIDE, KVStore, LayerShape, Layout
 from workers.engines.transformers.prefix import PrefixIndex
 
-LAYOUT = Layout(layers=(LayerShape(2, 4, 4), LayerShape(1, 4, 6)), dtype=torch.float32, device=torch.device("cpu"))
-#: (2 heads x 8 numbers + 1 head x 10 numbers) x 4 bytes.
+LAYOUT = Layout(layers=(LayerShape(2, 4), LayerShape(1, 5)), dtype=torch.float32, device=torch.device("cpu"))
+#: Keys and values of 2 heads x 4 numbers and of 1 head x 5 numbers, 4 bytes each.
 TOKEN_BYTES = 104
 
 
 def _mark(kv: KV, at: int, numbers: list[int]) -> None:
     """Write tokens' numbers into their keys and values, so that a test sees where they are."""
-    for buffer in (*kv.keys, *kv.values):
+    for buffer in kv.buffers:
         for place, number in enumerate(numbers, start=at):
-            buffer[:, place] = number
+            buffer[:, :, place] = number
 
 
 def _seen(kv: KV) -> list[list[int]]:
@@ -27,7 +27,7 @@ def _seen(kv: KV) -> list[list[int]]:
     rows = []
     for row in kv.ancestors:
         places = [*range(kv.root), *(kv.root + np.flatnonzero(row))]
-        layers = [[int(buffer[0, place, 0]) for place in places] for buffer in (*kv.keys, *kv.values)]
+        layers = [[int(of[0, place, 0]) for place in places] for buffer in kv.buffers for of in buffer]
         assert all(layer == layers[0] for layer in layers)
         rows.append(layers[0])
     return rows
@@ -95,7 +95,7 @@ def test_the_longest_common_beginning_is_taken_over() -> None:
         kv = store.open(len(prompt))
         assert index.copy_into(kv, prompt) == length
         assert kv.filled == kv.root == length
-        assert [int(kv.values[1][0, place, 5]) for place in range(length)] == prompt[:length]
+        assert [int(kv.buffers[1][1, 0, place, 4]) for place in range(length)] == prompt[:length]
         kv.close()
     assert index.bytes == store.bytes
     assert len(index) == 3

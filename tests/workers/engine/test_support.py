@@ -57,7 +57,7 @@ def test_models_that_attend_by_tokens_and_positions_are_served(
     """Experts and windows in some layers only are no obstacle."""
     model = _built(model_class, config).to(dtype)
     layout = adopt(model)
-    assert layout.layers == (LayerShape(2, 4, 4),) * 2
+    assert layout.layers == (LayerShape(2, 4),) * 2
     assert layout.bytes_per_token == 2 * 2 * 8 * dtype.itemsize
     assert model.config._attn_implementation == attention.NAME
 

@@ -94,7 +94,7 @@ def attend(
         module: the layer.
         query: shape (1, heads, T, width), positions already applied.
         key: shape (1, key heads, T, width), positions already applied.
-        value: shape (1, key heads, T, value width).
+        value: shape (1, key heads, T, width).
         attention_mask: not looked at where there is a description.
         dropout: not looked at where there is a description: nobody trains here.
         scaling: factor on the scores; None: one over the root of the width.
@@ -105,7 +105,7 @@ def attend(
         settings: what else a layer passes; only the library's attention looks at it.
 
     Returns:
-        Shape (1, T, heads, value width), and no weights.
+        Shape (1, T, heads, width), and no weights.
     """
     if observed is not None:
         observed.note(module.layer_idx, key, value, settings)
@@ -116,13 +116,12 @@ def attend(
         return output, None
     heads, tokens, width = query.shape[1:]
     groups = key.shape[1]
-    result = query.new_empty(tokens, groups, heads // groups, value.shape[-1])
+    result = query.new_empty(tokens, groups, heads // groups, width)
     compute = partial(
         _attend_share,
         module.layer_idx,
         query.view(groups, heads // groups, tokens, width),
-        key[0],
-        value[0],
+        torch.stack((key[0], value[0])),
         scaling if scaling is not None else width**-0.5,
         result,
     )
@@ -131,24 +130,23 @@ def attend(
 
 
 def _attend_share(
-    layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, result: Tensor, share: list[Segment]
+    layer: int, query: Tensor, keys_values: Tensor, scaling: float, result: Tensor, share: list[Segment]
 ) -> None:
     """Segments one after the other: store their keys and values, then attend block by block."""
     groups, per_group, _, width = query.shape
     for segment in share:
-        keys, values = segment.kv.keys[layer], segment.kv.values[layer]
-        end = segment.at + segment.rows.stop - segment.rows.start
-        keys[:, segment.at : end] = key[:, segment.rows]
-        values[:, segment.at : end] = value[:, segment.rows]
+        buffer, end = segment.kv.buffers[layer], segment.at + segment.rows.stop - segment.rows.start
+        buffer[:, :, segment.at : end] = keys_values[:, :, segment.rows]
         for block in segment.blocks:
             count, padded = block.rows.stop - block.rows.start, block.padded
             rows = query[:, :, block.rows]
             if padded > count:
                 rows = torch.nn.functional.pad(rows, (0, 0, 0, padded - count))
+            keys, values = buffer[:, :, block.keys].unbind()
             # The query heads that share a key head are rows of one product: no key is ever repeated.
-            rows = rows.reshape(groups, per_group * padded, width)
-            scores = torch.bmm(rows, keys[:, block.keys].transpose(1, 2)).float().mul_(scaling)
-            scores.view(groups, per_group, padded, -1)[..., -block.mask.shape[1] :].add_(block.mask)
-            weights = torch.softmax(scores, dim=-1).to(values.dtype)
-            attended = torch.bmm(weights, values[:, block.keys]).view(groups, per_group, padded, -1)
+            products = torch.bmm(rows.reshape(groups, per_group * padded, width), keys.transpose(1, 2))
+            # In float32, since the mask is.
+            scores = torch.add(block.mask, products.view(groups, per_group, padded, -1), alpha=scaling)
+            weights = torch.softmax(scores, dim=-1).to(values.dtype).view(groups, per_group * padded, -1)
+            attended = torch.bmm(weights, values).view(groups, per_group, padded, width)
             result[block.rows] = attended[:, :, :count].permute(2, 0, 1, 3)

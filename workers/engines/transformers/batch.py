@@ -41,7 +41,7 @@ class Block:
     rows: slice  #: in the packed row
     padded: int  #: number of rows that are computed, at least those there are
     keys: slice  #: in the request's buffer
-    mask: Tensor  #: added to the scores of the last ``mask.shape[1]`` keys; shape (padded, some or all keys)
+    mask: Tensor  #: added to the scores, in float32; shape (padded, keys)
 
     @property
     def work(self) -> int:
@@ -87,26 +87,20 @@ class Packed:
 
     def _prompt_block(self, piece: Piece, start: int, i: int, j: int, window: int | None) -> Block:
         first, high = piece.at + i, _up(piece.at + j, STRIDE)
-        padded = _up(j - i, _ROWS)
-        queries = np.arange(first, first + padded)[:, None]
-        if window is None or first + padded <= window:
-            # Everything before the first query is seen by all.
-            low, hidden = 0, np.arange(first, high)[None] > queries
-        else:
-            low = max(0, first - window + 1) // STRIDE * STRIDE
-            keys = np.arange(low, high)[None]
-            hidden = (keys > queries) | (keys <= queries - window)
+        padded, low = _up(j - i, _ROWS), _low(first, window)
+        queries, keys = np.arange(first, first + padded)[:, None], np.arange(low, high)[None]
+        hidden = keys > queries
+        if window is not None:
+            hidden |= keys <= queries - window
         return Block(slice(start + i, start + j), padded, slice(low, high), self._mask(hidden))
 
     def _tree_block(self, piece: Piece, start: int, window: int | None) -> Block:
         kv, count = piece.kv, len(piece.tokens)
-        high = _up(kv.filled, STRIDE)
-        seen = np.zeros((count, high - kv.root), dtype=bool)
-        seen[:, : kv.filled - kv.root] = kv.ancestors
-        low = 0
-        if window is not None and piece.first >= window:
-            low = min(kv.root, piece.first - window + 1) // STRIDE * STRIDE
-            seen = np.concatenate((np.ones((count, kv.root - low), dtype=bool), seen), axis=1)
+        low, high = min(kv.root // STRIDE * STRIDE, _low(piece.first, window)), _up(kv.filled, STRIDE)
+        seen = np.zeros((count, high - low), dtype=bool)
+        seen[:, : kv.root - low] = True
+        seen[:, kv.root - low : kv.filled - low] = kv.ancestors
+        if window is not None:
             seen[:, : kv.filled - low] &= kv.positions[low:] > piece.first - window
         return Block(slice(start, start + count), count, slice(low, high), self._mask(~seen))
 
@@ -153,6 +147,11 @@ def build(pieces: Sequence[Piece], *, device: torch.device, lanes: int = 1) -> B
         counts=tuple(counts),
         packed=Packed(pieces, starts, device, lanes),
     )
+
+
+def _low(position: int, window: int | None) -> int:
+    """The first key that is read for a query at a position, on a stride."""
+    return 0 if window is None else max(0, position - window + 1) // STRIDE * STRIDE
 
 
 def _up(number: int, step: int) -> int:

@@ -30,8 +30,7 @@ class LayerShape:
     """What one attention layer keeps for one token."""
 
     heads: int  #: heads of keys and values, not of queries
-    key_width: int
-    value_width: int
+    width: int  #: numbers in a key, and in a value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +44,7 @@ class Layout:
     @property
     def bytes_per_token(self) -> int:
         """Over all layers."""
-        return sum(shape.heads * (shape.key_width + shape.value_width) for shape in self.layers) * self.dtype.itemsize
+        return sum(2 * shape.heads * shape.width for shape in self.layers) * self.dtype.itemsize
 
 
 class KVStore:
@@ -67,12 +66,11 @@ class KVStore:
         capacity = _rounded(tokens)
         shapes, dtype, device = self.layout.layers, self.layout.dtype, self.layout.device
         try:
-            keys = [torch.zeros(of.heads, capacity, of.key_width, dtype=dtype, device=device) for of in shapes]
-            values = [torch.zeros(of.heads, capacity, of.value_width, dtype=dtype, device=device) for of in shapes]
+            buffers = [torch.zeros(2, of.heads, capacity, of.width, dtype=dtype, device=device) for of in shapes]
         except (RuntimeError, MemoryError) as error:  # allocating fails for no other reason
             raise OutOfRoom(" ".join(str(error).split())) from error
         self.count(capacity)
-        return KV(self, keys, values, capacity)
+        return KV(self, buffers, capacity)
 
     def count(self, tokens: int) -> None:
         """Account for so many more tokens' room, or fewer."""
@@ -81,12 +79,14 @@ class KVStore:
 
 
 class KV:
-    """One request's keys and values. ``keys[layer]`` has shape (heads, capacity, width); the first ``filled`` count."""
+    """One request's keys and values.
 
-    def __init__(self, store: KVStore, keys: list[Tensor], values: list[Tensor], capacity: int) -> None:
+    ``buffers[layer]`` has shape (2, heads, capacity, width), keys first; the first ``filled`` tokens count.
+    """
+
+    def __init__(self, store: KVStore, buffers: list[Tensor], capacity: int) -> None:
         self._store = store
-        self.keys = keys
-        self.values = values
+        self.buffers = buffers
         self.capacity = capacity
         self.filled = 0
         self.root = 0  #: tokens before the tree: the prompt's
@@ -141,25 +141,24 @@ class KV:
 
     def copy_prefix(self, other: KV, tokens: int) -> None:
         """Take over the first ``tokens`` of another buffer; this one must be empty."""
-        for mine, theirs in zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True):
-            mine[:, :tokens] = theirs[:, :tokens]
+        for mine, theirs in zip(self.buffers, other.buffers, strict=True):
+            mine[:, :, :tokens] = theirs[:, :, :tokens]
         self.filled = self.root = tokens
 
     def close(self) -> None:
         """Give the memory back; closing twice is closing."""
         self._store.count(-self.capacity)
-        self.keys, self.values, self.capacity, self.filled = [], [], 0, 0
+        self.buffers, self.capacity, self.filled = [], 0, 0
 
     def _make_room(self, tokens: int) -> None:
         if tokens <= self.capacity:
             return
         capacity = _rounded(tokens)
         try:
-            for buffers in (self.keys, self.values):
-                for layer, old in enumerate(buffers):
-                    new = old.new_zeros(old.shape[0], capacity, old.shape[2])
-                    new[:, : self.filled] = old[:, : self.filled]
-                    buffers[layer] = new
+            for layer, old in enumerate(self.buffers):
+                new = old.new_zeros(*old.shape[:2], capacity, old.shape[3])
+                new[:, :, : self.filled] = old[:, :, : self.filled]
+                self.buffers[layer] = new
         except (RuntimeError, MemoryError) as error:  # the buffer is of no use any more, but can be closed
             raise OutOfRoom(" ".join(str(error).split())) from error
         self._store.count(capacity - self.capacity)
@@ -172,8 +171,8 @@ class KV:
         if len(alive) - count < _FEW:
             return
         kept = torch.from_numpy(np.flatnonzero(alive) + self.root).to(self._store.layout.device)
-        for buffer in (*self.keys, *self.values):
-            buffer[:, self.root : self.root + count] = buffer.index_select(1, kept)
+        for buffer in self.buffers:
+            buffer[:, :, self.root : self.root + count] = buffer.index_select(2, kept)
         self._ancestors, self._depths = self._ancestors[:, alive], self._depths[alive]
         self.filled = self.root + count
         self._store.compactions += 1

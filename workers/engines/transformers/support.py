@@ -44,7 +44,9 @@ class Observed:
     def note(self, layer: int, key: Tensor, value: Tensor, settings: dict[str, Any]) -> None:
         """One layer's call."""
         self.calls += 1
-        self.shapes[layer] = LayerShape(key.shape[1], key.shape[-1], value.shape[-1])
+        self.shapes[layer] = LayerShape(key.shape[1], key.shape[-1])
+        if key.shape != value.shape:
+            self.settings.add("keys and values of different shapes")
         self.settings |= {name for name in _UNKNOWN_SETTINGS if settings.get(name) is not None}
         self.dtype = key.dtype
 

@@ -1,0 +1,284 @@
+"""The batch against ``generate``: the same requests, the same weights, the same process, back to back.
+
+Run it with nothing else on the machine::
+
+    python -m benchmarks.engine --cache .defsurvey/models --threads 2 --repeat 3
+
+``generate`` takes its requests one at a time, and, for requests of fixed size, once more grouped by equal decoding
+settings, which is all that it can batch. With ``--sample N`` it takes every Nth request only, and its time is scaled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.workloads import Interviews, Recording, fixed, interviews
+from storage.run import MemoryOrder
+from workers.engines.base import Completion
+from workers.engines.transformers import attention, plain
+from workers.engines.transformers.answering import read_request
+from workers.engines.transformers.counters import Counters
+from workers.engines.transformers.decoder import Decoder
+from workers.engines.transformers.engine import TransformersEngine
+from workers.engines.transformers.kv import Layout
+from workers.engines.transformers.limits import limits_for
+from workers.engines.transformers.loading import LoadedModel, load_model
+from workers.engines.transformers.request import ResolvedRequest
+from workers.engines.transformers.support import adopt
+from workers.engines.transformers.weights import find_weights
+from workers.models import ModelCard, find_card, read_cards
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One way of serving one workload, once."""
+
+    seconds: float  #: wall clock
+    cpu_seconds: float  #: of all threads of this process
+    tokens: int  #: of replies
+    peak_mb: float  #: resident memory at its highest
+
+
+class Nobody:
+    """A delivery that only counts."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+
+    def cancelled(self) -> bool:
+        """Never."""
+        return False
+
+    def reply(self, tokens: list[int]) -> None:
+        """Count."""
+        self.tokens += len(tokens)
+
+    def fail(self, error: Exception) -> None:
+        """A benchmark that fails measures nothing."""
+        raise error
+
+
+def measured(work: Callable[[], int]) -> Measured:
+    """Run something that returns how many tokens it made."""
+    gc.collect()
+    _forget_peak()
+    wall, cpu = time.perf_counter(), time.process_time()
+    tokens = work()
+    seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
+    return Measured(seconds=seconds, cpu_seconds=cpu_seconds, tokens=tokens, peak_mb=_peak())
+
+
+def alone(loaded: LoadedModel, requests: Sequence[ResolvedRequest]) -> int:
+    """``generate``, one request at a time."""
+    with _own_attention(loaded):
+        return sum(len(plain.generate(loaded, request, lambda: False)) for request in requests)
+
+
+def grouped(loaded: LoadedModel, requests: Sequence[ResolvedRequest]) -> int:
+    """``generate`` on all requests of equal settings at once, shorter prompts filled up on the left."""
+
+    def kind(request: ResolvedRequest) -> tuple[int, bool]:
+        return request.num_beams, request.sampling is not None
+
+    tokens = 0
+    with _own_attention(loaded), torch.inference_mode():
+        for _, group in groupby(sorted(requests, key=kind), key=kind):
+            members = list(group)
+            longest = max(len(member.prompt) for member in members)
+            gaps = [longest - len(member.prompt) for member in members]
+            ids = [[loaded.padding] * gap + list(member.prompt) for gap, member in zip(gaps, members, strict=True)]
+            mask = [[0] * gap + [1] * (longest - gap) for gap in gaps]
+            torch.manual_seed(0)
+            output = loaded.model.generate(
+                torch.tensor(ids),
+                attention_mask=torch.tensor(mask),
+                generation_config=plain.settings(members[0], padding=loaded.padding),
+            )
+            tokens += int(output.shape[0] * (output.shape[1] - longest))
+    return tokens
+
+
+@contextmanager
+def _own_attention(loaded: LoadedModel) -> Iterator[None]:
+    """The library's own attention for what the library computes."""
+    before = loaded.model.config._attn_implementation
+    loaded.model.set_attn_implementation("sdpa")
+    yield
+    loaded.model.set_attn_implementation(before)
+
+
+def batched(
+    loaded: LoadedModel, layout: Layout, requests: Sequence[ResolvedRequest], threads: int, seen: list[Counters]
+) -> int:
+    """The batch, all requests at once."""
+    # Prompts of one request each are not asked again.
+    decoder = Decoder(loaded.model, layout, replace(limits_for(layout), kept_bytes=0), threads=threads)
+    nobody = Nobody()
+    for request in requests:
+        decoder.add(request, nobody)
+    while decoder.step():
+        pass
+    seen.append(decoder.counters())
+    decoder.close()
+    return nobody.tokens
+
+
+def interviewed(
+    card: ModelCard, loaded: LoadedModel, talks: Interviews, threads: int, seen: list[Counters]
+) -> tuple[int, list[ResolvedRequest]]:
+    """The engine as a worker uses it, and what it was asked."""
+    engine = TransformersEngine(card, loaded, threads=threads)
+    recording = Recording(engine)
+    talks.conduct(recording)
+    seen.append(engine.counters())
+    engine.close()
+    asked = [read_request(card, loaded, request) for request in recording.requests]
+    requests = [question.resolved for question in asked if not isinstance(question, Completion)]
+    return sum(future.result().completion_tokens or 0 for future in recording.futures), requests
+
+
+class Benchmark:
+    """Measures workload after workload and writes a line of JSON for each."""
+
+    def __init__(self, card: ModelCard, loaded: LoadedModel, *, threads: int, repeat: int, sample: int) -> None:
+        self._card, self._loaded = card, loaded
+        self._threads, self._repeat, self._sample = threads, repeat, sample
+
+    def fixed(self, name: str, *, requests: int, new_tokens: int, beams: bool) -> None:
+        """Requests of fixed size: alone, grouped, batched, in turn."""
+        made = fixed(self._loaded.tokenizer, requests=requests, new_tokens=new_tokens, beams=beams)
+        part = _every(made, self._sample)
+        layout = adopt(self._loaded.model)
+        seen: list[Counters] = []
+        runs: dict[str, list[Measured]] = {"alone": [], "grouped": [], "batched": []}
+        for _ in range(self._repeat):
+            runs["alone"].append(_scaled(measured(lambda: alone(self._loaded, part)), requests / len(part)))
+            runs["grouped"].append(measured(lambda: grouped(self._loaded, made)))
+            runs["batched"].append(measured(lambda: batched(self._loaded, layout, made, self._threads, seen)))
+        self._report(name, runs, seen)
+
+    def interviews(self, name: str, *, participants: int, first: int, order: MemoryOrder) -> None:
+        """Interviews: the engine asks, then ``generate`` is given the very requests that came up."""
+        talks = interviews(participants=participants, first=first, order=order)
+        seen: list[Counters] = []
+        runs: dict[str, list[Measured]] = {"alone": [], "batched": []}
+        for _ in range(self._repeat):
+            asked: list[ResolvedRequest] = []
+
+            def conduct(asked: list[ResolvedRequest] = asked) -> int:
+                tokens, requests = interviewed(self._card, self._loaded, talks, self._threads, seen)
+                asked += requests
+                return tokens
+
+            runs["batched"].append(measured(conduct))
+            part = _every(asked, self._sample)
+            lone = measured(lambda part=part: alone(self._loaded, part))  # type: ignore[misc]
+            runs["alone"].append(_scaled(lone, len(asked) / len(part)))
+        self._report(name, runs, seen)
+
+    def _report(self, name: str, runs: dict[str, list[Measured]], seen: list[Counters]) -> None:
+        last = seen[-1]
+        ratios = [one.seconds / other.seconds for one, other in zip(runs["alone"], runs["batched"], strict=True)]
+        cpu = [one.cpu_seconds / other.cpu_seconds for one, other in zip(runs["alone"], runs["batched"], strict=True)]
+        line: dict[str, Any] = {"workload": name, "ratio": _median(ratios), "cpu_ratio": _median(cpu)}
+        for way, measurements in runs.items():
+            line[f"{way}_seconds"] = _median([one.seconds for one in measurements])
+            line[f"{way}_cpu_seconds"] = _median([one.cpu_seconds for one in measurements])
+            line[f"{way}_tokens"] = _median([one.tokens for one in measurements])
+            line[f"{way}_peak_mb"] = _median([one.peak_mb for one in measurements])
+        line |= {
+            "rows_per_step": round(last.rows_per_step, 1),
+            "steps": last.steps,
+            "prefilled": last.prefilled_tokens,
+            "reused": last.reused_tokens,
+            "peak_kv_mb": round(last.peak_kv_bytes / 1e6, 1),
+            "phases": {phase: round(seconds, 2) for phase, seconds in last.seconds.items()},
+        }
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+
+
+def _median(values: Sequence[float]) -> float:
+    return round(statistics.median(values), 2)
+
+
+def _every(requests: Sequence[ResolvedRequest], sample: int) -> list[ResolvedRequest]:
+    """A part that holds every kind of request: runs of five, which have one to five beams."""
+    part = [request for number, request in enumerate(requests) if number // 5 % sample == 0]
+    return part or list(requests)
+
+
+def _scaled(one: Measured, factor: float) -> Measured:
+    return replace(
+        one, seconds=one.seconds * factor, cpu_seconds=one.cpu_seconds * factor, tokens=round(one.tokens * factor)
+    )
+
+
+def _forget_peak() -> None:
+    """Let the kernel measure peak memory anew."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak() -> float:
+    """Highest resident memory since then, in MB."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    assert found is not None
+    return int(found[1]) / 1e3
+
+
+def main() -> None:
+    """Read the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, required=True, help="folder where weights are kept")
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--sample", type=int, default=1, help="generate alone takes one in so many requests")
+    parser.add_argument("--only", default="", help="part of a workload's name")
+    asked = parser.parse_args()
+    card = replace(find_card(asked.model, read_cards()), dtype=asked.dtype)
+    loaded = load_model(card, find_weights(card, asked.cache), device="cpu")
+    torch.set_num_threads(asked.threads)
+    versions = {name: version(name) for name in ("torch", "transformers")}
+    sys.stdout.write(
+        json.dumps({"model": asked.model, "dtype": asked.dtype, "threads": asked.threads, **versions}) + "\n"
+    )
+    bench = Benchmark(card, loaded, threads=asked.threads, repeat=asked.repeat, sample=asked.sample)
+    attention.register()
+    workloads: dict[str, Callable[[str], None]] = {
+        "20 x 40": lambda name: bench.fixed(name, requests=20, new_tokens=40, beams=True),
+        "40 x 96": lambda name: bench.fixed(name, requests=40, new_tokens=96, beams=True),
+        "20 x 40, no beams": lambda name: bench.fixed(name, requests=20, new_tokens=40, beams=False),
+        "interviews, questions 1-8": lambda name: bench.interviews(
+            name, participants=24, first=0, order=MemoryOrder.DRAWN
+        ),
+        "interviews, questions 31-38, drawn order": lambda name: bench.interviews(
+            name, participants=24, first=30, order=MemoryOrder.DRAWN
+        ),
+        "interviews, questions 31-38, chronological": lambda name: bench.interviews(
+            name, participants=24, first=30, order=MemoryOrder.CHRONOLOGICAL
+        ),
+    }
+    for name, measure in workloads.items():
+        if asked.only in name:
+            measure(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""What the engine is measured with: requests of fixed size, and interviews as a study conducts them.
+
+Everything is drawn from seeds. Deliberately measures nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from storage.catalogue import find_survey
+from storage.run import Cell, Condition, EngineDescription, MemoryOrder, Participant, Protocol
+from storage.survey import Survey
+from workers.engines.base import Completion, Engine, Request
+from workers.engines.scripted import ScriptedEngine
+from workers.engines.transformers.request import ResolvedRequest, Sampling
+from workers.models import find_card, read_cards
+from workers.simulation.interview import interview
+from workers.simulation.participant import draw_axes
+
+CONDITION = Condition(name="def")
+#: The longest reply in an interview; the demo study has the same.
+REPLY = 64
+
+
+def fixed(tokenizer: Any, *, requests: int, new_tokens: int, beams: bool) -> list[ResolvedRequest]:
+    """Requests that never end of their own accord: prompts of 400 to 560 tokens of questionnaire text.
+
+    Args:
+        tokenizer: The model's.
+        requests: How many.
+        new_tokens: Length of each reply.
+        beams: Whether they have 1, 2, 3, 4, 5 beams in turn, or one each. Every other five of them are sampled.
+    """
+    survey = find_survey("wvs7")
+    text = "\n".join(
+        "\n".join([question.text["en"], *(f"{option.code}: {option.label['en']}" for option in question.options)])
+        for question in survey.questions
+    )
+    tokens = tokenizer(text)["input_ids"]
+    rng = np.random.default_rng(20250314)
+    made = []
+    for number in range(requests):
+        first = int(rng.integers(len(tokens) - 560))
+        made.append(
+            ResolvedRequest(
+                prompt=tuple(tokens[first : first + int(rng.integers(400, 561))]),
+                num_beams=1 + number % 5 if beams else 1,
+                sampling=Sampling() if number // 5 % 2 else None,
+                max_new_tokens=new_tokens,
+                seed=number,
+            )
+        )
+    return made
+
+
+class Recording:
+    """Passes requests on to an engine and remembers them, in order of arrival."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.requests: list[Request] = []
+        self.futures: list[Future[Completion]] = []
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """See ``Engine``."""
+        future = self._engine.submit(request)
+        self.requests.append(request)
+        self.futures.append(future)
+        return future
+
+    def describe(self) -> EngineDescription:
+        """See ``Engine``."""
+        return self._engine.describe()
+
+    def close(self) -> None:
+        """See ``Engine``."""
+        self._engine.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interviews:
+    """Participants who are asked eight questions each, one after the other."""
+
+    participants: Sequence[Participant]
+    recall: Sequence[dict[int, str]]
+    questions: tuple[str, ...]
+    protocol: Protocol
+    survey: Survey
+
+    def conduct(self, engine: Engine) -> None:
+        """Ask everyone at once; each participant is a thread, as in a worker."""
+        with ThreadPoolExecutor(len(self.participants)) as pool:
+            under_way = [
+                pool.submit(self._ask, *pair, engine) for pair in zip(self.participants, self.recall, strict=True)
+            ]
+            for each in under_way:
+                each.result()
+
+    def _ask(self, participant: Participant, recall: dict[int, str], engine: Engine) -> None:
+        for _ in interview(
+            participant,
+            survey=self.survey,
+            questions=self.questions,
+            protocol=self.protocol,
+            engine=engine,
+            recall=recall,
+        ):
+            pass
+
+
+def interviews(*, participants: int, first: int, order: MemoryOrder) -> Interviews:
+    """Interviews of eight questions from the ``first`` on (0: from an empty memory).
+
+    What was answered before is made up by a respondent that draws options at random.
+    """
+    survey = find_survey("wvs7")
+    questions = tuple(question.id for question in survey.questions)[: first + 8]
+    protocol = Protocol(seed=20250314, max_new_tokens=REPLY, memory_order=order)
+    people, memories = [], []
+    for index in range(participants):
+        person, recall = _restored(survey, questions, protocol, index, first)
+        people.append(person)
+        memories.append(recall)
+    return Interviews(participants=people, recall=memories, questions=questions, protocol=protocol, survey=survey)
+
+
+def _restored(
+    survey: Survey, questions: tuple[str, ...], protocol: Protocol, index: int, first: int
+) -> tuple[Participant, dict[int, str]]:
+    """A participant in front of question ``first``, and what it remembers."""
+    draws = draw_axes(protocol, CONDITION, survey.culture("us"), index)
+    cell = Cell(id=1, model="any", culture="us", condition=CONDITION, language="en", participants=index + 1)
+    person = Participant(id=index, index=index, run="benchmark", cell=cell, draws=draws)
+    recall: dict[int, str] = {}
+    memory: tuple[int, ...] = ()
+    if first:
+        respondent = ScriptedEngine(find_card("uniform", read_cards()), survey)
+        steps = interview(
+            person, survey=survey, questions=questions[:first], protocol=protocol, engine=respondent, recall={}
+        )
+        for step in steps:
+            memory = step.memory
+            if step.answer.remembered is not None:
+                recall[step.answer.item] = step.answer.remembered
+    return replace(person, next_item=first, memory=memory), {item: recall[item] for item in memory}
