@@ -11,7 +11,7 @@ import numpy as np
 
 from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from reports.distinguishing import LEVEL, DistinguishedCell
-from reports.figures import NONE, fixed, percent
+from reports.figures import NONE, percent
 from reports.items import Floats, Ints
 from reports.page import Column, Entry, OptionLine, QuestionCard, SampleCard, Table, TableRow
 from reports.untrusted import cut
@@ -213,12 +213,16 @@ def _respondent(
         entries=(
             *(_share(share, _whole(share)) for share in shares),
             Entry(text=str(valid)),
-            Entry(text=fixed(float(cell.sound.by_question[place]), 2)),
-            Entry(text=fixed(float(cell.sound_floor.by_question[place]), 2)),
-            Entry(text=fixed(_distance(question, cell, items), 2)),
+            Entry(text=_short(float(cell.sound.by_question[place]))),
+            Entry(text=_short(float(cell.sound_floor.by_question[place]))),
+            Entry(text=_short(_distance(question, cell, items))),
             Entry(text=NONE if np.isnan(p) else "<.01" if p < 0.01 else f"{p:.2f}"),
         ),
     )
+
+
+def _short(value: float) -> str:
+    return NONE if np.isnan(value) else f"{value:.2f}"
 
 
 def _distance(question: Question, cell: CellAnalysis, items: Ints) -> float:

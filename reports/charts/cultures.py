@@ -170,7 +170,7 @@ def _labels(alt: Any, projection: Projection, cultures: tuple[str, str], x: Any,
     for row in projection.rows:
         if row.human or row.culture == cultures[0]:
             other = ends.get((row.subject, next(code for code in cultures if code != row.culture)), (0.0, 0.0))
-            across, along = _beyond(row.point, other, projection)
+            across, along = _beyond(row.point, other, projection, 0.07 if row.human else 0.035)
             name = "People" if row.human else numbers.get(row.subject, visible(row.subject))
             rows.append({"x": across, "y": along, "name": name, "weight": "bold" if row.human else "normal"})
     base = alt.Chart(alt.InlineData(values=rows))
@@ -182,9 +182,11 @@ def _labels(alt: Any, projection: Projection, cultures: tuple[str, str], x: Any,
     ]
 
 
-def _beyond(point: tuple[float, float], other: tuple[float, float], projection: Projection) -> tuple[float, float]:
-    """A place a little further along the line from the other end, where a name covers nothing of the line."""
-    reach = 0.035 * (max(row.point[0] for row in projection.rows) - min(row.point[0] for row in projection.rows))
+def _beyond(
+    point: tuple[float, float], other: tuple[float, float], projection: Projection, by: float
+) -> tuple[float, float]:
+    """A place further along the line from the other end, by a part of the map, where a name covers no line."""
+    reach = by * (max(row.point[0] for row in projection.rows) - min(row.point[0] for row in projection.rows))
     across, along = point[0] - other[0], point[1] - other[1]
     length = max(hypot(across, along), 1e-12)
     return point[0] + reach * across / length, point[1] + reach * along / length

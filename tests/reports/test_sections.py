@@ -1,0 +1,259 @@
+"""The sections of a report: each says what was found, and shows what a run covers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from reports.analysis import Analysis, analyse
+from reports.contents import page
+from reports.html import render_html
+from reports.markdown import render_markdown
+from reports.metrics.insensitivity import FAIL, PASS, UNSURE, Verdicts
+from reports.page import Section, Table
+from reports.parts import NotRun
+from storage.results import Results
+from tests.reports.planted import Planted, planted, wide_survey, without
+from tests.reports.reading import read
+from tests.reports.synthetic import human, last, one_question, results, sample, uniform
+
+EVIL = '<script>alert(1)</script>"|`\x00'
+
+
+def sections(analysis: Analysis) -> dict[str, Section]:
+    """Anchor -> section."""
+    return {section.anchor: section for section in page(analysis).sections}
+
+
+def shown(analysis: Analysis) -> str:
+    """The whole page as HTML and as Markdown, both of which have to be sound."""
+    whole = page(analysis)
+    read(render_html(whole))
+    return render_markdown(whole)
+
+
+def rows(table: Table) -> list[list[str]]:
+    """The texts of a table, heads included."""
+    return [[row.group, row.head.text, *(entry.text for entry in row.entries)] for row in table.rows]
+
+
+@pytest.fixture(scope="module")
+def made() -> Planted:
+    """Eleven models whose effects are known, on 90 questions."""
+    return planted(wide_survey(90))
+
+
+@pytest.fixture(scope="module")
+def full(made: Planted) -> dict[str, Section]:
+    """Its sections."""
+    return sections(analyse(made.results, draws=made.draws))
+
+
+def test_planted_effects_are_said(full: dict[str, Section]) -> None:
+    """The headings name the human model, the one that takes the first option, the skewed one, the series."""
+    assert "first" in full["position"].title
+    assert "honest" not in full["position"].title
+    assert full["figure-11"].title.startswith("Furthest from even: men, ")
+    assert "most typical of men" in full["figure-11"].title
+    assert "Alpha than Beta" in full["table-3"].title
+    assert "Gamma than Alpha" not in full["table-3"].title
+    assert full["questions"].title.startswith("honest is not told from people on")
+    assert "Training stages differ in" in full["appendix-i"].title
+
+
+def test_order_of_closeness_shares_places(full: dict[str, Section]) -> None:
+    """A place is a range where models cannot be told apart, and the first is the human model."""
+    order = rows(full["closeness"].tables[0])
+    assert order[0][1:3] == ["honest", "1"]
+    assert any("–" in row[2] for row in order)
+    assert len(order) == 11
+
+
+def test_one_without_answers_is_named_and_not_ranked(made: Planted) -> None:
+    """A model that refused everything is left out of the order, by name."""
+    found = sections(analyse(without(made, "random").results))["closeness"].tables[0]
+    assert len(found.rows) == 10
+    assert any("random is not ranked" in note for note in found.notes)
+
+
+def test_series_stand_in_both_ways(full: dict[str, Section]) -> None:
+    """By question, t-tests of both ways in tables of their own, and summaries; units are named."""
+    anchors = [table.anchor for table in full["table-3"].tables]
+    assert anchors == ["table-3-by-question", "table-3-t-smoothed", "table-3-t-plug-in", "table-3-series"]
+    assert "not independent" in full["table-3"].tables[1].notes[0]
+
+
+def test_the_map_numbers_many_models(full: dict[str, Section]) -> None:
+    """Eleven names would cover each other: numbers stand on the map and in the table."""
+    table = full["figure-7"].tables[0]
+    assert [row[2] for row in rows(table)] == [str(n) for n in range(1, 12)]
+    assert ">11</text>" in full["figure-7"].charts[0].svg
+    assert "models move between cultures as people do" in full["figure-7"].title
+
+
+def test_the_papers_map_stands_alone_where_the_sound_one_is_not_run(made: Planted) -> None:
+    """Cultures that share no question have the paper's map, and the reason for the other."""
+    found = analyse(made.results)
+    parts = replace(found.parts, map=NotRun(reason="no question in common"))
+    section = sections(replace(found, parts=parts))["figure-7"]
+    assert section.not_run == ""
+    assert section.paragraphs[0].startswith("The sound way is not run: no question in common.")
+    assert [chart.name for chart in section.charts] == ["map-paper"]
+    none = replace(parts, paper_map=NotRun(reason="no"))
+    assert sections(replace(found, parts=none))["figure-7"].not_run == "no question in common"
+
+
+def test_configurations_need_draws(made: Planted, full: dict[str, Section]) -> None:
+    """With draws both ends and every axis are shown, with the warning; without them the reason."""
+    section = full["appendix-f"]
+    assert "picked after the" in section.paragraphs[0]
+    assert len(section.tables[0].rows) == 2 * 22
+    assert [column.text for column in section.tables[1].columns] == ["Model", "Beams", "Sampling", "Memory", "Region"]
+    assert any("Region 1" in row[1] for row in rows(section.folds[0].tables[0]))
+    bare = sections(analyse(made.results))
+    assert "not read" in bare["appendix-f"].not_run
+    assert bare["draws"].not_run
+
+
+def test_draws_add_up(full: dict[str, Section]) -> None:
+    """Levels of an axis are counted once for models that share their draws."""
+    counts: dict[tuple[str, str], int] = {}
+    for group, head, count, _ in rows(full["draws"].tables[0]):
+        key = (group, head.split(":")[0])
+        counts[key] = counts.get(key, 0) + int(count)
+    assert set(counts.values()) == {20}
+
+
+def test_conditions_stand_in_tables_1_and_4() -> None:
+    """Every model and condition, the best named, differences against the main one with their p."""
+    cells = [(m, c, k, r) for m in ("a", "b") for c in ("us", "cn") for k, r in (("def", human), ("none", last))]
+    found = sections(analyse(results(cells)))
+    assert found["table-1"].title == "Framework def comes closest for 2 of 2 models"
+    assert [row[:2] for row in rows(found["table-1"].tables[0])] == [
+        ["a", "def"],
+        ["a", "none"],
+        ["b", "def"],
+        ["b", "none"],
+    ]
+    table = found["table-4"].tables[0]
+    against = {(row.group, row.head.text): row.entries[3] for row in table.rows}
+    assert against["a", "def"].text == "–"
+    assert against["a", "none"].text.startswith("+")
+    assert against["a", "none"].beneath.startswith("p ")
+
+
+def test_one_models_best_framework_is_its_own() -> None:
+    """With one model the heading does not count models."""
+    found = sections(analyse(results([("a", "us", "def", last), ("a", "us", "none", human)])))
+    assert found["table-1"].title == "Framework none comes closest for the model"
+
+
+def bilingual() -> Results:
+    """One model asked in both languages of one culture, people's answers in its own only."""
+    made = results([("a", "us", "def", human), ("a", "us", "def", last), ("a", "cn", "def", human)])
+    first, second, third = made.run.cells
+    return replace(made, run=replace(made.run, cells=(first, replace(second, language="zh"), third)))
+
+
+def test_languages_stand_side_by_side() -> None:
+    """Native and other, a chart, and whether they differ."""
+    section = sections(analyse(bilingual()))["figure-10"]
+    assert section.title.startswith("Another language changes the divergence in")
+    table = [row[:3] for row in rows(section.tables[0])]
+    assert table == [["United States", "a", "en, native"], ["United States", "a", "zh"]]
+    assert len(section.charts) == 1
+
+
+def judged(made: Results, verdicts: Sequence[int], judge: str = "strict 1") -> Verdicts:
+    """That judge's verdicts on the first answers of the first cell, question capture only."""
+    count = len(verdicts)
+    return Verdicts(
+        judge=judge,
+        cell=np.zeros(count, dtype=np.int32),
+        answer=np.arange(count),
+        dimension=np.zeros(count, dtype=np.int8),
+        verdict=np.array(verdicts, dtype=np.int8),
+        weight=np.ones(count),
+    )
+
+
+def test_judges_stand_apart() -> None:
+    """Each has a table of its own and is named in provenance; what fails most is said."""
+    made = results()
+    verdicts = [judged(made, [FAIL, PASS, PASS, UNSURE]), judged(made, [PASS], EVIL)]
+    found = analyse(made, verdicts=verdicts)
+    section = sections(found)["figure-9"]
+    assert section.title == "Answers fail most often on question capture: 33.3%"
+    assert len(section.tables) == 2
+    assert rows(section.tables[0])[0][2] == "33.3%"
+    assert rows(section.tables[0])[1][2] == "–"
+    assert len(section.charts) == 2
+    text = shown(found)
+    assert "strict 1" in text
+    assert "<script>" not in text
+
+
+def test_a_judge_who_was_never_sure_has_no_worst() -> None:
+    """Nothing but doubts gives no rate."""
+    made = results()
+    assert sections(analyse(made, verdicts=[judged(made, [UNSURE])]))["figure-9"].title == "Answers that fail a judge"
+
+
+def test_few_items_make_no_headline(made: Planted) -> None:
+    """A share of a handful of items is drawn, and not called a finding."""
+    few = planted(wide_survey(6), models=("honest", "men"))
+    found = sections(analyse(few.results))
+    assert "too few" in found["figure-11"].title
+    assert "too few" in found["figure-12"].title
+    assert found["figure-11"].charts
+    assert found["figure-6"].title == "Spread of the divergence within a dimension"
+
+
+CASES = {
+    "one culture": results([("m", "us", "def", human), ("n", "us", "def", uniform)]),
+    "one model": results(),
+    "one participant": results(participants=1),
+    "one question": results(tiny=one_question()),
+    "no valid answer": results(states=(0, 0.5, 0.3, 0.2)),
+    "no answer": results(done=0),
+    "all at once": results([("m", "us", "def", human)], participants=1, tiny=one_question(), samples=(sample("1"),)),
+}
+
+
+@pytest.mark.parametrize("made", CASES.values(), ids=CASES.keys())
+def test_little_data_is_reported_honestly(made: Results) -> None:
+    """There is a page with every section, and no figure where there is none: never nan, inf or None in sight."""
+    text = shown(analyse(made))
+    assert text.count("\n## ") == 29
+    printed = "| None | 0 | 2.2341 |"  # the paper's own name of a condition
+    assert re.findall(r"\b(?:nan|inf|None)\b", text.replace(printed, "")) == []
+
+
+def test_nothing_valid_claims_nothing() -> None:
+    """Every heading of a figure is neutral, or the figure says that it is not run."""
+    found = sections(analyse(results(states=(0, 1, 0, 0))))
+    for anchor in ("figure-4", "figure-7", "figure-8", "figure-11", "figure-12", "appendix-f", "appendix-g"):
+        assert found[anchor].not_run, anchor
+    assert found["quality"].title == "0% of the answers are valid"
+    assert found["questions"].title == "Question by question"
+    assert found["figure-5"].charts == ()
+
+
+def test_several_samples_of_a_state_are_folded() -> None:
+    """Ten are in the open, the rest of each state is closed beneath."""
+    made = results(samples=tuple(sample(f"Answer: {n}") for n in range(14)))
+    section = sections(analyse(made))["appendix-e"]
+    assert len(section.samples) == 10
+    assert [(fold.title, len(fold.samples)) for fold in section.folds] == [("Answered: 4 more", 4)]
+
+
+def test_very_many_samples_stand_with_their_questions_only() -> None:
+    """Beyond forty the cases section repeats none of them."""
+    made = results(samples=tuple(sample("2") for _ in range(41)))
+    found = sections(analyse(made))
+    assert found["appendix-e"].folds == ()
+    assert len(found["questions"].questions[0].samples) == 41
