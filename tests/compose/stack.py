@@ -96,8 +96,13 @@ class Stack:
         return done
 
     def up(self, *arguments: str) -> None:
-        """Start, and wait until every service is healthy."""
-        self.compose("up", "--detach", "--wait", "--wait-timeout", "180", *arguments)
+        """Start, and wait until every service is healthy; who is not, and what it said, is in the error."""
+        done = self.compose("up", "--detach", "--wait", "--wait-timeout", "180", *arguments, check=False)
+        if done.returncode:
+            said = self.compose("logs", "--tail", "20").stdout
+            containers = self.compose("ps", "--all", "--quiet").stdout.split()
+            states = docker("inspect", "--format", "{{.Name}} {{json .State}}", *containers)
+            raise AssertionError(f"up: {done.returncode}\n{done.stderr[-2000:]}\n{states}\n{said}")
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """``docker compose run --rm cli ...``, as a user types it."""
