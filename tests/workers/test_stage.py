@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from storage import store
 from storage.database import Database
 from storage.ledger import Ledger
+from storage.read_results import read_results
 from storage.run import AnswerState
 from storage.schema import migrate
 from storage.store import OtherEngine
@@ -177,6 +179,19 @@ def test_what_serves_a_run_is_remembered_with_versions(database: Database, stage
     assert '"respondent": "uniform"' in description
     assert '"python": ' in versions
     assert '"numpy": ' in versions
+
+
+def test_what_a_card_says_of_its_model_is_remembered_with_the_run(database: Database, finished: list[str]) -> None:
+    """A report groups by it, though the card may have changed since; a card that says nothing adds nothing."""
+    known = replace(respondent("known"), series="Rules", stage="fixed", parameters="7B")
+    add_run(database, models=("known", "quick"), participants=1)
+    stage = make_stage(database, {"known": known, "quick": CARDS["quick"]}, finished)
+    for who in (1, 2):
+        stage.simulate(who)
+    stage.close()
+    results = read_results(database, "r")
+    assert results.model_facts == {"known": {"series": "Rules", "stage": "fixed", "parameters": "7B"}}
+    assert results.engines["known"] == results.engines["quick"]
 
 
 def test_a_process_that_cannot_wait_lets_go_of_everything(database: Database, stage: Stage) -> None:

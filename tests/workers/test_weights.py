@@ -9,6 +9,7 @@ import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from workers.engines.base import EngineUnavailable
 from workers.engines.transformers import weights
-from workers.engines.transformers.weights import find_weights, sha256_of
+from workers.engines.transformers.weights import find_description, find_weights, sha256_of
 from workers.models import ModelCard, Wheel
 
 GGUF = b"GGUF" + bytes(range(256)) * 40
@@ -65,6 +66,7 @@ class Hub:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "snapshots" / COMMIT
         self.downloads: list[tuple[str, str | None]] = []
+        self.files = ["config.json", "model.safetensors", "modeling_own.py", "pytorch_model.bin"]
 
     def snapshot_download(self, hub: str, *, local_files_only: bool = False, **asked: object) -> str:
         """What the library's function of this name does."""
@@ -74,9 +76,16 @@ class Hub:
             return str(self.folder)
         self.downloads.append((hub, str(asked["revision"])))
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "config.json").write_text("{}")
-        (self.folder / "model.safetensors").write_bytes(b"weights")
+        wanted = asked["allow_patterns"]
+        assert isinstance(wanted, list)
+        for file in self.files:
+            if any(fnmatch(file, pattern) for pattern in wanted):
+                (self.folder / file).write_text("{}")
         return str(self.folder)
+
+    def model_info(self, repo: str, *, revision: str, timeout: float) -> SimpleNamespace:
+        """The commit and the files of the repository."""
+        return SimpleNamespace(sha=COMMIT, siblings=[SimpleNamespace(rfilename=file) for file in self.files])
 
 
 @pytest.fixture
@@ -84,11 +93,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     """A hub in reach."""
     hub = Hub(tmp_path / "hub")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
-    monkeypatch.setattr(
-        huggingface_hub.HfApi,
-        "model_info",
-        lambda self, repo, *, revision, timeout: SimpleNamespace(sha=COMMIT, siblings=None),
-    )
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda self, *a, **named: hub.model_info(*a, **named))
     return hub
 
 
@@ -106,6 +111,39 @@ def test_the_hub_goes_first_and_what_it_gave_is_used_again(hub: Hub, index: Path
         assert found.origin == {"weights": "hub org/tiny", "revision": COMMIT}
     assert hub.downloads == [("org/tiny", COMMIT)]
     assert not list(cache.rglob("*.gguf"))
+
+
+def test_code_and_superfluous_pickles_are_not_fetched(hub: Hub, tmp_path: Path) -> None:
+    """Tensors in the safe format are enough; what a repository has to run stays there."""
+    find_weights(_card(), tmp_path / "cache")
+    assert sorted(file.name for file in hub.folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_pickled_tensors_are_fetched_where_there_are_no_others(hub: Hub, tmp_path: Path) -> None:
+    """Two of the paper's models were published so; they are used again like any others."""
+    hub.files = ["config.json", "pytorch_model-00001-of-00002.bin", "training_args.bin", "modeling_own.py"]
+    for _ in range(2):
+        find_weights(_card(), tmp_path / "cache")
+    assert sorted(file.name for file in hub.folder.iterdir()) == ["config.json", "pytorch_model-00001-of-00002.bin"]
+    assert len(hub.downloads) == 1
+
+
+def test_a_description_comes_without_weights(hub: Hub, tmp_path: Path) -> None:
+    """A check fetches configuration and tokenizer only; once the weights are here they come from the same place."""
+    found = find_description(_card(fallback=None), tmp_path / "cache")
+    assert [file.name for file in found.folder.iterdir()] == ["config.json"]
+    assert find_weights(_card(), tmp_path / "cache").folder == found.folder
+    assert find_description(_card(), tmp_path / "cache").folder == found.folder
+    assert len(hub.downloads) == 2
+
+
+def test_a_description_that_cannot_be_had_is_told(no_hub: None, index: Path, tmp_path: Path) -> None:
+    """The package's file describes itself; without one there is nothing left to try."""
+    assert find_description(_card(), tmp_path / "cache").gguf == "tiny.gguf"
+    with pytest.raises(
+        EngineUnavailable, match="model tiny: its description cannot be had: the model hub did not give"
+    ):
+        find_description(_card(fallback=None), tmp_path / "elsewhere")
 
 
 def test_a_snapshot_without_weights_is_fetched_anew(hub: Hub, tmp_path: Path) -> None:
