@@ -59,11 +59,12 @@ def test_a_users_file_adds_cards_and_wins_over_bundled_ones(tmp_path: Path) -> N
 
 
 def test_the_documented_examples_are_cards_of_five_lines_at_most(tmp_path: Path) -> None:
-    """Every TOML block of docs/models.md loads, and the first is all it takes to add a model."""
+    """Every TOML block of docs/models.md loads, and the first under its heading is all it takes to add a model."""
     blocks = re.findall(r"```toml\n(.*?)```", DOCUMENTATION.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) == 5
-    assert len(blocks[0].strip().splitlines()) <= 5
+    assert len(blocks) == 6
+    assert len(blocks[1].strip().splitlines()) <= 5
     cards = read_cards(_file(tmp_path, "\n".join(blocks)))
+    assert cards["wizardlm-13b-gptq"].quantisation == "gptq"
     assert cards["qwen2-5-7b-instruct"].hub == "Qwen/Qwen2.5-7B-Instruct"
     assert cards["qwen2-5-7b-instruct"].languages == ("en", "zh")
     assert cards["my-finetune"].path == tmp_path / "checkpoints" / "my-finetune"
@@ -167,3 +168,40 @@ def test_a_model_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 def test_cards_name_exactly_the_templates_that_are_written_out() -> None:
     """A template that a card may name exists, and one that exists may be named."""
     assert set(CHAT_TEMPLATES) == {"tokenizer", "none", *TEMPLATES}
+
+
+def test_the_papers_eleven_models_have_cards() -> None:
+    """By the names of its footnotes; two are served by a server of the user's own, one no more."""
+    cards = read_cards()
+    hubs = {card.hub for card in cards.values()} | {card.api.model for card in cards.values() if card.api}
+    assert hubs >= {
+        "baichuan-inc/Baichuan2-13B-Chat",
+        "THUDM/chatglm2-6b",
+        "WizardLMTeam/WizardLM-13B-V1.2",
+        "mistralai/Mistral-7B-Instruct-v0.1",
+        "cognitivecomputations/dolphin-2.2.1-mistral-7b",
+        "mistralai/Mixtral-8x7B-Instruct-v0.1",
+        "meta-llama/Meta-Llama-3-8B",
+        "meta-llama/Meta-Llama-3-8B-Instruct",
+        "cognitivecomputations/dolphin-2.9.1-llama-3-8b",
+        "FlagAlpha/Llama3-Chinese-8B-Instruct",
+        "claude-3-5-sonnet-20241022",
+    }
+    assert [name for name, card in cards.items() if card.engine == "openai"] == ["baichuan2-13b-chat", "chatglm2-6b"]
+    assert [name for name, card in cards.items() if card.retired] == ["claude-3-5-sonnet"]
+    assert cards["llama-3-8b"].answer_prefix
+
+
+def test_the_documentation_names_every_bundled_model_and_template() -> None:
+    """One that is added is told of."""
+    text = DOCUMENTATION.read_text(encoding="utf-8")
+    for name in [*read_cards(), *CHAT_TEMPLATES]:
+        assert f"`{name}`" in text, name
+
+
+def test_facts_are_what_a_card_says() -> None:
+    """Series, stage and size, without what is not said."""
+    cards = read_cards()
+    assert cards["phi-4"].facts == {"series": "Phi", "stage": "instruct", "parameters": "14.7B"}
+    assert cards["claude-haiku-5-5"].facts == {"series": "Claude", "stage": "chat"}
+    assert cards["human"].facts == {}

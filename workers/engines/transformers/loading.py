@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from storage.run import EngineDescription
@@ -131,6 +132,10 @@ def naming_the_model(card: ModelCard, folder: Path, device: str) -> Iterator[Non
     """Say of whatever the libraries raise which model could not be loaded, from where, to where."""
     try:
         yield
+    except UnpicklingError as error:
+        raise EngineUnavailable(
+            f"model {card.name}: cannot be loaded from {folder}: its pickled weights hold more than tensors"
+        ) from error
     except (OSError, ValueError, RuntimeError, AssertionError, KeyError, ImportError) as error:
         if isinstance(error, EngineUnavailable):
             raise
