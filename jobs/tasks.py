@@ -39,7 +39,7 @@ _FAILURE_SECONDS = 3600
 def register_simulation(app: Celery, stage: Stage) -> None:
     """Let this process simulate participants."""
 
-    @app.task(name=SIMULATE)  # type: ignore[untyped-decorator]  # Celery ships no types
+    @app.task(name=SIMULATE, shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
     def simulate_participant(participant: int) -> None:
         try:
             outcome = stage.simulate(participant)
@@ -67,7 +67,7 @@ def register_reports(
         cards: by name; what they say of a run's models enters its report.
     """
 
-    @app.task(name=REPORT)  # type: ignore[untyped-decorator]  # Celery ships no types
+    @app.task(name=REPORT, shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
     def build_report(run: str, revision: int) -> None:
         built = outbox.latest_report(database, run)
         if built is None or built.revision < revision or not Path(built.html).is_file():

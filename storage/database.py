@@ -93,7 +93,7 @@ class Database:
             except OperationalError as error:
                 if pause is None or not _transient(error):
                     raise
-                log.info("write kept waiting, trying again in %.2f s: %s", pause, error.orig)
+                log.warning("write kept waiting, trying again in %.2f s: %s", pause, error.orig)
                 time.sleep(pause)
         raise AssertionError("unreachable: the last attempt returns or raises")
 

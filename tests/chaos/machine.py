@@ -1,0 +1,321 @@
+"""A machine on which work is disturbed: what is in flight is known, and what became of it is accounted for."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobs.broker import EmbeddedBroker
+from jobs.progress import snapshot
+from jobs.results import export
+from storage.database import Database
+from tests.chaos.chain import follow
+from tests.chaos.engines import FOLDER
+from tests.chaos.table import Row
+from tests.end_to_end.machine import QUESTION, QUESTIONS_HEAD, Machine, wait_until
+
+REPOSITORY = Path(__file__).parents[2]
+RUN = "small"
+CULTURES = ("us", "cn")
+QUESTIONS = 10
+PARTICIPANTS = 16  #: of each culture: 32 in all
+PLANNED = QUESTIONS * PARTICIPANTS * len(CULTURES)
+SEED = 7
+STUDY = f"""\
+name: {RUN}
+survey: survey
+questions: all
+cultures: [us, cn]
+models: [citizen]
+conditions: [def]
+participants: {PARTICIPANTS}
+seed: {SEED}
+"""
+CARD = """\
+[citizen]
+engine = "tests.chaos.engines:{engine}"
+path = "empty"
+"""
+#: Open participants that somebody holds.
+HELD = "SELECT id, next_item, lease_owner FROM participant WHERE status = 'open' AND lease_until IS NOT NULL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Injection:
+    """One disturbance: when it was, and where everybody stood that was in flight."""
+
+    at: float  #: seconds since the epoch
+    positions: dict[int, int]  #: participant -> the item it was being asked
+
+
+@dataclass
+class ChaosMachine(Machine):
+    """A machine whose model answers by the hash chain.
+
+    Args:
+        url: of the database; None: SQLite in the home.
+    """
+
+    url: str | None = None
+    injections: list[Injection] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        survey, numbers = self.folder / "survey", range(1, QUESTIONS + 1)
+        (survey / "questions.yaml").write_text(QUESTIONS_HEAD + "".join(QUESTION.format(number=n) for n in numbers))
+        lines = [f"Q{n},{culture},all,1000,,,1:40|2:30|3:20|4:10" for n in numbers for culture in CULTURES]
+        (survey / "references.csv").write_text(
+            "\n".join(["question,culture,group,n,low_n,source,percent", *lines]) + "\n"
+        )
+        self.write_study(STUDY)
+        self.set_engine("chain")
+
+    @property
+    def database_url(self) -> str:
+        """Where the runs of this machine are."""
+        return self.url or f"sqlite:///{self.home / 'defsurvey.db'}"
+
+    @property
+    def kind(self) -> str:
+        """The database's kind, for the table."""
+        return "SQLite" if self.url is None else "PostgreSQL"
+
+    def set_latency(self, seconds: float) -> None:
+        """How long every reply takes from now on, in processes that run already too."""
+        self.write("latency", str(seconds))
+
+    def set_engine(self, name: str) -> None:
+        """Which engine of ``tests.chaos.engines`` is the model, for processes that start from now on."""
+        (self.folder / "cards.toml").write_text(CARD.format(engine=name))
+
+    def write(self, name: str, content: str) -> None:
+        """Put a file where the engines look, whole or not at all."""
+        temporary = self.folder / f".{name}"
+        temporary.write_text(content)
+        temporary.replace(self.folder / name)
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        """The environment of every process here."""
+        found = {**super().environment(), FOLDER: str(self.folder), "PYTHONPATH": str(REPOSITORY)}
+        if self.url is not None:
+            found["DEFSURVEY_DATABASE_URL"] = self.url
+        return found | changes
+
+    def faulty(self, fault: str, *words: str, **environment: str) -> subprocess.Popen[str]:
+        """Type a command with a fault built in, see ``tests.chaos.faulty``."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.faulty", fault, *words],
+            cwd=self.folder,
+            env=self.environment(**environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def answers(self) -> int:
+        """How many answers are committed; 0 where there is no run yet."""
+        if self.url is None and not (self.home / "defsurvey.db").exists():
+            return 0
+        with Database(self.database_url) as database, database.read() as connection:
+            if not connection.dialect.has_table(connection, "answer"):
+                return 0
+        return int(self.rows("SELECT count(*) FROM answer")[0][0])
+
+    def calls(self) -> Counter[tuple[str, int]]:
+        """(``asked`` or ``said``, process) -> how often."""
+        try:
+            lines = (self.folder / "calls").read_text().splitlines()
+        except FileNotFoundError:
+            return Counter()
+        return Counter((line.split()[0], int(line.split()[1])) for line in lines)
+
+    def asked(self) -> int:
+        """How many requests any engine got."""
+        return sum(count for (what, _), count in self.calls().items() if what == "asked")
+
+    def unanswered(self, pid: int) -> int:
+        """How many requests the engine of a process has got and not answered."""
+        calls = self.calls()
+        return calls["asked", pid] - calls["said", pid]
+
+    def injected(self, what: str) -> int:
+        """How often a built-in fault struck."""
+        try:
+            return sum(what in line for line in (self.folder / "injected").read_text().splitlines())
+        except FileNotFoundError:
+            return 0
+
+    def held(self) -> dict[int, tuple[int, int]]:
+        """Participants in hand -> the item each is at, and the process that holds it."""
+        return {who: (item, int(owner.rsplit(":", 2)[1])) for who, item, owner in self.rows(HELD)}
+
+    def holders(self) -> list[int]:
+        """Ids of the processes that hold a participant."""
+        return sorted({pid for _, pid in self.held().values()})
+
+    def caught(self, *, pid: int | None = None) -> bool:
+        """Note an injection if work is in flight now, of one process or of any. Whether it is."""
+        positions = {who: item for who, (item, holder) in self.held().items() if pid in (None, holder)}
+        if positions:
+            self.injections.append(Injection(at=time.time(), positions=positions))
+        return bool(positions)
+
+    def wait_for_answers(self, number: int, process: subprocess.Popen[str] | None = None) -> None:
+        """Wait until so many answers are committed."""
+
+        def there() -> bool:
+            assert process is None or process.poll() is None, process.communicate()
+            return self.answers() >= number
+
+        wait_until(there, f"{number} answers", seconds=120)
+
+    def catch(self, *, pid: int | None = None) -> None:
+        """Wait for work in flight, and note the injection that follows at once."""
+        wait_until(lambda: self.caught(pid=pid), "work in flight")
+
+    def kill_in_flight(self, pid: int) -> bool:
+        """kill -9 a worker while it certainly has work in flight; False where it has none or is dead."""
+        if state_of(pid) in ("", "Z"):
+            return False
+        os.kill(pid, signal.SIGSTOP)  # so that nothing changes between the look and the kill
+        caught = self.caught(pid=pid)
+        os.kill(pid, signal.SIGKILL if caught else signal.SIGCONT)
+        return caught
+
+    def log(self, *names: str) -> str:
+        """What the processes of a run have logged."""
+        chosen = [path for path in sorted((self.home / "logs").glob("*.log")) if not names or path.stem in names]
+        return "".join(path.read_text(errors="replace") for path in chosen)
+
+    def export_bytes(self) -> bytes:
+        """The run's export."""
+        stream = io.BytesIO()
+        with Database(self.database_url) as database:
+            export(database, RUN, "csv", stream, telemetry=False)
+        return stream.getvalue()
+
+    def recoveries(self) -> list[tuple[float, float]]:
+        """Seconds from each injection to the first and to the last of the answers that it caught in flight."""
+        found = self.rows("SELECT participant, item, committed_at FROM answer")
+        committed = {(participant, item): at for participant, item, at in found}
+        found_after = [
+            [committed[position] - injection.at for position in injection.positions.items()]
+            for injection in self.injections
+        ]
+        return [(min(waits), max(waits)) for waits in found_after]
+
+    def conclude(
+        self, fault: str, expected: bytes, *, times: int | None = None, fenced: int = 0, log: str | None = None
+    ) -> Row:
+        """Hold everything that was promised against what is there.
+
+        Args:
+            fault: its name in the table.
+            expected: the export of an undisturbed run.
+            times: how often it was injected; as often as was noted where not given.
+            fenced: stale writes refused, where they are not in the log.
+            log: what the workers logged; the logs of the home where not given.
+        """
+        logged = self.log() if log is None else log
+        with Database(self.database_url) as database:
+            chained = follow(database, RUN)
+            counted = snapshot(database, RUN).progress
+        assert chained.breaks == ()
+        assert chained.linked > PLANNED / 2
+        assert (counted.planned, chained.kept, counted.done) == (PLANNED, PLANNED, PLANNED)
+        assert self.export_bytes() == expected
+        assert self.rows(HELD) == []
+        assert unexpected(logged) == []
+        return Row(
+            fault=fault,
+            database=self.kind,
+            times=len(self.injections) if times is None else times,
+            planned=counted.planned,
+            kept=chained.kept,
+            recomputed=self.asked() - PLANNED,
+            fenced=fenced + logged.count("not held under epoch"),
+            seconds=self.recoveries(),
+        )
+
+
+@contextmanager
+def chaos_machine(folder: Path, url: str | None = None) -> Iterator[ChaosMachine]:
+    """A machine of which no process is left afterwards."""
+    machine = ChaosMachine(folder, measured=False, url=url)
+    try:
+        yield machine
+    finally:
+        machine.clear()
+
+
+def unexpected(log: str) -> list[str]:
+    """Log entries with a traceback, but for Celery's own of acknowledgements that a broker is not there to take."""
+    entries = re.split(r"^(?=\d{4}-\d\d-\d\d )", log, flags=re.MULTILINE)
+    return [entry for entry in entries if "Traceback" in entry and "Couldn't" not in entry.partition("\n")[0]]
+
+
+def state_of(pid: int) -> str:
+    """A process's state by one letter, as the kernel tells it; empty where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def points(number: int, *, seed: int, last: int = PLANNED - 40) -> list[int]:
+    """Ascending numbers of answers at which something is to happen."""
+    return sorted(random.Random(seed).sample(range(8, last), number))
+
+
+def finish_well(process: subprocess.Popen[str], *, code: int = 0, seconds: float = 180) -> str:
+    """Wait for a command to end as it should. Returns what it said."""
+    out, err = process.communicate(timeout=seconds)
+    assert process.returncode == code, err
+    return out + err
+
+
+@contextmanager
+def broker_elsewhere(folder: Path) -> Iterator[EmbeddedBroker]:
+    """A broker that is not the machine's own, so that nobody but the test starts it again."""
+    broker = EmbeddedBroker(folder)
+    broker.ensure()
+    try:
+        yield broker
+    finally:
+        broker.stop()
+
+
+def server_of(broker: EmbeddedBroker) -> int:
+    """The process id of a broker's server."""
+    return int((broker.folder / "server.lock").read_text())
+
+
+def kill_server(broker: EmbeddedBroker, *, and_its_file: bool = False) -> None:
+    """kill -9 a broker's server, and take its file away before it can be read again."""
+    pid = server_of(broker)
+    os.kill(pid, signal.SIGSTOP)
+    if and_its_file:
+        shutil.rmtree(broker.folder / "appendonlydir")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not broker.alive(), "the broker's death")
+
+
+def eventually(condition: Callable[[], Any], what: str, *, seconds: float = 60.0) -> None:
+    """Wait until something is so; the database may be away meanwhile."""
+    wait_until(condition, what, seconds=seconds)

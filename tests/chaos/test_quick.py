@@ -1,0 +1,90 @@
+"""The quick half with real processes: a few kills, two brokers on one folder, two commands on one home."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobs import broker as broker_module
+from jobs.broker import BrokerUnavailable, EmbeddedBroker
+from tests.chaos.machine import (
+    ChaosMachine,
+    broker_elsewhere,
+    finish_well,
+    kill_server,
+    server_of,
+)
+from tests.chaos.table import Row
+from tests.end_to_end.machine import ended, wait_until
+
+Record = Callable[[Row], None]
+
+
+def test_everything_at_once(sqlite_machine: ChaosMachine, expected: bytes, record: Record) -> None:
+    """A worker is killed, the broker is killed with its file, a second command comes: the answers are the same."""
+    machine = sqlite_machine
+    machine.set_latency(0.15)
+    run = machine.start("run", "study.yaml", "--concurrency", "16")
+    machine.wait_for_answers(20, run)
+    wait_until(lambda: any(machine.kill_in_flight(pid) for pid in machine.holders()), "a worker with work")
+    second = machine.type("run", "study.yaml", "--name", "other")
+    assert second.returncode == 1
+    assert second.stderr == f"defsurvey: {machine.home} is in use by another defsurvey run (process {run.pid})\n"
+    machine.wait_for_answers(120, run)
+    machine.catch()
+    kill_server(EmbeddedBroker(machine.home), and_its_file=True)
+    finish_well(run)
+    assert machine.rows("SELECT id FROM run") == [("small",)]
+    record(machine.conclude("a kill, a lost broker and a second command", expected))
+
+
+def test_a_broker_that_does_not_answer_gets_no_second_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frozen, it still holds its folder: a second server on its file is refused, and the first goes on unharmed."""
+    monkeypatch.setattr(broker_module, "START_SECONDS", 0.3)
+    with broker_elsewhere(tmp_path) as first, first.client() as client:
+        client.rpush("simulate.citizen", "1", "2")
+        pid = server_of(first)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(BrokerUnavailable) as caught:
+                EmbeddedBroker(tmp_path).ensure()
+            assert str(caught.value) == (f"the embedded broker of {tmp_path}/broker (process {pid}) does not answer")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        second = EmbeddedBroker(tmp_path)
+        second.ensure()
+        assert server_of(second) == pid
+        with second.client() as other:
+            assert other.llen("simulate.citizen") == 2
+
+
+def test_a_killed_broker_is_followed_by_one(tmp_path: Path) -> None:
+    """Its lock dies with it; the next server reads what it left."""
+    with broker_elsewhere(tmp_path) as first, first.client() as client:
+        client.config_set("appendfsync", "always")
+        client.rpush("simulate.citizen", "1")
+        before = server_of(first)
+        kill_server(first)
+        first.ensure()
+        assert server_of(first) != before
+        with first.client() as again:
+            assert again.llen("simulate.citizen") == 1
+
+
+def test_a_worker_that_is_told_to_end_ends_though_nothing_answers(sqlite_machine: ChaosMachine, tmp_path: Path) -> None:
+    """Its broker is gone and its model takes a minute for each answer: eight seconds, and its leases are free."""
+    machine = sqlite_machine
+    machine.set_latency(60.0)
+    with broker_elsewhere(tmp_path / "broker") as broker:
+        here = {"DEFSURVEY_BROKER_URL": broker.url}
+        machine.done("enqueue", "study.yaml", **here)
+        worker = machine.start("worker", "--concurrency", "4", **here)
+        wait_until(lambda: machine.unanswered(worker.pid) == 4, "four participants to be asked")
+        kill_server(broker)
+        worker.send_signal(signal.SIGTERM)
+        assert ended(worker).returncode == 0
+        assert machine.held() == {}

@@ -1,0 +1,374 @@
+"""A worker's stage when database, engine or lease fail under it: what is in hand is neither lost nor asked twice."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.exc import OperationalError
+
+from storage import retry, store, tables
+from storage.database import Database
+from storage.deaths import free_owned
+from storage.ledger import Ledger, owners
+from storage.run import AnswerState
+from storage.schema import migrate
+from tests.chaos.chain import follow
+from tests.chaos.stages import PATIENCE, QUESTIONS, RUN, TO_OPEN, Gated, stage_of, started
+from workers import patience
+from workers.engines.base import EngineUnavailable
+from workers.lease import Leases
+from workers.stage import Outcome
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """An empty database, with pauses too short to wait for."""
+    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.005)
+    monkeypatch.setattr(patience, "LAST_PAUSE", 0.02)
+    TO_OPEN.clear()
+    with Database(f"sqlite:///{tmp_path / 'defsurvey.db'}", threads=8, synchronous="off") as opened:
+        migrate(opened)
+        yield opened
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Gated]:
+    """An engine that answers at once."""
+    made = Gated(tmp_path)
+    yield made
+    made.close()
+
+
+def gone() -> OperationalError:
+    """What a database says that is not there."""
+    return OperationalError("", {}, sqlite3.OperationalError("unable to open database file"))
+
+
+def standing(database: Database, participant: int) -> tuple[Any, ...]:
+    """Status, position, owner, suspicion and deaths of a participant."""
+    p = tables.participant.c
+    with database.read() as connection:
+        query = select(p.status, p.next_item, p.lease_owner, p.suspect, p.deaths).where(p.id == participant)
+        return tuple(connection.execute(query).one())
+
+
+def whole(database: Database, participants: int = 1) -> bool:
+    """Whether every answer is there and hangs on the one before."""
+    chained = follow(database, RUN)
+    return chained.breaks == () and chained.kept == participants * len(QUESTIONS) and chained.linked > 0
+
+
+class Outages:
+    """Lets chosen writes fail, before they are done or after.
+
+    Args:
+        monkeypatch: puts it into the database.
+        fails: number of the write -> whether it fails, counted from 0.
+        after: whether the transaction is committed first.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool], *, after: bool) -> None:
+        self.writes = self.failed = 0
+        self.over = False
+        commit = DefaultDialect.do_commit
+
+        def failing(dialect: DefaultDialect, connection: Any) -> None:
+            fail = fails(self.writes) and not self.over
+            self.writes += 1
+            self.failed += fail
+            if fail and not after:
+                connection.rollback()
+                raise sqlite3.OperationalError("disk I/O error")
+            commit(dialect, connection)
+            if fail:
+                raise sqlite3.OperationalError("the word of the commit was lost")
+
+        monkeypatch.setattr(DefaultDialect, "do_commit", failing)
+
+
+def test_every_commit_fails_once_and_nothing_is_asked_twice(
+    database: Database, engine: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each completion is kept until it is saved."""
+    (who,) = started(database)
+    stage = stage_of(database, engine)
+    outages = Outages(monkeypatch, lambda number: number % 2 == 0, after=False)
+    assert stage.simulate(who) is Outcome.FINISHED
+    outages.over = True
+    assert outages.failed > len(QUESTIONS)
+    assert [question for question, _ in engine.asked] == list(QUESTIONS)
+    assert whole(database)
+
+
+@pytest.mark.parametrize("nth", range(len(QUESTIONS)))
+def test_a_checkpoint_whose_word_is_lost_is_recognised(
+    database: Database, engine: Gated, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    """Whichever answer's commit it is, the last one's too: the answer is there once, and the next is asked."""
+    (who,) = started(database)
+    finished: list[str] = []
+    stage = stage_of(database, engine, on_run_finished=finished.append)
+    checkpoints: list[int] = []
+    checkpoint = Ledger.checkpoint
+
+    def lossy(self: Ledger, *arguments: Any) -> None:
+        checkpoint(self, *arguments)
+        checkpoints.append(arguments[1].item)
+        if checkpoints.count(nth) == 1 and arguments[1].item == nth:
+            raise gone()
+
+    monkeypatch.setattr(Ledger, "checkpoint", lossy)
+    assert stage.simulate(who) is Outcome.FINISHED
+    assert checkpoints.count(nth) == 2
+    assert len(engine.asked) == len(QUESTIONS)
+    assert finished == [RUN]
+    assert whole(database)
+
+
+def test_every_commit_is_done_and_its_word_lost(
+    database: Database, engine: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the claim's, of which the lease takes care."""
+    (who,) = started(database)
+    stage = stage_of(database, engine)
+    outages = Outages(monkeypatch, lambda number: number > 0 and number % 2 == 1, after=True)
+    assert stage.simulate(who) is Outcome.FINISHED
+    outages.over = True
+    assert outages.failed > len(QUESTIONS)
+    assert len(engine.asked) == len(QUESTIONS)
+    assert whole(database)
+
+
+def test_a_replacement_whose_word_is_lost_is_recognised(
+    database: Database, engine: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that is asked again is asked once more, not twice more."""
+    (who,) = started(database)
+    stage = stage_of(database, engine)
+    assert stage.simulate(who) is Outcome.FINISHED
+    assert retry.ask_again(database, RUN, [AnswerState.ANSWERED]) == len(QUESTIONS)
+    replace, lost = Ledger.replace, []
+
+    def lossy(self: Ledger, *arguments: Any) -> None:
+        replace(self, *arguments)
+        if arguments[1].item not in lost:
+            lost.append(arguments[1].item)
+            raise gone()
+
+    monkeypatch.setattr(Ledger, "replace", lossy)
+    assert stage.simulate(who) is Outcome.FINISHED
+    assert lost == list(range(len(QUESTIONS)))
+    assert len(engine.asked) == 2 * len(QUESTIONS)
+    assert standing(database, who)[:2] == ("finished", len(QUESTIONS))
+    assert {answer.attempt for answer in store.answers_of(database, who)} == {1}
+
+
+def test_orders_that_come_while_others_are_served_are_served_too(database: Database, engine: Gated) -> None:
+    """Asked again once more while it is asked again: the participant is not left with an order."""
+    (who,) = started(database)
+    stage = stage_of(database, engine)
+    stage.simulate(who)
+    failed = tables.answer.update().where(tables.answer.c.item == 0).values(state="failed")
+    database.write(lambda connection: connection.execute(failed))
+    retry.ask_again(database, RUN, [AnswerState.FAILED])
+    engine.held, engine.arrived = {"Q1"}, threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(stage.simulate, who)
+        assert engine.arrived.wait(PATIENCE)
+        assert retry.ask_again(database, RUN, [AnswerState.ANSWERED]) == len(QUESTIONS) - 1
+        engine.let_go()
+        assert asking.result(PATIENCE) is Outcome.FINISHED
+    assert standing(database, who)[:3] == ("finished", len(QUESTIONS), None)
+    assert all(answer.out_of_sequence for answer in store.answers_of(database, who))
+
+
+def test_told_to_stop_during_an_outage_it_stops(
+    database: Database, engine: Gated, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The completion in hand is given up, the message goes back, and the lease is left to run out."""
+    (who,) = started(database)
+    stage = stage_of(database, engine)
+
+    def away(*_arguments: Any) -> None:
+        raise gone()
+
+    def stop_at_the_second(*_arguments: Any) -> None:
+        if len(engine.asked) == 2:
+            monkeypatch.setattr(Ledger, "release", away)
+            stage.stop()
+            raise gone()
+        checkpoint(*_arguments)
+
+    checkpoint = Ledger.checkpoint
+    monkeypatch.setattr(Ledger, "checkpoint", stop_at_the_second)
+    assert stage.simulate(who) is Outcome.RELEASED
+    assert standing(database, who)[:3] == ("open", 1, "host:1:one")
+    assert f"participant {who} not released, its lease will run out" in caplog.text
+    assert stage.simulate(who) is Outcome.RELEASED
+    assert len(engine.asked) == 2
+
+
+def test_told_to_stop_before_the_claim_is_heard_of_it_stops(
+    database: Database, engine: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that is away from the beginning keeps nobody from ending."""
+    (who,) = started(database)
+    stage = stage_of(database, engine)
+
+    def away(*_arguments: Any) -> None:
+        stage.stop()
+        raise gone()
+
+    monkeypatch.setattr(Ledger, "claim", away)
+    assert stage.simulate(who) is Outcome.RELEASED
+    assert engine.asked == []
+
+
+def test_told_to_stop_mid_answer_it_lets_go_at_once(database: Database, tmp_path: Path) -> None:
+    """Nobody is suspected, and the next worker goes on with the question that was cut off."""
+    (who,) = started(database)
+    first, second = Gated(tmp_path, "Q3"), Gated(tmp_path)
+    stage, other = stage_of(database, first), stage_of(database, second, name="two")
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(stage.simulate, who)
+        assert first.arrived.wait(PATIENCE)
+        stage.stop()
+        assert asking.result(PATIENCE) is Outcome.RELEASED
+    assert standing(database, who) == ("open", 2, None, False, 0)
+    assert stage.simulate(who) is Outcome.RELEASED
+    assert other.simulate(who) is Outcome.FINISHED
+    assert [question for question, _ in second.asked] == list(QUESTIONS[2:])
+    assert whole(database)
+    second.close()
+
+
+def test_a_process_that_cannot_wait_lets_go_of_everything(database: Database, tmp_path: Path) -> None:
+    """Its threads hang, so that others take its participants at once; what still comes from it is refused."""
+    first, second = started(database, participants=2)
+    hanging = Gated(tmp_path, "Q1")
+    stage = stage_of(database, hanging)
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(stage.simulate, who) for who in (first, second)]
+        while hanging.waiting() < 2:
+            assert not any(future.done() for future in asking)
+        stage.let_go()
+        other = stage_of(database, engine := Gated(tmp_path), name="two")
+        assert [other.simulate(who) for who in (first, second)] == 2 * [Outcome.FINISHED]
+        hanging.let_go()
+        assert [future.result(PATIENCE) for future in asking] == 2 * [Outcome.LOST]
+    assert whole(database, participants=2)
+    hanging.close()
+    engine.close()
+
+
+def test_an_engine_that_cannot_serve_is_told(database: Database, tmp_path: Path) -> None:
+    """The participant is free for others, and the error reaches whoever runs the worker."""
+    (who,) = started(database)
+    broken = Gated(tmp_path, cannot_open="no weights")
+    stage = stage_of(database, broken)
+    with pytest.raises(EngineUnavailable, match="no weights"):
+        stage.simulate(who)
+    assert standing(database, who)[:3] == ("open", 0, None)
+    broken.close()
+
+
+def test_a_cancelled_run_is_left_at_the_next_answer(database: Database, tmp_path: Path) -> None:
+    """The answer in hand is kept, and nothing more is asked."""
+    (who,) = started(database)
+    engine = Gated(tmp_path, "Q2")
+    stage = stage_of(database, engine)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(stage.simulate, who)
+        assert engine.arrived.wait(PATIENCE)
+        store.cancel(database, RUN)
+        stage.leases.renew()
+        engine.let_go()
+        assert asking.result(PATIENCE) is Outcome.LOST
+    assert standing(database, who)[:3] == ("open", 2, None)
+    assert stage.simulate(who) is Outcome.NOT_CLAIMED
+    assert len(engine.asked) == 2
+    engine.close()
+
+
+def test_a_suspect_is_asked_while_nobody_else_is(database: Database, tmp_path: Path) -> None:
+    """Others wait for its first answer; after it, all go on side by side."""
+    suspect, other = started(database, participants=2)
+    died = Ledger(database, owner="host:9:died")
+    assert died.claim(suspect) is not None
+    assert free_owned(database, died.owner).participants == 1
+    engine = Gated(tmp_path, "Q1")
+    stage = stage_of(database, engine)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(stage.simulate, suspect)
+        assert engine.arrived.wait(PATIENCE)
+        second = pool.submit(stage.simulate, other)
+        while stage.in_flight < 2:
+            assert not second.done()
+        assert not threading.Event().wait(0.2)
+        assert engine.waiting() == 1
+        p = tables.participant.c
+        with database.read() as connection:
+            trial = connection.execute(select(p.id).where(p.on_trial)).scalars().all()
+        assert trial == [suspect]
+        engine.let_go()
+        assert [first.result(PATIENCE), second.result(PATIENCE)] == 2 * [Outcome.FINISHED]
+    assert standing(database, suspect) == ("finished", len(QUESTIONS), None, False, 0)
+    assert whole(database, participants=2)
+    engine.close()
+
+
+def test_the_last_to_finish_tells_that_the_run_is_finished(database: Database, engine: Gated) -> None:
+    """Not the first; and a message that comes again tells nothing."""
+    first, second = started(database, participants=2)
+    finished: list[str] = []
+    stage = stage_of(database, engine, on_run_finished=finished.append)
+    assert stage.simulate(first) is Outcome.FINISHED
+    assert finished == []
+    assert stage.simulate(second) is Outcome.FINISHED
+    assert finished == [RUN]
+    assert stage.simulate(second) is Outcome.NOT_CLAIMED
+    assert finished == [RUN]
+
+
+def test_a_heartbeat_outlives_an_outage(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread goes on, leases are renewed as soon as the database is back, and leaving never fails."""
+    (who,) = started(database)
+    ledger = Ledger(database, owner="host:1:one", ttl=0.3)
+    held = ledger.claim(who)
+    assert held is not None
+    leases = Leases(ledger, model=lambda: "citizen")
+    away, beats = threading.Event(), threading.Semaphore(0)
+    beat = Ledger.beat
+
+    def lossy(self: Ledger, model: str, rates: dict[str, float]) -> None:
+        beats.release()
+        if away.is_set():
+            raise gone()
+        beat(self, model, rates)
+
+    def no_leave(self: Ledger) -> None:
+        raise gone()
+
+    monkeypatch.setattr(Ledger, "beat", lossy)
+    monkeypatch.setattr(Ledger, "leave", no_leave)
+    away.set()
+    leases.start()
+    with leases.hold(held):
+        for _ in range(6):
+            assert beats.acquire(timeout=PATIENCE)
+        away.clear()
+        for _ in range(3):
+            assert beats.acquire(timeout=PATIENCE)
+        assert ledger.heartbeat([held]) == set()
+        assert leases.holding() == [held]
+    leases.stop()
+    assert owners(database) == {ledger.owner}
+    assert not leases.lost(who)
