@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 import torch
 
+from tests.workers.citizens import SURVEY
+from tests.workers.families.test_families import interview_request
 from tests.workers.families.tiny_families import FAMILIES, write_family
 from workers.engines.base import EngineUnavailable
-from workers.engines.transformers import quantising
+from workers.engines.transformers import loading, quantising
+from workers.engines.transformers.engine import TransformersEngine
 from workers.engines.transformers.loading import load_model
+from workers.engines.transformers.prompt import encode_prompt, render_prompt
 from workers.engines.transformers.quantising import check_quantisation, load_nf4
 from workers.engines.transformers.weights import Weights
 from workers.models import ModelCard, read_cards
@@ -107,3 +111,32 @@ def test_layers_and_experts_are_held_in_four_bits(name: str, count: int, one_thr
     assert torch.equal(full.get_output_embeddings().weight, small.get_output_embeddings().weight)
     with torch.inference_mode():
         assert torch.isfinite(small(torch.arange(5, 45)[None]).logits).all()
+
+
+def test_a_mixture_in_four_bits_is_served_in_one_batch(
+    monkeypatch: pytest.MonkeyPatch, one_thread: None, tmp_path: Path
+) -> None:
+    """Its replies are those of ``generate``; the card's refusal of a CPU is put aside, since the kernels work there."""
+    monkeypatch.setattr(loading, "check_quantisation", lambda card, folder, device: None)
+    folder = write_family(tmp_path, FAMILIES["mixtral-8x7b-instruct-v0-1"], width=64)
+    mixture = ModelCard(name="mixture", path=folder, dtype="float32", quantisation="nf4")
+    loaded = load_model(mixture, Weights(folder=folder, gguf=None, origin={}), device="cpu")
+    request = interview_request(SURVEY, mixture)
+    text = render_prompt(loaded.tokenizer, "tokenizer", request, answer_prefix=False)
+    ids = torch.tensor([encode_prompt(loaded.tokenizer, "tokenizer", text)])
+    with torch.inference_mode():
+        whole = loaded.model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=40,
+            eos_token_id=list(loaded.ends),
+            pad_token_id=0,
+        )
+    expected = loaded.tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True)
+    engine = TransformersEngine(mixture, loaded, threads=1)
+    completion = engine.submit(request).result(timeout=60)
+    description = engine.describe()
+    engine.close()
+    assert completion.text == expected
+    assert (description["quantisation"], description["batching"]) == ("nf4", "continuous")
