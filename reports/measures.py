@@ -93,6 +93,8 @@ def _of_cell(cell: CellAnalysis, key: _Key) -> Iterator[_Key]:
     base = key | {"level": "cell"}
     sound = {"metric": "smoothed_kl", "way": "sound", "floor": cell.sound_floor.headline}
     yield base | sound | {"value": cell.sound.headline} | _bounds(cell.interval)
+    two_way = {"metric": "smoothed_kl_two_way", "way": "sound", "floor": cell.sound_floor.headline}
+    yield base | two_way | {"value": cell.sound.headline} | _bounds(cell.intervals.two_way)
     sound["floor"] = cell.sound_floor.question_mean
     yield base | sound | {"metric": "smoothed_kl_by_question", "value": cell.sound.question_mean}
     paper = {"metric": "plug_in_kl", "way": "paper", "floor": cell.paper_floor.headline}

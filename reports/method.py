@@ -43,7 +43,8 @@ METHOD = (
         value=(
             "Point less the quantiles of (resample less mean of resamples), 2,000 resamples with a fixed seed. "
             "They estimate the divergence expected at this number of participants, and so compare with the "
-            "floor. Their lower end is drawn at 0 where it would fall below."
+            "floor. Their lower end is drawn at 0 where it would fall below. The two-way interval resamples questions "
+            "too, for statements about questions like these."
         ),
     ),
     Term(
@@ -82,7 +83,40 @@ METHOD = (
         value=(
             "Few valid answers would pay, because smoothing pulls small samples to the middle. So models are "
             "compared only on questions to which all of them gave at least 10 valid answers, each brought down "
-            "to the same number."
+            "to the same number. Two models differ where turning the signs of their differences, question by question, "
+            "gives as large a sum in fewer than 5 of 100 cases, adjusted for all pairs (Holm). A model shares its "
+            "places with all that it cannot be told from."
+        ),
+    ),
+    Term(
+        name="Told from people",
+        value=(
+            "Per question, how often as many people would lie at least as far from their own distribution (G-test, "
+            "exact or by simulation), adjusted over the questions of a cell (Benjamini-Hochberg). Of a list, the "
+            "smallest p of its options times their number."
+        ),
+    ),
+    Term(
+        name="Matching and profiles",
+        value=(
+            "An item matches where the model's commonest answer is people's; a tie matches if any of its answers is. "
+            "The profile of an item is the sex and the age group that give the model's commonest answer with the "
+            "largest share."
+        ),
+    ),
+    Term(
+        name="Map",
+        value=(
+            "Mean scores per dimension of people and models, two principal components of them. Cosine and length "
+            "compare a model's way between the cultures with people's in all dimensions, not only in the two shown."
+        ),
+    ),
+    Term(
+        name="Position bias",
+        value=(
+            "Answers that chose the option shown first, beyond those expected if answers were dealt out anew among the "
+            "participants of a question; tested where a question was shown in several orders, adjusted for all cells "
+            "(Holm)."
         ),
     ),
 )

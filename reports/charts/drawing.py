@@ -31,8 +31,6 @@ PALETTE: Mapping[str, str] = {
 INK, SOFT, LINE, FLOOR, PAPER, *SERIES = PALETTE
 #: A shape beside every colour, so that colour alone tells nothing.
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
-#: A dash beside every colour of a line.
-DASHES: tuple[list[int], ...] = ([1, 0], [5, 3], [2, 2], [8, 3, 2, 3], [1, 3], [10, 4])
 #: Height of one row of a chart, in CSS pixels.
 ROW = 26
 #: Width of a drawing with its labels, where that leaves enough for the drawing itself.

@@ -95,7 +95,7 @@ def _means(analysis: Analysis) -> Table:
     rows = []
     for culture in analysis.cultures:
         for cell in culture.cells:
-            sound, floor = cell.sound, cell.sound_floor
+            sound, floor, wide = cell.sound, cell.sound_floor, cell.intervals.two_way
             reason = "" if isfinite(sound.macro) else sound.reason
             rows.append(
                 TableRow(
@@ -105,6 +105,7 @@ def _means(analysis: Analysis) -> Table:
                         *shaded(analysis, sound.by_dimension, most, floor.by_dimension),
                         Entry(text=fixed(sound.macro), beneath=fixed(floor.macro), why=reason),
                         interval_entry(cell.interval.low, cell.interval.high, least=0.0, reason=cell.interval.reason),
+                        interval_entry(wide.low, wide.high, least=0.0, reason=wide.reason),
                         Entry(text=signed(sound.macro - floor.macro)),
                         Entry(text=fixed(sound.question_mean), beneath=fixed(floor.question_mean)),
                     ),
@@ -118,7 +119,8 @@ def _means(analysis: Analysis) -> Table:
             MODEL,
             *dimension_columns(analysis),
             Column(text="Mean", meaning="over dimensions: every dimension weighs the same"),
-            Column(text="95% interval", meaning="of the mean, over participants, questions fixed"),
+            Column(text="95% interval", meaning="of the mean, participants resampled: about these questions"),
+            Column(text="two-way", meaning="participants and questions resampled: about questions like these"),
             Column(text="Excess", meaning="mean less what equally many people would score"),
             Column(text="By question", meaning="mean over questions: every question weighs the same"),
         ),
