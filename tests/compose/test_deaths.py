@@ -103,7 +103,9 @@ def test_a_full_database_volume(
     image: str, stack: Stack, undisturbed: Callable[[str], str], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """The worker says so, and counts as ill; with room again it goes on, and no answer is lost."""
-    options = {"type": "tmpfs", "device": "tmpfs", "o": "size=128m,mode=1777"}
+    who = ("run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", "id", "postgres")
+    uid, gid = (stack.compose(*who, option).stdout.strip() for option in ("-u", "-g"))
+    options = {"type": "tmpfs", "device": "tmpfs", "o": f"size=128m,uid={uid},gid={gid},mode=0700"}
     override = tmp_path / "small.json"
     override.write_text(json.dumps({"volumes": {"postgres": {"driver_opts": options}}}))
     ports = {"POSTGRES_PORT": free_port(), "REDIS_PORT": free_port()}
