@@ -59,7 +59,7 @@ def export(settings: Settings, run_id: str, kind: str, output: Path | None, metr
 
         def write(target: IO[bytes]) -> None:
             if metrics:
-                results.export_metrics(settings, database, run_id, kind, target)
+                results.export_metrics(database, run_id, kind, target)
             else:
                 results.export(database, run_id, kind, target, telemetry=telemetry)
 

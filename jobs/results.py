@@ -8,14 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from jobs.report_input import report_input
 from jobs.settings import Settings
 from jobs.tasks import write_report
 from storage import outbox, store
 from storage.database import Database
 from storage.outbox import BuiltReport
 from storage.read_draws import read_draws
-from workers.models import read_cards
+from storage.read_results import read_results
 
 if TYPE_CHECKING:
     from reports.build import ReportPaths
@@ -37,13 +36,12 @@ def current_report(settings: Settings, database: Database, run: str, output: Pat
         storage.store.UnknownRun: there is no such run.
     """
     store.design_of(database, run)
-    cards = read_cards(settings.models)
     if output is not None:
-        return write_report(database, run, output, cards=cards, record=False)
+        return write_report(database, run, output, record=False)
     built = outbox.latest_report(database, run)
     if built is not None and built.revision == outbox.revision(database, run) and Path(built.html).is_file():
         return built
-    return write_report(database, run, settings.reports / run, cards=cards)
+    return write_report(database, run, settings.reports / run)
 
 
 def export(database: Database, run: str, kind: str, target: IO[bytes], *, telemetry: bool) -> None:
@@ -67,13 +65,13 @@ def export(database: Database, run: str, kind: str, target: IO[bytes], *, teleme
     WRITERS[kind](answer_rows(database, run, telemetry=telemetry), columns, target)
 
 
-def export_metrics(settings: Settings, database: Database, run: str, kind: str, target: IO[bytes]) -> None:
+def export_metrics(database: Database, run: str, kind: str, target: IO[bytes]) -> None:
     """Write every figure of a run's report to an open stream; arguments as for :func:`export`."""
     from reports.analysis import analyse
     from reports.export import WRITERS
     from reports.measures import MEASURES, measure_rows
 
-    results = report_input(database, run, read_cards(settings.models))
+    results = read_results(database, run)
     analysis = analyse(results, draws=read_draws(database, run))
     WRITERS[kind](measure_rows(analysis), MEASURES, target)
 
@@ -82,7 +80,7 @@ def joint_report(settings: Settings, database: Database, runs: Sequence[str], ou
     """One report of several runs of one survey, built anew each time.
 
     Args:
-        settings: where reports and the user's own model cards are.
+        settings: where reports are.
         database: where the runs are.
         runs: which, in the order in which they are to stand.
         output: a folder of the user's, in place of one named after the runs.
@@ -94,8 +92,7 @@ def joint_report(settings: Settings, database: Database, runs: Sequence[str], ou
     from reports.build import build_report
     from reports.merge import differences, merge, merge_draws
 
-    cards = read_cards(settings.models)
-    results = [report_input(database, run, cards) for run in runs]
+    results = [read_results(database, run) for run in runs]
     draws = merge_draws(results, [read_draws(database, run) for run in runs])
     remarks = tuple(f"The runs differ in {difference}." for difference in differences(results))
     return build_report(merge(results), output or settings.reports / "+".join(runs), draws=draws, remarks=remarks)

@@ -202,13 +202,12 @@ def reporter(settings: Settings, *, parent: int | None) -> int:
     from jobs.health import Pulse, beating_step
     from jobs.tasks import register_reports
     from workers.daemon import end_with_parent, serve
-    from workers.models import read_cards
 
     log_to_stderr()
     database = open_database(settings)
     url = broker_url(settings)
     app = make_app(url, visibility_timeout=settings.visibility_timeout)
-    register_reports(app, database, settings.reports, client_of(url), read_cards(settings.models))
+    register_reports(app, database, settings.reports, client_of(url))
     if parent is not None:
         end_with_parent(parent, lambda: None)
     try:

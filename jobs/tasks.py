@@ -7,7 +7,7 @@ the claim in SQL decides.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,13 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.celery_app import REPORT, REPORTS_QUEUE, SIMULATE, report_failure_key
-from jobs.report_input import report_input
 from storage import outbox
 from storage.database import Database
 from storage.read_draws import read_draws
+from storage.read_results import read_results
 from storage.store import OtherEngine
 from workers.engines.base import EngineUnavailable
-from workers.models import ModelCard, ModelError
+from workers.models import ModelError
 from workers.stage import Outcome, Stage
 
 log = logging.getLogger(__name__)
@@ -54,9 +54,7 @@ def register_simulation(app: Celery, stage: Stage) -> None:
             raise Reject("this worker stops", requeue=True)
 
 
-def register_reports(
-    app: Celery, database: Database, folder: Path, broker: redis.Redis, cards: Mapping[str, ModelCard]
-) -> None:
+def register_reports(app: Celery, database: Database, folder: Path, broker: redis.Redis) -> None:
     """Let this process build reports.
 
     Args:
@@ -64,14 +62,13 @@ def register_reports(
         database: where the runs are.
         folder: holds a folder per run.
         broker: is told why a report cannot be built, so that nobody waits for it in vain.
-        cards: by name; what they say of a run's models enters its report.
     """
 
     @app.task(name=REPORT, shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
     def build_report(run: str, revision: int) -> None:
         built = outbox.latest_report(database, run)
         if built is None or built.revision < revision or not Path(built.html).is_file():
-            write_report(database, run, folder / run, cards=cards)
+            write_report(database, run, folder / run)
         broker.delete(report_failure_key(run))
 
     def failed(*, exception: BaseException, args: tuple[str, int], **_: Any) -> None:
@@ -81,21 +78,18 @@ def register_reports(
     signals.task_failure.connect(failed, sender=build_report, weak=False)
 
 
-def write_report(
-    database: Database, run: str, folder: Path, *, cards: Mapping[str, ModelCard], record: bool = True
-) -> outbox.BuiltReport:
+def write_report(database: Database, run: str, folder: Path, *, record: bool = True) -> outbox.BuiltReport:
     """Build a run's report from what the ledger holds now.
 
     Args:
         database: where the run is.
         run: which run.
         folder: where the files go.
-        cards: by name; what they say of the run's models enters the report.
         record: whether the ledger is to note it as the run's own report.
     """
     from reports.build import build_report
 
-    results = report_input(database, run, cards)
+    results = read_results(database, run)
     paths = build_report(results, folder, draws=read_draws(database, run))
     report = outbox.BuiltReport(run=run, revision=results.revision, html=str(paths.html), markdown=str(paths.markdown))
     if record:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,10 @@ from click.testing import CliRunner, Result
 from jobs import results
 from jobs.cli import main
 from jobs.producer import enqueue
-from jobs.report_input import report_input
 from reports.measures import MEASURES
 from storage.database import Database
 from tests.jobs.ledger_rows import finish
-from tests.jobs.small_study import CARDS, study
+from tests.jobs.small_study import study
 
 
 @pytest.fixture
@@ -87,13 +85,6 @@ def test_metrics_have_no_telemetry(runs: Database, tmp_path: Path) -> None:
     shown = typed(tmp_path, "export", "first", "--metrics", "--telemetry")
     assert shown.exit_code == 2
     assert "--telemetry is of answers" in shown.stderr
-
-
-def test_cards_say_what_is_known_of_a_model(runs: Database) -> None:
-    """Series and stage are taken from the card; a model without a card has none."""
-    cards = {"human": replace(CARDS["human"], series="People", stage="born")}
-    assert report_input(runs, "first", cards).model_facts == {"human": {"series": "People", "stage": "born"}}
-    assert report_input(runs, "second", cards).model_facts == {}
 
 
 def test_a_broken_write_leaves_nothing(tmp_path: Path) -> None:
