@@ -64,6 +64,7 @@ def test_a_row_holds_what_was_asked_and_answered(database: Database, ledger: Led
         "slot": 0,
         "question": "C",
         "state": "answered",
+        "out_of_sequence": False,
         "choices": "1 4",
         "completion": "2: option 2",
         "reason": "",
