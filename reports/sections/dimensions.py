@@ -10,7 +10,7 @@ from math import isfinite, isnan
 
 import numpy as np
 
-from reports.analysis import Analysis
+from reports.analysis import Analysis, CellAnalysis
 from reports.charts.dimensions import mean_plots, spread_plots
 from reports.charts.drawing import Chart
 from reports.figures import NONE, fixed, percent, signed
@@ -95,7 +95,7 @@ def _means(analysis: Analysis) -> Table:
     rows = []
     for culture in analysis.cultures:
         for cell in culture.cells:
-            sound, floor, wide = cell.sound, cell.sound_floor, cell.intervals.two_way
+            sound, floor = cell.sound, cell.sound_floor
             reason = "" if isfinite(sound.macro) else sound.reason
             rows.append(
                 TableRow(
@@ -104,8 +104,7 @@ def _means(analysis: Analysis) -> Table:
                     entries=(
                         *shaded(analysis, sound.by_dimension, most, floor.by_dimension),
                         Entry(text=fixed(sound.macro), beneath=fixed(floor.macro), why=reason),
-                        interval_entry(cell.interval.low, cell.interval.high, least=0.0, reason=cell.interval.reason),
-                        interval_entry(wide.low, wide.high, least=0.0, reason=wide.reason),
+                        _intervals(cell),
                         Entry(text=signed(sound.macro - floor.macro)),
                         Entry(text=fixed(sound.question_mean), beneath=fixed(floor.question_mean)),
                     ),
@@ -119,14 +118,25 @@ def _means(analysis: Analysis) -> Table:
             MODEL,
             *dimension_columns(analysis),
             Column(text="Mean", meaning="over dimensions: every dimension weighs the same"),
-            Column(text="95% interval", meaning="of the mean, participants resampled: about these questions"),
-            Column(text="two-way", meaning="participants and questions resampled: about questions like these"),
+            Column(text="95% interval", meaning="of the mean, participants resampled; beneath, questions too"),
             Column(text="Excess", meaning="mean less what equally many people would score"),
             Column(text="By question", meaning="mean over questions: every question weighs the same"),
         ),
         rows=tuple(rows),
-        notes=("The small figure beneath is the noise floor: what equally many real people would score.",),
+        notes=(
+            (
+                "The small figure beneath is the noise floor: what equally many real people would score. The upper "
+                "interval is about these questions, the lower one about questions like these."
+            ),
+        ),
     )
+
+
+def _intervals(cell: CellAnalysis) -> Entry:
+    """Over participants, and beneath over participants and questions."""
+    narrow, wide = cell.interval, cell.intervals.two_way
+    beneath = interval_entry(wide.low, wide.high, least=0.0).text if isfinite(wide.low) else ""
+    return replace(interval_entry(narrow.low, narrow.high, least=0.0, reason=narrow.reason), beneath=beneath)
 
 
 def _paper_means(analysis: Analysis) -> Table:
