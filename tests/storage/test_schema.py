@@ -120,3 +120,40 @@ def test_every_table_of_the_models_is_named() -> None:
     """A table that the room forgets to name is noticed."""
     named = {name: value for name, value in vars(tables).items() if isinstance(value, Table)}
     assert named == {str(name): table for name, table in SQLModel.metadata.tables.items()}
+
+
+def test_a_database_with_answers_is_brought_up_to_date(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a database of the first schema holds is there afterwards, on either kind of database."""
+    rows = (
+        "INSERT INTO survey (fingerprint, name, body) VALUES ('f', 's', '{}')",
+        (
+            "INSERT INTO run (id, created_at, survey, questions, protocol, design, study, cancelled) "
+            "VALUES ('r', 1.0, 'f', '[]', '{}', 'd', '', false)"
+        ),
+        (
+            "INSERT INTO cell (id, run, position, model, culture, condition_name, condition, language) "
+            "VALUES (1, 'r', 0, 'm', 'us', 'def', '{}', 'en')"
+        ),
+        (
+            "INSERT INTO participant (id, run, cell, number, draws, planned, next_item, memory, status, lease_epoch, "
+            "answered, refused, unparsable, failed) VALUES (1, 'r', 1, 0, '{}', 3, 2, '0', 'open', 4, 1, 0, 1, 0)"
+        ),
+        (
+            "INSERT INTO answer (participant, item, slot, question, state, choices, completion, digest, reason, shown, "
+            "memory, draws, seed, used, attempt, seconds, worker, committed_at) "
+            "VALUES (1, 0, 0, 'Q', 'answered', '1', '1', 5, '', '1,2', '', '{}', 9, '{}', 0, 0.5, 'w', 2.0)"
+        ),
+    )
+    with Database(empty_url) as database:
+        with monkeypatch.context() as earlier:
+            earlier.setattr(schema, "HEAD", "0001")
+            assert migrate(database)
+        for row in rows:
+            database.write(lambda connection, row=row: connection.execute(text(row)))
+        assert migrate(database)
+        with database.read() as connection:
+            assert current_revision(connection) == HEAD
+            p, a = tables.participant.c, tables.answer.c
+            person = connection.execute(select(p.lease_epoch, p.commits, p.suspect, p.deaths, p.attempts)).one()
+            assert tuple(person) == (4, 2, False, 0, {})
+            assert tuple(connection.execute(select(a.choices, a.seed, a.out_of_sequence)).one()) == ((1,), 9, False)

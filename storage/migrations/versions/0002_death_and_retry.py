@@ -11,15 +11,14 @@ down_revision = "0001"
 
 def upgrade() -> None:
     """Apply the change."""
-    with op.batch_alter_table("participant") as table:
-        for flag in ("suspect", "on_trial"):
-            table.add_column(sa.Column(flag, sa.Boolean(), nullable=False, server_default=sa.false()))
-        for count in ("deaths", "commits"):
-            table.add_column(sa.Column(count, sa.Integer(), nullable=False, server_default="0"))
-        table.add_column(sa.Column("attempts", sa.JSON(), nullable=False, server_default="{}"))
+    # Columns are added in place: SQLite's way of copying a table would drop one that others refer to.
+    for flag in ("suspect", "on_trial"):
+        op.add_column("participant", sa.Column(flag, sa.Boolean(), nullable=False, server_default=sa.false()))
+    for count in ("deaths", "commits"):
+        op.add_column("participant", sa.Column(count, sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("participant", sa.Column("attempts", sa.JSON(), nullable=False, server_default="{}"))
     op.execute("UPDATE participant SET commits = answered + refused + unparsable + failed")
-    with op.batch_alter_table("answer") as table:
-        table.add_column(sa.Column("out_of_sequence", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("answer", sa.Column("out_of_sequence", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.create_table(
         "again",
         sa.Column("participant", sa.Integer(), autoincrement=False, nullable=False),
