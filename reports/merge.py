@@ -57,6 +57,7 @@ def merge(results: Sequence[Results]) -> Results:
         engines=_joined(each.engines for each in named),
         versions=_versions(named),
         revision=sum(each.revision for each in named),
+        out_of_sequence=sum(each.out_of_sequence for each in named),
         model_seconds=_joined(each.model_seconds for each in named),
         model_facts=_joined(each.model_facts for each in named),
     )

@@ -6,12 +6,12 @@ Completions are read only for the handful of samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Text, func, select, type_coerce
+from sqlalchemy import Connection, Text, func, select, tuple_, type_coerce
 
 from storage import outbox, store, tables
 from storage.database import Database
@@ -21,6 +21,8 @@ from storage.run import Run
 from storage.survey import Survey
 
 _A, _P = tables.answer.c, tables.participant.c
+#: Keys in one statement.
+_KEYS = 500
 #: What the description of what served a model has from its card.
 _FACTS = ("series", "stage", "parameters")
 
@@ -32,7 +34,7 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         database: where the run is.
         run_id: which run.
         samples: how many answers to show as they were given, spread over cells and states by
-            the study's seed.
+            the study's seed; one of every question that has none among them comes after these.
     """
     with database.read() as connection:  # one state: a run in progress is read as it stood at one moment
         run = store.run_in(connection, run_id)
@@ -40,6 +42,7 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         progress = store.total(store.progress_in(connection, run_id).values())
         ids, answers = _arrays(connection, run, survey)
         chosen = _pick(answers, samples, np.random.default_rng(run.protocol.seed))
+        again = _out_of_sequence(connection, run_id)
         shown = _samples(connection, run, answers, ids, chosen)
         served = connection.execute(select(tables.served).where(tables.served.c.run == run_id)).all()
         seconds = _seconds(connection, run_id)
@@ -52,6 +55,7 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         survey=survey,
         answers=answers,
         samples=shown,
+        out_of_sequence=again,
         progress=progress,
         engines={row.model: _only(row.description, facts=False) for row in served},
         versions=versions,
@@ -127,7 +131,7 @@ def _first(shown: str) -> int:
 
 
 def _pick(answers: AnswerArrays, samples: int, rng: np.random.Generator) -> list[int]:
-    """Rows to show: in turn from every cell and state, so that rare states are seen too."""
+    """Rows to show: in turn from every cell and state, so that rare states are seen too; then one of each question."""
     strata: dict[tuple[int, int], list[int]] = {}
     for row in rng.permutation(answers.cell.size):
         strata.setdefault((int(answers.state[row]), int(answers.cell[row])), []).append(int(row))
@@ -137,17 +141,36 @@ def _pick(answers: AnswerArrays, samples: int, rng: np.random.Generator) -> list
             chosen.append(strata[key].pop())
             if not strata[key]:
                 del strata[key]
-    return sorted(chosen[:samples])
+    chosen = sorted(chosen[:samples])
+    shown = set(answers.question[chosen].tolist())
+    for row in rng.permutation(answers.question.size).tolist() if samples else ():
+        if int(answers.question[row]) not in shown:
+            shown.add(int(answers.question[row]))
+            chosen.append(row)
+    return chosen
 
 
 def _samples(
     connection: Connection, run: Run, answers: AnswerArrays, ids: NDArray[np.int64], chosen: list[int]
 ) -> tuple[Sample, ...]:
-    """The chosen rows with their texts: one query for all of them."""
-    query = select(tables.answer).where(_A.participant.in_({int(ids[row]) for row in chosen}))
-    found = [answer_from(row) for row in connection.execute(query)]
-    asked = {(answer.participant, answer.item): answer.question for answer in found}
+    """The chosen rows with their texts."""
+    keys = [(int(ids[row]), run.questions[answers.question[row]], int(answers.slot[row])) for row in chosen]
+    found = [
+        answer_from(row)
+        for part in _batches(keys)
+        for row in connection.execute(
+            select(tables.answer).where(tuple_(_A.participant, _A.question, _A.slot).in_(part))
+        )
+    ]
     by_question = {(answer.participant, answer.question, answer.slot): answer for answer in found}
+    remembered = sorted({(answer.participant, item) for answer in found for item in answer.memory})
+    asked = {
+        (row.participant, row.item): row.question
+        for part in _batches(remembered)
+        for row in connection.execute(
+            select(_A.participant, _A.item, _A.question).where(tuple_(_A.participant, _A.item).in_(part))
+        )
+    }
 
     def sample(row: int) -> Sample:
         who = int(ids[row])
@@ -160,6 +183,16 @@ def _samples(
         )
 
     return tuple(sample(row) for row in chosen)
+
+
+def _batches(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Few enough keys at a time for one statement."""
+    return (keys[start : start + _KEYS] for start in range(0, len(keys), _KEYS))
+
+
+def _out_of_sequence(connection: Connection, run: str) -> int:
+    query = select(func.count()).join_from(tables.answer, tables.participant, _A.participant == _P.id)
+    return connection.execute(query.where(_P.run == run, _A.out_of_sequence)).scalar_one()
 
 
 def _seconds(connection: Connection, run: str) -> Mapping[str, float]:

@@ -66,11 +66,12 @@ class Results:
     run: Run
     survey: Survey
     answers: AnswerArrays
-    samples: tuple[Sample, ...]  #: a small seeded sample, spread over cells and states
+    samples: tuple[Sample, ...]  #: a few, spread over cells and states; then one of each question that has none yet
     progress: Progress
     engines: Mapping[str, EngineDescription]  #: model -> what served it
     versions: Mapping[str, str]  #: package -> version that computed the answers
     revision: int  #: of the ledger: number of answers committed, retries included
     model_seconds: Mapping[str, float]  #: model -> summed seconds of its completions
+    out_of_sequence: int = 0  #: answers that were asked again later, from the memory that they were shown
     #: model -> what its card says of it: ``series``, ``stage`` (of training), ``parameters`` ("7B"), as far as it does
     model_facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -82,7 +82,7 @@ def provenance_section(analysis: Analysis) -> Section:
         if said
     )
     versions = ", ".join(f"{package} {version}" for package, version in sorted(results.versions.items()))
-    again = sum(sample.answer.out_of_sequence for sample in results.samples)
+    again = results.out_of_sequence
     terms = (
         Term(name="Run", value=run.id),
         Term(name="Created", value=run.created_at.isoformat(timespec="seconds")),
@@ -99,7 +99,7 @@ def provenance_section(analysis: Analysis) -> Section:
         ),
         Term(
             name="Asked again",
-            value=f"{again} of the {len(results.samples)} answers shown were asked again later, out of sequence",
+            value=f"{again:,} of {results.progress.done:,} answers were asked again later, out of sequence",
         ),
         Term(name="Judge", value=_judge(analysis)),
         *engines,
