@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check lint types contracts tests slow compose-prepare compose-test browser clean
+.PHONY: install demo test check lint types contracts tests slow chaos gpu bench compose-prepare compose-test browser clean
 
 install: $(VENV)/.installed
 
@@ -32,12 +32,23 @@ contracts: install
 
 tests: install
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not slow and not chaos and not browser and not compose and not gpu"
+	$(BIN)/coverage run -m pytest -n auto --dist loadfile -m "not slow and not chaos and not browser and not compose and not gpu"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 slow: install
 	$(BIN)/pytest -m slow --timeout 1200
+
+# Faults injected into real processes, on SQLite and on PostgreSQL; prints a table.
+chaos: install
+	$(BIN)/pytest -m chaos --timeout 1800 -s tests/chaos
+
+gpu: install
+	$(BIN)/pytest -m gpu --timeout 1200
+
+# The batch against generate, one request at a time and grouped; figures go into benchmarks/RESULTS.md.
+bench: install
+	$(BIN)/python -m benchmarks.engine
 
 # Folders and passwords that compose.yaml needs, and the numbers of this account
 # (never root's); what is there already is kept.
