@@ -10,6 +10,7 @@ from kombu.exceptions import ContentDisallowed
 from jobs.celery_app import IDLE_QUEUE, REPORTS_QUEUE, SIMULATE, make_app, simulate_queue
 from jobs.tasks import register_simulation
 from tests.jobs.stages import stage_that_is_never_asked
+from workers.daemon import serve
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,28 @@ def test_the_task_itself_turns_no_guard_off() -> None:
     task = app.tasks[SIMULATE]
     assert (task.acks_late, task.ignore_result, task.serializer) == (True, True, "json")
     assert (task.time_limit, task.soft_time_limit) == (None, None)
+
+
+def test_a_worker_is_started_without_what_does_not_work_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads, a fixed number of them, no limits on a task's time, and none of Celery's chatter between workers."""
+    given: dict[str, object] = {}
+
+    class Recorded:
+        exitcode = 0
+
+        def __init__(self, **options: object) -> None:
+            given.update(options)
+
+        def start(self) -> None:
+            """Nothing: only the options are looked at."""
+
+    app = make_app("redis://nowhere")
+    monkeypatch.setattr(app, "Worker", Recorded)
+    assert serve(app, queues=["q"], concurrency=3, name="w", on_stop=lambda: None) == 0
+    assert (given["pool"], given["concurrency"], given["queues"]) == ("threads", 3, ["q"])
+    assert given["without_gossip"] is given["without_mingle"] is True
+    forbidden = {"autoscale", "time_limit", "soft_time_limit", "max_tasks_per_child", "prefetch_multiplier", "beat"}
+    assert not forbidden & given.keys()
 
 
 def test_a_pickled_message_is_not_read(app: Celery, client: redis.Redis) -> None:

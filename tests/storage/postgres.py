@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +24,7 @@ SETTINGS = ("listen_addresses=", "fsync=off", "synchronous_commit=off", "full_pa
 
 
 @contextmanager
-def postgres_server() -> Iterator[Path]:
+def postgres_server(settings: Sequence[str] = SETTINGS) -> Iterator[Path]:
     """Run a server for the block; gives the folder of its socket."""
     root = os.geteuid() == 0
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp" if root else None))
@@ -44,7 +44,7 @@ def postgres_server() -> Iterator[Path]:
             user=account,
             env=environment,
         )
-        flags = [part for setting in SETTINGS for part in ("-c", setting)]
+        flags = [part for setting in settings for part in ("-c", setting)]
         with (folder / "log").open("wb") as log:
             server = subprocess.Popen(
                 [programs / "postgres", "-D", home / "data", "-k", home, *flags],
