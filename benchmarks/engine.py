@@ -127,7 +127,8 @@ def batched(
 ) -> int:
     """The batch, all requests at once."""
     # Prompts of one request each are not asked again.
-    decoder = Decoder(loaded.model, layout, replace(limits_for(layout), kept_bytes=0), threads=threads)
+    limits = replace(limits_for(layout, loaded.model.get_memory_footprint()), kept_bytes=0)
+    decoder = Decoder(loaded.model, layout, limits, threads=threads)
     nobody = Nobody()
     for request in requests:
         decoder.add(request, nobody)

@@ -183,13 +183,15 @@ def test_a_device_that_fails_a_lone_generation_is_an_error_completion(
 
 
 def test_limits_come_from_the_memory_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An eighth of the machine, or four fifths of what a GPU has free; a quarter of that for kept prompts."""
+    """As much as the weights, but no more than an eighth of the machine; four fifths of what a GPU has free."""
     layout = Layout(layers=(LayerShape(1, 4),), dtype=torch.float32, device=torch.device("cpu"))
-    monkeypatch.setattr(limits, "_machine_memory", lambda: 8_000)
-    assert limits.limits_for(layout) == Limits(rows=128, tokens=512, kv_bytes=1_000, kept_bytes=250)
+    for machine, weights, room in ((8_000, 5_000, 1_000), (1 << 40, 1, 384 << 20), (1 << 40, 1 << 33, 1 << 33)):
+        monkeypatch.setattr(limits, "_machine_memory", lambda machine=machine: machine)
+        chosen = limits.limits_for(layout, weights)
+        assert chosen == Limits(rows=128, tokens=512, kv_bytes=room, kept_bytes=room)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1_000, 2_000))
-    on_gpu = limits.limits_for(replace(layout, device=torch.device("cuda:0")))
-    assert on_gpu == Limits(rows=512, tokens=2048, kv_bytes=800, kept_bytes=200)
+    on_gpu = limits.limits_for(replace(layout, device=torch.device("cuda:0")), 5_000)
+    assert on_gpu == Limits(rows=512, tokens=2048, kv_bytes=800, kept_bytes=800)
 
 
 def test_the_machine_has_memory() -> None:

@@ -70,7 +70,7 @@ def forward(model: Any, batch: Batch, lanes: Lanes) -> Tensor:
             packed=batch.packed,
             lanes=lanes,
         )
-    logits: Tensor = output.logits[0]
+    logits: Tensor = output.logits[0, : sum(batch.counts)]
     return logits
 
 
@@ -117,6 +117,7 @@ def attend(
     heads, tokens, width = query.shape[1:]
     groups = key.shape[1]
     result = query.new_empty(tokens, groups, heads // groups, width)
+    result[packed.rows :].zero_()  # what fills up has no keys, but the layers behind want numbers
     compute = partial(
         _attend_share,
         module.layer_idx,

@@ -17,8 +17,8 @@ from workers.engines.transformers.kv import KV, STRIDE
 
 #: Rows of a prompt that attend together: enough for the matrix product, few enough to leave the future out of it.
 BLOCK = 128
-#: The last rows of a prompt are filled up to a multiple of this. Rows and keys come in few sizes because the CPU's
-#: matrix products in short number formats are compiled for each size, at the price of twenty products.
+#: Rows are filled up to a multiple of this. Rows and keys come in few sizes because the CPU's matrix products in short
+#: number formats are compiled for each size, at the price of a few products and half a megabyte.
 _ROWS = 16
 
 
@@ -65,6 +65,7 @@ class Packed:
 
     pieces: Sequence[Piece]
     starts: Sequence[int]
+    rows: int  #: of all pieces together
     device: torch.device
     lanes: int  #: threads that attention is shared out to
     _shares: dict[int | None, list[list[Segment]]] = field(default_factory=dict)
@@ -113,16 +114,12 @@ class Packed:
 class Batch:
     """The arguments of one forward."""
 
-    ids: Tensor  #: shape (1, T)
+    ids: Tensor  #: shape (1, T); what is behind the pieces' tokens fills up and is not looked at
     positions: Tensor  #: shape (1, T)
-    wanted: Tensor  #: rows whose logits are wanted, in the order of the pieces
-    counts: tuple[int, ...]  #: for each piece how many logits rows it gets
+    wanted: Tensor  #: rows whose logits are wanted, in the order of the pieces; filled up likewise
+    rows: int  #: tokens of the pieces
+    counts: tuple[int, ...]  #: for each piece how many rows of logits it gets
     packed: Packed
-
-    @property
-    def rows(self) -> int:
-        """Tokens computed in this forward."""
-        return self.ids.shape[1]
 
 
 def build(pieces: Sequence[Piece], *, device: torch.device, lanes: int = 1) -> Batch:
@@ -140,13 +137,21 @@ def build(pieces: Sequence[Piece], *, device: torch.device, lanes: int = 1) -> B
         asked = [] if not piece.logits else rows if piece.tree else rows[-1:]
         wanted += asked
         counts.append(len(asked))
+    total, idle = len(ids), _filled(len(ids)) - len(ids)
+    wanted += wanted[-1:] * (_filled(len(wanted)) - len(wanted))
     return Batch(
-        ids=torch.tensor([ids], device=device),
-        positions=torch.tensor([positions], device=device),
+        ids=torch.tensor([ids + [0] * idle], device=device),
+        positions=torch.tensor([positions + [0] * idle], device=device),
         wanted=torch.tensor(wanted, dtype=torch.long, device=device),
+        rows=total,
         counts=tuple(counts),
-        packed=Packed(pieces, starts, device, lanes),
+        packed=Packed(pieces, starts, total, device, lanes),
     )
+
+
+def _filled(rows: int) -> int:
+    """To how many rows these are filled up."""
+    return _up(rows, _ROWS) if rows > _ROWS else 1 << (rows - 1).bit_length() if rows else 0
 
 
 def _low(position: int, window: int | None) -> int:

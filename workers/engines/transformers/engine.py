@@ -94,9 +94,8 @@ class TransformersEngine:
         decoder, batching = None, "continuous"
         try:
             layout = adopt(loaded.model)
-            decoder = Decoder(
-                loaded.model, layout, limits or limits_for(layout), threads=threads or torch.get_num_threads()
-            )
+            chosen = limits or limits_for(layout, loaded.model.get_memory_footprint())
+            decoder = Decoder(loaded.model, layout, chosen, threads=threads or torch.get_num_threads())
             self._read = decoder.counters
         except UnsupportedModel as reason:
             batching = f"one request at a time: {reason}"

@@ -15,18 +15,26 @@ from workers.engines.transformers.scheduler import Limits
 #: Shares of memory: the rest of the machine, other workers, and what a forward needs in passing come out of the rest.
 _CPU_SHARE = 0.125
 _GPU_SHARE = 0.8
-#: Share of keys and values that may be kept for prompts to come.
-_KEPT_SHARE = 0.25
+#: On a CPU keys and values take no more than the weights do, or this where the weights are few: beyond some sixty rows
+#: a larger batch is hardly faster there.
+_CPU_LEAST = 384 << 20
 
 
-def limits_for(layout: Layout) -> Limits:
-    """Limits for the device that a layout is on; call it when the model is loaded and nothing else is."""
+def limits_for(layout: Layout, weights: int) -> Limits:
+    """Limits for the device that a layout is on; call it when the model is loaded and nothing else is.
+
+    All room that no running request needs may be taken by kept prompts.
+
+    Args:
+        layout: What the model keeps for one token, and where.
+        weights: Bytes of the model's weights.
+    """
     if layout.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(layout.device)
         room, rows, tokens = int(free * _GPU_SHARE), 512, 2048
     else:
-        room, rows, tokens = int(_machine_memory() * _CPU_SHARE), 128, 512
-    return Limits(rows=rows, tokens=tokens, kv_bytes=room, kept_bytes=int(room * _KEPT_SHARE))
+        room, rows, tokens = min(int(_machine_memory() * _CPU_SHARE), max(weights, _CPU_LEAST)), 128, 512
+    return Limits(rows=rows, tokens=tokens, kv_bytes=room, kept_bytes=room)
 
 
 def _machine_memory() -> int:

@@ -23,9 +23,7 @@ from workers.engines.transformers.request import Sampling
 Warp = Callable[[Tensor], Tensor]
 
 #: How many numbers are drawn at once where several different tokens are wanted.
-_ROUND = 32
-#: After so many rounds the tokens still missing are too unlikely to wait for: the library's way always ends.
-_ROUNDS = 8
+_AT_ONCE = 32
 
 
 class Draws(StrEnum):
@@ -76,15 +74,17 @@ def draw(scores: Tensor, count: int, generator: torch.Generator, draws: Draws) -
     if draws is Draws.LIBRARY:
         return torch.multinomial(probabilities[None], count, generator=generator)[0]
     # In double precision: a sum over 250,000 single-precision terms would round rare tokens away.
-    edges = probabilities.double().cumsum(0)
+    left = probabilities.double()
     drawn: dict[int, None] = {}
-    for _ in range(_ROUNDS):
-        # Drawing again whatever was drawn before is drawing without replacement.
-        numbers = torch.rand(_ROUND if count > 1 else 1, generator=generator, device=scores.device, dtype=torch.float64)
+    for _ in range(count):
+        edges = left.cumsum(0)
+        numbers = torch.rand(_AT_ONCE if count > 1 else 1, generator=generator, device=scores.device, dtype=left.dtype)
         found = torch.searchsorted(edges, numbers * edges[-1], right=True).clamp_(max=len(edges) - 1)
+        # Passing over what was drawn before is drawing without replacement.
         drawn.update(dict.fromkeys(found.tolist()))
         if len(drawn) >= count:
             return torch.tensor(list(drawn)[:count], device=scores.device)
+        left[list(drawn)] = 0.0  # nearly all the rest is too unlikely to be met by chance
     return torch.multinomial(probabilities[None], count, generator=generator)[0]
 
 
