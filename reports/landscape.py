@@ -155,14 +155,10 @@ def score_rows(measured: Measured, drawn_map: CulturalMap | NotRun) -> tuple[Sco
     return tuple(rows)
 
 
-#: So many samples are shown as cases; the others stand with their questions.
-CASES = 10
-
-
 def cases(measured: Measured) -> Cases | NotRun:
     """Appendix E: the stored samples, by state."""
     found: dict[AnswerState, list[int]] = {}
-    for place, sample in enumerate(measured.results.samples[:CASES]):
+    for place, sample in enumerate(measured.results.samples):
         found.setdefault(sample.answer.state, []).append(place)
     if not found:
         return NotRun(reason="no answer was sampled")

@@ -23,7 +23,7 @@ from storage.ledger import Ledger
 from storage.outbox import BuiltReport
 from storage.run import AnswerState, Participant
 from tests.chaos.chain import follow
-from tests.chaos.stages import CARDS, PATIENCE, QUESTIONS, RUN, TO_OPEN, Gated, stage_of, started
+from tests.chaos.stages import PATIENCE, QUESTIONS, RUN, TO_OPEN, Gated, stage_of, started
 from tests.storage.conftest import (  # noqa: F401  # fixtures, which tests take as arguments of the same name
     database,
     migrated_postgres,
@@ -145,7 +145,7 @@ def reporter(
     app = make_app(broker.url)
     with broker.client() as client:
         client.flushall()
-        tasks.register_reports(app, database, tmp_path, client, CARDS)
+        tasks.register_reports(app, database, tmp_path, client)
         yield app, built
     app.close()
 
