@@ -49,16 +49,17 @@ CARD = """\
 engine = "tests.chaos.engines:{engine}"
 path = "empty"
 """
-#: Open participants that somebody holds.
+#: Open participants that nobody holds, and those that somebody does.
+WAITING = "SELECT id, next_item FROM participant WHERE status = 'open' AND lease_until IS NULL"
 HELD = "SELECT id, next_item, lease_owner FROM participant WHERE status = 'open' AND lease_until IS NOT NULL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Injection:
-    """One disturbance: when it was, and where everybody stood that was in flight."""
+    """One disturbance: when it was, and where those stood whom it concerned."""
 
     at: float  #: seconds since the epoch
-    positions: dict[int, int]  #: participant -> the item it was being asked
+    positions: dict[int, int]  #: participant -> its next item
 
 
 @dataclass
@@ -169,11 +170,17 @@ class ChaosMachine(Machine):
         """Ids of the processes that hold a participant."""
         return sorted({pid for _, pid in self.held().values()})
 
-    def caught(self, *, pid: int | None = None) -> bool:
-        """Note an injection if work is in flight now, of one process or of any. Whether it is."""
+    def caught(self, *, pid: int | None = None, waiting: bool = False) -> bool:
+        """Note an injection if work is in flight now. Whether it is.
+
+        Args:
+            pid: only work of this process.
+            waiting: note where those stand that wait in the queue, whom the fault concerns.
+        """
         positions = {who: item for who, (item, holder) in self.held().items() if pid in (None, holder)}
         if positions:
-            self.injections.append(Injection(at=time.time(), positions=positions))
+            concerned = dict(self.rows(WAITING)) if waiting else positions
+            self.injections.append(Injection(at=time.time(), positions=concerned))
         return bool(positions)
 
     def wait_for_answers(self, number: int, process: subprocess.Popen[str] | None = None) -> None:
@@ -185,9 +192,9 @@ class ChaosMachine(Machine):
 
         wait_until(there, f"{number} answers", seconds=120)
 
-    def catch(self, *, pid: int | None = None) -> None:
-        """Wait for work in flight, and note the injection that follows at once."""
-        wait_until(lambda: self.caught(pid=pid), "work in flight")
+    def catch(self, *, pid: int | None = None, waiting: bool = False) -> None:
+        """Wait for work in flight, and note the injection that follows at once; see ``caught``."""
+        wait_until(lambda: self.caught(pid=pid, waiting=waiting), "work in flight")
 
     def kill_in_flight(self, pid: int) -> bool:
         """kill -9 a worker while it certainly has work in flight; False where it has none or is dead."""
@@ -211,7 +218,7 @@ class ChaosMachine(Machine):
         return stream.getvalue()
 
     def recoveries(self) -> list[tuple[float, float]]:
-        """Seconds from each injection to the first and to the last of the answers that it caught in flight."""
+        """Seconds from each injection to the next answer of the first and of the last whom it concerned."""
         found = self.rows("SELECT participant, item, committed_at FROM answer")
         committed = {(participant, item): at for participant, item, at in found}
         found_after = [

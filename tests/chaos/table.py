@@ -13,7 +13,7 @@ HEAD = (
     "planned / kept",
     "asked again",
     "stale writes fenced",
-    "seconds to the first / last answer in flight",
+    "seconds to recover: the first / the last",
 )
 
 
@@ -28,7 +28,9 @@ class Row:
     kept: int
     recomputed: int  #: requests that an engine got beyond one for each planned answer
     fenced: int
-    seconds: Sequence[tuple[float, float]]  #: from each injection to the first and last answer that it caught in flight
+    seconds: Sequence[
+        tuple[float, float]
+    ]  #: from each injection to the next answer of the first and the last concerned
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -41,7 +41,7 @@ def test_the_broker_is_flushed(machine: ChaosMachine, expected: bytes, record: R
     for point in (20, 60, 100):
         machine.wait_for_answers(point, run)
         wait_until(lambda: waiting_messages(broker) > 4, "messages to lose")
-        machine.catch()
+        machine.catch(waiting=True)
         with broker.client() as client:
             client.flushall()
     finish_well(run)
@@ -57,7 +57,7 @@ def test_the_broker_is_killed(machine: ChaosMachine, expected: bytes, record: Re
     broker = EmbeddedBroker(machine.home)
     for point in (20, 100, 180):
         machine.wait_for_answers(point, run)
-        machine.catch()
+        machine.catch(waiting=True)
         before = server_of(broker)
         kill_server(broker, and_its_file=file == "lost")
         wait_until(broker.alive, "a broker that is started again")
@@ -75,8 +75,8 @@ def test_the_broker_is_away_while_tasks_finish(
     with broker_elsewhere(tmp_path / "broker") as broker:
         run = machine.start("run", "study.yaml", "--concurrency", "8", DEFSURVEY_BROKER_URL=broker.url)
         machine.wait_for_answers(16, run)
-        machine.catch()
-        in_hand, before = set(machine.injections[0].positions), machine.answers()
+        machine.catch(waiting=True)
+        in_hand, before = set(machine.held()), machine.answers()
         kill_server(broker)
         finished = "SELECT id FROM participant WHERE status = 'finished'"
         wait_until(lambda: in_hand <= {who for (who,) in machine.rows(finished)}, "those in hand to finish")
