@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Text, func, select, tuple_, type_coerce
+from sqlalchemy import Connection, Text, and_, func, select, tuple_, type_coerce
 
 from storage import outbox, store, tables
 from storage.database import Database
-from storage.results import STATES, AnswerArrays, Results, Sample
+from storage.results import STATES, AnswerArrays, Results, Sample, TokenCount
 from storage.rows import answer_from
 from storage.run import Run
 from storage.survey import Survey
@@ -24,7 +24,7 @@ _A, _P = tables.answer.c, tables.participant.c
 #: Keys in one statement.
 _KEYS = 500
 #: What the description of what served a model has from its card.
-_FACTS = ("series", "stage", "parameters")
+_FACTS = ("series", "stage", "parameters", "input_price", "output_price", "priced")
 
 
 def read_results(database: Database, run_id: str, *, samples: int = 10) -> Results:
@@ -45,7 +45,7 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         again = _out_of_sequence(connection, run_id)
         shown = _samples(connection, run, answers, ids, chosen)
         served = connection.execute(select(tables.served).where(tables.served.c.run == run_id)).all()
-        seconds = _seconds(connection, run_id)
+        seconds, tokens = _spent(connection, run_id)
         revision = outbox.revision_in(connection, run_id)
     versions: dict[str, str] = {}
     for row in served:
@@ -62,6 +62,7 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         revision=revision,
         model_seconds=seconds,
         model_facts={row.model: facts for row in served if (facts := _only(row.description, facts=True))},
+        tokens=tokens,
     )
 
 
@@ -195,12 +196,26 @@ def _out_of_sequence(connection: Connection, run: str) -> int:
     return connection.execute(query.where(_P.run == run, _A.out_of_sequence)).scalar_one()
 
 
-def _seconds(connection: Connection, run: str) -> Mapping[str, float]:
+def _spent(connection: Connection, run: str) -> tuple[dict[str, float], dict[str, TokenCount]]:
+    """Of each model the summed seconds of its answers, and the tokens of those that carry counts."""
+    counted = and_(_A.prompt_tokens.is_not(None), _A.completion_tokens.is_not(None))
     query = (
-        select(tables.cell.c.model, func.sum(_A.seconds))
+        select(
+            tables.cell.c.model,
+            func.sum(_A.seconds),
+            func.count().filter(counted),
+            func.sum(_A.prompt_tokens).filter(counted),
+            func.sum(_A.completion_tokens).filter(counted),
+            func.sum(_A.seconds).filter(counted),
+        )
         .join_from(tables.answer, tables.participant, _A.participant == _P.id)
         .join(tables.cell, _P.cell == tables.cell.c.id)
         .where(_P.run == run)
         .group_by(tables.cell.c.model)
     )
-    return {model: float(seconds) for model, seconds in connection.execute(query)}
+    rows = connection.execute(query).all()
+    return {row[0]: float(row[1]) for row in rows}, {
+        model: TokenCount(answers=answers, prompt=int(prompt), completion=int(completion), seconds=float(seconds))
+        for model, _, answers, prompt, completion, seconds in rows
+        if answers
+    }

@@ -60,6 +60,16 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenCount:
+    """Tokens of a model's answers, as far as its engine counted them."""
+
+    answers: int  #: that carry both counts
+    prompt: int  #: summed over these
+    completion: int
+    seconds: float  #: of the same answers, summed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
     """Everything that a report of one run is made of."""
 
@@ -73,5 +83,7 @@ class Results:
     revision: int  #: of the ledger: number of answers committed, retries included
     model_seconds: Mapping[str, float]  #: model -> summed seconds of its completions
     out_of_sequence: int = 0  #: answers that were asked again later, from the memory that they were shown
-    #: model -> what its card says of it: ``series``, ``stage`` (of training), ``parameters`` ("7B"), as far as it does
+    #: model -> what its card says of it, as far as it does: ``series``, ``stage`` (of training), ``parameters`` ("7B");
+    #: ``input_price`` and ``output_price`` in US dollars per million tokens, and when they were ``priced``
     model_facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    tokens: Mapping[str, TokenCount] = field(default_factory=dict)  #: model -> its tokens; none: nothing was counted

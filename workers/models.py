@@ -89,6 +89,7 @@ class Api:
     timeout_seconds: float = 300.0  #: for one attempt
     input_price: float | None = None  #: US dollars per million tokens of prompts
     output_price: float | None = None  #: US dollars per million tokens of completions
+    priced: str = ""  #: when the prices were looked up: "2026-10" or "2026-10-05"
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         """What that many tokens cost, in US dollars; None where the card has no prices."""
@@ -125,8 +126,14 @@ class ModelCard:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What a report says and groups by: ``series``, ``stage`` and ``parameters``, as far as the card has them."""
+        """What a report says and groups by, as far as the card has it: series, stage, parameters, and prices.
+
+        ``input_price`` and ``output_price`` are US dollars per million tokens; ``priced`` is when they were looked up.
+        """
         said = {"series": self.series, "stage": self.stage, "parameters": self.parameters}
+        if self.api is not None and self.api.input_price is not None and self.api.output_price is not None:
+            prices = {"input_price": f"{self.api.input_price:g}", "output_price": f"{self.api.output_price:g}"}
+            said |= prices | {"priced": self.api.priced}
         return {name: value for name, value in said.items() if value}
 
 
@@ -212,7 +219,7 @@ _WEIGHTS = frozenset({"hub", "path", "fallback"})
 _LOADING = frozenset({"quantisation", "template_options", "ends"})
 _API = frozenset(
     {"model", "base_url", "key", "takes", "body", "concurrency", "attempts", "timeout_seconds"}
-    | {"input_price", "output_price"}
+    | {"input_price", "output_price", "priced"}
 )
 
 
@@ -253,6 +260,7 @@ def _api(fields: Fields, engine: str) -> Api | None:
         timeout_seconds=fields.count("timeout_seconds", 300, most=3600),
         input_price=prices["input_price"] if "input_price" in fields.given else None,
         output_price=prices["output_price"] if "output_price" in fields.given else None,
+        priced=fields.text("priced", "", pattern=r"\d{4}-\d{2}(-\d{2})?", form="a month or day such as 2026-10-05"),
     )
     return api if hosted else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from storage import outbox, store, tables
 from storage.database import Database
 from storage.ledger import Ledger
 from storage.read_results import read_results
-from storage.results import STATES, AnswerArrays
+from storage.results import STATES, AnswerArrays, TokenCount
 from storage.rows import answer_columns, digest
 from storage.run import AnswerState, Participant, Progress
 from storage.store import UnknownRun, add_run
@@ -173,6 +173,31 @@ def test_what_served_and_how_long_it_took_is_told_by_model(database: Database, l
     assert results.engines == {"model-a": {"weights": "aa"}, "model-b": {"weights": "bb"}}
     assert results.versions == {"torch": "2.6", "numpy": "2.1"}
     assert results.model_seconds == {"model-a": pytest.approx(3.0), "model-b": pytest.approx(1.5)}
+
+
+def test_tokens_are_summed_over_the_answers_that_carry_them(database: Database, ledger: Ledger) -> None:
+    """An engine that counts only one side, or none, has no count; a model without any is left out."""
+    counted, silent = started(
+        database, new_cell("model-a", participants=1), new_cell("model-b", participants=1), id="first"
+    )
+    held = claimed(ledger, counted)
+    ledger.checkpoint(held, answer(held, 0, seconds=2.0), ())
+    ledger.checkpoint(held, replace(answer(held, 1), completion_tokens=None), ())
+    ledger.checkpoint(held, answer(held, 2, seconds=1.0), ())
+    held = claimed(ledger, silent)
+    ledger.checkpoint(held, replace(answer(held, 0), prompt_tokens=None, completion_tokens=None), ())
+    results = read_results(database, "first")
+    assert results.tokens == {"model-a": TokenCount(answers=2, prompt=200, completion=14, seconds=3.0)}
+    assert results.model_seconds == {"model-a": 3.5, "model-b": 0.5}
+
+
+def test_what_a_card_says_is_told_from_what_served(database: Database) -> None:
+    """Prices are remembered with the run: they may have changed by the time of the report."""
+    started(database)
+    facts = {"series": "S", "input_price": "2", "output_price": "10", "priced": "2026-10"}
+    store.record_served(database, "first", "model-a", {"weights": "aa", **facts}, {})
+    results = read_results(database, "first")
+    assert (results.engines, results.model_facts) == ({"model-a": {"weights": "aa"}}, {"model-a": facts})
 
 
 def test_everything_is_of_one_state(database: Database, ledger: Ledger) -> None:

@@ -200,8 +200,9 @@ def test_the_documentation_names_every_bundled_model_and_template() -> None:
 
 
 def test_facts_are_what_a_card_says() -> None:
-    """Series, stage and size, without what is not said."""
+    """Series, stage, size and prices, without what is not said."""
     cards = read_cards()
     assert cards["phi-4"].facts == {"series": "Phi", "stage": "instruct", "parameters": "14.7B"}
-    assert cards["claude-haiku-5-5"].facts == {"series": "Claude", "stage": "chat"}
+    prices = {"input_price": "0.1", "output_price": "0.5", "priced": "2026-10"}
+    assert cards["claude-haiku-5-5"].facts == {"series": "Claude", "stage": "chat", **prices}
     assert cards["human"].facts == {}

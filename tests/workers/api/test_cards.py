@@ -54,6 +54,7 @@ attempts = 3
 timeout_seconds = 60
 input_price = 0.5
 output_price = 0
+priced = "2026-10-05"
 """
     assert read(tmp_path, text) == Api(
         model="org/x",
@@ -66,6 +67,7 @@ output_price = 0
         timeout_seconds=60,
         input_price=0.5,
         output_price=0.0,
+        priced="2026-10-05",
     )
 
 
@@ -89,6 +91,10 @@ output_price = 0
         (
             'model = "x"\ninput_price = -1',
             "field input_price: expected a finite number of US dollars per million tokens",
+        ),
+        (
+            'model = "x"\npriced = "last week"',
+            "field priced: expected a month or day such as 2026-10-05, got 'last week'",
         ),
     ],
 )
