@@ -26,6 +26,7 @@ from storage.run import (
     Preset,
     Protocol,
     QuestionOrder,
+    Reply,
     Run,
     UsedDecoding,
 )
@@ -46,6 +47,7 @@ def protocol_from(body: Mapping[str, Any]) -> Protocol:
             "draws": DrawsPer(body["draws"]),
             "question_order": QuestionOrder(body["question_order"]),
             "memory_order": MemoryOrder(body["memory_order"]),
+            "reply": Reply(body.get("reply", Reply.FULL)),  # runs from before there was a choice lack it
         }
     )
 

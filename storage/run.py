@@ -57,6 +57,14 @@ class MemoryOrder(StrEnum):
     CHRONOLOGICAL = "chronological"
 
 
+class Reply(StrEnum):
+    """How far a reply is read; a reply without beams is not decoded further than that."""
+
+    FULL = "full"  #: to its own end
+    FIRST_SENTENCE = "first-sentence"  #: to the end of the first sentence of its explanation
+    ANSWER = "answer"  #: to the end of its answer
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """Which axes of DEF are switched on."""
@@ -66,6 +74,7 @@ class Condition:
     config: bool = True  #: drawn number of beams and sampling
     memory: bool = True  #: a drawn capacity to remember earlier answers
     option_order: bool | None = None  #: options shown in a drawn order; None: as the preset says
+    paraphrase: bool = False  #: a drawn wording of every question: its own, or a paraphrase of the survey's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +89,7 @@ class Protocol:
     temperature: float = 1.0
     top_p: float = 1.0
     max_new_tokens: int = 512
+    reply: Reply = Reply.FULL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +100,7 @@ class Draws:
     num_beams: int
     do_sample: bool
     memory_capacity: int
+    paraphrase: int = 0  #: number of the wording in which questions are asked; 0: their own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from storage import store
 from storage.database import Database
 from storage.ledger import Ledger
 from storage.rows import digest, flat, protocol_from, storable
-from storage.run import Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder, UsedDecoding
+from storage.run import Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder, Reply, UsedDecoding
 from tests.storage.small_run import DRAWS, USED, answer, claimed, started
 
 NUL, LONE = "before\x00after", "half \ud83d of a sign"
@@ -26,11 +26,19 @@ def test_a_protocol_survives_json() -> None:
         question_order=QuestionOrder.SHUFFLED,
         memory_order=MemoryOrder.CHRONOLOGICAL,
         temperature=0.5,
+        reply=Reply.ANSWER,
     )
     body = json.loads(json.dumps(flat(protocol)))
     assert body["preset"] == "code"
     assert protocol_from(body) == protocol
     assert type(protocol_from(body).preset) is Preset
+
+
+def test_a_protocol_from_before_replies_could_be_cut_reads_them_whole() -> None:
+    """A run that was enqueued by an earlier version goes on as it began."""
+    body = flat(Protocol(seed=1))
+    del body["reply"]
+    assert protocol_from(body).reply is Reply.FULL
 
 
 @pytest.mark.parametrize(
