@@ -73,19 +73,13 @@ class AnthropicProvider:
 
     def ask(self, request: Request) -> Completion:
         """Ask once; see ``workers.engines.api.Provider``."""
-        start = request.reply_start.rstrip() if self._prefills else ""
-        turns = [message for message in request.messages if message.role != "system"]
-        system = "\n\n".join(message.content for message in request.messages if message.role == "system")
-        told: list[Any] = [{"role": turn.role, "content": turn.content} for turn in turns]
-        if start:
-            told.append({"role": "assistant", "content": start})
+        told = self.body(request)
         try:
             response = self._client.messages.with_raw_response.create(
                 model=self._api.model,
                 max_tokens=request.decoding.max_new_tokens,
-                messages=told,
-                system=system or anthropic.omit,
-                extra_body={**self._sampling(request), **self._api.body},
+                messages=told["messages"],
+                extra_body=told,
             )
             body = response.http_response.text
         except anthropic.APIStatusError as error:
@@ -94,8 +88,27 @@ class AnthropicProvider:
             cause = f"{type(error.__cause__).__name__}: {error.__cause__}" if error.__cause__ else str(error)
             went_wrong = Retryable(redacted(f"the server was not reached: {cause}", self._key))
         else:
-            return self._completion(json_object(body), request, start)
+            return self.completion(json_object(body), request)
         raise went_wrong  # out here, so that no traceback leads to the client's request and its headers
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """What is sent for a request, as JSON; alone, or as one of a batch."""
+        start = self._start(request)
+        told: list[Any] = [{"role": turn.role, "content": turn.content} for turn in request.messages]
+        turns = [turn for turn in told if turn["role"] != "system"]
+        system = "\n\n".join(turn["content"] for turn in told if turn["role"] == "system")
+        if start:
+            turns.append({"role": "assistant", "content": start})
+        schema = {"type": "json_schema", "schema": dict(request.schema)} if request.schema is not None else None
+        return {
+            "model": self._api.model,
+            "max_tokens": request.decoding.max_new_tokens,
+            "messages": turns,
+            **({"system": system} if system else {}),
+            **({"output_config": {"format": schema}} if schema else {}),
+            **self._sampling(request),
+            **self._api.body,
+        }
 
     def describe(self) -> EngineDescription:
         """Model, address, what it takes and what is put into every request."""
@@ -128,7 +141,15 @@ class AnthropicProvider:
             max_new_tokens=request.decoding.max_new_tokens,
         )
 
-    def _completion(self, body: Mapping[str, object], request: Request, start: str) -> Completion:
+    def _start(self, request: Request) -> str:
+        return request.reply_start.rstrip() if self._prefills else ""
+
+    def completion(self, body: Mapping[str, object], request: Request) -> Completion:
+        """What a message says that answers a request.
+
+        Raises:
+            Retryable: it is no message.
+        """
         blocks = body.get("content")
         if not isinstance(blocks, list):
             raise Retryable("the server's reply is no message: it has no content")
@@ -139,7 +160,7 @@ class AnthropicProvider:
         )
         usage = body.get("usage")
         return Completion(
-            text=start + said if said else "",
+            text=self._start(request) + said if said else "",
             finish=_FINISHES.get(str(body.get("stop_reason")), FinishReason.STOP),
             used=self._used(request),
             prompt_tokens=tokens(usage, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"),

@@ -6,6 +6,7 @@ An engine is shared by every participant thread of its process.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
@@ -55,6 +56,7 @@ class Request:
     seed: int  #: in [0, 2**63); equal requests with equal seeds give equal completions
     reply_start: str = ""  #: how a reply begins ("Answer: "), for models whose card wants it begun for them
     asked: Asked | None = None
+    schema: Mapping[str, object] | None = None  #: JSON schema of the reply, for providers that can hold a reply to one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

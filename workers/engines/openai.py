@@ -95,6 +95,7 @@ class OpenAIProvider:
             "messages": told,
             limit: request.decoding.max_new_tokens,
             **self._decoding(request),
+            **_structured(request),
             **self._api.body,
         }
 
@@ -147,6 +148,14 @@ class OpenAIProvider:
             prompt_tokens=tokens(usage, "prompt_tokens"),
             completion_tokens=tokens(usage, "completion_tokens"),
         )
+
+
+def _structured(request: Request) -> dict[str, object]:
+    """What holds a reply to the request's schema; nothing where it has none."""
+    if request.schema is None:
+        return {}
+    format_ = {"name": "reply", "schema": dict(request.schema), "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": format_}}
 
 
 def _text(value: object) -> str:
