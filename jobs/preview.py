@@ -96,7 +96,8 @@ def _prompt(study: Study, planned: PlannedCell, card: ModelCard, index: int, que
     item = 0 if question is None else order.index(question)
     culture = study.survey.culture(planned.culture)
     asked_about = order[item] if study.protocol.draws is DrawsPer.QUESTION else None
-    draws = draw_axes(study.protocol, planned.condition, culture, index, asked_about)
+    most = study.survey.most_paraphrases
+    draws = draw_axes(study.protocol, planned.condition, culture, index, asked_about, paraphrases=most)
     cell = Cell(
         id=0,
         model=planned.model,

@@ -37,6 +37,7 @@ class Enqueued:
 
 def new_run(study: Study) -> store.NewRun:
     """The run that a study asks for, every draw made."""
+    most = study.survey.most_paraphrases
     cells = tuple(
         store.NewCell(
             model=cell.model,
@@ -44,7 +45,7 @@ def new_run(study: Study) -> store.NewRun:
             condition=cell.condition,
             language=cell.language,
             draws=tuple(
-                draw_axes(study.protocol, cell.condition, study.survey.culture(cell.culture), index)
+                draw_axes(study.protocol, cell.condition, study.survey.culture(cell.culture), index, paraphrases=most)
                 for index in range(study.participants)
             ),
         )

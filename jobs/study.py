@@ -95,6 +95,7 @@ class Study:
             "languages": {culture: sorted(self.languages_of(culture)) for culture in sorted(self.cultures)},
             "conditions": {
                 condition.name: {toggle: getattr(condition, toggle) for toggle in TOGGLES}
+                | ({"paraphrase": True} if condition.paraphrase else {})
                 for condition in sorted(self.conditions, key=lambda condition: condition.name)
             },
             "protocol": {
@@ -174,6 +175,9 @@ def _study(text: str, path: Path, cards: Mapping[str, ModelCard], survey: Survey
     chosen = choose_questions(
         entries["questions"], survey=survey, cultures=cultures, languages=languages, seed=protocol.seed
     )
+    conditions = keys.conditions(entries["conditions"])
+    used = [language for culture in cultures for language in languages_of(survey, culture, languages)]
+    keys.check_paraphrases(entries["conditions"], conditions, survey, chosen.asked, used)
     return Study(
         name=name,
         survey=survey,
@@ -182,7 +186,7 @@ def _study(text: str, path: Path, cards: Mapping[str, ModelCard], survey: Survey
         cultures=cultures,
         languages=languages,
         models=keys.models(entries["models"], cards),
-        conditions=keys.conditions(entries["conditions"]),
+        conditions=conditions,
         participants=keys.participants(entries.get("participants")),
         protocol=protocol,
         text=text,

@@ -35,6 +35,8 @@ DEFAULT_PARTICIPANTS = 20
 
 DECODING = ("temperature", "top_p", "max_new_tokens")
 TOGGLES = ("prompt", "config", "memory", "option_order")
+#: All that a condition of one's own can say; fingerprints hold ``paraphrase`` only where it is on.
+AXES = (*TOGGLES, "paraphrase")
 
 #: Conditions that a study file names without describing them.
 BUILT_IN_CONDITIONS: Mapping[str, Condition] = {
@@ -166,15 +168,28 @@ def _condition(name: str, written: Entry) -> Condition:
         raise written.fault(NAME_RULE, repr(name))
     if written.is_text or written.is_list:
         near = nearest(name, BUILT_IN_CONDITIONS)
-        raise written.fault(f"the axes of condition {name!r}{near} that are on or off ({one_of(TOGGLES)})")
-    on = {toggle: value.flag() for toggle, value in written.fields((), TOGGLES).items()}
+        raise written.fault(f"the axes of condition {name!r}{near} that are on or off ({one_of(AXES)})")
+    on = {toggle: value.flag() for toggle, value in written.fields((), AXES).items()}
     return Condition(
         name=name,
         prompt=on.get("prompt", True),
         config=on.get("config", True),
         memory=on.get("memory", True),
         option_order=on.get("option_order"),
+        paraphrase=on.get("paraphrase", False),
     )
+
+
+def check_paraphrases(
+    written: Entry, conditions: Iterable[Condition], survey: Survey, questions: Iterable[str], used: Iterable[str]
+) -> None:
+    """Where a condition draws paraphrases there must be some, of the questions asked, in each language used."""
+    drawing = [condition.name for condition in conditions if condition.paraphrase]
+    asked = set(questions)
+    for language in dict.fromkeys(used) if drawing else ():
+        if not any(p.language == language and p.question in asked for p in survey.paraphrases):
+            expected = f"a survey with paraphrases in {language} for condition {drawing[0]} (defsurvey survey rephrase)"
+            raise written.fault(expected, f"none of the questions asked in survey {survey.id}")
 
 
 def protocol(entries: Mapping[str, Entry]) -> Protocol:

@@ -8,7 +8,7 @@ the standard library only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
@@ -155,6 +155,18 @@ class Culture:
         raise UnknownName(f"culture {self.code}: there is no region {code}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paraphrase:
+    """Another wording of a question in one language; the options stay as they are."""
+
+    question: str
+    number: int  #: 1 or more; a participant that draws it is asked every question in its paraphrase of that number
+    language: str
+    text: str
+    model: str  #: who wrote it: the name of a model, or of a person
+    prompt: str = ""  #: what the model was asked with; empty for a person
+
+
 @dataclass(frozen=True, kw_only=True)
 class Survey:
     """Questions, cultures and what their people answered."""
@@ -170,6 +182,7 @@ class Survey:
     cultures: tuple[Culture, ...]
     references: tuple[ReferenceDistribution, ...]
     excluded: Mapping[str, str] = field(default_factory=dict)  #: question left out by experts -> their reason
+    paraphrases: tuple[Paraphrase, ...] = ()
     fingerprint: str = field(default="", compare=False)  #: SHA-256 of the content; set when it is loaded
 
     @cached_property
@@ -191,6 +204,29 @@ class Survey:
         except KeyError:
             why = f"; it was excluded: {self.excluded[id]}" if id in self.excluded else ""
             raise UnknownName(f"survey {self.id}: there is no question {id}{why}") from None
+
+    @cached_property
+    def _worded(self) -> Mapping[tuple[str, int], Question]:
+        texts: dict[tuple[str, int], dict[str, str]] = {}
+        for paraphrase in self.paraphrases:
+            texts.setdefault((paraphrase.question, paraphrase.number), {})[paraphrase.language] = paraphrase.text
+        questions = {key: self.question(key[0]) for key in texts}
+        return MappingProxyType(
+            {key: replace(questions[key], text={**questions[key].text, **text}) for key, text in texts.items()}
+        )
+
+    @property
+    def most_paraphrases(self) -> int:
+        """The highest number of a paraphrase; 0 where there is none."""
+        return max((paraphrase.number for paraphrase in self.paraphrases), default=0)
+
+    def worded(self, id: str, number: int) -> Question:
+        """The question in its paraphrase of that number, and in its own words where it has none.
+
+        Raises:
+            UnknownName: there is no such question.
+        """
+        return self._worded.get((id, number)) or self.question(id)
 
     def culture(self, code: str) -> Culture:
         """The culture with that code; raises UnknownName."""

@@ -3,7 +3,7 @@
 Knows the JSON form and the fingerprint made of it. Deliberately checks no more than
 that the form is its own: what is well formed is decided when a folder is read. Whatever
 has an order is a list, since a database may sort the keys of an object. What most surveys
-do not have (exclusions) is written only where it is, so that their fingerprints stay.
+do not have (exclusions, paraphrases) is written only where it is, so that their fingerprints stay.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from storage.survey import (
     Culture,
     Group,
     Option,
+    Paraphrase,
     Question,
     QuestionType,
     ReferenceDistribution,
@@ -45,6 +46,7 @@ def survey_to_json(survey: Survey) -> dict[str, object]:
         "cultures": [_culture_to_json(culture) for culture in survey.cultures],
         "references": [_reference_to_json(reference) for reference in survey.references],
         **({"excluded": [[name, why] for name, why in survey.excluded.items()]} if survey.excluded else {}),
+        **({"paraphrases": [_paraphrase_to_json(p) for p in survey.paraphrases]} if survey.paraphrases else {}),
         "fingerprint": survey.fingerprint,
     }
 
@@ -71,6 +73,7 @@ def survey_from_json(body: Mapping[str, Any]) -> Survey:
             cultures=tuple(_culture_from_json(culture) for culture in body["cultures"]),
             references=tuple(_reference_from_json(reference) for reference in body["references"]),
             excluded=dict(body.get("excluded", [])),
+            paraphrases=tuple(Paraphrase(**paraphrase) for paraphrase in body.get("paraphrases", [])),
             fingerprint=body["fingerprint"],
         )
     except KeyError as error:
@@ -162,6 +165,17 @@ def _culture_from_json(body: Mapping[str, Any]) -> Culture:
         ),
         spoken=body.get("spoken", ""),
     )
+
+
+def _paraphrase_to_json(paraphrase: Paraphrase) -> dict[str, object]:
+    return {
+        "question": paraphrase.question,
+        "number": paraphrase.number,
+        "language": paraphrase.language,
+        "text": paraphrase.text,
+        "model": paraphrase.model,
+        "prompt": paraphrase.prompt,
+    }
 
 
 def _reference_to_json(reference: ReferenceDistribution) -> dict[str, object]:

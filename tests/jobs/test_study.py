@@ -14,6 +14,7 @@ import pytest
 from jobs.study import BUILT_IN_CONDITIONS, PlannedCell, Study, StudyError, parse_study, read_study
 from jobs.study_keys import DECODING, OPTIONAL_KEYS, REQUIRED_KEYS
 from storage.run import Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder
+from storage.survey import Paraphrase
 from tests.jobs.small_study import CARDS, SURVEY, TEXT, study, written
 from workers.models import read_cards
 
@@ -518,3 +519,17 @@ class TestDocumentation:
         """Anchors are followed, and the merge key is no key of a study."""
         assert study(language="&l en", cultures="[us]", question_order="fixed").languages == ("en",)
         assert "'<<'" in refusal(TEXT + "<<: {participants: 3}\n")
+
+
+def test_paraphrases_are_an_axis_where_the_survey_has_some() -> None:
+    """A condition of one's own draws them, is another design, and is refused where there are none to draw."""
+    text = written(conditions="{worded: {paraphrase: true}}")
+    assert "line 6, conditions: expected a survey with paraphrases in en for condition worded" in refusal(text)
+    some = tuple(Paraphrase(question="Q1", number=1, language=code, text="Other?", model="m") for code in ("en", "zh"))
+    read = parse_study(text, path=Path("study.yaml"), cards=CARDS, survey=replace(SURVEY, paraphrases=some))
+    assert [condition.paraphrase for condition in read.conditions] == [True]
+    without = replace(read, conditions=(replace(read.conditions[0], paraphrase=False),))
+    assert read.fingerprint() != without.fingerprint()
+    assert "paraphrase" not in json.dumps(without.design())
+    with pytest.raises(StudyError, match="paraphrases in zh"):
+        parse_study(text, path=Path("study.yaml"), cards=CARDS, survey=replace(SURVEY, paraphrases=some[:1]))

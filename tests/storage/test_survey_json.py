@@ -13,6 +13,7 @@ from storage.survey import (
     Culture,
     Group,
     Option,
+    Paraphrase,
     Question,
     QuestionType,
     ReferenceDistribution,
@@ -61,6 +62,15 @@ _references = st.builds(
     low_n=st.booleans(),
     source=_texts,
 )
+_paraphrases = st.builds(
+    Paraphrase,
+    question=_texts,
+    number=st.integers(1, 99),
+    language=_texts,
+    text=_texts,
+    model=_texts,
+    prompt=st.just("") | _texts,
+)
 _surveys = st.builds(
     Survey,
     id=_texts,
@@ -73,6 +83,8 @@ _surveys = st.builds(
     questions=st.lists(_questions, max_size=2).map(tuple),
     cultures=st.lists(_cultures, max_size=2).map(tuple),
     references=st.lists(_references, max_size=2).map(tuple),
+    excluded=st.dictionaries(_texts, _texts, max_size=2),
+    paraphrases=st.lists(_paraphrases, max_size=2).map(tuple),
     fingerprint=_texts,
 )
 

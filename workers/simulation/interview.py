@@ -174,15 +174,21 @@ class _Schedule:
             return self.participant.draws
         cell = self.participant.cell
         culture = self.survey.culture(cell.culture)
-        return draw_axes(self.protocol, cell.condition, culture, self.participant.index, question)
+        index, paraphrases = self.participant.index, self.survey.most_paraphrases
+        return draw_axes(self.protocol, cell.condition, culture, index, question, paraphrases=paraphrases)
+
+    def worded(self, item: int) -> Question:
+        """The question in the wording that was drawn for it."""
+        question = self.question(item).id
+        return self.survey.worded(question, self.draws(question).paraphrase)
 
     def shown(self, question: Question) -> tuple[int, ...]:
         return options_shown(self.protocol, self.participant.cell.condition, question, self.participant.index)
 
     def request(self, item: int, memory: Sequence[int], recall: Recall, attempt: int = 0) -> Request:
-        cell, question = self.participant.cell, self.question(item)
+        cell, question = self.participant.cell, self.worded(item)
         culture, draws, shown = self.survey.culture(cell.culture), self.draws(question.id), self.shown(question)
-        earlier = [(self.question(kept), recall[kept]) for kept in memory]
+        earlier = [(self.worded(kept), recall[kept]) for kept in memory]
         return Request(
             messages=messages(
                 question,
@@ -207,7 +213,7 @@ class _Schedule:
     def answer(
         self, request: Request, item: int, memory: tuple[int, ...], engine: Engine, clock: Clock, attempt: int = 0
     ) -> Answer:
-        question = self.question(item)
+        question = self.worded(item)
         shown = self.shown(question)
         submitted = clock()
         completion = engine.submit(request).result()

@@ -75,9 +75,15 @@ def substream(seed: int, *names: str | int) -> Generator:
 
 
 def draw_axes(
-    protocol: Protocol, condition: Condition, culture: Culture, index: int, question: str | None = None
+    protocol: Protocol,
+    condition: Condition,
+    culture: Culture,
+    index: int,
+    question: str | None = None,
+    *,
+    paraphrases: int = 0,
 ) -> Draws:
-    """Draw a participant's place on the three axes of DEF (paper, section 4.3, Algorithm 1).
+    """Draw a participant's place on the three axes of DEF (paper, section 4.3, Algorithm 1), and its wording.
 
     Every axis is drawn first and switched off afterwards where the condition says so, so
     that an ablation leaves the other axes as they were.
@@ -88,6 +94,7 @@ def draw_axes(
         culture: gives the regions; one without regions has none drawn.
         index: the participant's number within its cell, 0 or more.
         question: id of the question; matters only where ``protocol.draws`` is ``question``.
+        paraphrases: how many of each question the survey has at most; a wording is drawn from these and its own.
     """
     rules = PRESETS[protocol.preset]
     key: tuple[str | int, ...] = (index,)
@@ -98,11 +105,13 @@ def draw_axes(
     do_sample = bool(decoding.integers(2)) if rules.sampling_drawn else True
     capacity = int(substream(protocol.seed, "capacity", *key).integers(0, rules.max_capacity, endpoint=True))
     region = _draw_region(culture, rules, substream(protocol.seed, "region", culture.code, *key))
+    wording = substream(protocol.seed, "paraphrase", *key).integers(0, paraphrases, endpoint=True)
     return Draws(
         region=region if condition.prompt else None,
         num_beams=num_beams if condition.config else 1,
         do_sample=do_sample if condition.config else False,
         memory_capacity=capacity if condition.memory else 0,
+        paraphrase=int(wording) if condition.paraphrase else 0,
     )
 
 
