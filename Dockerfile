@@ -11,8 +11,9 @@ FROM scratch AS wheels
 # --- the environment: everything that needs a network or an installer happens here ---------------------------------
 FROM python AS list
 COPY pyproject.toml .
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-    > /requirements.txt
+# the image can show the queue as well: the extra `monitoring` is in it
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+    print(*project['dependencies'], *project['optional-dependencies']['monitoring'], sep='\n')" > /requirements.txt
 
 FROM python AS requirements
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore

