@@ -1,0 +1,115 @@
+"""The calibration set: answers of which it is known how they are to be judged, and what a judge must reach on them.
+
+Knows the file ``calibration.toml``, which is data, and how a judge's verdicts are scored. Deliberately asks nobody.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from storage.judgement import DIMENSIONS, Finding, Verdict
+from storage.run import AnswerState
+from storage.survey import Culture, Option, Question, QuestionType
+from workers.engines.base import Request
+from workers.judging.prompt import Subject, judge_request
+
+#: Share of all labels that a judge must meet; who always passes, always fails or is never sure meets half at most.
+THRESHOLD = 0.8
+#: And of every dimension's labels, and of all that are to pass, and of all that are to fail.
+LEAST = 2 / 3
+
+_CULTURES = {
+    "en": Culture(code="us", name={"en": "United States", "zh": "美国"}, language="en"),
+    "zh": Culture(code="cn", name={"en": "China", "zh": "中国"}, language="zh"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationItem:
+    """An answer and how it is to be judged on one dimension."""
+
+    name: str
+    dimension: str
+    label: Verdict  #: pass or fail
+    subject: Subject
+
+    @property
+    def request(self) -> Request:
+        """The call that judges it."""
+        return judge_request(self.subject)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How a judge did on the set."""
+
+    right: int  #: labels met; unsure meets none
+    labels: int
+    by_part: Mapping[str, tuple[int, int]]  #: each dimension, ``pass`` and ``fail`` -> labels met, labels
+
+    @property
+    def passed(self) -> bool:
+        """Whether this judge may judge."""
+        parts = all(right >= LEAST * labels for right, labels in self.by_part.values())
+        return self.right >= THRESHOLD * self.labels and parts
+
+    def __str__(self) -> str:
+        weak = [f"{name} {right}/{labels}" for name, (right, labels) in self.by_part.items() if right < LEAST * labels]
+        told = f"right on {self.right} of {self.labels} calibration answers"
+        return told + (f" (below two thirds: {', '.join(weak)})" if weak else "")
+
+
+@cache
+def calibration_set() -> tuple[CalibrationItem, ...]:
+    """The bundled set, in the order of its file."""
+    path = Path(__file__).with_name("calibration.toml")
+    tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    questions = {name: _question(name, table) for name, table in tables.pop("questions").items()}
+    return tuple(_item(name, table, questions) for name, table in tables.items())
+
+
+def _question(name: str, table: Mapping[str, Any]) -> Question:
+    options = tuple(
+        Option(code=code, label={"en": english, "zh": chinese}) for code, english, chinese in table["options"]
+    )
+    return Question(id=name, type=QuestionType(table["type"]), topic="", text=table["text"], options=options)
+
+
+def _item(name: str, table: Mapping[str, Any], questions: Mapping[str, Question]) -> CalibrationItem:
+    dimension, language, label = name.split("-")
+    question = questions[table["question"]]
+    subject = Subject(
+        question=question,
+        culture=_CULTURES[language],
+        region=None,
+        language=language,
+        shown=question.codes,
+        state=AnswerState(table.get("state", AnswerState.ANSWERED)),
+        choices=tuple(table.get("choices", ())),
+        response=table["response"],
+    )
+    verdict = {"p": Verdict.PASS, "f": Verdict.FAIL}[label[0]]
+    return CalibrationItem(name=name, dimension=dimension, label=verdict, subject=subject)
+
+
+def score(judged: Mapping[str, Mapping[str, Finding]]) -> Score:
+    """How a judge did.
+
+    Args:
+        judged: name of every item of the set -> its findings.
+    """
+    met = [(item, judged[item.name][item.dimension].verdict is item.label) for item in calibration_set()]
+    parts: dict[str, list[bool]] = {name: [] for name in (*DIMENSIONS, Verdict.PASS.value, Verdict.FAIL.value)}
+    for item, right in met:
+        parts[item.dimension].append(right)
+        parts[item.label.value].append(right)
+    return Score(
+        right=sum(right for _, right in met),
+        labels=len(met),
+        by_part={name: (sum(of), len(of)) for name, of in parts.items()},
+    )

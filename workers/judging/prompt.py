@@ -1,0 +1,83 @@
+"""How an answer is put before a judge.
+
+Knows the prompt and the marks between which the untrusted response stands. Deliberately knows no engine and no verdict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from storage.judgement import GivenAnswer
+from storage.run import AnswerState, Decoding
+from storage.survey import Culture, Question, Survey
+from workers.engines.base import Message, Request
+from workers.judging.rubric import INSTRUCTIONS, SCHEMA
+from workers.simulation.prompts import option_text, prompt_text
+
+#: Longest reply of a judge, in tokens.
+MAX_TOKENS = 1500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """An answer to be judged, and what had been asked."""
+
+    question: Question
+    culture: Culture
+    region: str | None
+    language: str
+    shown: tuple[int, ...]  #: option codes in the order shown
+    state: AnswerState
+    choices: tuple[int, ...]  #: as the program has read them
+    response: str
+
+
+def subject_of(answer: GivenAnswer, survey: Survey) -> Subject:
+    """A stored answer as a judge is to see it."""
+    return Subject(
+        question=survey.question(answer.question),
+        culture=survey.culture(answer.cell.culture),
+        region=answer.region,
+        language=answer.cell.language,
+        shown=answer.shown,
+        state=answer.state,
+        choices=answer.choices,
+        response=answer.completion,
+    )
+
+
+def mark(response: str) -> str:
+    """A word that a response does not contain, and could not have foreseen: it hangs on every character of it."""
+    number = 0
+    while True:
+        found = hashlib.sha256(f"{number}\n{response}".encode("utf-8", "replace")).hexdigest()[:16]
+        if found not in response:
+            return found
+        number += 1
+
+
+def judge_request(subject: Subject) -> Request:
+    """The one call that judges an answer; equal answers make equal calls."""
+    between = mark(subject.response)
+    asked = prompt_text(subject.question, subject.shown, subject.culture, subject.region, subject.language)
+    text = (
+        f"The instructions that the model was given:\n{asked}\n\n"
+        f"What the program has read from its response: {_read(subject)}\n\n"
+        f"The response, between two marks:\n[response {between}]\n{subject.response}\n[end of response {between}]\n\n"
+        "Examine it on all six dimensions."
+    )
+    return Request(
+        messages=(Message(role="system", content=INSTRUCTIONS), Message(role="user", content=text)),
+        decoding=Decoding(num_beams=1, do_sample=False, max_new_tokens=MAX_TOKENS),
+        seed=0,
+        schema=SCHEMA,
+    )
+
+
+def _read(subject: Subject) -> str:
+    if subject.state is AnswerState.REFUSED:
+        return "a refusal to answer"
+    if not subject.choices:
+        return "no option"
+    return "; ".join(option_text(subject.question, code, subject.language) for code in subject.choices)

@@ -1,0 +1,122 @@
+"""From a judge's reply to verdicts; and what a program decides without any judge.
+
+Nothing raises and nothing is guessed: whatever is no valid verdict becomes ``unsure`` with the reason, never a pass.
+Only the judge's own reply is read here: nothing that a response says about verdicts can become one. Deliberately knows
+no prompt and no engine.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from storage.judgement import DIMENSIONS, Finding, Verdict, all_dimensions
+from storage.run import AnswerState, Reply
+from workers.engines.base import Completion, FinishReason
+
+#: Evidence and reasons are kept up to so many characters.
+MOST_KEPT = 400
+_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?```\s*", re.DOTALL | re.IGNORECASE)
+_GAP = re.compile(r"\.\.\.|…|\[\.\.\.\]")
+
+
+class _Twice(ValueError):
+    """A key stands twice in an object."""
+
+
+def findings_in(completion: Completion, response: str) -> Mapping[str, Finding]:
+    """The verdicts in a judge's reply.
+
+    A pass or a fail rests on a quotation: where the evidence is not in the response, the verdict becomes unsure.
+
+    Args:
+        completion: the judge's reply; it did not end in an error.
+        response: what was judged.
+    """
+    if completion.finish is FinishReason.REFUSAL:
+        return all_dimensions(Verdict.UNSURE, "the judge declined")
+    try:
+        reply = _object(completion.text)
+    except ValueError as error:
+        cut = " (it was cut off at its longest)" if completion.finish is FinishReason.LENGTH else ""
+        return all_dimensions(Verdict.UNSURE, f"the judge's reply is not the one JSON object asked for: {error}{cut}")
+    return {dimension: _finding(reply, dimension, _plain(response)) for dimension in DIMENSIONS}
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The one JSON object that a reply consists of; a fence around it is forgiven."""
+    fenced = _FENCED.fullmatch(text)
+    try:
+        found = json.loads(fenced[1] if fenced else text, object_pairs_hook=_once)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"no JSON at character {error.pos}") from None
+    except RecursionError:
+        raise ValueError("too many levels") from None
+    if not isinstance(found, dict):
+        raise ValueError("no object")  # noqa: TRY004 -- one error for whatever is wrong with a text
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Twice("a key stands twice")
+    return found
+
+
+def _finding(reply: Mapping[str, Any], dimension: str, response: str) -> Finding:
+    said = reply.get(dimension)
+    if not isinstance(said, dict):
+        return _unsure(f"the judge says nothing on {dimension}")
+    evidence, reason, verdict = (said.get(key) for key in ("evidence", "reason", "verdict"))
+    kept = evidence[:MOST_KEPT] if isinstance(evidence, str) else ""
+    if verdict not in tuple(Verdict):
+        return _unsure(f"the judge's verdict is none of {', '.join(Verdict)}: {str(verdict)[:60]!r}", kept)
+    why = reason[:MOST_KEPT] if isinstance(reason, str) else ""
+    if verdict != Verdict.UNSURE and not _quoted(kept, response):
+        return _unsure(f"the judge says {verdict}, but its evidence is not in the response", kept)
+    return Finding(verdict=Verdict(verdict), evidence=kept, reason=why)
+
+
+def _unsure(reason: str, evidence: str = "") -> Finding:
+    return Finding(verdict=Verdict.UNSURE, evidence=evidence, reason=reason)
+
+
+def _quoted(evidence: str, response: str) -> bool:
+    """Whether every part of a quotation, gaps left out, is in the response; case and punctuation do not count."""
+    parts = [plain for part in _GAP.split(evidence) if (plain := _plain(part))]
+    return bool(parts) and all(part in response for part in parts)
+
+
+def _plain(text: str) -> str:
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(character for character in folded if character.isalnum())
+
+
+def decided(state: AnswerState, reason: str, response: str, reply: Reply) -> Mapping[str, Finding]:
+    """What a program decides about an answer without any judge: dimension -> finding.
+
+    Format, number of choices and range of options are the parser's: an answer that it could not read fails on
+    instruction understanding. Without a choice nothing can speak against one, and where replies are not read to
+    their end, explanations and facts are not there to be judged.
+    """
+    found: dict[str, Finding] = {}
+    if state is AnswerState.UNPARSABLE:
+        found["iu"] = Finding(verdict=Verdict.FAIL, evidence=response.strip()[:80], reason=f"by program: {reason}")
+    if state is not AnswerState.ANSWERED:
+        found["cv"] = _unsure("by program: there is no choice that an explanation could contradict")
+    if reply is not Reply.FULL:
+        short = _unsure(f"by program: replies are read as {reply.value}, without their whole explanation")
+        found |= {"cv": short, "ff": short}
+    if not _plain(response):
+        nothing = {name: _unsure("by program: the response is empty") for name in DIMENSIONS if name != "qc"}
+        found = nothing | found | {"qc": Finding(verdict=Verdict.FAIL, reason="by program: the response is empty")}
+    return found
+
+
+def merged(by_program: Mapping[str, Finding], by_judge: Mapping[str, Finding]) -> Mapping[str, Finding]:
+    """All six findings; what a program decided goes first."""
+    return {name: by_program.get(name) or by_judge[name] for name in DIMENSIONS}
