@@ -39,12 +39,10 @@ from reports.landscape import (
     Landscape,
     NearQuestion,
     ScoreRow,
-    ThroughputRow,
     cases,
     landscape,
     near_question,
     score_rows,
-    throughput,
 )
 from reports.mapping import CulturalMap, Projection, cultural_map, paper_map
 from reports.matching import (
@@ -60,6 +58,7 @@ from reports.metrics.quality import Quality, quality
 from reports.parts import NotRun
 from reports.placement import Placement, placement
 from reports.series import Series, Training, series, training
+from reports.throughput import ThroughputRow, throughput
 from storage.results import DrawArrays, Results
 
 __all__ = ["Analysis", "CellAnalysis", "CultureAnalysis", "Parts", "analyse", "cell_names", "english", "in_sentence"]

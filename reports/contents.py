@@ -27,8 +27,9 @@ from reports.sections.matching import matching_section, rank_section
 from reports.sections.mismatches import heatmap_section
 from reports.sections.near import case_section, near_section, score_section
 from reports.sections.profiles import age_section, gender_section
-from reports.sections.provenance import download_section, provenance_section, throughput_section
+from reports.sections.provenance import download_section, provenance_section
 from reports.sections.series import series_section
+from reports.sections.throughput import throughput_section
 from reports.sections.training import training_section
 
 #: The paper's tables and figures, in the order in which they are read.

@@ -1,4 +1,4 @@
-"""What was asked, one question from near, what scores mean, and how fast it went: Figures 3 and 4, Appendices C and E.
+"""What was asked, one question from near, and what scores mean: Figures 3 and 4, Appendices C and E.
 
 Knows the run's questions, replies and samples. Deliberately compares nothing.
 """
@@ -70,17 +70,6 @@ class Cases:
     """Appendix E: samples by how they ended."""
 
     by_state: tuple[tuple[AnswerState, tuple[int, ...]], ...]  #: positions in ``Results.samples``
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThroughputRow:
-    """One model."""
-
-    model: str
-    engine: str
-    answers: int  #: that ended
-    seconds: float  #: summed over answers: they overlap, so that a run takes less
-    seconds_per_answer: float  #: nan without an answer
 
 
 def landscape(measured: Measured) -> Landscape:
@@ -163,23 +152,3 @@ def cases(measured: Measured) -> Cases | NotRun:
     if not found:
         return NotRun(reason="no answer was sampled")
     return Cases(by_state=tuple((state, tuple(found[state])) for state in AnswerState if state in found))
-
-
-def throughput(measured: Measured) -> tuple[ThroughputRow, ...]:
-    """How long each model took."""
-    results = measured.results
-    ended: Counter[str] = Counter()
-    for cell in measured.cells:
-        ended[cell.cell.model] += cell.quality.done
-    return tuple(
-        ThroughputRow(
-            model=model,
-            engine=results.engines.get(model, {}).get("engine", "not known"),
-            answers=ended[model],
-            seconds=results.model_seconds.get(model, float("nan")),
-            seconds_per_answer=results.model_seconds.get(model, float("nan")) / ended[model]
-            if ended[model]
-            else float("nan"),
-        )
-        for model in dict.fromkeys(cell.model for cell in results.run.cells)
-    )

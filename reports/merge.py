@@ -60,6 +60,7 @@ def merge(results: Sequence[Results]) -> Results:
         out_of_sequence=sum(each.out_of_sequence for each in named),
         model_seconds=_joined(each.model_seconds for each in named),
         model_facts=_joined(each.model_facts for each in named),
+        tokens=_joined(each.tokens for each in named),
     )
 
 
@@ -143,6 +144,7 @@ def _renamed(results: Results, names: Mapping[str, str]) -> Results:
         engines=keys(results.engines),
         model_seconds=keys(results.model_seconds),
         model_facts=keys(results.model_facts),
+        tokens=keys(results.tokens),
     )
 
 

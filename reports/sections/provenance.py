@@ -1,4 +1,4 @@
-"""Throughput, provenance and downloads: how fast it went, where it comes from, where the data are.
+"""Provenance and downloads: where it comes from, where the data are.
 
 Knows what is stored beside a run. Deliberately estimates nothing that was not stored.
 """
@@ -6,54 +6,12 @@ Knows what is stored beside a run. Deliberately estimates nothing that was not s
 from __future__ import annotations
 
 from reports.analysis import Analysis
-from reports.figures import NONE
-from reports.page import Column, Download, Entry, Section, Table, TableRow, Term
+from reports.page import Download, Section, Term
 from reports.publications import CITATION
 from storage.run import Protocol
 
 #: Files that lie beside a report.
 METRICS, ANSWERS = "metrics.csv", "answers.csv"
-
-
-def throughput_section(analysis: Analysis) -> Section:
-    """How long each model took."""
-    rows = analysis.parts.throughput
-    return Section(
-        anchor="throughput",
-        contents="Throughput",
-        title="Throughput and cost",
-        paragraphs=(
-            (
-                "Seconds are summed over answers; answers overlap, so that a run takes less. Prices are not stored "
-                "with a run: its cost is not known here."
-            ),
-        ),
-        tables=(
-            Table(
-                anchor="table-throughput",
-                caption="Time in models",
-                columns=(
-                    Column(text="Model", words=True),
-                    Column(text="Engine", words=True),
-                    Column(text="Answers"),
-                    Column(text="Seconds", meaning="summed over answers"),
-                    Column(text="Seconds per answer"),
-                ),
-                rows=tuple(
-                    TableRow(
-                        head=Entry(text=row.model),
-                        entries=(
-                            Entry(text=row.engine, words=True),
-                            Entry(text=f"{row.answers:,}"),
-                            Entry(text=f"{row.seconds:,.0f}".replace("nan", NONE)),
-                            Entry(text=f"{row.seconds_per_answer:,.2f}".replace("nan", NONE)),
-                        ),
-                    )
-                    for row in rows
-                ),
-            ),
-        ),
-    )
 
 
 def _protocol(protocol: Protocol) -> tuple[Term, ...]:

@@ -11,7 +11,7 @@ import pytest
 from reports.analysis import analyse
 from reports.build import build_report
 from reports.merge import CannotMerge, differences, merge, merge_draws
-from storage.results import DrawArrays, Results
+from storage.results import DrawArrays, Results, TokenCount
 from storage.run import Preset
 from tests.reports.synthetic import QUESTIONS, human, last, results, sample, survey, uniform
 
@@ -60,12 +60,14 @@ def test_merging_does_not_change_what_is_merged() -> None:
 
 def test_a_model_of_two_runs_is_called_by_its_run() -> None:
     """The same model twice is two respondents, with its engine, its time and its card."""
-    first = replace(run("a", "m"), model_facts={"m": {"stage": "base"}})
+    counted = TokenCount(answers=1, prompt=2, completion=3, seconds=4.0)
+    first = replace(run("a", "m"), model_facts={"m": {"stage": "base"}}, tokens={"m": counted})
     both = merge([first, run("b", "m", uniform), run("c", "n")])
     assert [cell.model for cell in both.run.cells] == ["m (a)", "m (a)", "m (b)", "m (b)", "n", "n"]
     assert sorted(both.engines) == ["m (a)", "m (b)", "n"]
     assert sorted(both.model_seconds) == ["m (a)", "m (b)", "n"]
     assert both.model_facts == {"m (a)": {"stage": "base"}}
+    assert both.tokens == {"m (a)": counted}
 
 
 @pytest.mark.parametrize(
