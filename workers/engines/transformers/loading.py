@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
@@ -179,14 +180,13 @@ def _device_name(device: Any) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the library's notices and progress bars: a worker's log is about answers."""
-    import transformers.modeling_gguf_pytorch_utils
     from transformers.utils import logging
 
     library_logging: Any = logging
     library_logging.set_verbosity_error()
     library_logging.disable_progress_bar()
     # The GGUF reader draws its bar itself and heeds no setting.
-    gguf_reader: Any = transformers.modeling_gguf_pytorch_utils
+    gguf_reader: Any = import_module("transformers.modeling_gguf_pytorch_utils")  # no attribute of a lazy package
     bar = gguf_reader.tqdm
     gguf_reader.tqdm = _no_bar
     try:
