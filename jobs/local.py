@@ -267,4 +267,4 @@ def _outages_survived(what: str) -> Iterator[None]:
 
 def _report_is_current(database: Database, run: str) -> bool:
     built = outbox.latest_report(database, run)
-    return built is not None and built.revision == outbox.revision(database, run)
+    return built is not None and outbox.is_current(database, built)

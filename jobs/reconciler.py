@@ -65,7 +65,7 @@ class Reconciler:
         self._clock = clock
         self._passed_at = clock()
         self._renewing_until = -float("inf")
-        self._asked: dict[tuple[str, int], float] = {}
+        self._asked: dict[tuple[str, int, int], float] = {}
         self._passes = 0.0
 
     def run(self, stop: threading.Event) -> None:

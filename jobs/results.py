@@ -39,7 +39,7 @@ def current_report(settings: Settings, database: Database, run: str, output: Pat
     if output is not None:
         return write_report(database, run, output, record=False)
     built = outbox.latest_report(database, run)
-    if built is not None and built.revision == outbox.revision(database, run) and Path(built.html).is_file():
+    if built is not None and outbox.is_current(database, built) and Path(built.html).is_file():
         return built
     return write_report(database, run, settings.reports / run)
 

@@ -65,13 +65,14 @@ def register_reports(app: Celery, database: Database, folder: Path, broker: redi
     """
 
     @app.task(name=REPORT, shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
-    def build_report(run: str, revision: int) -> None:
+    def build_report(run: str, revision: int, judgements: int = 0) -> None:
         built = outbox.latest_report(database, run)
-        if built is None or built.revision < revision or not Path(built.html).is_file():
+        shown = (-1, -1) if built is None else (built.revision, built.judgements)
+        if built is None or shown < (revision, judgements) or not Path(built.html).is_file():
             write_report(database, run, folder / run)
         broker.delete(report_failure_key(run))
 
-    def failed(*, exception: BaseException, args: tuple[str, int], **_: Any) -> None:
+    def failed(*, exception: BaseException, args: tuple[str, ...], **_: Any) -> None:
         log.error("report of %s: %s", args[0], exception)
         broker.set(report_failure_key(args[0]), str(exception), ex=_FAILURE_SECONDS)
 
@@ -102,7 +103,8 @@ def report_sender(app: Celery, database: Database) -> Callable[[str], None]:
 
     def send(run: str) -> None:
         try:
-            app.send_task(REPORT, args=[run, outbox.revision(database, run)], queue=REPORTS_QUEUE, retry=False)
+            revisions = [outbox.revision(database, run), outbox.judgement_revision(database, run)]
+            app.send_task(REPORT, args=[run, *revisions], queue=REPORTS_QUEUE, retry=False)
         except OperationalError as error:
             log.warning("report of %s not asked for, the reconciler will: %s", run, error)
 

@@ -58,6 +58,7 @@ class GivenAnswer:
     completion: str
     reason: str
     region: str | None
+    paraphrase: int = 0  #: number of the wording in which it was asked; 0: the question's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,11 +48,13 @@ _P = tables.participant.c
 _FREE = or_(_P.lease_until.is_(None), _P.lease_until < Now())
 _OPEN = _P.status == ParticipantStatus.OPEN.value
 _ACTIVE_RUN = select(tables.run.c.id).where(tables.run.c.cancelled.is_(False))
-_CLAIMABLE = and_(_OPEN, _FREE, _P.run.in_(_ACTIVE_RUN))
+_SERVED_CELL = select(tables.cell.c.id).where(tables.cell.c.halted.is_(False))
+#: Participants that a worker may take up now.
+CLAIMABLE = and_(_OPEN, _FREE, _P.run.in_(_ACTIVE_RUN), _P.cell.in_(_SERVED_CELL))
 
 _CLAIM = (
     update(tables.participant)
-    .where(_P.id == bindparam("who"), _CLAIMABLE)
+    .where(_P.id == bindparam("who"), CLAIMABLE)
     .values(
         lease_epoch=_P.lease_epoch + 1,
         lease_until=Now() + bindparam("ttl"),
@@ -74,6 +76,8 @@ _ADVANCE = (
         next_item=_P.next_item + 1,
         memory=bindparam("remembers"),
         commits=_P.commits + 1,
+        prompt_tokens=_P.prompt_tokens + bindparam("read"),
+        completion_tokens=_P.completion_tokens + bindparam("written"),
         suspect=False,  # it has answered: whatever ended its worker was not this item
         on_trial=False,
         deaths=0,
@@ -126,6 +130,8 @@ class Ledger:
             "at": answer.item,
             "remembers": memory,
             "ended_as": answer.state.value,
+            "read": answer.prompt_tokens or 0,
+            "written": answer.completion_tokens or 0,
         }
 
         def work(connection: Connection) -> None:
@@ -200,6 +206,8 @@ class Ledger:
                 .where(_P.id == held.id, _P.lease_epoch == held.epoch)
                 .values(
                     commits=_P.commits + 1,
+                    prompt_tokens=_P.prompt_tokens + (answer.prompt_tokens or 0),
+                    completion_tokens=_P.completion_tokens + (answer.completion_tokens or 0),
                     suspect=False,
                     on_trial=False,
                     deaths=0,
@@ -283,7 +291,7 @@ def backlogs(database: Database, *, models: Sequence[str] = (), alive_within: fl
     query = (
         select(tables.cell.c.model, claimable)
         .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)
-        .where(_CLAIMABLE)
+        .where(CLAIMABLE)
         .group_by(tables.cell.c.model)
     )
     if models:

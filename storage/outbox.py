@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, and_, case, func, or_, select, update
 
@@ -20,6 +21,7 @@ _P = tables.participant.c
 _OPEN = _P.status == ParticipantStatus.OPEN.value
 _FREE = or_(_P.lease_until.is_(None), _P.lease_until < Now())
 _ACTIVE = _P.run.in_(select(tables.run.c.id).where(tables.run.c.cancelled.is_(False)))
+_SERVED = _P.cell.in_(select(tables.cell.c.id).where(tables.cell.c.halted.is_(False)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +34,11 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltReport:
-    """A report that was written, and the revision of the ledger it shows."""
+    """A report that was written, and what it shows."""
 
     run: str
-    revision: int
+    revision: int  #: of the ledger
+    judgements: int = 0  #: revision of the judgements
     html: str
     markdown: str
 
@@ -45,7 +48,7 @@ def outgoing(database: Database, *, run: str | None = None, limit: int = 1000) -
     query = (
         select(_P.id, tables.cell.c.model)
         .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)
-        .where(_OPEN, _FREE, _ACTIVE, _P.published_at.is_(None))
+        .where(_OPEN, _FREE, _ACTIVE, _SERVED, _P.published_at.is_(None))
         .order_by(_P.id)
         .limit(limit)
     )
@@ -57,7 +60,7 @@ def outgoing(database: Database, *, run: str | None = None, limit: int = 1000) -
 
 def waiting(database: Database, run: str) -> int:
     """How many messages of a run are still to be sent."""
-    query = select(func.count()).where(_OPEN, _FREE, _ACTIVE, _P.published_at.is_(None), _P.run == run)
+    query = select(func.count()).where(_OPEN, _FREE, _ACTIVE, _SERVED, _P.published_at.is_(None), _P.run == run)
     with database.read() as connection:
         return connection.execute(query).scalar_one()
 
@@ -84,7 +87,7 @@ def publish_again(
         older_than: only those whose message was sent at least so many seconds ago.
     """
     sent_before = _P.published_at <= Now() - older_than
-    statement = update(tables.participant).where(_OPEN, _FREE, _ACTIVE, sent_before)
+    statement = update(tables.participant).where(_OPEN, _FREE, _ACTIVE, _SERVED, sent_before)
     if run is not None:
         statement = statement.where(_P.run == run)
     if model is not None:
@@ -110,35 +113,61 @@ def revision_in(connection: Connection, run: str) -> int:
     return int(connection.execute(select(func.sum(_P.commits)).where(_P.run == run)).scalar_one() or 0)
 
 
-def reports_due(database: Database) -> list[tuple[str, int]]:
-    """Runs without unfinished participants whose last revision has no report yet: (run, revision)."""
+def judged_in(connection: Connection, run: str) -> int:
+    """Revision of a run's judgements: how often judging it has ended, by whichever judge."""
+    j = tables.judging.c
+    return int(connection.execute(select(func.sum(j.revision)).where(j.run == run)).scalar_one() or 0)
+
+
+def judgement_revision(database: Database, run: str) -> int:
+    """The same in a transaction of its own."""
+    with database.read() as connection:
+        return judged_in(connection, run)
+
+
+def reports_due(database: Database) -> list[tuple[str, int, int]]:
+    """Finished runs whose last revisions have no report yet: (run, revision of the ledger, of the judgements)."""
     done = func.sum(_P.commits)
     still_open = func.sum(case((_OPEN, 1), else_=0))
     query = select(_P.run, done).where(_ACTIVE).group_by(_P.run).having(still_open == 0)
-    built = select(tables.report.c.run, tables.report.c.revision)
+    r, j = tables.report.c, tables.judging.c
+    built = select(r.run, r.revision, r.judgements)
+    ended: Any = func.sum(j.revision)
     with database.read() as connection:
-        have = {(run, revision) for run, revision in connection.execute(built)}
-        return [(run, int(done)) for run, done in connection.execute(query) if (run, int(done)) not in have]
+        have = {tuple(row) for row in connection.execute(built)}
+        judged = {run: int(revision) for run, revision in connection.execute(select(j.run, ended).group_by(j.run))}
+        finished = [(run, int(done), judged.get(run, 0)) for run, done in connection.execute(query)]
+    return [due for due in finished if due not in have]
 
 
 def record_report(database: Database, report: BuiltReport) -> None:
-    """Note a report that was written; writing the same revision again changes only its paths."""
-    here = and_(tables.report.c.run == report.run, tables.report.c.revision == report.revision)
+    """Note a report that was written; writing the same revisions again changes only its paths."""
+    r = tables.report.c
+    key = {"run": report.run, "revision": report.revision, "judgements": report.judgements}
+    here = and_(*(r[name] == value for name, value in key.items()))
     columns = {"html": report.html, "markdown": report.markdown, "built_at": Now()}
 
     def work(connection: Connection) -> None:
         if connection.execute(update(tables.report).where(here).values(columns)).rowcount == 0:
-            insert_new(connection, tables.report, {"run": report.run, "revision": report.revision, **columns})
+            insert_new(connection, tables.report, {**key, **columns})
 
     database.write(work)
 
 
 def latest_report(database: Database, run: str) -> BuiltReport | None:
-    """The report of the highest revision of a run, or None."""
+    """The report of the highest revisions of a run, or None."""
     r = tables.report.c
-    query = select(r.run, r.revision, r.html, r.markdown).where(r.run == run).order_by(r.revision.desc()).limit(1)
+    order = (r.revision.desc(), r.judgements.desc())
+    query = select(r.run, r.revision, r.judgements, r.html, r.markdown).where(r.run == run).order_by(*order).limit(1)
     with database.read() as connection:
         row = connection.execute(query).one_or_none()
     if row is None:
         return None
-    return BuiltReport(run=row.run, revision=row.revision, html=row.html, markdown=row.markdown)
+    return BuiltReport(**row._mapping)
+
+
+def is_current(database: Database, report: BuiltReport) -> bool:
+    """Whether a report shows all that there is now of its run: every answer and every judgement."""
+    with database.read() as connection:
+        now = (revision_in(connection, report.run), judged_in(connection, report.run))
+    return now == (report.revision, report.judgements)

@@ -102,6 +102,8 @@ class RunRow(SQLModel, table=True):
     design: str  #: fingerprint of all that must be equal for a run to be the same design
     study: str = Field(sa_column=Column(Text, nullable=False))
     cancelled: bool = False
+    judge: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))  #: model and sample
+    budget: float | None = None  #: US dollars that its models and judges may cost
 
 
 class CellRow(SQLModel, table=True):
@@ -118,6 +120,7 @@ class CellRow(SQLModel, table=True):
     condition_name: str
     condition: dict[str, Any] = Field(sa_column=_json())
     language: str
+    halted: bool = False  #: its model costs money, and the run's budget is spent
 
 
 class ParticipantRow(SQLModel, table=True):
@@ -148,6 +151,8 @@ class ParticipantRow(SQLModel, table=True):
     refused: int = 0
     unparsable: int = 0
     failed: int = 0
+    prompt_tokens: int = Field(default=0, sa_type=BigInteger)  #: of all that was asked, answers taken back included
+    completion_tokens: int = Field(default=0, sa_type=BigInteger)
 
 
 class AnswerRow(SQLModel, table=True):
@@ -216,15 +221,123 @@ class WorkerRow(SQLModel, table=True):
 
 
 class ReportRow(SQLModel, table=True):
-    """A report that was built, by the revision of the ledger that it shows."""
+    """A report that was built, by the revisions of the ledger and of the judgements that it shows."""
 
     __tablename__ = "report"
 
     run: str = Field(sa_column=Column(String, ForeignKey("run.id"), primary_key=True))
     revision: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
+    judgements: int = Field(default=0, sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
     html: str
     markdown: str
     built_at: float = Field(sa_column=_time(nullable=False))
+
+
+class JudgeRow(SQLModel, table=True):
+    """A judge: a model, in a version, with a rubric."""
+
+    __tablename__ = "judge"
+
+    id: int | None = Field(default=None, primary_key=True)
+    identity: str = Field(unique=True)
+    model: str
+    description: dict[str, str] = Field(sa_column=_json())
+    input_price: float | None = None  #: US dollars per million tokens
+    output_price: float | None = None
+
+
+class CalibrationRow(SQLModel, table=True):
+    """What a judge said of one answer of the calibration set."""
+
+    __tablename__ = "calibration"
+
+    judge: int = Field(sa_column=Column(Integer, ForeignKey("judge.id"), primary_key=True, autoincrement=False))
+    item: str = Field(primary_key=True)  #: its name and a hash of what was asked
+    findings: dict[str, Any] = Field(sa_column=_json())
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class JudgementRow(SQLModel, table=True):
+    """What a judge said of one answer, in one call; the primary key is what makes a second payment impossible."""
+
+    __tablename__ = "judgement"
+
+    judge: int = Field(sa_column=Column(Integer, ForeignKey("judge.id"), primary_key=True, autoincrement=False))
+    participant: int = Field(
+        sa_column=Column(Integer, ForeignKey("participant.id"), primary_key=True, autoincrement=False, index=True)
+    )
+    item: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
+    slot: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
+    attempt: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    digest: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
+    repeat: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))  #: 0; 1: asked once more
+    findings: dict[str, Any] = Field(sa_column=_json())
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    batched: bool = False  #: at half price
+    judged_at: float = Field(sa_column=_time(nullable=False))
+
+
+class JudgingRow(SQLModel, table=True):
+    """How the judging of a run by a model ended last."""
+
+    __tablename__ = "judging"
+
+    run: str = Field(sa_column=Column(String, ForeignKey("run.id"), primary_key=True))
+    model: str = Field(primary_key=True)
+    judge: int | None = Field(default=None, foreign_key="judge.id")  #: None: it could not be asked at all
+    ended: str  #: done, refused, incomplete, over budget
+    told: str = Field(sa_column=Column(Text, nullable=False))  #: the score, or what went wrong
+    share: float  #: of the answers that were to be judged
+    ledger: int = Field(sa_column=Column(BigInteger, nullable=False))  #: revision of the answers
+    revision: int = Field(sa_column=Column(BigInteger, nullable=False))  #: how often it ended
+
+
+class JudgeBatchRow(SQLModel, table=True):
+    """A batch of calls that was, or was about to be, handed to a provider and is not over."""
+
+    __tablename__ = "judge_batch"
+
+    token: str = Field(primary_key=True)  #: in the name of every call, so that the batch is known again
+    batch: str | None = None  #: the provider's id; None: it is not known whether the batch was made
+    judge: int = Field(foreign_key="judge.id")
+    run: str = Field(foreign_key="run.id")
+    calls: list[list[int]] = Field(sa_column=_json())  #: participant, item, slot, attempt, digest, repeat of each
+    made_at: float = Field(sa_column=_time(nullable=False))
+
+
+class LabelRow(SQLModel, table=True):
+    """A person's verdict on one answer and dimension."""
+
+    __tablename__ = "label"
+
+    participant: int = Field(
+        sa_column=Column(Integer, ForeignKey("participant.id"), primary_key=True, autoincrement=False)
+    )
+    item: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
+    slot: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
+    digest: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
+    dimension: str = Field(primary_key=True)
+    person: str = Field(primary_key=True)
+    verdict: str
+
+
+class ReadingRow(SQLModel, table=True):
+    """How a person read an answer that the program could not read."""
+
+    __tablename__ = "reading"
+
+    participant: int = Field(
+        sa_column=Column(Integer, ForeignKey("participant.id"), primary_key=True, autoincrement=False)
+    )
+    item: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
+    slot: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
+    digest: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
+    reader: str = Field(primary_key=True)
+    state: str  #: answered or refused
+    choices: tuple[int, ...] = Field(sa_column=_integers())
+    read_at: float = Field(sa_column=_time(nullable=False))
 
 
 def _table(row: type[SQLModel]) -> Table:
@@ -242,3 +355,10 @@ again = _table(AgainRow)
 served = _table(ServedRow)
 worker = _table(WorkerRow)
 report = _table(ReportRow)
+judge = _table(JudgeRow)
+calibration = _table(CalibrationRow)
+judgement = _table(JudgementRow)
+judging = _table(JudgingRow)
+judge_batch = _table(JudgeBatchRow)
+label = _table(LabelRow)
+reading = _table(ReadingRow)

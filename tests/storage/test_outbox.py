@@ -128,10 +128,10 @@ def test_a_report_is_due_when_a_run_is_finished_and_until_it_is_recorded(databas
     assert reports_due(database) == []
     finish(ledger, second)
     finish(ledger, other)
-    assert sorted(reports_due(database)) == [("first", 6), ("second", 3)]
+    assert sorted(reports_due(database)) == [("first", 6, 0), ("second", 3, 0)]
     record_report(database, built(revision=5))
     store.cancel(database, "second")
-    assert reports_due(database) == [("first", 6)]
+    assert reports_due(database) == [("first", 6, 0)]
     record_report(database, built(revision=6))
     assert reports_due(database) == []
 
@@ -143,7 +143,7 @@ def test_participants_that_were_set_aside_do_not_keep_a_report_waiting(database:
     p = tables.participant.c
     aside = update(tables.participant).where(p.id == second).values(status="quarantined")
     database.write(lambda connection: connection.execute(aside))
-    assert reports_due(database) == [("first", 3)]
+    assert reports_due(database) == [("first", 3, 0)]
     assert unfinished(database, "first") == 0
 
 

@@ -254,7 +254,7 @@ def test_rewinding_takes_back_everything_from_the_first_such_answer(database: Da
     for item in range(2, 5):
         ledger.checkpoint(held, answer(held, item), (item,))
     assert standing(database, first) == ("finished", 5, (4,), {"2": 1})
-    assert reports_due(database) == [("first", before + 4)]
+    assert reports_due(database) == [("first", before + 4, 0)]
 
 
 def test_a_second_rewind_counts_attempts_on(database: Database, ledger: Ledger) -> None:

@@ -36,7 +36,7 @@ class Subject:
 def subject_of(answer: GivenAnswer, survey: Survey) -> Subject:
     """A stored answer as a judge is to see it."""
     return Subject(
-        question=survey.question(answer.question),
+        question=survey.worded(answer.question, answer.paraphrase),
         culture=survey.culture(answer.cell.culture),
         region=answer.region,
         language=answer.cell.language,
