@@ -86,6 +86,11 @@ def _whole(survey: Survey, question: Question) -> dict[str, Any]:
         "dimensions": list(question.dimensions),
         "text": dict(question.text),
         "options": [{"code": option.code, "label": dict(option.label)} for option in question.options],
+        "paraphrases": [
+            {"number": p.number, "language": p.language, "text": p.text, "model": p.model}
+            for p in survey.paraphrases
+            if p.question == question.id
+        ],
         "references": references,
     }
 
@@ -123,7 +128,11 @@ def _render_question(question: Mapping[str, Any]) -> RenderableType:
         shares = [reference["percent"].get(option["code"]) for option in question["options"]]
         low = " (few)" if reference["low_n"] else ""
         table.add_row(who, f"{reference['n']:,}{low}", *("" if share is None else f"{share:.1f}%" for share in shares))
-    return Lines(*wording, *options, table)
+    others = [
+        Text(f"  {p['number']} {p['language']}: {p['text']} ({p['model']})", style="dim")
+        for p in question["paraphrases"]
+    ]
+    return Lines(*wording, *options, table, *([Text("paraphrases:"), *others] if others else []))
 
 
 def models(extra: Path | None) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from jobs.cli_import import VERBS as IMPORT_VERBS
+from jobs.cli_rephrase import VERBS as REPHRASE_VERBS
 from jobs.settings import Settings
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -16,10 +17,10 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for pro
 
 @click.group()
 def survey() -> None:
-    """Surveys: list, show, validate, import, template, exclude."""
+    """Surveys: list, show, validate, import, template, copy, exclude, rephrase."""
 
 
-for _verb in IMPORT_VERBS:
+for _verb in (*IMPORT_VERBS, *REPHRASE_VERBS):
     survey.add_command(_verb)
 
 

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from storage.survey import Culture, Question, ReferenceDistribution, Region, Survey, Wording
+from storage.survey import Culture, Paraphrase, Question, ReferenceDistribution, Region, Survey, Wording
 from storage.survey_json import fingerprint
+from storage.survey_paraphrases import PARAPHRASES_FILE, ParaphraseReader, used
 from storage.survey_problem import Fault, InvalidSurvey, Problem, Problems, nearest
 from storage.survey_questions import QuestionReader, read_name
 from storage.survey_tables import ReferenceReader, RegionReader, read_exclusions
@@ -23,7 +24,8 @@ from storage.survey_yaml import Entry, parse_yaml
 FILES = ("survey.yaml", "questions.yaml", "references.csv", "regions.csv")
 #: Questions that experts left out, with their reasons: kept in the folder, no part of the survey read from it.
 EXCLUDED_FILE = "excluded.csv"
-OPTIONAL_FILES = ("regions.csv", EXCLUDED_FILE)
+OPTIONAL_FILES = ("regions.csv", EXCLUDED_FILE, PARAPHRASES_FILE)
+_ALL_FILES = (*FILES, EXCLUDED_FILE, PARAPHRASES_FILE)
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
@@ -62,10 +64,21 @@ class _Head:
     sources: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Body:
+    """What the other files hold."""
+
+    questions: tuple[Question, ...]
+    references: tuple[ReferenceDistribution, ...]
+    regions: Mapping[str, tuple[Region, ...]]
+    excluded: Mapping[str, str]
+    paraphrases: tuple[Paraphrase, ...]
+
+
 def _load(folder: Path) -> tuple[Survey | None, list[Problem]]:
     problems = Problems()
     texts: dict[str, str] = {}
-    for file in (*FILES, EXCLUDED_FILE):
+    for file in _ALL_FILES:
         with problems.gathered():
             if (text := _read(folder, file)) is not None:
                 texts[file] = text
@@ -76,7 +89,7 @@ def _load(folder: Path) -> tuple[Survey | None, list[Problem]]:
             head = _read_head(parse_yaml("survey.yaml", texts["survey.yaml"]), problems)
     if head is None or len(problems.found) > before:
         return None, _ordered(problems)  # what the other files must hold is not known
-    questions, references, regions, excluded = _read_body(head, texts, problems)
+    body = _read_body(head, texts, problems)
     survey = Survey(
         id=head.id,
         title=head.title,
@@ -85,28 +98,25 @@ def _load(folder: Path) -> tuple[Survey | None, list[Problem]]:
         terms=head.terms,
         languages=head.languages,
         dimensions=head.dimensions,
-        questions=tuple(question for question in questions if question.id not in excluded),
-        cultures=tuple(replace(culture, regions=regions.get(culture.code, ())) for culture in head.cultures),
-        references=tuple(reference for reference in references if reference.question not in excluded),
-        excluded=excluded,
+        questions=tuple(question for question in body.questions if question.id not in body.excluded),
+        cultures=tuple(replace(culture, regions=body.regions.get(culture.code, ())) for culture in head.cultures),
+        references=tuple(reference for reference in body.references if reference.question not in body.excluded),
+        excluded=body.excluded,
+        paraphrases=body.paraphrases,
     )
     return replace(survey, fingerprint=fingerprint(survey)), _ordered(problems)
 
 
 def _ordered(problems: Problems) -> list[Problem]:
-    files = (*FILES, EXCLUDED_FILE)
-    return sorted(problems.found, key=lambda problem: (files.index(problem.file), problem.line or 0))
+    return sorted(problems.found, key=lambda problem: (_ALL_FILES.index(problem.file), problem.line or 0))
 
 
-def _read_body(
-    head: _Head, texts: Mapping[str, str], problems: Problems
-) -> tuple[
-    tuple[Question, ...], tuple[ReferenceDistribution, ...], Mapping[str, tuple[Region, ...]], Mapping[str, str]
-]:
+def _read_body(head: _Head, texts: Mapping[str, str], problems: Problems) -> _Body:
     questions: tuple[Question, ...] = ()
     references: tuple[ReferenceDistribution, ...] = ()
     regions: Mapping[str, tuple[Region, ...]] = {}
     excluded: Mapping[str, str] = {}
+    paraphrases: tuple[Paraphrase, ...] = ()
     cultures = [culture.code for culture in head.cultures]
     ids: tuple[str, ...] | None = None
     if "questions.yaml" in texts:
@@ -129,7 +139,13 @@ def _read_body(
     if EXCLUDED_FILE in texts and ids is not None:
         with problems.gathered():
             excluded = read_exclusions(EXCLUDED_FILE, texts[EXCLUDED_FILE], ids, problems)
-    return questions, references, regions, excluded
+    if PARAPHRASES_FILE in texts and ids is not None:
+        with problems.gathered():
+            tried = ParaphraseReader(ids=ids, languages=head.languages, problems=problems)
+            paraphrases = used(tried.read(parse_yaml(PARAPHRASES_FILE, texts[PARAPHRASES_FILE])), without=excluded)
+    return _Body(
+        questions=questions, references=references, regions=regions, excluded=excluded, paraphrases=paraphrases
+    )
 
 
 def _read(folder: Path, file: str) -> str | None:

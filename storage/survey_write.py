@@ -13,15 +13,13 @@ import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from storage.survey import Culture, Option, Question, QuestionType, Survey, SurveyError, UnknownName, Value
 from storage.survey_folder import EXCLUDED_FILE, read_survey
+from storage.survey_paraphrases import PARAPHRASES_FILE, Tried, paraphrases_text
 from storage.survey_problem import InvalidSurvey, nearest
+from storage.survey_yaml import dump_yaml
 
-_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 #: Decimals of a percentage: a respondent among a million can be told.
 _DECIMALS = 6
 
@@ -80,19 +78,17 @@ def survey_files(survey: Survey) -> dict[str, str]:
         for number, text in enumerate(dict.fromkeys(r.source for r in survey.references if r.source), start=1)
     }
     files = {
-        "survey.yaml": _dump(_head(survey, sources)),
-        "questions.yaml": _dump({"questions": [_question(question) for question in survey.questions]}),
+        "survey.yaml": dump_yaml(_head(survey, sources)),
+        "questions.yaml": dump_yaml({"questions": [_question(question) for question in survey.questions]}),
         "references.csv": _references(survey, sources),
     }
     if any(culture.regions for culture in survey.cultures):
         files["regions.csv"] = _regions(survey)
     if survey.excluded:
         files[EXCLUDED_FILE] = _exclusions(survey.excluded)
+    if survey.paraphrases:
+        files[PARAPHRASES_FILE] = paraphrases_text([Tried(paraphrase=one) for one in survey.paraphrases])
     return files
-
-
-def _dump(body: Mapping[str, object]) -> str:
-    return str(yaml.dump(body, Dumper=_DUMPER, allow_unicode=True, sort_keys=False, width=120))
 
 
 def _head(survey: Survey, sources: Mapping[str, str]) -> dict[str, object]:

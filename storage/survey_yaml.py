@@ -1,4 +1,4 @@
-"""YAML that remembers where it was written.
+"""YAML that remembers where it was written, and YAML to be written.
 
 Knows how to read a YAML file into entries that know their file, line and field, and
 to ask an entry for text, a number or a choice. Deliberately knows nothing of surveys.
@@ -9,7 +9,7 @@ it was written, so that ``Yes`` is a label and ``no`` a language, not truth valu
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import yaml
 from storage.survey_problem import Fault, Problem, nearest, one_of
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
 _TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 
@@ -164,6 +165,11 @@ class Entry:
             if language not in found:
                 raise self.fault(f"a text in every language ({', '.join(languages)})", f"none in {language!r}")
         return {language: found[language].text() for language in languages}
+
+
+def dump_yaml(body: Mapping[str, object]) -> str:
+    """Plain values as a YAML file, in their order."""
+    return str(yaml.dump(body, Dumper=_DUMPER, allow_unicode=True, sort_keys=False, width=120))
 
 
 def parse_yaml(file: str, text: str) -> Entry:

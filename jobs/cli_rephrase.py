@@ -1,0 +1,93 @@
+"""The command line's verbs that work on a survey folder with a model, or make one to work on: rephrase, copy."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from jobs.settings import Settings
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@click.command("rephrase")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option(
+    "--model", "--engine", "model", required=True, metavar="MODEL", help="Card of the model that writes them."
+)
+@click.option("-n", "count", type=click.IntRange(1, 99), default=3, show_default=True, help="Paraphrases per question.")
+@click.option("--languages", default="", metavar="en,zh", help="Only these; all with a prompt by default.")
+@click.option("--questions", default="", metavar="Q1,Q2", help="Only these; all by default.")
+@click.option(
+    "--attempts", type=click.IntRange(min=1), default=3, show_default=True, help="Tries for each, earlier ones counted."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
+@_JSON
+@click.pass_obj
+def rephrase(
+    settings: Settings,
+    folder: Path,
+    model: str,
+    count: int,
+    languages: str,
+    questions: str,
+    attempts: int,
+    seed: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Have paraphrases of a survey's questions written and checked; typed again, it goes on.
+
+    Exit code 3: some are missing, since every attempt at them was rejected or failed.
+    """
+    from jobs import verbs
+    from jobs.rephrasing import rephrase_folder
+
+    done = rephrase_folder(
+        settings,
+        folder,
+        model=model,
+        count=count,
+        attempts=attempts,
+        languages=_listed(languages),
+        questions=_listed(questions),
+        seed=seed,
+        device=device,
+        console=verbs.console(stderr=True),
+    )
+    if as_json:
+        click.echo(json.dumps(done.to_json(), ensure_ascii=False, indent=2))
+    else:
+        for one in done.rejected:
+            told = one.paraphrase
+            click.echo(f"rejected: {told.question}, {told.language}, paraphrase {told.number}: {one.rejected}")
+        for failure in done.failures:
+            click.echo(f"failed: {failure}")
+        click.echo(f"{folder}: {done.there} of {done.wanted} paraphrases, {done.written} of them new")
+    if done.there < done.wanted:
+        sys.exit(3)
+
+
+@click.command("copy")
+@click.argument("name", metavar="SURVEY")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The survey folder to make."
+)
+def copy(name: str, output: Path) -> None:
+    """Write a bundled survey as a folder of your own, to exclude, rephrase or edit questions in."""
+    from storage.catalogue import find_survey
+    from storage.survey_write import write_survey
+
+    write_survey(find_survey(name), output)
+    click.echo(f"{output}: use it in a study by its path, relative to the study file")
+
+
+VERBS = (rephrase, copy)
