@@ -1,4 +1,4 @@
-"""Figures 9 and 19: what a judge found wrong with the answers.
+"""Figures 9 and 19: what a judge found wrong with the answers, bars first and a radar of every model beside them.
 
 Knows failure rates by judge; judges are never pooled.
 """
@@ -10,9 +10,10 @@ from math import isfinite
 
 from reports.analysis import Analysis
 from reports.charts.drawing import Chart
+from reports.charts.radar import Loop, Spokes, radar, rounded_reach
 from reports.charts.rows import Frame, Mark, Scale, rows_chart
 from reports.figures import NONE, percent
-from reports.judging import Judged
+from reports.judging import Judged, JudgedRow
 from reports.metrics.insensitivity import DIMENSIONS, NAMES
 from reports.metrics.quality import Rate
 from reports.page import Column, Entry, Section, Table, TableRow
@@ -41,8 +42,16 @@ def judge_section(analysis: Analysis) -> Section:
                 "clearly, strata weighted; with 95% Wilson intervals."
             ),
         ),
-        charts=tuple(chart for number, judged in enumerate(part.judges) for chart in _charts(analysis, judged, number)),
-        chart_note="Answers with at least one failure.",
+        legend=tuple(culture_names(analysis).values()),
+        charts=tuple(
+            chart
+            for number, judged in enumerate(part.judges)
+            for chart in (*_charts(analysis, judged, number), *_radars(analysis, judged, number))
+        ),
+        chart_note=(
+            "Bars: answers with at least one failure. Radars: failures by dimension, one for every model, all on one "
+            f"scale; {', '.join(f'{code}: {NAMES[code]}' for code in DIMENSIONS)}."
+        ),
         tables=tuple(_table(analysis, judged, number) for number, judged in enumerate(part.judges)),
     )
 
@@ -87,6 +96,41 @@ def _charts(analysis: Analysis, judged: Judged, number: int) -> list[Chart]:
                 )
             )
     return charts
+
+
+def _radars(analysis: Analysis, judged: Judged, number: int) -> list[Chart]:
+    """One radar per model, its cultures on it; all to one scale, so that sizes compare."""
+    most = rounded_reach([rate.share for row in judged.rows for rate in row.rates.fail])
+    codes = [culture.culture.code for culture in analysis.cultures]
+    by_model: dict[str, list[JudgedRow]] = {}
+    for row in judged.rows:
+        if any(isfinite(rate.share) for rate in row.rates.fail):
+            by_model.setdefault(row.model, []).append(row)
+    return [
+        radar(
+            [_loop(analysis, row, codes.index(row.culture)) for row in rows],
+            Spokes(
+                name=f"radar-{number}-{place}",
+                title=visible(f"{model}, by {judged.judge}"),
+                description="Share of judged answers that fail, by dimension and culture.",
+                axes=DIMENSIONS,
+                most=most,
+            ),
+        )
+        for place, (model, rows) in enumerate(by_model.items())
+    ]
+
+
+def _loop(analysis: Analysis, row: JudgedRow, place: int) -> Loop:
+    named = culture_names(analysis)[row.culture]
+    return Loop(
+        values=tuple(rate.share for rate in row.rates.fail),
+        says=tuple(
+            f"{visible(row.name)}, {named}, {NAMES[code]}: {percent(rate.share)} of {rate.n} judged answers fail"
+            for code, rate in zip(DIMENSIONS, row.rates.fail, strict=True)
+        ),
+        series=place % 6,
+    )
 
 
 def _table(analysis: Analysis, judged: Judged, number: int) -> Table:

@@ -8,6 +8,7 @@ from reports.analysis import Analysis, analyse
 from reports.charts.dimensions import mean_plots
 from reports.charts.dots import dot_plots
 from reports.charts.drawing import PALETTE, Chart
+from reports.charts.radar import ROOM, SIZE, Loop, Spokes, radar
 from reports.frameworks import ByDimension
 from tests.reports.reading import read
 from tests.reports.synthetic import human, last, results
@@ -73,3 +74,30 @@ def test_drawing_twice_gives_the_same_bytes() -> None:
     found = analyse(results(BOTH))
     assert dot_plots(found) == dot_plots(found)
     assert dimension_plots(found) == dimension_plots(found)
+
+
+def corners(path: str) -> list[tuple[float, float]]:
+    """Where a closed path goes, from the middle of a radar in lengths of a spoke, up and right positive."""
+    unit = SIZE / (2 * ROOM)
+    places = [tuple(map(float, pair.split(","))) for pair in re.findall(r"[-\d.]+,[-\d.]+", path)]
+    return [(round((x - SIZE / 2) / unit, 2), round((SIZE / 2 - y) / unit, 2)) for x, y in places]
+
+
+def test_a_radar_puts_shares_clockwise_on_their_spokes() -> None:
+    """Shares of .4, .2, .1 and 0 to a reach of .4: the top, half to the right, a quarter down, the middle."""
+    spokes = Spokes(name="r", title="R", description="d", axes=("a", "b", "c", "d"), most=0.4)
+    whole = Loop(values=(0.4, 0.2, 0.1, 0.0), says=("A", "B", "C", "D"), series=1)
+    drawn = read(radar([whole], spokes).svg)
+    (line,) = [path for path in drawn.find("path") if "stroke-dasharray" in path.attributes]
+    assert corners(line.attributes["d"]) == [(0.0, 1.0), (0.5, 0.0), (0.0, -0.25), (0.0, 0.0)]
+    assert line.attributes["stroke"] == "var(--series-2)"
+    assert [title.text for title in drawn.find("title")] == ["A", "B", "C", "D"]
+
+
+def test_a_radar_draws_no_line_through_what_is_not_known() -> None:
+    """A loop that lacks a share is points alone; none is put in the middle, where 0 would be."""
+    spokes = Spokes(name="r", title="R", description="d", axes=("a", "b", "c"), most=1.0)
+    loop = Loop(values=(0.4, float("nan"), 0.1), says=("A", "B", "C"), series=1)
+    drawn = read(radar([loop], spokes).svg)
+    assert [path for path in drawn.find("path") if "stroke-dasharray" in path.attributes] == []
+    assert [title.text for title in drawn.find("title")] == ["A", "C"]

@@ -1,0 +1,130 @@
+"""Shares on spokes: Figure 19.
+
+Knows how a radar is made of lines and points, which is all that a specification offers. Deliberately knows nothing of
+what is measured. A radar's area means nothing and its order of spokes shapes it: bars come first, this is beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import cos, isfinite, pi, sin
+from typing import Any
+
+from reports.charts.drawing import INK, LINE, SERIES, SHAPES, SOFT, Chart, Row, draw
+from reports.figures import percent
+
+#: Width and height, labels included.
+SIZE = 320
+#: How far the drawing goes, in lengths of a spoke: room for the names.
+ROOM = 1.24
+#: Rings between the middle and the ends of the spokes, these included.
+RINGS = 4
+#: Dashes of the lines, beside colours and shapes.
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 4])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """One closed line: a share per spoke."""
+
+    values: tuple[float, ...]  #: nan: not known
+    says: tuple[str, ...]  #: each share in words
+    series: int  #: which colour, shape and dash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spokes:
+    """What surrounds the loops."""
+
+    name: str
+    title: str
+    description: str
+    axes: tuple[str, ...]  #: at least three, clockwise from the top
+    most: float  #: the share at the end of a spoke, above 0
+
+
+def rounded_reach(shares: Sequence[float]) -> float:
+    """The end of a spoke that shows all of these: the next tenth, so that rings are readable.
+
+    >>> rounded_reach([.31, .08]), rounded_reach([]), rounded_reach([1.0])
+    (0.4, 0.1, 1.0)
+    """
+    largest = max((share for share in shares if isfinite(share)), default=0.0)
+    return min(max(int(largest * 10 + 0.999999) / 10, 0.1), 1.0)
+
+
+def radar(loops: Sequence[Loop], spokes: Spokes) -> Chart:
+    """Draw loops on spokes; a loop that lacks a share is drawn as points alone, since no line would be true."""
+    import altair as alt
+
+    limits = alt.Scale(domain=[-ROOM, ROOM], nice=False, zero=False)
+    places = {
+        "x": alt.X("x:Q", scale=limits, axis=None),
+        "y": alt.Y("y:Q", scale=limits, axis=None),
+    }
+    series = [str(place) for place in range(len(SERIES))]
+    colour = alt.Color("series:N", scale=alt.Scale(domain=series, range=list(SERIES)), legend=None)
+    shape = alt.Shape("series:N", scale=alt.Scale(domain=series, range=list(SHAPES)), legend=None)
+    dash = alt.StrokeDash("series:N", scale=alt.Scale(domain=series, range=list(DASHES)), legend=None)
+    closed = [_line(loop, spokes) for loop in loops if all(isfinite(value) for value in loop.values)]
+    points = [row for loop in loops for row in _points(loop, spokes)]
+    layers = [
+        *_web(alt, spokes, places),
+        _layer(alt, [row for line in closed for row in line])
+        .mark_line(interpolate="linear-closed", strokeWidth=2, aria=False)
+        .encode(**places, color=colour, strokeDash=dash, order="at:Q"),
+        _layer(alt, points)
+        .mark_point(size=42, filled=True, opacity=1)
+        .encode(**places, color=colour, shape=shape, description="says:N"),
+    ]
+    drawn = alt.layer(*layers).properties(width=SIZE, height=SIZE)
+    return draw(drawn, spokes.name, spokes.title, spokes.description)
+
+
+def _layer(alt: Any, rows: list[Row]) -> Any:
+    return alt.Chart(alt.InlineData(values=rows))
+
+
+def _place(axis: int, of: int, length: float) -> Row:
+    """Where a length on a spoke lies: the first spoke goes up, the others follow clockwise."""
+    angle = pi / 2 - 2 * pi * axis / of
+    return {"x": length * cos(angle), "y": length * sin(angle)}
+
+
+def _line(loop: Loop, spokes: Spokes) -> list[Row]:
+    return [
+        _place(at, len(spokes.axes), value / spokes.most) | {"series": str(loop.series), "at": at}
+        for at, value in enumerate(loop.values)
+    ]
+
+
+def _points(loop: Loop, spokes: Spokes) -> list[Row]:
+    return [
+        _place(at, len(spokes.axes), value / spokes.most) | {"series": str(loop.series), "says": says}
+        for at, (value, says) in enumerate(zip(loop.values, loop.says, strict=True))
+        if isfinite(value)
+    ]
+
+
+def _web(alt: Any, spokes: Spokes, places: dict[str, Any]) -> list[Any]:
+    """Rings, spokes, the names at their ends and the shares of the rings."""
+    count = len(spokes.axes)
+    rings = [
+        _place(at, count, ring / RINGS) | {"ring": ring, "at": at}
+        for ring in range(1, RINGS + 1)
+        for at in range(count)
+    ]
+    lines = [row | {"x2": 0.0, "y2": 0.0} for row in (_place(at, count, 1.0) for at in range(count))]
+    names = [_place(at, count, 1.13) | {"name": name} for at, name in enumerate(spokes.axes)]
+    shares = [{"x": 0.03, "y": ring / RINGS, "name": percent(spokes.most * ring / RINGS)} for ring in (2, RINGS)]
+    return [
+        _layer(alt, rings)
+        .mark_line(interpolate="linear-closed", color=LINE, strokeWidth=1, aria=False)
+        .encode(**places, detail="ring:N", order="at:Q"),
+        _layer(alt, lines).mark_rule(color=LINE, aria=False).encode(**places, x2="x2:Q", y2="y2:Q"),
+        _layer(alt, names).mark_text(color=INK, fontSize=13, aria=False).encode(**places, text="name:N"),
+        _layer(alt, shares)
+        .mark_text(color=SOFT, fontSize=11, align="left", dy=-5, aria=False)
+        .encode(**places, text="name:N"),
+    ]
