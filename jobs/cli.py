@@ -26,7 +26,6 @@ DONE, ERROR, USAGE, INCOMPLETE = 0, 1, 2, 3
 STUDY = click.argument("study", type=click.Path(path_type=Path), metavar="STUDY")
 NAME = click.option("--name", help="Name of the run, in place of the study's.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-PARENT = click.option("--parent", type=int, hidden=True)
 
 
 class Verbs(click.Group):
@@ -160,45 +159,6 @@ def resume(
 
 
 @main.command()
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
-@click.option("--models", metavar="A,B", help="Only these models; all where none is named.")
-@click.option("--concurrency", type=click.IntRange(min=1), default=16, show_default=True, help="Participants at once.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of a model; all where not given.")
-@PARENT
-@click.pass_obj
-def worker(
-    settings: Settings, device: str, models: str | None, concurrency: int, threads: int | None, parent: int | None
-) -> NoReturn:
-    """Simulate participants until told to stop (SIGTERM)."""
-    from jobs import serving
-
-    sys.exit(
-        serving.worker(
-            settings, device=device, models=_names(models), concurrency=concurrency, threads=threads, parent=parent
-        )
-    )
-
-
-@main.command()
-@PARENT
-@click.pass_obj
-def reporter(settings: Settings, parent: int | None) -> NoReturn:
-    """Build the reports of finished runs until told to stop."""
-    from jobs import serving
-
-    sys.exit(serving.reporter(settings, parent=parent))
-
-
-@main.command()
-@click.pass_obj
-def reconciler(settings: Settings) -> NoReturn:
-    """Publish again what the broker lost, until told to stop."""
-    from jobs import serving
-
-    sys.exit(serving.reconciler(settings))
-
-
-@main.command()
 @click.argument("run_id", metavar="[RUN]", required=False)
 @click.option("--watch", is_flag=True, help="Show progress until the run is finished.")
 @JSON
@@ -289,9 +249,9 @@ def _finish(ended: Snapshot, *, as_json: bool) -> NoReturn:
 
 
 def _register() -> None:
-    from jobs import cli_catalogue, cli_containers, cli_control, cli_doctor, cli_results
+    from jobs import cli_catalogue, cli_containers, cli_control, cli_daemons, cli_doctor, cli_results
 
-    for module in (cli_catalogue, cli_containers, cli_control, cli_doctor, cli_results):
+    for module in (cli_catalogue, cli_containers, cli_control, cli_daemons, cli_doctor, cli_results):
         for command in module.VERBS:
             main.add_command(command)
 

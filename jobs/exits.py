@@ -17,8 +17,19 @@ from storage.store import UnknownRun
 from storage.survey import SurveyError
 from workers.engines.base import EngineUnavailable
 from workers.models import ModelError
+from workers.telemetry import MetricsUnavailable
 
-_USAGE = (BadSetting, StudyError, BadDatabaseUrl, UnknownRun, SurveyError, BadBundle, ModelError, EngineUnavailable)
+_USAGE = (
+    BadSetting,
+    StudyError,
+    BadDatabaseUrl,
+    UnknownRun,
+    SurveyError,
+    BadBundle,
+    ModelError,
+    EngineUnavailable,
+    MetricsUnavailable,
+)
 _ERROR = (BrokerUnavailable, DatabaseUnavailable, HomeInUse, RunFailed, SchemaTooNew)
 
 

@@ -20,7 +20,7 @@ from jobs.celery_app import IDLE_QUEUE, REPORTS_QUEUE, make_app, simulate_queue
 from jobs.local import LOG_FORMAT
 from jobs.settings import Settings
 from storage.database import Database
-from storage.ledger import Ledger, lease_owner
+from storage.ledger import lease_owner
 from storage.schema import HEAD, migrate
 
 if TYPE_CHECKING:
@@ -142,9 +142,25 @@ def worker(
     models: Sequence[str],
     concurrency: int,
     threads: int | None,
+    metrics: tuple[str, int] | None,
+    events: bool,
     parent: int | None,
 ) -> int:
-    """Simulate participants until told to stop. Returns the exit status."""
+    """Simulate participants until told to stop. Returns the exit status.
+
+    Args:
+        settings: database, broker, model cards and cache.
+        device: ``cpu`` or ``cuda:N``.
+        models: only these; all where none is named.
+        concurrency: participants in flight at once.
+        threads: CPU threads of a model; None: all.
+        metrics: host and port at which Prometheus may ask; None: nowhere.
+        events: whether Celery's events are sent.
+        parent: process id of the ``defsurvey run`` without which it is to end.
+
+    Raises:
+        MetricsUnavailable: nothing can be shown at ``metrics``.
+    """
     # Read by OpenMP when torch is loaded: threads that wait must sleep, or two processes on the same
     # cores spend their time spinning (measured: 20 to 40 times slower).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -153,9 +169,12 @@ def worker(
     from workers.daemon import end_with_parent, serve
     from workers.models import find_card, read_cards
     from workers.stage import Stage
+    from workers.telemetry import CountedLedger, Gauges, new_registry, show
     from workers.watchdog import STOP_SECONDS, end_after
 
     log_to_stderr()
+    registry = new_registry()
+    hide = show(registry, metrics) if metrics is not None else None
     cards = read_cards(settings.models)
     for model in models:
         find_card(model, cards)
@@ -163,7 +182,7 @@ def worker(
     app = make_app(broker_url(settings), visibility_timeout=settings.visibility_timeout)
     stage = Stage(
         database=database,
-        ledger=Ledger(database, owner=lease_owner(), ttl=settings.lease_seconds),
+        ledger=CountedLedger(database, owner=lease_owner(), ttl=settings.lease_seconds, registry=registry),
         cards=cards,
         cache=settings.cache,
         device=device,
@@ -171,6 +190,7 @@ def worker(
         hang_seconds=settings.hang_seconds,
         on_run_finished=report_sender(app, database),
     )
+    registry.register(Gauges(stage, database=database, device=device))
     register_simulation(app, stage)
     if parent is not None:
         end_with_parent(parent, lambda: _orphaned(settings))
@@ -190,14 +210,17 @@ def worker(
             name=stage.ledger.owner.replace(":", "-"),
             on_stop=stop,
             steps=[step],
+            events=events,
         )
     finally:
+        if hide is not None:
+            hide()
         stage.leases.stop()
         stage.close()
         database.close()
 
 
-def reporter(settings: Settings, *, parent: int | None) -> int:
+def reporter(settings: Settings, *, events: bool, parent: int | None) -> int:
     """Build reports until told to stop. Returns the exit status."""
     from jobs.health import Pulse, beating_step
     from jobs.tasks import register_reports
@@ -218,6 +241,7 @@ def reporter(settings: Settings, *, parent: int | None) -> int:
             name=f"reporter-{lease_owner().replace(':', '-')}",
             on_stop=lambda: None,
             steps=[beating_step(Pulse(settings, "reporter"))],
+            events=events,
         )
     finally:
         database.close()

@@ -31,6 +31,7 @@ def serve(
     name: str,
     on_stop: Callable[[], None],
     steps: Sequence[type[Any]] = (),
+    events: bool = False,
 ) -> int:
     """Work until SIGTERM or SIGINT. Returns the exit status.
 
@@ -41,6 +42,7 @@ def serve(
         name: the worker's name, unique on this host.
         on_stop: called when the worker is told to stop, before it waits for its tasks.
         steps: further steps of Celery's consumer.
+        events: whether Celery tells what becomes of each task, for those who watch the queue.
     """
     app.steps["consumer"].update([ForgetUnacknowledged, *steps])
 
@@ -57,7 +59,8 @@ def serve(
         quiet=True,
         without_gossip=True,
         without_mingle=True,
-        without_heartbeat=True,
+        without_heartbeat=not events,
+        task_events=events,
     )
     try:
         worker.start()

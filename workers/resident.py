@@ -57,6 +57,15 @@ class Resident:
         self._served.clear()
         self.loads += 1
 
+    @property
+    def now(self) -> tuple[str, Engine | None]:
+        """Name of the engine in memory (the first part of its key) and the engine; ``("", None)`` for none.
+
+        Read without waiting: the lock is held for as long as an engine takes to open.
+        """
+        key, engine = self._key, self._engine
+        return (key[0], engine) if key is not None else ("", None)
+
     def first_use(self, run: str) -> bool:
         """Whether the engine now in memory serves this run for the first time."""
         with self._changed:

@@ -100,6 +100,11 @@ class Stage:
         return self._resident.loads
 
     @property
+    def resident(self) -> tuple[str, Engine | None]:
+        """The model in memory and the engine that serves it; ``("", None)`` while there is none."""
+        return self._resident.now
+
+    @property
     def in_flight(self) -> int:
         """How many participants are being asked now."""
         return self.leases.held()

@@ -71,7 +71,8 @@ def test_a_worker_is_started_without_what_does_not_work_on_threads(monkeypatch: 
     monkeypatch.setattr(app, "Worker", Recorded)
     assert serve(app, queues=["q"], concurrency=3, name="w", on_stop=lambda: None) == 0
     assert (given["pool"], given["concurrency"], given["queues"]) == ("threads", 3, ["q"])
-    assert given["without_gossip"] is given["without_mingle"] is True
+    assert given["without_gossip"] is given["without_mingle"] is given["without_heartbeat"] is True
+    assert given["task_events"] is False
     forbidden = {"autoscale", "time_limit", "soft_time_limit", "max_tasks_per_child", "prefetch_multiplier", "beat"}
     assert not forbidden & given.keys()
 

@@ -1,0 +1,92 @@
+"""The command line's verbs that serve until they are told to stop: worker, reporter, reconciler."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import click
+
+from jobs.settings import Settings
+
+PARENT = click.option("--parent", type=int, hidden=True)
+EVENTS = click.option("--events", is_flag=True, help="Send Celery's events, which `defsurvey flower` shows.")
+
+
+def _address(_ctx: click.Context, _option: click.Parameter, text: str | None) -> tuple[str, int] | None:
+    """``[HOST:]PORT`` as host and port; on this machine alone where no host is given."""
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise click.BadParameter(f"expected [HOST:]PORT with a port from 1 to 65535, got {text!r}")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+@click.command()
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
+@click.option("--models", metavar="A,B", help="Only these models; all where none is named.")
+@click.option("--concurrency", type=click.IntRange(min=1), default=16, show_default=True, help="Participants at once.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of a model; all where not given.")
+@click.option(
+    "--metrics",
+    callback=_address,
+    metavar="[HOST:]PORT",
+    help="Show metrics to Prometheus there; on this machine alone without HOST.",
+)
+@EVENTS
+@click.option("--stay", is_flag=True, help="Where starting again would mend nothing, stay idle and unhealthy.")
+@PARENT
+@click.pass_obj
+def worker(
+    settings: Settings,
+    device: str,
+    models: str | None,
+    concurrency: int,
+    threads: int | None,
+    metrics: tuple[str, int] | None,
+    events: bool,
+    stay: bool,
+    parent: int | None,
+) -> NoReturn:
+    """Simulate participants until told to stop (SIGTERM)."""
+    from jobs import serving, staying
+
+    named = [name.strip() for name in models.split(",") if name.strip()] if models else []
+
+    def work() -> int:
+        return serving.worker(
+            settings,
+            device=device,
+            models=named,
+            concurrency=concurrency,
+            threads=threads,
+            metrics=metrics,
+            events=events,
+            parent=parent,
+        )
+
+    sys.exit(staying.stay(work) if stay else work())
+
+
+@click.command()
+@EVENTS
+@PARENT
+@click.pass_obj
+def reporter(settings: Settings, events: bool, parent: int | None) -> NoReturn:
+    """Build the reports of finished runs until told to stop."""
+    from jobs import serving
+
+    sys.exit(serving.reporter(settings, events=events, parent=parent))
+
+
+@click.command()
+@click.pass_obj
+def reconciler(settings: Settings) -> NoReturn:
+    """Publish again what the broker lost, until told to stop."""
+    from jobs import serving
+
+    sys.exit(serving.reconciler(settings))
+
+
+VERBS = (worker, reporter, reconciler)

@@ -1,0 +1,49 @@
+"""What waits to be done, by model: participants, their answers, and for how long already.
+
+Reads the participant table in one query. Deliberately knows no broker: a message may be lost,
+the row is what counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from storage import tables
+from storage.database import Database
+from storage.ledger import CLAIMABLE
+from storage.tables import Now
+
+_P = tables.participant.c
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A model's participants that nobody holds."""
+
+    model: str
+    participants: int
+    answers: int  #: they still have to give
+    seconds: float  #: since the message of the longest waiting one was sent; 0 where none was sent yet
+
+
+def waiting(database: Database) -> list[Waiting]:
+    """Models with participants that could be claimed now, by name."""
+    query = (
+        select(
+            tables.cell.c.model,
+            func.count(),
+            func.sum(_P.planned - _P.next_item),
+            func.max(Now() - _P.published_at),
+        )
+        .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)
+        .where(CLAIMABLE)
+        .group_by(tables.cell.c.model)
+        .order_by(tables.cell.c.model)
+    )
+    with database.read() as connection:
+        return [
+            Waiting(model=model, participants=count, answers=int(answers), seconds=max(float(seconds or 0), 0.0))
+            for model, count, answers, seconds in connection.execute(query)
+        ]

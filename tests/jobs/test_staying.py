@@ -1,0 +1,57 @@
+"""Which ends of a daemon are for good, and which are left to whoever starts it again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from jobs.broker import BrokerUnavailable
+from jobs.staying import stay
+from jobs.tasks import EXIT_UNAVAILABLE
+from workers.models import UnknownModel
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """The process's own handlers are put back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("status", [0, 1, 70])
+def test_an_end_that_starting_again_may_mend_is_an_end(status: int) -> None:
+    """Told to stop, a defect, a hung engine."""
+    assert stay(lambda: status) == status
+
+
+def test_what_may_pass_is_raised_and_so_is_a_defect() -> None:
+    """A broker comes back; a defect is shown with its traceback."""
+    with pytest.raises(BrokerUnavailable):
+        stay(_raising(BrokerUnavailable("away")))
+    with pytest.raises(KeyError):
+        stay(_raising(KeyError("ours")))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_stays_waits_to_be_told(number: int, caplog: pytest.LogCaptureFixture) -> None:
+    """The status is what it was; the reason is in the log."""
+    for work, status in ((lambda: EXIT_UNAVAILABLE, EXIT_UNAVAILABLE), (_raising(UnknownModel("no model x")), 2)):
+        timer = threading.Timer(0.3, os.kill, (os.getpid(), number))
+        timer.start()
+        assert stay(work) == status
+        timer.join()
+    assert "no model x" in caplog.text
+    assert caplog.text.count("stays idle and unhealthy") == 2
+
+
+def _raising(error: Exception) -> Callable[[], int]:
+    def work() -> int:
+        raise error
+
+    return work

@@ -1,0 +1,44 @@
+"""What waits, by model, on either database."""
+
+from __future__ import annotations
+
+from storage import outbox, store
+from storage.database import Database
+from storage.ledger import Ledger
+from storage.waiting import waiting
+from tests.storage.small_run import answer, claimed, new_cell, new_run, participant_ids
+
+
+def test_what_nobody_holds_is_counted_with_the_answers_still_to_be_given(database: Database) -> None:
+    """Held participants and given answers do not wait; a model without any is not listed."""
+    assert waiting(database) == []
+    store.add_run(database, new_run())
+    first, _second = participant_ids(database)
+    (all_,) = waiting(database)
+    assert (all_.participants, all_.answers, all_.seconds) == (2, 6, 0.0)
+    ledger = Ledger(database, owner="here:1:a")
+    held = claimed(ledger, first)
+    ledger.checkpoint(held, answer(held, 0), ())
+    (other,) = waiting(database)
+    assert (other.model, other.participants, other.answers) == (all_.model, 1, 3)
+    ledger.release(held)
+    (both,) = waiting(database)
+    assert (both.participants, both.answers) == (2, 5)
+
+
+def test_models_are_told_apart(database: Database) -> None:
+    """By name, in their order."""
+    store.add_run(database, new_run(new_cell("b"), new_cell("a")))
+    assert [(model.model, model.participants) for model in waiting(database)] == [("a", 2), ("b", 2)]
+
+
+def test_a_message_waits_from_when_it_was_sent(database: Database) -> None:
+    """By the database's clock; the oldest counts."""
+    store.add_run(database, new_run())
+    outbox.mark_published(database, participant_ids(database)[:1])
+    (found,) = waiting(database)
+    assert 0 <= found.seconds < 60
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE participant SET published_at = published_at - 3600")
+    (found,) = waiting(database)
+    assert 3600 <= found.seconds < 3660

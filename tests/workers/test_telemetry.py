@@ -1,0 +1,208 @@
+"""What a worker shows to Prometheus is what the ledger took, what the stage holds and what the engine counts."""
+
+from __future__ import annotations
+
+import re
+import socket
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from storage.database import Database
+from storage.ledger import Ledger, StaleLease
+from storage.run import Decoding
+from storage.schema import migrate
+from storage.store import answers_of
+from tests.workers.working import add_run, make_stage, respondent
+from workers import telemetry
+from workers.engines.base import Message, Request
+from workers.engines.transformers.engine import TransformersEngine
+from workers.stage import Outcome, Stage
+from workers.telemetry import CountedLedger, Gauges, MetricsUnavailable, new_registry, show
+
+CARDS = {"quick": respondent("quick")}
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """An empty database."""
+    with Database(f"sqlite:///{tmp_path / 'x.db'}", synchronous="off") as opened:
+        migrate(opened)
+        yield opened
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """One of the test's own."""
+    return new_registry()
+
+
+@pytest.fixture
+def stage(database: Database, registry: CollectorRegistry) -> Iterator[Stage]:
+    """A stage whose ledger counts."""
+    made = make_stage(database, CARDS, [])
+    made.ledger = CountedLedger(database, owner="here:1:token", registry=registry)
+    registry.register(Gauges(made, database=database, device="cpu"))
+    yield made
+    made.close()
+
+
+def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    """What a metric says now."""
+    return registry.get_sample_value(name, labels)
+
+
+def test_answers_are_counted_as_they_are_committed(
+    database: Database, stage: Stage, registry: CollectorRegistry
+) -> None:
+    """By model and by how they ended; and what waits becomes less."""
+    add_run(database)
+    assert value(registry, "defsurvey_backlog_participants", model="quick") == 2
+    assert value(registry, "defsurvey_backlog_answers", model="quick") == 8
+    assert stage.simulate(1) is Outcome.FINISHED
+    assert stage.simulate(1) is Outcome.NOT_CLAIMED
+    assert value(registry, "defsurvey_answers_total", model="quick", state="answered") == 4
+    assert value(registry, "defsurvey_answer_seconds_count", model="quick") == 4
+    assert value(registry, "defsurvey_claims_total", outcome="claimed") == 1
+    assert value(registry, "defsurvey_claims_total", outcome="nothing to do") == 1
+    assert value(registry, "defsurvey_backlog_answers", model="quick") == 4
+    assert value(registry, "defsurvey_fenced_writes_total") == 0
+    assert value(registry, "defsurvey_queue_wait_seconds", model="quick") == 0
+
+
+def test_what_the_stage_holds_is_read_when_it_is_asked_for(
+    database: Database, stage: Stage, registry: CollectorRegistry
+) -> None:
+    """No model at first, then one, loaded once; nothing in flight between participants."""
+    add_run(database)
+    assert value(registry, "defsurvey_model_resident", model="quick") is None
+    assert value(registry, "defsurvey_model_loads_total") == 0
+    stage.simulate(1)
+    stage.simulate(2)
+    assert value(registry, "defsurvey_model_resident", model="quick") == 1
+    assert value(registry, "defsurvey_model_loads_total") == 1
+    assert value(registry, "defsurvey_leases") == 0
+    assert value(registry, "process_resident_memory_bytes") is not None
+
+
+def test_a_late_writer_is_counted_as_fenced(database: Database, registry: CollectorRegistry) -> None:
+    """Its answer is not counted among the committed ones."""
+    add_run(database)
+    late = CountedLedger(database, owner="here:1:late", registry=registry)
+    stage = make_stage(database, CARDS, [])
+    held = late.claim(1)
+    assert held is not None
+    late.release(held)
+    stage.simulate(1)
+    stage.close()
+    first = answers_of(database, 1)[0]
+    with pytest.raises(StaleLease):
+        late.checkpoint(held, first, ())
+    with pytest.raises(StaleLease):
+        late.replace(held, first)
+    assert value(registry, "defsurvey_fenced_writes_total") == 2
+    assert value(registry, "defsurvey_answers_total", model="quick", state="answered") is None
+
+
+def test_an_answer_asked_again_is_counted_with_its_tokens(
+    registry: CollectorRegistry, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens are those that the engine reported; an engine that reports none adds none."""
+    ledger = CountedLedger(database, owner="here:1:x", registry=registry)
+    monkeypatch.setattr(Ledger, "replace", lambda *_: None)
+    held = cast(Any, SimpleNamespace(cell=SimpleNamespace(model="m")))
+    state = SimpleNamespace(value="refused")
+    for prompt, completion in ((100, 7), (None, None), (50, 3)):
+        answer = SimpleNamespace(state=state, seconds=1.5, prompt_tokens=prompt, completion_tokens=completion)
+        ledger.replace(held, cast(Any, answer))
+    assert value(registry, "defsurvey_answers_total", model="m", state="refused") == 3
+    assert value(registry, "defsurvey_tokens_total", model="m", kind="prompt") == 150
+    assert value(registry, "defsurvey_tokens_total", model="m", kind="completion") == 10
+    assert value(registry, "defsurvey_answer_seconds_sum", model="m") == 4.5
+
+
+def test_without_the_database_everything_else_is_shown(
+    stage: Stage, registry: CollectorRegistry, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And that it is away."""
+    assert value(registry, "defsurvey_database_up") == 1
+    database.close()
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE participant")
+    assert value(registry, "defsurvey_database_up") == 0
+    assert value(registry, "defsurvey_leases") == 0
+    assert "metrics: backlog: no such table: participant" in caplog.text
+
+
+def test_the_batch_shows_what_the_engine_counts(tiny_engine: TransformersEngine) -> None:
+    """Under the model's name; an engine that does not batch shows none."""
+    asked = (Message(role="user", content="How are you?"),)
+    tiny_engine.submit(Request(messages=asked, decoding=Decoding(max_new_tokens=5), seed=1)).result(60)
+    shown = {
+        (sample.name, sample.labels.get("phase", "")): sample
+        for metric in telemetry._batch("tiny", tiny_engine)
+        for sample in metric.samples
+    }
+    read = tiny_engine.counters()
+    assert shown["defsurvey_batch_steps_total", ""].value == read.steps > 0
+    assert shown["defsurvey_batch_reply_tokens_total", ""].value == read.reply_tokens > 0
+    assert shown["defsurvey_batch_seconds_total", "forward"].value == read.seconds["forward"] > 0
+    assert {sample.labels["model"] for sample in shown.values()} == {"tiny"}
+    assert list(telemetry._batch("", None)) == []
+
+
+def test_a_gpu_tells_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its driver and the tensors' allocator say; the CPU has none of its own."""
+    cuda = SimpleNamespace(mem_get_info=lambda _: (30, 80), memory_allocated=lambda _: 40)
+    monkeypatch.setitem(telemetry.sys.modules, "torch", cast(Any, SimpleNamespace(cuda=cuda)))
+    (metric,) = telemetry._device_memory("cuda:1")
+    assert {sample.labels["kind"]: sample.value for sample in metric.samples} == {
+        "total": 80,
+        "used": 50,
+        "tensors": 40,
+    }
+    assert {sample.labels["device"] for sample in metric.samples} == {"cuda:1"}
+    assert list(telemetry._device_memory("cpu")) == []
+
+
+def test_prometheus_is_answered_until_it_is_ended(registry: CollectorRegistry, stage: Stage) -> None:
+    """In the format it reads, on the address that was given and no other; a taken port is named."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    end = show(registry, ("127.0.0.1", port))
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            assert answer.headers["Content-Type"].startswith("text/plain")
+            names = {line.split()[2] for line in answer.read().decode().splitlines() if line.startswith("# TYPE")}
+        assert names == {
+            line.split()[2] for line in generate_latest(registry).decode().splitlines() if "# TYPE" in line
+        }
+        assert {"defsurvey_leases", "defsurvey_fenced_writes_total"} <= names
+        with pytest.raises(MetricsUnavailable, match=rf"--metrics 127\.0\.0\.1:{port}: Address already in use"):
+            show(registry, ("127.0.0.1", port))
+    finally:
+        end()
+    with socket.socket() as again:
+        assert again.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_every_metric_is_documented_and_nothing_else(
+    database: Database, stage: Stage, registry: CollectorRegistry, tiny_engine: TransformersEngine
+) -> None:
+    """The table of docs/monitoring.md, held against what is shown."""
+    add_run(database)
+    rows = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text().splitlines()
+    documented = {name for row in rows if row.startswith("| `defsurvey_") for name in re.findall(r"`(.+?)`", row)[:1]}
+    metrics = [*registry.collect(), *telemetry._batch("tiny", tiny_engine)]
+    shown = {
+        f"{metric.name}_total" if metric.type == "counter" else metric.name
+        for metric in metrics
+        if metric.name.startswith("defsurvey_")
+    }
+    assert documented == shown | {"defsurvey_device_memory_bytes"}  # the one that needs a GPU
