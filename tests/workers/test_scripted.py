@@ -17,7 +17,7 @@ from storage.survey import Group, Question, ReferenceDistribution, Survey
 from tests.workers.conftest import IMPORTANCE, JUSTIFIABLE, QUALITIES
 from workers.engines.base import Asked, Completion, Engine, EngineUnavailable, FinishReason, Request
 from workers.engines.opening import open_engine
-from workers.engines.scripted import ScriptedEngine, draw_multiple
+from workers.engines.scripted import ScriptedEngine, choose_mode, draw_multiple
 from workers.models import RESPONDENTS, ModelCard
 
 
@@ -93,6 +93,20 @@ def test_shares_that_no_list_of_choices_can_keep_are_scaled(
     counts = Counter(code for codes in draws for code in codes)
     for code, share in zip(QUALITIES.codes, expected, strict=True):
         assert stats.binomtest(counts[code], 3000, share).pvalue > 1e-4
+
+
+def test_options_of_a_list_whose_share_is_not_known_are_not_shares_of_zero() -> None:
+    """Known options keep their shares exactly; the unknown ones are chosen where a reply would be empty without."""
+    generator = np.random.default_rng(2)
+    draws = [draw_multiple(QUALITIES, {1: 0.4, 2: 0.2}, generator) for _ in range(4000)]
+    counts = Counter(code for codes in draws for code in codes)
+    expected = {1: 0.4, 2: 0.2, 3: 0.4 / 3, 4: 0.4 / 3, 5: 0.4 / 3}
+    for code, share in expected.items():
+        assert stats.binomtest(counts[code], 4000, share).pvalue > 1e-4
+    full = [draw_multiple(QUALITIES, {1: 0.9, 2: 0.8}, generator) for _ in range(500)]
+    assert {code for codes in full for code in codes} == {1, 2}
+    assert choose_mode(QUALITIES, {4: 0.0, 5: 0.3}) == (5,)
+    assert choose_mode(QUALITIES, {4: 0.0}) == (4,)
 
 
 def test_mode_gives_what_most_people_answered(small_survey: Survey) -> None:

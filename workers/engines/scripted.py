@@ -106,11 +106,14 @@ def draw_multiple(question: Question, shares: Mapping[int, float], generator: np
     Independent draws would exceed ``max_choices`` now and then, and cutting them back would
     lower every share. Systematic sampling (Madow 1949) does neither: the shares are laid end to end in a
     random order, and the options at u, u + 1, u + 2, ... are taken, u uniform in [0, 1). The number taken is
-    the sum of the shares, rounded down or up. Only where the sum is below 1 (someone chose nothing, which no
+    the sum of the shares, rounded down or up. Options whose share is not known have none of their own, and share
+    alike what the others leave of one choice. Only where the sum is still below 1 (someone chose nothing, which no
     reply can say) or above ``max_choices`` are the shares scaled to sum to 1 or to ``max_choices``.
     """
     codes = generator.permutation(question.codes)
-    lengths = np.array([shares.get(int(code), 0.0) for code in codes])
+    unknown = [code for code in question.codes if code not in shares]
+    left = max(0.0, 1.0 - sum(shares.values())) / len(unknown) if unknown else 0.0
+    lengths = np.array([shares.get(int(code), left) for code in codes])
     total = float(lengths.sum())
     wanted = min(max(total, 1.0), float(question.max_choices))
     # Rounding can leave the end of the last share just above a whole number: that must not let one more in.
@@ -121,11 +124,14 @@ def draw_multiple(question: Question, shares: Mapping[int, float], generator: np
 
 
 def choose_mode(question: Question, shares: Mapping[int, float]) -> tuple[int, ...]:
-    """What most people answered; of a list, all that a majority chose (``max_choices`` at most), or the most chosen."""
-    ranked = sorted(question.codes, key=lambda code: -shares.get(code, 0.0))
+    """What most people answered; of a list, all that a majority chose (``max_choices`` at most), or the most chosen.
+
+    Options whose share is not known are no part of it.
+    """
+    ranked = sorted((code for code in question.codes if code in shares), key=lambda code: -shares[code])
     if question.type is not QuestionType.MULTIPLE:
         return (ranked[0],)
-    majority = [code for code in ranked if shares.get(code, 0.0) > 0.5]
+    majority = [code for code in ranked if shares[code] > 0.5]
     return tuple(sorted(majority[: question.max_choices] or ranked[:1]))
 
 
