@@ -17,7 +17,7 @@ from jobs import study_keys as keys
 from jobs.study_file import StudyError, read_text
 from jobs.study_keys import BUILT_IN_CONDITIONS, NATIVE, TOGGLES, languages_of
 from jobs.study_questions import choose_questions
-from storage.run import Condition, Protocol
+from storage.run import Condition, Protocol, Reply
 from storage.survey import Survey
 from storage.survey_problem import Fault
 from storage.survey_yaml import parse_yaml
@@ -107,7 +107,8 @@ class Study:
                 "temperature": float(protocol.temperature),
                 "top_p": float(protocol.top_p),
                 "max_new_tokens": protocol.max_new_tokens,
-            },
+            }
+            | ({} if protocol.reply is Reply.FULL else {"reply": protocol.reply.value}),
         }
 
     def fingerprint(self) -> str:

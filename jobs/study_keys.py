@@ -23,7 +23,7 @@ from workers.simulation.prompts import languages as prompt_languages
 
 REQUIRED_KEYS = ("name", "survey", "questions", "cultures", "models", "conditions")
 OPTIONAL_KEYS = (
-    "language", "participants", "preset", "seed", "draws", "question_order", "memory_order", "decoding"
+    "language", "participants", "preset", "seed", "draws", "question_order", "memory_order", "decoding", "reply"
 )  # fmt: skip
 
 #: The language of each culture's own people, as a study file asks for it.
@@ -207,6 +207,7 @@ def protocol(entries: Mapping[str, Entry]) -> Protocol:
         temperature=default.temperature if temperature is None else number_above_zero(temperature),
         top_p=default.top_p if top_p is None else number_above_zero(top_p, 1),
         max_new_tokens=default.max_new_tokens if length is None else whole_number(length, 1),
+        reply=_choice(entries.get("reply"), default.reply),
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from jobs.study import BUILT_IN_CONDITIONS, PlannedCell, Study, StudyError, parse_study, read_study
 from jobs.study_keys import DECODING, OPTIONAL_KEYS, REQUIRED_KEYS
-from storage.run import Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder
+from storage.run import Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder, Reply
 from storage.survey import Paraphrase
 from tests.jobs.small_study import CARDS, SURVEY, TEXT, study, written
 from workers.models import read_cards
@@ -62,6 +62,7 @@ class TestWhatItSays:
             draws="question",
             question_order="shuffled",
             memory_order="chronological",
+            reply="first-sentence",
             decoding="{temperature: 0.5, top_p: 1e-1, max_new_tokens: 64}",
         )
         assert read.languages == ("en", "zh")
@@ -75,6 +76,7 @@ class TestWhatItSays:
             temperature=0.5,
             top_p=0.1,
             max_new_tokens=64,
+            reply=Reply.FIRST_SENTENCE,
         )
 
     def test_code_preset_allows_as_many_tokens(self) -> None:
@@ -195,6 +197,7 @@ class TestDesign:
             {"cultures": "[cn, us]"},
             {"language": "[native]"},
             {"decoding": "{temperature: 1}"},
+            {"reply": "full"},
         ],
     )
     def test_what_may_differ(self, changes: dict[str, str]) -> None:
@@ -214,6 +217,7 @@ class TestDesign:
             {"draws": "question"},
             {"question_order": "shuffled"},
             {"memory_order": "chronological"},
+            {"reply": "answer"},
             {"decoding": "{temperature: 0.9}"},
             {"decoding": "{top_p: 0.9}"},
             {"decoding": "{max_new_tokens: 511}"},
@@ -290,6 +294,7 @@ WRONG_VALUES = [
     ),
     ({"question_order": "random"}, "line 7, question_order", "one of fixed, shuffled, got 'random'"),
     ({"memory_order": "chronologic"}, "line 7, memory_order", "(did you mean 'chronological'?)"),
+    ({"reply": "short"}, "line 7, reply", "one of full, first-sentence, answer, got 'short'"),
     ({"decoding": "{temperature: 0}"}, "decoding.temperature", "a number above 0, got '0'"),
     ({"decoding": "{temperature: 1e999}"}, "decoding.temperature", "a number above 0, got '1e999'"),
     ({"decoding": "{temperature: warm}"}, "decoding.temperature", "a number above 0, got 'warm'"),

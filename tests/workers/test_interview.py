@@ -20,6 +20,7 @@ from storage.run import (
     Preset,
     Protocol,
     QuestionOrder,
+    Reply,
     UsedDecoding,
 )
 from storage.survey import Question
@@ -136,6 +137,19 @@ def test_every_question_is_asked_once_in_the_participants_order(name: str, langu
         assert answer.used == UsedDecoding(num_beams=1, do_sample=True, temperature=None, top_p=None, max_new_tokens=64)
         assert answer.completion_tokens == 7
         assert request.reply_start == {"en": "Answer: ", "zh": "答案："}[language]
+
+
+@pytest.mark.parametrize("reply", Reply)
+def test_a_reply_is_read_as_far_as_the_protocol_says(reply: Reply) -> None:
+    """The request carries when it is enough, and an engine that has gone on is read as if it had not."""
+    protocol, engine = replace(PAPER, reply=reply), Respondent()
+    answers = [step.answer for step in _interview(citizen(protocol, 1), protocol, engine)]
+    for answer, request in zip(answers, engine.requests, strict=True):
+        assert (request.enough is None) is (reply is Reply.FULL)
+        if answer.remembered is not None:
+            assert ("Explanation" in answer.remembered) is (reply is not Reply.ANSWER)
+            settled = request.enough is not None and request.enough(f"{answer.completion} And so on.")
+            assert settled is (reply is not Reply.FULL)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 9, 23])

@@ -6,9 +6,9 @@ An engine is shared by every participant thread of its process.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol, runtime_checkable
 
@@ -24,6 +24,7 @@ class FinishReason(StrEnum):
     """Why a completion ended."""
 
     STOP = "stop"  #: the model ended it
+    ENOUGH = "enough"  #: the engine ended it, since the text was enough for the request (``Request.enough``)
     LENGTH = "length"  #: max_new_tokens were generated
     REFUSAL = "refusal"  #: the provider says that the model declined
     ERROR = "error"  #: the engine gave up; ``Completion.error`` says why
@@ -56,6 +57,9 @@ class Request:
     seed: int  #: in [0, 2**63); equal requests with equal seeds give equal completions
     reply_start: str = ""  #: how a reply begins ("Answer: "), for models whose card wants it begun for them
     asked: Asked | None = None
+    #: whether the text so far will do, whatever would follow it; pure. An engine that can stops there, where there
+    #: are no beams; any other just goes on
+    enough: Callable[[str], bool] | None = field(default=None, compare=False, repr=False)
     schema: Mapping[str, object] | None = None  #: JSON schema of the reply, for providers that can hold a reply to one
 
 

@@ -8,19 +8,33 @@ writes ends in exactly one state, with the reason where it is no answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from storage.run import AnswerState
+from storage.run import AnswerState, Reply
 from storage.survey import Question
 from workers.engines.base import FinishReason
-from workers.simulation.choices import NOTHING, Choice, choose
+from workers.simulation.choices import NOTHING, Choice, begins, choose, stands
 from workers.simulation.lexicon import clean, fold, lexicon
 from workers.simulation.prompts import words
-from workers.simulation.sections import Section, first_sentence, is_blank, split_sections, without_echo
+from workers.simulation.sections import (
+    Section,
+    first_sentence,
+    has_first_sentence,
+    is_blank,
+    split_sections,
+    without_echo,
+)
 
 #: An answer that runs on without explanation is remembered up to so many characters.
 MOST_REMEMBERED = 300
+
+_TELLING = re.compile(r"[\n.!?。！？:：=]")
+#: Characters: a long token, and the white space before it.
+_JUST_SAID = 20
+#: Characters: a look takes longer the longer the text, and none may hold up the others of a batch.
+_LONG = 1500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +47,14 @@ class Reading:
     remembered: str | None = None  #: the answer as memory keeps it; None unless answered
 
 
-def read(text: str, finish: FinishReason, question: Question, shown: Sequence[int], language: str) -> Reading:
+def read(
+    text: str,
+    finish: FinishReason,
+    question: Question,
+    shown: Sequence[int],
+    language: str,
+    reply: Reply = Reply.FULL,
+) -> Reading:
     """Read the options that a completion chooses.
 
     A completion that disclaims and then answers is answered; one that only disclaims is
@@ -46,6 +67,8 @@ def read(text: str, finish: FinishReason, question: Question, shown: Sequence[in
         question: what was asked.
         shown: codes of the options offered, in the order shown.
         language: language code of the prompt, for the words that memory puts around an answer.
+        reply: how far it is read. Where not to its end, the first answer that is complete counts, and what
+            follows it is as if it had never been said (see ``is_settled``).
     """
     if finish is FinishReason.ERROR:
         return Reading(state=AnswerState.FAILED, reason="the engine gave up")
@@ -58,7 +81,7 @@ def read(text: str, finish: FinishReason, question: Question, shown: Sequence[in
     own = without_echo(cleaned, question, shown)
     if is_blank(own):
         return _unparsable("the completion only repeats the question" if not is_blank(cleaned) else "it is empty")
-    choice, section = _choice(own, question, shown)
+    choice, section = _settled(own, question, shown, reply) or _choice(own, question, shown)
     if section is not None and choice.codes:
         return Reading(
             state=AnswerState.ANSWERED,
@@ -68,6 +91,52 @@ def read(text: str, finish: FinishReason, question: Question, shown: Sequence[in
     if refusal := lexicon().refusal.search(folded):
         return Reading(state=AnswerState.REFUSED, reason=f"it declines: {refusal[0][:80].strip()}")
     return _unparsable(choice.problem or "it names no option")
+
+
+def is_settled(text: str, question: Question, shown: Sequence[int], reply: Reply) -> bool:
+    """Whether ``read`` with this ``reply`` gives the same whatever follows the text.
+
+    Never where replies are read to their end. It is called after every token, and looks only where
+    something that can settle an answer has just been said: a marker, the end of a sentence or of a line.
+    What has settled nothing for long is left to its own end.
+    """
+    if reply is Reply.FULL or len(text) > _LONG or not _TELLING.search(text, max(0, len(text) - _JUST_SAID)):
+        return False
+    cleaned = clean(text)
+    if lexicon().failure.match(fold(cleaned)):
+        return False
+    return _settled(without_echo(cleaned, question, shown), question, shown, reply) is not None
+
+
+def _settled(text: str, question: Question, shown: Sequence[int], reply: Reply) -> tuple[Choice, Section] | None:
+    """The first choice and its section, where it is complete for this ``reply``."""
+    if reply is Reply.FULL:
+        return None
+    for section in split_sections(text):
+        choice = choose(section.answer, question, shown, marked=section.marked)
+        if choice == NOTHING:
+            continue
+        if not choice.codes or not (section.marked or begins(section.answer, question, shown)):
+            return None
+        if reply is Reply.ANSWER:
+            complete = section.explained or section.ended or _stays(section, choice, question, shown)
+            return (choice, replace(section, explanation="")) if complete else None
+        complete = section.ended or (section.explained and has_first_sentence(section.explanation, MOST_REMEMBERED))
+        return (choice, section) if complete else None
+    return None
+
+
+def _stays(section: Section, choice: Choice, question: Question, shown: Sequence[int]) -> bool:
+    """Whether neither the choice nor what is remembered of it changes, however the section goes on."""
+    if not stands(section.answer, question, shown):
+        return False
+    if len(section.answer) > MOST_REMEMBERED:
+        return True
+    short = first_sentence(section.answer, MOST_REMEMBERED)
+    return (
+        has_first_sentence(section.answer, MOST_REMEMBERED)
+        and choose(short, question, shown, marked=section.marked) == choice
+    )
 
 
 def _unparsable(reason: str) -> Reading:

@@ -33,6 +33,8 @@ class Choice:
 
 
 NOTHING = Choice()
+#: Characters behind a choice after which no mention joins it: above the widest gap that ``_joined`` and a span allow.
+FAR = 150
 
 
 def choose(text: str, question: Question, shown: Sequence[int], *, marked: bool) -> Choice:
@@ -59,6 +61,30 @@ def choose(text: str, question: Question, shown: Sequence[int], *, marked: bool)
     ):
         return Choice(problem=f"it begins with {first.words}, which may be a quantity")
     return _judge(stated, folded, question, shown) if stated else NOTHING
+
+
+def stands(text: str, question: Question, shown: Sequence[int]) -> bool:
+    """Whether a section chooses one option at once, and so far back that nothing behind the text can be part of it.
+
+    Args:
+        text: cleaned text of the section as far as it is there.
+        question: tells how many may be chosen; of several, more may always follow.
+        shown: codes of the options offered, in the order shown.
+    """
+    if question.type is QuestionType.MULTIPLE:
+        return False
+    stated = _beginning(fold(text), question, shown)
+    return bool(stated) and len(fold(text)) - stated[-1].end > FAR
+
+
+def begins(text: str, question: Question, shown: Sequence[int]) -> bool:
+    """Whether a section begins with its choice, so that it needs no marker to be an answer."""
+    return bool(_beginning(fold(text), question, shown))
+
+
+def _beginning(text: str, question: Question, shown: Sequence[int]) -> list[Mention]:
+    found = vocabulary(question, shown).mentions(text)
+    return _at_once(text, found, question, marked=False) if found else []
 
 
 def _at_once(text: str, found: Sequence[Mention], question: Question, *, marked: bool) -> list[Mention]:

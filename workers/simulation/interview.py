@@ -11,11 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from storage.run import Answer, Decoding, Draws, DrawsPer, Participant, Protocol
+from storage.run import Answer, Decoding, Draws, DrawsPer, Participant, Protocol, Reply
 from storage.survey import Question, Survey
 from workers.engines.base import Asked, Engine, FinishReason, Request
-from workers.simulation.answers import read
+from workers.simulation.answers import is_settled, read
 from workers.simulation.memory import remember
 from workers.simulation.participant import (
     PRESETS,
@@ -208,7 +209,14 @@ class _Schedule:
             seed=completion_seed(self.protocol, self.participant.index, question.id, attempt),
             reply_start=words(cell.language).answer,
             asked=Asked(question=question, culture=culture.code, language=cell.language, shown=shown),
+            enough=self.enough(question, shown),
         )
+
+    def enough(self, question: Question, shown: tuple[int, ...]) -> Callable[[str], bool] | None:
+        """Whether a text holds all of the reply that is read."""
+        if self.protocol.reply is Reply.FULL:
+            return None
+        return partial(is_settled, question=question, shown=shown, reply=self.protocol.reply)
 
     def answer(
         self, request: Request, item: int, memory: tuple[int, ...], engine: Engine, clock: Clock, attempt: int = 0
@@ -218,7 +226,9 @@ class _Schedule:
         submitted = clock()
         completion = engine.submit(request).result()
         seconds = clock() - submitted
-        reading = read(completion.text, completion.finish, question, shown, self.participant.cell.language)
+        reading = read(
+            completion.text, completion.finish, question, shown, self.participant.cell.language, self.protocol.reply
+        )
         gave_up = completion.finish is FinishReason.ERROR and completion.error
         return Answer(
             participant=self.participant.id,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from storage.survey import Question
 from workers.simulation.lexicon import clean, lexicon
@@ -30,21 +30,25 @@ class Section:
     explanation: str = ""  #: cleaned text of the explanation that follows it
     marked: bool = False  #: opened by an answer marker
     turn: bool = False  #: opened like a turn of a conversation ("Request:", "User:")
+    explained: bool = False  #: an explanation marker ends the answer
+    ended: bool = False  #: another section is opened behind it
 
 
 def split_sections(text: str) -> Iterator[Section]:
     """The sections of a cleaned completion, in order, blank ones left out."""
     marks = list(_marks(text))
     bounds = [*(mark.start() for mark in marks), len(text)]
-    opening = ("", text[: bounds[0]], "")
+    section = _section("", text[: bounds[0]])
     for mark, end in zip(marks, bounds[1:], strict=True):
         if mark.lastgroup == "explanation":
-            kind, answer, explanation = opening
-            opening = (kind, answer, f"{explanation} {text[mark.end() : end]}".strip())
+            explanation = f"{section.explanation} {text[mark.end() : end]}".lstrip()
+            section = replace(section, explanation=explanation, explained=True)
             continue
-        yield from _section(*opening)
-        opening = (mark.lastgroup or "", text[mark.end() : end], "")
-    yield from _section(*opening)
+        if section.answer:
+            yield replace(section, ended=True)
+        section = _section(mark.lastgroup or "", text[mark.end() : end])
+    if section.answer:
+        yield section
 
 
 def _marks(text: str) -> Iterator[re.Match[str]]:
@@ -54,9 +58,8 @@ def _marks(text: str) -> Iterator[re.Match[str]]:
         yield mark
 
 
-def _section(kind: str, answer: str, explanation: str) -> Iterator[Section]:
-    if answer.strip():
-        yield Section(answer=answer.strip(), explanation=explanation, marked=kind == "answer", turn=kind == "turn")
+def _section(kind: str, answer: str) -> Section:
+    return Section(answer=answer.strip(), marked=kind == "answer", turn=kind == "turn")
 
 
 def without_echo(text: str, question: Question, shown: Sequence[int]) -> str:
@@ -87,7 +90,23 @@ def first_sentence(text: str, most: int = 300) -> str:
     A full stop behind a leading number, a single letter or a common abbreviation ends nothing.
     """
     line = text.strip()[: most + 1].partition("\n")[0]
+    end = _sentence_end(line)
+    return line[:most].strip() if end is None else line[:end][:most]
+
+
+def has_first_sentence(text: str, most: int = 300) -> bool:
+    """Whether the first sentence is there, so that ``first_sentence`` stays as it is whatever follows the text."""
+    stripped = text.lstrip()
+    line, newline, _ = stripped.partition("\n")
+    if newline or len(line) > most + 1:
+        return True
+    end = _sentence_end(line)
+    # What follows a full stop tells whether it ends a sentence: "7." may become 7.5.
+    return end is not None and (end < len(line) or line[end - 1] in "。！？")
+
+
+def _sentence_end(line: str) -> int | None:
     for end in _SENTENCE_END.finditer(line):
         if not _NO_END.search(line[: end.start()]):
-            return line[: end.end()][:most]
-    return line[:most].strip()
+            return end.end()
+    return None

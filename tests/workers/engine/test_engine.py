@@ -6,11 +6,13 @@ import threading
 import time
 from concurrent.futures import wait
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
-from storage.run import Decoding
+from storage.run import Decoding, Reply
+from tests.workers.citizens import FAMILY
 from tests.workers.engine.tiny_models import decode
 from workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
 from workers.engines.transformers import limits
@@ -22,6 +24,7 @@ from workers.engines.transformers.loading import LoadedModel
 from workers.engines.transformers.scheduler import Limits
 from workers.engines.transformers.support import UnsupportedModel, adopt
 from workers.models import ModelCard
+from workers.simulation.answers import is_settled, read
 
 
 def _request(number: int, decoding: Decoding | None = None) -> Request:
@@ -46,6 +49,50 @@ def test_counters_tell_what_was_computed(tiny_card: ModelCard, tiny_loaded: Load
     assert counters.kv_bytes == 0
     assert counters.peak_kv_bytes > 0
     assert counters.rows_per_step > 2
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_reply_without_beams_ends_where_the_rest_says_nothing_new(
+    tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, *, alone: bool
+) -> None:
+    """Fewer tokens, the same beginning and the same reading; beams go on to their end. Also one request at a time."""
+    if alone:
+        monkeypatch.setattr("workers.engines.transformers.engine.adopt", _refuse)
+    engine = TransformersEngine(replace(tiny_card, answer_prefix=True), tiny_loaded, threads=1)
+    shown = FAMILY.codes
+    enough = partial(is_settled, question=FAMILY, shown=shown, reply=Reply.ANSWER)
+    asked = [
+        Request(
+            messages=(Message(role="user", content="?"),),
+            decoding=Decoding(max_new_tokens=210, do_sample=sampled, num_beams=beams),
+            seed=seed,
+            reply_start="Answer: 2. ",
+        )
+        for seed, (sampled, beams) in enumerate([(False, 1), *[(True, 1)] * 4, (True, 2)])
+    ]
+    whole = [engine.submit(request).result() for request in asked]
+    together = [engine.submit(replace(request, enough=enough)) for request in asked]
+    cut = [future.result() for future in together]
+    engine.close()
+    shorter = 0
+    for request, one, other in zip(asked, whole, cut, strict=True):
+        assert one.text.startswith(other.text)
+        full, short = (
+            read(text, FinishReason.STOP, FAMILY, shown, "en", Reply.ANSWER) for text in (one.text, other.text)
+        )
+        assert full == short
+        assert full.choices == (2,)
+        if other.finish is FinishReason.ENOUGH:
+            assert request.decoding.num_beams == 1
+            assert (other.completion_tokens or 0) < (one.completion_tokens or 0)
+            shorter += 1
+        else:
+            assert one == other
+    assert shorter >= 2
+
+
+def _refuse(_model: object) -> None:
+    raise UnsupportedModel("for the test")
 
 
 def test_a_cancelled_request_makes_room_and_the_others_are_served(

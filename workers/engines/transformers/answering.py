@@ -5,6 +5,7 @@ Knows cards, templates and tokenizers. Deliberately knows nothing of how a reply
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from storage.run import UsedDecoding
@@ -28,10 +29,13 @@ class Question:
 
     def completion(self, loaded: LoadedModel, reply: list[int]) -> Completion:
         """The completion that the tokens of a reply make."""
-        ended = bool(reply) and reply[-1] in loaded.ends
+        if reply and reply[-1] in loaded.ends:
+            finish = FinishReason.STOP
+        else:
+            finish = FinishReason.LENGTH if len(reply) == self.resolved.max_new_tokens else FinishReason.ENOUGH
         return Completion(
             text=self.beginning + loaded.tokenizer.decode(reply, skip_special_tokens=True),
-            finish=FinishReason.STOP if ended else FinishReason.LENGTH,
+            finish=finish,
             used=self.used,
             prompt_tokens=len(self.resolved.prompt),
             completion_tokens=len(reply),
@@ -62,6 +66,7 @@ def read_request(card: ModelCard, loaded: LoadedModel, request: Request) -> Ques
         )
         prompt = encode_prompt(loaded.tokenizer, card.chat_template, text)
         asked = request.decoding
+        beginning = request.reply_start if card.answer_prefix else ""
         resolved = ResolvedRequest(
             prompt=tuple(prompt),
             num_beams=asked.num_beams,
@@ -69,6 +74,7 @@ def read_request(card: ModelCard, loaded: LoadedModel, request: Request) -> Ques
             max_new_tokens=asked.max_new_tokens,
             ends=loaded.ends,
             seed=request.seed,
+            enough=_enough(loaded, request, beginning),
         )
     except ValueError as error:
         return Completion(text="", finish=FinishReason.ERROR, used=_NOTHING, error=str(error))
@@ -79,4 +85,12 @@ def read_request(card: ModelCard, loaded: LoadedModel, request: Request) -> Ques
             f"its window of {loaded.window} less max_new_tokens {asked.max_new_tokens}"
         )
         return Completion(text="", finish=FinishReason.ERROR, used=used, prompt_tokens=len(prompt), error=excess)
-    return Question(resolved=resolved, used=used, beginning=request.reply_start if card.answer_prefix else "")
+    return Question(resolved=resolved, used=used, beginning=beginning)
+
+
+def _enough(loaded: LoadedModel, request: Request, beginning: str) -> Callable[[Sequence[int]], bool] | None:
+    """The request's question whether the text will do, asked of tokens."""
+    enough = request.enough
+    if enough is None:
+        return None
+    return lambda tokens: enough(beginning + loaded.tokenizer.decode(tokens, skip_special_tokens=True))

@@ -71,6 +71,8 @@ class Chain:
         self._tokens.append(token)
         if token in self._ends or len(self._tokens) == self._request.max_new_tokens:
             return None
+        if self._request.enough is not None and self._request.enough(self._tokens):
+            return None
         return Rows((0,), (token,))
 
     def reply(self) -> list[int]:

@@ -32,13 +32,19 @@ def generate(loaded: LoadedModel, request: ResolvedRequest, stopped: Callable[[]
 
     prompt = len(request.prompt)
     ids = torch.tensor([request.prompt], device=loaded.model.device)
+    enough = request.enough if request.num_beams == 1 else None
+
+    def done(rows: Any, _scores: Any) -> Any:
+        ended = stopped() or (enough is not None and enough(rows[0, prompt:].tolist()))
+        return torch.full((len(rows),), ended, device=rows.device)
+
     with _DRAWING, torch.inference_mode():
         torch.manual_seed(request.seed)
         sequence = loaded.model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
             generation_config=settings(request, padding=loaded.padding),
-            stopping_criteria=[lambda rows, _: torch.full((len(rows),), stopped(), device=rows.device)],
+            stopping_criteria=[done],
         )
     reply: list[int] = sequence[0, prompt:].tolist()
     for position, token in enumerate(reply):

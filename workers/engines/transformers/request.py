@@ -6,7 +6,8 @@ where the settings come from (see ``decoding``): it is what the batch works with
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,8 @@ class ResolvedRequest:
     max_new_tokens: int = 512
     ends: tuple[int, ...] = ()  #: ids of the tokens that end a reply
     seed: int = 0  #: in [0, 2**63); read only where there is sampling
+    #: whether the tokens so far will do; asked after each token, and only where there are no beams
+    enough: Callable[[Sequence[int]], bool] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.prompt:
