@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from jobs.cli_daemons import CONCURRENCY
 from jobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def main(ctx: click.Context) -> None:
 @NAME
 @click.option("--pilot", type=click.IntRange(min=1), metavar="N", help="Only the first N participants of each cell.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
-@click.option("--concurrency", type=click.IntRange(min=1), default=16, show_default=True, help="Participants at once.")
+@CONCURRENCY
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
 @JSON
 @click.pass_obj
@@ -71,7 +72,7 @@ def run(
     name: str | None,
     pilot: int | None,
     workers: int,
-    concurrency: int,
+    concurrency: int | None,
     device: str,
     as_json: bool,
 ) -> NoReturn:
@@ -79,7 +80,7 @@ def run(
     from jobs import verbs
 
     wanted = verbs.read(settings, study, name=name, pilot=pilot)
-    options = ["--concurrency", str(concurrency), "--device", device]
+    options = _worker_options(concurrency, device)
     with _database(settings) as database:
         ended = verbs.run_here(settings, database, wanted, workers=workers, worker_options=options)
     _finish(ended, as_json=as_json)
@@ -131,12 +132,12 @@ def extend(settings: Settings, run_id: str, participants: int | None, models: st
 @click.argument("run_id", metavar="RUN")
 @click.option("--wait", is_flag=True, help="Work on it on this machine until it is done.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
-@click.option("--concurrency", type=click.IntRange(min=1), default=16, show_default=True, help="Participants at once.")
+@CONCURRENCY
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
 @JSON
 @click.pass_obj
 def resume(
-    settings: Settings, run_id: str, wait: bool, workers: int, concurrency: int, device: str, as_json: bool
+    settings: Settings, run_id: str, wait: bool, workers: int, concurrency: int | None, device: str, as_json: bool
 ) -> None:
     """Go on with a run: publish again what is unfinished. A finished run says so."""
     from jobs import verbs
@@ -148,7 +149,7 @@ def resume(
             click.echo(f"{run_id} is finished; nothing to do", err=True)
             _finish(now, as_json=as_json)
         if wait:
-            options = ["--concurrency", str(concurrency), "--device", device]
+            options = _worker_options(concurrency, device)
             ended = verbs.resume_here(settings, database, run_id, workers=workers, worker_options=options)
             _finish(ended, as_json=as_json)
         again = verbs.resume(settings, database, run_id)
@@ -238,6 +239,11 @@ def _names(text: str | None) -> list[str]:
 
 def _print_json(body: object) -> None:
     click.echo(json.dumps(body, ensure_ascii=False, indent=2))
+
+
+def _worker_options(concurrency: int | None, device: str) -> list[str]:
+    """What ``defsurvey worker`` is given by the verbs that start it."""
+    return ["--device", device, *(["--concurrency", str(concurrency)] if concurrency else [])]
 
 
 def _finish(ended: Snapshot, *, as_json: bool) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The command line's verbs that serve until they are told to stop: worker, reporter, reconciler."""
+"""The command line's verbs that serve until they are told to stop: worker, reporter, reconciler, flower."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ import click
 from jobs.settings import Settings
 
 PARENT = click.option("--parent", type=int, hidden=True)
+CONCURRENCY = click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    help="Participants at once in each worker; where not given, as many as the model leaves memory for.",
+)
 EVENTS = click.option("--events", is_flag=True, help="Send Celery's events, which `defsurvey flower` shows.")
 
 
@@ -26,8 +31,9 @@ def _address(_ctx: click.Context, _option: click.Parameter, text: str | None) ->
 @click.command()
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
 @click.option("--models", metavar="A,B", help="Only these models; all where none is named.")
-@click.option("--concurrency", type=click.IntRange(min=1), default=16, show_default=True, help="Participants at once.")
+@CONCURRENCY
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of a model; all where not given.")
+@click.option("--profile", is_flag=True, help="Log where a model's time went, when it is given up.")
 @click.option(
     "--metrics",
     callback=_address,
@@ -42,8 +48,9 @@ def worker(
     settings: Settings,
     device: str,
     models: str | None,
-    concurrency: int,
+    concurrency: int | None,
     threads: int | None,
+    profile: bool,
     metrics: tuple[str, int] | None,
     events: bool,
     stay: bool,
@@ -61,6 +68,7 @@ def worker(
             models=named,
             concurrency=concurrency,
             threads=threads,
+            profiled=profile,
             metrics=metrics,
             events=events,
             parent=parent,
@@ -89,4 +97,14 @@ def reconciler(settings: Settings) -> NoReturn:
     sys.exit(serving.reconciler(settings))
 
 
-VERBS = (worker, reporter, reconciler)
+@click.command()
+@click.option("--address", callback=_address, metavar="[HOST:]PORT", default="5555", show_default=True)
+@click.pass_obj
+def flower(settings: Settings, address: tuple[str, int]) -> None:
+    """Show workers and tasks in a browser, until told to stop; needs the extra `monitoring`."""
+    from jobs import flowering
+
+    flowering.flower(settings, address=address)
+
+
+VERBS = (worker, reporter, reconciler, flower)

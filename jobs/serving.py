@@ -25,11 +25,14 @@ from storage.schema import HEAD, migrate
 
 if TYPE_CHECKING:
     from jobs.health import Health
+    from workers.engines.base import Engine
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at a database that does not answer yet.
 LOOK_SECONDS = 1.0
+#: Connections of a worker that has as many threads as its engine has room for: each is used for a moment only.
+CONNECTIONS = 48
 
 
 class DatabaseUnavailable(RuntimeError):
@@ -140,8 +143,9 @@ def worker(
     *,
     device: str,
     models: Sequence[str],
-    concurrency: int,
+    concurrency: int | None,
     threads: int | None,
+    profiled: bool,
     metrics: tuple[str, int] | None,
     events: bool,
     parent: int | None,
@@ -152,8 +156,9 @@ def worker(
         settings: database, broker, model cards and cache.
         device: ``cpu`` or ``cuda:N``.
         models: only these; all where none is named.
-        concurrency: participants in flight at once.
+        concurrency: participants in flight at once; None: as many as the engine has room for.
         threads: CPU threads of a model; None: all.
+        profiled: whether the log says of every model, when it is given up, where its time went.
         metrics: host and port at which Prometheus may ask; None: nowhere.
         events: whether Celery's events are sent.
         parent: process id of the ``defsurvey run`` without which it is to end.
@@ -168,17 +173,24 @@ def worker(
     from workers.affinity import affinity_step
     from workers.daemon import end_with_parent, serve
     from workers.models import find_card, read_cards
+    from workers.profile import profile
+    from workers.room import MOST, room_step
     from workers.stage import Stage
     from workers.telemetry import CountedLedger, Gauges, new_registry, show
     from workers.watchdog import STOP_SECONDS, end_after
 
     log_to_stderr()
     registry = new_registry()
+
+    def tell(model: str, engine: Engine) -> None:
+        for line in profile(model, engine) if profiled else ():
+            log.info("%s", line)
+
     hide = show(registry, metrics) if metrics is not None else None
     cards = read_cards(settings.models)
     for model in models:
         find_card(model, cards)
-    database = open_database(settings, threads=concurrency)
+    database = open_database(settings, threads=concurrency or CONNECTIONS)
     app = make_app(broker_url(settings), visibility_timeout=settings.visibility_timeout)
     stage = Stage(
         database=database,
@@ -188,6 +200,7 @@ def worker(
         device=device,
         threads=threads,
         hang_seconds=settings.hang_seconds,
+        on_close=tell,
         on_run_finished=report_sender(app, database),
     )
     registry.register(Gauges(stage, database=database, device=device))
@@ -196,7 +209,9 @@ def worker(
         end_with_parent(parent, lambda: _orphaned(settings))
     stage.leases.start()
     stage.watchdog.start()
-    step = affinity_step(stage, database=database, models=models, queue_of=simulate_queue)
+    steps = [affinity_step(stage, database=database, models=models, queue_of=simulate_queue)]
+    if concurrency is None:
+        steps.append(room_step(stage))
 
     def stop() -> None:
         end_after(STOP_SECONDS, first=stage.let_go)
@@ -206,10 +221,10 @@ def worker(
         return serve(
             app,
             queues=[IDLE_QUEUE],
-            concurrency=concurrency,
+            concurrency=concurrency or MOST,
             name=stage.ledger.owner.replace(":", "-"),
             on_stop=stop,
-            steps=[step],
+            steps=steps,
             events=events,
         )
     finally:

@@ -13,9 +13,14 @@ from workers.engines.base import Engine, EngineUnavailable
 
 
 class Resident:
-    """Holds one engine, opened when it is first needed and closed when another is."""
+    """Holds one engine, opened when it is first needed and closed when another is.
 
-    def __init__(self) -> None:
+    Args:
+        on_close: called with the engine's name and the engine before it is closed.
+    """
+
+    def __init__(self, on_close: Callable[[str, Engine], None] = lambda _name, _engine: None) -> None:
+        self._on_close = on_close
         self.loads = 0  #: engines opened since the process began
         self._key: tuple[str, str] | None = None
         self._engine: Engine | None = None
@@ -83,6 +88,8 @@ class Resident:
     def close(self) -> None:
         """Give the memory back."""
         with self._changed:
-            engine, self._engine, self._key = self._engine, None, None
+            name, engine = self.now
+            self._engine = self._key = None
         if engine is not None:
+            self._on_close(name, engine)
             engine.close()

@@ -61,6 +61,7 @@ class Stage:
         device: ``cpu`` or ``cuda:N``.
         threads: CPU threads of a model; None: as many as the library likes.
         hang_seconds: after how long without a completion the engine counts as hung.
+        on_close: called with a model and its engine before the engine is closed.
         on_run_finished: called with a run's id after the commit that finished its last participant.
     """
 
@@ -74,6 +75,7 @@ class Stage:
         device: str = "cpu",
         threads: int | None = None,
         hang_seconds: float = 1800.0,
+        on_close: Callable[[str, Engine], None] = lambda _model, _engine: None,
         on_run_finished: Callable[[str], None],
     ) -> None:
         self.database = database
@@ -87,7 +89,7 @@ class Stage:
         self._threads = threads
         self._on_run_finished = on_run_finished
         self._stopping = threading.Event()
-        self._resident = Resident()
+        self._resident = Resident(on_close)
         self._turns = Turns()
         self.run = lru_cache(maxsize=32)(lambda run: store.load_run(database, run))
         self.survey: Callable[[str], Survey] = lru_cache(maxsize=8)(

@@ -96,6 +96,11 @@ class ApiEngine:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def at_once(self) -> int:
+        """How many requests may be under way at once."""
+        return len(self._threads)
+
     def submit(self, request: Request) -> Future[Completion]:
         """Queue a request; raises EngineUnavailable after ``close``."""
         future: Future[Completion] = Future()

@@ -23,7 +23,7 @@ from workers.engines.transformers import plain
 from workers.engines.transformers.answering import Question, read_request
 from workers.engines.transformers.counters import Counters
 from workers.engines.transformers.decoder import Decoder
-from workers.engines.transformers.limits import limits_for
+from workers.engines.transformers.limits import limits_for, participants_at_once
 from workers.engines.transformers.loading import LoadedModel, load_model
 from workers.engines.transformers.scheduler import Limits, TooLarge
 from workers.engines.transformers.support import UnsupportedModel, adopt
@@ -91,12 +91,14 @@ class TransformersEngine:
         self._changed = threading.Condition()
         self._closed = False
         self._read: Callable[[], Counters] = Counters
+        self._at_once = 2  # the second one's prompt is there when the first is done
         decoder, batching = None, "continuous"
         try:
             layout = adopt(loaded.model)
             chosen = limits or limits_for(layout, loaded.model.get_memory_footprint())
             decoder = Decoder(loaded.model, layout, chosen, threads=threads or torch.get_num_threads())
             self._read = decoder.counters
+            self._at_once = participants_at_once(layout, chosen)
         except UnsupportedModel as reason:
             batching = f"one request at a time: {reason}"
         self._description = {
@@ -127,6 +129,11 @@ class TransformersEngine:
             self._changed.notify_all()
         future.add_done_callback(self._forget)
         return future
+
+    @property
+    def at_once(self) -> int:
+        """How many participants' requests it has room for at once, by memory and by rows; 2 without a batch."""
+        return self._at_once
 
     @property
     def closed(self) -> bool:

@@ -18,6 +18,8 @@ _GPU_SHARE = 0.8
 #: On a CPU keys and values take no more than the weights do, or this where the weights are few: beyond some sixty rows
 #: a larger batch is hardly faster there.
 _CPU_LEAST = 384 << 20
+#: A request of DEF: tokens of a prompt with memory, the mean of 1 to 5 beams, tokens of a reply.
+_USUAL_PROMPT, _USUAL_BEAMS, _USUAL_REPLY = 600, 3, 96
 
 
 def limits_for(layout: Layout, weights: int) -> Limits:
@@ -35,6 +37,20 @@ def limits_for(layout: Layout, weights: int) -> Limits:
     else:
         room, rows, tokens = min(int(_machine_memory() * _CPU_SHARE), max(weights, _CPU_LEAST)), 128, 512
     return Limits(rows=rows, tokens=tokens, kv_bytes=room, kept_bytes=room)
+
+
+def participants_at_once(layout: Layout, limits: Limits) -> int:
+    """How many participants can have a request running at the same time, at least 1.
+
+    Reckoned with a prompt and beams of usual size; who has more waits in the batch's own queue, so that nothing but
+    time depends on it.
+
+    Args:
+        layout: What the model keeps for one token.
+        limits: What the batch may take.
+    """
+    one = (_USUAL_PROMPT + _USUAL_BEAMS * _USUAL_REPLY) * layout.bytes_per_token
+    return max(1, min(limits.kv_bytes // one, limits.rows // _USUAL_BEAMS))
 
 
 def _machine_memory() -> int:
