@@ -61,6 +61,7 @@ def merge(results: Sequence[Results]) -> Results:
         model_seconds=_joined(each.model_seconds for each in named),
         model_facts=_joined(each.model_facts for each in named),
         tokens=_joined(each.tokens for each in named),
+        probes=tuple(probe for each in named for probe in each.probes),
     )
 
 
@@ -145,6 +146,7 @@ def _renamed(results: Results, names: Mapping[str, str]) -> Results:
         model_seconds=keys(results.model_seconds),
         model_facts=keys(results.model_facts),
         tokens=keys(results.tokens),
+        probes=tuple(replace(p, model=names.get(p.model, p.model)) for p in results.probes),
     )
 
 

@@ -79,6 +79,7 @@ def _parts(run: str) -> dict[str, Select[Any]]:
         "served": select(tables.served).where(tables.served.c.run == run).order_by(tables.served.c.model),
         "participant": select(tables.participant).where(p.run == run).order_by(p.id),
         "answer": select(tables.answer).where(a.participant.in_(of_run)).order_by(a.participant, a.item, a.slot),
+        "probe": select(tables.probe).where(tables.probe.c.run == run),
         "again": select(tables.again).where(tables.again.c.participant.in_(of_run)),
     }
 
@@ -135,7 +136,7 @@ def _insert(
     connection: Connection, name: str, row: dict[str, Any], cells: dict[int, int], people: dict[int, int]
 ) -> None:
     """Insert a row with its keys given anew, as nobody's: free, and to be published from here."""
-    if name in ("survey", "run", "served"):
+    if name in ("survey", "run", "served", "probe"):
         insert_new(connection, _table(name), row)
     elif name == "cell":
         before = row.pop("id")

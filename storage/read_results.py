@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Text, and_, func, select, tuple_, type_coerce
 
 from storage import outbox, store, tables
 from storage.database import Database
+from storage.probes import probes_in
 from storage.results import STATES, AnswerArrays, Results, Sample, TokenCount
 from storage.rows import answer_from
 from storage.run import Run
@@ -47,6 +48,7 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         served = connection.execute(select(tables.served).where(tables.served.c.run == run_id)).all()
         seconds, tokens = _spent(connection, run_id)
         revision = outbox.revision_in(connection, run_id)
+        probes = probes_in(connection, run_id)
     versions: dict[str, str] = {}
     for row in served:
         versions.update(row.versions)
@@ -63,6 +65,7 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         model_seconds=seconds,
         model_facts={row.model: facts for row in served if (facts := _only(row.description, facts=True))},
         tokens=tokens,
+        probes=probes,
     )
 
 

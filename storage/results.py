@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.probe import Probe
 from storage.run import Answer, AnswerState, EngineDescription, Progress, Run
 from storage.survey import Survey
 
@@ -86,4 +87,5 @@ class Results:
     #: model -> what its card says of it, as far as it does: ``series``, ``stage`` (of training), ``parameters`` ("7B");
     #: ``input_price`` and ``output_price`` in US dollars per million tokens, and when they were ``priced``
     model_facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    probes: tuple[Probe, ...] = ()  #: what models know of the survey; empty: nobody asked
     tokens: Mapping[str, TokenCount] = field(default_factory=dict)  #: model -> its tokens; none: nothing was counted

@@ -340,6 +340,23 @@ class ReadingRow(SQLModel, table=True):
     read_at: float = Field(sa_column=_time(nullable=False))
 
 
+class ProbeRow(SQLModel, table=True):
+    """What a model of a run made of a question when it was asked what it knows of the survey."""
+
+    __tablename__ = "probe"
+
+    run: str = Field(sa_column=Column(String, ForeignKey("run.id"), primary_key=True))
+    model: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    culture: str = Field(primary_key=True)
+    language: str = Field(primary_key=True)
+    question: str = Field(primary_key=True)
+    prompt: str = Field(sa_column=Column(Text, nullable=False))
+    completion: str = Field(sa_column=Column(Text, nullable=False))
+    percent: list[list[float]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    asked_at: float = Field(sa_column=_time(nullable=False))
+
+
 def _table(row: type[SQLModel]) -> Table:
     table = SQLModel.metadata.tables[str(row.__tablename__)]
     assert isinstance(table, Table)
@@ -362,3 +379,4 @@ judging = _table(JudgingRow)
 judge_batch = _table(JudgeBatchRow)
 label = _table(LabelRow)
 reading = _table(ReadingRow)
+probe = _table(ProbeRow)

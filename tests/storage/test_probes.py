@@ -1,0 +1,57 @@
+"""Probes: each is written once, read back as it was, and moves with its run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from storage.bundle import export_bundle, import_bundle
+from storage.database import Database
+from storage.probe import Probe, ProbeKind
+from storage.probes import add_probes, read_probes
+from storage.read_results import read_results
+from storage.schema import migrate
+from tests.storage.small_run import started
+
+RECALLED = Probe(
+    model="m", kind=ProbeKind.OPTIONS, culture="", language="en", question="A", prompt="Which?", completion="x\x00y"
+)
+GUESSED = Probe(
+    model="m",
+    kind=ProbeKind.PERCENTAGES,
+    culture="us",
+    language="en",
+    question="A",
+    prompt="How many?",
+    completion="1: 40",
+    percent={4: 10.5, 1: 40.0},
+)
+
+
+def test_probes_come_back_as_they_were(database: Database) -> None:
+    """In the order of their keys, and with the run's results; what no database can keep is replaced."""
+    started(database)
+    add_probes(database, "first", [GUESSED, RECALLED])
+    found = read_probes(database, "first")
+    assert found == (replace(RECALLED, completion="x␀y"), GUESSED)
+    assert list(found[1].percent or ()) == [4, 1]
+    assert read_results(database, "first").probes == found
+
+
+def test_a_probe_is_written_once(database: Database) -> None:
+    """What is there stays as it was; what is new is added beside it."""
+    started(database)
+    add_probes(database, "first", [RECALLED])
+    add_probes(database, "first", [replace(RECALLED, completion="other"), GUESSED])
+    assert [probe.completion for probe in read_probes(database, "first")] == ["x␀y", "1: 40"]
+
+
+def test_probes_move_with_their_run(database: Database, tmp_path: Path) -> None:
+    """A bundle has them."""
+    started(database)
+    add_probes(database, "first", [RECALLED, GUESSED])
+    export_bundle(database, "first", tmp_path / "run.zip")
+    with Database(f"sqlite:///{tmp_path / 'other.db'}") as other:
+        migrate(other)
+        import_bundle(other, tmp_path / "run.zip")
+        assert read_probes(other, "first") == read_probes(database, "first")
