@@ -6,6 +6,7 @@ Imported only when there is an error, so that it may know every room's.
 from __future__ import annotations
 
 from jobs.broker import BrokerUnavailable, HomeInUse
+from jobs.flowering import FlowerMissing
 from jobs.local import RunFailed
 from jobs.serving import DatabaseUnavailable
 from jobs.settings import BadSetting
@@ -30,7 +31,7 @@ _USAGE = (
     EngineUnavailable,
     MetricsUnavailable,
 )
-_ERROR = (BrokerUnavailable, DatabaseUnavailable, HomeInUse, RunFailed, SchemaTooNew)
+_ERROR = (BrokerUnavailable, FlowerMissing, DatabaseUnavailable, HomeInUse, RunFailed, SchemaTooNew)
 
 
 def exit_code(error: BaseException) -> int | None:

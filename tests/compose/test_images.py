@@ -25,7 +25,7 @@ def _config(folder: Path, *profiles: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("profiles", [(), ("gpu",), ("cli",), ("gpu", "cli")])
+@pytest.mark.parametrize("profiles", [(), ("gpu",), ("cli",), ("monitoring",), ("gpu", "cli", "monitoring")])
 def test_every_profile_is_valid(profiles: tuple[str, ...], tmp_path: Path) -> None:
     """Compose takes the file whatever is chosen, without a warning, and every service is as closed as the others."""
     services = _config(tmp_path, *profiles)["services"]
