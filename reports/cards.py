@@ -163,7 +163,7 @@ def _table(
         columns=(
             Column(text="Respondent", words=True),
             *(Column(text=option_label(question, number)) for number in range(len(question.options))),
-            Column(text="n"),
+            Column(text="n", meaning="valid answers; beneath: how many people weighted ones count as"),
             Column(text="KL", meaning="smoothed KL divergence, nats"),
             Column(text="Floor", meaning="what as many people would score"),
             _DISTANCES[question.type],
@@ -183,14 +183,15 @@ def option_label(question: Question, number: int) -> str:
 
 
 def _people(question: Question, culture: CultureAnalysis, items: Ints) -> TableRow:
-    known = float(culture.reference.n[items[0]])
+    asked, effective = float(culture.reference.asked[items[0]]), float(culture.reference.n[items[0]])
+    counted = f"as {effective:,.0f}" if effective < asked - 0.5 else ""
     return TableRow(
         head=Entry(text="People"),
         group=culture.name,
         quiet=True,
         entries=(
             *(_share(share, percent(share)) for share in _shares(question, culture.reference.shares[items])),
-            Entry(text=NONE if np.isnan(known) else f"{known:,.0f}"),
+            Entry(text=NONE if np.isnan(asked) else f"{asked:,.0f}", beneath=counted),
             *(Entry(text="") for _ in range(4)),
         ),
     )

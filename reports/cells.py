@@ -98,7 +98,7 @@ class CultureAnalysis:
     @property
     def named(self) -> str:
         """The name as it stands in a sentence: "the United States"."""
-        return in_sentence(self.name)
+        return in_sentence(self.culture)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,18 +133,14 @@ def measure(results: Results) -> Measured:
     )
 
 
-#: English names of countries that take an article.
-_WITH_ARTICLE = ("United ", "Netherlands", "Philippines", "Czech Republic", "Russian Federation")
-
-
 def english(culture: Culture) -> str:
     """A culture's name in English, or its code."""
     return culture.name.get("en", culture.code)
 
 
-def in_sentence(name: str) -> str:
-    """A country's name with the article that English gives it."""
-    return f"the {name}" if name.startswith(_WITH_ARTICLE) else name
+def in_sentence(culture: Culture) -> str:
+    """A culture's name as it stands in an English sentence."""
+    return culture.in_sentence or english(culture)
 
 
 def cell_names(cells: tuple[Cell, ...]) -> tuple[str, ...]:
@@ -176,7 +172,7 @@ def _culture(
     random = replace(floor, source=uniform_shares(items))
     places = [place for place, cell in enumerate(results.run.cells) if cell.culture == culture.code]
     cells = tuple(_cell(results, items, reference, floor, random, place, names[place]) for place in places)
-    named = {code: in_sentence(english(results.survey.culture(code))) for code in references}
+    named = {code: in_sentence(results.survey.culture(code)) for code in references}
     return CultureAnalysis(
         culture=culture,
         reference=reference,

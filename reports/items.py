@@ -57,7 +57,8 @@ class ReferenceTable:
     """What people of one culture answered, per item."""
 
     shares: Floats  #: shape (I, K); a row of nan where there is no reference
-    n: Floats  #: people behind it, shape (I,); nan where there is none
+    n: Floats  #: effective number of people behind it, shape (I,); nan where there is none
+    asked: Floats  #: people who answered, more than ``n`` where they are weighted unequally, shape (I,)
     low_n: NDArray[np.bool_]  #: marked as too few people, shape (I,)
 
 
@@ -116,7 +117,8 @@ def reference_table(survey: Survey, items: ItemTable, culture: str, group: Group
     An ordinary reference names every option that anyone chose, so that one not named has share 0.
     """
     count, columns = items.offered.shape
-    shares, n, low = np.full((count, columns), np.nan), np.full(count, np.nan), np.zeros(count, dtype=bool)
+    shares, low = np.full((count, columns), np.nan), np.zeros(count, dtype=bool)
+    n, asked = np.full(count, np.nan), np.full(count, np.nan)
     for place, question in enumerate(items.questions):
         reference = survey.reference(question.id, culture, group)
         if reference is None:
@@ -133,9 +135,10 @@ def reference_table(survey: Survey, items: ItemTable, culture: str, group: Group
             shares[here[np.isnan(given)]] = np.nan
         else:
             shares[here, : len(given)] = given / given.sum()
-        n[here], low[here] = reference.n, reference.low_n
-        n[here[np.isnan(shares[here]).any(axis=-1)]] = np.nan
-    return ReferenceTable(shares=shares, n=n, low_n=low)
+        n[here], asked[here], low[here] = reference.effective_n, reference.n, reference.low_n
+        unknown = here[np.isnan(shares[here]).any(axis=-1)]
+        n[unknown] = asked[unknown] = np.nan
+    return ReferenceTable(shares=shares, n=n, asked=asked, low_n=low)
 
 
 def answer_weights(answers: AnswerArrays, items: ItemTable, cell: int, participants: int) -> Floats:

@@ -51,7 +51,7 @@ def measure_rows(analysis: Analysis) -> Iterator[dict[str, Any]]:
         people = {**_EMPTY, "run": analysis.results.run.id, "culture": culture.culture.code}
         for control in culture.controls:
             yield {**people, "level": "control", "metric": control.name, "value": control.mean, "n": float(control.n)}
-        yield from _shares(analysis, people, culture.reference.shares, culture.reference.n)
+        yield from _shares(analysis, people, culture.reference.shares, culture.reference.asked)
         for cell in culture.cells:
             key = people | {
                 "model": cell.cell.model,

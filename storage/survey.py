@@ -122,6 +122,12 @@ class ReferenceDistribution:
     n: int  #: respondents with a valid answer
     low_n: bool = False  #: too few respondents for anything but a demonstration
     source: str = ""
+    n_eff: float | None = None  #: as many unweighted respondents would tell as much; None: unweighted, or not known
+
+    @property
+    def effective_n(self) -> float:
+        """How many respondents the shares count as: fewer than were asked where these are weighted unequally."""
+        return float(self.n) if self.n_eff is None else self.n_eff
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +148,7 @@ class Culture:
     language: str  #: the native language: in which its people were interviewed
     regions: tuple[Region, ...] = ()
     spoken: str = ""  #: the native language where the survey has no wording in it, so that ``language`` stands in
+    in_sentence: str = ""  #: its English name within a sentence, where that takes an article: "the United States"
 
     def region(self, code: str) -> Region:
         """The region with that code.

@@ -185,12 +185,13 @@ def _read_head(root: Entry, problems: Problems) -> _Head:
         raise keys["cultures"].fault("at least one culture", "none")
     for code, entry in declared.items():
         with problems.gathered():
-            fields = entry.fields(("name", "language"), ("spoken",))
+            fields = entry.fields(("name", "language"), ("in_sentence", "spoken"))
             name, language = fields["name"].wording(languages), fields["language"].choice(languages)
             spoken = _language(fields["spoken"]) if "spoken" in fields else ""
             if spoken in languages:
                 raise fields["spoken"].fault("a language in which the survey has no wording")
-            cultures.append(Culture(code=code, name=name, language=language, spoken=spoken))
+            called = fields["in_sentence"].text() if "in_sentence" in fields else ""
+            cultures.append(Culture(code=code, name=name, language=language, spoken=spoken, in_sentence=called))
     sources: dict[str, str] = {}
     for key, entry in (keys["sources"].entries() if "sources" in keys else {}).items():
         with problems.gathered():

@@ -3,7 +3,7 @@
 Knows the JSON form and the fingerprint made of it. Deliberately checks no more than
 that the form is its own: what is well formed is decided when a folder is read. Whatever
 has an order is a list, since a database may sort the keys of an object. What most surveys
-do not have (exclusions, paraphrases) is written only where it is, so that their fingerprints stay.
+do not have (exclusions, paraphrases, effective numbers) is written only where it is, so that their fingerprints stay.
 """
 
 from __future__ import annotations
@@ -152,6 +152,7 @@ def _culture_to_json(culture: Culture) -> dict[str, object]:
         "language": culture.language,
         "regions": [{"code": r.code, "name": dict(r.name), "share": r.share} for r in culture.regions],
         **({"spoken": culture.spoken} if culture.spoken else {}),
+        **({"in_sentence": culture.in_sentence} if culture.in_sentence else {}),
     }
 
 
@@ -164,6 +165,7 @@ def _culture_from_json(body: Mapping[str, Any]) -> Culture:
             Region(code=region["code"], name=dict(region["name"]), share=region["share"]) for region in body["regions"]
         ),
         spoken=body.get("spoken", ""),
+        in_sentence=body.get("in_sentence", ""),
     )
 
 
@@ -187,6 +189,7 @@ def _reference_to_json(reference: ReferenceDistribution) -> dict[str, object]:
         "n": reference.n,
         "low_n": reference.low_n,
         "source": reference.source,
+        **({} if reference.n_eff is None else {"n_eff": reference.n_eff}),
     }
 
 
@@ -199,4 +202,5 @@ def _reference_from_json(body: Mapping[str, Any]) -> ReferenceDistribution:
         n=body["n"],
         low_n=body["low_n"],
         source=body["source"],
+        n_eff=body.get("n_eff"),
     )

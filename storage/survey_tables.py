@@ -21,6 +21,7 @@ from storage.survey_problem import Fault, Problem, Problems, nearest, one_of
 ROUNDING = 1.0
 _PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,12})?")
 _COUNT = re.compile(r"[0-9]{1,9}")
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 _FLAGS = {"": False, "no": False, "yes": True}
 
 
@@ -57,11 +58,13 @@ class Row:
         return float(text)
 
 
-def read_rows(file: str, text: str, columns: Sequence[str], problems: Problems) -> Iterator[Row]:
+def read_rows(
+    file: str, text: str, columns: Sequence[str], problems: Problems, *, optional: Sequence[str] = ()
+) -> Iterator[Row]:
     """The rows of a table in the order of the file; blank lines are left out.
 
     Rows of the wrong length go to ``problems``. Raises Fault where the columns are not
-    ``columns`` (in any order) or the file is no CSV.
+    ``columns`` and any of ``optional`` (in any order), or the file is no CSV.
     """
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] = []
@@ -73,7 +76,7 @@ def read_rows(file: str, text: str, columns: Sequence[str], problems: Problems) 
             if not any(stripped):
                 continue
             if not header:
-                header = _checked_header(file, line, stripped, columns)
+                header = _checked_header(file, line, stripped, columns, optional)
             elif len(stripped) != len(header):
                 got = f"{len(stripped)}"
                 problems.found.append(Problem(file=file, line=line, expected=f"{len(header)} cells", got=got))
@@ -82,13 +85,16 @@ def read_rows(file: str, text: str, columns: Sequence[str], problems: Problems) 
     except csv.Error as error:
         raise Fault(Problem(file=file, line=begins, expected="comma-separated values", got=str(error))) from None
     if not header:
-        _checked_header(file, 1, [], columns)
+        _checked_header(file, 1, [], columns, optional)
 
 
-def _checked_header(file: str, line: int, found: list[str], columns: Sequence[str]) -> list[str]:
+def _checked_header(
+    file: str, line: int, found: list[str], columns: Sequence[str], optional: Sequence[str]
+) -> list[str]:
+    known = [*columns, *optional]
     for name in found:
-        if name not in columns:
-            expected, got = f"one of the columns {one_of(columns)}", f"{name!r}{nearest(name, columns)}"
+        if name not in known:
+            expected, got = f"one of the columns {one_of(known)}", f"{name!r}{nearest(name, known)}"
             raise Fault(Problem(file=file, line=line, field="header", expected=expected, got=got))
         if found.count(name) > 1:
             raise Fault(Problem(file=file, line=line, field="header", expected="every column once", got=repr(name)))
@@ -122,7 +128,7 @@ class ReferenceReader:
         columns = ("question", "culture", "group", "n", "low_n", "source", "percent")
         found: dict[tuple[str, str, Group], ReferenceDistribution] = {}
         lines: dict[tuple[str, str, Group], int] = {}
-        for row in read_rows(file, text, columns, self.problems):
+        for row in read_rows(file, text, columns, self.problems, optional=("n_eff",)):
             with self.problems.gathered():
                 question = row.choice("question", self.ids, "a question of the survey")
                 culture = row.choice("culture", self.cultures, "a culture of the survey")
@@ -154,6 +160,7 @@ class ReferenceReader:
             n=int(n),
             low_n=_FLAGS[low_n],
             source=self.sources.get(source, ""),
+            n_eff=_effective(row, int(n)),
         )
 
     def _percentages(self, row: Row, question: Question) -> dict[int, float]:
@@ -176,6 +183,16 @@ class ReferenceReader:
                 raise row.fault("percent", f"every option of question {question.id}", f"none for {', '.join(missing)}")
             _check_sum(row, "percent", found.values())
         return {code: found[code] for code in known if code in found}
+
+
+def _effective(row: Row, n: int) -> float | None:
+    """The effective number of respondents, None where the table has none; raises Fault."""
+    written = row.cells.get("n_eff", "")
+    if not written:
+        return None
+    if not _NUMBER.fullmatch(written) or not 0 < float(written) <= n:
+        raise row.fault("n_eff", f"a number above 0 and at most n ({n}), or nothing", repr(written))
+    return float(written)
 
 
 def _check_sum(row: Row, field: str, parts: Collection[float], whose: str = "") -> None:

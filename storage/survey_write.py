@@ -108,7 +108,8 @@ def _head(survey: Survey, sources: Mapping[str, str]) -> dict[str, object]:
 
 def _culture(culture: Culture) -> dict[str, object]:
     written: dict[str, object] = {"name": dict(culture.name), "language": culture.language}
-    return {**written, "spoken": culture.spoken} if culture.spoken else written
+    optional = {"in_sentence": culture.in_sentence, "spoken": culture.spoken}
+    return written | {key: value for key, value in optional.items() if value}
 
 
 def _question(question: Question) -> dict[str, object]:
@@ -171,7 +172,8 @@ def percent(share: float) -> str:
 
 
 def _references(survey: Survey, sources: Mapping[str, str]) -> str:
-    columns = ("question", "culture", "group", "n", "low_n", "source", "percent")
+    weighted = any(reference.n_eff is not None for reference in survey.references)
+    columns = ("question", "culture", "group", "n", *(["n_eff"] if weighted else []), "low_n", "source", "percent")
     return table(
         columns,
         (
@@ -180,6 +182,7 @@ def _references(survey: Survey, sources: Mapping[str, str]) -> str:
                 reference.culture,
                 reference.group.value,
                 reference.n,
+                *([_effective(reference.n_eff)] if weighted else []),
                 "yes" if reference.low_n else "",
                 sources.get(reference.source, ""),
                 "|".join(f"{code}:{percent(share)}" for code, share in reference.shares.items()),
@@ -187,6 +190,10 @@ def _references(survey: Survey, sources: Mapping[str, str]) -> str:
             for reference in survey.references
         ),
     )
+
+
+def _effective(n_eff: float | None) -> str:
+    return "" if n_eff is None else f"{n_eff:.{_DECIMALS}f}".rstrip("0").rstrip(".")
 
 
 def _regions(survey: Survey) -> str:

@@ -17,7 +17,7 @@ from storage.survey import Culture, Region, SurveyError, UnknownName
 from storage.survey_problem import nearest
 
 DATA = Path(__file__).parent / "data"
-COLUMNS = ("code", "alpha3", "numeric", "name_en", "name_zh", "language", "adjective", "aliases")
+COLUMNS = ("code", "alpha3", "numeric", "name_en", "name_zh", "language", "adjective", "aliases", "article")
 _CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _ALPHA3 = re.compile(r"[A-Z]{3}|")
 _NUMERIC = re.compile(r"[0-9]{1,6}|")
@@ -35,6 +35,7 @@ class Population:
     language: str  #: in which most of its people are interviewed
     adjective: str  #: in English, e.g. ``American``
     aliases: tuple[str, ...] = ()  #: other names under which files know it
+    article: str = ""  #: that English puts before its name within a sentence: ``the``, or nothing
 
     def culture(self, languages: Sequence[str], regions: tuple[Region, ...] = ()) -> Culture:
         """The culture of a survey that is worded in ``languages``.
@@ -50,6 +51,7 @@ class Population:
             language=self.language if worded else stand_in,
             spoken="" if worded else self.language,
             regions=regions,
+            in_sentence=f"{self.article} {self.names['en']}" if self.article else "",
         )
 
 
@@ -100,9 +102,9 @@ def read_populations(extra: Path | None = None) -> Populations:
     """The known populations, and those of a user's own file, which come first.
 
     Args:
-        extra: a CSV file with the columns of ``data/cultures.csv``; ``name_zh``, ``adjective`` and ``aliases``
-            (separated by ``|``), ``alpha3`` and ``numeric`` may be left out. Further ``name_xx`` columns are names
-            in other languages.
+        extra: a CSV file with the columns of ``data/cultures.csv``; ``name_zh``, ``adjective``, ``aliases``
+            (separated by ``|``), ``article``, ``alpha3`` and ``numeric`` may be left out. Further ``name_xx`` columns
+            are names in other languages.
 
     Raises:
         Fault: a row is not as asked for; file, line and column are told.
@@ -144,6 +146,7 @@ def _read(path: Path) -> list[Population]:
                 language=row["language"],
                 adjective=row.get("adjective", ""),
                 aliases=tuple(part.strip() for part in row.get("aliases", "").split("|") if part.strip()),
+                article=row.get("article", ""),
             )
         )
     if not found:

@@ -48,6 +48,7 @@ class Counts:
 
     cultures: list[str] = field(default_factory=list)  #: codes, in order of appearance or as chosen
     weighted: dict[str, NDArray[np.float64]] = field(default_factory=dict)  #: column -> (culture, sex, age, slot)
+    squared: dict[str, NDArray[np.float64]] = field(default_factory=dict)  #: the same, each weight squared
     respondents: dict[str, NDArray[np.int64]] = field(default_factory=dict)  #: the same, each respondent as 1
     people: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  #: respondents of a culture
     unweighted: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  #: those left out: weight 0
@@ -60,7 +61,7 @@ class Counts:
         self.cultures.append(code)
         for name in ("people", "unweighted", "weights", "squares"):
             setattr(self, name, np.append(getattr(self, name), 0))
-        for counted in (self.weighted, self.respondents):
+        for counted in (self.weighted, self.squared, self.respondents):
             for column, array in counted.items():
                 counted[column] = np.concatenate([array, np.zeros((1, *array.shape[1:]), array.dtype)])
         return len(self.cultures) - 1
@@ -86,6 +87,7 @@ class Counter:
         self.country = next(name for name in COUNTRY if name in header.names)
         self.counts = Counts(
             weighted={name: np.zeros((0, SEXES, AGES, SLOTS)) for name in self.columns},
+            squared={name: np.zeros((0, SEXES, AGES, SLOTS)) for name in self.columns},
             respondents={name: np.zeros((0, SEXES, AGES, SLOTS), np.int64) for name in self.columns},
         )
         self._populations = populations
@@ -168,6 +170,7 @@ class Counter:
         counted = self.counts.weighted[column]
         size, shape = counted.size, counted.shape
         counted += np.bincount(key, weights=weight, minlength=size).reshape(shape)
+        self.counts.squared[column] += np.bincount(key, weights=weight**2, minlength=size).reshape(shape)
         self.counts.respondents[column] += np.bincount(key[weight > 0], minlength=size).reshape(shape)
 
     def _add_regions(

@@ -124,6 +124,7 @@ def survey(
             Culture(
                 code="us",
                 name={"en": "United States", "zh": "美国"},
+                in_sentence="the United States",
                 language="en",
                 regions=(Region(code="US-OH", name={"en": "Ohio", "zh": "俄亥俄州"}, share=1.0),),
             ),

@@ -9,11 +9,12 @@ import pytest
 from scipy.stats import entropy
 
 from reports.analysis import analyse, cell_names
+from reports.cards import question_cards
 from reports.items import answer_weights, item_table, reference_table
 from reports.respondents import mode_shares, uniform_shares
 from storage.results import AnswerArrays
 from storage.run import AnswerState
-from storage.survey import UnknownName
+from storage.survey import Survey, UnknownName
 from tests.reports.synthetic import (
     PEOPLE,
     SHARES,
@@ -201,3 +202,30 @@ def test_the_same_results_give_the_same_analysis() -> None:
     first, second = analyse(results()), analyse(results())
     assert [cell.interval for cell in first.cells] == [cell.interval for cell in second.cells]
     assert [cell.sound.headline for cell in first.cells] == [cell.sound.headline for cell in second.cells]
+
+
+def weighted(n: int, n_eff: float | None) -> Survey:
+    """The survey where every reference rests on that many people, who count as so many."""
+    known = survey()
+    return replace(known, references=tuple(replace(r, n=n, n_eff=n_eff) for r in known.references))
+
+
+def test_weighted_people_count_by_their_effective_number() -> None:
+    """In smoothing, floor, tests, ellipses and intervals: all as if only so many had been asked."""
+    cells = [("m", culture, "def", uniform) for culture in ("us", "cn")]
+    few, as_few, many = (
+        analyse(results(cells, tiny=weighted(n, n_eff))) for n, n_eff in ((60, None), (1000, 60.0), (1000, None))
+    )
+    for one, other, unlike in zip(few.cells, as_few.cells, many.cells, strict=True):
+        assert (one.sound.headline, one.interval) == (other.sound.headline, other.interval)
+        assert one.sound_floor.headline == other.sound_floor.headline != unlike.sound_floor.headline
+        assert one.sound.headline != unlike.sound.headline
+    for found, equal in ((as_few, True), (many, False)):
+        same = [
+            np.array_equal(one.p, other.p, equal_nan=True)
+            for one, other in zip(few.parts.distinguished.cells, found.parts.distinguished.cells, strict=True)
+        ]
+        assert all(same) is equal
+    people = question_cards(as_few)[0].table.rows[0].entries[-5]
+    assert (people.text, people.beneath) == ("1,000", "as 60")
+    assert question_cards(many)[0].table.rows[0].entries[-5].beneath == ""

@@ -8,6 +8,7 @@ import pytest
 
 from storage.survey import Group, QuestionType
 from storage.survey_folder import read_survey
+from storage.survey_problem import InvalidSurvey
 
 TINY = {
     "survey.yaml": """\
@@ -149,6 +150,39 @@ def test_groups_and_low_numbers_are_kept(write: Write) -> None:
     reference = read_survey(write()).reference("Q1", "cn", Group.MALE)
     assert reference is not None
     assert (reference.low_n, reference.n, reference.source) == (True, 12, "")
+
+
+WEIGHTED = (
+    ("references.csv", "n,low_n", "n,n_eff,low_n"),
+    ("references.csv", "1000,,", "1000,612.5,,"),
+    ("references.csv", "12,yes", "12,,yes"),
+    ("references.csv", "900,no", "900,900,no"),
+    ("references.csv", "800,,", "800,,,"),
+)
+
+
+def test_weighted_respondents_count_as_fewer(write: Write) -> None:
+    """The column may be left out, and a cell may be empty: then people count as many as they are."""
+    plain, weighted = read_survey(write()), read_survey(write(*WEIGHTED))
+    assert [reference.effective_n for reference in plain.references] == [1000, 12, 900, 800]
+    assert [reference.effective_n for reference in weighted.references] == [612.5, 12, 900, 800]
+    assert [reference.n for reference in weighted.references] == [1000, 12, 900, 800]
+    assert plain.fingerprint != weighted.fingerprint
+
+
+@pytest.mark.parametrize("written", ["1000.5", "0", "-3", "many"])
+def test_an_effective_number_is_above_zero_and_at_most_n(write: Write, written: str) -> None:
+    """More than were asked cannot be."""
+    changes = [("references.csv", "1000,612.5,,", f"1000,{written},,")]
+    with pytest.raises(InvalidSurvey, match=r"line 2, n_eff: expected a number above 0 and at most n \(1000\)"):
+        read_survey(write(*WEIGHTED, *changes))
+
+
+def test_a_name_may_take_an_article(write: Write) -> None:
+    """English says "the United States", and the survey knows it, no program."""
+    changed = ("survey.yaml", "zh: 美国}, language", "zh: 美国}, in_sentence: the United States, language")
+    assert read_survey(write(changed)).culture("us").in_sentence == "the United States"
+    assert read_survey(write(changed)).culture("cn").in_sentence == ""
 
 
 def test_region_shares_are_shares(write: Write) -> None:

@@ -51,6 +51,7 @@ _cultures = st.builds(
     name=_wordings,
     language=_texts,
     regions=st.lists(st.builds(Region, code=_texts, name=_wordings, share=_shares), max_size=2).map(tuple),
+    in_sentence=st.just("") | _texts,
 )
 _references = st.builds(
     ReferenceDistribution,
@@ -61,6 +62,7 @@ _references = st.builds(
     n=st.integers(1, 10**6),
     low_n=st.booleans(),
     source=_texts,
+    n_eff=st.none() | st.floats(0.5, 10**6),
 )
 _paraphrases = st.builds(
     Paraphrase,

@@ -13,7 +13,7 @@ from storage.survey import Culture, SurveyError, UnknownName
 from storage.survey_folder import EXCLUDED_FILE, check_survey, read_survey
 from storage.survey_json import survey_from_json, survey_to_json
 from storage.survey_problem import InvalidSurvey
-from storage.survey_write import exclude_questions, percent, write_survey
+from storage.survey_write import exclude_questions, percent, survey_files, write_survey
 
 WVS7 = find_survey("wvs7")
 
@@ -63,6 +63,16 @@ def test_the_language_that_is_missing_is_kept(tmp_path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace("spoken: de", "spoken: zh"), encoding="utf-8")
     [problem] = check_survey(tmp_path / "three")
     assert str(problem).endswith("cultures.de.spoken: expected a language in which the survey has no wording, got 'zh'")
+
+
+def test_effective_numbers_are_kept(tmp_path: Path) -> None:
+    """Some are weighted and some are not; the column is there only where any is."""
+    first, *rest = WVS7.references
+    weighted = replace(WVS7, references=(replace(first, n_eff=812.25), *rest))
+    written = write_survey(weighted, tmp_path / "weighted")
+    assert [reference.n_eff for reference in written.references[:2]] == [812.25, None]
+    assert survey_from_json(survey_to_json(written)) == written
+    assert "n_eff" not in survey_files(WVS7)["references.csv"]
 
 
 def test_a_survey_that_is_not_sound_leaves_nothing(tmp_path: Path) -> None:

@@ -85,6 +85,28 @@ def test_known_distributions_come_back(tmp_path: Path, variant: str) -> None:
     assert compared > 500
 
 
+def test_weighted_people_count_as_kish_says(tmp_path: Path) -> None:
+    """(sum w)^2 / sum w^2 over those of the group who answered the question; equal weights count in full."""
+    rng = np.random.default_rng(8)
+    rows = answered(rng, "840", 300)
+    even = [row | {"W_WEIGHT": "0.7"} for row in answered(rng, "156", 120)]
+    path = write_official(tmp_path / "WVS_Cross-National_Wave_7_csv_v6_0.csv", "cross-national v5", rows + even)
+    survey = import_wvs(path, id="weighted").survey
+    compared = 0
+    for group, sex in ((Group.ALL, None), (Group.MALE, "1"), (Group.FEMALE, "2")):
+        for question in ("Q57", "Q1", "Q45"):
+            codes = {str(code) for code in survey.question(question).codes}
+            weights = [float(row["W_WEIGHT"]) for row in rows if row[question] in codes and sex in (None, row["Q260"])]
+            reference, other = (survey.reference(question, culture, group) for culture in ("us", "cn"))
+            assert reference is not None
+            assert other is not None
+            assert reference.n_eff == pytest.approx(sum(weights) ** 2 / sum(weight**2 for weight in weights))
+            assert reference.effective_n < reference.n
+            assert other.n_eff == pytest.approx(other.n)
+            compared += 1
+    assert compared == 9
+
+
 def share(survey: Survey, question: str, culture: str, code: int) -> float:
     """Of the people of a culture, who chose that option."""
     reference = survey.reference(question, culture)
