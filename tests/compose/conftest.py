@@ -19,6 +19,9 @@ CARDS = """
 engine = "scripted"
 respondent = "human"
 latency_seconds = 0.25
+
+[hollow]
+path = "hollow"
 """
 STUDY = """
 name: small
@@ -55,6 +58,7 @@ def stack(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stac
     settings = {
         "DEFSURVEY_LEASE_SECONDS": LEASE_SECONDS,
         "DEFSURVEY_MODELS": "/work/studies/models.toml",
+        "FLOWER_PORT": free_port(),
         "POSTGRES_PORT": free_port(),
         "REDIS_PORT": free_port(),
         "WORKER_CONCURRENCY": "8",
@@ -64,6 +68,7 @@ def stack(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stac
     running = Stack(project=f"defsurvey-test-{os.getpid()}", folder=folder / "stack", settings=settings)
     running.prepare()
     (running.studies / "models.toml").write_text(CARDS)
+    (running.studies / "hollow").mkdir()  # there is a folder, and no weights in it
     (running.studies / "quick.yaml").write_text(STUDY.format(model="human", participants=12))
     (running.studies / "slow.yaml").write_text(STUDY.format(model="slow-human", participants=32))
     try:

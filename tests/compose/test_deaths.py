@@ -116,8 +116,7 @@ def test_a_full_database_volume(
         overrides=[override],
     )
     small.prepare()
-    for file in stack.studies.iterdir():
-        shutil.copy(file, small.studies)
+    shutil.copytree(stack.studies, small.studies, dirs_exist_ok=True)
     request.addfinalizer(lambda: small.compose("--profile", "*", "down", "--volumes", "--timeout", "5"))
     small.compose("create", "postgres")
     volume = f"{small.project}_postgres:/held"
