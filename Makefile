@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check lint types contracts tests slow chaos gpu bench bench-ledger compose-prepare compose-test browser clean
+.PHONY: install demo test check lint types contracts tests slow chaos exact gpu bench bench-ledger compose-prepare compose-test browser clean
 
 install: $(VENV)/.installed
 
@@ -46,6 +46,10 @@ chaos: install
 
 gpu: install
 	$(BIN)/pytest -m gpu --timeout 1200
+
+# Two hundred requests of each architecture, in every way of batching, token for token against generate.
+exact: install
+	DEFSURVEY_EXACT_REQUESTS=200 $(BIN)/pytest tests/workers/engine -n 2 --timeout 3000
 
 # The batch against generate, one request at a time and grouped; figures go into benchmarks/RESULTS.md.
 bench: install

@@ -167,3 +167,20 @@ def test_closing_gives_the_memory_back_once() -> None:
     resident.close()
     assert isinstance(engine, Quiet)
     assert engine.closed == 1
+
+
+def test_whoever_wants_to_look_at_an_engine_before_it_goes_can() -> None:
+    """It is told name and engine, while the engine is still open; nothing where there is none."""
+    seen: list[tuple[str, int]] = []
+
+    def look(name: str, engine: object) -> None:
+        assert isinstance(engine, Quiet)
+        seen.append((name, engine.closed))
+
+    resident = Resident(look)
+    resident.close()
+    for key in (ONE, OTHER):
+        with resident.use(key, Quiet):
+            pass
+    resident.close()
+    assert seen == [("one", 0), ("other", 0)]

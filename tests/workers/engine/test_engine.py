@@ -244,3 +244,12 @@ def test_limits_come_from_the_memory_of_the_device(monkeypatch: pytest.MonkeyPat
 def test_the_machine_has_memory() -> None:
     """At least a hundred megabytes, at most a petabyte."""
     assert 1e8 < limits._machine_memory() < 1e15
+
+
+def test_the_room_of_a_model_says_how_many_participants_fit() -> None:
+    """By memory where that is less, else by rows; never none."""
+    layout = Layout(layers=(LayerShape(1, 4),), dtype=torch.float32, device=torch.device("cpu"))
+    one = (600 + 3 * 96) * layout.bytes_per_token
+    for room, rows, expected in ((10 * one, 128, 10), (10 * one - 1, 128, 9), (1 << 40, 128, 42), (1, 128, 1)):
+        chosen = Limits(rows=rows, tokens=512, kv_bytes=room, kept_bytes=room)
+        assert limits.participants_at_once(layout, chosen) == expected
