@@ -112,7 +112,7 @@ def rephrase_folder(
             with console.status(f"loading {model}"):
                 engine = open_engine(card, survey=survey, device=device, cache=settings.cache)
             try:
-                with _bar(console) as bar:
+                with progress_bar(console, "rejected") as bar:
                     failures = _write(folder, order, tried, engine, bar, missing)
             finally:
                 engine.close()
@@ -143,14 +143,15 @@ def _write(folder: Path, order: Order, tried: list[Tried], engine: Engine, bar: 
     return failures
 
 
-def _bar(console: Console) -> Progress:
+def progress_bar(console: Console, beside: str) -> Progress:
+    """A bar of what is done out of what is to do, with a count beside it, which tasks have as a field of that name."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rejected]} rejected", style="dim"),
+        TextColumn(f"{{task.fields[{beside}]}} {beside}", style="dim"),
         TimeElapsedColumn(),
         console=console,
     )

@@ -13,6 +13,7 @@ MODULES = (
     "reports.metrics.floor",
     "reports.metrics.diversity",
     "reports.metrics.quality",
+    "reports.metrics.contamination",
     "reports.metrics.intervals",
     "reports.figures",
     "reports.untrusted",

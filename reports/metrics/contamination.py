@@ -1,0 +1,185 @@
+"""Has a model seen the survey? What it completes from a question's wording, against shuffled controls.
+
+Knows similarities and percentages. Deliberately knows nothing of models or prompts. A model that
+has never seen a survey can still guess well: agree or disagree fits most statements, and most
+people do find family important. So everything is compared with what it would score had it been
+paired with another question's options, or with the published percentages dealt out anew.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reports.metrics.divergence import MetricInput
+
+#: Shuffles of each control.
+SHUFFLES = 1999
+#: A similarity of at least so much is nearly word for word.
+VERBATIM = 0.95
+#: A mean error of at most so many percentage points is more than a guess.
+CLOSE = 1.0
+_BULLET = re.compile(r"^[\s\-*•·(\[]*(?:\d+|[A-Za-z])\s*[:.)\]：、]\s*|^[\s\-*•·]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recalled:
+    """How near completions come to their own question's options; nan where ``reason`` says why."""
+
+    own: NDArray[np.float64]  #: (q,) similarity to the question's own options, in [0, 1]
+    others: NDArray[np.float64]  #: (q,) mean similarity to other questions' options
+    p: NDArray[np.float64]  #: (q,) share of other questions whose options are as near; the smallest is 1/(others + 1)
+    nearest: NDArray[np.bool_]  #: (q,) whether no other question's options are as near
+    verbatim: NDArray[np.bool_]  #: (q,) whether the similarity is at least ``VERBATIM``
+    mean_own: float
+    mean_others: float  #: mean over shuffles of all questions
+    p_all: float  #: share of shuffles in which the completions come as near
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guessed:
+    """How near percentages come to the published ones; errors are mean absolute ones, in percentage points."""
+
+    error: NDArray[np.float64]  #: (q,)
+    shuffled: NDArray[np.float64]  #: (q,) mean error against the published percentages dealt out anew to the options
+    p: NDArray[np.float64]  #: (q,) share of shuffles that are as near
+    close: NDArray[np.bool_]  #: (q,) whether the error is at most ``CLOSE``
+    mean_error: float
+    mean_shuffled: float
+    p_all: float  #: share of shuffles of all questions whose mean error is as small
+    reason: str = ""
+
+
+def similarity(completion: str, labels: Sequence[str]) -> float:
+    """How near a completion comes to a list of labels, in [0, 1].
+
+    For each label that is no number, the best Dice coefficient of character pairs with a line of the completion; the
+    mean over labels. Case, codes, bullets and spaces do not count. nan where every label is a number.
+
+    >>> similarity("1. Very important\\n2. rather important", ["Very important", "Rather important"])
+    1.0
+    >>> round(similarity("Fairly important\\nNo", ["Very important", "Rather important"]), 2)
+    0.63
+    """
+    lines = [_pairs(_BULLET.sub("", line)) for line in completion.splitlines()]
+    wanted = [_pairs(label) for label in labels if not label.strip().isdecimal()]
+    if not wanted:
+        return float("nan")
+    return float(np.mean([max((_dice(label, line) for line in lines), default=0.0) for label in wanted]))
+
+
+def _pairs(text: str) -> frozenset[str]:
+    bare = "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if c.isalnum())
+    return frozenset(bare[start : start + 2] for start in range(max(1, len(bare) - 1))) if bare else frozenset()
+
+
+def _dice(one: frozenset[str], other: frozenset[str]) -> float:
+    return 2 * len(one & other) / (len(one) + len(other)) if one or other else 0.0
+
+
+def recalled(similarities: ArrayLike, alike: ArrayLike, rng: np.random.Generator) -> Recalled:
+    """Whether completions fit their own question's options better than other questions'.
+
+    Args:
+        similarities: shape (q, q): of the completion to question i with the options of question j.
+        alike: shape (q, q), bool: questions j that have the very options of i and are no control for it.
+        rng: shuffles.
+
+    Raises:
+        MetricInput: shapes differ.
+
+    A permutation test: Fisher (1935); (1 + b) / (1 + m) as in Phipson and Smyth (2010).
+
+    >>> found = recalled(np.eye(20), np.eye(20, dtype=bool), np.random.default_rng(1))
+    >>> float(found.mean_own), round(float(found.p[0]), 3), found.p_all
+    (1.0, 0.05, 0.0005)
+    """
+    near, same = np.asarray(similarities, dtype=np.float64), np.asarray(alike, dtype=bool)
+    if near.ndim != 2 or near.shape[0] != near.shape[1] or near.shape != same.shape:
+        raise MetricInput(f"similarities and alike must be square and equal, got shapes {near.shape} and {same.shape}")
+    count, own = near.shape[0], np.diagonal(near)
+    controls = ~same
+    others = controls.sum(axis=1)
+    if count < 2 or not others.any():
+        empty = np.full(count, np.nan)
+        reason = "no two questions with different options"
+        return Recalled(
+            own=own,
+            others=empty,
+            p=empty,
+            nearest=np.zeros(count, bool),
+            verbatim=own >= VERBATIM,
+            mean_own=_mean(own),
+            mean_others=np.nan,
+            p_all=np.nan,
+            reason=reason,
+        )
+    as_near = (controls & (near >= own[:, None])).sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        mean_others = np.where(controls, near, 0.0).sum(axis=1) / others
+    rows = np.arange(count)
+    shuffled = np.array([near[rows, rng.permutation(count)].mean() for _ in range(SHUFFLES)])
+    return Recalled(
+        own=own,
+        others=mean_others,
+        p=np.where(others > 0, (1 + as_near) / (1 + others), np.nan),
+        nearest=(others > 0) & (as_near == 0),
+        verbatim=own >= VERBATIM,
+        mean_own=_mean(own),
+        mean_others=float(shuffled.mean()),
+        p_all=float((1 + (shuffled >= own.mean()).sum()) / (1 + SHUFFLES)),
+    )
+
+
+def guessed(told: Sequence[ArrayLike], published: Sequence[ArrayLike], rng: np.random.Generator) -> Guessed:
+    """Whether percentages that a model gives fit the published ones better than these dealt out anew.
+
+    Args:
+        told: for each question the percentages given, shape (k,), 0 to 100.
+        published: for each question the published ones, in the same order of options.
+        rng: shuffles.
+
+    Raises:
+        MetricInput: the two differ in questions or options.
+
+    >>> found = guessed([[60, 30, 8, 2]], [[60, 30, 8, 2]], np.random.default_rng(1))
+    >>> float(found.error[0]), bool(found.close[0]), bool(0.03 < found.p[0] < 0.06)
+    (0.0, True, True)
+    """
+    pairs = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in zip(told, published, strict=False)]
+    if len(told) != len(published) or any(a.shape != b.shape or a.ndim != 1 for a, b in pairs):
+        raise MetricInput("percentages told and published must have the same questions and options")
+    if not pairs:
+        none = np.empty(0)
+        return Guessed(
+            error=none,
+            shuffled=none,
+            p=none,
+            close=none.astype(bool),
+            mean_error=np.nan,
+            mean_shuffled=np.nan,
+            p_all=np.nan,
+            reason="no percentages that can be read",
+        )
+    error = np.array([np.abs(a - b).mean() for a, b in pairs])
+    shuffles = np.stack([np.abs(a - rng.permuted(np.tile(b, (SHUFFLES, 1)), axis=1)).mean(axis=1) for a, b in pairs])
+    slack = 1e-9  # equal errors must count as equal whatever the order in which they were summed
+    return Guessed(
+        error=error,
+        shuffled=shuffles.mean(axis=1),
+        p=(1 + (shuffles <= error[:, None] + slack).sum(axis=1)) / (1 + SHUFFLES),
+        close=error <= CLOSE,
+        mean_error=float(error.mean()),
+        mean_shuffled=float(shuffles.mean()),
+        p_all=float((1 + (shuffles.mean(axis=0) <= error.mean() + slack).sum()) / (1 + SHUFFLES)),
+    )
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if values.size else float("nan")

@@ -1,0 +1,89 @@
+"""Probes: what is asked, and how percentages are read from replies."""
+
+from __future__ import annotations
+
+import doctest
+
+import pytest
+
+from storage.catalogue import find_survey
+from storage.probe import ProbeKind
+from tests.workers.memorisers import memorised
+from tests.workers.paraphrasers import Paraphraser
+from workers.probing import probe as probing
+from workers.probing.probe import BATCH, complete, planned, read_percentages
+from workers.simulation.prompts import UnknownLanguage
+
+SURVEY = find_survey("wvs7")
+CELLS = [("us", "en"), ("cn", "zh"), ("us", "en"), ("cn", "en")]
+
+
+def test_the_wording_alone_is_shown() -> None:
+    """Options are asked once a language, percentages once a culture and language; no answer is in the prompt."""
+    probes = planned(SURVEY, "m", CELLS, ["Q1", "Q57"])
+    assert [(p.kind, p.culture, p.language, p.question) for p in probes] == [
+        *((ProbeKind.OPTIONS, "", language, name) for language in ("en", "zh") for name in ("Q1", "Q57")),
+        *(
+            (ProbeKind.PERCENTAGES, culture, language, name)
+            for culture, language in (("us", "en"), ("cn", "zh"), ("cn", "en"))
+            for name in ("Q1", "Q57")
+        ),
+    ]
+    options, percentages = probes[0].prompt, probes[4].prompt
+    assert "How important is family in your life?" in options
+    assert "Very important" not in options
+    assert "1: Very important" in percentages
+    assert "people in United States" in percentages
+    assert not any("World Values" in probe.prompt for probe in probes)
+    with pytest.raises(UnknownLanguage, match="language fr: there is no prompt to probe in it, only in en, zh"):
+        planned(SURVEY, "m", [("us", "fr")], ["Q1"])
+
+
+def test_replies_are_kept_with_what_is_read_from_them() -> None:
+    """A model that knows the survey gives every percentage to a decimal; requests are greedy."""
+    engine = Paraphraser(lambda prompt: memorised(SURVEY, prompt))
+    todo = planned(SURVEY, "m", CELLS[:2], [question.id for question in SURVEY.questions[:10]])
+    done = [probe for batch in complete(todo, SURVEY, engine) for probe in batch.probes]
+    assert [probe.key for probe in done] == [probe.key for probe in todo]
+    assert all((probe.percent is not None) == (probe.kind is ProbeKind.PERCENTAGES) for probe in done)
+    assert not any(request.decoding.do_sample for request in engine.requests)
+    [first] = [p for p in done if p.question == "Q1" and p.culture == "us"]
+    reference = SURVEY.reference("Q1", "us")
+    assert reference is not None
+    assert first.percent == pytest.approx({code: 100 * share for code, share in reference.shares.items()}, abs=0.06)
+
+
+def test_what_the_engine_gives_up_is_no_probe() -> None:
+    """It is told, and can be asked again."""
+    todo = planned(SURVEY, "m", CELLS[:1], [question.id for question in SURVEY.questions[:20]])
+    batches = list(complete(todo, SURVEY, Paraphraser(lambda prompt: None)))
+    assert [len(batch.failures) for batch in batches] == [BATCH, BATCH, 40 - 2 * BATCH]
+    assert not any(batch.probes for batch in batches)
+    assert batches[0].failures[0] == "model m, question Q1, options: the server is gone"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1: 90\n2: 7\n3: 2\n4: 1", {1: 90, 2: 7, 3: 2, 4: 1}),
+        ("Sure!\n**1**: Very important - 90.5%\n- 2) Rather important: 7%\n(3): 2 %\n4： 0,5％。", None),
+        (
+            "Sure!\n**1**: Very important - 90.5%\n- 2) Rather important: 7%\n(3): 2 %\n4： 0,5％",
+            {1: 90.5, 2: 7, 3: 2, 4: 0.5},
+        ),
+        ("1: 90\n2: 7\n3: 2", None),
+        ("1: 190\n2: 7\n3: 2\n4: 1", None),
+        ("About 90% of them.", None),
+        ("1: 90\n1: 80\n2: 7\n3: 2\n4: 1\n9: 3", {1: 90, 2: 7, 3: 2, 4: 1}),
+        ("", None),
+    ],
+)
+def test_percentages_are_read_or_not(text: str, expected: dict[int, float] | None) -> None:
+    """Every option must have a line; nothing is made up for one that has none."""
+    assert read_percentages(text, SURVEY.question("Q1")) == expected
+
+
+def test_examples_hold() -> None:
+    """The example in the documentation gives what it says."""
+    found = doctest.testmod(probing)
+    assert (found.attempted > 0, found.failed) == (True, 0)

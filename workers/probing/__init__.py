@@ -1,0 +1,1 @@
+"""What a model knows of a survey itself: asked apart from any interview."""

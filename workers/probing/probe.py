@@ -1,0 +1,127 @@
+"""Probes: what of a survey a model can complete from the wording of its questions alone.
+
+Knows what is asked, and how percentages are read from a reply. Deliberately knows nothing of where
+probes are kept or what follows from them (``reports.metrics.contamination``).
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from storage.probe import Probe, ProbeKind
+from storage.run import Decoding
+from storage.survey import Culture, Question, Survey
+from workers.engines.base import Engine, FinishReason, Message, Request
+from workers.simulation.prompts import UnknownLanguage, option_text
+
+#: Requests under way at once; a process that is killed loses at most so many.
+BATCH = 16
+#: Greedy, so that the likeliest completion is what is compared.
+_DECODING = Decoding(num_beams=1, do_sample=False, max_new_tokens=512)
+_MARKER = re.compile(r"\[([A-Z]+)\]")
+_LINE = re.compile(r"^[^\w]*(?P<code>\d+)(?:\s*[:：.)\]、]|\s+\D).*?(?P<percent>\d+(?:[.,]\d+)?)\s*[%％]?\s*\.?\s*$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """What came of some probes."""
+
+    probes: tuple[Probe, ...]
+    failures: tuple[str, ...]  #: why the engine gave up, one for each
+
+
+@cache  # one small table for the life of the process
+def _prompts() -> Mapping[str, Mapping[str, str]]:
+    tables = tomllib.loads(Path(__file__).with_name("prompts.toml").read_text(encoding="utf-8"))
+    return {language: {name: text.strip() for name, text in table.items()} for language, table in tables.items()}
+
+
+def planned(survey: Survey, model: str, asked: Sequence[tuple[str, str]], questions: Sequence[str]) -> list[Probe]:
+    """The probes of one model, not yet completed.
+
+    Args:
+        survey: what is asked about.
+        model: name of the model's card.
+        asked: (culture, language) of the cells in which the model is interviewed.
+        questions: ids in survey order.
+
+    Raises:
+        UnknownLanguage: there is no prompt in one of the languages.
+    """
+    probes: list[Probe] = []
+    for language in dict.fromkeys(language for _, language in asked):
+        probes += [_probe(survey.question(name), model, ProbeKind.OPTIONS, None, language) for name in questions]
+    for code, language in dict.fromkeys(asked):
+        culture = survey.culture(code)
+        known = [name for name in questions if survey.reference(name, code) is not None]
+        probes += [_probe(survey.question(name), model, ProbeKind.PERCENTAGES, culture, language) for name in known]
+    return probes
+
+
+def complete(probes: Sequence[Probe], survey: Survey, engine: Engine) -> Iterator[Probed]:
+    """Have probes completed, up to ``BATCH`` at a time; keep them before asking for the next."""
+    for start in range(0, len(probes), BATCH):
+        batch = probes[start : start + BATCH]
+        futures = [engine.submit(_request(probe)) for probe in batch]
+        done: list[Probe] = []
+        failures: list[str] = []
+        for probe, future in zip(batch, futures, strict=True):
+            completion = future.result()
+            if completion.finish is FinishReason.ERROR:
+                failures.append(f"model {probe.model}, question {probe.question}, {probe.kind}: {completion.error}")
+                continue
+            told = None
+            if probe.kind is ProbeKind.PERCENTAGES:
+                told = read_percentages(completion.text, survey.question(probe.question))
+            done.append(replace(probe, completion=completion.text, percent=told))
+        yield Probed(probes=tuple(done), failures=tuple(failures))
+
+
+def read_percentages(text: str, question: Question) -> dict[int, float] | None:
+    """Option code -> percentage, from lines such as ``2: 31%`` or ``2: Rather important: 31.5``.
+
+    None where an option has no line, or a number is above 100. Of several lines for an option the first counts.
+
+    >>> from storage.survey import Option, QuestionType
+    >>> options = tuple(Option(code=code, label={}) for code in (1, 2))
+    >>> asked = Question(id="Q", type=QuestionType.SINGLE, topic="", text={}, options=options)
+    >>> read_percentages("1: Yes: 60%\\n2. No - 39,5 %", asked)
+    {1: 60.0, 2: 39.5}
+    """
+    found: dict[int, float] = {}
+    for line in text.splitlines():
+        read = _LINE.match(line.replace("*", ""))
+        if read and int(read["code"]) in question.codes:
+            found.setdefault(int(read["code"]), float(read["percent"].replace(",", ".")))
+    if set(found) != set(question.codes) or any(percent > 100 for percent in found.values()):
+        return None
+    return {code: found[code] for code in question.codes}
+
+
+def _probe(question: Question, model: str, kind: ProbeKind, culture: Culture | None, language: str) -> Probe:
+    if language not in _prompts():
+        known = ", ".join(sorted(_prompts()))
+        raise UnknownLanguage(f"language {language}: there is no prompt to probe in it, only in {known}")
+    texts = {
+        "QUESTION": question.text[language],
+        "OPTIONS": "\n".join(option_text(question, code, language) for code in question.codes),
+        "COUNTRY": culture.name[language] if culture is not None else "",
+    }
+    return Probe(
+        model=model,
+        kind=kind,
+        culture=culture.code if culture is not None else "",
+        language=language,
+        question=question.id,
+        prompt=_MARKER.sub(lambda found: texts[found[1]], _prompts()[language][kind.value]),
+        completion="",
+    )
+
+
+def _request(probe: Probe) -> Request:
+    return Request(messages=(Message(role="user", content=probe.prompt),), decoding=_DECODING, seed=0)
