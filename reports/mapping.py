@@ -46,9 +46,10 @@ class MapRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapArrow:
-    """How a subject moves from the first culture to the second, against people."""
+    """How a subject moves from the first culture to another, against people."""
 
     subject: str
+    to: str  #: code of that other culture
     arrow: Arrow
 
 
@@ -59,7 +60,7 @@ class Projection:
     dimensions: tuple[str, ...]  #: codes of the columns used
     components: Components
     rows: tuple[MapRow, ...]
-    arrows: tuple[MapArrow, ...]  #: models only; empty unless there are two cultures
+    arrows: tuple[MapArrow, ...]  #: models only, culture by culture
     left_out: tuple[str, ...]  #: subjects without a score in some dimension
 
 
@@ -67,12 +68,10 @@ class Projection:
 class CulturalMap:
     """Figure 7."""
 
-    cultures: tuple[str, str]  #: an arrow goes from the first to the second
-    items: int  #: that both cultures answered
-    sound: (
-        Projection  #: codes scaled to [0, 1] and turned so that more is more of the dimension, items of both cultures
-    )
-    paper: Projection  #: raw option codes, items of either
+    cultures: tuple[str, ...]  #: two or more, in the survey's order; arrows go from the first to each of the others
+    items: int  #: that people of all of them answered
+    sound: Projection  #: codes scaled to [0, 1] and turned so that more is more of the dimension, these items
+    paper: Projection  #: raw option codes, whatever each culture was asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,21 +85,30 @@ class _Scoring:
 
 
 def cultural_map(measured: Measured) -> CulturalMap | NotRun:
-    """Figure 7, over the items that people of both cultures answered and that speak to a dimension."""
+    """Figure 7, over the items that people of all cultures answered and that speak to a dimension."""
     if len(measured.cultures) < 2:
         return NotRun(reason="one culture: no variation between cultures to map")
-    first, second = _pair(measured.cultures, measured.results.survey)
-    items = measured.items
-    both = ~np.isnan(first.reference.n) & ~np.isnan(second.reference.n)
-    used = both & _scored(items)
+    cultures, items = _in_order(measured.cultures, measured.results.survey), measured.items
+    known = [~np.isnan(culture.reference.n) for culture in cultures]
+    used = np.asarray(np.all(known, axis=0) & _scored(items))
     if len(np.unique(items.grouping.dimension[used])) < 2:
-        return NotRun(reason="fewer than two value dimensions have a question that both cultures answered")
-    sound, paper = _project(measured, (first, second), _scaled(items, used)), paper_map(measured)
+        reason = f"fewer than two value dimensions have a question that {every(len(cultures))} answered"
+        return NotRun(reason=reason)
+    sound, paper = _project(measured, cultures, _scaled(items, used)), paper_map(measured)
     if sound is None or isinstance(paper, NotRun):
         return NotRun(reason="no model has a score in every dimension")
     return CulturalMap(
-        cultures=(first.culture.code, second.culture.code), items=int(used.sum()), sound=sound, paper=paper
+        cultures=tuple(culture.culture.code for culture in cultures), items=int(used.sum()), sound=sound, paper=paper
     )
+
+
+def every(cultures: int) -> str:
+    """All the cultures of a map, in words.
+
+    >>> every(2), every(5)
+    ('both cultures', 'all 5 cultures')
+    """
+    return "both cultures" if cultures == 2 else f"all {cultures} cultures"
 
 
 def paper_map(measured: Measured) -> Projection | NotRun:
@@ -111,12 +119,12 @@ def paper_map(measured: Measured) -> Projection | NotRun:
     """
     if len(measured.cultures) < 2:
         return NotRun(reason="one culture: no variation between cultures to map")
-    pair, items = _pair(measured.cultures, measured.results.survey), measured.items
+    cultures, items = _in_order(measured.cultures, measured.results.survey), measured.items
     used = _scored(items)
-    one, two = (set(items.grouping.dimension[used & ~np.isnan(each.reference.n)].tolist()) for each in pair)
-    if len(one & two) < 2:
-        return NotRun(reason="fewer than two value dimensions were asked about in both cultures")
-    found = _project(measured, pair, _raw(items, used))
+    asked = (set(items.grouping.dimension[used & ~np.isnan(each.reference.n)].tolist()) for each in cultures)
+    if len(set.intersection(*asked)) < 2:
+        return NotRun(reason=f"fewer than two value dimensions were asked about in {every(len(cultures))}")
+    found = _project(measured, cultures, _raw(items, used))
     return NotRun(reason="no model has a score in every dimension") if found is None else found
 
 
@@ -124,11 +132,10 @@ def _scored(items: ItemTable) -> Bools:
     return np.asarray((items.grouping.dimension >= 0) & (items.placed.sum(axis=-1) > 1))
 
 
-def _pair(cultures: tuple[CultureAnalysis, ...], survey: Survey) -> tuple[CultureAnalysis, CultureAnalysis]:
-    """The two cultures of the map; people of the one that the survey names first lie to the right."""
+def _in_order(cultures: tuple[CultureAnalysis, ...], survey: Survey) -> tuple[CultureAnalysis, ...]:
+    """The cultures of the map in the survey's order; people of the first lie to the right of the others' middle."""
     places = {culture.code: place for place, culture in enumerate(survey.cultures)}
-    ordered = sorted(cultures, key=lambda culture: places[culture.culture.code])
-    return ordered[0], ordered[1]
+    return tuple(sorted(cultures, key=lambda culture: places[culture.culture.code]))
 
 
 def _scaled(items: ItemTable, used: Bools) -> _Scoring:
@@ -156,24 +163,21 @@ def _subjects(measured: Measured) -> list[tuple[str, CellAnalysis]]:
     spoken: dict[tuple[str, str], int] = {}
     for cell in cells:
         spoken[cell.cell.model, cell.cell.culture] = spoken.get((cell.cell.model, cell.cell.culture), 0) + 1
-    several = {model for (model, _), count in spoken.items() if count > 1}
-    return [(_subject(measured, cell, several), cell) for cell in cells]
+    most = {model: max(count for (of, _), count in spoken.items() if of == model) for model, _ in spoken}
+    return [(_subject(measured, cell, most[cell.cell.model]), cell) for cell in cells]
 
 
-def _subject(measured: Measured, cell: CellAnalysis, several: set[str]) -> str:
-    """A model asked in both languages of both cultures is two subjects: its native and its other language."""
-    if cell.cell.model not in several:
+def _subject(measured: Measured, cell: CellAnalysis, languages: int) -> str:
+    """A model asked in several languages is several subjects: its native one, and the other or each of the others."""
+    if languages == 1:
         return cell.cell.model
     native = measured.results.survey.culture(cell.cell.culture).language == cell.cell.language
-    return f"{cell.cell.model} · {'native language' if native else 'other language'}"
+    other = "other language" if languages == 2 else f"in {cell.cell.language}, not native"
+    return f"{cell.cell.model} · {'native language' if native else other}"
 
 
-def _project(
-    measured: Measured, cultures: tuple[CultureAnalysis, CultureAnalysis], scoring: _Scoring
-) -> Projection | None:
-    grouping, kept = measured.items.grouping, scoring.keep > 0
-    codes = {culture.culture.code for culture in cultures}
-    subjects = [(name, cell) for name, cell in _subjects(measured) if cell.cell.culture in codes]
+def _project(measured: Measured, cultures: tuple[CultureAnalysis, ...], scoring: _Scoring) -> Projection | None:
+    grouping, kept, subjects = measured.items.grouping, scoring.keep > 0, _subjects(measured)
 
     def columns(by_item: Floats) -> Floats:
         return grouped_mean(by_item[..., kept], grouping.dimension[kept], grouping.dimensions)
@@ -189,7 +193,7 @@ def _project(
     table = np.stack([*people, *(found[place] for place in whole)])[:, asked]
     if len(whole) == 0:
         return None
-    components = principal_components(table, right=0, left=1)
+    components = principal_components(table, right=0, left=range(1, len(people)))
     rows = [
         MapRow(
             subject="people",
@@ -219,7 +223,7 @@ def _project(
         dimensions=tuple(c for c, known in zip(measured.results.survey.dimensions, asked, strict=True) if known),
         components=components,
         rows=tuple(rows),
-        arrows=_arrows(rows, table[:2], cultures, components),
+        arrows=_arrows(rows, components),
         left_out=tuple(
             f"{name}, {cell.cell.culture}" for place, (name, cell) in enumerate(subjects) if place not in whole
         ),
@@ -231,15 +235,22 @@ def _point(components: Components, at: int) -> tuple[float, float]:
     return x, y
 
 
-def _arrows(
-    rows: list[MapRow], people: Floats, cultures: tuple[CultureAnalysis, CultureAnalysis], components: Components
-) -> tuple[MapArrow, ...]:
+def _arrows(rows: list[MapRow], components: Components) -> tuple[MapArrow, ...]:
+    """From the first culture to each of the others, of every model that has both ends."""
+    people = {row.culture: row.scores for row in rows if row.human}
     ends = {(row.subject, row.culture): row.scores for row in rows if not row.human}
-    first, second = (culture.culture.code for culture in cultures)
+    first, *others = people
     return tuple(
-        MapArrow(subject=name, arrow=arrow(np.stack([ends[name, first], ends[name, second]]), people, components))
+        MapArrow(
+            subject=name,
+            to=to,
+            arrow=arrow(
+                np.stack([ends[name, first], ends[name, to]]), np.stack([people[first], people[to]]), components
+            ),
+        )
+        for to in others
         for name in dict.fromkeys(subject for subject, _ in ends)
-        if (name, first) in ends and (name, second) in ends
+        if (name, first) in ends and (name, to) in ends
     )
 
 

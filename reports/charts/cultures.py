@@ -1,10 +1,12 @@
-"""Figure 7: the map of cultures, an arrow per subject from one culture to the other.
+"""Figure 7: the map of cultures, a line per subject from the first culture to each of the others.
 
 Knows a ``Projection``. Ellipses are drawn as polygons, since a specification knows none.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
 from math import cos, hypot, isfinite, pi, radians, sin
 from typing import Any
 
@@ -21,27 +23,24 @@ ELLIPSES = 4
 SIZE = 560
 
 
-def culture_map(
-    name: str, title: str, projection: Projection, cultures: tuple[str, str], spelled: dict[str, str]
-) -> Chart:
+def culture_map(name: str, title: str, projection: Projection, spelled: dict[str, str]) -> Chart:
     """The map.
 
     Args:
         name: of the chart.
         title: what stands above it.
         projection: sound or paper.
-        cultures: codes; an arrow goes from the first to the second.
         spelled: code -> name of a culture.
     """
     import altair as alt
 
     x, y, height = _axes(alt, projection)
+    cultures = [row.culture for row in projection.rows if row.human]
     points = [_point(row, spelled) for row in projection.rows]
     subjects = list(dict.fromkeys(row.subject for row in projection.rows))
-    layers = [_ellipses(alt, projection, subjects, cultures, x, y), _arrows(alt, projection, cultures, x, y)]
-    domain = list(cultures)
-    colour = alt.Color("culture:N", scale=alt.Scale(domain=domain, range=list(SERIES[:2])), legend=None)
-    shape = alt.Shape("culture:N", scale=alt.Scale(domain=domain, range=list(SHAPES[:2])), legend=None)
+    colour = alt.Color("culture:N", scale=alt.Scale(domain=cultures, range=_turns(SERIES, cultures)), legend=None)
+    shape = alt.Shape("culture:N", scale=alt.Scale(domain=cultures, range=_turns(SHAPES, cultures)), legend=None)
+    layers = [_ellipses(alt, projection, subjects, x, y, colour), _arrows(alt, projection, cultures, x, y)]
     for human, size in ((True, 130), (False, 60)):
         rows = [point for point in points if point["human"] is human]
         layers.append(
@@ -49,9 +48,14 @@ def culture_map(
             .mark_point(size=size, filled=True, opacity=1)
             .encode(x=x, y=y, color=colour, shape=shape, description="says:N")
         )
-    layers += _labels(alt, projection, cultures, x, y)
+    layers += _labels(alt, projection, spelled, x, y)
     drawn = alt.layer(*layers).properties(width=SIZE, height=height)
     return draw(drawn, name, title, _description(projection))
+
+
+def _turns(of: Sequence[str], cultures: Sequence[str]) -> list[str]:
+    """One for each culture, beginning anew where there are more cultures."""
+    return [of[place % len(of)] for place in range(len(cultures))]
 
 
 def _description(projection: Projection) -> str:
@@ -96,7 +100,7 @@ def _point(row: MapRow, spelled: dict[str, str]) -> Row:
     }
 
 
-def _ellipses(alt: Any, projection: Projection, subjects: list[str], cultures: tuple[str, str], x: Any, y: Any) -> Any:
+def _ellipses(alt: Any, projection: Projection, subjects: list[str], x: Any, y: Any, colour: Any) -> Any:
     few = set(subjects[: ELLIPSES + 1]) if len(subjects) <= ELLIPSES + 1 else {"people"}
     rows: list[Row] = []
     for number, row in enumerate(projection.rows):
@@ -105,7 +109,6 @@ def _ellipses(alt: Any, projection: Projection, subjects: list[str], cultures: t
                 {"x": across, "y": along, "culture": row.culture, "of": str(number), "at": at}
                 for at, (across, along) in enumerate(_corners(row.ellipse, row.point))
             ]
-    colour = alt.Color("culture:N", scale=alt.Scale(domain=list(cultures), range=list(SERIES[:2])), legend=None)
     return (
         alt.Chart(alt.InlineData(values=rows))
         .mark_line(strokeWidth=1, strokeDash=[3, 2], opacity=0.8, aria=False, clip=True)
@@ -125,22 +128,26 @@ def _corners(ellipse: Ellipse, centre: tuple[float, float]) -> list[tuple[float,
     return corners
 
 
-def _arrows(alt: Any, projection: Projection, cultures: tuple[str, str], x: Any, y: Any) -> Any:
-    """A line per subject; the way it goes is told by the shapes at its ends."""
+def _arrows(alt: Any, projection: Projection, cultures: Sequence[str], x: Any, y: Any) -> Any:
+    """Lines from the first culture; the way they go is told by the shapes at their ends.
+
+    Where many models meet more than two cultures, their lines would cover the marks: then only people have lines.
+    """
     ends = {(row.subject, row.culture): row for row in projection.rows}
+    first, *others = cultures
+    crowded = len(others) > 1 and bool(numbered(projection))
     rows = []
-    for subject in dict.fromkeys(row.subject for row in projection.rows):
-        if all((subject, culture) in ends for culture in cultures):
-            start, stop = (ends[subject, culture].point for culture in cultures)
-            human = ends[subject, cultures[0]].human
+    for subject, to in product(dict.fromkeys(row.subject for row in projection.rows), others):
+        start, stop = ends.get((subject, first)), ends.get((subject, to))
+        if start is not None and stop is not None and (start.human or not crowded):
             rows.append(
                 {
-                    "x": start[0],
-                    "y": start[1],
-                    "x2": stop[0],
-                    "y2": stop[1],
-                    "width": 3.0 if human else 1.2,
-                    "human": human,
+                    "x": start.point[0],
+                    "y": start.point[1],
+                    "x2": stop.point[0],
+                    "y2": stop.point[1],
+                    "width": 3.0 if start.human else 1.2,
+                    "human": start.human,
                 }
             )
     return (
@@ -163,15 +170,15 @@ def numbered(projection: Projection) -> dict[str, str]:
     return {subject: str(n) for n, subject in enumerate(subjects, start=1)} if len(subjects) > ELLIPSES else {}
 
 
-def _labels(alt: Any, projection: Projection, cultures: tuple[str, str], x: Any, y: Any) -> list[Any]:
-    """Names at the ends of people's line, and at the beginning of every model's line its name or number."""
-    numbers, ends = numbered(projection), {(row.subject, row.culture): row.point for row in projection.rows}
+def _labels(alt: Any, projection: Projection, spelled: dict[str, str], x: Any, y: Any) -> list[Any]:
+    """Names at the ends of people's lines, and at the beginning of every model's lines its name or number."""
+    numbers, people = numbered(projection), [row.culture for row in projection.rows if row.human]
     rows = []
     for row in projection.rows:
-        if row.human or row.culture == cultures[0]:
-            other = ends.get((row.subject, next(code for code in cultures if code != row.culture)), (0.0, 0.0))
-            across, along = _beyond(row.point, other, projection, 0.07 if row.human else 0.035)
-            name = "People" if row.human else numbers.get(row.subject, visible(row.subject))
+        if row.human or row.culture == people[0]:
+            across, along = _beyond(row.point, _others(projection, row), projection, 0.07 if row.human else 0.035)
+            called = "People" if len(people) == 2 else visible(spelled[row.culture])
+            name = called if row.human else numbers.get(row.subject, visible(row.subject))
             rows.append({"x": across, "y": along, "name": name, "weight": "bold" if row.human else "normal"})
     base = alt.Chart(alt.InlineData(values=rows))
     return [
@@ -180,6 +187,14 @@ def _labels(alt: Any, projection: Projection, cultures: tuple[str, str], x: Any,
         .encode(x=x, y=y, text="name:N")
         for weight, colour in (("bold", INK), ("normal", SOFT))
     ]
+
+
+def _others(projection: Projection, row: MapRow) -> tuple[float, float]:
+    """The middle of a subject's places in other cultures; that of the map where it has none."""
+    points = [
+        other.point for other in projection.rows if other.subject == row.subject and other.culture != row.culture
+    ] or [(0.0, 0.0)]
+    return sum(x for x, _ in points) / len(points), sum(y for _, y in points) / len(points)
 
 
 def _beyond(

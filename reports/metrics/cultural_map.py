@@ -6,6 +6,7 @@ scores (see ``reports.mapping``). A projection loses distances; cosines and leng
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,21 +49,21 @@ class Arrow:
     map_length_ratio: float
 
 
-def principal_components(scores: ArrayLike, *, right: int | None = None, left: int | None = None) -> Components:
+def principal_components(scores: ArrayLike, *, right: int | None = None, left: Sequence[int] = ()) -> Components:
     """Two principal components of complete rows, columns centred and not scaled.
 
     Args:
         scores: shape (R, C), R and C at least 2, nothing nan.
-        right: a row that is to lie to the right of ``left``; it fixes the sign of the first component. The second's
-            largest loading is positive.
-        left: that other row.
+        right: a row that is to lie to the right of the mean of ``left``; it fixes the sign of the first component. The
+            second's largest loading is positive.
+        left: those other rows.
 
     Raises:
         MetricInput: fewer than two rows or columns, or a score that is nan.
 
     Source: Liu et al. (2025), section 4.2.2; their Eq. 3 to 5 mix rows and columns, what is meant is this.
 
-    >>> found = principal_components([[0., 0.], [2., 2.], [1., 1.]], right=0, left=1)
+    >>> found = principal_components([[0., 0.], [2., 2.], [1., 1.]], right=0, left=[1])
     >>> found.points[:, 0].round(4).tolist(), found.explained.round(4).tolist()
     ([1.4142, -1.4142, 0.0], [1.0, 0.0])
     """
@@ -76,7 +77,7 @@ def principal_components(scores: ArrayLike, *, right: int | None = None, left: i
     loadings = axes[:2].copy()
     largest = loadings[np.arange(2), np.abs(loadings).argmax(axis=1)]
     loadings *= np.where(largest < 0, -1.0, 1.0)[:, None]
-    if right is not None and left is not None and (array[right] - array[left]) @ loadings[0] < 0:
+    if right is not None and len(left) and (array[right] - array[list(left)].mean(axis=0)) @ loadings[0] < 0:
         loadings[0] *= -1
     variance = lengths**2
     total = variance.sum()

@@ -14,10 +14,10 @@ import numpy as np
 from reports.analysis import Analysis
 from reports.charts.cultures import culture_map, numbered
 from reports.figures import NONE, fixed
-from reports.mapping import CulturalMap, Projection
+from reports.mapping import CulturalMap, Projection, every
 from reports.page import Column, Entry, Fold, Section, Table, TableRow
 from reports.parts import NotRun
-from reports.sections.words import culture_names, missing, named_cultures
+from reports.sections.words import culture_names, listed, missing, named_cultures
 
 
 def map_section(analysis: Analysis) -> Section:
@@ -34,21 +34,23 @@ def map_section(analysis: Analysis) -> Section:
             **_paper(analysis, paper),
         )
     names, named = culture_names(analysis), named_cultures(analysis)
-    first, second = part.cultures
+    first, *others = (named[code] for code in part.cultures)
+    lines = (
+        f"A line goes from {first} to {others[0]}" if len(others) == 1 else f"Lines go from {first} to {listed(others)}"
+    )
     return replace(
         section,
         title=_direction(part.sound),
         paragraphs=(
             (
-                f"Mean scores of each dimension from the {part.items} items that people of both cultures answered, "
-                "scaled to 0–1 and turned so that more is more of it. "
-                f"A line goes from {named[first]} to {named[second]}."
+                f"Mean scores of each dimension from the {part.items} items that people of {every(len(part.cultures))} "
+                f"answered, scaled to 0–1 and turned so that more is more of it. {lines}."
             ),
         ),
-        legend=(names[first], names[second]),
-        charts=(culture_map("map-sound", "Where people and models stand", part.sound, part.cultures, names),),
-        chart_note=_READING,
-        tables=(_arrows(part.sound, "figure-7-arrows"), _loadings(part.sound, "figure-7-loadings")),
+        legend=tuple(names[code] for code in part.cultures),
+        charts=(culture_map("map-sound", "Where people and models stand", part.sound, names),),
+        chart_note=_READING if len(others) == 1 or not numbered(part.sound) else _READING_MANY,
+        tables=(_arrows(part.sound, "figure-7-arrows", names), _loadings(part.sound, "figure-7-loadings")),
         side_by_side=True,
         folds=(
             Fold(anchor="figure-7-scores", title="Scores behind the map", tables=(_scores(analysis, part),)),
@@ -61,16 +63,19 @@ _READING = (
     "Large marks and the thick line: people. Dashed: 95% ellipses, of people and, where they are few, of models. "
     "The map shows two components; cosine and length below are taken in all dimensions."
 )
+_READING_MANY = f"{_READING} Only people have lines here: those of so many models would cover the marks."
 _RAW = "Raw option codes: questions with more options weigh more, and a high code need not mean more of a dimension."
 
 
 def _paper(analysis: Analysis, projection: Projection) -> dict[str, Any]:
     """The map of raw codes and its tables, as fields of a section or a fold."""
     names = culture_names(analysis)
-    there = list(dict.fromkeys(row.culture for row in projection.rows))
     return {
-        "charts": (culture_map("map-paper", "The map of raw codes", projection, (there[0], there[1]), names),),
-        "tables": (_arrows(projection, "figure-7-paper-arrows"), _loadings(projection, "figure-7-paper-loadings")),
+        "charts": (culture_map("map-paper", "The map of raw codes", projection, names),),
+        "tables": (
+            _arrows(projection, "figure-7-paper-arrows", names),
+            _loadings(projection, "figure-7-paper-loadings"),
+        ),
     }
 
 
@@ -92,6 +97,11 @@ def _direction(projection: Projection) -> str:
         subject = next(each.subject for each in projection.arrows if not isnan(each.arrow.cosine))
         return f"Between cultures {subject} moves {_way(cosines[0])}, {fixed(lengths[0], 1)} times as far"
     alike = sum(cosine > _ALIKE for cosine in cosines)
+    if len({each.to for each in projection.arrows}) > 1:
+        return (
+            f"{alike} of {len(cosines)} ways between cultures are as people's; "
+            f"the median way is {fixed(float(np.median(lengths)), 1)} times as far"
+        )
     return (
         f"{alike} of {len(cosines)} models move between cultures as people do; "
         f"the median model goes {fixed(float(np.median(lengths)), 1)} times as far"
@@ -112,11 +122,14 @@ def _signed(value: float) -> str:
     return NONE if isnan(value) else f"{value:+.2f}".replace("-", "−")
 
 
-def _arrows(projection: Projection, anchor: str) -> Table:
+def _arrows(projection: Projection, anchor: str, names: dict[str, str]) -> Table:
     numbers = numbered(projection)
+    first, *others = (row.culture for row in projection.rows if row.human)
+    several = len(others) > 1
     return Table(
         anchor=anchor,
-        caption="Each model's way between cultures against people's",
+        caption=f"Each model's way {f'from {names[first]} ' if several else 'between cultures '}against people's",
+        grouped_by="To" if several else "",
         columns=(
             Column(text="Model", words=True),
             *((Column(text="No.", meaning="on the map"),) if numbers else ()),
@@ -128,6 +141,7 @@ def _arrows(projection: Projection, anchor: str) -> Table:
         rows=tuple(
             TableRow(
                 head=Entry(text=each.subject),
+                group=names[each.to] if several else "",
                 entries=(
                     *((Entry(text=numbers[each.subject]),) if numbers else ()),
                     Entry(text=_signed(each.arrow.cosine)),

@@ -39,7 +39,7 @@ def test_the_sign_is_fixed_by_two_rows() -> None:
     """Whichever way the axes come out, the row to the right is to the right."""
     scores = np.random.default_rng(3).normal(size=(6, 4))
     for right, left in ((0, 1), (1, 0)):
-        found = principal_components(scores, right=right, left=left)
+        found = principal_components(scores, right=right, left=[left])
         assert found.points[right, 0] > found.points[left, 0]
         assert np.abs(found.loadings[1]).max() == found.loadings[1].max()
 
