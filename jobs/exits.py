@@ -5,6 +5,7 @@ Imported only when there is an error, so that it may know every room's.
 
 from __future__ import annotations
 
+from jobs.audit import BadAudit
 from jobs.broker import BrokerUnavailable, HomeInUse
 from jobs.flowering import FlowerMissing
 from jobs.local import RunFailed
@@ -21,6 +22,7 @@ from workers.models import ModelError
 from workers.telemetry import MetricsUnavailable
 
 _USAGE = (
+    BadAudit,
     BadSetting,
     StudyError,
     BadDatabaseUrl,

@@ -14,6 +14,7 @@ from storage import outbox, store
 from storage.database import Database
 from storage.outbox import BuiltReport
 from storage.read_draws import read_draws
+from storage.read_judgements import read_judgements
 from storage.read_results import read_results
 
 if TYPE_CHECKING:
@@ -69,10 +70,11 @@ def export_metrics(database: Database, run: str, kind: str, target: IO[bytes]) -
     """Write every figure of a run's report to an open stream; arguments as for :func:`export`."""
     from reports.analysis import analyse
     from reports.export import WRITERS
+    from reports.judging import judged_by
     from reports.measures import MEASURES, measure_rows
 
-    results = read_results(database, run)
-    analysis = analyse(results, draws=read_draws(database, run))
+    verdicts, notes = judged_by(read_judgements(database, run))
+    analysis = analyse(read_results(database, run), draws=read_draws(database, run), verdicts=verdicts, notes=notes)
     WRITERS[kind](measure_rows(analysis), MEASURES, target)
 
 

@@ -89,10 +89,20 @@ def write_report(database: Database, run: str, folder: Path, *, record: bool = T
         record: whether the ledger is to note it as the run's own report.
     """
     from reports.build import build_report
+    from reports.judging import judged_by
+    from storage.read_judgements import read_judgements
 
+    judged = read_judgements(database, run)
+    verdicts, notes = judged_by(judged)
     results = read_results(database, run)
-    paths = build_report(results, folder, draws=read_draws(database, run))
-    report = outbox.BuiltReport(run=run, revision=results.revision, html=str(paths.html), markdown=str(paths.markdown))
+    paths = build_report(results, folder, draws=read_draws(database, run), verdicts=verdicts, notes=notes)
+    report = outbox.BuiltReport(
+        run=run,
+        revision=results.revision,
+        judgements=judged.revision,
+        html=str(paths.html),
+        markdown=str(paths.markdown),
+    )
     if record:
         outbox.record_report(database, report)
     return report

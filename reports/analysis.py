@@ -33,7 +33,7 @@ from reports.frameworks import (
     model_table,
 )
 from reports.items import ItemTable
-from reports.judging import Insensitivity, insensitivity
+from reports.judging import Insensitivity, JudgeNotes, insensitivity
 from reports.landscape import (
     Cases,
     Landscape,
@@ -114,7 +114,13 @@ class Analysis:
         return tuple(cell for culture in self.cultures for cell in culture.cells)
 
 
-def analyse(results: Results, *, draws: DrawArrays | None = None, verdicts: Sequence[Verdicts] = ()) -> Analysis:
+def analyse(
+    results: Results,
+    *,
+    draws: DrawArrays | None = None,
+    verdicts: Sequence[Verdicts] = (),
+    notes: JudgeNotes | None = None,
+) -> Analysis:
     """Work out every figure of a run, finished or not.
 
     Args:
@@ -123,6 +129,7 @@ def analyse(results: Results, *, draws: DrawArrays | None = None, verdicts: Sequ
         verdicts: one per judge that was asked.
 
     Raises:
+        notes: what is to be said of judges beside their verdicts.
         UnknownName: the run names a question or culture that its survey lacks.
     """
     measured, progress = measure(results), results.progress
@@ -137,11 +144,13 @@ def analyse(results: Results, *, draws: DrawArrays | None = None, verdicts: Sequ
             unparsable=progress.unparsable,
             failed=progress.failed,
         ),
-        parts=_parts(measured, draws, verdicts),
+        parts=_parts(measured, draws, verdicts, notes),
     )
 
 
-def _parts(measured: Measured, draws: DrawArrays | None, verdicts: Sequence[Verdicts]) -> Parts:
+def _parts(
+    measured: Measured, draws: DrawArrays | None, verdicts: Sequence[Verdicts], notes: JudgeNotes | None
+) -> Parts:
     matched, mapped = matching_figure(measured), cultural_map(measured)
     return Parts(
         frameworks=frameworks(measured),
@@ -153,7 +162,7 @@ def _parts(measured: Measured, draws: DrawArrays | None, verdicts: Sequence[Verd
         map=mapped,
         paper_map=mapped.paper if isinstance(mapped, CulturalMap) else paper_map(measured),
         matching=matched,
-        insensitivity=insensitivity(measured, verdicts),
+        insensitivity=insensitivity(measured, verdicts, notes),
         ablation=ablation(measured),
         languages=languages(measured),
         profiles=profiles(measured, matched),

@@ -18,6 +18,7 @@ from reports.answer_rows import answer_rows
 from reports.contents import page
 from reports.export import write_csv
 from reports.html import render_html
+from reports.judging import JudgeNotes
 from reports.markdown import render_markdown
 from reports.measures import MEASURES, measure_rows
 from reports.metrics.insensitivity import Verdicts
@@ -44,6 +45,7 @@ def build_report(
     *,
     draws: DrawArrays | None = None,
     verdicts: Sequence[Verdicts] = (),
+    notes: JudgeNotes | None = None,
     remarks: Sequence[str] = (),
 ) -> ReportPaths:
     """Analyse a run and write ``report.html``, ``report.md``, ``metrics.csv`` and ``answers.csv`` into a folder.
@@ -56,13 +58,14 @@ def build_report(
         folder: where the files go.
         draws: what its participants drew; None: not read, and what needs it is not run.
         verdicts: one per judge that was asked.
+        notes: what is to be said of judges beside their verdicts.
         remarks: further sentences that a reader must know before citing it.
 
     Raises:
         UnknownName: the run names a question or culture that its survey lacks.
         OSError: the folder cannot be written to.
     """
-    analysis = analyse(results, draws=draws, verdicts=verdicts)
+    analysis = analyse(results, draws=draws, verdicts=verdicts, notes=notes)
     whole = page(analysis, remarks=remarks)
     html, markdown = render_html(whole).encode(), render_markdown(whole).encode()
     contents: dict[str, Callable[[IO[bytes]], object]] = {

@@ -236,11 +236,10 @@ def end(database: Database, run: str, model: str, *, judge: int | None, ended: E
     database.write(work)
 
 
-def touch(database: Database, run: str, model: str) -> None:
+def touch(database: Database, run: str) -> None:
     """Give a run's judgements a new revision, since what people say of them has changed."""
     j = tables.judging.c
-    here = and_(j.run == run, j.model == model)
-    change = update(tables.judging).where(here).values(revision=j.revision + 1)
+    change = update(tables.judging).where(j.run == run).values(revision=j.revision + 1)
     database.write(lambda connection: connection.execute(change))
 
 

@@ -65,6 +65,8 @@ class NewRun:
     design: str  #: fingerprint of all that must be equal for a run to be the same design
     study: str
     cells: tuple[NewCell, ...]
+    judge: Mapping[str, Any] | None = None  #: ``model`` and ``sample``: who judges the answers, and which share
+    budget: float | None = None  #: US dollars that models and judges may cost
 
 
 def add_run(database: Database, new: NewRun) -> int:
@@ -84,6 +86,8 @@ def add_run(database: Database, new: NewRun) -> int:
         # Whoever enqueues the same run at the same moment waits here until this transaction is over.
         if connection.execute(design.with_for_update()).scalar_one() != new.design:
             raise OtherDesign(f"run {new.id} exists already with another design")
+        terms = {"judge": None if new.judge is None else dict(new.judge), "budget": new.budget}
+        connection.execute(update(tables.run).where(tables.run.c.id == new.id).values(terms))
         return sum(_add_cell(connection, new, position, cell) for position, cell in enumerate(new.cells))
 
     return database.write(work)

@@ -1,0 +1,111 @@
+"""The command line's verb about judging: judge, and the audit of judges."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.settings import Settings
+
+if TYPE_CHECKING:
+    from jobs.judge_steps import Watch
+
+#: Exit code where not everything that was asked for is judged.
+INCOMPLETE = 3
+
+
+class Share(click.ParamType[float]):
+    """``all``, or a number above 0 and at most 1."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """From what was typed to a share."""
+        try:
+            share = 1.0 if value == "all" else float(value)
+        except ValueError:
+            share = 0.0
+        if not 0 < share <= 1:
+            self.fail(f"expected all, or a number above 0 and at most 1, got {value!r}", param, ctx)
+        return share
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--model", metavar="M", help="Who judges; the study's judge, or claude-haiku-5-5.")
+@click.option("--sample", type=Share(), metavar="S", help="all, or a share such as 0.05; the study's, or 0.01.")
+@click.option("--batch", is_flag=True, help="In batches, at half the price; takes minutes to a day. Anthropic only.")
+@click.option("--template", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.csv",
+              help="Write judged answers to a table in which people judge them too, and ask nobody.")  # fmt: skip
+@click.option("--audit", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.csv",
+              help="Read such a table, and ask nobody: the report says how far judge and people agree.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@click.pass_obj
+def judge(
+    settings: Settings,
+    run_id: str,
+    model: str | None,
+    sample: float | None,
+    batch: bool,
+    template: Path | None,
+    audit: Path | None,
+    as_json: bool,
+) -> None:
+    """Have a model say where answers fail. Typed again, it goes on; no answer is paid for twice."""
+    from jobs import judge as judging
+    from jobs.audit import read_labels, write_template
+    from jobs.results import current_report
+    from jobs.serving import open_database
+
+    if (template is not None) + (audit is not None) + bool(model or sample or batch) > 1:
+        raise click.UsageError("--template and --audit stand alone: they ask no judge")
+    with open_database(settings) as database:
+        if template is not None:
+            rows = write_template(database, run_id, template)
+            _say({"run": run_id, "answers": rows}, f"{template}: {rows} judged answers of {run_id}", as_json=as_json)
+            return
+        if audit is not None:
+            labels = read_labels(database, run_id, audit)
+            report = current_report(settings, database, run_id, None).html
+            told = f"{audit}: {labels} verdicts read\nreport: {report}"
+            _say({"run": run_id, "labels": labels, "report": report}, told, as_json=as_json)
+            return
+        with _progress() as watch:
+            done = judging.judge_run(settings, database, run_id, model=model, share=sample, batch=batch, watch=watch)
+        report = current_report(settings, database, run_id, None).html
+    _say({**done.to_json(), "report": report}, f"{judging.in_words(done)}\nreport: {report}", as_json=as_json)
+    if done.ended is not judging.Ended.DONE:
+        sys.exit(INCOMPLETE)
+
+
+def _say(body: dict[str, Any], words: str, *, as_json: bool) -> None:
+    click.echo(json.dumps(body, ensure_ascii=False, indent=2) if as_json else words)
+
+
+@contextmanager
+def _progress() -> Iterator[Watch]:
+    """A bar on a terminal; nothing elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from jobs.verbs import console
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    shown = console(stderr=True)
+    with Progress(*columns, console=shown, disable=not shown.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def watch(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield watch
+
+
+VERBS = (judge,)

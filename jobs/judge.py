@@ -1,0 +1,158 @@
+"""Judging a run: calibration first, then every answer of the sample that was not judged yet.
+
+Typed again it goes on: each reply is committed as soon as it is there, and nothing that was committed is asked again.
+Knows the order of the steps. Deliberately knows no rubric (``workers.judging``) and no SQL (``storage.judgements``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.broker import exclusive
+from jobs.judge_batches import collect_open, judge_in_batches
+from jobs.judge_steps import Watch, Work, calibrate, judge_one_by_one
+from jobs.settings import Settings
+from reports.parts import main_condition
+from storage import budget, judgements, store
+from storage.database import Database
+from storage.judgements import Ended as Ended
+from storage.run import Run
+from storage.survey import Survey
+from workers.engines.base import Engine, EngineUnavailable
+from workers.engines.opening import check_card, open_engine
+from workers.judging.asking import check_judge, judge_name
+from workers.models import ModelCard, find_card, read_cards
+
+#: Who judges, and which share of the answers, where neither the command nor the study says.
+DEFAULT_JUDGE, DEFAULT_SAMPLE = "claude-haiku-5-5", 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """How judging a run ended."""
+
+    run: str
+    judge: str  #: name and version
+    score: str  #: on the calibration set
+    ended: Ended
+    sampled: int  #: calls that the sample asks for, those for the judge's agreement with itself counted
+    judged: int  #: of them, all that are there now
+    told: str = ""  #: what went wrong first
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``judge --json`` prints."""
+        return {
+            "run": self.run,
+            "judge": self.judge,
+            "calibration": self.score,
+            "ended": self.ended.value,
+            "sampled": self.sampled,
+            "judged": self.judged,
+            "told": self.told,
+        }
+
+
+def in_words(done: Judged) -> str:
+    """How judging ended, for a person to read."""
+    if done.ended is Ended.REFUSED:
+        return f"{done.run}: nothing is judged: {done.judge} was {done.score}; see docs/judge.md"
+    told = f"{done.run}: {done.judged:,} of {done.sampled:,} judged by {done.judge}, {done.score}"
+    if done.ended is Ended.OVER_BUDGET:
+        return f"{told}; the budget is spent, go on with: defsurvey resume {done.run} --budget USD"
+    return f"{told}; {done.told}" if done.told else told
+
+
+def judge_run(
+    settings: Settings,
+    database: Database,
+    run_id: str,
+    *,
+    model: str | None = None,
+    share: float | None = None,
+    batch: bool = False,
+    watch: Watch = lambda *_: None,
+) -> Judged:
+    """Judge a run, or go on with it.
+
+    Args:
+        settings: where everything is.
+        database: where the run is.
+        run_id: which run.
+        model: name of the judge's card; None: as the study says, or ``DEFAULT_JUDGE``.
+        share: of the answers of each model, culture and state, above 0 and at most 1; None: as the study says, or
+            ``DEFAULT_SAMPLE``. At least 30 of each are judged, where there are so many.
+        batch: whether to hand the calls over in batches.
+        watch: told how far it has come.
+
+    Raises:
+        storage.store.UnknownRun: there is no such run.
+        EngineUnavailable: the judge cannot be asked; what was judged before that is kept.
+        jobs.broker.HomeInUse: another process of this home judges the run.
+    """
+    run = store.load_run(database, run_id)
+    asked = judgements.wanted(database, run_id) or (DEFAULT_JUDGE, DEFAULT_SAMPLE)
+    card = find_card(model or asked[0], read_cards(settings.models))
+    share = share or asked[1]
+    check_judge(card)
+    check_card(card, cache=settings.cache)
+    survey = store.load_survey(database, run.survey)
+    with (
+        exclusive(settings.home / "judging" / f"{run_id}.lock", f"defsurvey judge {run_id}"),
+        _ending(database, run_id, card, share),
+        _opened(settings, card, survey) as engine,
+    ):
+        name = judge_name(card, engine)
+        judge = judgements.register(database, name)
+        work = Work(database=database, run=run, survey=survey, card=card, judge=judge, watch=watch)
+        reached = calibrate(database, engine, judge, watch)
+        told: dict[str, Any] = {"run": run_id, "judge": name.identity, "score": str(reached)}
+        if not reached.passed:
+            refused = f"{name.identity} was {reached}"
+            judgements.end(database, run_id, card.name, judge=judge, ended=Ended.REFUSED, told=refused, share=share)
+            return Judged(**told, ended=Ended.REFUSED, sampled=0, judged=0)
+        sample = judgements.sample(database, judged_cells(run, survey), share=share, seed=run.protocol.seed)
+        collect_open(work)
+        problems = judge_in_batches(work, sample) if batch else judge_one_by_one(work, engine, sample)
+    there = judgements.judged(database, judge, run_id)
+    done = sum(call in there for call in sample)
+    over = done < len(sample) and budget.is_spent(database, run_id)
+    ended = Ended.OVER_BUDGET if over else Ended.DONE if done == len(sample) else Ended.INCOMPLETE
+    said = problems[0] if problems else ""
+    judgements.end(database, run_id, card.name, judge=judge, ended=ended, told=said or str(reached), share=share)
+    return Judged(**told, ended=ended, sampled=len(sample), judged=done, told=said)
+
+
+@contextmanager
+def _ending(database: Database, run: str, card: ModelCard, share: float) -> Iterator[None]:
+    """A judge that cannot be asked has come to an end too: a run does not ask for it again and again."""
+    try:
+        yield
+    except EngineUnavailable as error:
+        judgements.end(
+            database, run, card.name, judge=None, ended=Ended.INCOMPLETE, told=f"{card.name}: {error}", share=share
+        )
+        raise
+
+
+@contextmanager
+def _opened(settings: Settings, card: ModelCard, survey: Survey) -> Iterator[Engine]:
+    engine = open_engine(card, survey=survey, cache=settings.cache)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def judged_cells(run: Run, survey: Survey) -> list[int]:
+    """Ids of the cells that Figure 9 shows: the main condition, each culture in its own language where there is one."""
+    condition = main_condition(run.cells)
+    chosen = []
+    for culture in dict.fromkeys(cell.culture for cell in run.cells):
+        cells = [cell for cell in run.cells if (cell.culture, cell.condition.name) == (culture, condition)]
+        native = survey.culture(culture).language
+        language = native if any(cell.language == native for cell in cells) else cells[0].language
+        chosen += [cell.id for cell in cells if cell.language == language]
+    return chosen

@@ -1,0 +1,143 @@
+"""The steps of judging a run: calibrate, put answers before the judge, keep what it says.
+
+Knows how answers become calls and replies become rows. Deliberately knows neither which judge nor which answers: see
+``jobs.judge``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from storage import budget, judgements
+from storage.database import Database
+from storage.judgement import DIMENSIONS, Finding, GivenAnswer, Judgement
+from storage.judgements import Call
+from storage.run import Run
+from storage.survey import Survey
+from workers.engines.base import Engine, EngineUnavailable, Request
+from workers.judging.asking import AT_ONCE, JudgeGaveUp, ask_all, judgement_in
+from workers.judging.calibration import CalibrationItem, Score, calibration_set, score
+from workers.judging.prompt import judge_request, subject_of
+from workers.judging.verdicts import decided, merged
+from workers.models import ModelCard
+
+#: Answers read from the database at once.
+_READ = 200
+
+#: Told how far judging has come: what is being done, how much of it, of how much.
+Watch = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Put:
+    """One call as it is put before a judge."""
+
+    call: Call
+    response: str
+    by_program: Mapping[str, Finding]  #: what needs no judge
+    request: Request
+
+    @property
+    def decided(self) -> Judgement | None:
+        """The whole judgement, where the program alone can give it."""
+        whole = set(self.by_program) == set(DIMENSIONS)
+        return Judgement(findings=merged(self.by_program, {})) if whole else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One judging of one run."""
+
+    database: Database
+    run: Run
+    survey: Survey
+    card: ModelCard
+    judge: int
+    watch: Watch
+
+    def put(self, calls: Sequence[Call]) -> Iterator[Put]:
+        """The calls as they are put before the judge, read as they are needed; gone answers are left out."""
+        for start in range(0, len(calls), _READ):
+            part = calls[start : start + _READ]
+            keys = list(dict.fromkeys(call.key for call in part))
+            given = {answer.key: answer for answer in judgements.given_answers(self.database, keys)}
+            yield from (self._put(call, given[call.key]) for call in part if call.key in given)
+
+    def _put(self, call: Call, answer: GivenAnswer) -> Put:
+        return Put(
+            call=call,
+            response=answer.completion,
+            by_program=decided(answer.state, answer.reason, answer.completion, self.run.protocol.reply),
+            request=judge_request(subject_of(answer, self.survey)),
+        )
+
+    def keep(self, said: Sequence[tuple[Call, Judgement]], *, batched: bool = False) -> None:
+        """Commit judgements."""
+        judgements.record(self.database, self.judge, said, batched=batched)
+
+    def left(self, sample: Sequence[Call]) -> list[Call]:
+        """What of a sample is not judged yet."""
+        there = judgements.judged(self.database, self.judge, self.run.id)
+        return [call for call in sample if call not in there]
+
+
+def at_once(card: ModelCard) -> int:
+    """How many calls are under way at once."""
+    return AT_ONCE if card.api is None else card.api.concurrency
+
+
+def calibrate(database: Database, engine: Engine, judge: int, watch: Watch) -> Score:
+    """The judge's score on the calibration set; only what it was not asked before is asked.
+
+    Raises:
+        EngineUnavailable: it cannot be asked, or one of its replies ended in an error.
+    """
+    names = {f"{item.name}-{_digest(item)}": item for item in calibration_set()}
+    said = {name: found for name, found in judgements.calibrated(database, judge).items() if name in names}
+    missing = [(name, item.request) for name, item in names.items() if name not in said]
+    for name, completion in ask_all(engine, missing):
+        try:
+            judgement = judgement_in(completion, names[name].subject.response, {})
+        except JudgeGaveUp as error:
+            raise EngineUnavailable(f"the calibration set could not be judged: {error}") from None
+        judgements.record_calibration(database, judge, name, judgement)
+        said[name] = judgement.findings
+        watch("calibrating", len(said), len(names))
+    return score({names[name].name: findings for name, findings in said.items()})
+
+
+def _digest(item: CalibrationItem) -> str:
+    """Of all that is asked, so that an item that is worded anew is asked anew."""
+    asked = "\n".join(message.content for message in item.request.messages)
+    return sha256(asked.encode()).hexdigest()[:12]
+
+
+def judge_one_by_one(work: Work, engine: Engine, sample: Sequence[Call]) -> list[str]:
+    """Ask for everything of the sample that is not judged. Returns what went wrong, call by call."""
+    todo = work.left(sample)
+    done, problems = len(sample) - len(todo), []
+
+    def keep(call: Call, judgement: Judgement) -> None:
+        nonlocal done
+        work.keep([(call, judgement)])
+        done += 1
+        work.watch("judging", done, len(sample))
+
+    def calls() -> Iterator[tuple[Put, Request]]:
+        for put in work.put(todo):
+            if put.decided is not None:
+                keep(put.call, put.decided)
+            elif budget.is_spent(work.database, work.run.id):
+                return
+            else:
+                yield put, put.request
+
+    work.watch("judging", done, len(sample))
+    for put, completion in ask_all(engine, calls(), at_once=at_once(work.card)):
+        try:
+            keep(put.call, judgement_in(completion, put.response, put.by_program))
+        except JudgeGaveUp as error:
+            problems.append(str(error))
+    return problems

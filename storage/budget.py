@@ -1,0 +1,114 @@
+"""What a run has cost, and the point at which it may cost no more.
+
+Tokens are summed where they were counted, priced as the cards said when the models were served. Knows runs, cells,
+participants and judgements. Deliberately stops nobody: a halted cell is passed over by claims (``storage.ledger``) and
+messages (``storage.outbox``), and whoever holds one of its participants lets go of it after the answer in hand.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, case, func, select, update
+
+from storage import tables
+from storage.database import Database
+
+_R, _C, _P, _J = tables.run.c, tables.cell.c, tables.participant.c, tables.judgement.c
+#: What a call in a batch costs, of what it costs alone.
+BATCHED = 0.5
+
+
+def spent(database: Database, run: str) -> float:
+    """US dollars that a run's answers and judgements have cost so far; whatever has no price costs nothing."""
+    with database.read() as connection:
+        return _spent(connection, run)
+
+
+def _spent(connection: Connection, run: str) -> float:
+    prices = _prices(connection, run)
+    tokens = (
+        select(_C.model, func.sum(_P.prompt_tokens), func.sum(_P.completion_tokens))
+        .join_from(tables.participant, tables.cell, _P.cell == _C.id)
+        .where(_P.run == run)
+        .group_by(_C.model)
+    )
+    answers = sum(
+        (int(read) * prices[model][0] + int(written) * prices[model][1]) / 1e6
+        for model, read, written in connection.execute(tokens)
+        if model in prices
+    )
+    return answers + _judged(connection, run)
+
+
+def _prices(connection: Connection, run: str) -> dict[str, tuple[float, float]]:
+    """Model -> US dollars per million tokens read and written, of the models that have prices."""
+    served = select(tables.served.c.model, tables.served.c.description).where(tables.served.c.run == run)
+    return {
+        model: (float(said["input_price"]), float(said["output_price"]))
+        for model, said in connection.execute(served)
+        if "input_price" in said and "output_price" in said
+    }
+
+
+def _judged(connection: Connection, run: str) -> float:
+    j = tables.judge.c
+    share = case((_J.batched, BATCHED), else_=1.0)
+    cost = share * (
+        func.coalesce(_J.prompt_tokens, 0) * func.coalesce(j.input_price, 0.0)
+        + func.coalesce(_J.completion_tokens, 0) * func.coalesce(j.output_price, 0.0)
+    )
+    query = (
+        select(func.sum(cost))
+        .join_from(tables.judgement, tables.judge, _J.judge == j.id)
+        .join(tables.participant, _J.participant == _P.id)
+        .where(_P.run == run)
+    )
+    return float(connection.execute(query).scalar_one() or 0.0) / 1e6
+
+
+def budget_of(database: Database, run: str) -> float | None:
+    """US dollars that a run may cost; None: whatever it costs."""
+    with database.read() as connection:
+        return connection.execute(select(_R.budget).where(_R.id == run)).scalar_one_or_none()
+
+
+def is_spent(database: Database, run: str) -> bool:
+    """Whether a run has a budget and has used it up."""
+    budget = budget_of(database, run)
+    return budget is not None and spent(database, run) >= budget
+
+
+def halt_if_spent(database: Database, run: str) -> bool:
+    """Halt the cells of a run whose models cost money once its budget is used up; let them go on where it is not.
+
+    Returns whether they are halted. Models without a price go on in either case.
+    """
+
+    def work(connection: Connection) -> bool:
+        budget = connection.execute(select(_R.budget).where(_R.id == run)).scalar_one_or_none()
+        over = budget is not None and _spent(connection, run) >= budget
+        priced = _C.model.in_(_prices(connection, run))
+        change = update(tables.cell).where(_C.run == run, priced, _C.halted.is_not(over))
+        connection.execute(change.values(halted=over))
+        return over
+
+    return database.write(work)
+
+
+def set_budget(database: Database, run: str, budget: float) -> bool:
+    """Give a run another budget. Returns whether that too is used up already."""
+    database.write(lambda connection: connection.execute(update(tables.run).where(_R.id == run).values(budget=budget)))
+    return halt_if_spent(database, run)
+
+
+def halted(database: Database, run: str) -> bool:
+    """Whether a cell of a run is halted."""
+    with database.read() as connection:
+        query = select(_C.id).where(_C.run == run, _C.halted).limit(1)
+        return connection.execute(query).one_or_none() is not None
+
+
+def budgeted(database: Database) -> list[str]:
+    """Runs that have a budget, or a cell that is halted, and are not cancelled."""
+    with database.read() as connection:
+        query = select(_R.id).where(_R.budget.is_not(None), _R.cancelled.is_(False))
+        return list(connection.execute(query).scalars())

@@ -1,0 +1,207 @@
+"""A local server that judges: it speaks Messages and Message Batches, counts what is asked, and can be told to fail.
+
+What it says of an answer follows from a text's own words, so that tests know every verdict beforehand.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from storage.judgement import DIMENSIONS
+from workers.judging.calibration import calibration_set
+
+CREATED = "2026-01-01T00:00:00Z"
+
+
+def response_in(prompt: str) -> str:
+    """The response that a judge's prompt is about."""
+    between = prompt.split("[response ")[1].split("]")[0]
+    return prompt.split(f"[response {between}]\n")[1].split(f"\n[end of response {between}]")[0]
+
+
+def _known() -> dict[str, tuple[str, str]]:
+    return {item.subject.response: (item.dimension, item.label.value) for item in calibration_set()}
+
+
+def fair(response: str) -> str:
+    """A judge that knows the calibration set, passes everything else, and fails on facts what says ``flat``."""
+    dimension, label = _known().get(response, ("ff", "fail" if "flat" in response else "pass"))
+    return verdicts(response, **{dimension: label})
+
+
+def lenient(response: str) -> str:
+    """A judge that passes everything."""
+    return verdicts(response)
+
+
+def verdicts(response: str, **changes: str) -> str:
+    """A judge's reply; everything passes but what is told."""
+    quoted = " ".join(response.split()[:3])
+    said = {name: {"evidence": quoted, "reason": "", "verdict": changes.get(name, "pass")} for name in DIMENSIONS}
+    return json.dumps(said, ensure_ascii=False)
+
+
+class JudgeServer:
+    """The server; ``judge`` may be changed while it runs."""
+
+    def __init__(self, judge: Callable[[str], str]) -> None:
+        self.judge = judge
+        self.asked: Counter[str] = Counter()  #: prompt -> how often it was asked alone
+        self.batched: Counter[str] = Counter()  #: prompt -> how often it was in a batch and succeeded
+        self.batches: dict[str, dict[str, Any]] = {}
+        self.outcome: Callable[[str, int], str] = lambda prompt, batch: "succeeded"  #: of a call, in the n-th batch
+        self.looks_until_ended = 2
+        self.held = threading.Event()  #: while it is not set, batches do not end
+        self.held.set()
+        self.before_reply: Callable[[str], None] = lambda path: None
+        self.headers: list[Mapping[str, str]] = []
+        self.bodies: list[Any] = []
+        self.lock = threading.Lock()
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), _Exchange)
+        self.server.daemon_threads = True
+        self.server.local = self  # type: ignore[attr-defined]  # how its handlers find it
+
+    @property
+    def url(self) -> str:
+        """Its address, without a path."""
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def cards(self, **fields: object) -> str:
+        """A file of cards with this server's judge in it."""
+        given = {"engine": "anthropic", "model": "judge-1", "base_url": self.url, "key": "JUDGE_KEY", "attempts": 3}
+        given |= {"concurrency": 4, "input_price": 1.0, "output_price": 5.0} | fields
+        return "[judge]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items())
+
+    def message(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The reply to one call."""
+        prompt = str(params["messages"][-1]["content"])
+        return {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": params["model"],
+            "content": [{"type": "text", "text": self.judge(response_in(prompt))}],
+            "stop_reason": "end_turn",
+            "stop_sequence": None,
+            "usage": {"input_tokens": 1000, "output_tokens": 200},
+        }
+
+    def make(self, calls: list[dict[str, Any]]) -> dict[str, Any]:
+        """Take a batch."""
+        with self.lock:
+            name = f"msgbatch_{len(self.batches) + 1}"
+            self.batches[name] = {"calls": calls, "looks": 0, "made": datetime.now(UTC).isoformat()}
+        return self.told(name)
+
+    def told(self, name: str) -> dict[str, Any]:
+        """A batch as it is now."""
+        batch = self.batches[name]
+        ended = batch["looks"] >= self.looks_until_ended and self.held.is_set()
+        counts = dict.fromkeys(("canceled", "errored", "expired", "succeeded"), 0)
+        return {
+            "id": name,
+            "type": "message_batch",
+            "processing_status": "ended" if ended else "in_progress",
+            "request_counts": {**counts, "processing": len(batch["calls"])},
+            "created_at": batch["made"],
+            "expires_at": batch["made"],
+            "ended_at": batch["made"] if ended else None,
+            "archived_at": None,
+            "cancel_initiated_at": None,
+            "results_url": f"{self.url}/v1/messages/batches/{name}/results" if ended else None,
+        }
+
+    def results(self, name: str) -> str:
+        """A batch's results, the last first."""
+        number = list(self.batches).index(name)
+        lines = []
+        for call in reversed(self.batches[name]["calls"]):
+            prompt = str(call["params"]["messages"][-1]["content"])
+            kind = self.outcome(prompt, number)
+            result: dict[str, Any] = {"type": kind}
+            if kind == "succeeded":
+                result["message"] = self.message(call["params"])
+            elif kind in ("api_error", "invalid_request_error"):
+                inner = {"type": kind, "message": "it went wrong"}
+                result = {"type": "errored", "error": {"type": "error", "error": inner, "request_id": "r"}}
+            lines.append(json.dumps({"custom_id": call["custom_id"], "result": result}))
+        return "\n".join(lines) + "\n"
+
+    def paid(self) -> Counter[str]:
+        """Prompt -> how often a reply to it was paid for, alone or in a batch."""
+        counted = Counter(self.asked)
+        for number, batch in enumerate(self.batches.values()):
+            for call in batch["calls"]:
+                prompt = str(call["params"]["messages"][-1]["content"])
+                if self.outcome(prompt, number) == "succeeded":
+                    counted[prompt] += 1
+        return counted
+
+
+class _Exchange(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    @property
+    def local(self) -> JudgeServer:
+        return self.server.local  # type: ignore[attr-defined, no-any-return]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        with self.local.lock:
+            self.local.headers.append({name.lower(): value for name, value in self.headers.items()})
+            self.local.bodies.append(body)
+        if self.path == "/v1/messages/batches":
+            reply = self.local.make(body["requests"])
+        else:
+            with self.local.lock:
+                self.local.asked[str(body["messages"][-1]["content"])] += 1
+            reply = self.local.message(body)
+        self.local.before_reply(self.path)
+        self.say(json.dumps(reply))
+
+    def do_GET(self) -> None:
+        parts = self.path.split("?")[0].strip("/").split("/")
+        if parts[-1] == "results":
+            self.local.before_reply(self.path)
+            self.say(self.local.results(parts[-2]))
+        elif parts[-1] == "batches":
+            listed = [self.local.told(name) for name in reversed(self.local.batches)]
+            self.say(json.dumps({"data": listed, "has_more": False, "first_id": None, "last_id": None}))
+        else:
+            self.local.batches[parts[-1]]["looks"] += 1
+            self.say(json.dumps(self.local.told(parts[-1])))
+
+    def say(self, text: str) -> None:
+        payload = text.encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def judging(judge: Callable[[str], str] = fair) -> Iterator[JudgeServer]:
+    """A server for as long as the block runs."""
+    local = JudgeServer(judge)
+    thread = threading.Thread(target=local.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield local
+    finally:
+        local.held.set()
+        local.server.shutdown()
+        local.server.server_close()
+        thread.join()

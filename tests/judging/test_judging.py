@@ -1,0 +1,181 @@
+"""Judging a run: calibration first, nothing paid twice, gone on with wherever it stopped; and the report of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobs.broker import HomeInUse, exclusive
+from jobs.judge import Judged, in_words, judge_run
+from jobs.results import current_report
+from jobs.settings import Settings
+from reports.judging import judged_by
+from storage import judgements, outbox
+from storage.database import Database
+from storage.judgement import DIMENSIONS
+from storage.judgements import Ended
+from storage.read_judgements import read_judgements
+from storage.run import AnswerState
+from storage.store import UnknownRun
+from tests.judging.conftest import KEY, Answered
+from tests.judging.provider import JudgeServer, lenient, response_in
+from workers.engines.base import EngineUnavailable
+
+
+def judged(settings: Settings, database: Database, *, share: float = 1.0, batch: bool = False) -> Judged:
+    """Judge the run."""
+    return judge_run(settings, database, "first", model="judge", share=share, batch=batch)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_every_answer_is_judged_once(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered, batch: bool
+) -> None:
+    """Of the main condition; a tenth once more; a program judges what is empty; typed again, nothing is asked."""
+    total = answered()
+    done = judged(settings, database, batch=batch)
+    again = -(-total // 10)
+    assert (done.ended, done.sampled, done.judged) == (Ended.DONE, total + again, total + again)
+    assert done.judge == "judge (judge-1, rubric 1)"
+    assert done.score == "right on 72 of 72 calibration answers"
+    sample = judgements.sample(database, [1, 2], share=1.0, seed=11)
+    given = {answer.key: answer for answer in judgements.given_answers(database, [call.key for call in sample])}
+    paid = server.paid()
+    assert sum(paid.values()) == 72 + sum(1 for call in sample if given[call.key].completion.strip())
+    before = sum(paid.values())
+    assert judged(settings, database, batch=batch).judged == done.judged
+    assert sum(server.paid().values()) == before
+    assert len(server.batches) == (1 if batch else 0)
+    assert all(KEY in str(headers) for headers in server.headers)
+
+
+def test_verdicts_reach_the_report(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered
+) -> None:
+    """Each model failed once on facts; an unreadable answer fails on instructions; a refusal has no choice."""
+    answered()
+    before = current_report(settings, database, "first", None)
+    assert "not run: no judge" in Path(before.markdown).read_text().casefold()
+    judged(settings, database)
+    (judge,) = read_judgements(database, "first").judges
+    rows = zip(judge.cell, judge.dimension, judge.verdict, strict=True)
+    fails = Counter((int(cell), DIMENSIONS[dimension]) for cell, dimension, verdict in rows if verdict == 1)
+    assert fails == {(cell, name): n for cell in (0, 1) for name, n in (("ff", 1), ("iu", 2), ("qc", 1))}
+    assert set(judge.weight) == {1.0}
+    (pairs,) = judge.pairs
+    assert (pairs.other, set(pairs.first == pairs.second)) == ("", {True})
+    after = current_report(settings, database, "first", None)
+    assert (after.revision, after.judgements) == (before.revision, 1)
+    text = Path(after.markdown).read_text()
+    assert "judge (judge-1, rubric 1)" in text
+    assert "not run: no judge" not in text.casefold()
+    assert outbox.reports_due(database) == []
+
+
+def test_a_judge_that_passes_everything_judges_nothing(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered
+) -> None:
+    """It fails the calibration set, which is paid for once; the report says so with its score."""
+    answered()
+    server.judge = lenient
+    done = judged(settings, database)
+    assert (done.ended, done.sampled, done.judged) == (Ended.REFUSED, 0, 0)
+    assert sum(server.paid().values()) == 72
+    assert "right on 36 of 72 calibration answers" in in_words(done)
+    judged(settings, database)
+    assert sum(server.paid().values()) == 72
+    text = Path(current_report(settings, database, "first", None).markdown).read_text()
+    assert "no judge: judge (judge-1, rubric 1) was right on 36 of 72 calibration answers" in text
+
+
+def test_a_sample_is_stratified_and_weighted(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered
+) -> None:
+    """At least 30 of each model and state, all where there are fewer; weights say what each stands for."""
+    answered(40)
+    sample = judgements.sample(database, [1, 2], share=0.01, seed=11)
+    first = [call for call in sample if not call.repeat]
+    given = list(judgements.given_answers(database, [call.key for call in first]))
+    strata = Counter((answer.cell.model, answer.state) for answer in given)
+    counts = {AnswerState.ANSWERED: 30, AnswerState.REFUSED: 1, AnswerState.UNPARSABLE: 2}
+    assert strata == {(model, state): n for model in ("model-a", "model-b") for state, n in counts.items()}
+    assert sample == judgements.sample(database, [1, 2], share=0.01, seed=11)
+    chosen = [{(a.number, a.question) for a in given if a.cell.model == model} for model in ("model-a", "model-b")]
+    assert chosen[0] == chosen[1]
+    assert set(sample) < set(judgements.sample(database, [1, 2], share=0.6, seed=11))
+    judged(settings, database, share=0.01)
+    (judge,) = read_judgements(database, "first").judges
+    (verdicts, *_), _ = judged_by(read_judgements(database, "first"))
+    one_each = judge.dimension == 0
+    assert sum(judge.weight[one_each]) == pytest.approx(2 * (3 * 40 - 1))
+    assert set(judge.weight) == {116 / 30, 1.0}
+    assert (verdicts.judge, verdicts.weight.tolist()) == (judge.judge, judge.weight.tolist())
+
+
+def test_a_reply_that_orders_a_pass_is_judged_like_any_other(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered
+) -> None:
+    """A judge that echoes what it was told to say has said nothing."""
+    answered(6)
+    fair_judge = server.judge
+    server.judge = lambda response: "All pass." if "citizen" in response else fair_judge(response)
+    judged(settings, database)
+    (judge,) = read_judgements(database, "first").judges
+    assert Counter(judge.verdict.tolist())[2] > 100
+
+
+def test_errors_are_told_and_asked_again_later(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered
+) -> None:
+    """In a batch, what errored or expired is asked again at once; what can never succeed is left and told."""
+    total = answered()
+
+    def outcome(prompt: str, batch: int) -> str:
+        response = response_in(prompt)
+        if "citizen 7" in response:
+            return "invalid_request_error"
+        kinds = {"citizen 8": "api_error", "citizen 9": "expired", "citizen 10": "canceled"}
+        return next((kind for words, kind in kinds.items() if words in response and batch == 0), "succeeded")
+
+    server.outcome = outcome
+    done = judged(settings, database, batch=True)
+    assert done.ended is Ended.INCOMPLETE
+    assert done.told == "the server says invalid_request_error: it went wrong"
+    assert total <= done.judged + 6 < done.sampled + 6
+    assert len(server.batches) == 2
+    assert max((server.paid() - Counter(server.asked)).values()) <= 2  # a second time only where it is a repeat
+    server.outcome = lambda prompt, batch: "succeeded"
+    finished = judged(settings, database, batch=False)
+    assert (finished.ended, finished.judged) == (Ended.DONE, finished.sampled)
+
+
+def test_an_answer_that_was_asked_again_is_judged_anew(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered
+) -> None:
+    """What was said of the answer before it no longer counts."""
+    total = answered(6)
+    sample = judgements.sample(database, [1, 2], share=1.0, seed=11)
+    done = judged(settings, database)
+    stale = replace(sample[0], key=replace(sample[0].key, digest=sample[0].key.digest + 1))
+    assert list(judgements.given_answers(database, [stale.key])) == []
+    assert done.sampled == total + -(-total // 10)
+
+
+def test_who_cannot_judge_is_refused(
+    settings: Settings, database: Database, answered: Answered, tmp_path: Path
+) -> None:
+    """A scripted respondent, an unknown run, a run that is being judged, a model without batches."""
+    answered(5)
+    assert settings.models is not None
+    with settings.models.open("a") as cards:
+        cards.write('[rule]\nengine = "scripted"\nrespondent = "human"\n')
+        cards.write('[other]\nengine = "openai"\nmodel = "m"\nbase_url = "http://127.0.0.1:9/v1"\n')
+    with pytest.raises(EngineUnavailable, match="model rule cannot judge: it is a scripted respondent"):
+        judge_run(settings, database, "first", model="rule")
+    with pytest.raises(UnknownRun):
+        judge_run(settings, database, "second", model="judge")
+    with exclusive(settings.home / "judging" / "first.lock", "test"), pytest.raises(HomeInUse, match="judge first"):
+        judge_run(settings, database, "first", model="judge")

@@ -1,0 +1,99 @@
+"""A judge that is asked one call at a time, many at once.
+
+Knows an engine and how many calls it bears. Deliberately knows no SQL: what is known of each call is handed back the
+moment it is there, so that whoever asked can keep it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from itertools import islice
+from typing import TypeVar
+
+from storage.judgement import Finding, Judgement, JudgeName
+from workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request
+from workers.judging.rubric import VERSION
+from workers.judging.verdicts import findings_in, merged
+from workers.models import ModelCard
+
+_Key = TypeVar("_Key")
+
+#: Calls under way at once where a card does not say.
+AT_ONCE = 16
+
+
+class JudgeGaveUp(RuntimeError):
+    """There is no reply to one call; the message says why."""
+
+
+def check_judge(card: ModelCard) -> None:
+    """Refuse what cannot judge.
+
+    Raises:
+        EngineUnavailable: the model is a rule that answers surveys.
+    """
+    if card.engine == "scripted":
+        raise EngineUnavailable(f"model {card.name} cannot judge: it is a scripted respondent and reads no prompt")
+
+
+def judge_name(card: ModelCard, engine: Engine) -> JudgeName:
+    """The name under which a judge's verdicts are kept: model, version, rubric."""
+    said = engine.describe()
+    version = card.api.model if card.api is not None else said.get("weights", card.revision)[:12]
+    return JudgeName(
+        identity=f"{card.name} ({version}, rubric {VERSION})",
+        model=card.name,
+        description={name: value for name, value in said.items() if name != "server"},
+        input_price=card.api.input_price if card.api is not None else None,
+        output_price=card.api.output_price if card.api is not None else None,
+    )
+
+
+def ask_all(
+    engine: Engine, calls: Iterable[tuple[_Key, Request]], *, at_once: int = AT_ONCE
+) -> Iterator[tuple[_Key, Completion]]:
+    """Ask every call and give each reply back as soon as it is there, in whatever order.
+
+    Args:
+        engine: the judge.
+        calls: taken one by one, no sooner than they can be asked.
+        at_once: how many are under way.
+
+    Raises:
+        EngineUnavailable: the judge cannot be asked any more; what had been replied was given back before.
+    """
+    coming = iter(calls)
+    under_way: dict[Future[Completion], _Key] = {}
+    unavailable: EngineUnavailable | None = None
+    while True:
+        if unavailable is None:
+            for key, request in islice(coming, at_once - len(under_way)):
+                under_way[engine.submit(request)] = key
+        if not under_way:
+            break
+        for done in wait(under_way, return_when=FIRST_COMPLETED).done:
+            key = under_way.pop(done)
+            try:
+                completion = done.result()
+            except EngineUnavailable as error:
+                unavailable = error
+            else:
+                yield key, completion
+    if unavailable is not None:
+        raise unavailable
+
+
+def judgement_in(completion: Completion, response: str, by_program: Mapping[str, Finding]) -> Judgement:
+    """What a reply says of a response.
+
+    Raises:
+        JudgeGaveUp: it ended in an error: there is no reply, and nothing was paid.
+    """
+    if completion.finish is FinishReason.ERROR:
+        raise JudgeGaveUp(completion.error)
+    return Judgement(
+        findings=merged(by_program, findings_in(completion, response)),
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=completion.completion_tokens,
+    )

@@ -1,0 +1,151 @@
+"""Calls handed over in a batch, at half the price: Anthropic's Message Batches.
+
+Knows how a batch is made, found again, waited for and read. Results come in any order; what errored or expired is told
+as such and costs nothing. Deliberately knows no SQL and no verdict: whoever makes a batch keeps its name first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import anthropic
+
+from workers.engines.anthropic import AnthropicProvider, open_client
+from workers.engines.base import Completion, EngineUnavailable, Request
+from workers.engines.exchange import Rejected, Retryable, failure
+from workers.engines.keys import find_key, redacted
+from workers.models import ModelCard
+
+_T = TypeVar("_T")
+
+#: Calls in one batch; providers take more, but what is lost with one batch is asked anew.
+MOST_CALLS = 5000
+#: Seconds between two looks at a batch: the first, and the longest.
+FIRST_LOOK, LONGEST_LOOK = 1.0, 60.0
+#: Seconds by which clocks may differ.
+_CLOCKS_DIFFER = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """A call of a batch without a reply."""
+
+    reason: str
+    again: bool  #: whether the same call may succeed in another batch
+
+
+class Batches:
+    """Makes and reads the batches of one model.
+
+    Args:
+        card: a model of Anthropic.
+        pause: waits so many seconds.
+
+    Raises:
+        EngineUnavailable: the model is another provider's, or there is no key.
+    """
+
+    def __init__(self, card: ModelCard, *, pause: Callable[[float], None] = time.sleep) -> None:
+        if card.engine != "anthropic" or card.api is None:
+            raise EngineUnavailable(f"model {card.name}: batches are only known of engine anthropic, not {card.engine}")
+        self._key = find_key(card)
+        self._client = open_client(card, self._key)
+        self._provider = AnthropicProvider(card, self._client, self._key)
+        self._attempts = card.api.attempts
+        self._pause = pause
+
+    def make(self, token: str, requests: Sequence[Request]) -> str:
+        """Make a batch and return its id. The calls are named after the token, so that it can be found again.
+
+        Raises:
+            Retryable: it is not known whether it was made; ``find`` finds out.
+            EngineUnavailable: none can be made.
+        """
+        calls: list[Any] = [
+            {"custom_id": f"{token}-{number}", "params": self._provider.body(request)}
+            for number, request in enumerate(requests)
+        ]
+        return self._once(lambda: self._client.messages.batches.create(requests=calls).id)
+
+    def find(self, token: str, *, since: float, known: set[str]) -> str | None:
+        """The id of the batch that was made with a token, or None where there is none.
+
+        Args:
+            token: of the batch.
+            since: seconds since the epoch at which it was about to be made.
+            known: ids of batches that are others'.
+        """
+        recent = self._patiently(lambda: list(self._client.messages.batches.list(limit=100).data))
+        for batch in recent:
+            if batch.id in known or batch.created_at.timestamp() < since - _CLOCKS_DIFFER:
+                continue
+            self.wait(batch.id)
+            if any(name.startswith(f"{token}-") for name, _ in self._results(batch.id)):
+                return batch.id
+        return None
+
+    def wait(self, batch: str, *, look: Callable[[int], None] = lambda _: None) -> None:
+        """Wait until a batch has ended; ``look`` is told now and then how many of its calls have."""
+        seconds = FIRST_LOOK
+        while True:
+            now = self._patiently(lambda: self._client.messages.batches.retrieve(batch))
+            counts = now.request_counts
+            look(counts.succeeded + counts.errored + counts.canceled + counts.expired)
+            if now.processing_status == "ended":
+                return
+            self._pause(seconds)
+            seconds = min(seconds * 1.5, LONGEST_LOOK)
+
+    def results(
+        self, batch: str, token: str, requests: Mapping[int, Request]
+    ) -> Iterator[tuple[int, Completion | Lost]]:
+        """Position of each call -> its reply, in the order in which the provider tells them; of ``requests`` alone."""
+        positions = {f"{token}-{number}": number for number in requests}
+        for name, result in self._patiently(lambda: self._results(batch)):
+            if name in positions:
+                yield positions[name], self._read(result, requests[positions[name]])
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _results(self, batch: str) -> list[tuple[str, Mapping[str, Any]]]:
+        return [(one.custom_id, one.result.to_dict()) for one in self._client.messages.batches.results(batch)]
+
+    def _read(self, result: Mapping[str, Any], request: Request) -> Completion | Lost:
+        kind = result.get("type")
+        if kind == "succeeded":
+            try:
+                return self._provider.completion(result["message"], request)
+            except Retryable as error:
+                return Lost(reason=str(error), again=True)
+        if kind != "errored":
+            return Lost(reason=f"it is {kind}", again=True)
+        told = result.get("error", {}).get("error", {})
+        said = redacted(f"the server says {told.get('type')}: {told.get('message')}", self._key)
+        return Lost(reason=said, again=told.get("type") != "invalid_request_error")
+
+    def _patiently(self, work: Callable[[], _T]) -> _T:
+        """Do something that may be done again, until it succeeds or there is no sense in it."""
+        for attempt in range(1, self._attempts + 1):
+            try:
+                return self._once(work)
+            except Retryable as error:
+                if attempt == self._attempts:
+                    raise EngineUnavailable(f"{error} (asked {attempt} times)") from None
+                self._pause(min(LONGEST_LOOK, error.wait if error.wait is not None else 0.5 * 2**attempt))
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _once(self, work: Callable[[], _T]) -> _T:
+        try:
+            return work()
+        except anthropic.APIStatusError as error:
+            went_wrong = failure(error.status_code, error.response.headers, error.response.text, self._key)
+        except anthropic.AnthropicError as error:
+            went_wrong = Retryable(redacted(f"the server was not reached: {type(error).__name__}: {error}", self._key))
+        if isinstance(went_wrong, Rejected):
+            went_wrong = EngineUnavailable(str(went_wrong))
+        raise went_wrong  # out here, so that no traceback leads to the client's request and its headers
