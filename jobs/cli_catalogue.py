@@ -41,11 +41,24 @@ def survey_list(as_json: bool) -> None:
 @survey.command("show")
 @click.argument("name", metavar="SURVEY")
 @click.option("--question", metavar="Q", help="One question with its options and what people answered.")
+@click.option("--topics", is_flag=True, help="How many questions each topic has.")
+@click.option("--dimensions", is_flag=True, help="How many items each value dimension has.")
 @_JSON
-def survey_show(name: str, question: str | None, as_json: bool) -> None:
-    """A survey's questions, or one of them with its reference distributions."""
+def survey_show(name: str, question: str | None, topics: bool, dimensions: bool, as_json: bool) -> None:
+    """A survey's questions, one of them with its reference distributions, or how they spread over topics."""
     from jobs import catalogue, verbs
 
+    if topics or dimensions:
+        from jobs.spread import render_spread, spread
+
+        if question is not None:
+            raise click.UsageError("--question shows one question; --topics and --dimensions count them all")
+        counted = spread(name, topics=topics, dimensions=dimensions)
+        if as_json:
+            click.echo(json.dumps(counted, ensure_ascii=False, indent=2))
+        else:
+            verbs.console().print(render_spread(counted))
+        return
     shown = catalogue.show_survey(name, question)
     if as_json:
         click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
