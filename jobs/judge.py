@@ -15,6 +15,7 @@ from jobs.broker import exclusive
 from jobs.judge_batches import collect_open, judge_in_batches
 from jobs.judge_steps import Watch, Work, calibrate, judge_one_by_one
 from jobs.settings import Settings
+from jobs.study_keys import DEFAULT_SAMPLE
 from reports.parts import main_condition
 from storage import budget, judgements, store
 from storage.database import Database
@@ -26,8 +27,8 @@ from workers.engines.opening import check_card, open_engine
 from workers.judging.asking import check_judge, judge_name
 from workers.models import ModelCard, find_card, read_cards
 
-#: Who judges, and which share of the answers, where neither the command nor the study says.
-DEFAULT_JUDGE, DEFAULT_SAMPLE = "claude-haiku-5-5", 0.01
+#: Who judges where neither the command nor the study says.
+DEFAULT_JUDGE = "claude-haiku-5-5"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

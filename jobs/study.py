@@ -50,6 +50,8 @@ class Study:
     participants: int  #: in each cell, at least 1
     protocol: Protocol
     text: str  #: the study file's text
+    judge: keys.Judge | None = None
+    budget: float | None = None  #: US dollars that models and judge may cost
     left_out: tuple[str, ...] = ()  #: questions of core, all or a sample that are not known for every culture
 
     def __post_init__(self) -> None:
@@ -179,6 +181,8 @@ def _study(text: str, path: Path, cards: Mapping[str, ModelCard], survey: Survey
     conditions = keys.conditions(entries["conditions"])
     used = [language for culture in cultures for language in languages_of(survey, culture, languages)]
     keys.check_paraphrases(entries["conditions"], conditions, survey, chosen.asked, used)
+    models, judge = keys.models(entries["models"], cards), keys.judge(entries.get("judge"), cards)
+    paid = models if judge is None else (*models, judge.model)
     return Study(
         name=name,
         survey=survey,
@@ -186,7 +190,9 @@ def _study(text: str, path: Path, cards: Mapping[str, ModelCard], survey: Survey
         left_out=chosen.left_out,
         cultures=cultures,
         languages=languages,
-        models=keys.models(entries["models"], cards),
+        models=models,
+        judge=judge,
+        budget=keys.budget(entries.get("budget"), paid, cards),
         conditions=conditions,
         participants=keys.participants(entries.get("participants")),
         protocol=protocol,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +24,8 @@ from workers.simulation.prompts import languages as prompt_languages
 
 REQUIRED_KEYS = ("name", "survey", "questions", "cultures", "models", "conditions")
 OPTIONAL_KEYS = (
-    "language", "participants", "preset", "seed", "draws", "question_order", "memory_order", "decoding", "reply"
+    "language", "participants", "preset", "seed", "draws", "question_order", "memory_order", "decoding", "reply",
+    "judge", "budget",
 )  # fmt: skip
 
 #: The language of each culture's own people, as a study file asks for it.
@@ -32,6 +34,9 @@ NATIVE = "native"
 #: What is used where a study file does not say; a fixed seed, so that such a study too can be repeated.
 DEFAULT_SEED = 0
 DEFAULT_PARTICIPANTS = 20
+
+#: Share of the answers that a judge sees.
+DEFAULT_SAMPLE = 0.01
 
 DECODING = ("temperature", "top_p", "max_new_tokens")
 TOGGLES = ("prompt", "config", "memory", "option_order")
@@ -49,6 +54,15 @@ BUILT_IN_CONDITIONS: Mapping[str, Condition] = {
         Condition(name="def-without-memory", memory=False),
     )
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """Who judges a run's answers, and which share of them."""
+
+    model: str  #: name of its card
+    sample: float = DEFAULT_SAMPLE  #: of the answers of each model, culture and state
+
 
 NAME_RULE = "a name of at most 64 lower-case letters, digits, '-', '_' and '.', beginning with a letter or digit"
 _SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -213,3 +227,29 @@ def protocol(entries: Mapping[str, Entry]) -> Protocol:
 
 def _choice(written: Entry | None, default: _Choice) -> _Choice:
     return default if written is None else type(default)(written.choice([member.value for member in type(default)]))
+
+
+def judge(written: Entry | None, cards: Mapping[str, ModelCard]) -> Judge | None:
+    """``judge``: which model judges the answers, and which share of them; ``sample: all`` is all of them."""
+    if written is None:
+        return None
+    said = written.fields(("model",), ("sample",))
+    model = said["model"].choice(cards)
+    if cards[model].engine == "scripted":
+        raise said["model"].fault("a model that reads prompts", f"{model!r}, a scripted respondent")
+    share = said.get("sample")
+    if share is None:
+        return Judge(model=model)
+    return Judge(model=model, sample=1.0 if share.is_text and share.text() == "all" else number_above_zero(share, 1))
+
+
+def budget(written: Entry | None, models: Iterable[str], cards: Mapping[str, ModelCard]) -> float | None:
+    """``budget``: US dollars; every model that a provider bills must have prices on its card."""
+    if written is None:
+        return None
+    amount = number_above_zero(written)
+    for model in models:
+        api = cards[model].api
+        if api is not None and api.base_url is None and (api.input_price is None or api.output_price is None):
+            raise written.fault(f"models with prices on their cards: {model} has none", str(amount))
+    return amount
