@@ -255,9 +255,27 @@ def _finish(ended: Snapshot, *, as_json: bool) -> NoReturn:
 
 
 def _register() -> None:
-    from jobs import cli_catalogue, cli_containers, cli_control, cli_daemons, cli_doctor, cli_judge, cli_results
+    from jobs import (
+        cli_catalogue,
+        cli_containers,
+        cli_contamination,
+        cli_control,
+        cli_daemons,
+        cli_doctor,
+        cli_judge,
+        cli_results,
+    )
 
-    for module in (cli_catalogue, cli_containers, cli_control, cli_daemons, cli_doctor, cli_judge, cli_results):
+    for module in (
+        cli_catalogue,
+        cli_contamination,
+        cli_containers,
+        cli_control,
+        cli_daemons,
+        cli_doctor,
+        cli_judge,
+        cli_results,
+    ):
         for command in module.VERBS:
             main.add_command(command)
 

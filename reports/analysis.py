@@ -19,7 +19,9 @@ from reports.cells import (
     measure,
 )
 from reports.configured import Configured, Drawn, configured, drawn
+from reports.contamination import Contamination, contamination
 from reports.distinguishing import Distinguished, distinguish
+from reports.first_token import FirstToken, first_token
 from reports.frameworks import (
     Ablation,
     ByDimension,
@@ -57,6 +59,7 @@ from reports.metrics.insensitivity import Verdicts
 from reports.metrics.quality import Quality, quality
 from reports.parts import NotRun
 from reports.placement import Placement, placement
+from reports.replies import judgeable
 from reports.series import Series, Training, series, training
 from reports.throughput import ThroughputRow, throughput
 from storage.results import DrawArrays, Results
@@ -87,6 +90,8 @@ class Parts:
     training: Training | NotRun  #: Appendix I, section 6.1
     rank_agreement: tuple[RankAgreement, ...] | NotRun  #: by matching against by divergence
     position: Placement | NotRun
+    first_token: FirstToken | NotRun
+    contamination: Contamination | NotRun
     distinguished: Distinguished  #: the G-test of every question
     draws: Drawn | NotRun
     throughput: tuple[ThroughputRow, ...]
@@ -127,9 +132,9 @@ def analyse(
         results: the run.
         draws: what its participants drew; None: not read, and what needs it is not run.
         verdicts: one per judge that was asked.
+        notes: what is to be said of judges beside their verdicts.
 
     Raises:
-        notes: what is to be said of judges beside their verdicts.
         UnknownName: the run names a question or culture that its survey lacks.
     """
     measured, progress = measure(results), results.progress
@@ -162,7 +167,9 @@ def _parts(
         map=mapped,
         paper_map=mapped.paper if isinstance(mapped, CulturalMap) else paper_map(measured),
         matching=matched,
-        insensitivity=insensitivity(measured, verdicts, notes),
+        insensitivity=insensitivity(
+            measured, [judgeable(given, measured.results.run.protocol.reply) for given in verdicts], notes
+        ),
         ablation=ablation(measured),
         languages=languages(measured),
         profiles=profiles(measured, matched),
@@ -172,6 +179,8 @@ def _parts(
         training=training(measured, matched.shares),
         rank_agreement=rank_agreement(measured, matched),
         position=placement(measured),
+        first_token=first_token(measured),
+        contamination=contamination(measured.results),
         distinguished=distinguish(measured),
         draws=drawn(measured, draws),
         throughput=throughput(measured),

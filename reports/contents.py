@@ -12,14 +12,16 @@ from dataclasses import replace
 from reports.analysis import Analysis
 from reports.figures import percent
 from reports.finding import find
-from reports.method import METHOD
+from reports.method import method
 from reports.page import Page, Section, Tile
 from reports.sections.answers import position_section, quality_section, question_section
 from reports.sections.asked import landscape_section
 from reports.sections.closeness import closeness
 from reports.sections.configurations import configuration_section, draw_section
+from reports.sections.contamination import with_contamination
 from reports.sections.cultures import map_section
 from reports.sections.dimensions import mean_section, spread_section
+from reports.sections.first_token import first_token_section
 from reports.sections.frameworks import ablation_section, framework_section, model_section
 from reports.sections.judged import judge_section
 from reports.sections.languages import language_section
@@ -55,7 +57,22 @@ _PAPER = (
     training_section,
     rank_section,
 )
-_BEYOND = (quality_section, position_section, question_section, draw_section, throughput_section, provenance_section)
+
+
+def _quality(analysis: Analysis) -> Section:
+    """How answers ended, and whether models know the survey."""
+    return with_contamination(quality_section(analysis), analysis)
+
+
+_BEYOND = (
+    _quality,
+    position_section,
+    question_section,
+    draw_section,
+    first_token_section,
+    throughput_section,
+    provenance_section,
+)
 
 
 def page(analysis: Analysis, *, remarks: Sequence[str] = ()) -> Page:
@@ -79,7 +96,12 @@ def page(analysis: Analysis, *, remarks: Sequence[str] = ()) -> Page:
             *_grouped("The paper", (make(analysis) for make in _PAPER)),
             *_grouped("Beyond the paper", (make(analysis) for make in _BEYOND)),
             download_section(analysis),
-            Section(anchor="method", contents="Method", title="How to read this", terms=METHOD),
+            Section(
+                anchor="method",
+                contents="Method",
+                title="How to read this",
+                terms=method(results.run.protocol.reply),
+            ),
         ),
     )
 
