@@ -79,6 +79,12 @@ def _parts(run: str) -> dict[str, Select[Any]]:
         "served": select(tables.served).where(tables.served.c.run == run).order_by(tables.served.c.model),
         "participant": select(tables.participant).where(p.run == run).order_by(p.id),
         "answer": select(tables.answer).where(a.participant.in_(of_run)).order_by(a.participant, a.item, a.slot),
+        "step": select(tables.step)
+        .where(tables.step.c.participant.in_(of_run))
+        .order_by(*list(tables.step.primary_key)),
+        "option_probability": select(tables.option_probability)
+        .where(tables.option_probability.c.participant.in_(of_run))
+        .order_by(*list(tables.option_probability.primary_key)),
         "probe": select(tables.probe).where(tables.probe.c.run == run),
         "again": select(tables.again).where(tables.again.c.participant.in_(of_run)),
     }

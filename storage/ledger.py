@@ -19,7 +19,7 @@ from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, 
 from storage import tables
 from storage.database import Database
 from storage.rows import answer_columns, answer_from, cell_from, participant_from
-from storage.run import Answer, Participant, ParticipantStatus
+from storage.run import Answer, AnswerState, Participant, ParticipantStatus
 from storage.tables import Now
 
 #: Seconds for which a claim holds without a heartbeat.
@@ -64,18 +64,15 @@ _CLAIM = (
 )
 _AGAIN = tables.again.c
 _ASKED_AGAIN = exists().where(_AGAIN.participant == _P.id)
-_FINISHING = and_(_P.next_item + 1 >= _P.planned, not_(_ASKED_AGAIN))
-_COUNTS = {
-    name: tables.participant.c[name] + case((bindparam("ended_as") == name, 1), else_=0)
-    for name in ("answered", "refused", "unparsable", "failed")
-}
-_ADVANCE = (
+_FINISHING = and_(_P.next_item + 1 >= _P.questions, not_(_ASKED_AGAIN))
+_COUNTS = {state.value: tables.participant.c[state.value] + bindparam(f"ended_{state.value}") for state in AnswerState}
+ADVANCE = (
     update(tables.participant)
     .where(_P.id == bindparam("who"), _P.lease_epoch == bindparam("held"), _P.next_item == bindparam("at"))
     .values(
         next_item=_P.next_item + 1,
         memory=bindparam("remembers"),
-        commits=_P.commits + 1,
+        commits=_P.commits + bindparam("committed"),
         prompt_tokens=_P.prompt_tokens + bindparam("read"),
         completion_tokens=_P.completion_tokens + bindparam("written"),
         suspect=False,  # it has answered: whatever ended its worker was not this item
@@ -89,6 +86,20 @@ _ADVANCE = (
     )
 )
 _RECORD = insert(tables.answer).values(committed_at=Now())
+
+
+def advancing(held: Participant, item: int, memory: tuple[int, ...], answers: Sequence[Answer]) -> dict[str, Any]:
+    """What ``ADVANCE`` needs to take a participant past an item with these answers."""
+    return {
+        "who": held.id,
+        "held": held.epoch,
+        "at": item,
+        "remembers": memory,
+        "committed": max(len(answers), 1),
+        "read": sum(answer.prompt_tokens or 0 for answer in answers),
+        "written": sum(answer.completion_tokens or 0 for answer in answers),
+        **{f"ended_{state.value}": sum(answer.state is state for answer in answers) for state in AnswerState},
+    }
 
 
 class Ledger:
@@ -117,27 +128,27 @@ class Ledger:
 
         return self.database.write(work)
 
-    def checkpoint(self, held: Participant, answer: Answer, memory: tuple[int, ...]) -> None:
+    def checkpoint(
+        self, held: Participant, answer: Answer, memory: tuple[int, ...], more: Sequence[Answer] = ()
+    ) -> None:
         """Commit an answer together with the memory after it and the next position.
+
+        Args:
+            held: whose answer it is.
+            answer: the answer.
+            memory: the items remembered after it.
+            more: a panel's further answers to the same item, in slots of their own.
 
         Raises:
             StaleLease: the participant is not held under this epoch any more, or is not at this item.
         """
-        columns = {**answer_columns(answer), "worker": self.owner}
-        advance = {
-            "who": held.id,
-            "held": held.epoch,
-            "at": answer.item,
-            "remembers": memory,
-            "ended_as": answer.state.value,
-            "read": answer.prompt_tokens or 0,
-            "written": answer.completion_tokens or 0,
-        }
+        columns = [{**answer_columns(one), "worker": self.owner} for one in (answer, *more)]
+        advance = advancing(held, answer.item, memory, (answer, *more))
 
         def work(connection: Connection) -> None:
-            if connection.execute(_ADVANCE, advance).rowcount == 1:
+            if connection.execute(ADVANCE, advance).rowcount == 1:
                 connection.execute(_RECORD, columns)
-            elif not self._committed(connection, held, columns):
+            elif not self._committed(connection, held, columns[0]):
                 raise StaleLease(
                     f"participant {held.id}: not held under epoch {held.epoch} at item {answer.item} any more"
                 )
@@ -200,7 +211,7 @@ class Ledger:
             done = connection.execute(delete(tables.again).where(asked, _AGAIN.attempt == answer.attempt)).rowcount
             before = connection.execute(select(a.state).where(here)).scalar_one_or_none()
             counts = {name: _P[name] + (int(name == answer.state.value) - int(name == before)) for name in _COUNTS}
-            finished = and_(_P.next_item >= _P.planned, not_(_ASKED_AGAIN))
+            finished = and_(_P.next_item >= _P.questions, not_(_ASKED_AGAIN))
             advance = (
                 update(tables.participant)
                 .where(_P.id == held.id, _P.lease_epoch == held.epoch)

@@ -51,6 +51,17 @@ class DrawArrays:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbabilityRow:
+    """The probability of one option of a question by the next token, the options shown in one of several orders."""
+
+    cell: int  #: position in ``Run.cells``
+    question: str
+    order: int  #: which order; a question's distribution is the mean over its orders
+    option: int  #: code
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One answer with what is needed to show it as it was asked."""
 
@@ -89,3 +100,4 @@ class Results:
     model_facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     probes: tuple[Probe, ...] = ()  #: what models know of the survey; empty: nobody asked
     tokens: Mapping[str, TokenCount] = field(default_factory=dict)  #: model -> its tokens; none: nothing was counted
+    probabilities: tuple[ProbabilityRow, ...] = ()  #: of options by the next token, of the cells where they were read

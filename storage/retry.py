@@ -89,6 +89,8 @@ def _take_back(connection: Connection, participant: int, item: int) -> int:
     later = and_(_A.participant == participant, _A.item >= item)
     connection.execute(delete(tables.again).where(_AGAIN.participant == participant))
     taken = connection.execute(delete(tables.answer).where(later)).rowcount
+    step = tables.step.c  # those of the item itself belong to the attempt before; all later ones to none any more
+    connection.execute(delete(tables.step).where(step.participant == participant, step.item >= item))
     ended = select(_A.state, func.count().label("ended")).where(_A.participant == participant).group_by(_A.state)
     left = {row.state: row.ended for row in connection.execute(ended)}
     connection.execute(

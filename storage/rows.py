@@ -18,10 +18,12 @@ from storage.run import (
     Answer,
     AnswerState,
     Cell,
+    CompletedStep,
     Condition,
     Draws,
     DrawsPer,
     MemoryOrder,
+    Method,
     Participant,
     Preset,
     Protocol,
@@ -30,6 +32,8 @@ from storage.run import (
     Run,
     UsedDecoding,
 )
+
+STEP_FIELDS = tuple(field.name for field in fields(CompletedStep))
 
 
 def flat(noun: Condition | Draws | UsedDecoding | Protocol) -> dict[str, Any]:
@@ -52,13 +56,18 @@ def protocol_from(body: Mapping[str, Any]) -> Protocol:
     )
 
 
+def condition_from(body: Mapping[str, Any]) -> Condition:
+    """A condition from its JSON object; one from before there were methods is DEF."""
+    return Condition(**{**body, "method": Method(body.get("method", Method.DEF))})
+
+
 def cell_from(row: Row[Any], participants: int) -> Cell:
     """A cell from its row and the number of its participants."""
     return Cell(
         id=row.id,
         model=row.model,
         culture=row.culture,
-        condition=Condition(**row.condition),
+        condition=condition_from(row.condition),
         language=row.language,
         participants=participants,
     )
@@ -106,6 +115,18 @@ def digest(completion: str) -> int:
 def storable(text: str) -> str:
     """Text as both databases can keep it: PostgreSQL has no NUL, and neither has lone surrogates."""
     return text.replace("\x00", "␀").encode("utf-8", "replace").decode("utf-8")
+
+
+def step_columns(step: CompletedStep) -> dict[str, Any]:
+    """The columns of a step, but for who committed it and when."""
+    values = {name: getattr(step, name) for name in STEP_FIELDS}
+    return {**values, "completion": storable(step.completion), "used": flat(step.used)}
+
+
+def step_from(row: Row[Any]) -> CompletedStep:
+    """A step from its row."""
+    values = {name: getattr(row, name) for name in STEP_FIELDS}
+    return CompletedStep(**{**values, "used": UsedDecoding(**row.used)})
 
 
 def answer_columns(answer: Answer) -> dict[str, Any]:

@@ -65,16 +65,46 @@ class Reply(StrEnum):
     ANSWER = "answer"  #: to the end of its answer
 
 
+#: Answers to each question that a panel lists: it stands for so many participants, and they are one sample.
+PANEL_SLOTS = 20
+
+
+class Method(StrEnum):
+    """How an answer comes about."""
+
+    DEF = "def"  #: the model answers as a citizen, with the axes that the condition switches on
+    CAO2023 = "cao2023"  #: it infers what the average person of the culture answers
+    CCSV_SINGLE = "ccsv-single"  #: it drafts an answer, criticises it, rewrites it several times and votes
+    CCSV_LIST = "ccsv-list"  #: the same with a list of ``PANEL_SLOTS`` answers, by one participant for the whole cell
+    FIRST_TOKEN = "first-token"  # noqa: S105 -- no password
+    #: nothing is said: the next token's probabilities over the options are read
+
+    @property
+    def whole_cell(self) -> bool:
+        """Whether a cell has one participant, whatever the study's number."""
+        return self in (Method.CCSV_LIST, Method.FIRST_TOKEN)
+
+    @property
+    def slots(self) -> int:
+        """Answers in the ledger that a participant gives to each question."""
+        return {Method.CCSV_LIST: PANEL_SLOTS, Method.FIRST_TOKEN: 0}.get(self, 1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """Which axes of DEF are switched on."""
+    """How answers come about, and which axes of DEF are switched on."""
 
     name: str
+    method: Method = Method.DEF
     prompt: bool = True  #: a drawn region behind the country's name
     config: bool = True  #: drawn number of beams and sampling
     memory: bool = True  #: a drawn capacity to remember earlier answers
     option_order: bool | None = None  #: options shown in a drawn order; None: as the preset says
     paraphrase: bool = False  #: a drawn wording of every question: its own, or a paraphrase of the survey's
+
+    def participants(self, each: int) -> int:
+        """How many participants a cell has in a study of ``each``."""
+        return 1 if self.method.whole_cell else each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +220,35 @@ class Answer:
     attempt: int = 0
     out_of_sequence: bool = False  #: asked again later from its memory snapshot; what followed did not see it
     seconds: float = 0.0  #: telemetry: time from submission to completion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletedStep:
+    """One completion on the way to an answer of several steps."""
+
+    participant: int
+    item: int
+    attempt: int
+    number: int  #: position among the steps of this answer
+    completion: str
+    finish: str  #: why the completion ended, as the engine said
+    seed: int
+    used: UsedDecoding
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    seconds: float = 0.0  #: telemetry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionProbabilities:
+    """What the next token says of one question's options, shown in one order."""
+
+    participant: int  #: the one that stands for its cell
+    item: int
+    question: str
+    order: int  #: number of the order
+    shown: tuple[int, ...]  #: option codes in that order
+    probabilities: tuple[float, ...]  #: of the options in ``shown``; they sum to 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,6 +135,7 @@ class ParticipantRow(SQLModel, table=True):
     number: int  #: index within the cell
     draws: dict[str, Any] = Field(sa_column=_json())
     planned: int  #: answers that it is to give
+    questions: int  #: that it is asked
     next_item: int = 0
     memory: tuple[int, ...] = Field(default=(), sa_column=_integers())
     status: str
@@ -196,6 +197,40 @@ class AgainRow(SQLModel, table=True):
     item: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
     slot: int = Field(default=0, sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
     attempt: int  #: the attempt to be made
+
+
+class StepRow(SQLModel, table=True):
+    """One completion on the way to an answer of several steps."""
+
+    __tablename__ = "step"
+
+    participant: int = Field(sa_column=Column(ForeignKey("participant.id"), primary_key=True, autoincrement=False))
+    item: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
+    attempt: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=Integer))
+    number: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=Integer))
+    completion: str = Field(sa_column=Column(Text, nullable=False))
+    finish: str
+    seed: int = Field(sa_column=Column(BigInteger, nullable=False))
+    used: dict[str, Any] = Field(sa_column=_json())
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    seconds: float = Field(sa_column=_time(nullable=False))
+    worker: str
+    committed_at: float = Field(sa_column=_time(nullable=False))
+
+
+class OptionProbabilityRow(SQLModel, table=True):
+    """The probability of one option of a question, read from the next token, with the options in one order."""
+
+    __tablename__ = "option_probability"
+
+    participant: int = Field(sa_column=Column(ForeignKey("participant.id"), primary_key=True, autoincrement=False))
+    item: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
+    order: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=Integer))
+    place: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=Integer))  #: in that order
+    question: str
+    option: int
+    probability: float = Field(sa_column=_time(nullable=False))
 
 
 class ServedRow(SQLModel, table=True):
@@ -369,6 +404,8 @@ cell = _table(CellRow)
 participant = _table(ParticipantRow)
 answer = _table(AnswerRow)
 again = _table(AgainRow)
+step = _table(StepRow)
+option_probability = _table(OptionProbabilityRow)
 served = _table(ServedRow)
 worker = _table(WorkerRow)
 report = _table(ReportRow)

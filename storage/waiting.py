@@ -34,7 +34,7 @@ def waiting(database: Database) -> list[Waiting]:
         select(
             tables.cell.c.model,
             func.count(),
-            func.sum(_P.planned - _P.next_item),
+            func.sum(_P.planned - _P.answered - _P.refused - _P.unparsable - _P.failed),
             func.max(Now() - _P.published_at),
         )
         .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -86,14 +86,17 @@ class CountedLedger(Ledger):
         self._claims.labels("nothing to do" if held is None else "claimed").inc()
         return held
 
-    def checkpoint(self, held: Participant, answer: Answer, memory: tuple[int, ...]) -> None:
+    def checkpoint(
+        self, held: Participant, answer: Answer, memory: tuple[int, ...], more: Sequence[Answer] = ()
+    ) -> None:
         """Commit an answer, see ``Ledger.checkpoint``, and count it; a refused one is counted as fenced."""
         try:
-            super().checkpoint(held, answer, memory)
+            super().checkpoint(held, answer, memory, more)
         except StaleLease:
             self._fenced.inc()
             raise
-        self._count(held, answer)
+        for one in (answer, *more):
+            self._count(held, one)
 
     def replace(self, held: Participant, answer: Answer) -> None:
         """Commit an answer that was asked again, see ``Ledger.replace``, and count it."""

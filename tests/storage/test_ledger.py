@@ -146,12 +146,12 @@ def test_without_the_epoch_in_the_fence_a_stale_worker_would_write(
     first, _ = started(database)
     stale = claimed(dead(database), first)
     fresh = claimed(ledger, first)
-    fenced = ledger_module._ADVANCE
+    fenced = ledger_module.ADVANCE
     unfenced = fenced.where()
     unfenced._where_criteria = tuple(part for part in fenced._where_criteria if "lease_epoch" not in str(part))
     assert len(unfenced._where_criteria) == len(fenced._where_criteria) - 1
     always = bindparam("held") > 0  # the parameter is still given, to a condition that is always true
-    monkeypatch.setattr(ledger_module, "_ADVANCE", unfenced.where(always))
+    monkeypatch.setattr(ledger_module, "ADVANCE", unfenced.where(always))
     dead(database).checkpoint(stale, answer(stale, 0, completion="late"), (0,))
     assert [said.completion for said in store.answers_of(database, first)] == ["late"]
     with pytest.raises(StaleLease):
