@@ -31,6 +31,7 @@ from reports.metrics.quality import Quality, quality
 from reports.metrics.resampling import resampled_smoothed_kl
 from reports.ordered import placed_only
 from reports.ranking import Ranking, rank
+from reports.replies import diversity_of
 from reports.respondents import Control, controls, uniform_shares
 from storage.results import STATES, Results
 from storage.run import AnswerState, Cell
@@ -67,6 +68,11 @@ class CellAnalysis:
     distinct_choices: float  #: distinct answers per question, mean; nan without a valid answer
     effective_options: float  #: exp(entropy), mean over the items answered
     human_effective_options: float  #: the same items, people
+
+    @property
+    def panel(self) -> bool:
+        """Whether one participant lists several answers to each question: one sample, not as many participants."""
+        return self.cell.condition.method.slots > 1
 
     @property
     def interval(self) -> Interval:
@@ -171,6 +177,8 @@ def _culture(
     floor = Floor(shares=reference.shares, n_human=reference.n, offered=items.offered)
     random = replace(floor, source=uniform_shares(items))
     places = [place for place, cell in enumerate(results.run.cells) if cell.culture == culture.code]
+    # where only probabilities were read there are no answers; such cells are measured by themselves (first_token)
+    places = [place for place in places if results.run.cells[place].condition.method.slots] or places
     cells = tuple(_cell(results, items, reference, floor, random, place, names[place]) for place in places)
     named = {code: in_sentence(results.survey.culture(code)) for code in references}
     return CultureAnalysis(
@@ -225,13 +233,15 @@ def _cell(
         participant_code=_codes(weights, items),
         intervals=_intervals(items, reference, weights, found.smoothed_kl),
         quality=quality(
-            planned=max(cell.participants * len(items.questions), sum(states.values())),
+            planned=max(cell.participants * cell.condition.method.slots * len(items.questions), sum(states.values())),
             answered=states[AnswerState.ANSWERED],
             refused=states[AnswerState.REFUSED],
             unparsable=states[AnswerState.UNPARSABLE],
             failed=states[AnswerState.FAILED],
         ),
-        diversity=diversity(answers.digest[replied], answers.question[replied]),
+        diversity=diversity_of(
+            diversity(answers.digest[replied], answers.question[replied]), results.run.protocol.reply
+        ),
         distinct_choices=_distinct_choices(results, place),
         effective_options=float(mean_known(options)),
         human_effective_options=float(

@@ -21,7 +21,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistinguishedCell:
-    """One cell; arrays of shape (Q,), nan for a question without a valid answer or a reference."""
+    """One cell; arrays of shape (Q,), nan for a question without a valid answer or a reference, and for panels."""
 
     name: str
     culture: str
@@ -58,7 +58,9 @@ def _culture(items: ItemTable, culture: CultureAnalysis) -> list[DistinguishedCe
     reference = culture.reference
     smoothed = smoothed_reference(reference.shares, reference.n, items.offered)
     tests = GTests(shares=smoothed, offered=items.offered)
-    return [_cell(items, cell, tests.p(cell.counts)) for cell in culture.cells]
+    # a panel's answers are one sample: no test of independent people is true of them
+    untested = np.full(len(items.question), np.nan)
+    return [_cell(items, cell, untested if cell.panel else tests.p(cell.counts)) for cell in culture.cells]
 
 
 def _cell(items: ItemTable, cell: CellAnalysis, by_item: Floats) -> DistinguishedCell:

@@ -186,8 +186,16 @@ def _cautions(analysis: Analysis) -> Iterable[str]:
             names = [name for name, _ in culture.ranking.unranked]
             told = _and(names) if len(names) <= NAMED else f"{len(names)} cells"
             yield f"Not ranked for {culture.named}, too few valid answers: {told}."
-    if any(cell.cell.participants == 1 for cell in analysis.cells):
+        if culture.culture.spoken:
+            yield f"{culture.name} was not asked in its own language ({culture.culture.spoken}): see what was asked."
+    if any(cell.cell.participants == 1 and not cell.panel for cell in analysis.cells):
         yield "One participant shows no spread: there is no interval, and the noise floor is high."
+    panels = list(dict.fromkeys(cell.cell.condition.name for cell in analysis.cells if cell.panel))
+    if panels:
+        yield (
+            f"{_and(panels)}: one panel answers for a whole cell. Its answers are one sample, not independent "
+            "participants: there is no interval, and no test against as many people."
+        )
 
 
 def _low_validity(analysis: Analysis) -> Iterable[str]:

@@ -16,7 +16,7 @@ from reports.comparing import Contrast, compare, contrasts
 from reports.items import Floats
 from reports.metrics.aggregate import mean_known
 from reports.metrics.intervals import Interval
-from reports.parts import NotRun, language_of, main_cells, main_condition, models
+from reports.parts import NotRun, conditions, language_of, main_cells, main_condition, models
 
 #: Quantiles that a distribution is drawn by.
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -113,10 +113,10 @@ class Languages:
 
 def frameworks(measured: Measured) -> Frameworks | NotRun:
     """Table 1: models by condition, every culture in its main language."""
-    conditions = list(dict.fromkeys(cell.condition.name for cell in measured.results.run.cells))
-    if len(conditions) < 2:
-        return NotRun(reason=f"one condition, {conditions[0]}: no framework to compare it with")
-    return Frameworks(rows=_rows(measured, conditions))
+    names = conditions(measured)
+    if len(names) < 2:
+        return NotRun(reason=f"one condition, {names[0]}: no framework to compare it with")
+    return Frameworks(rows=_rows(measured, names))
 
 
 def model_table(measured: Measured) -> ModelTable:
@@ -125,11 +125,11 @@ def model_table(measured: Measured) -> ModelTable:
     return ModelTable(condition=condition, rows=_rows(measured, [condition]))
 
 
-def _rows(measured: Measured, conditions: Sequence[str]) -> tuple[MeanRow, ...]:
+def _rows(measured: Measured, names: Sequence[str]) -> tuple[MeanRow, ...]:
     spoken = [cell for cell in measured.cells if cell.cell.language == language_of(measured, cell.cell.culture)]
     rows = []
     for model in models(spoken):
-        for condition in conditions:
+        for condition in names:
             cells = [c for c in spoken if c.cell.model == model and c.cell.condition.name == condition]
             if cells:
                 rows.append(_mean_row(model, condition, cells))
@@ -199,31 +199,40 @@ def _dimension_row(measured: Measured, cell: CellAnalysis) -> DimensionRow:
 
 
 def ablation(measured: Measured) -> Ablation | NotRun:
-    """Table 4: every model that was run in the main condition and in others."""
-    conditions = list(dict.fromkeys(cell.condition.name for cell in measured.results.run.cells))
-    main = main_condition(measured.results.run.cells)
-    if len(conditions) < 2:
-        return NotRun(reason=f"one condition, {conditions[0]}: nothing was switched off")
+    """Table 4: every model that was run in the main condition and in others of its framework."""
+    main, names = main_condition(measured.results.run.cells), conditions(measured)
+    if len(names) < 2:
+        return NotRun(reason=f"one condition, {names[0]}: nothing was switched off")
+    method = {cell.cell.condition.name: cell.cell.condition.method for cell in measured.cells}
+    others = [name for name in names if name != main and method[name] is method[main]]
+    if not others:
+        return NotRun(reason=f"no condition has parts of {main} switched off: the others are other frameworks")
     found: dict[tuple[str, str], list[tuple[str, Contrast]]] = {}
     for culture in measured.cultures:
-        for (model, condition), contrast in _against_main(measured, culture, main).items():
+        for (model, condition), contrast in _against_main(measured, culture, main, others).items():
             found.setdefault((model, condition), []).append((culture.culture.code, contrast))
     rows = [
         AblationRow(row=row, contrasts=tuple(found.get((row.model, row.condition), ())))
-        for row in _rows(measured, [main, *(name for name in conditions if name != main)])
+        for row in _rows(measured, [main, *others])
     ]
     several = {row.row.model for row in rows if row.row.condition != main}
     return Ablation(against=main, rows=tuple(row for row in rows if row.row.model in several))
 
 
-def _against_main(measured: Measured, culture: CultureAnalysis, main: str) -> dict[tuple[str, str], Contrast]:
+def _against_main(
+    measured: Measured, culture: CultureAnalysis, main: str, others: Sequence[str]
+) -> dict[tuple[str, str], Contrast]:
     """Every (model, other condition) against the model's main condition, Holm over all of the culture's."""
     language = language_of(measured, culture.culture.code)
     cells = {(c.cell.model, c.cell.condition.name): c for c in culture.cells if c.cell.language == language}
     return _pairs(
         measured,
         culture,
-        {key: (cell, cells[key[0], main]) for key, cell in cells.items() if key[1] != main and (key[0], main) in cells},
+        {
+            key: (cell, cells[key[0], main])
+            for key, cell in cells.items()
+            if key[1] in others and (key[0], main) in cells
+        },
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.results import AnswerArrays, DrawArrays, Results
-from storage.run import Cell, Progress, Protocol, Run
+from storage.run import Cell, Progress, Protocol, Reply, Run
 
 _Value = TypeVar("_Value")
 
@@ -61,6 +61,11 @@ def merge(results: Sequence[Results]) -> Results:
         model_seconds=_joined(each.model_seconds for each in named),
         model_facts=_joined(each.model_facts for each in named),
         tokens=_joined(each.tokens for each in named),
+        probabilities=tuple(
+            replace(row, cell=row.cell + offset)
+            for offset, each in zip(_offsets(named), named, strict=True)
+            for row in each.probabilities
+        ),
         probes=tuple(probe for each in named for probe in each.probes),
     )
 
@@ -150,6 +155,10 @@ def _renamed(results: Results, names: Mapping[str, str]) -> Results:
     )
 
 
+#: How far replies are read, the furthest first: figures of several runs claim no more than the shortest allows.
+_REPLIES = tuple(Reply)
+
+
 def _offsets(results: Sequence[Results]) -> list[int]:
     """How many cells stand before those of each run."""
     sizes = [len(each.run.cells) for each in results]
@@ -166,6 +175,7 @@ def _run(results: Sequence[Results]) -> Run:
         id=" + ".join(each.run.id for each in results),
         created_at=max(each.run.created_at for each in results),
         cells=tuple(cells),
+        protocol=replace(first.protocol, reply=max((each.run.protocol.reply for each in results), key=_REPLIES.index)),
         study="\n".join(f"# run {each.run.id}\n{each.run.study}" for each in results),
         cancelled=any(each.run.cancelled for each in results),
     )

@@ -6,8 +6,21 @@ Knows the words for what docs/metrics.md defines. Deliberately holds no figure.
 from __future__ import annotations
 
 from reports.page import Term
+from reports.replies import read_how_far, why_not
+from storage.run import Reply
 
-METHOD = (
+
+def method(reply: Reply) -> tuple[Term, ...]:
+    """The terms of a run whose replies were read that far."""
+    lacking = (
+        ""
+        if not why_not(reply)
+        else (" Diversity D, and what a judge says of explanations (cv, ff), need whole replies and are not given.")
+    )
+    return (*_METHOD, Term(name="Replies", value=f"Read {read_how_far(reply)} (reply: {reply.value}).{lacking}"))
+
+
+_METHOD = (
     Term(
         name="Unit of analysis",
         value=(

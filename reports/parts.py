@@ -23,9 +23,15 @@ class NotRun:
 
 
 def main_condition(cells: Iterable[Cell]) -> str:
-    """The condition that figures of models are about: ``def``, or else the run's first."""
-    names = list(dict.fromkeys(cell.condition.name for cell in cells))
+    """The condition that figures of models are about: ``def``, or else the run's first that gives answers."""
+    known = list(cells)
+    names = [cell.condition.name for cell in known if cell.condition.method.slots] or [known[0].condition.name]
     return DEF if DEF in names else names[0]
+
+
+def conditions(measured: Measured) -> list[str]:
+    """The conditions whose answers were measured, in the run's order."""
+    return list(dict.fromkeys(cell.cell.condition.name for cell in sorted(measured.cells, key=lambda c: c.place)))
 
 
 def language_of(measured: Measured, culture: str) -> str:

@@ -1,6 +1,6 @@
 """Figure 3: what was asked.
 
-Knows topics, types and value dimensions of the run's questions.
+Knows topics, types and value dimensions of the run's questions, what the survey leaves out, whose language it lacks.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from reports.page import Column, Entry, Section, Table, TableRow
 from reports.sections.words import (
     dimension_columns,
     largest,
+    listed,
     named_cultures,
     places,
 )
@@ -29,7 +30,37 @@ def landscape_section(analysis: Analysis) -> Section:
         contents="Fig. 3 · What was asked",
         title=title,
         number="Fig. 3",
-        tables=(_topics(analysis), _kinds(analysis)),
+        paragraphs=tuple(stand_ins(analysis)),
+        tables=(_topics(analysis), _kinds(analysis), *_excluded(analysis)),
+    )
+
+
+def stand_ins(analysis: Analysis) -> list[str]:
+    """A sentence for every culture that was not asked in its own language, since the survey has no wording in it."""
+    return [
+        f"The survey has no wording in {culture.culture.spoken}, the language of {culture.named}: its participants "
+        f"were asked in {listed(asked)}."
+        for culture in analysis.cultures
+        if culture.culture.spoken
+        for asked in [list(dict.fromkeys(cell.cell.language for cell in culture.cells))]
+    ]
+
+
+def _excluded(analysis: Analysis) -> tuple[Table, ...]:
+    """Questions that experts left out of the survey, with their reasons; no table where there are none."""
+    excluded = analysis.results.survey.excluded
+    if not excluded:
+        return ()
+    return (
+        Table(
+            anchor="figure-3-excluded",
+            caption="Questions left out of the survey by experts",
+            columns=(Column(text="Question", words=True), Column(text="Reason", words=True)),
+            rows=tuple(
+                TableRow(head=Entry(text=name), entries=(Entry(text=reason, words=True),))
+                for name, reason in excluded.items()
+            ),
+        ),
     )
 
 

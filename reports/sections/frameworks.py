@@ -16,6 +16,7 @@ from reports.finding import closest_dimension
 from reports.frameworks import Ablation, Frameworks, MeanRow
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun
+from reports.replies import why_not
 from reports.sections.words import (
     MODEL,
     chance,
@@ -101,7 +102,7 @@ def _named(rows: Sequence[MeanRow]) -> list[tuple[Entry, str]]:
 
 
 def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: str) -> Table:
-    most = largest(row.sound_by_dimension for row in rows)
+    most, lacking = largest(row.sound_by_dimension for row in rows), why_not(analysis.results.run.protocol.reply)
     return Table(
         anchor=anchor,
         caption=caption,
@@ -121,7 +122,7 @@ def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
                     *shaded(analysis, row.sound_by_dimension, most, row.floor_by_dimension),
                     Entry(text=fixed(row.sound_mean), beneath=fixed(row.floor_mean)),
                     Entry(text=signed(row.sound_mean - row.floor_mean)),
-                    Entry(text=fixed(row.relative_diversity)),
+                    Entry(text=fixed(row.relative_diversity), why=lacking),
                 ),
             )
             for row, (head, group) in zip(rows, _named(rows), strict=True)
@@ -135,7 +136,7 @@ def _head(rows: Sequence[MeanRow]) -> Column:
 
 
 def _paper(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: str) -> Table:
-    most = largest(row.paper_by_dimension for row in rows)
+    most, lacking = largest(row.paper_by_dimension for row in rows), why_not(analysis.results.run.protocol.reply)
     return Table(
         anchor=anchor,
         caption=caption,
@@ -152,7 +153,7 @@ def _paper(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
                 head=head,
                 group=group,
                 entries=(
-                    Entry(text=percent(row.diversity)),
+                    Entry(text=percent(row.diversity), why=lacking),
                     *shaded(analysis, row.paper_by_dimension, most),
                     Entry(text=fixed(row.paper_mean)),
                     Entry(text=percent(row.infinite_share)),
@@ -190,7 +191,7 @@ def ablation_section(analysis: Analysis) -> Section:
 
 
 def _ablation_table(analysis: Analysis, part: Ablation) -> Table:
-    names = culture_names(analysis)
+    names, lacking = culture_names(analysis), why_not(analysis.results.run.protocol.reply)
     rows = []
     for found in part.rows:
         contrasts = dict(found.contrasts)
@@ -200,7 +201,7 @@ def _ablation_table(analysis: Analysis, part: Ablation) -> Table:
                 group=found.row.model,
                 quiet=found.row.condition == part.against,
                 entries=(
-                    Entry(text=percent(found.row.diversity)),
+                    Entry(text=percent(found.row.diversity), why=lacking),
                     Entry(text=fixed(found.row.paper_mean)),
                     Entry(text=fixed(found.row.sound_mean), beneath=fixed(found.row.floor_mean)),
                     *(contrast_entry(contrasts.get(code)) for code in names),

@@ -18,6 +18,7 @@ from reports.metrics.insensitivity import DIMENSIONS, NAMES
 from reports.metrics.quality import Rate
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun
+from reports.replies import ON_EXPLANATIONS, why_not
 from reports.sections.words import MODEL, culture_names, missing
 from reports.untrusted import visible
 
@@ -134,6 +135,7 @@ def _loop(analysis: Analysis, row: JudgedRow, place: int) -> Loop:
 
 
 def _table(analysis: Analysis, judged: Judged, number: int) -> Table:
+    lacking = why_not(analysis.results.run.protocol.reply)
     return Table(
         anchor=f"figure-9-rates-{number}",
         caption=f"Failure rates by {judged.judge}",
@@ -149,7 +151,10 @@ def _table(analysis: Analysis, judged: Judged, number: int) -> Table:
                 head=Entry(text=row.name),
                 group=name,
                 entries=(
-                    *(_rate(rate) for rate in row.rates.fail),
+                    *(
+                        _rate(rate, lacking if code in ON_EXPLANATIONS else "")
+                        for code, rate in zip(DIMENSIONS, row.rates.fail, strict=True)
+                    ),
                     _rate(row.rates.any_fail),
                     Entry(text=f"{row.rates.answers:,}"),
                 ),
@@ -158,10 +163,11 @@ def _table(analysis: Analysis, judged: Judged, number: int) -> Table:
             for row in judged.rows
             if row.culture == code
         ),
+        notes=(f"No {' and no '.join(NAMES[code] for code in ON_EXPLANATIONS)}: {lacking}.",) if lacking else (),
     )
 
 
-def _rate(rate: Rate) -> Entry:
+def _rate(rate: Rate, lacking: str = "") -> Entry:
     if rate.reason:
-        return Entry(text=NONE, why=rate.reason)
+        return Entry(text=NONE, why=lacking or rate.reason)
     return Entry(text=percent(rate.share), beneath=f"{percent(rate.low)} to {percent(rate.high)}", shade=rate.share)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from reports.analysis import Analysis
 from reports.page import Download, Section, Term
 from reports.publications import CITATION
+from reports.replies import read_how_far
 from storage.run import Protocol
 
 #: Files that lie beside a report.
@@ -23,6 +24,7 @@ def _protocol(protocol: Protocol) -> tuple[Term, ...]:
         Term(name="Memory order", value=protocol.memory_order.value),
         Term(name="Temperature, top-p", value=f"{protocol.temperature:g}, {protocol.top_p:g}"),
         Term(name="New tokens at most", value=str(protocol.max_new_tokens)),
+        Term(name="Replies", value=f"{protocol.reply.value}: read {read_how_far(protocol.reply)}"),
     )
 
 

@@ -228,7 +228,7 @@ CASES = {
 def test_little_data_is_reported_honestly(made: Results) -> None:
     """There is a page with every section, and no figure where there is none: never nan, inf or None in sight."""
     text = shown(analyse(made))
-    assert text.count("\n## ") == 29
+    assert text.count("\n## ") == 30
     printed = "| None | 0 | 2.2341 |"  # the paper's own name of a condition
     assert re.findall(r"\b(?:nan|inf|None)\b", text.replace(printed, "")) == []
 

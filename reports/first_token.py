@@ -1,0 +1,101 @@
+"""The cheap baseline: what the next token's probabilities alone say of the options.
+
+Knows probabilities per question and order. Nothing is drawn, so that there is no noise and no floor: the divergence
+compares with the excess of an interview's over its floor. A list has no such distribution and is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+
+from reports.cells import CellAnalysis, Measured
+from reports.items import Bools, Floats, ItemTable
+from reports.metrics.aggregate import means
+from reports.metrics.divergence import plug_in_kl, smoothed_reference
+from reports.parts import NotRun, main_cells, main_condition
+from storage.results import ProbabilityRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstTokenRow:
+    """One model in one culture and language."""
+
+    model: str
+    culture: str
+    language: str
+    value: float  #: KL of the mean probabilities from people smoothed by their own number, nats, headline mean
+    questions: int  #: that it is the mean over
+    orders: int  #: of the options, at most, that each question's probabilities are the mean over
+    interview: float  #: smoothed KL of the same questions by the main condition; nan where it was not run
+    floor: float  #: of that, what as many people would score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstToken:
+    """Every cell of which probabilities were read."""
+
+    condition: str  #: the main one, beside which they stand
+    rows: tuple[FirstTokenRow, ...]
+
+
+def first_token(measured: Measured) -> FirstToken | NotRun:
+    """Every model whose option probabilities were read, beside the main condition in the same culture."""
+    rows = measured.results.probabilities
+    if not rows:
+        return NotRun(reason="no condition read the probabilities of the options")
+    interviews = {(cell.cell.model, cell.cell.culture): cell for cell in main_cells(measured)}
+    by_cell: dict[int, list[ProbabilityRow]] = {}
+    for row in rows:
+        by_cell.setdefault(row.cell, []).append(row)
+    return FirstToken(
+        condition=main_condition(measured.results.run.cells),
+        rows=tuple(_row(measured, place, found, interviews) for place, found in sorted(by_cell.items())),
+    )
+
+
+def mean_probabilities(items: ItemTable, rows: Iterable[ProbabilityRow]) -> Floats:
+    """The mean over orders of each option's probability, shape (I, K); a row of 0 where none was read."""
+    total, orders = np.zeros(items.offered.shape), np.zeros(len(items.question))
+    place = {question.id: number for number, question in enumerate(items.questions)}
+    seen: set[tuple[str, int]] = set()
+    for row in rows:
+        (item, *more) = items.of_question(place[row.question]).tolist()
+        if more or not items.whole[item]:
+            continue
+        total[item, items.questions[place[row.question]].codes.index(row.option)] += row.probability
+        if (row.question, row.order) not in seen:
+            seen.add((row.question, row.order))
+            orders[item] += 1
+    return np.asarray(total / np.maximum(orders, 1)[:, None], dtype=np.float64)
+
+
+def _row(
+    measured: Measured,
+    place: int,
+    rows: list[ProbabilityRow],
+    interviews: Mapping[tuple[str, str], CellAnalysis],
+) -> FirstTokenRow:
+    items, cell = measured.items, measured.results.run.cells[place]
+    reference = next(each.reference for each in measured.cultures if each.culture.code == cell.culture)
+    people = smoothed_reference(reference.shares, reference.n, items.offered)
+    value = plug_in_kl(mean_probabilities(items, rows), people)
+    known, interview = ~np.isnan(value), interviews.get((cell.model, cell.culture))
+    return FirstTokenRow(
+        model=cell.model,
+        culture=cell.culture,
+        language=cell.language,
+        value=means(value, items.grouping).headline,
+        questions=int(known.sum()),
+        orders=len({row.order for row in rows}),
+        interview=_over(items, known, interview.divergences.smoothed_kl) if interview else nan,
+        floor=_over(items, known, interview.floor.smoothed_kl) if interview else nan,
+    )
+
+
+def _over(items: ItemTable, known: Bools, values: Floats) -> float:
+    """The headline mean over the same questions."""
+    return means(np.where(known, values, np.nan), items.grouping).headline

@@ -1,0 +1,233 @@
+"""All conditions in one run: DEF and its ablations, baselines, a panel, probabilities, and three languages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import entropy
+
+from reports.analysis import Analysis, analyse
+from reports.contents import page
+from reports.first_token import FirstToken
+from reports.frameworks import Ablation, Frameworks, Languages
+from reports.html import render_html
+from reports.mapping import CulturalMap
+from reports.markdown import render_markdown
+from reports.merge import merge
+from reports.metrics.divergence import jeffreys
+from reports.page import Section
+from reports.parts import NotRun
+from storage.results import AnswerArrays, ProbabilityRow, Results
+from storage.run import Cell, Condition, Method
+from storage.survey import Survey
+from tests.reports.planted import planted
+from tests.reports.reading import read
+from tests.reports.synthetic import human, results, survey
+from tests.reports.wide import wide_survey
+
+DEF = (
+    Condition(name="def"),
+    Condition(name="def-without-prompt", prompt=False),
+    Condition(name="def-without-config", config=False),
+    Condition(name="def-without-memory", memory=False),
+    Condition(name="none", prompt=False, config=False, memory=False),
+)
+BASELINES = (
+    Condition(name="cao2023", method=Method.CAO2023),
+    Condition(name="ccsv-single", method=Method.CCSV_SINGLE),
+    Condition(name="ccsv-list", method=Method.CCSV_LIST),
+)
+FIRST = Condition(name="first-token", method=Method.FIRST_TOKEN)
+
+
+def tri_lingual() -> Survey:
+    """The wide survey, its second culture speaking Chinese, with wordings in three languages."""
+    known = wide_survey(36)
+    cultures = tuple(replace(each, language="zh" if each.code == "cn" else "en") for each in known.cultures)
+    return replace(known, languages=("en", "zh", "de"), cultures=cultures)
+
+
+def everything() -> Results:
+    """One model in two cultures: def in three languages, every other condition in the native one."""
+    made = planted(tri_lingual(), models=("honest",), participants=20).results
+    of = made.answers
+    cells: list[Cell] = []
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in AnswerArrays.__dataclass_fields__}
+    for source, culture in enumerate(("us", "cn")):
+        native = made.survey.culture(culture).language
+        wanted = [(DEF[0], language) for language in ("en", "zh", "de")]
+        wanted += [(condition, native) for condition in (*DEF[1:], *BASELINES, FIRST)]
+        for condition, language in wanted:
+            here = of.cell == source
+            panel = condition.method is Method.CCSV_LIST
+            if condition.method.slots:
+                for name, parts in columns.items():
+                    parts.append(getattr(of, name)[here])
+                columns["cell"][-1] = np.full(int(here.sum()), len(cells), dtype=np.int32)
+            if panel:
+                columns["slot"][-1] = of.participant[here]
+                columns["participant"][-1] = np.zeros(int(here.sum()), dtype=np.int32)
+            whole = condition.method.whole_cell
+            cells.append(
+                Cell(
+                    id=len(cells) + 1,
+                    model="m",
+                    culture=culture,
+                    condition=condition,
+                    language=language,
+                    participants=1 if whole else 20,
+                )
+            )
+    answers = AnswerArrays(**{name: np.concatenate(parts) for name, parts in columns.items()})
+    total = answers.cell.size
+    progress = replace(made.progress, planned=total, answered=total, refused=0)
+    return replace(made, run=replace(made.run, cells=tuple(cells)), answers=answers, progress=progress)
+
+
+@pytest.fixture(scope="module")
+def found() -> Analysis:
+    """That run, analysed."""
+    return analyse(everything())
+
+
+def sections(analysis: Analysis) -> dict[str, Section]:
+    """Anchor -> section; the whole page is sound in both forms."""
+    whole = page(analysis)
+    read(render_html(whole))
+    assert "nan" not in render_markdown(whole)
+    return {section.anchor: section for section in whole.sections}
+
+
+def test_frameworks_hold_every_condition_that_answers(found: Analysis) -> None:
+    """Table 1: def, its ablations, the baselines; not the one that reads probabilities."""
+    table = found.parts.frameworks
+    assert isinstance(table, Frameworks)
+    assert [row.condition for row in table.rows] == [condition.name for condition in (*DEF, *BASELINES)]
+    assert {row.cultures for row in table.rows} == {("us", "cn")}
+
+
+def test_an_ablation_switches_parts_off_and_is_no_other_framework(found: Analysis) -> None:
+    """Table 4: conditions of DEF against def; a baseline is not what is left of DEF without a part."""
+    table = found.parts.ablation
+    assert isinstance(table, Ablation)
+    assert [row.row.condition for row in table.rows] == [condition.name for condition in DEF]
+    assert all(len(row.contrasts) == 2 for row in table.rows[1:])
+
+
+def test_without_an_ablation_other_frameworks_are_none() -> None:
+    """A run of def and a baseline has Table 1 and says why it has no Table 4."""
+    made = results([("m", "us", "def", human), ("m", "us", "cao2023", human)])
+    cells = tuple(
+        replace(cell, condition=replace(cell.condition, method=Method.CAO2023 if place else Method.DEF))
+        for place, cell in enumerate(made.run.cells)
+    )
+    parts = analyse(replace(made, run=replace(made.run, cells=cells))).parts
+    assert isinstance(parts.frameworks, Frameworks)
+    assert isinstance(parts.ablation, NotRun)
+    assert parts.ablation.reason == "no condition has parts of def switched off: the others are other frameworks"
+
+
+def test_every_language_stands_against_the_native_one(found: Analysis) -> None:
+    """Figure 10: three languages per culture, and three subjects on the map, none of them two at once."""
+    part = found.parts.languages
+    assert isinstance(part, Languages)
+    rows = [(row.cell.cell.culture, row.cell.cell.language, row.native, row.contrast is None) for row in part.rows]
+    assert sorted(rows) == sorted(
+        (culture, language, native == language, native == language)
+        for culture, native in (("us", "en"), ("cn", "zh"))
+        for language in ("en", "zh", "de")
+    )
+    assert isinstance(found.parts.map, CulturalMap)
+    drawn = [(row.subject, row.culture) for row in found.parts.map.sound.rows]
+    assert len(drawn) == len(set(drawn)) == 8
+    assert ("m · native language", "us") in drawn
+    assert ("m · in de, not native", "cn") in drawn
+
+
+def test_a_panel_is_one_sample(found: Analysis) -> None:
+    """Twenty answers to each question by one participant: counted as answers, no interval, no test, and said."""
+    panels = [cell for cell in found.cells if cell.panel]
+    assert [cell.cell.culture for cell in panels] == ["us", "cn"]
+    for cell in panels:
+        assert cell.quality.planned == 20 * len(found.items.questions)
+        assert cell.n_valid.max() == 20
+        assert np.isnan(cell.interval.low)
+        assert "fewer than 2 participants" in cell.interval.reason
+        alone = next(c for c in found.cells if c.cell.culture == cell.cell.culture and c.name == "m · def · en")
+        if cell.cell.culture == "us":  # the same answers by twenty participants
+            assert cell.sound.headline == pytest.approx(alone.sound.headline)
+            assert not np.isnan(alone.interval.low)
+    tests = {(test.culture, test.name): test for test in found.parts.distinguished.cells}
+    assert all(tests[cell.cell.culture, cell.name].questions == 0 for cell in panels)
+    cautions = " ".join(page(found).cautions)
+    assert "ccsv-list: one panel answers for a whole cell" in cautions
+    assert "One participant shows no spread" not in cautions
+
+
+def test_the_whole_page_can_be_read(found: Analysis) -> None:
+    """Every section in both forms; the baseline that was not read says so."""
+    there = sections(found)
+    assert there["table-1"].tables
+    assert there["first-token"].not_run == "no condition read the probabilities of the options"
+
+
+def probabilities(cell: int) -> tuple[ProbabilityRow, ...]:
+    """Two questions of the tiny survey, the first in two orders."""
+    said = {("Q1", 0): (0.7, 0.1, 0.1, 0.1), ("Q1", 1): (0.1, 0.7, 0.1, 0.1), ("Q2", 0): (0.2, 0.5, 0.3)}
+    return tuple(
+        ProbabilityRow(cell=cell, question=question, order=order, option=option, probability=share)
+        for (question, order), shares in said.items()
+        for option, share in enumerate(shares, start=1)
+    )
+
+
+def with_first_token() -> Results:
+    """def, and a cell whose probabilities were read."""
+    made = results([("m", "us", "def", human)])
+    cell = replace(made.run.cells[0], id=2, condition=FIRST, participants=1)
+    return replace(made, run=replace(made.run, cells=(*made.run.cells, cell)), probabilities=probabilities(1))
+
+
+def test_probabilities_are_a_baseline_of_their_own() -> None:
+    """KL of the mean over orders from people smoothed by their n, beside def's on the same questions."""
+    found = analyse(with_first_token())
+    part = found.parts.first_token
+    assert isinstance(part, FirstToken)
+    (row,) = part.rows
+    people = {r.question: (list(r.shares.values()), r.n) for r in survey().references if r.culture == "us"}
+    expected = [
+        entropy(said, jeffreys(np.array(people[name][0]) / sum(people[name][0]) * people[name][1]))
+        for name, said in (("Q1", (0.4, 0.4, 0.1, 0.1)), ("Q2", (0.2, 0.5, 0.3)))
+    ]
+    assert (row.questions, row.orders) == (2, 2)
+    assert row.value == pytest.approx(np.mean(expected))
+    cell = found.cells[0]
+    of = [list(found.items.question).index(place) for place in (0, 1)]
+    assert row.interview == pytest.approx(cell.divergences.smoothed_kl[of].mean())
+    assert row.floor == pytest.approx(cell.floor.smoothed_kl[of].mean())
+    assert [each.cell.condition.name for each in found.cells] == ["def"]
+    table = sections(found)["first-token"].tables[0]
+    assert [entry.text for entry in table.rows[0].entries][-2:] == ["2", "2"]
+
+
+def test_probabilities_alone_are_reported_too() -> None:
+    """A run of that condition only has no answers, and its table."""
+    made = results(done=0, participants=1)
+    cells = tuple(replace(cell, condition=FIRST) for cell in made.run.cells)
+    alone = replace(made, run=replace(made.run, cells=cells), probabilities=probabilities(0))
+    alone = replace(alone, progress=replace(alone.progress, planned=0))
+    found = analyse(alone)
+    assert isinstance(found.parts.first_token, FirstToken)
+    assert np.isnan(found.parts.first_token.rows[0].interview)
+    assert sections(found)["first-token"].tables
+
+
+def test_runs_merged_keep_whose_probabilities_they_are() -> None:
+    """Cells move on behind those of the runs before."""
+    one = with_first_token()
+    other = replace(one, run=replace(one.run, id="run-2"))
+    both = merge([one, other])
+    assert {row.cell for row in both.probabilities} == {1, 3}
+    assert both.run.cells[3].condition.name == "first-token"
