@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check lint types contracts tests slow chaos exact gpu bench bench-ledger compose-prepare compose-test browser clean
+.PHONY: install demo test check lint types contracts tests slow chaos exact gpu bench bench-ledger compose-prepare compose-test browser docs clean
 
 install: $(VENV)/.installed
 
@@ -82,6 +82,10 @@ $(AXE):
 
 browser: install $(AXE)
 	$(BIN)/pytest -m browser tests/reports
+
+# The documentation as a site under build/site; a broken link is an error.
+docs: install
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ pytestmark = [pytest.mark.compose, pytest.mark.timeout(3600)]
 BUILD_TOOLS = ("gcc", "cc", "g++", "clang", "make", "cmake", "ninja", "ld", "git", "curl", "wget")
 
 
-def _config(folder: Path, *profiles: str) -> dict[str, Any]:
-    stack = Stack(project="defsurvey-test", folder=folder)
+def _config(folder: Path, *profiles: str, override: Path | None = None) -> dict[str, Any]:
+    stack = Stack(project="defsurvey-test", folder=folder, overrides=(override,) if override else ())
     options = [part for profile in profiles for part in ("--profile", profile)]
     done = stack.compose(*options, "config", "--format", "json")
     assert "variable is not set" not in done.stderr
@@ -50,6 +51,29 @@ def test_each_gpu_has_a_worker_of_its_own(tmp_path: Path) -> None:
         assert device["capabilities"] == ["gpu"]
         assert service["command"][:3] == ["worker", "--device", "cuda:0"]
         assert service["build"]["target"] == "cuda"
+
+
+def test_the_overrides_of_the_documentation_are_valid(tmp_path: Path) -> None:
+    """A third GPU; the first machine of several; a worker on another, which waits for nothing that is not here."""
+    install, scaling = ((ROOT / "docs" / f"{name}.md").read_text() for name in ("install", "scaling"))
+    blocks = [
+        block
+        for text in (install, scaling)
+        for block in re.findall(r"(?ms)^```yaml\n(.*?)^```", text)
+        if "services:" in block
+    ]
+    files = [tmp_path / f"{number}.yaml" for number in range(3)]
+    for file, block in zip(files, blocks, strict=True):
+        file.write_text(block.replace("file: compose.yaml", f"file: {ROOT / 'compose.yaml'}"))
+    third, first, elsewhere = (_config(tmp_path, "gpu", override=file)["services"] for file in files)
+    (device,) = third["worker-gpu-2"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["device_ids"] == ["2"]
+    assert [port["host_ip"] for port in first["postgres"]["ports"]] == ["10.0.0.1"]
+    for name in ("worker-cpu", "worker-gpu-0", "worker-gpu-1"):
+        service = elsewhere[name]
+        assert "@10.0.0.1:15432/" in service["environment"]["DEFSURVEY_DATABASE_URL"], name
+        assert service["environment"]["DEFSURVEY_BROKER_PASSWORD_FILE"] == "/run/secrets/redis-password", name
+        assert not service.get("depends_on"), name
 
 
 def test_every_knob_is_in_the_example(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""The documentation holds together: every link and anchor resolves, every page can be found, and the site is built."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from markdown.extensions.toc import slugify
+
+from jobs.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+#: ``[text](target)`` and ``![text](target)``.
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def prose(page: Path) -> str:
+    """A page without its code, in which brackets mean something else."""
+    text = re.sub(r"(?ms)^ *```.*?^ *```", "", page.read_text(encoding="utf-8"))
+    return re.sub(r"`[^`\n]*`", "", text)
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as the site names them."""
+    text = re.sub(r"(?ms)^ *```.*?^ *```", "", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"(?m)^#{1,6} +(.+?) *$", text)
+    return {slugify(re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", heading), "-") for heading in headings}
+
+
+def broken(page: Path) -> list[str]:
+    """Links of a page that lead nowhere in this repository."""
+    found = []
+    for target in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            found.append(target)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """Files and headings; addresses elsewhere are not asked for."""
+    assert broken(page) == []
+
+
+def test_a_broken_link_is_found(tmp_path: Path) -> None:
+    """The check itself: a file that is not there, a heading that is not there, code that only looks like a link."""
+    (tmp_path / "other.md").write_text("# A `heading`, of *some* length\n")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "[a](other.md) [b](none.md) [c](other.md#a-heading-of-some-length) [d](other.md#none) [e](https://x.y)\n"
+        "`[f](none)`\n\n```\n[g](none)\n```\n[h](#here)\n## Here\n"
+    )
+    assert broken(page) == ["none.md", "other.md#none"]
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """Once."""
+
+    def pages(entries: list[Any]) -> list[str]:
+        inner = [entry if isinstance(entry, str) else pages(*entry.values()) for entry in entries]
+        return [name for entry in inner for name in ([entry] if isinstance(entry, str) else entry)]
+
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    assert sorted(pages(nav)) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_tour_is_five_commands_that_exist() -> None:
+    """From nothing to a report; every verb of it takes the options that it is given."""
+    text = (ROOT / "README.md").read_text()
+    (tour,) = re.findall(r"(?ms)^## Five minutes.*?^```\n(.*?)^```", text)
+    first, *rest = [line.partition("#")[0].split() for line in tour.splitlines()]
+    assert first == ["make", "install"]
+    assert len(rest) <= 4
+    for program, verb, *words in rest:
+        assert program == ".venv/bin/defsurvey"
+        options = main.commands[verb].make_context(verb, list(words), resilient_parsing=False).params
+        assert options.get("study") in (None, Path("examples/demo.yaml"))
+    assert "run" in [verb for _program, verb, *_words in rest]
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """As ``make docs`` does; it asks nobody else for fonts or scripts."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    index = (tmp_path / "site" / "index.html").read_text()
+    assert "Troubleshooting" in index
+    assert not re.findall(r"<(?:script|link)[^>]+(?:src|href)=\"https?://[^\"]+\.(?:js|css)", index)
