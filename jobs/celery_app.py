@@ -12,8 +12,11 @@ from celery import Celery
 #: Task names, by which producers send without importing the tasks.
 SIMULATE = "defsurvey.simulate_participant"
 REPORT = "defsurvey.build_report"
+JUDGE = "defsurvey.judge_answers"
 #: Queue of report tasks.
 REPORTS_QUEUE = "reports"
+#: Queue of judging tasks; whoever builds reports serves it too.
+JUDGE_QUEUE = "judge"
 #: A queue that nothing is ever sent to: what a worker listens on until it knows its model.
 IDLE_QUEUE = "idle"
 

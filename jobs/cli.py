@@ -134,16 +134,26 @@ def extend(settings: Settings, run_id: str, participants: int | None, models: st
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
 @CONCURRENCY
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
+@click.option("--budget", type=click.FloatRange(min=0, min_open=True), metavar="USD", help="In place of the old one.")
 @JSON
 @click.pass_obj
 def resume(
-    settings: Settings, run_id: str, wait: bool, workers: int, concurrency: int | None, device: str, as_json: bool
+    settings: Settings,
+    run_id: str,
+    wait: bool,
+    workers: int,
+    concurrency: int | None,
+    device: str,
+    budget: float | None,
+    as_json: bool,
 ) -> None:
     """Go on with a run: publish again what is unfinished. A finished run says so."""
     from jobs import verbs
     from jobs.progress import snapshot
 
     with _database(settings) as database:
+        if budget is not None:
+            verbs.set_budget(database, run_id, budget)
         now = snapshot(database, run_id)
         if now.state == "finished" and now.report is not None:
             click.echo(f"{run_id} is finished; nothing to do", err=True)
@@ -251,6 +261,9 @@ def _finish(ended: Snapshot, *, as_json: bool) -> NoReturn:
         _print_json(ended.to_json())
     else:
         click.echo(f"report: {ended.report or 'none yet'}")
+    if ended.state == "budget reached":
+        told = f"{ended.spent:.2f} of {ended.budget:.2f} US dollars are spent"
+        click.echo(f"{ended.run}: {told}; go on with: defsurvey resume {ended.run} --wait --budget USD", err=True)
     sys.exit(DONE if ended.complete else INCOMPLETE)
 
 

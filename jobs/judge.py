@@ -25,7 +25,7 @@ from storage.survey import Survey
 from workers.engines.base import Engine, EngineUnavailable
 from workers.engines.opening import check_card, open_engine
 from workers.judging.asking import check_judge, judge_name
-from workers.models import ModelCard, find_card, read_cards
+from workers.models import ModelCard, ModelError, find_card, read_cards
 
 #: Who judges where neither the command nor the study says.
 DEFAULT_JUDGE = "claude-haiku-5-5"
@@ -95,14 +95,13 @@ def judge_run(
     """
     run = store.load_run(database, run_id)
     asked = judgements.wanted(database, run_id) or (DEFAULT_JUDGE, DEFAULT_SAMPLE)
-    card = find_card(model or asked[0], read_cards(settings.models))
+    with _ending(database, run_id, model or asked[0], share or asked[1]):
+        card = find_card(model or asked[0], read_cards(settings.models))
     share = share or asked[1]
-    check_judge(card)
-    check_card(card, cache=settings.cache)
     survey = store.load_survey(database, run.survey)
     with (
         exclusive(settings.home / "judging" / f"{run_id}.lock", f"defsurvey judge {run_id}"),
-        _ending(database, run_id, card, share),
+        _ending(database, run_id, card.name, share),
         _opened(settings, card, survey) as engine,
     ):
         name = judge_name(card, engine)
@@ -127,19 +126,19 @@ def judge_run(
 
 
 @contextmanager
-def _ending(database: Database, run: str, card: ModelCard, share: float) -> Iterator[None]:
+def _ending(database: Database, run: str, model: str, share: float) -> Iterator[None]:
     """A judge that cannot be asked has come to an end too: a run does not ask for it again and again."""
     try:
         yield
-    except EngineUnavailable as error:
-        judgements.end(
-            database, run, card.name, judge=None, ended=Ended.INCOMPLETE, told=f"{card.name}: {error}", share=share
-        )
+    except (EngineUnavailable, ModelError) as error:
+        judgements.end(database, run, model, judge=None, ended=Ended.INCOMPLETE, told=str(error), share=share)
         raise
 
 
 @contextmanager
 def _opened(settings: Settings, card: ModelCard, survey: Survey) -> Iterator[Engine]:
+    check_judge(card)
+    check_card(card, cache=settings.cache)
     engine = open_engine(card, survey=survey, cache=settings.cache)
     try:
         yield engine

@@ -250,7 +250,9 @@ def _watch(database: Database, run: str, crew: Crew, console: Console, broker: r
         if current.state == "finished" and not finished_at:
             finished_at.append(time.monotonic())
         with _outages_survived("reports"):
-            return current.state == "cancelled" or (bool(finished_at) and _report_is_current(database, run))
+            return current.state in ("cancelled", "budget reached") or (
+                bool(finished_at) and _report_is_current(database, run)
+            )
         return False
 
     return watch(look, over, console, each=each)

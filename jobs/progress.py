@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from storage import outbox, store
+from storage import budget, judgements, outbox, store
 from storage.database import Database
 from storage.run import Progress
 
@@ -40,12 +40,14 @@ class Snapshot:
     """How far a run has come at one moment."""
 
     run: str
-    state: str  #: waiting, running, finished or cancelled
+    state: str  #: waiting, running, judging, finished, cancelled or budget reached
     progress: Progress
     participants: dict[str, int]
     cells: tuple[CellProgress, ...]
     rate_per_second: float
     report: str | None  #: path of the newest HTML report
+    budget: float | None = None  #: US dollars that the run may cost; None: whatever it costs
+    spent: float = 0.0  #: US dollars, where there is a budget
 
     @property
     def eta_seconds(self) -> float | None:
@@ -81,6 +83,7 @@ class Snapshot:
             "rate_per_second": round(self.rate_per_second, 3),
             "eta_seconds": None if eta is None else round(eta, 1),
             "report": self.report,
+            **({} if self.budget is None else {"budget": self.budget, "spent": round(self.spent, 6)}),
         }
 
 
@@ -95,10 +98,13 @@ def snapshot(database: Database, run_id: str) -> Snapshot:
     by_cell = store.progress_by_cell(database, run_id)
     participants = store.participants_by_state(database, run_id)
     report = outbox.latest_report(database, run_id)
+    allowed = budget.budget_of(database, run_id)
     if participants["waiting"] + participants["running"] == 0:
-        state = "finished"
+        state = "judging" if judgements.is_due(database, run_id) else "finished"
     elif run.cancelled:
         state = "cancelled"
+    elif not participants["running"] and budget.is_stopped(database, run_id):
+        state = "budget reached"
     else:
         state = "running" if participants["running"] else "waiting"
     return Snapshot(
@@ -118,6 +124,8 @@ def snapshot(database: Database, run_id: str) -> Snapshot:
         ),
         rate_per_second=store.rate(database, run_id),
         report=None if report is None else report.html,
+        budget=allowed,
+        spent=0.0 if allowed is None else budget.spent(database, run_id),
     )
 
 

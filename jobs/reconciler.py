@@ -20,11 +20,12 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.broker import BrokerUnavailable
-from jobs.celery_app import REPORT, REPORTS_QUEUE, simulate_queue
+from jobs.celery_app import JUDGE, JUDGE_QUEUE, REPORT, REPORTS_QUEUE, simulate_queue
 from jobs.producer import publish
 from storage import outbox
 from storage.database import Database
 from storage.deaths import QUARANTINE_AFTER, Freed, free_expired, free_owned
+from storage.judgements import judging_due
 from storage.ledger import backlogs, owners
 from storage.retry import reopen_asked_again
 
@@ -66,6 +67,7 @@ class Reconciler:
         self._passed_at = clock()
         self._renewing_until = -float("inf")
         self._asked: dict[tuple[str, int, int], float] = {}
+        self._judging: dict[str, float] = {}
         self._passes = 0.0
 
     def run(self, stop: threading.Event) -> None:
@@ -90,6 +92,7 @@ class Reconciler:
         self._notice_lost_messages()
         publish(self.database, self.app)
         self._ask_for_reports()
+        self._ask_for_judging()
 
     def _revive(self) -> None:
         if self.revive is not None:
@@ -130,6 +133,13 @@ class Reconciler:
             if self._passes - self._asked.get(due, -wait) >= wait:
                 self.app.send_task(REPORT, args=list(due), queue=REPORTS_QUEUE, retry=False)
                 self._asked[due] = self._passes
+
+    def _ask_for_judging(self) -> None:
+        wait = REPORT_AGAIN_SECONDS / PASS_SECONDS
+        for run in judging_due(self.database):
+            if self._passes - self._judging.get(run, -wait) >= wait:
+                self.app.send_task(JUDGE, args=[run], queue=JUDGE_QUEUE, retry=False)
+                self._judging[run] = self._passes
 
 
 def release_dead(database: Database) -> int:

@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
 from jobs.broker import EmbeddedBroker, HomeInUse, check_reachable, client_of, exclusive
-from jobs.celery_app import IDLE_QUEUE, REPORTS_QUEUE, make_app, simulate_queue
+from jobs.celery_app import IDLE_QUEUE, JUDGE_QUEUE, REPORTS_QUEUE, make_app, simulate_queue
 from jobs.local import LOG_FORMAT
 from jobs.settings import Settings
 from storage.database import Database
@@ -236,9 +236,9 @@ def worker(
 
 
 def reporter(settings: Settings, *, events: bool, parent: int | None) -> int:
-    """Build reports until told to stop. Returns the exit status."""
+    """Build reports, and judge what studies want judged, until told to stop. Returns the exit status."""
     from jobs.health import Pulse, beating_step
-    from jobs.tasks import register_reports
+    from jobs.tasks import register_judging, register_reports
     from workers.daemon import end_with_parent, serve
 
     log_to_stderr()
@@ -246,13 +246,14 @@ def reporter(settings: Settings, *, events: bool, parent: int | None) -> int:
     url = broker_url(settings)
     app = make_app(url, visibility_timeout=settings.visibility_timeout)
     register_reports(app, database, settings.reports, client_of(url))
+    register_judging(app, settings, database)
     if parent is not None:
         end_with_parent(parent, lambda: None)
     try:
         return serve(
             app,
-            queues=[REPORTS_QUEUE],
-            concurrency=1,
+            queues=[REPORTS_QUEUE, JUDGE_QUEUE],
+            concurrency=2,  # judging takes long, and a report need not wait for it
             name=f"reporter-{lease_owner().replace(':', '-')}",
             on_stop=lambda: None,
             steps=[beating_step(Pulse(settings, "reporter"))],

@@ -18,8 +18,10 @@ from celery.worker import state as worker_state
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs.celery_app import REPORT, REPORTS_QUEUE, SIMULATE, report_failure_key
-from storage import outbox
+from jobs.broker import HomeInUse
+from jobs.celery_app import JUDGE, REPORT, REPORTS_QUEUE, SIMULATE, report_failure_key
+from jobs.settings import Settings
+from storage import judgements, outbox
 from storage.database import Database
 from storage.read_draws import read_draws
 from storage.read_results import read_results
@@ -77,6 +79,23 @@ def register_reports(app: Celery, database: Database, folder: Path, broker: redi
         broker.set(report_failure_key(args[0]), str(exception), ex=_FAILURE_SECONDS)
 
     signals.task_failure.connect(failed, sender=build_report, weak=False)
+
+
+def register_judging(app: Celery, settings: Settings, database: Database) -> None:
+    """Let this process judge the answers of finished runs whose study names a judge."""
+
+    @app.task(name=JUDGE, shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
+    def judge_answers(run: str) -> None:
+        if not judgements.is_due(database, run):
+            return  # judged meanwhile
+        from jobs.judge import in_words, judge_run
+
+        try:
+            log.info("%s", in_words(judge_run(settings, database, run)))
+        except HomeInUse:
+            log.info("run %s is being judged by another process", run)
+        except (EngineUnavailable, ModelError) as error:
+            log.error("judging of run %s: %s", run, error)
 
 
 def write_report(database: Database, run: str, folder: Path, *, record: bool = True) -> outbox.BuiltReport:

@@ -16,6 +16,7 @@ from jobs.settings import Settings
 from jobs.study import Study, parse_study, read_study
 from storage import outbox, store
 from storage import retry as retrying
+from storage.budget import change_budget, halt_if_spent
 from storage.database import Database
 from storage.deaths import free_expired
 from storage.run import AnswerState
@@ -112,8 +113,19 @@ def resume(settings: Settings, database: Database, run_id: str) -> int:
 def _reopen(database: Database, app: Celery | None, run_id: str) -> int:
     store.cancel(database, run_id, cancelled=False)
     free_expired(database)
+    halt_if_spent(database, run_id)
     outbox.publish_again(database, run=run_id)
     return producer.publish(database, app, run=run_id) if app is not None else 0
+
+
+def set_budget(database: Database, run_id: str, budget: float) -> None:
+    """Give a run another budget, with which its models and its judge go on as far as it lasts.
+
+    Raises:
+        storage.store.UnknownRun: there is no such run.
+    """
+    store.design_of(database, run_id)
+    change_budget(database, run_id, budget)
 
 
 def _work(
@@ -180,7 +192,7 @@ def watch_run(database: Database, run_id: str) -> progress.Snapshot:
     """Show a run's progress until it is finished or cancelled."""
     return progress.watch(
         lambda: progress.snapshot(database, run_id),
-        lambda now: now.state in ("finished", "cancelled"),
+        lambda now: now.state in ("finished", "cancelled", "budget reached"),
         console(),
         each=lambda: None,
     )

@@ -11,8 +11,11 @@ from sqlalchemy import Connection, case, func, select, update
 
 from storage import tables
 from storage.database import Database
+from storage.judgements import Ended
+from storage.run import ParticipantStatus
 
 _R, _C, _P, _J = tables.run.c, tables.cell.c, tables.participant.c, tables.judgement.c
+_OPEN = ParticipantStatus.OPEN.value
 #: What a call in a batch costs, of what it costs alone.
 BATCHED = 0.5
 
@@ -94,21 +97,24 @@ def halt_if_spent(database: Database, run: str) -> bool:
     return database.write(work)
 
 
-def set_budget(database: Database, run: str, budget: float) -> bool:
-    """Give a run another budget. Returns whether that too is used up already."""
-    database.write(lambda connection: connection.execute(update(tables.run).where(_R.id == run).values(budget=budget)))
-    return halt_if_spent(database, run)
+def change_budget(database: Database, run: str, budget: float) -> None:
+    """Give a run another budget; cells that were halted, and judging that ended for want of money, go on with it."""
+    j = tables.judging.c
+    unpaid = update(tables.judging).where(j.run == run, j.ended == Ended.OVER_BUDGET.value)
+
+    def work(connection: Connection) -> None:
+        connection.execute(update(tables.run).where(_R.id == run).values(budget=budget))
+        if _spent(connection, run) < budget:
+            connection.execute(unpaid.values(ended=Ended.INCOMPLETE.value, ledger=-1))  # due again
+
+    database.write(work)
+    halt_if_spent(database, run)
 
 
-def halted(database: Database, run: str) -> bool:
-    """Whether a cell of a run is halted."""
+def is_stopped(database: Database, run: str) -> bool:
+    """Whether a run has open participants, and all of them are in cells that are halted."""
+    open_, going = func.count(), func.sum(case((_C.halted, 0), else_=1))
+    query = select(open_, going).join_from(tables.participant, tables.cell, _P.cell == _C.id)
     with database.read() as connection:
-        query = select(_C.id).where(_C.run == run, _C.halted).limit(1)
-        return connection.execute(query).one_or_none() is not None
-
-
-def budgeted(database: Database) -> list[str]:
-    """Runs that have a budget, or a cell that is halted, and are not cancelled."""
-    with database.read() as connection:
-        query = select(_R.id).where(_R.budget.is_not(None), _R.cancelled.is_(False))
-        return list(connection.execute(query).scalars())
+        waiting, served = connection.execute(query.where(_P.run == run, _P.status == _OPEN)).one()
+    return waiting > 0 and not served

@@ -267,6 +267,11 @@ def judging_due(database: Database) -> list[str]:
         ]
 
 
+def is_due(database: Database, run: str) -> bool:
+    """Whether a run is finished and the judge that its study names has still to say something of its answers."""
+    return run in judging_due(database)
+
+
 def _open(connection: Connection, run: str) -> int:
     query = select(func.count()).where(_P.run == run, _P.status == "open")
     return connection.execute(query).scalar_one()

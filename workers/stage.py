@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from storage import outbox, store
+from storage import budget, outbox, store
 from storage.database import Database
 from storage.ledger import Ledger, StaleLease
 from storage.run import Participant, Run
@@ -27,6 +27,7 @@ from workers.engines.base import Engine, EngineUnavailable
 from workers.engines.opening import open_engine
 from workers.lease import Leases
 from workers.models import ModelCard, find_card
+from workers.notes import LedgerNotes
 from workers.patience import OUTAGE, GaveUp, patiently
 from workers.resident import Resident
 from workers.simulation.interview import ask_again, interview
@@ -47,6 +48,7 @@ class Outcome(Enum):
     FINISHED = auto()  #: the participant has answered everything
     NOT_CLAIMED = auto()  #: finished, cancelled or held by another worker
     LOST = auto()  #: another worker took it, or its run was cancelled, while it was asked
+    HALTED = auto()  #: its run has spent its budget
     RELEASED = auto()  #: this worker stops; the message is to go back to the queue
 
 
@@ -182,9 +184,19 @@ class Stage:
                 self.leases.count(run.id)
                 if self.leases.lost(held.id):
                     return Outcome.LOST
+                if self._spent(held):
+                    return Outcome.HALTED
                 if self._stopping.is_set():
                     return Outcome.RELEASED
         return Outcome.FINISHED
+
+    def _spent(self, held: Participant) -> bool:
+        """Whether the run has no money left for this model; looked up only where the model costs any."""
+        api = find_card(held.cell.model, self._cards).api
+        if api is None or api.cost(1, 1) is None:
+            return False
+        over = self._patiently(lambda: budget.is_spent(self.database, held.run))
+        return over and self._patiently(lambda: budget.halt_if_spent(self.database, held.run))
 
     def _answers(self, held: Participant, run: Run, survey: Survey, engine: Engine) -> Iterator[None]:
         """Ask and commit, one answer after the other: what is left of the interview, then what is to be asked again."""
@@ -195,6 +207,7 @@ class Stage:
             "questions": run.questions,
             "protocol": run.protocol,
             "engine": engine,
+            "notes": LedgerNotes(self.ledger, held, self._patiently),
         }
         recall = self._patiently(lambda: store.recall(self.database, held.id, held.memory))
         steps = interview(held, **asked, recall=recall)
@@ -204,7 +217,7 @@ class Stage:
                 step = next(steps, None)
             if step is None:
                 break
-            self._patiently(partial(self.ledger.checkpoint, held, step.answer, step.memory))
+            self._patiently(partial(self.ledger.checkpoint, held, step.answer, step.memory, step.more))
             suspect = False
             yield
         while orders := self._patiently(lambda: self.ledger.to_ask_again(held)):  # more may come meanwhile
