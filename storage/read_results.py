@@ -18,7 +18,8 @@ from storage.database import Database
 from storage.probes import probes_in
 from storage.results import STATES, AnswerArrays, Results, Sample, TokenCount
 from storage.rows import answer_from
-from storage.run import Run
+from storage.run import Method, Run
+from storage.steps import read_probabilities
 from storage.survey import Survey
 
 _A, _P = tables.answer.c, tables.participant.c
@@ -65,8 +66,13 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         model_seconds=seconds,
         model_facts={row.model: facts for row in served if (facts := _only(row.description, facts=True))},
         tokens=tokens,
+        probabilities=tuple(read_probabilities(database, run_id)) if _reads_probabilities(run) else (),
         probes=probes,
     )
+
+
+def _reads_probabilities(run: Run) -> bool:
+    return any(cell.condition.method is Method.FIRST_TOKEN for cell in run.cells)
 
 
 def _only(description: Mapping[str, str], *, facts: bool) -> dict[str, str]:

@@ -26,7 +26,8 @@ def throughput_section(analysis: Analysis) -> Section:
         paragraphs=(
             (
                 "Seconds are summed over answers; answers overlap, so that a run takes less. Tokens are those that the "
-                "engine counted; of an answer that was asked again only the last attempt is in them."
+                "engine counted; of an answer that was asked again only the last attempt is in them, and a panel's "
+                "stand with the first of its answers."
             ),
         ),
         tables=(
@@ -84,7 +85,7 @@ def _entries(row: ThroughputRow) -> tuple[Entry, ...]:
 def _tokens(row: ThroughputRow) -> tuple[Entry, ...]:
     if row.tokens is None:
         return (Entry(text=NONE, why=_NOT_COUNTED),) * 3
-    part = f"of {row.tokens.answers:,} answers" if row.tokens.answers < row.answers else ""
+    part = f"with {row.tokens.answers:,} answers" if row.tokens.answers < row.answers else ""
     return (
         Entry(text=f"{row.tokens.prompt:,}", beneath=part),
         Entry(text=f"{row.tokens.completion:,}", beneath=part),

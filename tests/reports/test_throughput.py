@@ -26,6 +26,11 @@ def two_models() -> Results:
     )
 
 
+def ended_with_tokens() -> int:
+    """How many answers of the priced model carry a count."""
+    return two_models().tokens["api"].answers
+
+
 def section(made: Results) -> Section:
     """The section of throughput."""
     return next(found for found in page(analyse(made)).sections if found.anchor == "throughput")
@@ -46,7 +51,7 @@ def test_the_section_says_what_is_known_and_why_the_rest_is_not() -> None:
     api, own = found.tables[0].rows
     assert found.title == "The models with a price cost $5.00"
     assert [entry.text for entry in api.entries[4:]] == ["1,500,000", "200,000", "2,000.0", "$5.00"]
-    assert api.entries[4].beneath.startswith("of ")
+    assert api.entries[4].beneath == f"with {ended_with_tokens():,} answers"
     assert [entry.text for entry in own.entries[4:]] == ["–", "–", "–", "no price"]
     (note,) = found.tables[0].notes
     assert "$2 per million prompt tokens" in note

@@ -30,12 +30,13 @@ def wide_survey(questions: int = 576, *, seed: int = 11) -> Survey:
             Culture(
                 code=code,
                 name={"en": name},
+                in_sentence=called,
                 language="en",
                 regions=tuple(
                     Region(code=f"{code.upper()}-{n}", name={"en": f"Region {n}"}, share=0.25) for n in range(4)
                 ),
             )
-            for code, name in (("us", "United States"), ("cn", "China"))
+            for code, name, called in (("us", "United States", "the United States"), ("cn", "China", ""))
         ),
         references=tuple(
             reference

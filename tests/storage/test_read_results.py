@@ -15,7 +15,8 @@ from storage.ledger import Ledger
 from storage.read_results import read_results
 from storage.results import STATES, AnswerArrays, TokenCount
 from storage.rows import answer_columns, digest
-from storage.run import AnswerState, Participant, Progress
+from storage.run import AnswerState, Condition, Method, OptionProbabilities, Participant, Progress
+from storage.steps import commit_probabilities
 from storage.store import UnknownRun, add_run
 from tests.storage.small_run import DRAWS, SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
 
@@ -198,6 +199,24 @@ def test_what_a_card_says_is_told_from_what_served(database: Database) -> None:
     store.record_served(database, "first", "model-a", {"weights": "aa", **facts}, {})
     results = read_results(database, "first")
     assert (results.engines, results.model_facts) == ({"model-a": {"weights": "aa"}}, {"model-a": facts})
+
+
+def test_option_probabilities_come_with_the_run(database: Database, ledger: Ledger) -> None:
+    """By the position of their cell; a run that read none has none."""
+    first_token = Condition(name="first-token", method=Method.FIRST_TOKEN)
+    _, who = started(database, new_cell(participants=1), replace(new_cell(participants=1), condition=first_token))
+    assert read_results(database, "first").probabilities == ()
+    found = OptionProbabilities(
+        participant=who, item=0, question="A", order=0, shown=(2, 1, 4, 3), probabilities=(0.5, 0.25, 0.25, 0.0)
+    )
+    commit_probabilities(database, claimed(ledger, who), [found])
+    rows = read_results(database, "first").probabilities
+    assert [(row.cell, row.option, row.probability) for row in rows] == [
+        (1, 2, 0.5),
+        (1, 1, 0.25),
+        (1, 4, 0.25),
+        (1, 3, 0),
+    ]
 
 
 def test_everything_is_of_one_state(database: Database, ledger: Ledger) -> None:
