@@ -465,10 +465,12 @@ class TestExamples:
     """The studies that come with the application."""
 
     def test_demo(self) -> None:
-        """The demonstration is small: two cultures of six participants, six questions of several kinds."""
+        """The demonstration: two cultures of eight participants, twenty questions of every kind and every dimension."""
         read = read_study(ROOT / "examples" / "demo.yaml", cards=read_cards())
         assert read.name == "demo"
-        assert (len(read.cells()), read.participants, len(read.questions)) == (2, 6, 6)
+        assert (len(read.cells()), read.participants, len(read.questions)) == (2, 8, 20)
+        dimensions = {code for one in read.questions for code in read.survey.question(one).dimensions}
+        assert dimensions >= set(read.survey.dimensions)
         assert {read.survey.question(one).type for one in read.questions} == {"ordinal", "single", "scale", "multiple"}
         assert read.protocol.max_new_tokens == 64
 
