@@ -150,18 +150,22 @@ def test_published_percentages_are_reproduced(tmp_path: Path) -> None:
         survey = import_wvs(path, id="both", countries=[country]).survey
         [culture] = [culture.code for culture in survey.cultures]
         for question, parts in figures[country].items():
-            whole = sum(parts.values())
+            if question in ("Q152", "Q153", "Q223"):
+                continue  # no part of what is imported
             if question in LISTS:
-                found = {1: share(survey, "Q7", culture, int(question[1:]))}
+                found = {1: share(survey, "Q7" if int(question[1:]) < 18 else "Q18", culture, int(question[1:]))}
+                offered = parts
             elif question in FIVE_POINTS:
-                parts = {1: parts[1] + parts[2], 2: parts[3], 3: parts[4] + parts[5]}
-                found = {code: share(survey, question, culture, code) for code in parts}
+                offered = {1: parts[1] + parts[2], 2: parts[3], 3: parts[4] + parts[5]}
+                found = {code: share(survey, question, culture, code) for code in offered}
             else:
-                found = {code: share(survey, question, culture, code) for code in parts}
+                offered = {code: part for code, part in parts.items() if code in survey.question(question).codes}
+                found = {code: share(survey, question, culture, code) for code in offered}
+            whole = sum(offered.values())
             for code, part in found.items():
-                assert 100 * part == pytest.approx(100 * parts[code] / whole, abs=0.05), (country, question, code)
+                assert 100 * part == pytest.approx(100 * offered[code] / whole, abs=0.05), (country, question, code)
                 compared += 1
-    assert compared > 200
+    assert compared > 1700
 
 
 def test_every_attitude_item_is_there() -> None:
