@@ -39,8 +39,9 @@ def sample_cards(analysis: Analysis, places: Sequence[int]) -> tuple[SampleCard,
 def _sample(analysis: Analysis, sample: Sample) -> SampleCard:
     results, answer = analysis.results, sample.answer
     cell = results.run.cells[sample.cell]
-    question = results.survey.question(answer.question)
+    question = results.survey.worded(answer.question, answer.draws.paraphrase)
     text, language = worded(question.text, cell.language)
+    paraphrased = (f"paraphrase {answer.draws.paraphrase}",) if answer.draws.paraphrase else ()
     name = next(known.name for known in analysis.cells if known.cell == cell)
     completion, left_out = cut(answer.completion)
     return SampleCard(
@@ -60,6 +61,7 @@ def _sample(analysis: Analysis, sample: Sample) -> SampleCard:
             _place(analysis, cell.culture, answer.draws),
             _decoding(answer.draws, answer.used),
             _memory(sample),
+            *paraphrased,
         ),
         warnings=("asked again out of sequence",) if answer.out_of_sequence else (),
         state=answer.state.value,

@@ -75,6 +75,7 @@ def test_a_row_holds_what_was_asked_and_answered(database: Database, ledger: Led
         "num_beams": 3,
         "do_sample": True,
         "memory_capacity": 1,
+        "paraphrase": 0,
         "seed": 2**62 + 1,
         "used_num_beams": 3,
         "used_do_sample": True,
