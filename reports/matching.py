@@ -139,7 +139,7 @@ def profiles(measured: Measured, figure: MatchingFigure) -> Profiles | NotRun:
                 cell.counts,
                 culture.reference.shares,
                 np.stack([table.shares for table in tables]),
-                np.stack([table.n for table in tables]),
+                np.stack([table.asked for table in tables]),
                 np.stack([table.low_n for table in tables]),
                 raw_counts=raw,
             )

@@ -19,6 +19,7 @@ from reports.metrics.quality import Rate
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun
 from reports.replies import ON_EXPLANATIONS, why_not
+from reports.sections.audits import audit_tables
 from reports.sections.words import MODEL, culture_names, missing
 from reports.untrusted import visible
 
@@ -47,13 +48,22 @@ def judge_section(analysis: Analysis) -> Section:
         charts=tuple(
             chart
             for number, judged in enumerate(part.judges)
-            for chart in (*_charts(analysis, judged, number), *_radars(analysis, judged, number))
+            for chart in (
+                *_dimensions(analysis, judged, number),
+                *_charts(analysis, judged, number),
+                *_radars(analysis, judged, number),
+            )
         ),
         chart_note=(
-            "Bars: answers with at least one failure. Radars: failures by dimension, one for every model, all on one "
-            f"scale; {', '.join(f'{code}: {NAMES[code]}' for code in DIMENSIONS)}."
+            "By dimension: the mean of the models' rates. Then answers with at least one failure, model by model. "
+            "Radars: failures by dimension, one for every model, all on one scale; "
+            f"{', '.join(f'{code}: {NAMES[code]}' for code in DIMENSIONS)}."
         ),
-        tables=tuple(_table(analysis, judged, number) for number, judged in enumerate(part.judges)),
+        tables=tuple(
+            table
+            for number, judged in enumerate(part.judges)
+            for table in (_table(analysis, judged, number), *audit_tables(judged, number))
+        ),
     )
 
 
@@ -67,6 +77,33 @@ def _worst(judged: Judged) -> str:
         return "Answers that fail a judge"
     share, name = means[0]
     return f"Answers fail most often on {NAMES[name]}: {percent(share)}"
+
+
+def _dimensions(analysis: Analysis, judged: Judged, number: int) -> list[Chart]:
+    """One chart: every dimension, a mark for each culture."""
+    marks = []
+    for at, code in enumerate(DIMENSIONS):
+        for place, culture in enumerate(analysis.cultures):
+            known = [
+                row.rates.fail[at].share
+                for row in judged.rows
+                if row.culture == culture.culture.code and isfinite(row.rates.fail[at].share)
+            ]
+            if known:
+                share = sum(known) / len(known)
+                says = f"{NAMES[code]}, {culture.name}: {percent(share)}, mean of {len(known)} models"
+                marks.append(Mark(row=NAMES[code], value=share, says=visible(says), series=place))
+    if not marks:
+        return []
+    scale = Scale(title="share of judged answers that fail, mean of models", percent=True)
+    frame = Frame(
+        name=f"dimensions-{number}",
+        title=visible(f"By dimension, by {judged.judge}"),
+        description="Share of judged answers that fail, by dimension and culture, mean of models.",
+        scale=scale,
+        series=len(analysis.cultures),
+    )
+    return [rows_chart(marks, frame)]
 
 
 def _charts(analysis: Analysis, judged: Judged, number: int) -> list[Chart]:

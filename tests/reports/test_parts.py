@@ -15,6 +15,7 @@ from reports.items import item_table, reference_table
 from reports.judging import Insensitivity
 from reports.landscape import NearQuestion
 from reports.mapping import CulturalMap, Projection
+from reports.matching import Profiles
 from reports.metrics.divergence import smoothed_kl
 from reports.metrics.insensitivity import Verdicts
 from reports.parts import NotRun
@@ -177,6 +178,21 @@ def test_cultures_asked_different_questions_have_the_papers_map_only() -> None:
     assert "both cultures answered" in found.map.reason
     assert isinstance(found.paper_map, Projection)
     assert len(found.paper_map.rows) == 6
+
+
+def test_people_who_chose_an_option_are_counted_as_they_were_asked() -> None:
+    """The paper's profile counts heads: weighting people changes what their answers tell, not how many there were."""
+    made = planted(wide_survey(18), models=("men",)).results
+    sizes = {Group.MALE: 0.2, Group.FEMALE: 0.9, Group.AGE_LE29: 0.9, Group.AGE_30_49: 0.5, Group.AGE_50PLUS: 0.1}
+    unequal = tuple(replace(r, n_eff=r.n * sizes.get(r.group, 1.0)) for r in made.survey.references)
+    plain, weighted = (
+        analyse(replace(made, survey=replace(made.survey, references=references))).parts.profiles
+        for references in (made.survey.references, unequal)
+    )
+    assert isinstance(plain, Profiles)
+    assert isinstance(weighted, Profiles)
+    for one, other in zip(plain.paper, weighted.paper, strict=True):
+        assert np.array_equal(one.tensor, other.tensor)
 
 
 def test_a_judge_is_reported_by_name_and_never_pooled() -> None:

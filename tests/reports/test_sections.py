@@ -12,7 +12,9 @@ import pytest
 from reports.analysis import Analysis, analyse
 from reports.contents import page
 from reports.html import render_html
+from reports.judging import Audit, JudgeNotes
 from reports.markdown import render_markdown
+from reports.metrics.agreement import agreement, mcnemar
 from reports.metrics.insensitivity import FAIL, PASS, UNSURE, Verdicts
 from reports.page import Section, Table
 from reports.parts import NotRun
@@ -191,10 +193,35 @@ def test_judges_stand_apart() -> None:
     assert len(section.tables) == 2
     assert rows(section.tables[0])[0][2] == "33.3%"
     assert rows(section.tables[0])[1][2] == "–"
-    assert [chart.name for chart in section.charts] == ["judged-0-0", "radar-0-0", "judged-1-0", "radar-1-0"]
+    assert [chart.name for chart in section.charts] == [
+        "dimensions-0", "judged-0-0", "radar-0-0", "dimensions-1", "judged-1-0", "radar-1-0",
+    ]  # fmt: skip
     text = shown(found)
     assert "strict 1" in text
     assert "<script>" not in text
+
+
+def test_a_judge_stands_beside_people_and_itself() -> None:
+    """Agreement beyond chance and who is stricter, in a table of its own; none where nobody audited."""
+    made = results()
+    same, stricter = np.zeros(20, dtype=np.int64), np.arange(20) < 6
+    audits = (
+        Audit(other="", dimension="", agreement=agreement(same, same, 3), stricter=mcnemar(same == 1, same == 1)),
+        Audit(
+            other=EVIL,
+            dimension="qc",
+            agreement=agreement(stricter.astype(int), same, 3),
+            stricter=mcnemar(stricter, same == 1),
+        ),
+    )
+    verdicts = [judged(made, [FAIL, PASS])]
+    assert len(sections(analyse(made, verdicts=verdicts))["figure-9"].tables) == 1
+    found = analyse(made, verdicts=verdicts, notes=JudgeNotes(audits={"strict 1": audits}))
+    _, table = sections(found)["figure-9"].tables
+    assert rows(table)[0][:4] == ["itself, asked again", "all dimensions", "20", "100%"]
+    assert rows(table)[1][1:4] == ["question capture", "20", "70.0%"]
+    assert rows(table)[1][6:] == ["6 : 0", "0.031"]
+    assert "<script>" not in shown(found)
 
 
 def test_a_judge_who_was_never_sure_has_no_worst() -> None:
