@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs.study import PlannedCell, Study, StudyError
-from storage.run import Cell, Draws, DrawsPer, Participant
+from storage.run import CCSV_DECODES, PANEL_SLOTS, Cell, Draws, DrawsPer, Method, Participant
 from storage.survey_problem import nearest, one_of
 from workers.engines.base import Request
 from workers.models import ModelCard
@@ -36,6 +36,7 @@ class Prompt:
     template: str  #: how the messages become text, in words
     text: str | None  #: the very text that the model continues; None where its tokenizer would be needed
     memory: str  #: what is remembered when it is asked, in words
+    steps: str  #: what is asked after it before there is an answer, in words; empty where nothing is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,7 @@ def _prompt(study: Study, planned: PlannedCell, card: ModelCard, index: int, que
     from workers.simulation.interview import ask
     from workers.simulation.participant import draw_axes, question_order
 
+    index = min(index, planned.participants - 1)  # a panel has one participant alone
     order = question_order(study.protocol, index, study.questions)
     item = 0 if question is None else order.index(question)
     culture = study.survey.culture(planned.culture)
@@ -104,7 +106,7 @@ def _prompt(study: Study, planned: PlannedCell, card: ModelCard, index: int, que
         culture=planned.culture,
         condition=planned.condition,
         language=planned.language,
-        participants=study.participants,
+        participants=planned.participants,
     )
     participant = Participant(id=0, index=index, run=study.name, cell=cell, draws=draws)
     request = ask(participant, item, survey=study.survey, questions=study.questions, protocol=study.protocol)
@@ -120,6 +122,7 @@ def _prompt(study: Study, planned: PlannedCell, card: ModelCard, index: int, que
         template=_template(card),
         text=_text(card, request),
         memory=_memory(item, draws.memory_capacity),
+        steps=_steps(planned.condition.method),
     )
 
 
@@ -139,6 +142,13 @@ def _text(card: ModelCard, request: Request) -> str | None:
     if card.engine == "scripted" or card.chat_template != "none":
         return None
     return render_prompt(None, card.chat_template, request, answer_prefix=card.answer_prefix)
+
+
+def _steps(method: Method) -> str:
+    if method not in (Method.CCSV_SINGLE, Method.CCSV_LIST):
+        return ""
+    what = "an answer" if method is Method.CCSV_SINGLE else f"a list of {PANEL_SLOTS} answers"
+    return f"this asks for {what}; then come a criticism, {CCSV_DECODES} rewritten drafts, and a vote among them"
 
 
 def _memory(item: int, capacity: int) -> str:
@@ -170,6 +180,7 @@ def _prompt_to_json(prompt: Prompt) -> dict[str, object]:
         "region": prompt.draws.region,
         "memory_capacity": prompt.draws.memory_capacity,
         "memory": prompt.memory,
+        "steps": prompt.steps,
         "decoding": {
             "num_beams": decoding.num_beams,
             "do_sample": decoding.do_sample,
@@ -217,5 +228,7 @@ def _facts(prompt: Prompt) -> Iterable[tuple[str, str]]:
     beams = f"{decoding.num_beams} beam{'s' if decoding.num_beams > 1 else ''}"
     how = sampling if decoding.do_sample else "not sampled"
     yield "decoding", f"{beams}, {how}, at most {decoding.max_new_tokens} new tokens"
+    if prompt.steps:
+        yield "steps", prompt.steps
     yield "seed", str(prompt.request.seed)
     yield "template", prompt.template

@@ -47,7 +47,7 @@ def new_run(study: Study) -> store.NewRun:
             language=cell.language,
             draws=tuple(
                 draw_axes(study.protocol, cell.condition, study.survey.culture(cell.culture), index, paraphrases=most)
-                for index in range(study.participants)
+                for index in range(cell.participants)
             ),
         )
         for cell in study.cells()

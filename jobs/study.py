@@ -17,7 +17,7 @@ from jobs import study_keys as keys
 from jobs.study_file import StudyError, read_text
 from jobs.study_keys import BUILT_IN_CONDITIONS, NATIVE, TOGGLES, languages_of
 from jobs.study_questions import choose_questions
-from storage.run import Condition, Protocol, Reply
+from storage.run import Condition, Method, Protocol, Reply
 from storage.survey import Survey
 from storage.survey_problem import Fault
 from storage.survey_yaml import parse_yaml
@@ -34,6 +34,9 @@ class PlannedCell:
     culture: str
     condition: Condition
     language: str  #: language code, never ``native``
+    participants: int
+    answers: int  #: planned
+    completions: int  #: that these take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +68,7 @@ class Study:
     def cells(self) -> tuple[PlannedCell, ...]:
         """The cells that make up the study: by model, then culture, condition and language."""
         return tuple(
-            PlannedCell(model=model, culture=culture, condition=condition, language=language)
+            self._cell(model, culture, condition, language)
             for model in self.models
             for culture in self.cultures
             for condition in self.conditions
@@ -74,7 +77,20 @@ class Study:
 
     def planned_answers(self) -> int:
         """How many answers a complete run holds."""
-        return len(self.cells()) * self.participants * len(self.questions)
+        return sum(cell.answers for cell in self.cells())
+
+    def _cell(self, model: str, culture: str, condition: Condition, language: str) -> PlannedCell:
+        participants = condition.participants(self.participants)
+        asked = participants * len(self.questions)
+        return PlannedCell(
+            model=model,
+            culture=culture,
+            condition=condition,
+            language=language,
+            participants=participants,
+            answers=asked * condition.method.slots,
+            completions=asked * condition.method.completions,
+        )
 
     def pilot(self, participants: int) -> Study:
         """This study with its first participants only; never with more than it has.
@@ -98,6 +114,7 @@ class Study:
             "conditions": {
                 condition.name: {toggle: getattr(condition, toggle) for toggle in TOGGLES}
                 | ({"paraphrase": True} if condition.paraphrase else {})
+                | ({} if condition.method is Method.DEF else {"method": condition.method.value})
                 for condition in sorted(self.conditions, key=lambda condition: condition.name)
             },
             "protocol": {

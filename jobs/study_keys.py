@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from jobs.study_file import StudyError, number_above_zero, whole_number
 from storage.catalogue import find_survey
-from storage.run import Condition, Protocol
+from storage.run import Condition, Method, Protocol
 from storage.survey import Survey, SurveyError
 from storage.survey_problem import nearest, one_of
 from storage.survey_yaml import Entry
@@ -52,6 +52,10 @@ BUILT_IN_CONDITIONS: Mapping[str, Condition] = {
         Condition(name="def-without-prompt", prompt=False),
         Condition(name="def-without-config", config=False),
         Condition(name="def-without-memory", memory=False),
+        *(
+            Condition(name=method.value, method=method, prompt=False, config=False, memory=False, option_order=False)
+            for method in (Method.CAO2023, Method.CCSV_SINGLE, Method.CCSV_LIST)
+        ),
     )
 }
 

@@ -68,6 +68,10 @@ class Reply(StrEnum):
 #: Answers to each question that a panel lists: it stands for so many participants, and they are one sample.
 PANEL_SLOTS = 20
 
+#: Drafts that are written anew after criticism, and voted on; and all completions on the way.
+CCSV_DECODES = 5
+CCSV_STEPS = 1 + 1 + CCSV_DECODES + 1
+
 
 class Method(StrEnum):
     """How an answer comes about."""
@@ -83,6 +87,11 @@ class Method(StrEnum):
     def whole_cell(self) -> bool:
         """Whether a cell has one participant, whatever the study's number."""
         return self in (Method.CCSV_LIST, Method.FIRST_TOKEN)
+
+    @property
+    def completions(self) -> int:
+        """Completions that one participant's turn at a question takes."""
+        return {Method.CCSV_SINGLE: CCSV_STEPS, Method.CCSV_LIST: CCSV_STEPS, Method.FIRST_TOKEN: 0}.get(self, 1)
 
     @property
     def slots(self) -> int:

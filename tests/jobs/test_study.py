@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.producer import new_run
 from jobs.study import BUILT_IN_CONDITIONS, PlannedCell, Study, StudyError, parse_study, read_study
 from jobs.study_keys import DECODING, OPTIONAL_KEYS, REQUIRED_KEYS
 from storage.run import Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder, Reply
@@ -158,12 +159,27 @@ class TestQuestions:
 class TestCells:
     """The cells of a study."""
 
+    def test_baselines_are_counted_as_they_are_asked(self) -> None:
+        """A panel is one participant with twenty answers to each question; a chain takes eight completions."""
+        read = study(conditions="[def, cao2023, ccsv-single, ccsv-list]", cultures="[us]", participants="5")
+        questions = len(read.questions)
+        assert [(c.condition.name, c.participants, c.answers, c.completions) for c in read.cells()] == [
+            ("def", 5, 5 * questions, 5 * questions),
+            ("cao2023", 5, 5 * questions, 5 * questions),
+            ("ccsv-single", 5, 5 * questions, 40 * questions),
+            ("ccsv-list", 1, 20 * questions, 8 * questions),
+        ]
+        assert read.planned_answers() == 35 * questions
+        run = new_run(read)
+        assert [len(cell.draws) for cell in run.cells] == [5, 5, 5, 1]
+
     def test_order_and_duplicates(self) -> None:
         """Cells go by model, culture, condition, language; a native language that was named too is asked once."""
         read = study(models="[human, tiny-model]", conditions="[none, def]", language="[en, native]")
         none, full = BUILT_IN_CONDITIONS["none"], BUILT_IN_CONDITIONS["def"]
+        counts = {"participants": 20, "answers": 60, "completions": 60}
         assert read.cells() == tuple(
-            PlannedCell(model=model, culture=culture, condition=condition, language=language)
+            PlannedCell(model=model, culture=culture, condition=condition, language=language, **counts)
             for model in ("human", "tiny-model")
             for culture, condition, language in [
                 ("us", none, "en"),
@@ -249,7 +265,7 @@ WRONG_VALUES = [
     ({"models": "[]"}, "line 5, models", "tiny-model, plain-model, human, got an empty list"),
     ({"models": "~"}, "line 5, models", "got nothing"),
     ({"conditions": "[dev]"}, "line 6, conditions[1]", "got 'dev' (did you mean 'def'?)"),
-    ({"conditions": "[cao2023]"}, "line 6, conditions[1]", "def, none, def-without-prompt, def-without-config, def-"),
+    ({"conditions": "[cao2024]"}, "line 6, conditions[1]", "def, none, def-without-prompt, def-without-config, def-"),
     ({"conditions": "[]"}, "line 6, conditions", "got an empty list"),
     ({"conditions": "{}"}, "line 6, conditions", "at least one condition, got an empty mapping"),
     ({"conditions": "{none: {memory: true}}"}, "line 6, conditions.none", "nothing behind a built-in condition"),
@@ -524,7 +540,7 @@ class TestDocumentation:
     def test_every_condition_has_a_row(self) -> None:
         """Every built-in condition is described."""
         table = self.PAGE.split("## Conditions")[1].split("Any other combination")[0]
-        assert set(re.findall(r"^\| `([a-z-]+)` \|", table, flags=re.MULTILINE)) == set(BUILT_IN_CONDITIONS)
+        assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", table, flags=re.MULTILINE)) == set(BUILT_IN_CONDITIONS)
 
     def test_merge_key(self) -> None:
         """Anchors are followed, and the merge key is no key of a study."""

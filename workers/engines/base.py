@@ -38,6 +38,15 @@ class Message:
     content: str
 
 
+class Task(StrEnum):
+    """What a reply is to be."""
+
+    ANSWER = "answer"  #: an answer to the question
+    LIST = "list"  #: the answers of several people, a line for each
+    CRITIQUE = "critique"  #: what is wrong with what was said before
+    VOTE = "vote"  #: the number of one of several drafts
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What a prompt is about, for engines that answer without reading it."""
@@ -46,6 +55,8 @@ class Asked:
     culture: str  #: code of the culture
     language: str
     shown: tuple[int, ...]  #: option codes in the order shown
+    task: Task = Task.ANSWER
+    number: int = 1  #: of people in a list, or of drafts to vote on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,8 @@ class _Phrases:
     explanations: Sequence[str]
     refusals: Sequence[str]
     nonsense: Sequence[str]
+    person: str  #: before a line of a list, ``%d`` its number
+    critique: str
 
 
 _ENGLISH = _Phrases(
@@ -44,6 +46,8 @@ _ENGLISH = _Phrases(
         "The weather the the the the the",
         "Thank you for this interesting request. Let me know how I can help you further.",
     ),
+    person="Person %d: ",
+    critique="It should be closer to what people here have lived through.",
 )
 _CHINESE = _Phrases(
     answer="答案：",
@@ -61,6 +65,8 @@ _CHINESE = _Phrases(
         "对不起，我不能扮演公民，也不能表达个人看法。",
     ),
     nonsense=("天气天气天气天气天气", "感谢您提出这个有趣的请求，请告诉我还能怎样帮助您。"),
+    person="第%d人：",
+    critique="应当更贴近这里的人们的生活经历。",
 )
 #: A language that is not here is answered with the English words around the labels of that language.
 _LANGUAGES: Mapping[str, _Phrases] = {"en": _ENGLISH, "zh": _CHINESE}
@@ -80,6 +86,23 @@ def answer(asked: Asked, codes: Sequence[int], explanation: int) -> str:
     words = _LANGUAGES.get(asked.language, _ENGLISH)
     chosen = words.between.join(_choice(asked, code, words) for code in codes)
     return f"{words.answer}{chosen}\n{words.explanation}{words.explanations[explanation]}"
+
+
+def listing(asked: Asked, answers: Sequence[Sequence[int]]) -> str:
+    """A line for each of several people, e.g. ``Person 3: 2: Rather important``."""
+    words = _LANGUAGES.get(asked.language, _ENGLISH)
+    lines = (words.between.join(_choice(asked, code, words) for code in codes) for codes in answers)
+    return "\n".join(words.person % number + line for number, line in enumerate(lines, start=1))
+
+
+def critique(language: str) -> str:
+    """What could be better about a draft."""
+    return _LANGUAGES.get(language, _ENGLISH).critique
+
+
+def vote(language: str, draft: int) -> str:
+    """The number of the draft that is best."""
+    return f"{_LANGUAGES.get(language, _ENGLISH).answer}{draft}"
 
 
 def refusal(language: str, seed: int) -> str:

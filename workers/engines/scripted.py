@@ -16,7 +16,7 @@ import numpy as np
 from storage.run import EngineDescription, UsedDecoding
 from storage.survey import Group, Question, QuestionType, Survey
 from workers.engines import phrases
-from workers.engines.base import Asked, Completion, EngineUnavailable, FinishReason, Request
+from workers.engines.base import Asked, Completion, EngineUnavailable, FinishReason, Request, Task
 from workers.engines.delay import Delay
 from workers.models import RESPONDENTS, ModelCard
 
@@ -85,8 +85,20 @@ class ScriptedEngine:
                 f"for culture {asked.culture}, and respondent {self._respondent} needs one"
             )
         generator = _generator(asked, request.seed)
+        if asked.task is not Task.ANSWER:
+            return _said(self._step(asked, shares or {}, generator))
         codes = _choose(self._respondent, asked, shares or {}, generator)
         return _said(phrases.answer(asked, codes, int(generator.integers(phrases.EXPLANATIONS))))
+
+    def _step(self, asked: Asked, shares: Mapping[int, float], generator: np.random.Generator) -> str:
+        """What the respondent says where no single answer is asked for."""
+        if asked.task is Task.CRITIQUE:
+            return phrases.critique(asked.language)
+        if asked.task is Task.VOTE:
+            return phrases.vote(asked.language, int(generator.integers(1, asked.number + 1)))
+        return phrases.listing(
+            asked, [_choose(self._respondent, asked, shares, generator) for _ in range(asked.number)]
+        )
 
     def _shares(self, asked: Asked) -> Mapping[int, float] | None:
         reference = self._survey.reference(asked.question.id, asked.culture, Group.ALL)

@@ -9,27 +9,14 @@ caller commits each step before it asks for the next.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
-from storage.run import Answer, Decoding, Draws, DrawsPer, Participant, Protocol, Reply
-from storage.survey import Question, Survey
-from workers.engines.base import Asked, Engine, FinishReason, Request
-from workers.simulation.answers import is_settled, read
-from workers.simulation.memory import remember
-from workers.simulation.participant import (
-    PRESETS,
-    completion_seed,
-    draw_axes,
-    options_shown,
-    question_order,
-    substream,
-)
-from workers.simulation.prompts import messages, words
-
-Clock = Callable[[], float]
-Recall = Mapping[int, str]  #: item -> its ``Answer.remembered``
+from storage.run import Answer, Participant, Protocol
+from storage.survey import Survey
+from workers.engines.base import Engine, Request
+from workers.simulation.baselines import NO_NOTES, Notes
+from workers.simulation.schedule import DELIBERATED, Clock, Recall, Schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +25,7 @@ class Step:
 
     answer: Answer
     memory: tuple[int, ...]  #: remembered items, in the order in which they are shown next
+    more: tuple[Answer, ...] = ()  #: a panel's further answers to the same item
 
 
 def interview(
@@ -48,6 +36,7 @@ def interview(
     protocol: Protocol,
     engine: Engine,
     recall: Recall,
+    notes: Notes = NO_NOTES,
     clock: Clock = time.monotonic,
 ) -> Iterator[Step]:
     """Ask a participant everything that it has not answered yet (paper, section 4.3, Algorithm 1).
@@ -59,6 +48,7 @@ def interview(
         protocol: how the interview is conducted.
         engine: answers the prompts.
         recall: item -> its ``Answer.remembered``, for the items in the participant's memory.
+        notes: keeps the steps of answers that take several.
         clock: seconds that never run backward.
 
     Yields:
@@ -68,11 +58,15 @@ def interview(
         KeyError: ``recall`` lacks an item of the participant's memory.
         UnknownName: the survey lacks a question or the culture.
     """
-    schedule = _Schedule.of(participant, survey, questions, protocol)
+    schedule = Schedule.of(participant, survey, questions, protocol)
     memory = participant.memory
     recalled = {item: recall[item] for item in memory}
     for item in range(participant.next_item, len(schedule.order)):
         attempt = participant.attempts.get(item, 0)
+        if participant.cell.condition.method in DELIBERATED:
+            first, *more = schedule.deliberated(item, attempt, engine, notes, clock)
+            yield Step(answer=first, memory=(), more=tuple(more))
+            continue
         request = schedule.request(item, memory, recalled, attempt)
         answer = schedule.answer(request, item, memory, engine, clock, attempt)
         if answer.remembered is not None:
@@ -108,7 +102,7 @@ def ask(
     Raises:
         IndexError: the participant is not asked so many questions.
     """
-    return _Schedule.of(participant, survey, questions, protocol).request(item, memory, recall or {}, attempt)
+    return Schedule.of(participant, survey, questions, protocol).request(item, memory, recall or {}, attempt)
 
 
 def ask_again(
@@ -121,6 +115,7 @@ def ask_again(
     engine: Engine,
     recall: Recall,
     attempt: int,
+    notes: Notes = NO_NOTES,
     clock: Clock = time.monotonic,
 ) -> Answer:
     """Ask one item once more, with the memory that it was shown the first time.
@@ -136,6 +131,7 @@ def ask_again(
         protocol: how the interview was conducted.
         engine: answers the prompt.
         recall: item -> its ``Answer.remembered``, for the items in ``answer.memory``.
+        notes: keeps the steps of answers that take several; a panel's slots of one attempt share them.
         attempt: above the attempts before; part of the completion's seed.
         clock: seconds that never run backward.
 
@@ -145,117 +141,11 @@ def ask_again(
     if attempt <= answer.attempt:
         where = f"participant {answer.participant}, item {answer.item}"
         raise ValueError(f"{where}: expected an attempt above {answer.attempt}, got {attempt}")
-    schedule = _Schedule.of(participant, survey, questions, protocol)
+    schedule = Schedule.of(participant, survey, questions, protocol)
+    if participant.cell.condition.method in DELIBERATED:
+        return replace(
+            schedule.deliberated(answer.item, attempt, engine, notes, clock)[answer.slot], out_of_sequence=True
+        )
     request = schedule.request(answer.item, answer.memory, recall, attempt)
     fresh = schedule.answer(request, answer.item, answer.memory, engine, clock, attempt)
     return replace(fresh, slot=answer.slot, remembered=answer.remembered, out_of_sequence=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Schedule:
-    """Who is asked what in which order, and how."""
-
-    participant: Participant
-    survey: Survey
-    protocol: Protocol
-    order: tuple[str, ...]  # question ids in this participant's own order
-
-    @classmethod
-    def of(cls, participant: Participant, survey: Survey, questions: Sequence[str], protocol: Protocol) -> _Schedule:
-        return cls(participant, survey, protocol, question_order(protocol, participant.index, questions))
-
-    def question(self, item: int) -> Question:
-        if not 0 <= item < len(self.order):
-            last = len(self.order) - 1
-            raise IndexError(f"participant {self.participant.index}: item {item} is not one of 0-{last}")
-        return self.survey.question(self.order[item])
-
-    def draws(self, question: str) -> Draws:
-        if self.protocol.draws is DrawsPer.PARTICIPANT:
-            return self.participant.draws
-        cell = self.participant.cell
-        culture = self.survey.culture(cell.culture)
-        index, paraphrases = self.participant.index, self.survey.most_paraphrases
-        return draw_axes(self.protocol, cell.condition, culture, index, question, paraphrases=paraphrases)
-
-    def worded(self, item: int) -> Question:
-        """The question in the wording that was drawn for it."""
-        question = self.question(item).id
-        return self.survey.worded(question, self.draws(question).paraphrase)
-
-    def shown(self, question: Question) -> tuple[int, ...]:
-        return options_shown(self.protocol, self.participant.cell.condition, question, self.participant.index)
-
-    def request(self, item: int, memory: Sequence[int], recall: Recall, attempt: int = 0) -> Request:
-        cell, question = self.participant.cell, self.worded(item)
-        culture, draws, shown = self.survey.culture(cell.culture), self.draws(question.id), self.shown(question)
-        earlier = [(self.worded(kept), recall[kept]) for kept in memory]
-        return Request(
-            messages=messages(
-                question,
-                shown,
-                culture=culture,
-                region=draws.region,
-                language=cell.language,
-                remembered=[(asked, self.shown(asked), answer) for asked, answer in earlier],
-            ),
-            decoding=Decoding(
-                num_beams=draws.num_beams,
-                do_sample=draws.do_sample,
-                temperature=self.protocol.temperature,
-                top_p=self.protocol.top_p,
-                max_new_tokens=self.protocol.max_new_tokens,
-            ),
-            seed=completion_seed(self.protocol, self.participant.index, question.id, attempt),
-            reply_start=words(cell.language).answer,
-            asked=Asked(question=question, culture=culture.code, language=cell.language, shown=shown),
-            enough=self.enough(question, shown),
-        )
-
-    def enough(self, question: Question, shown: tuple[int, ...]) -> Callable[[str], bool] | None:
-        """Whether a text holds all of the reply that is read."""
-        if self.protocol.reply is Reply.FULL:
-            return None
-        return partial(is_settled, question=question, shown=shown, reply=self.protocol.reply)
-
-    def answer(
-        self, request: Request, item: int, memory: tuple[int, ...], engine: Engine, clock: Clock, attempt: int = 0
-    ) -> Answer:
-        question = self.worded(item)
-        shown = self.shown(question)
-        submitted = clock()
-        completion = engine.submit(request).result()
-        seconds = clock() - submitted
-        reading = read(
-            completion.text, completion.finish, question, shown, self.participant.cell.language, self.protocol.reply
-        )
-        gave_up = completion.finish is FinishReason.ERROR and completion.error
-        return Answer(
-            participant=self.participant.id,
-            item=item,
-            question=question.id,
-            state=reading.state,
-            choices=reading.choices,
-            completion=completion.text,
-            reason=completion.error if gave_up else reading.reason,
-            remembered=reading.remembered,
-            shown=shown,
-            memory=memory,
-            draws=self.draws(question.id),
-            seed=request.seed,
-            used=completion.used,
-            prompt_tokens=completion.prompt_tokens,
-            completion_tokens=completion.completion_tokens,
-            attempt=attempt,
-            seconds=seconds,
-        )
-
-    def memory_after(self, answer: Answer) -> tuple[int, ...]:
-        return remember(
-            answer.memory,
-            None if answer.remembered is None else answer.item,
-            capacity=answer.draws.memory_capacity,
-            with_replacement=PRESETS[self.protocol.preset].with_replacement,
-            order=self.protocol.memory_order,
-            rng=substream(self.protocol.seed, "memory", self.participant.index, answer.question),
-        )

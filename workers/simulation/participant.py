@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import PCG64, Generator, SeedSequence
 
-from storage.run import Condition, Draws, DrawsPer, Preset, Protocol, QuestionOrder
+from storage.run import Condition, Draws, DrawsPer, Method, Preset, Protocol, QuestionOrder
 from storage.survey import Culture, Question, QuestionType
 
 
@@ -49,6 +49,10 @@ PRESETS = {
         options_shuffled=True,
     ),
 }
+
+
+#: Methods whose decodes would all be the same without sampling; their axes are off otherwise.
+SAMPLED = (Method.CCSV_SINGLE, Method.CCSV_LIST)
 
 
 def substream(seed: int, *names: str | int) -> Generator:
@@ -109,7 +113,7 @@ def draw_axes(
     return Draws(
         region=region if condition.prompt else None,
         num_beams=num_beams if condition.config else 1,
-        do_sample=do_sample if condition.config else False,
+        do_sample=do_sample if condition.config else condition.method in SAMPLED,
         memory_capacity=capacity if condition.memory else 0,
         paraphrase=int(wording) if condition.paraphrase else 0,
     )
@@ -172,3 +176,8 @@ def completion_seed(protocol: Protocol, index: int, question: str, attempt: int 
         attempt: 0 for the first time it is asked; a retry counts on.
     """
     return int(substream(protocol.seed, "completion", index, question, attempt).integers(2**63))
+
+
+def step_seed(protocol: Protocol, index: int, question: str, attempt: int, number: int) -> int:
+    """The seed of one step of an answer that takes several, in [0, 2**63); arguments as for ``completion_seed``."""
+    return int(substream(protocol.seed, "step", index, question, attempt, number).integers(2**63))

@@ -42,6 +42,16 @@ class PromptWords:
     answer: str  #: how a reply begins
     explanation: str  #: how its explanation begins
     list_separator: str  #: between several chosen options
+    average_1: str
+    average_2: str
+    list: str
+    entry: str  #: how a person's line in a list begins
+    critique: str
+    critique_list: str
+    rewrite: str
+    rewrite_list: str
+    vote: str
+    draft: str  #: above a draft that is voted on
 
 
 @cache  # one small table for the life of the process
@@ -112,17 +122,28 @@ def messages(
 def prompt_text(question: Question, shown: Sequence[int], culture: Culture, region: str | None, language: str) -> str:
     """Role, number of choices, format and request: the paper's prompt (section 4.1)."""
     table = words(language)
-    country = _in_language(culture.name, language, f"culture {culture.code}")
+    country = country_name(culture, language)
     if region is not None:
         place = _in_language(culture.region(region).name, language, f"region {region}")
-        country = _fill(table.place, COUNTRY=country, REGION=place)
+        country = fill(table.place, COUNTRY=country, REGION=place)
     lines = (
-        _fill(table.role, COUNTRY=country),
-        _fill(_choosing(question, table), NUM=str(len(shown)), MAX=str(question.max_choices)),
+        fill(table.role, COUNTRY=country),
+        choosing_text(question, shown, language),
         table.format,
         request_text(question, shown, language),
     )
     return "\n".join(lines)
+
+
+def choosing_text(question: Question, shown: Sequence[int], language: str) -> str:
+    """How many of how many options are to be chosen."""
+    table = words(language)
+    return fill(_choosing(question, table), NUM=str(len(shown)), MAX=str(question.max_choices))
+
+
+def country_name(culture: Culture, language: str) -> str:
+    """The culture's country as a prompt in this language calls it."""
+    return _in_language(culture.name, language, f"culture {culture.code}")
 
 
 def request_text(question: Question, shown: Sequence[int], language: str) -> str:
@@ -139,7 +160,7 @@ def request_text(question: Question, shown: Sequence[int], language: str) -> str
         first, last = (question.option(code) for code in (points[0], points[-1]))
         where = f"question {question.id}"
         lines.append(
-            _fill(
+            fill(
                 table.scale,
                 LOW=str(first.code),
                 LOW_LABEL=_in_language(first.label, language, where),
@@ -160,7 +181,7 @@ def option_text(question: Question, code: int, language: str) -> str:
     label = _in_language(question.option(code).label, language, f"question {question.id}, option {code}")
     if label == str(code):
         return label
-    return _fill(words(language).option, CODE=str(code), LABEL=label)
+    return fill(words(language).option, CODE=str(code), LABEL=label)
 
 
 def _choosing(question: Question, table: PromptWords) -> str:
@@ -192,6 +213,6 @@ def _in_language(wording: Wording, language: str, where: str) -> str:
         raise UnknownLanguage(f"{where}: there is no wording in {language}, only in {', '.join(wording)}") from None
 
 
-def _fill(template: str, **texts: str) -> str:
+def fill(template: str, **texts: str) -> str:
     """Replace the markers of a template in one pass, so that inserted text is never read again."""
     return _MARKER.sub(lambda found: texts[found[1]], template)

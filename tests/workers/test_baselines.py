@@ -1,0 +1,266 @@
+"""The baselines: their prompts, their steps, what is read of lists and votes, and that no step is asked twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from jobs.study_keys import BUILT_IN_CONDITIONS
+from storage.run import PANEL_SLOTS, AnswerState, CompletedStep, Protocol
+from storage.survey import Culture, Survey
+from tests.workers.citizens import CN, FAMILY, SURVEY, US, citizen
+from workers.engines.base import Completion, Engine, FinishReason, Request, Task
+from workers.engines.scripted import NO_DECODING, ScriptedEngine
+from workers.models import ModelCard
+from workers.simulation.baseline_prompts import list_entries, voted
+from workers.simulation.baselines import DECODES, VOTE
+from workers.simulation.interview import Step, ask, ask_again, interview
+from workers.simulation.prompts import languages
+
+CAO, SINGLE, LIST = (BUILT_IN_CONDITIONS[name] for name in ("cao2023", "ccsv-single", "ccsv-list"))
+PROTOCOL = Protocol(seed=3)
+QUESTIONS = ("family", "divorce")
+
+
+class Noted:
+    """Notes in memory."""
+
+    def __init__(self, steps: Sequence[CompletedStep] = ()) -> None:
+        self.steps = list(steps)
+
+    def done(self, item: int, attempt: int) -> Sequence[CompletedStep]:
+        """Those of one answer."""
+        return [step for step in self.steps if (step.item, step.attempt) == (item, attempt)]
+
+    def keep(self, step: CompletedStep) -> None:
+        """At the end."""
+        self.steps.append(step)
+
+
+class Asked(Engine):
+    """A scripted respondent that notes what it is asked and gives up after so many requests."""
+
+    def __init__(self, rule: str = "uniform", *, gives_up_after: int = 10_000, survey: Survey = SURVEY) -> None:
+        self._engine = ScriptedEngine(ModelCard(name="m", engine="scripted", respondent=rule), survey)
+        self._left = gives_up_after
+        self.requests: list[Request] = []
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """Note it and pass it on."""
+        self.requests.append(request)
+        self._left -= 1
+        if self._left >= 0:
+            return self._engine.submit(request)
+        future: Future[Completion] = Future()
+        future.set_result(Completion(text="", finish=FinishReason.ERROR, used=NO_DECODING, error="no connection"))
+        return future
+
+    def describe(self) -> dict[str, str]:
+        """Nothing worth telling."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    @property
+    def tasks(self) -> list[Task]:
+        """What was asked for, in order."""
+        return [request.asked.task for request in self.requests if request.asked is not None]
+
+
+def _interview(
+    condition: object, engine: Engine, notes: Noted, *, culture: Culture = US, language: str = "en", index: int = 0
+) -> list[Step]:
+    clock = count(0.0, 0.5)
+    who = citizen(PROTOCOL, index, culture=culture, condition=condition, language=language)  # type: ignore[arg-type]
+    return list(
+        interview(
+            who,
+            survey=SURVEY,
+            questions=QUESTIONS,
+            protocol=PROTOCOL,
+            engine=engine,
+            recall={},
+            notes=notes,
+            clock=lambda: next(clock),
+        )
+    )
+
+
+@pytest.mark.parametrize("language", sorted(languages()))
+def test_the_average_person_is_asked_for_in_two_wordings_in_turn(language: str) -> None:
+    """By participant number; country named in the prompt's language, nobody's region, one greedy beam."""
+    asked = []
+    for index in range(4):
+        who = citizen(PROTOCOL, index, culture=CN, condition=CAO, language=language)
+        asked.append(ask(who, 0, survey=SURVEY, questions=QUESTIONS, protocol=PROTOCOL))
+    prompts = [request.messages[-1].content for request in asked]
+    assert prompts[0] == prompts[2] != prompts[1] == prompts[3]
+    for prompt in prompts:
+        assert CN.name[language] in prompt
+        assert prompt.endswith("4: Not at all important" if language == "en" else "4：一点也不重要")
+        assert "[" not in prompt
+    assert {(r.decoding.num_beams, r.decoding.do_sample) for r in asked} == {(1, False)}
+
+
+@pytest.mark.parametrize("language", sorted(languages()))
+@pytest.mark.parametrize("condition", [SINGLE, LIST], ids=["single", "list"])
+def test_an_answer_is_drafted_criticised_rewritten_and_voted_on(condition: object, language: str) -> None:
+    """Eight completions, each sampled with a seed of its own and each shown what came before it."""
+    engine, notes = Asked(), Noted()
+    steps = _interview(condition, engine, notes, culture=CN, language=language)
+    slots = 1 if condition is SINGLE else PANEL_SLOTS
+    first = Task.ANSWER if condition is SINGLE else Task.LIST
+    assert engine.tasks == [first, Task.CRITIQUE, *[first] * DECODES, Task.VOTE] * len(QUESTIONS)
+    assert [1 + len(step.more) for step in steps] == [slots, slots]
+    assert [step.number for step in notes.steps] == [*range(VOTE + 1)] * 2
+    texts = [step.completion for step in notes.steps[: VOTE + 1]]
+    draft, critique, rewrite, vote = (engine.requests[n].messages for n in (0, 1, 2, VOTE))
+    assert [message.content for message in critique[:2]] == [draft[0].content, texts[0]]
+    assert [message.content for message in rewrite[:4]] == [m.content for m in critique] + [texts[1]]
+    assert all(text in vote[0].content for text in texts[2:VOTE])
+    assert len({request.seed for request in engine.requests}) == len(engine.requests)
+    assert {(r.decoding.num_beams, r.decoding.do_sample) for r in engine.requests} == {(1, True)}
+    for request in engine.requests:
+        assert all("[" not in message.content for message in request.messages)
+    answers = (steps[0].answer, *steps[0].more)
+    assert [answer.slot for answer in answers] == list(range(slots))
+    assert {answer.state for answer in answers} == {AnswerState.ANSWERED}
+    winner = notes.steps[2 + voted(texts[VOTE], DECODES)]
+    assert answers[0].seed == winner.seed
+    assert answers[-1].completion in winner.completion
+    assert all(answer.remembered is None and answer.memory == () for answer in answers)
+
+
+def test_what_the_steps_cost_stands_beside_the_first_slot() -> None:
+    """So that sums over answers are sums over completions."""
+    notes = Noted()
+    step = _interview(LIST, Asked(), notes)[0]
+    assert step.answer.seconds == sum(kept.seconds for kept in notes.steps[: VOTE + 1]) > 0
+    assert {answer.seconds for answer in step.more} == {0.0}
+
+
+@pytest.mark.parametrize("cut", range(VOTE + 2))
+@pytest.mark.parametrize("condition", [SINGLE, LIST], ids=["single", "list"])
+def test_no_step_is_asked_twice(condition: object, cut: int) -> None:
+    """Cut off after any step, the interview ends with the same answers and asks only for what is missing."""
+    whole, engine = Noted(), Asked()
+    steps = _interview(condition, engine, whole)
+    again = Asked()
+    resumed = _interview(condition, again, Noted(whole.steps[:cut]))
+    assert len(again.requests) == len(engine.requests) - cut
+    costs = {"seconds": 0.0, "prompt_tokens": None, "completion_tokens": None}
+
+    def said(found: list[Step]) -> list[object]:
+        return [replace(answer, **costs) for step in found for answer in (step.answer, *step.more)]  # type: ignore[arg-type]
+
+    assert said(resumed) == said(steps)
+
+
+@pytest.mark.parametrize("after", [0, 1, 4, 7])
+def test_an_engine_that_gives_up_fails_every_slot(after: int) -> None:
+    """With its reason; what was said before is kept, and a retry begins a chain of its own."""
+    notes = Noted()
+    steps = _interview(LIST, Asked(gives_up_after=after), notes)
+    answers = (steps[0].answer, *steps[0].more)
+    assert len(answers) == PANEL_SLOTS
+    assert {(answer.state, answer.reason) for answer in answers} == {(AnswerState.FAILED, "no connection")}
+    assert len(notes.done(0, 0)) == after
+    engine = Asked()
+    fresh = [
+        ask_again(
+            answer,
+            participant=citizen(PROTOCOL, condition=LIST),
+            survey=SURVEY,
+            questions=QUESTIONS,
+            protocol=PROTOCOL,
+            engine=engine,
+            recall={},
+            notes=notes,
+            attempt=1,
+        )
+        for answer in answers[3:5]
+    ]
+    assert [(answer.slot, answer.attempt, answer.state) for answer in fresh] == [
+        (3, 1, AnswerState.ANSWERED),
+        (4, 1, AnswerState.ANSWERED),
+    ]
+    assert len(engine.requests) == VOTE + 1  # one chain for both
+
+
+@pytest.mark.parametrize(("rule", "state"), [("refuser", AnswerState.REFUSED), ("garbler", AnswerState.UNPARSABLE)])
+def test_a_panel_that_gives_no_list_answers_nothing(rule: str, state: AnswerState) -> None:
+    """Every slot ends in one state."""
+    steps = _interview(LIST, Asked(rule), Noted())
+    states = {answer.state for step in steps for answer in (step.answer, *step.more)}
+    assert states == {state}
+
+
+def test_conditions_of_one_participant_share_its_draws() -> None:
+    """What DEF draws is drawn whatever the condition; a baseline switches axes off and alters none."""
+    for index in range(20):
+        both = [citizen(PROTOCOL, index, condition=BUILT_IN_CONDITIONS[name]).draws for name in BUILT_IN_CONDITIONS]
+        drawn = both[0]
+        assert {draws.region for draws in both} <= {drawn.region, None}
+        assert {draws.num_beams for draws in both} <= {drawn.num_beams, 1}
+        assert {draws.memory_capacity for draws in both} <= {drawn.memory_capacity, 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Person 1: 2: Rather important\nPerson 2: 1", {0: "2: Rather important", 1: "1"}),
+        ("1. 3\n2) 4\n- Person 3: 2", {0: "3", 1: "4", 2: "2"}),
+        ("第1人：2：比较重要\n第 2 人: 1", {0: "2：比较重要", 1: "1"}),
+        ("**Person 1:** 2\nPerson 1: 3", {0: "** 2"}),
+        ("Here is the list:\nPerson 21: 2\nPerson 0: 1\nPerson 4:\nnone", {}),
+        ("", {}),
+    ],
+)
+def test_lists_are_read_by_the_number_of_the_person(text: str, found: dict[int, str]) -> None:
+    """The first line of each counts; numbers beyond the panel are nobody's."""
+    assert list_entries(text, PANEL_SLOTS) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "draft"),
+    [("Answer: 4", 3), ("Draft 5 of 5", 4), ("答案：2", 1), ("none", 0), ("I like 12 or 3", 2), ("", 0)],
+)
+def test_a_vote_names_a_draft(text: str, draft: int) -> None:
+    """The first number that a draft has; where there is none, the first draft stands."""
+    assert voted(text, DECODES) == draft
+
+
+def test_a_human_panel_answers_as_people_do(small_survey: Survey) -> None:
+    """The control of the metrics works for a list too: its shares are those of the reference distribution."""
+    survey = replace(small_survey, cultures=(US,))
+    question = survey.questions[0]
+    shares: dict[int, int] = {}
+    for seed in range(40):
+        who = citizen(replace(PROTOCOL, seed=seed), condition=LIST)
+        steps = interview(
+            who,
+            survey=survey,
+            questions=[question.id],
+            protocol=replace(PROTOCOL, seed=seed),
+            engine=Asked("human", survey=survey),
+            recall={},
+        )
+        for step in steps:
+            for answer in (step.answer, *step.more):
+                shares[answer.choices[0]] = shares.get(answer.choices[0], 0) + 1
+    total = sum(shares.values())
+    assert total == 800
+    expected = {1: 0.5, 2: 0.3, 3: 0.15, 4: 0.05}
+    assert all(abs(shares[code] / total - share) < 0.06 for code, share in expected.items())
+
+
+def test_the_control_fails_where_nobody_knows_what_people_say() -> None:
+    """A respondent without reference gives up at the first step, and says why."""
+    steps = _interview(SINGLE, Asked("human"), Noted())
+    assert steps[0].answer.state is AnswerState.FAILED
+    assert FAMILY.id in steps[0].answer.reason

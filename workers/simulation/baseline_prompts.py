@@ -1,0 +1,101 @@
+"""How the baselines ask: the average person of Cao et al. (2023), and the four steps of CCSV (Lahoti et al. 2023).
+
+Knows how drafts, criticism and votes become turns of a conversation, and how a list and a vote
+are read back. The words are in ``prompts.toml``. Deliberately knows neither seeds nor engines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from storage.survey import Culture, Question
+from workers.engines.base import Message
+from workers.simulation.prompts import choosing_text, country_name, fill, prompt_text, request_text, words
+
+_ENTRY = re.compile(r"\W*(?:[^\W\d]+\s?)?(?P<slot>\d{1,3})\s?[^\W\d]?\s?[:：.)、]\s*(?P<answer>\S.*)")
+_NUMBER = re.compile(r"(?<!\d)\d+(?!\d)")
+
+
+def average_text(question: Question, shown: Sequence[int], culture: Culture, language: str, wording: int) -> str:
+    """The prompt that asks for the average person of a culture; ``wording`` is 1 or 2."""
+    table = words(language)
+    role = {1: table.average_1, 2: table.average_2}[wording]
+    return "\n".join(
+        (
+            fill(role, COUNTRY=country_name(culture, language)),
+            choosing_text(question, shown, language),
+            table.format,
+            request_text(question, shown, language),
+        )
+    )
+
+
+def draft_text(question: Question, shown: Sequence[int], culture: Culture, language: str, slots: int) -> str:
+    """The prompt that asks for the first draft: one answer, or a list of ``slots``."""
+    if slots == 1:
+        return prompt_text(question, shown, culture, None, language)
+    table = words(language)
+    entry = fill(table.entry, SLOT="1").strip()
+    return "\n".join(
+        (
+            fill(table.list, COUNTRY=country_name(culture, language), NUM=str(slots), ENTRY=entry),
+            choosing_text(question, shown, language),
+            request_text(question, shown, language),
+        )
+    )
+
+
+def critique_text(culture: Culture, language: str, slots: int) -> str:
+    """What is said after the draft, to have it criticised."""
+    table = words(language)
+    return fill(table.critique if slots == 1 else table.critique_list, COUNTRY=country_name(culture, language))
+
+
+def rewrite_text(language: str, slots: int) -> str:
+    """What is said after the criticism, to have the draft written anew."""
+    table = words(language)
+    if slots == 1:
+        return fill(table.rewrite, FORMAT=table.format)
+    return fill(table.rewrite_list, NUM=str(slots))
+
+
+def vote_text(question: Question, shown: Sequence[int], culture: Culture, language: str, drafts: Sequence[str]) -> str:
+    """The prompt that asks which of several drafts is best; they are numbered from 1."""
+    table = words(language)
+    lines = [
+        fill(table.vote, COUNTRY=country_name(culture, language), NUM=str(len(drafts))),
+        request_text(question, shown, language),
+    ]
+    for number, draft in enumerate(drafts, start=1):
+        lines += [fill(table.draft, SLOT=str(number)), draft.strip()]
+    return "\n".join(lines)
+
+
+def conversation(*turns: str) -> tuple[Message, ...]:
+    """Turns as messages, the user's first."""
+    return tuple(Message(role="assistant" if place % 2 else "user", content=turn) for place, turn in enumerate(turns))
+
+
+def list_entries(text: str, slots: int) -> dict[int, str]:
+    """Slot, from 0, -> the answer on that person's line; the first line counts where one has several.
+
+    >>> list_entries("Person 1: 2\\nPerson 3: 4: Not at all important", slots=3)
+    {0: '2', 2: '4: Not at all important'}
+    """
+    found: dict[int, str] = {}
+    for line in text.splitlines():
+        entry = _ENTRY.fullmatch(line.strip())
+        if entry and 1 <= int(entry["slot"]) <= slots:
+            found.setdefault(int(entry["slot"]) - 1, entry["answer"])
+    return found
+
+
+def voted(text: str, drafts: int) -> int:
+    """The draft, from 0, that a vote names; the first draft where it names none.
+
+    >>> voted("Answer: Draft 3", drafts=5), voted("All of them.", drafts=5)
+    (2, 0)
+    """
+    named = (int(number[0]) for number in _NUMBER.finditer(text))
+    return next((number for number in named if 1 <= number <= drafts), 1) - 1
