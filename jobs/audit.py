@@ -31,7 +31,7 @@ _NEEDED = (*_PLACE, "digest", "person", *DIMENSIONS)
 
 
 class BadAudit(ValueError):
-    """A table of verdicts cannot be used; the message says file, line, what was expected and what was found."""
+    """A table of verdicts cannot be used; the message says file, row, what was expected and what was found."""
 
 
 def write_template(database: Database, run_id: str, file: Path) -> int:
@@ -88,7 +88,8 @@ def read_labels(database: Database, run_id: str, file: Path) -> int:
     missing = [name for name in _NEEDED if name not in (table.fieldnames or ())]
     if missing:
         raise BadAudit(f"{file}: expected the columns {', '.join(_NEEDED)}, got none named {missing[0]}")
-    found = [label for row in table if (label := _label(database, run_id, row, f"{file}, line {table.line_num}"))]
+    rows = enumerate(table, start=2)  # as a spreadsheet numbers them
+    found = [label for number, row in rows if (label := _label(database, run_id, row, f"{file}, row {number}"))]
     if not found:
         raise BadAudit(f"{file}: expected at least one verdict, got none")
     labels.record_labels(database, found)

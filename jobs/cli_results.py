@@ -14,8 +14,9 @@ from jobs.settings import Settings
 @click.command()
 @click.argument("run_ids", metavar="[RUN]...", nargs=-1)
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Write it there.")
+@click.option("--readings", is_flag=True, help="Count answers that people have read (defsurvey review) as they did.")
 @click.pass_obj
-def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None) -> None:
+def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None, readings: bool) -> None:
     """The paths of a run's report, built now if the ledger has moved on since; the newest run where none is named.
 
     Several runs of one survey, with the same questions and the same preset, make one report together.
@@ -24,6 +25,8 @@ def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None) ->
     from jobs.serving import open_database
     from reports.merge import CannotMerge
 
+    if readings and len(run_ids) > 1:
+        raise click.UsageError("--readings is for the report of one run")
     with open_database(settings) as database:
         if len(run_ids) > 1:
             try:
@@ -34,7 +37,7 @@ def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None) ->
             click.echo(paths.markdown)
             return
         named = verbs.named_or_newest(database, run_ids[0] if run_ids else None)
-        built = results.current_report(settings, database, named, output)
+        built = results.current_report(settings, database, named, output, readings=readings)
     click.echo(built.html)
     click.echo(built.markdown)
 

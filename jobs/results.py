@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 _MODE = 0o644
 
 
-def current_report(settings: Settings, database: Database, run: str, output: Path | None) -> BuiltReport:
+def current_report(
+    settings: Settings, database: Database, run: str, output: Path | None, *, readings: bool = False
+) -> BuiltReport:
     """A run's report as of now: the one that is there, if it shows the ledger's revision, else a new one.
 
     Args:
@@ -32,11 +34,16 @@ def current_report(settings: Settings, database: Database, run: str, output: Pat
         database: where the run is.
         run: which run.
         output: a folder of the user's, in place of the run's own.
+        readings: whether answers that people have read count as they read them; such a report is not the run's own.
 
     Raises:
         storage.store.UnknownRun: there is no such run.
     """
     store.design_of(database, run)
+    if readings:
+        return write_report(
+            database, run, output or settings.reports / run / "with-readings", record=False, readings=True
+        )
     if output is not None:
         return write_report(database, run, output, record=False)
     built = outbox.latest_report(database, run)

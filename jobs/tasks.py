@@ -25,6 +25,7 @@ from storage import judgements, outbox
 from storage.database import Database
 from storage.read_draws import read_draws
 from storage.read_results import read_results
+from storage.readings import ReadBy, read_by, with_readings
 from storage.store import OtherEngine
 from workers.engines.base import EngineUnavailable
 from workers.models import ModelError
@@ -98,7 +99,9 @@ def register_judging(app: Celery, settings: Settings, database: Database) -> Non
             log.error("judging of run %s: %s", run, error)
 
 
-def write_report(database: Database, run: str, folder: Path, *, record: bool = True) -> outbox.BuiltReport:
+def write_report(
+    database: Database, run: str, folder: Path, *, record: bool = True, readings: bool = False
+) -> outbox.BuiltReport:
     """Build a run's report from what the ledger holds now.
 
     Args:
@@ -106,6 +109,7 @@ def write_report(database: Database, run: str, folder: Path, *, record: bool = T
         run: which run.
         folder: where the files go.
         record: whether the ledger is to note it as the run's own report.
+        readings: whether answers that people have read count as they read them.
     """
     from reports.build import build_report
     from reports.judging import judged_by
@@ -114,7 +118,10 @@ def write_report(database: Database, run: str, folder: Path, *, record: bool = T
     judged = read_judgements(database, run)
     verdicts, notes = judged_by(judged)
     results = read_results(database, run)
-    paths = build_report(results, folder, draws=read_draws(database, run), verdicts=verdicts, notes=notes)
+    remarks = reading_remarks(read_by(database, run), run, counted=readings)
+    shown = with_readings(database, results) if readings else results
+    draws = read_draws(database, run)
+    paths = build_report(shown, folder, draws=draws, verdicts=verdicts, notes=notes, remarks=remarks)
     report = outbox.BuiltReport(
         run=run,
         revision=results.revision,
@@ -125,6 +132,17 @@ def write_report(database: Database, run: str, folder: Path, *, record: bool = T
     if record:
         outbox.record_report(database, report)
     return report
+
+
+def reading_remarks(read: ReadBy, run: str, *, counted: bool) -> tuple[str, ...]:
+    """What a report says of answers that people have read."""
+    if not read.answers + read.disputed:
+        return ()
+    who = ", ".join(read.readers)
+    told = f"{read.answers} answers that the program could not read were read by people ({who})"
+    told += " and are counted as they read them" if counted else f" and are left out; defsurvey report {run} --readings"
+    disputed = f" {read.disputed} more were read differently and stay unparsable." if read.disputed else ""
+    return (f"{told}.{disputed}",)
 
 
 def report_sender(app: Celery, database: Database) -> Callable[[str], None]:

@@ -10,7 +10,6 @@ import pytest
 
 from storage.judgement import DIMENSIONS, Finding, Verdict, all_dimensions
 from workers.engines.base import FinishReason
-from workers.judging import prompt
 from workers.judging.calibration import CalibrationItem, calibration_set, score
 from workers.judging.prompt import judge_request, mark
 from workers.judging.rubric import RUBRIC, SCHEMA
@@ -95,7 +94,7 @@ def test_a_mark_that_the_response_holds_is_not_taken(monkeypatch: pytest.MonkeyP
         def hexdigest(self) -> str:
             return f"mark-{self.text[:1].decode()}".ljust(16, ".")
 
-    monkeypatch.setattr(prompt.hashlib, "sha256", Hash)
+    monkeypatch.setattr("workers.judging.prompt.hashlib.sha256", Hash)
     assert mark("mark-0.......... mark-1..........") == "mark-2.........."
 
 

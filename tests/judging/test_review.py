@@ -1,0 +1,134 @@
+"""A person reads what the program could not: keys, attribution, undo; and a report with and without it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from jobs.cli import main
+from jobs.results import current_report
+from jobs.review import Reviewed, review
+from jobs.settings import Settings
+from storage.database import Database
+from storage.judgement import AnswerKey
+from storage.ledger import Ledger
+from storage.read_results import read_results
+from storage.readings import Reading, read_by, record_reading, with_readings
+from storage.results import STATES
+from storage.run import AnswerState
+from tests.judging.conftest import nowhere
+from tests.storage.small_run import SURVEY, answer, claimed, new_cell, started
+
+#: What participants 0, 1 and 2 said to questions A (one of 1-4), B (one of 7, 2, 5) and C (up to three of 1-5).
+UNREAD = {(0, 0), (0, 2), (1, 1), (2, 0)}
+
+
+@pytest.fixture
+def unread(database: Database) -> Database:
+    """A run of three participants, four of whose answers are unparsable; one tries to write on the terminal."""
+    people = started(database, nowhere(new_cell(participants=3)))
+    ledger = Ledger(database, owner="host:1:here")
+    for number, who in enumerate(people):
+        held = claimed(ledger, who)
+        for item in range(3):
+            state = AnswerState.UNPARSABLE if (number, item) in UNREAD else AnswerState.ANSWERED
+            shown = SURVEY.question("ABC"[item]).codes
+            said = f"well {number} {item} \x1b[2J[bold]"
+            ledger.checkpoint(held, answer(held, item, state=state, completion=said, shown=shown, reason="odd"), ())
+    return database
+
+
+def typed(keys: str) -> Callable[[], str]:
+    """Somebody who presses these keys."""
+    coming: Iterator[str] = iter(keys)
+    return lambda: next(coming)
+
+
+def reviewed(database: Database, keys: str, reader: str = "ann") -> tuple[Reviewed, str]:
+    """A review by these keys, and all that was shown."""
+    shown = io.StringIO()
+    done = review(database, "first", reader=reader, key=typed(keys), console=Console(file=shown, width=100))
+    return done, shown.getvalue()
+
+
+def test_every_key_does_what_it_says(unread: Database) -> None:
+    """One option, several with Enter, a refusal, a skip; keys without meaning do nothing."""
+    done, shown = reviewed(unread, "9?3" + "\r13x1\r" + "R" + "S")
+    assert done == Reviewed(read=3, skipped=1, left=1)
+    results = with_readings(unread, read_results(unread, "first"))
+    places = zip(results.answers.participant.tolist(), results.answers.question.tolist(), strict=True)
+    rows = {place: row for row, place in enumerate(places)}
+    states = {key: STATES[results.answers.state[row]] for key, row in rows.items() if key in UNREAD}
+    answered, refused = AnswerState.ANSWERED, AnswerState.REFUSED
+    assert states == {(0, 0): answered, (0, 2): answered, (1, 1): refused, (2, 0): AnswerState.UNPARSABLE}
+    assert results.answers.choices[rows[0, 0]] == 1 << 2
+    assert results.answers.choices[rows[0, 2]] == 1 << 2  # 1 was taken back
+    assert (results.progress.answered, results.progress.refused, results.progress.unparsable) == (7, 1, 1)
+    assert "1 of 4: model-a, us, A" in shown
+    assert "[bold]" in shown
+    assert "\x1b" not in shown
+    assert read_results(unread, "first").progress.unparsable == 4
+
+
+def test_undo_takes_back_also_what_was_kept(unread: Database) -> None:
+    """And quitting keeps the rest, which the next review shows."""
+    done, _ = reviewed(unread, "1" + "U" + "2" + "S" + "UU" + "U" + "4" + "Q")
+    assert done == Reviewed(read=1, skipped=0, left=3)
+    assert read_by(unread, "first").answers == 1
+    again, shown = reviewed(unread, "SSS")
+    assert again == Reviewed(read=0, skipped=3, left=3)
+    assert "1 of 3" in shown
+
+
+def test_readers_stand_apart_and_only_what_they_agree_on_counts(unread: Database) -> None:
+    """Two readers, two readings of each answer."""
+    reviewed(unread, "1Q", "ann")
+    reviewed(unread, "12\rQ", "bob")
+    found = read_by(unread, "first")
+    assert (found.answers, found.disputed, found.readers) == (2, 0, ("ann", "bob"))
+    reviewed(unread, "1\rQ", "ann")
+    assert (read_by(unread, "first").answers, read_by(unread, "first").disputed) == (1, 1)
+
+
+def test_a_report_says_how_many_and_counts_them_only_when_asked(unread: Database, tmp_path: Path) -> None:
+    """Left out unless asked for; exports do not change."""
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path / "home")})
+    reviewed(unread, "1Q")
+    own = current_report(settings, unread, "first", None)
+    text = Path(own.markdown).read_text()
+    assert "1 answers that the program could not read were read by people (ann) and are left out" in text
+    counted = current_report(settings, unread, "first", None, readings=True)
+    assert "are counted as they read them" in Path(counted.markdown).read_text()
+    assert Path(own.markdown).read_text() == text
+
+
+def test_what_is_no_reading_is_refused(tmp_path: Path) -> None:
+    """No state but two, and choices exactly where it is answered; and no review without a terminal."""
+    key = AnswerKey(participant=1, item=0, slot=0, attempt=0, digest=5)
+    with pytest.raises(ValueError, match="answered or refused, got failed"):
+        Reading(key=key, reader="ann", state=AnswerState.FAILED)
+    with pytest.raises(ValueError, match="choices: expected some exactly where it is answered"):
+        Reading(key=key, reader="ann", state=AnswerState.ANSWERED)
+    told = CliRunner().invoke(main, ["review", "first"], env={"DEFSURVEY_HOME": str(tmp_path)})
+    assert (told.exit_code, "stdin is none" in told.output) == (2, True)
+
+
+def test_a_reading_is_replaced_by_the_same_reader(unread: Database) -> None:
+    """The later one counts."""
+    key = next(iter(read_keys(unread)))
+    for choices in ((1,), (4,)):
+        record_reading(unread, Reading(key=key, reader="ann", state=AnswerState.ANSWERED, choices=choices))
+    results = with_readings(unread, read_results(unread, "first"))
+    assert results.answers.choices[0] == 1 << 3
+
+
+def read_keys(database: Database) -> list[AnswerKey]:
+    """What is to be read."""
+    from storage.readings import to_read
+
+    return to_read(database, "first", "ann")
