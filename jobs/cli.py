@@ -197,12 +197,14 @@ def status(settings: Settings, run_id: str | None, watch: bool, as_json: bool) -
 @JSON
 @click.pass_obj
 def plan(settings: Settings, study: Path, name: str | None, as_json: bool) -> None:
-    """What would run: cells, answers, tokens. Enqueues nothing."""
+    """What would run: cells, answers, tokens, cost, what could be found. Enqueues nothing."""
     from jobs import plan as planning
     from jobs import verbs
     from workers.models import read_cards
 
-    planned = planning.plan(verbs.read(settings, study, name=name), cards=read_cards(settings.models))
+    wanted = verbs.read(settings, study, name=name)
+    verbs.check_retired(settings, wanted)
+    planned = planning.plan(wanted, cards=read_cards(settings.models))
     if as_json:
         _print_json(planning.to_json(planned))
     else:
@@ -277,6 +279,7 @@ def _register() -> None:
         cli_doctor,
         cli_judge,
         cli_results,
+        cli_review,
     )
 
     for module in (
@@ -288,6 +291,7 @@ def _register() -> None:
         cli_doctor,
         cli_judge,
         cli_results,
+        cli_review,
     ):
         for command in module.VERBS:
             main.add_command(command)

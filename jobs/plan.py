@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from jobs.costs import Dollars, PlannedJudging, cost, planned_judging, total
 from jobs.study import PlannedCell, Study
 from workers.models import ModelCard
 
@@ -54,13 +55,16 @@ class Plan:
     name: str
     survey: str  #: id of the survey
     cells: tuple[PlannedCell, ...]
-    participants: int  #: in each cell
+    participants: int  #: in each cell but those of panels, which have one
     questions: tuple[str, ...]
     left_out: tuple[str, ...]  #: meant, but without a reference distribution in every culture
     answers: int  #: planned over all cells
     prompt_tokens: Spread  #: read by language models; scripted respondents read none
     completion_tokens: Spread  #: written by language models
     seconds: Spread | None  #: None until a rate is known
+    cost: Dollars | None  #: of answers and judging; None where no model has a price
+    judging: PlannedJudging | None  #: None where the study names no judge
+    detectable: Mapping[str, float]  #: culture -> smallest difference of two models that is found in 4 of 5 runs, nats
     noise_floor: Mapping[str, float]  #: culture -> smoothed KL that as many honest people would score, in nats
     notes: tuple[str, ...]  #: what is allowed but likely not meant
 
@@ -75,8 +79,8 @@ def plan(study: Study, *, cards: Mapping[str, ModelCard], answers_per_second: fl
     """
     cells = study.cells()
     reading = [cell for cell in cells if cards[cell.model].engine != "scripted"]
-    asked = study.participants * len(study.questions)
     answers = study.planned_answers()
+    judging = planned_judging(study, None if study.judge is None else cards[study.judge.model])
     return Plan(
         name=study.name,
         survey=study.survey.id,
@@ -86,14 +90,32 @@ def plan(study: Study, *, cards: Mapping[str, ModelCard], answers_per_second: fl
         left_out=study.left_out,
         answers=answers,
         prompt_tokens=_sum(_prompt_tokens(study, cell) for cell in reading),
-        completion_tokens=Spread(
-            low=len(reading) * asked * min(SHORTEST_COMPLETION, study.protocol.max_new_tokens),
-            high=len(reading) * asked * study.protocol.max_new_tokens,
-        ),
+        completion_tokens=_sum(_written(study, cell) for cell in reading),
         seconds=None if answers_per_second is None else _seconds(answers, answers_per_second),
+        cost=total(
+            [
+                *(
+                    cost(cards[cell.model].api, _bounds(_prompt_tokens(study, cell)), _bounds(_written(study, cell)))
+                    for cell in reading
+                ),
+                None if judging is None else judging.cost,
+            ]
+        ),
+        judging=judging,
+        detectable=_detectable(study),
         noise_floor=_noise_floor(study),
         notes=_notes(cells, cards),
     )
+
+
+def _written(study: Study, cell: PlannedCell) -> Spread:
+    """Tokens that all participants of a cell write."""
+    longest = study.protocol.max_new_tokens
+    return Spread(low=cell.completions * min(SHORTEST_COMPLETION, longest), high=cell.completions * longest)
+
+
+def _bounds(spread: Spread) -> tuple[int, int]:
+    return spread.low, spread.high
 
 
 def _sum(spreads: Iterable[Spread]) -> Spread:
@@ -125,7 +147,10 @@ def _prompt_tokens(study: Study, cell: PlannedCell) -> Spread:
         # At the least nothing was remembered: no answer could be read.
         remembered = entries * (entry * per_character + 2 * TURN_TOKENS[bound]) if bound else 0.0
         bounds.append(prompts * per_character + len(questions) * TEMPLATE_TOKENS[bound] + remembered)
-    return Spread(low=round(bounds[0] * study.participants), high=round(bounds[1] * study.participants))
+    # Of steps after the first, the prompt holds what was said before it, which is at most what may be generated.
+    times = cell.completions / len(study.questions)
+    said = max(0, cell.completions - cell.participants * len(study.questions)) * study.protocol.max_new_tokens
+    return Spread(low=round(bounds[0] * times), high=round(bounds[1] * times) + 2 * said)
 
 
 def _remembered(study: Study, cell: PlannedCell) -> float:
@@ -150,6 +175,20 @@ def _noise_floor(study: Study) -> Mapping[str, float]:
     return floors
 
 
+def _detectable(study: Study) -> Mapping[str, float]:
+    from reports.items import item_table, reference_table
+    from reports.metrics.detectable import detectable_difference
+
+    items = item_table(study.survey, study.questions)
+    found = {}
+    for culture in study.cultures:
+        people = reference_table(study.survey, items, culture)
+        found[culture] = detectable_difference(
+            people.shares, people.n, items.offered, items.grouping, n=study.participants, seed=study.protocol.seed
+        )
+    return found
+
+
 def _notes(cells: Iterable[PlannedCell], cards: Mapping[str, ModelCard]) -> tuple[str, ...]:
     found = []
     for model, language in dict.fromkeys((cell.model, cell.language) for cell in cells):
@@ -170,8 +209,8 @@ def to_json(plan: Plan) -> dict[str, object]:
                 "culture": cell.culture,
                 "condition": cell.condition.name,
                 "language": cell.language,
-                "participants": plan.participants,
-                "answers": plan.participants * len(plan.questions),
+                "participants": cell.participants,
+                "answers": cell.answers,
             }
             for cell in plan.cells
         ],
@@ -182,6 +221,11 @@ def to_json(plan: Plan) -> dict[str, object]:
         "prompt_tokens": [plan.prompt_tokens.low, plan.prompt_tokens.high],
         "completion_tokens": [plan.completion_tokens.low, plan.completion_tokens.high],
         "seconds": None if plan.seconds is None else [plan.seconds.low, plan.seconds.high],
+        "cost": None if plan.cost is None else [round(plan.cost.low, 4), round(plan.cost.high, 4)],
+        "judging": None
+        if plan.judging is None
+        else {"model": plan.judging.model, "calls": [plan.judging.low, plan.judging.high]},
+        "smallest_difference": dict(plan.detectable),
         "noise_floor": dict(plan.noise_floor),
         "notes": list(plan.notes),
     }
@@ -198,8 +242,8 @@ def render(plan: Plan) -> RenderableType:
     cells.add_column("participants", justify="right")
     cells.add_column("answers", justify="right")
     for cell in plan.cells:
-        answers = f"{plan.participants * len(plan.questions):,}"
-        row = (cell.model, cell.culture, cell.condition.name, cell.language, f"{plan.participants:,}", answers)
+        counts = (f"{cell.participants:,}", f"{cell.answers:,}")
+        row = (cell.model, cell.culture, cell.condition.name, cell.language, *counts)
         cells.add_row(*(Text(text) for text in row))
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
@@ -218,9 +262,19 @@ def _facts(plan: Plan) -> Iterable[tuple[str, str]]:
     if plan.completion_tokens.high:
         yield "prompt tokens", f"{plan.prompt_tokens} (rule of thumb)"
         yield "completion tokens", f"{plan.completion_tokens} (at most max_new_tokens each)"
+    if plan.judging is not None:
+        calls = f"{plan.judging.low:,} to {plan.judging.high:,} calls"
+        yield "judging", f"{calls} by {plan.judging.model}, those of its calibration counted"
+    if plan.cost is not None:
+        yield (
+            "cost",
+            f"{plan.cost} (models with prices on their cards, judge included; in batches, judging is half of that)",
+        )
     yield "time", "unknown until a pilot has run" if plan.seconds is None else _time(plan.seconds)
     for culture, floor in plan.noise_floor.items():
         yield f"noise floor, {culture}", f"{floor:.3f} nats: what {plan.participants:,} honest people would score"
+    for culture, least in plan.detectable.items():
+        yield f"smallest difference, {culture}", f"{least:.3f} nats between two models, found in 4 of 5 such runs"
     for note in plan.notes:
         yield "note", note
 

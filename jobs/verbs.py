@@ -48,8 +48,20 @@ def read(settings: Settings, path: Path, *, name: str | None = None, pilot: int 
 
 def _check_models(settings: Settings, study: Study) -> None:
     cards = read_cards(settings.models)
-    for model in study.models:
+    for model in (*study.models, *([study.judge.model] if study.judge else ())):
         check_card(find_card(model, cards), cache=settings.cache)
+
+
+def check_retired(settings: Settings, study: Study) -> None:
+    """Refuse models that nobody serves any more; whether keys and weights are here is asked when a run is enqueued.
+
+    Raises:
+        EngineUnavailable: a model is retired; the message names its successor.
+    """
+    cards = read_cards(settings.models)
+    for model in (*study.models, *([study.judge.model] if study.judge else ())):
+        if find_card(model, cards).retired:
+            check_card(find_card(model, cards), cache=settings.cache)
 
 
 def enqueue(settings: Settings, database: Database, study: Study, *, extend: bool = False) -> producer.Enqueued:

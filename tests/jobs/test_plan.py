@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from rich.console import Console
 
 from jobs.plan import Spread, plan, render, to_json
 from jobs.preview import preview
-from tests.jobs.small_study import CARDS, study
+from jobs.study import parse_study
+from tests.jobs.small_study import CARDS, SURVEY, study, written
+from workers.models import Api, ModelCard
 
 
 def printed(**changes: str | None) -> str:
@@ -147,3 +150,41 @@ def test_printed() -> None:
     assert "unknown until a pilot has run" in text
     assert "tiny-model is asked in zh" in text
     assert "left out" not in printed(cultures="[us]")
+
+
+def priced() -> dict[str, ModelCard]:
+    """The cards, with a model behind a server at 1 and 5 US dollars per million tokens beside them."""
+    api = Api(model="m", base_url="http://127.0.0.1:9", input_price=1.0, output_price=5.0)
+    return {**CARDS, "paid": ModelCard(name="paid", engine="anthropic", api=api)}
+
+
+def test_what_costs_money_is_priced_as_a_range() -> None:
+    """Tokens by their prices; models without one cost nothing that is known."""
+    text = written(models="[paid, tiny-model]", cultures="[us]", conditions="[none]", participants="10")
+    made = plan(parse_study(text, path=Path("s.yaml"), cards=priced(), survey=SURVEY), cards=priced())
+    alone = parse_study(text.replace("paid, tiny-model", "paid"), path=Path("s"), cards=priced(), survey=SURVEY)
+    own = plan(alone, cards=priced())
+    assert own.cost is not None
+    assert made.cost == own.cost
+    assert own.cost.low == pytest.approx((own.prompt_tokens.low + 5 * own.completion_tokens.low) / 1e6)
+    assert own.cost.high == pytest.approx((own.prompt_tokens.high + 5 * own.completion_tokens.high) / 1e6)
+    assert plan(study(), cards=CARDS).cost is None
+
+
+def test_a_judge_is_counted_and_priced() -> None:
+    """At least 30 of each model and culture, a tenth again, and the calibration set; at most 30 of each state."""
+    text = written(models="[tiny-model]", cultures="[us]", participants="50", judge="{model: paid}")
+    made = plan(parse_study(text, path=Path("s.yaml"), cards=priced(), survey=SURVEY), cards=priced())
+    assert made.judging is not None
+    assert (made.judging.low, made.judging.high) == (30 + 3 + 72, 90 + 9 + 72)
+    assert made.cost is not None
+    assert made.cost == made.judging.cost
+    assert 0.1 < made.cost.low < made.cost.high < 3
+    assert to_json(made)["judging"] == {"model": "paid", "calls": [105, 171]}
+
+
+def test_more_participants_find_smaller_differences() -> None:
+    """Four times as many see about half as much; both are told."""
+    few, many = (plan(study(participants=n), cards=CARDS).detectable["us"] for n in ("20", "80"))
+    assert 1.6 < few / many < 5
+    assert f"{few:.3f} nats between two models" in printed(participants="20")

@@ -1,0 +1,80 @@
+"""What a study would cost, before it runs.
+
+Knows prices, and how many calls a judge would get. Deliberately counts no tokens of answers: see ``jobs.plan``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import ceil
+
+from jobs.study import Study
+from storage.judgements import LEAST, MOST_REPEATED, REPEATED
+from workers.judging.calibration import calibration_set
+from workers.judging.prompt import MAX_TOKENS
+from workers.judging.rubric import INSTRUCTIONS
+from workers.models import Api, ModelCard
+
+#: Tokens of a judge's prompt beside the rubric, fewest and most: question, options, a short or a long answer.
+AROUND_ANSWER = (120, 1200)
+#: Tokens of the rubric: characters of English text by 0.18 and by 0.3, as in ``jobs.plan``.
+RUBRIC_TOKENS = (round(0.18 * len(INSTRUCTIONS)), round(0.3 * len(INSTRUCTIONS)))
+#: Fewest tokens of a judge's reply: six verdicts with a few words each.
+SHORTEST_VERDICTS = 150
+#: States of answers that are sampled apart: answered, refused, unparsable.
+_STATES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dollars:
+    """An amount of US dollars that can only be given as a range."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.low:,.2f} to {self.high:,.2f} US dollars"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedJudging:
+    """What a judge would be asked."""
+
+    model: str
+    low: int  #: calls, those of the calibration set counted
+    high: int
+    cost: Dollars | None  #: None: its card has no prices
+
+
+def cost(api: Api | None, read: tuple[int, int], written: tuple[int, int]) -> Dollars | None:
+    """What tokens cost, each given as fewest and most; None where nothing is known of prices."""
+    bounds = [None if api is None else api.cost(read[bound], written[bound]) for bound in (0, 1)]
+    low, high = bounds
+    return None if low is None or high is None else Dollars(low=low, high=high)
+
+
+def total(parts: Iterable[Dollars | None]) -> Dollars | None:
+    """The sum of what is known; None where nothing is."""
+    known = [part for part in parts if part is not None]
+    return Dollars(low=sum(part.low for part in known), high=sum(part.high for part in known)) if known else None
+
+
+def planned_judging(study: Study, card: ModelCard | None) -> PlannedJudging | None:
+    """What the study's judge would be asked; None where it names none.
+
+    How answers will end is not known: at the least all end alike, at the most every state has its 30.
+    """
+    if study.judge is None or card is None:
+        return None
+    judged = len(study.models) * len(study.cultures)  # one condition and language of each
+    each = study.participants * len(study.questions)
+    share = ceil(study.judge.sample * each)
+    fewest = judged * min(each, max(share, LEAST))
+    most = judged * min(each, max(share, LEAST) + (_STATES - 1) * LEAST)
+    calls = [n + min(MOST_REPEATED, ceil(REPEATED * n)) + len(calibration_set()) for n in (fewest, most)]
+    read = tuple(n * (RUBRIC_TOKENS[b] + AROUND_ANSWER[b]) for b, n in enumerate(calls))
+    written = (calls[0] * SHORTEST_VERDICTS, calls[1] * MAX_TOKENS)
+    return PlannedJudging(
+        model=card.name, low=calls[0], high=calls[1], cost=cost(card.api, (read[0], read[1]), written)
+    )
