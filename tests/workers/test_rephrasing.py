@@ -129,6 +129,7 @@ def test_a_rejected_wording_is_tried_again_with_another_seed() -> None:
     assert {one.rejected for one in tried} == {"it is a wording that there is already"}
     assert sorted({one.attempt for one in tried}) == [0, 1, 2]
     assert len({request.seed for request in engine.requests}) == 18
+    assert sum(request.decoding.do_sample for request in engine.requests) == 12
     assert order().open(tried) == []
     assert len(order(attempts=4).open(tried)) == 6
 

@@ -25,7 +25,9 @@ from workers.simulation.prompts import UnknownLanguage, option_text
 
 #: Requests under way at once; a process that is killed loses at most so many wordings.
 BATCH = 16
-_DECODING = Decoding(do_sample=True, max_new_tokens=256)
+#: The likeliest wording first; where that is rejected, others that are not far from it.
+_FIRST = Decoding(do_sample=False, max_new_tokens=256)
+_AGAIN = Decoding(do_sample=True, temperature=0.7, top_p=0.9, max_new_tokens=256)
 _QUOTES = ('""', "“”", "''", "‘’", "「」", "«»")
 _MARKER = re.compile(r"\[([A-Z]+)\]")
 
@@ -84,7 +86,7 @@ def rephrase(order: Order, tried: Sequence[Tried], engine: Engine) -> Iterator[B
     Args:
         order: what is wanted.
         tried: what was tried before, used or rejected.
-        engine: serves the model; its decoding is sampled, with seeds that follow from the order's.
+        engine: serves the model; first attempts are greedy, later ones sampled, with seeds that follow from the order's.
 
     Yields:
         Up to ``BATCH`` results at a time; keep them before asking for the next.
@@ -149,7 +151,11 @@ def _request(
     }
     text = _MARKER.sub(lambda found: texts[found[1]], prompt(language))
     drawn = substream(order.seed, "rephrase", question.id, language, number, attempt)
-    return Request(messages=(Message(role="user", content=text),), decoding=_DECODING, seed=int(drawn.integers(2**63)))
+    return Request(
+        messages=(Message(role="user", content=text),),
+        decoding=_AGAIN if attempt else _FIRST,
+        seed=int(drawn.integers(2**63)),
+    )
 
 
 def known_wordings(question: Question, language: str, tried: Sequence[Tried]) -> list[str]:
