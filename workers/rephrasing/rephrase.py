@@ -86,7 +86,7 @@ def rephrase(order: Order, tried: Sequence[Tried], engine: Engine) -> Iterator[B
     Args:
         order: what is wanted.
         tried: what was tried before, used or rejected.
-        engine: serves the model; first attempts are greedy, later ones sampled, with seeds that follow from the order's.
+        engine: serves the model; first attempts are greedy, later ones sampled by seeds of their own.
 
     Yields:
         Up to ``BATCH`` results at a time; keep them before asking for the next.
