@@ -14,6 +14,7 @@ from workers.engines.transformers import attention
 from workers.engines.transformers.attention import Lanes, forward
 from workers.engines.transformers.batch import Piece, build
 from workers.engines.transformers.kv import KV, KVStore
+from workers.engines.transformers.pool import store_for
 from workers.engines.transformers.support import adopt
 
 
@@ -50,13 +51,15 @@ def _plain(model: Any, sequences: list[list[int]]) -> Tensor:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("threads", [1, 3])
-def test_a_packed_forward_is_each_request_alone(one_thread: None, architecture: str, threads: int) -> None:
+@pytest.mark.parametrize(("threads", "pooled"), [(1, False), (3, False), (1, True)], ids=["one", "three", "pool"])
+def test_a_packed_forward_is_each_request_alone(
+    one_thread: None, architecture: str, threads: int, pooled: bool
+) -> None:
     """Prompts of 1 to 300 tokens in chunks beside trees of 1 to 5 beams, 30 forwards, with compaction on the way."""
     model = tiny_model(architecture)
     expected = tiny_model(architecture)  # a second copy, which the packed attention has never touched
     rng = random.Random(7)
-    store = KVStore(adopt(model))
+    store = store_for(adopt(model), 4096, pooled=pooled)
     lanes = Lanes(threads)
     talks = [Conversation(store, [rng.randrange(VOCABULARY) for _ in range(n)]) for n in (1, 5, 40, 133, 300)]
     for _ in range(30):

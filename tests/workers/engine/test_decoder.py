@@ -21,6 +21,8 @@ from workers.engines.transformers.selector import Draws
 
 #: No prompt is kept.
 NO_REUSE = Limits(kept_bytes=0)
+#: A pool of these bytes is taken at once.
+POOL = Limits(kv_bytes=1 << 23, kept_bytes=1 << 21)
 
 
 @contextmanager
@@ -41,8 +43,9 @@ def _decoder(tiny: Tiny, limits: Limits = NO_REUSE, **settings: Any) -> Iterator
         (Limits(), {}),
         (Limits(rows=6, tokens=16), {"threads": 3}),
         (NO_REUSE, {"compacting": False}),
+        (POOL, {"pooled": True}),
     ],
-    ids=["together", "reuse", "capped", "uncompacted"],
+    ids=["together", "reuse", "capped", "uncompacted", "pool"],
 )
 def test_every_reply_is_the_one_of_generate_alone(tiny: Tiny, limits: Limits, settings: dict[str, Any]) -> None:
     """Beams, sampling, temperature, top_k, top_p, ends and lengths mixed, arriving in three different orders."""

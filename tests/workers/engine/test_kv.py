@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 import torch
 
-from workers.engines.transformers.kv import KV, STRIDE, KVStore, LayerShape, Layout
+from workers.engines.transformers.kv import KV, STRIDE, LayerShape, Layout, OutOfRoom
+from workers.engines.transformers.pool import Pool, PooledKV, store_for
 from workers.engines.transformers.prefix import PrefixIndex
 
 LAYOUT = Layout(layers=(LayerShape(2, 4), LayerShape(1, 5)), dtype=torch.float32, device=torch.device("cpu"))
@@ -17,9 +19,19 @@ TOKEN_BYTES = 104
 
 def _mark(kv: KV, at: int, numbers: list[int]) -> None:
     """Write tokens' numbers into their keys and values, so that a test sees where they are."""
-    for buffer in kv.buffers:
-        for place, number in enumerate(numbers, start=at):
+    for place, number in enumerate(numbers, start=at):
+        for buffer in kv.buffers:
             buffer[:, :, place] = number
+        if isinstance(kv, PooledKV):
+            for layer in kv.pool.layers:
+                layer[int(kv.slots[place])] = number
+
+
+def _read(kv: KV, layer: int, place: int) -> int:
+    """The number that was written into a token's value, in a layer."""
+    if isinstance(kv, PooledKV):
+        return int(kv.pool.layers[layer][int(kv.slots[place]), 1, 0, 0])
+    return int(kv.buffers[layer][1, 0, place, 0])
 
 
 def _seen(kv: KV) -> list[list[int]]:
@@ -27,17 +39,18 @@ def _seen(kv: KV) -> list[list[int]]:
     rows = []
     for row in kv.ancestors:
         places = [*range(kv.root), *(kv.root + np.flatnonzero(row))]
-        layers = [[int(of[0, place, 0]) for place in places] for buffer in kv.buffers for of in buffer]
+        layers = [[_read(kv, layer, place) for place in places] for layer in range(len(LAYOUT.layers))]
         assert all(layer == layers[0] for layer in layers)
         rows.append(layers[0])
     return rows
 
 
-def test_beams_keep_their_own_histories_however_they_are_reordered() -> None:
+@pytest.mark.parametrize("pooled", [False, True], ids=["buffers", "pool"])
+def test_beams_keep_their_own_histories_however_they_are_reordered(pooled: bool) -> None:
     """Against sequences copied outright, over 120 random reorderings with compaction on and off."""
     for compacting in (True, False):
         rng = random.Random(4)
-        store = KVStore(LAYOUT, compacting=compacting)
+        store = store_for(LAYOUT, 1024, compacting=compacting, pooled=pooled)
         kv = store.open(10)
         _mark(kv, kv.extend(6), [1, 2, 3, 4, 5, 6])
         _mark(kv, kv.extend(3), [7, 8, 9])
@@ -55,9 +68,10 @@ def test_beams_keep_their_own_histories_however_they_are_reordered() -> None:
         assert kv.capacity < 400 if compacting else kv.capacity > 480
 
 
-def test_every_byte_is_counted() -> None:
+@pytest.mark.parametrize("pooled", [False, True], ids=["buffers", "pool"])
+def test_every_byte_is_counted(pooled: bool) -> None:
     """Opening, growing, keeping and closing; at the end nothing is held."""
-    store = KVStore(LAYOUT)
+    store = store_for(LAYOUT, 1024, pooled=pooled)
     one, other = store.open(1), store.open(STRIDE + 1)
     assert store.bytes == 3 * STRIDE * TOKEN_BYTES
     assert other.bytes == 2 * STRIDE * TOKEN_BYTES
@@ -73,9 +87,10 @@ def test_every_byte_is_counted() -> None:
     assert store.peak_bytes == 4 * STRIDE * TOKEN_BYTES
 
 
-def test_the_longest_common_beginning_is_taken_over() -> None:
+@pytest.mark.parametrize("pooled", [False, True], ids=["buffers", "pool"])
+def test_the_longest_common_beginning_is_taken_over(pooled: bool) -> None:
     """Whoever asked before; the last token is left to be computed."""
-    store = KVStore(LAYOUT)
+    store = store_for(LAYOUT, 1024, pooled=pooled)
     index = PrefixIndex()
     prompts = [list(range(100, 140)), list(range(100, 120)) + list(range(20)), list(range(50))]
     for prompt in prompts:
@@ -95,7 +110,7 @@ def test_the_longest_common_beginning_is_taken_over() -> None:
         kv = store.open(len(prompt))
         assert index.copy_into(kv, prompt) == length
         assert kv.filled == kv.root == length
-        assert [int(kv.buffers[1][1, 0, place, 4]) for place in range(length)] == prompt[:length]
+        assert [_read(kv, 1, place) for place in range(length)] == prompt[:length]
         kv.close()
     assert index.bytes == store.bytes
     assert len(index) == 3
@@ -106,3 +121,30 @@ def test_the_longest_common_beginning_is_taken_over() -> None:
     index.clear()
     assert not index.drop_oldest()
     assert store.bytes == 0
+
+
+def test_a_pool_gives_its_pages_out_again_and_no_more_than_it_has() -> None:
+    """Pages are clean, whoever had them before; what does not fit is refused with both numbers."""
+    pool = Pool(LAYOUT, 3 * STRIDE + 1)
+    first, second = pool.open(2 * STRIDE), pool.open(1)
+    assert sorted([*first.slots, *second.slots]) == list(range(3 * STRIDE))
+    with pytest.raises(OutOfRoom, match="1 pages of keys and values are wanted, 0 are free"):
+        second.extend(STRIDE + 1)
+    for layer in pool.layers:
+        layer[int(first.slots[0])] = torch.nan
+    first.close()
+    second.extend(3 * STRIDE)
+    assert all(torch.isfinite(layer).all() for layer in pool.layers)
+    second.close()
+    assert pool.bytes == 0
+
+
+def test_a_device_without_room_for_a_pool_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's words become the engine's error."""
+
+    def full(*_: object, **__: object) -> torch.Tensor:
+        raise RuntimeError("CUDA out of\n memory")
+
+    monkeypatch.setattr(torch, "zeros", full)
+    with pytest.raises(OutOfRoom, match=r"^CUDA out of memory$"):
+        Pool(LAYOUT, STRIDE)

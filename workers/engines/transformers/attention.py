@@ -3,7 +3,8 @@
 Each request attends to its own buffer and nothing else. Where a forward carries no description of a packed batch,
 as in ``generate``, the library's own scaled dot-product attention is computed.
 
-Products are computed in the model's number format, the softmax in float32, as the library's eager attention does.
+Products are computed in the model's number format, the softmax in float32, as the library's eager attention does; over
+a pool (see ``gathered``) it is the library's scaled dot-product attention.
 Deliberately knows nothing of schedules or searches.
 """
 
@@ -20,6 +21,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from workers.engines.transformers.batch import Batch, Packed, Segment
+from workers.engines.transformers.gathered import attend_gathered, gather
+from workers.engines.transformers.pool import Pool
 
 #: What a model's configuration calls this attention.
 NAME = "defsurvey_packed"
@@ -118,15 +121,14 @@ def attend(
     groups = key.shape[1]
     result = query.new_empty(tokens, groups, heads // groups, width)
     result[packed.rows :].zero_()  # what fills up has no keys, but the layers behind want numbers
-    compute = partial(
-        _attend_share,
-        module.layer_idx,
-        query.view(groups, heads // groups, tokens, width),
-        torch.stack((key[0], value[0])),
-        scaling if scaling is not None else width**-0.5,
-        result,
-    )
-    lanes.run(compute, packed.shares(sliding_window))
+    scale = scaling if scaling is not None else width**-0.5
+    queries, keys_values = query.view(groups, heads // groups, tokens, width), torch.stack((key[0], value[0]))
+    if isinstance(packed.store, Pool):
+        gathering = gather(packed, sliding_window, query.dtype)
+        attend_gathered(packed.store.layers[module.layer_idx], queries, keys_values, scale, result, gathering)
+    else:
+        compute = partial(_attend_share, module.layer_idx, queries, keys_values, scale, result)
+        lanes.run(compute, packed.shares(sliding_window))
     return result.view(1, tokens, heads, -1), None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.engines.transformers.kv import KV, STRIDE
+from workers.engines.transformers.kv import KV, STRIDE, KVStore
 
 #: Rows of a prompt that attend together: enough for the matrix product, few enough to leave the future out of it.
 BLOCK = 128
@@ -63,51 +63,28 @@ class Segment:
 class Packed:
     """What attention needs to know of a forward."""
 
+    store: KVStore  #: where the keys and values of all pieces are
     pieces: Sequence[Piece]
     starts: Sequence[int]
     rows: int  #: of all pieces together
     device: torch.device
     lanes: int  #: threads that attention is shared out to
+    gathered: dict[int | None, object] = field(default_factory=dict)  #: what ``gathered`` makes of it, by window
+    _segments: dict[int | None, list[Segment]] = field(default_factory=dict)
     _shares: dict[int | None, list[list[Segment]]] = field(default_factory=dict)
 
     def shares(self, window: int | None) -> list[list[Segment]]:
         """The segments as attention within a sliding window (None: all there is) wants them, for each lane its own."""
         if window not in self._shares:
-            segments = [self._segment(*piece, window) for piece in zip(self.pieces, self.starts, strict=True)]
-            self._shares[window] = _shared_out(segments, self.lanes)
+            self._shares[window] = _shared_out(self.segments(window), self.lanes)
         return self._shares[window]
 
-    def _segment(self, piece: Piece, start: int, window: int | None) -> Segment:
-        count = len(piece.tokens)
-        if piece.tree:
-            blocks: tuple[Block, ...] = (self._tree_block(piece, start, window),)
-        else:
-            steps = range(0, count, BLOCK)
-            blocks = tuple(self._prompt_block(piece, start, i, min(count, i + BLOCK), window) for i in steps)
-        return Segment(piece.kv, slice(start, start + count), piece.at, blocks)
-
-    def _prompt_block(self, piece: Piece, start: int, i: int, j: int, window: int | None) -> Block:
-        first, high = piece.at + i, _up(piece.at + j, STRIDE)
-        padded, low = _up(j - i, _ROWS), _low(first, window)
-        queries, keys = np.arange(first, first + padded)[:, None], np.arange(low, high)[None]
-        hidden = keys > queries
-        if window is not None:
-            hidden |= keys <= queries - window
-        return Block(slice(start + i, start + j), padded, slice(low, high), self._mask(hidden))
-
-    def _tree_block(self, piece: Piece, start: int, window: int | None) -> Block:
-        kv, count = piece.kv, len(piece.tokens)
-        low, high = min(kv.root // STRIDE * STRIDE, _low(piece.first, window)), _up(kv.filled, STRIDE)
-        seen = np.zeros((count, high - low), dtype=bool)
-        seen[:, : kv.root - low] = True
-        seen[:, kv.root - low : kv.filled - low] = kv.ancestors
-        if window is not None:
-            seen[:, : kv.filled - low] &= kv.positions[low:] > piece.first - window
-        return Block(slice(start, start + count), count, slice(low, high), self._mask(~seen))
-
-    def _mask(self, hidden: np.ndarray) -> Tensor:
-        mask = np.where(hidden, np.float32(-np.inf), np.float32(0))
-        return torch.from_numpy(mask).to(self.device)
+    def segments(self, window: int | None) -> list[Segment]:
+        """One segment for each piece, in their order."""
+        if window not in self._segments:
+            pieces = zip(self.pieces, self.starts, strict=True)
+            self._segments[window] = [_segment(piece, start, window) for piece, start in pieces]
+        return self._segments[window]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +122,44 @@ def build(pieces: Sequence[Piece], *, device: torch.device, lanes: int = 1) -> B
         wanted=torch.tensor(wanted, dtype=torch.long, device=device),
         rows=total,
         counts=tuple(counts),
-        packed=Packed(pieces, starts, total, device, lanes),
+        packed=Packed(pieces[0].kv.store, pieces, starts, total, device, lanes),
     )
+
+
+def _segment(piece: Piece, start: int, window: int | None) -> Segment:
+    count = len(piece.tokens)
+    if piece.tree:
+        blocks: tuple[Block, ...] = (_tree_block(piece, start, window),)
+    else:
+        steps = range(0, count, BLOCK)
+        blocks = tuple(_prompt_block(piece, start, i, min(count, i + BLOCK), window) for i in steps)
+    return Segment(piece.kv, slice(start, start + count), piece.at, blocks)
+
+
+def _prompt_block(piece: Piece, start: int, i: int, j: int, window: int | None) -> Block:
+    first, high = piece.at + i, _up(piece.at + j, STRIDE)
+    padded, low = _up(j - i, _ROWS), _low(first, window)
+    queries, keys = np.arange(first, first + padded)[:, None], np.arange(low, high)[None]
+    hidden = keys > queries
+    if window is not None:
+        hidden |= keys <= queries - window
+    return Block(slice(start + i, start + j), padded, slice(low, high), _mask(hidden))
+
+
+def _tree_block(piece: Piece, start: int, window: int | None) -> Block:
+    kv, count = piece.kv, len(piece.tokens)
+    low, high = min(kv.root // STRIDE * STRIDE, _low(piece.first, window)), _up(kv.filled, STRIDE)
+    seen = np.zeros((count, high - low), dtype=bool)
+    seen[:, : kv.root - low] = True
+    seen[:, kv.root - low : kv.filled - low] = kv.ancestors
+    if window is not None:
+        seen[:, : kv.filled - low] &= kv.positions[low:] > piece.first - window
+    return Block(slice(start, start + count), count, slice(low, high), _mask(~seen))
+
+
+def _mask(hidden: np.ndarray) -> Tensor:
+    mask = np.where(hidden, np.float32(-np.inf), np.float32(0))
+    return torch.from_numpy(mask)
 
 
 def _filled(rows: int) -> int:

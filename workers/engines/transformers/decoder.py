@@ -17,7 +17,8 @@ from workers.engines.transformers.attention import Lanes, forward
 from workers.engines.transformers.batch import Piece, build
 from workers.engines.transformers.beams import start
 from workers.engines.transformers.counters import Counters, Tally
-from workers.engines.transformers.kv import KVStore, Layout
+from workers.engines.transformers.kv import Layout
+from workers.engines.transformers.pool import store_for
 from workers.engines.transformers.request import ResolvedRequest
 from workers.engines.transformers.scheduler import Delivery, Limits, Scheduler, Work
 from workers.engines.transformers.selector import Draws
@@ -34,14 +35,23 @@ class Decoder:
         limits: How much is done at once.
         threads: CPU threads for attention.
         compacting: Whether dead branches of beams are squeezed out.
+        pooled: Whether keys and values are in one pool, all of it taken at once; None: on anything but a CPU.
     """
 
     def __init__(
-        self, model: Any, layout: Layout, limits: Limits, *, threads: int = 1, compacting: bool = True
+        self,
+        model: Any,
+        layout: Layout,
+        limits: Limits,
+        *,
+        threads: int = 1,
+        compacting: bool = True,
+        pooled: bool | None = None,
     ) -> None:
         self._model = model
         self._device = layout.device
-        self._store = KVStore(layout, compacting=compacting)
+        tokens = limits.kv_bytes // layout.bytes_per_token
+        self._store = store_for(layout, tokens, compacting=compacting, pooled=pooled)
         # Only in float32 do a packed forward and a single one agree closely enough for the same draws to give the
         # same tokens, so only there are they made the library's costly way.
         draws = Draws.LIBRARY if layout.dtype is torch.float32 else Draws.CUMULATIVE

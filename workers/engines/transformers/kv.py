@@ -59,11 +59,11 @@ class KVStore:
 
     def bytes_for(self, tokens: int) -> int:
         """What a buffer with room for ``tokens`` takes."""
-        return _rounded(tokens) * self.layout.bytes_per_token
+        return rounded(tokens) * self.layout.bytes_per_token
 
     def open(self, tokens: int) -> KV:
         """An empty buffer with room for at least ``tokens``; raises OutOfRoom."""
-        capacity = _rounded(tokens)
+        capacity = rounded(tokens)
         shapes, dtype, device = self.layout.layers, self.layout.dtype, self.layout.device
         try:
             buffers = [torch.zeros(2, of.heads, capacity, of.width, dtype=dtype, device=device) for of in shapes]
@@ -85,7 +85,7 @@ class KV:
     """
 
     def __init__(self, store: KVStore, buffers: list[Tensor], capacity: int) -> None:
-        self._store = store
+        self.store = store
         self.buffers = buffers
         self.capacity = capacity
         self.filled = 0
@@ -104,7 +104,7 @@ class KV:
         """Put one token behind each of the given rows, which become the rows; returns where to write them."""
         rows = len(parents)
         self._ancestors = self._ancestors[list(parents)]
-        if self.filled + rows > self.capacity and self._store.compacting:
+        if self.filled + rows > self.capacity and self.store.compacting:
             self._compact()
         at = self.filled
         self._make_room(at + rows)
@@ -116,13 +116,13 @@ class KV:
 
     def wants(self, rows: int) -> int:
         """Bytes by which the buffer would have to grow for ``rows`` more tokens, were nothing squeezed out."""
-        growth = max(0, _rounded(self.filled + rows) - self.capacity)
-        return growth * self._store.layout.bytes_per_token
+        growth = max(0, rounded(self.filled + rows) - self.capacity)
+        return growth * self.store.layout.bytes_per_token
 
     @property
     def bytes(self) -> int:
         """What the buffer takes."""
-        return self.capacity * self._store.layout.bytes_per_token
+        return self.capacity * self.store.layout.bytes_per_token
 
     @property
     def ancestors(self) -> np.ndarray:
@@ -147,13 +147,15 @@ class KV:
 
     def close(self) -> None:
         """Give the memory back; closing twice is closing."""
-        self._store.count(-self.capacity)
+        self.store.count(-self.capacity)
         self.buffers, self.capacity, self.filled = [], 0, 0
 
     def _make_room(self, tokens: int) -> None:
-        if tokens <= self.capacity:
-            return
-        capacity = _rounded(tokens)
+        if tokens > self.capacity:
+            self.grow(rounded(tokens))
+
+    def grow(self, capacity: int) -> None:
+        """Make room for ``capacity`` tokens in all; raises OutOfRoom."""
         try:
             for layer, old in enumerate(self.buffers):
                 new = old.new_zeros(*old.shape[:2], capacity, old.shape[3])
@@ -161,7 +163,7 @@ class KV:
                 self.buffers[layer] = new
         except (RuntimeError, MemoryError) as error:  # the buffer is of no use any more, but can be closed
             raise OutOfRoom(" ".join(str(error).split())) from error
-        self._store.count(capacity - self.capacity)
+        self.store.count(capacity - self.capacity)
         self.capacity = capacity
 
     def _compact(self) -> None:
@@ -170,13 +172,18 @@ class KV:
         count = int(alive.sum())
         if len(alive) - count < _FEW:
             return
-        kept = torch.from_numpy(np.flatnonzero(alive) + self.root).to(self._store.layout.device)
-        for buffer in self.buffers:
-            buffer[:, :, self.root : self.root + count] = buffer.index_select(2, kept)
+        self.squeeze(alive)
         self._ancestors, self._depths = self._ancestors[:, alive], self._depths[alive]
         self.filled = self.root + count
-        self._store.compactions += 1
+        self.store.compactions += 1
+
+    def squeeze(self, alive: np.ndarray) -> None:
+        """Move the tree's living tokens together, to its beginning; ``alive`` has shape (tokens of the tree,)."""
+        kept = torch.from_numpy(np.flatnonzero(alive) + self.root).to(self.store.layout.device)
+        for buffer in self.buffers:
+            buffer[:, :, self.root : self.root + len(kept)] = buffer.index_select(2, kept)
 
 
-def _rounded(tokens: int) -> int:
+def rounded(tokens: int) -> int:
+    """Tokens for which room is made where so many are wanted."""
     return -(-tokens // STRIDE) * STRIDE

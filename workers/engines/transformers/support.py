@@ -15,7 +15,8 @@ from torch import Tensor
 
 from workers.engines.transformers import attention
 from workers.engines.transformers.batch import Piece, build
-from workers.engines.transformers.kv import KV, KVStore, LayerShape, Layout
+from workers.engines.transformers.kv import KV, STRIDE, LayerShape, Layout
+from workers.engines.transformers.pool import store_for
 
 #: Positions that depend on how long the longest sequence of a batch is: packed requests would change each other.
 _UNSTEADY_ROPES = ("dynamic", "longrope")
@@ -114,7 +115,7 @@ def _differ(model: Any, layout: Layout) -> tuple[float, float]:
     numbers = torch.Generator().manual_seed(0)
     prompts = [torch.randint(vocabulary, (length,), generator=numbers).tolist() for length in (_LONG, _SHORT)]
     beams = [torch.randint(vocabulary, (2,), generator=numbers).tolist() for _ in prompts]
-    store = KVStore(layout)
+    store = store_for(layout, 2 * STRIDE * -(-(_LONG + 2) // STRIDE))
     buffers = [store.open(len(prompt) + 2) for prompt in prompts]
     lanes = attention.Lanes(1)
     # The longer prompt comes in two chunks, the second together with the shorter prompt.
