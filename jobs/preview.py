@@ -90,11 +90,12 @@ def _one_of(name: str | None, known: tuple[str, ...], what: str) -> str:
 
 
 def _prompt(study: Study, planned: PlannedCell, card: ModelCard, index: int, question: str | None) -> Prompt:
-    from workers.simulation.interview import ask
     from workers.simulation.participant import draw_axes, question_order
 
     index = min(index, planned.participants - 1)  # a panel has one participant alone
     order = question_order(study.protocol, index, study.questions)
+    if planned.condition.method is Method.FIRST_TOKEN:
+        order = study.questions
     item = 0 if question is None else order.index(question)
     culture = study.survey.culture(planned.culture)
     asked_about = order[item] if study.protocol.draws is DrawsPer.QUESTION else None
@@ -109,7 +110,7 @@ def _prompt(study: Study, planned: PlannedCell, card: ModelCard, index: int, que
         participants=planned.participants,
     )
     participant = Participant(id=0, index=index, run=study.name, cell=cell, draws=draws)
-    request = ask(participant, item, survey=study.survey, questions=study.questions, protocol=study.protocol)
+    request = _request(participant, item, study)
     return Prompt(
         cell=planned,
         participant=index,
@@ -124,6 +125,16 @@ def _prompt(study: Study, planned: PlannedCell, card: ModelCard, index: int, que
         memory=_memory(item, draws.memory_capacity),
         steps=_steps(planned.condition.method),
     )
+
+
+def _request(participant: Participant, item: int, study: Study) -> Request:
+    from workers.simulation.first_token import option_orders, weighing
+    from workers.simulation.interview import ask
+
+    if participant.cell.condition.method is Method.FIRST_TOKEN:
+        question = study.survey.question(study.questions[item])
+        return weighing(participant, question, option_orders(question)[0], study.survey)
+    return ask(participant, item, survey=study.survey, questions=study.questions, protocol=study.protocol)
 
 
 def _template(card: ModelCard) -> str:
@@ -145,6 +156,8 @@ def _text(card: ModelCard, request: Request) -> str | None:
 
 
 def _steps(method: Method) -> str:
+    if method is Method.FIRST_TOKEN:
+        return "no reply: the probabilities of the options' numbers are read, here and in every other order of options"
     if method not in (Method.CCSV_SINGLE, Method.CCSV_LIST):
         return ""
     what = "an answer" if method is Method.CCSV_SINGLE else f"a list of {PANEL_SLOTS} answers"

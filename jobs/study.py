@@ -199,6 +199,7 @@ def _study(text: str, path: Path, cards: Mapping[str, ModelCard], survey: Survey
     used = [language for culture in cultures for language in languages_of(survey, culture, languages)]
     keys.check_paraphrases(entries["conditions"], conditions, survey, chosen.asked, used)
     models, judge = keys.models(entries["models"], cards), keys.judge(entries.get("judge"), cards)
+    keys.check_probabilities(conditions, models, cards)
     paid = models if judge is None else (*models, judge.model)
     return Study(
         name=name,

@@ -19,6 +19,7 @@ from storage.run import Condition, Method, Protocol
 from storage.survey import Survey, SurveyError
 from storage.survey_problem import nearest, one_of
 from storage.survey_yaml import Entry
+from workers.engines.base import GIVE_PROBABILITIES
 from workers.models import ModelCard
 from workers.simulation.prompts import languages as prompt_languages
 
@@ -54,7 +55,7 @@ BUILT_IN_CONDITIONS: Mapping[str, Condition] = {
         Condition(name="def-without-memory", memory=False),
         *(
             Condition(name=method.value, method=method, prompt=False, config=False, memory=False, option_order=False)
-            for method in (Method.CAO2023, Method.CCSV_SINGLE, Method.CCSV_LIST)
+            for method in (Method.CAO2023, Method.CCSV_SINGLE, Method.CCSV_LIST, Method.FIRST_TOKEN)
         ),
     )
 }
@@ -196,6 +197,17 @@ def _condition(name: str, written: Entry) -> Condition:
         option_order=on.get("option_order"),
         paraphrase=on.get("paraphrase", False),
     )
+
+
+def check_probabilities(conditions: Iterable[Condition], models: Iterable[str], cards: Mapping[str, ModelCard]) -> None:
+    """Where probabilities are to be read every model's engine has to give them; raises StudyError."""
+    for condition in conditions:
+        if condition.method is Method.FIRST_TOKEN:
+            for name in models:
+                if cards[name].engine not in GIVE_PROBABILITIES:
+                    expected = f"models whose engine gives probabilities ({one_of(GIVE_PROBABILITIES)})"
+                    got = f"{name!r}, served by engine {cards[name].engine}"
+                    raise StudyError(f"condition {condition.name}: expected {expected}, got {got}")
 
 
 def check_paraphrases(

@@ -14,6 +14,7 @@ from jobs.broker import EmbeddedBroker
 from jobs.celery_app import make_app
 from jobs.settings import Settings
 from jobs.study import Study, parse_study, read_study
+from jobs.study_keys import check_probabilities
 from storage import outbox, store
 from storage import retry as retrying
 from storage.budget import change_budget, halt_if_spent
@@ -48,6 +49,7 @@ def read(settings: Settings, path: Path, *, name: str | None = None, pilot: int 
 
 def _check_models(settings: Settings, study: Study) -> None:
     cards = read_cards(settings.models)
+    check_probabilities(study.conditions, study.models, cards)
     for model in (*study.models, *([study.judge.model] if study.judge else ())):
         check_card(find_card(model, cards), cache=settings.cache)
 

@@ -46,13 +46,14 @@ def commit_step(database: Database, owner: str, held: Participant, step: Complet
     database.write(work)
 
 
-def commit_probabilities(database: Database, held: Participant, found: Sequence[OptionProbabilities]) -> None:
-    """Commit what was read of one question, in every order, together with the next position.
+def commit_probabilities(
+    database: Database, held: Participant, item: int, found: Sequence[OptionProbabilities]
+) -> None:
+    """Commit what was read of one item, in every order, together with the next position.
 
     Raises:
         StaleLease: the participant is not held under this epoch any more, or is not at this item.
     """
-    item = found[0].item
     rows = [
         {
             "participant": held.id,
@@ -70,7 +71,8 @@ def commit_probabilities(database: Database, held: Participant, found: Sequence[
 
     def work(connection: Connection) -> None:
         if connection.execute(ADVANCE, advancing(held, item, (), ())).rowcount == 1:
-            connection.execute(insert(tables.option_probability), rows)
+            if rows:
+                connection.execute(insert(tables.option_probability), rows)
         elif connection.execute(select(passed)).scalar_one() is False:  # else committed before, the word of it lost
             raise StaleLease(f"participant {held.id}: not held under epoch {held.epoch} at item {item} any more")
 

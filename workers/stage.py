@@ -21,7 +21,8 @@ from typing import Any, TypeVar
 from storage import budget, outbox, store
 from storage.database import Database
 from storage.ledger import Ledger, StaleLease
-from storage.run import Participant, Run
+from storage.run import Method, Participant, Run
+from storage.steps import commit_probabilities
 from storage.survey import Survey
 from workers.engines.base import Engine, EngineUnavailable
 from workers.engines.opening import open_engine
@@ -30,6 +31,7 @@ from workers.models import ModelCard, find_card
 from workers.notes import LedgerNotes
 from workers.patience import OUTAGE, GaveUp, patiently
 from workers.resident import Resident
+from workers.simulation.first_token import weigh_options
 from workers.simulation.interview import ask_again, interview
 from workers.turns import Turns
 from workers.watchdog import Watchdog
@@ -202,6 +204,9 @@ class Stage:
         """Ask and commit, one answer after the other: what is left of the interview, then what is to be asked again."""
         if self._stopping.is_set():  # told to stop while the engine was loading
             raise CancelledError
+        if held.cell.condition.method is Method.FIRST_TOKEN:
+            yield from self._weights(held, run, survey, engine)
+            return
         asked: dict[str, Any] = {
             "survey": survey,
             "questions": run.questions,
@@ -228,6 +233,19 @@ class Stage:
                 self._patiently(partial(self.ledger.replace, held, fresh))
                 suspect = False
                 yield
+
+    def _weights(self, held: Participant, run: Run, survey: Survey, engine: Engine) -> Iterator[None]:
+        """Weigh and commit the options of one question after the other."""
+        weights = weigh_options(held, survey=survey, questions=run.questions, engine=engine)
+        suspect = held.suspect
+        while True:
+            with self._turn(held, alone=suspect):
+                weighed = next(weights, None)
+            if weighed is None:
+                return
+            self._patiently(partial(commit_probabilities, self.database, held, weighed.item, weighed.found))
+            suspect = False
+            yield
 
     @contextmanager
     def _turn(self, held: Participant, *, alone: bool) -> Iterator[None]:

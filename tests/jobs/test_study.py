@@ -17,7 +17,7 @@ from jobs.study_keys import DECODING, OPTIONAL_KEYS, REQUIRED_KEYS
 from storage.run import Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder, Reply
 from storage.survey import Paraphrase
 from tests.jobs.small_study import CARDS, SURVEY, TEXT, study, written
-from workers.models import read_cards
+from workers.models import ModelCard, read_cards
 
 ROOT = Path(__file__).parents[2]
 
@@ -172,6 +172,11 @@ class TestCells:
         assert read.planned_answers() == 35 * questions
         run = new_run(read)
         assert [len(cell.draws) for cell in run.cells] == [5, 5, 5, 1]
+
+    def test_probabilities_stand_outside_the_answers(self) -> None:
+        """A cell of option probabilities has one participant and plans no answer."""
+        (cell,) = study(conditions="[first-token]", cultures="[us]").cells()
+        assert (cell.participants, cell.answers) == (1, 0)
 
     def test_order_and_duplicates(self) -> None:
         """Cells go by model, culture, condition, language; a native language that was named too is asked once."""
@@ -560,3 +565,15 @@ def test_paraphrases_are_an_axis_where_the_survey_has_some() -> None:
     assert "paraphrase" not in json.dumps(without.design())
     with pytest.raises(StudyError, match="paraphrases in zh"):
         parse_study(text, path=Path("study.yaml"), cards=CARDS, survey=replace(SURVEY, paraphrases=some[:1]))
+
+
+def test_probabilities_are_asked_of_engines_that_give_them() -> None:
+    """An API gives none: the study is refused before anything is planned or enqueued."""
+    cards = {**CARDS, "api": ModelCard(name="api", engine="openai", hub="x")}
+    with pytest.raises(StudyError, match=r"condition first-token: expected .* engine gives .* got 'api'"):
+        parse_study(
+            written(conditions="[def, first-token]", models="[human, api]"),
+            path=Path("study.yaml"),
+            cards=cards,
+            survey=SURVEY,
+        )

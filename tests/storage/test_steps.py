@@ -77,7 +77,7 @@ def test_who_lost_the_lease_commits_no_step(database: Database) -> None:
     with pytest.raises(StaleLease):
         commit_step(database, "late", late, _step(who, 0))
     with pytest.raises(StaleLease):
-        commit_probabilities(database, late, _found(who, 0))
+        commit_probabilities(database, late, 0, _found(who, 0))
     assert steps_of(database, who, 0, 0) == []
     with pytest.raises(StaleLease):
         Ledger(database, owner="late").checkpoint(late, answer(late, 0), (), [answer(late, 0, slot=1)])
@@ -112,8 +112,8 @@ def test_probabilities_stand_outside_the_answers(database: Database) -> None:
     ledger = Ledger(database, owner="one")
     held = claimed(ledger, who)
     for item in range(3):
-        commit_probabilities(database, held, _found(who, item))
-        commit_probabilities(database, held, _found(who, item))
+        commit_probabilities(database, held, item, _found(who, item))
+        commit_probabilities(database, held, item, _found(who, item))
     assert ledger.claim(who) is None
     assert ledger.claim(plain) is not None
     assert outbox.revision(database, "first") == 3
@@ -147,7 +147,7 @@ def test_a_bundle_carries_steps_and_probabilities(database: Database, tmp_path: 
     first, second = started(database, new_cell(participants=1), READ)
     ledger = Ledger(database, owner="one")
     commit_step(database, ledger.owner, claimed(ledger, first), _step(first, 0))
-    commit_probabilities(database, claimed(ledger, second), _found(second, 0))
+    commit_probabilities(database, claimed(ledger, second), 0, _found(second, 0))
     export_bundle(database, "first", tmp_path / "run.bundle")
     with Database(f"sqlite:///{tmp_path / 'other.db'}", synchronous="off") as other:
         migrate(other)

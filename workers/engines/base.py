@@ -71,6 +71,9 @@ class Request:
     #: whether the text so far will do, whatever would follow it; pure. An engine that can stops there, where there
     #: are no beams; any other just goes on
     enough: Callable[[str], bool] | None = field(default=None, compare=False, repr=False)
+    #: where there are any: not a reply is asked for, but how probable each of these is as its beginning. Only some
+    #: engines know (``GIVE_PROBABILITIES``)
+    choices: tuple[str, ...] = ()
     schema: Mapping[str, object] | None = None  #: JSON schema of the reply, for providers that can hold a reply to one
 
 
@@ -84,6 +87,11 @@ class Completion:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     error: str = ""
+    probabilities: tuple[float, ...] | None = None  #: of the request's ``choices``; they sum to 1
+
+
+#: Engines of ours that answer a request for ``choices``; whoever asks another gets no probabilities.
+GIVE_PROBABILITIES = ("transformers", "scripted")
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from zlib import crc32
 
 import numpy as np
@@ -84,11 +85,27 @@ class ScriptedEngine:
                 f"question {asked.question.id}: survey {self._survey.id} has no reference distribution "
                 f"for culture {asked.culture}, and respondent {self._respondent} needs one"
             )
+        if request.choices:
+            return self._weighed(asked, shares or {})
         generator = _generator(asked, request.seed)
         if asked.task is not Task.ANSWER:
             return _said(self._step(asked, shares or {}, generator))
         codes = _choose(self._respondent, asked, shares or {}, generator)
         return _said(phrases.answer(asked, codes, int(generator.integers(phrases.EXPLANATIONS))))
+
+    def _weighed(self, asked: Asked, shares: Mapping[int, float]) -> Completion:
+        """How probable each option is that was shown; shares of a list are scaled to sum to 1."""
+        known = {code: share for code, share in shares.items() if code in asked.shown}
+        match self._respondent:
+            case "human":
+                weights = [known.get(code, 0.0) / sum(known.values()) for code in asked.shown]
+            case "mode":
+                weights = [float(code == choose_mode(asked.question, shares)[0]) for code in asked.shown]
+            case "first-shown":
+                weights = [float(place == 0) for place in range(len(asked.shown))]
+            case _:
+                weights = [1 / len(asked.shown)] * len(asked.shown)
+        return replace(_said(""), probabilities=tuple(weights))
 
     def _step(self, asked: Asked, shares: Mapping[int, float], generator: np.random.Generator) -> str:
         """What the respondent says where no single answer is asked for."""

@@ -21,6 +21,7 @@ from storage.run import EngineDescription
 from workers.engines.base import Completion, EngineUnavailable, Request
 from workers.engines.transformers import plain
 from workers.engines.transformers.answering import Question, read_request
+from workers.engines.transformers.choosing import weigh
 from workers.engines.transformers.counters import Counters
 from workers.engines.transformers.decoder import Decoder
 from workers.engines.transformers.limits import limits_for, participants_at_once
@@ -176,7 +177,7 @@ class TransformersEngine:
         self._set_threads()
         while not self._closed:
             for request, future in self._take(None, most=1):
-                asked = read_request(self._card, loaded, request)
+                asked = self._read_request(loaded, request)
                 if isinstance(asked, Completion):
                     _settle(future, asked)
                     continue
@@ -201,7 +202,7 @@ class TransformersEngine:
 
     def _admit(self, loaded: LoadedModel, decoder: Decoder, request: Request, future: Future[Completion]) -> None:
         try:
-            asked = read_request(self._card, loaded, request)
+            asked = self._read_request(loaded, request)
         except Exception as error:  # noqa: BLE001 -- a defect belongs to its request; all others still need this thread
             _settle(future, error)
             return
@@ -209,6 +210,9 @@ class TransformersEngine:
             _settle(future, asked)
         else:
             decoder.add(asked.resolved, _Answering(loaded=loaded, question=asked, future=future))
+
+    def _read_request(self, loaded: LoadedModel, request: Request) -> Question | Completion:
+        return weigh(self._card, loaded, request) if request.choices else read_request(self._card, loaded, request)
 
     def _set_threads(self) -> None:
         if self._threads is not None:

@@ -1,0 +1,168 @@
+"""Option probabilities: in which orders, by which engines, and that no question is weighed twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from jobs.study_keys import BUILT_IN_CONDITIONS
+from storage import outbox, store
+from storage.database import Database
+from storage.schema import migrate
+from storage.steps import read_probabilities
+from storage.survey import Survey
+from tests.workers.citizens import AIM, DIVORCE, FAMILY, QUALITIES, SURVEY, US, citizen
+from tests.workers.steps.mortal import worker
+from tests.workers.test_baselines import PROTOCOL, Asked
+from workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
+from workers.engines.transformers.engine import TransformersEngine
+from workers.engines.transformers.loading import LoadedModel
+from workers.engines.transformers.support import UnsupportedModel
+from workers.models import ModelCard
+from workers.simulation.first_token import option_orders, weigh_options, weighing
+from workers.stage import Outcome
+
+FIRST_TOKEN = BUILT_IN_CONDITIONS["first-token"]
+CODES = {question.id: question.codes for question in SURVEY.questions}
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """An empty database."""
+    with Database(f"sqlite:///{tmp_path / 'x.db'}", synchronous="off") as opened:
+        migrate(opened)
+        yield opened
+
+
+def test_options_are_weighed_in_several_orders() -> None:
+    """Ordered ones both ways, others rotated so that each stands first once; residual ones stay last."""
+    assert option_orders(FAMILY) == ((1, 2, 3, 4), (4, 3, 2, 1))
+    assert option_orders(DIVORCE) == (tuple(range(1, 11)), tuple(range(10, 0, -1)))
+    assert option_orders(AIM) == ((1, 2, 3, 4), (2, 3, 1, 4), (3, 1, 2, 4))
+    assert option_orders(QUALITIES) == ((1, 2, 3, 4), (2, 3, 4, 1), (3, 4, 1, 2), (4, 1, 2, 3))
+
+
+def _tiny_request(*choices: str) -> Request:
+    messages = (Message(role="user", content="How many?"),)
+    asked = weighing(citizen(PROTOCOL, condition=FIRST_TOKEN), FAMILY, FAMILY.codes, SURVEY)
+    return replace(asked, messages=messages, choices=choices)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_probabilities_are_those_of_the_model(
+    tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, *, alone: bool
+) -> None:
+    """Against a plain forward, and by the chain rule where one choice begins another, on both ways of serving."""
+    if alone:
+
+        def refuse(_model: object) -> None:
+            raise UnsupportedModel("for the test")
+
+        monkeypatch.setattr("workers.engines.transformers.engine.adopt", refuse)
+    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
+    apart = engine.submit(_tiny_request("1", "2", "7")).result(60)
+    nested = engine.submit(_tiny_request("1", "2", "10", "12")).result(60)
+    spoken = engine.submit(replace(_tiny_request(), choices=())).result(60)
+    engine.close()
+
+    def following(text: str) -> dict[str, float]:
+        ids = tiny_loaded.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        with torch.inference_mode():
+            row = tiny_loaded.model(input_ids=ids).logits[0, -1].softmax(-1)
+        return {sign: float(row[tiny_loaded.tokenizer.convert_tokens_to_ids(sign)]) for sign in "01278"}
+
+    begun = "[user] How many?\n[assistant] Answer: "
+    first, second = following(begun), following(f"{begun}1")
+    total = first["1"] + first["2"] + first["7"]
+    assert apart.probabilities == pytest.approx([first[sign] / total for sign in "127"])
+    ones = [1 - second["0"] - second["2"], second["0"], second["2"]]
+    expected = [first["1"] * ones[0], first["2"], first["1"] * ones[1], first["1"] * ones[2]]
+    assert nested.probabilities == pytest.approx([weight / (first["1"] + first["2"]) for weight in expected])
+    assert nested.finish is FinishReason.STOP
+    assert spoken.probabilities is None
+
+
+def test_a_prompt_that_does_not_fit_is_told(tiny_engine: TransformersEngine) -> None:
+    """As a failed completion, not as a defect."""
+    asked = weighing(citizen(PROTOCOL, condition=FIRST_TOKEN), DIVORCE, DIVORCE.codes, SURVEY)
+    completion = tiny_engine.submit(asked).result(60)
+    assert completion.finish is FinishReason.ERROR
+    assert "window of 256" in completion.error
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("human", [0.5, 0.3, 0.15, 0.05]),
+        ("mode", [1, 0, 0, 0]),
+        ("first-shown", [0.5, 0, 0, 0.5]),
+        ("uniform", [0.25] * 4),
+    ],
+)
+def test_scripted_respondents_are_weighed_by_their_rule(rule: str, expected: list[float], small_survey: Survey) -> None:
+    """The mean over both orders of an ordinal question; `human` gives the reference distribution itself."""
+    survey = replace(small_survey, cultures=(US,))
+    engine = Asked(rule, survey=survey)
+    who = citizen(PROTOCOL, condition=FIRST_TOKEN)
+    (weighed,) = weigh_options(who, survey=survey, questions=["Q1"], engine=engine)
+    shares = dict.fromkeys(survey.questions[0].codes, 0.0)
+    for one in weighed.found:
+        for code, probability in zip(one.shown, one.probabilities, strict=True):
+            shares[code] += probability / len(weighed.found)
+    assert list(shares.values()) == pytest.approx(expected)
+
+
+def test_an_engine_without_probabilities_is_refused() -> None:
+    """One of the user's own may only turn out to be so when it is asked."""
+
+    class Talker(Asked):
+        def submit(self, request: Request) -> Future[Completion]:
+            return super().submit(replace(request, choices=()))
+
+    who = citizen(PROTOCOL, condition=FIRST_TOKEN)
+    with pytest.raises(EngineUnavailable, match="replies and no probabilities"):
+        next(weigh_options(who, survey=SURVEY, questions=["family"], engine=Talker()))
+
+
+def _started(database: Database) -> int:
+    draws = citizen(PROTOCOL, condition=FIRST_TOKEN).draws
+    cell = store.NewCell(model="quick", culture="us", condition=FIRST_TOKEN, language="en", draws=(draws,))
+    new = store.NewRun(
+        id="r",
+        survey=replace(SURVEY, fingerprint="f" * 64),
+        questions=("family", "aim", "divorce"),
+        protocol=PROTOCOL,
+        design="d",
+        study="s",
+        cells=(cell,),
+    )
+    store.add_run(database, new)
+    return outbox.outgoing(database)[0].participant
+
+
+def test_a_question_is_weighed_once_whoever_goes_on(database: Database) -> None:
+    """Let go after the first question, taken up by another worker: nothing twice, and the run is finished."""
+    who = _started(database)
+    first = worker(database, one := Asked(), owner="hand:1:x")
+    first.leases.count = lambda run: first.stop()  # type: ignore[method-assign]
+    assert first.simulate(who) is Outcome.RELEASED
+    assert worker(database, other := Asked(), owner="hand:2:x").simulate(who) is Outcome.FINISHED
+    assert (len(one.requests), len(other.requests)) == (2, 3 + 2)
+    rows = read_probabilities(database, "r")
+    assert [(row.question, row.order) for row in rows[::4]][:2] == [("family", 0), ("family", 1)]
+    assert len(rows) == 2 * 4 + 3 * 4 + 2 * 10
+    assert outbox.unfinished(database, "r") == 0
+    assert store.progress(database, "r").planned == 0
+    assert [due for due, *_ in outbox.reports_due(database)] == ["r"]
+
+
+def test_a_question_that_cannot_be_weighed_is_left_out(database: Database) -> None:
+    """With a note in the log; the others are there."""
+    who = _started(database)
+    assert worker(database, Asked(gives_up_after=2), owner="hand:1:x").simulate(who) is Outcome.FINISHED
+    assert {row.question for row in read_probabilities(database, "r")} == {"family"}
