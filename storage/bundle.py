@@ -21,6 +21,8 @@ from storage.database import Database, insert_new
 
 #: Version of the file's own layout.
 FORMAT = 1
+#: What was said of answers, by judges and people.
+_SAID = (tables.judgement, tables.label, tables.reading)
 _MANIFEST = "manifest.json"
 _BATCH = 1000
 #: Longest line of a member that is read: a survey with its references is the largest row.
@@ -72,6 +74,10 @@ def _parts(run: str) -> dict[str, Select[Any]]:
     p, a = tables.participant.c, tables.answer.c
     fingerprint = select(tables.run.c.survey).where(tables.run.c.id == run).scalar_subquery()
     of_run = select(p.id).where(p.run == run)
+    j = tables.judgement.c
+    asked = select(tables.judging.c.judge).where(tables.judging.c.run == run)
+    judges = select(j.judge).where(j.participant.in_(of_run)).union(asked)
+    said = {table.name: select(table).where(table.c.participant.in_(of_run)) for table in _SAID}
     return {
         "survey": select(tables.survey).where(tables.survey.c.fingerprint == fingerprint),
         "run": select(tables.run).where(tables.run.c.id == run),
@@ -87,6 +93,10 @@ def _parts(run: str) -> dict[str, Select[Any]]:
         .order_by(*list(tables.option_probability.primary_key)),
         "probe": select(tables.probe).where(tables.probe.c.run == run),
         "again": select(tables.again).where(tables.again.c.participant.in_(of_run)),
+        "judge": select(tables.judge).where(tables.judge.c.id.in_(judges)).order_by(tables.judge.c.id),
+        "calibration": select(tables.calibration).where(tables.calibration.c.judge.in_(judges)),
+        "judging": select(tables.judging).where(tables.judging.c.run == run),
+        **said,
     }
 
 
@@ -122,8 +132,14 @@ def _import(connection: Connection, archive: zipfile.ZipFile, manifest: dict[str
         raise BadBundle(f"{path}: run {run} is here already")
     cells: dict[int, int] = {}
     people: dict[int, int] = {}
+    judges: dict[int | None, int | None] = {None: None}
     for name in _parts(run):
         for row in _read(archive, name, manifest["members"][name], path):
+            if name == "judge":
+                judges[row["id"]] = _judge(connection, row)
+                continue
+            if "judge" in row and name != "run":
+                row["judge"] = judges[row["judge"]]
             _insert(connection, name, row, cells, people)
 
 
@@ -142,7 +158,7 @@ def _insert(
     connection: Connection, name: str, row: dict[str, Any], cells: dict[int, int], people: dict[int, int]
 ) -> None:
     """Insert a row with its keys given anew, as nobody's: free, and to be published from here."""
-    if name in ("survey", "run", "served", "probe"):
+    if name in ("survey", "run", "served", "probe", "calibration", "judging"):
         insert_new(connection, _table(name), row)
     elif name == "cell":
         before = row.pop("id")
@@ -158,6 +174,14 @@ def _insert(
             if column in row:
                 row[column] = tuple(row[column])
         connection.execute(insert(_table(name)).values(row))
+
+
+def _judge(connection: Connection, row: dict[str, Any]) -> int:
+    """The id here of a judge, who may have judged here before."""
+    columns = {name: value for name, value in row.items() if name != "id"}
+    insert_new(connection, tables.judge, columns)
+    j = tables.judge.c
+    return int(connection.execute(select(j.id).where(j.identity == row["identity"])).scalar_one())
 
 
 def _table(name: str) -> Table:

@@ -14,15 +14,18 @@ from jobs.results import current_report
 from jobs.settings import Settings
 from reports.judging import judged_by
 from storage import judgements, outbox
+from storage.bundle import export_bundle, import_bundle
 from storage.database import Database
-from storage.judgement import DIMENSIONS
+from storage.judgement import DIMENSIONS, JudgeName
 from storage.judgements import Ended
 from storage.read_judgements import read_judgements
 from storage.run import AnswerState
+from storage.schema import migrate
 from storage.store import UnknownRun
 from tests.judging.conftest import KEY, Answered
 from tests.judging.provider import JudgeServer, lenient, response_in
 from workers.engines.base import EngineUnavailable
+from workers.judging.rubric import SCHEMA
 
 
 def judged(settings: Settings, database: Database, *, share: float = 1.0, batch: bool = False) -> Judged:
@@ -179,3 +182,35 @@ def test_who_cannot_judge_is_refused(
         judge_run(settings, database, "second", model="judge")
     with exclusive(settings.home / "judging" / "first.lock", "test"), pytest.raises(HomeInUse, match="judge first"):
         judge_run(settings, database, "first", model="judge")
+
+
+def test_judgements_move_with_their_run(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered, tmp_path: Path
+) -> None:
+    """Elsewhere nothing is paid again, and the report says the same, also where the judge has judged before."""
+    answered(5)
+    judged(settings, database)
+    export_bundle(database, "first", tmp_path / "run.bundle")
+    paid = sum(server.paid().values())
+    with Database(f"sqlite:///{tmp_path / 'elsewhere.db'}") as elsewhere:
+        migrate(elsewhere)
+        judgements.register(elsewhere, JudgeName(identity="another", model="x", description={}))
+        import_bundle(elsewhere, tmp_path / "run.bundle")
+        done = judged(settings, elsewhere)
+        assert (done.ended, done.judged) == (Ended.DONE, done.sampled)
+        (here,), (there,) = read_judgements(database, "first").judges, read_judgements(elsewhere, "first").judges
+        assert here.verdict.tolist() == there.verdict.tolist()
+    assert sum(server.paid().values()) == paid
+
+
+def test_a_judge_is_held_to_a_schema(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered
+) -> None:
+    """Every call, alone or in a batch, asks for the same structured reply."""
+    answered(5)
+    judged(settings, database, batch=True)
+    alone = [body["output_config"]["format"] for body in server.bodies if "requests" not in body]
+    (batch,) = [body for body in server.bodies if "requests" in body]
+    together = [call["params"]["output_config"]["format"] for call in batch["requests"]]
+    assert len(alone) == 72
+    assert all(given == {"type": "json_schema", "schema": dict(SCHEMA)} for given in alone + together)
