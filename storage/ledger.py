@@ -17,9 +17,10 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, insert, not_, or_, select, update
 
 from storage import tables
+from storage.advance import ADVANCE, ASKED_AGAIN, ENDED, advancing
 from storage.database import Database
 from storage.rows import answer_columns, answer_from, cell_from, participant_from
-from storage.run import Answer, AnswerState, Participant, ParticipantStatus
+from storage.run import Answer, Participant, ParticipantStatus
 from storage.tables import Now
 
 #: Seconds for which a claim holds without a heartbeat.
@@ -63,43 +64,7 @@ _CLAIM = (
     .returning(*tables.participant.c)
 )
 _AGAIN = tables.again.c
-_ASKED_AGAIN = exists().where(_AGAIN.participant == _P.id)
-_FINISHING = and_(_P.next_item + 1 >= _P.questions, not_(_ASKED_AGAIN))
-_COUNTS = {state.value: tables.participant.c[state.value] + bindparam(f"ended_{state.value}") for state in AnswerState}
-ADVANCE = (
-    update(tables.participant)
-    .where(_P.id == bindparam("who"), _P.lease_epoch == bindparam("held"), _P.next_item == bindparam("at"))
-    .values(
-        next_item=_P.next_item + 1,
-        memory=bindparam("remembers"),
-        commits=_P.commits + bindparam("committed"),
-        prompt_tokens=_P.prompt_tokens + bindparam("read"),
-        completion_tokens=_P.completion_tokens + bindparam("written"),
-        suspect=False,  # it has answered: whatever ended its worker was not this item
-        on_trial=False,
-        deaths=0,
-        # Open also where it was set aside meanwhile: its worker only seemed dead.
-        status=case((_FINISHING, ParticipantStatus.FINISHED.value), else_=ParticipantStatus.OPEN.value),
-        lease_until=case((_FINISHING, None), else_=_P.lease_until),
-        lease_owner=case((_FINISHING, None), else_=_P.lease_owner),
-        **_COUNTS,
-    )
-)
 _RECORD = insert(tables.answer).values(committed_at=Now())
-
-
-def advancing(held: Participant, item: int, memory: tuple[int, ...], answers: Sequence[Answer]) -> dict[str, Any]:
-    """What ``ADVANCE`` needs to take a participant past an item with these answers."""
-    return {
-        "who": held.id,
-        "held": held.epoch,
-        "at": item,
-        "remembers": memory,
-        "committed": max(len(answers), 1),
-        "read": sum(answer.prompt_tokens or 0 for answer in answers),
-        "written": sum(answer.completion_tokens or 0 for answer in answers),
-        **{f"ended_{state.value}": sum(answer.state is state for answer in answers) for state in AnswerState},
-    }
 
 
 class Ledger:
@@ -210,8 +175,8 @@ class Ledger:
         def work(connection: Connection) -> None:
             done = connection.execute(delete(tables.again).where(asked, _AGAIN.attempt == answer.attempt)).rowcount
             before = connection.execute(select(a.state).where(here)).scalar_one_or_none()
-            counts = {name: _P[name] + (int(name == answer.state.value) - int(name == before)) for name in _COUNTS}
-            finished = and_(_P.next_item >= _P.questions, not_(_ASKED_AGAIN))
+            counts = {name: _P[name] + (int(name == answer.state.value) - int(name == before)) for name in ENDED}
+            finished = and_(_P.next_item >= _P.questions, not_(ASKED_AGAIN))
             advance = (
                 update(tables.participant)
                 .where(_P.id == held.id, _P.lease_epoch == held.epoch)

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, exists, insert, select, update
 
 from storage import store, tables
+from storage.advance import ADVANCE, advancing
 from storage.database import Database, insert_new
-from storage.ledger import ADVANCE, StaleLease, advancing
+from storage.ledger import StaleLease
 from storage.results import ProbabilityRow
 from storage.rows import step_columns, step_from
 from storage.run import CompletedStep, OptionProbabilities, Participant
