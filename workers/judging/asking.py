@@ -40,7 +40,8 @@ def check_judge(card: ModelCard) -> None:
 def judge_name(card: ModelCard, engine: Engine) -> JudgeName:
     """The name under which a judge's verdicts are kept: model, version, rubric."""
     said = engine.describe()
-    version = card.api.model if card.api is not None else said.get("weights", card.revision)[:12]
+    weights = said.get("weights_sha256") or said.get("revision") or card.revision
+    version = card.api.model if card.api is not None else weights[:12]
     return JudgeName(
         identity=f"{card.name} ({version}, rubric {VERSION})",
         model=card.name,

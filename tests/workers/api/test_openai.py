@@ -75,6 +75,14 @@ def test_what_the_server_does_not_take_is_not_sent(protocol: Protocol) -> None:
     )
 
 
+def test_a_structured_reply_is_asked_for_where_a_request_has_a_schema(protocol: Protocol) -> None:
+    """Under the protocol's own name for it."""
+    schema = {"type": "object", "properties": {}}
+    _, got = exchange(protocol, chat("{}"), ask(schema=schema))
+    told = {"name": "reply", "schema": schema, "strict": True}
+    assert got.body["response_format"] == {"type": "json_schema", "json_schema": told}
+
+
 @pytest.mark.parametrize("beams", [1, 3])
 def test_a_server_that_searches_beams_is_asked_to(protocol: Protocol, beams: int) -> None:
     """It cannot sample at the same time, and the record says so; one beam is no search."""
