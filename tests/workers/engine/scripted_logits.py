@@ -12,6 +12,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from workers.engines.transformers.beams import start
 from workers.engines.transformers.request import ResolvedRequest
+from workers.engines.transformers.selection import select
 from workers.engines.transformers.selector import Draws
 
 #: From the tokens so far, prompt included, to the logits of the next one.
@@ -93,8 +94,21 @@ def generated(model: Any, request: ResolvedRequest, *, cache: bool = True) -> li
 
 def searched(script: Script, request: ResolvedRequest, draws: Draws = Draws.LIBRARY) -> list[int]:
     """The reply that our own search finds, fed from the same script."""
-    search = start(request, torch.device("cpu"), draws)
-    sequences: Sequence[tuple[int, ...]] = [request.prompt]
-    while rows := search.advance(torch.stack([script(tokens) for tokens in sequences])):
-        sequences = [(*sequences[parent], token) for parent, token in zip(rows.parents, rows.tokens, strict=True)]
-    return search.reply()
+    return searched_together(script, [request], draws)[0]
+
+
+def searched_together(script: Script, requests: Sequence[ResolvedRequest], draws: Draws) -> list[list[int]]:
+    """The replies that our own searches find, all going on at the same time."""
+    searches = [start(request, draws) for request in requests]
+    under_way: dict[int, list[tuple[int, ...]]] = {place: [one.prompt] for place, one in enumerate(requests)}
+    while under_way:
+        logits = torch.stack([script(tokens) for sequences in under_way.values() for tokens in sequences])
+        counts = [len(sequences) for sequences in under_way.values()]
+        following = select([searches[place] for place in under_way], logits, counts)
+        before, under_way = under_way, {}
+        for (place, sequences), rows in zip(before.items(), following, strict=True):
+            assert not isinstance(rows, RuntimeError)
+            if rows is not None:
+                pairs = zip(rows.parents, rows.tokens, strict=True)
+                under_way[place] = [(*sequences[parent], token) for parent, token in pairs]
+    return [search.reply() for search in searches]

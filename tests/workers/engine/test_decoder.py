@@ -13,7 +13,7 @@ import torch
 
 from tests.workers.engine.conftest import Tiny
 from tests.workers.engine.tiny_models import Caught, decode, mixed_requests
-from workers.engines.transformers.decoder import Decoder
+from workers.engines.transformers.decoder import Decoder, draws_for
 from workers.engines.transformers.kv import OutOfRoom
 from workers.engines.transformers.request import ResolvedRequest, Sampling
 from workers.engines.transformers.scheduler import Limits, TooLarge
@@ -234,7 +234,7 @@ def test_short_number_formats_draw_the_cheap_way(llama: Tiny, monkeypatch: pytes
     """The library's draws are made for float32 alone, where they make replies equal."""
     used = []
 
-    def noting(request: ResolvedRequest, device: torch.device, draws: Draws) -> Any:
+    def noting(request: ResolvedRequest, draws: Draws) -> Any:
         used.append(draws)
         raise KeyError
 
@@ -245,6 +245,7 @@ def test_short_number_formats_draw_the_cheap_way(llama: Tiny, monkeypatch: pytes
         with pytest.raises(KeyError):
             decoder.step()
     assert used == [Draws.LIBRARY, Draws.CUMULATIVE]
+    assert draws_for(replace(llama.layout, device=torch.device("cuda:0"))) is Draws.HASHED
 
 
 def test_counters_add_up(llama: Tiny) -> None:

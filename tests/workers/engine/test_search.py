@@ -12,9 +12,19 @@ import pytest
 import torch
 from scipy import stats
 
-from tests.workers.engine.scripted_logits import Script, ScriptedModel, generated, random_script, searched
+from tests.workers.engine.scripted_logits import (
+    Script,
+    ScriptedModel,
+    generated,
+    random_script,
+    searched,
+    searched_together,
+)
+from workers.engines.transformers import selector
+from workers.engines.transformers.beams import start
 from workers.engines.transformers.request import ResolvedRequest, Sampling
-from workers.engines.transformers.selector import Draws, draw
+from workers.engines.transformers.selection import packed, select, unpacked
+from workers.engines.transformers.selector import Draws, Stream, draw
 
 
 def _same_as_generate(script: Script, vocabulary: int, request: ResolvedRequest) -> None:
@@ -177,8 +187,8 @@ def test_sampled_beams_follow_their_law(draws: Draws) -> None:
 def test_single_draws_follow_the_softmax(draws: Draws) -> None:
     """4,000 draws of one token, chi-square."""
     scores = torch.tensor([0.0, 1.0, -1.0, 0.5, -3.0])
-    generator = torch.Generator().manual_seed(1)
-    counts = Counter(int(draw(scores, 1, generator, draws)) for _ in range(4000))
+    stream = Stream(1, draws)
+    counts = Counter(int(draw(scores[None], 1, [stream])) for _ in range(4000))
     expected = torch.softmax(scores.double(), -1) * 4000
     assert stats.chisquare([counts[token] for token in range(5)], expected.tolist()).pvalue > 0.001
 
@@ -187,7 +197,7 @@ def test_single_draws_follow_the_softmax(draws: Draws) -> None:
 def test_draws_are_different_even_where_one_token_is_nearly_certain(draws: Draws) -> None:
     """Drawing without replacement ends although the other tokens hardly ever come."""
     scores = torch.tensor([0.0, -60.0, -61.0, -62.0])
-    drawn = draw(scores, 3, torch.Generator().manual_seed(3), draws).tolist()
+    (drawn,) = draw(scores[None], 3, [Stream(3, draws)]).tolist()
     assert drawn[0] == 0
     assert len(set(drawn)) == 3
 
@@ -196,8 +206,82 @@ def test_a_seed_draws_what_the_global_seed_draws() -> None:
     """A generator of a request's own stands in for ``torch.manual_seed``."""
     scores = torch.randn(500, generator=torch.Generator().manual_seed(0))
     for seed in (0, 7, 2**62 + 5):
-        generator = torch.Generator().manual_seed(seed)
+        stream = Stream(seed, Draws.LIBRARY)
         torch.manual_seed(seed)
         for count in (1, 8, 1):
             expected = torch.multinomial(torch.softmax(scores, -1), count)
-            assert draw(scores, count, generator, Draws.LIBRARY).tolist() == expected.tolist()
+            assert draw(scores[None], count, [stream])[0].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("draws", list(Draws))
+def test_searches_that_go_on_together_find_what_each_finds_alone(draws: Draws) -> None:
+    """Every number of beams, sampled and not, with one and two ends, in one batch and one after the other."""
+    requests = [
+        ResolvedRequest(
+            prompt=(beams,), num_beams=beams, sampling=sampling, max_new_tokens=4, ends=ends, seed=2**62 + beams
+        )
+        for beams in range(1, 6)
+        for sampling in (None, Sampling(), Sampling(temperature=0.7, top_k=4, top_p=0.9))
+        for ends in ((), (3,), (3, 5))
+    ]
+    script = random_script(5, 9, levels=None)
+    assert searched_together(script, requests, draws) == [searched(script, request, draws) for request in requests]
+
+
+def test_hashed_draws_take_no_notice_of_neighbours_and_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row's draws are its seed's, wherever it stands and however many rows are computed at once; steps differ."""
+    scores = torch.zeros(5, 200)
+    together = draw(scores, 6, [Stream(seed, Draws.HASHED) for seed in range(5)])
+    for seed in range(5):
+        stream = Stream(seed, Draws.HASHED)
+        assert draw(scores[:1], 6, [stream]).tolist() == together[seed : seed + 1].tolist()
+        assert draw(scores[:1], 6, [stream]).tolist() != together[seed : seed + 1].tolist()
+    monkeypatch.setattr("workers.engines.transformers.selector._MOST_HASHED", 450)
+    assert draw(scores, 6, [Stream(seed, Draws.HASHED) for seed in range(5)]).tolist() == together.tolist()
+
+
+def test_hashed_noise_is_splitmix() -> None:
+    """The tensor version is the published function of one number."""
+    stream = Stream(1234567, Draws.HASHED)
+    key = stream.key()
+    scores = torch.zeros(1, 50)
+    noise = []
+    for place in range(1, 51):
+        word = selector._mixed(key + place * 0x9E3779B97F4A7C15)
+        noise.append(-math.log(-math.log(((word >> 11) + 0.5) / 2**53)))
+    expected = sorted(range(50), key=lambda place: -noise[place])[:10]
+    assert draw(scores, 10, [Stream(1234567, Draws.HASHED)])[0].tolist() == expected
+
+
+def test_splitmix_gives_its_published_numbers() -> None:
+    """The first outputs for the seed 1234567, as the reference implementation prints them."""
+    golden = 0x9E3779B97F4A7C15
+    outputs = [selector._mixed(1234567 + step * golden) for step in range(1, 4)]
+    assert outputs == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+def test_what_is_copied_from_a_device_comes_back_as_it_was() -> None:
+    """Scores bit by bit, infinities and what is no number included, and indices, of groups of different shapes."""
+    pairs = [
+        (torch.tensor([[0.1, -torch.inf], [torch.nan, -1e9]]), torch.tensor([[0, 7], [2**31 - 1, 1]])),
+        (torch.tensor([[3.5]]), torch.tensor([[5]])),
+    ]
+    found = unpacked(packed(pairs), [best.shape for best, _ in pairs])
+    for (best, chosen), (got_best, got_chosen) in zip(pairs, found, strict=True):
+        torch.testing.assert_close(got_best, best, rtol=0, atol=0, equal_nan=True)
+        assert got_chosen.tolist() == chosen.tolist()
+
+
+@pytest.mark.parametrize("draws", [None, *Draws])
+@pytest.mark.parametrize("worst", [torch.nan, torch.inf])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_logits_that_are_no_numbers_end_their_search_alone(draws: Draws | None, worst: float, beams: int) -> None:
+    """One bad logit among good ones is enough, greedy or sampled; neighbours go on."""
+    sampling = None if draws is None else Sampling()
+    request = ResolvedRequest(prompt=(1,), num_beams=beams, sampling=sampling, max_new_tokens=3)
+    searches = [start(request, draws or Draws.LIBRARY) for _ in range(3)]
+    logits = torch.zeros(3, 12)
+    logits[1, 4] = worst
+    first, bad, last = select(searches, logits, [1, 1, 1])
+    assert isinstance(bad, RuntimeError)
+    assert first == last != bad

@@ -21,6 +21,7 @@ from workers.engines.transformers.kv import Layout
 from workers.engines.transformers.pool import store_for
 from workers.engines.transformers.request import ResolvedRequest
 from workers.engines.transformers.scheduler import Delivery, Limits, Scheduler, Work
+from workers.engines.transformers.selection import select
 from workers.engines.transformers.selector import Draws
 
 Planned = Sequence[tuple[Work, Piece]]
@@ -52,10 +53,7 @@ class Decoder:
         self._device = layout.device
         tokens = limits.kv_bytes // layout.bytes_per_token
         self._store = store_for(layout, tokens, compacting=compacting, pooled=pooled)
-        # Only in float32 do a packed forward and a single one agree closely enough for the same draws to give the
-        # same tokens, so only there are they made the library's costly way.
-        draws = Draws.LIBRARY if layout.dtype is torch.float32 else Draws.CUMULATIVE
-        self._scheduler = Scheduler(limits, self._store, partial(start, device=layout.device, draws=draws))
+        self._scheduler = Scheduler(limits, self._store, partial(start, draws=draws_for(layout)))
         self._lanes = Lanes(threads if layout.device.type == "cpu" else 1)
         self._tally = Tally()
 
@@ -129,22 +127,19 @@ class Decoder:
 
     def _select(self, planned: Planned, logits: Tensor) -> list[Work]:
         """Let every search that got logits go on; returns those that have found their reply."""
-        found, first = [], 0
+        found = []
         with self._tally.phase("select"), torch.inference_mode():
-            for work, piece in planned:
-                if not piece.logits:
-                    continue
-                rows = len(piece.tokens) if piece.tree else 1
-                assert work.search is not None
-                try:
-                    work.following = work.search.advance(logits[first : first + rows])
-                except RuntimeError as error:  # logits that are no numbers: a defect of the model, for this prompt
+            waiting = [(work, len(piece.tokens) if piece.tree else 1) for work, piece in planned if piece.logits]
+            searches = [work.search for work, _ in waiting if work.search is not None]
+            chosen = select(searches, logits, [count for _, count in waiting])
+            for (work, _), following in zip(waiting, chosen, strict=True):
+                if isinstance(following, RuntimeError):  # a defect of the model, for this prompt
                     self._scheduler.finish(work)
-                    work.delivery.fail(error)
-                else:
-                    if work.following is None:
-                        found.append(work)
-                first += rows
+                    work.delivery.fail(following)
+                    continue
+                work.following = following
+                if following is None:
+                    found.append(work)
         return found
 
     def _deliver(self, found: list[Work]) -> None:
@@ -156,6 +151,17 @@ class Decoder:
                 self._tally.finished += 1
                 self._tally.reply_tokens += len(reply)
                 work.delivery.reply(reply)
+
+
+def draws_for(layout: Layout) -> Draws:
+    """How tokens are drawn for a model's device and number format.
+
+    Only in float32 do a packed forward and a single one agree closely enough for the same draws to give the same
+    tokens, so only there are they made the library's costly way.
+    """
+    if layout.device.type != "cpu":
+        return Draws.HASHED
+    return Draws.LIBRARY if layout.dtype is torch.float32 else Draws.CUMULATIVE
 
 
 def _out_of_memory(error: Exception) -> bool:

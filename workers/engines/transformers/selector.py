@@ -3,10 +3,15 @@
 Pure functions of scores and a generator. Knows the order in which temperature, top_k and top_p apply and how tokens
 are drawn. Deliberately knows nothing of beams' histories (see ``beams``) or of models.
 
-There are two ways to draw. ``Draws.LIBRARY`` makes the very draws that ``generate`` makes, one random number for each
-token of the vocabulary and each beam; it is what a float32 model gets. ``Draws.CUMULATIVE`` follows the same law with
-one random number for each token drawn; it is for the short number formats, whose rounding makes token for token
-agreement impossible anyway, and where the random numbers alone would take a fifth of the time.
+There are three ways to draw, by one law. ``Draws.LIBRARY`` makes the very draws that ``generate`` makes, one random
+number for each token of the vocabulary and each beam; it is what a float32 model gets on a CPU.
+
+``Draws.CUMULATIVE`` takes one random number for each token drawn; it is for the short number formats on a CPU, whose
+rounding makes token for token agreement impossible anyway, and where the random numbers alone would take a fifth of
+the time.
+
+``Draws.HASHED`` is for GPUs: the random numbers are a hash of seed, step and token, so that all requests are drawn for
+in one operation, nothing is copied to find out what was drawn, and a reply does not depend on who else is asked.
 """
 
 from __future__ import annotations
@@ -24,6 +29,14 @@ Warp = Callable[[Tensor], Tensor]
 
 #: How many numbers are drawn at once where several different tokens are wanted.
 _AT_ONCE = 32
+#: How many random numbers are hashed at once, which bounds the memory that it takes.
+_MOST_HASHED = 1 << 24
+
+#: SplitMix64: by how much its counter grows, and how it mixes.
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIXING = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+_LAST_SHIFT = 31
+_WORD = (1 << 64) - 1
 
 
 class Draws(StrEnum):
@@ -31,6 +44,26 @@ class Draws(StrEnum):
 
     LIBRARY = "library"
     CUMULATIVE = "cumulative"
+    HASHED = "hashed"
+
+
+class Stream:
+    """Where one request's randomness comes from.
+
+    Args:
+        seed: in [0, 2**63).
+        draws: how random numbers become tokens.
+    """
+
+    def __init__(self, seed: int, draws: Draws) -> None:
+        self.draws = draws
+        self.generator = seeded(seed)
+        self._seed, self._steps = seed, 0
+
+    def key(self) -> int:
+        """A number in [-2**63, 2**63) for the next step of ``Draws.HASHED``; another one each time."""
+        self._steps += 1
+        return _signed(_mixed(_mixed(self._seed) + self._steps * _GOLDEN))
 
 
 def warper(sampling: Sampling | None, *, num_beams: int, ends: int) -> Warp:
@@ -58,39 +91,82 @@ def warper(sampling: Sampling | None, *, num_beams: int, ends: int) -> Warp:
     return _chained(steps) if steps else _unbent
 
 
-def draw(scores: Tensor, count: int, generator: torch.Generator, draws: Draws) -> Tensor:
-    """Indices drawn without replacement with probabilities ``softmax(scores)``.
+def draw(scores: Tensor, count: int, streams: Sequence[Stream]) -> Tensor:
+    """Indices drawn without replacement with probabilities ``softmax(scores)``, for each row by itself.
+
+    A row that is no distribution, since a score is no number or infinite, gives the index of such a score.
 
     Args:
-        scores: log-probabilities up to a constant, shape (n,).
-        count: how many different indices are drawn.
-        generator: where randomness comes from, on the device of the scores.
-        draws: how it is turned into indices.
+        scores: log-probabilities up to a constant, shape (rows, n).
+        count: how many different indices are drawn in each row.
+        streams: one for each row; all draw the same way.
 
     Returns:
-        Shape (count,), in the order drawn.
+        Shape (rows, count), each row in the order drawn.
     """
+    if streams[0].draws is Draws.HASHED:
+        keys = torch.tensor([stream.key() for stream in streams], device=scores.device)
+        step = max(1, _MOST_HASHED // scores.shape[-1])
+        return torch.cat([_hashed(scores[i : i + step], count, keys[i : i + step]) for i in range(0, len(keys), step)])
+    return torch.stack([_drawn(row, count, stream) for row, stream in zip(scores, streams, strict=True)])
+
+
+def _drawn(scores: Tensor, count: int, stream: Stream) -> Tensor:
     probabilities = torch.softmax(scores, dim=-1)
-    if draws is Draws.LIBRARY:
-        return torch.multinomial(probabilities[None], count, generator=generator)[0]
+    if not torch.isfinite(probabilities[0]):  # then none is
+        return (torch.isnan(scores) | (scores == torch.inf)).int().argmax().expand(count)
+    if stream.draws is Draws.LIBRARY:
+        return torch.multinomial(probabilities[None], count, generator=stream.generator)[0]
     # In double precision: a sum over 250,000 single-precision terms would round rare tokens away.
     left = probabilities.double()
     drawn: dict[int, None] = {}
     for _ in range(count):
         edges = left.cumsum(0)
-        numbers = torch.rand(_AT_ONCE if count > 1 else 1, generator=generator, device=scores.device, dtype=left.dtype)
+        numbers = torch.rand(_AT_ONCE if count > 1 else 1, generator=stream.generator, dtype=left.dtype)
         found = torch.searchsorted(edges, numbers * edges[-1], right=True).clamp_(max=len(edges) - 1)
         # Passing over what was drawn before is drawing without replacement.
         drawn.update(dict.fromkeys(found.tolist()))
         if len(drawn) >= count:
-            return torch.tensor(list(drawn)[:count], device=scores.device)
+            return torch.tensor(list(drawn)[:count])
         left[list(drawn)] = 0.0  # nearly all the rest is too unlikely to be met by chance
-    return torch.multinomial(probabilities[None], count, generator=generator)[0]
+    return torch.multinomial(probabilities[None], count, generator=stream.generator)[0]
 
 
-def seeded(seed: int, device: torch.device) -> torch.Generator:
+def _hashed(scores: Tensor, count: int, keys: Tensor) -> Tensor:
+    """The largest of log-probability plus Gumbel noise: they come in the order and by the law of drawing.
+
+    Source: Gumbel (1954); Yellott (1977) for several; the noise is Steele, Lea and Flood's (2014) mixing function of
+    a counter.
+    """
+    mixed = keys[:, None] + torch.arange(1, scores.shape[-1] + 1, device=scores.device) * _signed(_GOLDEN)
+    for shift, factor in _MIXING:
+        mixed = (mixed ^ _shifted(mixed, shift)) * _signed(factor)
+    mixed ^= _shifted(mixed, _LAST_SHIFT)
+    uniform = (_shifted(mixed, 11).double() + 0.5) * 2.0**-53
+    return torch.topk(scores.double() - torch.log(-torch.log(uniform)), count)[1]
+
+
+def _shifted(numbers: Tensor, places: int) -> Tensor:
+    """Shifted to the right, zeros moving in: the library's own shift repeats the sign."""
+    return (numbers >> places) & ((1 << (64 - places)) - 1)
+
+
+def _mixed(number: int) -> int:
+    """What ``_hashed`` does, for one number, in [0, 2**64)."""
+    number &= _WORD
+    for shift, factor in _MIXING:
+        number = (number ^ (number >> shift)) * factor & _WORD
+    return number ^ (number >> _LAST_SHIFT)
+
+
+def _signed(number: int) -> int:
+    """The same 64 bits as the library reads them."""
+    return number - (1 << 64) if number >> 63 else number
+
+
+def seeded(seed: int) -> torch.Generator:
     """A generator of its own for one request: it draws what ``torch.manual_seed(seed)`` would let ``generate`` draw."""
-    return torch.Generator(device).manual_seed(seed)
+    return torch.Generator().manual_seed(seed)
 
 
 def _unbent(scores: Tensor) -> Tensor:
