@@ -1,0 +1,38 @@
+"""The batch on a GPU: the pool, grouped candidates and hashed draws, on the device that they are for."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from tests.workers.engine.scripted_logits import generated
+from tests.workers.engine.tiny_models import ARCHITECTURES, decode, mixed_requests, tiny_model
+from workers.engines.transformers.decoder import Decoder
+from workers.engines.transformers.scheduler import Limits
+from workers.engines.transformers.support import adopt
+
+LIMITS = Limits(kv_bytes=1 << 25, kept_bytes=1 << 23)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_replies_on_a_gpu_are_those_of_generate_and_of_nobody_else(architecture: str) -> None:
+    """In float32: without sampling token for token as on the CPU; sampled replies alike in every order of arrival."""
+    requests = mixed_requests(40, seed=3)
+    expected = [None if one.sampling else generated(tiny_model(architecture), one) for one in requests]
+    model = tiny_model(architecture).to("cuda")
+    layout = adopt(model)
+    found = []
+    for order in range(2):
+        decoder = Decoder(model, layout, LIMITS)
+        caught = decode(decoder, requests, random.Random(order))
+        found.append([one.tokens for one in caught])
+        decoder.close()
+        assert decoder.counters().kv_bytes == 0
+    assert found[0] == found[1]
+    assert [tokens for tokens, wanted in zip(found[0], expected, strict=True) if wanted is not None] == [
+        wanted for wanted in expected if wanted is not None
+    ]
+    assert torch.cuda.max_memory_allocated() > LIMITS.kv_bytes  # the pool was there
