@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from jobs.study import Study
-from storage.judgements import LEAST, MOST_REPEATED, REPEATED
+from storage.judgement import LEAST, MOST_REPEATED, REPEATED
 from workers.judging.calibration import calibration_set
 from workers.judging.prompt import MAX_TOKENS
 from workers.judging.rubric import INSTRUCTIONS

@@ -14,6 +14,10 @@ from storage.run import AnswerState, Cell
 
 #: Codes of the six dimensions, in the order in which reports show them.
 DIMENSIONS = ("qc", "rp", "iu", "cv", "ir", "ff")
+#: Of each stratum at least so many answers are judged, where there are so many.
+LEAST = 30
+#: Share of the sample that is judged a second time, and how many at most.
+REPEATED, MOST_REPEATED = 0.1, 50
 
 
 class Verdict(StrEnum):

@@ -17,15 +17,22 @@ from sqlalchemy import Connection, and_, func, select, tuple_, update
 
 from storage import outbox, tables
 from storage.database import Database, insert_new
-from storage.judgement import DIMENSIONS, AnswerKey, Finding, GivenAnswer, Judgement, JudgeName, Verdict
+from storage.judgement import (
+    DIMENSIONS,
+    LEAST,
+    MOST_REPEATED,
+    REPEATED,
+    AnswerKey,
+    Finding,
+    GivenAnswer,
+    Judgement,
+    JudgeName,
+    Verdict,
+)
 from storage.rows import answer_from, cell_from, storable
 from storage.run import AnswerState
 from storage.tables import Now
 
-#: Of each stratum at least so many answers are judged, where there are so many.
-LEAST = 30
-#: Share of the sample that is judged a second time, and how many at most.
-REPEATED, MOST_REPEATED = 0.1, 50
 #: Keys in one statement.
 _KEYS = 400
 

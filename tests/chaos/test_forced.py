@@ -44,11 +44,11 @@ def nothing_to_open() -> None:
 
 def remove_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the epoch out of the checkpoint's condition; the position stays."""
-    fenced = ledger_module._ADVANCE
+    fenced = ledger_module.ADVANCE
     unfenced = fenced.where()
     unfenced._where_criteria = tuple(part for part in fenced._where_criteria if "lease_epoch" not in str(part))
     assert len(unfenced._where_criteria) == len(fenced._where_criteria) - 1
-    monkeypatch.setattr(ledger_module, "_ADVANCE", unfenced.where(bindparam("held") > 0))
+    monkeypatch.setattr(ledger_module, "ADVANCE", unfenced.where(bindparam("held") > 0))
 
 
 def come_back_too_late(database: Database, folder: Path) -> tuple[Outcome, Outcome]:
