@@ -107,10 +107,10 @@ class AtOnce:
         barrier = threading.Barrier(number)
         checkpoint = Ledger.checkpoint
 
-        def together(self: Ledger, held: Participant, answer: object, memory: tuple[int, ...]) -> None:
+        def together(self: Ledger, held: Participant, answer: object, memory: tuple[int, ...], *more: object) -> None:
             if answer.item == len(QUESTIONS) - 1:  # type: ignore[attr-defined]
                 barrier.wait(PATIENCE)
-            checkpoint(self, held, answer, memory)  # type: ignore[arg-type]
+            checkpoint(self, held, answer, memory, *more)  # type: ignore[arg-type]
 
         monkeypatch.setattr(Ledger, "checkpoint", together)
 

@@ -209,7 +209,7 @@ def test_option_probabilities_come_with_the_run(database: Database, ledger: Ledg
     found = OptionProbabilities(
         participant=who, item=0, question="A", order=0, shown=(2, 1, 4, 3), probabilities=(0.5, 0.25, 0.25, 0.0)
     )
-    commit_probabilities(database, claimed(ledger, who), [found])
+    commit_probabilities(database, claimed(ledger, who), 0, [found])
     rows = read_results(database, "first").probabilities
     assert [(row.cell, row.option, row.probability) for row in rows] == [
         (1, 2, 0.5),
