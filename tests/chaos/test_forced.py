@@ -155,8 +155,8 @@ def deliver(app: Celery, broker: EmbeddedBroker) -> int:
     delivered = 0
     with app.connection() as connection:
         while message := connection.default_channel.basic_get("reports"):
-            (run, revision), _, _ = message.decode()
-            app.tasks[REPORT](run, revision)
+            asked, _, _ = message.decode()
+            app.tasks[REPORT](*asked)
             message.ack()
             delivered += 1
     return delivered
