@@ -32,7 +32,7 @@ contracts: install
 
 tests: install
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n auto --dist loadfile -m "not slow and not chaos and not browser and not compose and not gpu"
+	$(BIN)/coverage run -m pytest -n auto --dist loadfile -m "not slow and not chaos and not browser and not compose and not gpu" --durations 40
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

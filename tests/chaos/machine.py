@@ -264,7 +264,7 @@ class ChaosMachine(Machine):
 @contextmanager
 def chaos_machine(folder: Path, url: str | None = None) -> Iterator[ChaosMachine]:
     """A machine of which no process is left afterwards."""
-    machine = ChaosMachine(folder, measured=False, url=url)
+    machine = ChaosMachine(folder, url=url)
     try:
         yield machine
     finally:

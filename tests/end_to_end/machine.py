@@ -89,11 +89,9 @@ class Machine:
 
     Args:
         folder: an empty folder.
-        measured: whether line coverage is taken in the processes, which costs time.
     """
 
     folder: Path
-    measured: bool = True
     started: list[subprocess.Popen[str]] = field(default_factory=list)
     first_output: str = ""  #: what the run that made this machine printed
 
@@ -132,8 +130,6 @@ class Machine:
     def environment(self, **changes: str) -> dict[str, str]:
         """The environment of every process here."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DEFSURVEY_")}
-        if not self.measured:
-            inherited = {name: value for name, value in inherited.items() if not name.startswith("COVERAGE_")}
         own = {"DEFSURVEY_HOME": str(self.home), "DEFSURVEY_MODELS": str(self.folder / "cards.toml")}
         return inherited | own | changes
 
@@ -232,9 +228,9 @@ def wait_until(condition: Callable[[], object], what: str, *, seconds: float = P
 
 
 @contextmanager
-def machine_in(folder: Path, *, measured: bool = True) -> Iterator[Machine]:
+def machine_in(folder: Path) -> Iterator[Machine]:
     """A machine of which nothing is left afterwards."""
-    machine = Machine(folder, measured=measured)
+    machine = Machine(folder)
     try:
         yield machine
     finally:

@@ -62,7 +62,7 @@ def test_respondents_drawn_from_people_come_out_at_the_floor(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every planned answer is committed, and no dimension of either culture is off by more than sampling error."""
-    with machine_in(tmp_path / "machine", measured=False) as machine:
+    with machine_in(tmp_path / "machine") as machine:
         began = time.monotonic()
         machine.done("run", str(EXAMPLE))
         took = time.monotonic() - began

@@ -28,6 +28,7 @@ decoding: {max_new_tokens: 16}
 """
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_an_imported_survey_runs_through_the_small_model(tmp_path: Path) -> None:
     """Import, run, export and report: both questions have an answer that the model wrote."""
@@ -35,7 +36,7 @@ def test_an_imported_survey_runs_through_the_small_model(tmp_path: Path) -> None
     rows = [person(rng, "840") | {"Q1": str(rng.integers(1, 5)), "Q57": str(rng.integers(1, 3))} for _ in range(120)]
     write_official(tmp_path / "wvs.csv", "country v6", rows)
     cache = os.environ.get("DEFSURVEY_CACHE") or str(REPOSITORY / ".defsurvey" / "models")
-    with machine_in(tmp_path / "machine", measured=False) as machine:
+    with machine_in(tmp_path / "machine") as machine:
         machine.done("survey", "import", "wvs", str(tmp_path / "wvs.csv"), "-o", "mine")
         machine.write_study(STUDY)
         run = machine.start("run", "study.yaml", DEFSURVEY_CACHE=cache)

@@ -7,6 +7,8 @@ import signal
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from jobs.broker import EmbeddedBroker
 from tests.end_to_end.library import FOLDER, MODELS, ROOM
 from tests.end_to_end.machine import PLANNED, STUDY, Machine, ended, wait_until
@@ -57,6 +59,7 @@ def test_shuffled_work_of_four_models_costs_four_loads(machine: Machine) -> None
     assert filled == [ROOM] * 3
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_it_changes_models_loses_nothing(machine: Machine) -> None:
     """The second model's opening ends the process; another worker goes on, and every planned answer is there once."""
     planned = prepare(machine)

@@ -15,6 +15,8 @@ from tests.judging.conftest import KEY
 from tests.judging.provider import JudgeServer, judging
 from tests.workers.api.server import chat, serving
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
 JUDGED = "judge: {model: judge, sample: all}\n"
 
 
@@ -77,7 +79,6 @@ def test_killed_while_judging_it_goes_on(machine: Machine, judge: JudgeServer) -
     """What was committed when the process was killed is not asked again; at most what was under way is."""
     (machine.folder / "cards.toml").write_text((machine.folder / "cards.toml").read_text() + judge.cards())
     machine.done("run", "study.yaml")
-    machine.measured = False
     process = machine.start("judge", "small", "--model", "judge", "--sample", "all", JUDGE_KEY=KEY)
     wait_until(lambda: judged(machine) > 10, "some judgements")
     os.kill(process.pid, signal.SIGKILL)
@@ -102,7 +103,6 @@ def test_killed_during_a_batch_it_pays_for_nothing_twice(machine: Machine, judge
     """Right after the batch was made and before its name is known here; while it is waited for; among its results."""
     (machine.folder / "cards.toml").write_text((machine.folder / "cards.toml").read_text() + judge.cards())
     machine.done("run", "study.yaml")
-    machine.measured = False
     words = ("judge", "small", "--model", "judge", "--sample", "all", "--batch", "--json")
     killed: list[int] = []
 

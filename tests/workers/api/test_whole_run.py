@@ -76,6 +76,7 @@ class Failing:
         return chat("Answer: 2\nExplanation: So it is.")
 
 
+@pytest.mark.slow
 def test_two_thousand_answers_from_a_server_that_fails_in_every_way(machine: Machine) -> None:
     """None is missing, none is asked again after it was answered, refusals end as failed with the server's words."""
     failing = Failing()
