@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from itertools import count
 
@@ -16,6 +16,7 @@ from storage.run import (
     Condition,
     DrawsPer,
     MemoryOrder,
+    Method,
     Participant,
     Preset,
     Protocol,
@@ -25,7 +26,7 @@ from storage.run import (
 )
 from storage.survey import Question
 from tests.workers.citizens import CN, DEF, NONE, QUESTIONS, SURVEY, citizen
-from workers.engines.base import Completion, Engine, FinishReason, Request
+from workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request
 from workers.simulation.interview import Step, ask, ask_again, interview
 from workers.simulation.participant import completion_seed, draw_axes, options_shown, question_order
 from workers.simulation.prompts import option_text, prompt_text, request_text, words
@@ -255,6 +256,36 @@ def test_an_engine_that_gives_up_ends_every_answer() -> None:
         (AnswerState.FAILED, "no connection", ())
     }
     assert len(steps) == len(QUESTIONS)
+
+
+class Defective(Respondent):
+    """Its replies are errors of its own code, or what a closed engine gives."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """Fail."""
+        future: Future[Completion] = Future()
+        future.set_exception(self.error)
+        return future
+
+
+@pytest.mark.parametrize("condition", [DEF, Condition(name="ccsv-single", method=Method.CCSV_SINGLE)])
+def test_an_engine_that_raises_ends_every_answer_and_is_not_asked_for_ever(condition: Condition) -> None:
+    """A defect costs the answers that it touches, and they say what it was."""
+    steps = _interview(citizen(PAPER, condition=condition), PAPER, Defective(ZeroDivisionError("by zero")))
+    assert {(step.answer.state, step.answer.reason) for step in steps} == {
+        (AnswerState.FAILED, "the engine raised ZeroDivisionError: by zero")
+    }
+
+
+@pytest.mark.parametrize("error", [CancelledError(), EngineUnavailable("closed")])
+def test_what_says_nothing_of_a_request_costs_no_answer(error: Exception) -> None:
+    """A worker that stops cancels its requests: the participant is to be taken up again where it stands."""
+    with pytest.raises(type(error)):
+        _interview(citizen(PAPER), PAPER, Defective(error))
 
 
 def test_nothing_is_asked_before_it_is_wanted() -> None:

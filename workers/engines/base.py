@@ -7,7 +7,7 @@ An engine is shared by every participant thread of its process.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol, runtime_checkable
@@ -92,6 +92,26 @@ class Completion:
 
 #: Engines of ours that answer a request for ``choices``; whoever asks another gets no probabilities.
 GIVE_PROBABILITIES = ("transformers", "scripted")
+
+
+def outcome(future: Future[Completion]) -> Completion:
+    """What became of a request; an engine's defect is told as an error completion.
+
+    It would be there again whenever the request is: an answer that ends as failed can be looked at and asked anew,
+    one that is tried for ever cannot.
+
+    Raises:
+        CancelledError: the request was cancelled.
+        EngineUnavailable: the engine cannot serve at all.
+    """
+    try:
+        return future.result()
+    except (CancelledError, EngineUnavailable):
+        raise
+    except Exception as error:  # noqa: BLE001 -- engines may be anybody's
+        said = f"the engine raised {type(error).__name__}: {error}"
+        used = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
+        return Completion(text="", finish=FinishReason.ERROR, used=used, error=said)
 
 
 @runtime_checkable

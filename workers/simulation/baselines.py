@@ -14,7 +14,7 @@ from typing import Protocol as Interface
 
 from storage.run import CCSV_DECODES, Answer, AnswerState, CompletedStep, Decoding, Participant, Protocol, UsedDecoding
 from storage.survey import Culture, Question
-from workers.engines.base import Asked, Completion, Engine, FinishReason, Message, Request, Task
+from workers.engines.base import Asked, Completion, Engine, FinishReason, Message, Request, Task, outcome
 from workers.simulation.answers import Reading, read
 from workers.simulation.baseline_prompts import (
     conversation,
@@ -233,7 +233,7 @@ class _Steps:
         }
         taken = []
         for number, request in enumerate(requests, start=first):
-            step = self._done.get(number) or self._keep(number, request, asked[number].result(), began)
+            step = self._done.get(number) or self._keep(number, request, outcome(asked[number]), began)
             taken.append(step)
         self.taken += taken
         return taken
