@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 demo: install
-	$(BIN)/defsurvey run examples/demo.yaml --workers 2
+	$(BIN)/defsurvey run examples/demo.yaml
 
 test: check
 
