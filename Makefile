@@ -31,10 +31,7 @@ contracts: install
 	$(BIN)/lint-imports
 
 tests: install
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n auto --dist loadfile -m "not slow and not chaos and not browser and not compose and not gpu" --durations 40
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	$(BIN)/pytest -n auto --dist loadfile --cov --cov-report term:skip-covered -m "not slow and not chaos and not browser and not compose and not gpu" --durations 40
 
 slow: install
 	$(BIN)/pytest -m slow --timeout 1200
