@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, case, func, select, update
 
-from storage import tables
+from storage import tables, verdict_tables
 from storage.database import Database
 from storage.judgements import Ended
 from storage.run import ParticipantStatus
 
-_R, _C, _P, _J = tables.run.c, tables.cell.c, tables.participant.c, tables.judgement.c
+_R, _C, _P, _J = tables.run.c, tables.cell.c, tables.participant.c, verdict_tables.judgement.c
 _OPEN = ParticipantStatus.OPEN.value
 #: What a call in a batch costs, of what it costs alone.
 BATCHED = 0.5
@@ -53,7 +53,7 @@ def _prices(connection: Connection, run: str) -> dict[str, tuple[float, float]]:
 
 
 def _judged(connection: Connection, run: str) -> float:
-    j = tables.judge.c
+    j = verdict_tables.judge.c
     share = case((_J.batched, BATCHED), else_=1.0)
     cost = share * (
         func.coalesce(_J.prompt_tokens, 0) * func.coalesce(j.input_price, 0.0)
@@ -61,7 +61,7 @@ def _judged(connection: Connection, run: str) -> float:
     )
     query = (
         select(func.sum(cost))
-        .join_from(tables.judgement, tables.judge, _J.judge == j.id)
+        .join_from(verdict_tables.judgement, verdict_tables.judge, _J.judge == j.id)
         .join(tables.participant, _J.participant == _P.id)
         .where(_P.run == run)
     )
@@ -99,8 +99,8 @@ def halt_if_spent(database: Database, run: str) -> bool:
 
 def change_budget(database: Database, run: str, budget: float) -> None:
     """Give a run another budget; cells that were halted, and judging that ended for want of money, go on with it."""
-    j = tables.judging.c
-    unpaid = update(tables.judging).where(j.run == run, j.ended == Ended.OVER_BUDGET.value)
+    j = verdict_tables.judging.c
+    unpaid = update(verdict_tables.judging).where(j.run == run, j.ended == Ended.OVER_BUDGET.value)
 
     def work(connection: Connection) -> None:
         connection.execute(update(tables.run).where(_R.id == run).values(budget=budget))

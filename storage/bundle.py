@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Select, Table, insert, select
+from sqlmodel import SQLModel
 
-from storage import schema, store, tables
+from storage import schema, store, tables, verdict_tables
 from storage.database import Database, insert_new
 
 #: Version of the file's own layout.
 FORMAT = 1
 #: What was said of answers, by judges and people.
-_SAID = (tables.judgement, tables.label, tables.reading)
+_SAID = (verdict_tables.judgement, verdict_tables.label, verdict_tables.reading)
 _MANIFEST = "manifest.json"
 _BATCH = 1000
 #: Longest line of a member that is read: a survey with its references is the largest row.
@@ -74,8 +75,8 @@ def _parts(run: str) -> dict[str, Select[Any]]:
     p, a = tables.participant.c, tables.answer.c
     fingerprint = select(tables.run.c.survey).where(tables.run.c.id == run).scalar_subquery()
     of_run = select(p.id).where(p.run == run)
-    j = tables.judgement.c
-    asked = select(tables.judging.c.judge).where(tables.judging.c.run == run)
+    j = verdict_tables.judgement.c
+    asked = select(verdict_tables.judging.c.judge).where(verdict_tables.judging.c.run == run)
     judges = select(j.judge).where(j.participant.in_(of_run)).union(asked)
     said = {table.name: select(table).where(table.c.participant.in_(of_run)) for table in _SAID}
     return {
@@ -91,11 +92,13 @@ def _parts(run: str) -> dict[str, Select[Any]]:
         "option_probability": select(tables.option_probability)
         .where(tables.option_probability.c.participant.in_(of_run))
         .order_by(*list(tables.option_probability.primary_key)),
-        "probe": select(tables.probe).where(tables.probe.c.run == run),
+        "probe": select(verdict_tables.probe).where(verdict_tables.probe.c.run == run),
         "again": select(tables.again).where(tables.again.c.participant.in_(of_run)),
-        "judge": select(tables.judge).where(tables.judge.c.id.in_(judges)).order_by(tables.judge.c.id),
-        "calibration": select(tables.calibration).where(tables.calibration.c.judge.in_(judges)),
-        "judging": select(tables.judging).where(tables.judging.c.run == run),
+        "judge": select(verdict_tables.judge)
+        .where(verdict_tables.judge.c.id.in_(judges))
+        .order_by(verdict_tables.judge.c.id),
+        "calibration": select(verdict_tables.calibration).where(verdict_tables.calibration.c.judge.in_(judges)),
+        "judging": select(verdict_tables.judging).where(verdict_tables.judging.c.run == run),
         **said,
     }
 
@@ -159,7 +162,7 @@ def _insert(
 ) -> None:
     """Insert a row with its keys given anew, as nobody's: free, and to be published from here."""
     if name in ("survey", "run", "served", "probe", "calibration", "judging"):
-        insert_new(connection, _table(name), row)
+        insert_new(connection, SQLModel.metadata.tables[name], row)
     elif name == "cell":
         before = row.pop("id")
         cells[before] = _key(connection, tables.cell, row)
@@ -173,20 +176,15 @@ def _insert(
         for column in ("choices", "shown", "memory"):
             if column in row:
                 row[column] = tuple(row[column])
-        connection.execute(insert(_table(name)).values(row))
+        connection.execute(insert(SQLModel.metadata.tables[name]).values(row))
 
 
 def _judge(connection: Connection, row: dict[str, Any]) -> int:
     """The id here of a judge, who may have judged here before."""
     columns = {name: value for name, value in row.items() if name != "id"}
-    insert_new(connection, tables.judge, columns)
-    j = tables.judge.c
+    insert_new(connection, verdict_tables.judge, columns)
+    j = verdict_tables.judge.c
     return int(connection.execute(select(j.id).where(j.identity == row["identity"])).scalar_one())
-
-
-def _table(name: str) -> Table:
-    table: Table = getattr(tables, name)
-    return table
 
 
 def _key(connection: Connection, table: Table, row: dict[str, Any]) -> int:

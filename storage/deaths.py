@@ -16,9 +16,9 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from storage import tables
+from storage.columns import Now
 from storage.database import Database
 from storage.run import ParticipantStatus
-from storage.tables import Now
 
 #: Deaths of a worker while a participant was asked alone, after which it is set aside.
 QUARANTINE_AFTER = 3

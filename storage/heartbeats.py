@@ -9,8 +9,8 @@ from __future__ import annotations
 from sqlalchemy import func, select
 
 from storage import tables
+from storage.columns import Now
 from storage.database import Database
-from storage.tables import Now
 
 
 def heartbeat_age(database: Database, host: str) -> float | None:

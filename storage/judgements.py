@@ -15,7 +15,8 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, select, tuple_, update
 
-from storage import outbox, tables
+from storage import outbox, tables, verdict_tables
+from storage.columns import Now
 from storage.database import Database, insert_new
 from storage.judgement import (
     DIMENSIONS,
@@ -31,12 +32,11 @@ from storage.judgement import (
 )
 from storage.rows import answer_from, cell_from, storable
 from storage.run import AnswerState
-from storage.tables import Now
 
 #: Keys in one statement.
 _KEYS = 400
 
-_A, _P, _J = tables.answer.c, tables.participant.c, tables.judgement.c
+_A, _P, _J = tables.answer.c, tables.participant.c, verdict_tables.judgement.c
 
 
 class Ended(StrEnum):
@@ -71,13 +71,13 @@ def call_from(numbers: Sequence[int]) -> Call:
 
 def register(database: Database, judge: JudgeName) -> int:
     """The id of a judge, which is written down the first time; its prices are as they are now."""
-    j = tables.judge.c
+    j = verdict_tables.judge.c
     prices = {"input_price": judge.input_price, "output_price": judge.output_price}
     columns = {"identity": judge.identity, "model": judge.model, "description": dict(judge.description), **prices}
 
     def work(connection: Connection) -> int:
-        insert_new(connection, tables.judge, columns)
-        connection.execute(update(tables.judge).where(j.identity == judge.identity).values(prices))
+        insert_new(connection, verdict_tables.judge, columns)
+        connection.execute(update(verdict_tables.judge).where(j.identity == judge.identity).values(prices))
         return int(connection.execute(select(j.id).where(j.identity == judge.identity)).scalar_one())
 
     return database.write(work)
@@ -85,7 +85,7 @@ def register(database: Database, judge: JudgeName) -> int:
 
 def calibrated(database: Database, judge: int) -> dict[str, Mapping[str, Finding]]:
     """Item -> what a judge said of it, of all that it was asked so far."""
-    c = tables.calibration.c
+    c = verdict_tables.calibration.c
     with database.read() as connection:
         rows = connection.execute(select(c.item, c.findings).where(c.judge == judge))
         return {item: findings_from(findings) for item, findings in rows}
@@ -94,7 +94,7 @@ def calibrated(database: Database, judge: int) -> dict[str, Mapping[str, Finding
 def record_calibration(database: Database, judge: int, item: str, judgement: Judgement) -> None:
     """Keep what a judge said of one answer of the calibration set."""
     columns = {"judge": judge, "item": item, **_said(judgement)}
-    database.write(lambda connection: insert_new(connection, tables.calibration, columns))
+    database.write(lambda connection: insert_new(connection, verdict_tables.calibration, columns))
 
 
 def sample(database: Database, cells: Collection[int], *, share: float, seed: int) -> list[Call]:
@@ -141,7 +141,7 @@ def judged(database: Database, judge: int, run: str) -> set[Call]:
     """What a judge has said of a run's answers so far."""
     query = (
         select(_J.participant, _J.item, _J.slot, _J.attempt, _J.digest, _J.repeat)
-        .join_from(tables.judgement, tables.participant, _J.participant == _P.id)
+        .join_from(verdict_tables.judgement, tables.participant, _J.participant == _P.id)
         .where(_P.run == run, _J.judge == judge)
     )
     with database.read() as connection:
@@ -189,7 +189,7 @@ def record(database: Database, judge: int, said: Sequence[tuple[Call, Judgement]
             k = call.key
             key = {"participant": k.participant, "item": k.item, "slot": k.slot, "attempt": k.attempt}
             told = {"judge": judge, **key, "digest": k.digest, "repeat": call.repeat, **_said(judgement)}
-            insert_new(connection, tables.judgement, {**told, "batched": batched, "judged_at": Now()})
+            insert_new(connection, verdict_tables.judgement, {**told, "batched": batched, "judged_at": Now()})
 
     database.write(work)
 
@@ -229,24 +229,24 @@ def end(database: Database, run: str, model: str, *, judge: int | None, ended: E
         told: the score on the calibration set, or what went wrong.
         share: of the answers that were to be judged.
     """
-    j = tables.judging.c
+    j = verdict_tables.judging.c
     key = {"run": run, "model": model}
     told = storable(told)
 
     def work(connection: Connection) -> None:
         ledger = outbox.revision_in(connection, run)
         columns = {"judge": judge, "ended": ended.value, "told": told, "share": share, "ledger": ledger}
-        insert_new(connection, tables.judging, {**key, **columns, "revision": 0})
+        insert_new(connection, verdict_tables.judging, {**key, **columns, "revision": 0})
         here = and_(j.run == run, j.model == model)
-        connection.execute(update(tables.judging).where(here).values({**columns, "revision": j.revision + 1}))
+        connection.execute(update(verdict_tables.judging).where(here).values({**columns, "revision": j.revision + 1}))
 
     database.write(work)
 
 
 def touch(database: Database, run: str) -> None:
     """Give a run's judgements a new revision, since what people say of them has changed."""
-    j = tables.judging.c
-    change = update(tables.judging).where(j.run == run).values(revision=j.revision + 1)
+    j = verdict_tables.judging.c
+    change = update(verdict_tables.judging).where(j.run == run).values(revision=j.revision + 1)
     database.write(lambda connection: connection.execute(change))
 
 
@@ -259,13 +259,13 @@ def wanted(database: Database, run: str) -> tuple[str, float] | None:
 
 def judging_due(database: Database) -> list[str]:
     """Finished runs whose study names a judge that has not come to an end with their present answers."""
-    r, j = tables.run.c, tables.judging.c
+    r, j = tables.run.c, verdict_tables.judging.c
     query = select(r.id, r.judge).where(r.judge.is_not(None), r.cancelled.is_(False))
     with database.read() as connection:
         asking = {row.id: (row.judge["model"], float(row.judge["sample"])) for row in connection.execute(query)}
         ended = {
             (row.run, row.model, row.share, row.ledger)
-            for row in connection.execute(select(tables.judging).where(j.run.in_(asking)))
+            for row in connection.execute(select(verdict_tables.judging).where(j.run.in_(asking)))
         }
         return [
             run

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, insert, select
 
-from storage import tables
+from storage import tables, verdict_tables
 from storage.database import Database
 from storage.judgement import AnswerKey, Verdict
 
-_A, _P, _C, _L = tables.answer.c, tables.participant.c, tables.cell.c, tables.label.c
+_A, _P, _C, _L = tables.answer.c, tables.participant.c, tables.cell.c, verdict_tables.label.c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +62,12 @@ def record_labels(database: Database, labels: Sequence[Label]) -> None:
             k = label.key
             key = {"participant": k.participant, "item": k.item, "slot": k.slot, "digest": k.digest}
             here = [_L[name] == value for name, value in key.items()]
-            connection.execute(tables.label.delete().where(and_(*here, _L.person == label.person)))
+            connection.execute(verdict_tables.label.delete().where(and_(*here, _L.person == label.person)))
             rows = [
                 {**key, "person": label.person, "dimension": dimension, "verdict": verdict.value}
                 for dimension, verdict in label.verdicts.items()
             ]
             if rows:
-                connection.execute(insert(tables.label), rows)
+                connection.execute(insert(verdict_tables.label), rows)
 
     database.write(work)

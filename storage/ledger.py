@@ -18,10 +18,10 @@ from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, 
 
 from storage import tables
 from storage.advance import ADVANCE, ASKED_AGAIN, ENDED, advancing
+from storage.columns import Now
 from storage.database import Database
 from storage.rows import answer_columns, answer_from, cell_from, participant_from
 from storage.run import Answer, Participant, ParticipantStatus
-from storage.tables import Now
 
 #: Seconds for which a claim holds without a heartbeat.
 LEASE_SECONDS = 90.0

@@ -12,10 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, func, or_, select, update
 
-from storage import tables
+from storage import tables, verdict_tables
+from storage.columns import Now
 from storage.database import Database, insert_new
 from storage.run import ParticipantStatus
-from storage.tables import Now
 
 _P = tables.participant.c
 _OPEN = _P.status == ParticipantStatus.OPEN.value
@@ -115,7 +115,7 @@ def revision_in(connection: Connection, run: str) -> int:
 
 def judged_in(connection: Connection, run: str) -> int:
     """Revision of a run's judgements: how often judging it has ended, by whichever judge."""
-    j = tables.judging.c
+    j = verdict_tables.judging.c
     return int(connection.execute(select(func.sum(j.revision)).where(j.run == run)).scalar_one() or 0)
 
 
@@ -130,7 +130,7 @@ def reports_due(database: Database) -> list[tuple[str, int, int]]:
     done = func.sum(_P.commits)
     still_open = func.sum(case((_OPEN, 1), else_=0))
     query = select(_P.run, done).where(_ACTIVE).group_by(_P.run).having(still_open == 0)
-    r, j = tables.report.c, tables.judging.c
+    r, j = tables.report.c, verdict_tables.judging.c
     built = select(r.run, r.revision, r.judgements)
     ended: Any = func.sum(j.revision)
     with database.read() as connection:

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, select
 
-from storage import tables
+from storage import verdict_tables
+from storage.columns import Now
 from storage.database import Database, insert_new
 from storage.probe import Probe, ProbeKind
 from storage.rows import storable
-from storage.tables import Now
 
 
 def add_probes(database: Database, run: str, probes: Iterable[Probe]) -> None:
@@ -36,7 +36,7 @@ def add_probes(database: Database, run: str, probes: Iterable[Probe]) -> None:
 
     def work(connection: Connection) -> None:
         for row in rows:
-            insert_new(connection, tables.probe, row)
+            insert_new(connection, verdict_tables.probe, row)
 
     database.write(work)
 
@@ -49,7 +49,7 @@ def read_probes(database: Database, run: str) -> tuple[Probe, ...]:
 
 def probes_in(connection: Connection, run: str) -> tuple[Probe, ...]:
     """See ``read_probes``."""
-    rows = connection.execute(select(tables.probe).where(tables.probe.c.run == run)).all()
+    rows = connection.execute(select(verdict_tables.probe).where(verdict_tables.probe.c.run == run)).all()
     found = (
         Probe(
             model=row.model,

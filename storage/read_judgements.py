@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, and_, select
 
-from storage import outbox, store, tables
+from storage import outbox, store, tables, verdict_tables
 from storage.database import Database
 from storage.judgement import DIMENSIONS, AnswerKey, Verdict
 from storage.judgements import Ended
 
-_A, _P, _J, _L = tables.answer.c, tables.participant.c, tables.judgement.c, tables.label.c
+_A, _P, _J, _L = tables.answer.c, tables.participant.c, verdict_tables.judgement.c, verdict_tables.label.c
 _VERDICTS = [verdict.value for verdict in Verdict]
 
 
@@ -65,8 +65,9 @@ def read_judgements(database: Database, run_id: str) -> RunJudgements:
         strata = _strata(connection, run_id)
         labels = _labels(connection, run_id)
         said = _said(connection, run_id)
-        silent = select(tables.judging.c.told).where(
-            tables.judging.c.run == run_id, tables.judging.c.ended.in_([Ended.REFUSED.value, Ended.INCOMPLETE.value])
+        silent = select(verdict_tables.judging.c.told).where(
+            verdict_tables.judging.c.run == run_id,
+            verdict_tables.judging.c.ended.in_([Ended.REFUSED.value, Ended.INCOMPLETE.value]),
         )
         told = tuple(sorted(connection.execute(silent).scalars()))
     judges = tuple(_arrays(name, rows, places, strata, labels) for name, rows in sorted(said.items()))
@@ -82,13 +83,13 @@ def _same(table: Any) -> Any:
 
 
 def _said(connection: Connection, run: str) -> dict[str, list[Any]]:
-    j = tables.judge.c
+    j = verdict_tables.judge.c
     columns = [j.identity, _P.cell, _A.state, _J.participant, _J.item, _J.slot, _J.digest, _J.repeat, _J.findings]
     query = (
         select(*columns)
-        .join_from(tables.judgement, tables.answer, _same(tables.judgement))
+        .join_from(verdict_tables.judgement, tables.answer, _same(verdict_tables.judgement))
         .join(tables.participant, _A.participant == _P.id)
-        .join(tables.judge, _J.judge == j.id)
+        .join(verdict_tables.judge, _J.judge == j.id)
         .where(_P.run == run)
         .order_by(_J.participant, _J.item, _J.slot, _J.repeat)
     )
@@ -107,8 +108,8 @@ def _strata(connection: Connection, run: str) -> Counter[tuple[int, str]]:
 def _labels(connection: Connection, run: str) -> dict[tuple[int, int, int], list[tuple[str, tuple[int, int]]]]:
     """(participant, item, slot) -> verdicts of people: (person, (dimension, verdict))."""
     query = (
-        select(tables.label)
-        .join_from(tables.label, tables.answer, _same(tables.label))
+        select(verdict_tables.label)
+        .join_from(verdict_tables.label, tables.answer, _same(verdict_tables.label))
         .join(tables.participant, _A.participant == _P.id)
         .where(_P.run == run)
         .order_by(_L.person, _L.participant, _L.item, _L.slot)
@@ -169,7 +170,7 @@ def judged_keys(database: Database, run: str) -> list[AnswerKey]:
     columns = [_J.participant, _J.item, _J.slot, _J.attempt, _J.digest]
     query = (
         select(*columns)
-        .join_from(tables.judgement, tables.answer, _same(tables.judgement))
+        .join_from(verdict_tables.judgement, tables.answer, _same(verdict_tables.judgement))
         .join(tables.participant, _A.participant == _P.id)
         .where(_P.run == run)
         .distinct()

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, and_, exists, not_, select, update
 
-from storage import tables
+from storage import tables, verdict_tables
+from storage.columns import Now
 from storage.database import Database, insert_new
 from storage.judgement import AnswerKey
 from storage.results import STATES, Results
 from storage.run import AnswerState
-from storage.tables import Now
 
-_A, _P, _R = tables.answer.c, tables.participant.c, tables.reading.c
+_A, _P, _R = tables.answer.c, tables.participant.c, verdict_tables.reading.c
 _SAME = and_(
     _R.participant == _A.participant, _R.item == _A.item, _R.slot == _A.slot, _R.digest == _A.digest
 )  # an answer that was asked again has lost its readings
@@ -69,17 +69,17 @@ def record_reading(database: Database, reading: Reading) -> None:
     columns = {"state": reading.state.value, "choices": reading.choices, "read_at": Now()}
 
     def work(connection: Connection) -> None:
-        if connection.execute(update(tables.reading).where(_of(reading)).values(columns)).rowcount == 0:
+        if connection.execute(update(verdict_tables.reading).where(_of(reading)).values(columns)).rowcount == 0:
             k = reading.key
             key = {"participant": k.participant, "item": k.item, "slot": k.slot, "digest": k.digest}
-            insert_new(connection, tables.reading, {**key, "reader": reading.reader, **columns})
+            insert_new(connection, verdict_tables.reading, {**key, "reader": reading.reader, **columns})
 
     database.write(work)
 
 
 def take_back(database: Database, reading: Reading) -> None:
     """Forget a reading."""
-    database.write(lambda connection: connection.execute(tables.reading.delete().where(_of(reading))))
+    database.write(lambda connection: connection.execute(verdict_tables.reading.delete().where(_of(reading))))
 
 
 def _of(reading: Reading) -> Any:
@@ -96,7 +96,7 @@ def _of(reading: Reading) -> Any:
 def _readings(connection: Connection, run: str) -> Sequence[Any]:
     query = (
         select(_P.cell, _P.number, _A.question, _A.slot, _R.reader, _R.state, _R.choices)
-        .join_from(tables.reading, tables.answer, _SAME)
+        .join_from(verdict_tables.reading, tables.answer, _SAME)
         .join(tables.participant, _A.participant == _P.id)
         .where(_P.run == run, _UNREAD)
         .order_by(_P.cell, _P.number, _A.question, _A.slot, _R.reader)

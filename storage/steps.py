@@ -12,12 +12,12 @@ from sqlalchemy import Connection, exists, insert, select, update
 
 from storage import store, tables
 from storage.advance import ADVANCE, advancing
+from storage.columns import Now
 from storage.database import Database, insert_new
 from storage.ledger import StaleLease
 from storage.results import ProbabilityRow
 from storage.rows import step_columns, step_from
 from storage.run import CompletedStep, OptionProbabilities, Participant
-from storage.tables import Now
 
 _P, _S, _O = tables.participant.c, tables.step.c, tables.option_probability.c
 

@@ -13,12 +13,12 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, insert, select, update
 
 from storage import tables
+from storage.columns import Now
 from storage.database import Database, insert_new
 from storage.rows import answer_from, cell_from, flat, run_from
 from storage.run import Answer, Condition, Draws, EngineDescription, ParticipantStatus, Progress, Protocol, Run
 from storage.survey import Survey
 from storage.survey_json import survey_from_json, survey_to_json
-from storage.tables import Now
 
 _STATES = ("answered", "refused", "unparsable", "failed")
 

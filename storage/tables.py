@@ -1,10 +1,9 @@
-"""The SQL tables, private to this room.
+"""The SQL tables of runs, participants, answers and reports, private to this room.
 
-Knows columns, keys and types. Deliberately knows no query: rows never leave the room,
-``storage.store`` and ``storage.ledger`` translate between them and the nouns.
-
-Times are seconds since the epoch by the database's clock, so that they compare the same
-way on every database. JSON columns are only ever assigned whole.
+Knows columns and keys. Deliberately knows no query: rows never leave the room,
+``storage.store`` and ``storage.ledger`` translate between them and the nouns. What judges,
+people and probes said is in ``storage.verdict_tables``. JSON columns are only ever
+assigned whole.
 """
 
 from __future__ import annotations
@@ -15,68 +14,17 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
-    Dialect,
-    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
     Integer,
     String,
-    Table,
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
-
-class Now(FunctionElement[float]):
-    """The database's clock: seconds since the epoch, at the moment of execution."""
-
-    type = Float()
-    inherit_cache = True
-
-
-@compiles(Now, "sqlite")
-def _now_sqlite(_element: Now, _compiler: SQLCompiler, **_options: Any) -> str:
-    return "((julianday('now') - 2440587.5) * 86400.0)"
-
-
-@compiles(Now, "postgresql")
-def _now_postgresql(_element: Now, _compiler: SQLCompiler, **_options: Any) -> str:
-    return "extract(epoch from clock_timestamp())"
-
-
-class Integers(TypeDecorator[tuple[int, ...]]):
-    """A short tuple of integers, kept as ``3,1,2``."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: tuple[int, ...] | None, dialect: Dialect) -> str | None:
-        """From tuple to text."""
-        return None if value is None else ",".join(map(str, value))
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[int, ...] | None:
-        """From text to tuple."""
-        if value is None:
-            return None
-        return tuple(map(int, value.split(","))) if value else ()
-
-
-def _json() -> Any:
-    return Column(JSON, nullable=False)
-
-
-def _integers() -> Any:
-    return Column(Integers, nullable=False)
-
-
-def _time(*, nullable: bool = True) -> Any:
-    return Column(Float(53), nullable=nullable)
+from storage.columns import double_column, integers_column, json_column, table_of
 
 
 class SurveyRow(SQLModel, table=True):
@@ -86,7 +34,7 @@ class SurveyRow(SQLModel, table=True):
 
     fingerprint: str = Field(primary_key=True)
     name: str
-    body: dict[str, Any] = Field(sa_column=_json())
+    body: dict[str, Any] = Field(sa_column=json_column())
 
 
 class RunRow(SQLModel, table=True):
@@ -95,10 +43,10 @@ class RunRow(SQLModel, table=True):
     __tablename__ = "run"
 
     id: str = Field(primary_key=True)
-    created_at: float = Field(sa_column=_time(nullable=False))
+    created_at: float = Field(sa_column=double_column(nullable=False))
     survey: str = Field(foreign_key="survey.fingerprint")
-    questions: list[str] = Field(sa_column=_json())
-    protocol: dict[str, Any] = Field(sa_column=_json())
+    questions: list[str] = Field(sa_column=json_column())
+    protocol: dict[str, Any] = Field(sa_column=json_column())
     design: str  #: fingerprint of all that must be equal for a run to be the same design
     study: str = Field(sa_column=Column(Text, nullable=False))
     cancelled: bool = False
@@ -118,7 +66,7 @@ class CellRow(SQLModel, table=True):
     model: str
     culture: str
     condition_name: str
-    condition: dict[str, Any] = Field(sa_column=_json())
+    condition: dict[str, Any] = Field(sa_column=json_column())
     language: str
     halted: bool = False  #: its model costs money, and the run's budget is spent
 
@@ -133,21 +81,21 @@ class ParticipantRow(SQLModel, table=True):
     run: str = Field(foreign_key="run.id")
     cell: int = Field(foreign_key="cell.id", index=True)
     number: int  #: index within the cell
-    draws: dict[str, Any] = Field(sa_column=_json())
+    draws: dict[str, Any] = Field(sa_column=json_column())
     planned: int  #: answers that it is to give
     questions: int  #: that it is asked
     next_item: int = 0
-    memory: tuple[int, ...] = Field(default=(), sa_column=_integers())
+    memory: tuple[int, ...] = Field(default=(), sa_column=integers_column())
     status: str
     lease_epoch: int = 0
-    lease_until: float | None = Field(default=None, sa_column=_time())
+    lease_until: float | None = Field(default=None, sa_column=double_column())
     lease_owner: str | None = None
-    published_at: float | None = Field(default=None, sa_column=_time())  #: None: its message is still to be sent
+    published_at: float | None = Field(default=None, sa_column=double_column())  #: None: the message is to be sent
     suspect: bool = False  #: in flight when its worker died; asked alone until it has answered
     on_trial: bool = False  #: a suspect that is being asked alone right now
     deaths: int = 0  #: of workers while it was asked alone, since its last answer
     commits: int = 0  #: answers committed, those asked again counted each time
-    attempts: dict[str, int] = Field(default_factory=dict, sa_column=_json())
+    attempts: dict[str, int] = Field(default_factory=dict, sa_column=json_column())
     answered: int = 0
     refused: int = 0
     unparsable: int = 0
@@ -166,23 +114,23 @@ class AnswerRow(SQLModel, table=True):
     slot: int = Field(default=0, sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
     question: str
     state: str
-    choices: tuple[int, ...] = Field(sa_column=_integers())
+    choices: tuple[int, ...] = Field(sa_column=integers_column())
     completion: str = Field(sa_column=Column(Text, nullable=False))
     digest: int = Field(sa_column=Column(BigInteger, nullable=False))
     reason: str = Field(sa_column=Column(Text, nullable=False))
     remembered: str | None = Field(default=None, sa_column=Column(Text))
-    shown: tuple[int, ...] = Field(sa_column=_integers())
-    memory: tuple[int, ...] = Field(sa_column=_integers())
-    draws: dict[str, Any] = Field(sa_column=_json())
+    shown: tuple[int, ...] = Field(sa_column=integers_column())
+    memory: tuple[int, ...] = Field(sa_column=integers_column())
+    draws: dict[str, Any] = Field(sa_column=json_column())
     seed: int = Field(sa_column=Column(BigInteger, nullable=False))
-    used: dict[str, Any] = Field(sa_column=_json())
+    used: dict[str, Any] = Field(sa_column=json_column())
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     attempt: int = 0
     out_of_sequence: bool = False
-    seconds: float = Field(sa_column=_time(nullable=False))
+    seconds: float = Field(sa_column=double_column(nullable=False))
     worker: str
-    committed_at: float = Field(sa_column=_time(nullable=False))
+    committed_at: float = Field(sa_column=double_column(nullable=False))
 
 
 class AgainRow(SQLModel, table=True):
@@ -211,12 +159,12 @@ class StepRow(SQLModel, table=True):
     completion: str = Field(sa_column=Column(Text, nullable=False))
     finish: str
     seed: int = Field(sa_column=Column(BigInteger, nullable=False))
-    used: dict[str, Any] = Field(sa_column=_json())
+    used: dict[str, Any] = Field(sa_column=json_column())
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    seconds: float = Field(sa_column=_time(nullable=False))
+    seconds: float = Field(sa_column=double_column(nullable=False))
     worker: str
-    committed_at: float = Field(sa_column=_time(nullable=False))
+    committed_at: float = Field(sa_column=double_column(nullable=False))
 
 
 class OptionProbabilityRow(SQLModel, table=True):
@@ -230,7 +178,7 @@ class OptionProbabilityRow(SQLModel, table=True):
     place: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=Integer))  #: in that order
     question: str
     option: int
-    probability: float = Field(sa_column=_time(nullable=False))
+    probability: float = Field(sa_column=double_column(nullable=False))
 
 
 class ServedRow(SQLModel, table=True):
@@ -240,8 +188,8 @@ class ServedRow(SQLModel, table=True):
 
     run: str = Field(sa_column=Column(String, ForeignKey("run.id"), primary_key=True))
     model: str = Field(primary_key=True)
-    description: dict[str, str] = Field(sa_column=_json())
-    versions: dict[str, str] = Field(sa_column=_json())
+    description: dict[str, str] = Field(sa_column=json_column())
+    versions: dict[str, str] = Field(sa_column=json_column())
 
 
 class WorkerRow(SQLModel, table=True):
@@ -251,8 +199,8 @@ class WorkerRow(SQLModel, table=True):
 
     owner: str = Field(primary_key=True)  #: ``host:pid:token``, as in ``participant.lease_owner``
     model: str = ""  #: the model it drains now; empty: none
-    rates: dict[str, float] = Field(sa_column=_json())  #: run -> answers per second since the last beat
-    beat_at: float = Field(sa_column=_time(nullable=False))
+    rates: dict[str, float] = Field(sa_column=json_column())  #: run -> answers per second since the last beat
+    beat_at: float = Field(sa_column=double_column(nullable=False))
 
 
 class ReportRow(SQLModel, table=True):
@@ -265,155 +213,17 @@ class ReportRow(SQLModel, table=True):
     judgements: int = Field(default=0, sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
     html: str
     markdown: str
-    built_at: float = Field(sa_column=_time(nullable=False))
+    built_at: float = Field(sa_column=double_column(nullable=False))
 
 
-class JudgeRow(SQLModel, table=True):
-    """A judge: a model, in a version, with a rubric."""
-
-    __tablename__ = "judge"
-
-    id: int | None = Field(default=None, primary_key=True)
-    identity: str = Field(unique=True)
-    model: str
-    description: dict[str, str] = Field(sa_column=_json())
-    input_price: float | None = None  #: US dollars per million tokens
-    output_price: float | None = None
-
-
-class CalibrationRow(SQLModel, table=True):
-    """What a judge said of one answer of the calibration set."""
-
-    __tablename__ = "calibration"
-
-    judge: int = Field(sa_column=Column(Integer, ForeignKey("judge.id"), primary_key=True, autoincrement=False))
-    item: str = Field(primary_key=True)  #: its name and a hash of what was asked
-    findings: dict[str, Any] = Field(sa_column=_json())
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class JudgementRow(SQLModel, table=True):
-    """What a judge said of one answer, in one call; the primary key is what makes a second payment impossible."""
-
-    __tablename__ = "judgement"
-
-    judge: int = Field(sa_column=Column(Integer, ForeignKey("judge.id"), primary_key=True, autoincrement=False))
-    participant: int = Field(
-        sa_column=Column(Integer, ForeignKey("participant.id"), primary_key=True, autoincrement=False, index=True)
-    )
-    item: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    slot: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    attempt: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
-    digest: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    repeat: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))  #: 0; 1: asked once more
-    findings: dict[str, Any] = Field(sa_column=_json())
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    batched: bool = False  #: at half price
-    judged_at: float = Field(sa_column=_time(nullable=False))
-
-
-class JudgingRow(SQLModel, table=True):
-    """How the judging of a run by a model ended last."""
-
-    __tablename__ = "judging"
-
-    run: str = Field(sa_column=Column(String, ForeignKey("run.id"), primary_key=True))
-    model: str = Field(primary_key=True)
-    judge: int | None = Field(default=None, foreign_key="judge.id")  #: None: it could not be asked at all
-    ended: str  #: done, refused, incomplete, over budget
-    told: str = Field(sa_column=Column(Text, nullable=False))  #: the score, or what went wrong
-    share: float  #: of the answers that were to be judged
-    ledger: int = Field(sa_column=Column(BigInteger, nullable=False))  #: revision of the answers
-    revision: int = Field(sa_column=Column(BigInteger, nullable=False))  #: how often it ended
-
-
-class JudgeBatchRow(SQLModel, table=True):
-    """A batch of calls that was, or was about to be, handed to a provider and is not over."""
-
-    __tablename__ = "judge_batch"
-
-    token: str = Field(primary_key=True)  #: in the name of every call, so that the batch is known again
-    batch: str | None = None  #: the provider's id; None: it is not known whether the batch was made
-    judge: int = Field(foreign_key="judge.id")
-    run: str = Field(foreign_key="run.id")
-    calls: list[list[int]] = Field(sa_column=_json())  #: participant, item, slot, attempt, digest, repeat of each
-    made_at: float = Field(sa_column=_time(nullable=False))
-
-
-class LabelRow(SQLModel, table=True):
-    """A person's verdict on one answer and dimension."""
-
-    __tablename__ = "label"
-
-    participant: int = Field(
-        sa_column=Column(Integer, ForeignKey("participant.id"), primary_key=True, autoincrement=False)
-    )
-    item: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    slot: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    digest: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    dimension: str = Field(primary_key=True)
-    person: str = Field(primary_key=True)
-    verdict: str
-
-
-class ReadingRow(SQLModel, table=True):
-    """How a person read an answer that the program could not read."""
-
-    __tablename__ = "reading"
-
-    participant: int = Field(
-        sa_column=Column(Integer, ForeignKey("participant.id"), primary_key=True, autoincrement=False)
-    )
-    item: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    slot: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    digest: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    reader: str = Field(primary_key=True)
-    state: str  #: answered or refused
-    choices: tuple[int, ...] = Field(sa_column=_integers())
-    read_at: float = Field(sa_column=_time(nullable=False))
-
-
-class ProbeRow(SQLModel, table=True):
-    """What a model of a run made of a question when it was asked what it knows of the survey."""
-
-    __tablename__ = "probe"
-
-    run: str = Field(sa_column=Column(String, ForeignKey("run.id"), primary_key=True))
-    model: str = Field(primary_key=True)
-    kind: str = Field(primary_key=True)
-    culture: str = Field(primary_key=True)
-    language: str = Field(primary_key=True)
-    question: str = Field(primary_key=True)
-    prompt: str = Field(sa_column=Column(Text, nullable=False))
-    completion: str = Field(sa_column=Column(Text, nullable=False))
-    percent: list[list[float]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
-    asked_at: float = Field(sa_column=_time(nullable=False))
-
-
-def _table(row: type[SQLModel]) -> Table:
-    table = SQLModel.metadata.tables[str(row.__tablename__)]
-    assert isinstance(table, Table)
-    return table
-
-
-survey = _table(SurveyRow)
-run = _table(RunRow)
-cell = _table(CellRow)
-participant = _table(ParticipantRow)
-answer = _table(AnswerRow)
-again = _table(AgainRow)
-step = _table(StepRow)
-option_probability = _table(OptionProbabilityRow)
-served = _table(ServedRow)
-worker = _table(WorkerRow)
-report = _table(ReportRow)
-judge = _table(JudgeRow)
-calibration = _table(CalibrationRow)
-judgement = _table(JudgementRow)
-judging = _table(JudgingRow)
-judge_batch = _table(JudgeBatchRow)
-label = _table(LabelRow)
-reading = _table(ReadingRow)
-probe = _table(ProbeRow)
+survey = table_of(SurveyRow)
+run = table_of(RunRow)
+cell = table_of(CellRow)
+participant = table_of(ParticipantRow)
+answer = table_of(AnswerRow)
+again = table_of(AgainRow)
+step = table_of(StepRow)
+option_probability = table_of(OptionProbabilityRow)
+served = table_of(ServedRow)
+worker = table_of(WorkerRow)
+report = table_of(ReportRow)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 
 from storage import tables
+from storage.columns import Now
 from storage.database import Database
 from storage.ledger import CLAIMABLE
-from storage.tables import Now
 
 _P = tables.participant.c
 

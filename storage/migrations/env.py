@@ -3,9 +3,9 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-from storage import tables
+from storage import tables, verdict_tables
 
-assert tables  # the metadata is filled by importing the tables
+FILLED_BY = (tables, verdict_tables)  # importing them fills the metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

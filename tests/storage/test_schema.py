@@ -13,10 +13,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Table, inspect, select, text
 from sqlmodel import SQLModel
 
-from storage import schema, tables
+from storage import schema, tables, verdict_tables
+from storage.columns import Integers, Now
 from storage.database import Database
 from storage.schema import HEAD, SchemaTooNew, current_revision, migrate
-from storage.tables import Integers, Now
 
 REPOSITORY = Path(__file__).parents[2]
 MIGRATE = "import sys; from storage.database import Database; from storage.schema import migrate\n"
@@ -118,7 +118,8 @@ def test_integers_are_kept_as_text(database: Database, value: tuple[int, ...] | 
 
 def test_every_table_of_the_models_is_named() -> None:
     """A table that the room forgets to name is noticed."""
-    named = {name: value for name, value in vars(tables).items() if isinstance(value, Table)}
+    both = {**vars(tables), **vars(verdict_tables)}
+    named = {name: value for name, value in both.items() if isinstance(value, Table)}
     assert named == {str(name): table for name, table in SQLModel.metadata.tables.items()}
 
 
