@@ -42,7 +42,9 @@ def language_section(analysis: Analysis) -> Section:
     compared = sum(row.contrast is not None for row in part.rows)
     return replace(
         section,
-        title=f"Another language changes the divergence in {apart} of {compared} comparisons",
+        title=f"Another language changes the divergence in {apart} of {compared} comparisons"
+        if compared
+        else section.title,
         charts=_language_charts(analysis, part),
         chart_note=(
             "Shaded: the noise floor. Lines: 95% intervals. Dark ticks: answers at random. Fig. 7 maps both languages."

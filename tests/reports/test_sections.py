@@ -11,6 +11,7 @@ import pytest
 
 from reports.analysis import Analysis, analyse
 from reports.contents import page
+from reports.frameworks import Languages
 from reports.html import render_html
 from reports.judging import Audit, JudgeNotes
 from reports.markdown import render_markdown
@@ -168,6 +169,16 @@ def test_languages_stand_side_by_side() -> None:
     table = [row[:3] for row in rows(section.tables[0])]
     assert table == [["United States", "a", "en, native"], ["United States", "a", "zh"]]
     assert len(section.charts) == 1
+
+
+def test_languages_that_cannot_be_compared_are_not_counted() -> None:
+    """With too few answers in common the heading counts no comparisons, instead of none of none."""
+    found = analyse(bilingual())
+    part = found.parts.languages
+    assert isinstance(part, Languages)
+    few = replace(part, rows=tuple(replace(row, contrast=None) for row in part.rows))
+    section = sections(replace(found, parts=replace(found.parts, languages=few)))["figure-10"]
+    assert section.title == "Asked in another language"
 
 
 def judged(made: Results, verdicts: Sequence[int], judge: str = "strict 1") -> Verdicts:

@@ -23,11 +23,6 @@ THRESHOLD = 0.8
 #: And of every dimension's labels, and of all that are to pass, and of all that are to fail.
 LEAST = 2 / 3
 
-_CULTURES = {
-    "en": Culture(code="us", name={"en": "United States", "zh": "美国"}, language="en"),
-    "zh": Culture(code="cn", name={"en": "China", "zh": "中国"}, language="zh"),
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationItem:
@@ -70,7 +65,8 @@ def calibration_set() -> tuple[CalibrationItem, ...]:
     path = Path(__file__).with_name("calibration.toml")
     tables = tomllib.loads(path.read_text(encoding="utf-8"))
     questions = {name: _question(name, table) for name, table in tables.pop("questions").items()}
-    return tuple(_item(name, table, questions) for name, table in tables.items())
+    cultures = {language: Culture(language=language, **table) for language, table in tables.pop("cultures").items()}
+    return tuple(_item(name, table, questions, cultures) for name, table in tables.items())
 
 
 def _question(name: str, table: Mapping[str, Any]) -> Question:
@@ -80,12 +76,14 @@ def _question(name: str, table: Mapping[str, Any]) -> Question:
     return Question(id=name, type=QuestionType(table["type"]), topic="", text=table["text"], options=options)
 
 
-def _item(name: str, table: Mapping[str, Any], questions: Mapping[str, Question]) -> CalibrationItem:
+def _item(
+    name: str, table: Mapping[str, Any], questions: Mapping[str, Question], cultures: Mapping[str, Culture]
+) -> CalibrationItem:
     dimension, language, label = name.split("-")
     question = questions[table["question"]]
     subject = Subject(
         question=question,
-        culture=_CULTURES[language],
+        culture=cultures[language],
         region=None,
         language=language,
         shown=question.codes,
