@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check lint types contracts tests slow chaos exact gpu bench bench-ledger compose-prepare compose-test browser docs clean
+.PHONY: install demo test check lint types contracts tests slow chaos exact gpu bench bench-ledger bench-peers compose-prepare compose-test browser docs clean
 
 install: $(VENV)/.installed
 
@@ -55,6 +55,11 @@ bench: install
 # Fenced answers a second, and the memory of big runs; with nothing else on the machine.
 bench-ledger: install
 	$(BIN)/python -m benchmarks.ledger
+
+# Whole runs beside QSTN, EDSL and Inspect (benchmarks/RESULTS.md says how to install them); with nothing else on the machine.
+PEERS ?= build/peers
+bench-peers: install
+	$(BIN)/python -m benchmarks.peers --venvs $(PEERS)
 
 # Folders and passwords that compose.yaml needs, and the numbers of this account
 # (never root's); what is there already is kept.

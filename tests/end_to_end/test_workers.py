@@ -56,6 +56,24 @@ def test_a_worker_that_is_told_to_stop_lets_go_at_once(machine: Machine) -> None
     EmbeddedBroker(machine.home).stop()
 
 
+def test_two_resumes_at_once_are_harmless(machine: Machine, expected: list[str]) -> None:
+    """Both end well in the middle of the work, and no answer is lost or asked for twice."""
+    machine.set_latency(0.8)
+    machine.type("enqueue", "study.yaml")
+    daemons = [machine.start(verb) for verb in ("worker", "reporter", "reconciler")]
+    wait_until(lambda: machine.answers() > 0, "the first answers")
+    both = [machine.start("resume", "small") for _ in range(2)]
+    assert [ended(one).returncode for one in both] == [0, 0]
+    assert machine.answers() < PLANNED  # they came in the middle of it
+    wait_until(lambda: machine.rows("SELECT revision FROM report") == [(PLANNED,)], "the report")
+    for daemon in daemons:
+        daemon.send_signal(signal.SIGTERM)
+    assert [ended(daemon).returncode for daemon in daemons] == [0, 0, 0]
+    assert machine.export() == expected
+    assert machine.rows("SELECT sum(commits) FROM participant") == [(PLANNED,)]
+    EmbeddedBroker(machine.home).stop()
+
+
 def test_the_status_of_a_run_can_be_watched_to_its_end(undisturbed: Machine) -> None:
     """A finished run is shown once; names and counts are in the lines for a person as well."""
     watched = undisturbed.done("status", "--watch")
