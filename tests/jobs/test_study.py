@@ -493,7 +493,7 @@ class TestExamples:
         dimensions = {code for one in read.questions for code in read.survey.question(one).dimensions}
         assert dimensions >= set(read.survey.dimensions)
         assert {read.survey.question(one).type for one in read.questions} == {"ordinal", "single", "scale", "multiple"}
-        assert read.protocol.max_new_tokens == 64
+        assert read.protocol.max_new_tokens == 32
 
     def test_human_control(self) -> None:
         """The control plans more than 20,000 answers of the respondent that answers as people did."""
