@@ -99,12 +99,21 @@ def joint_report(settings: Settings, database: Database, runs: Sequence[str], ou
         reports.merge.CannotMerge: the runs do not belong into one report.
     """
     from reports.build import build_report
-    from reports.merge import differences, merge, merge_draws
+    from reports.judging import judged_by
+    from reports.merge import differences, merge, merge_draws, merge_judgements
 
     results = [read_results(database, run) for run in runs]
     draws = merge_draws(results, [read_draws(database, run) for run in runs])
     remarks = tuple(f"The runs differ in {difference}." for difference in differences(results))
-    return build_report(merge(results), output or settings.reports / "+".join(runs), draws=draws, remarks=remarks)
+    verdicts, notes = judged_by(merge_judgements(results, [read_judgements(database, run) for run in runs]))
+    return build_report(
+        merge(results),
+        output or settings.reports / "+".join(runs),
+        draws=draws,
+        remarks=remarks,
+        verdicts=verdicts,
+        notes=notes,
+    )
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:

@@ -6,6 +6,7 @@ knows nothing of where runs are stored.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import combinations
@@ -14,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.read_judgements import JudgeArrays, Pairs, RunJudgements
 from storage.results import AnswerArrays, DrawArrays, Results
 from storage.run import Cell, Progress, Protocol, Reply, Run
 
@@ -95,6 +97,39 @@ def merge_draws(results: Sequence[Results], draws: Sequence[DrawArrays | None]) 
         regions=regions,
         **columns,
     )
+
+
+def merge_judgements(results: Sequence[Results], said: Sequence[RunJudgements]) -> RunJudgements:
+    """What was said of the answers of several runs as one, cells as in the merged results.
+
+    A judge that judged several of the runs, in one version, is one judge; others stay apart.
+    """
+    parts: dict[str, list[JudgeArrays]] = {}
+    for offset, each in zip(_offsets(results), said, strict=True):
+        for judge in each.judges:
+            parts.setdefault(judge.judge, []).append(replace(judge, cell=(judge.cell + offset).astype(np.int32)))
+    return RunJudgements(
+        judges=tuple(_one_judge(parts[name]) for name in sorted(parts)),
+        told=tuple(dict.fromkeys(told for each in said for told in each.told)),
+        revision=sum(each.revision for each in said),
+        people=dict(sum((Counter(each.people) for each in said), Counter())),
+    )
+
+
+def _one_judge(parts: Sequence[JudgeArrays]) -> JudgeArrays:
+    """Cells are apart, so that answers of two runs may share a number."""
+    columns = ("cell", "answer", "dimension", "verdict", "weight")
+    others = sorted({pairs.other for part in parts for pairs in part.pairs})
+    return JudgeArrays(
+        judge=parts[0].judge,
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns},
+        pairs=tuple(_pairs(other, [p for part in parts for p in part.pairs if p.other == other]) for other in others),
+    )
+
+
+def _pairs(other: str, parts: Sequence[Pairs]) -> Pairs:
+    columns = ("dimension", "first", "second")
+    return Pairs(other=other, **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns})
 
 
 def differences(results: Sequence[Results]) -> tuple[str, ...]:

@@ -10,7 +10,9 @@ import pytest
 
 from reports.analysis import analyse
 from reports.build import build_report
-from reports.merge import CannotMerge, differences, merge, merge_draws
+from reports.judging import Insensitivity, judged_by
+from reports.merge import CannotMerge, differences, merge, merge_draws, merge_judgements
+from storage.read_judgements import JudgeArrays, Pairs, RunJudgements
 from storage.results import DrawArrays, Results, TokenCount
 from storage.run import Preset
 from tests.reports.synthetic import QUESTIONS, human, last, results, sample, survey, uniform
@@ -159,3 +161,41 @@ def test_draws_follow_their_cells() -> None:
     assert [found.regions[place] if place >= 0 else None for place in found.region.tolist()] == ["A", "B", None, "B"]
     assert found.memory_capacity.tolist() == [3, 4, 3, 4]
     assert merge_draws([one, two], [draws(regions=(), region=(-1, -1)), None]) is None
+
+
+def judged(judge: str, verdicts: tuple[int, ...], told: tuple[str, ...] = ()) -> RunJudgements:
+    """What a judge said of the first answers of a run's first cell, on one dimension, and a person too."""
+    count = len(verdicts)
+    given = np.array(verdicts, dtype=np.int8)
+    first = np.zeros(count, dtype=np.int8)
+    arrays = JudgeArrays(
+        judge=judge,
+        cell=np.zeros(count, dtype=np.int32),
+        answer=np.arange(count),
+        dimension=first,
+        verdict=given,
+        weight=np.ones(count),
+        pairs=(Pairs(other="Ana", dimension=first, first=given, second=given),),
+    )
+    return RunJudgements(judges=(arrays,), told=told, revision=1, people={"Ana": count})
+
+
+def test_a_judge_of_two_runs_is_one_judge() -> None:
+    """Every model has the rates of its own run, and a person's audit counts the answers of both."""
+    both = [run("one", "a"), run("two", "b")]
+    said = merge_judgements(both, [judged("strict 1", (1, 0)), judged("strict 1", (1, 1, 0, 0), told=("mute",))])
+    verdicts, notes = judged_by(said)
+    part = analyse(merge(both), verdicts=verdicts, notes=notes).parts.insensitivity
+    assert isinstance(part, Insensitivity)
+    assert [judge.judge for judge in part.judges] == ["strict 1"]
+    assert {row.model: row.rates.answers for row in part.judges[0].rows if row.rates.answers} == {"a": 2, "b": 4}
+    assert [audit.agreement.n for audit in part.judges[0].audits if not audit.dimension] == [6]
+    assert (said.told, said.revision, said.people) == (("mute",), 2, {"Ana": 6})
+
+
+def test_two_judges_are_not_pooled() -> None:
+    """Another version is another judge."""
+    both = [run("one", "a"), run("two", "b")]
+    said = merge_judgements(both, [judged("strict 1", (1,)), judged("strict 2", (0,))])
+    assert [judge.judge for judge in said.judges] == ["strict 1", "strict 2"]
+    assert said.judges[1].cell.tolist() == [len(both[0].run.cells)]
