@@ -122,13 +122,11 @@ def _own_attention(loaded: LoadedModel) -> Iterator[None]:
     loaded.model.set_attn_implementation(before)
 
 
-def batched(
-    loaded: LoadedModel, layout: Layout, requests: Sequence[ResolvedRequest], threads: int, seen: list[Counters]
-) -> int:
+def batched(loaded: LoadedModel, layout: Layout, requests: Sequence[ResolvedRequest], seen: list[Counters]) -> int:
     """The batch, all requests at once."""
     # Prompts of one request each are not asked again.
     limits = replace(limits_for(layout, loaded.model.get_memory_footprint()), kept_bytes=0)
-    decoder = Decoder(loaded.model, layout, limits, threads=threads)
+    decoder = Decoder(loaded.model, layout, limits)
     nobody = Nobody()
     for request in requests:
         decoder.add(request, nobody)
@@ -170,7 +168,7 @@ class Benchmark:
         for _ in range(self._repeat):
             runs["alone"].append(_scaled(measured(lambda: alone(self._loaded, part)), requests / len(part)))
             runs["grouped"].append(measured(lambda: grouped(self._loaded, made)))
-            runs["batched"].append(measured(lambda: batched(self._loaded, layout, made, self._threads, seen)))
+            runs["batched"].append(measured(lambda: batched(self._loaded, layout, made, seen)))
         self._report(name, runs, seen)
 
     def interviews(self, name: str, *, participants: int, first: int, order: MemoryOrder) -> None:

@@ -55,12 +55,12 @@ print(json.dumps({"seconds": seconds, "tokens": sum(len(one.outputs[0].token_ids
 """
 
 
-def ours(loaded: LoadedModel, requests: list[ResolvedRequest], threads: int) -> dict[str, float]:
+def ours(loaded: LoadedModel, requests: list[ResolvedRequest]) -> dict[str, float]:
     """The batch, all requests at once."""
     layout = adopt(loaded.model)
     seen: list[Counters] = []
     started = time.perf_counter()
-    tokens = batched(loaded, layout, requests, threads, seen)
+    tokens = batched(loaded, layout, requests, seen)
     return {"seconds": time.perf_counter() - started, "tokens": tokens}
 
 
@@ -118,7 +118,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         save(loaded, folder)
         for _ in range(asked.repeat):
-            runs["ours"].append(ours(loaded, requests, asked.threads))
+            runs["ours"].append(ours(loaded, requests))
             runs["vllm"].append(theirs(asked.vllm, Path(folder), asked.dtype, requests, asked.threads))
     line = {
         "dtype": asked.dtype,

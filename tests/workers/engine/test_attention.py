@@ -1,4 +1,4 @@
-"""A packed forward against plain forwards of whole sequences: chunks, trees, windows, neighbours, threads."""
+"""A packed forward against plain forwards of whole sequences: chunks, trees, windows, neighbours."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from torch import Tensor
 
 from tests.workers.engine.tiny_models import ARCHITECTURES, VOCABULARY, tiny_model
 from workers.engines.transformers import attention
-from workers.engines.transformers.attention import Lanes, forward
+from workers.engines.transformers.attention import forward
 from workers.engines.transformers.batch import Piece, build
 from workers.engines.transformers.kv import KV, KVStore
 from workers.engines.transformers.pool import store_for
+from workers.engines.transformers.slabs import Slabs
 from workers.engines.transformers.support import adopt
 
 
@@ -51,16 +52,13 @@ def _plain(model: Any, sequences: list[list[int]]) -> Tensor:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize(("threads", "pooled"), [(1, False), (3, False), (1, True)], ids=["one", "three", "pool"])
-def test_a_packed_forward_is_each_request_alone(
-    one_thread: None, architecture: str, threads: int, pooled: bool
-) -> None:
+@pytest.mark.parametrize("pooled", [False, True], ids=["slabs", "pool"])
+def test_a_packed_forward_is_each_request_alone(one_thread: None, architecture: str, pooled: bool) -> None:
     """Prompts of 1 to 300 tokens in chunks beside trees of 1 to 5 beams, 30 forwards, with compaction on the way."""
     model = tiny_model(architecture)
     expected = tiny_model(architecture)  # a second copy, which the packed attention has never touched
     rng = random.Random(7)
     store = store_for(adopt(model), 4096, pooled=pooled)
-    lanes = Lanes(threads)
     talks = [Conversation(store, [rng.randrange(VOCABULARY) for _ in range(n)]) for n in (1, 5, 40, 133, 300)]
     for _ in range(30):
         pieces, sequences = [], []
@@ -71,13 +69,12 @@ def test_a_packed_forward_is_each_request_alone(
             else:
                 pieces.append(talk.grow(rng, beams))
                 sequences += talk.rows
-        batch = build(pieces, device=store.layout.device, lanes=lanes.count)
-        logits = forward(model, batch, lanes)
+        batch = build(pieces, device=store.layout.device)
+        logits = forward(model, batch)
         assert sum(batch.counts) == len(sequences) == len(logits)
         if sequences:
             torch.testing.assert_close(logits, _plain(expected, sequences), rtol=1e-4, atol=1e-4)
     assert store.compactions > 0
-    lanes.close()
 
 
 def test_without_a_description_the_library_attends(one_thread: None) -> None:
@@ -100,11 +97,11 @@ def test_short_number_formats_stay_close(one_thread: None, architecture: str) ->
     model = tiny_model(architecture).to(torch.bfloat16)
     plain = tiny_model(architecture).to(torch.bfloat16)
     rng = random.Random(1)
-    store = KVStore(adopt(model))
+    store = Slabs(adopt(model), 4096)
     prompts = [[rng.randrange(VOCABULARY) for _ in range(length)] for length in (9, 30, 64, 100)]
     talks = [Conversation(store, prompt) for prompt in prompts]
     batch = build([talk.chunk(200) for talk in talks], device=store.layout.device)
     truth = _plain(exact, prompts)
-    packed_error = (forward(model, batch, Lanes(1)).float() - truth).abs().mean()
+    packed_error = (forward(model, batch).float() - truth).abs().mean()
     plain_error = (_plain(plain, prompts).float() - truth).abs().mean()
     assert packed_error < 1.5 * plain_error

@@ -3,15 +3,13 @@
 Each request attends to its own buffer and nothing else. Where a forward carries no description of a packed batch,
 as in ``generate``, the library's own scaled dot-product attention is computed.
 
-Products are computed in the model's number format, the softmax in float32, as the library's eager attention does; over
-a pool (see ``gathered``) it is the library's scaled dot-product attention.
+Products are computed in the model's number format, sums within them and within the softmax in float32; over a pool
+(see ``gathered``) it is the library's scaled dot-product attention.
 Deliberately knows nothing of schedules or searches.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +21,7 @@ from transformers.masking_utils import sdpa_mask
 from workers.engines.transformers.batch import Batch, Packed, Segment
 from workers.engines.transformers.gathered import attend_gathered, gather
 from workers.engines.transformers.pool import Pool
+from workers.engines.transformers.stacked import attend_stack, stacks
 
 #: What a model's configuration calls this attention.
 NAME = "defsurvey_packed"
@@ -34,32 +33,7 @@ def register() -> None:
     AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
-class Lanes:
-    """Threads that compute attention side by side, each by itself: the work of one request is too small to be split."""
-
-    def __init__(self, threads: int) -> None:
-        self.count = max(1, threads)
-        self._pool: ThreadPoolExecutor | None = None
-        if self.count > 1:
-            one_thread = partial(torch.set_num_threads, 1)
-            self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="attention", initializer=one_thread)
-
-    def run(self, compute: Any, shares: list[list[Segment]]) -> None:
-        """Compute every share."""
-        if self._pool is None or len(shares) < 2:
-            for share in shares:
-                compute(share)
-            return
-        for _ in self._pool.map(torch.inference_mode()(compute), shares):
-            pass
-
-    def close(self) -> None:
-        """End the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
-
-
-def forward(model: Any, batch: Batch, lanes: Lanes) -> Tensor:
+def forward(model: Any, batch: Batch) -> Tensor:
     """Logits of the rows that a batch wants, shape (rows, vocabulary); keys and values go into the buffers."""
     # The library would build a mask of T x T; a ready-made one of four dimensions is left as it is.
     no_mask = torch.empty((1, 1, 1, 1), device=batch.ids.device)
@@ -71,7 +45,6 @@ def forward(model: Any, batch: Batch, lanes: Lanes) -> Tensor:
             use_cache=False,
             logits_to_keep=batch.wanted,
             packed=batch.packed,
-            lanes=lanes,
         )
     logits: Tensor = output.logits[0, : sum(batch.counts)]
     return logits
@@ -87,7 +60,6 @@ def attend(
     scaling: float | None = None,
     sliding_window: int | None = None,
     packed: Packed | None = None,
-    lanes: Lanes | None = None,
     observed: Any = None,
     **settings: Any,
 ) -> tuple[Tensor, None]:
@@ -103,7 +75,6 @@ def attend(
         scaling: factor on the scores; None: one over the root of the width.
         sliding_window: how many tokens back a token sees, itself included; None: all.
         packed: the description of the batch; None: the library's attention is computed.
-        lanes: threads to compute it.
         observed: notes what the layer asks for, see ``support``; None: nobody wants to know.
         settings: what else a layer passes; only the library's attention looks at it.
 
@@ -112,44 +83,65 @@ def attend(
     """
     if observed is not None:
         observed.note(module.layer_idx, key, value, settings)
-    if packed is None or lanes is None:
+    if packed is None:
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **settings
         )
         return output, None
     heads, tokens, width = query.shape[1:]
     groups = key.shape[1]
-    result = query.new_empty(tokens, groups, heads // groups, width)
-    result[packed.rows :].zero_()  # what fills up has no keys, but the layers behind want numbers
     scale = scaling if scaling is not None else width**-0.5
     queries, keys_values = query.view(groups, heads // groups, tokens, width), torch.stack((key[0], value[0]))
     if isinstance(packed.store, Pool):
+        result = query.new_empty(tokens, groups, heads // groups, width)
+        result[packed.rows :].zero_()  # what fills up has no keys, but the layers behind want numbers
         gathering = gather(packed, sliding_window, query.dtype)
         attend_gathered(packed.store.layers[module.layer_idx], queries, keys_values, scale, result, gathering)
-    else:
-        compute = partial(_attend_share, module.layer_idx, queries, keys_values, scale, result)
-        lanes.run(compute, packed.shares(sliding_window))
-    return result.view(1, tokens, heads, -1), None
+        return result.view(1, tokens, heads, width), None
+    # The query heads that share a key head are rows of one product, next to each other: no key is ever repeated.
+    rows = queries.transpose(1, 2).reshape(groups, -1, width)
+    attended = torch.empty_like(rows)
+    attended[:, packed.rows * (heads // groups) :].zero_()
+    for stack in stacks(packed, sliding_window, heads // groups, query.dtype):
+        attend_stack(stack, module.layer_idx, rows, keys_values, scale, attended)
+    for segment in packed.segments(sliding_window):
+        _attend_segment(segment, module.layer_idx, rows, keys_values, scale, attended)
+    return attended.view(groups, tokens, -1, width).transpose(0, 1).reshape(1, tokens, heads, width), None
 
 
-def _attend_share(
-    layer: int, query: Tensor, keys_values: Tensor, scaling: float, result: Tensor, share: list[Segment]
+def _attend_segment(
+    segment: Segment, layer: int, queries: Tensor, keys_values: Tensor, scaling: float, result: Tensor
 ) -> None:
-    """Segments one after the other: store their keys and values, then attend block by block."""
-    groups, per_group, _, width = query.shape
-    for segment in share:
-        buffer, end = segment.kv.buffers[layer], segment.at + segment.rows.stop - segment.rows.start
-        buffer[:, :, segment.at : end] = keys_values[:, :, segment.rows]
-        for block in segment.blocks:
-            count, padded = block.rows.stop - block.rows.start, block.padded
-            rows = query[:, :, block.rows]
-            if padded > count:
-                rows = torch.nn.functional.pad(rows, (0, 0, 0, padded - count))
-            keys, values = buffer[:, :, block.keys].unbind()
-            # The query heads that share a key head are rows of one product: no key is ever repeated.
-            products = torch.bmm(rows.reshape(groups, per_group * padded, width), keys.transpose(1, 2))
-            # In float32, since the mask is.
-            scores = torch.add(block.mask, products.view(groups, per_group, padded, -1), alpha=scaling)
-            weights = torch.softmax(scores, dim=-1).to(values.dtype).view(groups, per_group * padded, -1)
-            attended = torch.bmm(weights, values).view(groups, per_group, padded, width)
-            result[block.rows] = attended[:, :, :count].permute(2, 0, 1, 3)
+    """Store one request's keys and values, then attend block by block.
+
+    Args:
+        segment: which rows, and whose buffers.
+        layer: which of the buffers.
+        queries: shape (groups, T * per group, width).
+        keys_values: of this forward, shape (2, groups, T, width).
+        scaling: factor on the scores.
+        result: shape of ``queries``; rows of others are left alone.
+    """
+    per_group = queries.shape[1] // keys_values.shape[2]
+    buffer, count = segment.kv.buffers[layer], segment.rows.stop - segment.rows.start
+    buffer.narrow(2, segment.at, count).copy_(keys_values.narrow(2, segment.rows.start, count))
+    for block in segment.blocks:
+        first, count = block.rows.start * per_group, (block.rows.stop - block.rows.start) * per_group
+        keys, values = buffer.narrow(2, block.keys.start, block.keys.stop - block.keys.start).unbind()
+        rows = _filled_up(queries, first, block.padded * per_group)
+        products = torch.bmm(rows, keys.transpose(1, 2))
+        scores = torch.add(block.mask_for(per_group, queries.dtype), products, alpha=scaling)
+        weights = torch.softmax(scores, dim=-1)  # whatever the number format, its sums are in float32
+        place = result.narrow(1, first, count)
+        if rows.shape[1] == count:
+            torch.bmm(weights, values, out=place)
+        else:
+            place.copy_(torch.bmm(weights, values).narrow(1, 0, count))
+
+
+def _filled_up(queries: Tensor, first: int, count: int) -> Tensor:
+    """So many rows of queries, whosever the last ones are."""
+    missing = first + count - queries.shape[1]
+    if missing <= 0:
+        return queries.narrow(1, first, count)
+    return torch.nn.functional.pad(queries[:, first:], (0, 0, 0, missing))

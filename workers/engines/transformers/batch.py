@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from workers.engines.transformers.kv import KV, STRIDE, KVStore
+from workers.engines.transformers.slabs import Slab, SlabKV
 
 #: Rows of a prompt that attend together: enough for the matrix product, few enough to leave the future out of it.
 BLOCK = 128
@@ -33,6 +35,11 @@ class Piece:
     tree: bool  #: whether each token is a beam's next one, rather than the next of one sequence
     logits: bool  #: whether logits are wanted: of every row of a tree, of the last row of a prompt
 
+    @property
+    def slab(self) -> Slab | None:
+        """Where its beams are computed together with those of others; None: it is computed by itself."""
+        return self.kv.slab if self.tree and isinstance(self.kv, SlabKV) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -42,11 +49,13 @@ class Block:
     padded: int  #: number of rows that are computed, at least those there are
     keys: slice  #: in the request's buffer
     mask: Tensor  #: added to the scores, in float32; shape (padded, keys)
+    _masks: dict[tuple[int, torch.dtype], Tensor] = field(default_factory=dict)
 
-    @property
-    def work(self) -> int:
-        """Products to be computed, for sharing out."""
-        return (self.padded + 8) * int(self.keys.stop - self.keys.start)
+    def mask_for(self, per_group: int, dtype: torch.dtype) -> Tensor:
+        """The mask where ``per_group`` query heads share a key head; shape (padded * per_group, keys)."""
+        if (per_group, dtype) not in self._masks:
+            self._masks[per_group, dtype] = self.mask.to(dtype).repeat_interleave(per_group, dim=0)
+        return self._masks[per_group, dtype]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +77,15 @@ class Packed:
     starts: Sequence[int]
     rows: int  #: of all pieces together
     device: torch.device
-    lanes: int  #: threads that attention is shared out to
-    gathered: dict[int | None, object] = field(default_factory=dict)  #: what ``gathered`` makes of it, by window
+    gathered: dict[int | None, Any] = field(default_factory=dict)  #: what ``gathered`` makes of it, by window
+    stacked: dict[tuple[int | None, int], Any] = field(default_factory=dict)  #: what ``stacked`` makes of it
     _segments: dict[int | None, list[Segment]] = field(default_factory=dict)
-    _shares: dict[int | None, list[list[Segment]]] = field(default_factory=dict)
-
-    def shares(self, window: int | None) -> list[list[Segment]]:
-        """The segments as attention within a sliding window (None: all there is) wants them, for each lane its own."""
-        if window not in self._shares:
-            self._shares[window] = _shared_out(self.segments(window), self.lanes)
-        return self._shares[window]
 
     def segments(self, window: int | None) -> list[Segment]:
-        """One segment for each piece, in their order."""
+        """One segment for each piece that is computed by itself, in their order."""
         if window not in self._segments:
             pieces = zip(self.pieces, self.starts, strict=True)
-            self._segments[window] = [_segment(piece, start, window) for piece, start in pieces]
+            self._segments[window] = [_segment(piece, start, window) for piece, start in pieces if piece.slab is None]
         return self._segments[window]
 
 
@@ -99,7 +101,7 @@ class Batch:
     packed: Packed
 
 
-def build(pieces: Sequence[Piece], *, device: torch.device, lanes: int = 1) -> Batch:
+def build(pieces: Sequence[Piece], *, device: torch.device) -> Batch:
     """Pack pieces, in their order; each request may have at most one."""
     ids: list[int] = []
     positions: list[int] = []
@@ -122,7 +124,7 @@ def build(pieces: Sequence[Piece], *, device: torch.device, lanes: int = 1) -> B
         wanted=torch.tensor(wanted, dtype=torch.long, device=device),
         rows=total,
         counts=tuple(counts),
-        packed=Packed(pieces[0].kv.store, pieces, starts, total, device, lanes),
+        packed=Packed(pieces[0].kv.store, pieces, starts, total, device),
     )
 
 
@@ -149,12 +151,19 @@ def _prompt_block(piece: Piece, start: int, i: int, j: int, window: int | None) 
 def _tree_block(piece: Piece, start: int, window: int | None) -> Block:
     kv, count = piece.kv, len(piece.tokens)
     low, high = min(kv.root // STRIDE * STRIDE, _low(piece.first, window)), _up(kv.filled, STRIDE)
-    seen = np.zeros((count, high - low), dtype=bool)
+    seen = tree_mask(piece, window, low, high)
+    return Block(slice(start, start + count), count, slice(low, high), _mask(~seen))
+
+
+def tree_mask(piece: Piece, window: int | None, low: int, high: int) -> np.ndarray:
+    """Which keys from ``low`` to ``high`` each row of a tree sees; shape (rows, high - low)."""
+    kv = piece.kv
+    seen = np.zeros((len(piece.tokens), high - low), dtype=bool)
     seen[:, : kv.root - low] = True
     seen[:, kv.root - low : kv.filled - low] = kv.ancestors
     if window is not None:
         seen[:, : kv.filled - low] &= kv.positions[low:] > piece.first - window
-    return Block(slice(start, start + count), count, slice(low, high), _mask(~seen))
+    return seen
 
 
 def _mask(hidden: np.ndarray) -> Tensor:
@@ -175,18 +184,3 @@ def _low(position: int, window: int | None) -> int:
 def _up(number: int, step: int) -> int:
     """The next multiple of a step."""
     return -(-number // step) * step
-
-
-def _shared_out(segments: list[Segment], lanes: int) -> list[list[Segment]]:
-    """Shares of about equal work, the largest segments first."""
-    shares: list[list[Segment]] = [[] for _ in range(min(lanes, len(segments)))]
-    loads = [0] * len(shares)
-    for segment in sorted(segments, key=_work, reverse=True):
-        lightest = loads.index(min(loads))
-        shares[lightest].append(segment)
-        loads[lightest] += _work(segment)
-    return shares
-
-
-def _work(segment: Segment) -> int:
-    return sum(block.work for block in segment.blocks)

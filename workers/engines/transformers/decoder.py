@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workers.engines.transformers.attention import Lanes, forward
+from workers.engines.transformers.attention import forward
 from workers.engines.transformers.batch import Piece, build
 from workers.engines.transformers.beams import start
 from workers.engines.transformers.counters import Counters, Tally
@@ -34,7 +34,6 @@ class Decoder:
         model: A model that uses the packed attention, see ``support.adopt``.
         layout: What it keeps for one token.
         limits: How much is done at once.
-        threads: CPU threads for attention.
         compacting: Whether dead branches of beams are squeezed out.
         pooled: Whether keys and values are in one pool, all of it taken at once; None: on anything but a CPU.
     """
@@ -45,7 +44,6 @@ class Decoder:
         layout: Layout,
         limits: Limits,
         *,
-        threads: int = 1,
         compacting: bool = True,
         pooled: bool | None = None,
     ) -> None:
@@ -54,7 +52,6 @@ class Decoder:
         tokens = limits.kv_bytes // layout.bytes_per_token
         self._store = store_for(layout, tokens, compacting=compacting, pooled=pooled)
         self._scheduler = Scheduler(limits, self._store, partial(start, draws=draws_for(layout)))
-        self._lanes = Lanes(threads if layout.device.type == "cpu" else 1)
         self._tally = Tally()
 
     def add(self, request: ResolvedRequest, delivery: Delivery) -> None:
@@ -90,7 +87,6 @@ class Decoder:
     def close(self) -> None:
         """Give all memory back; what is unfinished is forgotten."""
         self._scheduler.close()
-        self._lanes.close()
 
     def _admit(self) -> Planned:
         with self._tally.phase("admit"):
@@ -104,9 +100,9 @@ class Decoder:
         try:
             with self._tally.phase("build"):
                 pieces = [piece for _, piece in planned]
-                batch = build(pieces, device=self._device, lanes=self._lanes.count)
+                batch = build(pieces, device=self._device)
             with self._tally.phase("forward"):
-                logits = forward(self._model, batch, self._lanes)
+                logits = forward(self._model, batch)
         except Exception as error:  # noqa: BLE001 -- whatever it is belongs to some request; all others go on
             if _out_of_memory(error):
                 self._scheduler.shrink()

@@ -97,7 +97,7 @@ class TransformersEngine:
         try:
             layout = adopt(loaded.model)
             chosen = limits or limits_for(layout, loaded.model.get_memory_footprint())
-            decoder = Decoder(loaded.model, layout, chosen, threads=threads or torch.get_num_threads())
+            decoder = Decoder(loaded.model, layout, chosen)
             self._read = decoder.counters
             self._at_once = participants_at_once(layout, chosen)
         except UnsupportedModel as reason:

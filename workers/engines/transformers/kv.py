@@ -7,6 +7,7 @@ Every byte is accounted for. Deliberately knows nothing of models, of attention 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,7 +48,7 @@ class Layout:
         return sum(2 * shape.heads * shape.width for shape in self.layers) * self.dtype.itemsize
 
 
-class KVStore:
+class KVStore(ABC):
     """Gives out buffers and counts their bytes."""
 
     def __init__(self, layout: Layout, *, compacting: bool = True) -> None:
@@ -58,19 +59,16 @@ class KVStore:
         self.compactions = 0
 
     def bytes_for(self, tokens: int) -> int:
-        """What a buffer with room for ``tokens`` takes."""
-        return rounded(tokens) * self.layout.bytes_per_token
+        """What one more buffer with room for ``tokens`` takes."""
+        return self.room(tokens) * self.layout.bytes_per_token
 
+    def room(self, tokens: int) -> int:
+        """For how many tokens a buffer has room where so many are wanted."""
+        return rounded(tokens)
+
+    @abstractmethod
     def open(self, tokens: int) -> KV:
         """An empty buffer with room for at least ``tokens``; raises OutOfRoom."""
-        capacity = rounded(tokens)
-        shapes, dtype, device = self.layout.layers, self.layout.dtype, self.layout.device
-        try:
-            buffers = [torch.zeros(2, of.heads, capacity, of.width, dtype=dtype, device=device) for of in shapes]
-        except (RuntimeError, MemoryError) as error:  # allocating fails for no other reason
-            raise OutOfRoom(" ".join(str(error).split())) from error
-        self.count(capacity)
-        return KV(self, buffers, capacity)
 
     def count(self, tokens: int) -> None:
         """Account for so many more tokens' room, or fewer."""
@@ -78,16 +76,17 @@ class KVStore:
         self.peak_bytes = max(self.peak_bytes, self.bytes)
 
 
-class KV:
+class KV(ABC):
     """One request's keys and values.
 
-    ``buffers[layer]`` has shape (2, heads, capacity, width), keys first; the first ``filled`` tokens count.
+    ``buffers[layer]`` has shape (2, heads, capacity, width), keys first, unless they are in a pool; the first
+    ``filled`` tokens count.
     """
 
-    def __init__(self, store: KVStore, buffers: list[Tensor], capacity: int) -> None:
+    def __init__(self, store: KVStore) -> None:
         self.store = store
-        self.buffers = buffers
-        self.capacity = capacity
+        self.buffers: list[Tensor] = []
+        self.capacity = 0
         self.filled = 0
         self.root = 0  #: tokens before the tree: the prompt's
         self._ancestors: np.ndarray = np.zeros((1, 0), dtype=bool)  # which tokens of the tree each row stands on
@@ -114,10 +113,17 @@ class KV:
         self.filled = at + rows
         return at
 
-    def wants(self, rows: int) -> int:
-        """Bytes by which the buffer would have to grow for ``rows`` more tokens, were nothing squeezed out."""
-        growth = max(0, rounded(self.filled + rows) - self.capacity)
-        return growth * self.store.layout.bytes_per_token
+    def wants(self, parents: Sequence[int]) -> int:
+        """Bytes that will be taken to put one more token behind each of the given rows."""
+        tokens = self.filled + len(parents)
+        if tokens > self.capacity and self.store.compacting:
+            dead = self._ancestors.shape[1] - int(self._alive(self._ancestors[list(parents)]).sum())
+            tokens -= dead if dead >= _FEW else 0
+        return self.growth(tokens) if tokens > self.capacity else 0
+
+    def growth(self, tokens: int) -> int:
+        """Bytes that will be taken to make room for so many tokens, more than there is room for."""
+        return (self.store.room(tokens) - self.capacity) * self.store.layout.bytes_per_token
 
     @property
     def bytes(self) -> int:
@@ -145,30 +151,21 @@ class KV:
             mine[:, :, :tokens] = theirs[:, :, :tokens]
         self.filled = self.root = tokens
 
+    @abstractmethod
     def close(self) -> None:
         """Give the memory back; closing twice is closing."""
-        self.store.count(-self.capacity)
-        self.buffers, self.capacity, self.filled = [], 0, 0
+
+    @abstractmethod
+    def grow(self, capacity: int) -> None:
+        """Make room for ``capacity`` tokens in all; raises OutOfRoom."""
 
     def _make_room(self, tokens: int) -> None:
         if tokens > self.capacity:
-            self.grow(rounded(tokens))
-
-    def grow(self, capacity: int) -> None:
-        """Make room for ``capacity`` tokens in all; raises OutOfRoom."""
-        try:
-            for layer, old in enumerate(self.buffers):
-                new = old.new_zeros(*old.shape[:2], capacity, old.shape[3])
-                new[:, :, : self.filled] = old[:, :, : self.filled]
-                self.buffers[layer] = new
-        except (RuntimeError, MemoryError) as error:  # the buffer is of no use any more, but can be closed
-            raise OutOfRoom(" ".join(str(error).split())) from error
-        self.store.count(capacity - self.capacity)
-        self.capacity = capacity
+            self.grow(self.store.room(tokens))
 
     def _compact(self) -> None:
         """Squeeze out what no row stands on."""
-        alive: np.ndarray = np.logical_or.reduce(self._ancestors, axis=0)
+        alive = self._alive(self._ancestors)
         count = int(alive.sum())
         if len(alive) - count < _FEW:
             return
@@ -176,6 +173,12 @@ class KV:
         self._ancestors, self._depths = self._ancestors[:, alive], self._depths[alive]
         self.filled = self.root + count
         self.store.compactions += 1
+
+    @staticmethod
+    def _alive(ancestors: np.ndarray) -> np.ndarray:
+        """On which tokens of the tree any row stands."""
+        alive: np.ndarray = np.logical_or.reduce(ancestors, axis=0)
+        return alive
 
     def squeeze(self, alive: np.ndarray) -> None:
         """Move the tree's living tokens together, to its beginning; ``alive`` has shape (tokens of the tree,)."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from workers.engines.transformers.kv import KV, STRIDE, KVStore, Layout, OutOfRoom, rounded
+from workers.engines.transformers.slabs import Slabs
 
 
 class Pool(KVStore):
@@ -68,7 +69,7 @@ class PooledKV(KV):
     """One request's places in a pool: ``slots[i]`` is where its token i is, shape (capacity,)."""
 
     def __init__(self, pool: Pool) -> None:
-        super().__init__(pool, [], 0)
+        super().__init__(pool)
         self.pool = pool
         self.slots: np.ndarray = np.zeros(0, dtype=np.int64)
 
@@ -97,14 +98,14 @@ class PooledKV(KV):
 
 
 def store_for(layout: Layout, tokens: int, *, compacting: bool = True, pooled: bool | None = None) -> KVStore:
-    """Buffers of their own on a CPU, a pool on anything else.
+    """Slabs on a CPU, a pool on anything else.
 
     Args:
         layout: what the model keeps for one token, and where.
-        tokens: for how many tokens a pool has room.
+        tokens: for how many tokens there is room: all of it is taken by a pool at once, and shared out by slabs.
         compacting: whether dead branches of beams are squeezed out.
         pooled: whether there is a pool; None: as the device wants it.
     """
     if layout.device.type != "cpu" if pooled is None else pooled:
         return Pool(layout, tokens, compacting=compacting)
-    return KVStore(layout, compacting=compacting)
+    return Slabs(layout, tokens, compacting=compacting)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workers.engines.transformers.kv import KV
+from workers.engines.transformers.kv import KV, OutOfRoom
 
 #: A shorter common beginning is computed as fast as it is copied.
 _LEAST = 16
@@ -33,9 +33,13 @@ class PrefixIndex:
         return sum(kv.bytes for _, kv in self._kept)
 
     def keep(self, prompt: Sequence[int], kv: KV) -> None:
-        """Keep a prompt's buffer; its tree is forgotten."""
-        kv.cut(len(prompt))
-        self._kept.append((np.array(prompt), kv))
+        """Keep a prompt's buffer, if there is room; its tree is forgotten."""
+        try:
+            kv.cut(len(prompt))
+        except OutOfRoom:
+            kv.close()
+        else:
+            self._kept.append((np.array(prompt), kv))
 
     def copy_into(self, kv: KV, prompt: Sequence[int]) -> int:
         """Fill an empty buffer with the longest beginning that is kept; returns its length, 0 where there is none.

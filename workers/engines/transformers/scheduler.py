@@ -1,8 +1,9 @@
 """Who is computed in the next forward, and who has to wait.
 
-Requests are admitted in order of arrival as long as their beams, and the room for their keys and values, fit. Prompts
-are computed in chunks beside the beams of others. Where memory does not suffice after all, the youngest request gives
-its room back and begins again later: its reply is the same. Deliberately knows nothing of tensors or searches' insides.
+Requests are admitted in order of arrival as long as their beams, and the room that they are expected to need for their
+keys and values, fit. Prompts are computed in chunks beside the beams of others. Who outgrows the memory there is waits
+until others are done; if everyone waits, the youngest gives its room back and begins again later: its reply is the
+same. Deliberately knows nothing of tensors or searches' insides.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class Scheduler:
         self.rows, self.tokens = limits.rows, limits.tokens  # lowered when the device runs out of memory
         self.kept = PrefixIndex()
         self.reused = self.restarted = 0
+        self._stalled = False  # whether someone waits for room to grow
+        self._replies = self._reply_tokens = 0  # of those that are done, to guess the length of others
         self.waiting: deque[Work] = deque()
         self.running: list[Work] = []
         self._store = store
@@ -87,7 +90,7 @@ class Scheduler:
         """Let go whom nobody waits for, and let in who fits."""
         for work in [work for work in self.running if work.delivery.cancelled()]:
             self.finish(work)
-        while self.waiting and self._fits(self.waiting[0]):
+        while self.waiting and not self._stalled and self._fits(self.waiting[0]):
             work = self.waiting.popleft()
             if not work.delivery.cancelled():
                 self._start(work)
@@ -97,15 +100,20 @@ class Scheduler:
     def plan(self) -> list[tuple[Work, Piece]]:
         """What is computed next: every running beam, then pieces of prompts as far as there is room."""
         pieces: list[tuple[Work, Piece]] = []
-        # Oldest first: who has to make room for another is never planned yet.
+        stalled: list[Work] = []
         for work in [work for work in self.running if work.following is not None]:
-            if work in self.running and self._grow(work):
+            if self._make_free(_wanted(work)):
                 self._plan_beams(work, pieces)
+            elif work in self.running:
+                stalled.append(work)
         room = self.tokens - sum(len(piece.tokens) for _, piece in pieces)
         for work in self.running:
             if work.following is None and room > 0:
                 pieces.append((work, self._chunk(work, room)))
                 room -= len(pieces[-1][1].tokens)
+        if not pieces and stalled and self._make_room(stalled[0]):
+            self._plan_beams(stalled.pop(0), pieces)
+        self._stalled = bool(stalled)
         return pieces
 
     def finish(self, work: Work, *, keep: bool = False) -> None:
@@ -115,9 +123,12 @@ class Scheduler:
         if kv is None:
             return
         if keep and self.limits.kept_bytes:
+            self._replies += 1
+            self._reply_tokens += work.depth
             self.kept.keep(work.request.prompt, kv)
             while self.kept.bytes > self.limits.kept_bytes:
                 self.kept.drop_oldest()
+            self._make_free(0)
         else:
             kv.close()
 
@@ -144,11 +155,16 @@ class Scheduler:
         if work.delivery.cancelled() or not self.running:
             return True
         rows = sum(other.request.num_beams for other in self.running) + work.request.num_beams
-        return rows <= self.rows and self._make_free(self._first_room(work))
+        return rows <= self.rows and self._make_free(self._store.bytes_for(self._expected(work.request)))
 
-    def _first_room(self, work: Work) -> int:
-        """Bytes for the prompt and a first few tokens of every beam."""
-        return self._store.bytes_for(len(work.request.prompt) + 8 * work.request.num_beams)
+    def _expected(self, request: ResolvedRequest) -> int:
+        """How many tokens a request may come to, going by the replies so far: who starts should not have to restart.
+
+        Beams have most of their tokens in common, and dead branches are squeezed out.
+        """
+        longest = request.max_new_tokens
+        reply = min(longest, 2 * self._reply_tokens // self._replies) if self._replies else longest
+        return max(_least(request), len(request.prompt) + min(request.num_beams, 2) * reply)
 
     def _make_free(self, wanted: int) -> bool:
         """Whether so many bytes can be had within the limit; kept prompts give way."""
@@ -158,12 +174,14 @@ class Scheduler:
         return True
 
     def _start(self, work: Work) -> None:
-        prompt = work.request.prompt
-        if not self._make_free(self._first_room(work)):
-            self._refuse(work, self._first_room(work))
-            return
+        prompt, tokens = work.request.prompt, self._expected(work.request)
+        if not self._make_free(self._store.bytes_for(tokens)):
+            tokens = _least(work.request)
+            if not self._make_free(needed := self._store.bytes_for(tokens)):
+                self._refuse(work, needed)
+                return
         try:
-            work.kv = self._store.open(len(prompt) + 8 * work.request.num_beams)
+            work.kv = self._store.open(tokens)
         except OutOfRoom as error:
             self._without_room(work, error)
             return
@@ -172,17 +190,13 @@ class Scheduler:
         self.reused += work.prefilled
         self.running.append(work)
 
-    def _grow(self, work: Work) -> bool:
-        """Whether there is room for the next token of every beam; the youngest requests give theirs if need be."""
+    def _make_room(self, work: Work) -> bool:
+        """Whether there is room for the next token of every beam once the youngest others have given theirs."""
         assert work.kv is not None
-        wanted = work.kv.wants(work.request.num_beams)
-        while wanted and not self._make_free(wanted):
-            youngest = self.running[-1]
-            if youngest is not work:
-                self.restart(youngest)
-            elif len(self.running) > 1:
-                self.restart(work)
-                return False
+        wanted = _wanted(work)
+        while not self._make_free(wanted):
+            if len(self.running) > 1:
+                self.restart(next(other for other in reversed(self.running) if other is not work))
             else:
                 self.running.remove(work)
                 needed = work.kv.bytes + wanted
@@ -227,3 +241,15 @@ class Scheduler:
         at = work.kv.extend(stop - start)
         work.prefilled = stop
         return Piece(work.kv, prompt[start:stop], at, start, tree=False, logits=stop == len(prompt))
+
+
+def _least(request: ResolvedRequest) -> int:
+    """Tokens of the prompt, and a first few of every beam."""
+    return len(request.prompt) + 8 * request.num_beams
+
+
+def _wanted(work: Work) -> int:
+    """Bytes that its beams' next tokens take beyond what it has."""
+    assert work.kv is not None
+    assert work.following is not None
+    return work.kv.wants(work.following.parents)

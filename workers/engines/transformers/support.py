@@ -117,18 +117,17 @@ def _differ(model: Any, layout: Layout) -> tuple[float, float]:
     beams = [torch.randint(vocabulary, (2,), generator=numbers).tolist() for _ in prompts]
     store = store_for(layout, 2 * STRIDE * -(-(_LONG + 2) // STRIDE))
     buffers = [store.open(len(prompt) + 2) for prompt in prompts]
-    lanes = attention.Lanes(1)
     # The longer prompt comes in two chunks, the second together with the shorter prompt.
     chunks = [[(0, 0, _LONG // 2)], [(0, _LONG // 2, _LONG), (1, 0, _SHORT)]]
     packed: list[Tensor] = []
     for chunk in chunks:
         pieces = [_prompt_piece(buffers[which], prompts[which], start, stop) for which, start, stop in chunk]
-        packed.append(attention.forward(model, build(pieces, device=layout.device), lanes))
+        packed.append(attention.forward(model, build(pieces, device=layout.device)))
     pieces = []
     for kv, prompt, tokens in zip(buffers, prompts, beams, strict=True):
         at = kv.branch((0, 0))
         pieces.append(Piece(kv, tokens, at, len(prompt), tree=True, logits=True))
-    packed.append(attention.forward(model, build(pieces, device=layout.device), lanes))
+    packed.append(attention.forward(model, build(pieces, device=layout.device)))
     sequences = [
         *prompts,
         *([*prompt, token] for prompt, tokens in zip(prompts, beams, strict=True) for token in tokens),
