@@ -17,6 +17,8 @@ JUDGE = "defsurvey.judge_answers"
 REPORTS_QUEUE = "reports"
 #: Queue of judging tasks; whoever builds reports serves it too.
 JUDGE_QUEUE = "judge"
+#: Seconds for which a daemon asks the broker at a time: neither the end of a process nor a further queue interrupts it.
+POLLING_SECONDS = 0.1
 #: A queue that nothing is ever sent to: what a worker listens on until it knows its model.
 IDLE_QUEUE = "idle"
 
@@ -60,6 +62,7 @@ def make_app(broker_url: str, *, visibility_timeout: float = 3600.0) -> Celery:
             "visibility_timeout": visibility_timeout,
             "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,
+            "polling_interval": POLLING_SECONDS,
         },
     )
     return app

@@ -161,7 +161,7 @@ def work(
     settings: Settings,
     database: Database,
     *,
-    prepare: Callable[[Celery], str],
+    prepare: Callable[[], str],
     workers: int,
     worker_options: Sequence[str],
     console: Console,
@@ -171,7 +171,7 @@ def work(
     Args:
         settings: where everything is.
         database: migrated.
-        prepare: enqueues, or resumes, with the broker up; returns the run's id.
+        prepare: writes what is to be done, or opens it again, into the outbox; returns the run's id.
         workers: how many worker processes.
         worker_options: further options of ``defsurvey worker``.
         console: where progress is shown.
@@ -187,14 +187,14 @@ def work(
         if settings.broker_url is None:
             reconciler.revive = EmbeddedBroker(settings.home).ensure
         reconciler.reconcile()
-        run = prepare(app)
+        run = prepare()
         broker.delete(report_failure_key(run))
         crew = Crew(settings, workers, [*worker_options, "--models", _models(database, run)])
         stop = threading.Event()
         thread = threading.Thread(target=reconciler.run, args=(stop,), name="reconciler", daemon=True)
         try:
             crew.start()
-            thread.start()
+            thread.start()  # its first pass publishes the run while the workers come up
             return _watch(database, run, crew, console, broker)
         finally:
             stop.set()

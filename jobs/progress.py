@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks.
 LOOK_SECONDS = 0.5
+#: Seconds between two looks once every answer is there: a report takes little longer than a look.
+LAST_LOOKS_SECONDS = 0.1
 #: Seconds between two lines where the output is no terminal.
 LINE_SECONDS = 10.0
 _STATES = ("answered", "refused", "unparsable", "failed")
@@ -152,7 +154,7 @@ def watch(
             if until(current):
                 return current
             each()
-            time.sleep(LOOK_SECONDS)
+            _pause(current)
             current = look()
 
 
@@ -174,8 +176,12 @@ def _watch_lines(
         if last:
             return current
         each()
-        time.sleep(LOOK_SECONDS)
+        _pause(current)
         current = look()
+
+
+def _pause(current: Snapshot) -> None:
+    time.sleep(LAST_LOOKS_SECONDS if current.state == "finished" else LOOK_SECONDS)
 
 
 class _Rate:

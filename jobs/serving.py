@@ -238,7 +238,7 @@ def worker(
 def reporter(settings: Settings, *, events: bool, parent: int | None) -> int:
     """Build reports, and judge what studies want judged, until told to stop. Returns the exit status."""
     from jobs.health import Pulse, beating_step
-    from jobs.tasks import register_judging, register_reports
+    from jobs.tasks import register_judging, register_reports, warm
     from workers.daemon import end_with_parent, serve
 
     log_to_stderr()
@@ -249,6 +249,8 @@ def reporter(settings: Settings, *, events: bool, parent: int | None) -> int:
     register_judging(app, settings, database)
     if parent is not None:
         end_with_parent(parent, lambda: None)
+        # A run's own reporter will have a report to build, and nothing to do until then.
+        threading.Thread(target=warm, name="warm", daemon=True).start()
     try:
         return serve(
             app,

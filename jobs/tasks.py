@@ -7,6 +7,7 @@ the claim in SQL decides.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,13 +67,17 @@ def register_reports(app: Celery, database: Database, folder: Path, broker: redi
         folder: holds a folder per run.
         broker: is told why a report cannot be built, so that nobody waits for it in vain.
     """
+    # The end of a run and the reconciler may ask for the same report at the same moment; side by side the two would
+    # take turns at every step. Whoever comes second finds it built.
+    building = threading.Lock()
 
     @app.task(name=REPORT, shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
     def build_report(run: str, revision: int, judgements: int = 0) -> None:
-        built = outbox.latest_report(database, run)
-        shown = (-1, -1) if built is None else (built.revision, built.judgements)
-        if built is None or shown < (revision, judgements) or not Path(built.html).is_file():
-            write_report(database, run, folder / run)
+        with building:
+            built = outbox.latest_report(database, run)
+            shown = (-1, -1) if built is None else (built.revision, built.judgements)
+            if built is None or shown < (revision, judgements) or not Path(built.html).is_file():
+                write_report(database, run, folder / run)
         broker.delete(report_failure_key(run))
 
     def failed(*, exception: BaseException, args: tuple[str, ...], **_: Any) -> None:
@@ -132,6 +137,14 @@ def write_report(
     if record:
         outbox.record_report(database, report)
     return report
+
+
+def warm() -> None:
+    """Load what a report is built with, so that the first one need not wait for it."""
+    import reports.build  # noqa: F401  # loaded, not used
+    from reports.charts import drawing
+
+    drawing.warm()
 
 
 def reading_remarks(read: ReadBy, run: str, *, counted: bool) -> tuple[str, ...]:

@@ -98,8 +98,8 @@ def run_here(
     """Enqueue, work and report on this machine."""
     _check_models(settings, study)
 
-    def prepare(app: Celery) -> str:
-        done = producer.enqueue(database, app, study)
+    def prepare() -> str:
+        done = producer.enqueue(database, None, study)
         store.cancel(database, done.run, cancelled=False)
         return done.run
 
@@ -111,8 +111,8 @@ def resume_here(
 ) -> progress.Snapshot:
     """Go on with a run on this machine until it is done."""
 
-    def prepare(app: Celery) -> str:
-        _reopen(database, app, run_id)
+    def prepare() -> str:
+        _reopen(database, None, run_id)
         return run_id
 
     return _work(settings, database, prepare, workers, worker_options)
@@ -145,7 +145,7 @@ def set_budget(database: Database, run_id: str, budget: float) -> None:
 def _work(
     settings: Settings,
     database: Database,
-    prepare: Callable[[Celery], str],
+    prepare: Callable[[], str],
     workers: int,
     worker_options: Sequence[str],
 ) -> progress.Snapshot:

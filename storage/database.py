@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -64,7 +64,7 @@ class Database:
             self.engine = create_engine(self.url, pool_size=threads + 4, max_overflow=4, pool_pre_ping=True)
             # The default level would give every statement of a transaction a state of its own.
             self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        self._writing = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+        self._writer: Connection | None = None  # SQLite only: to take one from the pool costs as much as a statement
 
     def __enter__(self) -> Database:
         return self
@@ -78,6 +78,8 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A connection in a transaction that sees one state of the database."""
         with self._reading.connect() as connection, connection.begin():
+            if self.sqlite:
+                connection.exec_driver_sql("BEGIN")
             yield connection
 
     def write(self, work: Callable[[Connection], T]) -> T:
@@ -88,7 +90,7 @@ class Database:
         """
         for pause in (*RETRY_PAUSES, None):
             try:
-                with self._lock if self.sqlite else nullcontext(), self._writing.begin() as connection:
+                with self._transaction() as connection:
                     return work(connection)
             except OperationalError as error:
                 if pause is None or not _transient(error):
@@ -99,7 +101,29 @@ class Database:
 
     def close(self) -> None:
         """Give every connection back."""
+        with self._lock:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
         self.engine.dispose()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """A transaction that writes; on SQLite one after the other, all on one connection for as long as it serves."""
+        if not self.sqlite:
+            with self.engine.begin() as connection:
+                yield connection
+            return
+        with self._lock:
+            writer, self._writer = self._writer or self.engine.connect(), None
+            try:
+                with writer.begin():
+                    writer.exec_driver_sql("BEGIN IMMEDIATE")
+                    yield writer
+            except BaseException:
+                writer.close()
+                raise
+            self._writer = writer
 
 
 def _parse(url: str) -> URL:
@@ -132,7 +156,9 @@ def _sqlite(url: URL, threads: int, synchronous: str) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _open(dbapi: Any, _record: object) -> None:
-        dbapi.isolation_level = None  # the driver opens no transaction of its own: _begin does
+        # The driver opens no transaction of its own: Database does, and not in a listener to "begin", since where there
+        # is one, every statement looks for further listeners.
+        dbapi.isolation_level = None
         for pragma in (
             "journal_mode = WAL",
             f"synchronous = {synchronous}",
@@ -140,10 +166,6 @@ def _sqlite(url: URL, threads: int, synchronous: str) -> Engine:
             f"busy_timeout = {int(BUSY_TIMEOUT * 1000)}",
         ):
             dbapi.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
 
     return engine
 

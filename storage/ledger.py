@@ -63,7 +63,19 @@ _CLAIM = (
     )
     .returning(*tables.participant.c)
 )
+_CELL = select(tables.cell).where(tables.cell.c.id == bindparam("of"))
+_A = tables.answer.c
 _AGAIN = tables.again.c
+_TO_ASK_AGAIN = (
+    select(tables.answer, _AGAIN.attempt.label("next_attempt"))
+    .join_from(
+        tables.answer,
+        tables.again,
+        and_(_AGAIN.participant == _A.participant, _AGAIN.item == _A.item, _AGAIN.slot == _A.slot),
+    )
+    .where(_A.participant == bindparam("who"))
+    .order_by(_A.item, _A.slot)
+)
 _RECORD = insert(tables.answer).values(committed_at=Now())
 
 
@@ -88,7 +100,7 @@ class Ledger:
             row = connection.execute(_CLAIM, {"who": participant, "ttl": self.ttl, "owner": self.owner}).one_or_none()
             if row is None:
                 return None
-            cell = connection.execute(select(tables.cell).where(tables.cell.c.id == row.cell)).one()
+            cell = connection.execute(_CELL, {"of": row.cell}).one()
             return participant_from(row, cell_from(cell, participants=0))
 
         return self.database.write(work)
@@ -150,11 +162,8 @@ class Ledger:
 
     def to_ask_again(self, held: Participant) -> list[tuple[Answer, int]]:
         """Answers of a participant that are to be asked again, and the attempt to be made."""
-        a = tables.answer.c
-        same = and_(_AGAIN.participant == a.participant, _AGAIN.item == a.item, _AGAIN.slot == a.slot)
-        query = select(tables.answer, _AGAIN.attempt.label("next_attempt")).join_from(tables.answer, tables.again, same)
         with self.database.read() as connection:
-            rows = connection.execute(query.where(a.participant == held.id).order_by(a.item, a.slot))
+            rows = connection.execute(_TO_ASK_AGAIN, {"who": held.id})
             return [(answer_from(row), row.next_attempt) for row in rows]
 
     def replace(self, held: Participant, answer: Answer) -> None:

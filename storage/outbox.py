@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, update
 
 from storage import tables, verdict_tables
 from storage.columns import Now
@@ -21,6 +21,7 @@ _P = tables.participant.c
 _OPEN = _P.status == ParticipantStatus.OPEN.value
 _FREE = or_(_P.lease_until.is_(None), _P.lease_until < Now())
 _ACTIVE = _P.run.in_(select(tables.run.c.id).where(tables.run.c.cancelled.is_(False)))
+_UNFINISHED = select(func.count()).where(_P.run == bindparam("of"), _OPEN)
 _SERVED = _P.cell.in_(select(tables.cell.c.id).where(tables.cell.c.halted.is_(False)))
 
 
@@ -98,8 +99,7 @@ def publish_again(
 def unfinished(database: Database, run: str) -> int:
     """How many participants of a run still have questions to answer."""
     with database.read() as connection:
-        query = select(func.count()).where(_P.run == run, _OPEN)
-        return connection.execute(query).scalar_one()
+        return connection.execute(_UNFINISHED, {"of": run}).scalar_one()
 
 
 def revision(database: Database, run: str) -> int:

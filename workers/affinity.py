@@ -62,18 +62,22 @@ def affinity_step(
             self._stopped.clear()
             if stage.model:  # the connection was lost and is back: the queue has to be taken up again
                 consumer.call_soon(consumer.add_task_queue, queue_of(stage.model))
+            else:  # before the loop begins: once it waits for the broker, a new queue has to wait for a second
+                self._look_or_stay(consumer)
             threading.Thread(target=self._run, args=(consumer,), name="affinity", daemon=True).start()
 
         def stop(self, _consumer: Any) -> None:
             self._stopped.set()
 
         def _run(self, consumer: Any) -> None:
-            while not self._stopped.is_set():
-                try:
-                    self._look(consumer)
-                except SQLAlchemyError as error:  # an outage: look again later, stay where we are
-                    log.warning("backlogs: %s", error)
-                self._stopped.wait(LOOK_SECONDS)
+            while not self._stopped.wait(LOOK_SECONDS):
+                self._look_or_stay(consumer)
+
+        def _look_or_stay(self, consumer: Any) -> None:
+            try:
+                self._look(consumer)
+            except SQLAlchemyError as error:  # an outage: look again later, stay where we are
+                log.warning("backlogs: %s", error)
 
         def _look(self, consumer: Any) -> None:
             if stage.in_flight:

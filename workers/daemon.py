@@ -48,6 +48,8 @@ def serve(
 
     def stopping(**_: Any) -> None:
         on_stop()
+        # A signal does not wake the loop, which may sleep for a second; nor does a call from the loop's own thread.
+        threading.Thread(target=worker.hub.call_soon, args=(lambda: None,), name="wake", daemon=True).start()
 
     signals.worker_shutting_down.connect(stopping, weak=False)
     worker = app.Worker(

@@ -86,6 +86,13 @@ def draw(chart: Any, name: str, title: str, description: str) -> Chart:
     return Chart(name=name, title=title, description=description, svg=svg)
 
 
+def warm() -> None:
+    """Load what draws: the first drawing of a process takes half a second longer than the next."""
+    import altair as alt
+
+    draw(alt.Chart({"values": [{}]}).mark_point(), "warm", "", "")
+
+
 def settle(svg: str, name: str, label: str) -> str:
     """Give a drawing the page's colours and type, its own ids, and titles that show on hover."""
     root = ElementTree.fromstring(svg)  # noqa: S314 - vl-convert's own output, no document from outside

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -201,6 +202,30 @@ def test_one_report_for_each_revision_of_the_ledger(
         reconciler.reconcile()
         deliver(app, broker)
         assert (built, revisions(database)) == ([revision, 2 * revision], [revision, 2 * revision])
+    engine.close()
+
+
+def test_two_requests_at_the_same_instant_build_one_report(
+    database: Database,
+    reporter: tuple[Celery, list[int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The end of a run and the reconciler both ask; the second waits for the first and finds it built."""
+    app, built = reporter
+    (who,) = started(database)
+    engine = Gated(tmp_path)
+    assert stage_of(database, engine).simulate(who) is Outcome.FINISHED
+    note = tasks.write_report
+
+    def slowly(database: Database, run: str, folder: Path) -> BuiltReport:
+        time.sleep(0.3)
+        return note(database, run, folder)
+
+    monkeypatch.setattr(tasks, "write_report", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(app.tasks[REPORT], [RUN, RUN], [len(QUESTIONS)] * 2))
+    assert built == [len(QUESTIONS)]
     engine.close()
 
 

@@ -42,7 +42,12 @@ def test_options_that_messages_as_hints_depend_on(option: str, value: object) ->
 def test_messages_come_back_after_the_visibility_timeout_that_is_asked_for() -> None:
     """The transport's own defaults would look for lost messages too seldom."""
     options = make_app("redis://nowhere", visibility_timeout=5.0).conf.broker_transport_options
-    assert options == {"visibility_timeout": 5.0, "unacked_restore_interval": 10, "unacked_restore_throttle": 1}
+    assert options == {
+        "visibility_timeout": 5.0,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        "polling_interval": 0.1,  # the transport's own second is waited for at every end of a process
+    }
 
 
 def test_the_task_itself_turns_no_guard_off() -> None:

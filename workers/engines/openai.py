@@ -1,7 +1,7 @@
 """Models behind any server that speaks OpenAI's chat protocol: vLLM, SGLang, llama.cpp, OpenAI itself.
 
-Knows what of a request goes into a chat completion and how one is read. Deliberately uses no client library but
-httpx2: the protocol is one call, and servers differ in what they leave out of it.
+Knows what of a request goes into a chat completion and how one is read. Deliberately uses no provider's client: the
+protocol is one call (``workers.engines.posting``), and servers differ in what they leave out of it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from workers.engines.api import ApiEngine
 from workers.engines.base import Completion, FinishReason, Request
 from workers.engines.exchange import Retryable, failure, json_object, tokens
 from workers.engines.keys import find_key, redacted
+from workers.engines.posting import NOT_REACHED, open_post
 from workers.models import ModelCard
 
 #: OpenAI's own address.
@@ -48,26 +49,27 @@ class OpenAIProvider:
         self._api = card.api
         self._prefills = card.answer_prefix
         self._key = key
-        self._client = httpx2.Client(
-            base_url=card.api.base_url or BASE_URL,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx2.Timeout(card.api.timeout_seconds, connect=10.0),
-            limits=httpx2.Limits(max_connections=card.api.concurrency),
+        self._post = open_post(
+            f"{(card.api.base_url or BASE_URL).rstrip('/')}/chat/completions",
+            headers={"authorization": f"Bearer {key}"} if key else {},
+            seconds=card.api.timeout_seconds,
+            at_once=card.api.concurrency,
         )
 
     def ask(self, request: Request) -> Completion:
         """Ask once; see ``workers.engines.api.Provider``."""
+        body = json.dumps(self._body(request), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         try:
-            response = self._client.post("chat/completions", json=self._body(request))
-        except httpx2.HTTPError as error:
+            reply = self._post.send(body)
+        except NOT_REACHED as error:
             went_wrong: Exception = Retryable(
                 redacted(f"the server was not reached: {type(error).__name__}: {error}", self._key)
             )
         else:
-            if response.is_success:
-                return self._completion(json_object(response.text), request)
-            went_wrong = failure(response.status_code, response.headers, response.text, self._key)
-        raise went_wrong  # out here, so that no traceback leads to the client's request and its headers
+            if reply.succeeded:
+                return self._completion(json_object(reply.text), request)
+            went_wrong = failure(reply.status, reply.headers, reply.text, self._key)
+        raise went_wrong  # out here, so that no traceback leads to the request's headers
 
     def describe(self) -> EngineDescription:
         """Model, address, what it takes and what is put into every request."""
@@ -82,7 +84,7 @@ class OpenAIProvider:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._post.close()
 
     def _body(self, request: Request) -> dict[str, object]:
         told = [{"role": message.role, "content": message.content} for message in request.messages]

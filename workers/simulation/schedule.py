@@ -170,6 +170,8 @@ class Schedule:
 
     def memory_after(self, answer: Answer) -> tuple[int, ...]:
         """The memory after an answer."""
+        if answer.draws.memory_capacity == 0:
+            return ()
         return remember(
             answer.memory,
             None if answer.remembered is None else answer.item,

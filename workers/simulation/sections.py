@@ -10,11 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from storage.survey import Question
 from workers.simulation.lexicon import clean, lexicon
 from workers.simulation.prompts import languages, option_text
 
+#: A survey's wordings are looked for in every completion.
+_cleaned = lru_cache(maxsize=1024)(clean)
 #: No completion has a use for more sections; the rest of one that has more is not read.
 MOST_SECTIONS = 20
 
@@ -69,9 +72,11 @@ def without_echo(text: str, question: Question, shown: Sequence[int]) -> str:
     list of its options where it stands on lines of its own.
     """
     for words in languages().values():
-        text = text.replace(clean(words.format), "\n")
+        text = text.replace(_cleaned(words.format), "\n")
     for wording in question.text.values():
-        text = text.replace(clean(wording), "\n")
+        text = text.replace(_cleaned(wording), "\n")
+    if text.count("\n") < len(shown) - 1:  # too few lines for a list of all options
+        return text.strip()
     for language in languages():
         if all(language in question.option(code).label for code in shown):
             listing = "\n".join(clean(option_text(question, code, language)) for code in shown)

@@ -12,6 +12,7 @@ import pytest
 
 from storage.run import Decoding
 from tests.workers.api.server import Behaviour, LocalServer, Reply, chat, message, serving
+from workers.engines import posting
 from workers.engines.anthropic import AnthropicProvider, open_client
 from workers.engines.api import ApiEngine
 from workers.engines.base import Message, Request
@@ -65,10 +66,13 @@ class Protocol:
                     thread.join(5)
 
 
-@pytest.fixture(params=["anthropic", "openai"])
-def protocol(request: pytest.FixtureRequest) -> Protocol:
-    """Each protocol in turn."""
-    return Protocol(request.param)
+@pytest.fixture(params=["anthropic", "openai", "openai around"])
+def protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Protocol:
+    """Each protocol in turn, OpenAI's in both ways in which it is posted."""
+    name, _, way = request.param.partition(" ")
+    if way:
+        monkeypatch.setattr(posting, "goes_straight", lambda url: False)
+    return Protocol(name)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from tests.workers.api.conftest import KEY, Protocol, ask
 from tests.workers.api.server import OPENAI_PATH, Got, Reply, chat
 from workers.engines.base import Completion, FinishReason, Message, Request
 from workers.engines.openai import OpenAIProvider
+from workers.engines.posting import _Around
 from workers.models import Api, ModelCard
 
 USUAL = ("temperature", "top_p", "seed")
@@ -146,7 +147,8 @@ def test_openai_itself_is_told_the_limit_by_its_new_name() -> None:
         return httpx2.Response(200, text=chat().body)
 
     provider = OpenAIProvider(ModelCard(name="some", engine="openai", api=Api(model="some-model")), KEY)
-    provider._client = httpx2.Client(base_url=provider._client.base_url, transport=httpx2.MockTransport(answer))
+    assert isinstance(provider._post, _Around)
+    provider._post._client = httpx2.Client(transport=httpx2.MockTransport(answer))
     provider.ask(ask())
     [(url, body)] = sent
     assert url == "https://api.openai.com/v1/chat/completions"

@@ -1,0 +1,134 @@
+"""How a request gets to a server, and what becomes of connections."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from tests.workers.api.server import OPENAI_PATH, chat, serving
+from workers.engines import posting
+from workers.engines.posting import NOT_REACHED, goes_straight, open_post
+
+ASKED = b'{"messages": [{"role": "user", "content": "How?"}]}'
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine has, these tests begin without."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "straight"),
+    [
+        ("http://127.0.0.1:8000/v1", True),
+        ("http://[::1]:8000/v1", True),
+        ("http://model-server/v1", True),
+        ("https://api.openai.com/v1", False),
+        ("http://me:secret@model-server/v1", False),
+    ],
+)
+def test_only_plain_http_goes_straight(url: str, straight: bool) -> None:
+    """TLS and passwords are left to who knows them."""
+    assert goes_straight(url) is straight
+
+
+def test_a_proxy_of_the_environment_is_not_gone_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the hosts that it is not for."""
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
+    monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1")
+    assert not goes_straight("http://model-server/v1")
+    assert goes_straight("http://127.0.0.1:8000/v1")
+    monkeypatch.delenv("HTTP_PROXY")
+    monkeypatch.setenv("ALL_PROXY", "socks5://proxy:1080")
+    assert not goes_straight("http://model-server/v1")
+
+
+@contextmanager
+def counted(*, says_close: bool = False, hangs_up: bool = False) -> Iterator[tuple[str, list[socket.socket]]]:
+    """A server that answers everything, and the connections that it was called on."""
+    called: list[socket.socket] = []
+    listening = socket.create_server(("127.0.0.1", 0))
+    close = "connection: close\r\n" if says_close else ""
+    answer = f"HTTP/1.1 200 OK\r\n{close}content-length: 2\r\n\r\n{{}}".encode()
+
+    def talk(connection: socket.socket) -> None:
+        with connection:
+            while connection.recv(65536):
+                connection.sendall(answer)
+                if says_close or hangs_up:
+                    return
+
+    def listen() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            called.append(connection)
+            threading.Thread(target=talk, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1", called
+    finally:
+        listening.close()
+
+
+def test_a_connection_is_kept_for_the_next_call() -> None:
+    """And no longer than servers keep theirs."""
+    with counted() as (url, called):
+        post = open_post(url, headers={}, seconds=5.0, at_once=4)
+        for _ in range(3):
+            assert post.send(b"{}").text == "{}"
+        assert len(called) == 1
+        post.close()
+
+
+def test_a_connection_that_nobody_used_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server may be about to close it."""
+    monkeypatch.setattr(posting, "KEPT_SECONDS", 0.0)
+    with counted() as (url, called):
+        post = open_post(url, headers={}, seconds=5.0, at_once=4)
+        post.send(b"{}")
+        post.send(b"{}")
+        assert len(called) == 2
+        post.close()
+
+
+@pytest.mark.parametrize("how", ["says_close", "hangs_up"])
+def test_a_connection_that_the_server_closed_is_not_used_again(how: str) -> None:
+    """Whether or not it said so."""
+    with counted(**{how: True}) as (url, called):
+        post = open_post(url, headers={}, seconds=5.0, at_once=4)
+        for _ in range(3):
+            assert post.send(b"{}").succeeded
+            threading.Event().wait(0.05)  # the server's end of it arrives
+        assert len(called) == 3
+        post.close()
+
+
+def test_calls_at_once_have_a_connection_each() -> None:
+    """No reply can get to another's request."""
+    with serving(lambda got, before: chat(got.prompt)) as server, ThreadPoolExecutor(8) as pool:
+        post = open_post(f"{server.url}{OPENAI_PATH}", headers={}, seconds=20.0, at_once=8)
+        asked = [str(number) for number in range(200)]
+        bodies = [ASKED.replace(b"How?", one.encode()) for one in asked]
+        replies = list(pool.map(post.send, bodies))
+        assert [f'"content": "{one}"' in reply.text for one, reply in zip(asked, replies, strict=True)] == [True] * 200
+        post.close()
+
+
+def test_nobody_there_is_said_as_such() -> None:
+    """A port that nobody listens to."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(NOT_REACHED):
+        open_post(f"http://127.0.0.1:{port}/v1", headers={}, seconds=1.0, at_once=1).send(b"{}")
