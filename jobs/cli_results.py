@@ -47,22 +47,35 @@ def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None, re
 @click.option("--format", "kind", type=click.Choice(["csv", "jsonl", "parquet"]), default="csv", show_default=True)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="stdout if not given.")
 @click.option("--metrics", is_flag=True, help="Every figure of the report, in place of the answers.")
+@click.option("--probabilities", is_flag=True, help="What condition first-token found, in place of the answers.")
 @click.option("--telemetry", is_flag=True, help="Add worker, time and attempt of every answer.")
 @click.pass_obj
-def export(settings: Settings, run_id: str, kind: str, output: Path | None, metrics: bool, telemetry: bool) -> None:
+def export(
+    settings: Settings,
+    run_id: str,
+    kind: str,
+    output: Path | None,
+    metrics: bool,
+    probabilities: bool,
+    telemetry: bool,
+) -> None:
     """A run's answers, one row each, ordered by key, or its metrics; equal runs export equal bytes."""
     from jobs import results
     from jobs.serving import open_database
 
     if output is None and kind == "parquet":
         raise click.UsageError("--format parquet is binary: name a file by --output")
-    if metrics and telemetry:
-        raise click.UsageError("--telemetry is of answers: a metric has no worker and no time")
+    if metrics and probabilities:
+        raise click.UsageError("--metrics and --probabilities: expected one of them, a file holds one kind of row")
+    if telemetry and (metrics or probabilities):
+        raise click.UsageError("--telemetry is of answers: a metric or a probability has no worker and no time")
     with open_database(settings) as database:
 
         def write(target: IO[bytes]) -> None:
             if metrics:
                 results.export_metrics(database, run_id, kind, target)
+            elif probabilities:
+                results.export_probabilities(database, run_id, kind, target)
             else:
                 results.export(database, run_id, kind, target, telemetry=telemetry)
 

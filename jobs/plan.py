@@ -6,13 +6,15 @@ rule of thumb stands beside its figure. Deliberately touches no database and no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from jobs.costs import Dollars, PlannedJudging, cost, planned_judging, total
 from jobs.study import PlannedCell, Study
+from storage.run import Method
+from storage.survey import Culture, Question
 from workers.models import ModelCard
 
 if TYPE_CHECKING:
@@ -137,6 +139,8 @@ def _prompt_tokens(study: Study, cell: PlannedCell) -> Spread:
     culture = study.survey.culture(cell.culture)
     place = culture.regions[0].code if cell.condition.prompt and culture.regions else None
     questions = [study.survey.question(name) for name in study.questions]
+    if cell.condition.method is Method.FIRST_TOKEN:
+        return _weighed_tokens(cell, culture, questions)
     prompts = sum(len(prompt_text(question, question.codes, culture, place, cell.language)) for question in questions)
     request = fmean(len(request_text(question, question.codes, cell.language)) for question in questions)
     entries = _remembered(study, cell)
@@ -151,6 +155,25 @@ def _prompt_tokens(study: Study, cell: PlannedCell) -> Spread:
     times = cell.completions / len(study.questions)
     said = max(0, cell.completions - cell.participants * len(study.questions)) * study.protocol.max_new_tokens
     return Spread(low=round(bounds[0] * times), high=round(bounds[1] * times) + 2 * said)
+
+
+def _weighed_tokens(cell: PlannedCell, culture: Culture, questions: Sequence[Question]) -> Spread:
+    """Tokens that are read where options are weighed: every question in each of its orders, once for the cell."""
+    from workers.simulation.first_token import option_orders
+    from workers.simulation.prompts import prompt_text
+
+    prompts = [
+        len(prompt_text(question, order, culture, None, cell.language))
+        for question in questions
+        for order in option_orders(question)
+    ]
+    low, high = (
+        round(sum(prompts) * per_character + len(prompts) * template)
+        for per_character, template in zip(
+            TOKENS_PER_CHARACTER.get(cell.language, ANY_LANGUAGE), TEMPLATE_TOKENS, strict=True
+        )
+    )
+    return Spread(low=low, high=high)
 
 
 def _remembered(study: Study, cell: PlannedCell) -> float:

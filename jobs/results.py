@@ -85,6 +85,15 @@ def export_metrics(database: Database, run: str, kind: str, target: IO[bytes]) -
     WRITERS[kind](measure_rows(analysis), MEASURES, target)
 
 
+def export_probabilities(database: Database, run: str, kind: str, target: IO[bytes]) -> None:
+    """Write a run's option probabilities to an open stream; arguments as for :func:`export`."""
+    store.design_of(database, run)  # before anything is written
+    from reports.export import WRITERS
+    from storage.read_answers import PROBABILITIES, probability_rows
+
+    WRITERS[kind](probability_rows(database, run), PROBABILITIES, target)
+
+
 def joint_report(settings: Settings, database: Database, runs: Sequence[str], output: Path | None) -> ReportPaths:
     """One report of several runs of one survey, built anew each time.
 

@@ -1,4 +1,4 @@
-"""A run's answers as flat rows, one after the other, in an order that any database gives alike.
+"""A run's answers, or option probabilities, as flat rows in an order that any database gives alike.
 
 For exports: memory does not grow with the number of answers.
 """
@@ -14,6 +14,7 @@ from storage import store, tables
 from storage.database import Database
 from storage.rows import answer_from
 from storage.run import Cell
+from storage.steps import read_probabilities
 
 #: Columns of every row, in order.
 COLUMNS: dict[str, type] = {
@@ -50,6 +51,18 @@ COLUMNS: dict[str, type] = {
 }
 #: Columns that depend on when, where and how often an answer was computed.
 TELEMETRY: dict[str, type] = {"attempt": int, "seconds": float, "worker": str, "committed_at": float}
+#: Columns of every row of option probabilities, in order.
+PROBABILITIES: dict[str, type] = {
+    "run": str,
+    "model": str,
+    "culture": str,
+    "condition": str,
+    "language": str,
+    "question": str,
+    "order": int,
+    "option": int,
+    "probability": float,
+}
 
 _BATCH = 1000
 
@@ -63,8 +76,31 @@ def answer_rows(database: Database, run_id: str, *, telemetry: bool = False) -> 
     with database.read() as connection:
         cells = store.run_in(connection, run_id).cells
         # Sorted here: databases differ in how they order text.
-        for cell in sorted(cells, key=lambda cell: (cell.model, cell.culture, cell.condition.name, cell.language)):
+        for cell in sorted(cells, key=_names):
             yield from _of_cell(connection, run_id, cell, telemetry)
+
+
+def probability_rows(database: Database, run_id: str) -> Iterator[dict[str, Any]]:
+    """Rows of ``PROBABILITIES``, ordered by model, culture, condition, language; then as asked.
+
+    Raises:
+        storage.store.UnknownRun: there is no such run.
+    """
+    cells = store.load_run(database, run_id).cells
+    found = read_probabilities(database, run_id)
+    for row in sorted(found, key=lambda row: _names(cells[row.cell])):  # which leaves the rows of a cell as they are
+        yield {
+            "run": run_id,
+            **dict(zip(("model", "culture", "condition", "language"), _names(cells[row.cell]), strict=True)),
+            "question": row.question,
+            "order": row.order,
+            "option": row.option,
+            "probability": row.probability,
+        }
+
+
+def _names(cell: Cell) -> tuple[str, str, str, str]:
+    return cell.model, cell.culture, cell.condition.name, cell.language
 
 
 def _of_cell(connection: Connection, run_id: str, cell: Cell, telemetry: bool) -> Iterator[dict[str, Any]]:

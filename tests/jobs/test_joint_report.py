@@ -15,6 +15,7 @@ from jobs.cli import main
 from jobs.producer import enqueue
 from reports.measures import MEASURES
 from storage.database import Database
+from storage.read_answers import PROBABILITIES
 from tests.jobs.ledger_rows import finish
 from tests.jobs.small_study import study
 
@@ -80,11 +81,26 @@ def test_metrics_are_exported(runs: Database, tmp_path: Path) -> None:
     assert list(json.loads(lines[0])) == list(MEASURES)
 
 
-def test_metrics_have_no_telemetry(runs: Database, tmp_path: Path) -> None:
-    """The two options exclude each other."""
-    shown = typed(tmp_path, "export", "first", "--metrics", "--telemetry")
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--metrics", "--telemetry"), "--telemetry is of answers"),
+        (("--probabilities", "--telemetry"), "--telemetry is of answers"),
+        (("--metrics", "--probabilities"), "--metrics and --probabilities: expected one of them"),
+    ],
+)
+def test_a_file_holds_one_kind_of_row(runs: Database, tmp_path: Path, options: tuple[str, ...], told: str) -> None:
+    """Options that ask for different rows exclude each other."""
+    shown = typed(tmp_path, "export", "first", *options)
     assert shown.exit_code == 2
-    assert "--telemetry is of answers" in shown.stderr
+    assert told in shown.stderr
+
+
+def test_probabilities_of_a_run_without_any_are_a_header(runs: Database, tmp_path: Path) -> None:
+    """No row, and no error: its conditions read none."""
+    shown = typed(tmp_path, "export", "first", "--probabilities")
+    assert (shown.exit_code, shown.stdout.splitlines()) == (0, [",".join(PROBABILITIES)])
+    assert typed(tmp_path, "export", "nowhere", "--probabilities").exit_code == 2
 
 
 def test_a_broken_write_leaves_nothing(tmp_path: Path) -> None:

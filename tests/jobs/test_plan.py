@@ -14,6 +14,7 @@ from jobs.preview import preview
 from jobs.study import parse_study
 from tests.jobs.small_study import CARDS, SURVEY, study, written
 from workers.models import Api, ModelCard
+from workers.simulation.first_token import option_orders
 
 
 def printed(**changes: str | None) -> str:
@@ -47,6 +48,23 @@ def test_prompt_tokens_without_memory() -> None:
     made = plan(study(**changes), cards=CARDS)
     assert made.prompt_tokens.low == round(5 * (0.18 * length + 4 * 3))
     assert made.prompt_tokens.high == round(5 * (0.3 * length + 4 * 45))
+
+
+def test_weighed_options_are_read_once_for_each_order() -> None:
+    """First-token prompts are as long in every order, and one participant stands for its cell."""
+    changes: dict[str, str | None] = {"cultures": "[us]", "conditions": "[first-token]", "participants": "5"}
+    read = study(**changes)
+    prompts = [
+        sum(len(message.content) for message in preview(read, cards=CARDS, question=name).prompts[0].request.messages)
+        for name in read.questions
+        for _ in option_orders(read.survey.question(name))
+    ]
+    assert len(prompts) > len(read.questions)
+    made = plan(read, cards=CARDS)
+    assert made.prompt_tokens == Spread(
+        low=round(0.18 * sum(prompts) + 3 * len(prompts)), high=round(0.3 * sum(prompts) + 45 * len(prompts))
+    )
+    assert made.completion_tokens == Spread(low=0, high=0)
 
 
 def test_memory_grows() -> None:

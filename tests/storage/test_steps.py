@@ -12,6 +12,7 @@ from storage import outbox, store, tables
 from storage.bundle import export_bundle, import_bundle
 from storage.database import Database
 from storage.ledger import Ledger, StaleLease
+from storage.read_answers import PROBABILITIES, probability_rows
 from storage.retry import rewind
 from storage.run import AnswerState, CompletedStep, Condition, Method, OptionProbabilities
 from storage.schema import migrate
@@ -126,6 +127,12 @@ def test_probabilities_stand_outside_the_answers(database: Database) -> None:
         (1, "A", 1, 2, 0.5),
     ]
     assert len(rows) == 24
+    exported = list(probability_rows(database, "first"))
+    assert {tuple(row) for row in exported} == {tuple(PROBABILITIES)}
+    assert [(r["condition"], r["question"], r["order"], r["option"], r["probability"]) for r in exported[3:5]] == [
+        ("read", "A", 0, 4, 0.125),
+        ("read", "A", 1, 2, 0.5),
+    ]
     with pytest.raises(store.UnknownRun):
         read_probabilities(database, "second")
 
