@@ -130,8 +130,8 @@ def batched(loaded: LoadedModel, layout: Layout, requests: Sequence[ResolvedRequ
     nobody = Nobody()
     for request in requests:
         decoder.add(request, nobody)
-    while decoder.step():
-        pass
+    while decoder.unfinished:
+        decoder.step()
     seen.append(decoder.counters())
     decoder.close()
     return nobody.tokens

@@ -65,6 +65,7 @@ class Work:
     prefilled: int = 0  #: tokens of the prompt whose keys and values are there
     following: Rows | None = None  #: the beams' next tokens; None: the prompt is not through yet
     depth: int = 0  #: tokens generated
+    outgrew: int = 0  #: tokens for which there was no room when it ran before
 
 
 class Scheduler:
@@ -75,7 +76,7 @@ class Scheduler:
         self.rows, self.tokens = limits.rows, limits.tokens  # lowered when the device runs out of memory
         self.kept = PrefixIndex()
         self.reused = self.restarted = 0
-        self._stalled = False  # whether someone waits for room to grow
+        self._stalled = False  # whether someone waits for room to grow, before whom nobody is let in
         self._replies = self._reply_tokens = 0  # of those that are done, to guess the length of others
         self.waiting: deque[Work] = deque()
         self.running: list[Work] = []
@@ -90,6 +91,7 @@ class Scheduler:
         """Let go whom nobody waits for, and let in who fits."""
         for work in [work for work in self.running if work.delivery.cancelled()]:
             self.finish(work)
+        self._stalled = self._stalled and bool(self.running)
         while self.waiting and not self._stalled and self._fits(self.waiting[0]):
             work = self.waiting.popleft()
             if not work.delivery.cancelled():
@@ -104,7 +106,7 @@ class Scheduler:
         for work in [work for work in self.running if work.following is not None]:
             if self._make_free(_wanted(work)):
                 self._plan_beams(work, pieces)
-            elif work in self.running:
+            else:
                 stalled.append(work)
         room = self.tokens - sum(len(piece.tokens) for _, piece in pieces)
         for work in self.running:
@@ -122,9 +124,10 @@ class Scheduler:
         kv, work.kv = work.kv, None
         if kv is None:
             return
-        if keep and self.limits.kept_bytes:
+        if keep:
             self._replies += 1
             self._reply_tokens += work.depth
+        if keep and self.limits.kept_bytes:
             self.kept.keep(work.request.prompt, kv)
             while self.kept.bytes > self.limits.kept_bytes:
                 self.kept.drop_oldest()
@@ -155,16 +158,16 @@ class Scheduler:
         if work.delivery.cancelled() or not self.running:
             return True
         rows = sum(other.request.num_beams for other in self.running) + work.request.num_beams
-        return rows <= self.rows and self._make_free(self._store.bytes_for(self._expected(work.request)))
+        return rows <= self.rows and self._make_free(self._store.bytes_for(self._expected(work)))
 
-    def _expected(self, request: ResolvedRequest) -> int:
+    def _expected(self, work: Work) -> int:
         """How many tokens a request may come to, going by the replies so far: who starts should not have to restart.
 
         Beams have most of their tokens in common, and dead branches are squeezed out.
         """
-        longest = request.max_new_tokens
+        request, longest = work.request, work.request.max_new_tokens
         reply = min(longest, 2 * self._reply_tokens // self._replies) if self._replies else longest
-        return max(_least(request), len(request.prompt) + min(request.num_beams, 2) * reply)
+        return max(_least(work), len(request.prompt) + min(request.num_beams, 2) * reply)
 
     def _make_free(self, wanted: int) -> bool:
         """Whether so many bytes can be had within the limit; kept prompts give way."""
@@ -174,9 +177,9 @@ class Scheduler:
         return True
 
     def _start(self, work: Work) -> None:
-        prompt, tokens = work.request.prompt, self._expected(work.request)
+        prompt, tokens = work.request.prompt, self._expected(work)
         if not self._make_free(self._store.bytes_for(tokens)):
-            tokens = _least(work.request)
+            tokens = _least(work)
             if not self._make_free(needed := self._store.bytes_for(tokens)):
                 self._refuse(work, needed)
                 return
@@ -191,18 +194,25 @@ class Scheduler:
         self.running.append(work)
 
     def _make_room(self, work: Work) -> bool:
-        """Whether there is room for the next token of every beam once the youngest others have given theirs."""
+        """Whether there is room for the next token of every beam once the youngest others have given theirs.
+
+        Who has everything and still no room to move begins again where there is more; a device that has no such place
+        refuses it.
+        """
         assert work.kv is not None
         wanted = _wanted(work)
         while not self._make_free(wanted):
             if len(self.running) > 1:
                 self.restart(next(other for other in reversed(self.running) if other is not work))
+                continue
+            outgrew = work.kv.filled + work.request.num_beams
+            self.finish(work)
+            if self._make_free(needed := self._store.bytes_for(outgrew)):
+                self.restarted += 1
+                self.waiting.appendleft(Work(work.request, work.delivery, outgrew=outgrew))
             else:
-                self.running.remove(work)
-                needed = work.kv.bytes + wanted
-                work.kv.close()
                 self._refuse(work, needed)
-                return False
+            return False
         return True
 
     def _refuse(self, work: Work, needed: int) -> None:
@@ -243,9 +253,9 @@ class Scheduler:
         return Piece(work.kv, prompt[start:stop], at, start, tree=False, logits=stop == len(prompt))
 
 
-def _least(request: ResolvedRequest) -> int:
-    """Tokens of the prompt, and a first few of every beam."""
-    return len(request.prompt) + 8 * request.num_beams
+def _least(work: Work) -> int:
+    """Tokens of the prompt and a first few of every beam, or as many as it is known to need."""
+    return max(work.outgrew, len(work.request.prompt) + 8 * work.request.num_beams)
 
 
 def _wanted(work: Work) -> int:
