@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import isfinite
+
+import numpy as np
 
 from reports.analysis import Analysis
 from reports.comparing import Contrast
@@ -32,6 +33,9 @@ from reports.sections.words import (
 _RULE = (
     "An infinite value counts as the largest finite one of its model and culture, plus 1: where many are infinite, "
     "that rule makes the mean."
+)
+_FEWER = (
+    "Where a dimension has no figure, for want of valid answers, the mean is of the others and is compared with none."
 )
 _FLOOR = "The small figure beneath is the noise floor: what equally many real people would score."
 
@@ -61,9 +65,10 @@ def framework_section(analysis: Analysis) -> Section:
 
 
 def _best_framework(part: Frameworks) -> str:
+    """Who has the lowest mean; a mean that lacks a dimension is compared with none, else unread answers would pay."""
     by_model: dict[str, list[MeanRow]] = {}
     for row in part.rows:
-        if isfinite(row.sound_mean):
+        if not _lacks(row, part.rows):
             by_model.setdefault(row.model, []).append(row)
     best = [min(rows, key=lambda row: row.sound_mean).condition for rows in by_model.values() if len(rows) > 1]
     if not best:
@@ -71,6 +76,12 @@ def _best_framework(part: Frameworks) -> str:
     most = max(dict.fromkeys(best), key=best.count)
     of = "the model" if len(best) == 1 else f"{best.count(most)} of {len(best)} models"
     return f"Framework {most} comes closest for {of}"
+
+
+def _lacks(row: MeanRow, rows: Sequence[MeanRow]) -> bool:
+    """Whether a row has no figure in a dimension in which another has one."""
+    known = np.any([np.isfinite(other.sound_by_dimension) for other in rows], axis=0)
+    return not np.isfinite(row.sound_by_dimension[known]).all()
 
 
 def model_section(analysis: Analysis) -> Section:
@@ -120,14 +131,18 @@ def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
                 group=group,
                 entries=(
                     *shaded(analysis, row.sound_by_dimension, most, row.floor_by_dimension),
-                    Entry(text=fixed(row.sound_mean), beneath=fixed(row.floor_mean)),
+                    Entry(
+                        text=fixed(row.sound_mean),
+                        beneath=fixed(row.floor_mean),
+                        why="of fewer dimensions than others have: not to be compared" if _lacks(row, rows) else "",
+                    ),
                     Entry(text=signed(row.sound_mean - row.floor_mean)),
                     Entry(text=fixed(row.relative_diversity), why=lacking),
                 ),
             )
             for row, (head, group) in zip(rows, _named(rows), strict=True)
         ),
-        notes=(_FLOOR,),
+        notes=(_FLOOR, *((_FEWER,) if any(_lacks(row, rows) for row in rows) else ())),
     )
 
 

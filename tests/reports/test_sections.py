@@ -11,7 +11,7 @@ import pytest
 
 from reports.analysis import Analysis, analyse
 from reports.contents import page
-from reports.frameworks import Languages
+from reports.frameworks import Frameworks, Languages
 from reports.html import render_html
 from reports.judging import Audit, JudgeNotes
 from reports.markdown import render_markdown
@@ -19,6 +19,7 @@ from reports.metrics.agreement import agreement, mcnemar
 from reports.metrics.insensitivity import FAIL, PASS, UNSURE, Verdicts
 from reports.page import Section, Table
 from reports.parts import NotRun
+from reports.sections.frameworks import framework_section
 from storage.results import Results
 from tests.reports.planted import Planted, planted, wide_survey, without
 from tests.reports.reading import read
@@ -153,6 +154,23 @@ def test_one_models_best_framework_is_its_own() -> None:
     """With one model the heading does not count models."""
     found = sections(analyse(results([("a", "us", "def", last), ("a", "us", "none", human)])))
     assert found["table-1"].title == "Framework none comes closest for the model"
+
+
+def test_a_mean_of_fewer_dimensions_is_compared_with_none() -> None:
+    """A framework whose answers to a dimension cannot be read does not come closest by that."""
+    analysis = analyse(results([("a", "us", k, r) for k, r in (("def", human), ("none", last), ("cao2023", last))]))
+    part = analysis.parts.frameworks
+    assert isinstance(part, Frameworks)
+    unread = part.rows[1].sound_by_dimension.copy()
+    unread[0] = np.nan
+    lower = replace(part.rows[1], sound_by_dimension=unread, sound_mean=0.0)
+    parts = replace(analysis.parts, frameworks=replace(part, rows=(part.rows[0], lower, part.rows[2])))
+    section = framework_section(replace(analysis, parts=parts))
+    assert section.title == "Framework def comes closest for the model"
+    assert "compared with none" in section.tables[0].notes[-1]
+    mean = [row.entries[len(unread)].why for row in section.tables[0].rows]
+    assert [bool(why) for why in mean] == [False, True, False]
+    assert len(framework_section(analysis).tables[0].notes) == 1
 
 
 def bilingual() -> Results:
