@@ -79,7 +79,8 @@ def lexicon() -> Lexicon:
         cue=re.compile(rf"{merged('cue')}[\s\"'“:(\[]{{0,3}}$"),
         preamble=re.compile(rf"(?:{punctuation}|{merged('preamble')})*+$"),
         connector=re.compile(rf"(?:[\s,;/&+\-–—~•·\"'“”()\[\]:、]|{merged('connector')})*+$"),
-        after=re.compile(rf"\s*(?:$|(?!%|-[a-z]|'s|\.\d)[^\w\s]|{merged('after')})"),
+        # what ends its line counts nothing: "3", and an explanation below it
+        after=re.compile(rf" ?\n|\s*(?:$|(?!%|-[a-z]|'s|\.\d)[^\w\s]|{merged('after')})"),
         degree_before=re.compile(rf"{merged('degree')} ?$|[不没非未]$"),
         degree_start=re.compile(merged("degree")),
         degree_after=re.compile(rf" ?(?:{_alternatives(w for w in ordered('degree') if w.isascii())})"),
