@@ -60,6 +60,7 @@ def stack(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stac
         "DEFSURVEY_MODELS": "/work/studies/models.toml",
         "FLOWER_PORT": free_port(),
         "POSTGRES_PORT": free_port(),
+        "PROMETHEUS_PORT": free_port(),
         "REDIS_PORT": free_port(),
         "WORKER_CONCURRENCY": "8",
     }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.parse
 import urllib.request
+from collections import Counter
+from typing import Any
 
 import pytest
 
-from tests.compose.stack import PATIENCE, Stack, wait_for
+from tests.compose.stack import PATIENCE, ROOT, Stack, wait_for
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 
@@ -56,6 +59,52 @@ def test_flower_answers_and_sees_the_workers(stack: Stack) -> None:
         assert password not in stack.compose("logs", "flower").stdout
     finally:
         stack.compose("rm", "--stop", "--force", "flower")
+
+
+def test_prometheus_asks_every_worker_and_answers_the_dashboard(stack: Stack) -> None:
+    """What it is told to ask is up; every expression of the dashboard gives figures while a run is under way."""
+    if stack.compose("pull", "--policy", "missing", "prometheus", check=False).returncode:
+        pytest.skip("the image prom/prometheus is neither here nor to be had from a registry")
+    dashboard = json.loads((ROOT / "deploy/monitoring/grafana/dashboards/defsurvey.json").read_text())
+    asked = {target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])}
+    assert len(asked) > 20
+    # a scripted respondent decodes nothing, and no worker here has a GPU
+    awaited = {expression for expression in asked if not re.search("defsurvey_(batch|device)_", expression)}
+    study = (stack.studies / "slow.yaml").read_text().replace("participants: 32", "participants: 150")
+    (stack.studies / "long.yaml").write_text(study)  # takes longer than Prometheus leaves between its questions
+    stack.up("flower", "prometheus")
+
+    def up() -> bool:
+        targets = _ask_prometheus(stack, "targets")["activeTargets"]
+        seen = Counter(target["labels"]["job"] for target in targets if target["health"] == "up")
+        return seen == {"defsurvey": 2, "celery": 1}
+
+    def all_have_spoken() -> bool:
+        awaited.difference_update([expression for expression in awaited if _figures(stack, expression)])
+        return not awaited
+
+    try:
+        wait_for(up, "both workers and Flower to be seen", PATIENCE)
+        stack.cli("enqueue", "studies/long.yaml", "--name", "observed")
+        wait_for(all_have_spoken, "figures for the whole dashboard", PATIENCE)
+        stack.finish("observed")
+        for expression in asked:  # those without figures are well formed too
+            _figures(stack, expression)
+    finally:
+        stack.compose("rm", "--stop", "--force", "flower", "prometheus")
+    assert not awaited
+
+
+def _figures(stack: Stack, expression: str) -> list[Any]:
+    """What Prometheus has to say to an expression now; the dashboard's own interval is a minute here."""
+    question = urllib.parse.urlencode({"query": expression.replace("$__rate_interval", "1m")})
+    return list(_ask_prometheus(stack, f"query?{question}")["result"])
+
+
+def _ask_prometheus(stack: Stack, question: str) -> dict[str, Any]:
+    address = f"http://127.0.0.1:{stack.settings['PROMETHEUS_PORT']}/api/v1/{question}"
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        return dict(json.loads(answer.read())["data"])
 
 
 def test_the_doctor_finds_a_stack_well(stack: Stack) -> None:
