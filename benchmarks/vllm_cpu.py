@@ -40,7 +40,14 @@ import json, sys, time
 from vllm import LLM, SamplingParams
 
 asked = json.load(open(sys.argv[1]))
-model = LLM(model=asked["model"], dtype=asked["dtype"], max_model_len=1024, enable_prefix_caching=False, seed=0)
+model = LLM(
+    model=asked["model"],
+    dtype=asked["dtype"],
+    max_model_len=1024,
+    enable_prefix_caching=False,
+    seed=0,
+    gpu_memory_utilization=0.3,  # on a CPU, of all memory: by itself it wants nearly all of it to be free
+)
 settings = [
     SamplingParams(temperature=1.0 if one["sampled"] else 0.0, max_tokens=one["new"], ignore_eos=True, seed=one["seed"])
     for one in asked["requests"]
