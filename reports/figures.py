@@ -39,6 +39,15 @@ def signed(value: float) -> str:
     return NONE if isnan(value) else f"{value:+.3f}".replace("-", "−")
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things, in the singular where it is one.
+
+    >>> counted(1, "question"), counted(1280, "answer")
+    ('1 question', '1,280 answers')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def percent(share: float) -> str:
     """A share to a tenth of a per cent; 0% and 100% are exact.
 

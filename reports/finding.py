@@ -13,7 +13,7 @@ from math import isnan
 import numpy as np
 
 from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
-from reports.figures import nats, percent
+from reports.figures import counted, nats, percent
 from reports.metrics.aggregate import mean_known
 from reports.ranking import Ranking
 
@@ -153,7 +153,7 @@ def _sentence(culture: CultureAnalysis) -> str:
     )
     return (
         f"{culture.name}: {first} scores {nats(value)} and {second}, the next, {nats(next_value)}; {gap} "
-        f"({ranking.questions} questions, all brought down to {ranking.n} answers each). "
+        f"({counted(ranking.questions, 'question')}, all brought down to {ranking.n} answers each). "
         f"{ranking.n} real people would score {nats(ranking.people)}, answers at random {nats(ranking.random)}."
     )
 

@@ -43,12 +43,15 @@ def _dot_plot(culture: CultureAnalysis, place: int, scale: Scale, room: float) -
         Mark(row=control.name, value=control.mean, says=f"{control.name}: {nats(control.mean)}", quiet=True)
         for control in known
     ]
+    unranked = {name for name, _ in culture.ranking.unranked}
+    # Of cells with too few valid answers to be ranked none is called closest, unless there is no other.
+    closest = next((number for number, cell in enumerate(cells) if cell.name not in unranked), 0)
     return rows_chart(
         marks,
         Frame(
             name=f"dots-{place}",
             title=f"Distance from people: {culture.name}",
-            description=f"Smoothed KL divergence in nats, with 95% intervals. Closest: {marks[0].says}.",
+            description=f"Smoothed KL divergence in nats, with 95% intervals. Closest: {marks[closest].says}.",
             scale=scale,
             first=place,
             room=room,

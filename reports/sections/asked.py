@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from reports.analysis import Analysis
+from reports.figures import counted
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.sections.words import (
     dimension_columns,
@@ -23,8 +24,8 @@ def landscape_section(analysis: Analysis) -> Section:
     part = analysis.parts.landscape
     questions = sum(topic.questions for topic in part.topics)
     topics, dimensions = len(part.topics), len(analysis.dimensions)
-    title = f"{_counted(questions, 'question')} on {_counted(topics, 'topic')}"
-    title += f", {_counted(dimensions, 'value dimension')}" if dimensions else ", none on a value dimension"
+    title = f"{counted(questions, 'question')} on {counted(topics, 'topic')}"
+    title += f", {counted(dimensions, 'value dimension')}" if dimensions else ", none on a value dimension"
     return Section(
         anchor="figure-3",
         contents="Fig. 3 · What was asked",
@@ -62,10 +63,6 @@ def _excluded(analysis: Analysis) -> tuple[Table, ...]:
             ),
         ),
     )
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _topics(analysis: Analysis) -> Table:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from reports.analysis import Analysis, CultureAnalysis
 from reports.charts.dots import dot_plots
-from reports.figures import fixed, percent
+from reports.figures import counted, fixed, percent
 from reports.metrics.comparisons import Place
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.sections.words import MODEL
@@ -65,10 +65,10 @@ def ranking_table(culture: CultureAnalysis) -> Table:
         rows=rows,
         notes=(
             (
-                f"Over the {ranking.questions} questions with at least 10 valid answers from every model ranked, all "
-                f"brought down to {ranking.n}; {ranking.n} real people would score {fixed(ranking.people)}, answers at "
-                f"random {fixed(ranking.random)}. Pairs are compared question by question (sign-flip permutation, "
-                "Holm over all pairs)."
+                f"Over the {counted(ranking.questions, 'question')} with at least 10 valid answers from every model "
+                f"ranked, all brought down to {ranking.n}; {ranking.n} real people would score "
+                f"{fixed(ranking.people)}, answers at random {fixed(ranking.random)}. Pairs are compared question by "
+                "question (sign-flip permutation, Holm over all pairs)."
             ),
             *(
                 f"{name} is not ranked: only {percent(share)} of its questions have 10 valid answers."

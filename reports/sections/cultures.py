@@ -13,7 +13,7 @@ import numpy as np
 
 from reports.analysis import Analysis
 from reports.charts.cultures import culture_map, numbered
-from reports.figures import NONE, fixed
+from reports.figures import NONE, counted, fixed
 from reports.mapping import CulturalMap, Projection, every
 from reports.page import Column, Entry, Fold, Section, Table, TableRow
 from reports.parts import NotRun
@@ -43,8 +43,8 @@ def map_section(analysis: Analysis) -> Section:
         title=_direction(part.sound),
         paragraphs=(
             (
-                f"Mean scores of each dimension from the {part.items} items that people of {every(len(part.cultures))} "
-                f"answered, scaled to 0–1 and turned so that more is more of it. {lines}."
+                f"Mean scores of each dimension from the {counted(part.items, 'item')} that people of "
+                f"{every(len(part.cultures))} answered, scaled to 0–1 and turned so that more is more of it. {lines}."
             ),
         ),
         legend=tuple(names[code] for code in part.cultures),

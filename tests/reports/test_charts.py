@@ -10,6 +10,7 @@ from reports.charts.dots import dot_plots
 from reports.charts.drawing import PALETTE, Chart
 from reports.charts.radar import ROOM, SIZE, Loop, Spokes, radar
 from reports.frameworks import ByDimension
+from tests.reports.planted import planted, wide_survey
 from tests.reports.reading import read
 from tests.reports.synthetic import human, last, results
 
@@ -52,6 +53,15 @@ def test_marks_say_their_figures() -> None:
             for title in titles
         )
     assert any(title.startswith("answers at random: ") for title in titles)
+
+
+def test_too_few_answers_are_never_the_closest() -> None:
+    """A model that is not ranked for want of valid answers is drawn, and not said to be closest."""
+    made = planted(wide_survey(30), models=("honest", "beta-base"), refuses=("honest",), refusal=0.8)
+    culture = (found := analyse(made.results)).cultures[0]
+    assert [name for name, _ in culture.ranking.unranked] == ["honest"]
+    assert min(culture.cells, key=lambda cell: cell.sound.headline).name == "honest"
+    assert "Closest: beta-base: " in dot_plots(found)[0].description
 
 
 def test_names_are_escaped() -> None:
