@@ -45,9 +45,13 @@ class BuiltReport:
 
 
 def outgoing(database: Database, *, run: str | None = None, limit: int = 1000) -> list[Outgoing]:
-    """Participants that nobody holds and whose message is to be sent, oldest first."""
+    """Participants that nobody holds and whose message is to be sent, oldest first.
+
+    Those on whose trial a worker has died come behind the others: were they asked first again, workers that die of
+    something else, one soon after the other, would set a participant aside that only happened to be the first.
+    """
     query = (
-        select(_P.id, tables.cell.c.model)
+        select(_P.id, tables.cell.c.model, _P.deaths)
         .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)
         .where(_OPEN, _FREE, _ACTIVE, _SERVED, _P.published_at.is_(None))
         .order_by(_P.id)
@@ -56,7 +60,9 @@ def outgoing(database: Database, *, run: str | None = None, limit: int = 1000) -
     if run is not None:
         query = query.where(_P.run == run)
     with database.read() as connection:
-        return [Outgoing(participant=who, model=model) for who, model in connection.execute(query)]
+        rows = connection.execute(query).all()
+    in_turn = sorted(rows, key=lambda row: row.deaths)  # not by the database, which finds them by id
+    return [Outgoing(participant=row.id, model=row.model) for row in in_turn]
 
 
 def waiting(database: Database, run: str) -> int:

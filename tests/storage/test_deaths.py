@@ -65,6 +65,16 @@ def test_a_death_counts_only_while_a_participant_is_asked_alone(database: Databa
     assert [standing(database, who) for who in (first, third)] == 2 * [("open", False, False, 0, None)]
 
 
+def test_whose_trial_ended_in_a_death_is_tried_after_the_others(database: Database) -> None:
+    """Workers that are killed one soon after the other must not always be asking the same participant."""
+    first, second, third = started(database, new_cell(participants=3))
+    gone = worker(database, 1)
+    claimed(gone, second)
+    on_trial(gone, first)
+    assert free_owned(database, gone.owner) == Freed(participants=2)
+    assert [message.participant for message in outgoing(database)] == [second, third, first]
+
+
 def test_a_worker_that_dies_before_it_asks_condemns_nobody(database: Database) -> None:
     """Held alone is not asked alone: a machine too small to load the model kills its workers without any question."""
     first, _ = started(database)
