@@ -11,7 +11,7 @@ import numpy as np
 
 from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from reports.distinguishing import LEVEL, DistinguishedCell
-from reports.figures import NONE, percent
+from reports.figures import NONE, counted, percent
 from reports.items import Floats, Ints
 from reports.page import Column, Entry, OptionLine, QuestionCard, SampleCard, Table, TableRow
 from reports.untrusted import cut
@@ -85,15 +85,14 @@ def _decoding(draws: Draws, used: UsedDecoding) -> str:
         return "provider's own decoding"
     beams = draws.num_beams if used.num_beams is None else used.num_beams
     sampled = draws.do_sample if used.do_sample is None else used.do_sample
-    return f"{beams} beam{'' if beams == 1 else 's'}, {'sampled' if sampled else 'not sampled'}"
+    return f"{counted(beams, 'beam')}, {'sampled' if sampled else 'not sampled'}"
 
 
 def _memory(sample: Sample) -> str:
     remembered = sample.remembered_questions
     if not remembered:
         return "remembers nothing"
-    noun = "question" if len(remembered) == 1 else "questions"
-    return f"remembers {len(remembered)} {noun}: {', '.join(remembered)}"
+    return f"remembers {counted(len(remembered), 'question')}: {', '.join(remembered)}"
 
 
 _TYPES = {

@@ -27,7 +27,7 @@ Record = Callable[[Row], None]
 def test_everything_at_once(sqlite_machine: ChaosMachine, expected: bytes, record: Record) -> None:
     """A worker is killed, the broker is killed with its file, a second command comes: the answers are the same."""
     machine = sqlite_machine
-    machine.set_latency(0.15)
+    machine.set_latency(0.4)  # the second command must not take longer to start than the run to end
     run = machine.start("run", "study.yaml", "--concurrency", "16")
     machine.wait_for_answers(20, run)
     wait_until(lambda: any(machine.kill_in_flight(pid) for pid in machine.holders()), "a worker with work")
