@@ -17,9 +17,9 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -30,16 +30,17 @@ import torch
 from benchmarks.workloads import Interviews, Recording, fixed, interviews
 from storage.run import MemoryOrder
 from workers.engines.base import Completion
-from workers.engines.transformers import attention, plain
+from workers.engines.transformers import plain
 from workers.engines.transformers.answering import read_request
 from workers.engines.transformers.counters import Counters
 from workers.engines.transformers.decoder import Decoder
-from workers.engines.transformers.engine import TransformersEngine
+from workers.engines.transformers.engine import TransformersEngine, prepare
 from workers.engines.transformers.kv import Layout
-from workers.engines.transformers.limits import limits_for
 from workers.engines.transformers.loading import LoadedModel, load_model
+from workers.engines.transformers.packing import give_back
 from workers.engines.transformers.request import ResolvedRequest
-from workers.engines.transformers.support import adopt
+from workers.engines.transformers.scheduler import Limits
+from workers.engines.transformers.threads import in_passing
 from workers.engines.transformers.weights import find_weights
 from workers.models import ModelCard, find_card, read_cards
 
@@ -74,19 +75,19 @@ class Nobody:
 
 
 def measured(work: Callable[[], int]) -> Measured:
-    """Run something that returns how many tokens it made."""
+    """Run something that returns how many tokens it made, in a thread of its own."""
     gc.collect()
+    give_back()
     _forget_peak()
     wall, cpu = time.perf_counter(), time.process_time()
-    tokens = work()
+    tokens = in_passing(work)
     seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
     return Measured(seconds=seconds, cpu_seconds=cpu_seconds, tokens=tokens, peak_mb=_peak())
 
 
 def alone(loaded: LoadedModel, requests: Sequence[ResolvedRequest]) -> int:
     """``generate``, one request at a time."""
-    with _own_attention(loaded):
-        return sum(len(plain.generate(loaded, request, lambda: False)) for request in requests)
+    return sum(len(plain.generate(loaded, request, lambda: False)) for request in requests)
 
 
 def grouped(loaded: LoadedModel, requests: Sequence[ResolvedRequest]) -> int:
@@ -96,7 +97,7 @@ def grouped(loaded: LoadedModel, requests: Sequence[ResolvedRequest]) -> int:
         return request.num_beams, request.sampling is not None
 
     tokens = 0
-    with _own_attention(loaded), torch.inference_mode():
+    with torch.inference_mode():
         for _, group in groupby(sorted(requests, key=kind), key=kind):
             members = list(group)
             longest = max(len(member.prompt) for member in members)
@@ -113,20 +114,13 @@ def grouped(loaded: LoadedModel, requests: Sequence[ResolvedRequest]) -> int:
     return tokens
 
 
-@contextmanager
-def _own_attention(loaded: LoadedModel) -> Iterator[None]:
-    """The library's own attention for what the library computes."""
-    before = loaded.model.config._attn_implementation
-    loaded.model.set_attn_implementation("sdpa")
-    yield
-    loaded.model.set_attn_implementation(before)
-
-
-def batched(loaded: LoadedModel, layout: Layout, requests: Sequence[ResolvedRequest], seen: list[Counters]) -> int:
-    """The batch, all requests at once."""
+def batched(
+    loaded: LoadedModel, room: tuple[Layout, Limits], requests: Sequence[ResolvedRequest], seen: list[Counters]
+) -> int:
+    """The batch, all requests at once, by a model that ``prepare`` was called for."""
+    layout, limits = room
     # Prompts of one request each are not asked again.
-    limits = replace(limits_for(layout, loaded.model.get_memory_footprint()), kept_bytes=0)
-    decoder = Decoder(loaded.model, layout, limits)
+    decoder = Decoder(loaded.model, layout, replace(limits, kept_bytes=0))
     nobody = Nobody()
     for request in requests:
         decoder.add(request, nobody)
@@ -138,37 +132,51 @@ def batched(loaded: LoadedModel, layout: Layout, requests: Sequence[ResolvedRequ
 
 
 def interviewed(
-    card: ModelCard, loaded: LoadedModel, talks: Interviews, threads: int, seen: list[Counters]
-) -> tuple[int, list[ResolvedRequest]]:
-    """The engine as a worker uses it, and what it was asked."""
+    card: ModelCard,
+    loaded: LoadedModel,
+    talks: Interviews,
+    threads: int,
+    seen: list[Counters],
+    asked: list[ResolvedRequest],
+) -> int:
+    """The engine as a worker uses it; what it was asked goes into ``asked``."""
     engine = TransformersEngine(card, loaded, threads=threads)
     recording = Recording(engine)
     talks.conduct(recording)
     seen.append(engine.counters())
     engine.close()
-    asked = [read_request(card, loaded, request) for request in recording.requests]
-    requests = [question.resolved for question in asked if not isinstance(question, Completion)]
-    return sum(future.result().completion_tokens or 0 for future in recording.futures), requests
+    questions = [read_request(card, loaded, request) for request in recording.requests]
+    asked += [question.resolved for question in questions if not isinstance(question, Completion)]
+    return sum(future.result().completion_tokens or 0 for future in recording.futures)
 
 
 class Benchmark:
-    """Measures workload after workload and writes a line of JSON for each."""
+    """Measures workload after workload and writes a line of JSON for each.
 
-    def __init__(self, card: ModelCard, loaded: LoadedModel, *, threads: int, repeat: int, sample: int) -> None:
-        self._card, self._loaded = card, loaded
+    Each way of serving is given a model of its own, loaded for it and given up afterwards: the batch lays weights out
+    anew, and ``generate`` is measured as the library comes.
+    """
+
+    def __init__(
+        self, card: ModelCard, load: Callable[[], LoadedModel], *, threads: int, repeat: int, sample: int
+    ) -> None:
+        self._card, self._load = card, load
         self._threads, self._repeat, self._sample = threads, repeat, sample
 
     def fixed(self, name: str, *, requests: int, new_tokens: int, beams: bool) -> None:
         """Requests of fixed size: alone, grouped, batched, in turn."""
-        made = fixed(self._loaded.tokenizer, requests=requests, new_tokens=new_tokens, beams=beams)
-        part = _every(made, self._sample)
-        layout = adopt(self._loaded.model)
         seen: list[Counters] = []
         runs: dict[str, list[Measured]] = {"alone": [], "grouped": [], "batched": []}
         for _ in range(self._repeat):
-            runs["alone"].append(_scaled(measured(lambda: alone(self._loaded, part)), requests / len(part)))
-            runs["grouped"].append(measured(lambda: grouped(self._loaded, made)))
-            runs["batched"].append(measured(lambda: batched(self._loaded, layout, made, seen)))
+            loaded = in_passing(self._load)
+            made = fixed(loaded.tokenizer, requests=requests, new_tokens=new_tokens, beams=beams)
+            part = _every(made, self._sample)
+            lone = measured(partial(alone, loaded, part))
+            runs["alone"].append(_scaled(lone, requests / len(part)))
+            runs["grouped"].append(measured(partial(grouped, loaded, made)))
+            loaded = in_passing(self._load)
+            room = in_passing(partial(prepare, loaded))
+            runs["batched"].append(measured(partial(batched, loaded, room, made, seen)))
         self._report(name, runs, seen)
 
     def interviews(self, name: str, *, participants: int, first: int, order: MemoryOrder) -> None:
@@ -178,15 +186,13 @@ class Benchmark:
         runs: dict[str, list[Measured]] = {"alone": [], "batched": []}
         for _ in range(self._repeat):
             asked: list[ResolvedRequest] = []
-
-            def conduct(asked: list[ResolvedRequest] = asked) -> int:
-                tokens, requests = interviewed(self._card, self._loaded, talks, self._threads, seen)
-                asked += requests
-                return tokens
-
-            runs["batched"].append(measured(conduct))
+            loaded = in_passing(self._load)
+            runs["batched"].append(
+                measured(partial(interviewed, self._card, loaded, talks, self._threads, seen, asked))
+            )
+            loaded = in_passing(self._load)
             part = _every(asked, self._sample)
-            lone = measured(lambda part=part: alone(self._loaded, part))  # type: ignore[misc]
+            lone = measured(partial(alone, loaded, part))
             runs["alone"].append(_scaled(lone, len(asked) / len(part)))
         self._report(name, runs, seen)
 
@@ -252,14 +258,19 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a workload's name")
     asked = parser.parse_args()
     card = replace(find_card(asked.model, read_cards()), dtype=asked.dtype)
-    loaded = load_model(card, find_weights(card, asked.cache), device="cpu")
+    weights = find_weights(card, asked.cache)
     torch.set_num_threads(asked.threads)
     versions = {name: version(name) for name in ("torch", "transformers")}
     sys.stdout.write(
         json.dumps({"model": asked.model, "dtype": asked.dtype, "threads": asked.threads, **versions}) + "\n"
     )
-    bench = Benchmark(card, loaded, threads=asked.threads, repeat=asked.repeat, sample=asked.sample)
-    attention.register()
+    bench = Benchmark(
+        card,
+        partial(load_model, card, weights, device="cpu"),
+        threads=asked.threads,
+        repeat=asked.repeat,
+        sample=asked.sample,
+    )
     workloads: dict[str, Callable[[str], None]] = {
         "20 x 40": lambda name: bench.fixed(name, requests=20, new_tokens=40, beams=True),
         "40 x 96": lambda name: bench.fixed(name, requests=40, new_tokens=96, beams=True),

@@ -6,11 +6,11 @@ follows from it is in the run's report.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from jobs.openmp import wait_shortly
 from jobs.rephrasing import progress_bar
 from jobs.settings import Settings
 from storage import store
@@ -58,7 +58,7 @@ def check_contamination(
         EngineUnavailable: a model cannot be served here, is not one of the run's, or is a scripted respondent.
         storage.store.OtherEngine: it is served by other weights than in the run.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_shortly()
     run = store.load_run(database, run_id)
     survey = store.load_survey(database, run.survey)
     cards = _cards(settings, run, models)

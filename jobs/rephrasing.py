@@ -6,13 +6,13 @@ Knows the folder, the model card and the terminal. How a wording is asked for an
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.broker import exclusive
+from jobs.openmp import wait_shortly
 from jobs.settings import Settings
 from storage.survey import Survey, UnknownName
 from storage.survey_folder import read_survey
@@ -96,7 +96,7 @@ def rephrase_folder(
         EngineUnavailable: the model cannot be served here, or can write no text.
         HomeInUse: another process rephrases this folder.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_shortly()
     card = find_card(model, read_cards(settings.models))
     if card.engine == "scripted":
         raise EngineUnavailable(f"model {model}: expected a model that writes text, got a scripted respondent")

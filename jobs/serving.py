@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import threading
@@ -18,6 +17,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from jobs.broker import EmbeddedBroker, HomeInUse, check_reachable, client_of, exclusive
 from jobs.celery_app import IDLE_QUEUE, JUDGE_QUEUE, REPORTS_QUEUE, make_app, simulate_queue
 from jobs.local import LOG_FORMAT
+from jobs.openmp import wait_shortly
 from jobs.settings import Settings
 from storage.database import Database
 from storage.ledger import lease_owner
@@ -166,9 +166,7 @@ def worker(
     Raises:
         MetricsUnavailable: nothing can be shown at ``metrics``.
     """
-    # Read by OpenMP when torch is loaded: threads that wait must sleep, or two processes on the same
-    # cores spend their time spinning (measured: 20 to 40 times slower).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_shortly()
     from jobs.tasks import register_simulation, report_sender
     from workers.affinity import affinity_step
     from workers.daemon import end_with_parent, serve

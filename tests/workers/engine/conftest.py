@@ -11,6 +11,7 @@ import pytest
 from tests.workers.engine.scripted_logits import generated
 from tests.workers.engine.tiny_models import ARCHITECTURES, mixed_requests, tiny_model
 from workers.engines.transformers.kv import Layout
+from workers.engines.transformers.packing import pack
 from workers.engines.transformers.request import ResolvedRequest
 from workers.engines.transformers.support import adopt
 
@@ -35,7 +36,9 @@ def tiny(request: pytest.FixtureRequest, one_thread: None) -> Tiny:
     requests = mixed_requests(REQUESTS, seed=3)
     # Before the batch touches the model: the oracle is the library as it comes.
     replies = [generated(model, asked) for asked in requests]
-    return Tiny(model=model, layout=adopt(model), requests=requests, replies=replies)
+    layout = adopt(model)
+    assert pack(model)
+    return Tiny(model=model, layout=layout, requests=requests, replies=replies)
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,10 @@ from workers.engines.transformers.slabs import Slab, SlabKV
 
 #: Rows of a prompt that attend together: enough for the matrix product, few enough to leave the future out of it.
 BLOCK = 128
-#: Rows are filled up to a multiple of this. Rows and keys come in few sizes because the CPU's matrix products in short
-#: number formats are compiled for each size, at the price of a few products and half a megabyte.
-_ROWS = 16
+#: Rows are filled up to a multiple of this, few rows to one of half as many. Rows and keys come in few sizes because
+#: the CPU's matrix products in short number formats are compiled for each size, at the price of a few products and half
+#: a megabyte.
+_ROWS, _FEW = 16, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,9 @@ def _mask(hidden: np.ndarray) -> Tensor:
 
 def _filled(rows: int) -> int:
     """To how many rows these are filled up."""
-    return _up(rows, _ROWS) if rows > _ROWS else 1 << (rows - 1).bit_length() if rows else 0
+    if rows > _ROWS:
+        return _up(rows, _ROWS if rows > _FEW else _ROWS // 2)
+    return 1 << (rows - 1).bit_length() if rows else 0
 
 
 def _low(position: int, window: int | None) -> int:

@@ -24,10 +24,13 @@ from workers.engines.transformers.answering import Question, read_request
 from workers.engines.transformers.choosing import weigh
 from workers.engines.transformers.counters import Counters
 from workers.engines.transformers.decoder import Decoder
+from workers.engines.transformers.kv import Layout
 from workers.engines.transformers.limits import limits_for, participants_at_once
 from workers.engines.transformers.loading import LoadedModel, load_model
+from workers.engines.transformers.packing import give_back, pack
 from workers.engines.transformers.scheduler import Limits, TooLarge
 from workers.engines.transformers.support import UnsupportedModel, adopt
+from workers.engines.transformers.threads import in_passing
 from workers.engines.transformers.weights import find_weights
 from workers.models import ModelCard
 
@@ -37,8 +40,28 @@ BACKLOG = 4096
 
 def open_transformers(card: ModelCard, *, device: str, cache: Path, threads: int | None) -> TransformersEngine:
     """Find, load and start a model; raises EngineUnavailable (see ``workers.engines.opening``)."""
-    loaded = load_model(card, find_weights(card, cache), device=device)
+    weights = find_weights(card, cache)
+    loaded = in_passing(lambda: load_model(card, weights, device=device))
     return TransformersEngine(card, loaded, threads=threads)
+
+
+def prepare(loaded: LoadedModel, limits: Limits | None = None) -> tuple[Layout, Limits]:
+    """Make a model ready for the batch.
+
+    Args:
+        loaded: The model.
+        limits: How much is done at once; None: what the device's memory suggests.
+
+    Returns:
+        What it keeps for one token, and the limits.
+
+    Raises:
+        UnsupportedModel: it cannot be served that way, and is as it was.
+    """
+    layout = adopt(loaded.model)
+    chosen = limits or limits_for(layout, loaded.model.get_memory_footprint())
+    pack(loaded.model)
+    return layout, chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +118,7 @@ class TransformersEngine:
         self._at_once = 2  # the second one's prompt is there when the first is done
         decoder, batching = None, "continuous"
         try:
-            layout = adopt(loaded.model)
-            chosen = limits or limits_for(layout, loaded.model.get_memory_footprint())
+            layout, chosen = in_passing(lambda: prepare(loaded, limits))
             decoder = Decoder(loaded.model, layout, chosen)
             self._read = decoder.counters
             self._at_once = participants_at_once(layout, chosen)
@@ -156,6 +178,7 @@ class TransformersEngine:
             self._changed.notify_all()
         self._runner.join()
         gc.collect()
+        give_back()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -1,0 +1,79 @@
+"""Packed weights: the same products, nothing lost, nothing touched that is no plain layer on a CPU."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from tests.workers.engine.tiny_models import tiny_model
+from workers.engines.transformers import packing
+from workers.engines.transformers.packing import PackedLinear, pack
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("rows", [1, 3, 17, 512])
+def test_a_packed_layer_computes_what_the_layer_did(
+    one_thread: None, dtype: torch.dtype, bias: bool, rows: int
+) -> None:
+    """Any number of rows, with a bias and without; measured against products in float64."""
+    layer = nn.Linear(48, 80, bias=bias, dtype=dtype)
+    asked = torch.randn(1, rows, 48, generator=torch.Generator().manual_seed(rows)).to(dtype)
+    with torch.inference_mode():
+        truth = nn.functional.linear(asked.double(), layer.weight.double(), layer.bias.double() if bias else None)
+        plain = (layer(asked).double() - truth).abs().max()
+        packed = PackedLinear(layer)
+        found = packed(asked)
+    assert found.dtype is dtype
+    assert found.shape == (1, rows, 80)
+    assert float((found.double() - truth).abs().max()) <= max(2 * float(plain), 1e-6)
+    assert torch.equal(packed.weight, layer.weight)
+
+
+def test_a_model_gives_up_the_weights_that_it_packs(one_thread: None) -> None:
+    """Every layer is packed once, its own weights are freed, and a second time nothing is left to do."""
+    model, untouched = tiny_model("llama"), tiny_model("llama")
+    ids = torch.arange(20)[None]
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    kept = [weakref.ref(layer.weight) for layer in layers]
+    assert pack(model) == len(layers) == 15
+    del layers
+    gc.collect()
+    assert [of() for of in kept] == [None] * 15
+    assert pack(model) == 0
+    with torch.inference_mode():
+        torch.testing.assert_close(model(ids).logits, untouched(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+class Quantised(nn.Linear):
+    """A layer whose weights are not what they look like."""
+
+
+def test_other_layers_are_left_alone(one_thread: None) -> None:
+    """Layers of other classes, number formats that are not packed, and layers that are not on a CPU."""
+    elsewhere = nn.Linear(4, 4, device="meta")
+    layers = nn.Sequential(Quantised(4, 4), nn.Linear(4, 4, dtype=torch.float16), elsewhere, nn.Embedding(4, 4))
+    before = list(layers)
+    assert pack(layers) == 0
+    assert list(layers) == before
+
+
+def test_where_products_of_packed_weights_fail_nothing_is_packed(
+    one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A torch that was built without them is found out by trying."""
+
+    class Missing(nn.Module):
+        def __init__(self, layer: nn.Linear) -> None:
+            raise NotImplementedError("no such operation")
+
+    monkeypatch.setattr(packing, "PackedLinear", Missing)
+    packing._works.cache_clear()
+    try:
+        assert pack(nn.Sequential(nn.Linear(4, 4))) == 0
+    finally:
+        packing._works.cache_clear()

@@ -1,0 +1,92 @@
+"""Weights laid out once as the CPU's matrix products read them.
+
+A product of few rows with a matrix of weights spends up to half of its time on bringing the weights into the order that
+its inner loop wants, at every call. Here that is done once, by oneDNN, which torch brings along. Deliberately knows
+nothing of models but their linear layers, and leaves alone whatever is not plainly one: quantised layers, layers of
+other classes, and every layer that is not on a CPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_FORMATS = (torch.float32, torch.bfloat16)
+#: After so many bytes of weights given up the system gets its memory back.
+_TRIM = 128 << 20
+
+
+class PackedLinear(nn.Module):
+    """What a linear layer computes, from weights that are packed.
+
+    Args:
+        layer: The layer; it is not needed any more afterwards.
+    """
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.bias = layer.bias
+        with torch.inference_mode():
+            # No parameter: its layout is known to oneDNN alone.
+            self._packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach().contiguous(), None)
+
+    @property
+    def weight(self) -> Tensor:
+        """The weights as they were, unpacked anew each time; shape (out, in)."""
+        return self._packed.to_dense()
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Shape (..., in) to (..., out)."""
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._packed, self.bias, "none", [], "")
+        return product
+
+
+def pack(model: Any) -> int:
+    """Pack every linear layer that can be; returns how many there were. The layers' own weights are given up.
+
+    Only weights that something else uses as well, such as an embedding tied to the output, are then there twice.
+    """
+    packed, given_up = 0, 0
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer) is nn.Linear and _can_be_packed(layer):
+                setattr(parent, name, PackedLinear(layer))
+                packed += 1
+                given_up += layer.weight.nbytes
+            if given_up > _TRIM:
+                del layer
+                give_back()
+                given_up = 0
+    give_back()
+    return packed
+
+
+def _can_be_packed(layer: nn.Linear) -> bool:
+    return layer.weight.device.type == "cpu" and layer.weight.dtype in _FORMATS and _works(layer.weight.dtype)
+
+
+@cache
+def _works(dtype: torch.dtype) -> bool:
+    """Whether this torch, on this processor, computes products of packed weights; found out by trying."""
+    if dtype is torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False  # computed without instructions for it, they would be slow
+    layer = nn.Linear(64, 32, dtype=dtype)
+    rows = torch.ones(2, 64, dtype=dtype)
+    try:
+        with torch.inference_mode():
+            packed, plain = PackedLinear(layer)(rows), layer(rows)
+    except (RuntimeError, AttributeError):  # how torch says that it was built without an operation
+        return False
+    return torch.allclose(packed, plain, rtol=1e-2, atol=1e-2)
+
+
+def give_back() -> None:
+    """Give freed memory back to the system: glibc keeps what lies between pieces that are in use, until it is told."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
