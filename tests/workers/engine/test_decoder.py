@@ -186,7 +186,7 @@ def _reluctantly(make: Any, gives: Callable[[], bool]) -> Any:
 
 def test_where_a_buffer_cannot_be_had_its_request_waits(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """The device holds far less than the limits promise, for new buffers and for growing ones; nobody is lost."""
-    room = 768 * tiny.layout.bytes_per_token
+    room = 1536 * tiny.layout.bytes_per_token
     with _decoder(tiny, Limits(kept_bytes=room // 4)) as decoder:
         monkeypatch.setattr(torch, "zeros", _reluctantly(torch.zeros, lambda: decoder.counters().kv_bytes < room))
         caught = decode(decoder, tiny.requests)

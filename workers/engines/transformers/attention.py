@@ -21,7 +21,7 @@ from transformers.masking_utils import sdpa_mask
 from workers.engines.transformers.batch import Batch, Packed, Segment
 from workers.engines.transformers.gathered import attend_gathered, gather
 from workers.engines.transformers.pool import Pool
-from workers.engines.transformers.stacked import attend_stack, stacks
+from workers.engines.transformers.stacked import attend_stacks, stacks
 
 #: What a model's configuration calls this attention.
 NAME = "defsurvey_packed"
@@ -102,8 +102,8 @@ def attend(
     rows = queries.transpose(1, 2).reshape(groups, -1, width)
     attended = torch.empty_like(rows)
     attended[:, packed.rows * (heads // groups) :].zero_()
-    for stack in stacks(packed, sliding_window, heads // groups, query.dtype):
-        attend_stack(stack, module.layer_idx, rows, keys_values, scale, attended)
+    if (trees := stacks(packed, sliding_window, heads // groups, query.dtype)) is not None:
+        attend_stacks(trees, module.layer_idx, rows, keys_values, scale, attended)
     for segment in packed.segments(sliding_window):
         _attend_segment(segment, module.layer_idx, rows, keys_values, scale, attended)
     return attended.view(groups, tokens, -1, width).transpose(0, 1).reshape(1, tokens, heads, width), None

@@ -19,7 +19,7 @@ from workers.engines.transformers.kv import KV, KVStore, Layout, OutOfRoom, roun
 _CAPACITY = 128
 #: How many slots a slab has, if so many take no more than this share of all room: of a large model's requests each may
 #: have a slab to itself.
-_SLOTS, _SHARE = 4, 6
+_SLOTS, _SHARE = 8, 3
 
 
 @dataclass(slots=True, eq=False)
