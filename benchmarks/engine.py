@@ -35,9 +35,9 @@ from workers.engines.transformers.answering import read_request
 from workers.engines.transformers.counters import Counters
 from workers.engines.transformers.decoder import Decoder
 from workers.engines.transformers.engine import TransformersEngine, prepare
+from workers.engines.transformers.freeing import give_back
 from workers.engines.transformers.kv import Layout
 from workers.engines.transformers.loading import LoadedModel, load_model
-from workers.engines.transformers.packing import give_back
 from workers.engines.transformers.request import ResolvedRequest
 from workers.engines.transformers.scheduler import Limits
 from workers.engines.transformers.threads import in_passing

@@ -24,10 +24,11 @@ from workers.engines.transformers.answering import Question, read_request
 from workers.engines.transformers.choosing import weigh
 from workers.engines.transformers.counters import Counters
 from workers.engines.transformers.decoder import Decoder
+from workers.engines.transformers.freeing import give_back
 from workers.engines.transformers.kv import Layout
 from workers.engines.transformers.limits import limits_for, participants_at_once
 from workers.engines.transformers.loading import LoadedModel, load_model
-from workers.engines.transformers.packing import give_back, pack
+from workers.engines.transformers.packing import pack
 from workers.engines.transformers.scheduler import Limits, TooLarge
 from workers.engines.transformers.support import UnsupportedModel, adopt
 from workers.engines.transformers.threads import in_passing

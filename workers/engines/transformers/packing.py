@@ -8,12 +8,13 @@ other classes, and every layer that is not on a CPU.
 
 from __future__ import annotations
 
-import ctypes
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from workers.engines.transformers.freeing import give_back
 
 _FORMATS = (torch.float32, torch.bfloat16)
 #: After so many bytes of weights given up the system gets its memory back.
@@ -83,10 +84,3 @@ def _works(dtype: torch.dtype) -> bool:
     except (RuntimeError, AttributeError):  # how torch says that it was built without an operation
         return False
     return torch.allclose(packed, plain, rtol=1e-2, atol=1e-2)
-
-
-def give_back() -> None:
-    """Give freed memory back to the system: glibc keeps what lies between pieces that are in use, until it is told."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
