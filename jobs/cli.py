@@ -159,7 +159,7 @@ def resume(
         if budget is not None:
             verbs.set_budget(database, run_id, budget)
         now = snapshot(database, run_id)
-        if now.state == "finished" and now.report is not None:
+        if now.state == "finished" and now.reported:
             click.echo(f"{run_id} is finished; nothing to do", err=True)
             _finish(now, as_json=as_json)
         if wait:

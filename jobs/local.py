@@ -28,7 +28,7 @@ from jobs.progress import Snapshot, snapshot, watch
 from jobs.reconciler import Reconciler, release_dead
 from jobs.settings import Settings
 from jobs.tasks import EXIT_UNAVAILABLE
-from storage import outbox, store
+from storage import store
 from storage.database import Database
 from storage.deaths import QUARANTINE_AFTER
 from workers.patience import OUTAGE
@@ -195,7 +195,7 @@ def work(
         try:
             crew.start()
             thread.start()  # its first pass publishes the run while the workers come up
-            return _watch(database, run, crew, console, broker)
+            return follow(database, run, crew, console, broker)
         finally:
             stop.set()
             if thread.ident is not None:
@@ -218,7 +218,15 @@ def _log_to_file(path: Path) -> None:
     logging.getLogger().addHandler(handler)
 
 
-def _watch(database: Database, run: str, crew: Crew, console: Console, broker: redis.Redis) -> Snapshot:
+def follow(database: Database, run: str, crew: Crew, console: Console, broker: redis.Redis) -> Snapshot:
+    """Show progress until the run is finished and its report shows everything, or until it was stopped.
+
+    Returns:
+        The look at the run that decided so: what it says of the report and of the run belongs together.
+
+    Raises:
+        RunFailed: the workers cannot go on, or the report cannot be built.
+    """
     latest: list[Snapshot] = []
 
     def look() -> Snapshot:
@@ -249,11 +257,7 @@ def _watch(database: Database, run: str, crew: Crew, console: Console, broker: r
     def over(current: Snapshot) -> bool:
         if current.state == "finished" and not finished_at:
             finished_at.append(time.monotonic())
-        with _outages_survived("reports"):
-            return current.state in ("cancelled", "budget reached") or (
-                bool(finished_at) and _report_is_current(database, run)
-            )
-        return False
+        return current.state in ("cancelled", "budget reached") or (current.state == "finished" and current.reported)
 
     return watch(look, over, console, each=each)
 
@@ -265,8 +269,3 @@ def _outages_survived(what: str) -> Iterator[None]:
         yield
     except (*OUTAGE, redis.RedisError) as error:
         log.warning("%s: %s", what, getattr(error, "orig", None) or error)
-
-
-def _report_is_current(database: Database, run: str) -> bool:
-    built = outbox.latest_report(database, run)
-    return built is not None and outbox.is_current(database, built)

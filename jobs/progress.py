@@ -48,6 +48,7 @@ class Snapshot:
     cells: tuple[CellProgress, ...]
     rate_per_second: float
     report: str | None  #: path of the newest HTML report
+    reported: bool = False  #: whether that report shows all that there is
     budget: float | None = None  #: US dollars that the run may cost; None: whatever it costs
     spent: float = 0.0  #: US dollars, where there is a budget
 
@@ -126,6 +127,7 @@ def snapshot(database: Database, run_id: str) -> Snapshot:
         ),
         rate_per_second=store.rate(database, run_id),
         report=None if report is None else report.html,
+        reported=report is not None and outbox.is_current(database, report),
         budget=allowed,
         spent=0.0 if allowed is None else budget.spent(database, run_id),
     )

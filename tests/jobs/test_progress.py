@@ -119,9 +119,12 @@ def test_a_run_waits_runs_and_finishes(database: Database) -> None:
     store.cancel(database, "first", cancelled=False)
     change(database, "UPDATE participant SET lease_until = NULL, lease_owner = NULL")
     finish(database)
+    outbox.record_report(database, outbox.BuiltReport(run="first", revision=5, html="old.html", markdown="old.md"))
+    before = snapshot(database, "first")
+    assert (before.state, before.report, before.reported) == ("finished", "old.html", False)
     outbox.record_report(database, outbox.BuiltReport(run="first", revision=6, html="r.html", markdown="r.md"))
     after = snapshot(database, "first")
-    assert (after.state, after.progress.remaining, after.report) == ("finished", 0, "r.html")
+    assert (after.state, after.progress.remaining, after.report, after.reported) == ("finished", 0, "r.html", True)
 
 
 def test_the_rate_is_the_sum_of_the_living_workers(database: Database) -> None:
