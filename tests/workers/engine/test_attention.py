@@ -13,9 +13,9 @@ from tests.workers.engine.tiny_models import ARCHITECTURES, VOCABULARY, tiny_mod
 from workers.engines.transformers import attention
 from workers.engines.transformers.attention import forward
 from workers.engines.transformers.batch import Piece, build
+from workers.engines.transformers.buffers import Buffers
 from workers.engines.transformers.kv import KV, KVStore
 from workers.engines.transformers.pool import store_for
-from workers.engines.transformers.slabs import Slabs
 from workers.engines.transformers.support import adopt
 
 
@@ -52,7 +52,7 @@ def _plain(model: Any, sequences: list[list[int]]) -> Tensor:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("pooled", [False, True], ids=["slabs", "pool"])
+@pytest.mark.parametrize("pooled", [False, True], ids=["buffers", "pool"])
 def test_a_packed_forward_is_each_request_alone(one_thread: None, architecture: str, pooled: bool) -> None:
     """Prompts of 1 to 300 tokens in chunks beside trees of 1 to 5 beams, 30 forwards, with compaction on the way."""
     model = tiny_model(architecture)
@@ -97,7 +97,7 @@ def test_short_number_formats_stay_close(one_thread: None, architecture: str) ->
     model = tiny_model(architecture).to(torch.bfloat16)
     plain = tiny_model(architecture).to(torch.bfloat16)
     rng = random.Random(1)
-    store = Slabs(adopt(model), 4096)
+    store = Buffers(adopt(model))
     prompts = [[rng.randrange(VOCABULARY) for _ in range(length)] for length in (9, 30, 64, 100)]
     talks = [Conversation(store, prompt) for prompt in prompts]
     batch = build([talk.chunk(200) for talk in talks], device=store.layout.device)

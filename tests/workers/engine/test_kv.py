@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from workers.engines.transformers.buffers import BufferKV, Buffers
 from workers.engines.transformers.kv import KV, STRIDE, LayerShape, Layout, OutOfRoom
 from workers.engines.transformers.pool import Pool, PooledKV, store_for
 from workers.engines.transformers.prefix import PrefixIndex
-from workers.engines.transformers.slabs import Slabs
 
 LAYOUT = Layout(layers=(LayerShape(2, 4), LayerShape(1, 5)), dtype=torch.float32, device=torch.device("cpu"))
 #: Keys and values of 2 heads x 4 numbers and of 1 head x 5 numbers, 4 bytes each.
@@ -21,8 +21,9 @@ TOKEN_BYTES = 104
 def _mark(kv: KV, at: int, numbers: list[int]) -> None:
     """Write tokens' numbers into their keys and values, so that a test sees where they are."""
     for place, number in enumerate(numbers, start=at):
-        for buffer in kv.buffers:
-            buffer[:, :, place] = number
+        if isinstance(kv, BufferKV):
+            for buffer in kv.buffers:
+                buffer[:, :, place] = number
         if isinstance(kv, PooledKV):
             for layer in kv.pool.layers:
                 layer[int(kv.slots[place])] = number
@@ -32,6 +33,7 @@ def _read(kv: KV, layer: int, place: int) -> int:
     """The number that was written into a token's value, in a layer."""
     if isinstance(kv, PooledKV):
         return int(kv.pool.layers[layer][int(kv.slots[place]), 1, 0, 0])
+    assert isinstance(kv, BufferKV)
     return int(kv.buffers[layer][1, 0, place, 0])
 
 
@@ -46,7 +48,7 @@ def _seen(kv: KV) -> list[list[int]]:
     return rows
 
 
-@pytest.mark.parametrize("pooled", [False, True], ids=["slabs", "pool"])
+@pytest.mark.parametrize("pooled", [False, True], ids=["buffers", "pool"])
 def test_beams_keep_their_own_histories_however_they_are_reordered(pooled: bool) -> None:
     """Against sequences copied outright, over 120 random reorderings with compaction on and off."""
     for compacting in (True, False):
@@ -69,28 +71,26 @@ def test_beams_keep_their_own_histories_however_they_are_reordered(pooled: bool)
         assert kv.capacity < 400 if compacting else kv.capacity > 480
 
 
-@pytest.mark.parametrize("pooled", [False, True], ids=["slabs", "pool"])
+@pytest.mark.parametrize("pooled", [False, True], ids=["buffers", "pool"])
 def test_every_byte_is_counted(pooled: bool) -> None:
     """Opening, growing, keeping and closing; at the end nothing is held."""
-    store = store_for(LAYOUT, 640, pooled=pooled)  # too little for slabs of several slots
-    step = store.room(1)
-    one, other = store.open(1), store.open(step + 1)
-    assert store.bytes == 3 * step * TOKEN_BYTES
-    assert other.bytes == 2 * step * TOKEN_BYTES
-    one.extend(step)
-    moving = 0 if pooled else step  # a pool's requests grow where they are, a slab's have two slots meanwhile
-    assert one.wants((0,)) == (step + moving) * TOKEN_BYTES
+    store = store_for(LAYOUT, 640, pooled=pooled)
+    one, other = store.open(1), store.open(STRIDE + 1)
+    assert store.bytes == 3 * STRIDE * TOKEN_BYTES
+    assert other.bytes == 2 * STRIDE * TOKEN_BYTES
+    one.extend(STRIDE)
+    assert one.wants((0,)) == STRIDE * TOKEN_BYTES
     one.branch((0,))
     assert one.wants((0,)) == 0
-    assert store.bytes == 4 * step * TOKEN_BYTES
+    assert store.bytes == 4 * STRIDE * TOKEN_BYTES
     one.close()
     one.close()
     other.close()
     assert store.bytes == 0
-    assert store.peak_bytes == (4 * step + moving) * TOKEN_BYTES
+    assert store.peak_bytes == 4 * STRIDE * TOKEN_BYTES
 
 
-@pytest.mark.parametrize("pooled", [False, True], ids=["slabs", "pool"])
+@pytest.mark.parametrize("pooled", [False, True], ids=["buffers", "pool"])
 def test_the_longest_common_beginning_is_taken_over(pooled: bool) -> None:
     """Whoever asked before; the last token is left to be computed."""
     store = store_for(LAYOUT, 1024, pooled=pooled)
@@ -142,51 +142,35 @@ def test_a_pool_gives_its_pages_out_again_and_no_more_than_it_has() -> None:
     assert pool.bytes == 0
 
 
-def test_slots_are_clean_and_lie_side_by_side() -> None:
-    """Requests of like size share a slab; who leaves it frees its slot, and the last one the slab."""
-    store = Slabs(LAYOUT, 4096)
-    talks = [store.open(100) for _ in range(3)]
-    assert len({id(talk.slab) for talk in talks}) == 1
-    assert [talk.slot for talk in talks] == [0, 1, 2]
-    slab = talks[1].slab
-    assert slab is not None
-    for buffer in talks[1].buffers:
-        buffer.fill_(torch.nan)
-    talks[1].close()
-    talks[1] = store.open(90)
-    assert (talks[1].slab, talks[1].slot) == (slab, 1)
-    assert all(torch.isfinite(layer[:, :3]).all() for layer in slab.layers)
-    talks[0].extend(300)
-    assert talks[0].slab not in (None, slab)
-    talks[2].extend(70)
-    talks[2].cut(70)
-    assert (talks[2].slab, talks[2].capacity) == (None, 2 * STRIDE)
-    for talk in talks:
-        talk.close()
-    assert store.bytes == 0
-    again = store.open(100)
-    assert again.slab is not slab
-    again.close()
+def test_a_kept_prompt_gives_back_the_room_of_its_tree() -> None:
+    """What is kept is as large as the prompt, and what was written there is still there."""
+    store = Buffers(LAYOUT)
+    kv = store.open(5 * STRIDE)
+    _mark(kv, kv.extend(STRIDE + 1), list(range(STRIDE + 1)))
+    kv.branch((0, 0))
+    kv.cut(STRIDE + 1)
+    assert kv.bytes == store.bytes == 2 * STRIDE * TOKEN_BYTES
+    assert [_read(kv, 1, place) for place in range(STRIDE + 1)] == list(range(STRIDE + 1))
+    assert kv.addresses.tolist() == [buffer.data_ptr() for buffer in kv.buffers]
 
 
-def test_a_slab_of_a_large_model_has_one_slot() -> None:
-    """Where a request takes more than a slab may, nobody is beside it, and nothing is set aside for others."""
-    large = Layout(layers=(LayerShape(64, 128),) * 80, dtype=torch.float32, device=torch.device("meta"))
-    kv = Slabs(large, 512).open(1)
-    assert kv.slab is not None
-    assert kv.slab.slots == 1
+def test_room_that_was_never_written_is_zero() -> None:
+    """The loops multiply what is hidden there with zero, which only numbers make nothing of."""
+    kv = Buffers(LAYOUT).open(1)
+    kv.extend(STRIDE + 1)
+    assert not any(buffer.any() for buffer in kv.buffers)
 
 
 def test_a_prompt_for_which_there_is_no_room_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is let go of, and its bytes with it."""
-    store, index = Slabs(LAYOUT, 4096), PrefixIndex()
-    kv = store.open(40)
+    store, index = Buffers(LAYOUT), PrefixIndex()
+    kv = store.open(2 * STRIDE)
     kv.extend(40)
 
     def full(*_: object, **__: object) -> torch.Tensor:
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(torch.nn.functional, "pad", full)
+    monkeypatch.setattr(torch, "zeros", full)
     index.keep(range(40), kv)
     assert len(index) == store.bytes == 0
 

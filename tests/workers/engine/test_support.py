@@ -50,7 +50,7 @@ def _built(model_class: Any, config: Any) -> Any:
     ],
     ids=["llama", "mixtral", "qwen2"],
 )
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_models_that_attend_by_tokens_and_positions_are_served(
     one_thread: None, model_class: Any, config: Any, dtype: torch.dtype
 ) -> None:
@@ -85,6 +85,12 @@ def test_other_models_are_refused_with_a_reason_and_left_as_they_were(
     with pytest.raises(UnsupportedModel, match=reason):
         adopt(model)
     assert model.config._attn_implementation == before
+
+
+def test_numbers_for_which_no_loop_is_compiled_are_refused(one_thread: None) -> None:
+    """Nobody computes a language model in double precision, but who does learns why it is slow."""
+    with pytest.raises(UnsupportedModel, match=r"on a CPU there is no attention for numbers of type torch\.float64"):
+        adopt(_built(LlamaForCausalLM, LlamaConfig(**HEADS)).double())
 
 
 def test_a_model_whose_tokens_know_their_neighbours_is_refused(

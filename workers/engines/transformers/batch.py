@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from workers.engines.transformers.kv import KV, STRIDE, KVStore
-from workers.engines.transformers.slabs import Slab, SlabKV
 
 #: Rows of a prompt that attend together: enough for the matrix product, few enough to leave the future out of it.
 BLOCK = 128
@@ -36,11 +35,6 @@ class Piece:
     tree: bool  #: whether each token is a beam's next one, rather than the next of one sequence
     logits: bool  #: whether logits are wanted: of every row of a tree, of the last row of a prompt
 
-    @property
-    def slab(self) -> Slab | None:
-        """Where its beams are computed together with those of others; None: it is computed by itself."""
-        return self.kv.slab if self.tree and isinstance(self.kv, SlabKV) else None
-
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -50,13 +44,6 @@ class Block:
     padded: int  #: number of rows that are computed, at least those there are
     keys: slice  #: in the request's buffer
     mask: Tensor  #: added to the scores, in float32; shape (padded, keys)
-    _masks: dict[tuple[int, torch.dtype], Tensor] = field(default_factory=dict)
-
-    def mask_for(self, per_group: int, dtype: torch.dtype) -> Tensor:
-        """The mask where ``per_group`` query heads share a key head; shape (padded * per_group, keys)."""
-        if (per_group, dtype) not in self._masks:
-            self._masks[per_group, dtype] = self.mask.to(dtype).repeat_interleave(per_group, dim=0)
-        return self._masks[per_group, dtype]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +66,14 @@ class Packed:
     rows: int  #: of all pieces together
     device: torch.device
     gathered: dict[int | None, Any] = field(default_factory=dict)  #: what ``gathered`` makes of it, by window
-    stacked: dict[tuple[int | None, int], Any] = field(default_factory=dict)  #: what ``stacked`` makes of it
+    looped: dict[tuple[int, int, int | None], Any] = field(default_factory=dict)  #: what ``looped`` makes of it
     _segments: dict[int | None, list[Segment]] = field(default_factory=dict)
 
     def segments(self, window: int | None) -> list[Segment]:
-        """One segment for each piece that is computed by itself, in their order."""
+        """One segment for each piece, in their order."""
         if window not in self._segments:
             pieces = zip(self.pieces, self.starts, strict=True)
-            self._segments[window] = [_segment(piece, start, window) for piece, start in pieces if piece.slab is None]
+            self._segments[window] = [_segment(piece, start, window) for piece, start in pieces]
         return self._segments[window]
 
 

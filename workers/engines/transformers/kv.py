@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 #: Room is made for so many tokens at once. It is zero at first: attention reads whole strides and hides what is not
 #: there yet, and what is hidden must still be numbers.
@@ -60,11 +59,7 @@ class KVStore(ABC):
 
     def bytes_for(self, tokens: int) -> int:
         """What one more buffer with room for ``tokens`` takes."""
-        return self.room(tokens) * self.layout.bytes_per_token
-
-    def room(self, tokens: int) -> int:
-        """For how many tokens a buffer has room where so many are wanted."""
-        return rounded(tokens)
+        return rounded(tokens) * self.layout.bytes_per_token
 
     @abstractmethod
     def open(self, tokens: int) -> KV:
@@ -77,15 +72,10 @@ class KVStore(ABC):
 
 
 class KV(ABC):
-    """One request's keys and values.
-
-    ``buffers[layer]`` has shape (2, heads, capacity, width), keys first, unless they are in a pool; the first
-    ``filled`` tokens count.
-    """
+    """One request's keys and values; the first ``filled`` tokens of the room there is count."""
 
     def __init__(self, store: KVStore) -> None:
         self.store = store
-        self.buffers: list[Tensor] = []
         self.capacity = 0
         self.filled = 0
         self.root = 0  #: tokens before the tree: the prompt's
@@ -119,11 +109,7 @@ class KV(ABC):
         if tokens > self.capacity and self.store.compacting:
             dead = self._ancestors.shape[1] - int(self._alive(self._ancestors[list(parents)]).sum())
             tokens -= dead if dead >= _FEW else 0
-        return self.growth(tokens) if tokens > self.capacity else 0
-
-    def growth(self, tokens: int) -> int:
-        """Bytes that will be taken to make room for so many tokens, more than there is room for."""
-        return (self.store.room(tokens) - self.capacity) * self.store.layout.bytes_per_token
+        return max(0, rounded(tokens) - self.capacity) * self.store.layout.bytes_per_token
 
     @property
     def bytes(self) -> int:
@@ -145,11 +131,9 @@ class KV(ABC):
         self.filled = self.root = tokens
         self._ancestors, self._depths = self._ancestors[:1, :0], self._depths[:0]
 
+    @abstractmethod
     def copy_prefix(self, other: KV, tokens: int) -> None:
-        """Take over the first ``tokens`` of another buffer; this one must be empty."""
-        for mine, theirs in zip(self.buffers, other.buffers, strict=True):
-            mine[:, :, :tokens] = theirs[:, :, :tokens]
-        self.filled = self.root = tokens
+        """Take over the first ``tokens`` of another's; this one must be empty."""
 
     @abstractmethod
     def close(self) -> None:
@@ -161,7 +145,7 @@ class KV(ABC):
 
     def _make_room(self, tokens: int) -> None:
         if tokens > self.capacity:
-            self.grow(self.store.room(tokens))
+            self.grow(rounded(tokens))
 
     def _compact(self) -> None:
         """Squeeze out what no row stands on."""
@@ -180,11 +164,9 @@ class KV(ABC):
         alive: np.ndarray = np.logical_or.reduce(ancestors, axis=0)
         return alive
 
+    @abstractmethod
     def squeeze(self, alive: np.ndarray) -> None:
         """Move the tree's living tokens together, to its beginning; ``alive`` has shape (tokens of the tree,)."""
-        kept = torch.from_numpy(np.flatnonzero(alive) + self.root).to(self.store.layout.device)
-        for buffer in self.buffers:
-            buffer[:, :, self.root : self.root + len(kept)] = buffer.index_select(2, kept)
 
 
 def rounded(tokens: int) -> int:

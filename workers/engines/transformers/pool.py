@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from workers.engines.transformers.buffers import Buffers
 from workers.engines.transformers.kv import KV, STRIDE, KVStore, Layout, OutOfRoom, rounded
-from workers.engines.transformers.slabs import Slabs
 
 
 class Pool(KVStore):
@@ -98,14 +98,14 @@ class PooledKV(KV):
 
 
 def store_for(layout: Layout, tokens: int, *, compacting: bool = True, pooled: bool | None = None) -> KVStore:
-    """Slabs on a CPU, a pool on anything else.
+    """Buffers on a CPU, a pool on anything else.
 
     Args:
         layout: what the model keeps for one token, and where.
-        tokens: for how many tokens there is room: all of it is taken by a pool at once, and shared out by slabs.
+        tokens: for how many tokens there is room; a pool takes all of it at once.
         compacting: whether dead branches of beams are squeezed out.
         pooled: whether there is a pool; None: as the device wants it.
     """
     if layout.device.type != "cpu" if pooled is None else pooled:
         return Pool(layout, tokens, compacting=compacting)
-    return Slabs(layout, tokens, compacting=compacting)
+    return Buffers(layout, compacting=compacting)

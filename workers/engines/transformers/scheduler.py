@@ -65,7 +65,6 @@ class Work:
     prefilled: int = 0  #: tokens of the prompt whose keys and values are there
     following: Rows | None = None  #: the beams' next tokens; None: the prompt is not through yet
     depth: int = 0  #: tokens generated
-    outgrew: int = 0  #: tokens for which there was no room when it ran before
 
 
 class Scheduler:
@@ -194,24 +193,16 @@ class Scheduler:
         self.running.append(work)
 
     def _make_room(self, work: Work) -> bool:
-        """Whether there is room for the next token of every beam once the youngest others have given theirs.
-
-        Who has everything and still no room to move begins again where there is more; a device that has no such place
-        refuses it.
-        """
+        """Whether there is room for the next token of every beam once the youngest others have given theirs."""
         assert work.kv is not None
         wanted = _wanted(work)
         while not self._make_free(wanted):
             if len(self.running) > 1:
                 self.restart(next(other for other in reversed(self.running) if other is not work))
                 continue
-            outgrew = work.kv.filled + work.request.num_beams
+            needed = self._store.bytes_for(work.kv.filled + work.request.num_beams)
             self.finish(work)
-            if self._make_free(needed := self._store.bytes_for(outgrew)):
-                self.restarted += 1
-                self.waiting.appendleft(Work(work.request, work.delivery, outgrew=outgrew))
-            else:
-                self._refuse(work, needed)
+            self._refuse(work, needed)
             return False
         return True
 
@@ -254,8 +245,8 @@ class Scheduler:
 
 
 def _least(work: Work) -> int:
-    """Tokens of the prompt and a first few of every beam, or as many as it is known to need."""
-    return max(work.outgrew, len(work.request.prompt) + 8 * work.request.num_beams)
+    """Tokens of the prompt and a first few of every beam."""
+    return len(work.request.prompt) + 8 * work.request.num_beams
 
 
 def _wanted(work: Work) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor
 from workers.engines.transformers import attention
 from workers.engines.transformers.batch import Piece, build
 from workers.engines.transformers.kv import KV, STRIDE, LayerShape, Layout
+from workers.engines.transformers.looped import serves
 from workers.engines.transformers.pool import store_for
 
 #: Positions that depend on how long the longest sequence of a batch is: packed requests would change each other.
@@ -23,8 +24,7 @@ _UNSTEADY_ROPES = ("dynamic", "longrope")
 #: What a layer may ask of attention and the batch does not compute.
 _UNKNOWN_SETTINGS = ("softcap", "s_aux", "position_bias")
 #: Largest difference between packed and plain logits, relative to the largest logit.
-_TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-3}
-_SHORT_TOLERANCE = 0.1
+_TOLERANCE, _SHORT_TOLERANCE = 1e-3, 0.1
 #: Lengths of the two prompts that are tried.
 _LONG, _SHORT = 24, 7
 
@@ -83,7 +83,7 @@ def _try_out(model: Any) -> Layout:
     model.set_attn_implementation(attention.NAME)
     layout = _observe(model, int(text.num_hidden_layers))
     difference, largest = _differ(model, layout)
-    if difference > _TOLERANCES.get(layout.dtype, _SHORT_TOLERANCE) * largest:
+    if difference > (_SHORT_TOLERANCE if layout.dtype.itemsize == 2 else _TOLERANCE) * largest:
         raise UnsupportedModel(f"packed logits differ from plain ones by {difference:.2g} of {largest:.2g}")
     return layout
 
@@ -105,6 +105,8 @@ def _observe(model: Any, layers: int) -> Layout:
         raise UnsupportedModel(f"of its {layers} layers {observed.calls} attend through the library's interface")
     if observed.settings:
         raise UnsupportedModel(f"its attention asks for {', '.join(sorted(observed.settings))}")
+    if model.device.type == "cpu" and not serves(observed.dtype):
+        raise UnsupportedModel(f"on a CPU there is no attention for numbers of type {observed.dtype}")
     shapes = tuple(observed.shapes[layer] for layer in range(layers))
     return Layout(layers=shapes, dtype=observed.dtype, device=model.device)
 

@@ -1,0 +1,207 @@
+"""The compiled loops against attention written out for each row, in float64."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from workers.engines.transformers import loops, team
+from workers.engines.transformers.batch import Packed, Piece
+from workers.engines.transformers.buffers import BufferKV, Buffers
+from workers.engines.transformers.kv import LayerShape, Layout
+from workers.engines.transformers.looped import attend_looped
+
+#: Of sums in float32 of products of numbers of that format, relative to the numbers' size.
+TOLERANCE = 3e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Sizes of one layer."""
+
+    width: int
+    key_heads: int
+    per_group: int
+    dtype: torch.dtype = torch.float32
+
+
+class Dense:
+    """Requests with everything they have ever stored, which attends row by row."""
+
+    def __init__(self, shape: Shape, seed: int) -> None:
+        self.shape = shape
+        self.rng = random.Random(seed)
+        self.numbers = torch.Generator().manual_seed(seed)
+        layout = Layout(
+            layers=(LayerShape(shape.key_heads, shape.width),), dtype=shape.dtype, device=torch.device("cpu")
+        )
+        self.store = Buffers(layout)
+        self.kvs: list[BufferKV] = []
+        self.histories: list[list[tuple[int, Tensor, Tensor]]] = []  # place, key, value of each token of a request
+        self.positions: list[int] = []
+
+    def random(self, *sizes: int) -> Tensor:
+        """Numbers of the shape's format."""
+        return torch.randn(*sizes, generator=self.numbers).to(self.shape.dtype)
+
+    def pieces(self, count: int) -> list[Piece]:
+        """Prompts in chunks, and beams behind those that are through."""
+        made = []
+        while len(self.kvs) < count:
+            self.kvs.append(self.store.open(self.rng.choice([1, 100])))
+            self.positions.append(0)
+        for number, kv in enumerate(self.kvs):
+            position = self.positions[number]
+            if position < 30 * number:
+                length = self.rng.choice([1, 7, 70])
+                made.append(Piece(kv, [0] * length, kv.extend(length), position, tree=False, logits=True))
+                self.positions[number] += length
+            else:
+                beams = self.rng.choice([1, 2, 5])
+                parents = [self.rng.randrange(len(kv.ancestors)) for _ in range(beams)]
+                at = kv.branch(parents) if position else kv.extend(1)
+                made.append(Piece(kv, [0] * (beams if position else 1), at, position, tree=bool(position), logits=True))
+                self.positions[number] += 1
+        return made
+
+    def attend(
+        self, pieces: list[Piece], query: Tensor, scaling: float, window: int | None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """For each row of queries what it comes to, from what is in the buffers now; shape (heads, width)."""
+        row = 0
+        for piece in pieces:
+            kv = piece.kv
+            assert isinstance(kv, BufferKV)
+            keys, values = kv.buffers[0].double()
+            for own in range(len(piece.tokens)):
+                if piece.tree:
+                    places = [*range(kv.root), *(kv.root + i for i, on in enumerate(kv.ancestors[own]) if on)]
+                    position = piece.first
+                else:
+                    places, position = list(range(piece.at + own + 1)), piece.first + own
+                if window is not None:
+                    places = [place for place in places if kv.positions[place] > position - window]
+                heads = []
+                for head in range(query.shape[0]):
+                    group = head // self.shape.per_group
+                    scores = keys[group, places] @ query[head, row].double() * scaling
+                    heads.append(torch.softmax(scores, 0) @ values[group, places])
+                yield row, torch.stack(heads)
+                row += 1
+
+
+def _packed(store: Buffers, pieces: list[Piece]) -> Packed:
+    starts = [sum(len(piece.tokens) for piece in pieces[:i]) for i in range(len(pieces))]
+    return Packed(store, pieces, starts, sum(len(piece.tokens) for piece in pieces), torch.device("cpu"))
+
+
+SHAPES = [
+    Shape(width=64, key_heads=3, per_group=3),
+    Shape(width=64, key_heads=3, per_group=3, dtype=torch.bfloat16),
+    Shape(width=64, key_heads=3, per_group=3, dtype=torch.float16),
+    Shape(width=4, key_heads=1, per_group=1),
+    Shape(width=80, key_heads=2, per_group=1),
+    Shape(width=128, key_heads=2, per_group=8, dtype=torch.bfloat16),
+    Shape(width=6, key_heads=1, per_group=60),  # more than the rows of a task
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda of: f"{of.width}x{of.key_heads}x{of.per_group}-{of.dtype}")
+@pytest.mark.parametrize("window", [None, 5, 40])
+def test_every_row_attends_to_its_own(shape: Shape, window: int | None) -> None:
+    """Chunks of prompts beside trees, any width and number of heads, whatever lies between rows in memory."""
+    dense = Dense(shape, seed=shape.width)
+    heads = shape.key_heads * shape.per_group
+    for step in range(6):
+        pieces = dense.pieces(5)
+        packed = _packed(dense.store, pieces)
+        idle = 3
+        rows = packed.rows + idle
+        # As a model hands them over: heads between rows, and keys that are part of something wider.
+        query = dense.random(rows, heads, shape.width).transpose(0, 1)
+        key, value = dense.random(rows, shape.key_heads, 2 * shape.width).transpose(0, 1).split(shape.width, dim=2)
+        if step == 3:
+            query = query.transpose(1, 2).contiguous().transpose(1, 2)  # numbers of a row apart from each other
+        found = attend_looped(packed, 0, query, key, value, 0.3, window)
+        assert found.dtype is torch.float32
+        assert not found[packed.rows :].any()
+        for row, expected in dense.attend(pieces, query, 0.3, window):
+            assert float((found[row] - expected).abs().max()) < TOLERANCE * max(1.0, float(expected.abs().max()))
+        start = 0
+        for piece in pieces:  # what was stored is what came in
+            kv = piece.kv
+            assert isinstance(kv, BufferKV)
+            count = len(piece.tokens)
+            stored = kv.buffers[0][:, :, piece.at : piece.at + count]
+            assert torch.equal(stored[0], key[:, start : start + count])
+            assert torch.equal(stored[1], value[:, start : start + count])
+            start += count
+
+
+def test_scores_may_be_far_apart() -> None:
+    """Of scores hundreds apart the highest takes all; of equal ones each the same."""
+    layout = Layout(layers=(LayerShape(1, 4),), dtype=torch.float32, device=torch.device("cpu"))
+    store = Buffers(layout)
+    kv = store.open(4)
+    piece = Piece(kv, [0] * 4, kv.extend(4), 0, tree=False, logits=True)
+    key = torch.tensor([[[0.0, 0, 0, 0], [400, 0, 0, 0], [-400, 0, 0, 0], [400, 0, 0, 0]]])
+    value = torch.eye(4)[None]
+    query = torch.tensor([[[1.0, 0, 0, 0]] * 4])
+    found = attend_looped(_packed(store, [piece]), 0, query, key, value, 1.0, None)[:, 0]
+    assert found.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0.5, 0, 0.5]]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_change_nothing(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit, however many there are; where torch's threads cannot be had, the caller is the only one."""
+    shape = Shape(width=16, key_heads=2, per_group=2)
+
+    def computed() -> Tensor:
+        dense = Dense(shape, seed=1)
+        pieces = dense.pieces(4)
+        packed = _packed(dense.store, pieces)
+        query, key, value = (dense.random(heads, packed.rows, 16) for heads in (4, 2, 2))
+        return attend_looped(packed, 0, query, key, value, 0.25, None)
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr(team, "_start", team._alone)
+    alone = computed()
+    monkeypatch.undo()
+    torch.set_num_threads(threads)
+    try:
+        assert torch.equal(computed(), alone)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_without_another_openmp_the_caller_computes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that is not there, or that does not have the function, is no error."""
+
+    def missing(_name: str) -> object:
+        raise OSError("no such library")
+
+    monkeypatch.setattr(team.ctypes, "PyDLL", missing)
+    assert team._found() is team._alone
+    monkeypatch.setattr(team.ctypes, "PyDLL", lambda _name: object())
+    assert team._found() is team._alone
+
+
+def test_compiled_code_is_kept_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can be written it is compiled for this process alone."""
+    asked: list[bool] = []
+    compile_for = loops.cfunc
+
+    def unwritable(signature: object, *, cache: bool, **options: object) -> object:
+        asked.append(cache)
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return compile_for(signature, cache=False, **options)
+
+    monkeypatch.setattr(loops, "cfunc", unwritable)
+    assert loops.storing.__wrapped__(4, "float32") != 0
+    assert asked == [True, False]

@@ -1,0 +1,276 @@
+"""Attention on a CPU as compiled loops: each row attends to its own request's keys and to nothing else.
+
+No mask is as large as a batch, and nothing is filled up to a common length. Compiled by numba for a width of keys, a
+number of query heads to a key head and a number format; sums are in float32, whatever the format. Whoever is first
+takes the next task, so that threads end together. Deliberately knows neither torch nor requests: numbers and addresses
+come in, see ``looped``.
+"""
+# Compiled code is no Python: it has pointers, and is measured by the tests that call it.
+# mypy: disable-error-code="untyped-decorator"
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import carray, cfunc, from_dtype, njit, types
+from numba.extending import intrinsic
+
+#: What a loop is told.
+CALL = np.dtype(
+    [
+        ("taken", np.int64),  # how many tasks have been taken, by whichever thread
+        ("tasks", np.int64),  # how many there are
+        ("task", np.int64),  # address of a ``TASK`` for each
+        ("pieces", np.int64),
+        ("piece", np.int64),  # address of a ``PIECE`` for each
+        ("buffer", np.int64),  # address of (pieces, layers) addresses of (2, key heads, capacity, width) numbers
+        ("layers", np.int64),
+        ("layer", np.int64),  # whose buffers are meant; keys come first in them
+        ("key_heads", np.int64),
+        ("query", np.int64),  # address of the queries; how many numbers lie between two rows, and between two heads
+        ("query_row", np.int64),
+        ("query_head", np.int64),
+        ("key", np.int64),  # likewise of the new keys
+        ("key_row", np.int64),
+        ("key_head", np.int64),
+        ("value", np.int64),  # and of the new values
+        ("value_row", np.int64),
+        ("value_head", np.int64),
+        ("result", np.int64),  # address of (rows, heads, width) float32 numbers
+        ("seen", np.int64),  # address of bytes: for each row of each tree, whether it sees each token of the tree
+        ("scaling", np.float32),  # factor on the scores
+        ("most_rows", np.int64),  # of a task
+        ("most_keys", np.int64),  # of a task, filled up to a multiple of four
+        ("window", np.int64),  # how many tokens back a row sees, itself included; 0: all there is
+    ],
+    align=True,
+)
+#: Some rows of a piece, for one key head.
+TASK = np.dtype([("piece", np.int64), ("head", np.int64), ("first", np.int64), ("last", np.int64)])
+#: Where a request's rows belong.
+PIECE = np.dtype(
+    [
+        ("start", np.int64),  # its first row among all
+        ("at", np.int64),  # where its new keys and values go in its buffer
+        ("capacity", np.int64),  # of its buffer, in tokens
+        ("root", np.int64),  # tokens before the tree; -1: no tree, the rows are a sequence
+        ("filled", np.int64),  # tokens in its buffer, new ones counted
+        ("first", np.int64),  # position of its first row
+        ("seen", np.int64),  # where its bytes begin
+    ]
+)
+#: Formats of keys, values and queries.
+FORMATS = ("float32", "bfloat16", "float16")
+
+#: A score that is hidden: far below any other, and still a number.
+_HIDDEN = np.float32(-1.0e30)
+_LOG2E = np.float32(1 / math.log(2))
+#: 2**x for x from -1/2 to 1/2 as a polynomial, highest power first: to 1 in 10**8.
+_C7, _C6, _C5, _C4, _C3, _C2, _C1, _C0 = (np.float32(math.log(2) ** n / math.factorial(n)) for n in range(7, -1, -1))
+#: Brings the exponents of float16 to those of float32; subnormal numbers come out right as well.
+_HALF = np.float32(2.0**112)
+#: What of float32 arithmetic may be reordered: without it no sum is computed in vectors.
+_MATHS = {"reassoc", "contract", "nsz", "arcp", "nnan", "ninf"}
+_SIGNATURE = types.void(types.CPointer(from_dtype(CALL)))
+
+
+@cache
+def storing(width: int, dtype: str) -> int:
+    """Address of the loop that puts new keys and values into the buffers; a task is a piece's key head."""
+    size = 4 if dtype == "float32" else 2
+
+    def store(call: Any) -> None:  # pragma: no cover
+        told = carray(call, 1)[0]
+        tasks, pieces = carray(_tasks(told.task), told.tasks), carray(_pieces(told.piece), told.pieces)
+        buffers = _integers(told.buffer)
+        number = _count(call)
+        while number < told.tasks:
+            task = tasks[number]
+            piece, held = pieces[task.piece], buffers[task.piece * told.layers + told.layer]
+            for row in range(task.first, task.last):
+                new, place = piece.start + row, piece.at + row
+                keys = held + (task.head * piece.capacity + place) * width * size
+                values = keys + told.key_heads * piece.capacity * width * size
+                _copy(told.key + (new * told.key_row + task.head * told.key_head) * size, keys, width * size)
+                _copy(told.value + (new * told.value_row + task.head * told.value_head) * size, values, width * size)
+            number = _count(call)
+
+    return _compiled(store)
+
+
+@cache
+def attending(width: int, per_group: int, dtype: str) -> int:
+    """Address of the loop that attends; a task is some rows of a piece, for all query heads of a key head."""
+    form, size = FORMATS.index(dtype), 4 if dtype == "float32" else 2
+
+    def attend(call: Any) -> None:  # pragma: no cover
+        told = carray(call, 1)[0]
+        tasks, pieces = carray(_tasks(told.task), told.tasks), carray(_pieces(told.piece), told.pieces)
+        result, seen, scaling, window = _floats(told.result), _bytes(told.seen), told.scaling, told.window
+        buffers, heads, most_keys = _integers(told.buffer), told.key_heads * per_group, told.most_keys
+        # A thread's own, in float32: queries, results, four keys or values at a time, powers of two, and scores.
+        most = told.most_rows * per_group
+        space = np.empty(2 * most * width + 4 * width + most_keys + most * most_keys, np.float32)
+        asked = space.ctypes.data
+        four = asked + 8 * most * width
+        power = four + 16 * width
+        queries, found, numbers = _floats(asked), _floats(asked + 4 * most * width), _floats(four)
+        powers, factors, scores = _words(power), _floats(power), _floats(power + 4 * most_keys)
+        number = _count(call)
+        while number < told.tasks:
+            task = tasks[number]
+            piece, head, i = pieces[task.piece], task.head, task.first
+            start, at, first, root, filled = piece.start, piece.at, piece.first, piece.root, piece.filled
+            tree, rows = root >= 0, (task.last - i) * per_group
+            # Keys from ``low`` on, four by four; what is before a window is not even read.
+            low = 0
+            if window > 0:
+                low = max(0, (first if tree else first + i) - window + 1)
+                low = (min(low, root) if tree else low) // 4 * 4
+            length = ((filled if tree else at + task.last) - low + 3) // 4 * 4
+            held = buffers[task.piece * told.layers + told.layer]
+            keys = held + (head * piece.capacity + low) * width * size
+            values = keys + told.key_heads * piece.capacity * width * size
+
+            for r in range(rows):
+                row, query = start + i + r // per_group, head * per_group + r % per_group
+                source = told.query + (row * told.query_row + query * told.query_head) * size
+                _widen(form, source, asked + 4 * r * width, width)
+            for d in range(rows * width):
+                queries[d] *= scaling
+                found[d] = np.float32(0)
+
+            for key in range(0, length, 4):
+                _widen(form, keys + key * width * size, four, 4 * width)
+                for r in range(rows):
+                    a = b = c = e = np.float32(0)
+                    for d in range(width):
+                        x = queries[r * width + d]
+                        a += x * numbers[d]
+                        b += x * numbers[width + d]
+                        c += x * numbers[2 * width + d]
+                        e += x * numbers[3 * width + d]
+                    to = r * most_keys + key
+                    scores[to], scores[to + 1], scores[to + 2], scores[to + 3] = a, b, c, e
+
+            for r in range(rows):
+                s, row = r * most_keys, i + r // per_group
+                since = max(0, (first if tree else first + row) - window + 1) if window > 0 else 0
+                for key in range(since - low):
+                    scores[s + key] = _HIDDEN
+                for key in range((filled if tree else at + row + 1) - low, length):
+                    scores[s + key] = _HIDDEN
+                if tree:
+                    sees = piece.seen + row * (filled - root) - root
+                    for key in range(root, filled):
+                        if not seen[sees + key]:
+                            scores[s + key - low] = _HIDDEN
+                highest = scores[s]
+                for key in range(length):
+                    highest = max(highest, scores[s + key])
+                for key in range(length):
+                    x = max((scores[s + key] - highest) * _LOG2E, np.float32(-127.0))
+                    whole = np.floor(x + np.float32(0.5))
+                    y = x - whole
+                    y = ((((((_C7 * y + _C6) * y + _C5) * y + _C4) * y + _C3) * y + _C2) * y + _C1) * y + _C0
+                    scores[s + key] = y
+                    powers[key] = types.uint32(types.int32(whole) + types.int32(127)) << types.uint32(23)
+                total = np.float32(0)
+                for key in range(length):
+                    scores[s + key] *= factors[key]
+                    total += scores[s + key]
+                share = np.float32(1) / total
+                for key in range(length):
+                    scores[s + key] *= share
+
+            for key in range(0, length, 4):
+                _widen(form, values + key * width * size, four, 4 * width)
+                for r in range(rows):
+                    s = r * most_keys + key
+                    a, b, c, e = scores[s], scores[s + 1], scores[s + 2], scores[s + 3]
+                    for d in range(width):
+                        sums = a * numbers[d] + b * numbers[width + d]
+                        found[r * width + d] += sums + c * numbers[2 * width + d] + e * numbers[3 * width + d]
+
+            for r in range(rows):
+                row, query = start + i + r // per_group, head * per_group + r % per_group
+                for d in range(width):
+                    result[(row * heads + query) * width + d] = found[r * width + d]
+            number = _count(call)
+
+    return _compiled(attend)
+
+
+def _compiled(function: Callable[[Any], None]) -> int:
+    """Its address; compiled code is kept for the next process where there is a folder for it."""
+    for kept in (True, False):
+        try:
+            return int(cfunc(_SIGNATURE, cache=kept, fastmath=_MATHS, error_model="numpy")(function).address)
+        except RuntimeError:  # no folder that can be written
+            if not kept:
+                raise
+    raise AssertionError
+
+
+def _pointer_to(number: Any) -> Any:
+    """For compiled code: an address as a pointer to numbers of a kind."""
+
+    @intrinsic
+    def pointer(_typing: Any, address: Any) -> Any:
+        kind = types.CPointer(number)
+
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(kind))
+
+        return kind(address), generate
+
+    return pointer
+
+
+@intrinsic
+def _count(_typing: Any, call: Any) -> Any:
+    """For compiled code: how many tasks were taken before this one is, whoever else is taking them."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        place = builder.bitcast(arguments[0], context.get_value_type(types.CPointer(types.int64)))
+        return builder.atomic_rmw("add", place, context.get_constant(types.int64, 1), "monotonic")
+
+    return types.int64(call), generate
+
+
+_integers, _floats = _pointer_to(types.int64), _pointer_to(types.float32)
+_tasks, _pieces = _pointer_to(from_dtype(TASK)), _pointer_to(from_dtype(PIECE))
+_words, _halves, _bytes = _pointer_to(types.uint32), _pointer_to(types.uint16), _pointer_to(types.uint8)
+
+
+@njit(inline="always")
+def _copy(source: int, target: int, count: int) -> None:  # pragma: no cover
+    """For compiled code: bytes at an address to another."""
+    old, new = _bytes(source), _bytes(target)
+    for d in range(count):
+        new[d] = old[d]
+
+
+@njit(inline="always")
+def _widen(form: int, source: int, target: int, count: int) -> None:  # pragma: no cover
+    """For compiled code: numbers at an address, of the format with that index, as float32 at another."""
+    if form == 0:
+        singles, plain = _floats(target), _floats(source)
+        for d in range(count):
+            singles[d] = plain[d]
+    elif form == 1:
+        bits, short = _words(target), _halves(source)
+        for d in range(count):
+            bits[d] = types.uint32(short[d]) << types.uint32(16)
+    else:
+        bits, short, singles = _words(target), _halves(source), _floats(target)
+        for d in range(count):
+            word = types.uint32(short[d])
+            sign = (word & types.uint32(0x8000)) << types.uint32(16)
+            bits[d] = sign | ((word & types.uint32(0x7FFF)) << types.uint32(13))
+        for d in range(count):
+            singles[d] *= _HALF

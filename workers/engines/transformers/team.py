@@ -1,0 +1,47 @@
+"""Compiled loops in the very threads in which torch computes.
+
+Threads of our own beside torch's would get in each other's way: OpenMP's helpers spin for their next piece of work, and
+a process with more of them than processors puts all of them to sleep (see ``threads``). Where torch's OpenMP is not
+GNU's, as on macOS, a loop is run by the calling thread alone, which is slower and gives the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+#: Starts a function in all threads of a team and waits for them: function, argument, number of threads, flags.
+_Start = Callable[[int, int, int, int], None]
+
+
+def run(loop: int, call: np.ndarray) -> None:
+    """Run a loop of ``loops`` in as many threads as torch has.
+
+    Args:
+        loop: its address.
+        call: what it is told, one ``loops.CALL``.
+    """
+    call["taken"] = 0
+    _start(loop, call.ctypes.data, torch.get_num_threads(), 0)
+
+
+def _found() -> _Start:
+    try:
+        # By name it is the library that torch has loaded. The interpreter's lock is kept: a loop takes less time than
+        # it can take to get it back.
+        start = ctypes.PyDLL("libgomp.so.1").GOMP_parallel
+    except (OSError, AttributeError):
+        return _alone
+    start.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    start.restype = None
+    return start
+
+
+def _alone(loop: int, call: int, _threads: int, _flags: int) -> None:
+    ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(loop)(call)
+
+
+_start = _found()
