@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -141,6 +144,35 @@ def test_every_row_attends_to_its_own(shape: Shape, window: int | None) -> None:
             assert torch.equal(stored[0], key[:, start : start + count])
             assert torch.equal(stored[1], value[:, start : start + count])
             start += count
+
+
+def test_a_long_prompt_is_what_the_library_makes_of_it() -> None:
+    """Long enough for all threads to be at work at the same time."""
+    rows, layer = 900, LayerShape(3, 64)
+    store = Buffers(Layout(layers=(layer,), dtype=torch.float32, device=torch.device("cpu")))
+    numbers = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(heads, rows, 64, generator=numbers) for heads in (9, 3, 3))
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        query, key.repeat_interleave(3, 0), value.repeat_interleave(3, 0), is_causal=True, scale=0.2
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        for _ in range(5):
+            kv = store.open(1)
+            piece = Piece(kv, [0] * rows, kv.extend(rows), 0, tree=False, logits=True)
+            found = attend_looped(_packed(store, [piece]), 0, query, key, value, 0.2, None)
+            torch.testing.assert_close(found.transpose(0, 1), expected, rtol=1e-5, atol=1e-5)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_no_memory_is_used_that_was_given_back() -> None:
+    """Where whatever one thread gives back is what another gets next."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "long_prompt"]
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
+    assert "1 passed" in ended.stdout, ended.stdout
 
 
 def test_scores_may_be_far_apart() -> None:

@@ -110,7 +110,7 @@ def _lay_out(packed: Packed, key_heads: int, most_rows: int, window: int | None)
         "seen": kept[2].ctypes.data,
         "key_heads": key_heads,
         "most_rows": int((tasks["last"] - tasks["first"]).max()),
-        "most_keys": -(-int(pieces["filled"].max()) // 4) * 4,
+        "most_keys": -(-int(pieces["filled"].max()) // 8) * 8,
         "window": window or 0,
     }.items():
         call[name] = told

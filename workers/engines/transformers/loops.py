@@ -44,7 +44,7 @@ CALL = np.dtype(
         ("seen", np.int64),  # address of bytes: for each row of each tree, whether it sees each token of the tree
         ("scaling", np.float32),  # factor on the scores
         ("most_rows", np.int64),  # of a task
-        ("most_keys", np.int64),  # of a task, filled up to a multiple of four
+        ("most_keys", np.int64),  # of a task, filled up to a multiple of eight
         ("window", np.int64),  # how many tokens back a row sees, itself included; 0: all there is
     ],
     align=True,
@@ -75,6 +75,8 @@ _C7, _C6, _C5, _C4, _C3, _C2, _C1, _C0 = (np.float32(math.log(2) ** n / math.fac
 _HALF = np.float32(2.0**112)
 #: What of float32 arithmetic may be reordered: without it no sum is computed in vectors.
 _MATHS = {"reassoc", "contract", "nsz", "arcp", "nnan", "ninf"}
+#: Compiled code is given up with the object that it came in.
+_alive: list[Any] = []
 _SIGNATURE = types.void(types.CPointer(from_dtype(CALL)))
 
 
@@ -112,13 +114,14 @@ def attending(width: int, per_group: int, dtype: str) -> int:
         tasks, pieces = carray(_tasks(told.task), told.tasks), carray(_pieces(told.piece), told.pieces)
         result, seen, scaling, window = _floats(told.result), _bytes(told.seen), told.scaling, told.window
         buffers, heads, most_keys = _integers(told.buffer), told.key_heads * per_group, told.most_keys
-        # A thread's own, in float32: queries, results, four keys or values at a time, powers of two, and scores.
-        most = told.most_rows * per_group
-        space = np.empty(2 * most * width + 4 * width + most_keys + most * most_keys, np.float32)
+        # A thread's own, in float32: queries, results, eight keys or values at a time, powers of two, and scores; with
+        # a row that nobody wants where their number is odd.
+        most = (told.most_rows * per_group + 1) // 2 * 2
+        space = np.zeros(2 * most * width + 8 * width + most_keys + most * most_keys, np.float32)
         asked = space.ctypes.data
-        four = asked + 8 * most * width
-        power = four + 16 * width
-        queries, found, numbers = _floats(asked), _floats(asked + 4 * most * width), _floats(four)
+        eight = asked + 8 * most * width
+        power = eight + 32 * width
+        queries, found, numbers = _floats(asked), _floats(asked + 4 * most * width), _floats(eight)
         powers, factors, scores = _words(power), _floats(power), _floats(power + 4 * most_keys)
         number = _count(call)
         while number < told.tasks:
@@ -126,12 +129,12 @@ def attending(width: int, per_group: int, dtype: str) -> int:
             piece, head, i = pieces[task.piece], task.head, task.first
             start, at, first, root, filled = piece.start, piece.at, piece.first, piece.root, piece.filled
             tree, rows = root >= 0, (task.last - i) * per_group
-            # Keys from ``low`` on, four by four; what is before a window is not even read.
+            # Keys from ``low`` on, eight by eight; what is before a window is not even read.
             low = 0
             if window > 0:
                 low = max(0, (first if tree else first + i) - window + 1)
-                low = (min(low, root) if tree else low) // 4 * 4
-            length = ((filled if tree else at + task.last) - low + 3) // 4 * 4
+                low = (min(low, root) if tree else low) // 8 * 8
+            length = ((filled if tree else at + task.last) - low + 7) // 8 * 8
             held = buffers[task.piece * told.layers + told.layer]
             keys = held + (head * piece.capacity + low) * width * size
             values = keys + told.key_heads * piece.capacity * width * size
@@ -145,7 +148,7 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                 found[d] = np.float32(0)
 
             for key in range(0, length, 4):
-                _widen(form, keys + key * width * size, four, 4 * width)
+                _widen(form, keys + key * width * size, eight, 4 * width)
                 for r in range(rows):
                     a = b = c = e = np.float32(0)
                     for d in range(width):
@@ -187,33 +190,43 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                 for key in range(length):
                     scores[s + key] *= share
 
-            for key in range(0, length, 4):
-                _widen(form, values + key * width * size, four, 4 * width)
-                for r in range(rows):
+            for key in range(0, length, 8):
+                _widen(form, values + key * width * size, eight, 8 * width)
+                for r in range(0, rows, 2):  # two rows, for which eight values are read once
                     s = r * most_keys + key
-                    a, b, c, e = scores[s], scores[s + 1], scores[s + 2], scores[s + 3]
+                    a0, a1, a2, a3 = scores[s], scores[s + 1], scores[s + 2], scores[s + 3]
+                    a4, a5, a6, a7 = scores[s + 4], scores[s + 5], scores[s + 6], scores[s + 7]
+                    s += most_keys
+                    b0, b1, b2, b3 = scores[s], scores[s + 1], scores[s + 2], scores[s + 3]
+                    b4, b5, b6, b7 = scores[s + 4], scores[s + 5], scores[s + 6], scores[s + 7]
+                    to = r * width
                     for d in range(width):
-                        sums = a * numbers[d] + b * numbers[width + d]
-                        found[r * width + d] += sums + c * numbers[2 * width + d] + e * numbers[3 * width + d]
+                        v0, v1, v2, v3 = numbers[d], numbers[width + d], numbers[2 * width + d], numbers[3 * width + d]
+                        v4, v5 = numbers[4 * width + d], numbers[5 * width + d]
+                        v6, v7 = numbers[6 * width + d], numbers[7 * width + d]
+                        found[to + d] += a0 * v0 + a1 * v1 + a2 * v2 + a3 * v3 + a4 * v4 + a5 * v5 + a6 * v6 + a7 * v7
+                        found[to + width + d] += (
+                            b0 * v0 + b1 * v1 + b2 * v2 + b3 * v3 + b4 * v4 + b5 * v5 + b6 * v6 + b7 * v7
+                        )
 
             for r in range(rows):
                 row, query = start + i + r // per_group, head * per_group + r % per_group
                 for d in range(width):
                     result[(row * heads + query) * width + d] = found[r * width + d]
             number = _count(call)
+        space[0] = 0  # memory lives as long as its array is used, which pointers into it are not
 
     return _compiled(attend)
 
 
 def _compiled(function: Callable[[Any], None]) -> int:
     """Its address; compiled code is kept for the next process where there is a folder for it."""
-    for kept in (True, False):
-        try:
-            return int(cfunc(_SIGNATURE, cache=kept, fastmath=_MATHS, error_model="numpy")(function).address)
-        except RuntimeError:  # no folder that can be written
-            if not kept:
-                raise
-    raise AssertionError
+    try:
+        made = cfunc(_SIGNATURE, cache=True, fastmath=_MATHS, error_model="numpy")(function)
+    except RuntimeError:  # no folder that can be written
+        made = cfunc(_SIGNATURE, cache=False, fastmath=_MATHS, error_model="numpy")(function)
+    _alive.append(made)
+    return int(made.address)
 
 
 def _pointer_to(number: Any) -> Any:
