@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers.engines.transformers import loops, team
+from workers.engines.transformers import compiled, loops, team
 from workers.engines.transformers.batch import Packed, Piece
 from workers.engines.transformers.buffers import BufferKV, Buffers
 from workers.engines.transformers.kv import LayerShape, Layout
@@ -226,7 +226,7 @@ def test_without_another_openmp_the_caller_computes_alone(monkeypatch: pytest.Mo
 def test_compiled_code_is_kept_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing can be written it is compiled for this process alone."""
     asked: list[bool] = []
-    compile_for = loops.cfunc
+    compile_for = compiled.cfunc
 
     def unwritable(signature: object, *, cache: bool, **options: object) -> object:
         asked.append(cache)
@@ -234,6 +234,6 @@ def test_compiled_code_is_kept_where_it_can_be(monkeypatch: pytest.MonkeyPatch) 
             raise RuntimeError("cannot cache function: no locator available")
         return compile_for(signature, cache=False, **options)
 
-    monkeypatch.setattr(loops, "cfunc", unwritable)
+    monkeypatch.setattr(compiled, "cfunc", unwritable)
     assert loops.storing.__wrapped__(4, "float32") != 0
     assert asked == [True, False]

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from workers.engines.transformers.batch import Packed, tree_mask
 from workers.engines.transformers.buffers import BufferKV
-from workers.engines.transformers.loops import CALL, FORMATS, PIECE, TASK, attending, storing
+from workers.engines.transformers.compiled import FORMATS
+from workers.engines.transformers.loops import CALL, PIECE, TASK, attending, storing
 from workers.engines.transformers.team import run
 
 #: Query rows of a task: enough to share the reading of keys, few enough to keep all threads busy and to stay in a

@@ -1,23 +1,30 @@
 """Attention on a CPU as compiled loops: each row attends to its own request's keys and to nothing else.
 
-No mask is as large as a batch, and nothing is filled up to a common length. Compiled by numba for a width of keys, a
-number of query heads to a key head and a number format; sums are in float32, whatever the format. Whoever is first
-takes the next task, so that threads end together. Deliberately knows neither torch nor requests: numbers and addresses
-come in, see ``looped``.
+No mask is as large as a batch, and nothing is filled up to a common length. Compiled for a width of keys, a number of
+query heads to a key head and a number format; sums are in float32, whatever the format. Deliberately knows neither
+torch nor requests: numbers and addresses come in, see ``looped``.
 """
-# Compiled code is no Python: it has pointers, and is measured by the tests that call it.
-# mypy: disable-error-code="untyped-decorator"
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, from_dtype, njit, types
-from numba.extending import intrinsic
+from numba import carray, from_dtype
+
+from workers.engines.transformers.compiled import (
+    FORMATS,
+    compiled,
+    copy,
+    floats,
+    integers,
+    octets,
+    pointer_to,
+    power,
+    take,
+    widen,
+)
 
 #: What a loop is told.
 CALL = np.dtype(
@@ -63,21 +70,10 @@ PIECE = np.dtype(
         ("seen", np.int64),  # where its bytes begin
     ]
 )
-#: Formats of keys, values and queries.
-FORMATS = ("float32", "bfloat16", "float16")
-
 #: A score that is hidden: far below any other, and still a number.
 _HIDDEN = np.float32(-1.0e30)
-_LOG2E = np.float32(1 / math.log(2))
-#: 2**x for x from -1/2 to 1/2 as a polynomial, highest power first: to 1 in 10**8.
-_C7, _C6, _C5, _C4, _C3, _C2, _C1, _C0 = (np.float32(math.log(2) ** n / math.factorial(n)) for n in range(7, -1, -1))
-#: Brings the exponents of float16 to those of float32; subnormal numbers come out right as well.
-_HALF = np.float32(2.0**112)
-#: What of float32 arithmetic may be reordered: without it no sum is computed in vectors.
-_MATHS = {"reassoc", "contract", "nsz", "arcp", "nnan", "ninf"}
-#: Compiled code is given up with the object that it came in.
-_alive: list[Any] = []
-_SIGNATURE = types.void(types.CPointer(from_dtype(CALL)))
+
+_tasks, _pieces = pointer_to(from_dtype(TASK)), pointer_to(from_dtype(PIECE))
 
 
 @cache
@@ -88,8 +84,8 @@ def storing(width: int, dtype: str) -> int:
     def store(call: Any) -> None:  # pragma: no cover
         told = carray(call, 1)[0]
         tasks, pieces = carray(_tasks(told.task), told.tasks), carray(_pieces(told.piece), told.pieces)
-        buffers = _integers(told.buffer)
-        number = _count(call)
+        buffers = integers(told.buffer)
+        number = take(call)
         while number < told.tasks:
             task = tasks[number]
             piece, held = pieces[task.piece], buffers[task.piece * told.layers + told.layer]
@@ -97,11 +93,11 @@ def storing(width: int, dtype: str) -> int:
                 new, place = piece.start + row, piece.at + row
                 keys = held + (task.head * piece.capacity + place) * width * size
                 values = keys + told.key_heads * piece.capacity * width * size
-                _copy(told.key + (new * told.key_row + task.head * told.key_head) * size, keys, width * size)
-                _copy(told.value + (new * told.value_row + task.head * told.value_head) * size, values, width * size)
-            number = _count(call)
+                copy(told.key + (new * told.key_row + task.head * told.key_head) * size, keys, width * size)
+                copy(told.value + (new * told.value_row + task.head * told.value_head) * size, values, width * size)
+            number = take(call)
 
-    return _compiled(store)
+    return compiled(store, CALL)
 
 
 @cache
@@ -112,18 +108,17 @@ def attending(width: int, per_group: int, dtype: str) -> int:
     def attend(call: Any) -> None:  # pragma: no cover
         told = carray(call, 1)[0]
         tasks, pieces = carray(_tasks(told.task), told.tasks), carray(_pieces(told.piece), told.pieces)
-        result, seen, scaling, window = _floats(told.result), _bytes(told.seen), told.scaling, told.window
-        buffers, heads, most_keys = _integers(told.buffer), told.key_heads * per_group, told.most_keys
-        # A thread's own, in float32: queries, results, eight keys or values at a time, powers of two, and scores; with
-        # a row that nobody wants where their number is odd.
+        result, seen, scaling, window = floats(told.result), octets(told.seen), told.scaling, told.window
+        buffers, heads, most_keys = integers(told.buffer), told.key_heads * per_group, told.most_keys
+        # A thread's own, in float32: queries, results, eight keys or values at a time, and scores; with a row that
+        # nobody wants where their number is odd.
         most = (told.most_rows * per_group + 1) // 2 * 2
-        space = np.zeros(2 * most * width + 8 * width + most_keys + most * most_keys, np.float32)
+        space = np.zeros(2 * most * width + 8 * width + most * most_keys, np.float32)
         asked = space.ctypes.data
         eight = asked + 8 * most * width
-        power = eight + 32 * width
-        queries, found, numbers = _floats(asked), _floats(asked + 4 * most * width), _floats(eight)
-        powers, factors, scores = _words(power), _floats(power), _floats(power + 4 * most_keys)
-        number = _count(call)
+        queries, found = floats(asked), floats(asked + 4 * most * width)
+        numbers, scores = floats(eight), floats(eight + 32 * width)
+        number = take(call)
         while number < told.tasks:
             task = tasks[number]
             piece, head, i = pieces[task.piece], task.head, task.first
@@ -142,13 +137,13 @@ def attending(width: int, per_group: int, dtype: str) -> int:
             for r in range(rows):
                 row, query = start + i + r // per_group, head * per_group + r % per_group
                 source = told.query + (row * told.query_row + query * told.query_head) * size
-                _widen(form, source, asked + 4 * r * width, width)
+                widen(form, source, asked + 4 * r * width, width)
             for d in range(rows * width):
                 queries[d] *= scaling
                 found[d] = np.float32(0)
 
             for key in range(0, length, 4):
-                _widen(form, keys + key * width * size, eight, 4 * width)
+                widen(form, keys + key * width * size, eight, 4 * width)
                 for r in range(rows):
                     a = b = c = e = np.float32(0)
                     for d in range(width):
@@ -175,23 +170,16 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                 highest = scores[s]
                 for key in range(length):
                     highest = max(highest, scores[s + key])
-                for key in range(length):
-                    x = max((scores[s + key] - highest) * _LOG2E, np.float32(-127.0))
-                    whole = np.floor(x + np.float32(0.5))
-                    y = x - whole
-                    y = ((((((_C7 * y + _C6) * y + _C5) * y + _C4) * y + _C3) * y + _C2) * y + _C1) * y + _C0
-                    scores[s + key] = y
-                    powers[key] = types.uint32(types.int32(whole) + types.int32(127)) << types.uint32(23)
                 total = np.float32(0)
                 for key in range(length):
-                    scores[s + key] *= factors[key]
+                    scores[s + key] = power(scores[s + key] - highest)
                     total += scores[s + key]
                 share = np.float32(1) / total
                 for key in range(length):
                     scores[s + key] *= share
 
             for key in range(0, length, 8):
-                _widen(form, values + key * width * size, eight, 8 * width)
+                widen(form, values + key * width * size, eight, 8 * width)
                 for r in range(0, rows, 2):  # two rows, for which eight values are read once
                     s = r * most_keys + key
                     a0, a1, a2, a3 = scores[s], scores[s + 1], scores[s + 2], scores[s + 3]
@@ -213,77 +201,7 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                 row, query = start + i + r // per_group, head * per_group + r % per_group
                 for d in range(width):
                     result[(row * heads + query) * width + d] = found[r * width + d]
-            number = _count(call)
+            number = take(call)
         space[0] = 0  # memory lives as long as its array is used, which pointers into it are not
 
-    return _compiled(attend)
-
-
-def _compiled(function: Callable[[Any], None]) -> int:
-    """Its address; compiled code is kept for the next process where there is a folder for it."""
-    try:
-        made = cfunc(_SIGNATURE, cache=True, fastmath=_MATHS, error_model="numpy")(function)
-    except RuntimeError:  # no folder that can be written
-        made = cfunc(_SIGNATURE, cache=False, fastmath=_MATHS, error_model="numpy")(function)
-    _alive.append(made)
-    return int(made.address)
-
-
-def _pointer_to(number: Any) -> Any:
-    """For compiled code: an address as a pointer to numbers of a kind."""
-
-    @intrinsic
-    def pointer(_typing: Any, address: Any) -> Any:
-        kind = types.CPointer(number)
-
-        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            return builder.inttoptr(arguments[0], context.get_value_type(kind))
-
-        return kind(address), generate
-
-    return pointer
-
-
-@intrinsic
-def _count(_typing: Any, call: Any) -> Any:
-    """For compiled code: how many tasks were taken before this one is, whoever else is taking them."""
-
-    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        place = builder.bitcast(arguments[0], context.get_value_type(types.CPointer(types.int64)))
-        return builder.atomic_rmw("add", place, context.get_constant(types.int64, 1), "monotonic")
-
-    return types.int64(call), generate
-
-
-_integers, _floats = _pointer_to(types.int64), _pointer_to(types.float32)
-_tasks, _pieces = _pointer_to(from_dtype(TASK)), _pointer_to(from_dtype(PIECE))
-_words, _halves, _bytes = _pointer_to(types.uint32), _pointer_to(types.uint16), _pointer_to(types.uint8)
-
-
-@njit(inline="always")
-def _copy(source: int, target: int, count: int) -> None:  # pragma: no cover
-    """For compiled code: bytes at an address to another."""
-    old, new = _bytes(source), _bytes(target)
-    for d in range(count):
-        new[d] = old[d]
-
-
-@njit(inline="always")
-def _widen(form: int, source: int, target: int, count: int) -> None:  # pragma: no cover
-    """For compiled code: numbers at an address, of the format with that index, as float32 at another."""
-    if form == 0:
-        singles, plain = _floats(target), _floats(source)
-        for d in range(count):
-            singles[d] = plain[d]
-    elif form == 1:
-        bits, short = _words(target), _halves(source)
-        for d in range(count):
-            bits[d] = types.uint32(short[d]) << types.uint32(16)
-    else:
-        bits, short, singles = _words(target), _halves(source), _floats(target)
-        for d in range(count):
-            word = types.uint32(short[d])
-            sign = (word & types.uint32(0x8000)) << types.uint32(16)
-            bits[d] = sign | ((word & types.uint32(0x7FFF)) << types.uint32(13))
-        for d in range(count):
-            singles[d] *= _HALF
+    return compiled(attend, CALL)

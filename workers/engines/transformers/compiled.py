@@ -1,0 +1,148 @@
+"""What compiled loops are made of: addresses as pointers, number formats, and tasks that whoever is first takes.
+
+numba compiles a loop when it is first wanted and keeps what it made for the next process. Deliberately knows neither
+torch nor what is computed (see ``loops`` and ``rowwise``).
+"""
+# Compiled code is no Python: it has pointers, and is measured by the tests that call it.
+# mypy: disable-error-code="untyped-decorator"
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import cfunc, from_dtype, njit, types
+from numba.extending import intrinsic
+
+#: Number formats, by their names in torch.
+FORMATS = ("float32", "bfloat16", "float16")
+
+_LOG2E = np.float32(1 / math.log(2))
+#: 2**x for x from -1/2 to 1/2 as a polynomial, highest power first: to 1 in 10**8.
+_C7, _C6, _C5, _C4, _C3, _C2, _C1, _C0 = (np.float32(math.log(2) ** n / math.factorial(n)) for n in range(7, -1, -1))
+#: Brings the exponents of float16 to those of float32; subnormal numbers come out right as well.
+_HALF = np.float32(2.0**112)
+#: What of float32 arithmetic may be reordered: without it no sum is computed in vectors.
+_MATHS = {"reassoc", "contract", "nsz", "arcp", "nnan", "ninf"}
+#: Compiled code is given up with the object that it came in.
+_alive: list[Any] = []
+
+
+def compiled(loop: Callable[[Any], None], told: np.dtype) -> int:
+    """Address of a loop that is told one record, whose first field is ``taken``: how many tasks have been taken."""
+    signature = types.void(types.CPointer(from_dtype(told)))
+    try:
+        made = cfunc(signature, cache=True, fastmath=_MATHS, error_model="numpy")(loop)
+    except RuntimeError:  # no folder for what is kept
+        made = cfunc(signature, cache=False, fastmath=_MATHS, error_model="numpy")(loop)
+    _alive.append(made)
+    return int(made.address)
+
+
+def pointer_to(number: Any) -> Any:
+    """For compiled code: an address as a pointer to numbers of a kind."""
+
+    @intrinsic
+    def pointer(_typing: Any, address: Any) -> Any:
+        kind = types.CPointer(number)
+
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(kind))
+
+        return kind(address), generate
+
+    return pointer
+
+
+integers, floats, words = pointer_to(types.int64), pointer_to(types.float32), pointer_to(types.uint32)
+halves, octets = pointer_to(types.uint16), pointer_to(types.uint8)
+
+
+@intrinsic
+def take(_typing: Any, told: Any) -> Any:
+    """For compiled code: the number of the next task, which nobody else will get."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        place = builder.bitcast(arguments[0], context.get_value_type(types.CPointer(types.int64)))
+        return builder.atomic_rmw("add", place, context.get_constant(types.int64, 1), "monotonic")
+
+    return types.int64(told), generate
+
+
+def _as(number: Any, bits: Any) -> Any:
+    @intrinsic
+    def cast(_typing: Any, _given: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            return builder.bitcast(arguments[0], context.get_value_type(number))
+
+        return number(bits), generate
+
+    return cast
+
+
+#: For compiled code: 32 bits as a float32 number, and the other way round.
+as_float, as_bits = _as(types.float32, types.uint32), _as(types.uint32, types.float32)
+
+
+@njit(inline="always")
+def power(exponent: Any) -> Any:  # pragma: no cover
+    """For compiled code: e to the power of a float32 number, at most 88; 0 from about -88 on."""
+    x = max(exponent * _LOG2E, np.float32(-127.0))
+    whole = np.floor(x + np.float32(0.5))
+    y = x - whole
+    y = ((((((_C7 * y + _C6) * y + _C5) * y + _C4) * y + _C3) * y + _C2) * y + _C1) * y + _C0
+    return y * as_float(types.uint32(types.int32(whole) + types.int32(127)) << types.uint32(23))
+
+
+@njit(inline="always")
+def copy(source: int, target: int, count: int) -> None:  # pragma: no cover
+    """For compiled code: bytes at an address to another."""
+    old, new = octets(source), octets(target)
+    for d in range(count):
+        new[d] = old[d]
+
+
+@njit(inline="always")
+def widen(form: int, source: int, target: int, count: int) -> None:  # pragma: no cover
+    """For compiled code: numbers at an address, of the format with that index, as float32 at another."""
+    wide = floats(target)
+    if form == 0:
+        same = floats(source)
+        for d in range(count):
+            wide[d] = same[d]
+    elif form == 1:
+        short = halves(source)
+        for d in range(count):
+            wide[d] = as_float(types.uint32(short[d]) << types.uint32(16))
+    else:
+        short = halves(source)
+        for d in range(count):
+            word = types.uint32(short[d])
+            sign = (word & types.uint32(0x8000)) << types.uint32(16)
+            wide[d] = as_float(sign | ((word & types.uint32(0x7FFF)) << types.uint32(13))) * _HALF
+
+
+@njit(inline="always")
+def rounded(form: int, number: Any) -> Any:  # pragma: no cover
+    """For compiled code: a float32 number as near as the format with that index has one, half way to the even one."""
+    if form == 0:
+        return number
+    bits = as_bits(number)
+    bits = types.uint32(bits + types.uint32(0x7FFF) + ((bits >> types.uint32(16)) & types.uint32(1)))
+    return as_float(bits & types.uint32(0xFFFF0000))
+
+
+@njit(inline="always")
+def narrow(form: int, source: int, target: int, count: int) -> None:  # pragma: no cover
+    """For compiled code: float32 numbers that are ``rounded`` at an address, in their format at another."""
+    wide = floats(source)
+    if form == 0:
+        same = floats(target)
+        for d in range(count):
+            same[d] = wide[d]
+    else:
+        short = halves(target)
+        for d in range(count):
+            short[d] = types.uint16(as_bits(wide[d]) >> types.uint32(16))
