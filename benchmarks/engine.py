@@ -180,21 +180,30 @@ class Benchmark:
         self._report(name, runs, seen)
 
     def interviews(self, name: str, *, participants: int, first: int, order: MemoryOrder) -> None:
-        """Interviews: the engine asks, then ``generate`` is given the very requests that came up."""
+        """Interviews: the engine asks, then ``generate`` is given requests that came up.
+
+        Each is asked alone once, a part of them in every round, so that both ways see the same hours of a machine
+        whose speed changes.
+        """
         talks = interviews(participants=participants, first=first, order=order)
         seen: list[Counters] = []
-        runs: dict[str, list[Measured]] = {"alone": [], "batched": []}
-        for _ in range(self._repeat):
-            asked: list[ResolvedRequest] = []
+        batched: list[Measured] = []
+        parts: list[Measured] = []
+        asked: list[ResolvedRequest] = []
+        for number in range(self._repeat):
             loaded = in_passing(self._load)
-            runs["batched"].append(
-                measured(partial(interviewed, self._card, loaded, talks, self._threads, seen, asked))
-            )
+            came: list[ResolvedRequest] = []
+            batched.append(measured(partial(interviewed, self._card, loaded, talks, self._threads, seen, came)))
+            asked = asked or came
             loaded = in_passing(self._load)
-            part = _every(asked, self._sample)
-            lone = measured(partial(alone, loaded, part))
-            runs["alone"].append(_scaled(lone, len(asked) / len(part)))
-        self._report(name, runs, seen)
+            parts.append(measured(partial(alone, loaded, _every(asked, self._repeat * self._sample, number))))
+        whole = replace(
+            parts[0],
+            seconds=self._sample * sum(one.seconds for one in parts),
+            cpu_seconds=self._sample * sum(one.cpu_seconds for one in parts),
+            tokens=self._sample * sum(one.tokens for one in parts),
+        )
+        self._report(name, {"alone": [whole] * self._repeat, "batched": batched}, seen)
 
     def _report(self, name: str, runs: dict[str, list[Measured]], seen: list[Counters]) -> None:
         last = seen[-1]
@@ -222,9 +231,9 @@ def _median(values: Sequence[float]) -> float:
     return round(statistics.median(values), 2)
 
 
-def _every(requests: Sequence[ResolvedRequest], sample: int) -> list[ResolvedRequest]:
+def _every(requests: Sequence[ResolvedRequest], sample: int, which: int = 0) -> list[ResolvedRequest]:
     """A part that holds every kind of request: runs of five, which have one to five beams."""
-    part = [request for number, request in enumerate(requests) if number // 5 % sample == 0]
+    part = [request for number, request in enumerate(requests) if number // 5 % sample == which]
     return part or list(requests)
 
 
