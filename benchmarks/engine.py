@@ -29,7 +29,7 @@ import torch
 
 from benchmarks.workloads import Interviews, Recording, fixed, interviews
 from storage.run import MemoryOrder
-from workers.engines.base import Completion
+from workers.engines.base import Completion, Request
 from workers.engines.transformers import plain
 from workers.engines.transformers.answering import read_request
 from workers.engines.transformers.counters import Counters
@@ -131,22 +131,11 @@ def batched(
     return nobody.tokens
 
 
-def interviewed(
-    card: ModelCard,
-    loaded: LoadedModel,
-    talks: Interviews,
-    threads: int,
-    seen: list[Counters],
-    asked: list[ResolvedRequest],
-) -> int:
+def interviewed(engine: TransformersEngine, talks: Interviews, asked: list[Request]) -> int:
     """The engine as a worker uses it; what it was asked goes into ``asked``."""
-    engine = TransformersEngine(card, loaded, threads=threads)
     recording = Recording(engine)
     talks.conduct(recording)
-    seen.append(engine.counters())
-    engine.close()
-    questions = [read_request(card, loaded, request) for request in recording.requests]
-    asked += [question.resolved for question in questions if not isinstance(question, Completion)]
+    asked += recording.requests
     return sum(future.result().completion_tokens or 0 for future in recording.futures)
 
 
@@ -192,10 +181,13 @@ class Benchmark:
         asked: list[ResolvedRequest] = []
         for number in range(self._repeat):
             loaded = in_passing(self._load)
-            came: list[ResolvedRequest] = []
-            batched.append(measured(partial(interviewed, self._card, loaded, talks, self._threads, seen, came)))
-            asked = asked or came
+            engine = TransformersEngine(self._card, loaded, threads=self._threads)
+            came: list[Request] = []
+            batched.append(measured(partial(interviewed, engine, talks, came)))
+            seen.append(engine.counters())
+            engine.close()
             loaded = in_passing(self._load)
+            asked = asked or _resolved(self._card, loaded, came)
             parts.append(measured(partial(alone, loaded, _every(asked, self._repeat * self._sample, number))))
         whole = replace(
             parts[0],
@@ -225,6 +217,11 @@ class Benchmark:
         }
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
+
+
+def _resolved(card: ModelCard, loaded: LoadedModel, requests: Sequence[Request]) -> list[ResolvedRequest]:
+    questions = [read_request(card, loaded, request) for request in requests]
+    return [question.resolved for question in questions if not isinstance(question, Completion)]
 
 
 def _median(values: Sequence[float]) -> float:

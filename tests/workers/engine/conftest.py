@@ -13,6 +13,7 @@ from tests.workers.engine.tiny_models import ARCHITECTURES, mixed_requests, tiny
 from workers.engines.transformers.kv import Layout
 from workers.engines.transformers.packing import pack
 from workers.engines.transformers.request import ResolvedRequest
+from workers.engines.transformers.rowwise import exchange
 from workers.engines.transformers.support import adopt
 
 #: How many requests are compared with ``generate``; `make exact` asks for ten times as many.
@@ -37,6 +38,7 @@ def tiny(request: pytest.FixtureRequest, one_thread: None) -> Tiny:
     # Before the batch touches the model: the oracle is the library as it comes.
     replies = [generated(model, asked) for asked in requests]
     layout = adopt(model)
+    assert exchange(model)
     assert pack(model)
     return Tiny(model=model, layout=layout, requests=requests, replies=replies)
 

@@ -213,6 +213,42 @@ def test_a_seed_draws_what_the_global_seed_draws() -> None:
             assert draw(scores[None], count, [stream])[0].tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+@pytest.mark.parametrize("levels", [None, 40])
+def test_the_few_that_can_be_drawn_are_those_of_all(top_p: float, levels: int | None) -> None:
+    """Against the library's own warpers over all tokens, with many tokens as likely as each other, and with none."""
+    scores = 3 * torch.randn(6, 3000, generator=torch.Generator().manual_seed(1))
+    scores = scores if levels is None else (scores * levels).round() / levels
+    warp = selector.warper(Sampling(temperature=0.7, top_k=50, top_p=top_p), num_beams=3, ends=2)
+    few, tokens = selector.drawable(scores, warp, 50)
+    assert tokens is not None
+    assert few.shape == tokens.shape == (6, 128)
+    spread = torch.full_like(scores, -torch.inf).scatter(1, tokens, few)
+    torch.testing.assert_close(spread, warp(scores), rtol=0, atol=0)
+
+
+def test_where_too_many_are_as_likely_as_the_last_all_are_looked_at() -> None:
+    """The library keeps every token that is as likely as the last of the top_k, and so must this."""
+    scores = torch.zeros(2, 3000)
+    scores[1] = torch.randn(3000, generator=torch.Generator().manual_seed(1))
+    warp = selector.warper(Sampling(top_k=50), num_beams=1, ends=1)
+    found, tokens = selector.drawable(scores, warp, 50)
+    assert tokens is None
+    torch.testing.assert_close(found, warp(scores), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("beams", [1, 2, 4])
+def test_what_is_drawn_of_a_few_is_found_among_all(beams: int) -> None:
+    """In a large vocabulary where so little can be drawn that nothing is left to chance, both ways find the same."""
+    script = random_script(3, 700, levels=None)
+    request = ResolvedRequest(
+        prompt=(1,), num_beams=beams, sampling=Sampling(temperature=1e-3, top_k=3), max_new_tokens=5, seed=4
+    )
+    found = [searched(script, request, draws) for draws in (Draws.CUMULATIVE, Draws.LIBRARY)]
+    assert found[0] == found[1]
+    assert len(found[0]) == 5
+
+
 @pytest.mark.parametrize("draws", list(Draws))
 def test_searches_that_go_on_together_find_what_each_finds_alone(draws: Draws) -> None:
     """Every number of beams, sampled and not, with one and two ends, in one batch and one after the other."""

@@ -1,7 +1,7 @@
 """What compiled loops are made of: addresses as pointers, number formats, and tasks that whoever is first takes.
 
 numba compiles a loop when it is first wanted and keeps what it made for the next process. Deliberately knows neither
-torch nor what is computed (see ``loops``).
+torch nor what is computed (see ``loops`` and ``rowwise``).
 """
 # Compiled code is no Python: it has pointers, and is measured by the tests that call it.
 # mypy: disable-error-code="untyped-decorator"
@@ -71,14 +71,19 @@ def take(_typing: Any, told: Any) -> Any:
     return types.int64(told), generate
 
 
-@intrinsic
-def as_float(_typing: Any, _bits: Any) -> Any:
-    """For compiled code: 32 bits as the float32 number that they are."""
+def _as(number: Any, bits: Any) -> Any:
+    @intrinsic
+    def cast(_typing: Any, _given: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            return builder.bitcast(arguments[0], context.get_value_type(number))
 
-    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
+        return number(bits), generate
 
-    return types.float32(types.uint32), generate
+    return cast
+
+
+#: For compiled code: 32 bits as a float32 number, and the other way round.
+as_float, as_bits = _as(types.float32, types.uint32), _as(types.uint32, types.float32)
 
 
 @njit(inline="always")
@@ -117,3 +122,27 @@ def widen(form: int, source: int, target: int, count: int) -> None:  # pragma: n
             word = types.uint32(short[d])
             sign = (word & types.uint32(0x8000)) << types.uint32(16)
             wide[d] = as_float(sign | ((word & types.uint32(0x7FFF)) << types.uint32(13))) * _HALF
+
+
+@njit(inline="always")
+def rounded(form: int, number: Any) -> Any:  # pragma: no cover
+    """For compiled code: the nearest float32 (0) or bfloat16 (1) number; of two as near the even one."""
+    if form == 0:
+        return number
+    bits = as_bits(number)
+    bits = types.uint32(bits + types.uint32(0x7FFF) + ((bits >> types.uint32(16)) & types.uint32(1)))
+    return as_float(bits & types.uint32(0xFFFF0000))
+
+
+@njit(inline="always")
+def narrow(form: int, source: int, target: int, count: int) -> None:  # pragma: no cover
+    """For compiled code: float32 numbers that are ``rounded`` at an address, in their format at another."""
+    wide = floats(source)
+    if form == 0:
+        same = floats(target)
+        for d in range(count):
+            same[d] = wide[d]
+    else:
+        short = halves(target)
+        for d in range(count):
+            short[d] = types.uint16(as_bits(wide[d]) >> types.uint32(16))

@@ -29,6 +29,7 @@ from workers.engines.transformers.kv import Layout
 from workers.engines.transformers.limits import limits_for, participants_at_once
 from workers.engines.transformers.loading import LoadedModel, load_model
 from workers.engines.transformers.packing import pack
+from workers.engines.transformers.rowwise import exchange
 from workers.engines.transformers.scheduler import Limits, TooLarge
 from workers.engines.transformers.support import UnsupportedModel, adopt
 from workers.engines.transformers.threads import in_passing
@@ -61,6 +62,7 @@ def prepare(loaded: LoadedModel, limits: Limits | None = None) -> tuple[Layout, 
     """
     layout = adopt(loaded.model)
     chosen = limits or limits_for(layout, loaded.model.get_memory_footprint())
+    exchange(loaded.model)
     pack(loaded.model)
     return layout, chosen
 

@@ -27,6 +27,8 @@ from workers.engines.transformers.request import Sampling
 
 Warp = Callable[[Tensor], Tensor]
 
+#: So many tokens may be as likely as the last of the top_k before all tokens are looked at.
+_TIES = 78
 #: How many numbers are drawn at once where several different tokens are wanted.
 _AT_ONCE = 32
 #: How many random numbers are hashed at once, which bounds the memory that it takes.
@@ -89,6 +91,27 @@ def warper(sampling: Sampling | None, *, num_beams: int, ends: int) -> Warp:
     if sampling.top_p < 1.0:
         steps.append(TopPLogitsWarper(sampling.top_p, min_tokens_to_keep=keep))
     return _chained(steps) if steps else _unbent
+
+
+def drawable(scores: Tensor, warp: Warp, top_k: int) -> tuple[Tensor, Tensor | None]:
+    """Warped scores of the tokens that can be drawn at all, where these are few.
+
+    Args:
+        scores: shape (rows, vocabulary).
+        warp: what is done to them.
+        top_k: how many tokens of a row it leaves, unless several are as likely as the last of them; 0: any number.
+
+    Returns:
+        The warped scores, and which tokens of their rows they belong to, both of shape (rows, some); or the warped
+        scores of all tokens, and None.
+    """
+    some = top_k + _TIES
+    if top_k and some < scores.shape[-1]:
+        best, tokens = torch.topk(scores, some)
+        warped = warp(best)
+        if not bool((warped[:, -1] > -torch.inf).any()):  # all that are as likely as the last are among them
+            return warped, tokens
+    return warp(scores), None
 
 
 def draw(scores: Tensor, count: int, streams: Sequence[Stream]) -> Tensor:
