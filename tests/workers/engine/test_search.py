@@ -193,6 +193,30 @@ def test_single_draws_follow_the_softmax(draws: Draws) -> None:
     assert stats.chisquare([counts[token] for token in range(5)], expected.tolist()).pvalue > 0.001
 
 
+def test_rare_tokens_of_a_large_vocabulary_are_drawn_as_often_as_they_should_be() -> None:
+    """Of 50,000 tokens one has half of the chances, ten have a twentieth each, the others share nothing to speak of."""
+    scores = torch.full((1, 50_000), -60.0)
+    rare = list(range(7, 50_000, 5_000))
+    scores[0, 30_000] = math.log(0.5)
+    scores[0, rare] = math.log(0.05)
+    scores[0, 31_000:] = -torch.inf
+    streams = [Stream(seed, Draws.CUMULATIVE) for seed in range(3000)]
+    pairs = draw(scores.expand(3000, -1), 2, streams).tolist()
+    possible = {30_000, *(token for token in rare if token < 31_000)}
+    assert {token for pair in pairs for token in pair} == possible
+    assert all(first != second for first, second in pairs)
+    shares = {token: math.exp(scores[0, token]) for token in possible}
+    whole = sum(shares.values())
+    expected = {
+        (one, other): 3000 * shares[one] / whole * shares[other] / (whole - shares[one])
+        for one in possible
+        for other in possible - {one}
+    }
+    counts = Counter(map(tuple, pairs))
+    observed = [counts[pair] for pair in expected]
+    assert stats.chisquare(observed, list(expected.values())).pvalue > 0.001
+
+
 @pytest.mark.parametrize("draws", list(Draws))
 def test_draws_are_different_even_where_one_token_is_nearly_certain(draws: Draws) -> None:
     """Drawing without replacement ends although the other tokens hardly ever come."""
@@ -211,42 +235,6 @@ def test_a_seed_draws_what_the_global_seed_draws() -> None:
         for count in (1, 8, 1):
             expected = torch.multinomial(torch.softmax(scores, -1), count)
             assert draw(scores[None], count, [stream])[0].tolist() == expected.tolist()
-
-
-@pytest.mark.parametrize("top_p", [1.0, 0.8])
-@pytest.mark.parametrize("levels", [None, 40])
-def test_the_few_that_can_be_drawn_are_those_of_all(top_p: float, levels: int | None) -> None:
-    """Against the library's own warpers over all tokens, with many tokens as likely as each other, and with none."""
-    scores = 3 * torch.randn(6, 3000, generator=torch.Generator().manual_seed(1))
-    scores = scores if levels is None else (scores * levels).round() / levels
-    warp = selector.warper(Sampling(temperature=0.7, top_k=50, top_p=top_p), num_beams=3, ends=2)
-    few, tokens = selector.drawable(scores, warp, 50)
-    assert tokens is not None
-    assert few.shape == tokens.shape == (6, 128)
-    spread = torch.full_like(scores, -torch.inf).scatter(1, tokens, few)
-    torch.testing.assert_close(spread, warp(scores), rtol=0, atol=0)
-
-
-def test_where_too_many_are_as_likely_as_the_last_all_are_looked_at() -> None:
-    """The library keeps every token that is as likely as the last of the top_k, and so must this."""
-    scores = torch.zeros(2, 3000)
-    scores[1] = torch.randn(3000, generator=torch.Generator().manual_seed(1))
-    warp = selector.warper(Sampling(top_k=50), num_beams=1, ends=1)
-    found, tokens = selector.drawable(scores, warp, 50)
-    assert tokens is None
-    torch.testing.assert_close(found, warp(scores), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("beams", [1, 2, 4])
-def test_what_is_drawn_of_a_few_is_found_among_all(beams: int) -> None:
-    """In a large vocabulary where so little can be drawn that nothing is left to chance, both ways find the same."""
-    script = random_script(3, 700, levels=None)
-    request = ResolvedRequest(
-        prompt=(1,), num_beams=beams, sampling=Sampling(temperature=1e-3, top_k=3), max_new_tokens=5, seed=4
-    )
-    found = [searched(script, request, draws) for draws in (Draws.CUMULATIVE, Draws.LIBRARY)]
-    assert found[0] == found[1]
-    assert len(found[0]) == 5
 
 
 @pytest.mark.parametrize("draws", list(Draws))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from workers.engines.transformers.beams import Choosing, Rows, Search
-from workers.engines.transformers.selector import Draws, draw, drawable, warper
+from workers.engines.transformers.selector import draw, warper
 
 
 def select(searches: Sequence[Search], logits: Tensor, counts: Sequence[int]) -> list[Rows | RuntimeError | None]:
@@ -54,27 +54,19 @@ def _choose(logits: Tensor, choosing: Choosing, searches: Sequence[Search]) -> t
     count, rows, vocabulary = logits.shape
     warp = warper(choosing.sampling, num_beams=choosing.num_beams, ends=choosing.ends)
     streams = [search.stream for search in searches if search.stream is not None]
-    top_k = choosing.sampling.top_k if streams and choosing.sampling and streams[0].draws is Draws.CUMULATIVE else 0
     if choosing.num_beams == 1:
-        scores, tokens = drawable(logits[:, 0], warp, top_k)
+        scores = warp(logits[:, 0])
         indices = draw(scores, 1, streams) if streams else scores.argmax(dim=-1, keepdim=True)
-        return scores.gather(1, indices), indices if tokens is None else tokens.gather(1, indices)
-    likely, tokens = drawable(torch.log_softmax(logits, dim=-1).view(count * rows, vocabulary), warp, top_k)
-    few = likely.shape[-1]
+        return scores.gather(1, indices), indices
+    likely = warp(torch.log_softmax(logits, dim=-1).view(count * rows, vocabulary)).view(count, rows, vocabulary)
     before = torch.tensor([search.scores for search in searches], device=logits.device)
-    # The first time there is one row, from which all beams go on.
-    spread = count, choosing.num_beams, few
-    scores = (likely.view(count, rows, few).expand(spread) + before[:, :, None]).reshape(count, -1)
+    scores = (likely.expand(count, choosing.num_beams, vocabulary) + before[:, :, None]).reshape(count, -1)
     if not streams:
         best, indices = torch.topk(scores, choosing.candidates)
         return best, indices
     indices = draw(scores, choosing.candidates, streams)
     best, order = scores.gather(1, indices).sort(descending=True)
-    indices = indices.gather(1, order)
-    if tokens is None:
-        return best, indices
-    which = tokens.view(count, rows, few).expand(spread).reshape(count, -1).gather(1, indices)
-    return best, indices // few * vocabulary + which
+    return best, indices.gather(1, order)
 
 
 def _on_the_host(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:

@@ -16,6 +16,7 @@ in one operation, nothing is copied to find out what was drawn, and a reply does
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
@@ -23,12 +24,11 @@ import torch
 from torch import Tensor
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from workers.engines.transformers.drawing import drawn
 from workers.engines.transformers.request import Sampling
 
 Warp = Callable[[Tensor], Tensor]
 
-#: So many tokens may be as likely as the last of the top_k before all tokens are looked at.
-_TIES = 78
 #: How many numbers are drawn at once where several different tokens are wanted.
 _AT_ONCE = 32
 #: How many random numbers are hashed at once, which bounds the memory that it takes.
@@ -93,27 +93,6 @@ def warper(sampling: Sampling | None, *, num_beams: int, ends: int) -> Warp:
     return _chained(steps) if steps else _unbent
 
 
-def drawable(scores: Tensor, warp: Warp, top_k: int) -> tuple[Tensor, Tensor | None]:
-    """Warped scores of the tokens that can be drawn at all, where these are few.
-
-    Args:
-        scores: shape (rows, vocabulary).
-        warp: what is done to them.
-        top_k: how many tokens of a row it leaves, unless several are as likely as the last of them; 0: any number.
-
-    Returns:
-        The warped scores, and which tokens of their rows they belong to, both of shape (rows, some); or the warped
-        scores of all tokens, and None.
-    """
-    some = top_k + _TIES
-    if top_k and some < scores.shape[-1]:
-        best, tokens = torch.topk(scores, some)
-        warped = warp(best)
-        if not bool((warped[:, -1] > -torch.inf).any()):  # all that are as likely as the last are among them
-            return warped, tokens
-    return warp(scores), None
-
-
 def draw(scores: Tensor, count: int, streams: Sequence[Stream]) -> Tensor:
     """Indices drawn without replacement with probabilities ``softmax(scores)``, for each row by itself.
 
@@ -131,28 +110,51 @@ def draw(scores: Tensor, count: int, streams: Sequence[Stream]) -> Tensor:
         keys = torch.tensor([stream.key() for stream in streams], device=scores.device)
         step = max(1, _MOST_HASHED // scores.shape[-1])
         return torch.cat([_hashed(scores[i : i + step], count, keys[i : i + step]) for i in range(0, len(keys), step)])
-    return torch.stack([_drawn(row, count, stream) for row, stream in zip(scores, streams, strict=True)])
+    if streams[0].draws is Draws.LIBRARY:
+        return torch.stack([_multinomial(row, count, stream) for row, stream in zip(scores, streams, strict=True)])
+    return _cumulative(scores.contiguous(), count, streams)
 
 
-def _drawn(scores: Tensor, count: int, stream: Stream) -> Tensor:
+def _multinomial(scores: Tensor, count: int, stream: Stream) -> Tensor:
     probabilities = torch.softmax(scores, dim=-1)
     if not torch.isfinite(probabilities[0]):  # then none is
-        return (torch.isnan(scores) | (scores == torch.inf)).int().argmax().expand(count)
-    if stream.draws is Draws.LIBRARY:
-        return torch.multinomial(probabilities[None], count, generator=stream.generator)[0]
-    # In double precision: a sum over 250,000 single-precision terms would round rare tokens away.
-    left = probabilities.double()
-    drawn: dict[int, None] = {}
-    for _ in range(count):
-        edges = left.cumsum(0)
-        numbers = torch.rand(_AT_ONCE if count > 1 else 1, generator=stream.generator, dtype=left.dtype)
-        found = torch.searchsorted(edges, numbers * edges[-1], right=True).clamp_(max=len(edges) - 1)
-        # Passing over what was drawn before is drawing without replacement.
-        drawn.update(dict.fromkeys(found.tolist()))
-        if len(drawn) >= count:
-            return torch.tensor(list(drawn)[:count])
-        left[list(drawn)] = 0.0  # nearly all the rest is too unlikely to be met by chance
+        return _no_number(scores).expand(count)
     return torch.multinomial(probabilities[None], count, generator=stream.generator)[0]
+
+
+def _cumulative(scores: Tensor, count: int, streams: Sequence[Stream]) -> Tensor:
+    tries = _AT_ONCE if count > 1 else 1
+    numbers = torch.stack([torch.rand(tries, generator=of.generator, dtype=torch.float64) for of in streams])
+    highest = scores.amax(dim=-1)
+    # Passing over what was drawn before is drawing without replacement.
+    found = torch.from_numpy(drawn(scores.numpy(), highest.numpy(), numbers.numpy(), count))
+    for row in (~torch.isfinite(highest) | (found[:, -1] < 0)).nonzero().flatten().tolist():
+        if math.isfinite(float(highest[row])):
+            found[row] = _completed(scores[row], found[row].tolist(), streams[row])
+        else:
+            found[row] = _no_number(scores[row])
+    return found
+
+
+def _completed(scores: Tensor, drawn_before: Sequence[int], stream: Stream) -> Tensor:
+    """Further draws where one or few indices were met again and again; -1 stands for one that is missing."""
+    probabilities = torch.softmax(scores, dim=-1)
+    left = probabilities.double()
+    found = dict.fromkeys(index for index in drawn_before if index >= 0)
+    for _ in drawn_before:
+        left[list(found)] = 0.0  # nearly all the rest is too unlikely to be met by chance
+        edges = left.cumsum(0)
+        numbers = torch.rand(_AT_ONCE, generator=stream.generator, dtype=left.dtype)
+        places = torch.searchsorted(edges, numbers * edges[-1], right=True).clamp_(max=len(edges) - 1)
+        found.update(dict.fromkeys(places.tolist()))
+        if len(found) >= len(drawn_before):
+            return torch.tensor(list(found)[: len(drawn_before)])
+    return torch.multinomial(probabilities[None], len(drawn_before), generator=stream.generator)[0]
+
+
+def _no_number(scores: Tensor) -> Tensor:
+    """Index of a score that is none, or infinite."""
+    return (torch.isnan(scores) | (scores == torch.inf)).int().argmax()
 
 
 def _hashed(scores: Tensor, count: int, keys: Tensor) -> Tensor:
