@@ -18,11 +18,11 @@ _Start = Callable[[int, int, int, int], None]
 
 
 def run(loop: int, call: np.ndarray) -> None:
-    """Run a loop of ``loops`` in as many threads as torch has.
+    """Run a compiled loop in as many threads as torch has.
 
     Args:
         loop: its address.
-        call: what it is told, one ``loops.CALL``.
+        call: what it is told: one record, whose ``taken`` counts the tasks that have been taken.
     """
     call["taken"] = 0
     _start(loop, call.ctypes.data, torch.get_num_threads(), 0)
