@@ -16,11 +16,11 @@ from torch import Tensor
 
 from workers.engines.transformers.kv import KV, STRIDE, KVStore
 
-#: Rows of a prompt that attend together: enough for the matrix product, few enough to leave the future out of it.
+#: Rows of a prompt that attend together over a pool: enough for the product, few enough to leave the future out of it.
 BLOCK = 128
-#: Rows are filled up to a multiple of this, few rows to one of half as many. Rows and keys come in few sizes because
-#: the CPU's matrix products in short number formats are compiled for each size, at the price of a few products and half
-#: a megabyte.
+#: Rows are filled up to a multiple of this, few rows to one of half as many. They come in few sizes because the CPU's
+#: matrix products in short number formats are compiled for each size, at the price of a few products and half a
+#: megabyte.
 _ROWS, _FEW = 16, 64
 
 
