@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,13 @@ class Database:
             # The default level would give every statement of a transaction a state of its own.
             self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._writer: Connection | None = None  # SQLite only: to take one from the pool costs as much as a statement
+        self._closed = False
+
+        @event.listens_for(self.engine, "checkin")
+        def _end(_dbapi: object, record: ConnectionPoolEntry) -> None:
+            """A pool that was given up closes nothing that comes back to it later, say from a thread amid a query."""
+            if self._closed:
+                record.invalidate()
 
     def __enter__(self) -> Database:
         return self
@@ -100,8 +108,9 @@ class Database:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def close(self) -> None:
-        """Give every connection back."""
+        """Close every connection; one that is in use is closed when it comes back."""
         with self._lock:
+            self._closed = True
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
@@ -123,7 +132,10 @@ class Database:
             except BaseException:
                 writer.close()
                 raise
-            self._writer = writer
+            if self._closed:
+                writer.close()
+            else:
+                self._writer = writer
 
 
 def _parse(url: str) -> URL:

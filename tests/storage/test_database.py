@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.exc import OperationalError
@@ -108,6 +109,20 @@ def test_write_rolls_back_whatever_is_raised(database: Database) -> None:
     database.write(lambda connection: connection.execute(insert(tables.worker).values(beat("b"))))
     with database.read() as connection:
         assert beats(connection) == [("b", "m")]
+
+
+def test_a_connection_in_use_is_closed_when_it_comes_back(url: str) -> None:
+    """A thread may be amid a query when its database is closed: nothing stays open, be it read or written."""
+    database = Database(url)
+    with database.read() as connection:
+        read = connection.connection.dbapi_connection
+        database.close()
+        assert connection.execute(text("SELECT 1")).scalar_one() == 1
+    written = database.write(lambda connection: connection.connection.dbapi_connection)
+    for closed in (read, written):
+        assert closed is not None
+        with pytest.raises((sqlite3.ProgrammingError, psycopg.OperationalError), match="closed"):
+            closed.cursor().execute("SELECT 1")
 
 
 def test_read_sees_one_state(url: str, database: Database) -> None:
