@@ -10,10 +10,10 @@ import pytest
 
 from tests.workers.engine.scripted_logits import generated
 from tests.workers.engine.tiny_models import ARCHITECTURES, mixed_requests, tiny_model
+from workers.engines.transformers.exchanging import exchange
 from workers.engines.transformers.kv import Layout
 from workers.engines.transformers.packing import pack
 from workers.engines.transformers.request import ResolvedRequest
-from workers.engines.transformers.rowwise import exchange
 from workers.engines.transformers.support import adopt
 
 #: How many requests are compared with ``generate``; `make exact` asks for ten times as many.
@@ -38,8 +38,8 @@ def tiny(request: pytest.FixtureRequest, one_thread: None) -> Tiny:
     # Before the batch touches the model: the oracle is the library as it comes.
     replies = [generated(model, asked) for asked in requests]
     layout = adopt(model)
-    assert exchange(model)
     assert pack(model)
+    assert exchange(model, layout) == 2 * 4 + 1  # two norms, the gate and the layer itself, and the last norm
     return Tiny(model=model, layout=layout, requests=requests, replies=replies)
 
 

@@ -35,7 +35,8 @@ SIZES: dict[str, Any] = {
 HEADS: dict[str, Any] = {**SIZES, "intermediate_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2}
 
 
-def _built(model_class: Any, config: Any) -> Any:
+def built(model_class: Any, config: Any) -> Any:
+    """A random model of an architecture, always the same one."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return model_class(config).eval()
@@ -55,7 +56,7 @@ def test_models_that_attend_by_tokens_and_positions_are_served(
     one_thread: None, model_class: Any, config: Any, dtype: torch.dtype
 ) -> None:
     """Experts and windows in some layers only are no obstacle."""
-    model = _built(model_class, config).to(dtype)
+    model = built(model_class, config).to(dtype)
     layout = adopt(model)
     assert layout.layers == (LayerShape(2, 4),) * 2
     assert layout.bytes_per_token == 2 * 2 * 8 * dtype.itemsize
@@ -80,7 +81,7 @@ def test_other_models_are_refused_with_a_reason_and_left_as_they_were(
     one_thread: None, model_class: Any, config: Any, reason: str
 ) -> None:
     """Recurrent layers, capped scores and positions that depend on neighbours."""
-    model = _built(model_class, config)
+    model = built(model_class, config)
     before = model.config._attn_implementation
     with pytest.raises(UnsupportedModel, match=reason):
         adopt(model)
@@ -90,14 +91,14 @@ def test_other_models_are_refused_with_a_reason_and_left_as_they_were(
 def test_numbers_for_which_no_loop_is_compiled_are_refused(one_thread: None) -> None:
     """Nobody computes a language model in double precision, but who does learns why it is slow."""
     with pytest.raises(UnsupportedModel, match=r"on a CPU there is no attention for numbers of type torch\.float64"):
-        adopt(_built(LlamaForCausalLM, LlamaConfig(**HEADS)).double())
+        adopt(built(LlamaForCausalLM, LlamaConfig(**HEADS)).double())
 
 
 def test_a_model_whose_tokens_know_their_neighbours_is_refused(
     one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Packed logits are compared with plain ones: a leak between requests does not go unnoticed."""
-    model = _built(LlamaForCausalLM, LlamaConfig(**HEADS))
+    model = built(LlamaForCausalLM, LlamaConfig(**HEADS))
     embed = model.model.embed_tokens.forward
     monkeypatch.setattr(model.model.embed_tokens, "forward", lambda ids: embed(ids) + 0.05 * ids.shape[1])
     with pytest.raises(UnsupportedModel, match="packed logits differ from plain ones by"):
@@ -106,7 +107,7 @@ def test_a_model_whose_tokens_know_their_neighbours_is_refused(
 
 def test_a_model_without_the_interface_is_refused(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Attention that cannot be replaced, and errors of every other kind, are reasons too."""
-    model = _built(LlamaForCausalLM, LlamaConfig(**HEADS))
+    model = built(LlamaForCausalLM, LlamaConfig(**HEADS))
     monkeypatch.setattr(model, "_can_set_attn_implementation", lambda: False)
     with pytest.raises(UnsupportedModel, match="does not attend through the library's attention interface"):
         adopt(model)

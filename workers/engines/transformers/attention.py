@@ -3,7 +3,7 @@
 Each request attends to its own buffer and nothing else. Where a forward carries no description of a packed batch,
 as in ``generate``, the library's own scaled dot-product attention is computed.
 
-On a CPU compiled loops attend (see ``looped``), elsewhere the library does over what is gathered from a pool (see
+On a CPU requests attend to their own buffers (see ``buffered``), elsewhere to what is gathered from a pool (see
 ``gathered``). Deliberately knows nothing of schedules or searches.
 """
 
@@ -18,8 +18,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from workers.engines.transformers.batch import Batch, Packed
+from workers.engines.transformers.buffered import attend_buffered
 from workers.engines.transformers.gathered import attend_gathered, gather
-from workers.engines.transformers.looped import attend_looped
 from workers.engines.transformers.pool import Pool
 
 #: What a model's configuration calls this attention.
@@ -81,7 +81,7 @@ def attend(
         Shape (1, T, heads, width), and no weights.
     """
     if observed is not None:
-        observed.note(module.layer_idx, key, value, settings)
+        observed.note(module.layer_idx, key, value, settings | {"scaling": scaling, "sliding_window": sliding_window})
     if packed is None:
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **settings
@@ -91,8 +91,8 @@ def attend(
     groups = key.shape[1]
     scale = scaling if scaling is not None else width**-0.5
     if not isinstance(packed.store, Pool):
-        looped = attend_looped(packed, module.layer_idx, query[0], key[0], value[0], scale, sliding_window)
-        return looped.to(query.dtype)[None], None
+        result = attend_buffered(packed, module.layer_idx, query[0], key[0], value[0], scale, sliding_window)
+        return result[None], None
     queries, keys_values = query.view(groups, heads // groups, tokens, width), torch.stack((key[0], value[0]))
     result = query.new_empty(tokens, groups, heads // groups, width)
     result[packed.rows :].zero_()  # what fills up has no keys, but the layers behind want numbers

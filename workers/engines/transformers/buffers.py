@@ -1,6 +1,6 @@
 """Keys and values on a CPU: a buffer for each request and layer.
 
-Deliberately knows nothing of attention (see ``looped``).
+Deliberately knows nothing of attention (see ``buffered``).
 """
 
 from __future__ import annotations

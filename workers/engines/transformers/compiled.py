@@ -24,6 +24,7 @@ _LOG2E = np.float32(1 / math.log(2))
 _C7, _C6, _C5, _C4, _C3, _C2, _C1, _C0 = (np.float32(math.log(2) ** n / math.factorial(n)) for n in range(7, -1, -1))
 #: Brings the exponents of float16 to those of float32; subnormal numbers come out right as well.
 _HALF = np.float32(2.0**112)
+_INFINITE = np.uint32(0x7C00)  # in float16
 #: What of float32 arithmetic may be reordered: without it no sum is computed in vectors.
 _MATHS = {"reassoc", "contract", "nsz", "arcp", "nnan", "ninf"}
 #: Compiled code is given up with the object that it came in.
@@ -136,13 +137,20 @@ def rounded(form: int, number: Any) -> Any:  # pragma: no cover
 
 @njit(inline="always")
 def narrow(form: int, source: int, target: int, count: int) -> None:  # pragma: no cover
-    """For compiled code: float32 numbers that are ``rounded`` at an address, in their format at another."""
+    """For compiled code: float32 numbers at an address as the nearest of a format, with that index, at another."""
     wide = floats(source)
     if form == 0:
         same = floats(target)
         for d in range(count):
             same[d] = wide[d]
+    elif form == 1:
+        short = halves(target)
+        for d in range(count):
+            short[d] = types.uint16(as_bits(rounded(1, wide[d])) >> types.uint32(16))
     else:
         short = halves(target)
         for d in range(count):
-            short[d] = types.uint16(as_bits(wide[d]) >> types.uint32(16))
+            sign = (as_bits(wide[d]) >> types.uint32(16)) & types.uint32(0x8000)
+            bits = as_bits(abs(wide[d]) / _HALF)
+            bits = (bits + types.uint32(0xFFF) + ((bits >> types.uint32(13)) & types.uint32(1))) >> types.uint32(13)
+            short[d] = types.uint16(sign | min(bits, _INFINITE))

@@ -24,12 +24,12 @@ from workers.engines.transformers.answering import Question, read_request
 from workers.engines.transformers.choosing import weigh
 from workers.engines.transformers.counters import Counters
 from workers.engines.transformers.decoder import Decoder
+from workers.engines.transformers.exchanging import exchange
 from workers.engines.transformers.freeing import give_back
 from workers.engines.transformers.kv import Layout
 from workers.engines.transformers.limits import limits_for, participants_at_once
 from workers.engines.transformers.loading import LoadedModel, load_model
 from workers.engines.transformers.packing import pack
-from workers.engines.transformers.rowwise import exchange
 from workers.engines.transformers.scheduler import Limits, TooLarge
 from workers.engines.transformers.support import UnsupportedModel, adopt
 from workers.engines.transformers.threads import in_passing
@@ -62,8 +62,8 @@ def prepare(loaded: LoadedModel, limits: Limits | None = None) -> tuple[Layout, 
     """
     layout = adopt(loaded.model)
     chosen = limits or limits_for(layout, loaded.model.get_memory_footprint())
-    exchange(loaded.model)
     pack(loaded.model)
+    exchange(loaded.model, layout)
     return layout, chosen
 
 

@@ -1,8 +1,8 @@
-"""Attention on a CPU as compiled loops: each row attends to its own request's keys and to nothing else.
+"""Attention of beams on a CPU as compiled loops: each attends to its own request's keys and to nothing else.
 
-No mask is as large as a batch, and nothing is filled up to a common length. Compiled for a width of keys, a number of
+Nothing is filled up to a common length, of keys or of beams. Compiled for a width of keys, a number of
 query heads to a key head and a number format; sums are in float32, whatever the format. Deliberately knows neither
-torch nor requests: numbers and addresses come in, see ``looped``.
+torch nor requests: numbers and addresses come in, see ``buffered``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from workers.engines.transformers.compiled import (
     copy,
     floats,
     integers,
+    narrow,
     octets,
     pointer_to,
     power,
@@ -47,27 +48,28 @@ CALL = np.dtype(
         ("value", np.int64),  # and of the new values
         ("value_row", np.int64),
         ("value_head", np.int64),
-        ("result", np.int64),  # address of (rows, heads, width) float32 numbers
+        ("result", np.int64),  # address of (rows, heads, width) numbers
         ("seen", np.int64),  # address of bytes: for each row of each tree, whether it sees each token of the tree
         ("scaling", np.float32),  # factor on the scores
-        ("most_rows", np.int64),  # of a task
-        ("most_keys", np.int64),  # of a task, filled up to a multiple of eight
+        ("most_rows", np.int64),  # of a tree
+        ("most_keys", np.int64),  # of a tree, filled up to a multiple of eight
         ("window", np.int64),  # how many tokens back a row sees, itself included; 0: all there is
     ],
     align=True,
 )
-#: Some rows of a piece, for one key head.
-TASK = np.dtype([("piece", np.int64), ("head", np.int64), ("first", np.int64), ("last", np.int64)])
+#: The rows of a piece, for one key head.
+TASK = np.dtype([("piece", np.int64), ("head", np.int64)])
 #: Where a request's rows belong.
 PIECE = np.dtype(
     [
         ("start", np.int64),  # its first row among all
+        ("count", np.int64),  # how many rows it has
         ("at", np.int64),  # where its new keys and values go in its buffer
         ("capacity", np.int64),  # of its buffer, in tokens
-        ("root", np.int64),  # tokens before the tree; -1: no tree, the rows are a sequence
+        ("root", np.int64),  # tokens before the tree
         ("filled", np.int64),  # tokens in its buffer, new ones counted
         ("first", np.int64),  # position of its first row
-        ("seen", np.int64),  # where its bytes begin
+        ("seen", np.int64),  # where its bytes begin, if it is a tree
     ]
 )
 #: A score that is hidden: far below any other, and still a number.
@@ -89,7 +91,7 @@ def storing(width: int, dtype: str) -> int:
         while number < told.tasks:
             task = tasks[number]
             piece, held = pieces[task.piece], buffers[task.piece * told.layers + told.layer]
-            for row in range(task.first, task.last):
+            for row in range(piece.count):
                 new, place = piece.start + row, piece.at + row
                 keys = held + (task.head * piece.capacity + place) * width * size
                 values = keys + told.key_heads * piece.capacity * width * size
@@ -102,13 +104,13 @@ def storing(width: int, dtype: str) -> int:
 
 @cache
 def attending(width: int, per_group: int, dtype: str) -> int:
-    """Address of the loop that attends; a task is some rows of a piece, for all query heads of a key head."""
+    """Address of the loop that attends; a task is a tree, for all query heads of a key head."""
     form, size = FORMATS.index(dtype), 4 if dtype == "float32" else 2
 
     def attend(call: Any) -> None:  # pragma: no cover
         told = carray(call, 1)[0]
         tasks, pieces = carray(_tasks(told.task), told.tasks), carray(_pieces(told.piece), told.pieces)
-        result, seen, scaling, window = floats(told.result), octets(told.seen), told.scaling, told.window
+        seen, scaling, window = octets(told.seen), told.scaling, told.window
         buffers, heads, most_keys = integers(told.buffer), told.key_heads * per_group, told.most_keys
         # A thread's own, in float32: queries, results, eight keys or values at a time, and scores; with a row that
         # nobody wants where their number is odd.
@@ -121,21 +123,18 @@ def attending(width: int, per_group: int, dtype: str) -> int:
         number = take(call)
         while number < told.tasks:
             task = tasks[number]
-            piece, head, i = pieces[task.piece], task.head, task.first
-            start, at, first, root, filled = piece.start, piece.at, piece.first, piece.root, piece.filled
-            tree, rows = root >= 0, (task.last - i) * per_group
+            piece, head = pieces[task.piece], task.head
+            start, rows, first = piece.start, piece.count * per_group, piece.first
+            root, filled = piece.root, piece.filled
             # Keys from ``low`` on, eight by eight; what is before a window is not even read.
-            low = 0
-            if window > 0:
-                low = max(0, (first if tree else first + i) - window + 1)
-                low = (min(low, root) if tree else low) // 8 * 8
-            length = ((filled if tree else at + task.last) - low + 7) // 8 * 8
+            low = min(max(0, first - window + 1), root) // 8 * 8 if window > 0 else 0
+            length = (filled - low + 7) // 8 * 8
             held = buffers[task.piece * told.layers + told.layer]
             keys = held + (head * piece.capacity + low) * width * size
             values = keys + told.key_heads * piece.capacity * width * size
 
             for r in range(rows):
-                row, query = start + i + r // per_group, head * per_group + r % per_group
+                row, query = start + r // per_group, head * per_group + r % per_group
                 source = told.query + (row * told.query_row + query * told.query_head) * size
                 widen(form, source, asked + 4 * r * width, width)
             for d in range(rows * width):
@@ -156,17 +155,15 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                     scores[to], scores[to + 1], scores[to + 2], scores[to + 3] = a, b, c, e
 
             for r in range(rows):
-                s, row = r * most_keys, i + r // per_group
-                since = max(0, (first if tree else first + row) - window + 1) if window > 0 else 0
-                for key in range(since - low):
+                s = r * most_keys
+                for key in range(max(0, first - window + 1) - low if window > 0 else 0):
                     scores[s + key] = _HIDDEN
-                for key in range((filled if tree else at + row + 1) - low, length):
+                for key in range(filled - low, length):
                     scores[s + key] = _HIDDEN
-                if tree:
-                    sees = piece.seen + row * (filled - root) - root
-                    for key in range(root, filled):
-                        if not seen[sees + key]:
-                            scores[s + key - low] = _HIDDEN
+                sees = piece.seen + r // per_group * (filled - root) - root
+                for key in range(root, filled):
+                    if not seen[sees + key]:
+                        scores[s + key - low] = _HIDDEN
                 highest = scores[s]
                 for key in range(length):
                     highest = max(highest, scores[s + key])
@@ -198,9 +195,8 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                         )
 
             for r in range(rows):
-                row, query = start + i + r // per_group, head * per_group + r % per_group
-                for d in range(width):
-                    result[(row * heads + query) * width + d] = found[r * width + d]
+                row, query = start + r // per_group, head * per_group + r % per_group
+                narrow(form, asked + 4 * (most + r) * width, told.result + (row * heads + query) * width * size, width)
             number = take(call)
         space[0] = 0  # memory lives as long as its array is used, which pointers into it are not
 

@@ -43,7 +43,27 @@ class PackedLinear(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Shape (..., in) to (..., out)."""
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._packed, self.bias, "none", [], "")
+        return self._product(rows, "none")
+
+    def swish(self, rows: Tensor) -> Tensor:
+        """Each number x of the product becomes x / (1 + exp(-x))."""
+        return self._product(rows, "swish")
+
+    def plus(self, rows: Tensor, summand: Tensor) -> Tensor:
+        """The product plus something of its shape."""
+        return self._product_with(rows, summand, "add")
+
+    def times(self, rows: Tensor, factor: Tensor) -> Tensor:
+        """Each number of the product times one of something of its shape."""
+        return self._product_with(rows, factor, "mul")
+
+    def _product(self, rows: Tensor, then: str) -> Tensor:
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._packed, self.bias, then, [], "")
+        return product
+
+    def _product_with(self, rows: Tensor, other: Tensor, then: str) -> Tensor:
+        # What is behind the product is computed as the result is written, before it is rounded to a short format.
+        product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, other, self._packed, self.bias, then)
         return product
 
 
@@ -80,7 +100,9 @@ def _works(dtype: torch.dtype) -> bool:
     rows = torch.ones(2, 64, dtype=dtype)
     try:
         with torch.inference_mode():
-            packed, plain = PackedLinear(layer)(rows), layer(rows)
+            packed, plain = PackedLinear(layer), layer(rows)
+            found = torch.stack([packed(rows), packed.swish(rows), packed.plus(rows, plain), packed.times(rows, plain)])
+            expected = torch.stack([plain, nn.functional.silu(plain), 2 * plain, plain * plain])
     except (RuntimeError, AttributeError):  # how torch says that it was built without an operation
         return False
-    return torch.allclose(packed, plain, rtol=1e-2, atol=1e-2)
+    return torch.allclose(found, expected, rtol=1e-2, atol=1e-2)

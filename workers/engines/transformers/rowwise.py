@@ -1,8 +1,6 @@
-"""What a layer computes row by row between its products, on a CPU, each in one pass over memory.
+"""What a layer computes row by row between its products, on a CPU, as compiled loops: one pass over memory each.
 
-A norm takes the library six operations and a gate two, each of which reads and writes all rows and wakes all threads.
-Here they are compiled loops with the same roundings. Deliberately knows no list of architectures: a module is exchanged
-where it is built like one of these and computes the same of some random rows.
+With the same roundings as the library's operations. Deliberately knows nothing of modules (see ``exchanging``).
 """
 # mypy: disable-error-code="untyped-decorator"
 
@@ -14,35 +12,98 @@ from typing import Any
 import numpy as np
 import torch
 from numba import carray
-from torch import Tensor, nn
+from torch import Tensor
 
-from workers.engines.transformers.compiled import compiled, floats, narrow, power, rounded, take, widen
+from workers.engines.transformers.compiled import compiled, floats, narrow, rounded, take, widen
 from workers.engines.transformers.team import run
 
-#: What a loop is told; a task is some rows.
-TOLD = np.dtype(
+#: Number formats that there are loops for.
+FORMATS = {torch.float32: 0, torch.bfloat16: 1}
+#: What the loop of a norm is told; a task is some rows.
+NORM = np.dtype(
     [
         ("taken", np.int64),  # how many tasks have been taken
         ("tasks", np.int64),
         ("rows", np.int64),
         ("width", np.int64),
         ("source", np.int64),  # address of (rows, width) numbers
-        ("other", np.int64),  # of a norm its weights, of a gate what passes it, shape of ``source``
-        ("target", np.int64),  # address of as many
+        ("weight", np.int64),  # of (width,)
+        ("target", np.int64),  # of (rows, width)
         ("epsilon", np.float32),
+    ],
+    align=True,
+)
+#: What the loop of a rotation is told; a task is some rows.
+ROTATION = np.dtype(
+    [
+        ("taken", np.int64),
+        ("tasks", np.int64),
+        ("rows", np.int64),
+        ("width", np.int64),
+        ("query", np.int64),  # address of (rows, heads, width) numbers
+        ("heads", np.int64),
+        ("key", np.int64),  # of (rows, key heads, width)
+        ("key_heads", np.int64),
+        ("cosine", np.int64),  # of (rows, width)
+        ("sine", np.int64),  # of (rows, width)
     ],
     align=True,
 )
 #: Rows of a task.
 _ROWS = 16
-_FORMATS = {torch.float32: 0, torch.bfloat16: 1}
-#: As far as two ways of computing the same may be from each other, relative to the largest number.
-_TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+
+
+def normed(rows: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """Each row over the root of its mean square, times weights.
+
+    Args:
+        rows: shape (..., width).
+        weight: shape (width,), of the same format.
+        epsilon: what is added to the mean square.
+
+    Returns:
+        Shape of the rows.
+    """
+    rows = rows.contiguous()
+    result, told, width = torch.empty_like(rows), np.zeros(1, NORM), rows.shape[-1]
+    count = rows.numel() // width
+    told[0] = 0, -(-count // _ROWS), count, width, rows.data_ptr(), weight.data_ptr(), result.data_ptr(), epsilon
+    run(norming(FORMATS[rows.dtype]), told)
+    return result
+
+
+def rotate(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> None:
+    """Turn queries and keys by their positions, in place (Su et al., 2021; a number's partner is half a width away).
+
+    Args:
+        query: shape (T, heads, width), contiguous.
+        key: shape (T, key heads, width), contiguous.
+        cosine: shape (1, T, width).
+        sine: shape of ``cosine``.
+    """
+    (rows, heads, width), key_heads = query.shape, key.shape[1]
+    cosine, sine = cosine.contiguous(), sine.contiguous()
+    if not (query.is_contiguous() and key.is_contiguous() and cosine.shape == sine.shape == (1, rows, width)):
+        raise ValueError(f"rotation of {tuple(query.shape)} by {tuple(cosine.shape)}: expected (1, {rows}, {width})")
+    told = np.zeros(1, ROTATION)
+    told[0] = (
+        0,
+        -(-rows // _ROWS),
+        rows,
+        width,
+        query.data_ptr(),
+        heads,
+        key.data_ptr(),
+        key_heads,
+        cosine.data_ptr(),
+        sine.data_ptr(),
+    )
+    run(rotating(FORMATS[query.dtype]), told)
 
 
 @cache
 def norming(form: int) -> int:
-    """Address of the loop of a root mean square norm, for a number format."""
+    """Address of the loop of a norm, for a number format."""
     size = 2 if form else 4
 
     def norm(call: Any) -> None:  # pragma: no cover
@@ -51,7 +112,7 @@ def norming(form: int) -> int:
         space = np.empty(2 * width, np.float32)
         own = space.ctypes.data
         numbers, weights = floats(own), floats(own + 4 * width)
-        widen(form, told.other, own + 4 * width, width)
+        widen(form, told.weight, own + 4 * width, width)
         task = take(call)
         while task < told.tasks:
             for row in range(task * _ROWS, min(told.rows, task * _ROWS + _ROWS)):
@@ -61,120 +122,44 @@ def norming(form: int) -> int:
                     squares += numbers[d] * numbers[d]
                 factor = np.float32(1) / np.sqrt(squares / np.float32(width) + told.epsilon)
                 for d in range(width):
-                    numbers[d] = rounded(form, rounded(form, numbers[d] * factor) * weights[d])
+                    numbers[d] = rounded(form, numbers[d] * factor) * weights[d]
                 narrow(form, own, told.target + row * width * size, width)
             task = take(call)
         space[0] = 0  # memory lives as long as its array is used, which pointers into it are not
 
-    return compiled(norm, TOLD)
+    return compiled(norm, NORM)
 
 
 @cache
-def gating(form: int) -> int:
-    """Address of the loop of a gate: x / (1 + exp(-x)) of one number times another."""
+def rotating(form: int) -> int:
+    """Address of the loop of a rotation, for a number format."""
     size = 2 if form else 4
 
-    def gate(call: Any) -> None:  # pragma: no cover
+    def rotation(call: Any) -> None:  # pragma: no cover
         told = carray(call, 1)[0]
-        width = told.width
-        space = np.empty(2 * width, np.float32)
+        width, both = told.width, told.heads + told.key_heads
+        half = width // 2
+        space = np.empty(4 * width, np.float32)
         own = space.ctypes.data
-        numbers, others = floats(own), floats(own + 4 * width)
+        cosines, sines = floats(own), floats(own + 4 * width)
+        old, new = floats(own + 8 * width), floats(own + 12 * width)
         task = take(call)
         while task < told.tasks:
             for row in range(task * _ROWS, min(told.rows, task * _ROWS + _ROWS)):
-                widen(form, told.source + row * width * size, own, width)
-                widen(form, told.other + row * width * size, own + 4 * width, width)
-                for d in range(width):
-                    x = numbers[d]
-                    open_by = x / (np.float32(1) + power(min(-x, np.float32(88))))
-                    numbers[d] = rounded(form, rounded(form, open_by) * others[d])
-                narrow(form, own, told.target + row * width * size, width)
+                widen(form, told.cosine + row * width * size, own, width)
+                widen(form, told.sine + row * width * size, own + 4 * width, width)
+                for head in range(both):
+                    if head < told.heads:
+                        place = told.query + (row * told.heads + head) * width * size
+                    else:
+                        place = told.key + (row * told.key_heads + head - told.heads) * width * size
+                    widen(form, place, own + 8 * width, width)
+                    for d in range(half):
+                        a, b = old[d], old[half + d]
+                        new[d] = rounded(form, a * cosines[d]) - rounded(form, b * sines[d])
+                        new[half + d] = rounded(form, b * cosines[half + d]) + rounded(form, a * sines[half + d])
+                    narrow(form, own + 12 * width, place, width)
             task = take(call)
         space[0] = 0
 
-    return compiled(gate, TOLD)
-
-
-class Norm(nn.Module):
-    """A root mean square norm (Zhang and Sennrich, 2019).
-
-    Args:
-        weight: Shape (width,).
-        epsilon: What is added to the mean square.
-    """
-
-    def __init__(self, weight: nn.Parameter, epsilon: float) -> None:
-        super().__init__()
-        self.weight, self.variance_epsilon = weight, epsilon
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Shape (..., width) to the same."""
-        return _computed(norming, rows, self.weight, self.variance_epsilon)
-
-
-class GatedLayers(nn.Module):
-    """Two layers of which one opens a gate for the other, and a third behind them (Shazeer, 2020).
-
-    Args:
-        layers: The module whose layers they are.
-    """
-
-    def __init__(self, layers: Any) -> None:
-        super().__init__()
-        self.gate_proj, self.up_proj, self.down_proj = layers.gate_proj, layers.up_proj, layers.down_proj
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Shape (..., width) to the same."""
-        result: Tensor = self.down_proj(_computed(gating, self.gate_proj(rows), self.up_proj(rows)))
-        return result
-
-
-def exchange(model: Any) -> int:
-    """Put these in the place of a model's own modules; returns how many were."""
-    exchanged = 0
-    for parent in list(model.modules()):
-        for name, module in list(parent.named_children()):
-            made = _made_of(module)
-            if made is not None and _alike(made, module):
-                setattr(parent, name, made.eval())
-                exchanged += 1
-    return exchanged
-
-
-def _computed(loop: Any, rows: Tensor, other: Tensor, epsilon: float = 0.0) -> Tensor:
-    rows, other = rows.contiguous(), other.contiguous()
-    result, told = torch.empty_like(rows), np.zeros(1, TOLD)
-    width = rows.shape[-1]
-    count = rows.numel() // width
-    told[0] = 0, -(-count // _ROWS), count, width, rows.data_ptr(), other.data_ptr(), result.data_ptr(), epsilon
-    run(loop(_FORMATS[rows.dtype]), told)
-    return result
-
-
-def _made_of(module: nn.Module) -> Norm | GatedLayers | None:
-    """What might take a module's place."""
-    weight, epsilon = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
-    if type(module) is not Norm and isinstance(weight, nn.Parameter) and isinstance(epsilon, float):
-        return Norm(weight, epsilon) if weight.dim() == 1 and _served(weight) else None
-    layers = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
-    if type(module) is not GatedLayers and all(isinstance(layer, nn.Module) for layer in layers):
-        weights = [getattr(layer, "weight", None) for layer in layers]
-        return GatedLayers(module) if all(isinstance(one, Tensor) and _served(one) for one in weights) else None
-    return None
-
-
-def _served(weight: Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype in _FORMATS
-
-
-def _alike(made: Norm | GatedLayers, module: nn.Module) -> bool:
-    """Whether both make the same of some random rows."""
-    weight: Any = made.weight if isinstance(made, Norm) else made.gate_proj.weight
-    rows = torch.randn(1, 4, weight.shape[-1], generator=torch.Generator().manual_seed(0)).to(weight.dtype)
-    try:
-        with torch.inference_mode():
-            one, other = made(rows), module(rows)
-    except (RuntimeError, TypeError, ValueError, AttributeError):  # a module that only looks like one
-        return False
-    return one.shape == other.shape and bool((one - other).abs().max() <= _TOLERANCES[weight.dtype] * other.abs().max())
+    return compiled(rotation, ROTATION)

@@ -1,0 +1,129 @@
+"""What is put in the place of a model's own modules computes the same, and nothing else is exchanged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GlmConfig,
+    GlmForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
+
+from tests.workers.engine.test_support import HEADS, built
+from workers.engines.transformers import support
+from workers.engines.transformers.exchanging import GatedLayers, Layer, Norm, exchange
+from workers.engines.transformers.kv import LayerShape, Layout
+from workers.engines.transformers.packing import pack
+
+LAYOUT = Layout(layers=(LayerShape(2, 4),), dtype=torch.float32, device=torch.device("cpu"))
+WINDOW = 6
+
+# Each with the number of its two layers that are computed another way.
+MODELS: list[tuple[Any, Any, int]] = [
+    (LlamaForCausalLM, LlamaConfig(**HEADS, attention_bias=True, mlp_bias=True), 2),
+    (MistralForCausalLM, MistralConfig(**HEADS, sliding_window=WINDOW), 2),
+    (Qwen2ForCausalLM, Qwen2Config(**HEADS, use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1), 2),
+    (Qwen3ForCausalLM, Qwen3Config(**HEADS, head_dim=8), 2),  # with norms of queries and keys
+    (GraniteForCausalLM, GraniteConfig(**HEADS, attention_multiplier=0.3), 2),
+    (GraniteForCausalLM, GraniteConfig(**HEADS, residual_multiplier=0.2), 0),
+    (Olmo2ForCausalLM, Olmo2Config(**HEADS), 0),  # its norms are behind attention
+    (MixtralForCausalLM, MixtralConfig(**HEADS, num_local_experts=3), 0),
+    (GlmForCausalLM, GlmConfig(**HEADS, head_dim=4), 0),  # only half of a row is rotated
+]
+
+
+@pytest.mark.parametrize(("model_class", "config", "layers"), MODELS, ids=lambda of: getattr(of, "__name__", ""))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_computes_the_same_as_before(
+    one_thread: None, model_class: Any, config: Any, layers: int, dtype: torch.dtype
+) -> None:
+    """By itself and packed, prompts and beams; a second time nothing is left to do."""
+    model, untouched = built(model_class, config).to(dtype), built(model_class, config).to(dtype)
+    layout = support.adopt(model)
+    assert pack(model)
+    assert exchange(model, layout)
+    assert sum(isinstance(module.forward, Layer) for module in model.modules()) == layers
+    assert exchange(model, layout) == 0
+    ids = torch.arange(20)[None]
+    with torch.inference_mode():
+        found, expected = model(ids).logits, untouched(ids).logits
+    tolerance = 0.1 if dtype is torch.bfloat16 else 1e-4
+    assert float((found - expected).abs().max()) <= tolerance * float(expected.abs().max())
+    difference, largest = support._differ(model, layout)
+    assert difference <= tolerance * largest
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gated_layers_are_the_librarys(one_thread: None, dtype: torch.dtype) -> None:
+    """With something that is added and without; gates open, closed, and beyond what can be told apart."""
+    layers = LlamaMLP(LlamaConfig(hidden_size=32, intermediate_size=48, num_attention_heads=1)).to(dtype)
+    rows = torch.randn(1, 20, 32, generator=torch.Generator().manual_seed(0)).to(dtype)
+    rows *= torch.logspace(-3, 4, 20).to(dtype)[:, None]
+    with torch.inference_mode():
+        expected = layers(rows)
+        model = nn.Sequential(layers)
+        pack(model)
+        assert exchange(model, LAYOUT) == 1
+        gated: Any = model[0]
+        assert isinstance(gated, GatedLayers)
+        for found, wanted in ((gated(rows), expected), (gated(rows, rows), expected + rows)):
+            scale = wanted.abs().amax(dim=-1, keepdim=True)
+            assert float(((found - wanted) / scale).abs().max()) < (2e-2 if dtype is torch.bfloat16 else 1e-5)
+
+
+class Centred(LlamaRMSNorm):
+    """Looks like a norm of its parent's kind and is another."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """With weights around zero, as Gemma's."""
+        normed: Tensor = super().forward(rows) * (1 + self.weight)
+        return normed
+
+
+class Strict(LlamaRMSNorm):
+    """Wants more than rows."""
+
+    def forward(self, rows: Tensor, gate: Tensor) -> Tensor:
+        """With a gate, as some recurrent layers have it."""
+        return rows * gate
+
+
+def test_what_computes_something_else_is_left_alone(one_thread: None) -> None:
+    """Other norms, other gates, other number formats, other devices, layers that are not packed."""
+    with torch.device("meta"):
+        elsewhere = LlamaRMSNorm(8)
+    gelu = Gemma2ForCausalLM(Gemma2Config(**HEADS, head_dim=4)).model.layers[0].mlp
+    pack(gelu)
+    plain = LlamaMLP(LlamaConfig(hidden_size=8, intermediate_size=4, num_attention_heads=1))
+    modules = [Centred(8), Strict(8), LlamaRMSNorm(8).to(torch.float16), elsewhere, gelu, plain, nn.LayerNorm(8)]
+    model = nn.Sequential(*modules)
+    assert exchange(model, LAYOUT) == 0
+    assert list(model) == modules
+
+
+def test_a_norm_is_exchanged_wherever_it_is() -> None:
+    """A second time it is known for what it is."""
+    model = nn.Sequential(nn.Sequential(LlamaRMSNorm(8)), LlamaRMSNorm(4).to(torch.bfloat16))
+    assert exchange(model, LAYOUT) == 2
+    assert [type(module) for module in model.modules() if not isinstance(module, nn.Sequential)] == [Norm, Norm]
+    assert exchange(model, LAYOUT) == 0

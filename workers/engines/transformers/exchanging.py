@@ -1,0 +1,206 @@
+"""What a model computes in fewer passes over memory on a CPU, put in the place of its own modules.
+
+A norm is one loop where the library has six operations. A gate, and a sum with what a layer was given, are computed by
+oneDNN's products as they write their results. Positions turn queries and keys where they lie. Deliberately knows no
+list of architectures: a module is exchanged where it is built like one of these and computes the same of some random
+rows. What is not packed, as in ``generate``, layers go on computing their own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workers.engines.transformers.batch import Packed, Piece
+from workers.engines.transformers.buffered import attend_buffered
+from workers.engines.transformers.buffers import Buffers
+from workers.engines.transformers.kv import Layout
+from workers.engines.transformers.packing import PackedLinear
+from workers.engines.transformers.rowwise import FORMATS, normed, rotate
+
+#: As far as two ways of computing the same may be from each other, relative to the largest number.
+_TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+#: How many random rows are tried.
+_ROWS = 5
+#: What happens where a module only looks like one of these.
+_UNLIKE = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
+
+
+class Norm(nn.Module):
+    """A root mean square norm (Zhang and Sennrich, 2019).
+
+    Args:
+        weight: Shape (width,).
+        epsilon: What is added to the mean square.
+    """
+
+    def __init__(self, weight: nn.Parameter, epsilon: float) -> None:
+        super().__init__()
+        self.weight, self.variance_epsilon = weight, epsilon
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Shape (..., width) to the same."""
+        return normed(rows, self.weight, self.variance_epsilon)
+
+
+class GatedLayers(nn.Module):
+    """Two layers of which one opens a gate for the other, and a third behind them (Shazeer, 2020).
+
+    Args:
+        layers: The module whose packed layers they are.
+    """
+
+    def __init__(self, layers: Any) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = layers.gate_proj, layers.up_proj, layers.down_proj
+
+    def forward(self, rows: Tensor, summand: Tensor | None = None) -> Tensor:
+        """Shape (..., width) to the same; the summand, of that shape, is added."""
+        passed = self.up_proj.times(rows, self.gate_proj.swish(rows))
+        result: Tensor = self.down_proj(passed) if summand is None else self.down_proj.plus(passed, summand)
+        return result
+
+
+@dataclass(slots=True)
+class Asked:
+    """What a layer asks of attention."""
+
+    key_heads: int = 0
+    width: int = 0
+    scaling: float = 0.0
+    window: int | None = None
+
+    def note(self, _layer: int, key: Tensor, _value: Tensor, settings: dict[str, Any]) -> None:
+        """See ``attention.attend``."""
+        self.key_heads, self.width = key.shape[1], key.shape[-1]
+        self.scaling = settings["scaling"] if settings["scaling"] is not None else key.shape[-1] ** -0.5
+        self.window = settings["sliding_window"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A decoder layer's forward: attention and gated layers, each behind a norm, each added to what it was given.
+
+    Where no packed batch is described, and where keys and values are not in requests' own buffers, it is the layer's
+    own.
+    """
+
+    layer: Any
+    own: Callable[..., Any]
+    asked: Asked = field(default_factory=Asked)
+
+    def __call__(self, rows: Tensor, *arguments: Any, **settings: Any) -> Any:
+        """Shape (1, T, hidden) to the same."""
+        packed, positions = settings.get("packed"), settings.get("position_embeddings")
+        if packed is None or positions is None or not isinstance(packed.store, Buffers):
+            return self.own(rows, *arguments, **settings)
+        layer, attention = self.layer, self.layer.self_attn
+        given = layer.input_layernorm(rows)
+        query, key, value = (
+            projection(given).view(rows.shape[1], -1, self.asked.width)
+            for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+        )
+        if hasattr(attention, "q_norm"):
+            query, key = attention.q_norm(query), attention.k_norm(key)
+        rotate(query, key, *positions)
+        attended = attend_buffered(
+            packed,
+            attention.layer_idx,
+            query.transpose(0, 1),
+            key.transpose(0, 1),
+            value.transpose(0, 1),
+            self.asked.scaling,
+            self.asked.window,
+        )
+        rows = attention.o_proj.plus(attended.flatten(1)[None], rows)
+        return layer.mlp(layer.post_attention_layernorm(rows), rows)
+
+
+def exchange(model: Any, layout: Layout) -> int:
+    """Exchange what can be; returns how many modules were. A second time nothing is left to do.
+
+    Args:
+        model: A model that uses the packed attention, see ``support.adopt``; its layers are packed.
+        layout: What it keeps for one token.
+    """
+    exchanged = 0
+    for parent in list(model.modules()):
+        for name, module in list(parent.named_children()):
+            made = _made_of(module)
+            if made is not None and _alike(made, module):
+                setattr(parent, name, made.eval())
+                exchanged += 1
+    for module in model.modules():
+        if _is_layer(module):
+            made_layer = Layer(module, module.forward)
+            if _computes_the_same(made_layer, layout):
+                module.forward = made_layer
+                exchanged += 1
+    return exchanged
+
+
+def _made_of(module: nn.Module) -> Norm | GatedLayers | None:
+    """What might take a module's place."""
+    weight, epsilon = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
+    if type(module) is not Norm and isinstance(weight, nn.Parameter) and isinstance(epsilon, float):
+        served = weight.dim() == 1 and weight.device.type == "cpu" and weight.dtype in FORMATS
+        return Norm(weight, epsilon) if served else None
+    layers = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
+    if type(module) is not GatedLayers and all(isinstance(layer, PackedLinear) for layer in layers):
+        return GatedLayers(module)
+    return None
+
+
+def _alike(made: Norm | GatedLayers, module: nn.Module) -> bool:
+    weight: Tensor = made.weight if isinstance(made, Norm) else made.gate_proj.weight
+    rows = _random(1, _ROWS, weight.shape[-1], dtype=weight.dtype)
+    try:
+        with torch.inference_mode():
+            return _close(made(rows), module(rows))
+    except _UNLIKE:
+        return False
+
+
+def _is_layer(module: Any) -> bool:
+    attention = getattr(module, "self_attn", None)
+    return (
+        not isinstance(module.forward, Layer)
+        and isinstance(getattr(module, "mlp", None), GatedLayers)
+        and isinstance(getattr(attention, "o_proj", None), PackedLinear)
+        and all(hasattr(module, name) for name in ("input_layernorm", "post_attention_layernorm"))
+        and all(hasattr(attention, name) for name in ("q_proj", "k_proj", "v_proj", "layer_idx", "head_dim"))
+    )
+
+
+def _computes_the_same(made: Layer, layout: Layout) -> bool:
+    attention = made.layer.self_attn
+    store = Buffers(layout)
+    kv = store.open(_ROWS)
+    piece = Piece(kv, [0] * _ROWS, kv.extend(_ROWS), 0, tree=False, logits=False)
+    packed = Packed(store, [piece], [0], _ROWS, layout.device)
+    rows = _random(1, _ROWS, attention.o_proj.out_features, dtype=layout.dtype)
+    positions = tuple(_random(2, 1, _ROWS, attention.head_dim, dtype=layout.dtype))
+    try:
+        with torch.inference_mode():
+            expected = made.own(rows, position_embeddings=positions, observed=made.asked)
+            return made.asked.width == attention.head_dim and _close(
+                made(rows, position_embeddings=positions, packed=packed), expected
+            )
+    except _UNLIKE:
+        return False
+    finally:
+        kv.close()
+
+
+def _close(found: Any, expected: Any) -> bool:
+    if not isinstance(expected, Tensor) or found.shape != expected.shape:
+        return False
+    return bool((found - expected).abs().max() <= _TOLERANCES[found.dtype] * expected.abs().max())
+
+
+def _random(*shape: int, dtype: torch.dtype) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(dtype)
