@@ -235,7 +235,7 @@ def test_limits_come_from_the_memory_of_the_device(monkeypatch: pytest.MonkeyPat
     for machine, weights, room in ((8_000, 5_000, 1_000), (1 << 40, 1, 384 << 20), (1 << 40, 1 << 33, 1 << 33)):
         monkeypatch.setattr(limits, "_machine_memory", lambda machine=machine: machine)
         chosen = limits.limits_for(layout, weights)
-        assert chosen == Limits(rows=128, tokens=512, kv_bytes=room, kept_bytes=room)
+        assert chosen == Limits(rows=128, tokens=2048, kv_bytes=room, kept_bytes=room)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1_000, 2_000))
     on_gpu = limits.limits_for(replace(layout, device=torch.device("cuda:0")), 5_000)
     assert on_gpu == Limits(rows=512, tokens=2048, kv_bytes=800, kept_bytes=800)

@@ -25,7 +25,7 @@ from workers.engines.transformers.choosing import weigh
 from workers.engines.transformers.counters import Counters
 from workers.engines.transformers.decoder import Decoder
 from workers.engines.transformers.exchanging import exchange
-from workers.engines.transformers.freeing import give_back
+from workers.engines.transformers.freeing import give_back, hold_on
 from workers.engines.transformers.kv import Layout
 from workers.engines.transformers.limits import limits_for, participants_at_once
 from workers.engines.transformers.loading import LoadedModel, load_model
@@ -64,6 +64,7 @@ def prepare(loaded: LoadedModel, limits: Limits | None = None) -> tuple[Layout, 
     chosen = limits or limits_for(layout, loaded.model.get_memory_footprint())
     pack(loaded.model)
     exchange(loaded.model, layout)
+    hold_on()
     return layout, chosen
 
 

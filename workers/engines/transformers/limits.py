@@ -33,10 +33,10 @@ def limits_for(layout: Layout, weights: int) -> Limits:
     """
     if layout.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(layout.device)
-        room, rows, tokens = int(free * _GPU_SHARE), 512, 2048
+        room, rows = int(free * _GPU_SHARE), 512
     else:
-        room, rows, tokens = min(int(_machine_memory() * _CPU_SHARE), max(weights, _CPU_LEAST)), 128, 512
-    return Limits(rows=rows, tokens=tokens, kv_bytes=room, kept_bytes=room)
+        room, rows = min(int(_machine_memory() * _CPU_SHARE), max(weights, _CPU_LEAST)), 128
+    return Limits(rows=rows, tokens=2048, kv_bytes=room, kept_bytes=room)
 
 
 def participants_at_once(layout: Layout, limits: Limits) -> int:
