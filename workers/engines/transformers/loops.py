@@ -23,6 +23,7 @@ from workers.engines.transformers.compiled import (
     octets,
     pointer_to,
     power,
+    prefetch,
     take,
     widen,
 )
@@ -72,6 +73,8 @@ PIECE = np.dtype(
         ("seen", np.int64),  # where its bytes begin, if it is a tree
     ]
 )
+#: So many tokens before they are wanted keys and values are sent for: processors look no further than a page ahead.
+_AHEAD = 32
 #: A score that is hidden: far below any other, and still a number.
 _HIDDEN = np.float32(-1.0e30)
 
@@ -112,14 +115,14 @@ def attending(width: int, per_group: int, dtype: str) -> int:
         tasks, pieces = carray(_tasks(told.task), told.tasks), carray(_pieces(told.piece), told.pieces)
         seen, scaling, window = octets(told.seen), told.scaling, told.window
         buffers, heads, most_keys = integers(told.buffer), told.key_heads * per_group, told.most_keys
-        # A thread's own, in float32: queries, results, eight keys or values at a time, and scores; with a row that
-        # nobody wants where their number is odd.
+        # A thread's own, in float32: queries, results, eight keys or values at a time, eight highest scores, and all
+        # scores; with a row that nobody wants where their number is odd.
         most = (told.most_rows * per_group + 1) // 2 * 2
-        space = np.zeros(2 * most * width + 8 * width + most * most_keys, np.float32)
+        space = np.zeros(2 * most * width + 8 * width + 8 + most * most_keys, np.float32)
         asked = space.ctypes.data
         eight = asked + 8 * most * width
         queries, found = floats(asked), floats(asked + 4 * most * width)
-        numbers, scores = floats(eight), floats(eight + 32 * width)
+        numbers, tops, scores = floats(eight), floats(eight + 32 * width), floats(eight + 32 * width + 32)
         number = take(call)
         while number < told.tasks:
             task = tasks[number]
@@ -142,6 +145,7 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                 found[d] = np.float32(0)
 
             for key in range(0, length, 4):
+                prefetch(keys + (key + _AHEAD) * width * size, 4 * width * size)
                 widen(form, keys + key * width * size, eight, 4 * width)
                 for r in range(rows):
                     a = b = c = e = np.float32(0)
@@ -164,9 +168,15 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                 for key in range(root, filled):
                     if not seen[sees + key]:
                         scores[s + key - low] = _HIDDEN
-                highest = scores[s]
-                for key in range(length):
-                    highest = max(highest, scores[s + key])
+                # The highest of every eighth score, then of those: each comparison waits for the one before.
+                for lane in range(8):
+                    tops[lane] = scores[s + lane]
+                for key in range(8, length, 8):
+                    for lane in range(8):
+                        tops[lane] = max(tops[lane], scores[s + key + lane])
+                highest = tops[0]
+                for lane in range(1, 8):
+                    highest = max(highest, tops[lane])
                 total = np.float32(0)
                 for key in range(length):
                     scores[s + key] = power(scores[s + key] - highest)
@@ -176,6 +186,7 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                     scores[s + key] *= share
 
             for key in range(0, length, 8):
+                prefetch(values + (key + _AHEAD) * width * size, 8 * width * size)
                 widen(form, values + key * width * size, eight, 8 * width)
                 for r in range(0, rows, 2):  # two rows, for which eight values are read once
                     s = r * most_keys + key
