@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from workers.engines.transformers import compiled, loops, team
+from workers.engines.transformers import buffered, compiled, loops, team
 from workers.engines.transformers.batch import Packed, Piece
 from workers.engines.transformers.buffered import attend_buffered
 from workers.engines.transformers.buffers import BufferKV, Buffers
@@ -191,6 +192,30 @@ def test_no_memory_is_used_that_was_given_back() -> None:
     environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
     assert "1 passed" in ended.stdout, ended.stdout
+
+
+@pytest.mark.parametrize("window", [None, 100])
+def test_the_library_is_asked_for_few_sizes(window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It compiles its products for each size of rows and keys that it meets, and never forgets one."""
+    sizes = set()
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, **settings: Any) -> Tensor:
+        sizes.add((query.shape[2], key.shape[2]))
+        return scaled_dot_product_attention(query, key, value, **settings)
+
+    monkeypatch.setattr(buffered, "scaled_dot_product_attention", attention)
+    store = Buffers(Layout(layers=(LayerShape(1, 4),), dtype=torch.float32, device=torch.device("cpu")))
+    for before in (0, 1, 63, 300):
+        for count in range(1, 260):
+            kv = store.open(before + count)
+            piece = Piece(kv, [0] * count, kv.extend(before) + kv.extend(count), before, tree=False, logits=True)
+            rows = torch.ones(1, count, 4)
+            found = attend_buffered(_packed(store, [piece]), 0, rows, rows, rows, 1.0, window)
+            assert found.shape == (count, 1, 4)
+            kv.close()
+    # Up to 260 rows in steps of 16 and then 64, against keys in steps of 64.
+    assert {rows % 16 for rows, _ in sizes} | {keys % 64 for _, keys in sizes} == {0}
+    assert len(sizes) < 50
 
 
 def test_scores_may_be_far_apart() -> None:

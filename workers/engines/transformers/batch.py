@@ -14,14 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.engines.transformers.kv import KV, STRIDE, KVStore
+from workers.engines.transformers.kv import KV, STRIDE, KVStore, up
 
 #: Rows of a prompt that attend together over a pool: enough for the product, few enough to leave the future out of it.
 BLOCK = 128
-#: Rows are filled up to a multiple of this, few rows to one of half as many. They come in few sizes because the CPU's
-#: matrix products in short number formats are compiled for each size, at the price of a few products and half a
-#: megabyte.
-_ROWS, _FEW = 16, 64
+#: Rows are filled up to a multiple of this, or of an eighth of what they are more than; very few, to a power of two.
+#: They come in few sizes because the CPU's matrix products in short number formats are compiled for each size, at the
+#: price of a few products and half a megabyte.
+_STEP, _VERY_FEW = 8, 16
+#: Rows of a block are filled up to a multiple of this.
+_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +129,8 @@ def _segment(piece: Piece, start: int, window: int | None) -> Segment:
 
 
 def _prompt_block(piece: Piece, start: int, i: int, j: int, window: int | None) -> Block:
-    first, high = piece.at + i, _up(piece.at + j, STRIDE)
-    padded, low = _up(j - i, _ROWS), _low(first, window)
+    first, high = piece.at + i, up(piece.at + j, STRIDE)
+    padded, low = up(j - i, _ROWS), _low(first, window)
     queries, keys = np.arange(first, first + padded)[:, None], np.arange(low, high)[None]
     hidden = keys > queries
     if window is not None:
@@ -138,7 +140,7 @@ def _prompt_block(piece: Piece, start: int, i: int, j: int, window: int | None) 
 
 def _tree_block(piece: Piece, start: int, window: int | None) -> Block:
     kv, count = piece.kv, len(piece.tokens)
-    low, high = min(kv.root // STRIDE * STRIDE, _low(piece.first, window)), _up(kv.filled, STRIDE)
+    low, high = min(kv.root // STRIDE * STRIDE, _low(piece.first, window)), up(kv.filled, STRIDE)
     seen = tree_mask(piece, window, low, high)
     return Block(slice(start, start + count), count, slice(low, high), _mask(~seen))
 
@@ -161,16 +163,12 @@ def _mask(hidden: np.ndarray) -> Tensor:
 
 def _filled(rows: int) -> int:
     """To how many rows these are filled up."""
-    if rows > _ROWS:
-        return _up(rows, _ROWS if rows > _FEW else _ROWS // 2)
-    return 1 << (rows - 1).bit_length() if rows else 0
+    twice = (rows - 1).bit_length()
+    if rows <= _VERY_FEW:
+        return 1 << twice if rows else 0
+    return up(rows, max(_STEP, 1 << twice >> 4))
 
 
 def _low(position: int, window: int | None) -> int:
     """The first key that is read for a query at a position, on a stride."""
     return 0 if window is None else max(0, position - window + 1) // STRIDE * STRIDE
-
-
-def _up(number: int, step: int) -> int:
-    """The next multiple of a step."""
-    return -(-number // step) * step

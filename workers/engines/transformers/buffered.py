@@ -12,14 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from workers.engines.transformers.batch import Packed, Piece, tree_mask
 from workers.engines.transformers.buffers import BufferKV
 from workers.engines.transformers.compiled import FORMATS
+from workers.engines.transformers.kv import STRIDE, rounded, up
 from workers.engines.transformers.loops import CALL, PIECE, TASK, attending, storing
 from workers.engines.transformers.team import run
 
+#: A prompt's rows and keys are filled up to multiples of these. The library compiles its products for each size that it
+#: meets, and keeps them: hundreds of megabytes, where prompts may have any length.
+_ROWS, _FEW = STRIDE, 16
 _FORMATS = {getattr(torch, name): name for name in FORMATS}
 
 
@@ -29,8 +33,9 @@ class Prompt:
 
     kv: BufferKV
     rows: slice  #: in the packed row
+    filled: int  #: how many rows are computed, at least those there are
     keys: slice  #: in the request's buffer
-    mask: Tensor | None  #: added to the scores; shape (rows, keys). None: a row sees itself and all before it
+    mask: Tensor | None  #: added to the scores; shape (filled, keys). None: a row sees itself and all before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +89,10 @@ def attend_buffered(
             run(loop, of.call)
     for prompt in of.prompts:
         held = prompt.kv.buffers[layer][:, None, :, prompt.keys]
+        # What fills up are rows of others, or nobody's, whose results are thrown away.
+        asked = query[:, prompt.rows.start : prompt.rows.start + prompt.filled]
         attended = scaled_dot_product_attention(
-            query[None, :, prompt.rows],
+            pad(asked, (0, 0, 0, prompt.filled - asked.shape[1]))[None],
             held[0],
             held[1],
             attn_mask=prompt.mask,
@@ -93,7 +100,8 @@ def attend_buffered(
             scale=scaling,
             enable_gqa=heads != key_heads,
         )
-        result[prompt.rows] = attended[0].transpose(0, 1)
+        count = prompt.rows.stop - prompt.rows.start
+        result[prompt.rows] = attended[0, :, :count].transpose(0, 1)
     return result
 
 
@@ -129,7 +137,7 @@ def _lay_out(packed: Packed, key_heads: int, window: int | None) -> LaidOut:
         "seen": kept[2].ctypes.data,
         "key_heads": key_heads,
         "most_rows": int(pieces["count"][trees].max(initial=0)),
-        "most_keys": -(-int(pieces["filled"][trees].max(initial=0)) // 8) * 8,
+        "most_keys": up(int(pieces["filled"][trees].max(initial=0)), 8),
         "window": window or 0,
     }.items():
         call[name] = told
@@ -141,13 +149,15 @@ def _lay_out(packed: Packed, key_heads: int, window: int | None) -> LaidOut:
 
 
 def _prompt(piece: Piece, kv: BufferKV, start: int, window: int | None) -> Prompt:
-    first, last = piece.at, piece.at + len(piece.tokens)
-    low = 0 if window is None else max(0, first - window + 1)
+    count, first = len(piece.tokens), piece.at
+    filled = up(count, _ROWS if count > _ROWS - _FEW else _FEW)
+    low = 0 if window is None else max(0, first - window + 1) // STRIDE * STRIDE
+    keys = slice(low, rounded(first + count))
     mask = None
-    if first or (window is not None and last > window):
-        queries, keys = torch.arange(first, last)[:, None], torch.arange(low, last)[None]
-        hidden = keys > queries
+    if first or (window is not None and count > window):
+        query, key = torch.arange(first, first + filled)[:, None], torch.arange(keys.start, keys.stop)[None]
+        hidden = key > query
         if window is not None:
-            hidden |= keys <= queries - window
+            hidden |= key <= query - window
         mask = torch.where(hidden, -torch.inf, 0.0)
-    return Prompt(kv, slice(start, start + len(piece.tokens)), slice(low, last), mask)
+    return Prompt(kv, slice(start, start + count), filled, keys, mask)

@@ -171,4 +171,9 @@ class KV(ABC):
 
 def rounded(tokens: int) -> int:
     """Tokens for which room is made where so many are wanted."""
-    return -(-tokens // STRIDE) * STRIDE
+    return up(tokens, STRIDE)
+
+
+def up(number: int, step: int) -> int:
+    """The next multiple of a step."""
+    return -(-number // step) * step
