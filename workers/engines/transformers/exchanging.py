@@ -156,8 +156,11 @@ def _made_of(module: nn.Module) -> Norm | GatedLayers | None:
 
 
 def _alike(made: Norm | GatedLayers, module: nn.Module) -> bool:
-    weight: Tensor = made.weight if isinstance(made, Norm) else made.gate_proj.weight
-    rows = _random(1, _ROWS, weight.shape[-1], dtype=weight.dtype)
+    if isinstance(made, Norm):
+        width, dtype = len(made.weight), made.weight.dtype
+    else:
+        width, dtype = made.gate_proj.in_features, made.gate_proj.dtype
+    rows = _random(1, _ROWS, width, dtype=dtype)
     try:
         with torch.inference_mode():
             return _close(made(rows), module(rows))

@@ -37,6 +37,11 @@ class PackedLinear(nn.Module):
             self._packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach().contiguous(), None)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The weights' number format."""
+        return self._packed.dtype
+
+    @property
     def weight(self) -> Tensor:
         """The weights as they were, unpacked anew each time; shape (out, in)."""
         return self._packed.to_dense()
