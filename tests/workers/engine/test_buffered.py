@@ -231,6 +231,17 @@ def test_scores_may_be_far_apart() -> None:
     assert found.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0.5, 0, 0.5]]
 
 
+def test_numbers_of_another_format_are_refused() -> None:
+    """Loops read what lies at an address, whatever it is."""
+    store = Buffers(Layout(layers=(LayerShape(1, 4),), dtype=torch.bfloat16, device=torch.device("cpu")))
+    kv = store.open(1)
+    packed = _packed(store, [Piece(kv, [0], kv.extend(1), 0, tree=False, logits=True)])
+    short, long = torch.ones(1, 1, 4, dtype=torch.bfloat16), torch.ones(1, 1, 4)
+    for given in ((long, short, short), (short, long, short), (short, short, long), (long, long, long)):
+        with pytest.raises(ValueError, match="expected one number format"):
+            attend_buffered(packed, 0, *given, 1.0, None)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_nothing(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit, however many there are; where torch's threads cannot be had, the caller is the only one."""

@@ -27,10 +27,11 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+from transformers.models.llama import modeling_llama
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from tests.workers.engine.test_support import HEADS, built
-from workers.engines.transformers import support
+from workers.engines.transformers import exchanging, support
 from workers.engines.transformers.exchanging import GatedLayers, Layer, Norm, exchange
 from workers.engines.transformers.kv import LayerShape, Layout
 from workers.engines.transformers.packing import pack
@@ -71,6 +72,32 @@ def test_a_model_computes_the_same_as_before(
     assert float((found - expected).abs().max()) <= tolerance * float(expected.abs().max())
     difference, largest = support._differ(model, layout)
     assert difference <= tolerance * largest
+
+
+def test_positions_of_another_format_are_the_layers_own_business(
+    one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some models keep angles in float32 whatever their format: they are turned by as the library does it."""
+    model = built(LlamaForCausalLM, LlamaConfig(**HEADS)).bfloat16()
+    layout = support.adopt(model)
+    pack(model)
+    exchange(model, layout)
+    angles = model.model.rotary_emb
+    turn, apply = angles.forward, modeling_llama.apply_rotary_pos_emb
+    turned: list[Any] = []
+
+    def long(*given: Any, **named: Any) -> tuple[Tensor, ...]:
+        return tuple(one.float() for one in turn(*given, **named))
+
+    def rotated(query: Tensor, key: Tensor, *angles: Tensor) -> tuple[Tensor, ...]:
+        return tuple(one.to(query.dtype) for one in apply(query, key, *angles))
+
+    monkeypatch.setattr(angles, "forward", long)
+    monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", rotated)
+    monkeypatch.setattr(exchanging, "rotate", lambda *given: turned.append(given))
+    difference, largest = support._differ(model, layout)
+    assert difference <= 0.1 * largest
+    assert not turned
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -56,7 +56,9 @@ def test_a_rotation_by_other_positions_is_refused() -> None:
     """Angles of another width, or of other rows, and queries that do not lie side by side."""
     query, key, angles = torch.ones(3, 2, 8), torch.ones(3, 1, 8), torch.ones(1, 3, 8)
     for cosine, sine in ((angles[..., :4], angles[..., :4]), (angles, angles[..., :4]), (angles[:, :2], angles[:, :2])):
-        with pytest.raises(ValueError, match=r"rotation of \(3, 2, 8\) by .*: expected \(1, 3, 8\)"):
+        with pytest.raises(ValueError, match=r"rotation of \(3, 2, 8\) by .*: expected \(1, 3, 8\) of torch\.float32"):
             rotate(query, key, cosine, sine)
+    with pytest.raises(ValueError, match=r"of torch\.bfloat16: expected"):
+        rotate(query, key, angles.bfloat16(), angles.bfloat16())
     with pytest.raises(ValueError, match="rotation of"):
         rotate(torch.ones(2, 3, 8).transpose(0, 1), key, angles, angles)

@@ -70,7 +70,13 @@ def attend_buffered(
 
     Returns:
         Shape (T, heads, width); rows that are nobody's are zero.
+
+    Raises:
+        ValueError: One of them has another number format than the buffers.
     """
+    formats = {query.dtype, key.dtype, value.dtype, packed.store.layout.dtype}
+    if len(formats) > 1:
+        raise ValueError(f"queries, keys, values and buffers: expected one number format, got {formats}")
     (heads, rows, width), key_heads = query.shape, len(key)
     of = _laid_out(packed, key_heads, window)
     query, key, value = (each if each.stride(2) == 1 else each.contiguous() for each in (query, key, value))

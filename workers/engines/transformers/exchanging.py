@@ -8,7 +8,7 @@ rows. What is not packed, as in ``generate``, layers go on computing their own w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,8 +85,8 @@ class Asked:
 class Layer:
     """A decoder layer's forward: attention and gated layers, each behind a norm, each added to what it was given.
 
-    Where no packed batch is described, and where keys and values are not in requests' own buffers, it is the layer's
-    own.
+    Where no packed batch is described, where keys and values are not in requests' own buffers, and where positions come
+    in another format than rows, it is the layer's own.
     """
 
     layer: Any
@@ -95,8 +95,8 @@ class Layer:
 
     def __call__(self, rows: Tensor, *arguments: Any, **settings: Any) -> Any:
         """Shape (1, T, hidden) to the same."""
-        packed, positions = settings.get("packed"), settings.get("position_embeddings")
-        if packed is None or positions is None or not isinstance(packed.store, Buffers):
+        packed, positions = settings.get("packed"), settings.get("position_embeddings", ())
+        if packed is None or not isinstance(packed.store, Buffers) or not self._turns_by(positions, rows):
             return self.own(rows, *arguments, **settings)
         layer, attention = self.layer, self.layer.self_attn
         given = layer.input_layernorm(rows)
@@ -106,7 +106,8 @@ class Layer:
         )
         if hasattr(attention, "q_norm"):
             query, key = attention.q_norm(query), attention.k_norm(key)
-        rotate(query, key, *positions)
+        cosine, sine = positions
+        rotate(query, key, cosine, sine)
         attended = attend_buffered(
             packed,
             attention.layer_idx,
@@ -118,6 +119,12 @@ class Layer:
         )
         rows = attention.o_proj.plus(attended.flatten(1)[None], rows)
         return layer.mlp(layer.post_attention_layernorm(rows), rows)
+
+    def _turns_by(self, positions: Sequence[Tensor], rows: Tensor) -> bool:
+        """Whether positions are a cosine and a sine for every number of a key."""
+        wanted = (1, rows.shape[1], self.asked.width)
+        alike = [angles.shape == wanted and angles.dtype is rows.dtype for angles in positions]
+        return alike == [True, True]
 
 
 def exchange(model: Any, layout: Layout) -> int:

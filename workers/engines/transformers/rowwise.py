@@ -80,11 +80,18 @@ def rotate(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> None:
         key: shape (T, key heads, width), contiguous.
         cosine: shape (1, T, width).
         sine: shape of ``cosine``.
+
+    Raises:
+        ValueError: Shapes or number formats do not go together, or numbers do not lie side by side.
     """
     (rows, heads, width), key_heads = query.shape, key.shape[1]
     cosine, sine = cosine.contiguous(), sine.contiguous()
-    if not (query.is_contiguous() and key.is_contiguous() and cosine.shape == sine.shape == (1, rows, width)):
-        raise ValueError(f"rotation of {tuple(query.shape)} by {tuple(cosine.shape)}: expected (1, {rows}, {width})")
+    alike = query.dtype is key.dtype is cosine.dtype is sine.dtype
+    if not (alike and query.is_contiguous() and key.is_contiguous() and cosine.shape == sine.shape == (1, rows, width)):
+        raise ValueError(
+            f"rotation of {tuple(query.shape)} by {tuple(cosine.shape)} of {cosine.dtype}: "
+            f"expected (1, {rows}, {width}) of {query.dtype}"
+        )
     told = np.zeros(1, ROTATION)
     told[0] = (
         0,
