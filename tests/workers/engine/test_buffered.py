@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from workers.engines.transformers import buffered, compiled, loops, team
+from workers.engines.transformers import buffered, compiled, loops, product, team, tiles
 from workers.engines.transformers.batch import Packed, Piece
 from workers.engines.transformers.buffered import attend_buffered
 from workers.engines.transformers.buffers import BufferKV, Buffers
@@ -25,8 +25,8 @@ from workers.engines.transformers.kv import LayerShape, Layout
 TOLERANCE = 3e-6
 #: And of rounding what comes of them to a format, likewise relative.
 ROUNDING = {torch.float32: 0.0, torch.bfloat16: 2**-8, torch.float16: 2**-11}
-#: For prompts the library rounds the weights of values as well, each on its own.
-LIBRARY = 4
+#: For prompts the weights of values are rounded as well, each on its own.
+WEIGHTS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,10 +123,78 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda of: f"{of.width}x{of.key_heads}x{of.per_group}-{of.dtype}")
+def _named(shape: Shape) -> str:
+    return f"{shape.width}x{shape.key_heads}x{shape.per_group}-{shape.dtype}"
+
+
+@pytest.fixture
+def compiled_anew() -> Iterator[None]:
+    """Loops for prompts that know of another processor are nobody else's."""
+    for forget in (tiles.laying.cache_clear, tiles.attending.cache_clear):
+        forget()
+    yield
+    for forget in (tiles.laying.cache_clear, tiles.attending.cache_clear):
+        forget()
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=_named)
 @pytest.mark.parametrize("window", [None, 5, 40])
 def test_every_row_attends_to_its_own(shape: Shape, window: int | None) -> None:
     """Chunks of prompts beside trees, any width and number of heads, whatever lies between rows in memory."""
+    attends_as_written_out(shape, window)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3], ids=_named)
+@pytest.mark.parametrize("without", ["pairs", "long vectors"])
+def test_every_row_attends_on_lesser_processors(
+    shape: Shape, without: str, compiled_anew: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without products of pairs of short numbers, and with vectors that are half as long."""
+    lacking = {"amx-bf16", "avx512bf16", *(["avx512f"] if without == "long vectors" else [])}
+    for module in (tiles, product):
+        monkeypatch.setattr(module, "can", lambda feature: feature not in lacking)
+    attends_as_written_out(shape, 40)
+
+
+@pytest.mark.parametrize("window", [None, 40])
+def test_the_library_attends_where_it_is_faster(window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is where a processor has matrix units for a number format."""
+    monkeypatch.setattr(tiles, "can", lambda feature: feature == "amx-bf16")
+    asked = []
+
+    def attention(*given: Tensor, **settings: Any) -> Tensor:
+        asked.append(given[0].shape)
+        return scaled_dot_product_attention(*given, **settings)
+
+    monkeypatch.setattr(buffered, "scaled_dot_product_attention", attention)
+    attends_as_written_out(SHAPES[1], window)
+    assert asked
+    assert not tiles.serves(64, "bfloat16")
+    assert tiles.serves(64, "float32")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_long_prompt_is_what_the_library_makes_of_it(dtype: torch.dtype) -> None:
+    """In two pieces, the second of which sees the first."""
+    count, first, layer = 900, 333, LayerShape(2, 64)
+    store = Buffers(Layout(layers=(layer,), dtype=dtype, device=torch.device("cpu")))
+    numbers = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(heads, count, 64, generator=numbers).to(dtype) for heads in (6, 2, 2))
+    kv = store.open(count)
+    found = []
+    for start, stop in ((0, first), (first, count)):
+        piece = Piece(kv, [0] * (stop - start), kv.extend(stop - start), start, tree=False, logits=True)
+        given = (each[:, start:stop] for each in (query, key, value))
+        found.append(attend_buffered(_packed(store, [piece]), 0, *given, 0.3, None))
+    expected = scaled_dot_product_attention(
+        query.double(), *(each.double().repeat_interleave(3, 0) for each in (key, value)), is_causal=True, scale=0.3
+    )
+    allowed = 1e-5 if dtype is torch.float32 else WEIGHTS * ROUNDING[dtype]
+    assert float((torch.cat(found).transpose(0, 1) - expected).abs().max()) < allowed * float(expected.abs().max())
+
+
+def attends_as_written_out(shape: Shape, window: int | None) -> None:
+    """Compare some forwards of chunks of prompts and trees with attention written out, and what was stored."""
     dense = Dense(shape, seed=shape.width)
     heads = shape.key_heads * shape.per_group
     for step in range(6):
@@ -143,7 +211,7 @@ def test_every_row_attends_to_its_own(shape: Shape, window: int | None) -> None:
         assert found.dtype is shape.dtype
         assert not found[packed.rows :].any()
         for row, tree, expected in dense.attend(pieces, query, 0.3, window):
-            allowed = TOLERANCE + ROUNDING[shape.dtype] * (1 if tree else LIBRARY)
+            allowed = TOLERANCE + ROUNDING[shape.dtype] * (1 if tree else WEIGHTS)
             assert float((found[row] - expected).abs().max()) < allowed * max(1.0, float(expected.abs().max()))
         start = 0
         for piece in pieces:  # what was stored is what came in

@@ -1,8 +1,9 @@
-"""Attention over requests' own buffers on a CPU: for prompts the library's, for beams the compiled loops of ``loops``.
+"""Attention over requests' own buffers on a CPU: compiled loops of ``loops`` for beams, of ``tiles`` for prompts.
 
-A prompt's rows are many and see the same keys, which is what the library's attention is made for. Beams are few, each
-request has its own keys and each beam sees others of them; a call for each request would take longer than the work.
-Knows addresses and strides. Deliberately knows nothing of how rows came about (see ``batch``).
+Beams are few, each request has its own keys and each beam sees others of them; a call for each request would take
+longer than the work. A prompt's rows are many and see the same keys, which is what the library's attention is made for:
+where it is faster than loops are, it computes them. Knows addresses and strides. Deliberately knows nothing of how rows
+came about (see ``batch``).
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from workers.engines.transformers import loops, tiles
 from workers.engines.transformers.batch import Packed, Piece, tree_mask
 from workers.engines.transformers.buffers import BufferKV
 from workers.engines.transformers.compiled import FORMATS
 from workers.engines.transformers.kv import STRIDE, rounded, up
-from workers.engines.transformers.loops import CALL, PIECE, TASK, attending, storing
+from workers.engines.transformers.loops import CALL, PIECE, TASK
 from workers.engines.transformers.team import run
 
-#: A prompt's rows and keys are filled up to multiples of these. The library compiles its products for each size that it
-#: meets, and keeps them: hundreds of megabytes, where prompts may have any length.
+#: For the library's attention a prompt's rows and keys are filled up to multiples of these: it compiles its products
+#: for each size that it meets, and keeps them, hundreds of megabytes, where prompts may have any length.
 _ROWS, _FEW = STRIDE, 16
 _FORMATS = {getattr(torch, name): name for name in FORMATS}
 
@@ -39,13 +41,21 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A compiled loop."""
+
+    loop: int  #: its address
+    tasks: np.ndarray  #: at least one
+    most_keys: int  #: of a task, filled up
+
+
+@dataclass(frozen=True, slots=True)
 class LaidOut:
     """A forward as attention is told of it, once for all layers alike."""
 
-    prompts: tuple[Prompt, ...]
     call: np.ndarray  #: ``loops.CALL``; what differs between layers is filled in by each
-    stored: np.ndarray  #: ``loops.TASK`` of storing
-    attended: np.ndarray  #: and of attending
+    steps: tuple[Step, ...]  #: in their order
+    prompts: tuple[Prompt, ...]  #: that the library computes
     kept: tuple[np.ndarray, ...]  #: what ``call`` has the addresses of, so that it lives as long
 
 
@@ -78,21 +88,17 @@ def attend_buffered(
     if len(formats) > 1:
         raise ValueError(f"queries, keys, values and buffers: expected one number format, got {formats}")
     (heads, rows, width), key_heads = query.shape, len(key)
-    of = _laid_out(packed, key_heads, window)
+    of = _laid_out(packed, key_heads, heads // key_heads, width, window)
     query, key, value = (each if each.stride(2) == 1 else each.contiguous() for each in (query, key, value))
     result = query.new_empty(rows, heads, width)
     result[packed.rows :].zero_()  # the layers behind want numbers there as well
-    call, dtype = of.call[0], _FORMATS[query.dtype]
+    call = of.call[0]
     call["layer"], call["scaling"], call["result"] = layer, scaling, result.data_ptr()
     for name, each in (("query", query), ("key", key), ("value", value)):
         call[name], call[f"{name}_row"], call[f"{name}_head"] = each.data_ptr(), each.stride(1), each.stride(0)
-    for loop, tasks in (
-        (storing(width, dtype), of.stored),
-        (attending(width, heads // key_heads, dtype), of.attended),
-    ):
-        if len(tasks):
-            call["task"], call["tasks"] = tasks.ctypes.data, len(tasks)
-            run(loop, of.call)
+    for step in of.steps:
+        call["task"], call["tasks"], call["most_keys"] = step.tasks.ctypes.data, len(step.tasks), step.most_keys
+        run(step.loop, of.call)
     for prompt in of.prompts:
         held = prompt.kv.buffers[layer][:, None, :, prompt.keys]
         # What fills up are rows of others, or nobody's, whose results are thrown away.
@@ -111,29 +117,38 @@ def attend_buffered(
     return result
 
 
-def _laid_out(packed: Packed, key_heads: int, window: int | None) -> LaidOut:
-    if (made := packed.laid_out.get((key_heads, window))) is None:
-        made = packed.laid_out[key_heads, window] = _lay_out(packed, key_heads, window)
+def _laid_out(packed: Packed, key_heads: int, per_group: int, width: int, window: int | None) -> LaidOut:
+    shape = key_heads, per_group, width, window
+    if (made := packed.laid_out.get(shape)) is None:
+        made = packed.laid_out[shape] = _lay_out(packed, *shape)
     assert isinstance(made, LaidOut)
     return made
 
 
-def _lay_out(packed: Packed, key_heads: int, window: int | None) -> LaidOut:
+def _lay_out(packed: Packed, key_heads: int, per_group: int, width: int, window: int | None) -> LaidOut:
+    dtype = _FORMATS[packed.store.layout.dtype]
+    served = tiles.serves(width, dtype)
     pieces = np.zeros(len(packed.pieces), PIECE)
-    prompts, trees, addresses, seen = [], [], [], []
-    seeing = 0
+    prompts, trees, others, addresses, seen = [], [], [], [], []
+    seeing = laying = 0
     for number, (piece, start) in enumerate(zip(packed.pieces, packed.starts, strict=True)):
-        kv = piece.kv
+        kv, low = piece.kv, 0 if window is None else max(0, piece.at - window + 1) // STRIDE * STRIDE
         assert isinstance(kv, BufferKV)
         addresses.append(kv.addresses)
-        pieces[number] = start, len(piece.tokens), piece.at, kv.capacity, kv.root, kv.filled, piece.first, seeing
+        pieces[number] = (
+            *(start, len(piece.tokens), piece.at, kv.capacity, kv.root, kv.filled, piece.first),
+            *(seeing, low, laying),
+        )
         if piece.tree:
             trees.append(number)
             seen.append(tree_mask(piece, window, kv.root, kv.filled).reshape(-1))
             seeing += seen[-1].size
+        elif served:
+            prompts.append(number)
+            laying += up(kv.filled - low, tiles.KEYS) * key_heads * tiles.laid_bytes(width, dtype)
         else:
-            prompts.append(_prompt(piece, kv, start, window))
-    kept = pieces, np.array(addresses), np.concatenate(seen or [np.zeros(1, dtype=bool)])
+            others.append(_prompt(piece, kv, start, low, window))
+    kept = pieces, np.array(addresses), np.concatenate(seen or [np.zeros(1, dtype=bool)]), np.empty(laying, np.uint8)
     call = np.zeros(1, CALL)
     for name, told in {
         "pieces": len(pieces),
@@ -141,23 +156,38 @@ def _lay_out(packed: Packed, key_heads: int, window: int | None) -> LaidOut:
         "buffer": kept[1].ctypes.data,
         "layers": kept[1].shape[1],
         "seen": kept[2].ctypes.data,
+        "laid": kept[3].ctypes.data,
         "key_heads": key_heads,
         "most_rows": int(pieces["count"][trees].max(initial=0)),
-        "most_keys": up(int(pieces["filled"][trees].max(initial=0)), 8),
         "window": window or 0,
     }.items():
         call[name] = told
-    stored, attended = (
+    every, of_trees, of_prompts = (
         np.array([(number, head) for number in numbers for head in range(key_heads)], TASK)
-        for numbers in (range(len(pieces)), trees)
+        for numbers in (range(len(pieces)), trees, prompts)
     )
-    return LaidOut(tuple(prompts), call, stored, attended, kept)
+    # A prompt's last rows see the most keys: they come first, so that no thread is left with them at the end.
+    rows = tiles.tile_rows(per_group)
+    tiled = [
+        (number, head, row)
+        for number in prompts
+        for row in reversed(range(0, int(pieces["count"][number]), rows))
+        for head in range(key_heads)
+    ]
+    steps = [Step(loops.storing(width, dtype), every, 0)]
+    if trees:
+        most = up(int(pieces["filled"][trees].max()), 8)
+        steps.append(Step(loops.attending(width, per_group, dtype), of_trees, most))
+    if prompts:
+        most = up(int((pieces["filled"] - pieces["low"])[prompts].max()), tiles.KEYS)
+        steps.append(Step(tiles.laying(width, dtype), of_prompts, 0))
+        steps.append(Step(tiles.attending(width, per_group, dtype), np.array(tiled, tiles.TILE), most))
+    return LaidOut(call, tuple(steps), tuple(others), kept)
 
 
-def _prompt(piece: Piece, kv: BufferKV, start: int, window: int | None) -> Prompt:
+def _prompt(piece: Piece, kv: BufferKV, start: int, low: int, window: int | None) -> Prompt:
     count, first = len(piece.tokens), piece.at
     filled = up(count, _ROWS if count > _ROWS - _FEW else _FEW)
-    low = 0 if window is None else max(0, first - window + 1) // STRIDE * STRIDE
     keys = slice(low, rounded(first + count))
     mask = None
     if first or (window is not None and count > window):

@@ -59,7 +59,7 @@ def pointer_to(number: Any) -> Any:
 
 
 integers, floats = pointer_to(types.int64), pointer_to(types.float32)
-halves, octets = pointer_to(types.uint16), pointer_to(types.uint8)
+words, halves, octets = pointer_to(types.uint32), pointer_to(types.uint16), pointer_to(types.uint8)
 
 
 @intrinsic

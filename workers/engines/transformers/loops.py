@@ -53,7 +53,8 @@ CALL = np.dtype(
         ("seen", np.int64),  # address of bytes: for each row of each tree, whether it sees each token of the tree
         ("scaling", np.float32),  # factor on the scores
         ("most_rows", np.int64),  # of a tree
-        ("most_keys", np.int64),  # of a tree, filled up to a multiple of eight
+        ("most_keys", np.int64),  # of a task, filled up
+        ("laid", np.int64),  # address of prompts' keys and values as ``tiles`` lays them out
         ("window", np.int64),  # how many tokens back a row sees, itself included; 0: all there is
     ],
     align=True,
@@ -71,12 +72,14 @@ PIECE = np.dtype(
         ("filled", np.int64),  # tokens in its buffer, new ones counted
         ("first", np.int64),  # position of its first row
         ("seen", np.int64),  # where its bytes begin, if it is a tree
+        ("low", np.int64),  # the first token that is seen at all, if it is a prompt
+        ("laid", np.int64),  # where its keys and values lie, laid out
     ]
 )
 #: So many tokens before they are wanted keys and values are sent for: processors look no further than a page ahead.
 _AHEAD = 32
 #: A score that is hidden: far below any other, and still a number.
-_HIDDEN = np.float32(-1.0e30)
+HIDDEN = np.float32(-1.0e30)
 
 _tasks, _pieces = pointer_to(from_dtype(TASK)), pointer_to(from_dtype(PIECE))
 
@@ -161,13 +164,13 @@ def attending(width: int, per_group: int, dtype: str) -> int:
             for r in range(rows):
                 s = r * most_keys
                 for key in range(max(0, first - window + 1) - low if window > 0 else 0):
-                    scores[s + key] = _HIDDEN
+                    scores[s + key] = HIDDEN
                 for key in range(filled - low, length):
-                    scores[s + key] = _HIDDEN
+                    scores[s + key] = HIDDEN
                 sees = piece.seen + r // per_group * (filled - root) - root
                 for key in range(root, filled):
                     if not seen[sees + key]:
-                        scores[s + key - low] = _HIDDEN
+                        scores[s + key - low] = HIDDEN
                 # The highest of every eighth score, then of those: each comparison waits for the one before.
                 for lane in range(8):
                     tops[lane] = scores[s + lane]
