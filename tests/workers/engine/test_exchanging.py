@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -72,6 +74,29 @@ def test_a_model_computes_the_same_as_before(
     assert float((found - expected).abs().max()) <= tolerance * float(expected.abs().max())
     difference, largest = support._differ(model, layout)
     assert difference <= tolerance * largest
+
+
+def test_a_layer_that_cannot_be_joined_is_left_alone(one_thread: None) -> None:
+    """Where only keys have a bias."""
+    model = built(LlamaForCausalLM, LlamaConfig(**HEADS))
+    keys = model.model.layers[0].self_attn.k_proj
+    keys.bias = nn.Parameter(torch.ones(keys.out_features))
+    layout = support.adopt(model)
+    pack(model)
+    exchange(model, layout)
+    assert [isinstance(layer.forward, Layer) for layer in model.model.layers] == [False, True]
+
+
+def test_what_is_joined_is_not_kept_apart_as_well(one_thread: None) -> None:
+    """A model's weights are in memory once."""
+    model = built(LlamaForCausalLM, LlamaConfig(**HEADS))
+    layout = support.adopt(model)
+    pack(model)
+    attention = model.model.layers[0].self_attn
+    before = [weakref.ref(getattr(attention, name)) for name in ("q_proj", "k_proj", "v_proj")]
+    exchange(model, layout)
+    gc.collect()
+    assert [of() for of in before] == [None] * 3
 
 
 def test_positions_of_another_format_are_the_layers_own_business(

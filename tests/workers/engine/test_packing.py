@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.workers.engine.tiny_models import tiny_model
 from workers.engines.transformers import packing
-from workers.engines.transformers.packing import PackedLinear, pack
+from workers.engines.transformers.packing import PackedLinear, Part, join, pack
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -47,6 +47,29 @@ def test_a_model_gives_up_the_weights_that_it_packs(one_thread: None) -> None:
     assert pack(model) == 0
     with torch.inference_mode():
         torch.testing.assert_close(model(ids).logits, untouched(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [False, True])
+def test_joined_layers_compute_what_each_did(one_thread: None, dtype: torch.dtype, bias: bool) -> None:
+    """All at once, side by side, and each by itself from the same weights."""
+    layers = [PackedLinear(nn.Linear(48, out, bias=bias, dtype=dtype)) for out in (32, 16, 80)]
+    rows = torch.randn(1, 20, 48, generator=torch.Generator().manual_seed(0)).to(dtype)
+    joined = join(layers)
+    assert joined is not None
+    with torch.inference_mode():
+        expected = [layer(rows) for layer in layers]
+        parts = [Part(joined, slice(start, stop)) for start, stop in ((0, 32), (32, 48), (48, 128))]
+        for found in (joined(rows).split((32, 16, 80), dim=-1), [part(rows) for part in parts]):
+            for one, other in zip(found, expected, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-2 if dtype is torch.bfloat16 else 1e-5, atol=1e-6)
+
+
+def test_layers_of_which_some_have_a_bias_are_not_joined(one_thread: None) -> None:
+    """Whichever it is that has one."""
+    with_bias, without = (PackedLinear(nn.Linear(8, 8, bias=bias)) for bias in (True, False))
+    assert join([with_bias, without]) is None
+    assert join([without, with_bias]) is None
 
 
 class Quantised(nn.Linear):

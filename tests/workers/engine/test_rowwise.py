@@ -47,18 +47,25 @@ def test_a_rotation_is_the_librarys(dtype: torch.dtype, rows: int, width: int, h
     query, key = numbers(rows, heads, width, dtype=dtype), numbers(rows, key_heads, width, dtype=dtype)
     cosine, sine = numbers(1, rows, width, dtype=dtype), numbers(1, rows, width, dtype=dtype, scale=0.5)
     expected = apply_rotary_pos_emb(query.transpose(0, 1)[None], key.transpose(0, 1)[None], cosine, sine)
-    rotate(query, key, cosine, sine)
+    rotate(query, cosine, sine)
+    key = torch.cat((key, key, key), 1)[:, key_heads : 2 * key_heads]  # rows apart from each other
+    rotate(key, cosine, sine)
     for found, wanted in zip((query, key), expected, strict=True):
         assert_nearly_all_the_same(found, wanted[0].transpose(0, 1))
 
 
 def test_a_rotation_by_other_positions_is_refused() -> None:
-    """Angles of another width, or of other rows, and queries that do not lie side by side."""
-    query, key, angles = torch.ones(3, 2, 8), torch.ones(3, 1, 8), torch.ones(1, 3, 8)
+    """Angles of another width, of other rows or in another format, and numbers that do not lie side by side."""
+    turned, angles = torch.ones(3, 2, 8), torch.ones(1, 3, 8)
     for cosine, sine in ((angles[..., :4], angles[..., :4]), (angles, angles[..., :4]), (angles[:, :2], angles[:, :2])):
         with pytest.raises(ValueError, match=r"rotation of \(3, 2, 8\) by .*: expected \(1, 3, 8\) of torch\.float32"):
-            rotate(query, key, cosine, sine)
+            rotate(turned, cosine, sine)
     with pytest.raises(ValueError, match=r"of torch\.bfloat16: expected"):
-        rotate(query, key, angles.bfloat16(), angles.bfloat16())
-    with pytest.raises(ValueError, match="rotation of"):
-        rotate(torch.ones(2, 3, 8).transpose(0, 1), key, angles, angles)
+        rotate(turned, angles.bfloat16(), angles.bfloat16())
+    for scattered in (
+        torch.ones(2, 3, 8).transpose(0, 1),
+        torch.ones(3, 2, 16)[..., ::2],
+        torch.ones(3, 2, 16)[..., :8],
+    ):
+        with pytest.raises(ValueError, match="rotation of"):
+            rotate(scattered, angles, angles)

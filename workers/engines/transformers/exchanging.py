@@ -18,12 +18,15 @@ from torch import Tensor, nn
 from workers.engines.transformers.batch import Packed, Piece
 from workers.engines.transformers.buffered import attend_buffered
 from workers.engines.transformers.buffers import Buffers
+from workers.engines.transformers.freeing import give_back
 from workers.engines.transformers.kv import Layout
-from workers.engines.transformers.packing import PackedLinear
+from workers.engines.transformers.packing import PackedLinear, Part, join
 from workers.engines.transformers.rowwise import FORMATS, normed, rotate
 
 #: As far as two ways of computing the same may be from each other, as norms: some five roundings.
 _TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+#: What computes queries, keys and values of a layer.
+_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 #: How many random rows are tried.
 _ROWS = 5
 #: What happens where a module only looks like one of these.
@@ -57,11 +60,13 @@ class GatedLayers(nn.Module):
     def __init__(self, layers: Any) -> None:
         super().__init__()
         self.gate_proj, self.up_proj, self.down_proj = layers.gate_proj, layers.up_proj, layers.down_proj
+        self._layers = self.gate_proj, self.up_proj, self.down_proj  # at hand without a module's search for a name
 
     def forward(self, rows: Tensor, summand: Tensor | None = None) -> Tensor:
         """Shape (..., width) to the same; the summand, of that shape, is added."""
-        passed = self.up_proj.times(rows, self.gate_proj.swish(rows))
-        result: Tensor = self.down_proj(passed) if summand is None else self.down_proj.plus(passed, summand)
+        gate, up, down = self._layers
+        passed = up.times(rows, gate.swish(rows))
+        result: Tensor = down.forward(passed) if summand is None else down.plus(passed, summand)
         return result
 
 
@@ -87,10 +92,16 @@ class Layer:
 
     Where no packed batch is described, where keys and values are not in requests' own buffers, and where positions come
     in another format than rows, it is the layer's own.
+
+    Args:
+        layer: the layer, as the library builds it.
+        own: its own forward.
+        joined: what computes queries, keys and values, side by side.
     """
 
     layer: Any
     own: Callable[..., Any]
+    joined: PackedLinear
     asked: Asked = field(default_factory=Asked)
 
     def __call__(self, rows: Tensor, *arguments: Any, **settings: Any) -> Any:
@@ -98,16 +109,15 @@ class Layer:
         packed, positions = settings.get("packed"), settings.get("position_embeddings", ())
         if packed is None or not isinstance(packed.store, Buffers) or not self._turns_by(positions, rows):
             return self.own(rows, *arguments, **settings)
-        layer, attention = self.layer, self.layer.self_attn
-        given = layer.input_layernorm(rows)
-        query, key, value = (
-            projection(given).view(rows.shape[1], -1, self.asked.width)
-            for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
-        )
+        layer, attention, key_heads = self.layer, self.layer.self_attn, self.asked.key_heads
+        every = self.joined.forward(layer.input_layernorm.forward(rows)).view(rows.shape[1], -1, self.asked.width)
+        query, key, value = every[:, : -2 * key_heads], every[:, -2 * key_heads : -key_heads], every[:, -key_heads:]
         if hasattr(attention, "q_norm"):
             query, key = attention.q_norm(query), attention.k_norm(key)
-        cosine, sine = positions
-        rotate(query, key, cosine, sine)
+            rotate(query, *positions)
+            rotate(key, *positions)
+        else:
+            rotate(every[:, :-key_heads], *positions)
         attended = attend_buffered(
             packed,
             attention.layer_idx,
@@ -118,7 +128,7 @@ class Layer:
             self.asked.window,
         )
         rows = attention.o_proj.plus(attended.flatten(1)[None], rows)
-        return layer.mlp(layer.post_attention_layernorm(rows), rows)
+        return layer.mlp.forward(layer.post_attention_layernorm.forward(rows), rows)
 
     def _turns_by(self, positions: Sequence[Tensor], rows: Tensor) -> bool:
         """Whether positions are a cosine and a sine for every number of a key."""
@@ -143,10 +153,13 @@ def exchange(model: Any, layout: Layout) -> int:
                 exchanged += 1
     for module in model.modules():
         if _is_layer(module):
-            made_layer = Layer(module, module.forward)
-            if _computes_the_same(made_layer, layout):
+            projections = [getattr(module.self_attn, name) for name in _PROJECTIONS]
+            joined = join(projections)
+            if joined is not None and _computes_the_same(made_layer := Layer(module, module.forward, joined), layout):
                 module.forward = made_layer
+                _give_up(module.self_attn, projections, joined)
                 exchanged += 1
+    give_back()
     return exchanged
 
 
@@ -175,14 +188,22 @@ def _alike(made: Norm | GatedLayers, module: nn.Module) -> bool:
         return False
 
 
+def _give_up(attention: Any, projections: Sequence[PackedLinear], joined: PackedLinear) -> None:
+    """Let the library's own way, which is seldom gone, use the joined weights as well."""
+    start = 0
+    for name, projection in zip(_PROJECTIONS, projections, strict=True):
+        setattr(attention, name, Part(joined, slice(start, start + projection.out_features)))
+        start += projection.out_features
+
+
 def _is_layer(module: Any) -> bool:
     attention = getattr(module, "self_attn", None)
     return (
         not isinstance(module.forward, Layer)
         and isinstance(getattr(module, "mlp", None), GatedLayers)
-        and isinstance(getattr(attention, "o_proj", None), PackedLinear)
+        and all(isinstance(getattr(attention, name, None), PackedLinear) for name in (*_PROJECTIONS, "o_proj"))
         and all(hasattr(module, name) for name in ("input_layernorm", "post_attention_layernorm"))
-        and all(hasattr(attention, name) for name in ("q_proj", "k_proj", "v_proj", "layer_idx", "head_dim"))
+        and all(hasattr(attention, name) for name in ("layer_idx", "head_dim"))
     )
 
 

@@ -8,6 +8,7 @@ other classes, and every layer that is not on a CPU.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -70,6 +71,40 @@ class PackedLinear(nn.Module):
         # What is behind the product is computed as the result is written, before it is rounded to a short format.
         product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, other, self._packed, self.bias, then)
         return product
+
+
+class Part(nn.Module):
+    """One of several products that are computed together, by itself.
+
+    Args:
+        joined: what computes them all, see ``join``.
+        columns: which numbers of a result are its own.
+    """
+
+    def __init__(self, joined: PackedLinear, columns: slice) -> None:
+        super().__init__()
+        self.joined, self._columns = joined, columns
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Shape (..., in) to (..., columns)."""
+        result: Tensor = self.joined(rows)[..., self._columns]
+        return result
+
+
+def join(layers: Sequence[PackedLinear]) -> PackedLinear | None:
+    """One layer for several of the same rows, whose results lie side by side; None where only some have a bias.
+
+    The layers themselves stay as they are.
+    """
+    biased = {layer.bias is not None for layer in layers}
+    if len(biased) > 1:
+        return None
+    outs = sum(layer.out_features for layer in layers)
+    joined = nn.Linear(layers[0].in_features, outs, bias=biased == {True}, device="meta")
+    joined.weight = nn.Parameter(torch.cat([layer.weight for layer in layers]), requires_grad=False)
+    if joined.bias is not None:
+        joined.bias = nn.Parameter(torch.cat([layer.bias for layer in layers]), requires_grad=False)
+    return PackedLinear(joined)
 
 
 def pack(model: Any) -> int:

@@ -40,10 +40,9 @@ ROTATION = np.dtype(
         ("tasks", np.int64),
         ("rows", np.int64),
         ("width", np.int64),
-        ("query", np.int64),  # address of (rows, heads, width) numbers
         ("heads", np.int64),
-        ("key", np.int64),  # of (rows, key heads, width)
-        ("key_heads", np.int64),
+        ("turned", np.int64),  # address of (heads, width) numbers of the first row
+        ("row", np.int64),  # how many numbers lie between two rows
         ("cosine", np.int64),  # of (rows, width)
         ("sine", np.int64),  # of (rows, width)
     ],
@@ -72,40 +71,32 @@ def normed(rows: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     return result
 
 
-def rotate(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> None:
-    """Turn queries and keys by their positions, in place (Su et al., 2021; a number's partner is half a width away).
+def rotate(turned: Tensor, cosine: Tensor, sine: Tensor) -> None:
+    """Turn queries or keys by their positions, in place (Su et al., 2021; a number's partner is half a width away).
 
     Args:
-        query: shape (T, heads, width), contiguous.
-        key: shape (T, key heads, width), contiguous.
+        turned: shape (T, heads, width); what belongs to a row lies side by side.
         cosine: shape (1, T, width).
         sine: shape of ``cosine``.
 
     Raises:
-        ValueError: Shapes or number formats do not go together, or numbers do not lie side by side.
+        ValueError: Shapes or number formats do not go together, or a row's numbers do not lie side by side.
     """
-    (rows, heads, width), key_heads = query.shape, key.shape[1]
+    rows, heads, width = turned.shape
     cosine, sine = cosine.contiguous(), sine.contiguous()
-    alike = query.dtype is key.dtype is cosine.dtype is sine.dtype
-    if not (alike and query.is_contiguous() and key.is_contiguous() and cosine.shape == sine.shape == (1, rows, width)):
+    alike = turned.dtype is cosine.dtype is sine.dtype and cosine.shape == sine.shape == (1, rows, width)
+    if not alike or turned.stride()[1:] != (width, 1):
         raise ValueError(
-            f"rotation of {tuple(query.shape)} by {tuple(cosine.shape)} of {cosine.dtype}: "
-            f"expected (1, {rows}, {width}) of {query.dtype}"
+            f"rotation of {tuple(turned.shape)} by {tuple(cosine.shape)} of {cosine.dtype}: "
+            f"expected (1, {rows}, {width}) of {turned.dtype}"
         )
     told = np.zeros(1, ROTATION)
     told[0] = (
-        0,
-        -(-rows // _ROWS),
-        rows,
-        width,
-        query.data_ptr(),
-        heads,
-        key.data_ptr(),
-        key_heads,
-        cosine.data_ptr(),
-        sine.data_ptr(),
+        *(0, -(-rows // _ROWS), rows, width),
+        *(heads, turned.data_ptr(), turned.stride(0)),
+        *(cosine.data_ptr(), sine.data_ptr()),
     )
-    run(rotating(FORMATS[query.dtype]), told)
+    run(rotating(FORMATS[turned.dtype]), told)
 
 
 @cache
@@ -144,8 +135,7 @@ def rotating(form: int) -> int:
 
     def rotation(call: Any) -> None:  # pragma: no cover
         told = carray(call, 1)[0]
-        width, both = told.width, told.heads + told.key_heads
-        half = width // 2
+        width, half = told.width, told.width // 2
         space = np.empty(4 * width, np.float32)
         own = space.ctypes.data
         cosines, sines = floats(own), floats(own + 4 * width)
@@ -155,11 +145,8 @@ def rotating(form: int) -> int:
             for row in range(task * _ROWS, min(told.rows, task * _ROWS + _ROWS)):
                 widen(form, told.cosine + row * width * size, own, width)
                 widen(form, told.sine + row * width * size, own + 4 * width, width)
-                for head in range(both):
-                    if head < told.heads:
-                        place = told.query + (row * told.heads + head) * width * size
-                    else:
-                        place = told.key + (row * told.key_heads + head - told.heads) * width * size
+                for head in range(told.heads):
+                    place = told.turned + (row * told.row + head * width) * size
                     widen(form, place, own + 8 * width, width)
                     for d in range(half):
                         a, b = old[d], old[half + d]
