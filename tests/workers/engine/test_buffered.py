@@ -6,12 +6,15 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numba import carray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -323,7 +326,8 @@ def test_threads_change_nothing(threads: int, monkeypatch: pytest.MonkeyPatch) -
         return attend_buffered(packed, 0, query, key, value, 0.25, None)
 
     before = torch.get_num_threads()
-    monkeypatch.setattr(team, "_start", team._alone)
+    for start in ("_start", "_start_unlocked"):
+        monkeypatch.setattr(team, start, team._alone)
     alone = computed()
     monkeypatch.undo()
     torch.set_num_threads(threads)
@@ -333,16 +337,47 @@ def test_threads_change_nothing(threads: int, monkeypatch: pytest.MonkeyPatch) -
         torch.set_num_threads(before)
 
 
-def test_without_another_openmp_the_caller_computes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_another_openmp_the_caller_computes_alone() -> None:
     """A library that is not there, or that does not have the function, is no error."""
 
     def missing(_name: str) -> object:
         raise OSError("no such library")
 
-    monkeypatch.setattr(team.ctypes, "PyDLL", missing)
-    assert team._found() is team._alone
-    monkeypatch.setattr(team.ctypes, "PyDLL", lambda _name: object())
-    assert team._found() is team._alone
+    assert team._found(missing) is team._alone
+    assert team._found(lambda _name: object()) is team._alone
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_others_go_on_while_a_long_loop_runs(long: bool) -> None:
+    """And only then: a short one keeps the interpreter's lock."""
+    told = np.zeros(1, np.dtype([("taken", np.int64), ("count", np.int64)]))
+    told["count"] = 200_000_000
+
+    def spin(call: Any) -> None:
+        number = carray(call, 1)[0]
+        x = number.count
+        for i in range(number.count):
+            x = x * 1103515245 + i
+        carray(call, 1)[0].count = x
+
+    loop, seen, done = compiled.compiled(spin, told.dtype), [0], threading.Event()
+
+    def count() -> None:
+        while not done.wait(0.002):
+            seen[0] += 1
+
+    threads, other = torch.get_num_threads(), threading.Thread(target=count)
+    torch.set_num_threads(1)
+    other.start()
+    try:
+        started = seen[0]
+        team.run(loop, told, long=long)
+        passed = seen[0] - started
+    finally:
+        torch.set_num_threads(threads)
+        done.set()
+        other.join()
+    assert passed > 5 if long else passed < 3
 
 
 def test_compiled_code_is_kept_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:

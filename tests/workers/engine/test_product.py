@@ -12,13 +12,13 @@ from workers.engines.transformers import product as products
 from workers.engines.transformers.product import LANES, ROWS, can, product, vectors
 
 
-def multiplied(wide: int, rows: Tensor, columns: Tensor, *, pairs: bool) -> Tensor:
+def multiplied(wide: int, rows: Tensor, columns: Tensor, *, pairs: bool, onto: bool) -> Tensor:
     """What a product makes of rows, shape (``ROWS``, n), and columns, shape (n, m), with others' numbers around it."""
-    paired = int(pairs)
+    paired, added = int(pairs), int(onto)
 
     @njit
     def multiply(told: np.ndarray) -> None:
-        product(wide, paired, told[0], told[1], told[2], told[3], told[4], told[5], told[6])
+        product(wide, paired, added, told[0], told[1], told[2], told[3], told[4], told[5], told[6])
 
     laid = columns.unflatten(0, (-1, 2)).transpose(1, 2).flatten(1).contiguous() if pairs else columns
     result = torch.full((ROWS, columns.shape[1] + 3), torch.pi)
@@ -33,17 +33,26 @@ def multiplied(wide: int, rows: Tensor, columns: Tensor, *, pairs: bool) -> Tens
     return result[:, :-3]
 
 
-@pytest.mark.parametrize("pairs", [False, True] if can("avx512bf16") else [False])
+@pytest.mark.parametrize("pairs", [False, True])
 @pytest.mark.parametrize("units", [1, 2, 31, 64])
 @pytest.mark.parametrize("wide", [1, 2, 3, 4])
-def test_a_product_is_what_it_is_in_float64(wide: int, units: int, pairs: bool) -> None:
+@pytest.mark.parametrize("onto", [False, True])
+def test_a_product_is_what_it_is_in_float64(onto: bool, wide: int, units: int, pairs: bool) -> None:
     """As many columns as there are registers for and fewer, rows apart from each other, one unit and many."""
     numbers = torch.Generator().manual_seed(wide * units)
     dtype, count = (torch.bfloat16, 2 * units) if pairs else (torch.float32, units)
     rows = torch.randn(ROWS, count + 2, generator=numbers).to(dtype)[:, :count]
     columns = torch.randn(count, wide * LANES, generator=numbers).to(dtype)
-    found = multiplied(wide, rows, columns, pairs=pairs)
-    torch.testing.assert_close(found.double(), rows.double() @ columns.double(), rtol=1e-5, atol=1e-5)
+    found = multiplied(wide, rows, columns, pairs=pairs, onto=onto)
+    expected = rows.double() @ columns.double() + (torch.pi if onto else 0)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("onto", [False, True])
+def test_pairs_are_multiplied_where_no_processor_helps(onto: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One number of each after the other; the same to what float32 can tell apart."""
+    monkeypatch.setattr(products, "can", lambda feature: feature != "avx512bf16" and can(feature))
+    test_a_product_is_what_it_is_in_float64(onto, 2, 31, pairs=True)
 
 
 @pytest.mark.parametrize(

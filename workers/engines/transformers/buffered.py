@@ -46,7 +46,8 @@ class Step:
 
     loop: int  #: its address
     tasks: np.ndarray  #: at least one
-    most_keys: int  #: of a task, filled up
+    most_keys: int = 0  #: of a task, filled up
+    long: bool = False  #: whether it takes longer than most
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def attend_buffered(
         call[name], call[f"{name}_row"], call[f"{name}_head"] = each.data_ptr(), each.stride(1), each.stride(0)
     for step in of.steps:
         call["task"], call["tasks"], call["most_keys"] = step.tasks.ctypes.data, len(step.tasks), step.most_keys
-        run(step.loop, of.call)
+        run(step.loop, of.call, long=step.long)
     for prompt in of.prompts:
         held = prompt.kv.buffers[layer][:, None, :, prompt.keys]
         # What fills up are rows of others, or nobody's, whose results are thrown away.
@@ -174,14 +175,14 @@ def _lay_out(packed: Packed, key_heads: int, per_group: int, width: int, window:
         for row in reversed(range(0, int(pieces["count"][number]), rows))
         for head in range(key_heads)
     ]
-    steps = [Step(loops.storing(width, dtype), every, 0)]
+    steps = [Step(loops.storing(width, dtype), every)]
     if trees:
         most = up(int(pieces["filled"][trees].max()), 8)
         steps.append(Step(loops.attending(width, per_group, dtype), of_trees, most))
     if prompts:
         most = up(int((pieces["filled"] - pieces["low"])[prompts].max()), tiles.KEYS)
-        steps.append(Step(tiles.laying(width, dtype), of_prompts, 0))
-        steps.append(Step(tiles.attending(width, per_group, dtype), np.array(tiled, tiles.TILE), most))
+        steps.append(Step(tiles.laying(width, dtype), of_prompts))
+        steps.append(Step(tiles.attending(width, per_group, dtype), np.array(tiled, tiles.TILE), most, long=True))
     return LaidOut(call, tuple(steps), tuple(others), kept)
 
 

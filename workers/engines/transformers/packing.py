@@ -1,7 +1,8 @@
 """Weights laid out once as the CPU's matrix products read them.
 
 A product of few rows with a matrix of weights spends up to half of its time on bringing the weights into the order that
-its inner loop wants, at every call. Here that is done once, by oneDNN, which torch brings along. Deliberately knows
+its inner loop wants, at every call. Here that is done once, for products of our own where they are faster (see
+``linear``), else by oneDNN, which torch brings along. Deliberately knows
 nothing of models but their linear layers, and leaves alone whatever is not plainly one: quantised layers, layers of
 other classes, and every layer that is not on a CPU.
 """
@@ -15,9 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workers.engines.transformers import linear
 from workers.engines.transformers.freeing import give_back
 
 _FORMATS = (torch.float32, torch.bfloat16)
+#: What is computed behind a product, as oneDNN calls it.
+_THEN = {linear.NONE: "none", linear.SWISH: "swish", linear.PLUS: "add", linear.TIMES: "mul"}
 #: After so many bytes of weights given up the system gets its memory back.
 _TRIM = 128 << 20
 
@@ -33,9 +37,14 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self.bias = layer.bias
+        weight = layer.weight.detach().contiguous()
+        self._ours = linear.serves(weight)
+        self._wide_bias = None if self.bias is None or not self._ours else self.bias.detach().float()
         with torch.inference_mode():
-            # No parameter: its layout is known to oneDNN alone.
-            self._packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach().contiguous(), None)
+            # No parameter: its layout is known to us or to oneDNN alone.
+            self._packed: Tensor = (
+                linear.lay_out(weight) if self._ours else torch.ops.mkldnn._reorder_linear_weight(weight, None)
+            )
 
     @property
     def dtype(self) -> torch.dtype:
@@ -45,31 +54,35 @@ class PackedLinear(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The weights as they were, unpacked anew each time; shape (out, in)."""
-        return self._packed.to_dense()
+        return linear.as_they_were(self._packed) if self._ours else self._packed.to_dense()
 
     def forward(self, rows: Tensor) -> Tensor:
         """Shape (..., in) to (..., out)."""
-        return self._product(rows, "none")
+        return self._product(rows, linear.NONE)
 
     def swish(self, rows: Tensor) -> Tensor:
         """Each number x of the product becomes x / (1 + exp(-x))."""
-        return self._product(rows, "swish")
+        return self._product(rows, linear.SWISH)
 
     def plus(self, rows: Tensor, summand: Tensor) -> Tensor:
         """The product plus something of its shape."""
-        return self._product_with(rows, summand, "add")
+        return self._product_with(rows, summand, linear.PLUS)
 
     def times(self, rows: Tensor, factor: Tensor) -> Tensor:
         """Each number of the product times one of something of its shape."""
-        return self._product_with(rows, factor, "mul")
+        return self._product_with(rows, factor, linear.TIMES)
 
-    def _product(self, rows: Tensor, then: str) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._packed, self.bias, then, [], "")
+    def _product(self, rows: Tensor, then: int) -> Tensor:
+        if self._ours:
+            return linear.multiply(rows, self._packed, self._wide_bias, then)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._packed, self.bias, _THEN[then], [], "")
         return product
 
-    def _product_with(self, rows: Tensor, other: Tensor, then: str) -> Tensor:
+    def _product_with(self, rows: Tensor, other: Tensor, then: int) -> Tensor:
         # What is behind the product is computed as the result is written, before it is rounded to a short format.
-        product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, other, self._packed, self.bias, then)
+        if self._ours:
+            return linear.multiply(rows, self._packed, self._wide_bias, then, other)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, other, self._packed, self.bias, _THEN[then])
         return product
 
 

@@ -1,8 +1,8 @@
 """The product of a few rows with a panel of columns, summed in registers: what attention in compiled loops is made of.
 
-Numbers are taken in units of 32 bits: one float32 number, or two bfloat16 numbers that are multiplied at once where the
-processor can. Which it can do is asked of numba, whose choice of instructions it is. Deliberately knows nothing of
-attention (see ``tiles``).
+Numbers are taken in units of 32 bits: one float32 number, or two bfloat16 numbers, which are multiplied at once where
+the processor can, and elsewhere one after the other, which gains nothing. Which it can do is asked of numba, whose
+choice of instructions it is. Deliberately knows nothing of attention (see ``tiles``) or of layers (see ``linear``).
 """
 # mypy: disable-error-code="untyped-decorator"
 
@@ -41,6 +41,7 @@ def product(
     _typing: Any,
     wide: Any,
     pairs: Any,
+    onto: Any,
     _rows: Any,
     _row_step: Any,
     _columns: Any,
@@ -54,22 +55,24 @@ def product(
     Args of a call, integers all of them:
         wide: how many vectors there are columns for; a constant.
         pairs: 1 where a unit is a pair of bfloat16 numbers, else 0; a constant.
+        onto: 1 where the product is added to what is in the result, else 0; a constant.
         rows: address of the first of ``ROWS`` rows; then how many bytes lie between two.
         columns: address of the first row of columns, of one unit each; then likewise.
         result: address of as many rows in float32 as there are of rows, and likewise.
         units: how many units a row has, at least 1.
     """
-    generate = _generator(wide.literal_value, in_pairs=bool(pairs.literal_value))
-    return types.void(wide, pairs, *[types.int64] * 7), generate
+    generate = _generator(wide.literal_value, in_pairs=bool(pairs.literal_value), onto=bool(onto.literal_value))
+    return types.void(wide, pairs, onto, *[types.int64] * 7), generate
 
 
-def _generator(wide: int, *, in_pairs: bool) -> Any:
+def _generator(wide: int, *, in_pairs: bool, onto: bool) -> Any:
     """What writes the instructions of a product."""
     number, sums = ir.IntType(32) if in_pairs else ir.FloatType(), ir.VectorType(ir.FloatType(), LANES)
-    vector = ir.VectorType(number, LANES)
+    vector, at_once = ir.VectorType(number, LANES), can("avx512bf16")
+    sixteen, upper = (ir.Constant(ir.VectorType(ir.IntType(32), LANES), [bits] * LANES) for bits in (16, 0xFFFF0000))
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        left, left_step, right, right_step, target, target_step, units = arguments[2:]
+        left, left_step, right, right_step, target, target_step, units = arguments[3:]
         long = units.type
 
         def place(address: Any, step: Any, count: int, offset: int, kind: Any) -> Any:
@@ -77,11 +80,24 @@ def _generator(wide: int, *, in_pairs: bool) -> Any:
             return builder.inttoptr(there, kind.as_pointer())
 
         def add(so_far: Any, one: Any, other: Any) -> Any:
-            if in_pairs:
+            if not in_pairs:
+                return builder.fadd(so_far, builder.fmul(one, other, flags=("contract",)), flags=("contract",))
+            if at_once:
                 kind = ir.FunctionType(sums, [sums, vector, vector])
                 return builder.call(builder.module.declare_intrinsic(_PAIRS, (), kind), [so_far, one, other])
-            return builder.fadd(so_far, builder.fmul(one, other, flags=("contract",)), flags=("contract",))
+            for first in (True, False):
+                halves = (builder.shl(pair, sixteen) if first else builder.and_(pair, upper) for pair in (one, other))
+                factors = [builder.bitcast(half, sums) for half in halves]
+                so_far = builder.fadd(so_far, builder.fmul(*factors, flags=("contract",)), flags=("contract",))
+            return so_far
 
+        def sum_at(row: int, i: int) -> Any:
+            return place(target, target_step, row, 4 * LANES * i, sums)
+
+        begun = [
+            [builder.load(sum_at(row, i), align=4) if onto else ir.Constant(sums, [0.0] * LANES) for i in range(wide)]
+            for row in range(ROWS)
+        ]
         before, body = builder.basic_block, builder.append_basic_block("units")
         after = builder.append_basic_block("summed")
         builder.branch(body)
@@ -99,7 +115,7 @@ def _generator(wide: int, *, in_pairs: bool) -> Any:
                 alike, alike, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
             )
             for i, phi in enumerate(so_far):
-                phi.add_incoming(ir.Constant(sums, [0.0] * LANES), before)
+                phi.add_incoming(begun[row][i], before)
                 phi.add_incoming(add(phi, spread, taken[i]), body)
         following = builder.add(unit, long(1))
         unit.add_incoming(following, body)
@@ -107,8 +123,7 @@ def _generator(wide: int, *, in_pairs: bool) -> Any:
         builder.position_at_end(after)
         for row, so_far in enumerate(held):
             for i, phi in enumerate(so_far):
-                summed = phi.incomings[1][0]
-                builder.store(summed, place(target, target_step, row, 4 * LANES * i, sums), align=4)
+                builder.store(phi.incomings[1][0], sum_at(row, i), align=4)
         return context.get_dummy_value()
 
     return generate

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,31 +18,32 @@ import torch
 _Start = Callable[[int, int, int, int], None]
 
 
-def run(loop: int, call: np.ndarray) -> None:
+def run(loop: int, call: np.ndarray, *, long: bool = False) -> None:
     """Run a compiled loop in as many threads as torch has.
 
     Args:
         loop: its address.
         call: what it is told: one record, whose ``taken`` counts the tasks that have been taken.
+        long: whether other threads of the interpreter may go on meanwhile: most loops take less time than it can take
+            to get its lock back.
     """
     call["taken"] = 0
-    _start(loop, call.ctypes.data, torch.get_num_threads(), 0)
+    (_start_unlocked if long else _start)(loop, call.ctypes.data, torch.get_num_threads(), 0)
 
 
-def _found() -> _Start:
+def _found(library: Callable[[str], Any]) -> _Start:
     try:
-        # By name it is the library that torch has loaded. The interpreter's lock is kept: a loop takes less time than
-        # it can take to get it back.
-        start = ctypes.PyDLL("libgomp.so.1").GOMP_parallel
+        start: Any = library("libgomp.so.1").GOMP_parallel  # by name it is the library that torch has loaded
     except (OSError, AttributeError):
         return _alone
     start.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
     start.restype = None
-    return start
+    found: _Start = start
+    return found
 
 
 def _alone(loop: int, call: int, _threads: int, _flags: int) -> None:
     ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(loop)(call)
 
 
-_start = _found()
+_start, _start_unlocked = _found(ctypes.PyDLL), _found(ctypes.CDLL)

@@ -166,6 +166,7 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                     product(
                         panel_wide,
                         paired,
+                        0,
                         asked + 4 * r * units,
                         4 * units,
                         keys + 4 * key * units,
@@ -210,6 +211,7 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                     product(
                         wide,
                         paired,
+                        0,
                         raised + short * (r * most_keys + start),
                         short * most_keys,
                         values + short * start * width + 4 * d,

@@ -1,0 +1,152 @@
+"""Linear layers in compiled loops against products in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from workers.engines.transformers import linear
+from workers.engines.transformers.linear import NONE, PLUS, SWISH, TIMES, as_they_were, lay_out, multiply, serves
+from workers.engines.transformers.packing import PackedLinear
+
+#: What a number may be off by, once it is rounded to bfloat16.
+ROUNDING = 2**-8
+
+computed = pytest.mark.parametrize("shape", [(64, 2), (128, 576), (192, 1536)])
+
+
+def numbers(*sizes: int, seed: int = 0) -> Tensor:
+    """Random ones, always the same."""
+    return torch.randn(*sizes, generator=torch.Generator().manual_seed(seed + sum(sizes))).bfloat16()
+
+
+@computed
+@pytest.mark.parametrize("rows", [1, 5, 6, 7, 239, 240, 500])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_a_product_is_the_layers(shape: tuple[int, int], rows: int, with_bias: bool) -> None:
+    """Fewer rows than are summed at once and more than a block, inputs of one pair and of several sums."""
+    outs, ins = shape
+    weight, given, other = numbers(outs, ins), numbers(2, rows, ins), numbers(2, rows, outs, seed=1)
+    bias = numbers(outs, seed=2).float() if with_bias else None
+    truth = given.double() @ weight.double().T + (0 if bias is None else bias.double())
+    expected = {
+        NONE: truth,
+        SWISH: silu(truth),
+        PLUS: truth + other.double(),
+        TIMES: truth * other.double(),
+    }
+    for then, wanted in expected.items():
+        found = multiply(given, lay_out(weight), bias, then, other if then in (PLUS, TIMES) else None)
+        assert found.dtype is torch.bfloat16
+        assert found.shape == wanted.shape
+        # Of a sum that nearly cancels float32 leaves less.
+        torch.testing.assert_close(found.double(), wanted, rtol=ROUNDING, atol=1e-5 * ins**0.5)
+
+
+@computed
+def test_rows_may_lie_apart(shape: tuple[int, int]) -> None:
+    """Rows that are part of something wider, and numbers of a row that are apart from each other."""
+    outs, ins = shape
+    weight = lay_out(numbers(outs, ins))
+    wider = numbers(20, 2 * ins)
+    for given in (wider[:, :ins], wider[:, ::2], wider[::2, :ins], numbers(ins, 20).T):
+        assert torch.equal(multiply(given, weight, None, NONE), multiply(given.contiguous(), weight, None, NONE))
+    other = numbers(outs, 20).T
+    expected = multiply(wider[:, :ins], weight, None, PLUS, other.contiguous())
+    assert torch.equal(multiply(wider[:, :ins], weight, None, PLUS, other), expected)
+
+
+@computed
+def test_gates_are_open_or_closed_far_from_zero(shape: tuple[int, int]) -> None:
+    """Where an exponential would be beyond every number."""
+    outs, ins = shape
+    given = torch.zeros(4, ins, dtype=torch.bfloat16)
+    given[:, 0] = torch.tensor([-3e38, -100.0, 100.0, 3e38])
+    weight = torch.zeros(outs, ins, dtype=torch.bfloat16)
+    weight[:, 0] = 1
+    found = multiply(given, lay_out(weight), None, SWISH)
+    assert found[0].abs().max() <= 3e38 / 1e38  # float32 has no larger power than some 1.7e38 to divide by
+    assert found[1].abs().max() < 1e-35
+    assert torch.equal(found[2:], given[2:, :1].expand(2, outs))
+
+
+@computed
+def test_what_does_not_go_together_is_refused(shape: tuple[int, int]) -> None:
+    """A loop reads what lies at an address, whatever it is."""
+    outs, ins = shape
+    weight, given = lay_out(numbers(outs, ins)), numbers(3, ins)
+    refused = [
+        (given[:, 1:], None),
+        (given.float(), None),
+        (given, numbers(3, outs).float()),
+        (given, numbers(2, outs)),
+        (given, numbers(3, 2 * outs)),
+    ]
+    for rows, other in refused:
+        with pytest.raises(ValueError, match=r"product of \(3, \d+\) of .*: expected"):
+            multiply(rows, weight, None, PLUS if other is not None else NONE, other)
+
+
+def test_weights_are_laid_out_and_back() -> None:
+    """Each pair of inputs of an output is beside that of the next output."""
+    weight = torch.arange(128 * 6).view(128, 6)
+    panels = lay_out(weight)
+    assert panels.shape == (2, 3, 64, 2)
+    assert panels[1, 2, 5].tolist() == weight[69, 4:6].tolist()
+    assert torch.equal(as_they_were(panels), weight)
+
+
+@pytest.mark.parametrize(
+    ("features", "served"),
+    [
+        ({"avx512bf16"}, True),
+        ({"avx512bf16", "amx-bf16"}, False),  # matrix units, which the library knows to use
+        (set(), False),
+    ],
+)
+def test_where_something_is_faster_it_is_left_to_the_library(
+    features: set[str], served: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where numbers are of another format, or do not fill panels."""
+    monkeypatch.setattr(linear, "can", features.__contains__)
+    assert serves(torch.empty(64, 2, dtype=torch.bfloat16)) is served
+    assert not serves(torch.empty(64, 2))
+    assert not serves(torch.empty(65, 2, dtype=torch.bfloat16))
+    assert not serves(torch.empty(64, 3, dtype=torch.bfloat16))
+
+
+def test_a_packed_layer_is_the_same_either_way(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By our loop where there is one and by the library, with all that may be computed behind the product."""
+    layer = nn.Linear(96, 128, dtype=torch.bfloat16)
+    monkeypatch.setattr(linear, "serves", lambda weight: True)
+    with torch.inference_mode():
+        ours = PackedLinear(layer)
+        monkeypatch.setattr(linear, "serves", lambda weight: False)
+        theirs = PackedLinear(layer)
+        rows, other = numbers(1, 20, 96), numbers(1, 20, 128)
+        for found, expected in (
+            (ours(rows), theirs(rows)),
+            (ours.swish(rows), theirs.swish(rows)),
+            (ours.plus(rows, other), theirs.plus(rows, other)),
+            (ours.times(rows, other), theirs.times(rows, other)),
+            (ours.weight, theirs.weight),
+        ):
+            torch.testing.assert_close(found, expected, rtol=2 * ROUNDING, atol=1e-5)
+    assert theirs.dtype is ours.dtype is torch.bfloat16
+
+
+@computed
+def test_threads_change_nothing(shape: tuple[int, int]) -> None:
+    """Bit for bit, however many there are."""
+    outs, ins = shape
+    weight, given, before = lay_out(numbers(outs, ins)), numbers(700, ins), torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(multiply(given, weight, None, SWISH))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, found[0]) for one in found)
