@@ -36,7 +36,9 @@ from workers.engines.transformers.threads import in_passing
 from workers.engines.transformers.weights import find_weights
 from workers.models import find_card, read_cards
 
-#: What vLLM's interpreter runs: one warm-up on other prompts, then the requests, timed.
+#: So many tokens of a reply are enough for a warm-up: prompts are where memory is taken for the first time.
+_WARM = 4
+#: What vLLM's interpreter runs: one warm-up on other prompts of the same lengths, then the requests, timed.
 _ASK = """
 import json, sys, time
 from vllm import LLM, SamplingParams
@@ -56,8 +58,8 @@ settings = [
     for one in asked["requests"]
 ]
 prompts = [{"prompt_token_ids": one["prompt"]} for one in asked["requests"]]
-warm = [{"prompt_token_ids": one["prompt"][::-1][:64]} for one in asked["requests"][:4]]
-model.generate(warm, settings[:4], use_tqdm=False)
+warm = [{"prompt_token_ids": one["prompt"][::-1]} for one in asked["requests"]]
+model.generate(warm, SamplingParams(temperature=0.0, max_tokens=asked["warm"], ignore_eos=True), use_tqdm=False)
 started = time.perf_counter()
 made = model.generate(prompts, settings, use_tqdm=False)
 seconds = time.perf_counter() - started
@@ -66,10 +68,10 @@ print(json.dumps({"seconds": seconds, "tokens": sum(len(one.outputs[0].token_ids
 
 
 def ours(loaded: LoadedModel, requests: list[ResolvedRequest]) -> dict[str, float]:
-    """The batch: one warm-up on other prompts, then all requests at once, timed."""
+    """The batch: one warm-up on other prompts of the same lengths, then all requests at once, timed."""
     room = prepare(loaded)
     seen: list[Counters] = []
-    warm = [replace(one, prompt=one.prompt[::-1][:64]) for one in requests[:4]]
+    warm = [replace(one, prompt=one.prompt[::-1], max_new_tokens=_WARM) for one in requests]
     batched(loaded, room, warm, seen)
     started = time.perf_counter()
     tokens = batched(loaded, room, requests, seen)
@@ -81,6 +83,7 @@ def theirs(python: Path, folder: Path, dtype: str, requests: list[ResolvedReques
     asked = {
         "model": str(folder),
         "dtype": dtype,
+        "warm": _WARM,
         "requests": [
             {
                 "prompt": list(one.prompt),
