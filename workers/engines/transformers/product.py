@@ -1,4 +1,4 @@
-"""The product of a few rows with a panel of columns, summed in registers: what attention in compiled loops is made of.
+"""The product of a few rows with a panel of columns, summed in registers: what compiled loops are made of.
 
 Numbers are taken in units of 32 bits: one float32 number, or two bfloat16 numbers, which are multiplied at once where
 the processor can, and elsewhere one after the other, which gains nothing. Which it can do is asked of numba, whose
