@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check lint types contracts tests slow chaos exact gpu bench bench-ledger bench-peers compose-prepare compose-test browser docs clean
+.PHONY: install demo test check lint types contracts tests slow chaos exact gpu bench bench-gpu bench-ledger bench-peers compose-prepare compose-test browser docs clean
 
 install: $(VENV)/.installed
 
@@ -51,6 +51,12 @@ exact: install
 # The batch against generate, one request at a time and grouped; figures go into benchmarks/RESULTS.md.
 bench: install
 	$(BIN)/python -m benchmarks.engine
+
+# Random weights of real shapes on a GPU, with nothing else on the card: 7B in bfloat16 and in 4 bits, 13B in 4 bits.
+bench-gpu: install
+	$(BIN)/python -m benchmarks.gpu
+	$(BIN)/python -m benchmarks.gpu --quantisation nf4
+	$(BIN)/python -m benchmarks.gpu --shape llama-2-13b --quantisation nf4
 
 # Fenced answers a second, and the memory of big runs; with nothing else on the machine.
 bench-ledger: install

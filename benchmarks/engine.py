@@ -6,6 +6,7 @@ Run it with nothing else on the machine::
 
 ``generate`` takes its requests one at a time, and, for requests of fixed size, once more grouped by equal decoding
 settings, which is all that it can batch. With ``--sample N`` it takes every Nth request only, and its time is scaled.
+Where there is a GPU, models of random weights follow on it, see ``benchmarks.gpu``.
 """
 
 from __future__ import annotations
@@ -21,25 +22,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks import gpu
+from benchmarks.ways import alone, batched, grouped
 from benchmarks.workloads import Interviews, Recording, fixed, interviews
 from storage.run import MemoryOrder
 from workers.engines.base import Completion, Request
-from workers.engines.transformers import plain
 from workers.engines.transformers.answering import read_request
 from workers.engines.transformers.counters import Counters
-from workers.engines.transformers.decoder import Decoder
 from workers.engines.transformers.engine import TransformersEngine, prepare
 from workers.engines.transformers.freeing import give_back
-from workers.engines.transformers.kv import Layout
 from workers.engines.transformers.loading import LoadedModel, load_model
 from workers.engines.transformers.request import ResolvedRequest
-from workers.engines.transformers.scheduler import Limits
 from workers.engines.transformers.threads import in_passing
 from workers.engines.transformers.weights import find_weights
 from workers.models import ModelCard, find_card, read_cards
@@ -55,25 +53,6 @@ class Measured:
     peak_mb: float  #: resident memory at its highest
 
 
-class Nobody:
-    """A delivery that only counts."""
-
-    def __init__(self) -> None:
-        self.tokens = 0
-
-    def cancelled(self) -> bool:
-        """Never."""
-        return False
-
-    def reply(self, tokens: list[int]) -> None:
-        """Count."""
-        self.tokens += len(tokens)
-
-    def fail(self, error: Exception) -> None:
-        """A benchmark that fails measures nothing."""
-        raise error
-
-
 def measured(work: Callable[[], int]) -> Measured:
     """Run something that returns how many tokens it made, in a thread of its own."""
     gc.collect()
@@ -83,52 +62,6 @@ def measured(work: Callable[[], int]) -> Measured:
     tokens = in_passing(work)
     seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
     return Measured(seconds=seconds, cpu_seconds=cpu_seconds, tokens=tokens, peak_mb=_peak())
-
-
-def alone(loaded: LoadedModel, requests: Sequence[ResolvedRequest]) -> int:
-    """``generate``, one request at a time."""
-    return sum(len(plain.generate(loaded, request, lambda: False)) for request in requests)
-
-
-def grouped(loaded: LoadedModel, requests: Sequence[ResolvedRequest]) -> int:
-    """``generate`` on all requests of equal settings at once, shorter prompts filled up on the left."""
-
-    def kind(request: ResolvedRequest) -> tuple[int, bool]:
-        return request.num_beams, request.sampling is not None
-
-    tokens = 0
-    with torch.inference_mode():
-        for _, group in groupby(sorted(requests, key=kind), key=kind):
-            members = list(group)
-            longest = max(len(member.prompt) for member in members)
-            gaps = [longest - len(member.prompt) for member in members]
-            ids = [[loaded.padding] * gap + list(member.prompt) for gap, member in zip(gaps, members, strict=True)]
-            mask = [[0] * gap + [1] * (longest - gap) for gap in gaps]
-            torch.manual_seed(0)
-            output = loaded.model.generate(
-                torch.tensor(ids),
-                attention_mask=torch.tensor(mask),
-                generation_config=plain.settings(members[0], padding=loaded.padding),
-            )
-            tokens += int(output.shape[0] * (output.shape[1] - longest))
-    return tokens
-
-
-def batched(
-    loaded: LoadedModel, room: tuple[Layout, Limits], requests: Sequence[ResolvedRequest], seen: list[Counters]
-) -> int:
-    """The batch, all requests at once, by a model that ``prepare`` was called for."""
-    layout, limits = room
-    # Prompts of one request each are not asked again.
-    decoder = Decoder(loaded.model, layout, replace(limits, kept_bytes=0))
-    nobody = Nobody()
-    for request in requests:
-        decoder.add(request, nobody)
-    while decoder.unfinished:
-        decoder.step()
-    seen.append(decoder.counters())
-    decoder.close()
-    return nobody.tokens
 
 
 def interviewed(engine: TransformersEngine, talks: Interviews, asked: list[Request]) -> int:
@@ -294,6 +227,10 @@ def main() -> None:
     for name, measure in workloads.items():
         if asked.only in name:
             measure(name)
+    for quantisation in gpu.QUANTISATIONS if torch.cuda.is_available() else ():
+        if asked.only in (name := f"{gpu.SHAPE}, {quantisation}"):
+            line = gpu.measure(gpu.SHAPE, quantisation, torch.device("cuda:0"))
+            sys.stdout.write(json.dumps({"workload": name, **line}) + "\n")
 
 
 if __name__ == "__main__":

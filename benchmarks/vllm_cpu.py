@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from benchmarks.engine import batched
+from benchmarks.ways import batched
 from benchmarks.workloads import fixed
 from workers.engines.transformers.counters import Counters
 from workers.engines.transformers.engine import prepare

@@ -50,7 +50,32 @@ def fixed(tokenizer: Any, *, requests: int, new_tokens: int, beams: bool) -> lis
             ResolvedRequest(
                 prompt=tuple(tokens[first : first + int(rng.integers(400, 561))]),
                 num_beams=1 + number % 5 if beams else 1,
-                sampling=Sampling() if number // 5 % 2 else None,
+                sampling=_sampling(number),
+                max_new_tokens=new_tokens,
+                seed=number,
+            )
+        )
+    return made
+
+
+def random_prompts(vocabulary: int, *, requests: int, prompt: int, new_tokens: int) -> list[ResolvedRequest]:
+    """Requests of random tokens that never end, with 1 to 5 beams in turn; every other five of them are sampled.
+
+    Args:
+        vocabulary: Number of tokens there are.
+        requests: How many.
+        prompt: Mean length of a prompt; lengths are up to a ninth longer or shorter.
+        new_tokens: Length of each reply.
+    """
+    rng = np.random.default_rng(20250314)
+    made = []
+    for number in range(requests):
+        length = int(rng.integers(prompt - prompt // 9, prompt + prompt // 9 + 1))
+        made.append(
+            ResolvedRequest(
+                prompt=tuple(rng.integers(vocabulary, size=length).tolist()),
+                num_beams=1 + number % 5,
+                sampling=_sampling(number),
                 max_new_tokens=new_tokens,
                 seed=number,
             )
@@ -148,3 +173,8 @@ def _restored(
             if step.answer.remembered is not None:
                 recall[step.answer.item] = step.answer.remembered
     return replace(person, next_item=first, memory=memory), {item: recall[item] for item in memory}
+
+
+def _sampling(number: int) -> Sampling | None:
+    """Of every other five requests."""
+    return Sampling() if number // 5 % 2 else None

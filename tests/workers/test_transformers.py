@@ -19,7 +19,8 @@ from tests.workers.tiny import WINDOW, write_tiny_model
 from workers.engines.base import EngineUnavailable, FinishReason, Message, Request
 from workers.engines.transformers.decoding import resolve_decoding
 from workers.engines.transformers.engine import TransformersEngine, open_transformers
-from workers.engines.transformers.loading import LoadedModel, load_model
+from workers.engines.transformers.kv import OutOfRoom
+from workers.engines.transformers.loading import LoadedModel, attend_without_plans, load_model
 from workers.engines.transformers.weights import find_weights
 from workers.models import ModelCard
 
@@ -154,6 +155,30 @@ def test_a_tokenizer_without_template_needs_a_named_one(tmp_path: Path) -> None:
     engine.close()
     assert completion.finish is FinishReason.ERROR
     assert "must name one in chat_template" in completion.error
+
+
+def test_a_device_without_room_for_keys_and_values_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when two workers start on one card: why the model cannot be served, not a defect of the program."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OutOfRoom("CUDA out of memory")
+
+    monkeypatch.setattr("workers.engines.transformers.decoder.store_for", full)
+    card = ModelCard(name="large", path=write_tiny_model(tmp_path))
+    with pytest.raises(EngineUnavailable, match=r"model large: cpu has no room for keys and values: CUDA out of"):
+        open_transformers(card, device="cpu", cache=tmp_path, threads=1)
+
+
+@pytest.mark.parametrize(("device", "left"), [("cuda:0", False), ("cpu", True)])
+def test_on_a_gpu_no_attention_makes_plans_for_shapes(device: str, left: bool) -> None:
+    """Shapes are new in most steps, and cuDNN would compile something for each."""
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        attend_without_plans(torch.device(device))
+        assert torch.backends.cuda.cudnn_sdp_enabled() == left
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 def test_published_generation_defaults_do_not_apply(tmp_path: Path, tiny_loaded: LoadedModel) -> None:

@@ -16,7 +16,7 @@ from workers.engines.transformers.attention import forward
 from workers.engines.transformers.batch import Piece, build
 from workers.engines.transformers.buffers import Buffers
 from workers.engines.transformers.kv import KV, KVStore
-from workers.engines.transformers.pool import store_for
+from workers.engines.transformers.pool import Pool, PooledKV, store_for
 from workers.engines.transformers.support import adopt
 
 
@@ -76,6 +76,22 @@ def test_a_packed_forward_is_each_request_alone(one_thread: None, architecture: 
         if sequences:
             torch.testing.assert_close(logits, _plain(expected, sequences), rtol=1e-4, atol=1e-4)
     assert store.compactions > 0
+
+
+def test_a_neighbour_whose_keys_are_no_numbers_does_no_harm(one_thread: None, llama: Tiny) -> None:
+    """One who was let in first, and holds the first places of the pool; nobody is filled up with them."""
+    store = Pool(llama.layout, 1024)
+    ill, well = (Conversation(store, [5] * length) for length in (40, 30))
+    forward(llama.model, build([ill.chunk(40), well.chunk(29)], device=store.layout.device))
+    healthy = forward(llama.model, build([well.chunk(1)], device=store.layout.device))
+    assert isinstance(ill.kv, PooledKV)
+    for layer in store.layers:
+        layer[torch.from_numpy(ill.kv.slots)] = torch.nan
+    rng = random.Random(3)
+    after = forward(llama.model, build([ill.grow(rng, 1), well.grow(rng, 2)], device=store.layout.device))
+    assert torch.isfinite(healthy).all()
+    assert torch.isnan(after[0]).any()
+    assert torch.isfinite(after[1:]).all()
 
 
 def test_without_a_description_the_library_attends(one_thread: None) -> None:

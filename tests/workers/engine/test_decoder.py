@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -171,6 +172,65 @@ def test_a_forward_too_large_for_the_device_is_computed_in_halves(
     monkeypatch.undo()
     assert sizes[0] > 32
     assert [one.tokens for one in caught] == [tiny.replies[number] for number in short]
+
+
+def test_what_a_failed_forward_had_computed_is_gone_before_the_next_try(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error holds on to every frame that it came through, and these to what took the memory."""
+    forward = tiny.model.forward
+    failed: list[weakref.ref[torch.Tensor]] = []
+
+    def cramped(input_ids: torch.Tensor, **settings: object) -> object:
+        assert not any(one() is not None for one in failed)
+        if input_ids.shape[1] > 32:
+            large = torch.zeros(1000)
+            failed.append(weakref.ref(large))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(input_ids=input_ids, **settings)
+
+    monkeypatch.setattr(tiny.model, "forward", cramped)
+    with _decoder(tiny) as decoder:
+        caught = decode(decoder, [ResolvedRequest(prompt=(5, 6, 7, number), max_new_tokens=2) for number in range(40)])
+    assert len(failed) > 1
+    assert all(one.tokens for one in caught)
+
+
+@pytest.mark.skipif(not hasattr(torch, "AcceleratorError"), reason="torch tells of it since 2.8")
+def test_a_device_that_has_failed_is_nobodys_answer(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be computed on it any more: the batch ends, and whoever was asked is asked elsewhere."""
+
+    def broken(**_: object) -> object:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(llama.model, "forward", broken)
+    decoder = Decoder(llama.model, llama.layout, NO_REUSE)
+    caught = Caught()
+    decoder.add(ResolvedRequest(prompt=(1, 2)), caught)
+    with pytest.raises(torch.AcceleratorError):
+        decoder.step()
+    assert (caught.tokens, caught.error) == (None, None)
+
+
+@pytest.mark.parametrize("pooled", [False, True], ids=["buffers", "pool"])
+def test_where_a_forward_is_too_large_prompts_are_forgotten_if_that_helps(
+    llama: Tiny, monkeypatch: pytest.MonkeyPatch, pooled: bool
+) -> None:
+    """A pool's memory is the batch's for good."""
+    forward = llama.model.forward
+    with _decoder(llama, POOL, pooled=pooled) as decoder:
+        decode(decoder, [ResolvedRequest(prompt=tuple(range(5, 45)), max_new_tokens=2)])
+        failing = iter([True])
+
+        def once(input_ids: torch.Tensor, **settings: object) -> object:
+            if next(failing, False):
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return forward(input_ids=input_ids, **settings)
+
+        monkeypatch.setattr(llama.model, "forward", once)
+        decode(decoder, [ResolvedRequest(prompt=(n, 3), max_new_tokens=2) for n in range(2)])
+        decode(decoder, [ResolvedRequest(prompt=(*range(5, 45), 50), max_new_tokens=2)])
+        assert decoder.counters().reused_tokens == (40 if pooled else 0)
 
 
 def _reluctantly(make: Any, gives: Callable[[], bool]) -> Any:

@@ -154,6 +154,29 @@ def test_a_kept_prompt_gives_back_the_room_of_its_tree() -> None:
     assert kv.addresses.tolist() == [buffer.data_ptr() for buffer in kv.buffers]
 
 
+def test_a_prompt_kept_in_a_pool_gives_back_the_pages_that_hold_none_of_it() -> None:
+    """Also where dead branches were squeezed out, after which places of the tree are in any order."""
+    pool = Pool(LAYOUT, 8 * STRIDE)
+    kv = pool.open(STRIDE)
+    prompt = STRIDE + 3
+    _mark(kv, kv.extend(prompt), list(range(prompt)))
+    for parents in ([0, 0, 0], *([0, 0, 0] for _ in range(4 * STRIDE // 3))):
+        kv.branch(parents)
+    assert pool.compactions > 0
+    kv.cut(prompt)
+    assert (kv.filled, kv.bytes, pool.bytes) == (prompt, 2 * STRIDE * TOKEN_BYTES, 2 * STRIDE * TOKEN_BYTES)
+    assert [_read(kv, 1, place) for place in range(prompt)] == list(range(prompt))
+    other = pool.open(6 * STRIDE)  # all the rest there is
+    assert isinstance(other, PooledKV)
+    assert isinstance(kv, PooledKV)
+    assert not set(other.slots) & set(kv.slots)
+    kv.branch([0, 0])
+    assert kv.filled == prompt + 2
+    kv.close()
+    other.close()
+    assert pool.bytes == 0
+
+
 def test_room_that_was_never_written_is_zero() -> None:
     """The loops multiply what is hidden there with zero, which only numbers make nothing of."""
     kv = Buffers(LAYOUT).open(1)

@@ -6,10 +6,14 @@ import random
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.workloads import random_prompts
 from tests.workers.engine.scripted_logits import generated
 from tests.workers.engine.tiny_models import ARCHITECTURES, decode, mixed_requests, tiny_model
 from workers.engines.transformers.decoder import Decoder
+from workers.engines.transformers.loading import attend_without_plans
 from workers.engines.transformers.scheduler import Limits
 from workers.engines.transformers.support import adopt
 
@@ -36,3 +40,22 @@ def test_replies_on_a_gpu_are_those_of_generate_and_of_nobody_else(architecture:
         wanted for wanted in expected if wanted is not None
     ]
     assert torch.cuda.max_memory_allocated() > LIMITS.kv_bytes  # the pool was there
+
+
+@pytest.mark.gpu
+def test_short_number_formats_are_served_without_plans_for_shapes() -> None:
+    """In bfloat16 with heads as wide as real ones, which is what cuDNN would compile a plan for at each new shape."""
+    device = torch.device("cuda")
+    attend_without_plans(device)
+    torch.manual_seed(0)
+    config = LlamaConfig(hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4)
+    model = LlamaForCausalLM(config).to(device, torch.bfloat16).eval()
+    layout = adopt(model)  # packed logits are near those of whole sequences, or it raises
+    decoder = Decoder(model, layout, LIMITS)
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        caught = decode(decoder, random_prompts(config.vocab_size, requests=20, prompt=300, new_tokens=10))
+    decoder.close()
+    assert [len(one.tokens or ()) for one in caught] == [10] * 20
+    kernels = {event.name.lower() for event in profiled.events()}
+    assert kernels
+    assert not [name for name in kernels if "cudnn" in name]

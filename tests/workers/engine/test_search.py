@@ -252,6 +252,20 @@ def test_searches_that_go_on_together_find_what_each_finds_alone(draws: Draws) -
     assert searched_together(script, requests, draws) == [searched(script, request, draws) for request in requests]
 
 
+@pytest.mark.parametrize("draws", list(Draws))
+def test_many_that_choose_alike_are_looked_at_a_few_at_a_time(draws: Draws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for one search, or two, everyone finds the same."""
+    requests = [
+        ResolvedRequest(prompt=(n,), num_beams=1 + n % 2, sampling=Sampling(top_p=0.9), max_new_tokens=4, seed=n)
+        for n in range(10)
+    ]
+    script = random_script(5, 9, levels=None)
+    expected = searched_together(script, requests, draws)
+    for numbers in (1, 4 * 9):
+        monkeypatch.setattr("workers.engines.transformers.selection._MOST_CHOSEN", numbers)
+        assert searched_together(script, requests, draws) == expected
+
+
 def test_hashed_draws_take_no_notice_of_neighbours_and_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row's draws are its seed's, wherever it stands and however many rows are computed at once; steps differ."""
     scores = torch.zeros(5, 200)

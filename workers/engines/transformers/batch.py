@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from workers.engines.transformers.kv import KV, STRIDE, KVStore, up
+from workers.engines.transformers.placing import place
 
 #: Rows of a prompt that attend together over a pool: enough for the product, few enough to leave the future out of it.
 BLOCK = 128
@@ -108,10 +109,12 @@ def build(pieces: Sequence[Piece], *, device: torch.device) -> Batch:
         counts.append(len(asked))
     total, idle = len(ids), _filled(len(ids)) - len(ids)
     wanted += wanted[-1:] * (_filled(len(wanted)) - len(wanted))
+    lines = ([ids + [0] * idle], [positions + [0] * idle], wanted)
+    all_ids, all_positions, all_wanted = place([np.array(line, dtype=np.int64) for line in lines], device)
     return Batch(
-        ids=torch.tensor([ids + [0] * idle], device=device),
-        positions=torch.tensor([positions + [0] * idle], device=device),
-        wanted=torch.tensor(wanted, dtype=torch.long, device=device),
+        ids=all_ids,
+        positions=all_positions,
+        wanted=all_wanted,
         rows=total,
         counts=tuple(counts),
         packed=Packed(pieces[0].kv.store, pieces, starts, total, device),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from traceback import clear_frames
 from typing import Any
 
 import torch
@@ -25,6 +26,9 @@ from workers.engines.transformers.selection import select
 from workers.engines.transformers.selector import Draws
 
 Planned = Sequence[tuple[Work, Piece]]
+
+#: How torch says, since 2.8, that a device has failed for good.
+_DEVICE_ERRORS: tuple[type[Exception], ...] = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
 
 
 class Decoder:
@@ -98,14 +102,13 @@ class Decoder:
         if not planned:
             return []
         try:
-            with self._tally.phase("build"):
-                pieces = [piece for _, piece in planned]
-                batch = build(pieces, device=self._device)
-            with self._tally.phase("forward"):
-                logits = forward(self._model, batch)
-        except Exception as error:  # noqa: BLE001 -- whatever it is belongs to some request; all others go on
+            rows, logits = self._compute([piece for _, piece in planned])
+        except Exception as error:
+            clear_frames(error.__traceback__)  # what was computed so far is in the way of the next try
             if _out_of_memory(error):
                 self._scheduler.shrink()
+            elif isinstance(error, _DEVICE_ERRORS):
+                raise  # nothing can be computed on it any more, whoever asks
             if len(planned) == 1:
                 self._scheduler.finish(planned[0][0])
                 planned[0][0].delivery.fail(error)
@@ -113,13 +116,20 @@ class Decoder:
             middle = len(planned) // 2
             return self._forward(planned[:middle]) + self._forward(planned[middle:])
         self._tally.steps += 1
-        self._tally.rows += batch.rows
+        self._tally.rows += rows
         for _, piece in planned:
             if piece.tree:
                 self._tally.beam_rows += len(piece.tokens)
             else:
                 self._tally.prefilled_tokens += len(piece.tokens)
         return [(planned, logits)]
+
+    def _compute(self, pieces: Sequence[Piece]) -> tuple[int, Tensor]:
+        """How many rows a forward has, and its logits."""
+        with self._tally.phase("build"):
+            batch = build(pieces, device=self._device)
+        with self._tally.phase("forward"):
+            return batch.rows, forward(self._model, batch)
 
     def _select(self, planned: Planned, logits: Tensor) -> list[Work]:
         """Let every search that got logits go on; returns those that have found their reply."""
@@ -161,5 +171,10 @@ def draws_for(layout: Layout) -> Draws:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    # On the CPU torch says so in words only.
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)
+    # On the CPU torch says so in words only, and so do libraries that take memory past it.
+    words = str(error)
+    return (
+        isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        or "DefaultCPUAllocator" in words
+        or "out of memory" in words
+    )

@@ -26,7 +26,7 @@ from workers.engines.transformers.counters import Counters
 from workers.engines.transformers.decoder import Decoder
 from workers.engines.transformers.exchanging import exchange
 from workers.engines.transformers.freeing import give_back, hold_on
-from workers.engines.transformers.kv import Layout
+from workers.engines.transformers.kv import Layout, OutOfRoom
 from workers.engines.transformers.limits import limits_for, participants_at_once
 from workers.engines.transformers.loading import LoadedModel, load_model
 from workers.engines.transformers.packing import pack
@@ -44,7 +44,10 @@ def open_transformers(card: ModelCard, *, device: str, cache: Path, threads: int
     """Find, load and start a model; raises EngineUnavailable (see ``workers.engines.opening``)."""
     weights = find_weights(card, cache)
     loaded = in_passing(lambda: load_model(card, weights, device=device))
-    return TransformersEngine(card, loaded, threads=threads)
+    try:
+        return TransformersEngine(card, loaded, threads=threads)
+    except OutOfRoom as error:
+        raise EngineUnavailable(f"model {card.name}: {device} has no room for keys and values: {error}") from error
 
 
 def prepare(loaded: LoadedModel, limits: Limits | None = None) -> tuple[Layout, Limits]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from workers.engines.transformers.batch import Block, Packed, Segment
+from workers.engines.transformers.placing import onto, place
 from workers.engines.transformers.pool import PooledKV
 
 #: Numbers of keys are filled up to a multiple of this, so that requests of like length share a bucket.
@@ -59,9 +60,21 @@ def gather(packed: Packed, window: int | None, dtype: torch.dtype) -> Gathering:
         for block in segment.blocks:
             size = _rows(block.padded), -(-(block.keys.stop - block.keys.start) // _KEYS) * _KEYS
             alike[size].append((segment, block))
+    drafts = [_draft(rows, keys, members, dtype) for (rows, keys), members in alike.items()]
+    written_there, *indices = place([written, *(array for draft in drafts for array in draft.indices)], packed.device)
+    parts = iter(indices)
     made = Gathering(
-        torch.from_numpy(written).to(packed.device),
-        tuple(_bucket(rows, keys, members, packed.device, dtype) for (rows, keys), members in alike.items()),
+        written_there,
+        tuple(
+            Bucket(
+                rows=next(parts),
+                slots=next(parts),
+                kept=next(parts),
+                targets=next(parts),
+                mask=draft.mask if packed.device.type == "cpu" else onto(draft.mask.pin_memory(), packed.device),
+            )
+            for draft in drafts
+        ),
     )
     packed.gathered[window] = made
     return made
@@ -97,31 +110,32 @@ def attend_gathered(
         result.index_copy_(0, bucket.targets, attended.index_select(0, bucket.kept))
 
 
-def _bucket(
-    rows: int, keys: int, members: Sequence[tuple[Segment, Block]], device: torch.device, dtype: torch.dtype
-) -> Bucket:
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A bucket on the host."""
+
+    indices: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # rows, slots, kept and targets, see ``Bucket``
+    mask: Tensor
+
+
+def _draft(rows: int, keys: int, members: Sequence[tuple[Segment, Block]], dtype: torch.dtype) -> _Draft:
     shape = len(members), rows
     numbers = np.zeros(shape, dtype=np.int64)
     slots = np.zeros((len(members), keys), dtype=np.int64)
-    mask = torch.full((*shape, keys), -torch.inf)
+    mask = np.full((*shape, keys), -np.inf, dtype=np.float32)
     real = np.zeros(shape, dtype=bool)
-    for place, (segment, block) in enumerate(members):
+    for member, (segment, block) in enumerate(members):
         count, length = block.rows.stop - block.rows.start, block.keys.stop - block.keys.start
-        numbers[place] = block.rows.start  # rows that fill up are the first one over again
-        numbers[place, :count] = np.arange(block.rows.start, block.rows.stop)
-        slots[place, :length] = _slots(segment)[block.keys]
-        mask[place] = mask[place].index_fill(1, torch.arange(length), 0.0)
-        mask[place, :count, :length] += block.mask[:count]
-        real[place, :count] = True
+        numbers[member] = block.rows.start  # rows that fill up are the first one over again
+        numbers[member, :count] = np.arange(block.rows.start, block.rows.stop)
+        slots[member] = _slots(segment)[block.keys.start]  # filled up with a key of its own: others' may be no numbers
+        slots[member, :length] = _slots(segment)[block.keys]
+        mask[member, :, :length] = 0.0
+        mask[member, :count, :length] = block.mask[:count].numpy()
+        real[member, :count] = True
     kept = np.flatnonzero(real)
     flat = numbers.reshape(-1)
-    return Bucket(
-        rows=torch.from_numpy(flat).to(device),
-        slots=torch.from_numpy(slots.reshape(-1)).to(device),
-        mask=mask.to(device, dtype),
-        kept=torch.from_numpy(kept).to(device),
-        targets=torch.from_numpy(flat[kept]).to(device),
-    )
+    return _Draft((flat, slots.reshape(-1), kept, flat[kept]), torch.from_numpy(mask).to(dtype))
 
 
 def _slots(segment: Segment) -> np.ndarray:

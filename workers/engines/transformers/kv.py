@@ -50,6 +50,8 @@ class Layout:
 class KVStore(ABC):
     """Gives out buffers and counts their bytes."""
 
+    gives_back = True  #: whether the device has more memory once a buffer is closed
+
     def __init__(self, layout: Layout, *, compacting: bool = True) -> None:
         self.layout = layout
         self.compacting = compacting

@@ -32,6 +32,7 @@ def limits_for(layout: Layout, weights: int) -> Limits:
         weights: Bytes of the model's weights.
     """
     if layout.device.type == "cuda":
+        torch.cuda.empty_cache()  # what loading has left over counts as taken
         free, _ = torch.cuda.mem_get_info(layout.device)
         room, rows = int(free * _GPU_SHARE), 512
     else:

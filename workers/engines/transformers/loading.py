@@ -48,6 +48,7 @@ def load_model(card: ModelCard, weights: Weights, *, device: str) -> LoadedModel
     check_quantisation(card, weights.folder, device)
     with naming_the_model(card, weights.folder, device):
         place = torch.device(device)
+        attend_without_plans(place)
         tokenizer = read_tokenizer(weights)
         model = _read_model(card, weights, place).eval()
     ends, padding, dropped = _take_generation_defaults(model, tokenizer)
@@ -70,6 +71,18 @@ def load_model(card: ModelCard, weights: Weights, *, device: str) -> LoadedModel
             "transformers": version("transformers"),
         },
     )
+
+
+def attend_without_plans(device: Any) -> None:
+    """Let no attention of this process be cuDNN's where the device is a GPU.
+
+    It compiles a plan for every shape that it has not seen, some tens of milliseconds each, and here shapes are new in
+    most steps, as they are in ``generate``, where the keys are one more at each token.
+    """
+    import torch
+
+    if device.type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def read_tokenizer(weights: Weights) -> Any:

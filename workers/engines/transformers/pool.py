@@ -27,6 +27,8 @@ class Pool(KVStore):
         OutOfRoom: the device cannot hold so many.
     """
 
+    gives_back = False
+
     def __init__(self, layout: Layout, tokens: int, *, compacting: bool = True) -> None:
         super().__init__(layout, compacting=compacting)
         pages = max(1, tokens // STRIDE)
@@ -80,6 +82,13 @@ class PooledKV(KV):
         for layer in self.pool.layers:
             layer.index_copy_(0, mine, layer.index_select(0, theirs))
         self.filled = self.root = tokens
+
+    def cut(self, tokens: int) -> None:
+        """Forget all but the first ``tokens`` of the prompt, and give back the pages that hold none of them."""
+        super().cut(tokens)
+        kept = np.isin(self.slots // STRIDE, self.slots[:tokens] // STRIDE)
+        self.pool.give(self.slots[~kept])
+        self.slots, self.capacity = self.slots[kept], int(kept.sum())
 
     def close(self) -> None:
         """See ``KV``."""

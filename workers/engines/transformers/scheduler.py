@@ -142,7 +142,8 @@ class Scheduler:
 
     def shrink(self) -> None:
         """The device has run out of memory: do with half of it from here on, until nothing is running."""
-        self.kept.clear()
+        if self._store.gives_back:
+            self.kept.clear()
         self.rows = max(1, min(self.rows, sum(work.request.num_beams for work in self.running)) // 2)
         self.tokens = max(_LEAST_TOKENS, self.tokens // 2)
 

@@ -9,13 +9,19 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from workers.engines.transformers.beams import Choosing, Rows, Search
-from workers.engines.transformers.selector import draw, warper
+from workers.engines.transformers.placing import place
+from workers.engines.transformers.selector import Stream, draw, keys_of, warper
+
+#: So many scores are looked at at once, which bounds the memory that sorting and drawing take.
+_MOST_CHOSEN = 1 << 25
 
 
 def select(searches: Sequence[Search], logits: Tensor, counts: Sequence[int]) -> list[Rows | RuntimeError | None]:
@@ -32,39 +38,73 @@ def select(searches: Sequence[Search], logits: Tensor, counts: Sequence[int]) ->
     """
     starts = [0, *accumulate(counts)]
     alike: dict[tuple[Choosing, int], list[int]] = defaultdict(list)
-    for place, (search, count) in enumerate(zip(searches, counts, strict=True)):
-        alike[search.choosing, count].append(place)
+    for member, (search, count) in enumerate(zip(searches, counts, strict=True)):
+        alike[search.choosing, count].append(member)
+    groups = [
+        _Group(choosing, count, members[first : first + step])
+        for (choosing, count), members in alike.items()
+        for step in [max(1, _MOST_CHOSEN // (choosing.num_beams * logits.shape[-1]))]
+        for first in range(0, len(members), step)
+    ]
+    rows = place([group.rows(starts) for group in groups], logits.device)
+    scores = place([group.scores(searches) for group in groups], logits.device)
+    streams = [[one for member in group.members if (one := searches[member].stream)] for group in groups]
+    keys = place([keys_of(theirs) for theirs in streams], logits.device)
     candidates = []
-    for (choosing, count), members in alike.items():
-        rows = torch.tensor([starts[place] + row for place in members for row in range(count)], device=logits.device)
-        part = logits.index_select(0, rows).float().view(len(members), count, -1)
-        candidates.append(_choose(part, choosing, [searches[place] for place in members]))
+    for group, at, before, theirs, of_theirs in zip(groups, rows, scores, streams, keys, strict=True):
+        part = logits.index_select(0, at).float().view(len(group.members), group.count, -1)
+        candidates.append(_choose(part, group.choosing, before, theirs, of_theirs))
     following: list[Rows | RuntimeError | None] = [None] * len(searches)
-    for members, (best, chosen) in zip(alike.values(), _on_the_host(candidates), strict=True):
-        for place, scores, indices in zip(members, best.tolist(), chosen.tolist(), strict=True):
-            if any(math.isnan(score) or score == math.inf for score in scores):
-                following[place] = RuntimeError("the model computes logits that are no numbers")
+    for group, (best, chosen) in zip(groups, _on_the_host(candidates), strict=True):
+        for member, reached, indices in zip(group.members, best.tolist(), chosen.tolist(), strict=True):
+            if any(math.isnan(score) or score == math.inf for score in reached):
+                following[member] = RuntimeError("the model computes logits that are no numbers")
             else:
-                following[place] = searches[place].take(scores, indices, logits.shape[-1])
+                following[member] = searches[member].take(reached, indices, logits.shape[-1])
     return following
 
 
-def _choose(logits: Tensor, choosing: Choosing, searches: Sequence[Search]) -> tuple[Tensor, Tensor]:
-    """Scores of the candidates and where they stand among all continuations, each of shape (searches, candidates)."""
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Searches that choose alike."""
+
+    choosing: Choosing
+    count: int  # rows of each
+    members: Sequence[int]
+
+    def rows(self, starts: Sequence[int]) -> np.ndarray:
+        """Which rows of the logits are theirs."""
+        return np.array([starts[member] + row for member in self.members for row in range(self.count)])
+
+    def scores(self, searches: Sequence[Search]) -> np.ndarray:
+        """What each beam has reached, shape (members, beams)."""
+        return np.array([searches[member].scores for member in self.members], dtype=np.float32)
+
+
+def _choose(
+    logits: Tensor, choosing: Choosing, before: Tensor, streams: Sequence[Stream], keys: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Scores of the candidates and where they stand among all continuations, each of shape (searches, candidates).
+
+    Args:
+        logits: shape (searches, rows, vocabulary), in float32.
+        choosing: how candidates are chosen.
+        before: what each beam has reached, shape (searches, beams).
+        streams: where randomness comes from; none without sampling.
+        keys: of the streams, see ``draw``.
+    """
     count, rows, vocabulary = logits.shape
     warp = warper(choosing.sampling, num_beams=choosing.num_beams, ends=choosing.ends)
-    streams = [search.stream for search in searches if search.stream is not None]
     if choosing.num_beams == 1:
         scores = warp(logits[:, 0])
-        indices = draw(scores, 1, streams) if streams else scores.argmax(dim=-1, keepdim=True)
+        indices = draw(scores, 1, streams, keys) if streams else scores.argmax(dim=-1, keepdim=True)
         return scores.gather(1, indices), indices
     likely = warp(torch.log_softmax(logits, dim=-1).view(count * rows, vocabulary)).view(count, rows, vocabulary)
-    before = torch.tensor([search.scores for search in searches], device=logits.device)
     scores = (likely.expand(count, choosing.num_beams, vocabulary) + before[:, :, None]).reshape(count, -1)
     if not streams:
         best, indices = torch.topk(scores, choosing.candidates)
         return best, indices
-    indices = draw(scores, choosing.candidates, streams)
+    indices = draw(scores, choosing.candidates, streams, keys)
     best, order = scores.gather(1, indices).sort(descending=True)
     return best, indices.gather(1, order)
 

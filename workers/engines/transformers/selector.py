@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
@@ -93,7 +94,13 @@ def warper(sampling: Sampling | None, *, num_beams: int, ends: int) -> Warp:
     return _chained(steps) if steps else _unbent
 
 
-def draw(scores: Tensor, count: int, streams: Sequence[Stream]) -> Tensor:
+def keys_of(streams: Sequence[Stream]) -> np.ndarray:
+    """The keys of ``Draws.HASHED`` for one step, shape (streams,); none where it is not what they draw by."""
+    hashed = [stream.key() for stream in streams if stream.draws is Draws.HASHED]
+    return np.array(hashed, dtype=np.int64)
+
+
+def draw(scores: Tensor, count: int, streams: Sequence[Stream], keys: Tensor | None = None) -> Tensor:
     """Indices drawn without replacement with probabilities ``softmax(scores)``, for each row by itself.
 
     A row that is no distribution, since a score is no number or infinite, gives the index of such a score.
@@ -102,12 +109,13 @@ def draw(scores: Tensor, count: int, streams: Sequence[Stream]) -> Tensor:
         scores: log-probabilities up to a constant, shape (rows, n).
         count: how many different indices are drawn in each row.
         streams: one for each row; all draw the same way.
+        keys: what ``keys_of`` gave for them, where the scores are; None: it is asked.
 
     Returns:
         Shape (rows, count), each row in the order drawn.
     """
     if streams[0].draws is Draws.HASHED:
-        keys = torch.tensor([stream.key() for stream in streams], device=scores.device)
+        keys = torch.from_numpy(keys_of(streams)).to(scores.device) if keys is None else keys
         step = max(1, _MOST_HASHED // scores.shape[-1])
         return torch.cat([_hashed(scores[i : i + step], count, keys[i : i + step]) for i in range(0, len(keys), step)])
     if streams[0].draws is Draws.LIBRARY:

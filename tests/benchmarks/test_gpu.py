@@ -1,0 +1,59 @@
+"""The benchmark for GPUs, run on a CPU: what it counts, and that it measures at all."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks import gpu
+from benchmarks.gpu import Ceilings, Workload, floor, measure, random_model, size_of
+from benchmarks.workloads import random_prompts
+from workers.engines.transformers.support import adopt
+
+CPU = torch.device("cpu")
+TINY = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 500,
+}
+#: Numbers a token is multiplied with: four products of attention, three of the gate, norms; and the output's.
+PARAMETERS = 2 * (4 * 64 * 64 + 3 * 64 * 128 + 2 * 64) + 64 + 64 * 500
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shape that takes no time."""
+    monkeypatch.setitem(gpu.SHAPES, "tiny", TINY)
+
+
+def test_the_floor_is_reading_where_reading_takes_longer_and_operations_where_these_do() -> None:
+    """Two requests with one and two beams, replies of three tokens: the first comes with the prompt, two are steps."""
+    model = random_model(TINY, "none", CPU).model
+    size, layout = size_of(model), adopt(model)
+    requests = random_prompts(500, requests=2, prompt=40, new_tokens=3)
+    prompts = sum(len(request.prompt) for request in requests)
+    weights = 2 * (PARAMETERS + 64 * 500) + 64  # bytes: with the embedding, and 16 numbers that positions are made of
+    token = 2 * 2 * 64 * 2  # bytes of keys and values of two layers
+    reading = 2 * weights + (prompts + 2 + prompts + 4) * token
+    slow_memory = floor(size, layout, requests, Ceilings(bytes_per_second=1.0, operations_per_second=1e30))
+    assert slow_memory == pytest.approx(reading)
+    slow_products = floor(size, layout, requests, Ceilings(bytes_per_second=1e30, operations_per_second=1.0))
+    assert slow_products == pytest.approx(2 * PARAMETERS * (prompts + 2 * 3))
+
+
+@pytest.mark.parametrize("quantisation", gpu.QUANTISATIONS)
+def test_it_measures(quantisation: str) -> None:
+    """Every figure of a line of JSON is there, and hangs together."""
+    found = measure("tiny", quantisation, CPU, Workload(participants=10, prompt=30, new_tokens=3, alone=5))
+    assert found["ratio"] == pytest.approx(found["alone_seconds"] / found["batch_seconds"], rel=0.1)
+    assert (found["rows_per_step"], found["asked_alone"], found["device"]) == (30, 5, "cpu")
+    assert 0 <= found["of_the_roofline"] < 1
+    assert set(found["paper_hours"]) == {"replies of 100 tokens", "replies of 512 tokens"}
+
+
+def test_prompts_have_every_number_of_beams_with_and_without_sampling() -> None:
+    """Ten in a row are all there is."""
+    kinds = {(one.num_beams, one.sampling is None) for one in random_prompts(500, requests=10, prompt=9, new_tokens=1)}
+    assert len(kinds) == 10

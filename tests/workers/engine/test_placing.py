@@ -1,0 +1,95 @@
+"""Arrays on their way to a device: what arrives, and how many copies it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.workers.engine.tiny_models import ARCHITECTURES, VOCABULARY, tiny_model
+from workers.engines.transformers.attention import forward
+from workers.engines.transformers.batch import Piece, build
+from workers.engines.transformers.beams import start
+from workers.engines.transformers.placing import apart, place, together
+from workers.engines.transformers.pool import Pool
+from workers.engines.transformers.request import ResolvedRequest, Sampling
+from workers.engines.transformers.selection import select
+from workers.engines.transformers.selector import Draws
+from workers.engines.transformers.support import adopt
+
+#: A device without memory: shapes and devices are checked, nothing is computed.
+ELSEWHERE = torch.device("meta")
+
+
+class Copies(TorchDispatchMode):
+    """Counts tensors that go from the host to the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        given = [one for one in args if isinstance(one, torch.Tensor)]
+        if isinstance(made, torch.Tensor) and made.device == ELSEWHERE:
+            self.count += any(one.device.type == "cpu" for one in given)
+        return made
+
+
+def test_what_is_put_together_comes_apart_again() -> None:
+    """Shapes of any kind, empty ones among them, in their order."""
+    arrays = [np.arange(6).reshape(2, 3), np.zeros((0,), dtype=np.int64), np.array([[7]]), np.arange(3)]
+    found = apart(together(arrays), [array.shape for array in arrays])
+    assert [part.tolist() for part in found] == [array.tolist() for array in arrays]
+
+
+def test_on_the_host_nothing_is_copied() -> None:
+    """A tensor is a view of its array."""
+    array = np.arange(4)
+    (tensor,) = place([array], torch.device("cpu"))
+    array[2] = 9
+    assert tensor.tolist() == [0, 1, 9, 3]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_forward_and_its_choices_take_few_copies_however_many_are_asked(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left on the host, and neither requests nor layers nor kinds of choosing cost a copy each."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    model = tiny_model(architecture)
+    layout = adopt(model)
+    model.to(ELSEWHERE)
+    store = Pool(replace(layout, device=ELSEWHERE), 4096)
+    counts = []
+    for requests in (5, 20):
+        kvs = [store.open(64) for _ in range(requests)]
+        beams = [1 + number % 5 for number in range(requests)]
+        searches = [
+            start(
+                ResolvedRequest(
+                    prompt=(1, 2), num_beams=width, sampling=Sampling(top_k=5, top_p=0.9) if number % 2 else None
+                ),
+                Draws.HASHED,
+            )
+            for number, width in enumerate(beams)
+        ]
+        pieces = []
+        for kv, width in zip(kvs, beams, strict=True):
+            kv.extend(10)
+            pieces.append(Piece(kv, [3] * width, kv.branch([0] * width), 10, tree=True, logits=True))
+        with Copies() as copies, torch.inference_mode():
+            logits = forward(model, build(pieces, device=ELSEWHERE))
+            assert (logits.device, logits.shape) == (ELSEWHERE, (sum(beams), VOCABULARY))
+            with pytest.raises(RuntimeError, match="meta"):  # there is nothing to be copied back
+                select(searches, logits, beams)
+        counts.append(copies.count)
+    # what is packed; places and one mask for the one bucket, for each sliding window; who chooses, by what, from what
+    assert counts == [6, 6]
