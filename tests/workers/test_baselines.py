@@ -19,7 +19,7 @@ from workers.models import ModelCard
 from workers.simulation.baseline_prompts import list_entries, voted
 from workers.simulation.baselines import DECODES, VOTE
 from workers.simulation.interview import Step, ask, ask_again, interview
-from workers.simulation.prompts import languages
+from workers.simulation.prompts import languages, option_text
 
 CAO, SINGLE, LIST = (BUILT_IN_CONDITIONS[name] for name in ("cao2023", "ccsv-single", "ccsv-list"))
 PROTOCOL = Protocol(seed=3)
@@ -192,6 +192,33 @@ def test_an_engine_that_gives_up_fails_every_slot(after: int) -> None:
     assert len(engine.requests) == VOTE + 1  # one chain for both
 
 
+class Brief(Asked):
+    """Gives a line for the first person only, behind the options where it is to repeat them."""
+
+    def __init__(self, *, echo: bool) -> None:
+        super().__init__()
+        self._echo = echo
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """The first line of what is answered."""
+        asked = request.asked
+        if asked is None or asked.task is not Task.LIST:
+            return super().submit(request)
+        completion = super().submit(request).result()
+        options = [option_text(asked.question, code, "en") for code in asked.shown]
+        lines = [*(options if self._echo else ()), completion.text.splitlines()[0]]
+        future: Future[Completion] = Future()
+        future.set_result(replace(completion, text="\n".join(lines)))
+        return future
+
+
+def test_options_repeated_before_a_list_are_nobodys_answers() -> None:
+    """Who has no line has none, with the options before the list or without."""
+    for step in (*_interview(LIST, Brief(echo=False), Noted()), *_interview(LIST, Brief(echo=True), Noted())):
+        assert step.answer.state is AnswerState.ANSWERED
+        assert {answer.state for answer in step.more} == {AnswerState.UNPARSABLE}
+
+
 @pytest.mark.parametrize(("rule", "state"), [("refuser", AnswerState.REFUSED), ("garbler", AnswerState.UNPARSABLE)])
 def test_a_panel_that_gives_no_list_answers_nothing(rule: str, state: AnswerState) -> None:
     """Every slot ends in one state."""
@@ -217,6 +244,7 @@ def test_conditions_of_one_participant_share_its_draws() -> None:
         ("1. 3\n2) 4\n- Person 3: 2", {0: "3", 1: "4", 2: "2"}),
         ("第1人：2：比较重要\n第 2 人: 1", {0: "2：比较重要", 1: "1"}),
         ("**Person 1:** 2\nPerson 1: 3", {0: "** 2"}),
+        ("1: Very important\n2: Rather important\nPerson 1: 2\nPerson 2: 1", {0: "2", 1: "1"}),
         ("Here is the list:\nPerson 21: 2\nPerson 0: 1\nPerson 4:\nnone", {}),
         ("", {}),
     ],

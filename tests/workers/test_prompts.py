@@ -84,6 +84,8 @@ def test_a_scale_that_its_ends_do_not_tell_is_listed() -> None:
         "Scale: from 1 (Never) to 10 (Always)",
         "0: Against the law",
     ]
+    assert "choosing one number from 10 points" in prompt_text(with_residual, with_residual.codes, US, None, "en")
+    assert "one number from 10 points" in prompt_text(DIVORCE, mixed, US, None, "en")
 
 
 def test_several_choices_are_asked_for_with_their_maximum() -> None:

@@ -88,7 +88,7 @@ def read(
             choices=tuple(sorted(choice.codes)),
             remembered=_remembered(section, choice, question, shown, language),
         )
-    if refusal := lexicon().refusal.search(folded):
+    if refusal := lexicon().refusal.search(folded) or _declined(own):
         return Reading(state=AnswerState.REFUSED, reason=f"it declines: {refusal[0][:80].strip()}")
     return _unparsable(choice.problem or "it names no option")
 
@@ -124,6 +124,12 @@ def _settled(text: str, question: Question, shown: Sequence[int], reply: Reply) 
         complete = section.ended or (section.explained and has_first_sentence(section.explanation, MOST_REMEMBERED))
         return (choice, section) if complete else None
     return None
+
+
+def _declined(text: str) -> re.Match[str] | None:
+    """Words that decline where the answer should be; in an explanation they may be about anything."""
+    answers = (fold(section.answer) for section in split_sections(text))
+    return next((found for answer in answers if (found := lexicon().declining.search(answer))), None)
 
 
 def _stays(section: Section, choice: Choice, question: Question, shown: Sequence[int]) -> bool:

@@ -13,7 +13,7 @@ from storage.survey import Culture, Question
 from workers.engines.base import Message
 from workers.simulation.prompts import choosing_text, country_name, fill, prompt_text, request_text, words
 
-_ENTRY = re.compile(r"\W*(?:[^\W\d]+\s?)?(?P<slot>\d{1,3})\s?[^\W\d]?\s?[:：.)、]\s*(?P<answer>\S.*)")
+_ENTRY = re.compile(r"\W*(?P<word>[^\W\d]+\s?)?(?P<slot>\d{1,3})\s?[^\W\d]?\s?[:：.)、]\s*(?P<answer>\S.*)")
 _NUMBER = re.compile(r"(?<!\d)\d+(?!\d)")
 
 
@@ -80,13 +80,15 @@ def conversation(*turns: str) -> tuple[Message, ...]:
 def list_entries(text: str, slots: int) -> dict[int, str]:
     """Slot, from 0, -> the answer on that person's line; the first line counts where one has several.
 
+    A line that says whose it is ("Person 1: 4") counts before one that begins with a bare number.
+
     >>> list_entries("Person 1: 2\\nPerson 3: 4: Not at all important", slots=3)
     {0: '2', 2: '4: Not at all important'}
     """
+    entries = [entry for line in text.splitlines() if (entry := _ENTRY.fullmatch(line.strip()))]
     found: dict[int, str] = {}
-    for line in text.splitlines():
-        entry = _ENTRY.fullmatch(line.strip())
-        if entry and 1 <= int(entry["slot"]) <= slots:
+    for entry in sorted(entries, key=lambda entry: not entry["word"]):
+        if 1 <= int(entry["slot"]) <= slots:
             found.setdefault(int(entry["slot"]) - 1, entry["answer"])
     return found
 

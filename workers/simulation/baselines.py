@@ -25,8 +25,10 @@ from workers.simulation.baseline_prompts import (
     vote_text,
     voted,
 )
+from workers.simulation.lexicon import clean
 from workers.simulation.participant import step_seed
 from workers.simulation.prompts import fill, words
+from workers.simulation.sections import without_echo
 
 DECODES = CCSV_DECODES
 DRAFT, CRITIQUE, REWRITE = range(3)
@@ -172,7 +174,8 @@ def _readings(asked: Deliberation, winner: CompletedStep) -> list[tuple[str, Rea
     whole = read(winner.completion, finish, asked.question, asked.shown, asked.language)
     if asked.slots == 1:
         return [(winner.completion, whole)]
-    entries = list_entries(winner.completion, asked.slots)
+    own = without_echo(clean(winner.completion), asked.question, asked.shown)
+    entries = list_entries(own, asked.slots)
     if not entries and whole.state in (AnswerState.REFUSED, AnswerState.FAILED):
         return [(winner.completion, whole)] * asked.slots
     found = []

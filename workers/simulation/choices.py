@@ -21,6 +21,12 @@ _TIGHT = re.compile(
     r"[\s\"'“”‘’:.)\]\-–—=(\[,、]{0,5}(?:(?:即|也就是|that is|meaning|which is|which means|means|is)[\s\"'“”:,]{0,3})?$"
 )
 _BULLET = re.compile(r"[\s\-–—•·(\[{<,;:\"'“]*$")
+#: One item, and what joins it to the next.
+_HEAD = re.compile(
+    r"\W*(?P<words>[^\W\d]+(?: [^\W\d]+){0,2}) ?(?:、|(?P<comma>(?<=[a-z]),)|(?<= )and|以及|和) ?(?:and )?\W{0,2}"
+)
+#: A line of a list that is an item.
+_ITEM = re.compile(r" ?[\-–—•·] ?(?P<words>[^\W\d][^,;.。:()]{0,39})[.,;。；，]?\n")
 _UNLISTED = re.compile(r"\s?(?:[,;、]|\band\b|和|以及)\s?(?:and |和|以及)?(?P<words>[^,;、.。\n:()]{1,40})")
 
 
@@ -33,6 +39,8 @@ class Choice:
 
 
 NOTHING = Choice()
+#: Characters between the words of an end of a scale and the points given after all.
+_ARGUED = 100
 #: Characters behind a choice after which no mention joins it: above the widest gap that ``_joined`` and a span allow.
 FAR = 150
 
@@ -51,7 +59,9 @@ def choose(text: str, question: Question, shown: Sequence[int], *, marked: bool)
     found = vocabulary(question, shown).mentions(folded)
     if not found:
         return NOTHING
-    stated = _at_once(folded, found, question, marked=marked) or _in_sentences(folded, found, marked=marked)
+    stated = _at_once(folded, found, question, marked=marked) or _in_sentences(folded, found, question, marked=marked)
+    if question.type is QuestionType.SCALE:
+        stated = _by_number(stated, folded, found)
     first = found[0]
     if (
         first.kind is Kind.NUMBER
@@ -92,17 +102,43 @@ def _at_once(text: str, found: Sequence[Mention], question: Question, *, marked:
     first = found[0]
     if first.start > 60 or not lexicon().preamble.match(text[: first.start]):
         return []
-    if not _is_choice(first, text, found, 0):
+    if not _is_choice(first, text, found, 0) or (
+        first.kind is Kind.LABEL and lexicon().denied_after.match(text, first.end)
+    ):
         return []
     if not marked and first.kind is Kind.LABEL and not _ends_clause(text, first.end) and not _paired(text, found, 0):
         return []  # "Very important to some, ..."
-    stated = [first]
-    for position in range(1, len(found)):
-        gap = text[found[position - 1].end : found[position].start]
-        if not _joined(gap, text, found, position) and not _next_in_list(text, found, position, question):
-            break
-        stated.append(found[position])
-    return stated
+    return [first, *_following(text, found, 1, question)]
+
+
+def _following(text: str, found: Sequence[Mention], position: int, question: Question) -> Iterator[Mention]:
+    """The mentions from a position on that are joined to the one before, or go on with its list."""
+    for place in range(position, len(found)):
+        gap = text[found[place - 1].end : found[place].start]
+        if not _joined(gap, text, found, place) and not _next_in_list(text, found, place, question):
+            return
+        yield found[place]
+
+
+def _by_number(stated: Sequence[Mention], text: str, found: Sequence[Mention]) -> list[Mention]:
+    """The points that a sentence gives where the words of an end of the scale were only its argument.
+
+    "The government should take more responsibility, so I would say 3." Close behind only: ``stands`` relies on it.
+    """
+    if not stated or any(mention.kind is not Kind.LABEL for mention in stated):
+        return list(stated)
+    last = stated[-1]
+    sentences = [start for start, _ in _sentences(text)]
+    points = [
+        mention
+        for place, mention in enumerate(found)
+        if mention.kind is not Kind.LABEL
+        and last.end <= mention.start <= last.end + _ARGUED
+        and sum(last.end < start <= mention.start for start in sentences) <= 1
+        and _affirmed(text, found, place, max(start for start in sentences if start <= mention.start))
+        and _is_choice(mention, text, found, place)
+    ]
+    return points[:1] if len({mention.code for mention in points}) == 1 else [*stated, *points]
 
 
 def _is_choice(mention: Mention, text: str, found: Sequence[Mention], position: int) -> bool:
@@ -150,9 +186,12 @@ def _next_in_list(text: str, found: Sequence[Mention], position: int, question: 
     _, newline, line = gap.rpartition("\n")
     if newline and _BULLET.match(line):
         return mention.kind is not Kind.LABEL or bool(line.strip()) or _ends_line(text, found, position)
-    return bool(re.search(r"[.!?;。；！？] ?$", gap)) and bool(
-        re.match(r" ?[:\-–—]", text[mention.end : mention.end + 2])
-    )
+    after = text[mention.end : mention.end + 2]
+    if not re.search(r"[.!?;。；！？] ?$", gap):
+        return False
+    alone = len(gap) <= 2 and bool(re.match(r" ?(?:[.;。；!！\n]|$)", after))  # a sentence that is nothing but a label
+    named = alone if mention.kind is Kind.LABEL else _paired(text, found, position)
+    return named or bool(re.match(r" ?[:\-–—]", after))
 
 
 def _ends_line(text: str, found: Sequence[Mention], position: int) -> bool:
@@ -176,8 +215,9 @@ def _unmodified(mention: Mention, text: str) -> bool:
     return not words.degree_before.search(before) and not words.degree_after.match(after)
 
 
-def _in_sentences(text: str, found: Sequence[Mention], *, marked: bool) -> list[Mention]:
-    """The mentions by which sentences choose: the first such sentence, or all where none is marked."""
+def _in_sentences(text: str, found: Sequence[Mention], question: Question, *, marked: bool) -> list[Mention]:
+    """The mentions by which sentences choose: the first such sentence, with a list that it begins, or all where
+    none is marked."""
     stated: list[Mention] = []
     next_position = 0
     for start, end in _sentences(text):
@@ -188,6 +228,8 @@ def _in_sentences(text: str, found: Sequence[Mention], *, marked: bool) -> list[
         chosen = _chosen_in_sentence(text, found, here, start)
         stated.extend(chosen)
         if chosen and marked:
+            if question.type is QuestionType.MULTIPLE and chosen[-1] is found[next_position - 1]:
+                stated.extend(_following(text, found, next_position, question))
             break
     return stated
 
@@ -223,6 +265,8 @@ def _affirmed(text: str, found: Sequence[Mention], position: int, start: int) ->
     clause = lexicon().clause.split(before)[-1]
     if lexicon().negation.search(clause):
         return False
+    if mention.kind is Kind.LABEL and lexicon().denied_after.match(text, mention.end):
+        return False
     if mention.kind is Kind.LABEL:
         return len(mention.words) > 3 or not mention.words.isascii() or _ends_clause(text, mention.end)
     return mention.scored or mention.kind is Kind.PLACE or bool(lexicon().cue.search(before[-24:]))
@@ -231,8 +275,9 @@ def _affirmed(text: str, found: Sequence[Mention], position: int, start: int) ->
 def _judge(stated: Sequence[Mention], text: str, question: Question, shown: Sequence[int]) -> Choice:
     """The choice that the mentions amount to, or what is wrong with them."""
     multiple = question.type is QuestionType.MULTIPLE
-    if multiple and _enumerates(stated, text):
-        stated = [mention for mention in stated if mention.kind is Kind.LABEL]
+    if multiple:
+        counting = _counting(stated, text)
+        stated = [mention for mention in stated if mention not in counting]
     offered = ", ".join(map(str, sorted(shown)))
     for mention in stated:
         if mention.code is None or mention.code not in shown:
@@ -251,12 +296,14 @@ def _judge(stated: Sequence[Mention], text: str, question: Question, shown: Sequ
 
 
 def _pairs(stated: Sequence[Mention], text: str) -> Iterator[tuple[Mention, Mention]]:
-    """A number and the label right behind it."""
-    for one, other in pairwise(stated):
+    """A number and the label right behind it, unless it stands in brackets behind another."""
+    for before, one, other in zip((None, *stated), stated, stated[1:], strict=False):
+        bracketed = before is not None and re.fullmatch(r" ?[(\[] ?", text[before.end : one.start])
         gap = text[one.end : other.start]
         if (
             one.kind is not Kind.LABEL
             and other.kind is Kind.LABEL
+            and not bracketed
             and re.match(r" ?[:.)\]\-–—=、]{0,2} ?[\"'“]?$", gap)
         ):
             yield one, other
@@ -270,11 +317,21 @@ def _contradicts(stated: Sequence[Mention], text: str, *, multiple: bool) -> boo
     return len(numbers) == len(labels) == 1 and numbers != labels
 
 
-def _enumerates(stated: Sequence[Mention], text: str) -> bool:
-    """Whether the numbers only count the labels: 1., 2., 3. before options with other codes."""
+def _counting(stated: Sequence[Mention], text: str) -> Sequence[Mention]:
+    """Numbers that only count what is chosen: 1., 2., 3. before options with other codes."""
     pairs = list(_pairs(stated, text))
-    counted = [number.code for number, _ in pairs] == list(range(1, len(pairs) + 1))
-    return len(pairs) > 1 and len(pairs) * 2 == len(stated) and counted
+    paired = [number for number, _ in pairs]
+    at_lines = [
+        one
+        for one, other in pairwise(stated)
+        if one.kind is Kind.NUMBER
+        and _BULLET.match(text[: one.start].rpartition("\n")[2])
+        and re.match(r"[.)、] ?$", text[one.end : other.start])
+    ]
+    for numbers, every in ((paired, len(pairs) * 2 == len(stated)), (at_lines, len(at_lines) * 3 == len(stated))):
+        if every and len(numbers) > 1 and [one.code for one in numbers] == list(range(1, len(numbers) + 1)):
+            return numbers
+    return ()
 
 
 def _range(stated: Sequence[Mention], text: str) -> str:
@@ -288,6 +345,8 @@ def _range(stated: Sequence[Mention], text: str) -> str:
 
 def _unlisted(stated: Sequence[Mention], text: str) -> str:
     """Words that stand in a list of choices like a choice but name no option."""
+    if at_its_head := _unlisted_first(stated[0], text, alone=len(stated) == 1) or _unlisted_line(stated, text):
+        return at_its_head
     for one, other in zip(stated, (*stated[1:], None), strict=True):
         rest = text[one.end : other.start if other else one.end + 80]
         found = _UNLISTED.match(rest)
@@ -295,4 +354,25 @@ def _unlisted(stated: Sequence[Mention], text: str) -> str:
             connecting = other is not None and found.end() == len(rest)
             if not connecting and not lexicon().connector.match(found["words"]):
                 return clean(found["words"])
+    return ""
+
+
+def _unlisted_first(first: Mention, text: str, *, alone: bool) -> str:
+    """Words at the head of a list, in front of its first option: "Honesty, hard work and obedience"."""
+    found = _HEAD.fullmatch(text[: first.start].rpartition("\n")[2])
+    if found is None or lexicon().opening.match(found["words"]) or (alone and found["comma"]):
+        return ""
+    return clean(found["words"])
+
+
+def _unlisted_line(stated: Sequence[Mention], text: str) -> str:
+    """A line of a list with bullets that has words but no option; what follows the last option may be anything."""
+    lines = text[: stated[-1].start].splitlines(keepends=True)
+    at = 0
+    for line in lines[:-1]:
+        found = _ITEM.fullmatch(line)
+        named = any(at <= mention.start < at + len(line) for mention in stated)
+        if found and not named and not lexicon().reason.match(found["words"]):
+            return clean(found["words"])
+        at += len(line)
     return ""

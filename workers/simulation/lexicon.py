@@ -18,6 +18,8 @@ from pathlib import Path
 #: Characters that only decorate: Markdown, zero-width and directional marks.
 _DECORATION = dict.fromkeys(map(ord, "*`#_\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 _CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), " ")
+#: Brackets around an answer, as their usual counterparts.
+_BRACKETS = str.maketrans("【】「」『』《》〈〉’‘", "()()()()()''")
 _DROPPED = {**_CONTROL, **_DECORATION, 9: " ", 13: "\n"}
 
 
@@ -36,11 +38,14 @@ class Lexicon:
     negation: re.Pattern[str]
     clause: re.Pattern[str]  #: separates clauses
     reason: re.Pattern[str]  #: begins a text that explains rather than lists
+    opening: re.Pattern[str]  #: begins a text that opens a sentence rather than lists
     numerals: Mapping[str, int]
     ordinals: Mapping[str, int]
     synonyms: Mapping[str, Sequence[str]]  #: a whole label -> other words for it
     degrees: frozenset[str]
+    denied_after: re.Pattern[str]  #: begins a text: the label before it is denied
     refusal: re.Pattern[str]
+    declining: re.Pattern[str]  #: refuses where it is given as the answer, and may be said of much else
     failure: re.Pattern[str]  #: begins a message about a failed request
 
 
@@ -51,8 +56,8 @@ def clean(text: str) -> str:
 
 
 def fold(text: str) -> str:
-    """The text in one width, one case and one kind of apostrophe, for comparison."""
-    return unicodedata.normalize("NFKC", text).casefold().replace("’", "'").replace("‘", "'")
+    """The text in one width, one case, and one kind of brackets and apostrophes, for comparison."""
+    return unicodedata.normalize("NFKC", text).casefold().translate(_BRACKETS)
 
 
 @cache  # one small set of patterns for the life of the process
@@ -66,6 +71,9 @@ def lexicon() -> Lexicon:
 
     def ordered(key: str) -> list[str]:
         return [fold(word) for table in tables.values() for word in table[key]]
+
+    def any_of(key: str) -> str:
+        return "|".join(f"(?:{pattern})" for table in tables.values() for pattern in table[key])
 
     punctuation = r"""[\s,;/&+\-–—~•·"'“”()\[\]<>{}=:、。.]"""
     return Lexicon(
@@ -86,12 +94,15 @@ def lexicon() -> Lexicon:
         degree_after=re.compile(rf" ?(?:{_alternatives(w for w in ordered('degree') if w.isascii())})"),
         negation=re.compile(merged("negation")),
         clause=re.compile(rf"[.!?;,:\n。！？；，、：()]|{merged('clause')}"),
+        opening=re.compile(merged("opening")),
         reason=re.compile(rf"\s*(?:$|{merged('reason')})"),
         numerals={word: value for table in tables.values() for word, value in table["numeral"].items()},
         ordinals={word: value for table in tables.values() for word, value in table["ordinal"].items()},
         synonyms={word: others for table in tables.values() for word, others in table["synonym"].items()},
         degrees=frozenset(ordered("degree")),
-        refusal=re.compile("|".join(f"(?:{pattern})" for table in tables.values() for pattern in table["refusal"])),
+        denied_after=re.compile(any_of("denied_after")),
+        refusal=re.compile(any_of("refusal")),
+        declining=re.compile(any_of("declining")),
         failure=re.compile(r"\W{0,3}(?:" + "|".join(f"(?:{pattern})" for pattern in failure) + ")"),
     )
 

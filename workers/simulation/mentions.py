@@ -152,7 +152,7 @@ def _known_labels(labels: _Labels) -> dict[str, int]:
     short: dict[str, set[int]] = {}
     for code, wordings in labels:
         for key in _short_forms(wordings):
-            if all(owner == code or f" {key} " not in f" {other} " for other, owner in full):
+            if not any(owner != code and _within(key, other) for other, owner in full):
                 short.setdefault(key, set()).add(code)
     for key, codes in short.items():
         owners.setdefault(key, codes)
@@ -164,12 +164,18 @@ def _short_forms(wordings: Iterable[str]) -> Iterable[str]:
     for label in wordings:
         folded = fold(clean(label))
         yield from lexicon().synonyms.get(folded, ())
-        head = _key(re.split(r"[,;(/、:]| and ", folded)[0])
-        if len(head) > 3 and head not in lexicon().degrees:
-            yield head
+        before_comma = re.split(r"[,;(/、:]", folded)[0]
+        for head in map(_key, (before_comma, before_comma.split(" and ")[0])):
+            if len(head) > (3 if head.isascii() else 1) and head not in lexicon().degrees:
+                yield head
         pair = _key(label).split(" ")
         if len(pair) == 2 and lexicon().degrees & set(pair):
             yield f"{pair[1]} {pair[0]}"
+
+
+def _within(key: str, other: str) -> bool:
+    """Whether a label's words stand in another's; Chinese has no blanks between them."""
+    return f" {key} " in f" {other} " if key.isascii() else key in other
 
 
 def _label_pattern(label: str) -> str:

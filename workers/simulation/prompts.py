@@ -136,9 +136,10 @@ def prompt_text(question: Question, shown: Sequence[int], culture: Culture, regi
 
 
 def choosing_text(question: Question, shown: Sequence[int], language: str) -> str:
-    """How many of how many options are to be chosen."""
+    """How many of how many options are to be chosen; of a scale, of how many points."""
     table = words(language)
-    return fill(_choosing(question, table), NUM=str(len(shown)), MAX=str(question.max_choices))
+    number = len(_scale_points(question, shown) or shown)
+    return fill(_choosing(question, table), NUM=str(number), MAX=str(question.max_choices))
 
 
 def country_name(culture: Culture, language: str) -> str:

@@ -47,6 +47,9 @@ def split_sections(text: str) -> Iterator[Section]:
             explanation = f"{section.explanation} {text[mark.end() : end]}".lstrip()
             section = replace(section, explanation=explanation, explained=True)
             continue
+        if section.explained and section.answer and _is_prose(mark):  # "My answer is based on ..."
+            section = replace(section, explanation=section.explanation + text[mark.start() : end])
+            continue
         if section.answer:
             yield replace(section, ended=True)
         section = _section(mark.lastgroup or "", text[mark.end() : end])
@@ -59,6 +62,12 @@ def _marks(text: str) -> Iterator[re.Match[str]]:
         if count >= 2 * MOST_SECTIONS:
             return
         yield mark
+
+
+def _is_prose(mark: re.Match[str]) -> bool:
+    """Whether an answer marker has no colon and begins no line, and so may be part of a sentence."""
+    line = mark.string[: mark.start()].rpartition("\n")[2]
+    return mark.lastgroup == "answer" and not mark[0].endswith((":", "：", "=")) and bool(line.strip())
 
 
 def _section(kind: str, answer: str) -> Section:
