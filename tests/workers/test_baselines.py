@@ -256,7 +256,17 @@ def test_lists_are_read_by_the_number_of_the_person(text: str, found: dict[int, 
 
 @pytest.mark.parametrize(
     ("text", "draft"),
-    [("Answer: 4", 3), ("Draft 5 of 5", 4), ("答案：2", 1), ("none", 0), ("I like 12 or 3", 2), ("", 0)],
+    [
+        ("Answer: 4", 3),
+        ("Draft 5 of 5", 4),
+        ("答案：2", 1),
+        ("none", 0),
+        ("I like 12 or 3", 2),
+        ("", 0),
+        ("Among the 5 drafts, Draft 2 is closest.", 1),
+        ("在5份草稿中，草稿3最好。", 2),
+        ("The best answer is draft 4 of 5", 3),
+    ],
 )
 def test_a_vote_names_a_draft(text: str, draft: int) -> None:
     """The first number that a draft has; where there is none, the first draft stands."""

@@ -14,6 +14,7 @@ from workers.engines.base import Message
 from workers.simulation.prompts import choosing_text, country_name, fill, prompt_text, request_text, words
 
 _ENTRY = re.compile(r"\W*(?P<word>[^\W\d]+\s?)?(?P<slot>\d{1,3})\s?[^\W\d]?\s?[:：.)、]\s*(?P<answer>\S.*)")
+_DRAFT = re.compile(r"(?:draft|answer|草稿|答案)\W{0,3}(?P<number>\d+)", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<!\d)\d+(?!\d)")
 
 
@@ -94,10 +95,11 @@ def list_entries(text: str, slots: int) -> dict[int, str]:
 
 
 def voted(text: str, drafts: int) -> int:
-    """The draft, from 0, that a vote names; the first draft where it names none.
+    """The draft, from 0, that a vote names, by that word or else by a number; the first where it names none.
 
-    >>> voted("Answer: Draft 3", drafts=5), voted("All of them.", drafts=5)
-    (2, 0)
+    >>> voted("Answer: Draft 3", drafts=5), voted("Of the 5, draft 2 is best.", drafts=5), voted("All.", drafts=5)
+    (2, 1, 0)
     """
-    named = (int(number[0]) for number in _NUMBER.finditer(text))
-    return next((number for number in named if 1 <= number <= drafts), 1) - 1
+    named = [int(found["number"]) for found in _DRAFT.finditer(text)]
+    numbers = [int(found[0]) for found in _NUMBER.finditer(text)]
+    return next((number for number in (*named, *numbers) if 1 <= number <= drafts), 1) - 1
