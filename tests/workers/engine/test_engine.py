@@ -155,10 +155,13 @@ def test_a_defect_of_the_batch_itself_leaves_nobody_waiting(
     engine.close()
 
 
+@pytest.mark.parametrize("alone", [False, True])
 def test_a_prompt_that_cannot_be_read_reaches_who_asked(
-    tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+    tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, *, alone: bool
 ) -> None:
     """A defect of a template fails one future, on both ways of serving."""
+    if alone:
+        monkeypatch.setattr("workers.engines.transformers.engine.adopt", _refuse)
     engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
     with monkeypatch.context() as patched:
         patched.setattr("workers.engines.transformers.engine.read_request", lambda *_: {}["absent"])

@@ -207,9 +207,8 @@ class TransformersEngine:
         self._set_threads()
         while not self._closed:
             for request, future in self._take(None, most=1):
-                asked = self._read_request(loaded, request)
-                if isinstance(asked, Completion):
-                    _settle(future, asked)
+                asked = self._asked(loaded, request, future)
+                if asked is None:
                     continue
                 answering = _Answering(loaded=loaded, question=asked, future=future)
                 try:
@@ -231,15 +230,20 @@ class TransformersEngine:
             return [self._inbox.popleft() for _ in range(count)]
 
     def _admit(self, loaded: LoadedModel, decoder: Decoder, request: Request, future: Future[Completion]) -> None:
+        if (asked := self._asked(loaded, request, future)) is not None:
+            decoder.add(asked.resolved, _Answering(loaded=loaded, question=asked, future=future))
+
+    def _asked(self, loaded: LoadedModel, request: Request, future: Future[Completion]) -> Question | None:
+        """What the model is asked; None where the future has its outcome already."""
         try:
             asked = self._read_request(loaded, request)
         except Exception as error:  # noqa: BLE001 -- a defect belongs to its request; all others still need this thread
             _settle(future, error)
-            return
+            return None
         if isinstance(asked, Completion):
             _settle(future, asked)
-        else:
-            decoder.add(asked.resolved, _Answering(loaded=loaded, question=asked, future=future))
+            return None
+        return asked
 
     def _read_request(self, loaded: LoadedModel, request: Request) -> Question | Completion:
         return weigh(self._card, loaded, request) if request.choices else read_request(self._card, loaded, request)
