@@ -59,7 +59,7 @@ def _sample(analysis: Analysis, sample: Sample) -> SampleCard:
         chips=(
             f"participant {sample.participant}",
             _place(analysis, cell.culture, answer.draws),
-            _decoding(answer.draws, answer.used),
+            _decoding(answer.used),
             _memory(sample),
             *paraphrased,
         ),
@@ -80,12 +80,12 @@ def _place(analysis: Analysis, code: str, draws: Draws) -> str:
     return f"{region.name.get('en', region.code)}, {country}"
 
 
-def _decoding(draws: Draws, used: UsedDecoding) -> str:
+def _decoding(used: UsedDecoding) -> str:
     if used.num_beams is None and used.do_sample is None:
         return "provider's own decoding"
-    beams = draws.num_beams if used.num_beams is None else used.num_beams
-    sampled = draws.do_sample if used.do_sample is None else used.do_sample
-    return f"{counted(beams, 'beam')}, {'sampled' if sampled else 'not sampled'}"
+    beams = "provider's own beams" if used.num_beams is None else counted(used.num_beams, "beam")
+    sampling = {None: "provider's own sampling", True: "sampled", False: "not sampled"}[used.do_sample]
+    return f"{beams}, {sampling}"
 
 
 def _memory(sample: Sample) -> str:

@@ -66,7 +66,7 @@ class CellAnalysis:
     quality: Quality
     diversity: Diversity
     distinct_choices: float  #: distinct answers per question, mean; nan without a valid answer
-    effective_options: float  #: exp(entropy), mean over the items answered
+    effective_options: float  #: exp(entropy), mean over the items answered that have a reference
     human_effective_options: float  #: the same items, people
 
     @property
@@ -214,7 +214,8 @@ def _cell(
     ruled = paper_values(found.plug_in_kl)
     states = state_counts(answers, place)
     replied = (answers.cell == place) & (answers.state != FAILED)
-    options = effective_options(counts)
+    options = np.stack([effective_options(counts), effective_options(reference.shares)])
+    options[:, np.isnan(options).any(axis=0)] = np.nan
     return CellAnalysis(
         cell=cell,
         name=name,
@@ -243,10 +244,8 @@ def _cell(
             diversity(answers.digest[replied], answers.question[replied]), results.run.protocol.reply
         ),
         distinct_choices=_distinct_choices(results, place),
-        effective_options=float(mean_known(options)),
-        human_effective_options=float(
-            mean_known(np.where(np.isnan(options), np.nan, effective_options(reference.shares)))
-        ),
+        effective_options=float(mean_known(options[0])),
+        human_effective_options=float(mean_known(options[1])),
     )
 
 

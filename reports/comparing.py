@@ -91,6 +91,11 @@ def enough(counts: Floats, items: ItemTable, reference: ReferenceTable) -> float
     return len(answered) / len(asked)
 
 
+def comparable(counts: Floats, items: ItemTable, reference: ReferenceTable) -> bool:
+    """Whether a cell has enough valid answers to half of the questions: one with fewer is compared with none."""
+    return enough(counts, items, reference) >= 0.5
+
+
 def compare(counts: Mapping[str, Floats], items: ItemTable, reference: ReferenceTable) -> Compared | None:
     """Bring cells to the same questions and the same number of answers.
 

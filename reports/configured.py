@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isnan
 
 import numpy as np
 
@@ -90,19 +91,35 @@ _NOT_STORED = NotRun(reason="the draws of this run were not read")
 
 
 def drawn(measured: Measured, draws: DrawArrays | None) -> Drawn | NotRun:
-    """How often each level was drawn, culture by culture, in the main condition."""
+    """How often each level was drawn, culture by culture, in the main condition; the models of a culture together."""
     if draws is None:
         return _NOT_STORED
     found = []
-    first = {cell.cell.culture: cell for cell in reversed(main_cells(measured))}
     for culture in measured.cultures:
-        here = np.flatnonzero(draws.cell == first[culture.culture.code].place)
+        mine = [cell.place for cell in main_cells(measured) if cell.cell.culture == culture.culture.code]
+        here = _distinct(draws, np.flatnonzero(np.isin(draws.cell, mine)))
         axes = tuple(
             DrawnAxis(name=name, levels=_counted(labels[place] for place in level[level >= 0].tolist()))
             for name, level, labels in _axes(draws, here)
         )
         found.append((culture.culture.code, axes))
     return Drawn(by_culture=tuple(found), per_question=bool((draws.question >= 0).any()))
+
+
+def _distinct(draws: DrawArrays, here: Ints) -> Ints:
+    """One row per participant and draw; where one engine left an axis to its provider, the row of one that did not."""
+    unknown = np.isnan(draws.num_beams[here]).astype(np.int64) + np.isnan(draws.do_sample[here])
+    here = here[np.argsort(unknown, kind="stable")]
+    shared = (draws.participant, draws.question, draws.memory_capacity, draws.region)
+    rows = np.stack([column[here] for column in (*shared, draws.num_beams, draws.do_sample)], axis=1)
+    found: dict[tuple[float, ...], list[list[float]]] = {}
+    kept = []
+    for place, row in zip(here.tolist(), rows.tolist(), strict=True):
+        decoded, others = row[len(shared) :], found.setdefault(tuple(row[: len(shared)]), [])
+        if not any(all(isnan(a) or a == b for a, b in zip(decoded, other, strict=True)) for other in others):
+            others.append(decoded)
+            kept.append(place)
+    return np.array(sorted(kept), dtype=np.int64)
 
 
 def _counted(labels: Iterable[str]) -> tuple[tuple[str, int], ...]:

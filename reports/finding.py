@@ -219,9 +219,11 @@ def _low_validity(analysis: Analysis) -> Iterable[str]:
 
 
 def closest_dimension(analysis: Analysis) -> str:
-    """Name the dimensions with the least and the most excess over the floor, over all cells alike."""
-    names = analysis.results.survey.dimensions
-    excess = np.stack([cell.sound.by_dimension - cell.sound_floor.by_dimension for cell in analysis.cells])
+    """Name the dimensions with the least and the most excess over the floor, over the rows of Table 2 alike."""
+    names, rows = analysis.results.survey.dimensions, analysis.parts.models.rows
+    if not rows:
+        return "By value dimension"
+    excess = np.stack([row.sound_by_dimension - row.floor_by_dimension for row in rows])
     means = dict(zip(names, mean_known(excess.T).tolist(), strict=True))
     known = sorted((value, code) for code, value in means.items() if not isnan(value))
     if len(known) < 2:

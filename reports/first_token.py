@@ -16,7 +16,7 @@ from reports.cells import CellAnalysis, Measured
 from reports.items import Bools, Floats, ItemTable
 from reports.metrics.aggregate import means
 from reports.metrics.divergence import plug_in_kl, smoothed_reference
-from reports.parts import NotRun, main_cells, main_condition
+from reports.parts import NotRun, main_condition
 from storage.results import ProbabilityRow
 
 
@@ -43,16 +43,21 @@ class FirstToken:
 
 
 def first_token(measured: Measured) -> FirstToken | NotRun:
-    """Every model whose option probabilities were read, beside the main condition in the same culture."""
+    """Every model whose option probabilities were read, beside the main condition in the same culture and language."""
     rows = measured.results.probabilities
     if not rows:
         return NotRun(reason="no condition read the probabilities of the options")
-    interviews = {(cell.cell.model, cell.cell.culture): cell for cell in main_cells(measured)}
+    condition = main_condition(measured.results.run.cells)
+    interviews = {
+        (cell.cell.model, cell.cell.culture, cell.cell.language): cell
+        for cell in measured.cells
+        if cell.cell.condition.name == condition
+    }
     by_cell: dict[int, list[ProbabilityRow]] = {}
     for row in rows:
         by_cell.setdefault(row.cell, []).append(row)
     return FirstToken(
-        condition=main_condition(measured.results.run.cells),
+        condition=condition,
         rows=tuple(_row(measured, place, found, interviews) for place, found in sorted(by_cell.items())),
     )
 
@@ -77,13 +82,13 @@ def _row(
     measured: Measured,
     place: int,
     rows: list[ProbabilityRow],
-    interviews: Mapping[tuple[str, str], CellAnalysis],
+    interviews: Mapping[tuple[str, str, str], CellAnalysis],
 ) -> FirstTokenRow:
     items, cell = measured.items, measured.results.run.cells[place]
     reference = next(each.reference for each in measured.cultures if each.culture.code == cell.culture)
     people = smoothed_reference(reference.shares, reference.n, items.offered)
     value = plug_in_kl(mean_probabilities(items, rows), people)
-    known, interview = ~np.isnan(value), interviews.get((cell.model, cell.culture))
+    known, interview = ~np.isnan(value), interviews.get((cell.model, cell.culture, cell.language))
     return FirstTokenRow(
         model=cell.model,
         culture=cell.culture,

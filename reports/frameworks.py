@@ -6,17 +6,18 @@ knows nothing of published values (see ``reports.published``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from reports.cells import CellAnalysis, CultureAnalysis, Measured
-from reports.comparing import Contrast, compare, contrasts
+from reports.comparing import Contrast, comparable, compare, contrasts
 from reports.items import Floats
 from reports.metrics.aggregate import mean_known
 from reports.metrics.intervals import Interval
-from reports.parts import NotRun, conditions, language_of, main_cells, main_condition, models
+from reports.parts import NotRun, conditions, language_of, main_cells, main_condition, models, spoken
+from reports.ranking import rank
 
 #: Quantiles that a distribution is drawn by.
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -45,6 +46,7 @@ class Frameworks:
     """Table 1: what each probing framework makes of each model."""
 
     rows: tuple[MeanRow, ...]  #: model by model, conditions in the run's order
+    closest: tuple[tuple[str, str], ...]  #: model, its condition that ranks first alone in every culture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,27 @@ def frameworks(measured: Measured) -> Frameworks | NotRun:
     names = conditions(measured)
     if len(names) < 2:
         return NotRun(reason=f"one condition, {names[0]}: no framework to compare it with")
-    return Frameworks(rows=_rows(measured, names))
+    rows = _rows(measured, names)
+    return Frameworks(rows=rows, closest=tuple(_closest(measured, rows)))
+
+
+def lacks(row: MeanRow, rows: Sequence[MeanRow]) -> bool:
+    """Whether a row has no figure in a dimension in which another has one: its mean is compared with none."""
+    known = np.any([np.isfinite(other.sound_by_dimension) for other in rows], axis=0)
+    return not np.isfinite(row.sound_by_dimension[known]).all()
+
+
+def _closest(measured: Measured, rows: Sequence[MeanRow]) -> Iterator[tuple[str, str]]:
+    """Of each model the condition that is told from each of its others in every culture, if there is one."""
+    for model in dict.fromkeys(row.model for row in rows):
+        whole = {row.condition for row in rows if row.model == model and not lacks(row, rows)}
+        winners = set()
+        for culture in measured.cultures:
+            mine = [c for c in spoken(measured) if (c.cell.model, c.cell.culture) == (model, culture.culture.code)]
+            counts = {c.cell.condition.name: c.counts for c in mine if c.cell.condition.name in whole}
+            if len(counts) > 1:
+                winners.add(rank(counts, measured.items, culture.reference).winner)
+        yield from ((model, condition) for condition in winners if condition and len(winners) == 1)
 
 
 def model_table(measured: Measured) -> ModelTable:
@@ -126,14 +148,11 @@ def model_table(measured: Measured) -> ModelTable:
 
 
 def _rows(measured: Measured, names: Sequence[str]) -> tuple[MeanRow, ...]:
-    spoken = [cell for cell in measured.cells if cell.cell.language == language_of(measured, cell.cell.culture)]
-    rows = []
-    for model in models(spoken):
-        for condition in names:
-            cells = [c for c in spoken if c.cell.model == model and c.cell.condition.name == condition]
-            if cells:
-                rows.append(_mean_row(model, condition, cells))
-    return tuple(rows)
+    by_row: dict[tuple[str, str], list[CellAnalysis]] = {}
+    for cell in spoken(measured):
+        by_row.setdefault((cell.cell.model, cell.cell.condition.name), []).append(cell)
+    wanted = [(model, condition) for model in models(spoken(measured)) for condition in names]
+    return tuple(_mean_row(*row, by_row[row]) for row in wanted if row in by_row)
 
 
 def _mean_row(model: str, condition: str, cells: Sequence[CellAnalysis]) -> MeanRow:
@@ -223,8 +242,8 @@ def _against_main(
     measured: Measured, culture: CultureAnalysis, main: str, others: Sequence[str]
 ) -> dict[tuple[str, str], Contrast]:
     """Every (model, other condition) against the model's main condition, Holm over all of the culture's."""
-    language = language_of(measured, culture.culture.code)
-    cells = {(c.cell.model, c.cell.condition.name): c for c in culture.cells if c.cell.language == language}
+    mine = [cell for cell in spoken(measured) if cell.cell.culture == culture.culture.code]
+    cells = {(c.cell.model, c.cell.condition.name): c for c in mine}
     return _pairs(
         measured,
         culture,
@@ -265,7 +284,12 @@ def _pairs(
     culture: CultureAnalysis,
     wanted: dict[tuple[str, str], tuple[CellAnalysis, CellAnalysis]],
 ) -> dict[tuple[str, str], Contrast]:
-    """Contrasts of pairs, all on the same questions: pairs on questions of their own would not compare."""
+    """Contrasts of pairs, all on the same questions, of which one with too few answers takes none from the others."""
+
+    def answered(cell: CellAnalysis) -> bool:
+        return comparable(cell.counts, measured.items, culture.reference)
+
+    wanted = {key: pair for key, pair in wanted.items() if all(map(answered, pair))}
     counts = {cell.name: cell.counts for pair in wanted.values() for cell in pair}
     compared = compare(counts, measured.items, culture.reference) if counts else None
     if compared is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.cells import CellAnalysis, Measured
+from reports.cells import FAILED, CellAnalysis, Measured
 from reports.items import Floats, Ints
 from reports.mapping import CulturalMap
 from reports.metrics.diversity import effective_options
@@ -51,7 +51,7 @@ class NearQuestion:
     counts: Floats  #: answers per option, shape (k,)
     people: Floats  #: shares, shape (k,); nan without a reference
     effective: float  #: options used, exp(entropy)
-    replies: int  #: replies to it
+    replies: int  #: replies to it; failed answers have none
     distinct: int  #: of them, worded differently
     samples: tuple[int, ...]  #: positions in ``Results.samples`` of its replies
 
@@ -109,7 +109,7 @@ def near_question(measured: Measured) -> NearQuestion | NotRun:
         return NotRun(reason=f"no question of one answer has {SHOWN} valid answers")
     _, cell, item = best
     answers, place = measured.results.answers, int(items.question[item])
-    here = (answers.cell == cell.place) & (answers.question == place)
+    here = (answers.cell == cell.place) & (answers.question == place) & (answers.state != FAILED)
     culture = next(each for each in measured.cultures if each.culture.code == cell.cell.culture)
     offered, question = items.offered[item], items.questions[place]
     return NearQuestion(

@@ -184,19 +184,19 @@ def _coverage(measured: Measured, culture: CultureAnalysis, tables: tuple[Refere
 
 
 def rank_agreement(measured: Measured, figure: MatchingFigure) -> tuple[RankAgreement, ...] | NotRun:
-    """The rank by matching against the rank by divergence, per culture with at least three models."""
+    """The rank by matching against the order of closeness, per culture with at least three ranked models."""
     found = []
     for culture in measured.cultures:
         cells = [cell for cell in main_cells(measured) if cell.cell.culture == culture.culture.code]
-        shares = figure.shares.get(culture.culture.code, {})
+        shares, ranked = figure.shares.get(culture.culture.code, {}), dict(culture.ranking.order)
         known = [
-            (cell.name, cell.sound.headline, shares[cell.name])
+            (cell.name, ranked[cell.name], shares[cell.name])
             for cell in cells
-            if not np.isnan(cell.sound.headline) and not np.isnan(shares[cell.name])
+            if cell.name in ranked and not np.isnan(shares[cell.name])
         ]
         if len(known) > 2:
             found.append(_agreement(culture.culture.code, sorted(known, key=lambda each: (each[1], each[0]))))
-    return tuple(found) if found else NotRun(reason="fewer than three models: no order to compare")
+    return tuple(found) if found else NotRun(reason="fewer than three models are ranked: no order to compare")
 
 
 def _agreement(culture: str, known: list[tuple[str, float, float]]) -> RankAgreement:

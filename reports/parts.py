@@ -41,15 +41,15 @@ def language_of(measured: Measured, culture: str) -> str:
     return native if native in spoken else spoken[0]
 
 
+def spoken(measured: Measured) -> tuple[CellAnalysis, ...]:
+    """The cells of one language per culture."""
+    return tuple(cell for cell in measured.cells if cell.cell.language == language_of(measured, cell.cell.culture))
+
+
 def main_cells(measured: Measured) -> tuple[CellAnalysis, ...]:
     """One cell per model and culture: the main condition, one language per culture."""
     condition = main_condition(measured.results.run.cells)
-    return tuple(
-        cell
-        for culture in measured.cultures
-        for cell in culture.cells
-        if cell.cell.condition.name == condition and cell.cell.language == language_of(measured, culture.culture.code)
-    )
+    return tuple(cell for cell in spoken(measured) if cell.cell.condition.name == condition)
 
 
 def models(cells: Iterable[CellAnalysis]) -> tuple[str, ...]:

@@ -41,6 +41,11 @@ class Ranking:
     reason: str = ""
 
     @property
+    def winner(self) -> str:
+        """The cell that holds the first place alone; empty where there is none."""
+        return self.order[0][0] if self.order and self.places[0].last == 1 else ""
+
+    @property
     def apart(self) -> NDArray[np.bool_]:
         """Which pairs are told apart, shape (M, M)."""
         return np.asarray(self.p < LEVEL)
@@ -56,6 +61,8 @@ def rank(counts: Mapping[str, Floats], items: ItemTable, reference: ReferenceTab
     """
     if len(counts) < 2:
         return Ranking(reason="there is one cell: nothing to compare")
+    if np.isnan(reference.n).all():
+        return Ranking(reason="no question has a reference")
     covered = {name: enough(given, items, reference) for name, given in counts.items()}
     eligible = {name: counts[name] for name, share in covered.items() if share >= 0.5}
     unranked = tuple((name, share) for name, share in covered.items() if name not in eligible)

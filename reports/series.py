@@ -16,7 +16,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from reports.cells import CellAnalysis, CultureAnalysis, Measured
-from reports.comparing import Contrast, Plan, compare, contrasts, enough
+from reports.comparing import Contrast, Plan, comparable, compare, contrasts
+from reports.figures import counted
 from reports.items import Floats
 from reports.metrics.aggregate import mean_known
 from reports.metrics.significance import TwoSamples, compare_samples
@@ -33,9 +34,10 @@ class SeriesTest:
     culture: str
     first: str
     second: str
-    units: str  #: "27 = 3 models x 9 dimensions, not independent", per series
     paper: TwoSamples  #: of the plug-in KL by the paper's rule
+    paper_units: tuple[str, str]  #: of each series: "Alpha: 27 = 3 models x 9 dimensions, not independent"
     sound: TwoSamples  #: of the smoothed KL
+    sound_units: tuple[str, str]
     by_question: Contrast | None  #: paired by question; None where too few answers can be compared
 
 
@@ -110,7 +112,7 @@ def _by(cells: Sequence[CellAnalysis], facts: Mapping[str, str]) -> dict[str, li
 def _comparable(measured: Measured, culture: CultureAnalysis) -> list[CellAnalysis]:
     """The culture's main cells with answers enough to be compared: one without takes nothing from the others."""
     mine = [cell for cell in main_cells(measured) if cell.cell.culture == culture.culture.code]
-    return [cell for cell in mine if enough(cell.counts, measured.items, culture.reference) >= 0.5]
+    return [cell for cell in mine if comparable(cell.counts, measured.items, culture.reference)]
 
 
 def _contrasts(
@@ -136,8 +138,8 @@ def series(measured: Measured) -> Series | NotRun:
         mine = [cell for cell in main_cells(measured) if cell.cell.culture == culture.culture.code]
         groups = {name: cells for name, cells in _by(mine, facts).items() if len(cells) > 1}
         pairs = list(combinations(groups, 2))
-        comparable = _comparable(measured, culture)
-        usable = {name: [cell for cell in cells if cell in comparable] for name, cells in groups.items()}
+        enough = _comparable(measured, culture)
+        usable = {name: [cell for cell in cells if cell in enough] for name, cells in groups.items()}
         planned = [(a, _names(usable[a]), b, _names(usable[b])) for a, b in pairs if usable[a] and usable[b]]
         involved = [cell for cells in usable.values() for cell in cells]
         found = {(c.first, c.second): c for c in _contrasts(measured, culture, involved, planned)}
@@ -154,21 +156,28 @@ def _series_test(
     contrast: Contrast | None,
 ) -> SeriesTest:
     def values(cells: Sequence[CellAnalysis], *, paper: bool) -> Floats:
-        return np.concatenate([(cell.paper if paper else cell.sound).by_dimension for cell in cells])
+        return np.stack([(cell.paper if paper else cell.sound).by_dimension for cell in cells])
 
-    sound = compare_samples(values(mine, paper=False), values(theirs, paper=False))
+    paper, sound = ([values(cells, paper=way) for cells in (mine, theirs)] for way in (True, False))
     return SeriesTest(
         culture=culture.culture.code,
         first=first,
         second=second,
-        units="; ".join(
-            f"{name}: {summary.n} = {len(cells)} models x {summary.n // len(cells)} dimensions, not independent"
-            for name, cells, summary in ((first, mine, sound.first), (second, theirs, sound.second))
-        ),
-        paper=compare_samples(values(mine, paper=True), values(theirs, paper=True)),
-        sound=sound,
+        paper=compare_samples(paper[0].ravel(), paper[1].ravel()),
+        paper_units=(_units(first, paper[0]), _units(second, paper[1])),
+        sound=compare_samples(sound[0].ravel(), sound[1].ravel()),
+        sound_units=(_units(first, sound[0]), _units(second, sound[1])),
         by_question=contrast,
     )
+
+
+def _units(series: str, values: Floats) -> str:
+    """What a t-test counts as units: values of models by dimensions, shape (M, D), of which some may be missing."""
+    known = ~np.isnan(values)
+    n, models, dimensions = int(known.sum()), int(known.any(axis=1).sum()), int(known.any(axis=0).sum())
+    of = counted(models, "model"), counted(dimensions, "dimension")
+    units = f"{n} = {' x '.join(of)}" if n == models * dimensions else f"{counted(n, 'value')} of {' and '.join(of)}"
+    return f"{series}: {units}, not independent"
 
 
 def training(measured: Measured, match: Mapping[str, Mapping[str, float]]) -> Training | NotRun:
@@ -211,13 +220,13 @@ def _stage_contrasts(
 ) -> list[tuple[str, str, Contrast]]:
     """Stages within a series: between series, stage and everything else differ together."""
     named, planned, where = _facts(measured, "series"), [], []
-    comparable = _comparable(measured, culture)
-    for family, cells in _by(comparable, named).items():
+    enough = _comparable(measured, culture)
+    for family, cells in _by(enough, named).items():
         groups = _by(cells, stages)
         for a, b in combinations(groups, 2):
             planned.append((a, _names(groups[a]), b, _names(groups[b])))
             where.append((culture.culture.code, family))
-    involved = [cell for cell in comparable if cell.cell.model in named and cell.cell.model in stages]
+    involved = [cell for cell in enough if cell.cell.model in named and cell.cell.model in stages]
     found = _contrasts(measured, culture, involved, planned)
     return [(*place, contrast) for place, contrast in zip(where, found, strict=False)]
 

@@ -14,7 +14,8 @@ from reports.figures import NONE, fixed, percent
 from reports.metrics.quality import Rate
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun
-from reports.sections.words import MODEL, chance, culture_names, missing
+from reports.placement import Placement
+from reports.sections.words import MODEL, chance, culture_names, missing, named_cultures
 
 
 def quality_section(analysis: Analysis) -> Section:
@@ -96,7 +97,7 @@ def _diversity(analysis: Analysis) -> Table:
             Column(text="Maximum", meaning="of D at this number of replies"),
             Column(text="D / max"),
             Column(text="Distinct answers", meaning="mean over questions"),
-            Column(text="Effective options", meaning="exp(entropy) of the choices, mean over items"),
+            Column(text="Effective options", meaning="exp(entropy) of the choices, mean over items with a reference"),
             Column(text="People", meaning="effective options of people, the same items"),
         ),
         rows=tuple(
@@ -130,13 +131,9 @@ def position_section(analysis: Analysis) -> Section:
     if isinstance(part, NotRun):
         return missing(section, part)
     names = culture_names(analysis)
-    flagged = list(dict.fromkeys(row.name for row in part.rows if row.flagged))
-    cells = f"{len(flagged)} models" if len(flagged) > 2 else " and ".join(flagged)
     return replace(
         section,
-        title=f"The order of options moves the answers of {cells}"
-        if flagged
-        else "The order shown moves no model's answers",
+        title=_ordered(part) or section.title,
         paragraphs=(
             (
                 "How often the option shown first was chosen, against how often the two would meet if the answers were "
@@ -181,6 +178,17 @@ def position_section(analysis: Analysis) -> Section:
     )
 
 
+def _ordered(part: Placement) -> str:
+    """Whose answers the order moves; empty where no cell could be tested."""
+    tested = [row for row in part.rows if not isnan(row.p_holm)]
+    flagged = [row for row in tested if row.flagged]
+    names = list(dict.fromkeys(row.name for row in flagged))
+    if not names:
+        return "The order shown moves no model's answers" if tested else ""
+    whose = " and ".join(names) if len(names) < 3 else f"{len(flagged)} of {len(tested)} cells"
+    return f"The order of options moves the answers of {whose}"
+
+
 def _moved(share: float) -> str:
     return NONE if isnan(share) else f"{100 * share:.1f}%".replace("-", "−")
 
@@ -188,10 +196,11 @@ def _moved(share: float) -> str:
 def question_section(analysis: Analysis) -> Section:
     """Which questions tell a model from people, and every question by itself."""
     cells, names = analysis.parts.distinguished.cells, culture_names(analysis)
-    tested = [cell for cell in cells if cell.questions]
+    tested = [cell for cell in cells if cell.questions and cell.comparable]
     best = max(tested, key=lambda cell: cell.share_alike, default=None)
     people = (
-        f"{best.name} is not told from people on {percent(best.share_alike)} of questions"
+        f"{best.name} is not told from people on {percent(best.share_alike)} of questions in "
+        f"{named_cultures(analysis)[best.culture]}"
         if best is not None
         else "Question by question"
     )

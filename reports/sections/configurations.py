@@ -33,7 +33,7 @@ def configuration_section(analysis: Analysis) -> Section:
         return missing(section, part)
     return replace(
         section,
-        title=_moving(part),
+        title=_moving(part) or section.title,
         paragraphs=(
             part.warning,
             (
@@ -54,11 +54,12 @@ def _adjusted(part: Configured) -> dict[tuple[str, str, str], float]:
 
 
 def _moving(part: Configured) -> str:
+    """How many axes go with the divergence; empty where none could be tested."""
     adjusted = _adjusted(part)
     moving = sum(p < LEVEL for p in adjusted.values())
     tested = sum(not isnan(p) for p in adjusted.values())
     if moving == 0:
-        return "No axis of the configuration moves the divergence beyond chance"
+        return "No axis of the configuration moves the divergence beyond chance" if tested else ""
     return f"{moving} of {tested} axes go with the divergence beyond chance"
 
 

@@ -40,7 +40,7 @@ def map_section(analysis: Analysis) -> Section:
     )
     return replace(
         section,
-        title=_direction(part.sound),
+        title=_direction(analysis, part.sound),
         paragraphs=(
             (
                 f"Mean scores of each dimension from the {counted(part.items, 'item')} that people of "
@@ -88,23 +88,23 @@ def _paper_fold(analysis: Analysis, projection: Projection) -> Fold:
     )
 
 
-def _direction(projection: Projection) -> str:
-    cosines = [each.arrow.cosine for each in projection.arrows if not isnan(each.arrow.cosine)]
-    lengths = [each.arrow.length_ratio for each in projection.arrows if not isnan(each.arrow.length_ratio)]
-    if not cosines:
+def _direction(analysis: Analysis, projection: Projection) -> str:
+    arrows = [each for each in projection.arrows if not isnan(each.arrow.length_ratio)]
+    if all(isnan(each.arrow.cosine) for each in arrows):
         return "Cultural variation map"
-    if len(cosines) == 1:
-        subject = next(each.subject for each in projection.arrows if not isnan(each.arrow.cosine))
-        return f"Between cultures {subject} moves {_way(cosines[0])}, {fixed(lengths[0], 1)} times as far"
-    alike = sum(cosine > _ALIKE for cosine in cosines)
-    if len({each.to for each in projection.arrows}) > 1:
-        return (
-            f"{alike} of {len(cosines)} ways between cultures are as people's; "
-            f"the median way is {fixed(float(np.median(lengths)), 1)} times as far"
-        )
+    if len(arrows) == 1:
+        subject, way = arrows[0].subject, arrows[0].arrow
+        return f"Between cultures {subject} moves {_way(way.cosine)}, {fixed(way.length_ratio, 1)} times as far"
+    # who answers alike in both cultures has no direction, and does not move as people do
+    alike = sum(each.arrow.cosine > _ALIKE for each in arrows)
+    far = fixed(float(np.median([each.arrow.length_ratio for each in arrows])), 1)
+    if len({each.to for each in arrows}) > 1:
+        return f"{alike} of {len(arrows)} ways between cultures are as people's; the median way is {far} times as far"
+    models = {cell.cell.model for cell in analysis.cells}
+    one, of = ("model", "") if {each.subject for each in arrows} <= models else ("pair", " of model and language")
     return (
-        f"{alike} of {len(cosines)} models move between cultures as people do; "
-        f"the median model goes {fixed(float(np.median(lengths)), 1)} times as far"
+        f"{alike} of {len(arrows)} {one}s{of} move between cultures as people do; "
+        f"the median {one} goes {far} times as far"
     )
 
 

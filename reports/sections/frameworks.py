@@ -5,16 +5,15 @@ Knows which figures stand in which column, and that the paper's way and the soun
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from reports.analysis import Analysis
 from reports.comparing import Contrast
 from reports.figures import NONE, fixed, percent, signed
 from reports.finding import closest_dimension
-from reports.frameworks import Ablation, Frameworks, MeanRow
+from reports.frameworks import Ablation, Frameworks, MeanRow, lacks
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun
 from reports.replies import why_not
@@ -37,6 +36,10 @@ _RULE = (
 _FEWER = (
     "Where a dimension has no figure, for want of valid answers, the mean is of the others and is compared with none."
 )
+_NAMED = (
+    "A framework is called closest where, in every culture, it is told from each of the model's others on the same "
+    "questions, all brought down to 10 answers each: the means below may rest on more answers of one than of another."
+)
 _FLOOR = "The small figure beneath is the noise floor: what equally many real people would score."
 
 
@@ -55,7 +58,7 @@ def framework_section(analysis: Analysis) -> Section:
     return replace(
         section,
         title=_best_framework(part),
-        paragraphs=("Means over cultures, each asked in its main language.",),
+        paragraphs=("Means over cultures, each asked in its main language.", _NAMED),
         tables=(
             _sound(analysis, part.rows, "table-1-smoothed", "Smoothed KL by framework (nats; lower is closer)"),
             _paper(analysis, part.rows, "table-1-plug-in", "The paper's way: plug-in KL by framework (nats)"),
@@ -65,23 +68,14 @@ def framework_section(analysis: Analysis) -> Section:
 
 
 def _best_framework(part: Frameworks) -> str:
-    """Who has the lowest mean; a mean that lacks a dimension is compared with none, else unread answers would pay."""
-    by_model: dict[str, list[MeanRow]] = {}
-    for row in part.rows:
-        if not _lacks(row, part.rows):
-            by_model.setdefault(row.model, []).append(row)
-    best = [min(rows, key=lambda row: row.sound_mean).condition for rows in by_model.values() if len(rows) > 1]
+    """Which condition most models answer closest in, told from their others."""
+    best = [condition for _, condition in part.closest]
     if not best:
         return "Probing frameworks"
     most = max(dict.fromkeys(best), key=best.count)
-    of = "the model" if len(best) == 1 else f"{best.count(most)} of {len(best)} models"
+    several = sum(count > 1 for count in Counter(row.model for row in part.rows).values())
+    of = "the model" if several == 1 else f"{best.count(most)} of {several} models"
     return f"Framework {most} comes closest for {of}"
-
-
-def _lacks(row: MeanRow, rows: Sequence[MeanRow]) -> bool:
-    """Whether a row has no figure in a dimension in which another has one."""
-    known = np.any([np.isfinite(other.sound_by_dimension) for other in rows], axis=0)
-    return not np.isfinite(row.sound_by_dimension[known]).all()
 
 
 def model_section(analysis: Analysis) -> Section:
@@ -134,7 +128,7 @@ def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
                     Entry(
                         text=fixed(row.sound_mean),
                         beneath=fixed(row.floor_mean),
-                        why="of fewer dimensions than others have: not to be compared" if _lacks(row, rows) else "",
+                        why="of fewer dimensions than others have: not to be compared" if lacks(row, rows) else "",
                     ),
                     Entry(text=signed(row.sound_mean - row.floor_mean)),
                     Entry(text=fixed(row.relative_diversity), why=lacking),
@@ -142,7 +136,7 @@ def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
             )
             for row, (head, group) in zip(rows, _named(rows), strict=True)
         ),
-        notes=(_FLOOR, *((_FEWER,) if any(_lacks(row, rows) for row in rows) else ())),
+        notes=(_FLOOR, *((_FEWER,) if any(lacks(row, rows) for row in rows) else ())),
     )
 
 

@@ -37,7 +37,7 @@ def judge_section(analysis: Analysis) -> Section:
         return missing(section, part)
     return replace(
         section,
-        title=_worst(part.judges[0]),
+        title=_worst(part.judges[0], named=len(part.judges) > 1),
         paragraphs=(
             (
                 f"Judged by {'; '.join(judged.judge for judged in part.judges)}. A rate is of the answers judged "
@@ -67,7 +67,8 @@ def judge_section(analysis: Analysis) -> Section:
     )
 
 
-def _worst(judged: Judged) -> str:
+def _worst(judged: Judged, *, named: bool) -> str:
+    """On what answers fail most often; several judges may differ, so that the one who says it is named."""
     totals = {
         name: [row.rates.fail[place].share for row in judged.rows if isfinite(row.rates.fail[place].share)]
         for place, name in enumerate(DIMENSIONS)
@@ -76,7 +77,8 @@ def _worst(judged: Judged) -> str:
     if not means:
         return "Answers that fail a judge"
     share, name = means[0]
-    return f"Answers fail most often on {NAMES[name]}: {percent(share)}"
+    said = f"answers fail most often on {NAMES[name]}: {percent(share)}" if share > 0 else "no answer fails"
+    return f"Judged by {judged.judge}, {said}" if named else said[0].upper() + said[1:]
 
 
 def _dimensions(analysis: Analysis, judged: Judged, number: int) -> list[Chart]:

@@ -24,6 +24,7 @@ from reports.sections.words import (
     MODEL,
     culture_names,
     missing,
+    named_cultures,
 )
 from reports.untrusted import visible
 
@@ -46,7 +47,7 @@ def gender_section(analysis: Analysis) -> Section:
         return missing(section, NotRun(reason="no mismatching item has a reference for women and men"))
     return replace(
         section,
-        title=_skewed(rows),
+        title=_skewed(analysis, rows),
         paragraphs=(_explained(), *_coverage(analysis, part.coverage)),
         charts=_gender_charts(analysis, rows),
         chart_note="Dashed: half. Lines: 95% Wilson intervals. Items whose commonest answer is not people's.",
@@ -55,15 +56,20 @@ def gender_section(analysis: Analysis) -> Section:
     )
 
 
-def _skewed(rows: Sequence[ProfileRow]) -> str:
+def _skewed(analysis: Analysis, rows: Sequence[ProfileRow]) -> str:
     """Who leans furthest, among those with items enough to say."""
     enough = [row for row in rows if row.mismatching.gender_items >= ENOUGH]
     if not enough:
         return "Whose answers: too few mismatching items with a known sex to say"
     skewed = max(enough, key=lambda row: abs(float(row.mismatching.gender[0]) - 0.5))
     men = float(skewed.mismatching.gender[0])
+    if men == 0.5:
+        return "Mismatching answers are as often most typical of women as of men"
     who, share = ("men", men) if men > 0.5 else ("women", 1 - men)
-    return f"Furthest from even: {skewed.name}, {percent(share)} of whose mismatching answers are most typical of {who}"
+    return (
+        f"Furthest from even: {skewed.name}, {percent(share)} of whose mismatching answers in "
+        f"{named_cultures(analysis)[skewed.culture]} are most typical of {who}"
+    )
 
 
 def _explained() -> str:

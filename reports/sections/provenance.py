@@ -86,12 +86,18 @@ def download_section(analysis: Analysis) -> Section:
         title="The data behind it",
         paragraphs=(
             (
-                "The files lie beside this report; every table above can be had as CSV by itself. Replies in full: "
+                "The files lie beside this report; every table above, also of comparisons and tests, can be had as CSV "
+                "by itself. Replies in full: "
                 f"defsurvey export {analysis.results.run.id} --format parquet --output answers.parquet"
             ),
         ),
         downloads=(
-            Download(file=METRICS, text="every figure of this report, one a line, each way of measuring by itself"),
+            Download(
+                file=METRICS,
+                text="of every cell divergence, diversity, answer quality, matching, position bias and place, and "
+                "divergence by dimension and question, distances by item, shares by option; simple respondents; one a "
+                "line, unrounded, each way of measuring by itself",
+            ),
             Download(file=ANSWERS, text="every answer, one a line, without the text of the reply"),
         ),
     )

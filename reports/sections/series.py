@@ -61,6 +61,8 @@ def series_section(analysis: Analysis) -> Section:
 
 def _apart(analysis: Analysis, tests: Sequence[SeriesTest]) -> str:
     found: dict[tuple[str, str], list[str]] = {}
+    if all(test.by_question is None for test in tests):
+        return "Series of models against each other"
     for test in tests:
         contrast = test.by_question
         if contrast is not None and contrast.p_holm < LEVEL:
@@ -111,17 +113,18 @@ def _by_question(analysis: Analysis, tests: Sequence[SeriesTest]) -> Table:
 
 def _tests(analysis: Analysis, tests: Sequence[SeriesTest], *, paper: bool) -> Table:
     names = culture_names(analysis)
-    rows = []
+    rows: list[TableRow] = []
+    units: list[str] = []
     for test in tests:
         found = test.paper if paper else test.sound
+        units += test.paper_units if paper else test.sound_units
         rows.append(
             TableRow(
                 head=_pair(test),
                 group=names[test.culture],
                 entries=(
-                    *_student(found.pooled),
-                    Entry(text=fixed(found.welch.df, 1)),
-                    told(found.welch.p),
+                    *_test(found.pooled, 0),
+                    *_test(found.welch, 1),
                     Entry(text=signed(found.effect.g)),
                     interval_entry(found.effect.low, found.effect.high),
                 ),
@@ -134,24 +137,27 @@ def _tests(analysis: Analysis, tests: Sequence[SeriesTest], *, paper: bool) -> T
         grouped_by="Culture",
         columns=(
             Column(text="Series", words=True),
-            Column(text="t"),
+            Column(text="t", meaning="equal variances assumed"),
             Column(text="df"),
             Column(text="SED", meaning="standard error of the difference"),
-            Column(text="p", meaning="equal variances assumed"),
+            Column(text="p"),
+            Column(text="Welch t", meaning="variances of their own"),
             Column(text="Welch df"),
-            Column(text="Welch p", meaning="variances of their own"),
+            Column(text="Welch SED"),
+            Column(text="Welch p"),
             Column(text="g", meaning="Hedges' g"),
             Column(text="95% interval", meaning="of g"),
         ),
         rows=tuple(rows),
-        notes=("; ".join(dict.fromkeys(unit for test in tests for unit in test.units.split("; "))) + ".",),
+        notes=("; ".join(dict.fromkeys(units)) + ".",),
     )
 
 
-def _student(test: TTest) -> tuple[Entry, ...]:
+def _test(test: TTest, digits: int) -> tuple[Entry, ...]:
+    """t, df to that many digits, SED and p."""
     return (
         Entry(text=fixed(test.t, 2).replace("-", "−"), why=test.reason),
-        Entry(text=fixed(test.df, 0)),
+        Entry(text=fixed(test.df, digits)),
         Entry(text=fixed(test.sed)),
         Entry(text=chance(test.p)),
     )
@@ -165,11 +171,14 @@ def _summaries(analysis: Analysis, tests: Sequence[SeriesTest]) -> Table:
             (test.first, test.paper.first, test.sound.first),
             (test.second, test.paper.second, test.sound.second),
         ):
-            figures = (sound.mean, sound.sd, sound.sem, paper.mean, paper.sd, paper.sem)
             rows[test.culture, series] = TableRow(
                 head=Entry(text=series),
                 group=names[test.culture],
-                entries=(Entry(text=str(sound.n)), *(Entry(text=fixed(figure)) for figure in figures)),
+                entries=tuple(
+                    entry
+                    for way in (sound, paper)
+                    for entry in (Entry(text=str(way.n)), *(Entry(text=fixed(f)) for f in (way.mean, way.sd, way.sem)))
+                ),
             )
     return Table(
         anchor="table-3-series",
@@ -177,10 +186,11 @@ def _summaries(analysis: Analysis, tests: Sequence[SeriesTest]) -> Table:
         grouped_by="Culture",
         columns=(
             Column(text="Series", words=True),
-            Column(text="n", meaning="values: models x dimensions"),
+            Column(text="n", meaning="values: of each model in each dimension, where there is one"),
             Column(text="Mean", meaning="smoothed KL"),
             Column(text="SD"),
             Column(text="SEM"),
+            Column(text="n, plug-in"),
             Column(text="Mean, plug-in", meaning="the paper's way"),
             Column(text="SD, plug-in"),
             Column(text="SEM, plug-in"),

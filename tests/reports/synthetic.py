@@ -256,6 +256,22 @@ def results(
     )
 
 
+def refusing(made: Results, where: NDArray[np.bool_]) -> Results:
+    """The same run where those of its valid answers are refused instead, shape (n,)."""
+    of, gone = made.answers, where & (made.answers.state == ANSWERED)
+    answers = replace(
+        of, state=np.where(gone, REFUSED, of.state).astype(np.int8), choices=np.where(gone, 0, of.choices)
+    )
+    count, progress = int(gone.sum()), made.progress
+    moved = replace(progress, answered=progress.answered - count, refused=progress.refused + count)
+    return replace(made, answers=answers, progress=moved)
+
+
+def answering(made: Results, cell: int, participants: int) -> Results:
+    """The same run where only the first participants of that cell gave valid answers."""
+    return refusing(made, (made.answers.cell == cell) & (made.answers.participant >= participants))
+
+
 def sample(
     completion: str,
     *,

@@ -221,6 +221,22 @@ def test_what_an_engine_did_not_tell_is_not_made_up() -> None:
     assert article.find("p")[0].attributes["lang"] == "en"
 
 
+@pytest.mark.parametrize(
+    ("beams", "sample_it", "said"),
+    [
+        (None, True, "provider's own beams, sampled"),
+        (3, None, "3 beams, provider's own sampling"),
+        (1, False, "1 beam, not sampled"),
+    ],
+)
+def test_each_axis_of_decoding_is_told_by_itself(beams: int | None, sample_it: bool | None, said: str) -> None:
+    """What was drawn does not stand for what an engine left to its provider: beams, or sampling."""
+    shown = sample("2")
+    used = replace(shown.answer.used, num_beams=beams, do_sample=sample_it)
+    article = read(html(results(samples=(replace(shown, answer=replace(shown.answer, used=used)),)))).find("article")[0]
+    assert said in [chip.text for chip in article.find("span")]
+
+
 def test_both_ways_of_measuring_stand_in_tables_of_their_own() -> None:
     """Smoothed and plug-in KL share no table, each beside its own floor."""
     tables = {table.attributes["id"]: table for table in read(html(FIXED)).find("table")}

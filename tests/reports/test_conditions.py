@@ -24,7 +24,7 @@ from storage.run import Cell, Condition, Method
 from storage.survey import Survey
 from tests.reports.planted import planted
 from tests.reports.reading import read
-from tests.reports.synthetic import human, results, survey
+from tests.reports.synthetic import answering, human, last, results, survey
 from tests.reports.wide import wide_survey
 
 DEF = (
@@ -173,6 +173,32 @@ def test_the_whole_page_can_be_read(found: Analysis) -> None:
     assert there["first-token"].not_run == "no condition read the probabilities of the options"
 
 
+def test_a_condition_with_few_answers_takes_no_comparison_from_the_others() -> None:
+    """Table 4: it is compared with none itself, and the rest is as if it had not been run."""
+    cells = [(model, "us", condition, human) for model in "ab" for condition in ("def", "none")]
+    part = analyse(answering(results(cells), 3, 1)).parts.ablation
+    assert isinstance(part, Ablation)
+    found = {(row.row.model, row.row.condition): row.contrasts for row in part.rows}
+    assert found["b", "none"] == ()
+    ((_, contrast),) = found["a", "none"]
+    assert contrast.questions == 4
+    assert contrast.p_holm == contrast.p
+
+
+def test_a_language_with_few_answers_takes_no_comparison_from_the_others() -> None:
+    """Figure 10: the other model's languages are compared on all questions."""
+    made = answering(results([(model, "us", "def", human) for model in "aabb"]), 3, 1)
+    cells = tuple(
+        replace(cell, language=language) for cell, language in zip(made.run.cells, ("en", "zh") * 2, strict=True)
+    )
+    part = analyse(replace(made, run=replace(made.run, cells=cells))).parts.languages
+    assert isinstance(part, Languages)
+    compared = {row.cell.cell.model: row.contrast for row in part.rows if not row.native}
+    assert compared["b"] is None
+    assert compared["a"] is not None
+    assert compared["a"].questions == 4
+
+
 def probabilities(cell: int) -> tuple[ProbabilityRow, ...]:
     """Two questions of the tiny survey, the first in two orders."""
     said = {("Q1", 0): (0.7, 0.1, 0.1, 0.1), ("Q1", 1): (0.1, 0.7, 0.1, 0.1), ("Q2", 0): (0.2, 0.5, 0.3)}
@@ -210,6 +236,31 @@ def test_probabilities_are_a_baseline_of_their_own() -> None:
     assert [each.cell.condition.name for each in found.cells] == ["def"]
     table = sections(found)["first-token"].tables[0]
     assert [entry.text for entry in table.rows[0].entries][-2:] == ["2", "2"]
+
+
+def test_probabilities_stand_beside_the_interview_in_their_language() -> None:
+    """Each language of a culture has its own interview, and one without an interview has none beside it."""
+    made = results([("m", "us", "def", human), ("m", "us", "def", last)])
+    asked = tuple(replace(cell, language=language) for cell, language in zip(made.run.cells, ("en", "zh"), strict=True))
+    read_in = tuple(
+        replace(asked[0], id=3 + place, condition=FIRST, participants=1, language=language)
+        for place, language in enumerate(("en", "zh", "de"))
+    )
+    both = replace(
+        made,
+        run=replace(made.run, cells=(*asked, *read_in)),
+        probabilities=tuple(row for cell in (2, 3, 4) for row in probabilities(cell)),
+    )
+    found = analyse(both)
+    part = found.parts.first_token
+    assert isinstance(part, FirstToken)
+    of = [list(found.items.question).index(place) for place in (0, 1)]
+    english, chinese, german = part.rows
+    assert [row.language for row in part.rows] == ["en", "zh", "de"]
+    for row, cell in zip((english, chinese), found.cells, strict=True):
+        assert row.interview == pytest.approx(cell.divergences.smoothed_kl[of].mean())
+    assert english.interview < chinese.interview
+    assert np.isnan(german.interview)
 
 
 def test_probabilities_alone_are_reported_too() -> None:

@@ -11,6 +11,7 @@ from reports.analysis import analyse
 from reports.answer_rows import ANSWERS, answer_rows
 from reports.export import write_csv
 from reports.measures import MEASURES, measure_rows
+from reports.sections.provenance import download_section
 from tests.reports.planted import planted, wide_survey
 from tests.reports.synthetic import human, last, results
 
@@ -40,6 +41,15 @@ def test_every_row_has_every_column() -> None:
         "option",
         "question",
     }
+
+
+def test_downloads_say_what_metrics_hold() -> None:
+    """What the rows are of, and no more: tests and the map are in the report alone."""
+    text = download_section(FOUND).downloads[0].text
+    assert "every figure" not in text
+    for level in {row["level"] for row in measure_rows(FOUND)} - {"control"}:
+        assert level in text
+    assert "simple respondents" in text
 
 
 def test_a_cells_figures_are_the_reports() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp
+from scipy.stats import t as student
 
 from reports.analysis import Analysis, analyse
 from reports.configured import Configured, Drawn
@@ -17,14 +18,27 @@ from reports.landscape import NearQuestion
 from reports.mapping import CulturalMap, Projection
 from reports.matching import Profiles
 from reports.metrics.divergence import smoothed_kl
+from reports.metrics.diversity import effective_options
 from reports.metrics.insensitivity import Verdicts
 from reports.parts import NotRun
-from reports.series import parameters
+from reports.sections.series import series_section
+from reports.series import Series, parameters
 from storage.results import Results
 from storage.run import Condition
 from storage.survey import Group, Option, QuestionType, ReferenceDistribution, Survey
 from tests.reports.planted import Planted, planted, wide_survey
-from tests.reports.synthetic import QUESTIONS, human, last, option, results, sample, survey, uniform, without_reference
+from tests.reports.synthetic import (
+    QUESTIONS,
+    human,
+    last,
+    option,
+    refusing,
+    results,
+    sample,
+    survey,
+    uniform,
+    without_reference,
+)
 
 WIDE = wide_survey(90)
 
@@ -132,7 +146,7 @@ def test_one_condition_one_language_no_cards_say_why() -> None:
     assert reasons["series"] == "the model cards name no series"
     assert reasons["training"] == "the model cards name neither training stage nor size"
     assert reasons["profiles"] == "no reference of this survey tells the sexes or ages apart"
-    assert reasons["rank_agreement"] == "fewer than three models: no order to compare"
+    assert reasons["rank_agreement"] == "fewer than three models are ranked: no order to compare"
     assert reasons["position"] == "every question was shown in one order only"
     assert reasons["configurations"] == reasons["draws"] == "the draws of this run were not read"
     assert reasons["cases"] == "no answer was sampled"
@@ -264,6 +278,89 @@ def test_a_configuration_that_matters_is_found() -> None:
     assert p["sampling"] <= 0.01
     assert cell.best.do_sample == "off"
     assert cell.worst.do_sample == "on"
+
+
+def test_draws_of_all_models_are_counted_whoever_comes_first() -> None:
+    """The first model's provider tells no beams, or has not started: the others' draws are the same and are known."""
+    made = planted(wide_survey(12), models=("alpha-base", "honest"))
+    draws, first = made.draws, made.draws.cell < 2
+    silent = replace(draws, num_beams=np.where(first, np.nan, draws.num_beams))
+    rows = {name: getattr(draws, name)[~first] for name in draws.__dataclass_fields__ if name != "regions"}
+    whole = analyse(made.results, draws=draws).parts.draws
+    assert isinstance(whole, Drawn)
+    assert {sum(count for _, count in axis.levels) for _, axes in whole.by_culture for axis in axes} == {20}
+    for partial in (silent, replace(draws, **rows)):
+        assert analyse(made.results, draws=partial).parts.draws == whole
+
+
+def test_draws_of_another_seed_are_draws_of_their_own() -> None:
+    """Participants of two runs have one number and two configurations: each counts."""
+    made = planted(wide_survey(12), models=("alpha-base", "honest"))
+    draws = made.draws
+    other = np.where(draws.cell < 2, draws.memory_capacity, draws.memory_capacity + 20)
+    part = analyse(made.results, draws=replace(draws, memory_capacity=other)).parts.draws
+    assert isinstance(part, Drawn)
+    assert {sum(count for _, count in axis.levels) for _, axes in part.by_culture for axis in axes} == {40}
+
+
+def test_effective_options_are_compared_on_the_same_items() -> None:
+    """An item without a reference is in neither mean."""
+    whole, gap = (
+        analyse(results([("m", "us", "def", human)], tiny=tiny)).cells[0]
+        for tiny in (survey(), without_reference("us", "Q3"))
+    )
+    used = effective_options(whole.counts)
+    assert whole.effective_options == pytest.approx(used.mean())
+    assert gap.effective_options == pytest.approx(np.delete(used, 2).mean())
+    assert gap.effective_options < whole.effective_options - 0.2
+
+
+def by_series(**series: str) -> Planted:
+    """Planted models as members of series, names with dashes low."""
+    made = planted(wide_survey(18), models=tuple(name.replace("_", "-") for name in series))
+    facts = {name.replace("_", "-"): {"series": of} for name, of in series.items()}
+    return replace(made, results=replace(made.results, model_facts=facts))
+
+
+def test_a_value_that_is_missing_is_no_unit() -> None:
+    """Models times dimensions is said where it is the number of values; each way of measuring counts its own."""
+    made = by_series(alpha_base="A", alpha_instruct="A", beta_base="B", beta_instruct="B").results
+    unread = np.flatnonzero(item_table(made.survey, made.run.questions).grouping.dimension == 0)
+    gone = (made.answers.cell == 0) & np.isin(made.answers.question, unread)
+    found = analyse(refusing(made, gone))
+    part = found.parts.series
+    assert isinstance(part, Series)
+    us, cn = part.tests
+    assert us.sound.first.n == us.paper.first.n == 17
+    for units in (us.sound_units, us.paper_units):
+        assert units == (
+            "A: 17 values of 2 models and 9 dimensions, not independent",
+            "B: 18 = 2 models x 9 dimensions, not independent",
+        )
+    assert cn.sound_units[0] == "A: 18 = 2 models x 9 dimensions, not independent"
+    odd = replace(us, paper_units=("A: of its own", "B: of its own"))
+    told = series_section(replace(found, parts=replace(found.parts, series=Series(tests=(odd,)))))
+    assert told.tables[1].notes == (f"{us.sound_units[0]}; {us.sound_units[1]}.",)
+    assert told.tables[2].notes == ("A: of its own; B: of its own.",)
+
+
+def test_welch_stands_with_its_own_t_and_standard_error() -> None:
+    """With groups of unequal size they are not those of equal variances, and the p printed follows from them."""
+    made = by_series(honest="A", random="A", first="A", beta_base="B", beta_instruct="B").results
+    found = analyse(made)
+    part = found.parts.series
+    assert isinstance(part, Series)
+    test, table = part.tests[0].sound, series_section(found).tables[1]
+    heads = [column.text for column in table.columns[1:9]]
+    assert heads == ["t", "df", "SED", "p", "Welch t", "Welch df", "Welch SED", "Welch p"]
+    printed = dict(zip(heads, (entry.text.replace("−", "-") for entry in table.rows[0].entries), strict=False))
+    assert float(printed["t"]) == pytest.approx(test.pooled.t, abs=0.005)
+    assert float(printed["Welch t"]) == pytest.approx(test.welch.t, abs=0.005)
+    assert float(printed["Welch SED"]) == pytest.approx(test.welch.sed, abs=0.0005)
+    assert printed["Welch t"] != printed["t"]
+    assert float(printed["Welch p"]) == pytest.approx(
+        2 * student.sf(abs(float(printed["Welch t"])), float(printed["Welch df"])), abs=0.01
+    )
 
 
 def test_questions_are_counted_by_topic_and_dimension() -> None:

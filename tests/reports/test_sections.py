@@ -21,9 +21,10 @@ from reports.page import Section, Table
 from reports.parts import NotRun
 from reports.sections.frameworks import framework_section
 from storage.results import Results
+from storage.run import Condition
 from tests.reports.planted import Planted, planted, wide_survey, without
 from tests.reports.reading import read
-from tests.reports.synthetic import human, last, one_question, results, sample, uniform
+from tests.reports.synthetic import answering, human, last, one_question, refusing, results, sample, uniform
 
 EVIL = '<script>alert(1)</script>"|`\x00'
 
@@ -133,10 +134,10 @@ def test_draws_add_up(full: dict[str, Section]) -> None:
 
 
 def test_conditions_stand_in_tables_1_and_4() -> None:
-    """Every model and condition, the best named, differences against the main one with their p."""
+    """Every model and condition, none named by four questions, differences against the main one with their p."""
     cells = [(m, c, k, r) for m in ("a", "b") for c in ("us", "cn") for k, r in (("def", human), ("none", last))]
     found = sections(analyse(results(cells)))
-    assert found["table-1"].title == "Framework def comes closest for 2 of 2 models"
+    assert found["table-1"].title == "Probing frameworks"
     assert [row[:2] for row in rows(found["table-1"].tables[0])] == [
         ["a", "def"],
         ["a", "none"],
@@ -150,27 +151,60 @@ def test_conditions_stand_in_tables_1_and_4() -> None:
     assert against["a", "none"].beneath.startswith("p ")
 
 
+def conditions(made: Planted, **of: tuple[str, str]) -> Results:
+    """The same answers, planted models as conditions of others: its name, dashes low -> model, condition."""
+    cells = tuple(
+        replace(cell, model=model, condition=Condition(name=condition))
+        for cell in made.results.run.cells
+        for model, condition in (of[cell.model.replace("-", "_")],)
+    )
+    return replace(made.results, run=replace(made.results.run, cells=cells))
+
+
+def test_the_closest_framework_is_named_for_whom_it_is_told_from_the_others() -> None:
+    """Two models lie closer in def, in both cultures; the third answers alike in both conditions."""
+    pair = planted(wide_survey(60), models=("alpha-base", "alpha-instruct", "beta-base", "gamma-base", "honest", "men"))
+    made = conditions(
+        pair, honest=("a", "def"), beta_base=("a", "none"), alpha_instruct=("b", "def"), men=("b", "none"),
+        alpha_base=("c", "def"), gamma_base=("c", "none"),
+    )  # fmt: skip
+    section = sections(analyse(made))["table-1"]
+    assert section.title == "Framework def comes closest for 2 of 3 models"
+    assert "told from each of the model's others" in section.paragraphs[1]
+
+
 def test_one_models_best_framework_is_its_own() -> None:
     """With one model the heading does not count models."""
-    found = sections(analyse(results([("a", "us", "def", last), ("a", "us", "none", human)])))
+    made = planted(wide_survey(60), models=("beta-base", "honest"))
+    found = sections(analyse(conditions(made, beta_base=("a", "def"), honest=("a", "none"))))
     assert found["table-1"].title == "Framework none comes closest for the model"
+
+
+def test_few_answers_name_no_framework() -> None:
+    """The rarest answer scores less the fewer give it: one valid answer to a question does not come closest by that."""
+    analysis = analyse(answering(results([("a", "us", "def", last), ("a", "us", "none", last)]), 1, 1))
+    part = analysis.parts.frameworks
+    assert isinstance(part, Frameworks)
+    assert part.rows[1].sound_mean < part.rows[0].sound_mean / 2
+    assert framework_section(analysis).title == "Probing frameworks"
 
 
 def test_a_mean_of_fewer_dimensions_is_compared_with_none() -> None:
     """A framework whose answers to a dimension cannot be read does not come closest by that."""
-    analysis = analyse(results([("a", "us", k, r) for k, r in (("def", human), ("none", last), ("cao2023", last))]))
-    part = analysis.parts.frameworks
-    assert isinstance(part, Frameworks)
-    unread = part.rows[1].sound_by_dimension.copy()
-    unread[0] = np.nan
-    lower = replace(part.rows[1], sound_by_dimension=unread, sound_mean=0.0)
-    parts = replace(analysis.parts, frameworks=replace(part, rows=(part.rows[0], lower, part.rows[2])))
-    section = framework_section(replace(analysis, parts=parts))
+    three = planted(wide_survey(60), models=("alpha-instruct", "beta-base", "honest"))
+    made = conditions(three, alpha_instruct=("a", "def"), honest=("a", "none"), beta_base=("a", "cao2023"))
+    whole = analyse(made)
+    assert framework_section(whole).title == "Framework none comes closest for the model"
+    assert len(framework_section(whole).tables[0].notes) == 1
+    unread = np.flatnonzero(whole.items.grouping.dimension == 0)
+    honest = [place for place, cell in enumerate(made.run.cells) if cell.condition.name == "none"]
+    section = framework_section(
+        analyse(refusing(made, np.isin(made.answers.cell, honest) & np.isin(made.answers.question, unread)))
+    )
     assert section.title == "Framework def comes closest for the model"
     assert "compared with none" in section.tables[0].notes[-1]
-    mean = [row.entries[len(unread)].why for row in section.tables[0].rows]
-    assert [bool(why) for why in mean] == [False, True, False]
-    assert len(framework_section(analysis).tables[0].notes) == 1
+    mean = {row.head.text: row.entries[9].why for row in section.tables[0].rows}
+    assert [condition for condition, why in mean.items() if why] == ["none"]
 
 
 def bilingual() -> Results:
@@ -218,7 +252,9 @@ def test_judges_stand_apart() -> None:
     verdicts = [judged(made, [FAIL, PASS, PASS, UNSURE]), judged(made, [PASS], EVIL)]
     found = analyse(made, verdicts=verdicts)
     section = sections(found)["figure-9"]
-    assert section.title == "Answers fail most often on question capture: 33.3%"
+    assert section.title == "Judged by strict 1, answers fail most often on question capture: 33.3%"
+    alone = sections(analyse(made, verdicts=verdicts[:1]))["figure-9"]
+    assert alone.title == "Answers fail most often on question capture: 33.3%"
     assert len(section.tables) == 2
     assert rows(section.tables[0])[0][2] == "33.3%"
     assert rows(section.tables[0])[1][2] == "–"

@@ -1,0 +1,193 @@
+"""What headings claim: of whom they speak, on how many answers, and nothing where nothing was tested."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from reports.analysis import Analysis, analyse
+from reports.contents import page
+from reports.finding import closest_dimension, find
+from reports.landscape import NearQuestion
+from reports.mapping import CulturalMap
+from reports.matching import Profiles
+from reports.metrics.insensitivity import PASS, Verdicts
+from reports.parts import NotRun
+from reports.placement import Placement
+from reports.series import Series
+from storage.results import Results
+from storage.survey import Question
+from tests.reports.planted import planted, wide_survey
+from tests.reports.synthetic import FAILED, answering, human, last, results, survey, uniform
+
+
+def title(analysis: Analysis, anchor: str) -> str:
+    """The heading of one section."""
+    return next(section.title for section in page(analysis).sections if section.anchor == anchor)
+
+
+def test_who_stands_still_is_counted_with_the_length_it_has() -> None:
+    """A model that answers alike in both cultures has no direction: its length does not become another's."""
+    cells = [(m, c, "def", r) for m, r in (("still", last), ("good", human)) for c in ("us", "cn")]
+    found = analyse(results(cells, participants=300))
+    assert isinstance(found.parts.map, CulturalMap)
+    still, good = (each.arrow for each in found.parts.map.sound.arrows)
+    assert (still.length_ratio, np.isnan(still.cosine)) == (0, True)
+    assert good.cosine > 0.9
+    assert title(found, "figure-7") == (
+        "1 of 2 models move between cultures as people do; "
+        f"the median model goes {good.length_ratio / 2:.1f} times as far"
+    )
+    alone = analyse(results(cells[2:], participants=300))
+    assert title(alone, "figure-7") == f"Between cultures good moves as people do, {good.length_ratio:.1f} times as far"
+    assert title(analyse(results(cells[:2])), "figure-7") == "Cultural variation map"
+
+
+def test_a_model_asked_in_two_languages_is_not_two_models() -> None:
+    """Each of its languages has a way of its own, and is called that."""
+    made = results([("m", culture, "def", human) for culture in ("us", "cn") for _ in range(2)], participants=300)
+    spoken = zip(made.run.cells, ("en", "zh", "zh", "en"), strict=True)
+    cells = tuple(replace(cell, language=language) for cell, language in spoken)
+    found = analyse(replace(made, run=replace(made.run, cells=cells)))
+    assert title(found, "figure-7").startswith("2 of 2 pairs of model and language move between cultures as people do")
+
+
+def test_questions_name_no_model_with_few_answers() -> None:
+    """Two valid answers to a question are told from nobody: a share of all questions is no finding."""
+    made = answering(results([("thin", "us", "def", human), ("m", "us", "def", uniform)]), 0, 2)
+    found = analyse(made)
+    thin, whole = found.parts.distinguished.cells
+    assert thin.share_alike > whole.share_alike
+    assert (thin.comparable, whole.comparable) == (False, True)
+    assert title(found, "questions").startswith("m is not told from people on ")
+    assert title(found, "questions").endswith("% of questions in the United States")
+    alone = analyse(answering(results([("thin", "us", "def", human)]), 0, 2))
+    assert title(alone, "questions") == "Question by question"
+
+
+def test_the_furthest_from_even_is_of_a_culture() -> None:
+    """A model leans in one culture: which one is said; half and half leans to nobody."""
+    found = analyse(planted(wide_survey(60), models=("men",)).results)
+    part = found.parts.profiles
+    assert isinstance(part, Profiles)
+    men = {row.culture: float(row.mismatching.gender[0]) for row in part.sound}
+    named = "the United States" if abs(men["us"] - 0.5) >= abs(men["cn"] - 0.5) else "China"
+    assert title(found, "figure-11").endswith(f"of whose mismatching answers in {named} are most typical of men")
+    even = tuple(replace(row, mismatching=replace(row.mismatching, gender=np.array([0.5, 0.5]))) for row in part.sound)
+    halves = replace(found, parts=replace(found.parts, profiles=replace(part, sound=even)))
+    assert title(halves, "figure-11") == "Mismatching answers are as often most typical of women as of men"
+
+
+def rare(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """As people, but for always the same goal."""
+    return (last if question.id == "Q2" else human)(question, culture, people, rng)
+
+
+def test_the_dimensions_named_are_of_the_table_beneath() -> None:
+    """Other conditions do not move the title of a table of the main one."""
+    cells = [("m", "us", "def", rare), *(("m", "us", f"other-{n}", last) for n in range(4))]
+    alone, all_of_them = analyse(results(cells[:1])), analyse(results(cells))
+    assert closest_dimension(alone).endswith("furthest on emancipative values")
+    assert title(all_of_them, "table-2") == closest_dimension(alone)
+
+
+def test_no_axis_was_tested_is_not_no_effect() -> None:
+    """Where everyone drew the same, no axis has a test, and the heading claims nothing."""
+    made = planted(wide_survey(18), models=("honest",))
+    same = {
+        name: np.full_like(getattr(made.draws, name), value)
+        for name, value in (("num_beams", 1), ("do_sample", 0), ("memory_capacity", 3), ("region", 0))
+    }
+    found = analyse(made.results, draws=replace(made.draws, **same))
+    assert title(found, "appendix-f") == "Best and worst configurations"
+    assert title(analyse(made.results, draws=made.draws), "appendix-f").endswith("beyond chance")
+
+
+@pytest.mark.parametrize(
+    ("p", "said"),
+    [
+        ((np.nan, np.nan, np.nan), "Does the order shown move the answer?"),
+        ((0.8, np.nan, 0.9), "The order shown moves no model's answers"),
+        ((0.01, np.nan, 0.9), "The order of options moves the answers of a"),
+        ((0.01, 0.01, 0.01), "The order of options moves the answers of 3 of 3 cells"),
+    ],
+)
+def test_order_is_said_to_move_whom_it_was_tested_on(p: tuple[float, ...], said: str) -> None:
+    """No test is no effect found nor missed; cells are counted as what they are."""
+    found = analyse(planted(wide_survey(18), models=("honest",)).results)
+    part = found.parts.position
+    assert isinstance(part, Placement)
+    rows = tuple(replace(part.rows[0], name=name, p_holm=each) for name, each in zip("abc", p, strict=True))
+    assert title(replace(found, parts=replace(found.parts, position=Placement(rows=rows))), "position") == said
+
+
+def test_series_that_were_not_compared_are_not_alike() -> None:
+    """With too few answers in common there is nothing to tell apart by."""
+    made = planted(wide_survey(18), models=("alpha-base", "alpha-instruct", "beta-base", "beta-instruct")).results
+    found = analyse(made)
+    part = found.parts.series
+    assert isinstance(part, Series)
+    none = Series(tests=tuple(replace(test, by_question=None) for test in part.tests))
+    said = title(replace(found, parts=replace(found.parts, series=none)), "table-3")
+    assert said == "Series of models against each other"
+
+
+def test_failed_answers_are_no_wording() -> None:
+    """The question from near counts replies: an answer that failed has none, and no digest of its own."""
+    made = results([("m", "us", "def", uniform)], states=(0.6, 0, 0, 0.4))
+    answers = made.answers
+    failed = answers.state == FAILED
+    found = analyse(replace(made, answers=replace(answers, digest=np.where(failed, 99, answers.digest))))
+    near = found.parts.near_question
+    assert isinstance(near, NearQuestion)
+    asked = answers.question == made.run.questions.index(near.question)
+    assert (asked & failed).any()
+    assert near.replies == (asked & ~failed).sum()
+    assert near.distinct == len(np.unique(answers.digest[asked & ~failed]))
+
+
+def test_a_culture_without_references_is_not_called_unanswered() -> None:
+    """Every answer is valid; it is people's that are not known."""
+    made = results([(name, "us", "def", human) for name in "ab"], tiny=survey(shares={"us": {}}))
+    cautions = find(analyse(made)).cautions
+    assert "No ranking for the United States: no question has a reference." in cautions
+
+
+def passed(made: Results, judge: str) -> Verdicts:
+    """A judge that found nothing wrong with the first answers."""
+    return Verdicts(
+        judge=judge,
+        cell=np.zeros(4, dtype=np.int32),
+        answer=np.arange(4),
+        dimension=np.ones(4, dtype=np.int8),
+        verdict=np.full(4, PASS, dtype=np.int8),
+        weight=np.ones(4),
+    )
+
+
+def test_where_nothing_fails_nothing_is_worst() -> None:
+    """A rate of 0 names no dimension; of several judges the one who says it is named."""
+    made = results()
+    verdicts = [passed(made, "mild 1"), passed(made, "mild 2")]
+    assert title(analyse(made, verdicts=verdicts[:1]), "figure-9") == "No answer fails"
+    assert title(analyse(made, verdicts=verdicts), "figure-9") == "Judged by mild 1, no answer fails"
+
+
+def test_ranks_follow_the_order_of_closeness() -> None:
+    """Models are ordered as they are ranked, at equal n; who is not ranked has no place here either."""
+    cells = [("a", "us", "def", human), ("b", "us", "def", uniform), ("full", "us", "def", last)]
+    made = answering(results([*cells, ("thin", "us", "def", last)]), 3, 10)
+    found = analyse(made)
+    order = tuple(name for name, _ in found.cultures[0].ranking.order)
+    own = {cell.name: cell.sound.headline for cell in found.cells}
+    assert order.index("full") < order.index("thin")
+    assert own["thin"] < own["full"]
+    ranks = found.parts.rank_agreement
+    assert not isinstance(ranks, NotRun)
+    assert ranks[0].models == order
+    assert ranks[0].divergence_rank[-2] <= ranks[0].divergence_rank[-1]
+    three = analyse(answering(results([*cells[1:], ("thin", "us", "def", last)]), 2, 5)).parts.rank_agreement
+    assert isinstance(three, NotRun)
