@@ -8,13 +8,16 @@ from __future__ import annotations
 from jobs.audit import BadAudit
 from jobs.broker import BrokerUnavailable, HomeInUse
 from jobs.flowering import FlowerMissing
+from jobs.judge_lease import BeingJudged
 from jobs.local import RunFailed
+from jobs.outputs import BadOutput
 from jobs.serving import DatabaseUnavailable
 from jobs.settings import BadSetting
 from jobs.study import StudyError
 from storage.bundle import BadBundle
 from storage.database import BadDatabaseUrl
 from storage.schema import SchemaTooNew
+from storage.served import OtherEngine
 from storage.store import UnknownRun
 from storage.survey import SurveyError
 from workers.engines.base import EngineUnavailable
@@ -23,6 +26,7 @@ from workers.telemetry import MetricsUnavailable
 
 _USAGE = (
     BadAudit,
+    BadOutput,
     BadSetting,
     StudyError,
     BadDatabaseUrl,
@@ -31,9 +35,10 @@ _USAGE = (
     BadBundle,
     ModelError,
     EngineUnavailable,
+    OtherEngine,
     MetricsUnavailable,
 )
-_ERROR = (BrokerUnavailable, FlowerMissing, DatabaseUnavailable, HomeInUse, RunFailed, SchemaTooNew)
+_ERROR = (BeingJudged, BrokerUnavailable, FlowerMissing, DatabaseUnavailable, HomeInUse, RunFailed, SchemaTooNew)
 
 
 def exit_code(error: BaseException) -> int | None:

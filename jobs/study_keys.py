@@ -264,8 +264,19 @@ def budget(written: Entry | None, models: Iterable[str], cards: Mapping[str, Mod
     if written is None:
         return None
     amount = number_above_zero(written)
-    for model in models:
-        api = cards[model].api
-        if api is not None and api.base_url is None and (api.input_price is None or api.output_price is None):
-            raise written.fault(f"models with prices on their cards: {model} has none", str(amount))
+    if unpriced := _unpriced(models, cards):
+        raise written.fault(f"models with prices on their cards: {unpriced} has none", str(amount))
     return amount
+
+
+def check_prices(budget: float | None, models: Iterable[str], cards: Mapping[str, ModelCard]) -> None:
+    """The same of a budget that comes from elsewhere than a file, None for none; raises StudyError."""
+    if budget is not None and (unpriced := _unpriced(models, cards)):
+        raise StudyError(f"budget: expected models with prices on their cards: {unpriced} has none, got {budget:g}")
+
+
+def _unpriced(models: Iterable[str], cards: Mapping[str, ModelCard]) -> str | None:
+    """The first model that a provider bills and whose card has no prices."""
+    apis = {model: cards[model].api for model in models}
+    billed = {model: api for model, api in apis.items() if api is not None and api.base_url is None}
+    return next((model for model, api in billed.items() if api.cost(1, 1) is None), None)

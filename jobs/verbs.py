@@ -5,19 +5,20 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from jobs import local, producer, progress
-from jobs.broker import EmbeddedBroker
+from jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable
 from jobs.celery_app import make_app
 from jobs.settings import Settings
 from jobs.study import Study, parse_study, read_study
-from jobs.study_keys import check_probabilities
-from storage import outbox, store
+from jobs.study_keys import Judge, check_prices, check_probabilities
+from storage import judgements, outbox, store
 from storage import retry as retrying
-from storage.budget import change_budget, halt_if_spent
+from storage.budget import budget_of, change_budget, halt_if_spent
 from storage.database import Database
 from storage.deaths import free_expired
 from storage.run import AnswerState
@@ -50,7 +51,9 @@ def read(settings: Settings, path: Path, *, name: str | None = None, pilot: int 
 def _check_models(settings: Settings, study: Study) -> None:
     cards = read_cards(settings.models)
     check_probabilities(study.conditions, study.models, cards)
-    for model in (*study.models, *([study.judge.model] if study.judge else ())):
+    models = (*study.models, *([study.judge.model] if study.judge else ()))
+    check_prices(study.budget, models, cards)
+    for model in models:
         check_card(find_card(model, cards), cache=settings.cache)
 
 
@@ -67,15 +70,23 @@ def check_retired(settings: Settings, study: Study) -> None:
 
 
 def enqueue(settings: Settings, database: Database, study: Study, *, extend: bool = False) -> producer.Enqueued:
-    """Write the run and publish what a broker that is up will take; the rest waits in the outbox."""
+    """Write the run and publish what a broker that is up will take; the rest waits in the outbox.
+
+    One that is there already goes on, also where it was cancelled; one that is extended stays as it was.
+    """
     _check_models(settings, study)
-    return producer.enqueue(database, _app_if_up(settings), study, extend=extend)
+    app = _app_if_up(settings)
+    done = producer.enqueue(database, app, study, extend=extend)
+    if extend or not store.load_run(database, done.run).cancelled:
+        return done
+    published = _reopen(database, app, done.run)
+    return replace(done, published=published, waiting=outbox.waiting(database, done.run))
 
 
 def extended(
     settings: Settings, database: Database, run_id: str, *, participants: int | None, models: Sequence[str]
 ) -> Study:
-    """The study of a run as it was enqueued, with more participants or further models."""
+    """The study of a run, with more participants or further models, and the judge and budget that it has by now."""
     run = store.load_run(database, run_id)
     cards = read_cards(settings.models)
     for model in models:
@@ -89,6 +100,12 @@ def extended(
     )
     present = max(cell.participants for cell in run.cells)
     already = list(dict.fromkeys(cell.model for cell in run.cells))
+    judge = judgements.wanted(database, run_id)
+    study = replace(
+        study,
+        judge=None if judge is None else Judge(model=judge[0], sample=judge[1]),
+        budget=budget_of(database, run_id),
+    )
     return producer.extended(study, participants=participants or present, models=[*already, *models])
 
 
@@ -110,6 +127,9 @@ def resume_here(
     settings: Settings, database: Database, run_id: str, *, workers: int, worker_options: Sequence[str]
 ) -> progress.Snapshot:
     """Go on with a run on this machine until it is done."""
+    cards = read_cards(settings.models)
+    for model in outbox.unfinished_models(database, run_id):
+        check_card(find_card(model, cards), cache=settings.cache)
 
     def prepare() -> str:
         _reopen(database, None, run_id)
@@ -132,13 +152,16 @@ def _reopen(database: Database, app: Celery | None, run_id: str) -> int:
     return producer.publish(database, app, run=run_id) if app is not None else 0
 
 
-def set_budget(database: Database, run_id: str, budget: float) -> None:
+def set_budget(settings: Settings, database: Database, run_id: str, budget: float) -> None:
     """Give a run another budget, with which its models and its judge go on as far as it lasts.
 
     Raises:
         storage.store.UnknownRun: there is no such run.
+        StudyError: it has a model, or a judge, that its provider bills and whose card has no prices.
     """
-    store.design_of(database, run_id)
+    judge, cards = judgements.wanted(database, run_id), read_cards(settings.models)
+    models = [*(cell.model for cell in store.load_run(database, run_id).cells), *([judge[0]] if judge else ())]
+    check_prices(budget, [model for model in models if model in cards], cards)  # without a card nobody is asked
     change_budget(database, run_id, budget)
 
 
@@ -164,11 +187,30 @@ def _work(
 
 
 def _app_if_up(settings: Settings) -> Celery | None:
-    """The broker's app; None where the embedded broker is not running, since nobody would listen."""
+    """The broker's app; None where it does not answer, or, for the embedded one, where nobody would listen."""
     if settings.broker_url is not None:
+        try:
+            check_reachable(settings.broker_url)
+        except BrokerUnavailable:
+            return None  # see ``unpublished``
         return make_app(settings.broker_url, visibility_timeout=settings.visibility_timeout)
     broker = EmbeddedBroker(settings.home)
     return make_app(broker.url, visibility_timeout=settings.visibility_timeout) if broker.alive() else None
+
+
+def unpublished(settings: Settings, database: Database, run_id: str) -> str:
+    """Why messages of a run have not reached a broker and what sends them; nothing where all have."""
+    number = outbox.waiting(database, run_id)
+    if not number:
+        return ""
+    waiting = f"{number} messages wait in the outbox"
+    if settings.broker_url is None:
+        return f"no broker: {waiting} until defsurvey reconciler runs beside a worker"
+    try:
+        check_reachable(settings.broker_url)
+    except BrokerUnavailable as error:
+        return f"{error}; {waiting} until it answers and defsurvey reconciler runs"
+    return f"{waiting} for defsurvey reconciler"
 
 
 def retry(settings: Settings, database: Database, run_id: str, *, states: Sequence[str], rewind: bool) -> int:
@@ -198,15 +240,15 @@ def named_or_newest(database: Database, run_id: str | None) -> str:
         return run_id
     runs = store.run_ids(database)
     if not runs:
-        raise store.UnknownRun("yet; defsurvey run STUDY makes one")
+        raise store.UnknownRun(None)
     return runs[0]
 
 
-def watch_run(database: Database, run_id: str) -> progress.Snapshot:
-    """Show a run's progress until it is finished or cancelled."""
+def watch_run(database: Database, run_id: str, shown: Console) -> progress.Snapshot:
+    """Show a run's progress until it is finished, cancelled or out of budget. Returns the last look at it."""
     return progress.watch(
-        lambda: progress.snapshot(database, run_id),
+        local.Look(database, run_id),
         lambda now: now.state in ("finished", "cancelled", "budget reached"),
-        console(),
+        shown,
         each=lambda: None,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ FORMAT = 1
 _SAID = (verdict_tables.judgement, verdict_tables.label, verdict_tables.reading)
 _MANIFEST = "manifest.json"
 _BATCH = 1000
+#: What reading a damaged archive raises; RuntimeError: of an entry that seems encrypted, or packed in an unknown way.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, KeyError, UnicodeDecodeError, json.JSONDecodeError)
 #: Longest line of a member that is read: a survey with its references is the largest row.
 _LINE_MAX = 64 * 1024 * 1024
 
@@ -62,10 +65,13 @@ def import_bundle(database: Database, path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             manifest = _manifest(archive, path)
+            for name in _parts(""):  # before anything is written: what a damaged row says may be anything
+                for _ in _lines(archive, name, manifest["members"][name], path):
+                    pass
             database.write(lambda connection: _import(connection, archive, manifest, path))
     except FileNotFoundError:
         raise BadBundle(f"{path}: there is no such file") from None
-    except (zipfile.BadZipFile, KeyError, IsADirectoryError, json.JSONDecodeError) as error:
+    except (*_DAMAGED, IsADirectoryError) as error:
         raise BadBundle(f"{path}: is no bundle of a run: {error}") from error
     return str(manifest["run"])
 
@@ -137,7 +143,7 @@ def _import(connection: Connection, archive: zipfile.ZipFile, manifest: dict[str
     people: dict[int, int] = {}
     judges: dict[int | None, int | None] = {None: None}
     for name in _parts(run):
-        for row in _read(archive, name, manifest["members"][name], path):
+        for row in map(json.loads, _lines(archive, name, manifest["members"][name], path)):
             if name == "judge":
                 judges[row["id"]] = _judge(connection, row)
                 continue
@@ -146,13 +152,14 @@ def _import(connection: Connection, archive: zipfile.ZipFile, manifest: dict[str
             _insert(connection, name, row, cells, people)
 
 
-def _read(archive: zipfile.ZipFile, name: str, expected: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
+def _lines(archive: zipfile.ZipFile, name: str, expected: dict[str, Any], path: Path) -> Iterator[bytes]:
+    """The rows of a member as they were written; raises BadBundle at its end where they are not those."""
     digest, count = hashlib.sha256(), 0
     with archive.open(f"{name}.jsonl") as member:
         while line := member.readline(_LINE_MAX):
             digest.update(line)
             count += 1
-            yield json.loads(line)
+            yield line
     if digest.hexdigest() != expected["sha256"] or count != expected["rows"]:
         raise BadBundle(f"{path}: {name}.jsonl is damaged: {count} rows of {expected['rows']}, or other content")
 

@@ -16,26 +16,32 @@ from storage import tables
 from storage.columns import Now
 from storage.database import Database, insert_new
 from storage.rows import answer_from, cell_from, flat, run_from
-from storage.run import Answer, Condition, Draws, EngineDescription, ParticipantStatus, Progress, Protocol, Run
+from storage.run import Answer, Condition, Draws, ParticipantStatus, Progress, Protocol, Run
 from storage.survey import Survey
 from storage.survey_json import survey_from_json, survey_to_json
+from storage.survey_problem import nearest, one_of
 
 _STATES = ("answered", "refused", "unparsable", "failed")
 
 
 class UnknownRun(LookupError):
-    """There is no run with that id."""
+    """There is no run with that id; the message names the nearest and those that there are.
 
-    def __init__(self, run: str) -> None:
-        super().__init__(f"there is no run {run}")
+    Args:
+        run: its id; None: the newest was asked for, and there is none at all.
+        known: ids of the runs that there are.
+    """
+
+    def __init__(self, run: str | None, known: Sequence[str] = ()) -> None:
+        if run is None:
+            super().__init__("there is no run yet; defsurvey run STUDY makes one")
+            return
+        there = f"known: {one_of(known)}" if known else "there is none yet"
+        super().__init__(f"there is no run {run!r}{nearest(run, known)}; {there}")
 
 
 class OtherDesign(ValueError):
     """A run with that id is there already, with another design."""
-
-
-class OtherEngine(RuntimeError):
-    """A model of this run was served by other weights before; answers of both must not be pooled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,16 +168,20 @@ def design_of(database: Database, run: str) -> str:
     """The fingerprint of a run's design; raises UnknownRun."""
     with database.read() as connection:
         found = connection.execute(select(tables.run.c.design).where(tables.run.c.id == run)).scalar_one_or_none()
-    if found is None:
-        raise UnknownRun(run)
+        if found is None:
+            raise UnknownRun(run, _ids(connection))
     return str(found)
 
 
 def run_ids(database: Database) -> list[str]:
     """Ids of all runs, the newest first."""
     with database.read() as connection:
-        order = (tables.run.c.created_at.desc(), tables.run.c.id)
-        return list(connection.execute(select(tables.run.c.id).order_by(*order)).scalars())
+        return _ids(connection)
+
+
+def _ids(connection: Connection) -> list[str]:
+    order = (tables.run.c.created_at.desc(), tables.run.c.id)
+    return list(connection.execute(select(tables.run.c.id).order_by(*order)).scalars())
 
 
 def load_run(database: Database, run: str) -> Run:
@@ -184,7 +194,7 @@ def run_in(connection: Connection, run: str) -> Run:
     """The same within a transaction, where more is to be read in one state."""
     row = connection.execute(select(tables.run).where(tables.run.c.id == run)).one_or_none()
     if row is None:
-        raise UnknownRun(run)
+        raise UnknownRun(run, _ids(connection))
     c, p = tables.cell.c, tables.participant.c
     of_cell: Any = select(func.count()).where(p.cell == c.id).scalar_subquery()
     query = select(tables.cell, of_cell.label("participants")).where(c.run == run).order_by(c.id)
@@ -209,7 +219,7 @@ def cancel(database: Database, run: str, *, cancelled: bool = True) -> None:
     def work(connection: Connection) -> None:
         statement = update(tables.run).where(tables.run.c.id == run).values(cancelled=cancelled)
         if connection.execute(statement).rowcount == 0:
-            raise UnknownRun(run)
+            raise UnknownRun(run, _ids(connection))
 
     database.write(work)
 
@@ -276,26 +286,3 @@ def answers_of(database: Database, participant: int) -> list[Answer]:
     query = select(tables.answer).where(a.participant == participant).order_by(a.item, a.slot)
     with database.read() as connection:
         return [answer_from(row) for row in connection.execute(query)]
-
-
-def record_served(
-    database: Database, run: str, model: str, description: EngineDescription, versions: Mapping[str, str]
-) -> None:
-    """Remember what serves a model of a run; the first to do so is the one that counts.
-
-    Raises:
-        OtherEngine: the run's earlier answers of this model came from other weights.
-    """
-    here = and_(tables.served.c.run == run, tables.served.c.model == model)
-
-    def work(connection: Connection) -> None:
-        columns = {"run": run, "model": model, "description": dict(description), "versions": dict(versions)}
-        insert_new(connection, tables.served, columns)
-        first = connection.execute(select(tables.served.c.description).where(here)).scalar_one()
-        if first.get("weights") != description.get("weights"):
-            raise OtherEngine(
-                f"run {run}, model {model}: its answers so far came from weights {first.get('weights')}, "
-                f"this worker has {description.get('weights')}"
-            )
-
-    database.write(work)

@@ -25,7 +25,8 @@ class Resident:
         self._key: tuple[str, str] | None = None
         self._engine: Engine | None = None
         self._users = 0
-        self._served: set[str] = set()
+        self._served: set[str] = set()  #: runs of which it is noted that this engine serves them
+        self._noting = threading.Lock()
         self._cancelled = False
         self._changed = threading.Condition()  # reentrant: its lock is an RLock
 
@@ -71,12 +72,19 @@ class Resident:
         key, engine = self._key, self._engine
         return (key[0], engine) if key is not None else ("", None)
 
-    def first_use(self, run: str) -> bool:
-        """Whether the engine now in memory serves this run for the first time."""
-        with self._changed:
-            first = run not in self._served
-            self._served.add(run)
-            return first
+    def note_once(self, run: str, note: Callable[[], None]) -> None:
+        """Note that the engine in use serves a run, once for each engine.
+
+        Whoever comes meanwhile waits, so that nobody asks an engine that the run may not be served by.
+
+        Args:
+            run: which run.
+            note: notes it; where it raises nothing is noted, and whoever comes next tries.
+        """
+        with self._noting:  # one for all runs: what is waited for is the same database
+            if run not in self._served:
+                note()
+                self._served.add(run)
 
     def cancel(self) -> None:
         """Close the engine under its users, whose pending futures are cancelled, and open none any more."""

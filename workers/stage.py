@@ -7,14 +7,12 @@ Deliberately knows nothing of Celery; what happens when a run is finished is han
 from __future__ import annotations
 
 import logging
-import platform
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from enum import Enum, auto
 from functools import lru_cache, partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +20,7 @@ from storage import budget, outbox, store
 from storage.database import Database
 from storage.ledger import Ledger, StaleLease
 from storage.run import Method, Participant, Run
+from storage.served import record_served
 from storage.steps import commit_probabilities
 from storage.survey import Survey
 from workers.engines.base import Engine, EngineUnavailable
@@ -34,14 +33,12 @@ from workers.resident import Resident
 from workers.simulation.first_token import weigh_options
 from workers.simulation.interview import ask_again, interview
 from workers.turns import Turns
+from workers.versions import versions
 from workers.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-
-#: Packages whose versions a report names.
-_PROVENANCE = ("defsurvey", "torch", "transformers", "numpy", "celery")
 
 
 class Outcome(Enum):
@@ -94,6 +91,7 @@ class Stage:
         self._on_run_finished = on_run_finished
         self._stopping = threading.Event()
         self._resident = Resident(on_close)
+        self._cannot_open: dict[tuple[str, str], str] = {}  #: key of an engine -> why
         self._turns = Turns()
         self.run = lru_cache(maxsize=32)(lambda run: store.load_run(database, run))
         self.survey: Callable[[str], Survey] = lru_cache(maxsize=8)(
@@ -144,7 +142,8 @@ class Stage:
             self._release(held)
 
     def close(self) -> None:
-        """Give the engine's memory back."""
+        """Give the engine's memory back; nothing is asked any more."""
+        self._stopping.set()
         self._resident.close()
 
     def _patiently(self, work: Callable[[], _T]) -> _T:
@@ -262,22 +261,32 @@ class Stage:
         key = (model, survey.fingerprint if card.engine != "transformers" else "")
 
         def open_it() -> Engine:
+            if key in self._cannot_open:  # whoever waited for it would load it in vain, one after the other
+                raise EngineUnavailable(self._cannot_open[key])
             log.info("loading %s", model)
-            return open_engine(card, survey=survey, device=self._device, cache=self._cache, threads=self._threads)
+            try:
+                return open_engine(card, survey=survey, device=self._device, cache=self._cache, threads=self._threads)
+            except EngineUnavailable as error:
+                self._cannot_open[key] = str(error)
+                raise
 
         with self._resident.use(key, open_it) as engine:
-            if self._resident.first_use(run.id):
+
+            def note() -> None:
                 served = (run.id, model, {**engine.describe(), **card.facts}, versions())
-                self._patiently(lambda: store.record_served(self.database, *served))
-            yield engine
+                self._patiently(lambda: record_served(self.database, *served))
 
+            self._resident.note_once(run.id, note)
+            with self._while_it_lives(engine):
+                yield engine
 
-def versions() -> dict[str, str]:
-    """Versions of what computes the answers, for provenance."""
-    found = {"python": platform.python_version()}
-    for package in _PROVENANCE:
+    @contextmanager
+    def _while_it_lives(self, engine: Engine) -> Iterator[None]:
+        """End the process where the engine dies by itself; whoever asked it is held until then, to be a suspect."""
         try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+            yield
+        except (CancelledError, EngineUnavailable) as error:
+            closed = isinstance(error, CancelledError) or getattr(engine, "closed", False)
+            if closed and not self._stopping.is_set():
+                self.watchdog.give_up("the engine has died under those who asked it")
+            raise

@@ -1,4 +1,4 @@
-"""Ends a process in which the engine hangs, or that does not end when it is told to.
+"""Ends a process in which the engine hangs or has died, or that does not end when it is told to.
 
 On a thread pool a hung call cannot be interrupted, so the process has to go; its leases are
 found and its participants go on elsewhere. Knows only when the last completion came.
@@ -71,11 +71,15 @@ class Watchdog:
         with self._lock:
             return self._asked > 0 and self._clock() - self._moved_at > self._limit
 
+    def give_up(self, reason: str) -> None:
+        """End the process as it is, to be started again; what it holds is found as after any death."""
+        log.critical("%s", reason)
+        self._end()
+
     def _run(self) -> None:
         while not self.hung():
             time.sleep(min(LOOK_SECONDS, self._limit / 4))
-        log.critical("no completion for %.0f s while %d are asked: the engine hangs", self._limit, self._asked)
-        self._end()
+        self.give_up(f"no completion for {self._limit:.0f} s while {self._asked} are asked: the engine hangs")
 
 
 def end_after(seconds: float, *, first: Callable[[], None], end: Callable[[], None] = lambda: os._exit(0)) -> None:

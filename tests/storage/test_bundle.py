@@ -15,6 +15,7 @@ from storage.read_answers import answer_rows
 from storage.retry import ask_again
 from storage.run import AnswerState
 from storage.schema import migrate
+from storage.served import record_served
 from tests.storage.small_run import answer, claimed, finish, new_cell, started
 
 
@@ -34,7 +35,7 @@ def half_done(database: Database, ledger: Ledger) -> None:
     held = claimed(ledger, second)
     ledger.checkpoint(held, answer(held, 0, completion='="1"\n选项\x00'), (0,))
     ledger.checkpoint(held, answer(held, 1, state=AnswerState.FAILED, reason="gone"), (0,))
-    store.record_served(database, "first", "model-a", {"weights": "abc"}, {"numpy": "2"})
+    record_served(database, "first", "model-a", {"weights": "abc"}, {"numpy": "2"})
     ask_again(database, "first", [AnswerState.FAILED])
 
 
@@ -87,6 +88,55 @@ def test_a_damaged_file_leaves_nothing_behind(
         assert store.run_ids(elsewhere) == ["other"]
 
 
+def _damaged(content: bytes, name: str, damage: str) -> bytes:
+    """An archive of which one member's data, or what the directory says of it, was changed."""
+    changed = bytearray(content)
+    entry = content.rindex(name.encode(), 0, content.rindex(b"PK\x05\x06")) - 46  # of the directory, at the end
+    data = 30 + content.index(name.encode()) - 30 + len(name)
+    assert content[entry : entry + 4] == b"PK\x01\x02"
+    match damage:
+        case "packed otherwise":
+            changed[entry + 10] = 99
+        case "encrypted":
+            changed[entry + 8] |= 1
+        case "unpacks to nothing":
+            extra = int.from_bytes(content[data - len(name) - 2 : data - len(name)], "little")
+            changed[data + extra] = 0b111  # a last block of a kind that does not exist
+        case "cut off":
+            del changed[entry:]
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("damage", ["packed otherwise", "encrypted", "unpacks to nothing", "cut off"])
+def test_damage_that_the_archive_itself_notices_is_told(
+    database: Database, ledger: Ledger, elsewhere: Database, tmp_path: Path, damage: str
+) -> None:
+    """Whichever way it is noticed, by the directory or while a member is unpacked."""
+    half_done(database, ledger)
+    file = tmp_path / "run.bundle"
+    export_bundle(database, "first", file)
+    file.write_bytes(_damaged(file.read_bytes(), "answer.jsonl", damage))
+    with elsewhere:
+        with pytest.raises(BadBundle, match="is no bundle of a run: "):
+            import_bundle(elsewhere, file)
+        assert store.run_ids(elsewhere) == ["other"]
+
+
+def test_damage_is_noticed_before_a_row_is_written(
+    database: Database, ledger: Ledger, elsewhere: Database, tmp_path: Path
+) -> None:
+    """What a damaged row says may be anything, such as a column that is not there."""
+    half_done(database, ledger)
+    file, damaged = tmp_path / "run.bundle", tmp_path / "damaged.bundle"
+    export_bundle(database, "first", file)
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(damaged, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            target.writestr(name, content.replace(b'"model"', b'"modem"') if name == "cell.jsonl" else content)
+    with elsewhere, pytest.raises(BadBundle, match=r"cell\.jsonl is damaged"):
+        import_bundle(elsewhere, damaged)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, "there is no such file"), (b"no archive", "is no bundle"), (b"{}", "is no bundle")],
@@ -111,6 +161,6 @@ def test_a_bundle_of_another_version_is_refused(elsewhere: Database, tmp_path: P
 
 def test_an_export_that_fails_leaves_no_file(database: Database, tmp_path: Path) -> None:
     """The file appears whole or not at all."""
-    with pytest.raises(store.UnknownRun, match="there is no run nowhere"):
+    with pytest.raises(store.UnknownRun, match="there is no run 'nowhere'"):
         export_bundle(database, "nowhere", tmp_path / "run.bundle")
     assert list(tmp_path.glob("*bundle*")) == []

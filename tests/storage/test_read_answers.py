@@ -127,5 +127,5 @@ def test_rows_of_one_state_of_the_run(database: Database, ledger: Ledger) -> Non
 
 def test_an_unknown_run_is_told(database: Database) -> None:
     """No rows is not the answer to a name that is wrong."""
-    with pytest.raises(UnknownRun, match="there is no run other"):
+    with pytest.raises(UnknownRun, match="there is no run 'other'"):
         list(answer_rows(database, "other"))

@@ -16,6 +16,7 @@ from storage.read_results import read_results
 from storage.results import STATES, AnswerArrays, TokenCount
 from storage.rows import answer_columns, digest
 from storage.run import AnswerState, Condition, Method, OptionProbabilities, Participant, Progress
+from storage.served import record_served
 from storage.steps import commit_probabilities
 from storage.store import UnknownRun, add_run
 from tests.storage.small_run import DRAWS, SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
@@ -168,8 +169,8 @@ def test_what_served_and_how_long_it_took_is_told_by_model(database: Database, l
     ids = started(database, new_cell("model-a"), new_cell("model-b", participants=1))
     for who in ids:
         finish(ledger, who)
-    store.record_served(database, "first", "model-a", {"weights": "aa"}, {"torch": "2.6"})
-    store.record_served(database, "first", "model-b", {"weights": "bb"}, {"numpy": "2.1"})
+    record_served(database, "first", "model-a", {"weights": "aa"}, {"torch": "2.6"})
+    record_served(database, "first", "model-b", {"weights": "bb"}, {"numpy": "2.1"})
     results = read_results(database, "first")
     assert results.engines == {"model-a": {"weights": "aa"}, "model-b": {"weights": "bb"}}
     assert results.versions == {"torch": "2.6", "numpy": "2.1"}
@@ -196,7 +197,7 @@ def test_what_a_card_says_is_told_from_what_served(database: Database) -> None:
     """Prices are remembered with the run: they may have changed by the time of the report."""
     started(database)
     facts = {"series": "S", "input_price": "2", "output_price": "10", "priced": "2026-10"}
-    store.record_served(database, "first", "model-a", {"weights": "aa", **facts}, {})
+    record_served(database, "first", "model-a", {"weights": "aa", **facts}, {})
     results = read_results(database, "first")
     assert (results.engines, results.model_facts) == ({"model-a": {"weights": "aa"}}, {"model-a": facts})
 
@@ -240,7 +241,7 @@ def test_everything_is_of_one_state(database: Database, ledger: Ledger) -> None:
 
 def test_an_unknown_run_is_told(database: Database) -> None:
     """By its name."""
-    with pytest.raises(UnknownRun, match="there is no run other"):
+    with pytest.raises(UnknownRun, match="there is no run 'other'"):
         read_results(database, "other")
 
 

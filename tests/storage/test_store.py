@@ -25,7 +25,7 @@ from storage.run import (
     Protocol,
     QuestionOrder,
 )
-from storage.store import NewRun, OtherDesign, OtherEngine, UnknownRun, add_run
+from storage.store import NewRun, OtherDesign, UnknownRun, add_run
 from tests.storage.small_run import SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
 
 UNUSUAL = Protocol(
@@ -72,10 +72,22 @@ def test_a_run_that_is_not_there_is_told(database: Database) -> None:
         lambda: store.cancel(database, "other"),
     ]
     for call in calls:
-        with pytest.raises(UnknownRun, match="there is no run other"):
+        with pytest.raises(UnknownRun, match="there is no run 'other'"):
             call()
     assert not store.has_run(database, "other")
     assert store.progress(database, "other") == Progress(planned=0)
+
+
+def test_whoever_asks_for_a_run_that_is_not_there_is_told_which_are(database: Database) -> None:
+    """The nearest, and the newest dozen; or that there is none yet."""
+    with pytest.raises(UnknownRun, match=r"^there is no run 'small'; there is none yet$"):
+        store.load_run(database, "small")
+    for name in ("small-1", "large"):
+        started(database, new_cell(), id=name)
+    with pytest.raises(UnknownRun) as refused:
+        store.load_run(database, "small")
+    assert "there is no run 'small' (did you mean 'small-1'?); known: " in str(refused.value)
+    assert set(str(refused.value).partition("known: ")[2].split(", ")) == {"small-1", "large"}
 
 
 def test_enqueuing_again_adds_nothing(database: Database, ledger: Ledger) -> None:
@@ -215,33 +227,3 @@ def test_answers_come_back_whole_and_in_order(database: Database, ledger: Ledger
     for one in said:
         ledger.checkpoint(held, one, ())
     assert store.answers_of(database, first) == said
-
-
-def test_a_model_is_served_by_one_set_of_weights(database: Database) -> None:
-    """The first description is kept, the same weights are welcome again, and others are refused by name."""
-    started(database)
-    store.record_served(database, "first", "model-a", {"weights": "aa", "device": "cpu"}, {"torch": "2"})
-    store.record_served(database, "first", "model-a", {"weights": "aa", "device": "cuda"}, {"torch": "3"})
-    store.record_served(database, "first", "model-b", {"weights": "bb"}, {})
-    with pytest.raises(OtherEngine, match=r"run first, model model-a: .* weights aa, this worker has bb"):
-        store.record_served(database, "first", "model-a", {"weights": "bb"}, {})
-    with database.read() as connection:
-        s = tables.served.c
-        kept = connection.execute(select(s.description, s.versions).where(s.model == "model-a")).one()
-    assert tuple(kept) == ({"weights": "aa", "device": "cpu"}, {"torch": "2"})
-
-
-@pytest.mark.parametrize("attempt", range(3))
-def test_a_model_recorded_by_several_workers_at_once_is_kept_once(database: Database, attempt: int) -> None:
-    """Workers that start together on one model do not fail."""
-    started(database)
-    start = Barrier(8)
-
-    def record(_: int) -> None:
-        start.wait()
-        store.record_served(database, "first", "model-a", {"weights": "aa"}, {})
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(record, range(8)))
-    with database.read() as connection:
-        assert len(connection.execute(select(tables.served.c.model)).all()) == 1

@@ -161,6 +161,23 @@ def test_a_question_is_weighed_once_whoever_goes_on(database: Database) -> None:
     assert [due for due, *_ in outbox.reports_due(database)] == ["r"]
 
 
+def test_an_engine_that_raises_leaves_a_question_out(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    """A defect would be there again: the participant is not asked for ever."""
+
+    class Defective(Asked):
+        def submit(self, request: Request) -> Future[Completion]:
+            if request.asked is None or request.asked.question.id != "aim":
+                return super().submit(request)
+            future: Future[Completion] = Future()
+            future.set_exception(IndexError("of a beam"))
+            return future
+
+    who = _started(database)
+    assert worker(database, Defective(), owner="hand:1:x").simulate(who) is Outcome.FINISHED
+    assert {row.question for row in read_probabilities(database, "r")} == {"family", "divorce"}
+    assert "question aim is not weighed: the engine raised IndexError: of a beam" in caplog.text
+
+
 def test_a_question_that_cannot_be_weighed_is_left_out(database: Database) -> None:
     """With a note in the log; the others are there."""
     who = _started(database)

@@ -101,11 +101,40 @@ def test_an_engine_that_cannot_be_opened_leaves_room_for_the_next() -> None:
 
 def test_each_run_is_served_for_the_first_time_once_per_engine() -> None:
     """So that what served it is written down once, and again when the model was loaded anew."""
-    resident = Resident()
+    resident, noted = Resident(), list[str]()
     with resident.use(ONE, Quiet):
-        assert [resident.first_use(run) for run in ("a", "b", "a")] == [True, True, False]
+        for run in ("a", "b", "a"):
+            resident.note_once(run, lambda run=run: noted.append(run))  # type: ignore[misc]  # the default binds it
+    assert noted == ["a", "b"]
     with resident.use(OTHER, Quiet):
-        assert resident.first_use("a")
+        resident.note_once("a", lambda: noted.append("a again"))
+    assert noted == ["a", "b", "a again"]
+
+
+def test_nobody_goes_on_before_it_is_noted_that_the_run_is_served() -> None:
+    """Where that is refused everybody is refused: it is not taken for noted."""
+    resident, begun, go_on = Resident(), threading.Event(), threading.Event()
+
+    def refuse() -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        raise ValueError("other weights")
+
+    def use(_: int) -> str:
+        with resident.use(ONE, Quiet):
+            try:
+                resident.note_once("a", refuse)
+            except ValueError:
+                return "refused"
+            return "served"
+
+    with ThreadPoolExecutor(3) as pool:
+        using = [pool.submit(use, number) for number in range(3)]
+        assert begun.wait(PATIENCE)
+        assert not threading.Event().wait(MOMENT)
+        assert not any(each.done() for each in using)
+        go_on.set()
+        assert [each.result(PATIENCE) for each in using] == 3 * ["refused"]
 
 
 def test_cancelling_closes_under_the_users_and_opens_nothing_more() -> None:

@@ -16,9 +16,9 @@ from storage.ledger import Ledger
 from storage.read_results import read_results
 from storage.run import AnswerState
 from storage.schema import migrate
-from storage.store import OtherEngine
+from storage.served import OtherEngine, record_served
 from tests.workers.working import QUESTIONS, add_run, change, make_stage, respondent, rows
-from workers.engines.base import EngineUnavailable
+from workers.engines.base import Engine, EngineUnavailable
 from workers.models import ModelCard, UnknownModel
 from workers.stage import Outcome, Stage
 
@@ -165,10 +165,43 @@ def test_an_engine_that_cannot_be_opened_is_told_and_the_participant_let_go(data
 def test_other_weights_than_before_are_refused(database: Database, stage: Stage) -> None:
     """Answers of two different models must not be pooled under one name."""
     add_run(database, participants=1)
-    store.record_served(database, "r", "quick", {"weights": "sha256:0"}, {})
+    record_served(database, "r", "quick", {"weights": "sha256:0"}, {})
     with pytest.raises(OtherEngine, match="its answers so far came from weights sha256:0"):
         stage.simulate(1)
     assert (rows(database, HELD), rows(database, ANSWERS)) == ([], [(0,)])
+
+
+def test_other_weights_are_refused_for_everybody_at_once(database: Database, stage: Stage) -> None:
+    """Nobody in flight is asked anything by an engine that its run may not be served by."""
+    add_run(database, models=("brisk",), participants=8)
+    record_served(database, "r", "brisk", {"respondent": "mode"}, {})
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(stage.simulate, who) for who in range(1, 9)]
+        for each in asked:
+            with pytest.raises(OtherEngine, match="respondent mode, this worker has uniform"):
+                each.result(10)
+    assert (rows(database, HELD), rows(database, ANSWERS)) == ([], [(0,)])
+
+
+def test_a_model_that_cannot_be_opened_is_tried_once(
+    database: Database, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waited for it is told the same, instead of loading it again for minutes, one after the other."""
+    add_run(database, models=("brisk",), participants=8)
+    loads: list[int] = []
+
+    def open_in_vain(*_arguments: object, **_options: object) -> Engine:
+        loads.append(1)
+        wait_until(lambda: stage.in_flight == 8)
+        raise EngineUnavailable("no memory for it")
+
+    monkeypatch.setattr("workers.stage.open_engine", open_in_vain)
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(stage.simulate, who) for who in range(1, 9)]
+        for each in asked:
+            with pytest.raises(EngineUnavailable, match="no memory for it"):
+                each.result(10)
+    assert (len(loads), rows(database, HELD)) == (1, [])
 
 
 def test_what_serves_a_run_is_remembered_with_versions(database: Database, stage: Stage) -> None:

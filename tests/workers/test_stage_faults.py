@@ -26,6 +26,7 @@ from workers import patience
 from workers.engines.base import EngineUnavailable
 from workers.lease import Leases
 from workers.stage import Outcome
+from workers.watchdog import Watchdog
 
 
 @pytest.fixture
@@ -64,6 +65,15 @@ def whole(database: Database, participants: int = 1) -> bool:
     """Whether every answer is there and hangs on the one before."""
     chained = follow(database, RUN)
     return chained.breaks == () and chained.kept == participants * len(QUESTIONS) and chained.linked > 0
+
+
+class Mortal(Gated):
+    """An engine that says whether it is closed."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed
 
 
 class Outages:
@@ -278,6 +288,46 @@ def test_an_engine_that_cannot_serve_is_told(database: Database, tmp_path: Path)
         stage.simulate(who)
     assert standing(database, who)[:3] == ("open", 0, None)
     broken.close()
+
+
+@pytest.mark.parametrize("how", ["cancelled", "closed"])
+def test_an_engine_that_dies_ends_the_process(database: Database, tmp_path: Path, how: str) -> None:
+    """Under a request, or before the next: it is started again, and who was asked is a suspect, as after any death."""
+    first, second = started(database, participants=2)
+    engine = Gated(tmp_path, "Q2") if how == "cancelled" else Mortal(tmp_path)
+    stage = stage_of(database, engine)
+    ended: list[tuple[str, str]] = []
+
+    def end() -> None:
+        ended.append((standing(database, first)[2], standing(database, second)[2]))
+
+    stage.watchdog = Watchdog(1800.0, end=end)
+    other = stage.ledger.claim(second)
+    assert other is not None
+    with stage.leases.hold(other), ThreadPoolExecutor(1) as pool:
+        if how == "closed":
+            stage.leases.count = lambda run: engine.close()  # type: ignore[method-assign]  # between two questions
+        asking = pool.submit(stage.simulate, first)
+        if how == "cancelled":
+            assert engine.arrived.wait(PATIENCE)
+            engine.close()
+        asking.exception(PATIENCE)
+    assert ended == [("host:1:one", "host:1:one")]
+
+
+def test_an_engine_that_is_closed_when_the_process_ends_has_not_died(database: Database, tmp_path: Path) -> None:
+    """Also where the process ends without having been told to."""
+    (who,) = started(database)
+    engine = Gated(tmp_path, "Q2")
+    stage = stage_of(database, engine)
+    ended: list[bool] = []
+    stage.watchdog = Watchdog(1800.0, end=lambda: ended.append(True))
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(stage.simulate, who)
+        assert engine.arrived.wait(PATIENCE)
+        stage.close()
+        assert asking.result(PATIENCE) is Outcome.RELEASED
+    assert (ended, standing(database, who)[:3]) == ([], ("open", 1, None))
 
 
 def test_a_cancelled_run_is_left_at_the_next_answer(database: Database, tmp_path: Path) -> None:

@@ -47,6 +47,14 @@ def test_without_any_completion_for_the_limit_it_hangs() -> None:
     assert not watchdog.hung()
 
 
+def test_who_cannot_go_on_ends_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With the reason in the log."""
+    ended: list[str] = []
+    Watchdog(10.0, end=lambda: ended.append(caplog.text)).give_up("the engine has died")
+    assert len(ended) == 1
+    assert "the engine has died" in ended[0]
+
+
 def test_any_completion_is_progress() -> None:
     """A slow participant among others that come back is not taken for a hung engine; left alone with it, it is."""
     clock = Clock()

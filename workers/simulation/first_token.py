@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from storage.run import Decoding, OptionProbabilities, Participant
 from storage.survey import Question, Survey
-from workers.engines.base import Asked, Completion, Engine, EngineUnavailable, FinishReason, Request
+from workers.engines.base import Asked, Completion, Engine, EngineUnavailable, FinishReason, Request, outcome
 from workers.simulation.baseline_prompts import conversation
 from workers.simulation.prompts import prompt_text, words
 
@@ -68,7 +68,7 @@ def weigh_options(
         question = survey.question(questions[item])
         orders = option_orders(question)
         asked = [engine.submit(weighing(participant, question, order, survey)) for order in orders]
-        completions = [future.result() for future in asked]
+        completions = [outcome(future) for future in asked]
         gave_up = [completion.error for completion in completions if completion.finish is FinishReason.ERROR]
         if gave_up:
             log.warning("participant %d, question %s is not weighed: %s", participant.id, question.id, gave_up[0])

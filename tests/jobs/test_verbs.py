@@ -1,0 +1,130 @@
+"""What verbs make of a run that is there already: its judge, its budget, and that it was cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from jobs import verbs
+from jobs.settings import Settings
+from jobs.study import Study, StudyError, parse_study
+from storage import judgements, outbox, store
+from storage.budget import budget_of
+from storage.database import Database
+from tests.jobs.ledger_rows import rows
+from tests.jobs.small_study import SURVEY, written
+from workers.models import read_cards
+
+CARDS = """\
+[billed]
+engine = "openai"
+model = "m"
+key = "SOME_KEY"
+
+[priced]
+engine = "openai"
+model = "n"
+key = "SOME_KEY"
+input_price = 1.0
+output_price = 2.0
+
+[own]
+engine = "openai"
+model = "o"
+base_url = "http://localhost:1"
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A home without a broker, and models that cost money, with and without a price."""
+    (tmp_path / "cards.toml").write_text(CARDS)
+    monkeypatch.setenv("SOME_KEY", "not-a-real-key")
+    return Settings.from_environment(
+        {"DEFSURVEY_HOME": str(tmp_path / "home"), "DEFSURVEY_MODELS": str(tmp_path / "cards.toml")}
+    )
+
+
+def small(settings: Settings, **changes: str) -> Study:
+    """The small study with two participants in each cell."""
+    text = written(**{"models": "[human]", "participants": "2", **changes})
+    return parse_study(text, path=Path("study.yaml"), cards=read_cards(settings.models), survey=SURVEY)
+
+
+def extend(
+    settings: Settings, database: Database, *, participants: int | None = None, models: Sequence[str] = ()
+) -> int:
+    """What ``defsurvey extend`` does; how many participants were added."""
+    wanted = verbs.extended(settings, database, "first", participants=participants, models=models)
+    return verbs.enqueue(settings, database, wanted, extend=True).added
+
+
+def test_an_extended_run_keeps_a_budget_that_it_was_given_later(settings: Settings, database: Database) -> None:
+    """The study's text knows nothing of it."""
+    verbs.enqueue(settings, database, small(settings))
+    verbs.set_budget(settings, database, "first", 5.0)
+    assert extend(settings, database, participants=3) == 2
+    assert budget_of(database, "first") == 5.0
+
+
+def test_an_extended_run_keeps_a_judge_that_it_was_given_later(settings: Settings, database: Database) -> None:
+    """By enqueuing the same study once more, with a judge; a budget can be given so too."""
+    verbs.enqueue(settings, database, small(settings))
+    verbs.enqueue(settings, database, small(settings, judge="{model: priced, sample: 0.5}", budget="7"))
+    assert extend(settings, database, participants=3) == 2
+    assert judgements.wanted(database, "first") == ("priced", 0.5)
+    assert budget_of(database, "first") == 7.0
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_budget_holds_for_models_that_come_later(settings: Settings, database: Database, *, later: bool) -> None:
+    """A model without a price is refused as in a study file, whoever gave the budget; nothing is written."""
+    verbs.enqueue(settings, database, small(settings, **({} if later else {"budget": "5"})))
+    if later:
+        verbs.set_budget(settings, database, "first", 5.0)
+    with pytest.raises(StudyError, match="expected models with prices on their cards: billed has none, got 5"):
+        extend(settings, database, models=["billed"])
+    assert {cell.model for cell in store.load_run(database, "first").cells} == {"human"}
+    assert extend(settings, database, models=["priced", "own"]) == 8
+
+
+@pytest.mark.parametrize("changes", [{"models": "[human, billed]"}, {"judge": "{model: billed}"}])
+def test_a_budget_is_not_given_to_what_has_no_price(
+    settings: Settings, database: Database, changes: dict[str, str]
+) -> None:
+    """Neither models nor judge could be stopped by it; the old one stays."""
+    verbs.enqueue(settings, database, small(settings, **changes))
+    with pytest.raises(StudyError, match="billed has none, got 5"):
+        verbs.set_budget(settings, database, "first", 5.0)
+    assert budget_of(database, "first") is None
+
+
+def test_a_budget_does_not_ask_for_cards_that_are_gone(settings: Settings, database: Database, tmp_path: Path) -> None:
+    """Nobody can be asked without one. A run that is not there is told as ever."""
+    verbs.enqueue(settings, database, small(settings, models="[human, billed]"))
+    (tmp_path / "cards.toml").write_text("")
+    verbs.set_budget(settings, database, "first", 5.0)
+    assert budget_of(database, "first") == 5.0
+    with pytest.raises(store.UnknownRun, match="there is no run"):
+        verbs.set_budget(settings, database, "second", 5.0)
+
+
+def test_a_cancelled_run_that_is_enqueued_goes_on(settings: Settings, database: Database) -> None:
+    """Resuming is the same call: messages that workers took meanwhile, and did nothing with, are sent again."""
+    verbs.enqueue(settings, database, small(settings))
+    outbox.mark_published(database, [who for (who,) in rows(database, "SELECT id FROM participant")])
+    store.cancel(database, "first")
+    done = verbs.enqueue(settings, database, small(settings))
+    assert (done.added, done.published, done.waiting) == (0, 0, 4)
+    assert not store.load_run(database, "first").cancelled
+    assert len(outbox.outgoing(database)) == 4
+
+
+def test_a_run_that_is_only_extended_stays_cancelled(settings: Settings, database: Database) -> None:
+    """To go on with it is another verb."""
+    verbs.enqueue(settings, database, small(settings))
+    store.cancel(database, "first")
+    assert extend(settings, database, participants=3) == 2
+    assert store.load_run(database, "first").cancelled

@@ -1,0 +1,98 @@
+"""What served a model: the first is remembered, and who may go on where it has begun."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+from sqlalchemy import select
+
+from storage import tables
+from storage.database import Database
+from storage.served import OtherEngine, record_served
+from tests.storage.small_run import started
+
+MODE = {"engine": "scripted", "respondent": "mode"}
+HUB = {"engine": "transformers", "weights": "hub org/m", "revision": "aaaa", "dtype": "bfloat16", "device": "cpu"}
+FILE = {"engine": "transformers", "weights": "/a/m.gguf", "weights_sha256": "5e5e", "dtype": "float32"}
+API = {"engine": "openai", "model": "qwen", "server": "http://a", "takes": "seed", "body": "{}", "httpx2": "1"}
+
+
+def test_a_model_is_served_by_one_set_of_weights(database: Database) -> None:
+    """The first description is kept, the same weights are welcome again, and others are refused by name."""
+    started(database)
+    record_served(database, "first", "model-a", {"weights": "aa", "device": "cpu"}, {"torch": "2"})
+    record_served(database, "first", "model-a", {"weights": "aa", "device": "cuda"}, {"torch": "3"})
+    record_served(database, "first", "model-b", {"weights": "bb"}, {})
+    with pytest.raises(OtherEngine, match=r"run first, model model-a: .* weights aa, this worker has bb"):
+        record_served(database, "first", "model-a", {"weights": "bb"}, {})
+    with database.read() as connection:
+        s = tables.served.c
+        kept = connection.execute(select(s.description, s.versions).where(s.model == "model-a")).one()
+    assert tuple(kept) == ({"weights": "aa", "device": "cpu"}, {"torch": "2"})
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_model_recorded_by_several_workers_at_once_is_kept_once(database: Database, attempt: int) -> None:
+    """Workers that start together on one model do not fail."""
+    started(database)
+    start = Barrier(8)
+
+    def record(_: int) -> None:
+        start.wait()
+        record_served(database, "first", "model-a", {"weights": "aa"}, {})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(record, range(8)))
+    with database.read() as connection:
+        assert len(connection.execute(select(tables.served.c.model)).all()) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "told"),
+    [
+        (HUB, {"revision": "bbbb"}, "revision aaaa, this worker has bbbb"),
+        (HUB, {"dtype": "float32"}, "dtype bfloat16, this worker has float32"),
+        (HUB | {"quantisation": "none"}, {"quantisation": "nf4"}, "quantisation none, this worker has nf4"),
+        (HUB | {"chat_template": "vicuna"}, {"chat_template": "none"}, "chat_template vicuna, this worker has none"),
+        (HUB, {"weights": "hub n/m", "revision": "c"}, "weights hub org/m, this worker has hub n/m; revision aaaa,"),
+        (FILE, {"weights_sha256": "6f6f"}, "weights_sha256 5e5e, this worker has 6f6f"),
+        (API, {"model": "llama"}, "model qwen, this worker has llama"),
+        (API, {"takes": "temperature"}, "takes seed, this worker has temperature"),
+        (API, {"body": '{"a": 1}'}, 'body {}, this worker has {"a": 1}'),
+        (API, {"engine": "anthropic"}, "engine openai, this worker has anthropic"),
+        (MODE, {"respondent": "human"}, "respondent mode, this worker has human"),
+    ],
+)
+def test_whoever_answers_otherwise_is_refused_with_what_differs(
+    database: Database, first: Mapping[str, str], other: Mapping[str, str], told: str
+) -> None:
+    """Weights of another revision, the same in other numbers, another model behind a server, or asked otherwise."""
+    started(database)
+    record_served(database, "first", "model-a", first, {})
+    with pytest.raises(OtherEngine) as refused:
+        record_served(database, "first", "model-a", {**first, **other}, {})
+    assert f"its answers so far came from {told}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        (FILE, FILE | {"weights": "/elsewhere/m.gguf"}),
+        (FILE, FILE | {"weights": "package m 1, m.gguf"}),
+        (HUB, HUB | {"device": "cuda:0", "torch": "9"}),
+        (API, API | {"httpx2": "2", "input_price": "3"}),
+        (API, API | {"server": "http://another:8001"}),
+        ({"weights": "hub org/m"}, HUB | {"quantisation": "nf4"}),
+        ({}, FILE),
+    ],
+)
+def test_whoever_answers_alike_may_go_on(
+    database: Database, first: Mapping[str, str], other: Mapping[str, str]
+) -> None:
+    """The same file elsewhere, another device or library; and what an older version did not write down is let pass."""
+    started(database)
+    record_served(database, "first", "model-a", first, {})
+    record_served(database, "first", "model-a", other, {})
