@@ -1,4 +1,4 @@
-"""Judging a run: calibration first, then every answer of the sample that was not judged yet.
+"""Judging a run: what there is to judge, calibration, then every answer of the sample that was not judged yet.
 
 Typed again it goes on: each reply is committed as soon as it is there, and nothing that was committed is asked again.
 Knows the order of the steps. Deliberately knows no rubric (``workers.judging``) and no SQL (``storage.judgements``).
@@ -6,29 +6,34 @@ Knows the order of the steps. Deliberately knows no rubric (``workers.judging``)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.broker import exclusive
 from jobs.judge_batches import collect_open, judge_in_batches
+from jobs.judge_lease import BeingJudged as BeingJudged
+from jobs.judge_lease import judging
 from jobs.judge_steps import Watch, Work, calibrate, judge_one_by_one
 from jobs.settings import Settings
 from jobs.study_keys import DEFAULT_SAMPLE
 from reports.parts import main_condition
 from storage import budget, judgements, store
 from storage.database import Database
+from storage.judgements import Call
 from storage.judgements import Ended as Ended
 from storage.run import Run
 from storage.survey import Survey
 from workers.engines.base import Engine, EngineUnavailable
 from workers.engines.opening import check_card, open_engine
 from workers.judging.asking import check_judge, judge_name
+from workers.judging.batches import check_batches
 from workers.models import ModelCard, ModelError, find_card, read_cards
 
 #: Who judges where neither the command nor the study says.
 DEFAULT_JUDGE = "claude-haiku-5-5"
+#: What is said of a run without an answer that a judge could be asked about; no judge is opened for it.
+NOTHING = "there is no answer to judge"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +42,7 @@ class Judged:
 
     run: str
     judge: str  #: name and version
-    score: str  #: on the calibration set
+    score: str  #: on the calibration set; empty: the judge was not opened, since there was nothing to judge
     ended: Ended
     sampled: int  #: calls that the sample asks for, those for the judge's agreement with itself counted
     judged: int  #: of them, all that are there now
@@ -58,6 +63,8 @@ class Judged:
 
 def in_words(done: Judged) -> str:
     """How judging ended, for a person to read."""
+    if not done.score:
+        return f"{done.run}: {done.told}"
     if done.ended is Ended.REFUSED:
         return f"{done.run}: nothing is judged: {done.judge} was {done.score}; see docs/judge.md"
     told = f"{done.run}: {done.judged:,} of {done.sampled:,} judged by {done.judge}, {done.score}"
@@ -90,38 +97,50 @@ def judge_run(
 
     Raises:
         storage.store.UnknownRun: there is no such run.
-        EngineUnavailable: the judge cannot be asked; what was judged before that is kept.
-        jobs.broker.HomeInUse: another process of this home judges the run.
+        EngineUnavailable: the judge cannot be asked, or not in batches; what was judged before that is kept.
+        BeingJudged: another process judges the run, or took it over from this one, which had slept.
     """
     run = store.load_run(database, run_id)
-    asked = judgements.wanted(database, run_id) or (DEFAULT_JUDGE, DEFAULT_SAMPLE)
-    with _ending(database, run_id, model or asked[0], share or asked[1]):
-        card = find_card(model or asked[0], read_cards(settings.models))
-    share = share or asked[1]
+    wanted = judgements.wanted(database, run_id) or (DEFAULT_JUDGE, DEFAULT_SAMPLE)
+    model, share = model or wanted[0], share or wanted[1]
+    with _ending(database, run_id, model, share):
+        card = find_card(model, read_cards(settings.models))
+    if batch:
+        check_batches(card)
     survey = store.load_survey(database, run.survey)
-    with (
-        exclusive(settings.home / "judging" / f"{run_id}.lock", f"defsurvey judge {run_id}"),
-        _ending(database, run_id, card.name, share),
-        _opened(settings, card, survey) as engine,
-    ):
-        name = judge_name(card, engine)
-        judge = judgements.register(database, name)
-        work = Work(database=database, run=run, survey=survey, card=card, judge=judge, watch=watch)
-        reached = calibrate(database, engine, judge, watch)
-        told: dict[str, Any] = {"run": run_id, "judge": name.identity, "score": str(reached)}
-        if not reached.passed:
-            refused = f"{name.identity} was {reached}"
-            judgements.end(database, run_id, card.name, judge=judge, ended=Ended.REFUSED, told=refused, share=share)
-            return Judged(**told, ended=Ended.REFUSED, sampled=0, judged=0)
+    with judging(database, run_id) as held, _ending(database, run_id, model, share):
+        check_judge(card)
+        check_card(card, cache=settings.cache)
         sample = judgements.sample(database, judged_cells(run, survey), share=share, seed=run.protocol.seed)
-        collect_open(work)
-        problems = judge_in_batches(work, sample) if batch else judge_one_by_one(work, engine, sample)
-    there = judgements.judged(database, judge, run_id)
+        if not sample:
+            judgements.end(database, run_id, model, judge=None, ended=Ended.DONE, told=NOTHING, share=share)
+            return Judged(run=run_id, judge=model, score="", ended=Ended.DONE, sampled=0, judged=0, told=NOTHING)
+        with _opened(settings, card, survey) as engine:
+            name = judge_name(card, engine)
+            judge = judgements.register(database, name)
+            work = Work(database=database, run=run, survey=survey, card=card, judge=judge, watch=watch, held=held)
+            return _judge(work, engine, name.identity, sample, share, batch=batch)
+
+
+def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[Call], share: float, *, batch: bool) -> Judged:
+    """Calibrate an open judge, and have it judge a sample that is not empty."""
+    database, run, judge = work.database, work.run.id, work.judge
+    reached = calibrate(database, engine, judge, work.watch)
+    told: dict[str, Any] = {"run": run, "judge": identity, "score": str(reached)}
+    if not reached.passed:
+        refused = f"{identity} was {reached}"
+        judgements.end(database, run, work.card.name, judge=judge, ended=Ended.REFUSED, told=refused, share=share)
+        return Judged(**told, ended=Ended.REFUSED, sampled=0, judged=0)
+    collect_open(work)
+    problems = judge_in_batches(work, sample) if batch else judge_one_by_one(work, engine, sample)
+    if not work.held():
+        raise BeingJudged(f"run {run} is being judged by another process, since this one was away")
+    there = judgements.judged(database, judge, run)
     done = sum(call in there for call in sample)
-    over = done < len(sample) and budget.is_spent(database, run_id)
+    over = done < len(sample) and budget.is_spent(database, run)
     ended = Ended.OVER_BUDGET if over else Ended.DONE if done == len(sample) else Ended.INCOMPLETE
     said = problems[0] if problems else ""
-    judgements.end(database, run_id, card.name, judge=judge, ended=ended, told=said or str(reached), share=share)
+    judgements.end(database, run, work.card.name, judge=judge, ended=ended, told=said or str(reached), share=share)
     return Judged(**told, ended=ended, sampled=len(sample), judged=done, told=said)
 
 
@@ -137,8 +156,6 @@ def _ending(database: Database, run: str, model: str, share: float) -> Iterator[
 
 @contextmanager
 def _opened(settings: Settings, card: ModelCard, survey: Survey) -> Iterator[Engine]:
-    check_judge(card)
-    check_card(card, cache=settings.cache)
     engine = open_engine(card, survey=survey, cache=settings.cache)
     try:
         yield engine

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from jobs.judge_steps import Put, Work
-from storage import budget, judge_batches
+from storage import judge_batches
 from storage.judge_batches import OpenBatch
 from storage.judgement import Judgement
 from storage.judgements import Call
@@ -52,7 +52,7 @@ def judge_in_batches(work: Work, sample: Sequence[Call]) -> list[str]:
             todo = [call for call in work.left(sample) if call not in refused]
             work.watch("judging", len(sample) - len(todo), len(sample))
             for start in range(0, len(todo), MOST_CALLS):
-                if budget.is_spent(work.database, work.run.id):
+                if work.over:
                     return list(refused.values())
                 for call, lost in _hand_over(work, batches, todo[start : start + MOST_CALLS], len(sample)):
                     (passing if lost.again else refused)[call] = lost.reason

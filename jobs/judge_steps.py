@@ -56,6 +56,12 @@ class Work:
     card: ModelCard
     judge: int
     watch: Watch
+    held: Callable[[], bool]  #: whether no other process judges the run by now
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be asked."""
+        return budget.is_spent(self.database, self.run.id) or not self.held()
 
     def put(self, calls: Sequence[Call]) -> Iterator[Put]:
         """The calls as they are put before the judge, read as they are needed; gone answers are left out."""
@@ -129,7 +135,7 @@ def judge_one_by_one(work: Work, engine: Engine, sample: Sequence[Call]) -> list
         for put in work.put(todo):
             if put.decided is not None:
                 keep(put.call, put.decided)
-            elif budget.is_spent(work.database, work.run.id):
+            elif work.over:
                 return
             else:
                 yield put, put.request

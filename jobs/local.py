@@ -28,9 +28,10 @@ from jobs.progress import Snapshot, snapshot, watch
 from jobs.reconciler import Reconciler, release_dead
 from jobs.settings import Settings
 from jobs.tasks import EXIT_UNAVAILABLE
-from storage import store
+from storage import outbox, store
 from storage.database import Database
 from storage.deaths import QUARANTINE_AFTER
+from workers.models import read_cards
 from workers.patience import OUTAGE
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 #: Deaths of worker processes in a row, without any progress between them, after which a run is given up: more
 #: than it takes to find out which participant causes them and to set it aside, which is progress.
 DEATHS_WITHOUT_PROGRESS = QUARANTINE_AFTER + 2
+#: Exit status of a process that was given bad input (``jobs.exits``): starting it again will not help either.
+EXIT_USAGE = 2
 #: Log lines: time, level, logger, message.
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 #: Seconds that the report of a finished run may take.
@@ -87,19 +90,22 @@ class Crew:
         settings: handed on to the processes by the environment they inherit.
         workers: how many worker processes.
         worker_options: further options of ``defsurvey worker``.
+        only: the one run that they work on; None: whatever is in the queues of their models.
     """
 
     settings: Settings
     workers: int
     worker_options: Sequence[str] = ()
+    only: str | None = None
     _processes: list[_Process] = field(default_factory=list)
 
     def start(self) -> None:
         """Start every process."""
         self.settings.logs.mkdir(parents=True, exist_ok=True)
-        kinds = [("reporter", ["reporter"])]
+        only = [] if self.only is None else ["--only", self.only]
         threads = ["--threads", str(max(1, (os.cpu_count() or 1) // self.workers))]
-        kinds += [(f"worker-{n + 1}", ["worker", *threads, *self.worker_options]) for n in range(self.workers)]
+        kinds = [("reporter", ["reporter", *only])]
+        kinds += [(f"worker-{n + 1}", ["worker", *threads, *self.worker_options, *only]) for n in range(self.workers)]
         for name, arguments in kinds:
             process = _Process(name=name, arguments=arguments, log=self.settings.logs / f"{name}.log")
             self._processes.append(process)
@@ -120,6 +126,8 @@ class Crew:
             assert process.popen is not None
             if process.popen.returncode == EXIT_UNAVAILABLE:
                 raise RunFailed(_last_error(process.log))
+            if process.popen.returncode == EXIT_USAGE:
+                raise RunFailed(f"{process.name}: {_last_line(process.log)}")
             process.deaths = process.deaths + 1 if done == process.done_at_death else 1
             process.done_at_death = done
             if process.deaths >= DEATHS_WITHOUT_PROGRESS:
@@ -151,6 +159,11 @@ class Crew:
             )
 
 
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").split("\n")
+    return next((line.removeprefix("defsurvey: ") for line in reversed(lines) if line.strip()), f"see {path}")
+
+
 def _last_error(path: Path) -> str:
     lines = path.read_text(errors="replace").splitlines()
     errors = [line.split(" ERROR ", 1)[1].partition(": ")[2] for line in lines if " ERROR " in line]
@@ -180,16 +193,21 @@ def work(
         jobs.broker.HomeInUse: another ``defsurvey run`` works in the same home.
         RunFailed: the workers cannot go on.
     """
+    settings.make_home()
     lock = exclusive(settings.home / "run.lock", "defsurvey run", patience=PATIENCE_SECONDS)
     with lock, broker_app(settings) as (app, broker):
         _log_to_file(settings.logs / "run.log")
-        reconciler = Reconciler(database=database, app=app, broker=broker)
-        if settings.broker_url is None:
-            reconciler.revive = EmbeddedBroker(settings.home).ensure
-        reconciler.reconcile()
+        release_dead(database)
         run = prepare()
         broker.delete(report_failure_key(run))
-        crew = Crew(settings, workers, [*worker_options, "--models", _models(database, run)])
+        reconciler = Reconciler(database=database, app=app, broker=broker, only=run)
+        options = [*worker_options, "--models", _models(settings, database, run)]
+        if settings.broker_url is None:
+            reconciler.revive = EmbeddedBroker(settings.home).ensure
+            crew = Crew(settings, workers, options, only=run)
+        else:
+            crew = Crew(settings, workers, options)
+            _tell_others(database, run, console)
         stop = threading.Event()
         thread = threading.Thread(target=reconciler.run, args=(stop,), name="reconciler", daemon=True)
         try:
@@ -205,9 +223,18 @@ def work(
                 release_dead(database)
 
 
-def _models(database: Database, run: str) -> str:
-    """The models of a run: unfinished runs of other models, or models gone since, are not this run's business."""
-    return ",".join(dict.fromkeys(cell.model for cell in store.load_run(database, run).cells))
+def _models(settings: Settings, database: Database, run: str) -> str:
+    """The models of a run, but for those that are done and whose cards are gone since."""
+    cards = read_cards(settings.models)
+    models = dict.fromkeys(cell.model for cell in store.load_run(database, run).cells)
+    return ",".join(model for model in models if model in cards)
+
+
+def _tell_others(database: Database, run: str, console: Console) -> None:
+    """A broker named in the settings may be shared: what its queues hold of other runs others may be working on."""
+    for other in outbox.unfinished_beside(database, run):
+        told = f"{other} is unfinished and has models of {run}: what the broker holds of it is worked on as well"
+        console.print(f"{told}, unless: defsurvey cancel {other}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _log_to_file(path: Path) -> None:
@@ -227,19 +254,11 @@ def follow(database: Database, run: str, crew: Crew, console: Console, broker: r
     Raises:
         RunFailed: the workers cannot go on, or the report cannot be built.
     """
-    latest: list[Snapshot] = []
-
-    def look() -> Snapshot:
-        if not latest:
-            latest.append(snapshot(database, run))
-        with _outages_survived("progress"):
-            latest[0] = snapshot(database, run)
-        return latest[0]
-
+    look = Look(database, run)
     finished_at: list[float] = []
 
     def each() -> None:
-        crew.look(latest[0].progress.done + latest[0].participants["quarantined"])
+        crew.look(look.latest.progress.done + look.latest.participants["quarantined"])
         if not finished_at:
             return
         failure = None
@@ -260,6 +279,33 @@ def follow(database: Database, run: str, crew: Crew, console: Console, broker: r
         return current.state in ("cancelled", "budget reached") or (current.state == "finished" and current.reported)
 
     return watch(look, over, console, each=each)
+
+
+class Look:
+    """Looks at a run: how far it has come, or while its database is away, had come before.
+
+    Args:
+        database: has to be there to begin with.
+        run: which run.
+    """
+
+    def __init__(self, database: Database, run: str) -> None:
+        self.latest = snapshot(database, run)
+        self._database = database
+        self._away = False
+
+    def __call__(self) -> Snapshot:
+        """Look once more; of an outage is told once."""
+        try:
+            self.latest = snapshot(self._database, self.latest.run)
+        except OUTAGE as error:
+            if not self._away:
+                told = " ".join(str(getattr(error, "orig", None) or error).split())
+                log.warning("progress: %s; looking again until the database is back", told)
+            self._away = True
+        else:
+            self._away = False
+        return self.latest
 
 
 @contextmanager

@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two passes.
 PASS_SECONDS = 2.0
-#: Seconds after which a message that no queue holds any more, and nobody claimed, is sent again.
+#: Seconds after which messages are sent again that nobody claimed while their queue was empty. Not from their sending:
+#: a queue that held some for hours has emptied a moment before the last are claimed.
 LOST_SECONDS = 15.0
 #: Seconds between two passes after which leases are given time to be renewed before they count as run out:
 #: the database was away, or the machine asleep, for the workers as well.
@@ -54,20 +55,29 @@ class Reconciler:
         app: publishes.
         broker: a client of the same broker, to see whether it still has what it was given.
         clock: seconds that go on while the machine sleeps.
+        only: the one run whose messages are sent, and which is judged; None: every run.
     """
 
     def __init__(
-        self, *, database: Database, app: Celery, broker: redis.Redis, clock: Callable[[], float] = time.time
+        self,
+        *,
+        database: Database,
+        app: Celery,
+        broker: redis.Redis,
+        clock: Callable[[], float] = time.time,
+        only: str | None = None,
     ) -> None:
         self.database = database
         self.app = app
         self.broker = broker
+        self.only = only
         self.revive: Callable[[], None] | None = None  #: starts the broker again where it is one of our own
         self._clock = clock
         self._passed_at = clock()
         self._renewing_until = -float("inf")
         self._asked: dict[tuple[str, int, int], float] = {}
         self._judging: dict[str, float] = {}
+        self._empty_since: dict[str, float] = {}  # models whose queue has been empty beside unclaimed participants
         self._passes = 0.0
 
     def run(self, stop: threading.Event) -> None:
@@ -90,7 +100,7 @@ class Reconciler:
         self._free_expired()
         reopen_asked_again(self.database)
         self._notice_lost_messages()
-        publish(self.database, self.app)
+        publish(self.database, self.app, run=self.only)
         self._ask_for_reports()
         self._ask_for_judging()
 
@@ -121,11 +131,15 @@ class Reconciler:
                 log.warning("the broker has lost its queues; %d messages are published again", again)
 
     def _notice_lost_messages(self) -> None:
-        for backlog in backlogs(self.database):
-            if self.broker.llen(simulate_queue(backlog.model)) == 0:
-                again = outbox.publish_again(self.database, model=backlog.model, older_than=LOST_SECONDS)
-                if again:
-                    log.info("%s: %d messages were in no queue any more", backlog.model, again)
+        now, models = self._clock(), [backlog.model for backlog in backlogs(self.database)]
+        empty = [model for model in models if self.broker.llen(simulate_queue(model)) == 0]
+        self._empty_since = {model: self._empty_since.get(model, now) for model in empty}
+        for model, since in self._empty_since.items():
+            if now - since < LOST_SECONDS:
+                continue
+            again = outbox.publish_again(self.database, model=model, older_than=LOST_SECONDS)
+            if again:
+                log.info("%s: %d messages were in no queue any more", model, again)
 
     def _ask_for_reports(self) -> None:
         wait = REPORT_AGAIN_SECONDS / PASS_SECONDS
@@ -137,7 +151,7 @@ class Reconciler:
     def _ask_for_judging(self) -> None:
         wait = REPORT_AGAIN_SECONDS / PASS_SECONDS
         for run in judging_due(self.database):
-            if self._passes - self._judging.get(run, -wait) >= wait:
+            if self.only in (None, run) and self._passes - self._judging.get(run, -wait) >= wait:
                 self.app.send_task(JUDGE, args=[run], queue=JUDGE_QUEUE, retry=False)
                 self._judging[run] = self._passes
 
@@ -148,14 +162,18 @@ def release_dead(database: Database) -> int:
     The epoch fences whoever is alive after all, so that a mistaken release costs work, never data.
     """
     freed = 0
-    host = socket.gethostname()
     for owner in owners(database):
-        name, pid, _token = owner.rsplit(":", 2)
-        if name == host and not _alive(int(pid)):
+        if is_dead(owner):
             done = free_owned(database, owner)
             _warn(done)
             freed += done.participants
     return freed
+
+
+def is_dead(owner: str) -> bool:
+    """Whether the owner of a lease was a process of this host that is no more; of other hosts nothing is known."""
+    host, pid, _token = owner.rsplit(":", 2)
+    return host == socket.gethostname() and not _alive(int(pid))
 
 
 def _warn(freed: Freed) -> None:

@@ -18,8 +18,8 @@ from jobs.broker import EmbeddedBroker, HomeInUse, check_reachable, client_of, e
 from jobs.celery_app import IDLE_QUEUE, JUDGE_QUEUE, REPORTS_QUEUE, make_app, simulate_queue
 from jobs.local import LOG_FORMAT
 from jobs.openmp import wait_shortly
-from jobs.settings import Settings
-from storage.database import Database
+from jobs.settings import BadSetting, Settings
+from storage.database import BadDatabaseUrl, Database
 from storage.ledger import lease_owner
 from storage.schema import HEAD, migrate
 
@@ -44,10 +44,14 @@ def open_database(settings: Settings, *, threads: int = 4) -> Database:
 
     Raises:
         DatabaseUnavailable: it cannot be reached, or is no database.
+        jobs.settings.BadSetting: its URL, or the folder that it is kept in, cannot be used.
     """
     if settings.database_url.startswith("sqlite"):
-        settings.home.mkdir(parents=True, exist_ok=True)
-    database = Database(settings.database_url, threads=threads, synchronous=settings.synchronous)
+        settings.make_home()
+    try:
+        database = Database(settings.database_url, threads=threads, synchronous=settings.synchronous)
+    except BadDatabaseUrl as error:
+        raise BadSetting(f"environment variable DEFSURVEY_DATABASE_URL: {error.told}") from None
     try:
         migrate(database)
     except DBAPIError as error:
@@ -113,6 +117,7 @@ def broker_url(settings: Settings) -> str:
     if settings.broker_url is not None:
         check_reachable(settings.broker_url)
         return settings.broker_url
+    settings.make_home()
     broker = EmbeddedBroker(settings.home)
     broker.ensure()
     return broker.url
@@ -148,6 +153,7 @@ def worker(
     profiled: bool,
     metrics: tuple[str, int] | None,
     events: bool,
+    only: str | None,
     parent: int | None,
 ) -> int:
     """Simulate participants until told to stop. Returns the exit status.
@@ -161,6 +167,7 @@ def worker(
         profiled: whether the log says of every model, when it is given up, where its time went.
         metrics: host and port at which Prometheus may ask; None: nowhere.
         events: whether Celery's events are sent.
+        only: the one run to work on; None: every run.
         parent: process id of the ``defsurvey run`` without which it is to end.
 
     Raises:
@@ -202,12 +209,12 @@ def worker(
         on_run_finished=report_sender(app, database),
     )
     registry.register(Gauges(stage, database=database, device=device))
-    register_simulation(app, stage)
+    register_simulation(app, stage, only=only)
     if parent is not None:
         end_with_parent(parent, lambda: _orphaned(settings))
     stage.leases.start()
     stage.watchdog.start()
-    steps = [affinity_step(stage, database=database, models=models, queue_of=simulate_queue)]
+    steps = [affinity_step(stage, database=database, models=models, queue_of=simulate_queue, run=only)]
     if concurrency is None:
         steps.append(room_step(stage))
 
@@ -233,8 +240,8 @@ def worker(
         database.close()
 
 
-def reporter(settings: Settings, *, events: bool, parent: int | None) -> int:
-    """Build reports, and judge what studies want judged, until told to stop. Returns the exit status."""
+def reporter(settings: Settings, *, events: bool, only: str | None, parent: int | None) -> int:
+    """Build reports, and judge what studies (or the only run's) want judged, until told to stop. Returns its status."""
     from jobs.health import Pulse, beating_step
     from jobs.tasks import register_judging, register_reports, warm
     from workers.daemon import end_with_parent, serve
@@ -244,7 +251,7 @@ def reporter(settings: Settings, *, events: bool, parent: int | None) -> int:
     url = broker_url(settings)
     app = make_app(url, visibility_timeout=settings.visibility_timeout)
     register_reports(app, database, settings.reports, client_of(url))
-    register_judging(app, settings, database)
+    register_judging(app, settings, database, only=only)
     if parent is not None:
         end_with_parent(parent, lambda: None)
         # A run's own reporter will have a report to build, and nothing to do until then.
@@ -253,7 +260,7 @@ def reporter(settings: Settings, *, events: bool, parent: int | None) -> int:
         return serve(
             app,
             queues=[REPORTS_QUEUE, JUDGE_QUEUE],
-            concurrency=2,  # judging takes long, and a report need not wait for it
+            concurrency=2,  # one run at a time is judged, so that a report never waits for a judge
             name=f"reporter-{lease_owner().replace(':', '-')}",
             on_stop=lambda: None,
             steps=[beating_step(Pulse(settings, "reporter"))],

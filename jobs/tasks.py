@@ -19,7 +19,6 @@ from celery.worker import state as worker_state
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs.broker import HomeInUse
 from jobs.celery_app import JUDGE, REPORT, REPORTS_QUEUE, SIMULATE, report_failure_key
 from jobs.settings import Settings
 from storage import judgements, outbox
@@ -27,7 +26,7 @@ from storage.database import Database
 from storage.read_draws import read_draws
 from storage.read_results import read_results
 from storage.readings import ReadBy, read_by, with_readings
-from storage.store import OtherEngine
+from storage.served import OtherEngine
 from workers.engines.base import EngineUnavailable
 from workers.models import ModelError
 from workers.stage import Outcome, Stage
@@ -40,15 +39,24 @@ EXIT_UNAVAILABLE = 69
 _FAILURE_SECONDS = 3600
 
 
-def register_simulation(app: Celery, stage: Stage) -> None:
-    """Let this process simulate participants."""
+def register_simulation(app: Celery, stage: Stage, *, only: str | None = None) -> None:
+    """Let this process simulate participants.
+
+    Args:
+        app: gets the task.
+        stage: what the process has.
+        only: the one run to work on; messages of others go back to the outbox. None: every run.
+    """
 
     @app.task(name=SIMULATE, shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
     def simulate_participant(participant: int) -> None:
         try:
+            if only is not None and outbox.put_back(stage.database, participant, unless_of=only):
+                return
             outcome = stage.simulate(participant)
         except (EngineUnavailable, OtherEngine, ModelError) as error:
             log.error("%s", error)
+            stage.stop()  # Celery would wait for whoever is in hand, down to the last question
             worker_state.should_stop = EXIT_UNAVAILABLE
             raise Reject(str(error), requeue=True) from error
         except SQLAlchemyError as error:
@@ -87,19 +95,36 @@ def register_reports(app: Celery, database: Database, folder: Path, broker: redi
     signals.task_failure.connect(failed, sender=build_report, weak=False)
 
 
-def register_judging(app: Celery, settings: Settings, database: Database) -> None:
-    """Let this process judge the answers of finished runs whose study names a judge."""
+def register_judging(app: Celery, settings: Settings, database: Database, *, only: str | None = None) -> None:
+    """Let this process judge the answers of finished runs whose study names a judge, one run after the other.
+
+    Args:
+        app: gets the task.
+        settings: where everything is.
+        database: where the runs are.
+        only: the one run to judge; None: every run.
+    """
+    # Judging takes hours: for a second run there must be no waiting on a thread that a report may need.
+    judging = threading.Lock()
 
     @app.task(name=JUDGE, shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
     def judge_answers(run: str) -> None:
+        if only not in (None, run) or not judging.acquire(blocking=False):
+            return  # the reconciler asks again
+        try:
+            judge_if_due(run)
+        finally:
+            judging.release()
+
+    def judge_if_due(run: str) -> None:
         if not judgements.is_due(database, run):
             return  # judged meanwhile
-        from jobs.judge import in_words, judge_run
+        from jobs.judge import BeingJudged, in_words, judge_run
 
         try:
             log.info("%s", in_words(judge_run(settings, database, run)))
-        except HomeInUse:
-            log.info("run %s is being judged by another process", run)
+        except BeingJudged as error:
+            log.info("%s", error)
         except (EngineUnavailable, ModelError) as error:
             log.error("judging of run %s: %s", run, error)
 

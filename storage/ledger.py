@@ -270,8 +270,10 @@ def owners(database: Database) -> set[str]:
         return {owner for (owner,) in connection.execute(holding.union(listed))}
 
 
-def backlogs(database: Database, *, models: Sequence[str] = (), alive_within: float = LEASE_SECONDS) -> list[Backlog]:
-    """Models with claimable participants, the largest backlog first; all models where none is named."""
+def backlogs(
+    database: Database, *, models: Sequence[str] = (), run: str | None = None, alive_within: float = LEASE_SECONDS
+) -> list[Backlog]:
+    """Models with claimable participants, the largest backlog first; all models, and all runs, where none is named."""
     claimable: Any = func.count()
     query = (
         select(tables.cell.c.model, claimable)
@@ -281,6 +283,8 @@ def backlogs(database: Database, *, models: Sequence[str] = (), alive_within: fl
     )
     if models:
         query = query.where(tables.cell.c.model.in_(models))
+    if run is not None:
+        query = query.where(_P.run == run)
     living = (
         select(tables.worker.c.model, func.count().label("living"))
         .where(tables.worker.c.beat_at > Now() - alive_within)

@@ -102,6 +102,30 @@ def publish_again(
     return database.write(lambda connection: connection.execute(statement.values(published_at=None)).rowcount)
 
 
+def put_back(database: Database, participant: int, *, unless_of: str) -> bool:
+    """Put a participant's message back into the outbox unless it is of that run. Returns whether it was put back."""
+    other = and_(_P.id == participant, _P.run != unless_of)
+    statement = update(tables.participant).where(other).values(published_at=None)
+    return database.write(lambda connection: connection.execute(statement).rowcount) == 1
+
+
+def unfinished_models(database: Database, run: str) -> list[str]:
+    """Models of a run whose participants still have questions to answer."""
+    open_cells = select(_P.cell).where(_P.run == run, _OPEN)
+    with database.read() as connection:
+        query = select(tables.cell.c.model).distinct().where(tables.cell.c.id.in_(open_cells))
+        return sorted(connection.execute(query).scalars())
+
+
+def unfinished_beside(database: Database, run: str) -> list[str]:
+    """Other runs that still have questions to answer and whose messages go to the same queues as this one's."""
+    models = select(tables.cell.c.model).where(tables.cell.c.run == run)
+    cells = select(tables.cell.c.id).where(tables.cell.c.model.in_(models))
+    query = select(_P.run).distinct().where(_P.run != run, _OPEN, _ACTIVE, _SERVED, _P.cell.in_(cells))
+    with database.read() as connection:
+        return sorted(connection.execute(query).scalars())
+
+
 def unfinished(database: Database, run: str) -> int:
     """How many participants of a run still have questions to answer."""
     with database.read() as connection:

@@ -88,6 +88,16 @@ class JudgeBatchRow(SQLModel, table=True):
     made_at: float = Field(sa_column=double_column(nullable=False))
 
 
+class JudgeLeaseRow(SQLModel, table=True):
+    """Who judges a run, or did so last."""
+
+    __tablename__ = "judge_lease"
+
+    run: str = Field(sa_column=Column(String, ForeignKey("run.id"), primary_key=True))
+    owner: str  #: ``host:pid:token``, as in ``participant.lease_owner``
+    until: float = Field(sa_column=double_column(nullable=False))
+
+
 class LabelRow(SQLModel, table=True):
     """A person's verdict on one answer and dimension."""
 
@@ -143,6 +153,7 @@ calibration = table_of(CalibrationRow)
 judgement = table_of(JudgementRow)
 judging = table_of(JudgingRow)
 judge_batch = table_of(JudgeBatchRow)
+judge_lease = table_of(JudgeLeaseRow)
 label = table_of(LabelRow)
 reading = table_of(ReadingRow)
 probe = table_of(ProbeRow)

@@ -40,7 +40,12 @@ def choose(candidates: Sequence[Backlog], current: str) -> str:
 
 
 def affinity_step(
-    stage: Stage, *, database: Database, models: Sequence[str], queue_of: Callable[[str], str]
+    stage: Stage,
+    *,
+    database: Database,
+    models: Sequence[str],
+    queue_of: Callable[[str], str],
+    run: str | None = None,
 ) -> type[bootsteps.StartStopStep]:
     """A Celery consumer step that keeps this worker on one model's queue.
 
@@ -49,6 +54,7 @@ def affinity_step(
         database: where backlogs are seen.
         models: models to choose from; all where none is named.
         queue_of: model -> name of its queue.
+        run: the one run whose work counts; None: all.
     """
 
     class Affinity(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
@@ -82,7 +88,7 @@ def affinity_step(
         def _look(self, consumer: Any) -> None:
             if stage.in_flight:
                 return
-            model = choose(backlogs(database, models=models), stage.model)
+            model = choose(backlogs(database, models=models, run=run), stage.model)
             if model == stage.model:
                 return
             if stage.model:

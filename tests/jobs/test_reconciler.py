@@ -14,7 +14,7 @@ import redis
 from celery import Celery
 
 from jobs.broker import EmbeddedBroker, client_of
-from jobs.celery_app import REPORTS_QUEUE, make_app, simulate_queue
+from jobs.celery_app import JUDGE_QUEUE, REPORTS_QUEUE, make_app, simulate_queue
 from jobs.producer import enqueue
 from jobs.reconciler import LOST_SECONDS, PASS_SECONDS, REPORT_AGAIN_SECONDS, Reconciler, release_dead
 from storage import outbox, store
@@ -26,10 +26,27 @@ from tests.jobs.small_study import study
 EVERYONE = [1, 2, 3, 4, 5, 6]
 
 
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.seconds
+
+
 @pytest.fixture
-def reconciler(database: Database, app: Celery, client: redis.Redis) -> Reconciler:
+def clock() -> Clock:
+    """The reconciler's."""
+    return Clock()
+
+
+@pytest.fixture
+def reconciler(database: Database, app: Celery, client: redis.Redis, clock: Clock) -> Reconciler:
     """A reconciler that has made its first pass over an empty database."""
-    made = Reconciler(database=database, app=app, broker=client)
+    made = Reconciler(database=database, app=app, broker=client, clock=clock)
     made.reconcile()
     return made
 
@@ -50,6 +67,21 @@ def test_what_waits_in_the_outbox_is_published(database: Database, client: redis
     reconciler.reconcile()
     reconciler.reconcile()
     assert queued(client) == EVERYONE
+
+
+def test_only_one_run_is_published_and_judged_where_it_is_the_only_one(
+    database: Database, app: Celery, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``defsurvey run``: another one that was interrupted stays where it is, though it is older."""
+    enqueue(database, None, study(name="older", models="[human]", participants="3"))
+    enqueue(database, None, study(models="[human]", participants="1"))
+    monkeypatch.setattr("jobs.reconciler.judging_due", lambda _database: ["older", "first"])
+    Reconciler(database=database, app=app, broker=client, only="first").reconcile()
+    assert queued(client) == [7, 8]
+    assert client.llen(JUDGE_QUEUE) == 1
+    Reconciler(database=database, app=app, broker=client).reconcile()
+    assert queued(client) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert client.llen(JUDGE_QUEUE) == 3
 
 
 def test_a_flushed_broker_gets_everything_again(
@@ -78,7 +110,7 @@ def test_what_is_held_or_finished_is_not_published_again(
 
 
 def test_messages_that_vanished_from_their_queue_come_back_after_a_while(
-    database: Database, app: Celery, client: redis.Redis, reconciler: Reconciler
+    database: Database, app: Celery, client: redis.Redis, reconciler: Reconciler, clock: Clock
 ) -> None:
     """An empty queue beside unclaimed participants: not at once, since they may just be on their way to a worker."""
     enqueue_small(database, app)
@@ -86,6 +118,25 @@ def test_messages_that_vanished_from_their_queue_come_back_after_a_while(
     reconciler.reconcile()
     assert queued(client) == []
     age_messages(database, LOST_SECONDS + 1)
+    clock.seconds += LOST_SECONDS + 1
+    reconciler.reconcile()
+    assert queued(client) == EVERYONE
+
+
+def test_messages_that_have_just_left_their_queue_are_not_doubled_however_long_they_were_in_it(
+    database: Database, app: Celery, client: redis.Redis, reconciler: Reconciler, clock: Clock
+) -> None:
+    """The last of a long queue, on their way to a worker; only once it has been empty all the time they are lost."""
+    enqueue_small(database, app)
+    age_messages(database, 3600)
+    clock.seconds += 3600
+    reconciler.reconcile()
+    client.delete(simulate_queue("human"))
+    reconciler.reconcile()
+    clock.seconds += LOST_SECONDS - 1
+    reconciler.reconcile()
+    assert queued(client) == []
+    clock.seconds += 1
     reconciler.reconcile()
     assert queued(client) == EVERYONE
 

@@ -6,14 +6,17 @@ import csv
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from jobs.audit import BadAudit, read_labels, write_template
+from jobs.cli import main
 from jobs.judge import judge_run
 from jobs.settings import Settings
 from reports.judging import judged_by
 from storage.database import Database
 from storage.read_judgements import read_judgements
 from tests.judging.conftest import Answered
+from tests.judging.provider import JudgeServer
 
 Rows = list[dict[str, str]]
 
@@ -100,3 +103,16 @@ def test_files_that_are_no_table_are_refused(database: Database, answered: Answe
     with pytest.raises(BadAudit, match="expected judged answers, got none"):
         write_template(database, "first", tmp_path / "y.csv")
     assert not (tmp_path / "y.csv").exists()
+
+
+def test_a_template_that_cannot_be_written_is_wrong_input(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered
+) -> None:
+    """The option and the place are named as they were typed."""
+    answered(2)
+    judge_run(settings, database, "first", model="judge", share=1.0)
+    home = {"DEFSURVEY_HOME": str(settings.home)}
+    home |= {"DEFSURVEY_DATABASE_URL": database.url.render_as_string(hide_password=False)}
+    refused = CliRunner().invoke(main, ("judge", "first", "--template", "/proc/x"), env=home)
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("defsurvey: --template: expected a place that can be written to, got /proc/x: ")

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from jobs.broker import HomeInUse, exclusive
-from jobs.judge import Judged, in_words, judge_run
+from jobs.cli import main
+from jobs.judge import BeingJudged, Judged, in_words, judge_run
 from jobs.results import current_report
 from jobs.settings import Settings
 from reports.judging import judged_by
-from storage import judgements, outbox
+from storage import judge_leases, judgements, outbox
 from storage.bundle import export_bundle, import_bundle
 from storage.database import Database
 from storage.judgement import DIMENSIONS, JudgeName
@@ -22,8 +23,9 @@ from storage.read_judgements import read_judgements
 from storage.run import AnswerState
 from storage.schema import migrate
 from storage.store import UnknownRun
-from tests.judging.conftest import KEY, Answered
+from tests.judging.conftest import KEY, Answered, nowhere
 from tests.judging.provider import JudgeServer, lenient, response_in
+from tests.storage.small_run import new_cell, started
 from workers.engines.base import EngineUnavailable
 from workers.judging.rubric import SCHEMA
 
@@ -180,8 +182,41 @@ def test_who_cannot_judge_is_refused(
         judge_run(settings, database, "first", model="rule")
     with pytest.raises(UnknownRun):
         judge_run(settings, database, "second", model="judge")
-    with exclusive(settings.home / "judging" / "first.lock", "test"), pytest.raises(HomeInUse, match="judge first"):
+    judge_leases.take(database, "first", "elsewhere:1:token", ttl=60.0)
+    with pytest.raises(BeingJudged, match=r"run first is being judged by another process \(elsewhere:1:token\)"):
         judge_run(settings, database, "first", model="judge")
+
+
+@pytest.mark.parametrize("engine", ["openai", "transformers"])
+def test_batches_of_a_model_without_them_are_refused_before_it_is_opened(
+    settings: Settings, database: Database, answered: Answered, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    """No weights are loaded and no call of a calibration is paid for; how the run was judged before stays as it was."""
+    answered(5)
+    monkeypatch.setattr("jobs.judge.open_engine", lambda *_, **__: pytest.fail("the judge was opened"))
+    assert settings.models is not None
+    where = {"openai": 'model = "m"\nbase_url = "http://127.0.0.1:9/v1"\n', "transformers": 'hub = "here/weights"\n'}
+    with settings.models.open("a") as cards:
+        cards.write(f'[other]\nengine = "{engine}"\n{where[engine]}')
+    home = {"DEFSURVEY_HOME": str(settings.home), "DEFSURVEY_MODELS": str(settings.models)}
+    home |= {"DEFSURVEY_DATABASE_URL": database.url.render_as_string(hide_password=False)}
+    refused = CliRunner().invoke(main, ("judge", "first", "--model", "other", "--batch"), env=home)
+    assert refused.exit_code == 2
+    assert refused.stderr == f"defsurvey: model other: batches are only known of engine anthropic, not {engine}\n"
+    assert read_judgements(database, "first").revision == 0
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_where_there_is_nothing_to_judge_no_judge_is_asked(
+    settings: Settings, database: Database, server: JudgeServer, batch: bool
+) -> None:
+    """Not even about the calibration set; the run does not ask for its judge again until there are answers."""
+    started(database, nowhere(new_cell("model-a", participants=2)))
+    done = judged(settings, database, batch=batch)
+    assert (done.ended, done.sampled, done.judged) == (Ended.DONE, 0, 0)
+    assert in_words(done) == "first: there is no answer to judge"
+    assert sum(server.paid().values()) == 0
+    assert read_judgements(database, "first").revision == 1
 
 
 def test_judgements_move_with_their_run(

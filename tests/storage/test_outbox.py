@@ -19,10 +19,13 @@ from storage.outbox import (
     mark_published,
     outgoing,
     publish_again,
+    put_back,
     record_report,
     reports_due,
     revision,
     unfinished,
+    unfinished_beside,
+    unfinished_models,
     waiting,
 )
 from tests.storage.small_run import answer, claimed, finish, new_cell, started
@@ -51,6 +54,35 @@ def test_messages_are_to_be_sent_in_the_order_of_their_participants(database: Da
     assert outgoing(database, limit=3) == expected[:3]
     assert outgoing(database, run="second") == expected[4:]
     assert (waiting(database, "first"), waiting(database, "second"), waiting(database, "none")) == (4, 1, 0)
+
+
+def test_a_message_of_another_run_is_put_back(database: Database) -> None:
+    """It is to be sent again; one of the run itself stays sent, and one of nobody is nothing."""
+    (mine,), (other,) = started(database, new_cell(participants=1)), started(database, new_cell(participants=1), id="b")
+    sent(database, [mine, other], seconds_ago=0)
+    assert [put_back(database, who, unless_of="first") for who in (mine, other, 999)] == [False, True, False]
+    assert [message.participant for message in outgoing(database)] == [other]
+
+
+def test_who_else_is_unfinished_with_the_same_models(database: Database, ledger: Ledger) -> None:
+    """Neither other models nor runs that are finished or cancelled."""
+    started(database, new_cell("model-a"), new_cell("model-b"))
+    started(database, new_cell("model-b"), new_cell("model-c"), id="beside")
+    started(database, new_cell("model-c"), id="elsewhere")
+    (done,) = started(database, new_cell("model-a", participants=1), id="finished")
+    finish(ledger, done)
+    started(database, new_cell("model-a"), id="cancelled")
+    store.cancel(database, "cancelled")
+    assert unfinished_beside(database, "first") == ["beside"]
+    assert unfinished_beside(database, "finished") == ["first"]
+
+
+def test_models_that_are_still_needed(database: Database, ledger: Ledger) -> None:
+    """Those of participants with questions left."""
+    first, *_ = started(database, new_cell("model-b", participants=1), new_cell("model-a"))
+    assert unfinished_models(database, "first") == ["model-a", "model-b"]
+    finish(ledger, first)
+    assert unfinished_models(database, "first") == ["model-a"]
 
 
 def test_only_what_can_be_worked_on_is_sent(database: Database, ledger: Ledger) -> None:

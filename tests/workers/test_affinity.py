@@ -128,6 +128,20 @@ def test_a_connection_that_comes_back_takes_the_queue_up_again(database: Databas
     assert consumer.heard == ["+q.b"]
 
 
+def test_only_the_work_of_the_one_run_is_seen(database: Database) -> None:
+    """A worker of ``defsurvey run`` does not stay with a model for the sake of another run."""
+    add_run(database, "other", models=("b",), participants=1)
+    add_run(database, "third", models=("c",), participants=9)
+    stage = make_stage(database, {}, [])
+    consumer = Consumer()
+    options: dict[str, Any] = {"database": database, "models": (), "queue_of": lambda model: f"q.{model}"}
+    step = affinity_step(stage, **options, run="other")(consumer)
+    step.start(consumer)
+    heard = list(consumer.heard)
+    step.stop(consumer)
+    assert heard == ["+q.b"]
+
+
 def test_only_the_models_that_were_named_are_drained(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """``--models b``: the work of others is not seen; an outage of the database is waited out."""
     monkeypatch.setattr("workers.affinity.LOOK_SECONDS", 0.01)

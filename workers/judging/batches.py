@@ -37,6 +37,16 @@ class Lost:
     again: bool  #: whether the same call may succeed in another batch
 
 
+def check_batches(card: ModelCard) -> None:
+    """Refuse models that take no batches.
+
+    Raises:
+        EngineUnavailable: the model is another provider's.
+    """
+    if card.engine != "anthropic":
+        raise EngineUnavailable(f"model {card.name}: batches are only known of engine anthropic, not {card.engine}")
+
+
 class Batches:
     """Makes and reads the batches of one model.
 
@@ -49,8 +59,8 @@ class Batches:
     """
 
     def __init__(self, card: ModelCard, *, pause: Callable[[float], None] = time.sleep) -> None:
-        if card.engine != "anthropic" or card.api is None:
-            raise EngineUnavailable(f"model {card.name}: batches are only known of engine anthropic, not {card.engine}")
+        check_batches(card)
+        assert card.api is not None  # as every card of that engine has
         self._key = find_key(card)
         self._client = open_client(card, self._key)
         self._provider = AnthropicProvider(card, self._client, self._key)

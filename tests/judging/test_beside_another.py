@@ -1,0 +1,99 @@
+"""Two processes that would judge the same run: one does, wherever they are; the other when the first is gone."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from jobs.judge import BeingJudged, Judged, judge_run
+from jobs.judge_lease import judging
+from jobs.settings import Settings
+from storage import judge_leases, judgements, outbox, verdict_tables
+from storage.database import Database
+from storage.judgements import Ended
+from tests.judging.conftest import Answered
+from tests.judging.provider import JudgeServer
+
+
+def judged(settings: Settings, database: Database, *, batch: bool = False) -> Judged:
+    """Judge every answer of the run."""
+    return judge_run(settings, database, "first", model="judge", share=1.0, batch=batch)
+
+
+def test_whoever_judges_beside_another_is_refused_and_pays_for_nothing(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered, tmp_path: Path
+) -> None:
+    """Two containers: the database is all that they share, and their homes are not."""
+    answered(6)
+    beside: list[str] = []
+
+    def judge_beside(path: str) -> None:
+        server.before_reply = lambda path: None
+        with pytest.raises(BeingJudged) as refused:
+            judged(replace(settings, home=tmp_path / "other"), database)
+        beside.append(str(refused.value))
+
+    server.before_reply = judge_beside
+    done = judged(settings, database)
+    assert beside
+    assert (done.ended, done.judged) == (Ended.DONE, done.sampled)
+    assert judged(replace(settings, home=tmp_path / "other"), database).judged == done.sampled
+    assert sum(server.paid().values()) <= 72 + done.sampled
+
+
+def test_a_killed_judge_is_followed_at_once_on_its_host_and_after_its_lease_elsewhere(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered
+) -> None:
+    """Of a process of this host it is known that it is dead; of one elsewhere nothing, until its time is over."""
+    answered(5)
+    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as dead:
+        dead.wait()
+    judge_leases.take(database, "first", f"{socket.gethostname()}:{dead.pid}:token", ttl=60.0)
+    assert judged(settings, database).ended is Ended.DONE
+    judge_leases.take(database, "first", "elsewhere:1:token", ttl=60.0)
+    with pytest.raises(BeingJudged):
+        judged(settings, database)
+    judge_leases.renew(database, "first", "elsewhere:1:token", ttl=-1.0)
+    assert judged(settings, database).ended is Ended.DONE
+
+
+def test_a_lease_is_renewed_for_as_long_as_judging_lasts(database: Database, answered: Answered) -> None:
+    """Several times its length; whoever comes then is still refused, and not any more when it is over."""
+    answered(1)
+    with judging(database, "first", ttl=0.3) as held:
+        time.sleep(1.0)
+        assert judge_leases.take(database, "first", "elsewhere:1:token", ttl=60.0) != "elsewhere:1:token"
+        assert held()
+    assert judge_leases.take(database, "first", "elsewhere:1:token", ttl=60.0) == "elsewhere:1:token"
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_judge_that_slept_asks_for_nothing_more(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered, batch: bool
+) -> None:
+    """Another process has its lease; what was under way is kept, and how judging ended is for the other to say."""
+    total = answered(6)
+    calibrated = judgements.calibrated
+
+    def take_over(database: Database, judge: int) -> object:
+        with database.read() as connection:
+            owner = connection.execute(select(verdict_tables.judge_lease.c.owner)).scalar_one()
+        judge_leases.release(database, "first", owner)
+        judge_leases.take(database, "first", "elsewhere:1:token", ttl=60.0)
+        return calibrated(database, judge)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(judgements, "calibrated", take_over)
+        with pytest.raises(BeingJudged, match="run first is being judged by another process, since this one was away"):
+            judged(settings, database, batch=batch)
+    assert sum(server.paid().values()) == 72
+    assert outbox.judgement_revision(database, "first") == 0
+    judge_leases.release(database, "first", "elsewhere:1:token")
+    assert judged(settings, database, batch=batch).judged == total + -(-total // 10)
