@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from storage.catalogue import bundled_surveys, find_survey
 from storage.run import Cell, Draws, Participant, Protocol
-from storage.survey import Group, Question, Survey
+from storage.survey import Group, Question, Survey, UnknownName
+from storage.survey_problem import nearest
 from workers.models import ModelCard, ModelError, find_card, read_cards
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def show_survey(name: str, question: str | None) -> dict[str, Any]:
     """A survey with a line per question, or one question with what people answered."""
     survey = find_survey(name)
     if question is not None:
-        return {"survey": survey.id, "question": _whole(survey, survey.question(question))}
+        return {"survey": survey.id, "question": _whole(survey, _asked_for(survey, question))}
     lines = [
         {
             "id": q.id,
@@ -65,6 +66,14 @@ def show_survey(name: str, question: str | None) -> dict[str, Any]:
         "dimensions": dict(Counter(dimension for q in survey.questions for dimension in q.dimensions)),
         "lines": lines,
     }
+
+
+def _asked_for(survey: Survey, name: str) -> Question:
+    try:
+        return survey.question(name)
+    except UnknownName as error:
+        known = [] if name in survey.excluded else [question.id for question in survey.questions]
+        raise UnknownName(f"{error}{nearest(name, known)}") from None
 
 
 def _whole(survey: Survey, question: Question) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from jobs.cli_daemons import CONCURRENCY
+from jobs.cli_device import DEVICE
 from jobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def main(ctx: click.Context) -> None:
 @click.option("--pilot", type=click.IntRange(min=1), metavar="N", help="Only the first N participants of each cell.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
 @CONCURRENCY
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
+@DEVICE
 @JSON
 @click.pass_obj
 def run(
@@ -101,12 +102,13 @@ def enqueue(settings: Settings, study: Path, name: str | None, as_json: bool) ->
 
     with _database(settings) as database:
         done = verbs.enqueue(settings, database, verbs.read(settings, study, name=name))
+        waiting = verbs.unpublished(settings, database, done.run)
     if as_json:
         _print_json({"run": done.run, "added": done.added, "published": done.published, "waiting": done.waiting})
         return
     click.echo(done.run)
-    if done.waiting:
-        click.echo(f"no broker: {done.waiting} messages wait in the outbox until a worker starts one", err=True)
+    if waiting:
+        click.echo(waiting, err=True)
 
 
 @main.command()
@@ -126,10 +128,13 @@ def extend(settings: Settings, run_id: str, participants: int | None, models: st
     with _database(settings) as database:
         wanted = verbs.extended(settings, database, run_id, participants=participants, models=_names(models))
         done = verbs.enqueue(settings, database, wanted, extend=True)
+        waiting = verbs.unpublished(settings, database, run_id)
     if as_json:
         _print_json({"run": done.run, "added": done.added, "published": done.published, "waiting": done.waiting})
     else:
         click.echo(f"{done.run}: {done.added} participants added; work on them: defsurvey resume {done.run} --wait")
+    if waiting and settings.broker_url is not None:  # a broker of our own is started by the command just named
+        click.echo(waiting, err=True)
 
 
 @main.command()
@@ -137,7 +142,7 @@ def extend(settings: Settings, run_id: str, participants: int | None, models: st
 @click.option("--wait", is_flag=True, help="Work on it on this machine until it is done.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
 @CONCURRENCY
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
+@DEVICE
 @click.option("--budget", type=click.FloatRange(min=0, min_open=True), metavar="USD", help="In place of the old one.")
 @JSON
 @click.pass_obj
@@ -153,24 +158,27 @@ def resume(
 ) -> None:
     """Go on with a run: publish again what is unfinished. A finished run says so."""
     from jobs import verbs
-    from jobs.progress import snapshot
+    from jobs.progress import set_aside, snapshot
 
     with _database(settings) as database:
         if budget is not None:
-            verbs.set_budget(database, run_id, budget)
+            verbs.set_budget(settings, database, run_id, budget)
         now = snapshot(database, run_id)
         if now.state == "finished" and now.reported:
-            click.echo(f"{run_id} is finished; nothing to do", err=True)
+            click.echo(f"{run_id} is finished; {set_aside(now) or 'nothing to do'}", err=True)
             _finish(now, as_json=as_json)
         if wait:
             options = _worker_options(concurrency, device)
             ended = verbs.resume_here(settings, database, run_id, workers=workers, worker_options=options)
             _finish(ended, as_json=as_json)
         again = verbs.resume(settings, database, run_id)
+        waiting = verbs.unpublished(settings, database, run_id)
     if as_json:
         _print_json({"run": run_id, "published": again})
     else:
         click.echo(f"{run_id}: {again} messages published")
+    if waiting:
+        click.echo(waiting, err=True)
 
 
 @main.command()
@@ -184,13 +192,13 @@ def status(settings: Settings, run_id: str | None, watch: bool, as_json: bool) -
 
     with _database(settings) as database:
         chosen = verbs.named_or_newest(database, run_id)
-        if watch and not as_json:
-            verbs.watch_run(database, chosen)
-            return
-        now = progress.snapshot(database, chosen)
+        if watch:
+            now = verbs.watch_run(database, chosen, verbs.console(stderr=as_json))
+        else:
+            now = progress.snapshot(database, chosen)
     if as_json:
         _print_json(now.to_json())
-    else:
+    elif not watch:
         verbs.console().print(progress.render(now, now.rate_per_second))
         click.echo(f"report: {now.report or 'none yet'}")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from jobs.cli_device import DEVICE
 from jobs.cli_import import VERBS as IMPORT_VERBS
 from jobs.cli_rephrase import VERBS as REPHRASE_VERBS
 from jobs.settings import Settings
@@ -120,7 +121,7 @@ def models_show(settings: Settings, name: str, as_json: bool) -> None:
 @models.command("check")
 @click.argument("name", metavar="MODEL")
 @click.option("--weights", is_flag=True, help="Load the weights too, or ask the server, and begin one reply.")
-@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:N.")
+@DEVICE
 @_JSON
 @click.pass_obj
 def models_check(settings: Settings, name: str, weights: bool, device: str, as_json: bool) -> None:

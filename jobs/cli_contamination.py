@@ -8,13 +8,14 @@ from dataclasses import asdict
 
 import click
 
+from jobs.cli_device import DEVICE
 from jobs.settings import Settings
 
 
 @click.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--models", default="", metavar="A,B", help="Only these of the run; all by default.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
+@DEVICE
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 @click.pass_obj
 def contamination(settings: Settings, run_id: str, models: str, device: str, as_json: bool) -> None:

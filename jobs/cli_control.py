@@ -42,7 +42,10 @@ def retry(settings: Settings, run_id: str, state: str, rewind: bool) -> None:
         raise click.UsageError(f"--state: expected one or more of {', '.join(RETRIABLE)}, got {got}")
     with open_database(settings) as database:
         done = verbs.retry(settings, database, run_id, states=states, rewind=rewind)
+        waiting = verbs.unpublished(settings, database, run_id)
     click.echo(f"{run_id}: {done} to be asked again; work on them here: defsurvey resume {run_id} --wait")
+    if waiting and settings.broker_url is not None:  # a broker of our own is started by the command just named
+        click.echo(waiting, err=True)
 
 
 @click.group()
@@ -56,10 +59,11 @@ def bundle() -> None:
 @click.pass_obj
 def bundle_export(settings: Settings, run_id: str, file: Path) -> None:
     """Write a run, with its survey and every answer, to one file."""
+    from jobs.outputs import written_to
     from jobs.serving import open_database
     from storage.bundle import export_bundle
 
-    with open_database(settings) as database:
+    with open_database(settings) as database, written_to("FILE", file):
         answers = export_bundle(database, run_id, file)
     click.echo(f"{file}: {run_id} with {answers:,} answers")
 

@@ -7,9 +7,11 @@ from typing import NoReturn
 
 import click
 
+from jobs.cli_device import DEVICE
 from jobs.settings import Settings
 
 PARENT = click.option("--parent", type=int, hidden=True)
+ONLY = click.option("--only", metavar="RUN", hidden=True)
 CONCURRENCY = click.option(
     "--concurrency",
     type=click.IntRange(min=1),
@@ -29,7 +31,7 @@ def _address(_ctx: click.Context, _option: click.Parameter, text: str | None) ->
 
 
 @click.command()
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
+@DEVICE
 @click.option("--models", metavar="A,B", help="Only these models; all where none is named.")
 @CONCURRENCY
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of a model; all where not given.")
@@ -42,6 +44,7 @@ def _address(_ctx: click.Context, _option: click.Parameter, text: str | None) ->
 )
 @EVENTS
 @click.option("--stay", is_flag=True, help="Where starting again would mend nothing, stay idle and unhealthy.")
+@ONLY
 @PARENT
 @click.pass_obj
 def worker(
@@ -54,6 +57,7 @@ def worker(
     metrics: tuple[str, int] | None,
     events: bool,
     stay: bool,
+    only: str | None,
     parent: int | None,
 ) -> NoReturn:
     """Simulate participants until told to stop (SIGTERM)."""
@@ -71,6 +75,7 @@ def worker(
             profiled=profile,
             metrics=metrics,
             events=events,
+            only=only,
             parent=parent,
         )
 
@@ -79,13 +84,14 @@ def worker(
 
 @click.command()
 @EVENTS
+@ONLY
 @PARENT
 @click.pass_obj
-def reporter(settings: Settings, events: bool, parent: int | None) -> NoReturn:
+def reporter(settings: Settings, events: bool, only: str | None, parent: int | None) -> NoReturn:
     """Build the reports of finished runs until told to stop."""
     from jobs import serving
 
-    sys.exit(serving.reporter(settings, events=events, parent=parent))
+    sys.exit(serving.reporter(settings, events=events, only=only, parent=parent))
 
 
 @click.command()

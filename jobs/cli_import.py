@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +14,28 @@ import click
 if TYPE_CHECKING:
     from storage.importers.imported import Imported
 
-_FILE = click.argument("source", type=click.Path(path_type=Path), metavar="FILE")
+
+def _file(_ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
+    """A file to be read, if it is there."""
+    if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
+        from storage.survey import SurveyError
+
+        got = "a folder" if path.is_dir() else "one that may not be read" if path.exists() else "nothing"
+        raise SurveyError(f"{path}: expected a file, got {got}")
+    return path
+
+
+_FILE = click.argument("source", type=click.Path(path_type=Path), callback=_file, metavar="FILE")
 _OUTPUT = click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The survey folder to make."
 )
 _ID = click.option("--id", "survey_id", metavar="ID", help="Id of the survey; the folder's name by default.")
 _CULTURES = click.option(
-    "--cultures", type=click.Path(path_type=Path), metavar="FILE", help="A table of further countries, see docs."
+    "--cultures",
+    type=click.Path(path_type=Path),
+    callback=_file,
+    metavar="FILE",
+    help="A table of further countries, see docs.",
 )
 _COUNTRIES = click.option(
     "--countries", default="", metavar="USA,CHN,...", help="Only these, by ISO code or name; all by default."
@@ -41,8 +57,11 @@ def _listed(text: str) -> tuple[str, ...]:
 def _write(read: Callable[[str], Imported], output: Path, survey_id: str | None, as_json: bool) -> None:
     """Import, write and tell."""
     name = survey_id or re.sub(r"[^A-Za-z0-9_.-]+", "-", output.absolute().name).lstrip("_.-") or "survey"
+    from jobs.outputs import written_to
+
     imported = read(name)
-    survey = imported.write(output)
+    with written_to("--output", output):
+        survey = imported.write(output)
     cultures = [culture.code for culture in survey.cultures]
     if as_json:
         told: dict[str, Any] = {
@@ -177,9 +196,11 @@ def import_table(
 @click.argument("path", type=click.Path(path_type=Path), metavar="FILE")
 def template(path: Path) -> None:
     """Write an example of a table that `survey import table` reads."""
+    from jobs.outputs import written_to
     from storage.importers.table import write_template
 
-    write_template(path)
+    with written_to("FILE", path):
+        write_template(path)
     click.echo(f"{path}: edit it, then: defsurvey survey import table {path} -o DIR")
 
 

@@ -60,6 +60,7 @@ def judge(
     """Have a model say where answers fail. Typed again, it goes on; no answer is paid for twice."""
     from jobs import judge as judging
     from jobs.audit import read_labels, write_template
+    from jobs.outputs import written_to
     from jobs.results import current_report
     from jobs.serving import open_database
 
@@ -67,7 +68,8 @@ def judge(
         raise click.UsageError("--template and --audit stand alone: they ask no judge")
     with open_database(settings) as database:
         if template is not None:
-            rows = write_template(database, run_id, template)
+            with written_to("--template", template):
+                rows = write_template(database, run_id, template)
             _say({"run": run_id, "answers": rows}, f"{template}: {rows} judged answers of {run_id}", as_json=as_json)
             return
         if audit is not None:

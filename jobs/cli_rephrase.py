@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from jobs.cli_device import DEVICE
 from jobs.settings import Settings
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -29,7 +30,7 @@ def _listed(text: str) -> tuple[str, ...]:
     "--attempts", type=click.IntRange(min=1), default=3, show_default=True, help="Tries for each, earlier ones counted."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
+@DEVICE
 @_JSON
 @click.pass_obj
 def rephrase(
@@ -83,10 +84,12 @@ def rephrase(
 )
 def copy(name: str, output: Path) -> None:
     """Write a bundled survey as a folder of your own, to exclude, rephrase or edit questions in."""
+    from jobs.outputs import written_to
     from storage.catalogue import find_survey
     from storage.survey_write import write_survey
 
-    write_survey(find_survey(name), output)
+    with written_to("--output", output):
+        write_survey(find_survey(name), output)
     click.echo(f"{output}: use it in a study by its path, relative to the study file")
 
 

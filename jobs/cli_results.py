@@ -22,12 +22,13 @@ def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None, re
     Several runs of one survey, with the same questions and the same preset, make one report together.
     """
     from jobs import results, verbs
+    from jobs.outputs import written_to
     from jobs.serving import open_database
     from reports.merge import CannotMerge
 
     if readings and len(run_ids) > 1:
         raise click.UsageError("--readings is for the report of one run")
-    with open_database(settings) as database:
+    with open_database(settings) as database, written_to("--output", output):
         if len(run_ids) > 1:
             try:
                 paths = results.joint_report(settings, database, run_ids, output)
@@ -61,6 +62,7 @@ def export(
 ) -> None:
     """A run's answers, one row each, ordered by key, or its metrics; equal runs export equal bytes."""
     from jobs import results
+    from jobs.outputs import written_to
     from jobs.serving import open_database
 
     if output is None and kind == "parquet":
@@ -82,7 +84,8 @@ def export(
         if output is None:
             write(sys.stdout.buffer)
         else:
-            results.write_whole(output, write)
+            with written_to("--output", output):
+                results.write_whole(output, write)
             click.echo(output)
 
 

@@ -16,11 +16,12 @@ from jobs.settings import Settings
 from storage import store
 from storage.database import Database
 from storage.probes import add_probes, read_probes
+from storage.served import record_served
 from workers.engines.base import EngineUnavailable
 from workers.engines.opening import check_card, open_engine
 from workers.models import ModelCard, find_card, read_cards
 from workers.probing.probe import complete, planned
-from workers.stage import versions
+from workers.versions import versions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +57,7 @@ def check_contamination(
     Raises:
         storage.store.UnknownRun: there is no such run.
         EngineUnavailable: a model cannot be served here, is not one of the run's, or is a scripted respondent.
-        storage.store.OtherEngine: it is served by other weights than in the run.
+        storage.served.OtherEngine: it is served by other weights than in the run.
     """
     wait_shortly()
     run = store.load_run(database, run_id)
@@ -95,7 +96,7 @@ def _ask(
     with console.status(f"loading {card.name}"):
         engine = open_engine(card, survey=survey, device=device, cache=settings.cache)
     try:
-        store.record_served(database, run_id, card.name, {**engine.describe(), **card.facts}, versions())
+        record_served(database, run_id, card.name, {**engine.describe(), **card.facts}, versions())
         with progress_bar(console, "failed") as bar:
             task = bar.add_task(card.name, total=len(todo), failed=0)
             for batch in complete(todo, survey, engine):

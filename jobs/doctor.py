@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of, server_program
 from jobs.settings import Settings
 from storage.condition import Condition, condition
-from storage.database import Database
+from storage.database import BadDatabaseUrl, Database
 from storage.schema import HEAD
 
 #: How a finding can be: as it should be, worth knowing, or in the way of every run.
@@ -61,6 +61,12 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
+    try:
+        Database(settings.database_url, threads=1).close()  # no connection is made yet
+    except BadDatabaseUrl as error:
+        remedy = "correct it, or unset it for a file of this machine"
+        yield Finding(name="database", state=BAD, said=f"DEFSURVEY_DATABASE_URL: {error.told}", remedy=remedy)
+        return
     url = make_url(settings.database_url)
     shown = url.render_as_string(hide_password=True)
     file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None

@@ -6,6 +6,7 @@ and fetches no weights; a key is looked for and never shown.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -30,8 +31,9 @@ _HUB_QUESTIONS = 8
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every finding about models, as soon as it is there."""
     yield _libraries()
-    yield gpu(driver=_driver(), torch=_torch())
-    yield _four_bits()
+    torch = _torch()
+    yield gpu(driver=_driver(), torch=torch)
+    yield four_bits(usable=bool(torch[1]))
     try:
         cards = read_cards(settings.models)
     except ModelError as error:
@@ -94,10 +96,20 @@ def gpu(*, driver: list[str], torch: tuple[str | None, list[str]]) -> Finding:
     return Finding(name="GPU", state=NOTE, said=f"{said} (CUDA {built_for})", remedy=remedy)
 
 
-def _four_bits() -> Finding:
-    name, for_whom = "bitsandbytes", "models of 10B and more cannot be loaded in 4 bits"
+def four_bits(*, usable: bool) -> Finding:
+    """Whether models can be loaded in 4 bits, which takes a GPU.
+
+    Args:
+        usable: whether torch has one.
+    """
+    name, for_whom = "bitsandbytes", "models whose cards say 4 bits cannot be loaded"
     try:
         found = version("bitsandbytes")
+        if not usable:
+            remedy = "a GPU, or a smaller model"
+            return Finding(name=name, state=NOTE, said=f"{found}, and no GPU: {for_whom}", remedy=remedy)
+        # It warns of kernels for a CPU that it lacks and we do not use.
+        logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
         import bitsandbytes  # noqa: F401  # whether its compiled part loads shows only here
     except PackageNotFoundError:
         return Finding(name=name, state=NOTE, said=f"not installed; {for_whom}", remedy="pip install bitsandbytes")

@@ -30,7 +30,7 @@ def flower(settings: Settings, *, address: tuple[str, int]) -> None:
         jobs.broker.BrokerUnavailable: there is no broker.
     """
     if find_spec("flower") is None:
-        raise FlowerMissing("Flower is not installed: pip install 'defsurvey[monitoring]'")
+        raise FlowerMissing("Flower is not installed: .venv/bin/pip install -e '.[monitoring]', in the clone")
     log_to_stderr()
     logging.getLogger("flower.inspector").setLevel(logging.ERROR)  # workers take no remote control, questions included
     app = make_app(broker_url(settings), visibility_timeout=settings.visibility_timeout)

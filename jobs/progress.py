@@ -168,13 +168,14 @@ def _watch_lines(
     each: Callable[[], None],
     rate: _Rate,
 ) -> Snapshot:
-    said_at, said = -LINE_SECONDS, -1
+    said_at, said = -LINE_SECONDS, (-1, "")
     while True:
         speed, last = rate(current), until(current)
         now = time.monotonic()
-        if current.progress.done != said and (last or now - said_at >= LINE_SECONDS):
+        this = (current.progress.done, current.state)
+        if this != said and (last or now - said_at >= LINE_SECONDS):
             console.print(_line(current, speed), highlight=False, soft_wrap=True)
-            said_at, said = now, current.progress.done
+            said_at, said = now, this
         if last:
             return current
         each()
@@ -187,20 +188,26 @@ def _pause(current: Snapshot) -> None:
 
 
 class _Rate:
-    """Answers per second as this process sees them: over the last half minute."""
+    """Answers per second as this process sees them: over the last half minute, once answers come."""
 
     def __init__(self, window: float = 30.0) -> None:
         self._window = window
         self._seen: list[tuple[float, int]] = []
+        self._waited = True  # the first of these is the end of a wait: a model was loading, say
 
     def __call__(self, current: Snapshot) -> float:
-        now = time.monotonic()
-        self._seen.append((now, current.progress.done))
+        now, done = time.monotonic(), current.progress.done
+        if len(self._seen) == 1 and done == self._seen[0][1]:
+            self._seen.clear()
+        self._seen.append((now, done))
+        # The first answers tell when answering began, and only those behind them how fast it goes.
+        if self._waited and len(self._seen) > 2 and done > self._seen[1][1]:
+            self._seen.pop(0)
+            self._waited = False
         while len(self._seen) > 2 and now - self._seen[0][0] > self._window:
             self._seen.pop(0)
-        since, done = self._seen[0]
-        elapsed = now - since
-        return (current.progress.done - done) / elapsed if elapsed > 0 else current.rate_per_second
+        since, before = self._seen[0]
+        return (done - before) / (now - since) if now > since else current.rate_per_second
 
 
 def duration(seconds: float | None) -> str:
@@ -213,18 +220,28 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
-def _left(current: Snapshot, speed: float) -> str:
-    return duration(current.progress.remaining / speed if speed > 0 else current.eta_seconds)
+def _moving(current: Snapshot, speed: float) -> list[str]:
+    """How fast it goes, how long it still takes while it goes at all, and the run's state."""
+    left = duration(current.progress.remaining / speed if speed > 0 else current.eta_seconds)
+    return [f"{speed:.1f}/s", *([f"{left} left"] if current.state == "running" else []), current.state]
+
+
+def set_aside(current: Snapshot) -> str:
+    """How many participants a run goes without, and what asks them again; nothing where it has them all."""
+    number = current.participants["quarantined"]
+    return f"{number} set aside: defsurvey retry {current.run} --state missing" if number else ""
 
 
 def _line(current: Snapshot, speed: float) -> str:
     progress = current.progress
     ended = ", ".join(f"{getattr(progress, state)} {state}" for state in _STATES)
-    return f"{current.run}: {progress.done}/{progress.planned} ({ended}), {speed:.1f}/s, {_left(current, speed)} left"
+    told = [f"{progress.done}/{progress.planned} ({ended})", *_moving(current, speed)]
+    without = set_aside(current)
+    return f"{current.run}: {', '.join(told)}" + (f"; {without}" if without else "")
 
 
 def render(current: Snapshot, speed: float) -> RenderableType:
-    """A bar, the counts by state, and a table of cells."""
+    """A bar, the run's state, a table of cells, and who was set aside."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -236,8 +253,7 @@ def render(current: Snapshot, speed: float) -> RenderableType:
         Text(current.run, style="bold"),
         ProgressBar(total=max(progress.planned, 1), completed=progress.done, width=40),
         Text(f"{progress.done:,}/{progress.planned:,}"),
-        Text(f"{speed:.1f}/s"),
-        Text(f"{_left(current, speed)} left" if progress.remaining else current.state),
+        *map(Text, _moving(current, speed)),
     )
     cells = Table(box=None, padding=(0, 2), header_style="dim")
     for name in ("model", "culture", "condition", "language"):
@@ -249,4 +265,5 @@ def render(current: Snapshot, speed: float) -> RenderableType:
         ended = [f"{getattr(cell.progress, state):,}" for state in _STATES]
         named = (Text(name) for name in (cell.model, cell.culture, cell.condition, cell.language))  # no markup
         cells.add_row(*named, done, *ended)
-    return Group(head, cells)
+    without = set_aside(current)
+    return Group(head, cells, *([Text(without)] if without else []))

@@ -1,7 +1,7 @@
 """From the environment to frozen settings, read once.
 
 Knows the names of the environment variables, their defaults and their ranges. Deliberately
-opens nothing but the files that hold passwords.
+opens nothing but the files that hold passwords, and makes nothing but the folder ``home``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 _PREFIX = "DEFSURVEY_"
+#: What SQLite can promise at a power loss; ``storage.database`` says what each means.
+SYNCHRONOUS = ("full", "normal", "off")
 #: Schemes of a broker's URL.
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 
@@ -62,6 +64,18 @@ class Settings:
         """Folder of the logs of the processes that ``defsurvey run`` starts."""
         return self.home / "logs"
 
+    def make_home(self) -> None:
+        """Make the folder ``home`` unless it is there.
+
+        Raises:
+            BadSetting: it is no folder, or cannot be made.
+        """
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            got = "it is none" if self.home.exists() else error.strerror
+            raise BadSetting(f"environment variable {_PREFIX}HOME: expected a folder, got {self.home}: {got}") from None
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Read ``DEFSURVEY_*``.
@@ -79,7 +93,7 @@ class Settings:
             broker_url=_with_password(environment, "BROKER", _broker_url(environment)),
             cache=Path(environment.get(_PREFIX + "CACHE") or home / "models").expanduser().absolute(),
             models=Path(models).expanduser().absolute() if models else None,
-            synchronous=environment.get(_PREFIX + "SYNCHRONOUS") or "normal",
+            synchronous=_synchronous(environment),
             lease_seconds=_seconds(environment, "LEASE_SECONDS", 90.0),
             hang_seconds=_seconds(environment, "HANG_SECONDS", 1800.0),
             visibility_timeout=_seconds(environment, "VISIBILITY_TIMEOUT", 3600.0),
@@ -108,6 +122,14 @@ def _check_names(environment: Mapping[str, str]) -> None:
             known = ", ".join(_PREFIX + known for known in _NAMES)
             hint = f"; did you mean {_PREFIX}{nearest[0]}?" if nearest else f"; known are {known}"
             raise BadSetting(f"environment variable {name} is not known{hint}")
+
+
+def _synchronous(environment: Mapping[str, str]) -> str:
+    promise = environment.get(_PREFIX + "SYNCHRONOUS") or "normal"
+    if promise not in SYNCHRONOUS:
+        known = ", ".join(SYNCHRONOUS)
+        raise BadSetting(f"environment variable {_PREFIX}SYNCHRONOUS: expected one of {known}, got {promise!r}")
+    return promise
 
 
 def _broker_url(environment: Mapping[str, str]) -> str | None:

@@ -185,8 +185,9 @@ def parse_study(
 
 def _study(text: str, path: Path, cards: Mapping[str, ModelCard], survey: Survey | None, *, named: bool) -> Study:
     """What the text says; ``named``: the run has a name already, so that the text needs none."""
-    required = [key for key in keys.REQUIRED_KEYS if not (named and key == "name")]
-    entries = parse_yaml(str(path), text).fields(required, ("name", *keys.OPTIONAL_KEYS))
+    free = ["name"] if named else []
+    required = [key for key in keys.REQUIRED_KEYS if key not in free]
+    entries = parse_yaml(str(path), text).fields(required, (*free, *keys.OPTIONAL_KEYS))
     name = keys.name(entries["name"]) if "name" in entries else "unnamed"
     survey = survey or keys.survey(entries["survey"], beside=path.parent)
     cultures = keys.cultures(entries["cultures"], survey)

@@ -35,7 +35,16 @@ _SERIALIZATION = {"40001", "40P01"}
 
 
 class BadDatabaseUrl(ValueError):
-    """The database URL cannot be used; the message says what was expected."""
+    """The database URL, or a promise beside it, cannot be used; the message says what was expected.
+
+    Args:
+        told: what was expected and what was got, for whoever knows how the user gave it.
+        what: what it is about.
+    """
+
+    def __init__(self, told: str, *, what: str = "database URL") -> None:
+        super().__init__(f"{what}: {told}")
+        self.told = told
 
 
 class Database:
@@ -49,12 +58,12 @@ class Database:
             ``off`` promises nothing.
 
     Raises:
-        BadDatabaseUrl: the URL is malformed or names another kind of database.
+        BadDatabaseUrl: the URL is malformed or names another kind of database, or ``synchronous`` is none of these.
     """
 
     def __init__(self, url: str, *, threads: int = 4, synchronous: str = "normal") -> None:
         if synchronous not in SYNCHRONOUS:
-            raise BadDatabaseUrl(f"synchronous: expected one of {', '.join(SYNCHRONOUS)}, got {synchronous!r}")
+            raise BadDatabaseUrl(f"expected one of {', '.join(SYNCHRONOUS)}, got {synchronous!r}", what="synchronous")
         self.url = _parse(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self._lock = threading.RLock()
@@ -143,17 +152,15 @@ def _parse(url: str) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # ValueError: a port that is no number
         shown = re.sub(r"//.*@", "//***@", url)  # a password must not reach a log
-        raise BadDatabaseUrl(
-            f"database URL: expected sqlite:///path or postgresql://user@host/name, got {shown!r}"
-        ) from None
+        raise BadDatabaseUrl(f"expected sqlite:///path or postgresql://user@host/name, got {shown!r}") from None
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         if parsed.database in (None, "", ":memory:"):
-            raise BadDatabaseUrl("database URL: SQLite needs a file (sqlite:///path); workers share it")
+            raise BadDatabaseUrl("SQLite needs a file (sqlite:///path); workers share it")
         return parsed.set(drivername="sqlite")
     if backend in ("postgresql", "postgres"):
         return parsed.set(drivername="postgresql+psycopg")
-    raise BadDatabaseUrl(f"database URL: expected sqlite or postgresql, got {backend}")
+    raise BadDatabaseUrl(f"expected sqlite or postgresql, got {backend}")
 
 
 def insert_new(connection: Connection, table: Table, columns: Mapping[str, Any]) -> None:

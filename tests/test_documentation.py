@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 import yaml
+from markdown import markdown
 from markdown.extensions.toc import slugify
 
 from jobs.cli import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+#: What mkdocs.yml has of Markdown beyond the plain language, for tables and code.
+EXTENSIONS = ("tables", "fenced_code")
 #: ``[text](target)`` and ``![text](target)``.
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -64,6 +67,25 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
     assert broken(page) == ["none.md", "other.md#none"]
 
 
+def torn_tables(html: str) -> list[str]:
+    """Rows of tables that a page's HTML shows as text, since a blank line parts them from their header."""
+    return re.findall(r"<p>(\|.*)", html)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_table_is_whole(page: Path) -> None:
+    """As the site renders it."""
+    assert torn_tables(markdown(page.read_text(encoding="utf-8"), extensions=EXTENSIONS)) == []
+
+
+def test_a_torn_table_is_found() -> None:
+    """The check itself: a blank line among the rows."""
+    whole = "| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n"
+    assert torn_tables(markdown(whole, extensions=EXTENSIONS)) == []
+    torn = whole.replace("| 3", "\n| 3")
+    assert torn_tables(markdown(torn, extensions=EXTENSIONS)) == ["| 3 | 4 |</p>"]
+
+
 def test_every_page_can_be_reached() -> None:
     """By links that begin at the README, or by the site's navigation, which names no page twice."""
 
@@ -82,6 +104,18 @@ def test_every_page_can_be_reached() -> None:
         reached |= fresh
         waiting += fresh
     assert set(PAGES) - reached <= {ROOT / "CHANGELOG.md"}
+
+
+def test_what_compose_needs_is_prepared_without_make_as_with_it() -> None:
+    """Word for word: passwords and a ``.env`` that are there are kept, and root's numbers are given to nobody."""
+
+    def words(commands: str) -> list[str]:
+        return commands.replace("\\\n", " ").split()
+
+    (recipe,) = re.findall(r"(?m)^compose-prepare:\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text())
+    install = (ROOT / "docs" / "install.md").read_text()
+    (printed,) = re.findall(r"(?ms)^Without `make`.*?^```\n(.*?)^```", install)
+    assert words(printed) == words(recipe.replace("$$", "$"))
 
 
 def test_the_tour_is_five_commands_that_exist() -> None:

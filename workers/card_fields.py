@@ -47,7 +47,8 @@ class Fields:
                 )
 
     def _take(self, field: str, default: object) -> object:
-        self._read.append(field)
+        if field not in self._read:
+            self._read.append(field)
         return self._table.get(field, default)
 
     def table(self, field: str) -> Fields:

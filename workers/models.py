@@ -233,7 +233,7 @@ def _agree(card: ModelCard, fields: Fields) -> None:
             raise fields.wrong("engine", "transformers, since the card has weights", card.engine)
         if strange := sorted(given & _LOADING):
             raise fields.wrong("engine", f"transformers, since the card has the field {strange[0]}", card.engine)
-    elif not given & _WEIGHTS:
+    elif card.engine in ENGINES and not given & _WEIGHTS:
         raise fields.wrong("hub", "hub, path or fallback, from which the weights come", "none of them")
     if card.engine != "scripted" and given & {"respondent", "latency_seconds"}:
         raise fields.wrong("engine", "scripted, since the card has a respondent or a latency", card.engine)

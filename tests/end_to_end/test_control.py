@@ -32,6 +32,8 @@ def test_a_cancelled_run_stops_and_is_taken_up_again(machine: Machine, expected:
     assert run.poll() is None
     machine.done("cancel", "small")
     assert ended(run).returncode == 3
+    assert " cancelled" in machine.done("status", "small").splitlines()[0]
+    assert machine.done("status", "small", "--watch").endswith(", cancelled\n")
     status = machine.json("status", "small")
     assert status["state"] == "cancelled"
     assert 8 <= PLANNED - status["remaining"] < PLANNED

@@ -113,20 +113,33 @@ def test_a_name_that_is_taken_by_another_design(undisturbed: Machine) -> None:
 def test_an_unknown_run(undisturbed: Machine, words: tuple[str, ...]) -> None:
     """Every verb that takes a run says the same."""
     verb, *options = words
-    assert refusal(undisturbed, verb, "smal", *options) == "there is no run smal"
+    assert (
+        refusal(undisturbed, verb, "smal", *options) == "there is no run 'smal' (did you mean 'small'?); known: small"
+    )
 
 
 def test_no_run_at_all(machine: Machine) -> None:
-    """Where nothing has been run, the newest run is asked for in vain."""
+    """Where nothing has been run, the newest run is asked for in vain, and so is one that is named."""
     assert refusal(machine, "status") == "there is no run yet; defsurvey run STUDY makes one"
+    assert refusal(machine, "cancel", "small") == "there is no run 'small'; there is none yet"
 
 
 @pytest.mark.parametrize(
     ("name", "value", "told", "code"),
     [
         ("DEFSURVEY_HOM", "x", "environment variable DEFSURVEY_HOM is not known; did you mean DEFSURVEY_HOME?", 2),
-        ("DEFSURVEY_DATABASE_URL", "nonsense", "database URL: expected sqlite:///path or postgresql://", 2),
-        ("DEFSURVEY_DATABASE_URL", "mysql://x/y", "database URL: expected sqlite or postgresql, got mysql", 2),
+        (
+            "DEFSURVEY_DATABASE_URL",
+            "nonsense",
+            "environment variable DEFSURVEY_DATABASE_URL: expected sqlite:///path or",
+            2,
+        ),
+        (
+            "DEFSURVEY_DATABASE_URL",
+            "mysql://x/y",
+            "environment variable DEFSURVEY_DATABASE_URL: expected sqlite or postgresql, got mysql",
+            2,
+        ),
         ("DEFSURVEY_DATABASE_URL", "sqlite:////nowhere/x.db", "database sqlite:////nowhere/x.db: unable to open", 1),
         (
             "DEFSURVEY_DATABASE_URL",
@@ -134,11 +147,27 @@ def test_no_run_at_all(machine: Machine) -> None:
             "database postgresql://me:***@127.0.0.1:1/x: ",
             1,
         ),
-        ("DEFSURVEY_SYNCHRONOUS", "maybe", "synchronous: expected one of full, normal, off, got 'maybe'", 2),
+        (
+            "DEFSURVEY_SYNCHRONOUS",
+            "maybe",
+            "environment variable DEFSURVEY_SYNCHRONOUS: expected one of full, normal, off, got 'maybe'",
+            2,
+        ),
         ("DEFSURVEY_MODELS", "/nowhere/cards.toml", "/nowhere/cards.toml: there is no such model file", 2),
         ("DEFSURVEY_BROKER_URL", "amqp://x", "environment variable DEFSURVEY_BROKER_URL: expected a URL with", 2),
         ("DEFSURVEY_BROKER_URL", "redis://127.0.0.1:1", "broker redis://127.0.0.1:1 (DEFSURVEY_BROKER_URL): ", 1),
-        ("DEFSURVEY_HOME", "/proc/nowhere", "[Errno 2] No such file or directory: '/proc/nowhere'", 1),
+        (
+            "DEFSURVEY_HOME",
+            "/proc/nowhere",
+            "environment variable DEFSURVEY_HOME: expected a folder, got /proc/nowhere: No such file",
+            2,
+        ),
+        (
+            "DEFSURVEY_HOME",
+            "/dev/null",
+            "environment variable DEFSURVEY_HOME: expected a folder, got /dev/null: it is none",
+            2,
+        ),
     ],
 )
 def test_a_wrong_environment(machine: Machine, name: str, value: str, told: str, code: int) -> None:
@@ -172,5 +201,22 @@ def test_parquet_needs_a_file(undisturbed: Machine) -> None:
 
 def test_an_export_that_cannot_be_written(undisturbed: Machine) -> None:
     """The reason is one line, and names the file."""
-    told = refusal(undisturbed, "export", "small", "--output", "/proc/nowhere/x.csv", code=1)
+    told = refusal(undisturbed, "export", "small", "--output", "/proc/nowhere/x.csv")
     assert "/proc/nowhere" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        (("report", "small", "--output"), "--output"),
+        (("export", "small", "--output"), "--output"),
+        (("bundle", "export", "small"), "FILE"),
+        (("survey", "copy", "wvs7", "-o"), "--output"),
+        (("survey", "template"), "FILE"),
+    ],
+    ids=" ".join,
+)
+def test_a_place_that_cannot_be_written_to(undisturbed: Machine, words: tuple[str, ...], given: str) -> None:
+    """It is named as it was typed, never a name of our own beside it; and that is wrong input."""
+    told = refusal(undisturbed, *words, "/proc/x")
+    assert told == f"{given}: expected a place that can be written to, got /proc/x: No such file or directory"

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import stat
 import tempfile
 from pathlib import Path
@@ -25,6 +26,19 @@ def test_what_was_queued_outlives_a_stop_and_a_start(tmp_path: Path) -> None:
     assert not broker.alive()
     with EmbeddedBroker(tmp_path) as again, again.client() as client:
         assert client.llen("simulate.human") == 2
+
+
+def test_one_that_was_left_ends_by_the_number_in_its_lock(tmp_path: Path) -> None:
+    """As docs/troubleshooting.md says; what was queued is kept."""
+    broker = EmbeddedBroker(tmp_path)
+    broker.ensure()
+    with broker.client() as client:
+        client.rpush("simulate.human", "1")
+    os.kill(int((tmp_path / "broker" / "server.lock").read_text()), signal.SIGTERM)
+    broker.stop()
+    assert not broker.alive()
+    with EmbeddedBroker(tmp_path) as again, again.client() as client:
+        assert client.llen("simulate.human") == 1
 
 
 def test_a_second_one_on_the_same_folder_attaches_to_the_first(tmp_path: Path) -> None:

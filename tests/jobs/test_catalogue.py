@@ -80,6 +80,8 @@ def test_a_name_that_does_not_exist_is_refused_with_the_nearest() -> None:
         catalogue.model(None, "humann")
     with pytest.raises(SurveyError, match="wvs7"):
         catalogue.show_survey("wvs8", None)
+    with pytest.raises(SurveyError, match=r"there is no question Q999 \(did you mean 'Q199'\?\)"):
+        catalogue.show_survey("wvs7", "Q999")
     refused = CliRunner().invoke(main, ("models", "show", "humann"))
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert refused.stderr.startswith("defsurvey: there is no model 'humann'; did you mean 'human'?")

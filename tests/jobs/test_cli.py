@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -16,8 +17,14 @@ from click.testing import CliRunner, Result
 from jobs.cli import main
 from jobs.exits import exit_code
 from jobs.local import RunFailed
+from jobs.producer import enqueue
 from jobs.study import StudyError
+from storage import outbox
+from storage.database import Database
+from storage.served import OtherEngine
 from storage.store import UnknownRun
+from tests.jobs.ledger_rows import change, finish, rows
+from tests.jobs.small_study import study
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HEAVY = ("torch", "transformers", "celery", "kombu", "redis", "sqlalchemy", "numpy", "altair", "rich", "yaml", "scipy")
@@ -69,6 +76,7 @@ def test_a_preview_shows_the_prompt(tmp_path: Path) -> None:
     [
         (StudyError("x"), 2),
         (UnknownRun("x"), 2),
+        (OtherEngine("x"), 2),
         (RunFailed("x"), 1),
         (FileNotFoundError(errno.ENOENT, "no such file", "x"), 1),
         (BrokenPipeError(errno.EPIPE, "closed"), None),  # click's own business
@@ -111,6 +119,91 @@ def test_wrong_options_are_usage_errors(words: tuple[str, ...]) -> None:
     refused = typed(*words)
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "Error: " in refused.stderr
+
+
+DEVICES = (
+    ("run", "STUDY"),
+    ("resume", "first", "--wait"),
+    ("worker",),
+    ("contamination", "first"),
+    ("models", "check", "human"),
+    ("survey", "rephrase", "DIR", "--model", "human"),
+)
+
+
+@pytest.mark.parametrize("words", DEVICES, ids=" ".join)
+@pytest.mark.parametrize("device", ["foo", "cuda:x", "cuda:", "gpu", "", "CPU"])
+def test_a_device_that_is_none_is_a_usage_error_of_every_verb(
+    words: tuple[str, ...], device: str, tmp_path: Path
+) -> None:
+    """Before anything is enqueued, started or opened, and whether or not a model would have used it."""
+    named = [str(EXAMPLES / "human-control.yaml") if word == "STUDY" else word for word in words]
+    refused = typed(*named, "--device", device, DEFSURVEY_HOME=str(tmp_path / "home"))
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert f"Invalid value for '--device': expected cpu, cuda or cuda:N, got {device!r}" in refused.stderr
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0", "cuda:11"])
+def test_a_device_is_taken_as_it_is_written(device: str) -> None:
+    """These are all that there are."""
+    context = main.commands["worker"].make_context("worker", ["--device", device])
+    assert context.params["device"] == device
+
+
+@pytest.fixture
+def without_somebody(database: Database) -> str:
+    """The home of a run that was finished, and reported, without one of its two participants."""
+    enqueue(database, None, study(models="[human]", participants="1"))
+    change(database, "UPDATE participant SET status = 'quarantined' WHERE id = 1")
+    finish(database)
+    revision = len(rows(database, "SELECT 1 FROM answer"))
+    outbox.record_report(database, outbox.BuiltReport(run="first", revision=revision, html="r.html", markdown="r.md"))
+    return str(Path(str(database.url.database)).parent)
+
+
+def test_resume_says_who_was_set_aside(without_somebody: str) -> None:
+    """The run is finished, and yet there is something to do: the command that asks them again is named."""
+    told = typed("resume", "first", DEFSURVEY_HOME=without_somebody)
+    assert told.exit_code == 3
+    assert told.stderr == "first is finished; 1 set aside: defsurvey retry first --state missing\n"
+    shown = typed("status", "first", DEFSURVEY_HOME=without_somebody).stdout
+    assert "  finished" in shown.splitlines()[0]
+    assert "1 set aside: defsurvey retry first --state missing" in shown
+    again = typed("retry", "first", "--state", "missing", DEFSURVEY_HOME=without_somebody)
+    assert again.stdout.startswith("first: 1 to be asked again")
+    assert " waiting" in typed("status", "first", DEFSURVEY_HOME=without_somebody).stdout.splitlines()[0]
+
+
+def test_a_broker_that_does_not_answer_is_told_in_one_line(tmp_path: Path) -> None:
+    """Nothing is lost: the run is written, and the line says what sends its messages, which no worker does."""
+    where = {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_BROKER_URL": "redis://:sesame@127.0.0.1:1/0"}
+    demo = str(EXAMPLES / "demo.yaml")
+    for words, messages in (
+        (("enqueue", demo), 16),
+        (("resume", "demo"), 16),
+        (("extend", "demo", "--participants", "9"), 18),
+        (("retry", "demo"), 18),
+    ):
+        told = typed(*words, **where)
+        assert told.exit_code == 0
+        assert re.fullmatch(
+            rf"broker redis://127\.0\.0\.1:1/0 \(DEFSURVEY_BROKER_URL\): .+; {messages} messages wait in the outbox "
+            r"until it answers and defsurvey reconciler runs\n",
+            told.stderr,
+        )
+    without = typed("enqueue", str(EXAMPLES / "demo.yaml"), DEFSURVEY_HOME=str(tmp_path / "other"))
+    assert (
+        without.stderr == "no broker: 16 messages wait in the outbox until defsurvey reconciler runs beside a worker\n"
+    )
+
+
+def test_a_program_can_wait_for_the_end_of_a_run(without_somebody: str) -> None:
+    """Progress goes to stderr, and the last look at the run to stdout, as JSON and nothing else."""
+    watched = typed("status", "first", "--watch", "--json", DEFSURVEY_HOME=without_somebody)
+    assert watched.exit_code == 0
+    assert json.loads(watched.stdout)["state"] == "finished"
+    assert watched.stderr.startswith("first: 3/6 (3 answered, ")
 
 
 def test_the_program_is_named_as_it_is_installed() -> None:

@@ -91,6 +91,21 @@ def test_questions_are_excluded_with_a_reason(here: Path) -> None:
     assert "0 excluded, 4 left" in run("exclude", "mine", "--restore", "T2").stdout
 
 
+@pytest.mark.parametrize("source", ["wvs", "globalopinions", "table"])
+def test_a_file_that_is_none_is_one_line(here: Path, source: str) -> None:
+    """As with a folder of the paper's dataset: what was expected and what was got, and exit code 2."""
+    (here / "folder").mkdir()
+    (here / "some.csv").write_text(WVS, encoding="utf-8")
+    for words, told in (
+        (("none.csv",), "none.csv: expected a file, got nothing"),
+        (("folder",), "folder: expected a file, got a folder"),
+        (("some.csv", "--cultures", "others.csv"), "others.csv: expected a file, got nothing"),
+    ):
+        result = run("import", source, *words, "-o", "x")
+        assert (result.exit_code, result.stderr) == (2, f"defsurvey: {told}\n")
+    assert run("import", "def", "none", "-o", "x").stderr == "defsurvey: none: expected a folder, got nothing\n"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -123,7 +123,7 @@ def test_what_the_engine_gave_up_is_told(here: Path) -> None:
         ("human", ("known",), "model human: expected a model that can know a survey, got a scripted respondent"),
         ("human, memorised", ("known", "--models", "human"), "got a scripted respondent"),
         ("memorised", ("known", "--models", "guesser"), "model guesser: expected one of run known (memorised)"),
-        ("memorised", ("unknown",), "there is no run unknown"),
+        ("memorised", ("unknown",), "there is no run 'unknown'"),
     ],
 )
 def test_what_is_wrong_is_one_error(here: Path, models: str, words: tuple[str, ...], told: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,6 +95,15 @@ def test_a_database_that_does_not_answer(examined: Callable[..., Result]) -> Non
     assert line.startswith("bad   database        postgresql://me:***@127.0.0.1:1/db: ")
     assert line.endswith(" -> start it, or set DEFSURVEY_DATABASE_URL")
     assert "sesame" not in result.output
+    assert "broker" in result.stdout
+
+
+def test_a_database_url_that_is_none(examined: Callable[..., Result]) -> None:
+    """The variable is named, and everything else is examined as well."""
+    result = examined(DEFSURVEY_DATABASE_URL="mysql://me:sesame@x/y")
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("bad")]
+    assert "DEFSURVEY_DATABASE_URL: expected sqlite or postgresql, got mysql -> " in line
     assert "broker" in result.stdout
 
 
@@ -209,6 +220,16 @@ def test_a_gpu_as_driver_and_torch_see_it(
     found = doctor_models.gpu(driver=driver, torch=torch)
     assert found.state == state
     assert words in str(found)
+
+
+def test_four_bits_take_a_gpu() -> None:
+    """Without one the package is of no use: a note, and no word of the package's own on the terminal."""
+    without = doctor_models.four_bits(usable=False)
+    assert (without.state, without.remedy) == (NOTE, "a GPU, or a smaller model")
+    assert without.said.endswith(", and no GPU: models whose cards say 4 bits cannot be loaded")
+    code = "from jobs.doctor_models import four_bits; print(four_bits(usable=True).state)"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (asked.stdout.strip(), asked.stderr) == (OK, "")
 
 
 def test_the_driver_is_asked_by_its_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from jobs.cli import main
+from tests.storage.importers.test_def_dataset import dataset
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 #: Their surveys have to be imported from files that cannot be passed on.
@@ -44,6 +46,23 @@ def test_the_paper_has_eleven_models() -> None:
     cells = plan(EXAMPLES / "paper.yaml")["cells"]
     assert len(cells) == 11 * 2 * 2
     assert {cell["answers"] for cell in cells} == {20 * 89}
+
+
+def test_the_papers_own_questions_are_two_studies(tmp_path: Path) -> None:
+    """As the example's head says: a part each, since neither has figures for the other's culture."""
+    dataset(tmp_path)
+    text = (EXAMPLES / "paper.yaml").read_text()
+    told = re.findall(r"--part (\S+) -o examples/(\S+) +then survey: (\S+) and cultures: (\[..\])", text)
+    assert [(part, cultures) for part, _, _, cultures in told] == [("US_survey", "[us]"), ("CN_survey", "[cn]")]
+    body = text.replace("cultures: [us, cn]", "cultures: {cultures}").replace("survey: wvs7", "survey: {survey}")
+    for part, folder, survey, cultures in told:
+        words = ["survey", "import", "def", str(tmp_path), "--part", part, "-o", str(tmp_path / folder)]
+        assert CliRunner().invoke(main, words).exit_code == 0
+        study = tmp_path / f"{folder}.yaml"
+        study.write_text(body.replace("{cultures}", cultures).replace("{survey}", survey))
+        assert len(plan(study)["cells"]) == 11 * 2
+        study.write_text(body.replace("{cultures}", "[us, cn]").replace("{survey}", survey))
+        assert CliRunner().invoke(main, ["plan", str(study)]).exit_code == 2
 
 
 @pytest.mark.parametrize("name", IMPORTED)

@@ -69,7 +69,7 @@ def test_without_flower_its_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
     """One line, exit code 1."""
     monkeypatch.setattr(flowering, "find_spec", lambda _: None)
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
-    with pytest.raises(flowering.FlowerMissing, match=r"pip install 'defsurvey\[monitoring\]'") as missing:
+    with pytest.raises(flowering.FlowerMissing, match=r"\.venv/bin/pip install -e '\.\[monitoring\]'") as missing:
         flowering.flower(settings, address=("127.0.0.1", 5555))
     assert exit_code(missing.value) == 1
 

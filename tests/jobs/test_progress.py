@@ -138,7 +138,7 @@ def test_the_rate_is_the_sum_of_the_living_workers(database: Database) -> None:
 
 def test_an_unknown_run_has_no_progress(database: Database) -> None:
     """The error names it."""
-    with pytest.raises(store.UnknownRun, match="there is no run nowhere"):
+    with pytest.raises(store.UnknownRun, match="there is no run 'nowhere'"):
         snapshot(database, "nowhere")
 
 
@@ -157,7 +157,7 @@ def test_a_stream_that_is_no_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch
     first, last = written.getvalue().splitlines()
     assert first.startswith("first: 1000/2000 (900 answered, 60 refused, 30 unparsable, 10 failed), 2.5/s, ")
     assert last.startswith("first: 2000/2000 (2000 answered, 0 refused, 0 unparsable, 0 failed), ")
-    assert last.endswith("/s, 0 s left")
+    assert last.endswith("/s, finished")
     assert looks == [0, 1, 2]
 
 
@@ -169,6 +169,50 @@ def test_long_work_is_told_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) ->
     written = io.StringIO()
     _watched(Console(file=written, width=40), [HALF, HALF, more, WHOLE], [])
     assert [line.split()[1] for line in written.getvalue().splitlines()] == ["1000/2000", "1050/2000", "2000/2000"]
+
+
+class Clock:
+    """Time that passes while one sleeps, and only then."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        """The time."""
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Let it pass."""
+        self.seconds += seconds
+
+
+def test_the_time_before_the_first_answer_says_nothing_of_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty minutes of loading, then ten answers a second: nobody is told of days."""
+    monkeypatch.setattr(progress, "time", Clock())
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 20.0)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 20.0)
+
+    def at(done: int) -> Snapshot:
+        return replace(HALF, rate_per_second=0.0, progress=Progress(planned=2000, answered=done))
+
+    written = io.StringIO()
+    _watched(Console(file=written, width=40), [*[at(0)] * 60, at(200), at(400), at(600), WHOLE], [])
+    lines = [line.partition("failed), ")[2] for line in written.getvalue().splitlines()]
+    assert lines == [
+        "0.0/s, ? left, running",
+        "10.0/s, 3 min 00 s left, running",
+        "10.0/s, 2 min 40 s left, running",
+        "10.0/s, 2 min 20 s left, running",
+        "70.0/s, finished",
+    ]
+
+
+def test_what_has_just_begun_is_as_fast_as_its_workers_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before this process has seen anything itself."""
+    monkeypatch.setattr(progress, "time", Clock())
+    written = io.StringIO()
+    _watched(Console(file=written, width=40), [HALF, WHOLE], [])
+    assert "2.5/s, 6 min 40 s left" in written.getvalue().splitlines()[0]
 
 
 def test_a_terminal_gets_a_bar_and_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,6 +233,42 @@ def test_what_is_rendered_says_how_long_it_takes_or_how_it_ended() -> None:
     text = plain.export_text()
     assert "5.0/s  3 min 20 s left" in text
     assert "finished" in text
+
+
+def _said(current: Snapshot) -> tuple[str, str]:
+    """What a terminal shows of a look at a run, and the line that a stream gets."""
+    shown, written = Console(width=120, record=True, file=io.StringIO()), io.StringIO()
+    shown.print(render(current, 0.0))
+    watch(lambda: current, lambda now: True, Console(file=written, width=40), each=lambda: None)
+    return shown.export_text(), written.getvalue()
+
+
+@pytest.mark.parametrize("state", ["waiting", "running", "judging", "finished", "cancelled", "budget reached"])
+def test_the_state_is_always_told_and_the_time_left_only_where_it_is_used_up(state: str) -> None:
+    """Nothing moves in a run that waits or was cancelled: it has no time left."""
+    for text in _said(replace(HALF, state=state)):
+        assert state in text
+        assert (" left" in text) == (state == "running")
+
+
+def test_who_was_set_aside_is_told_with_the_command_that_asks_again() -> None:
+    """A run that is finished without some says so; one that has all says nothing of it."""
+    without = replace(WHOLE, participants={"waiting": 0, "running": 0, "finished": 2, "quarantined": 3})
+    for text in _said(without):
+        assert "3 set aside: defsurvey retry first --state missing" in text
+    assert not any("set aside" in text for text in _said(WHOLE))
+
+
+def test_a_run_that_was_stopped_is_told_where_no_answer_came_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last line is no longer that of a run that goes on."""
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.001)
+    written, moments = io.StringIO(), iter([HALF, replace(HALF, state="cancelled")])
+    watch(
+        lambda: next(moments), lambda now: now.state == "cancelled", Console(file=written, width=40), each=lambda: None
+    )
+    first, last = written.getvalue().splitlines()
+    assert first.endswith(", running")
+    assert last.endswith("/s, cancelled")
 
 
 def test_what_goes_wrong_meanwhile_ends_the_watch() -> None:

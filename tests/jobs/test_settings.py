@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from jobs.settings import BadSetting, Settings
+from jobs.settings import SYNCHRONOUS, BadSetting, Settings
+from storage import database
 
 
 def test_an_empty_environment_keeps_everything_in_one_folder_here() -> None:
@@ -163,3 +164,21 @@ def test_a_password_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(BadSetting, match=f"expected text in {file}, got other bytes"):
         Settings.from_environment(environment)
+
+
+def test_a_promise_is_one_of_those_that_the_database_knows() -> None:
+    """They are told apart here, where the variable is known; both lists are one."""
+    assert SYNCHRONOUS == database.SYNCHRONOUS
+    with pytest.raises(BadSetting, match="DEFSURVEY_SYNCHRONOUS: expected one of full, normal, off, got 'foo'"):
+        Settings.from_environment({"DEFSURVEY_SYNCHRONOUS": "foo"})
+
+
+def test_a_home_that_is_no_folder_is_refused_by_its_name(tmp_path: Path) -> None:
+    """A file in its place, or on the way to it; one that can be made is made."""
+    (tmp_path / "file").write_text("")
+    for home, got in (("file", "it is none"), ("file/home", "Not a directory")):
+        settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path / home)})
+        with pytest.raises(BadSetting, match=f"DEFSURVEY_HOME: expected a folder, got {tmp_path / home}: {got}"):
+            settings.make_home()
+    Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path / "a" / "b")}).make_home()
+    assert (tmp_path / "a" / "b").is_dir()

@@ -356,6 +356,14 @@ class TestWhatIsWrong:
         """A key that cannot be left out."""
         assert refusal(written(**{key: None})) == f"study.yaml, line 1: expected a key '{key}', got none"
 
+    def test_unknown_key(self) -> None:
+        """The dozen that are named and the others that are counted are all there are, each once."""
+        told = refusal(TEXT + "particpants: 3\n")
+        assert "'particpants' (did you mean 'participants'?)" in told
+        listed = told.partition("expected one of the keys ")[2].partition(", got")[0]
+        named, _, more = listed.partition(" and ")
+        assert len(set(named.split(", "))) + int(more.split()[0]) == len({*REQUIRED_KEYS, *OPTIONAL_KEYS})
+
     def test_key_twice(self) -> None:
         """A key that stands twice, which YAML would let the second win."""
         message = refusal(TEXT + "cultures: [us]\n")

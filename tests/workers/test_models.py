@@ -61,7 +61,7 @@ def test_a_users_file_adds_cards_and_wins_over_bundled_ones(tmp_path: Path) -> N
 def test_the_documented_examples_are_cards_of_five_lines_at_most(tmp_path: Path) -> None:
     """Every TOML block of docs/models.md loads, and the first under its heading is all it takes to add a model."""
     blocks = re.findall(r"```toml\n(.*?)```", DOCUMENTATION.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     assert len(blocks[1].strip().splitlines()) <= 5
     cards = read_cards(_file(tmp_path, "\n".join(blocks)))
     assert cards["wizardlm-13b-gptq"].quantisation == "gptq"
@@ -72,6 +72,17 @@ def test_the_documented_examples_are_cards_of_five_lines_at_most(tmp_path: Path)
     assert cards["my-server"].api is not None
     assert cards["guarded-server"].api is not None
     assert cards["guarded-server"].api.key == "MODELS_EXAMPLE_KEY"
+
+
+def test_an_unknown_field_is_refused_with_every_known_one_once(tmp_path: Path) -> None:
+    """Also the one that is looked at twice, which says what serves the model."""
+    file = tmp_path / "cards.toml"
+    file.write_text('[m]\nhub = "a/b"\nzzz = 1\n')
+    with pytest.raises(ModelError) as refused:
+        read_cards(file)
+    known = str(refused.value).partition("known: ")[2].split(", ")
+    assert {"engine", "hub", "revision"} <= set(known)
+    assert len(known) == len(set(known))
 
 
 WHEEL = 'wheel = "w"\nversion = "1.0"\nfile = "w/w.gguf"\n'
@@ -85,6 +96,7 @@ WHEEL = 'wheel = "w"\nversion = "1.0"\nfile = "w/w.gguf"\n'
         ("[m]\nhub = 5\n", r"model m: field hub: expected organisation/model, got 5"),
         ('[m]\nhub = "a/b"\nrevision = ""\n', r"model m: field revision: expected text, got ''"),
         ('[m]\nseries = "S"\n', r"model m: field hub: expected hub, path or fallback.*, got none of them"),
+        ('[m]\nengine = "transformers"\n', r"model m: field hub: expected hub, path or fallback.*, got none of them"),
         (
             '[m]\nengine = "transformer"\nhub = "a/b"\n',
             r"field engine: expected one of transformers, .*, got 'transformer'; did you mean 'transformers'\?",

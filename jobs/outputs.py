@@ -1,0 +1,58 @@
+"""Where the user wants something written: a place that cannot be is wrong input, and is named as it was typed.
+
+Knows which errors of the system are about a place. Deliberately writes nothing: whoever does stands within the block.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: What is wrong with a place, and not with a disk that is full or fails.
+_PLACE = frozenset(
+    {
+        errno.EACCES,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
+
+
+class BadOutput(ValueError):
+    """Nothing can be written where the user said; the message names the option, what was expected and the place."""
+
+
+@contextmanager
+def written_to(option: str, place: Path | None) -> Iterator[None]:
+    """Write within the block what the user wants at a place.
+
+    Args:
+        option: how the place was given, such as ``--output``.
+        place: a file or folder; None: the user named none, and nothing is wrong with what they typed.
+
+    Raises:
+        BadOutput: the system refuses to write at the place, or beside it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if place is None or error.errno not in _PLACE or not _about(error.filename, place.absolute()):
+            raise
+        expected = "expected a place that can be written to"
+        raise BadOutput(f"{option}: {expected}, got {place}: {error.strerror}") from None
+
+
+def _about(file: object, place: Path) -> bool:
+    """Whether a file that the system names is the place, lies beside or in it, or on the way to it."""
+    if not isinstance(file, str):
+        return False
+    named = Path(file).absolute()
+    return named.is_relative_to(place.parent) or named in place.parents

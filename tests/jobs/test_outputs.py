@@ -1,0 +1,35 @@
+"""Places that cannot be written to: wrong input where the place is at fault, and nothing else."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from jobs.outputs import BadOutput, written_to
+
+
+@pytest.mark.parametrize("file", ["out/report", "out/.report.partial", "out/report/report.html", "out"])
+def test_a_place_at_fault_is_named_as_it_was_typed(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the system names a file beside it, in it, or a folder on the way."""
+    monkeypatch.chdir(tmp_path)
+    expected = r"^--output: expected a place that can be written to, got out/report: Permission denied$"
+    with pytest.raises(BadOutput, match=expected), written_to("--output", Path("out/report")):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / file))
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        (Path("out"), OSError(errno.ENOSPC, "No space left on device", "out")),
+        (Path("out"), FileNotFoundError(errno.ENOENT, "No such file", "/elsewhere/template.html")),
+        (Path("out"), BrokenPipeError(errno.EPIPE, "Broken pipe")),
+        (None, PermissionError(errno.EACCES, "Permission denied", "out")),
+    ],
+)
+def test_what_is_no_fault_of_the_place_stays_what_it_is(place: Path | None, error: OSError) -> None:
+    """A full disk, a file of our own that is missing, a pipe that was closed, a place that nobody typed."""
+    with pytest.raises(OSError) as raised, written_to("--output", place):  # noqa: PT011  # compared below
+        raise error
+    assert raised.value is error
