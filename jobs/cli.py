@@ -203,54 +203,6 @@ def status(settings: Settings, run_id: str | None, watch: bool, as_json: bool) -
         click.echo(f"report: {now.report or 'none yet'}")
 
 
-@main.command()
-@STUDY
-@NAME
-@JSON
-@click.pass_obj
-def plan(settings: Settings, study: Path, name: str | None, as_json: bool) -> None:
-    """What would run: cells, answers, tokens, cost, what could be found. Enqueues nothing."""
-    from jobs import plan as planning
-    from jobs import verbs
-    from workers.models import read_cards
-
-    wanted = verbs.read(settings, study, name=name)
-    verbs.check_retired(settings, wanted)
-    planned = planning.plan(wanted, cards=read_cards(settings.models))
-    if as_json:
-        _print_json(planning.to_json(planned))
-    else:
-        verbs.console().print(planning.render(planned))
-
-
-@main.command()
-@STUDY
-@click.option("--model", help="Which model; the study's first where none is named.")
-@click.option("--participant", type=click.IntRange(min=0), default=0, show_default=True, metavar="I")
-@click.option("--question", metavar="Q", help="Which question; the participant's first where none is named.")
-@JSON
-@click.pass_obj
-def preview(
-    settings: Settings, study: Path, model: str | None, participant: int, question: str | None, as_json: bool
-) -> None:
-    """The exact prompts, as the model would see them."""
-    from jobs import preview as previewing
-    from jobs import verbs
-    from workers.models import read_cards
-
-    shown = previewing.preview(
-        verbs.read(settings, study),
-        model=model,
-        participant=participant,
-        question=question,
-        cards=read_cards(settings.models),
-    )
-    if as_json:
-        _print_json(previewing.to_json(shown))
-    else:
-        verbs.console().print(previewing.render(shown))
-
-
 def _database(settings: Settings) -> Database:
     from jobs.serving import open_database
 
@@ -290,6 +242,7 @@ def _register() -> None:
         cli_daemons,
         cli_doctor,
         cli_judge,
+        cli_plan,
         cli_results,
         cli_review,
     )
@@ -302,6 +255,7 @@ def _register() -> None:
         cli_daemons,
         cli_doctor,
         cli_judge,
+        cli_plan,
         cli_results,
         cli_review,
     ):

@@ -71,15 +71,24 @@ class Plan:
     notes: tuple[str, ...]  #: what is allowed but likely not meant
 
 
-def plan(study: Study, *, cards: Mapping[str, ModelCard], answers_per_second: float | None = None) -> Plan:
+def plan(
+    study: Study,
+    *,
+    cards: Mapping[str, ModelCard],
+    paces: Mapping[str, float] | None = None,
+    answers_per_second: float | None = None,
+) -> Plan:
     """Count what a study would run.
 
     Args:
         study: the study.
         cards: model name -> card, for every model of the study.
-        answers_per_second: how fast answers were committed in a pilot; None: not known.
+        paces: model -> answers per second in an earlier run, as far as known.
+        answers_per_second: of all models together; None: by their paces, one after the other, if all are known.
     """
     cells = study.cells()
+    if answers_per_second is None:
+        answers_per_second = _rate(cells, paces or {})
     reading = [cell for cell in cells if cards[cell.model].engine != "scripted"]
     answers = study.planned_answers()
     judging = planned_judging(study, None if study.judge is None else cards[study.judge.model])
@@ -123,6 +132,14 @@ def _bounds(spread: Spread) -> tuple[int, int]:
 def _sum(spreads: Iterable[Spread]) -> Spread:
     every = list(spreads)
     return Spread(low=sum(spread.low for spread in every), high=sum(spread.high for spread in every))
+
+
+def _rate(cells: Iterable[PlannedCell], paces: Mapping[str, float]) -> float | None:
+    """Answers per second of models that are asked one after the other; None where the pace of one is not known."""
+    wanted = list(cells)
+    if any(cell.model not in paces for cell in wanted):
+        return None
+    return sum(cell.answers for cell in wanted) / sum(cell.answers / paces[cell.model] for cell in wanted)
 
 
 def _seconds(answers: int, rate: float) -> Spread:
@@ -293,7 +310,9 @@ def _facts(plan: Plan) -> Iterable[tuple[str, str]]:
             "cost",
             f"{plan.cost} (models with prices on their cards, judge included; in batches, judging is half of that)",
         )
-    yield "time", "unknown until a pilot has run" if plan.seconds is None else _time(plan.seconds)
+    pilot = "unknown until a pilot has run: defsurvey run STUDY --pilot 4"
+    known = "as fast as these models answered in their newest runs here, one model after the other"
+    yield "time", pilot if plan.seconds is None else f"{_time(plan.seconds)} ({known})"
     for culture, floor in plan.noise_floor.items():
         yield f"noise floor, {culture}", f"{floor:.3f} nats: what {plan.participants:,} honest people would score"
     for culture, least in plan.detectable.items():

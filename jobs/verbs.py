@@ -10,9 +10,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from sqlalchemy import make_url
+
 from jobs import local, producer, progress
 from jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable
 from jobs.celery_app import make_app
+from jobs.serving import DatabaseUnavailable, open_database
 from jobs.settings import Settings
 from jobs.study import Study, parse_study, read_study
 from jobs.study_keys import Judge, check_prices, check_probabilities
@@ -21,6 +24,7 @@ from storage import retry as retrying
 from storage.budget import budget_of, change_budget, halt_if_spent
 from storage.database import Database
 from storage.deaths import free_expired
+from storage.paces import paces
 from storage.run import AnswerState
 from workers.engines.opening import check_card
 from workers.models import find_card, read_cards
@@ -67,6 +71,18 @@ def check_retired(settings: Settings, study: Study) -> None:
     for model in (*study.models, *([study.judge.model] if study.judge else ())):
         if find_card(model, cards).retired:
             check_card(find_card(model, cards), cache=settings.cache)
+
+
+def paces_of(settings: Settings, study: Study) -> dict[str, float]:
+    """Model -> answers per second in its newest run; of none where there is no database yet, or it does not answer."""
+    file = make_url(settings.database_url).database if settings.database_url.startswith("sqlite") else None
+    if file is not None and not Path(file).exists():
+        return {}
+    try:
+        with open_database(settings) as database:
+            return paces(database, study.models)
+    except DatabaseUnavailable:
+        return {}
 
 
 def enqueue(settings: Settings, database: Database, study: Study, *, extend: bool = False) -> producer.Enqueued:

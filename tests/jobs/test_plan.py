@@ -109,6 +109,15 @@ def test_time() -> None:
         plan(read, cards=CARDS, answers_per_second=0)
 
 
+def test_time_by_the_paces_of_models() -> None:
+    """30 answers at 1 a second and 30 at 3, one model after the other: 40 seconds; with one unknown none are told."""
+    read = study(models="[tiny-model, plain-model]", participants="5")
+    paces = {"tiny-model": 1.0, "plain-model": 3.0, "another": 9.0}
+    assert read.planned_answers() == 60
+    assert plan(read, cards=CARDS, paces=paces).seconds == Spread(low=27, high=53)
+    assert plan(read, cards=CARDS, paces={"tiny-model": 1.0}).seconds is None
+
+
 @pytest.mark.parametrize(
     ("rate", "told"), [(10.0, "6 s to 12 s"), (1.0, "1 min 00 s to 2 min 00 s"), (0.001, "16 h 40 min to 33 h 20 min")]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from jobs.study import Study, StudyError, parse_study
 from storage import judgements, outbox, store
 from storage.budget import budget_of
 from storage.database import Database
-from tests.jobs.ledger_rows import rows
+from tests.jobs.ledger_rows import change, finish, rows
 from tests.jobs.small_study import SURVEY, written
 from workers.models import read_cards
 
@@ -128,3 +129,17 @@ def test_a_run_that_is_only_extended_stays_cancelled(settings: Settings, databas
     store.cancel(database, "first")
     assert extend(settings, database, participants=3) == 2
     assert store.load_run(database, "first").cancelled
+
+
+def test_paces_are_of_a_database_that_is_there(settings: Settings, database: Database) -> None:
+    """Looking ahead makes no database, and does without one that does not answer."""
+    study = small(settings, participants="10")
+    assert verbs.paces_of(settings, study) == {}
+    assert not settings.home.exists()
+    away = replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none?connect_timeout=1")
+    assert verbs.paces_of(away, study) == {}
+    verbs.enqueue(settings, database, study)
+    finish(database)
+    change(database, "UPDATE answer SET committed_at = 1000 + rowid / 4.0")
+    found = verbs.paces_of(replace(settings, database_url=str(database.url)), study)
+    assert found == {"human": pytest.approx(4.0)}

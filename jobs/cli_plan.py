@@ -1,0 +1,64 @@
+"""The command line's verbs that look ahead: plan, preview. Neither enqueues anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from jobs.settings import Settings
+
+STUDY = click.argument("study", type=click.Path(path_type=Path), metavar="STUDY")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+@click.command()
+@STUDY
+@click.option("--name", help="Name of the run, in place of the study's.")
+@JSON
+@click.pass_obj
+def plan(settings: Settings, study: Path, name: str | None, as_json: bool) -> None:
+    """What would run: cells, answers, tokens, time, cost, what could be found. Enqueues nothing."""
+    from jobs import plan as planning
+    from jobs import verbs
+    from workers.models import read_cards
+
+    wanted = verbs.read(settings, study, name=name)
+    verbs.check_retired(settings, wanted)
+    planned = planning.plan(wanted, cards=read_cards(settings.models), paces=verbs.paces_of(settings, wanted))
+    if as_json:
+        click.echo(json.dumps(planning.to_json(planned), ensure_ascii=False, indent=2))
+    else:
+        verbs.console().print(planning.render(planned))
+
+
+@click.command()
+@STUDY
+@click.option("--model", help="Which model; the study's first where none is named.")
+@click.option("--participant", type=click.IntRange(min=0), default=0, show_default=True, metavar="I")
+@click.option("--question", metavar="Q", help="Which question; the participant's first where none is named.")
+@JSON
+@click.pass_obj
+def preview(
+    settings: Settings, study: Path, model: str | None, participant: int, question: str | None, as_json: bool
+) -> None:
+    """The exact prompts, as the model would see them."""
+    from jobs import preview as previewing
+    from jobs import verbs
+    from workers.models import read_cards
+
+    shown = previewing.preview(
+        verbs.read(settings, study),
+        model=model,
+        participant=participant,
+        question=question,
+        cards=read_cards(settings.models),
+    )
+    if as_json:
+        click.echo(json.dumps(previewing.to_json(shown), ensure_ascii=False, indent=2))
+    else:
+        verbs.console().print(previewing.render(shown))
+
+
+VERBS = (plan, preview)
