@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from jobs.cli_daemons import CONCURRENCY
 from jobs.cli_device import DEVICE
@@ -157,6 +158,10 @@ def resume(
     as_json: bool,
 ) -> None:
     """Go on with a run: publish again what is unfinished. A finished run says so."""
+    given = click.get_current_context().get_parameter_source
+    for option in ("workers", "concurrency", "device") if not wait else ():
+        if given(option) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{option} is for workers of this command: it needs --wait")
     from jobs import verbs
     from jobs.progress import set_aside, snapshot
 

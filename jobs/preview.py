@@ -140,6 +140,9 @@ def _request(participant: Participant, item: int, study: Study) -> Request:
 def _template(card: ModelCard) -> str:
     if card.engine == "scripted":
         return "a scripted respondent answers without reading the messages"
+    if card.engine != "transformers":
+        behind = "the server" if card.api else "the card's own engine"
+        return f"the messages are given to {behind} as they are"
     if card.chat_template == "tokenizer":
         return "the template of the model's own tokenizer is put around the messages"
     if card.chat_template == "none":
@@ -150,7 +153,7 @@ def _template(card: ModelCard) -> str:
 def _text(card: ModelCard, request: Request) -> str | None:
     from workers.engines.transformers.prompt import render_prompt
 
-    if card.engine == "scripted" or card.chat_template != "none":
+    if card.engine != "transformers" or card.chat_template != "none":
         return None
     return render_prompt(None, card.chat_template, request, answer_prefix=card.answer_prefix)
 

@@ -121,6 +121,15 @@ def test_wrong_options_are_usage_errors(words: tuple[str, ...]) -> None:
     assert "Error: " in refused.stderr
 
 
+@pytest.mark.parametrize("words", [("--workers", "2"), ("--concurrency", "4"), ("--device", "cpu")])
+def test_options_for_workers_that_are_not_started_are_refused(words: tuple[str, str], tmp_path: Path) -> None:
+    """Nothing is accepted and then ignored."""
+    refused = typed("resume", "first", *words, DEFSURVEY_HOME=str(tmp_path / "home"))
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert f"{words[0]} is for workers of this command: it needs --wait" in refused.stderr
+    assert not (tmp_path / "home").exists()
+
+
 DEVICES = (
     ("run", "STUDY"),
     ("resume", "first", "--wait"),

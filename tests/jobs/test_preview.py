@@ -15,6 +15,7 @@ from jobs.study import Study, StudyError
 from storage.run import Cell, Participant, UsedDecoding
 from tests.jobs.small_study import CARDS, SURVEY, study
 from workers.engines.base import Completion, FinishReason, Request
+from workers.models import Api, ModelCard
 from workers.simulation.interview import interview
 from workers.simulation.participant import draw_axes
 
@@ -121,11 +122,18 @@ def test_region() -> None:
         ("plain-model", "", "no template: the messages are joined as bare text"),
         ("human", "", "a scripted respondent answers without reading the messages"),
         ("chatml-model", "", "the template chatml is put around the messages"),
+        ("served-model", "", "the messages are given to the server as they are"),
+        ("own-model", "", "the messages are given to the card's own engine as they are"),
     ],
 )
 def test_what_the_card_adds(model: str, start: str, template: str) -> None:
     """The beginning of the reply and the template are what the model's card says."""
-    cards = dict(CARDS) | {"chatml-model": replace(CARDS["plain-model"], name="chatml-model", chat_template="chatml")}
+    plain = CARDS["plain-model"]
+    cards = dict(CARDS) | {
+        "chatml-model": replace(plain, name="chatml-model", chat_template="chatml"),
+        "served-model": ModelCard(name="served-model", engine="openai", api=Api(model="m")),
+        "own-model": ModelCard(name="own-model", engine="a.package:engine"),
+    }
     prompt = preview(replace(study(), models=(model,)), cards=cards).prompts[0]
     assert prompt.reply_start == start
     assert prompt.template.startswith(template)

@@ -190,6 +190,7 @@ def test_an_engine_that_gives_up_fails_every_slot(after: int) -> None:
         (4, 1, AnswerState.ANSWERED),
     ]
     assert len(engine.requests) == VOTE + 1  # one chain for both
+    assert [answer.seconds > 0 for answer in fresh] == [True, False]  # and paid for once
 
 
 class Brief(Asked):

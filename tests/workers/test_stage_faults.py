@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from storage.ledger import Ledger, owners
 from storage.run import AnswerState
 from storage.schema import migrate
 from tests.chaos.chain import follow
-from tests.chaos.stages import PATIENCE, QUESTIONS, RUN, TO_OPEN, Gated, stage_of, started
+from tests.chaos.stages import CARDS, PATIENCE, QUESTIONS, RUN, TO_OPEN, Gated, stage_of, started
 from workers import patience
 from workers.engines.base import EngineUnavailable
 from workers.lease import Leases
+from workers.models import Api
 from workers.stage import Outcome
 from workers.watchdog import Watchdog
 
@@ -277,6 +279,27 @@ def test_a_process_that_cannot_wait_lets_go_of_everything(database: Database, tm
     assert whole(database, participants=2)
     hanging.close()
     engine.close()
+
+
+@pytest.mark.parametrize("api", [None, Api(model="m")], ids=["engine", "server"])
+def test_a_server_may_take_longer_than_an_engine(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: Api | None
+) -> None:
+    """Ten attempts of five minutes are more than the half hour after which an engine counts as hung."""
+    (who,) = started(database)
+    monkeypatch.setitem(CARDS, "citizen", replace(CARDS["citizen"], api=api))
+    slow = Gated(tmp_path, "Q1")
+    stage = stage_of(database, slow)
+    now = [0.0]
+    stage.watchdog = Watchdog(1800.0, clock=lambda: now[0])
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(stage.simulate, who)
+        assert slow.arrived.wait(PATIENCE)
+        now[0] = 3000.0
+        assert stage.watchdog.hung() == (api is None)
+        slow.let_go()
+        assert asking.result(PATIENCE) is Outcome.FINISHED
+    slow.close()
 
 
 def test_an_engine_that_cannot_serve_is_told(database: Database, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol as Interface
 
 from storage.run import CCSV_DECODES, Answer, AnswerState, CompletedStep, Decoding, Participant, Protocol, UsedDecoding
@@ -151,7 +151,25 @@ def deliberate(asked: Deliberation, *, engine: Engine, notes: Notes, clock: Call
 
     Where the engine gives up at a step all answers are failed, and the steps before it stay.
     """
+    return _deliberated(asked, _Steps(asked, engine, notes, clock))
+
+
+def deliberate_again(
+    asked: Deliberation, slot: int, *, engine: Engine, notes: Notes, clock: Callable[[], float]
+) -> Answer:
+    """The same for one slot; what the steps cost stands beside the slot for which they were asked, and no other."""
     steps = _Steps(asked, engine, notes, clock)
+    answers = _deliberated(asked, steps)
+    paid = answers[0] if steps.asked else replace(answers[0], prompt_tokens=None, completion_tokens=None, seconds=0.0)
+    return replace(
+        answers[slot],
+        prompt_tokens=paid.prompt_tokens,
+        completion_tokens=paid.completion_tokens,
+        seconds=paid.seconds,
+    )
+
+
+def _deliberated(asked: Deliberation, steps: _Steps) -> tuple[Answer, ...]:
     try:
         draft = steps.take(DRAFT, asked.draft())
         critique = steps.take(CRITIQUE, asked.critique(draft.completion))
@@ -221,6 +239,7 @@ class _Steps:
         self._asked, self._engine, self._notes, self._clock = asked, engine, notes, clock
         self._done = {step.number: step for step in notes.done(asked.item, asked.attempt)}
         self.taken: list[CompletedStep] = []
+        self.asked = False  #: whether any was asked here
 
     def take(self, number: int, request: Request) -> CompletedStep:
         """One step."""
@@ -229,6 +248,7 @@ class _Steps:
     def take_all(self, first: int, requests: Sequence[Request]) -> list[CompletedStep]:
         """Steps that do not depend on each other, asked together."""
         began = self._clock()
+        self.asked = self.asked or any(number not in self._done for number in range(first, first + len(requests)))
         asked: dict[int, Future[Completion]] = {
             number: self._engine.submit(request)
             for number, request in enumerate(requests, start=first)

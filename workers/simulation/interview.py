@@ -143,9 +143,8 @@ def ask_again(
         raise ValueError(f"{where}: expected an attempt above {answer.attempt}, got {attempt}")
     schedule = Schedule.of(participant, survey, questions, protocol)
     if participant.cell.condition.method in DELIBERATED:
-        return replace(
-            schedule.deliberated(answer.item, attempt, engine, notes, clock)[answer.slot], out_of_sequence=True
-        )
+        fresh = schedule.deliberated_again(answer.item, answer.slot, attempt, engine, notes, clock)
+        return replace(fresh, out_of_sequence=True)
     request = schedule.request(answer.item, answer.memory, recall, attempt)
     fresh = schedule.answer(request, answer.item, answer.memory, engine, clock, attempt)
     return replace(fresh, slot=answer.slot, remembered=answer.remembered, out_of_sequence=True)

@@ -15,7 +15,7 @@ from storage.survey import Question, Survey
 from workers.engines.base import Asked, Engine, FinishReason, Message, Request, outcome
 from workers.simulation.answers import is_settled, read
 from workers.simulation.baseline_prompts import average_text, conversation
-from workers.simulation.baselines import Deliberation, Notes, deliberate
+from workers.simulation.baselines import Deliberation, Notes, deliberate, deliberate_again
 from workers.simulation.memory import remember
 from workers.simulation.participant import (
     PRESETS,
@@ -89,6 +89,12 @@ class Schedule:
     def deliberated(self, item: int, attempt: int, engine: Engine, notes: Notes, clock: Clock) -> tuple[Answer, ...]:
         """The answers to an item by drafting, criticising, rewriting and voting, by slot."""
         return deliberate(self.deliberation(item, attempt), engine=engine, notes=notes, clock=clock)
+
+    def deliberated_again(
+        self, item: int, slot: int, attempt: int, engine: Engine, notes: Notes, clock: Clock
+    ) -> Answer:
+        """The answer of one slot, asked for again."""
+        return deliberate_again(self.deliberation(item, attempt), slot, engine=engine, notes=notes, clock=clock)
 
     def messages(
         self, question: Question, shown: tuple[int, ...], draws: Draws, memory: Sequence[int], recall: Recall
