@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +23,9 @@ from celery import Celery
 
 from jobs.broker import EmbeddedBroker, check_reachable, client_of, exclusive
 from jobs.celery_app import make_app, report_failure_key
-from jobs.progress import Snapshot, snapshot, watch
+from jobs.following import RunFailed as RunFailed
+from jobs.following import follow, outages_survived
+from jobs.progress import Snapshot
 from jobs.reconciler import Reconciler, release_dead
 from jobs.settings import Settings
 from jobs.tasks import EXIT_UNAVAILABLE
@@ -32,7 +33,6 @@ from storage import outbox, store
 from storage.database import Database
 from storage.deaths import QUARANTINE_AFTER
 from workers.models import read_cards
-from workers.patience import OUTAGE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,16 +46,10 @@ DEATHS_WITHOUT_PROGRESS = QUARANTINE_AFTER + 2
 EXIT_USAGE = 2
 #: Log lines: time, level, logger, message.
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-#: Seconds that the report of a finished run may take.
-REPORT_SECONDS = 300.0
 #: Seconds that a process may take to end after SIGTERM.
 GRACE_SECONDS = 20.0
 #: Seconds to wait for the workers of a killed ``defsurvey run`` to clear up behind it.
 PATIENCE_SECONDS = 3.0
-
-
-class RunFailed(RuntimeError):
-    """The workers cannot go on; the message says why and where the log is."""
 
 
 @contextmanager
@@ -178,6 +172,7 @@ def work(
     workers: int,
     worker_options: Sequence[str],
     console: Console,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Snapshot:
     """Do everything that a run needs on this machine and return how it ended.
 
@@ -188,6 +183,7 @@ def work(
         workers: how many worker processes.
         worker_options: further options of ``defsurvey worker``.
         console: where progress is shown.
+        stopped: whether this process was told to end, see ``follow``.
 
     Raises:
         jobs.broker.HomeInUse: another ``defsurvey run`` works in the same home.
@@ -213,13 +209,13 @@ def work(
         try:
             crew.start()
             thread.start()  # its first pass publishes the run while the workers come up
-            return follow(database, run, crew, console, broker)
+            return follow(database, run, crew, console, broker, stopped)
         finally:
             stop.set()
             if thread.ident is not None:
                 thread.join()
             crew.stop()
-            with _outages_survived("leases of ended workers"):
+            with outages_survived("leases of ended workers"):
                 release_dead(database)
 
 
@@ -243,75 +239,3 @@ def _log_to_file(path: Path) -> None:
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     logging.getLogger().addHandler(handler)
-
-
-def follow(database: Database, run: str, crew: Crew, console: Console, broker: redis.Redis) -> Snapshot:
-    """Show progress until the run is finished and its report shows everything, or until it was stopped.
-
-    Returns:
-        The look at the run that decided so: what it says of the report and of the run belongs together.
-
-    Raises:
-        RunFailed: the workers cannot go on, or the report cannot be built.
-    """
-    look = Look(database, run)
-    finished_at: list[float] = []
-
-    def each() -> None:
-        crew.look(look.latest.progress.done + look.latest.participants["quarantined"])
-        if not finished_at:
-            return
-        failure = None
-        with _outages_survived("reports"):
-            failure = broker.get(report_failure_key(run))
-        if isinstance(failure, bytes):
-            failed = f"its report cannot be built: {failure.decode()}"
-        elif time.monotonic() - finished_at[0] > REPORT_SECONDS:
-            failed = f"no report after {REPORT_SECONDS:.0f} s"
-        else:
-            return
-        log_file = crew.settings.logs / "reporter.log"
-        raise RunFailed(f"run {run}: every answer is there, but {failed}; see {log_file}, then: defsurvey report {run}")
-
-    def over(current: Snapshot) -> bool:
-        if current.state == "finished" and not finished_at:
-            finished_at.append(time.monotonic())
-        return current.state in ("cancelled", "budget reached") or (current.state == "finished" and current.reported)
-
-    return watch(look, over, console, each=each)
-
-
-class Look:
-    """Looks at a run: how far it has come, or while its database is away, had come before.
-
-    Args:
-        database: has to be there to begin with.
-        run: which run.
-    """
-
-    def __init__(self, database: Database, run: str) -> None:
-        self.latest = snapshot(database, run)
-        self._database = database
-        self._away = False
-
-    def __call__(self) -> Snapshot:
-        """Look once more; of an outage is told once."""
-        try:
-            self.latest = snapshot(self._database, self.latest.run)
-        except OUTAGE as error:
-            if not self._away:
-                told = " ".join(str(getattr(error, "orig", None) or error).split())
-                log.warning("progress: %s; looking again until the database is back", told)
-            self._away = True
-        else:
-            self._away = False
-        return self.latest
-
-
-@contextmanager
-def _outages_survived(what: str) -> Iterator[None]:
-    """Whoever watches a run outlives its database and its broker: the block is left where one of them is away."""
-    try:
-        yield
-    except (*OUTAGE, redis.RedisError) as error:
-        log.warning("%s: %s", what, getattr(error, "orig", None) or error)

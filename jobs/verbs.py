@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import make_url
 
-from jobs import local, producer, progress
+from jobs import following, local, producer, progress
 from jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable
 from jobs.celery_app import make_app
 from jobs.serving import DatabaseUnavailable, open_database
@@ -188,10 +188,14 @@ def _work(
     workers: int,
     worker_options: Sequence[str],
 ) -> progress.Snapshot:
-    def interrupted(_signal: int, _frame: FrameType | None) -> None:
+    signals: list[int] = []
+
+    def interrupted(number: int, _frame: FrameType | None) -> None:
+        signals.append(number)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupted)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
     return local.work(
         settings,
         database,
@@ -199,6 +203,7 @@ def _work(
         workers=workers,
         worker_options=worker_options,
         console=console(stderr=True),
+        stopped=lambda: bool(signals),
     )
 
 
@@ -263,7 +268,7 @@ def named_or_newest(database: Database, run_id: str | None) -> str:
 def watch_run(database: Database, run_id: str, shown: Console) -> progress.Snapshot:
     """Show a run's progress until it is finished, cancelled or out of budget. Returns the last look at it."""
     return progress.watch(
-        local.Look(database, run_id),
+        following.Look(database, run_id),
         lambda now: now.state in ("finished", "cancelled", "budget reached"),
         shown,
         each=lambda: None,

@@ -14,7 +14,7 @@ import pytest
 import redis
 from sqlalchemy.exc import OperationalError
 
-from jobs import local, reconciler
+from jobs import following, reconciler
 from jobs.broker import BrokerUnavailable
 from jobs.celery_app import make_app
 from jobs.local import DEATHS_WITHOUT_PROGRESS, Crew, RunFailed
@@ -82,10 +82,10 @@ def test_a_worker_that_cannot_serve_ends_a_run_at_once(settings: Settings) -> No
 )
 def test_whoever_watches_outlives_an_outage(outage: Exception, caplog: pytest.LogCaptureFixture) -> None:
     """It is noted, and the next look comes."""
-    with local._outages_survived("progress"):
+    with following.outages_survived("progress"):
         raise outage
     assert "progress: " in caplog.text
-    with pytest.raises(LookupError), local._outages_survived("progress"):
+    with pytest.raises(LookupError), following.outages_survived("progress"):
         raise LookupError
 
 

@@ -15,7 +15,7 @@ import redis
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from jobs import local, verbs
+from jobs import following, local, verbs
 from jobs.producer import enqueue
 from jobs.progress import Snapshot, snapshot
 from jobs.settings import Settings
@@ -42,10 +42,21 @@ def test_a_report_that_comes_right_after_a_look_is_named(
             outbox.record_report(of, report)
         return seen
 
-    monkeypatch.setattr(local, "snapshot", look)
+    monkeypatch.setattr(following, "snapshot", look)
     crew = local.Crew(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=0)
-    ended = local.follow(database, "first", crew, Console(file=io.StringIO()), client)
+    ended = following.follow(database, "first", crew, Console(file=io.StringIO()), client)
     assert (ended.state, ended.report, looks) == ("finished", "r.html", 3)
+
+
+def test_a_signal_that_was_lost_on_its_way_ends_a_run_all_the_same(
+    database: Database, client: redis.Redis, tmp_path: Path
+) -> None:
+    """What a handler raises does not get out of a destructor, so that it is asked whether it was called."""
+    enqueue(database, None, study(models="[human]", participants="1"))
+    crew = local.Crew(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=0)
+    told = iter([False, True])
+    with pytest.raises(KeyboardInterrupt):
+        following.follow(database, "first", crew, Console(file=io.StringIO()), client, lambda: next(told))
 
 
 class Ending(local.Crew):
@@ -80,7 +91,7 @@ def test_who_watches_a_run_outlives_an_outage(
             raise seen
         return seen
 
-    monkeypatch.setattr(local, "snapshot", look)
+    monkeypatch.setattr(following, "snapshot", look)
     monkeypatch.setattr("jobs.progress.LOOK_SECONDS", 0.0)
     with caplog.at_level(logging.WARNING):
         assert verbs.watch_run(database, "first", Console(file=io.StringIO())).state == "finished"

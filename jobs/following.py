@@ -1,0 +1,124 @@
+"""Watching a run that others work on, until it is over: outages are outlived, and a signal is never lost.
+
+Knows when a run is over. Deliberately starts nothing (see ``local``).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import redis
+
+from jobs.celery_app import report_failure_key
+from jobs.progress import Snapshot, snapshot, watch
+from storage.database import Database
+from workers.patience import OUTAGE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jobs.local import Crew
+
+log = logging.getLogger(__name__)
+
+#: Seconds that the report of a finished run may take.
+REPORT_SECONDS = 300.0
+
+
+class RunFailed(RuntimeError):
+    """The run cannot go on, or not here; the message says why."""
+
+
+def follow(
+    database: Database,
+    run: str,
+    crew: Crew,
+    console: Console,
+    broker: redis.Redis,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Snapshot:
+    """Show progress until the run is finished and its report shows everything, or until it was stopped.
+
+    Args:
+        database: where the run is.
+        run: which run.
+        crew: works on it.
+        console: where progress is shown.
+        broker: where a report that cannot be built is told.
+        stopped: whether this process was told to end. It is asked besides, since what a signal raises is lost where the
+            interpreter happens to be in a destructor or a callback.
+
+    Returns:
+        The look at the run that decided so: what it says of the report and of the run belongs together.
+
+    Raises:
+        KeyboardInterrupt: it was told to end.
+        RunFailed: the workers cannot go on, or the report cannot be built.
+    """
+    look = Look(database, run)
+    finished_at: list[float] = []
+
+    def each() -> None:
+        if stopped():
+            raise KeyboardInterrupt
+        crew.look(look.latest.progress.done + look.latest.participants["quarantined"])
+        if not finished_at:
+            return
+        failure = None
+        with outages_survived("reports"):
+            failure = broker.get(report_failure_key(run))
+        if isinstance(failure, bytes):
+            failed = f"its report cannot be built: {failure.decode()}"
+        elif time.monotonic() - finished_at[0] > REPORT_SECONDS:
+            failed = f"no report after {REPORT_SECONDS:.0f} s"
+        else:
+            return
+        log_file = crew.settings.logs / "reporter.log"
+        raise RunFailed(f"run {run}: every answer is there, but {failed}; see {log_file}, then: defsurvey report {run}")
+
+    def over(current: Snapshot) -> bool:
+        if current.state == "finished" and not finished_at:
+            finished_at.append(time.monotonic())
+        return current.state in ("cancelled", "budget reached") or (current.state == "finished" and current.reported)
+
+    return watch(look, over, console, each=each)
+
+
+class Look:
+    """Looks at a run: how far it has come, or while its database is away, had come before.
+
+    Args:
+        database: has to be there to begin with.
+        run: which run.
+    """
+
+    def __init__(self, database: Database, run: str) -> None:
+        self.latest = snapshot(database, run)
+        self._database = database
+        self._away = False
+
+    def __call__(self) -> Snapshot:
+        """Look once more; of an outage is told once."""
+        try:
+            self.latest = snapshot(self._database, self.latest.run)
+        except OUTAGE as error:
+            if not self._away:
+                told = " ".join(str(getattr(error, "orig", None) or error).split())
+                log.warning("progress: %s; looking again until the database is back", told)
+            self._away = True
+        else:
+            self._away = False
+        return self.latest
+
+
+@contextmanager
+def outages_survived(what: str) -> Iterator[None]:
+    """Whoever watches a run outlives its database and its broker: the block is left where one of them is away."""
+    try:
+        yield
+    except (*OUTAGE, redis.RedisError) as error:
+        log.warning("%s: %s", what, getattr(error, "orig", None) or error)
