@@ -71,17 +71,23 @@ def test_a_run_that_is_here_already_is_not_imported(database: Database, ledger: 
     assert list(answer_rows(database, "first", telemetry=True)) == before
 
 
+def _altered(database: Database, folder: Path, member: str, before: bytes, after: bytes) -> Path:
+    """A bundle of the run of which one member says something else."""
+    file, damaged = folder / "run.bundle", folder / "damaged.bundle"
+    export_bundle(database, "first", file)
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(damaged, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            target.writestr(name, content.replace(before, after) if name == member else content)
+    return damaged
+
+
 def test_a_damaged_file_leaves_nothing_behind(
     database: Database, ledger: Ledger, elsewhere: Database, tmp_path: Path
 ) -> None:
     """A changed answer is noticed by its hash, and the whole import is taken back."""
     half_done(database, ledger)
-    file, damaged = tmp_path / "run.bundle", tmp_path / "damaged.bundle"
-    export_bundle(database, "first", file)
-    with zipfile.ZipFile(file) as source, zipfile.ZipFile(damaged, "w") as target:
-        for name in source.namelist():
-            content = source.read(name)
-            target.writestr(name, content.replace(b"gone", b"fine") if name == "answer.jsonl" else content)
+    damaged = _altered(database, tmp_path, "answer.jsonl", b"gone", b"fine")
     with elsewhere:
         with pytest.raises(BadBundle, match=r"answer\.jsonl is damaged"):
             import_bundle(elsewhere, damaged)
@@ -127,12 +133,7 @@ def test_damage_is_noticed_before_a_row_is_written(
 ) -> None:
     """What a damaged row says may be anything, such as a column that is not there."""
     half_done(database, ledger)
-    file, damaged = tmp_path / "run.bundle", tmp_path / "damaged.bundle"
-    export_bundle(database, "first", file)
-    with zipfile.ZipFile(file) as source, zipfile.ZipFile(damaged, "w") as target:
-        for name in source.namelist():
-            content = source.read(name)
-            target.writestr(name, content.replace(b'"model"', b'"modem"') if name == "cell.jsonl" else content)
+    damaged = _altered(database, tmp_path, "cell.jsonl", b'"model"', b'"modem"')
     with elsewhere, pytest.raises(BadBundle, match=r"cell\.jsonl is damaged"):
         import_bundle(elsewhere, damaged)
 
