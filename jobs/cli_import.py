@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def _file(_ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
     """A file to be read, if it is there."""
-    if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
+    readable = path is None or (path.exists() and not path.is_dir() and os.access(path, os.R_OK))  # a pipe, too
+    if path is not None and not readable:
         from storage.survey import SurveyError
 
         got = "a folder" if path.is_dir() else "one that may not be read" if path.exists() else "nothing"
