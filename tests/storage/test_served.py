@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from storage import tables
 from storage.database import Database
-from storage.served import OtherEngine, record_served
+from storage.served import OtherEngine, differences, record_served
 from tests.storage.small_run import started
 
 MODE = {"engine": "scripted", "respondent": "mode"}
@@ -96,3 +96,4 @@ def test_whoever_answers_alike_may_go_on(
     started(database)
     record_served(database, "first", "model-a", first, {})
     record_served(database, "first", "model-a", other, {})
+    assert differences(first, other) == []

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from storage.run import AnswerState, Reply
 from storage.survey import Question
 from workers.engines.base import FinishReason
-from workers.simulation.choices import NOTHING, Choice, begins, choose, stands
+from workers.simulation.amounting import NOTHING, Choice
+from workers.simulation.choices import begins, choose, stands
 from workers.simulation.lexicon import clean, fold, lexicon
 from workers.simulation.prompts import words
 from workers.simulation.sections import (

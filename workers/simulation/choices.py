@@ -1,44 +1,24 @@
 """Which options a section of a completion chooses.
 
 Knows two ways to give an answer: at once ("2: Rather important") and in a sentence ("I
-would say rather important"). Nothing is coerced: what names several options where one is
-allowed, none that is offered, or contradicts itself, is a problem and no choice.
+would say rather important"). Deliberately does not decide whether what is chosen makes an
+answer: that is ``workers.simulation.amounting``.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 
 from storage.survey import Question, QuestionType
-from workers.simulation.lexicon import clean, fold, lexicon
+from workers.simulation.amounting import BULLET, NOTHING, Choice, judge
+from workers.simulation.lexicon import fold, lexicon
 from workers.simulation.mentions import Kind, Mention, vocabulary
 
 _SENTENCE = re.compile(r"[!?。！？\n]|\.(?=\s|$)")
 _TIGHT = re.compile(
     r"[\s\"'“”‘’:.)\]\-–—=(\[,、]{0,5}(?:(?:即|也就是|that is|meaning|which is|which means|means|is)[\s\"'“”:,]{0,3})?$"
 )
-_BULLET = re.compile(r"[\s\-–—•·(\[{<,;:\"'“]*$")
-#: One item, and what joins it to the next.
-_HEAD = re.compile(
-    r"\W*(?P<words>[^\W\d]+(?: [^\W\d]+){0,2}) ?(?:、|(?P<comma>(?<=[a-z]),)|(?<= )and|以及|和) ?(?:and )?\W{0,2}"
-)
-#: A line of a list that is an item.
-_ITEM = re.compile(r" ?[\-–—•·] ?(?P<words>[^\W\d][^,;.。:()]{0,39})[.,;。；，]?\n")
-_UNLISTED = re.compile(r"\s?(?:[,;、]|\band\b|和|以及)\s?(?:and |和|以及)?(?P<words>[^,;、.。\n:()]{1,40})")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """What one section says. Neither codes nor problem: it says nothing about the options."""
-
-    codes: frozenset[int] = frozenset()
-    problem: str = ""
-
-
-NOTHING = Choice()
 #: Characters between the words of an end of a scale and the points given after all.
 _ARGUED = 100
 #: Characters behind a choice after which no mention joins it: above the widest gap that ``_joined`` and a span allow.
@@ -66,11 +46,11 @@ def choose(text: str, question: Question, shown: Sequence[int], *, marked: bool)
     if (
         first.kind is Kind.NUMBER
         and first not in stated
-        and _BULLET.match(folded[: first.start])
+        and BULLET.match(folded[: first.start])
         and (first.code in shown or not stated)
     ):
         return Choice(problem=f"it begins with {first.words}, which may be a quantity")
-    return _judge(stated, folded, question, shown) if stated else NOTHING
+    return judge(stated, folded, question, shown) if stated else NOTHING
 
 
 def stands(text: str, question: Question, shown: Sequence[int]) -> bool:
@@ -184,7 +164,7 @@ def _next_in_list(text: str, found: Sequence[Mention], position: int, question: 
     mention = found[position]
     gap = text[found[position - 1].end : mention.start]
     _, newline, line = gap.rpartition("\n")
-    if newline and _BULLET.match(line):
+    if newline and BULLET.match(line):
         return mention.kind is not Kind.LABEL or bool(line.strip()) or _ends_line(text, found, position)
     after = text[mention.end : mention.end + 2]
     if not re.search(r"[.!?;。；！？] ?$", gap):
@@ -270,109 +250,3 @@ def _affirmed(text: str, found: Sequence[Mention], position: int, start: int) ->
     if mention.kind is Kind.LABEL:
         return len(mention.words) > 3 or not mention.words.isascii() or _ends_clause(text, mention.end)
     return mention.scored or mention.kind is Kind.PLACE or bool(lexicon().cue.search(before[-24:]))
-
-
-def _judge(stated: Sequence[Mention], text: str, question: Question, shown: Sequence[int]) -> Choice:
-    """The choice that the mentions amount to, or what is wrong with them."""
-    multiple = question.type is QuestionType.MULTIPLE
-    if multiple:
-        counting = _counting(stated, text)
-        stated = [mention for mention in stated if mention not in counting]
-    offered = ", ".join(map(str, sorted(shown)))
-    for mention in stated:
-        if mention.code is None or mention.code not in shown:
-            return Choice(problem=f"{mention.words} is not one of {offered}")
-    if _contradicts(stated, text, multiple=multiple):
-        return Choice(problem="number and label name different options")
-    if multiple and (wide := _range(stated, text)):
-        return Choice(problem=f"{wide} is a range and not a list")
-    if multiple and (unlisted := _unlisted(stated, text)):
-        return Choice(problem=f"it lists {unlisted!r}, which is not offered")
-    codes = frozenset(mention.code for mention in stated if mention.code is not None)
-    allowed = question.max_choices if multiple else 1
-    if len(codes) > allowed:
-        return Choice(problem=f"{len(codes)} options are named where at most {allowed} may be chosen")
-    return Choice(codes=codes)
-
-
-def _pairs(stated: Sequence[Mention], text: str) -> Iterator[tuple[Mention, Mention]]:
-    """A number and the label right behind it, unless it stands in brackets behind another."""
-    for before, one, other in zip((None, *stated), stated, stated[1:], strict=False):
-        bracketed = before is not None and re.fullmatch(r" ?[(\[] ?", text[before.end : one.start])
-        gap = text[one.end : other.start]
-        if (
-            one.kind is not Kind.LABEL
-            and other.kind is Kind.LABEL
-            and not bracketed
-            and re.match(r" ?[:.)\]\-–—=、]{0,2} ?[\"'“]?$", gap)
-        ):
-            yield one, other
-
-
-def _contradicts(stated: Sequence[Mention], text: str, *, multiple: bool) -> bool:
-    if multiple:
-        return any(number.code != label.code for number, label in _pairs(stated, text))
-    numbers = {mention.code for mention in stated if mention.kind is not Kind.LABEL}
-    labels = {mention.code for mention in stated if mention.kind is Kind.LABEL}
-    return len(numbers) == len(labels) == 1 and numbers != labels
-
-
-def _counting(stated: Sequence[Mention], text: str) -> Sequence[Mention]:
-    """Numbers that only count what is chosen: 1., 2., 3. before options with other codes."""
-    pairs = list(_pairs(stated, text))
-    paired = [number for number, _ in pairs]
-    at_lines = [
-        one
-        for one, other in pairwise(stated)
-        if one.kind is Kind.NUMBER
-        and _BULLET.match(text[: one.start].rpartition("\n")[2])
-        and re.match(r"[.)、] ?$", text[one.end : other.start])
-    ]
-    for numbers, every in ((paired, len(pairs) * 2 == len(stated)), (at_lines, len(at_lines) * 3 == len(stated))):
-        if every and len(numbers) > 1 and [one.code for one in numbers] == list(range(1, len(numbers) + 1)):
-            return numbers
-    return ()
-
-
-def _range(stated: Sequence[Mention], text: str) -> str:
-    """A range of codes with others between its ends, e.g. ``1-5``: whether these are meant is not said."""
-    for one, other in pairwise(stated):
-        dash = re.fullmatch(r" ?(?:[-–—~]|to|through|到|至) ?", text[one.end : other.start])
-        if dash and Kind.LABEL not in (one.kind, other.kind) and abs((other.code or 0) - (one.code or 0)) > 1:
-            return text[one.start : other.end]
-    return ""
-
-
-def _unlisted(stated: Sequence[Mention], text: str) -> str:
-    """Words that stand in a list of choices like a choice but name no option."""
-    if at_its_head := _unlisted_first(stated[0], text, alone=len(stated) == 1) or _unlisted_line(stated, text):
-        return at_its_head
-    for one, other in zip(stated, (*stated[1:], None), strict=True):
-        rest = text[one.end : other.start if other else one.end + 80]
-        found = _UNLISTED.match(rest)
-        if found and re.search(r"[^\W\d]", found["words"]) and not lexicon().reason.match(found["words"]):
-            connecting = other is not None and found.end() == len(rest)
-            if not connecting and not lexicon().connector.match(found["words"]):
-                return clean(found["words"])
-    return ""
-
-
-def _unlisted_first(first: Mention, text: str, *, alone: bool) -> str:
-    """Words at the head of a list, in front of its first option: "Honesty, hard work and obedience"."""
-    found = _HEAD.fullmatch(text[: first.start].rpartition("\n")[2])
-    if found is None or lexicon().opening.match(found["words"]) or (alone and found["comma"]):
-        return ""
-    return clean(found["words"])
-
-
-def _unlisted_line(stated: Sequence[Mention], text: str) -> str:
-    """A line of a list with bullets that has words but no option; what follows the last option may be anything."""
-    lines = text[: stated[-1].start].splitlines(keepends=True)
-    at = 0
-    for line in lines[:-1]:
-        found = _ITEM.fullmatch(line)
-        named = any(at <= mention.start < at + len(line) for mention in stated)
-        if found and not named and not lexicon().reason.match(found["words"]):
-            return clean(found["words"])
-        at += len(line)
-    return ""
