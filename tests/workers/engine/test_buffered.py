@@ -18,11 +18,12 @@ from numba import carray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from workers.engines.transformers import buffered, compiled, loops, product, team, tiles
+from workers.engines.transformers import buffered, compiled, loops, matrix, product, team, tiles
 from workers.engines.transformers.batch import Packed, Piece
 from workers.engines.transformers.buffered import attend_buffered
 from workers.engines.transformers.buffers import BufferKV, Buffers
 from workers.engines.transformers.kv import LayerShape, Layout
+from workers.engines.transformers.product import can
 
 #: Of sums in float32 of products of numbers of that format, relative to the numbers' size.
 TOLERANCE = 3e-6
@@ -148,21 +149,27 @@ def test_every_row_attends_to_its_own(shape: Shape, window: int | None) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES[:3], ids=_named)
-@pytest.mark.parametrize("without", ["pairs", "long vectors"])
+@pytest.mark.parametrize("without", ["matrix units", "pairs", "long vectors"])
 def test_every_row_attends_on_lesser_processors(
     shape: Shape, without: str, compiled_anew: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without products of pairs of short numbers, and with vectors that are half as long."""
-    lacking = {"amx-bf16", "avx512bf16", *(["avx512f"] if without == "long vectors" else [])}
+    """Without matrix units, without products of pairs of short numbers, and with vectors that are half as long."""
+    lacking = {
+        "matrix units": (),
+        "pairs": ("avx512bf16",),
+        "long vectors": ("avx512bf16", "avx512f"),
+    }[without]
+    monkeypatch.setattr(matrix, "available", lambda: False)
     for module in (tiles, product):
-        monkeypatch.setattr(module, "can", lambda feature: feature not in lacking)
+        monkeypatch.setattr(module, "can", lambda feature: feature not in lacking and can(feature))
     attends_as_written_out(shape, 40)
 
 
 @pytest.mark.parametrize("window", [None, 40])
 def test_the_library_attends_where_it_is_faster(window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which is where a processor has matrix units for a number format."""
-    monkeypatch.setattr(tiles, "can", lambda feature: feature == "amx-bf16")
+    """Which is where a processor has matrix units and heads have a width that our loops do not use them for."""
+    monkeypatch.setattr(matrix, "available", lambda: True)
+    monkeypatch.setattr(matrix, "COLUMNS", 48)
     asked = []
 
     def attention(*given: Tensor, **settings: Any) -> Tensor:

@@ -7,14 +7,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from workers.engines.transformers import linear
-from workers.engines.transformers.linear import NONE, PLUS, SWISH, TIMES, as_they_were, lay_out, multiply, serves
+from workers.engines.transformers import linear, matrix
+from workers.engines.transformers.linear import (
+    IN_MATRIX_UNITS,
+    IN_REGISTERS,
+    Way,
+    as_they_were,
+    in_turn,
+    lay_out,
+    multiply,
+    way,
+)
+from workers.engines.transformers.outputs import GATED, NONE, PLUS, SWISH, TIMES
 from workers.engines.transformers.packing import PackedLinear
 
 #: What a number may be off by, once it is rounded to bfloat16.
 ROUNDING = 2**-8
 
-computed = pytest.mark.parametrize("shape", [(64, 2), (128, 576), (192, 1536)])
+
+def _named(given: object) -> str | None:
+    return {IN_MATRIX_UNITS: "matrix", IN_REGISTERS: "registers"}.get(given) if isinstance(given, Way) else None
+
+
+#: With matrix units where there are any, which take inputs by the 32.
+computed = pytest.mark.parametrize(
+    ("shape", "how"),
+    [((64, 2), IN_REGISTERS), ((128, 576), IN_REGISTERS), ((192, 1536), IN_REGISTERS)]
+    + [(shape, IN_MATRIX_UNITS) for shape in ((32, 32), (96, 576), (192, 1536)) if matrix.available()],
+    ids=_named,
+)
 
 
 def numbers(*sizes: int, seed: int = 0) -> Tensor:
@@ -23,9 +44,9 @@ def numbers(*sizes: int, seed: int = 0) -> Tensor:
 
 
 @computed
-@pytest.mark.parametrize("rows", [1, 5, 6, 7, 239, 240, 500])
+@pytest.mark.parametrize("rows", [1, 5, 6, 7, 16, 17, 32, 33, 239, 240, 500, 600])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_a_product_is_the_layers(shape: tuple[int, int], rows: int, with_bias: bool) -> None:
+def test_a_product_is_the_layers(shape: tuple[int, int], how: Way, rows: int, with_bias: bool) -> None:
     """Fewer rows than are summed at once and more than a block, inputs of one pair and of several sums."""
     outs, ins = shape
     weight, given, other = numbers(outs, ins), numbers(2, rows, ins), numbers(2, rows, outs, seed=1)
@@ -38,7 +59,7 @@ def test_a_product_is_the_layers(shape: tuple[int, int], rows: int, with_bias: b
         TIMES: truth * other.double(),
     }
     for then, wanted in expected.items():
-        found = multiply(given, lay_out(weight), bias, then, other if then in (PLUS, TIMES) else None)
+        found = multiply(given, lay_out(weight, how), bias, then, other if then in (PLUS, TIMES) else None)
         assert found.dtype is torch.bfloat16
         assert found.shape == wanted.shape
         # Of a sum that nearly cancels float32 leaves less.
@@ -46,10 +67,22 @@ def test_a_product_is_the_layers(shape: tuple[int, int], rows: int, with_bias: b
 
 
 @computed
-def test_rows_may_lie_apart(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("rows", [20, 300])
+def test_a_gate_and_what_it_lets_through_are_one_product(shape: tuple[int, int], how: Way, rows: int) -> None:
+    """Each rounded as late as the other."""
+    outs, ins = shape
+    gate, gated, given = numbers(outs, ins), numbers(outs, ins, seed=1), numbers(rows, ins)
+    truth = silu(given.double() @ gate.double().T) * (given.double() @ gated.double().T)
+    found = multiply(given, in_turn(lay_out(gate, how), lay_out(gated, how)), None, GATED)
+    assert found.shape == truth.shape
+    torch.testing.assert_close(found.double(), truth, rtol=ROUNDING, atol=1e-4 * ins**0.5)
+
+
+@computed
+def test_rows_may_lie_apart(shape: tuple[int, int], how: Way) -> None:
     """Rows that are part of something wider, and numbers of a row that are apart from each other."""
     outs, ins = shape
-    weight = lay_out(numbers(outs, ins))
+    weight = lay_out(numbers(outs, ins), how)
     wider = numbers(20, 2 * ins)
     for given in (wider[:, :ins], wider[:, ::2], wider[::2, :ins], numbers(ins, 20).T):
         assert torch.equal(multiply(given, weight, None, NONE), multiply(given.contiguous(), weight, None, NONE))
@@ -59,24 +92,24 @@ def test_rows_may_lie_apart(shape: tuple[int, int]) -> None:
 
 
 @computed
-def test_gates_are_open_or_closed_far_from_zero(shape: tuple[int, int]) -> None:
+def test_gates_are_open_or_closed_far_from_zero(shape: tuple[int, int], how: Way) -> None:
     """Where an exponential would be beyond every number."""
     outs, ins = shape
     given = torch.zeros(4, ins, dtype=torch.bfloat16)
     given[:, 0] = torch.tensor([-3e38, -100.0, 100.0, 3e38])
     weight = torch.zeros(outs, ins, dtype=torch.bfloat16)
     weight[:, 0] = 1
-    found = multiply(given, lay_out(weight), None, SWISH)
+    found = multiply(given, lay_out(weight, how), None, SWISH)
     assert found[0].abs().max() <= 3e38 / 1e38  # float32 has no larger power than some 1.7e38 to divide by
     assert found[1].abs().max() < 1e-35
     assert torch.equal(found[2:], given[2:, :1].expand(2, outs))
 
 
 @computed
-def test_what_does_not_go_together_is_refused(shape: tuple[int, int]) -> None:
+def test_what_does_not_go_together_is_refused(shape: tuple[int, int], how: Way) -> None:
     """A loop reads what lies at an address, whatever it is."""
     outs, ins = shape
-    weight, given = lay_out(numbers(outs, ins)), numbers(3, ins)
+    weight, given = lay_out(numbers(outs, ins), how), numbers(3, ins)
     refused = [
         (given[:, 1:], None),
         (given.float(), None),
@@ -92,38 +125,40 @@ def test_what_does_not_go_together_is_refused(shape: tuple[int, int]) -> None:
 def test_weights_are_laid_out_and_back() -> None:
     """Each pair of inputs of an output is beside that of the next output."""
     weight = torch.arange(128 * 6).view(128, 6)
-    panels = lay_out(weight)
+    panels = lay_out(weight, IN_REGISTERS)
     assert panels.shape == (2, 3, 64, 2)
     assert panels[1, 2, 5].tolist() == weight[69, 4:6].tolist()
     assert torch.equal(as_they_were(panels), weight)
+    narrow = lay_out(weight, IN_MATRIX_UNITS)
+    assert narrow.shape == (4, 3, 32, 2)
+    assert narrow[2, 2, 5].tolist() == weight[69, 4:6].tolist()
+    assert torch.equal(as_they_were(narrow), weight)
 
 
-@pytest.mark.parametrize(
-    ("features", "served"),
-    [
-        ({"avx512bf16"}, True),
-        ({"avx512bf16", "amx-bf16"}, False),  # matrix units, which the library knows to use
-        (set(), False),
-    ],
-)
+@pytest.mark.parametrize("units", [True, False], ids=["matrix", "registers"])
+@pytest.mark.parametrize("pairs", [True, False])
 def test_where_something_is_faster_it_is_left_to_the_library(
-    features: set[str], served: bool, monkeypatch: pytest.MonkeyPatch
+    pairs: bool, units: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And where numbers are of another format, or do not fill panels."""
-    monkeypatch.setattr(linear, "can", features.__contains__)
-    assert serves(torch.empty(64, 2, dtype=torch.bfloat16)) is served
-    assert not serves(torch.empty(64, 2))
-    assert not serves(torch.empty(65, 2, dtype=torch.bfloat16))
-    assert not serves(torch.empty(64, 3, dtype=torch.bfloat16))
+    """And where numbers are of another format, or do not fill panels or tiles."""
+    monkeypatch.setattr(linear, "can", lambda feature: pairs and feature == "avx512bf16")
+    monkeypatch.setattr(matrix, "available", lambda: units)
+    expected = IN_MATRIX_UNITS if units else IN_REGISTERS if pairs else None
+    assert way(torch.empty(64, 32, dtype=torch.bfloat16)) is expected
+    assert way(torch.empty(96, 32, dtype=torch.bfloat16)) is (expected if units else None)
+    assert way(torch.empty(64, 2, dtype=torch.bfloat16)) is (None if units else expected)
+    for other in (torch.empty(64, 32), *(torch.empty(size, dtype=torch.bfloat16) for size in ((65, 32), (64, 33)))):
+        assert way(other) is None
 
 
-def test_a_packed_layer_is_the_same_either_way(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", [IN_REGISTERS, IN_MATRIX_UNITS] if matrix.available() else [IN_REGISTERS], ids=_named)
+def test_a_packed_layer_is_the_same_either_way(how: Way, one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """By our loop where there is one and by the library, with all that may be computed behind the product."""
     layer = nn.Linear(96, 128, dtype=torch.bfloat16)
-    monkeypatch.setattr(linear, "serves", lambda weight: True)
+    monkeypatch.setattr(linear, "way", lambda weight: how)
     with torch.inference_mode():
         ours = PackedLinear(layer)
-        monkeypatch.setattr(linear, "serves", lambda weight: False)
+        monkeypatch.setattr(linear, "way", lambda weight: None)
         theirs = PackedLinear(layer)
         rows, other = numbers(1, 20, 96), numbers(1, 20, 128)
         for found, expected in (
@@ -138,10 +173,10 @@ def test_a_packed_layer_is_the_same_either_way(one_thread: None, monkeypatch: py
 
 
 @computed
-def test_threads_change_nothing(shape: tuple[int, int]) -> None:
+def test_threads_change_nothing(shape: tuple[int, int], how: Way) -> None:
     """Bit for bit, however many there are."""
     outs, ins = shape
-    weight, given, before = lay_out(numbers(outs, ins)), numbers(700, ins), torch.get_num_threads()
+    weight, given, before = lay_out(numbers(outs, ins), how), numbers(700, ins), torch.get_num_threads()
     found = []
     try:
         for threads in (1, 2, 3):

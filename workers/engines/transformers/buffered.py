@@ -45,8 +45,7 @@ class Step:
     """A compiled loop."""
 
     loop: int  #: its address
-    tasks: np.ndarray  #: at least one
-    most_keys: int = 0  #: of a task, filled up
+    call: np.ndarray  #: ``loops.CALL``; what differs between layers is filled in by each
     long: bool = False  #: whether it takes longer than most
 
 
@@ -54,10 +53,10 @@ class Step:
 class LaidOut:
     """A forward as attention is told of it, once for all layers alike."""
 
-    call: np.ndarray  #: ``loops.CALL``; what differs between layers is filled in by each
+    calls: np.ndarray  #: of all steps
     steps: tuple[Step, ...]  #: in their order
     prompts: tuple[Prompt, ...]  #: that the library computes
-    kept: tuple[np.ndarray, ...]  #: what ``call`` has the addresses of, so that it lives as long
+    kept: tuple[np.ndarray, ...]  #: what calls have the addresses of, so that it lives as long
 
 
 def serves(dtype: torch.dtype) -> bool:
@@ -92,14 +91,9 @@ def attend_buffered(
     of = _laid_out(packed, key_heads, heads // key_heads, width, window)
     query, key, value = (each if each.stride(2) == 1 else each.contiguous() for each in (query, key, value))
     result = query.new_empty(rows, heads, width)
-    result[packed.rows :].zero_()  # the layers behind want numbers there as well
-    call = of.call[0]
-    call["layer"], call["scaling"], call["result"] = layer, scaling, result.data_ptr()
-    for name, each in (("query", query), ("key", key), ("value", value)):
-        call[name], call[f"{name}_row"], call[f"{name}_head"] = each.data_ptr(), each.stride(1), each.stride(0)
+    _fill_in(of, packed, layer, query, key, value, scaling, result)
     for step in of.steps:
-        call["task"], call["tasks"], call["most_keys"] = step.tasks.ctypes.data, len(step.tasks), step.most_keys
-        run(step.loop, of.call, long=step.long)
+        run(step.loop, step.call, long=step.long)
     for prompt in of.prompts:
         held = prompt.kv.buffers[layer][:, None, :, prompt.keys]
         # What fills up are rows of others, or nobody's, whose results are thrown away.
@@ -116,6 +110,49 @@ def attend_buffered(
         count = prompt.rows.stop - prompt.rows.start
         result[prompt.rows] = attended[0, :, :count].transpose(0, 1)
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """The loops of ``attend_buffered``, of all layers alike."""
+
+    steps: list[tuple[int, np.ndarray]]  #: address of each and what it is told
+    calls: np.ndarray  #: what all of them are told
+
+    def tell(self, layer: int, scaling: float) -> None:
+        """What differs between layers."""
+        self.calls["layer"], self.calls["scaling"] = layer, scaling
+
+
+def attention_of(
+    packed: Packed, query: Tensor, key: Tensor, value: Tensor, window: int | None, to: Tensor
+) -> Attention | None:
+    """Attention of all layers of a forward that have their queries, keys and values in the same places.
+
+    Args:
+        packed: as the other arguments, see ``attend_buffered``; numbers of a row lie side by side.
+        to: where the result goes, shape (T, heads, width), contiguous. Rows that are nobody's become zero.
+
+    Returns:
+        None where the library computes some of it.
+    """
+    of = _laid_out(packed, len(key), len(query) // len(key), query.shape[2], window)
+    if of.prompts:
+        return None
+    _fill_in(of, packed, 0, query, key, value, 0.0, to)
+    return Attention([(step.loop, step.call) for step in of.steps], of.calls)
+
+
+def _fill_in(
+    of: LaidOut, packed: Packed, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, result: Tensor
+) -> None:
+    """Tell all steps what differs between layers."""
+    if packed.rows < len(result):
+        result[packed.rows :].zero_()  # the layers behind want numbers there as well
+    calls = of.calls
+    calls["layer"], calls["scaling"], calls["result"] = layer, scaling, result.data_ptr()
+    for name, each in (("query", query), ("key", key), ("value", value)):
+        calls[name], calls[f"{name}_row"], calls[f"{name}_head"] = each.data_ptr(), each.stride(1), each.stride(0)
 
 
 def _laid_out(packed: Packed, key_heads: int, per_group: int, width: int, window: int | None) -> LaidOut:
@@ -175,15 +212,22 @@ def _lay_out(packed: Packed, key_heads: int, per_group: int, width: int, window:
         for row in reversed(range(0, int(pieces["count"][number]), rows))
         for head in range(key_heads)
     ]
-    steps = [Step(loops.storing(width, dtype), every)]
+    found = [(loops.storing(width, dtype), every, 0)]
     if trees:
         most = up(int(pieces["filled"][trees].max()), 8)
-        steps.append(Step(loops.attending(width, per_group, dtype), of_trees, most))
+        found.append((loops.attending(width, per_group, dtype), of_trees, most))
     if prompts:
         most = up(int((pieces["filled"] - pieces["low"])[prompts].max()), tiles.KEYS)
-        steps.append(Step(tiles.laying(width, dtype), of_prompts))
-        steps.append(Step(tiles.attending(width, per_group, dtype), np.array(tiled, tiles.TILE), most, long=True))
-    return LaidOut(call, tuple(steps), tuple(others), kept)
+        found.append((tiles.laying(width, dtype), of_prompts, 0))
+        found.append((tiles.attending(width, per_group, dtype), np.array(tiled, tiles.TILE), most))
+    calls = np.repeat(call, len(found))
+    for number, (_, tasks, most) in enumerate(found):
+        calls[number]["task"], calls[number]["tasks"], calls[number]["most_keys"] = tasks.ctypes.data, len(tasks), most
+    steps = [
+        Step(loop, calls[number : number + 1], long=bool(prompts) and number == len(found) - 1)
+        for number, (loop, _, _) in enumerate(found)
+    ]
+    return LaidOut(calls, tuple(steps), tuple(others), (*kept, *(tasks for _, tasks, _ in found)))
 
 
 def _prompt(piece: Piece, kv: BufferKV, start: int, low: int, window: int | None) -> Prompt:

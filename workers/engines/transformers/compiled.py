@@ -8,21 +8,23 @@ torch nor what is computed (see ``loops``, ``rowwise`` and ``drawing``).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import cfunc, from_dtype, njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
+
+from workers.engines.transformers import vectors
+from workers.engines.transformers.vectors import LANES, LOG2E, POWERS_OF_TWO, WORD
 
 #: Number formats, by their names in torch.
 FORMATS = ("float32", "bfloat16", "float16")
 
-_LOG2E = np.float32(1 / math.log(2))
-#: 2**x for x from -1/2 to 1/2 as a polynomial, highest power first: to 1 in 10**8.
-_C7, _C6, _C5, _C4, _C3, _C2, _C1, _C0 = (np.float32(math.log(2) ** n / math.factorial(n)) for n in range(7, -1, -1))
+_LOG2E = np.float32(LOG2E)
+_C7, _C6, _C5, _C4, _C3, _C2, _C1, _C0 = (np.float32(factor) for factor in POWERS_OF_TWO)
 #: Brings the exponents of float16 to those of float32; subnormal numbers come out right as well.
 _HALF = np.float32(2.0**112)
 _INFINITE = np.uint32(0x7C00)  # in float16
@@ -101,6 +103,45 @@ def _as(number: Any, bits: Any) -> Any:
 as_float, as_bits = _as(types.float32, types.uint32), _as(types.uint32, types.float32)
 
 
+@intrinsic
+def _power_of_two(_typing: Any, _exponent: Any) -> Any:
+    """A float32 number from a whole one from -127 to 127. As what follows in 32 bits, which the language widens."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        whole = builder.fptosi(arguments[0], WORD)
+        return builder.bitcast(builder.shl(builder.add(whole, WORD(127)), WORD(23)), ir.FloatType())
+
+    return types.float32(types.float32), generate
+
+
+@intrinsic
+def _shortened(_typing: Any, _number: Any) -> Any:
+    return types.uint16(types.float32), lambda _context, builder, _signature, given: vectors.shorten(builder, given[0])
+
+
+@intrinsic
+def _lengthened(_typing: Any, _bits: Any) -> Any:
+    return types.float32(types.uint16), lambda _context, builder, _signature, given: vectors.lengthen(builder, given[0])
+
+
+def _changed(*, short: bool) -> Any:
+    """For compiled code: ``LANES`` numbers at an address as bfloat16 numbers at another, or the other way round."""
+
+    @intrinsic
+    def changed(_typing: Any, source: Any, target: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            numbers = vectors.load(builder, arguments[0], short=not short)
+            vectors.store(builder, numbers, arguments[1], short=short)
+            return context.get_dummy_value()
+
+        return types.void(source, target), generate
+
+    return changed
+
+
+_shorten_some, _lengthen_some = _changed(short=True), _changed(short=False)
+
+
 @njit(inline="always")
 def power(exponent: Any) -> Any:  # pragma: no cover
     """For compiled code: e to the power of a float32 number, at most 88; 0 from about -88 on."""
@@ -108,7 +149,7 @@ def power(exponent: Any) -> Any:  # pragma: no cover
     whole = np.floor(x + np.float32(0.5))
     y = x - whole
     y = ((((((_C7 * y + _C6) * y + _C5) * y + _C4) * y + _C3) * y + _C2) * y + _C1) * y + _C0
-    return y * as_float(types.uint32(types.int32(whole) + types.int32(127)) << types.uint32(23))
+    return y * _power_of_two(whole)
 
 
 @njit(inline="always")
@@ -118,12 +159,16 @@ def prefetch(address: int, count: int) -> None:  # pragma: no cover
         _prefetch(address + line)
 
 
-@njit(inline="always")
-def copy(source: int, target: int, count: int) -> None:  # pragma: no cover
-    """For compiled code: bytes at an address to another."""
-    old, new = octets(source), octets(target)
-    for d in range(count):
-        new[d] = old[d]
+@intrinsic
+def copy(_typing: Any, source: Any, target: Any, _count: Any) -> Any:
+    """For compiled code: bytes at an address to another; neither are among the other's."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        old, new = (builder.inttoptr(address, ir.IntType(8).as_pointer()) for address in arguments[:2])
+        cgutils.raw_memcpy(builder, new, old, arguments[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(source, target, types.int64), generate
 
 
 @njit(inline="always")
@@ -136,8 +181,11 @@ def widen(form: int, source: int, target: int, count: int) -> None:  # pragma: n
             wide[d] = same[d]
     elif form == 1:
         short = halves(source)
-        for d in range(count):
-            wide[d] = as_float(types.uint32(short[d]) << types.uint32(16))
+        whole = count // LANES * LANES
+        for d in range(0, whole, LANES):
+            _lengthen_some(source + 2 * d, target + 4 * d)
+        for d in range(whole, count):
+            wide[d] = _lengthened(short[d])
     else:
         short = halves(source)
         for d in range(count):
@@ -151,9 +199,7 @@ def rounded(form: int, number: Any) -> Any:  # pragma: no cover
     """For compiled code: the nearest float32 (0) or bfloat16 (1) number; of two as near the even one."""
     if form == 0:
         return number
-    bits = as_bits(number)
-    bits = types.uint32(bits + types.uint32(0x7FFF) + ((bits >> types.uint32(16)) & types.uint32(1)))
-    return as_float(bits & types.uint32(0xFFFF0000))
+    return _lengthened(_shortened(number))
 
 
 @njit(inline="always")
@@ -166,8 +212,11 @@ def narrow(form: int, source: int, target: int, count: int) -> None:  # pragma: 
             same[d] = wide[d]
     elif form == 1:
         short = halves(target)
-        for d in range(count):
-            short[d] = types.uint16(as_bits(rounded(1, wide[d])) >> types.uint32(16))
+        whole = count // LANES * LANES
+        for d in range(0, whole, LANES):
+            _shorten_some(source + 4 * d, target + 2 * d)
+        for d in range(whole, count):
+            short[d] = _shortened(wide[d])
     else:
         short = halves(target)
         for d in range(count):

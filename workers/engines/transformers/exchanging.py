@@ -19,7 +19,10 @@ from workers.engines.transformers.batch import Packed, Piece
 from workers.engines.transformers.buffered import attend_buffered
 from workers.engines.transformers.buffers import Buffers
 from workers.engines.transformers.freeing import give_back
+from workers.engines.transformers.fused import Asked, FusedLayer, RootMeanSquare
 from workers.engines.transformers.kv import Layout
+from workers.engines.transformers.linear import Weights, in_turn, multiply
+from workers.engines.transformers.outputs import GATED
 from workers.engines.transformers.packing import PackedLinear, Part, join
 from workers.engines.transformers.rowwise import FORMATS, normed, rotate
 
@@ -59,25 +62,28 @@ class GatedLayers(nn.Module):
 
     def __init__(self, layers: Any) -> None:
         super().__init__()
-        self.gate_proj, self.up_proj, self.down_proj = layers.gate_proj, layers.up_proj, layers.down_proj
-        self._layers = self.gate_proj, self.up_proj, self.down_proj  # at hand without a module's search for a name
+        self.down_proj = layers.down_proj
+        gate, up = layers.gate_proj.ours, layers.up_proj.ours
+        #: Of the gate and of what it lets through, where one product computes both.
+        self.panels: Tensor | None = None
+        if gate is not None and up is not None and gate.bias is None and up.bias is None:
+            self.panels = in_turn(gate.panels, up.panels)
+        else:
+            self.gate_proj, self.up_proj = layers.gate_proj, layers.up_proj
 
     def forward(self, rows: Tensor, summand: Tensor | None = None) -> Tensor:
         """Shape (..., width) to the same; the summand, of that shape, is added."""
-        gate, up, down = self._layers
-        passed = up.times(rows, gate.swish(rows))
+        down = self.down_proj
+        if self.panels is None:
+            passed = self.up_proj.times(rows, self.gate_proj.swish(rows))
+        else:
+            passed = multiply(rows, self.panels, None, GATED)
         result: Tensor = down.forward(passed) if summand is None else down.plus(passed, summand)
         return result
 
 
-@dataclass(slots=True)
-class Asked:
-    """What a layer asks of attention."""
-
-    key_heads: int = 0
-    width: int = 0
-    scaling: float = 0.0
-    window: int | None = None
+class Observed(Asked):
+    """What a layer asks of attention, once it has been seen."""
 
     def note(self, _layer: int, key: Tensor, _value: Tensor, settings: dict[str, Any]) -> None:
         """See ``attention.attend``."""
@@ -97,12 +103,15 @@ class Layer:
         layer: the layer, as the library builds it.
         own: its own forward.
         joined: what computes queries, keys and values, side by side.
+        asked: what it asks of attention, once it has been seen.
+        fused: the same as one sequence of loops; None: it has other parts.
     """
 
     layer: Any
     own: Callable[..., Any]
     joined: PackedLinear
-    asked: Asked = field(default_factory=Asked)
+    asked: Observed = field(default_factory=Observed)
+    fused: FusedLayer | None = None
 
     def __call__(self, rows: Tensor, *arguments: Any, **settings: Any) -> Any:
         """Shape (1, T, hidden) to the same."""
@@ -110,6 +119,10 @@ class Layer:
         if packed is None or not isinstance(packed.store, Buffers) or not self._turns_by(positions, rows):
             return self.own(rows, *arguments, **settings)
         layer, attention, key_heads = self.layer, self.layer.self_attn, self.asked.key_heads
+        if self.fused is not None:
+            result = self.fused(rows, packed, positions, self.asked)
+            if result is not None:
+                return result
         every = self.joined.forward(layer.input_layernorm.forward(rows)).view(rows.shape[1], -1, self.asked.width)
         query, key, value = every[:, : -2 * key_heads], every[:, -2 * key_heads : -key_heads], every[:, -key_heads:]
         if hasattr(attention, "q_norm"):
@@ -155,7 +168,10 @@ def exchange(model: Any, layout: Layout) -> int:
         if _is_layer(module):
             projections = [getattr(module.self_attn, name) for name in _PROJECTIONS]
             joined = join(projections)
-            if joined is not None and _computes_the_same(made_layer := Layer(module, module.forward, joined), layout):
+            if joined is None:
+                continue
+            made_layer = Layer(module, module.forward, joined, fused=_fused(module, joined))
+            if _computes_the_same(made_layer, layout):
                 module.forward = made_layer
                 _give_up(module.self_attn, projections, joined)
                 exchanged += 1
@@ -179,7 +195,7 @@ def _alike(made: Norm | GatedLayers, module: nn.Module) -> bool:
     if isinstance(made, Norm):
         width, dtype = len(made.weight), made.weight.dtype
     else:
-        width, dtype = made.gate_proj.in_features, made.gate_proj.dtype
+        width, dtype = made.down_proj.out_features, made.down_proj.dtype
     rows = _random(1, _ROWS, width, dtype=dtype)
     try:
         with torch.inference_mode():
@@ -204,6 +220,26 @@ def _is_layer(module: Any) -> bool:
         and all(isinstance(getattr(attention, name, None), PackedLinear) for name in (*_PROJECTIONS, "o_proj"))
         and all(hasattr(module, name) for name in ("input_layernorm", "post_attention_layernorm"))
         and all(hasattr(attention, name) for name in ("layer_idx", "head_dim"))
+    )
+
+
+def _fused(layer: Any, joined: PackedLinear) -> FusedLayer | None:
+    attention, norms = layer.self_attn, (layer.input_layernorm, layer.post_attention_layernorm)
+    weights = joined.ours, attention.o_proj.ours, layer.mlp.down_proj.ours
+    if hasattr(attention, "q_norm") or layer.mlp.panels is None or not all(type(norm) is Norm for norm in norms):
+        return None
+    of_all, of_attended, of_gated = weights
+    if of_all is None or of_attended is None or of_gated is None:
+        return None
+    before, between = (RootMeanSquare(norm.weight, norm.variance_epsilon) for norm in norms)
+    return FusedLayer(
+        number=attention.layer_idx,
+        before=before,
+        between=between,
+        joined=of_all,
+        attended=of_attended,
+        gates=Weights(layer.mlp.panels, None),
+        gated=of_gated,
     )
 
 

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.engines.transformers import linear
+from workers.engines.transformers import linear, outputs
 from workers.engines.transformers.freeing import give_back
+from workers.engines.transformers.linear import Weights
 
 _FORMATS = (torch.float32, torch.bfloat16)
 #: What is computed behind a product, as oneDNN calls it.
-_THEN = {linear.NONE: "none", linear.SWISH: "swish", linear.PLUS: "add", linear.TIMES: "mul"}
+_THEN = {outputs.NONE: "none", outputs.SWISH: "swish", outputs.PLUS: "add", outputs.TIMES: "mul"}
 #: After so many bytes of weights given up the system gets its memory back.
 _TRIM = 128 << 20
 
@@ -38,12 +39,13 @@ class PackedLinear(nn.Module):
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self.bias = layer.bias
         weight = layer.weight.detach().contiguous()
-        self._ours = linear.serves(weight)
+        how = linear.way(weight)
+        self._ours = how is not None
         self._wide_bias = None if self.bias is None or not self._ours else self.bias.detach().float()
         with torch.inference_mode():
             # No parameter: its layout is known to us or to oneDNN alone.
             self._packed: Tensor = (
-                linear.lay_out(weight) if self._ours else torch.ops.mkldnn._reorder_linear_weight(weight, None)
+                torch.ops.mkldnn._reorder_linear_weight(weight, None) if how is None else linear.lay_out(weight, how)
             )
 
     @property
@@ -52,25 +54,30 @@ class PackedLinear(nn.Module):
         return self._packed.dtype
 
     @property
+    def ours(self) -> Weights | None:
+        """The weights as ``linear`` reads them; None where the library computes the products."""
+        return Weights(self._packed, self._wide_bias) if self._ours else None
+
+    @property
     def weight(self) -> Tensor:
         """The weights as they were, unpacked anew each time; shape (out, in)."""
         return linear.as_they_were(self._packed) if self._ours else self._packed.to_dense()
 
     def forward(self, rows: Tensor) -> Tensor:
         """Shape (..., in) to (..., out)."""
-        return self._product(rows, linear.NONE)
+        return self._product(rows, outputs.NONE)
 
     def swish(self, rows: Tensor) -> Tensor:
         """Each number x of the product becomes x / (1 + exp(-x))."""
-        return self._product(rows, linear.SWISH)
+        return self._product(rows, outputs.SWISH)
 
     def plus(self, rows: Tensor, summand: Tensor) -> Tensor:
         """The product plus something of its shape."""
-        return self._product_with(rows, summand, linear.PLUS)
+        return self._product_with(rows, summand, outputs.PLUS)
 
     def times(self, rows: Tensor, factor: Tensor) -> Tensor:
         """Each number of the product times one of something of its shape."""
-        return self._product_with(rows, factor, linear.TIMES)
+        return self._product_with(rows, factor, outputs.TIMES)
 
     def _product(self, rows: Tensor, then: int) -> Tensor:
         if self._ours:

@@ -16,10 +16,10 @@ from numba import types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from workers.engines.transformers.vectors import LANES
+
 #: Rows whose sums are kept in registers, with as many vectors each as there are registers for.
 ROWS = 6
-#: Numbers of a vector.
-LANES = 16
 #: The instruction that multiplies pairs of bfloat16 numbers and adds both products to a float32 number.
 _PAIRS = "llvm.x86.avx512bf16.dpbf16ps.512"
 

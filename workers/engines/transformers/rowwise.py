@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import carray
+from numba import carray, types
+from numba.extending import intrinsic
 from torch import Tensor
 
+from workers.engines.transformers import vectors
 from workers.engines.transformers.compiled import compiled, floats, narrow, rounded, take, widen
 from workers.engines.transformers.team import run
+from workers.engines.transformers.vectors import LANES
 
 #: Number formats that there are loops for.
 FORMATS = {torch.float32: 0, torch.bfloat16: 1}
@@ -64,11 +67,24 @@ def normed(rows: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         Shape of the rows.
     """
     rows = rows.contiguous()
-    result, told, width = torch.empty_like(rows), np.zeros(1, NORM), rows.shape[-1]
-    count = rows.numel() // width
-    told[0] = 0, -(-count // _ROWS), count, width, rows.data_ptr(), weight.data_ptr(), result.data_ptr(), epsilon
-    run(norming(FORMATS[rows.dtype]), told)
+    result = torch.empty_like(rows)
+    run(*norming_step(rows, weight, epsilon, result))
     return result
+
+
+def norming_step(rows: Tensor, weight: Tensor, epsilon: float, target: Tensor) -> tuple[int, np.ndarray]:
+    """Address of the loop of a norm, and what it is told.
+
+    Args:
+        rows: see ``normed``; contiguous.
+        weight: see ``normed``.
+        epsilon: see ``normed``.
+        target: where the result goes, contiguous, of the rows' shape.
+    """
+    told, width = np.zeros(1, NORM), rows.shape[-1]
+    count = rows.numel() // width
+    told[0] = 0, -(-count // _ROWS), count, width, rows.data_ptr(), weight.data_ptr(), target.data_ptr(), epsilon
+    return norming(FORMATS[rows.dtype]), told
 
 
 def rotate(turned: Tensor, cosine: Tensor, sine: Tensor) -> None:
@@ -82,8 +98,12 @@ def rotate(turned: Tensor, cosine: Tensor, sine: Tensor) -> None:
     Raises:
         ValueError: Shapes or number formats do not go together, or a row's numbers do not lie side by side.
     """
+    run(*rotation_step(turned, cosine.contiguous(), sine.contiguous()))
+
+
+def rotation_step(turned: Tensor, cosine: Tensor, sine: Tensor) -> tuple[int, np.ndarray]:
+    """Address of the loop of a rotation, and what it is told; see ``rotate``. Angles are contiguous."""
     rows, heads, width = turned.shape
-    cosine, sine = cosine.contiguous(), sine.contiguous()
     alike = turned.dtype is cosine.dtype is sine.dtype and cosine.shape == sine.shape == (1, rows, width)
     if not alike or turned.stride()[1:] != (width, 1):
         raise ValueError(
@@ -96,7 +116,70 @@ def rotate(turned: Tensor, cosine: Tensor, sine: Tensor) -> None:
         *(heads, turned.data_ptr(), turned.stride(0)),
         *(cosine.data_ptr(), sine.data_ptr()),
     )
-    run(rotating(FORMATS[turned.dtype]), told)
+    return rotating(FORMATS[turned.dtype]), told
+
+
+@intrinsic
+def _squares(_typing: Any, source: Any, count: Any) -> Any:
+    """The sum of the squares of bfloat16 numbers, a multiple of ``LANES`` of them."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        def squared(place: Any, so_far: Any) -> Any:
+            numbers = vectors.load(builder, arguments[0], place, short=True)
+            return vectors.multiply_add(builder, numbers, numbers, so_far)
+
+        sums = vectors.go_through(builder, arguments[1], vectors.alike(0.0), squared)
+        return vectors.sum_of(builder, sums)
+
+    return types.float32(source, count), generate
+
+
+@intrinsic
+def _scaled(_typing: Any, source: Any, weight: Any, target: Any, count: Any, _factor: Any) -> Any:
+    """bfloat16 numbers, a multiple of ``LANES`` of them, times a number, rounded, and times weights."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        factor = vectors.spread(builder, arguments[4])
+
+        def scaled(place: Any, nothing: Any) -> Any:
+            numbers = builder.fmul(vectors.load(builder, arguments[0], place, short=True), factor)
+            weights = vectors.load(builder, arguments[1], place, short=True)
+            result = builder.fmul(vectors.rounded(builder, numbers), weights)
+            vectors.store(builder, result, arguments[2], place, short=True)
+            return nothing
+
+        vectors.go_through(builder, arguments[3], vectors.LONG(0), scaled)
+        return context.get_dummy_value()
+
+    return types.void(source, weight, target, count, types.float32), generate
+
+
+@intrinsic
+def _turned(_typing: Any, place: Any, cosine: Any, sine: Any, half: Any) -> Any:
+    """bfloat16 numbers of a head turned in place; half a width is a multiple of ``LANES``."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        of, half = arguments[:3], arguments[3]
+
+        def turned(place: Any, nothing: Any) -> Any:
+            beyond = builder.add(place, half)
+            (a, cos, sin), (b, far_cos, far_sin) = (
+                [vectors.load(builder, address, at, short=True) for address in of] for at in (place, beyond)
+            )
+
+            def product(one: Any, other: Any) -> Any:
+                return vectors.rounded(builder, builder.fmul(one, other))
+
+            near = builder.fsub(product(a, cos), product(b, sin))
+            far = builder.fadd(product(b, far_cos), product(a, far_sin))
+            vectors.store(builder, near, of[0], place, short=True)
+            vectors.store(builder, far, of[0], beyond, short=True)
+            return nothing
+
+        vectors.go_through(builder, half, vectors.LONG(0), turned)
+        return context.get_dummy_value()
+
+    return types.void(place, cosine, sine, half), generate
 
 
 @cache
@@ -114,6 +197,12 @@ def norming(form: int) -> int:
         task = take(call)
         while task < told.tasks:
             for row in range(task * _ROWS, min(told.rows, task * _ROWS + _ROWS)):
+                if form == 1 and width % LANES == 0:
+                    at = row * width * size
+                    mean = _squares(told.source + at, width) / np.float32(width)
+                    factor = np.float32(1) / np.sqrt(mean + told.epsilon)
+                    _scaled(told.source + at, told.weight, told.target + at, width, factor)
+                    continue
                 widen(form, told.source + row * width * size, own, width)
                 squares = np.float32(0)
                 for d in range(width):
@@ -143,6 +232,12 @@ def rotating(form: int) -> int:
         task = take(call)
         while task < told.tasks:
             for row in range(task * _ROWS, min(told.rows, task * _ROWS + _ROWS)):
+                if form == 1 and half % LANES == 0:
+                    at = row * width * size
+                    for head in range(told.heads):
+                        place = told.turned + (row * told.row + head * width) * size
+                        _turned(place, told.cosine + at, told.sine + at, half)
+                    continue
                 widen(form, told.cosine + row * width * size, own, width)
                 widen(form, told.sine + row * width * size, own + 4 * width, width)
                 for head in range(told.heads):

@@ -3,8 +3,8 @@
 First keys and values are laid out as products read them, once for all rows and all query heads that use them. Then, for
 a tile of rows, all scores, their powers, and the sums of values; scores and sums are in float32, and the future is left
 out of all three. In bfloat16 the powers are rounded before values are weighed with them, where a processor multiplies
-such numbers, as the library's attention does. Deliberately knows neither torch nor requests: numbers and addresses come
-in, see ``buffered``.
+such numbers, as the library's attention does. Products are computed in a processor's matrix units where it has them,
+else in registers. Deliberately knows neither torch nor requests: numbers and addresses come in, see ``buffered``.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numba import carray, from_dtype, types
 
+from workers.engines.transformers import matrix
 from workers.engines.transformers.compiled import (
     FORMATS,
-    as_bits,
     compiled,
     copy,
     floats,
@@ -25,21 +25,21 @@ from workers.engines.transformers.compiled import (
     integers,
     narrow,
     pointer_to,
-    power,
-    rounded,
     take,
     widen,
     words,
 )
 from workers.engines.transformers.loops import CALL, HIDDEN, PIECE, TASK
-from workers.engines.transformers.product import LANES, ROWS, can, product, vectors
+from workers.engines.transformers.product import ROWS, can, product, vectors
+from workers.engines.transformers.softmax import highest, raising
+from workers.engines.transformers.vectors import LANES
 
 #: Some rows of a piece, for all query heads of a key head.
 TILE = np.dtype([("piece", np.int64), ("head", np.int64), ("row", np.int64)])
 #: Keys are laid out for a multiple of this, whatever a panel is.
 KEYS = 64
 #: Rows of a tile, counted once for each query head: their scores should stay near, and be many for a panel of keys.
-_ROWS = 48
+_ROWS = 64
 
 _tasks, _tiles, _pieces = (pointer_to(from_dtype(kind)) for kind in (TASK, TILE, PIECE))
 
@@ -57,15 +57,16 @@ def laid_bytes(width: int, dtype: str) -> int:
 def serves(width: int, dtype: str) -> bool:
     """Whether there are loops for keys of a width, and nothing faster.
 
-    Where a processor has matrix units for a number format, the library's attention knows to use them.
+    Where a processor has matrix units, the library's attention uses them for any width, the loops for some.
     """
-    return width % LANES == 0 and not (dtype == "bfloat16" and can("amx-bf16"))
+    return width % LANES == 0 and (_in_matrix_units(width, dtype) or not (dtype == "bfloat16" and matrix.available()))
 
 
 @cache
 def laying(width: int, dtype: str) -> int:
     """Address of the loop that lays keys and values out; a task is a piece's key head."""
-    form, size, pairs, panel = FORMATS.index(dtype), 4 if dtype == "float32" else 2, _in_pairs(dtype), _panel()
+    form, size, pairs = FORMATS.index(dtype), 4 if dtype == "float32" else 2, _in_pairs(dtype)
+    panel = _panel(width, dtype)
     each, units = laid_bytes(width, dtype), width // 2 if pairs else width
 
     def lay(call: Any) -> None:  # pragma: no cover
@@ -104,6 +105,9 @@ def laying(width: int, dtype: str) -> int:
                     elif key < count:
                         for d in range(width):
                             laid[d] = types.uint32(here[d])
+                    else:  # for tiles, which are weighed whole
+                        for d in range(width):
+                            laid[d] = types.uint32(0)
             else:
                 for key in range(count):
                     widen(form, source + key * width * size, values + key * width * 4, width)
@@ -116,30 +120,37 @@ def laying(width: int, dtype: str) -> int:
 @cache
 def attending(width: int, per_group: int, dtype: str) -> int:
     """Address of the loop that attends, after ``laying``; a task is a ``TILE``."""
-    form, size, pairs, panel = FORMATS.index(dtype), 4 if dtype == "float32" else 2, _in_pairs(dtype), _panel()
+    form, size, pairs = FORMATS.index(dtype), 4 if dtype == "float32" else 2, _in_pairs(dtype)
+    panel, in_tiles = _panel(width, dtype), _in_matrix_units(width, dtype)
     each, units, wide, short = (
         laid_bytes(width, dtype),
         width // 2 if pairs else width,
-        vectors(width),
+        2 if in_tiles else vectors(width),
         2 if pairs else 4,
     )
     panel_wide, paired = panel // LANES, int(pairs)
-    rows = tile_rows(per_group)
-    most = -(-rows * per_group // ROWS) * ROWS
+    raise_each = raising(short=pairs)
+    rows, at_once = tile_rows(per_group), matrix.ROWS if in_tiles else ROWS
+    most = -(-rows * per_group // at_once) * at_once
 
     def attend(call: Any) -> None:  # pragma: no cover
         told = carray(call, 1)[0]
         tiles, pieces = carray(_tiles(told.task), told.tasks), carray(_pieces(told.piece), told.pieces)
         scaling, window, heads, most_keys = told.scaling, told.window, told.key_heads * per_group, told.most_keys
-        # A thread's own: queries, scores in float32, their powers as units of the next product, sums, sixteen highest
-        # scores, and what each row's powers come to.
-        space = np.empty(most * (units + 2 * most_keys + width + 1) + 16, np.float32)
+        # A thread's own: queries, scores in float32, their powers as units of the next product, sums, what each row's
+        # powers come to, and what tiles are like.
+        space = np.empty(most * (units + 2 * most_keys + width + 1) + matrix.CONFIGURATION // 4, np.float32)
         asked = space.ctypes.data
         scored = asked + 4 * most * units
         raised = scored + 4 * most * most_keys
         summed = raised + 4 * most * most_keys
-        scores, found, tops = floats(scored), floats(summed), floats(summed + 4 * most * width)
-        shares = floats(summed + 4 * most * width + 64)
+        scores, found, shares = floats(scored), floats(summed), floats(summed + 4 * most * width)
+        if in_tiles:
+            configuration = summed + 4 * most * (width + 1)
+            told_of_tiles = floats(configuration)
+            for d in range(matrix.CONFIGURATION // 4):
+                told_of_tiles[d] = 0
+            matrix.begin(configuration)
         number = take(call)
         while number < told.tasks:
             tile = tiles[number]
@@ -159,22 +170,15 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                     copy(source, asked + 4 * r * units, width * size)
                 else:
                     widen(form, source, asked + 4 * r * units, width)
-            several = (count * per_group + ROWS - 1) // ROWS * ROWS
+            several = (count * per_group + at_once - 1) // at_once * at_once
 
             for key in range(start, stop, panel):
-                for r in range(0, several, ROWS):
-                    product(
-                        panel_wide,
-                        paired,
-                        0,
-                        asked + 4 * r * units,
-                        4 * units,
-                        keys + 4 * key * units,
-                        4 * panel,
-                        scored + 4 * (r * most_keys + key),
-                        4 * most_keys,
-                        units,
-                    )
+                for r in range(0, several, at_once):
+                    left, right, to = asked + 4 * r * units, keys + 4 * key * units, scored + 4 * (r * most_keys + key)
+                    if in_tiles:
+                        matrix.multiply(2, 0, left, 4 * units, right, 4 * panel, to, 4 * most_keys, units)
+                    else:
+                        product(panel_wide, paired, 0, left, 4 * units, right, 4 * panel, to, 4 * most_keys, units)
 
             for r in range(count * per_group):
                 s, own = r * most_keys, position - piece.low + r // per_group
@@ -182,58 +186,39 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                     scores[s + key] = HIDDEN
                 for key in range(own + 1, stop):
                     scores[s + key] = HIDDEN
-                # The highest of every sixteenth score, then of those: each comparison waits for the one before.
-                for lane in range(16):
-                    tops[lane] = HIDDEN
-                for key in range(s + start, s + stop, 16):
-                    for lane in range(16):
-                        tops[lane] = max(tops[lane], scores[key + lane])
-                highest = tops[0]
-                for lane in range(1, 16):
-                    highest = max(highest, tops[lane])
-                total = np.float32(0)
-                if pairs:
-                    powers = halves(raised + 2 * s)
-                    for key in range(start, stop):
-                        share = power((scores[s + key] - highest) * scaling)
-                        total += share
-                        powers[key] = types.uint16(as_bits(rounded(1, share)) >> types.uint32(16))
-                else:
-                    whole = floats(raised + 4 * s)
-                    for key in range(start, stop):
-                        share = power((scores[s + key] - highest) * scaling)
-                        total += share
-                        whole[key] = share
+                top = highest(scored + 4 * (s + start), stop - start)
+                total = raise_each(scored + 4 * (s + start), raised + short * (s + start), stop - start, top, scaling)
                 shares[r] = np.float32(1) / total
 
+            weighed = (filled - start + 1) // 2 if pairs else filled - start
             for d in range(0, width, 16 * wide):
-                for r in range(0, several, ROWS):
-                    product(
-                        wide,
-                        paired,
-                        0,
-                        raised + short * (r * most_keys + start),
-                        short * most_keys,
-                        values + short * start * width + 4 * d,
-                        4 * width,
-                        summed + 4 * (r * width + d),
-                        4 * width,
-                        (filled - start + 1) // 2 if pairs else filled - start,
-                    )
+                for r in range(0, several, at_once):
+                    left, right = raised + short * (r * most_keys + start), values + short * start * width + 4 * d
+                    to = summed + 4 * (r * width + d)
+                    if in_tiles:
+                        matrix.multiply(2, 0, left, 2 * most_keys, right, 4 * width, to, 4 * width, (stop - start) // 2)
+                    else:
+                        product(wide, paired, 0, left, short * most_keys, right, 4 * width, to, 4 * width, weighed)
             for r in range(count * per_group):
                 row, query = piece.start + tile.row + r // per_group, head * per_group + r % per_group
                 for d in range(width):
                     found[r * width + d] *= shares[r]
                 narrow(form, summed + 4 * r * width, told.result + (row * heads + query) * width * size, width)
             number = take(call)
+        if in_tiles:
+            matrix.end()
         space[0] = 0
 
     return compiled(attend, CALL)
 
 
+def _in_matrix_units(width: int, dtype: str) -> bool:
+    return dtype == "bfloat16" and width % matrix.COLUMNS == 0 and matrix.available()
+
+
 def _in_pairs(dtype: str) -> bool:
-    return dtype == "bfloat16" and can("avx512bf16")
+    return dtype == "bfloat16" and (can("avx512bf16") or matrix.available())
 
 
-def _panel() -> int:
-    return vectors(KEYS) * LANES
+def _panel(width: int, dtype: str) -> int:
+    return matrix.COLUMNS if _in_matrix_units(width, dtype) else vectors(KEYS) * LANES

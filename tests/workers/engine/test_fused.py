@@ -1,0 +1,150 @@
+"""A layer as one sequence of loops against the library's layer, in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from tests.workers.engine.test_support import built
+from workers.engines.transformers import linear, matrix, support, tiles
+from workers.engines.transformers.attention import forward
+from workers.engines.transformers.batch import Piece, build
+from workers.engines.transformers.buffers import Buffers
+from workers.engines.transformers.exchanging import Layer, exchange
+from workers.engines.transformers.fused import FusedLayer
+from workers.engines.transformers.linear import IN_MATRIX_UNITS, IN_REGISTERS, Way
+from workers.engines.transformers.packing import pack
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 128,
+    "intermediate_size": 192,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "num_hidden_layers": 2,
+    "vocab_size": 320,
+}
+MODELS: list[tuple[Any, Any]] = [
+    (LlamaForCausalLM, LlamaConfig(**SIZES)),
+    (LlamaForCausalLM, LlamaConfig(**SIZES, attention_bias=True)),
+    (MistralForCausalLM, MistralConfig(**SIZES, sliding_window=9)),
+    (Qwen2ForCausalLM, Qwen2Config(**SIZES)),
+]
+ways = pytest.mark.parametrize(
+    "how",
+    [IN_REGISTERS, *([IN_MATRIX_UNITS] if matrix.available() else [])],
+    ids=lambda how: "matrix" if how is IN_MATRIX_UNITS else "registers",
+)
+
+
+@pytest.fixture(autouse=True)
+def compiled_anew() -> Iterator[None]:
+    """Loops for prompts that know of another processor are nobody else's."""
+    for forget in (tiles.laying.cache_clear, tiles.attending.cache_clear):
+        forget()
+    yield
+    for forget in (tiles.laying.cache_clear, tiles.attending.cache_clear):
+        forget()
+
+
+def made(model_class: Any, config: Any, how: Way | None, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """A model in bfloat16 whose layers are exchanged, with products computed that way, and its layout."""
+    if how is None:
+        monkeypatch.setattr(linear, "way", lambda weight: None)
+    if how is IN_REGISTERS:
+        monkeypatch.setattr(matrix, "available", lambda: False)
+        monkeypatch.setattr(linear, "can", lambda feature: True)
+    model = built(model_class, config).bfloat16()
+    layout = support.adopt(model)
+    assert pack(model)
+    assert exchange(model, layout)
+    return model, layout
+
+
+def fused(model: Any) -> list[FusedLayer]:
+    """Those of a model."""
+    layers = [module.forward for module in model.modules() if isinstance(module.forward, Layer)]
+    return [layer.fused for layer in layers if layer.fused is not None]
+
+
+def decoded(model: Any, layout: Any) -> list[Tensor]:
+    """Logits of two requests: a prompt in two pieces beside a whole one, then three beams beside one token more."""
+    store = Buffers(layout)
+    one, other = store.open(40), store.open(60)
+    found = []
+
+    def step(*pieces: Piece) -> None:
+        found.append(forward(model, build(pieces, device=torch.device("cpu"))).float())
+
+    step(
+        Piece(one, range(20, 40), one.extend(20), 0, tree=False, logits=True),
+        Piece(other, range(50), other.extend(50), 0, tree=False, logits=True),
+    )
+    step(
+        Piece(one, range(60, 77), one.extend(17), 20, tree=False, logits=True),
+        Piece(other, [7, 8, 9], other.branch([0, 0, 0]), 50, tree=True, logits=True),
+    )
+    step(
+        Piece(one, [11], one.branch([0]), 37, tree=True, logits=True),
+        Piece(other, [1, 2, 3], other.branch([2, 0, 2]), 51, tree=True, logits=True),
+    )
+    one.close()
+    other.close()
+    return found
+
+
+@ways
+@pytest.mark.parametrize(("model_class", "config"), MODELS, ids=lambda of: getattr(of, "__name__", ""))
+def test_a_fused_layer_is_the_librarys(
+    how: Way, model_class: Any, config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts in pieces and beams together, with biases and windows; as close as numbers of the format can be."""
+    model, layout = made(model_class, config, how, monkeypatch)
+    assert len(fused(model)) == 2
+    found = decoded(model, layout)
+    monkeypatch.setattr(FusedLayer, "__call__", lambda self, *given: None)
+    step_by_step = decoded(model, layout)
+    truth = built(model_class, config).bfloat16().float()
+    exact = decoded(truth, support.adopt(truth))
+    for some, others, right in zip(found, step_by_step, exact, strict=True):
+        assert some.shape == right.shape
+        off, also = (float((each - right).norm() / right.norm()) for each in (some, others))
+        assert off < 0.03
+        assert off < 1.5 * also + 1e-3  # what rounding does to either
+
+
+@ways
+def test_how_many_threads_there_are_changes_nothing(how: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit."""
+    model, layout = made(*MODELS[0], how, monkeypatch)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            found.append(torch.cat([each.flatten() for each in decoded(model, layout)]))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_what_the_library_computes_is_not_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its products take and give tensors."""
+    model, _ = made(*MODELS[0], None, monkeypatch)
+    assert not fused(model)
+
+
+@ways
+def test_where_the_library_attends_a_layer_is_computed_step_by_step(how: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as to prompts of heads of a width that there are no loops for."""
+    model, layout = made(*MODELS[0], how, monkeypatch)
+    expected = decoded(model, layout)
+    monkeypatch.setattr(tiles, "serves", lambda width, dtype: False)
+    found = decoded(model, layout)
+    for some, others in zip(found, expected, strict=True):
+        assert float((some - others).norm() / others.norm()) < 0.03
