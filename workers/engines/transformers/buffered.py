@@ -22,6 +22,7 @@ from workers.engines.transformers.compiled import FORMATS
 from workers.engines.transformers.kv import STRIDE, rounded, up
 from workers.engines.transformers.loops import CALL, PIECE, TASK
 from workers.engines.transformers.team import run
+from workers.engines.transformers.vectors import LANES
 
 #: For the library's attention a prompt's rows and keys are filled up to multiples of these: it compiles its products
 #: for each size that it meets, and keeps them, hundreds of megabytes, where prompts may have any length.
@@ -214,7 +215,7 @@ def _lay_out(packed: Packed, key_heads: int, per_group: int, width: int, window:
     ]
     found = [(loops.storing(width, dtype), every, 0)]
     if trees:
-        most = up(int(pieces["filled"][trees].max()), 8)
+        most = up(int(pieces["filled"][trees].max()), LANES)
         found.append((loops.attending(width, per_group, dtype), of_trees, most))
     if prompts:
         most = up(int((pieces["filled"] - pieces["low"])[prompts].max()), tiles.KEYS)

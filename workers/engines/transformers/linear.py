@@ -170,7 +170,10 @@ def multiplying(then: int, how: Way, *, biased: bool) -> int:
 
     def loop(call: Any) -> None:  # pragma: no cover
         told = carray(call, 1)[0]
+        # Read once: for all that is known here, what is written might be what is told.
         units, panels, outs, together = told.units, told.panels, told.panels * columns, told.together
+        rows, given, row_step, weights = told.rows, told.source, told.row, told.weight
+        biases, others, target = told.bias, told.other, told.target
         groups = (panels + together - 1) // together
         # A thread's own: what tiles are like, sums, and the last rows where they are fewer than a product takes.
         space = np.zeros(_TILES + all_sums + at_once * units, np.float32)
@@ -181,21 +184,21 @@ def multiplying(then: int, how: Way, *, biased: bool) -> int:
         task = take(call)
         while task < told.tasks:
             first, group = task // groups * block, task % groups * together
-            stop, several = min(first + block, told.rows), min(together, panels - group)
+            stop, several = min(first + block, rows), min(together, panels - group)
             for start in range(first, stop, summing):
                 count = min(summing, stop - start)
                 whole = count // at_once * at_once
                 if whole < count and beyond != start:
                     for r in range(whole, count):
-                        copy(told.source + (start + r) * told.row, last + (r - whole) * units * 4, units * 4)
+                        copy(given + (start + r) * row_step, last + (r - whole) * units * 4, units * 4)
                     beyond = start
                 for unit in range(0, units, most):
                     some = min(most, units - unit)
                     for panel in range(several * layers):  # a gate's, and that of what it lets through, in turn
-                        part = told.weight + ((group * layers + panel) * units + unit) * columns * 4
+                        part = weights + ((group * layers + panel) * units + unit) * columns * 4
                         for r in range(0, count, at_once):
                             if r < whole:
-                                source, row = told.source + (start + r) * told.row + unit * 4, told.row
+                                source, row = given + (start + r) * row_step + unit * 4, row_step
                             else:
                                 source, row = last + unit * 4, units * 4
                             to, wide = summed + (panel * summing + r) * columns * 4, columns * 4
@@ -215,11 +218,12 @@ def multiplying(then: int, how: Way, *, biased: bool) -> int:
                 for r in range(count):
                     for panel in range(several):
                         place = ((start + r) * outs + (group + panel) * columns) * 2
+                        done = summed + (panel * layers * summing + r) * columns * 4
+                        other = done + summing * columns * 4 if layers == 2 else others + place
+                        bias = biases + (group + panel) * columns * 4
                         for d in range(0, columns, LANES):
-                            done = summed + ((panel * layers * summing + r) * columns + d) * 4
-                            bias = told.bias + ((group + panel) * columns + d) * 4
-                            other = done + summing * columns * 4 if layers == 2 else told.other + place + 2 * d
-                            finish(done, bias, other, told.target + place + 2 * d)
+                            beside = 4 * d if layers == 2 else 2 * d
+                            finish(done + 4 * d, bias + 4 * d, other + beside, target + place + 2 * d)
             task = take(call)
         if in_tiles:
             matrix.end()

@@ -22,11 +22,14 @@ from workers.engines.transformers.compiled import (
     narrow,
     octets,
     pointer_to,
-    power,
     prefetch,
     take,
     widen,
 )
+from workers.engines.transformers.dots import scoring, weighing
+from workers.engines.transformers.product import can
+from workers.engines.transformers.softmax import highest, raising
+from workers.engines.transformers.vectors import LANES
 
 #: What a loop is told.
 CALL = np.dtype(
@@ -111,30 +114,34 @@ def storing(width: int, dtype: str) -> int:
 @cache
 def attending(width: int, per_group: int, dtype: str) -> int:
     """Address of the loop that attends; a task is a tree, for all query heads of a key head."""
-    form, size = FORMATS.index(dtype), 4 if dtype == "float32" else 2
+    form, size, in_vectors = FORMATS.index(dtype), 4 if dtype == "float32" else 2, width % LANES == 0
+    # Pairs of short numbers are multiplied as they are, all others once they are float32 numbers.
+    in_pairs = dtype == "bfloat16" and width % (2 * LANES) == 0 and can("avx512bf16")
+    score, weigh, raise_each = scoring(width, in_pairs=in_pairs), weighing(width), raising(short=False)
 
     def attend(call: Any) -> None:  # pragma: no cover
         told = carray(call, 1)[0]
         tasks, pieces = carray(_tasks(told.task), told.tasks), carray(_pieces(told.piece), told.pieces)
         seen, scaling, window = octets(told.seen), told.scaling, told.window
         buffers, heads, most_keys = integers(told.buffer), told.key_heads * per_group, told.most_keys
-        # A thread's own, in float32: queries, results, eight keys or values at a time, eight highest scores, and all
-        # scores; with a row that nobody wants where their number is odd.
+        # A thread's own, in float32: queries, results, some keys or values at a time, and all scores; with a row that
+        # nobody wants where their number is odd.
         most = (told.most_rows * per_group + 1) // 2 * 2
-        space = np.zeros(2 * most * width + 8 * width + 8 + most * most_keys, np.float32)
+        space = np.zeros(2 * most * width + LANES * width + most * most_keys, np.float32)
         asked = space.ctypes.data
-        eight = asked + 8 * most * width
+        some = asked + 8 * most * width
+        scored = some + 4 * LANES * width
         queries, found = floats(asked), floats(asked + 4 * most * width)
-        numbers, tops, scores = floats(eight), floats(eight + 32 * width), floats(eight + 32 * width + 32)
+        numbers, scores = floats(some), floats(scored)
         number = take(call)
         while number < told.tasks:
             task = tasks[number]
             piece, head = pieces[task.piece], task.head
             start, rows, first = piece.start, piece.count * per_group, piece.first
             root, filled = piece.root, piece.filled
-            # Keys from ``low`` on, eight by eight; what is before a window is not even read.
-            low = min(max(0, first - window + 1), root) // 8 * 8 if window > 0 else 0
-            length = (filled - low + 7) // 8 * 8
+            # Keys from ``low`` on, a vector's at a time; what is before a window is not even read.
+            low = min(max(0, first - window + 1), root) // LANES * LANES if window > 0 else 0
+            length = (filled - low + LANES - 1) // LANES * LANES
             held = buffers[task.piece * told.layers + told.layer]
             keys = held + (head * piece.capacity + low) * width * size
             values = keys + told.key_heads * piece.capacity * width * size
@@ -142,24 +149,28 @@ def attending(width: int, per_group: int, dtype: str) -> int:
             for r in range(rows):
                 row, query = start + r // per_group, head * per_group + r % per_group
                 source = told.query + (row * told.query_row + query * told.query_head) * size
-                widen(form, source, asked + 4 * r * width, width)
+                if in_pairs:
+                    copy(source, asked + 4 * r * width, 2 * width)
+                else:
+                    widen(form, source, asked + 4 * r * width, width)
             for d in range(rows * width):
-                queries[d] *= scaling
                 found[d] = np.float32(0)
 
-            for key in range(0, length, 4):
-                prefetch(keys + (key + _AHEAD) * width * size, 4 * width * size)
-                widen(form, keys + key * width * size, eight, 4 * width)
+            for key in range(0, length if in_vectors else 0, LANES):
+                prefetch(keys + (key + _AHEAD) * width * size, LANES * width * size)
+                of_keys = keys + key * width * size
+                if not in_pairs:
+                    widen(form, of_keys, some, LANES * width)
+                    of_keys = some
                 for r in range(rows):
-                    a = b = c = e = np.float32(0)
+                    score(asked + 4 * r * width, of_keys, scored + 4 * (r * most_keys + key))
+            for key in range(0 if in_vectors else length):
+                widen(form, keys + key * width * size, some, width)
+                for r in range(rows):
+                    a = np.float32(0)
                     for d in range(width):
-                        x = queries[r * width + d]
-                        a += x * numbers[d]
-                        b += x * numbers[width + d]
-                        c += x * numbers[2 * width + d]
-                        e += x * numbers[3 * width + d]
-                    to = r * most_keys + key
-                    scores[to], scores[to + 1], scores[to + 2], scores[to + 3] = a, b, c, e
+                        a += queries[r * width + d] * numbers[d]
+                    scores[r * most_keys + key] = a
 
             for r in range(rows):
                 s = r * most_keys
@@ -171,42 +182,21 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                 for key in range(root, filled):
                     if not seen[sees + key]:
                         scores[s + key - low] = HIDDEN
-                # The highest of every eighth score, then of those: each comparison waits for the one before.
-                for lane in range(8):
-                    tops[lane] = scores[s + lane]
-                for key in range(8, length, 8):
-                    for lane in range(8):
-                        tops[lane] = max(tops[lane], scores[s + key + lane])
-                highest = tops[0]
-                for lane in range(1, 8):
-                    highest = max(highest, tops[lane])
-                total = np.float32(0)
-                for key in range(length):
-                    scores[s + key] = power(scores[s + key] - highest)
-                    total += scores[s + key]
-                share = np.float32(1) / total
+                top = highest(scored + 4 * s, length)
+                share = np.float32(1) / raise_each(scored + 4 * s, scored + 4 * s, length, top, scaling)
                 for key in range(length):
                     scores[s + key] *= share
 
-            for key in range(0, length, 8):
-                prefetch(values + (key + _AHEAD) * width * size, 8 * width * size)
-                widen(form, values + key * width * size, eight, 8 * width)
-                for r in range(0, rows, 2):  # two rows, for which eight values are read once
-                    s = r * most_keys + key
-                    a0, a1, a2, a3 = scores[s], scores[s + 1], scores[s + 2], scores[s + 3]
-                    a4, a5, a6, a7 = scores[s + 4], scores[s + 5], scores[s + 6], scores[s + 7]
-                    s += most_keys
-                    b0, b1, b2, b3 = scores[s], scores[s + 1], scores[s + 2], scores[s + 3]
-                    b4, b5, b6, b7 = scores[s + 4], scores[s + 5], scores[s + 6], scores[s + 7]
-                    to = r * width
+            for key in range(0, length if in_vectors else 0, LANES):
+                prefetch(values + (key + _AHEAD) * width * size, LANES * width * size)
+                widen(form, values + key * width * size, some, LANES * width)
+                for r in range(rows):
+                    weigh(scored + 4 * (r * most_keys + key), some, asked + 4 * (most + r) * width)
+            for key in range(0 if in_vectors else length):
+                widen(form, values + key * width * size, some, width)
+                for r in range(rows):
                     for d in range(width):
-                        v0, v1, v2, v3 = numbers[d], numbers[width + d], numbers[2 * width + d], numbers[3 * width + d]
-                        v4, v5 = numbers[4 * width + d], numbers[5 * width + d]
-                        v6, v7 = numbers[6 * width + d], numbers[7 * width + d]
-                        found[to + d] += a0 * v0 + a1 * v1 + a2 * v2 + a3 * v3 + a4 * v4 + a5 * v5 + a6 * v6 + a7 * v7
-                        found[to + width + d] += (
-                            b0 * v0 + b1 * v1 + b2 * v2 + b3 * v3 + b4 * v4 + b5 * v5 + b6 * v6 + b7 * v7
-                        )
+                        found[r * width + d] += scores[r * most_keys + key] * numbers[d]
 
             for r in range(rows):
                 row, query = start + r // per_group, head * per_group + r % per_group

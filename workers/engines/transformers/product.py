@@ -16,7 +16,7 @@ from numba import types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from workers.engines.transformers.vectors import LANES
+from workers.engines.transformers.vectors import LANES, NUMBERS, WORDS
 
 #: Rows whose sums are kept in registers, with as many vectors each as there are registers for.
 ROWS = 6
@@ -34,6 +34,12 @@ def vectors(columns: int) -> int:
     """How many vectors wide a panel is, of so many columns, a multiple of ``LANES``."""
     most = 4 if can("avx512f") else 1
     return max(count for count in range(1, most + 1) if columns % (count * LANES) == 0)
+
+
+def pairs_product(builder: Any, one: Any, other: Any, summand: Any) -> Any:
+    """Pairs of bfloat16 numbers in vectors of words, multiplied and added to numbers: where a processor has that."""
+    kind = ir.FunctionType(NUMBERS, [NUMBERS, WORDS, WORDS])
+    return builder.call(builder.module.declare_intrinsic(_PAIRS, (), kind), [summand, one, other])
 
 
 @intrinsic(prefer_literal=True)
@@ -83,8 +89,7 @@ def _generator(wide: int, *, in_pairs: bool, onto: bool) -> Any:
             if not in_pairs:
                 return builder.fadd(so_far, builder.fmul(one, other, flags=("contract",)), flags=("contract",))
             if at_once:
-                kind = ir.FunctionType(sums, [sums, vector, vector])
-                return builder.call(builder.module.declare_intrinsic(_PAIRS, (), kind), [so_far, one, other])
+                return pairs_product(builder, one, other, so_far)
             for first in (True, False):
                 halves = (builder.shl(pair, sixteen) if first else builder.and_(pair, upper) for pair in (one, other))
                 factors = [builder.bitcast(half, sums) for half in halves]
