@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from tests.workers.engine.test_support import built
@@ -116,6 +116,30 @@ def test_a_fused_layer_is_the_librarys(
         off, also = (float((each - right).norm() / right.norm()) for each in (some, others))
         assert off < 0.03
         assert off < 1.5 * also + 1e-3  # what rounding does to either
+
+
+@ways
+def test_other_layers_may_attend_in_between(how: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one whose keys alone have a bias, which is the library's own, with queries in memory of its own."""
+
+    def odd() -> Any:
+        model = built(LlamaForCausalLM, LlamaConfig(**SIZES | {"num_hidden_layers": 3})).bfloat16()
+        keys = model.model.layers[1].self_attn.k_proj
+        keys.bias = nn.Parameter(torch.ones(keys.out_features).bfloat16())
+        return model
+
+    if how is IN_REGISTERS:
+        monkeypatch.setattr(matrix, "available", lambda: False)
+        monkeypatch.setattr(linear, "can", lambda feature: True)
+    model = odd()
+    layout = support.adopt(model)
+    pack(model)
+    exchange(model, layout)
+    assert [isinstance(layer.forward, Layer) for layer in model.model.layers] == [True, False, True]
+    assert len(fused(model)) == 2
+    truth = odd().float()
+    for some, right in zip(decoded(model, layout), decoded(truth, support.adopt(truth)), strict=True):
+        assert float((some - right).norm() / right.norm()) < 0.03
 
 
 @ways

@@ -92,7 +92,8 @@ def attend_buffered(
     of = _laid_out(packed, key_heads, heads // key_heads, width, window)
     query, key, value = (each if each.stride(2) == 1 else each.contiguous() for each in (query, key, value))
     result = query.new_empty(rows, heads, width)
-    _fill_in(of, packed, layer, query, key, value, scaling, result)
+    _fill_in(of.calls, packed, query, key, value, result)
+    of.calls["layer"], of.calls["scaling"] = layer, scaling
     for step in of.steps:
         run(step.loop, step.call, long=step.long)
     for prompt in of.prompts:
@@ -140,18 +141,16 @@ def attention_of(
     of = _laid_out(packed, len(key), len(query) // len(key), query.shape[2], window)
     if of.prompts:
         return None
-    _fill_in(of, packed, 0, query, key, value, 0.0, to)
-    return Attention([(step.loop, step.call) for step in of.steps], of.calls)
+    calls = of.calls.copy()  # others may attend in between, with queries elsewhere
+    _fill_in(calls, packed, query, key, value, to)
+    return Attention([(step.loop, calls[i : i + 1]) for i, step in enumerate(of.steps)], calls)
 
 
-def _fill_in(
-    of: LaidOut, packed: Packed, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, result: Tensor
-) -> None:
-    """Tell all steps what differs between layers."""
+def _fill_in(calls: np.ndarray, packed: Packed, query: Tensor, key: Tensor, value: Tensor, result: Tensor) -> None:
+    """Tell all steps what they read and write."""
     if packed.rows < len(result):
         result[packed.rows :].zero_()  # the layers behind want numbers there as well
-    calls = of.calls
-    calls["layer"], calls["scaling"], calls["result"] = layer, scaling, result.data_ptr()
+    calls["result"] = result.data_ptr()
     for name, each in (("query", query), ("key", key), ("value", value)):
         calls[name], calls[f"{name}_row"], calls[f"{name}_head"] = each.data_ptr(), each.stride(1), each.stride(0)
 

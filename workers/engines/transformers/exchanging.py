@@ -1,9 +1,10 @@
 """What a model computes in fewer passes over memory on a CPU, put in the place of its own modules.
 
 A norm is one loop where the library has six operations. A gate, and a sum with what a layer was given, are computed by
-oneDNN's products as they write their results. Positions turn queries and keys where they lie. Deliberately knows no
-list of architectures: a module is exchanged where it is built like one of these and computes the same of some random
-rows. What is not packed, as in ``generate``, layers go on computing their own way.
+products as they write their results. Positions turn queries and keys where they lie. Where all of it are loops of our
+own, a layer is one sequence of them (see ``fused``). Deliberately knows no list of architectures: a module is exchanged
+where it is built like one of these and computes the same of some random rows. What is not packed, as in ``generate``,
+layers go on computing their own way.
 """
 
 from __future__ import annotations
