@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,3 +61,30 @@ def test_numbers_are_rounded_as_the_library_rounds_them(name: str) -> None:
     numbers = torch.cat((numbers, halves.reshape(-1), -halves.reshape(-1), torch.tensor([0.0, -0.0, 65504.0, 65520.0])))
     found = converted(narrow, FORMATS.index(name), numbers, dtype)
     assert torch.equal(found, numbers.to(dtype))
+
+
+#: Opens loops of every kind, as a worker does at its start.
+OPENED = """
+from workers.engines.transformers import linear, loops, outputs, rowwise, team, tiles
+
+for then in (outputs.NONE, outputs.SWISH, outputs.PLUS, outputs.TIMES, outputs.GATED):
+    linear.multiplying(then, linear.IN_REGISTERS, biased=then == outputs.NONE)
+for dtype in ("float32", "bfloat16"):
+    loops.storing(64, dtype)
+    loops.attending(64, 3, dtype)
+    tiles.laying(64, dtype)
+    tiles.attending(64, 3, dtype)
+rowwise.norming(1)
+rowwise.rotating(1)
+team._sequence()
+"""
+
+
+def test_the_next_process_finds_all_that_was_compiled(tmp_path: Path) -> None:
+    """What a loop is made for is known by its value, or each process would compile all and keep it once more."""
+    kept = []
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", OPENED], env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}, check=True)
+        kept.append({file.name for file in tmp_path.rglob("*.nbc")})
+    assert len(kept[0]) == 16
+    assert kept[0] == kept[1]

@@ -7,7 +7,6 @@ nothing of attention (see ``loops``).
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -19,72 +18,66 @@ from workers.engines.transformers.product import pairs_product
 from workers.engines.transformers.vectors import LANES
 
 
-@cache
-def scoring(width: int, *, in_pairs: bool) -> Any:
-    """For compiled code: a function that multiplies a row with ``LANES`` keys.
+@intrinsic(prefer_literal=True)
+def score(_typing: Any, width: Any, in_pairs: Any, _row: Any, _keys: Any, _scores: Any) -> Any:
+    """For compiled code: multiply a row with ``LANES`` keys.
 
-    Args:
-        width: of both.
-        in_pairs: whether row and keys are bfloat16 numbers, of which the processor multiplies pairs, exactly; the width
-            is a multiple of twice ``LANES`` then.
-
-    Returns:
-        A function of three addresses, of float32 numbers but for that: the row, the keys, and where the products go.
+    Args of a call, integers all of them:
+        width: of both; a constant.
+        in_pairs: 1 where row and keys are bfloat16 numbers, of which the processor multiplies pairs, exactly, and the
+            width is a multiple of twice ``LANES``; 0 where they are float32 numbers; a constant.
+        row: its address.
+        keys: that of the first.
+        scores: where the products go, in float32.
     """
+    paired = bool(in_pairs.literal_value)
+    count = width.literal_value // LANES // (2 if paired else 1)
+    add = pairs_product if paired else vectors.multiply_add
 
-    @intrinsic
-    def score(_typing: Any, row: Any, keys: Any, scores: Any) -> Any:
-        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            of_row, of_keys, of_scores = arguments
-            count = width // LANES // (2 if in_pairs else 1)
-            numbers = [vectors.LONG(number * LANES) for number in range(count)]
-            parts = [_part(builder, of_row, number, in_pairs=in_pairs) for number in numbers]
-            sums = []
-            for key in range(LANES):
-                total = vectors.alike(0.0)
-                for number, part in enumerate(parts):
-                    place = vectors.LONG((key * count + number) * LANES)
-                    other = _part(builder, of_keys, place, in_pairs=in_pairs)
-                    add = pairs_product if in_pairs else vectors.multiply_add
-                    total = add(builder, part, other, total)
-                sums.append(total)
-            vectors.store(builder, _summed_up(builder, sums), of_scores)
-            return context.get_dummy_value()
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        row, keys, scores = arguments[2:]
+        parts = [_part(builder, row, vectors.LONG(number * LANES), in_pairs=paired) for number in range(count)]
+        sums = []
+        for key in range(LANES):
+            total = vectors.alike(0.0)
+            for number, part in enumerate(parts):
+                place = vectors.LONG((key * count + number) * LANES)
+                total = add(builder, part, _part(builder, keys, place, in_pairs=paired), total)
+            sums.append(total)
+        vectors.store(builder, _summed_up(builder, sums), scores)
+        return context.get_dummy_value()
 
-        return types.void(row, keys, scores), generate
-
-    return score
+    return types.void(width, in_pairs, *[types.int64] * 3), generate
 
 
-@cache
-def weighing(width: int) -> Any:
-    """For compiled code: a function that adds ``LANES`` values, each times a weight, to a row.
+@intrinsic(prefer_literal=True)
+def weigh(_typing: Any, width: Any, _weights: Any, _values: Any, _row: Any) -> Any:
+    """For compiled code: add ``LANES`` values, each times a weight, to a row, float32 numbers all of them.
 
-    Returns:
-        A function of three addresses, of float32 numbers: the weights, the values, and the row.
+    Args of a call, integers all of them:
+        width: of a value and of the row; a constant.
+        weights: address of the weights.
+        values: that of the first value.
+        row: its address.
     """
+    count = width.literal_value // LANES
 
-    @intrinsic
-    def weigh(_typing: Any, weights: Any, values: Any, row: Any) -> Any:
-        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            of_weights, of_values, of_row = arguments
-            places = [vectors.LONG(d) for d in range(0, width, LANES)]
-            sums = [vectors.load(builder, of_row, place) for place in places]
-            for value in range(LANES):
-                there = builder.add(of_weights, vectors.LONG(4 * value))
-                alone = builder.load(builder.inttoptr(there, vectors.NUMBER.as_pointer()), align=4)
-                weight = vectors.spread(builder, alone)
-                for number, total in enumerate(sums):
-                    at = vectors.LONG(value * width + number * LANES)
-                    part = vectors.load(builder, of_values, at)
-                    sums[number] = vectors.multiply_add(builder, weight, part, total)
-            for place, total in zip(places, sums, strict=True):
-                vectors.store(builder, total, of_row, place)
-            return context.get_dummy_value()
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        weights, values, row = arguments[1:]
+        places = [vectors.LONG(number * LANES) for number in range(count)]
+        sums = [vectors.load(builder, row, place) for place in places]
+        for value in range(LANES):
+            there = builder.add(weights, vectors.LONG(4 * value))
+            alone = builder.load(builder.inttoptr(there, vectors.NUMBER.as_pointer()), align=4)
+            weight = vectors.spread(builder, alone)
+            for number, total in enumerate(sums):
+                at = vectors.LONG((value * count + number) * LANES)
+                sums[number] = vectors.multiply_add(builder, weight, vectors.load(builder, values, at), total)
+        for place, total in zip(places, sums, strict=True):
+            vectors.store(builder, total, row, place)
+        return context.get_dummy_value()
 
-        return types.void(weights, values, row), generate
-
-    return weigh
+    return types.void(width, *[types.int64] * 3), generate
 
 
 def _part(builder: Any, address: Any, place: Any, *, in_pairs: bool) -> Any:

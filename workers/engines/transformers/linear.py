@@ -18,7 +18,7 @@ from torch import Tensor
 
 from workers.engines.transformers import matrix
 from workers.engines.transformers.compiled import compiled, copy, take
-from workers.engines.transformers.outputs import GATED, finishing
+from workers.engines.transformers.outputs import GATED, finish
 from workers.engines.transformers.product import ROWS, can, product
 from workers.engines.transformers.team import run
 from workers.engines.transformers.vectors import LANES
@@ -164,7 +164,7 @@ def in_turn(gate: Tensor, gated: Tensor) -> Tensor:
 @cache
 def multiplying(then: int, how: Way, *, biased: bool) -> int:
     """Address of the loop that computes one of the constants of ``outputs`` of each number of a product."""
-    finish, layers = finishing(then, biased=biased), 2 if then == GATED else 1
+    layers, has_bias = 2 if then == GATED else 1, int(biased)
     columns, at_once, summing, block, most = how.columns, how.rows, how.summing, how.block, how.most
     in_tiles, all_sums = how is IN_MATRIX_UNITS, layers * how.together * summing * columns
 
@@ -223,7 +223,7 @@ def multiplying(then: int, how: Way, *, biased: bool) -> int:
                         bias = biases + (group + panel) * columns * 4
                         for d in range(0, columns, LANES):
                             beside = 4 * d if layers == 2 else 2 * d
-                            finish(done + 4 * d, bias + 4 * d, other + beside, target + place + 2 * d)
+                            finish(then, has_bias, done + 4 * d, bias + 4 * d, other + beside, target + place + 2 * d)
             task = take(call)
         if in_tiles:
             matrix.end()

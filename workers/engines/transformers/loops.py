@@ -26,9 +26,9 @@ from workers.engines.transformers.compiled import (
     take,
     widen,
 )
-from workers.engines.transformers.dots import scoring, weighing
+from workers.engines.transformers.dots import score, weigh
 from workers.engines.transformers.product import can
-from workers.engines.transformers.softmax import highest, raising
+from workers.engines.transformers.softmax import highest, raise_each
 from workers.engines.transformers.vectors import LANES
 
 #: What a loop is told.
@@ -116,8 +116,7 @@ def attending(width: int, per_group: int, dtype: str) -> int:
     """Address of the loop that attends; a task is a tree, for all query heads of a key head."""
     form, size, in_vectors = FORMATS.index(dtype), 4 if dtype == "float32" else 2, width % LANES == 0
     # Pairs of short numbers are multiplied as they are, all others once they are float32 numbers.
-    in_pairs = dtype == "bfloat16" and width % (2 * LANES) == 0 and can("avx512bf16")
-    score, weigh, raise_each = scoring(width, in_pairs=in_pairs), weighing(width), raising(short=False)
+    in_pairs = int(dtype == "bfloat16" and width % (2 * LANES) == 0 and can("avx512bf16"))
 
     def attend(call: Any) -> None:  # pragma: no cover
         told = carray(call, 1)[0]
@@ -149,7 +148,7 @@ def attending(width: int, per_group: int, dtype: str) -> int:
             for r in range(rows):
                 row, query = start + r // per_group, head * per_group + r % per_group
                 source = told.query + (row * told.query_row + query * told.query_head) * size
-                if in_pairs:
+                if in_pairs == 1:
                     copy(source, asked + 4 * r * width, 2 * width)
                 else:
                     widen(form, source, asked + 4 * r * width, width)
@@ -159,11 +158,11 @@ def attending(width: int, per_group: int, dtype: str) -> int:
             for key in range(0, length if in_vectors else 0, LANES):
                 prefetch(keys + (key + _AHEAD) * width * size, LANES * width * size)
                 of_keys = keys + key * width * size
-                if not in_pairs:
+                if in_pairs == 0:
                     widen(form, of_keys, some, LANES * width)
                     of_keys = some
                 for r in range(rows):
-                    score(asked + 4 * r * width, of_keys, scored + 4 * (r * most_keys + key))
+                    score(width, in_pairs, asked + 4 * r * width, of_keys, scored + 4 * (r * most_keys + key))
             for key in range(0 if in_vectors else length):
                 widen(form, keys + key * width * size, some, width)
                 for r in range(rows):
@@ -183,7 +182,7 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                     if not seen[sees + key]:
                         scores[s + key - low] = HIDDEN
                 top = highest(scored + 4 * s, length)
-                share = np.float32(1) / raise_each(scored + 4 * s, scored + 4 * s, length, top, scaling)
+                share = np.float32(1) / raise_each(0, scored + 4 * s, scored + 4 * s, length, top, scaling)
                 for key in range(length):
                     scores[s + key] *= share
 
@@ -191,7 +190,7 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                 prefetch(values + (key + _AHEAD) * width * size, LANES * width * size)
                 widen(form, values + key * width * size, some, LANES * width)
                 for r in range(rows):
-                    weigh(scored + 4 * (r * most_keys + key), some, asked + 4 * (most + r) * width)
+                    weigh(width, scored + 4 * (r * most_keys + key), some, asked + 4 * (most + r) * width)
             for key in range(0 if in_vectors else length):
                 widen(form, values + key * width * size, some, width)
                 for r in range(rows):

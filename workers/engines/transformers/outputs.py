@@ -6,7 +6,6 @@ Deliberately knows nothing of products (see ``linear``).
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from numba import types
@@ -19,35 +18,31 @@ from workers.engines.transformers import vectors
 NONE, SWISH, PLUS, TIMES, GATED = range(5)  # x, x / (1 + exp(-x)), x + y, x * y, z * x / (1 + exp(-x))
 
 
-@cache
-def finishing(then: int, *, biased: bool) -> Any:
-    """For compiled code: a function that finishes ``vectors.LANES`` sums.
+@intrinsic(prefer_literal=True)
+def finish(_typing: Any, then: Any, biased: Any, _sums: Any, _bias: Any, _other: Any, _target: Any) -> Any:
+    """For compiled code: finish ``vectors.LANES`` sums.
 
-    Args:
-        then: one of the constants of this module.
-        biased: whether there is a bias.
-
-    Returns:
-        A function of four addresses, of which only those that are wanted are looked at: the sums in float32, the bias
-        in float32, the others in bfloat16, or in float32 if they are another product's sums, and the results in
-        bfloat16.
+    Args of a call, integers all of them; of the addresses only those that are wanted are looked at:
+        then: one of the constants of this module; a constant.
+        biased: 1 where there is a bias, else 0; a constant.
+        sums: address of the sums, in float32.
+        bias: address of the bias, in float32.
+        other: address of the others, in bfloat16, or in float32 if they are another product's sums.
+        target: address of the results, in bfloat16.
     """
+    wanted, has_bias = then.literal_value, bool(biased.literal_value)
 
-    @intrinsic
-    def finish(_typing: Any, sums: Any, bias: Any, other: Any, target: Any) -> Any:
-        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            of_sums, of_bias, of_other, of_target = arguments
-            x = vectors.load(builder, of_sums)
-            if biased:
-                x = builder.fadd(x, vectors.load(builder, of_bias))
-            if then in (SWISH, GATED):
-                x = builder.fdiv(x, builder.fadd(vectors.alike(1.0), vectors.power(builder, builder.fneg(x))))
-            if then in (PLUS, TIMES, GATED):
-                y = vectors.load(builder, of_other, short=then != GATED)
-                x = builder.fadd(x, y) if then == PLUS else builder.fmul(x, y)
-            vectors.store(builder, x, of_target, short=True)
-            return context.get_dummy_value()
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        of_sums, of_bias, of_other, of_target = arguments[2:]
+        x = vectors.load(builder, of_sums)
+        if has_bias:
+            x = builder.fadd(x, vectors.load(builder, of_bias))
+        if wanted in (SWISH, GATED):
+            x = builder.fdiv(x, builder.fadd(vectors.alike(1.0), vectors.power(builder, builder.fneg(x))))
+        if wanted in (PLUS, TIMES, GATED):
+            y = vectors.load(builder, of_other, short=wanted != GATED)
+            x = builder.fadd(x, y) if wanted == PLUS else builder.fmul(x, y)
+        vectors.store(builder, x, of_target, short=True)
+        return context.get_dummy_value()
 
-        return types.void(sums, bias, other, target), generate
-
-    return finish
+    return types.void(then, biased, *[types.int64] * 4), generate

@@ -7,7 +7,6 @@ Deliberately knows nothing of attention (see ``tiles``).
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import Any
 
 from numba import types
@@ -30,32 +29,30 @@ def highest(_typing: Any, scores: Any, count: Any) -> Any:
     return types.float32(scores, count), generate
 
 
-@cache
-def raising(*, short: bool) -> Any:
-    """For compiled code: a function that raises e to the power of each score less the highest.
+@intrinsic(prefer_literal=True)
+def raise_each(_typing: Any, short: Any, _scores: Any, _powers: Any, _count: Any, _top: Any, _scaling: Any) -> Any:
+    """For compiled code: e to the power of each score less the highest; returns the powers' sum.
 
-    Args:
-        short: whether powers are stored in bfloat16, rather than in float32.
-
-    Returns:
-        A function of the scores' address, that of the powers, of how many there are, a multiple of ``vectors.LANES``,
-        of the highest score, and of what is multiplied with differences; it returns the powers' sum.
+    Args of a call:
+        short: 1 where powers are stored in bfloat16, 0 where in float32; a constant.
+        scores: their address.
+        powers: that of the powers, which may be the same if these are not short.
+        count: how many there are, a multiple of ``vectors.LANES``.
+        top: the highest score.
+        scaling: what is multiplied with differences.
     """
+    shortened = bool(short.literal_value)
 
-    @intrinsic
-    def raise_each(_typing: Any, _scores: Any, _powers: Any, _count: Any, _top: Any, _scaling: Any) -> Any:
-        def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            top, scaling = (vectors.spread(builder, number) for number in arguments[3:])
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        scores, powers, count = arguments[1:4]
+        top, scaling = (vectors.spread(builder, number) for number in arguments[4:])
 
-            def summed(place: Any, so_far: Any) -> Any:
-                difference = builder.fsub(vectors.load(builder, arguments[0], place), top)
-                power = vectors.power(builder, builder.fmul(difference, scaling))
-                vectors.store(builder, power, arguments[1], place, short=short)
-                return builder.fadd(so_far, power)
+        def summed(place: Any, so_far: Any) -> Any:
+            difference = builder.fsub(vectors.load(builder, scores, place), top)
+            power = vectors.power(builder, builder.fmul(difference, scaling))
+            vectors.store(builder, power, powers, place, short=shortened)
+            return builder.fadd(so_far, power)
 
-            sums = vectors.go_through(builder, arguments[2], vectors.alike(0.0), summed)
-            return vectors.sum_of(builder, sums)
+        return vectors.sum_of(builder, vectors.go_through(builder, count, vectors.alike(0.0), summed))
 
-        return types.float32(types.int64, types.int64, types.int64, types.float32, types.float32), generate
-
-    return raise_each
+    return types.float32(short, *[types.int64] * 3, types.float32, types.float32), generate

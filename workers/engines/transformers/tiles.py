@@ -31,7 +31,7 @@ from workers.engines.transformers.compiled import (
 )
 from workers.engines.transformers.loops import CALL, HIDDEN, PIECE, TASK
 from workers.engines.transformers.product import ROWS, can, product, vectors
-from workers.engines.transformers.softmax import highest, raising
+from workers.engines.transformers.softmax import highest, raise_each
 from workers.engines.transformers.vectors import LANES
 
 #: Some rows of a piece, for all query heads of a key head.
@@ -129,7 +129,6 @@ def attending(width: int, per_group: int, dtype: str) -> int:
         2 if pairs else 4,
     )
     panel_wide, paired = panel // LANES, int(pairs)
-    raise_each = raising(short=pairs)
     rows, at_once = tile_rows(per_group), matrix.ROWS if in_tiles else ROWS
     most = -(-rows * per_group // at_once) * at_once
 
@@ -187,7 +186,9 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                 for key in range(own + 1, stop):
                     scores[s + key] = HIDDEN
                 top = highest(scored + 4 * (s + start), stop - start)
-                total = raise_each(scored + 4 * (s + start), raised + short * (s + start), stop - start, top, scaling)
+                total = raise_each(
+                    paired, scored + 4 * (s + start), raised + short * (s + start), stop - start, top, scaling
+                )
                 shares[r] = np.float32(1) / total
 
             weighed = (filled - start + 1) // 2 if pairs else filled - start
