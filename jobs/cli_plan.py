@@ -20,17 +20,17 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for prog
 @click.pass_obj
 def plan(settings: Settings, study: Path, name: str | None, as_json: bool) -> None:
     """What would run: cells, answers, tokens, time, cost, what could be found. Enqueues nothing."""
-    from jobs import plan as planning
-    from jobs import verbs
+    from jobs import plan_told, verbs
+    from jobs.plan import plan as planning
     from workers.models import read_cards
 
     wanted = verbs.read(settings, study, name=name)
     verbs.check_retired(settings, wanted)
-    planned = planning.plan(wanted, cards=read_cards(settings.models), paces=verbs.paces_of(settings, wanted))
+    planned = planning(wanted, cards=read_cards(settings.models), paces=verbs.paces_of(settings, wanted))
     if as_json:
-        click.echo(json.dumps(planning.to_json(planned), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(plan_told.to_json(planned), ensure_ascii=False, indent=2))
     else:
-        verbs.console().print(planning.render(planned))
+        verbs.console().print(plan_told.render(planned))
 
 
 @click.command()

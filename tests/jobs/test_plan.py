@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jobs.plan import Spread, plan, render, to_json
+from jobs.plan import Spread, plan
+from jobs.plan_told import render, to_json
 from jobs.preview import preview
 from jobs.study import parse_study
 from tests.jobs.small_study import CARDS, SURVEY, study, written
