@@ -39,9 +39,13 @@ def test_prometheus_sees_a_real_worker_at_work(machine: Machine) -> None:
     port = _free_port()
     worker = machine.start("worker", "--concurrency", "3", "--metrics", str(port), "--events")
     reconciler = machine.start("reconciler")
-    wait_until(lambda: _scrape(port).get("defsurvey_leases") == 3, "three participants in flight")
-    seen = _scrape(port)
-    assert seen['defsurvey_model_resident{model="citizen"}'] == 1
+    seen: dict[str, float] = {}
+
+    def at_work() -> bool:  # participants are taken first, then their model is opened
+        seen.update(_scrape(port))
+        return seen.get("defsurvey_leases") == 3 and seen.get('defsurvey_model_resident{model="citizen"}') == 1
+
+    wait_until(at_work, "three participants in flight")
     assert seen['defsurvey_backlog_participants{model="citizen"}'] == 7
     assert seen['defsurvey_backlog_answers{model="citizen"}'] == 56
     assert seen["defsurvey_database_up"] == 1

@@ -10,7 +10,9 @@ import torch
 from numba import njit
 
 from workers.engines.transformers import matrix
+from workers.engines.transformers.linear import IN_MATRIX_UNITS, lay_out, multiply
 from workers.engines.transformers.matrix import COLUMNS, CONFIGURATION, PAIRS, TILE, available
+from workers.engines.transformers.outputs import NONE
 
 there = pytest.mark.parametrize("there", [True] if available() else [])
 
@@ -29,7 +31,7 @@ def test_a_product_is_what_it_is_in_float64(onto: int, pairs: int, tall: int, th
     space = np.zeros(CONFIGURATION, np.uint8)
 
     @njit
-    def multiply(told: np.ndarray) -> None:
+    def computed(told: np.ndarray) -> None:
         matrix.begin(told[7])
         matrix.multiply(tall, onto, told[0], told[1], told[2], told[3], told[4], told[5], told[6])
         matrix.end()
@@ -39,12 +41,23 @@ def test_a_product_is_what_it_is_in_float64(onto: int, pairs: int, tall: int, th
         *(result.data_ptr(), 4 * result.stride(0), pairs, space.ctypes.data),
     ]
     for times in (1, 2):
-        multiply(np.array(told))
+        computed(np.array(told))
         expected = (times if onto else 1) * (rows.double() @ columns.double()) + (torch.pi if onto else 0)
         found = result[: tall * TILE, :COLUMNS].double()
         assert float(((found - expected) / (1 + expected.abs())).abs().max()) < 1e-5
     assert (result[:, COLUMNS:] == torch.pi).all()
     assert (result[-1] == torch.pi).all()
+
+
+@there
+def test_the_library_computes_with_tiles_of_its_own_after_us(there: bool) -> None:
+    """What one has made of a thread's tiles is nothing that the other relies on."""
+    weight, rows = torch.randn(64, 64).bfloat16(), torch.randn(40, 64).bfloat16()
+    theirs, ours = torch.ops.mkldnn._reorder_linear_weight(weight, None), lay_out(weight, IN_MATRIX_UNITS)
+    first = torch.ops.mkldnn._linear_pointwise(rows, theirs, None, "none", [], "")
+    for _ in range(3):
+        torch.testing.assert_close(multiply(rows, ours, None, NONE), first, rtol=2**-7, atol=1e-4)
+        assert torch.equal(torch.ops.mkldnn._linear_pointwise(rows, theirs, None, "none", [], ""), first)
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def multiplying(then: int, how: Way, *, biased: bool) -> int:
         biases, others, target = told.bias, told.other, told.target
         groups = (panels + together - 1) // together
         # A thread's own: what tiles are like, sums, and the last rows where they are fewer than a product takes.
-        space = np.zeros(_TILES + all_sums + at_once * units, np.float32)
+        space = np.empty(_TILES + all_sums + at_once * units, np.float32)
         summed = space.ctypes.data + 4 * _TILES
         last, beyond = summed + 4 * all_sums, -1
         if in_tiles:

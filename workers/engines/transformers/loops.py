@@ -123,10 +123,9 @@ def attending(width: int, per_group: int, dtype: str) -> int:
         tasks, pieces = carray(_tasks(told.task), told.tasks), carray(_pieces(told.piece), told.pieces)
         seen, scaling, window = octets(told.seen), told.scaling, told.window
         buffers, heads, most_keys = integers(told.buffer), told.key_heads * per_group, told.most_keys
-        # A thread's own, in float32: queries, results, some keys or values at a time, and all scores; with a row that
-        # nobody wants where their number is odd.
-        most = (told.most_rows * per_group + 1) // 2 * 2
-        space = np.zeros(2 * most * width + LANES * width + most * most_keys, np.float32)
+        # A thread's own, in float32: queries, results, some keys or values at a time, and all scores.
+        most = told.most_rows * per_group
+        space = np.empty(2 * most * width + LANES * width + most * most_keys, np.float32)
         asked = space.ctypes.data
         some = asked + 8 * most * width
         scored = some + 4 * LANES * width

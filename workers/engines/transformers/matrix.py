@@ -46,8 +46,10 @@ def available() -> bool:
 
 @njit(inline="always")
 def begin(space: int) -> None:  # pragma: no cover
-    """For compiled code: make tiles ready in this thread; ``space`` is the address of ``CONFIGURATION`` zeros."""
+    """For compiled code: make tiles ready in this thread; ``space`` is the address of ``CONFIGURATION`` bytes."""
     told = octets(space)
+    for place in range(CONFIGURATION):
+        told[place] = 0
     told[0] = 1  # the only kind of tiles there is
     for tile in range(8):
         told[16 + 2 * tile] = 64  # bytes of a row

@@ -146,9 +146,6 @@ def attending(width: int, per_group: int, dtype: str) -> int:
         scores, found, shares = floats(scored), floats(summed), floats(summed + 4 * most * width)
         if in_tiles:
             configuration = summed + 4 * most * (width + 1)
-            told_of_tiles = floats(configuration)
-            for d in range(matrix.CONFIGURATION // 4):
-                told_of_tiles[d] = 0
             matrix.begin(configuration)
         number = take(call)
         while number < told.tasks:
