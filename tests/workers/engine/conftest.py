@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.workers.engine.scripted_logits import generated
 from tests.workers.engine.tiny_models import ARCHITECTURES, mixed_requests, tiny_model
+from workers.engines.transformers import loops, tiles
 from workers.engines.transformers.exchanging import exchange
 from workers.engines.transformers.kv import Layout
 from workers.engines.transformers.packing import pack
@@ -48,3 +50,14 @@ def llama(one_thread: None) -> Tiny:
     """The tiny model without a window, with no requests of its own."""
     model = tiny_model("llama")
     return Tiny(model=model, layout=adopt(model), requests=[], replies=[])
+
+
+@pytest.fixture
+def compiled_anew() -> Iterator[None]:
+    """Loops that know of another processor are nobody else's."""
+    made = (loops.attending, tiles.laying, tiles.attending)
+    for loop in made:
+        loop.cache_clear()
+    yield
+    for loop in made:
+        loop.cache_clear()

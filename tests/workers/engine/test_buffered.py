@@ -131,16 +131,6 @@ def _named(shape: Shape) -> str:
     return f"{shape.width}x{shape.key_heads}x{shape.per_group}-{shape.dtype}"
 
 
-@pytest.fixture
-def compiled_anew() -> Iterator[None]:
-    """Loops for prompts that know of another processor are nobody else's."""
-    for forget in (tiles.laying.cache_clear, tiles.attending.cache_clear):
-        forget()
-    yield
-    for forget in (tiles.laying.cache_clear, tiles.attending.cache_clear):
-        forget()
-
-
 @pytest.mark.parametrize("shape", SHAPES, ids=_named)
 @pytest.mark.parametrize("window", [None, 5, 40])
 def test_every_row_attends_to_its_own(shape: Shape, window: int | None) -> None:
@@ -160,7 +150,7 @@ def test_every_row_attends_on_lesser_processors(
         "long vectors": ("avx512bf16", "avx512f"),
     }[without]
     monkeypatch.setattr(matrix, "available", lambda: False)
-    for module in (tiles, product):
+    for module in (loops, tiles, product):
         monkeypatch.setattr(module, "can", lambda feature: feature not in lacking and can(feature))
     attends_as_written_out(shape, 40)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -35,21 +34,12 @@ MODELS: list[tuple[Any, Any]] = [
     (MistralForCausalLM, MistralConfig(**SIZES, sliding_window=9)),
     (Qwen2ForCausalLM, Qwen2Config(**SIZES)),
 ]
+pytestmark = pytest.mark.usefixtures("compiled_anew")
 ways = pytest.mark.parametrize(
     "how",
     [IN_REGISTERS, *([IN_MATRIX_UNITS] if matrix.available() else [])],
     ids=lambda how: "matrix" if how is IN_MATRIX_UNITS else "registers",
 )
-
-
-@pytest.fixture(autouse=True)
-def compiled_anew() -> Iterator[None]:
-    """Loops for prompts that know of another processor are nobody else's."""
-    for forget in (tiles.laying.cache_clear, tiles.attending.cache_clear):
-        forget()
-    yield
-    for forget in (tiles.laying.cache_clear, tiles.attending.cache_clear):
-        forget()
 
 
 def made(model_class: Any, config: Any, how: Way | None, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
