@@ -1,4 +1,4 @@
-"""The batch against ``generate``: the same requests, the same weights, the same process, back to back.
+"""The batch against ``generate``: the same requests, the same weights, back to back, each in a process of its own.
 
 Run it with nothing else on the machine::
 
@@ -6,18 +6,16 @@ Run it with nothing else on the machine::
 
 ``generate`` takes its requests one at a time, and, for requests of fixed size, once more grouped by equal decoding
 settings, which is all that it can batch. With ``--sample N`` it takes every Nth request only, and its time is scaled.
-Where there is a GPU, models of random weights follow on it, see ``benchmarks.gpu``.
+A process loads the model first, which counts neither as time nor towards its peak of memory. Where there is a GPU,
+models of random weights follow on it, see ``benchmarks.gpu``.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
-import re
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +26,7 @@ from typing import Any
 import torch
 
 from benchmarks import gpu
+from benchmarks.measuring import Measured, in_its_own_process, measured
 from benchmarks.ways import alone, batched, grouped
 from benchmarks.workloads import Interviews, Recording, fixed, interviews
 from storage.run import MemoryOrder
@@ -35,126 +34,168 @@ from workers.engines.base import Completion, Request
 from workers.engines.transformers.answering import read_request
 from workers.engines.transformers.counters import Counters
 from workers.engines.transformers.engine import TransformersEngine, prepare
-from workers.engines.transformers.freeing import give_back
 from workers.engines.transformers.loading import LoadedModel, load_model
 from workers.engines.transformers.request import ResolvedRequest
 from workers.engines.transformers.threads import in_passing
-from workers.engines.transformers.weights import find_weights
+from workers.engines.transformers.weights import Weights, find_weights
 from workers.models import ModelCard, find_card, read_cards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """One way of serving one workload, once."""
+class Subject:
+    """The model that both ways serve."""
 
-    seconds: float  #: wall clock
-    cpu_seconds: float  #: of all threads of this process
-    tokens: int  #: of replies
-    peak_mb: float  #: resident memory at its highest
+    card: ModelCard
+    weights: Weights
+    threads: int
 
-
-def measured(work: Callable[[], int]) -> Measured:
-    """Run something that returns how many tokens it made, in a thread of its own."""
-    gc.collect()
-    give_back()
-    _forget_peak()
-    wall, cpu = time.perf_counter(), time.process_time()
-    tokens = in_passing(work)
-    seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
-    return Measured(seconds=seconds, cpu_seconds=cpu_seconds, tokens=tokens, peak_mb=_peak())
+    def load(self) -> LoadedModel:
+        """As the library has it."""
+        torch.set_num_threads(self.threads)
+        return in_passing(partial(load_model, self.card, self.weights, device="cpu"))
 
 
-def interviewed(engine: TransformersEngine, talks: Interviews, asked: list[Request]) -> int:
-    """The engine as a worker uses it; what it was asked goes into ``asked``."""
-    recording = Recording(engine)
-    talks.conduct(recording)
-    asked += recording.requests
-    return sum(future.result().completion_tokens or 0 for future in recording.futures)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fixed:
+    """Requests of fixed size."""
+
+    requests: int
+    new_tokens: int
+    beams: bool
+
+    def made(self, loaded: LoadedModel) -> list[ResolvedRequest]:
+        """The requests."""
+        return fixed(loaded.tokenizer, requests=self.requests, new_tokens=self.new_tokens, beams=self.beams)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Talks:
+    """Interviews."""
+
+    participants: int
+    first: int
+    order: MemoryOrder
+
+    def made(self) -> Interviews:
+        """The interviews."""
+        return interviews(participants=self.participants, first=self.first, order=self.order)
+
+
+#: What one way took, and what else its line has.
+Took = tuple[Measured, dict[str, Any]]
+
+
+def fixed_alone(subject: Subject, work: Fixed, sample: int) -> Took:
+    """``generate``, one request at a time."""
+    loaded = subject.load()
+    made = work.made(loaded)
+    part = _every(made, sample)
+    return _scaled(measured(partial(alone, loaded, part)), len(made) / len(part)), {}
+
+
+def fixed_grouped(subject: Subject, work: Fixed) -> Took:
+    """``generate`` on groups."""
+    loaded = subject.load()
+    return measured(partial(grouped, loaded, work.made(loaded))), {}
+
+
+def fixed_batched(subject: Subject, work: Fixed) -> Took:
+    """The batch."""
+    loaded = subject.load()
+    made, room = work.made(loaded), in_passing(partial(prepare, loaded))
+    seen: list[Counters] = []
+    return measured(partial(batched, loaded, room, made, seen)), _counted(seen[-1])
+
+
+def talks_batched(subject: Subject, talks: Talks) -> tuple[Took, list[Request]]:
+    """The engine as a worker uses it, and what it was asked."""
+    engine = TransformersEngine(subject.card, subject.load(), threads=subject.threads)
+    recording, made = Recording(engine), talks.made()
+
+    def conduct() -> int:
+        made.conduct(recording)
+        return sum(future.result().completion_tokens or 0 for future in recording.futures)
+
+    took = measured(conduct), _counted(engine.counters())
+    engine.close()
+    return took, recording.requests
+
+
+def talks_alone(subject: Subject, came: Sequence[Request], part: int, which: int) -> Took:
+    """``generate`` on one in ``part`` of the requests that came up, one at a time."""
+    loaded = subject.load()
+    questions = [read_request(subject.card, loaded, request) for request in came]
+    asked = [question.resolved for question in questions if not isinstance(question, Completion)]
+    return measured(partial(alone, loaded, _every(asked, part, which))), {}
 
 
 class Benchmark:
-    """Measures workload after workload and writes a line of JSON for each.
+    """Measures workload after workload and writes a line of JSON for each."""
 
-    Each way of serving is given a model of its own, loaded for it and given up afterwards: the batch lays weights out
-    anew, and ``generate`` is measured as the library comes.
-    """
+    def __init__(self, subject: Subject, *, repeat: int, sample: int) -> None:
+        self._subject = subject
+        self._repeat, self._sample = repeat, sample
 
-    def __init__(
-        self, card: ModelCard, load: Callable[[], LoadedModel], *, threads: int, repeat: int, sample: int
-    ) -> None:
-        self._card, self._load = card, load
-        self._threads, self._repeat, self._sample = threads, repeat, sample
-
-    def fixed(self, name: str, *, requests: int, new_tokens: int, beams: bool) -> None:
+    def fixed(self, name: str, work: Fixed) -> None:
         """Requests of fixed size: alone, grouped, batched, in turn."""
-        seen: list[Counters] = []
-        runs: dict[str, list[Measured]] = {"alone": [], "grouped": [], "batched": []}
+        runs: dict[str, list[Took]] = {"alone": [], "grouped": [], "batched": []}
         for _ in range(self._repeat):
-            loaded = in_passing(self._load)
-            made = fixed(loaded.tokenizer, requests=requests, new_tokens=new_tokens, beams=beams)
-            part = _every(made, self._sample)
-            lone = measured(partial(alone, loaded, part))
-            runs["alone"].append(_scaled(lone, requests / len(part)))
-            runs["grouped"].append(measured(partial(grouped, loaded, made)))
-            loaded = in_passing(self._load)
-            room = in_passing(partial(prepare, loaded))
-            runs["batched"].append(measured(partial(batched, loaded, room, made, seen)))
-        self._report(name, runs, seen)
+            runs["alone"].append(in_its_own_process(fixed_alone, self._subject, work, self._sample))
+            runs["grouped"].append(in_its_own_process(fixed_grouped, self._subject, work))
+            runs["batched"].append(in_its_own_process(fixed_batched, self._subject, work))
+        _report(name, runs)
 
-    def interviews(self, name: str, *, participants: int, first: int, order: MemoryOrder) -> None:
+    def interviews(self, name: str, talks: Talks) -> None:
         """Interviews: the engine asks, then ``generate`` is given requests that came up.
 
         Each is asked alone once, a part of them in every round, so that both ways see the same hours of a machine
         whose speed changes.
         """
-        talks = interviews(participants=participants, first=first, order=order)
-        seen: list[Counters] = []
-        batched: list[Measured] = []
+        batch: list[Took] = []
         parts: list[Measured] = []
-        asked: list[ResolvedRequest] = []
+        came: list[Request] = []
         for number in range(self._repeat):
-            loaded = in_passing(self._load)
-            engine = TransformersEngine(self._card, loaded, threads=self._threads)
-            came: list[Request] = []
-            batched.append(measured(partial(interviewed, engine, talks, came)))
-            seen.append(engine.counters())
-            engine.close()
-            loaded = in_passing(self._load)
-            asked = asked or _resolved(self._card, loaded, came)
-            parts.append(measured(partial(alone, loaded, _every(asked, self._repeat * self._sample, number))))
-        whole = replace(
-            parts[0],
+            took, asked = in_its_own_process(talks_batched, self._subject, talks)
+            batch.append(took)
+            came = came or asked
+            part = in_its_own_process(talks_alone, self._subject, came, self._repeat * self._sample, number)
+            parts.append(part[0])
+        whole = Measured(
             seconds=self._sample * sum(one.seconds for one in parts),
             cpu_seconds=self._sample * sum(one.cpu_seconds for one in parts),
             tokens=self._sample * sum(one.tokens for one in parts),
+            peak_mb=parts[0].peak_mb,
         )
-        self._report(name, {"alone": [whole] * self._repeat, "batched": batched}, seen)
-
-    def _report(self, name: str, runs: dict[str, list[Measured]], seen: list[Counters]) -> None:
-        last = seen[-1]
-        ratios = [one.seconds / other.seconds for one, other in zip(runs["alone"], runs["batched"], strict=True)]
-        cpu = [one.cpu_seconds / other.cpu_seconds for one, other in zip(runs["alone"], runs["batched"], strict=True)]
-        line: dict[str, Any] = {"workload": name, "ratio": _median(ratios), "cpu_ratio": _median(cpu)}
-        for way, measurements in runs.items():
-            line[f"{way}_seconds"] = _median([one.seconds for one in measurements])
-            line[f"{way}_cpu_seconds"] = _median([one.cpu_seconds for one in measurements])
-            line[f"{way}_tokens"] = _median([one.tokens for one in measurements])
-            line[f"{way}_peak_mb"] = _median([one.peak_mb for one in measurements])
-        line |= {
-            "rows_per_step": round(last.rows_per_step, 1),
-            "steps": last.steps,
-            "prefilled": last.prefilled_tokens,
-            "reused": last.reused_tokens,
-            "peak_kv_mb": round(last.peak_kv_bytes / 1e6, 1),
-            "phases": {phase: round(seconds, 2) for phase, seconds in last.seconds.items()},
-        }
-        sys.stdout.write(json.dumps(line) + "\n")
-        sys.stdout.flush()
+        _report(name, {"alone": [(whole, {})] * self._repeat, "batched": batch})
 
 
-def _resolved(card: ModelCard, loaded: LoadedModel, requests: Sequence[Request]) -> list[ResolvedRequest]:
-    questions = [read_request(card, loaded, request) for request in requests]
-    return [question.resolved for question in questions if not isinstance(question, Completion)]
+def _report(name: str, runs: dict[str, list[Took]]) -> None:
+    measurements = {way: [one for one, _ in took] for way, took in runs.items()}
+    pairs = list(zip(measurements["alone"], measurements["batched"], strict=True))
+    line: dict[str, Any] = {
+        "workload": name,
+        "ratio": _median([one.seconds / other.seconds for one, other in pairs]),
+        "cpu_ratio": _median([one.cpu_seconds / other.cpu_seconds for one, other in pairs]),
+        "memory_ratio": _median([other.peak_mb / one.peak_mb for one, other in pairs]),
+    }
+    for way, of_way in measurements.items():
+        line[f"{way}_seconds"] = _median([one.seconds for one in of_way])
+        line[f"{way}_cpu_seconds"] = _median([one.cpu_seconds for one in of_way])
+        line[f"{way}_tokens"] = _median([one.tokens for one in of_way])
+        line[f"{way}_peak_mb"] = _median([one.peak_mb for one in of_way])
+    sys.stdout.write(json.dumps(line | runs["batched"][-1][1]) + "\n")
+    sys.stdout.flush()
+
+
+def _counted(last: Counters) -> dict[str, Any]:
+    return {
+        "rows_per_step": round(last.rows_per_step, 1),
+        "steps": last.steps,
+        "prefilled": last.prefilled_tokens,
+        "reused": last.reused_tokens,
+        "peak_kv_mb": round(last.peak_kv_bytes / 1e6, 1),
+        "phases": {phase: round(seconds, 2) for phase, seconds in last.seconds.items()},
+    }
 
 
 def _median(values: Sequence[float]) -> float:
@@ -173,18 +214,6 @@ def _scaled(one: Measured, factor: float) -> Measured:
     )
 
 
-def _forget_peak() -> None:
-    """Let the kernel measure peak memory anew."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def _peak() -> float:
-    """Highest resident memory since then, in MB."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
-    assert found is not None
-    return int(found[1]) / 1e3
-
-
 def main() -> None:
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -197,36 +226,29 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a workload's name")
     asked = parser.parse_args()
     card = replace(find_card(asked.model, read_cards()), dtype=asked.dtype)
-    weights = find_weights(card, asked.cache)
-    torch.set_num_threads(asked.threads)
+    subject = Subject(card=card, weights=find_weights(card, asked.cache), threads=asked.threads)
     versions = {name: version(name) for name in ("torch", "transformers")}
     sys.stdout.write(
         json.dumps({"model": asked.model, "dtype": asked.dtype, "threads": asked.threads, **versions}) + "\n"
     )
-    bench = Benchmark(
-        card,
-        partial(load_model, card, weights, device="cpu"),
-        threads=asked.threads,
-        repeat=asked.repeat,
-        sample=asked.sample,
-    )
-    workloads: dict[str, Callable[[str], None]] = {
-        "20 x 40": lambda name: bench.fixed(name, requests=20, new_tokens=40, beams=True),
-        "40 x 96": lambda name: bench.fixed(name, requests=40, new_tokens=96, beams=True),
-        "20 x 40, no beams": lambda name: bench.fixed(name, requests=20, new_tokens=40, beams=False),
-        "interviews, questions 1-8": lambda name: bench.interviews(
-            name, participants=24, first=0, order=MemoryOrder.DRAWN
-        ),
-        "interviews, questions 31-38, drawn order": lambda name: bench.interviews(
-            name, participants=24, first=30, order=MemoryOrder.DRAWN
-        ),
-        "interviews, questions 31-38, chronological": lambda name: bench.interviews(
-            name, participants=24, first=30, order=MemoryOrder.CHRONOLOGICAL
-        ),
+    bench = Benchmark(subject, repeat=asked.repeat, sample=asked.sample)
+    fixed_sizes = {
+        "20 x 40": Fixed(requests=20, new_tokens=40, beams=True),
+        "40 x 96": Fixed(requests=40, new_tokens=96, beams=True),
+        "20 x 40, no beams": Fixed(requests=20, new_tokens=40, beams=False),
+    }
+    of_people = {
+        "interviews, questions 1-8": Talks(participants=24, first=0, order=MemoryOrder.DRAWN),
+        "interviews, questions 31-38, drawn order": Talks(participants=24, first=30, order=MemoryOrder.DRAWN),
+        "interviews, questions 31-38, chronological": Talks(participants=24, first=30, order=MemoryOrder.CHRONOLOGICAL),
+    }
+    workloads: dict[str, Callable[[], None]] = {
+        **{name: partial(bench.fixed, name, work) for name, work in fixed_sizes.items()},
+        **{name: partial(bench.interviews, name, talks) for name, talks in of_people.items()},
     }
     for name, measure in workloads.items():
         if asked.only in name:
-            measure(name)
+            measure()
     for quantisation in gpu.QUANTISATIONS if torch.cuda.is_available() else ():
         if asked.only in (name := f"{gpu.SHAPE}, {quantisation}"):
             line = gpu.measure(gpu.SHAPE, quantisation, torch.device("cuda:0"))
