@@ -71,6 +71,9 @@ CMD ["--help"]
 
 # The project is a layer of its own: a change of ours leaves the large one with torch as it is.
 FROM runtime AS cuda
+# Triton compiles what starts a kernel by it. Machine code for the card is kept beside the weights.
+RUN apt-get update && apt-get install --yes --quiet --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+ENV TRITON_CACHE_DIR=/models/triton
 COPY --from=install-cuda /opt/defsurvey /opt/defsurvey
 RUN --mount=type=bind,from=project,source=/dist,target=/dist pip install --quiet --no-index --no-deps /dist/*.whl && \
     pip check

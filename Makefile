@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check lint types contracts tests slow chaos exact gpu bench bench-gpu bench-ledger bench-peers compose-prepare compose-test browser docs clean
+.PHONY: install demo test check lint types contracts tests slow chaos exact gpu kernels bench bench-gpu bench-ledger bench-peers compose-prepare compose-test browser docs clean
 
 install: $(VENV)/.installed
 
@@ -31,7 +31,7 @@ contracts: install
 	$(BIN)/lint-imports
 
 tests: install
-	$(BIN)/pytest -n auto --dist loadfile --cov --cov-report term:skip-covered -m "not slow and not chaos and not browser and not compose and not gpu" --durations 40
+	$(BIN)/pytest -n auto --dist loadfile --cov --cov-report term:skip-covered -m "not slow and not chaos and not browser and not compose and not gpu and not kernels" --durations 40
 
 slow: install
 	$(BIN)/pytest -m slow --timeout 1200
@@ -43,6 +43,11 @@ chaos: install
 
 gpu: install
 	$(BIN)/pytest -m gpu --timeout 1200
+
+# The kernel for GPUs without one: interpreted, and compiled for several. Triton has 300 MB, and torch for CUDA brings it.
+kernels: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'triton>=3.3'
+	TRITON_INTERPRET=1 $(BIN)/pytest -m kernels tests/workers/engine --timeout 600
 
 # Two hundred requests of each architecture, in every way of batching, token for token against generate.
 exact: install

@@ -33,6 +33,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.ways import alone, batched
 from benchmarks.workloads import random_prompts
+from workers.engines.transformers import paged
 from workers.engines.transformers.counters import Counters
 from workers.engines.transformers.engine import prepare
 from workers.engines.transformers.kv import Layout
@@ -177,6 +178,7 @@ def measure(shape: str, quantisation: str, device: torch.device, workload: Workl
         **{name: version(name) for name in ("torch", "transformers")},
         "shape": shape,
         "quantisation": quantisation,
+        "attention": _attention(loaded.model.config, room[0]),
         "ratio": round(by_itself / together, 2),
         "alone_seconds": round(by_itself, 2),
         "asked_alone": len(some),
@@ -199,6 +201,14 @@ def measure(shape: str, quantisation: str, device: torch.device, workload: Workl
             for reply in (100, 512)
         },
     }
+
+
+def _attention(config: Any, layout: Layout) -> str:
+    shape = layout.layers[0]
+    per_group = config.num_attention_heads // shape.heads
+    if layout.device.type == "cpu":
+        return "buffers"
+    return "kernel" if paged.usable(layout.device, layout.dtype, shape, per_group) else "gathered"
 
 
 def _seconds(device: torch.device, work: Callable[[], object]) -> float:

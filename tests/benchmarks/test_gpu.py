@@ -49,6 +49,7 @@ def test_it_measures(quantisation: str) -> None:
     found = measure("tiny", quantisation, CPU, Workload(participants=10, prompt=30, new_tokens=3, alone=5))
     assert found["ratio"] > 0
     assert (found["rows_per_step"], found["asked_alone"], found["device"]) == (30, 5, "cpu")
+    assert found["attention"] == "buffers"
     assert 0 <= found["of_the_roofline"] < 1
     assert set(found["paper_hours"]) == {"replies of 100 tokens", "replies of 512 tokens"}
 

@@ -12,7 +12,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks.workloads import random_prompts
 from tests.workers.engine.scripted_logits import generated
 from tests.workers.engine.tiny_models import ARCHITECTURES, decode, mixed_requests, tiny_model
+from workers.engines.transformers import paged
 from workers.engines.transformers.decoder import Decoder
+from workers.engines.transformers.kv import LayerShape
 from workers.engines.transformers.loading import attend_without_plans
 from workers.engines.transformers.scheduler import Limits
 from workers.engines.transformers.support import adopt
@@ -59,3 +61,16 @@ def test_short_number_formats_are_served_without_plans_for_shapes() -> None:
     kernels = {event.name.lower() for event in profiled.events()}
     assert kernels
     assert not [name for name in kernels if "cudnn" in name]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("heads", "width", "per_group"), [(32, 128, 1), (8, 128, 4), (3, 64, 3), (4, 80, 1)])
+def test_the_kernel_attends_as_over_gathered_keys(dtype: torch.dtype, heads: int, width: int, per_group: int) -> None:
+    """With heads as real models have them; a card that is too old for it is not tested."""
+    device = torch.device("cuda:0")
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        assert not paged.usable(device, dtype, LayerShape(heads, width), per_group)
+        return
+    assert paged._deviation(device, dtype, LayerShape(heads, width), per_group) < 1e-2
+    assert paged.usable(device, dtype, LayerShape(heads, width), per_group)

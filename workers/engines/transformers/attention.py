@@ -3,8 +3,9 @@
 Each request attends to its own buffer and nothing else. Where a forward carries no description of a packed batch,
 as in ``generate``, the library's own scaled dot-product attention is computed.
 
-On a CPU requests attend to their own buffers (see ``buffered``), elsewhere to what is gathered from a pool (see
-``gathered``). Deliberately knows nothing of schedules or searches.
+On a CPU requests attend to their own buffers (see ``buffered``), elsewhere to a pool: by a kernel that reads it (see
+``paged``), or to what is gathered from it where that cannot be used (see ``gathered``). Deliberately knows nothing of
+schedules or searches.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from workers.engines.transformers import paged
 from workers.engines.transformers.batch import Batch, Packed
 from workers.engines.transformers.buffered import attend_buffered
 from workers.engines.transformers.gathered import attend_gathered, gather
+from workers.engines.transformers.kv import LayerShape
 from workers.engines.transformers.pool import Pool
 
 #: What a model's configuration calls this attention.
@@ -96,6 +99,10 @@ def attend(
     queries, keys_values = query.view(groups, heads // groups, tokens, width), torch.stack((key[0], value[0]))
     result = query.new_empty(tokens, groups, heads // groups, width)
     result[packed.rows :].zero_()  # what fills up has no keys, but the layers behind want numbers
-    gathering = gather(packed, sliding_window, query.dtype)
-    attend_gathered(packed.store.layers[module.layer_idx], queries, keys_values, scale, result, gathering)
+    pool = packed.store.layers[module.layer_idx]
+    if paged.usable(query.device, query.dtype, LayerShape(groups, width), heads // groups):
+        tiles = paged.paging(packed, sliding_window, heads // groups)
+        paged.attend_paged(pool, queries, keys_values, scale, result, tiles)
+    else:
+        attend_gathered(pool, queries, keys_values, scale, result, gather(packed, sliding_window, query.dtype))
     return result.view(1, tokens, heads, width), None

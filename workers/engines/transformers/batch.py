@@ -69,6 +69,7 @@ class Packed:
     rows: int  #: of all pieces together
     device: torch.device
     gathered: dict[int | None, Any] = field(default_factory=dict)  #: what ``gathered`` makes of it, by window
+    paged: dict[Any, Any] = field(default_factory=dict)  #: what ``paged`` makes of it, by window and heads
     laid_out: dict[Any, Any] = field(default_factory=dict)  #: what ``buffered`` makes of it, by a layer's shape
     _segments: dict[int | None, list[Segment]] = field(default_factory=dict)
 

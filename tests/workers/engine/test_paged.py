@@ -1,0 +1,285 @@
+"""Attention over a pool by the kernel: how rows are cut into tiles, when it is used, and what it computes.
+
+``make kernels`` runs those that need Triton, which is told to interpret the kernel on the CPU.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.workers.engine.scripted_logits import generated
+from tests.workers.engine.test_attention import Conversation
+from tests.workers.engine.tiny_models import ARCHITECTURES, VOCABULARY, decode, mixed_requests, tiny_model
+from workers.engines.transformers import attention, paged
+from workers.engines.transformers.attention import forward
+from workers.engines.transformers.batch import Piece, build
+from workers.engines.transformers.decoder import Decoder
+from workers.engines.transformers.gathered import attend_gathered, gather
+from workers.engines.transformers.kv import LayerShape, Layout
+from workers.engines.transformers.paged import Paging, attend_paged, paging, usable
+from workers.engines.transformers.pool import Pool, PooledKV
+from workers.engines.transformers.scheduler import Limits
+from workers.engines.transformers.support import adopt
+
+CPU = torch.device("cpu")
+SHAPE = LayerShape(heads=2, width=24)
+
+
+def pieces_of(pool: Pool, beams: int) -> list[Piece]:
+    """The end of a long prompt, a whole short one, and beams that have parted, of a request with a long prompt."""
+    long, short, tree = pool.open(200), pool.open(7), pool.open(130)
+    long.extend(70)
+    tree.extend(130)
+    tree.branch([0] * beams)
+    tree.branch([beams - 1, *[0] * (beams - 1)])
+    return [
+        Piece(long, [0] * 130, long.extend(130), 70, tree=False, logits=False),
+        Piece(short, [0] * 7, short.extend(7), 0, tree=False, logits=True),
+        Piece(tree, [0] * beams, tree.branch(list(range(beams))), 132, tree=True, logits=True),
+    ]
+
+
+def attended(how: Any, per_group: int, window: int | None, beams: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """What a way of attending computes for these pieces and random keys."""
+    pool = Pool(Layout(layers=(SHAPE,), dtype=dtype, device=CPU), 1024)
+    rng = torch.Generator().manual_seed(4)
+    pool.layers[0].copy_(torch.randn(pool.layers[0].shape, generator=rng))
+    packed = build(pieces_of(pool, beams), device=CPU).packed
+    query = torch.randn(2, per_group, packed.rows, 24, generator=rng).to(dtype)
+    keys_values = torch.randn(2, 2, packed.rows, 24, generator=rng).to(dtype)
+    result = torch.full((packed.rows, 2, per_group, 24), torch.nan, dtype=dtype)
+    how(pool.layers[0], query, keys_values, 0.3, result, packed, window)
+    return result
+
+
+def by_gathering(
+    pool: Tensor, query: Tensor, new: Tensor, scale: float, result: Tensor, packed: Any, window: Any
+) -> None:
+    """The way that does not need the kernel."""
+    attend_gathered(pool, query, new, scale, result, gather(packed, window, query.dtype))
+
+
+def by_the_kernel(
+    pool: Tensor, query: Tensor, new: Tensor, scale: float, result: Tensor, packed: Any, window: Any
+) -> None:
+    """The kernel."""
+    attend_paged(pool, query, new, scale, result, paging(packed, window, query.shape[1]))
+
+
+def by_the_book(
+    pool: Tensor, query: Tensor, new: Tensor, scale: float, result: Tensor, packed: Any, window: Any
+) -> None:
+    """What the kernel's arguments mean, word for word, without the kernel."""
+    made = paging(packed, window, query.shape[1])
+    assert paging(packed, window, query.shape[1]) is made  # once for all layers
+    pool.index_copy_(0, made.written, new.permute(2, 0, 1, 3))
+    for tiles in made.tiles:
+        assert tiles.rows & (tiles.rows - 1) == 0
+        for first, rows, first_place, keys, free, first_bit in tiles.lines.tolist():
+            assert rows * query.shape[1] <= tiles.rows
+            seen = torch.ones(rows, keys, dtype=torch.bool)
+            bits = made.masks[first_bit : first_bit + rows * (keys - free)]
+            seen[:, free:] = bits.view(rows, keys - free) != 0
+            held = pool[made.places[first_place : first_place + keys]]
+            scores = torch.einsum("gptw,kgw->tgpk", query[:, :, first : first + rows], held[:, 0]) * scale
+            weights = scores.masked_fill(~seen[:, None, None], -torch.inf).softmax(-1)
+            result[first : first + rows] = torch.einsum("tgpk,kgw->tgpw", weights, held[:, 1])
+
+
+@pytest.mark.parametrize("window", [None, 20, 75, 300])
+@pytest.mark.parametrize(("per_group", "beams"), [(1, 1), (1, 5), (3, 5), (8, 12), (70, 2)])
+def test_tiles_say_who_sees_what(per_group: int, beams: int, window: int | None) -> None:
+    """Computed word for word from the tiles, attention is that over gathered keys; every row is in one tile."""
+    expected = attended(by_gathering, per_group, window, beams)
+    torch.testing.assert_close(attended(by_the_book, per_group, window, beams), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_bytes_are_few_where_nothing_is_hidden() -> None:
+    """Without a window only the part of a prompt that is computed and the tree have bytes, not what lies before."""
+    pool = Pool(Layout(layers=(SHAPE,), dtype=torch.float32, device=CPU), 1024)
+    made: Paging = paging(build(pieces_of(pool, 5), device=CPU).packed, None, 1)
+    tiles = [64 * 63, 64 * 63, 2 * 1, 7 * 6]
+    assert len(made.masks) == sum(tiles) + 5 * 15 + 1  # five beams whose trees are apart from the first token on
+
+
+def test_a_row_of_a_tree_is_in_bytes_what_it_stands_on() -> None:
+    """The last beams of the pieces above, from the tree's first token on."""
+    pool = Pool(Layout(layers=(SHAPE,), dtype=torch.float32, device=CPU), 1024)
+    pieces = pieces_of(pool, 2)
+    made = paging(build(pieces, device=CPU).packed, None, 1)
+    (line,) = [line for tiles in made.tiles for line in tiles.lines.tolist() if line[0] == 137]
+    assert line[:2] == [137, 2]
+    assert line[3:5] == [136, 130]
+    assert made.masks[line[5] :][:12].view(2, 6).tolist() == [[0, 1, 1, 0, 1, 0], [1, 0, 0, 1, 0, 1]]
+    assert isinstance(pieces[2].kv, PooledKV)
+    assert np.array_equal(made.places[line[2] : line[2] + 136], pieces[2].kv.slots[:136])
+
+
+def test_it_is_not_used_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody asks for it."""
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(paged, "_deviation", lambda *_: 0.0)
+    assert not usable(CPU, torch.bfloat16, LayerShape(heads=3, width=5), 1)
+
+
+@pytest.mark.parametrize(
+    ("deviation", "told"),
+    [
+        (1e-6, ""),
+        (0.5, "results differ by 5.0e-01"),
+        (float("nan"), "differ by nan"),
+        (OSError("no gcc"), "OSError: no gcc"),
+    ],
+    ids=["right", "wrong", "no numbers", "fails"],
+)
+def test_it_is_used_only_where_it_computes_what_gathering_does(
+    deviation: Any, told: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is tried once; what is wrong is told, and keys are gathered."""
+    tries = []
+
+    def tried(*_: object) -> float:
+        tries.append(1)
+        if isinstance(deviation, Exception):
+            raise deviation
+        return float(deviation)
+
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(paged, "_deviation", tried)
+    paged._agrees.cache_clear()
+    found = [usable(CPU, torch.float32, SHAPE, 3) for _ in range(2)]
+    paged._agrees.cache_clear()
+    assert found == [not told] * 2
+    assert tries == [1]
+    assert told in caplog.text
+
+
+@pytest.fixture
+def interpreted() -> None:
+    """Triton reads it when a kernel is defined, so that it must be there from the beginning."""
+    assert os.environ.get("TRITON_INTERPRET") == "1", "expected TRITON_INTERPRET=1; `make kernels` sets it"
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("window", [None, 20, 75])
+@pytest.mark.parametrize(("per_group", "beams"), [(1, 5), (3, 5), (8, 12), (70, 2)])
+def test_the_kernel_attends_as_over_gathered_keys(
+    interpreted: None, per_group: int, beams: int, window: int | None
+) -> None:
+    """In float32, with heads of 24 numbers, which are no power of two."""
+    expected = attended(by_gathering, per_group, window, beams)
+    torch.testing.assert_close(attended(by_the_kernel, per_group, window, beams), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.kernels
+def test_the_kernel_attends_in_a_short_number_format(interpreted: None) -> None:
+    """In float16; the interpreter multiplies no bfloat16."""
+    expected = attended(by_gathering, 3, None, 5, torch.float16)
+    found = attended(by_the_kernel, 3, None, 5, torch.float16)
+    torch.testing.assert_close(found, expected, rtol=5e-3, atol=5e-3)
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_forward_by_the_kernel_is_each_request_alone(
+    interpreted: None, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks of prompts beside trees; nothing is gathered."""
+    monkeypatch.setattr(attention, "attend_gathered", None)
+    model, expected = tiny_model(architecture), tiny_model(architecture)
+    rng = random.Random(7)
+    store = Pool(adopt(model), 1024)
+    talks = [Conversation(store, [rng.randrange(VOCABULARY) for _ in range(n)]) for n in (1, 40, 133)]
+    for _ in range(12):
+        pieces, sequences = [], []
+        for beams, talk in enumerate(talks, start=1):
+            if talk.done < len(talk.prompt):
+                pieces.append(talk.chunk(rng.choice([16, 90])))
+                sequences += [talk.prompt] if pieces[-1].logits else []
+            else:
+                pieces.append(talk.grow(rng, beams))
+                sequences += talk.rows
+        logits = forward(model, build(pieces, device=CPU))
+        for found, tokens in zip(logits, sequences, strict=True):
+            with torch.inference_mode():
+                alone = expected(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -1]
+            torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_replies_by_the_kernel_are_those_of_generate(interpreted: None, architecture: str) -> None:
+    """Token for token, over beams, sampling and ends; the pool is empty in the end."""
+    requests = mixed_requests(10, seed=3)
+    model = tiny_model(architecture)
+    decoder = Decoder(model, adopt(model), Limits(kv_bytes=1 << 20, kept_bytes=1 << 18), pooled=True)
+    caught = decode(decoder, requests, random.Random(1))
+    decoder.close()
+    assert [one.tokens for one in caught] == [generated(tiny_model(architecture), one) for one in requests]
+    assert decoder.counters().kv_bytes == 0
+
+
+#: Compiles for a card (its number), a number format, rows of a tile, heads that share one and a head's width.
+COMPILED = """
+import sys
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from workers.engines.transformers import paged_kernel
+
+card, number_format, rows, per_group, width = int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
+constants = {
+    "per_group": per_group, "width": width, "numbers": max(16, 1 << (width - 1).bit_length()), "rows_filled": rows,
+    "keys_at_once": paged_kernel.KEYS,
+}
+pointers = {"tiles": "*i64", "places": "*i64", "masks": "*u8"}
+pointers |= dict.fromkeys(("query", "pool", "result"), number_format)
+names = paged_kernel.attend.arg_names
+types = {name: "constexpr" if name in constants else pointers.get(name, "i32") for name in names}
+source = ASTSource(fn=paged_kernel.attend, signature={**types, "scale": "fp32"}, constexprs=constants)
+options = {"num_warps": 8 if rows >= 64 else 4}
+kernel = triton.compile(source, target=GPUTarget("cuda", card, 32), options=options)
+print(len(kernel.asm["cubin"]), kernel.metadata.shared)
+"""
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize(
+    ("card", "number_format", "rows", "per_group", "width", "most"),
+    [
+        (80, "*bf16", 16, 1, 128, 163),
+        (80, "*bf16", 64, 1, 128, 163),
+        (80, "*fp16", 64, 8, 128, 163),
+        (86, "*bf16", 64, 4, 128, 99),
+        (90, "*bf16", 16, 1, 128, 227),
+        (90, "*bf16", 64, 8, 64, 227),
+        (90, "*bf16", 64, 1, 256, 227),
+        (120, "*bf16", 64, 4, 128, 99),
+    ],
+)
+def test_it_compiles_for_cards(
+    card: int, number_format: str, rows: int, per_group: int, width: int, most: int, tmp_path: Path
+) -> None:
+    """To machine code for A100, RTX 30, H100 and RTX 50, with no more shared memory (``most``, kB) than they have."""
+    arguments = [str(argument) for argument in (card, number_format, rows, per_group, width)]
+    script = tmp_path / "compiled.py"  # Triton reads the kernel's source, not this one's
+    script.write_text(COMPILED)
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script), *arguments], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    code, shared = map(int, done.stdout.split())
+    assert code > 10_000
+    assert shared <= most << 10
