@@ -9,8 +9,10 @@ come out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -119,12 +121,13 @@ class Beams:
         hits = [last or token in self._ends for token in tokens]
         sequences = [[*self._running[parent], token] for parent, token in zip(parents, tokens, strict=True)]
 
-        reached = torch.tensor(best)
-        alive = reached + _NEVER * torch.tensor(hits, dtype=torch.float32)
-        following = torch.topk(alive, beams)[1]
-        self._finish(reached, hits, sequences)
-        self.scores = alive[following].tolist()
-        kept: list[int] = following.tolist()
+        # Mostly nobody ends, and the first of the candidates, who come in order, go on; which of equals does, the
+        # library's own operations tell.
+        if any(hits) or not all(higher > lower for higher, lower in pairwise(best[: beams + 1])):
+            kept = self._weigh(torch.tensor(best), hits, sequences)
+        else:
+            kept = list(range(beams))
+            self.scores = best[:beams]
         self._running = [sequences[index] for index in kept]
         self._length += 1
         if all(hits) or not self._can_improve():
@@ -136,6 +139,15 @@ class Beams:
     def reply(self) -> list[int]:
         """See ``Search``."""
         return self._finished[0]
+
+    def _weigh(self, reached: Tensor, hits: list[bool], sequences: list[list[int]]) -> list[int]:
+        """Which candidates go on, where some end or are equal, as the library has it."""
+        alive = reached + _NEVER * torch.tensor(hits, dtype=torch.float32)
+        following = torch.topk(alive, self._request.num_beams)[1]
+        self._finish(reached, hits, sequences)
+        self.scores = alive[following].tolist()
+        kept: list[int] = following.tolist()
+        return kept
 
     def _finish(self, best: Tensor, hits: list[bool], sequences: list[list[int]]) -> None:
         """Take over candidates that ended; only the first ``num_beams`` may, the others are there to go on."""
@@ -152,8 +164,7 @@ class Beams:
 
     def _can_improve(self) -> bool:
         """Whether the best running beam, ended here, would still beat the worst of the finished ones."""
-        best = torch.tensor(self.scores[0]) / self._length**1.0
-        if not all(self._is_finished):
-            # Against a place that is still free any running beam counts, unless it is one that is not there.
-            return bool(best > _NEVER)
-        return bool(best > self._finished_scores.min())
+        best = np.float32(self.scores[0]) / np.float32(self._length)
+        # Against a place that is still free any running beam counts, unless it is one that is not there.
+        worst = self._finished_scores.min().item() if all(self._is_finished) else _NEVER
+        return bool(best > np.float32(worst))
