@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reports.by_dimension import ByDimension, by_dimension
 from reports.cells import (
     CellAnalysis,
     CultureAnalysis,
@@ -24,12 +25,10 @@ from reports.distinguishing import Distinguished, distinguish
 from reports.first_token import FirstToken, first_token
 from reports.frameworks import (
     Ablation,
-    ByDimension,
     Frameworks,
     Languages,
     ModelTable,
     ablation,
-    by_dimension,
     frameworks,
     languages,
     model_table,

@@ -147,15 +147,18 @@ def _table(
     rows: list[TableRow] = []
     notes: list[str] = []
     for culture in analysis.cultures:
-        known = float(culture.reference.n[items[0]])
+        known = ~np.isnan(culture.reference.n[items])
         rows.append(_people(question, culture, items))
         rows += [
             _respondent(question, culture, cell, place, items, tests[culture.culture.code, cell.name])
             for cell in culture.cells
         ]
-        if np.isnan(known):
+        if not known.any():
             notes.append(f"{culture.name}: no reference, not asked there or not known.")
-        elif culture.reference.low_n[items[0]]:
+            continue
+        if not known.all():
+            notes.append(f"{culture.name}: not published for every option; KL, floor and p are of those that were.")
+        if culture.reference.low_n[items].any():
             notes.append(f"{culture.name}: too few people for anything but a demonstration.")
     return Table(
         anchor=f"question-{place + 1}-answers",
@@ -184,7 +187,9 @@ def option_label(question: Question, number: int) -> str:
 
 
 def _people(question: Question, culture: CultureAnalysis, items: Ints) -> TableRow:
-    asked, effective = float(culture.reference.asked[items[0]]), float(culture.reference.n[items[0]])
+    known = items[~np.isnan(culture.reference.n[items])]
+    first = int(known[0] if known.size else items[0])
+    asked, effective = float(culture.reference.asked[first]), float(culture.reference.n[first])
     counted = f"as {effective:,.0f}" if effective < asked - 0.5 else ""
     return TableRow(
         head=Entry(text="People"),

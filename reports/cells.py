@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from reports.comparing import comparable
 from reports.items import (
     Floats,
     Ints,
@@ -51,6 +52,7 @@ class CellAnalysis:
     name: str  #: the model, with condition and language where the run has several
     n_valid: Ints  #: valid answers per question, shape (Q,)
     counts: Floats  #: valid answers per item and category, shape (I, K)
+    comparable: bool  #: whether it has answers enough for a headline or a comparison: few tell nothing
     divergences: Divergences  #: per item
     floor: FloorValues  #: per item, at the item's own number of valid answers
     sound: Means  #: of the smoothed KL
@@ -93,7 +95,7 @@ class CultureAnalysis:
     reference: ReferenceTable
     floor: Floor
     cells: tuple[CellAnalysis, ...]
-    controls: tuple[Control, ...]  #: the first: as many of its own people as a cell has participants
+    controls: tuple[Control, ...]  #: the first: as many of its own people as a cell has answers to a question
     ranking: Ranking
 
     @property
@@ -191,10 +193,15 @@ def _culture(
             reference,
             {named[code]: other for code, other in references.items() if code != culture.code},
             people=named[culture.code],
-            n=max(cell.cell.participants for cell in cells),
+            n=max(_answering(cell.cell) for cell in cells),
         ),
         ranking=rank({cell.name: cell.counts for cell in cells}, items, reference),
     )
+
+
+def _answering(cell: Cell) -> int:
+    """How many answers to a question a cell plans: a panel gives those of several participants."""
+    return cell.participants * max(cell.condition.method.slots, 1)
 
 
 def _cell(
@@ -221,6 +228,7 @@ def _cell(
         name=name,
         n_valid=n_valid,
         counts=counts,
+        comparable=comparable(counts, items, reference),
         divergences=found,
         floor=noise,
         sound=means(found.smoothed_kl, items.grouping),

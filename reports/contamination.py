@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reports.merge import run_ids
 from reports.metrics.contamination import Guessed, Recalled, guessed, recalled, similarity
 from reports.parts import NotRun
 from storage.probe import Probe, ProbeKind
@@ -24,7 +25,7 @@ class RecalledRow:
 
     model: str
     language: str
-    questions: tuple[str, ...]
+    questions: tuple[str, ...]  #: whose options have words
     test: Recalled
 
 
@@ -51,7 +52,8 @@ class Contamination:
 def contamination(results: Results) -> Contamination | NotRun:
     """What the probes of a run say; not run where nobody asked."""
     if not results.probes:
-        return NotRun(reason=f"nobody asked; defsurvey contamination {results.run.id} does")
+        asking = [f"defsurvey contamination {run}" for run in run_ids(results.run)]
+        return NotRun(reason=f"nobody asked; {' and '.join(asking)} {'does' if len(asking) == 1 else 'do'}")
     by_kind = {kind: [probe for probe in _in_order(results) if probe.kind is kind] for kind in ProbeKind}
     survey, seed = results.survey, results.run.protocol.seed
     keys = dict.fromkeys((probe.model, probe.language) for probe in by_kind[ProbeKind.OPTIONS])
@@ -78,16 +80,20 @@ def _in_order(results: Results) -> list[Probe]:
 
 
 def _recalled(survey: Survey, probes: list[Probe], seed: int) -> RecalledRow:
-    language, questions = probes[0].language, [survey.question(probe.question) for probe in probes]
-    labels = [_labels(question, language) for question in questions]
-    near = {each: [similarity(probe.completion, each) for probe in probes] for each in dict.fromkeys(labels)}
+    """Nothing is compared with a question whose options are all numbers: any reply is as near to them as any other."""
+    first, language = probes[0], probes[0].language
+    offered = [(probe, _labels(survey.question(probe.question), language)) for probe in probes]
+    worded = [(probe, labels) for probe, labels in offered if labels]
+    labels = [each for _, each in worded]
+    near = {each: [similarity(probe.completion, each) for probe, _ in worded] for each in dict.fromkeys(labels)}
+    size = len(worded)
     return RecalledRow(
-        model=probes[0].model,
+        model=first.model,
         language=language,
-        questions=tuple(question.id for question in questions),
+        questions=tuple(probe.question for probe, _ in worded),
         test=recalled(
-            np.array([near[each] for each in labels]).T,
-            np.array([[one == other for other in labels] for one in labels]),
+            np.array([near[each] for each in labels]).reshape(size, size).T,
+            np.array([[one == other for other in labels] for one in labels]).reshape(size, size),
             np.random.default_rng(seed),
         ),
     )
@@ -96,7 +102,7 @@ def _recalled(survey: Survey, probes: list[Probe], seed: int) -> RecalledRow:
 def _labels(question: Question, language: str) -> tuple[str, ...]:
     """What a question offers but for "other": with the points of a scale that have no label of their own left out."""
     labels = (option.label[language] for option in question.options if not option.residual)
-    return tuple(label for label in labels if not label.isdecimal())
+    return tuple(label for label in labels if not label.strip().isdecimal())
 
 
 def _guessed(survey: Survey, probes: list[Probe], seed: int) -> GuessedRow:

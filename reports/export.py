@@ -1,6 +1,7 @@
 """Answers as CSV, JSON lines or Parquet.
 
-Knows the formats. Takes rows one after the other, so that memory does not grow with the run.
+Knows the formats, and that what is not known, None or nan, is empty or null in all of them. Takes rows one after the
+other, so that memory does not grow with the run.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from math import isnan
 from typing import IO, Any
 
 #: Characters with which a spreadsheet takes a cell for a formula.
@@ -45,18 +47,27 @@ def _cell(value: Any) -> Any:
         return "'" + value
     if isinstance(value, bool):
         return str(value).lower()
-    return value
+    return _known(value)
+
+
+def _known(value: Any) -> Any:
+    """The value, or None for nan: JSON has no such number, and in a CSV it is a word."""
+    return None if isinstance(value, float) and isnan(value) else value
 
 
 def write_jsonl(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, type], target: IO[bytes]) -> None:
-    """One JSON object per line, UTF-8, keys in the order of the columns."""
+    """One JSON object per line, UTF-8, keys in the order of the columns; null for what is not known.
+
+    Raises:
+        ValueError: a value is infinite, which JSON cannot say.
+    """
     for row in rows:
-        line = json.dumps({name: row[name] for name in columns}, ensure_ascii=False)
+        line = json.dumps({name: _known(row[name]) for name in columns}, ensure_ascii=False, allow_nan=False)
         target.write(line.encode("utf-8") + b"\n")
 
 
 def write_parquet(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, type], target: IO[bytes]) -> None:
-    """Parquet with typed columns, compressed by zstd."""
+    """Parquet with typed columns, compressed by zstd; null for what is not known."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -69,7 +80,7 @@ def write_parquet(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, type]
 
 def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     source = iter(rows)
-    while batch := [dict(row) for row in islice(source, _BATCH)]:
+    while batch := [{name: _known(value) for name, value in row.items()} for row in islice(source, _BATCH)]:
         yield batch
 
 

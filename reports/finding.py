@@ -14,11 +14,17 @@ import numpy as np
 
 from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from reports.figures import counted, nats, percent
+from reports.frameworks import lacks
+from reports.items import Bools, Floats
 from reports.metrics.aggregate import mean_known
 from reports.ranking import Ranking
 
 #: Below this share of valid answers the finding says so.
 LOW_VALIDITY = 0.8
+#: Fewest items of which a headline speaks.
+ENOUGH = 10
+#: Fewest items of a value dimension that a headline names.
+OF_DIMENSION = 4
 #: Cells named one by one in a caution; beyond it they are counted.
 NAMED = 4
 
@@ -31,7 +37,7 @@ class Standing(StrEnum):
     CLOSER = "closer"  #: above the floor, below random
     RANDOM = "random"  #: its interval holds what random answers score
     FURTHER = "further"  #: above random
-    UNDECIDED = "undecided"  #: its interval holds both
+    UNDECIDED = "undecided"  #: its interval holds both, or rests on too few answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +50,12 @@ class Finding:
 
 
 def standing(cell: CellAnalysis) -> Standing:
-    """Judge a cell by its interval."""
+    """Judge a cell by its interval, where it has answers enough: that of a handful is too narrow."""
     low, high = cell.interval.low, cell.interval.high
     if isnan(low) or isnan(cell.sound_floor.headline):
         return Standing.UNKNOWN
+    if not cell.comparable:
+        return Standing.UNDECIDED
     if low <= cell.sound_floor.headline:
         return Standing.ALIKE if high < cell.sound_random.headline else Standing.UNDECIDED
     if high < cell.sound_random.headline:
@@ -219,17 +227,33 @@ def _low_validity(analysis: Analysis) -> Iterable[str]:
 
 
 def closest_dimension(analysis: Analysis) -> str:
-    """Name the dimensions with the least and the most excess over the floor, over the rows of Table 2 alike."""
-    names, rows = analysis.results.survey.dimensions, analysis.parts.models.rows
+    """Name the dimensions with the least and the most excess over the floor, over the rows of Table 2 alike.
+
+    Rows that lack what others have are left out, and so are those with few answers.
+    """
+    names, every = analysis.results.survey.dimensions, analysis.parts.models.rows
+    rows = [row for row in every if row.comparable and not lacks(row, every)]
     if not rows:
         return "By value dimension"
     excess = np.stack([row.sound_by_dimension - row.floor_by_dimension for row in rows])
-    means = dict(zip(names, mean_known(excess.T).tolist(), strict=True))
+    named = nameable([row.items for row in rows])
+    means = dict(zip(names, np.where(named, mean_known(excess.T), np.nan).tolist(), strict=True))
     known = sorted((value, code) for code, value in means.items() if not isnan(value))
     if len(known) < 2:
         return "By value dimension"
     least, most = (_within(names[code].get("en", code)) for _, code in (known[0], known[-1]))
     return f"Closest on {least}, furthest on {most}"
+
+
+def nameable(items: Sequence[Floats]) -> Bools:
+    """The value dimensions that a headline may name, shape (D,): with items enough in every row, and all together.
+
+    Args:
+        items: of each row, items with a value per dimension, shape (D,).
+    """
+    fewest = np.min(items, axis=0)
+    named = fewest >= OF_DIMENSION
+    return np.asarray(named & (fewest[named].sum() >= ENOUGH))
 
 
 def _within(name: str) -> str:

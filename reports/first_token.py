@@ -28,9 +28,9 @@ class FirstTokenRow:
     culture: str
     language: str
     value: float  #: KL of the mean probabilities from people smoothed by their own number, nats, headline mean
-    questions: int  #: that it is the mean over
+    questions: int  #: that it is the mean over: those that the interview answered too, where there is one
     orders: int  #: of the options, at most, that each question's probabilities are the mean over
-    interview: float  #: smoothed KL of the same questions by the main condition; nan where it was not run
+    interview: float  #: smoothed KL of the same questions by the main condition; nan where it answered none of them
     floor: float  #: of that, what as many people would score
 
 
@@ -89,11 +89,16 @@ def _row(
     people = smoothed_reference(reference.shares, reference.n, items.offered)
     value = plug_in_kl(mean_probabilities(items, rows), people)
     known, interview = ~np.isnan(value), interviews.get((cell.model, cell.culture, cell.language))
+    shared = known & ~np.isnan(interview.divergences.smoothed_kl) if interview else np.zeros_like(known)
+    if shared.any():
+        known = shared
+    else:
+        interview = None
     return FirstTokenRow(
         model=cell.model,
         culture=cell.culture,
         language=cell.language,
-        value=means(value, items.grouping).headline,
+        value=_over(items, known, value),
         questions=int(known.sum()),
         orders=len({row.order for row in rows}),
         interview=_over(items, known, interview.divergences.smoothed_kl) if interview else nan,

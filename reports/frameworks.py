@@ -1,4 +1,4 @@
-"""Conditions, models, languages side by side: Tables 1, 2 and 4, Figures 5, 6 and 10.
+"""Conditions, models, languages side by side: Tables 1, 2 and 4, Figure 10.
 
 Knows which cells a row of each is the mean of. Both ways of measuring stand in fields of their own. Deliberately
 knows nothing of published values (see ``reports.published``).
@@ -8,28 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isnan
 
 import numpy as np
 
 from reports.cells import CellAnalysis, CultureAnalysis, Measured
-from reports.comparing import Contrast, comparable, compare, contrasts
+from reports.comparing import Contrast, compare, contrasts
 from reports.items import Floats
-from reports.metrics.aggregate import mean_known
-from reports.metrics.intervals import Interval
-from reports.parts import NotRun, conditions, language_of, main_cells, main_condition, models, spoken
+from reports.metrics.aggregate import grouped_sum, mean_known
+from reports.parts import NotRun, conditions, language_of, main_condition, models, spoken
 from reports.ranking import rank
-
-#: Quantiles that a distribution is drawn by.
-QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeanRow:
-    """One model and condition, the mean over the cultures that it was run in."""
+    """One model and condition, the mean over the cultures in which it has a figure."""
 
     model: str
     condition: str
     cultures: tuple[str, ...]  #: codes
+    known: frozenset[tuple[str, int]]  #: culture and position of every dimension that has a figure
+    items: Floats  #: with a value, per dimension, in the culture that has the fewest, shape (D,)
+    comparable: bool  #: whether each of its cells has answers enough for a headline
     diversity: float  #: D of Eq. 6, in [0, 1]
     relative_diversity: float  #: D over its maximum
     paper_by_dimension: Floats  #: plug-in KL by the paper's rule, shape (D,)
@@ -55,30 +55,6 @@ class ModelTable:
 
     condition: str
     rows: tuple[MeanRow, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DimensionRow:
-    """Figures 5 and 6: one model in one culture, dimension by dimension; arrays of shape (D,) or (D, quantiles)."""
-
-    name: str  #: of the cell
-    model: str
-    culture: str
-    sound: Floats
-    intervals: tuple[Interval, ...]  #: of ``sound``, participants resampled
-    floor: Floats
-    paper: Floats
-    items: Floats  #: with a value, per dimension
-    infinite: Floats  #: of them infinite in the paper's way
-    sound_quantiles: Floats  #: of the items of a dimension, at ``QUANTILES``
-    paper_quantiles: Floats  #: infinite values by the paper's rule
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ByDimension:
-    """Figures 5 and 6."""
-
-    rows: tuple[DimensionRow, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,13 +99,18 @@ def frameworks(measured: Measured) -> Frameworks | NotRun:
 
 
 def lacks(row: MeanRow, rows: Sequence[MeanRow]) -> bool:
-    """Whether a row has no figure in a dimension in which another has one: its mean is compared with none."""
-    known = np.any([np.isfinite(other.sound_by_dimension) for other in rows], axis=0)
-    return not np.isfinite(row.sound_by_dimension[known]).all()
+    """Whether a row has no figure of a culture, or of a dimension there, of which another has one.
+
+    Its mean is of something else than theirs, and is compared with none.
+    """
+    return any(other.known - row.known or set(other.cultures) - set(row.cultures) for other in rows)
 
 
 def _closest(measured: Measured, rows: Sequence[MeanRow]) -> Iterator[tuple[str, str]]:
-    """Of each model the condition that is told from each of its others in every culture, if there is one."""
+    """Of each model the condition that is told from each of its others in every culture, if there is one.
+
+    A condition that lacks a culture or a dimension is no part of it.
+    """
     for model in dict.fromkeys(row.model for row in rows):
         whole = {row.condition for row in rows if row.model == model and not lacks(row, rows)}
         winners = set()
@@ -152,10 +133,12 @@ def _rows(measured: Measured, names: Sequence[str]) -> tuple[MeanRow, ...]:
     for cell in spoken(measured):
         by_row.setdefault((cell.cell.model, cell.cell.condition.name), []).append(cell)
     wanted = [(model, condition) for model in models(spoken(measured)) for condition in names]
-    return tuple(_mean_row(*row, by_row[row]) for row in wanted if row in by_row)
+    return tuple(_mean_row(measured, *row, by_row[row]) for row in wanted if row in by_row)
 
 
-def _mean_row(model: str, condition: str, cells: Sequence[CellAnalysis]) -> MeanRow:
+def _mean_row(measured: Measured, model: str, condition: str, cells: Sequence[CellAnalysis]) -> MeanRow:
+    known = [cell for cell in cells if np.isfinite(cell.sound.headline)]
+
     def mean(values: list[float]) -> float:
         return float(mean_known(values))
 
@@ -165,7 +148,10 @@ def _mean_row(model: str, condition: str, cells: Sequence[CellAnalysis]) -> Mean
     return MeanRow(
         model=model,
         condition=condition,
-        cultures=tuple(cell.cell.culture for cell in cells),
+        cultures=tuple(cell.cell.culture for cell in known),
+        known=frozenset((cell.cell.culture, place) for cell in known for place in _known_dimensions(cell)),
+        items=np.min([_items(measured, cell) for cell in known or cells], axis=0),
+        comparable=all(cell.comparable for cell in cells),
         diversity=mean([cell.diversity.d for cell in cells]),
         relative_diversity=mean([cell.diversity.relative for cell in cells]),
         paper_by_dimension=by_dimension([cell.paper.by_dimension for cell in cells]),
@@ -178,43 +164,15 @@ def _mean_row(model: str, condition: str, cells: Sequence[CellAnalysis]) -> Mean
     )
 
 
-def by_dimension(measured: Measured) -> ByDimension | NotRun:
-    """Figures 5 and 6: each model of the main condition in each culture."""
-    if not (measured.items.grouping.dimension >= 0).any():
-        return NotRun(reason="no question of this run speaks to a value dimension")
-    return ByDimension(rows=tuple(_dimension_row(measured, cell) for cell in main_cells(measured)))
+def _known_dimensions(cell: CellAnalysis) -> list[int]:
+    """Positions of the dimensions that have a figure."""
+    return [place for place, value in enumerate(cell.sound.by_dimension.tolist()) if not isnan(value)]
 
 
-def _dimension_row(measured: Measured, cell: CellAnalysis) -> DimensionRow:
+def _items(measured: Measured, cell: CellAnalysis) -> Floats:
+    """Items of each dimension that have a value, shape (D,)."""
     grouping = measured.items.grouping
-    infinite, known = np.isinf(cell.divergences.plug_in_kl), ~np.isnan(cell.divergences.plug_in_kl)
-    spoken = grouping.dimension >= 0
-
-    def count(where: Floats) -> Floats:
-        counted = np.bincount(grouping.dimension[spoken], weights=where[spoken], minlength=grouping.dimensions)
-        return np.asarray(counted, dtype=np.float64)
-
-    def quantiles(values: Floats) -> Floats:
-        found = np.full((grouping.dimensions, len(QUANTILES)), np.nan)
-        for dimension in range(grouping.dimensions):
-            here = values[(grouping.dimension == dimension) & ~np.isnan(values)]
-            if here.size:
-                found[dimension] = np.quantile(here, QUANTILES)
-        return found
-
-    return DimensionRow(
-        name=cell.name,
-        model=cell.cell.model,
-        culture=cell.cell.culture,
-        sound=cell.sound.by_dimension,
-        intervals=cell.intervals.by_dimension,
-        floor=cell.sound_floor.by_dimension,
-        paper=cell.paper.by_dimension,
-        items=count(known.astype(np.float64)),
-        infinite=count(infinite.astype(np.float64)),
-        sound_quantiles=quantiles(cell.divergences.smoothed_kl),
-        paper_quantiles=quantiles(cell.paper_values.values),
-    )
+    return grouped_sum(~np.isnan(cell.divergences.smoothed_kl), grouping.dimension, grouping.dimensions)
 
 
 def ablation(measured: Measured) -> Ablation | NotRun:
@@ -286,10 +244,7 @@ def _pairs(
 ) -> dict[tuple[str, str], Contrast]:
     """Contrasts of pairs, all on the same questions, of which one with too few answers takes none from the others."""
 
-    def answered(cell: CellAnalysis) -> bool:
-        return comparable(cell.counts, measured.items, culture.reference)
-
-    wanted = {key: pair for key, pair in wanted.items() if all(map(answered, pair))}
+    wanted = {key: pair for key, pair in wanted.items() if all(cell.comparable for cell in pair)}
     counts = {cell.name: cell.counts for pair in wanted.values() for cell in pair}
     compared = compare(counts, measured.items, culture.reference) if counts else None
     if compared is None:

@@ -33,6 +33,7 @@ class MatchingRow:
     matching: Matching
     by_dimension: Floats  #: share of matching items, shape (D,)
     chance_by_dimension: Floats  #: shape (D,)
+    comparable: bool  #: whether it has answers enough for a headline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,7 @@ def _row(measured: Measured, culture: CultureAnalysis, cell: CellAnalysis, rando
         matching=found,
         by_dimension=found.by(grouping.dimension, grouping.dimensions),
         chance_by_dimension=found.chance_by(grouping.dimension, grouping.dimensions),
+        comparable=cell.comparable,
     )
 
 

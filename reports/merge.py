@@ -20,6 +20,8 @@ from storage.results import AnswerArrays, DrawArrays, Results
 from storage.run import Cell, Progress, Protocol, Reply, Run
 
 _Value = TypeVar("_Value")
+#: Between the runs in the name of a report of several: no run has a space in its name.
+_AND = " + "
 
 
 class CannotMerge(ValueError):
@@ -70,6 +72,11 @@ def merge(results: Sequence[Results]) -> Results:
         ),
         probes=tuple(probe for each in named for probe in each.probes),
     )
+
+
+def run_ids(run: Run) -> tuple[str, ...]:
+    """The runs that a report is of, by the names that commands know them by."""
+    return tuple(run.id.split(_AND))
 
 
 def merge_draws(results: Sequence[Results], draws: Sequence[DrawArrays | None]) -> DrawArrays | None:
@@ -207,7 +214,7 @@ def _run(results: Sequence[Results]) -> Run:
         cells += [replace(cell, id=len(cells) + number) for number, cell in enumerate(each.run.cells, start=1)]
     return replace(
         first,
-        id=" + ".join(each.run.id for each in results),
+        id=_AND.join(each.run.id for each in results),
         created_at=max(each.run.created_at for each in results),
         cells=tuple(cells),
         protocol=replace(first.protocol, reply=max((each.run.protocol.reply for each in results), key=_REPLIES.index)),

@@ -67,7 +67,7 @@ def controls(
         reference: the culture's own.
         others: name of another culture -> what its people answered.
         people: name of this culture.
-        n: respondents, as many as the cells of this culture have participants.
+        n: respondents, as many as the cells of this culture have answers to a question.
     """
     sources = [
         (f"{n} people of {people}" if n > 1 else f"1 person of {people}", reference.shares),

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from reports.cells import CellAnalysis, CultureAnalysis, Measured
-from reports.comparing import Contrast, Plan, comparable, compare, contrasts
+from reports.comparing import Contrast, Plan, compare, contrasts
 from reports.figures import counted
 from reports.items import Floats
 from reports.metrics.aggregate import mean_known
@@ -112,7 +112,7 @@ def _by(cells: Sequence[CellAnalysis], facts: Mapping[str, str]) -> dict[str, li
 def _comparable(measured: Measured, culture: CultureAnalysis) -> list[CellAnalysis]:
     """The culture's main cells with answers enough to be compared: one without takes nothing from the others."""
     mine = [cell for cell in main_cells(measured) if cell.cell.culture == culture.culture.code]
-    return [cell for cell in mine if comparable(cell.counts, measured.items, culture.reference)]
+    return [cell for cell in mine if cell.comparable]
 
 
 def _contrasts(

@@ -10,11 +10,11 @@ from math import isfinite
 from typing import Any
 
 from reports.analysis import Analysis
+from reports.by_dimension import QUANTILES, ByDimension, DimensionRow
 from reports.charts.dots import NATS
 from reports.charts.drawing import FLOOR, INK, LINE, SERIES, SOFT, Chart, Row, draw, room_for, width_beside
 from reports.charts.rows import Frame, Mark, Scale, reach, rows_chart
 from reports.figures import nats
-from reports.frameworks import QUANTILES, ByDimension, DimensionRow
 from reports.untrusted import visible
 
 _FIVE, _QUARTER, _MEDIAN, _THREE, _NINETY_FIVE = (QUANTILES.index(q) for q in (0.05, 0.25, 0.5, 0.75, 0.95))
@@ -22,7 +22,13 @@ _FIVE, _QUARTER, _MEDIAN, _THREE, _NINETY_FIVE = (QUANTILES.index(q) for q in (0
 
 def mean_plots(analysis: Analysis, part: ByDimension) -> tuple[Chart, ...]:
     """Figure 5: means with intervals and floor; the dashed lines are the mean over all models, by culture."""
-    scale = Scale(title=NATS, high=reach(float(value) for row in part.rows for value in row.sound))
+    high = reach(
+        value
+        for row in part.rows
+        for values in (row.sound.tolist(), row.floor.tolist(), [interval.high for interval in row.intervals])
+        for value in values
+    )
+    scale = Scale(title=NATS, high=high)
     rows = _labels(analysis)
     return tuple(
         rows_chart(
@@ -42,7 +48,12 @@ def mean_plots(analysis: Analysis, part: ByDimension) -> tuple[Chart, ...]:
 
 def spread_plots(analysis: Analysis, part: ByDimension) -> tuple[Chart, ...]:
     """Figure 6: quartiles and the 5th to 95th percentile of the divergence of a dimension's items."""
-    scale = reach(float(row.sound_quantiles[d, _NINETY_FIVE]) for row in part.rows for d in range(len(row.sound)))
+    scale = reach(
+        value
+        for row in part.rows
+        for values in (row.sound_quantiles[:, _NINETY_FIVE].tolist(), row.floor.tolist())
+        for value in values
+    )
     return tuple(
         _spread_plot(analysis, visible(model), place, mine, scale)
         for place, (model, mine) in enumerate(_by_model(part).items())

@@ -19,7 +19,7 @@ NATS = "smoothed KL divergence, nats; left is closer"
 def dot_plots(analysis: Analysis) -> tuple[Chart, ...]:
     """One chart per culture: cells with intervals, simple respondents, the noise floor; one scale for all."""
     high = reach(
-        [value for cell in analysis.cells for value in (cell.sound.headline, cell.interval.high)]
+        [value for cell in analysis.cells for value in cell_figures(cell)]
         + [control.mean for culture in analysis.cultures for control in culture.controls]
     )
     room = room_for(
@@ -57,6 +57,11 @@ def _dot_plot(culture: CultureAnalysis, place: int, scale: Scale, room: float) -
             room=room,
         ),
     )
+
+
+def cell_figures(cell: CellAnalysis) -> tuple[float, ...]:
+    """All that :func:`cell_mark` draws of a cell, for its axis to reach."""
+    return (cell.sound.headline, cell.interval.high, cell.sound_floor.headline, cell.sound_random.headline)
 
 
 def cell_mark(row: str, cell: CellAnalysis, *, series: int = 0, prefix: str = "") -> Mark:

@@ -92,7 +92,7 @@ def recalled(similarities: ArrayLike, alike: ArrayLike, rng: np.random.Generator
         rng: shuffles.
 
     Raises:
-        MetricInput: shapes differ.
+        MetricInput: shapes differ, or a similarity is nan, as :func:`similarity` is where every label is a number.
 
     A permutation test: Fisher (1935); (1 + b) / (1 + m) as in Phipson and Smyth (2010).
 
@@ -103,6 +103,9 @@ def recalled(similarities: ArrayLike, alike: ArrayLike, rng: np.random.Generator
     near, same = np.asarray(similarities, dtype=np.float64), np.asarray(alike, dtype=bool)
     if near.ndim != 2 or near.shape[0] != near.shape[1] or near.shape != same.shape:
         raise MetricInput(f"similarities and alike must be square and equal, got shapes {near.shape} and {same.shape}")
+    if np.isnan(near).any():
+        unknown = int(np.isnan(near).any(axis=0).argmax())
+        raise MetricInput(f"similarities must be numbers, got nan for question {unknown}")
     count, own = near.shape[0], np.diagonal(near)
     controls = ~same
     others = controls.sum(axis=1)

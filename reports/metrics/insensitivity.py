@@ -47,8 +47,8 @@ class CellRates:
 
     fail: tuple[Rate, ...]  #: among pass and fail, strata weighted; the interval rests on the effective number
     unsure: tuple[Rate, ...]  #: among all verdicts
-    answers: int  #: judged
-    any_fail: Rate  #: answers with at least one failure
+    answers: int  #: judged, those with unsure verdicts only included
+    any_fail: Rate  #: answers with at least one failure, among those with a clear verdict on any dimension
 
 
 def cell_rates(verdicts: Verdicts, cell: int) -> CellRates:
@@ -76,10 +76,14 @@ def cell_rates(verdicts: Verdicts, cell: int) -> CellRates:
         clear = of & (verdict != UNSURE)
         fail.append(_rate(verdict[clear] == FAIL, weight[clear]))
         unsure.append(_rate(verdict[of] == UNSURE, weight[of]))
-    answers, first, inverse = np.unique(verdicts.answer[here], return_index=True, return_inverse=True)
-    failed = np.bincount(inverse[verdict == FAIL], minlength=len(answers)) > 0
+    answer, clear = verdicts.answer[here], verdict != UNSURE
+    judged, first, inverse = np.unique(answer[clear], return_index=True, return_inverse=True)
+    failed = np.bincount(inverse[verdict[clear] == FAIL], minlength=len(judged)) > 0
     return CellRates(
-        fail=tuple(fail), unsure=tuple(unsure), answers=len(answers), any_fail=_rate(failed, weight[first])
+        fail=tuple(fail),
+        unsure=tuple(unsure),
+        answers=len(np.unique(answer)),
+        any_fail=_rate(failed, weight[clear][first]),
     )
 
 

@@ -27,7 +27,7 @@ def closeness(analysis: Analysis) -> Section:
         chart_note=(
             "Filled marks: a model's mean divergence, with its 95% interval. Shaded: up to what equally many real "
             "people would score on the same questions. Dark ticks: what as many answers at random would score. Open "
-            "diamonds: simple respondents, as many as a cell has participants, on every question."
+            "diamonds: simple respondents, as many as a cell has participants or a panel stands for, on every question."
         )
         if charts
         else "",

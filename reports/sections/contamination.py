@@ -47,10 +47,11 @@ def _tables(part: Contamination, analysis: Analysis) -> list[Table]:
             Column(text="Own", meaning="similarity to the question's own options, 0 to 1, mean over questions"),
             Column(text="Others", meaning="the same with questions and options paired at random"),
             Column(text="p", meaning="share of random pairings that come as near"),
-            Column(text="Nearest", meaning="questions whose own options come nearer than all others, of those asked"),
-            Column(text="Verbatim", meaning=f"questions with a similarity of at least {VERBATIM:g}, of those asked"),
+            Column(text="Nearest", meaning="questions whose own options come nearer than all others"),
+            Column(text="Verbatim", meaning=f"questions with a similarity of at least {VERBATIM:g}"),
         ),
         rows=tuple(_recalled(row) for row in part.recalled),
+        notes=("Nearest and verbatim: of the questions asked. One whose options are all numbers is left out.",),
     )
     percentages = Table(
         anchor="table-percentages-recalled",

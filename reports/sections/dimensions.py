@@ -5,16 +5,18 @@ Knows means and spread of each model in each culture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import isfinite, isnan
 
 import numpy as np
 
 from reports.analysis import Analysis, CellAnalysis
+from reports.by_dimension import QUANTILES, ByDimension, DimensionRow
 from reports.charts.dimensions import mean_plots, spread_plots
 from reports.charts.drawing import Chart
 from reports.figures import NONE, fixed, percent, signed
-from reports.frameworks import QUANTILES, ByDimension
+from reports.finding import nameable
 from reports.metrics.aggregate import mean_known
 from reports.page import Column, Entry, Fold, Section, Table, TableRow
 from reports.parts import NotRun
@@ -33,8 +35,6 @@ from reports.sections.words import (
 
 #: Most models drawn one by one in the open; of more, the rest are folded.
 OPEN = 6
-#: Fewest items of whose spread a headline speaks.
-SPREAD = 4
 
 
 def mean_section(analysis: Analysis) -> Section:
@@ -70,23 +70,33 @@ def _more(charts: tuple[Chart, ...], anchor: str) -> tuple[Fold, ...]:
 
 
 def _furthest(analysis: Analysis, part: ByDimension) -> str:
-    """In which culture answers lie further from people, dimension by dimension, floors taken off."""
-    names = culture_names(analysis)
-    if len(names) < 2:
-        return "Mean divergence by dimension"
-    excess = {
-        code: mean_known(np.stack([row.sound - row.floor for row in part.rows if row.culture == code]).T)
-        for code in names
-        if any(row.culture == code for row in part.rows)
-    }
-    table = np.stack(list(excess.values()))[:, places(analysis)]
-    known = table[:, ~np.isnan(table).any(axis=0)]
-    if known.size == 0:
-        return "Mean divergence by dimension"
-    counts = np.bincount(known.argmax(axis=0), minlength=len(excess))
-    worst = int(counts.argmax())
-    named = named_cultures(analysis)[list(excess)[worst]]
-    return f"Furthest from people of {named} on {counts[worst]} of {known.shape[1]} dimensions"
+    """In which culture answers lie further from people, dimension by dimension, floors taken off.
+
+    Of models with answers enough in every culture: another would make further where it answered.
+    """
+    neutral = "Mean divergence by dimension"
+    rows = _in_all([row for row in part.rows if row.comparable])
+    cultures = [code for code in culture_names(analysis) if any(row.culture == code for row in rows)]
+    if len(cultures) < 2:
+        return neutral
+    table = np.stack(
+        [mean_known(np.stack([row.sound - row.floor for row in rows if row.culture == code]).T) for code in cultures]
+    )
+    known = table[:, nameable([row.items for row in rows]) & ~np.isnan(table).any(axis=0)]
+    counts = np.bincount(known.argmax(axis=0), minlength=len(cultures))
+    if known.shape[1] < 2 or (counts == counts.max()).sum() > 1:
+        return neutral
+    named = named_cultures(analysis)[cultures[int(counts.argmax())]]
+    return f"Furthest from people of {named} on {counts.max()} of {known.shape[1]} dimensions"
+
+
+def _in_all(rows: Sequence[DimensionRow]) -> list[DimensionRow]:
+    """The rows of models that have one in every culture that any has."""
+    where: dict[str, set[str]] = {}
+    for row in rows:
+        where.setdefault(row.model, set()).add(row.culture)
+    every = set().union(*where.values())
+    return [row for row in rows if where[row.model] == every]
 
 
 def _means(analysis: Analysis) -> Table:
@@ -209,13 +219,12 @@ def spread_section(analysis: Analysis) -> Section:
 def _widest(analysis: Analysis, part: ByDimension) -> str:
     lower, upper = QUANTILES.index(0.25), QUANTILES.index(0.75)
     names = analysis.results.survey.dimensions
-    width = np.stack(
-        [
-            np.where(row.items >= SPREAD, row.sound_quantiles[:, upper] - row.sound_quantiles[:, lower], np.nan)
-            for row in part.rows
-        ]
-    )
-    means = dict(zip(names, mean_known(width.T).tolist(), strict=True))
+    rows = [row for row in part.rows if row.comparable]
+    if not rows:
+        return "Spread of the divergence within a dimension"
+    width = np.stack([row.sound_quantiles[:, upper] - row.sound_quantiles[:, lower] for row in rows])
+    named = nameable([row.items for row in rows])
+    means = dict(zip(names, np.where(named, mean_known(width.T), np.nan).tolist(), strict=True))
     known = sorted(((value, code) for code, value in means.items() if not isnan(value)), reverse=True)
     if len(known) < 2:
         return "Spread of the divergence within a dimension"

@@ -31,7 +31,7 @@ def first_token_section(analysis: Analysis) -> Section:
                 "Nothing is said and nothing drawn: the probabilities of the options as the next token of a reply, "
                 "mean over the orders shown. That has no sampling noise, so that it compares with the excess of "
                 f"{part.condition} over the noise floor, not with its divergence. Lists have no such distribution and "
-                "are left out of both."
+                f"are left out of both, and so is a question to which {part.condition} has no valid answer."
             ),
         ),
         tables=(

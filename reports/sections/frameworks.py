@@ -34,7 +34,8 @@ _RULE = (
     "that rule makes the mean."
 )
 _FEWER = (
-    "Where a dimension has no figure, for want of valid answers, the mean is of the others and is compared with none."
+    "Where a culture was not asked or a dimension has no figure, for want of valid answers, the mean is of the others "
+    "and is compared with none."
 )
 _NAMED = (
     "A framework is called closest where, in every culture, it is told from each of the model's others on the same "
@@ -114,6 +115,7 @@ def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
         grouped_by="Model" if any(group for _, group in _named(rows)) else "",
         columns=(
             _head(rows),
+            *_where(rows),
             *dimension_columns(analysis),
             Column(text="Mean", meaning="over dimensions: every dimension weighs the same"),
             Column(text="Excess", meaning="mean less what equally many people would score"),
@@ -124,11 +126,12 @@ def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
                 head=head,
                 group=group,
                 entries=(
+                    *_asked_in(analysis, row, rows),
                     *shaded(analysis, row.sound_by_dimension, most, row.floor_by_dimension),
                     Entry(
                         text=fixed(row.sound_mean),
                         beneath=fixed(row.floor_mean),
-                        why="of fewer dimensions than others have: not to be compared" if lacks(row, rows) else "",
+                        why=_apart(row, rows),
                     ),
                     Entry(text=signed(row.sound_mean - row.floor_mean)),
                     Entry(text=fixed(row.relative_diversity), why=lacking),
@@ -136,8 +139,28 @@ def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
             )
             for row, (head, group) in zip(rows, _named(rows), strict=True)
         ),
-        notes=(_FLOOR, *((_FEWER,) if any(lacks(row, rows) for row in rows) else ())),
+        notes=(_FLOOR, *_fewer(rows)),
     )
+
+
+def _where(rows: Sequence[MeanRow]) -> tuple[Column, ...]:
+    """A column for the cultures of each row, where rows differ in them."""
+    several = len({row.cultures for row in rows}) > 1
+    return (Column(text="Cultures", meaning="of which the figures are the mean", words=True),) if several else ()
+
+
+def _asked_in(analysis: Analysis, row: MeanRow, rows: Sequence[MeanRow]) -> tuple[Entry, ...]:
+    named = [culture_names(analysis)[code] for code in row.cultures]
+    return (Entry(text=", ".join(named) or NONE, words=True),) if _where(rows) else ()
+
+
+def _apart(row: MeanRow, rows: Sequence[MeanRow]) -> str:
+    """Why a mean is compared with none; empty where it may be."""
+    return "of fewer cultures or dimensions than others have: not to be compared" if lacks(row, rows) else ""
+
+
+def _fewer(rows: Sequence[MeanRow]) -> tuple[str, ...]:
+    return (_FEWER,) if any(lacks(row, rows) for row in rows) else ()
 
 
 def _head(rows: Sequence[MeanRow]) -> Column:
@@ -152,6 +175,7 @@ def _paper(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
         grouped_by="Model" if any(group for _, group in _named(rows)) else "",
         columns=(
             _head(rows),
+            *_where(rows),
             Column(text="Diversity", meaning="D of Eq. 6: distinct full replies"),
             *dimension_columns(analysis),
             Column(text="Mean", meaning="over dimensions"),
@@ -162,15 +186,16 @@ def _paper(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
                 head=head,
                 group=group,
                 entries=(
+                    *_asked_in(analysis, row, rows),
                     Entry(text=percent(row.diversity), why=lacking),
                     *shaded(analysis, row.paper_by_dimension, most),
-                    Entry(text=fixed(row.paper_mean)),
+                    Entry(text=fixed(row.paper_mean), why=_apart(row, rows)),
                     Entry(text=percent(row.infinite_share)),
                 ),
             )
             for row, (head, group) in zip(rows, _named(rows), strict=True)
         ),
-        notes=(_RULE,),
+        notes=(_RULE, *_fewer(rows)),
     )
 
 
@@ -201,7 +226,7 @@ def ablation_section(analysis: Analysis) -> Section:
 
 def _ablation_table(analysis: Analysis, part: Ablation) -> Table:
     names, lacking = culture_names(analysis), why_not(analysis.results.run.protocol.reply)
-    rows = []
+    means, rows = [found.row for found in part.rows], []
     for found in part.rows:
         contrasts = dict(found.contrasts)
         rows.append(
@@ -210,9 +235,14 @@ def _ablation_table(analysis: Analysis, part: Ablation) -> Table:
                 group=found.row.model,
                 quiet=found.row.condition == part.against,
                 entries=(
+                    *_asked_in(analysis, found.row, means),
                     Entry(text=percent(found.row.diversity), why=lacking),
-                    Entry(text=fixed(found.row.paper_mean)),
-                    Entry(text=fixed(found.row.sound_mean), beneath=fixed(found.row.floor_mean)),
+                    Entry(text=fixed(found.row.paper_mean), why=_apart(found.row, means)),
+                    Entry(
+                        text=fixed(found.row.sound_mean),
+                        beneath=fixed(found.row.floor_mean),
+                        why=_apart(found.row, means),
+                    ),
                     *(contrast_entry(contrasts.get(code)) for code in names),
                 ),
             )
@@ -223,6 +253,7 @@ def _ablation_table(analysis: Analysis, part: Ablation) -> Table:
         grouped_by="Model",
         columns=(
             Column(text="Condition", words=True),
+            *_where(means),
             Column(text="Diversity", meaning="D of Eq. 6"),
             Column(text="Plug-in KL", meaning="the paper's way, mean over dimensions and cultures"),
             Column(text="Smoothed KL", meaning="mean over dimensions and cultures; beneath, the noise floor"),
@@ -232,7 +263,7 @@ def _ablation_table(analysis: Analysis, part: Ablation) -> Table:
             ),
         ),
         rows=tuple(rows),
-        notes=(_RULE,),
+        notes=(_RULE, *_fewer(means)),
     )
 
 

@@ -41,7 +41,7 @@ def judge_section(analysis: Analysis) -> Section:
         paragraphs=(
             (
                 f"Judged by {'; '.join(judged.judge for judged in part.judges)}. A rate is of the answers judged "
-                "clearly, strata weighted; with 95% Wilson intervals."
+                "clearly, pass or fail and not unsure, strata weighted; with 95% Wilson intervals."
             ),
         ),
         legend=tuple(culture_names(analysis).values()),
@@ -99,7 +99,7 @@ def _dimensions(analysis: Analysis, judged: Judged, number: int) -> list[Chart]:
         return []
     scale = Scale(title="share of judged answers that fail, mean of models", percent=True)
     frame = Frame(
-        name=f"dimensions-{number}",
+        name=f"judged-dimensions-{number}",
         title=visible(f"By dimension, by {judged.judge}"),
         description="Share of judged answers that fail, by dimension and culture, mean of models.",
         scale=scale,
@@ -117,7 +117,7 @@ def _charts(analysis: Analysis, judged: Judged, number: int) -> list[Chart]:
                 value=row.rates.any_fail.share,
                 low=row.rates.any_fail.low,
                 high=row.rates.any_fail.high,
-                says=f"{visible(row.name)}: {percent(row.rates.any_fail.share)} of {row.rates.answers} judged answers",
+                says=f"{visible(row.name)}: {_of_clear(row.rates.any_fail)}",
             )
             for row in judged.rows
             if row.culture == culture.culture.code and isfinite(row.rates.any_fail.share)
@@ -166,11 +166,15 @@ def _loop(analysis: Analysis, row: JudgedRow, place: int) -> Loop:
     return Loop(
         values=tuple(rate.share for rate in row.rates.fail),
         says=tuple(
-            f"{visible(row.name)}, {named}, {NAMES[code]}: {percent(rate.share)} of {rate.n} judged answers fail"
+            f"{visible(row.name)}, {named}, {NAMES[code]}: {_of_clear(rate)}"
             for code, rate in zip(DIMENSIONS, row.rates.fail, strict=True)
         ),
         series=place % 6,
     )
+
+
+def _of_clear(rate: Rate) -> str:
+    return f"{percent(rate.share)} of {rate.n} answers judged clearly fail"
 
 
 def _table(analysis: Analysis, judged: Judged, number: int) -> Table:
@@ -182,8 +186,9 @@ def _table(analysis: Analysis, judged: Judged, number: int) -> Table:
         columns=(
             MODEL,
             *(Column(text=name, meaning=NAMES[name]) for name in DIMENSIONS),
-            Column(text="Any", meaning="at least one failure"),
+            Column(text="Any", meaning="at least one failure, of the answers judged clearly on any dimension"),
             Column(text="Judged", meaning="answers"),
+            Column(text="Clear", meaning="answers judged clearly on any dimension"),
         ),
         rows=tuple(
             TableRow(
@@ -196,6 +201,7 @@ def _table(analysis: Analysis, judged: Judged, number: int) -> Table:
                     ),
                     _rate(row.rates.any_fail),
                     Entry(text=f"{row.rates.answers:,}"),
+                    Entry(text=f"{row.rates.any_fail.n:,}"),
                 ),
             )
             for code, name in culture_names(analysis).items()

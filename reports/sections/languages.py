@@ -10,7 +10,7 @@ from dataclasses import replace
 from math import isfinite
 
 from reports.analysis import Analysis
-from reports.charts.dots import NATS, cell_mark
+from reports.charts.dots import NATS, cell_figures, cell_mark
 from reports.charts.drawing import Chart
 from reports.charts.rows import Frame, Scale, reach, rows_chart
 from reports.figures import fixed
@@ -54,9 +54,7 @@ def language_section(analysis: Analysis) -> Section:
 
 
 def _language_charts(analysis: Analysis, part: Languages) -> tuple[Chart, ...]:
-    scale = Scale(
-        title=NATS, high=reach(v for row in part.rows for v in (row.cell.sound.headline, row.cell.interval.high))
-    )
+    scale = Scale(title=NATS, high=reach(value for row in part.rows for value in cell_figures(row.cell)))
     charts = []
     for place, culture in enumerate(analysis.cultures):
         mine = [row.cell for row in part.rows if row.cell.cell.culture == culture.culture.code]

@@ -15,19 +15,25 @@ from reports.analysis import Analysis
 from reports.charts.drawing import Chart
 from reports.charts.rows import Frame, Mark, Scale, rows_chart
 from reports.figures import NONE, fixed, percent
-from reports.matching import MatchingRow
+from reports.finding import ENOUGH
+from reports.matching import MatchingRow, RankAgreement
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun
 from reports.sections.words import (
+    LEVEL,
     MODEL,
     chance,
     culture_names,
     dimension_columns,
+    listed,
     missing,
     named_cultures,
     places,
 )
 from reports.untrusted import visible
+
+#: Fewest models whose order can be told from chance: of 4! orders two lie furthest out, a p of at least 2/24.
+TESTABLE = 5
 
 
 def matching_section(analysis: Analysis) -> Section:
@@ -38,16 +44,24 @@ def matching_section(analysis: Analysis) -> Section:
     )
     if not rows:
         return missing(section, NotRun(reason="no valid answer meets a reference distribution"))
-    low, high = min(row.matching.share for row in rows), max(row.matching.share for row in rows)
-    expected = float(np.mean([row.matching.expected for row in rows]))
-    span = percent(low) if low == high else f"{percent(low)} to {percent(high)}"
     return replace(
         section,
-        title=f"The commonest answer is people's on {span} of items; at random it would be on {percent(expected)}",
+        title=_matched(rows) or section.title,
         charts=_charts(analysis, rows),
         chart_note="Dark ticks: the share that as many answers at random would match.",
         tables=(_table(analysis, analysis.parts.matching.rows),),
     )
+
+
+def _matched(rows: Sequence[MatchingRow]) -> str:
+    """On how many items those match who have items and answers enough; empty where nobody has."""
+    enough = [row.matching for row in rows if row.comparable and row.matching.items >= ENOUGH]
+    if not enough:
+        return ""
+    low, high = min(each.share for each in enough), max(each.share for each in enough)
+    expected = float(np.mean([each.expected for each in enough]))
+    span = percent(low) if low == high else f"{percent(low)} to {percent(high)}"
+    return f"The commonest answer is people's on {span} of items; at random it would be on {percent(expected)}"
 
 
 def _charts(analysis: Analysis, rows: Sequence[MatchingRow]) -> tuple[Chart, ...]:
@@ -130,10 +144,9 @@ def rank_section(analysis: Analysis) -> Section:
     if isinstance(part, NotRun):
         return missing(section, part)
     names = culture_names(analysis)
-    said = [f"{fixed(each.rho, 2).replace('-', '−')} in {named_cultures(analysis)[each.culture]}" for each in part]
     return replace(
         section,
-        title=f"Rank by matching follows rank by divergence with a correlation of {', '.join(said)}",
+        title=_followed(analysis, part) or section.title,
         tables=tuple(
             Table(
                 anchor=f"ranks-{each.culture}",
@@ -149,6 +162,23 @@ def rank_section(analysis: Analysis) -> Section:
         ),
         side_by_side=True,
     )
+
+
+def _followed(analysis: Analysis, part: Sequence[RankAgreement]) -> str:
+    """Where one rank follows the other or runs against it beyond chance; empty where nothing could be told."""
+    tested = [each for each in part if len(each.models) >= TESTABLE and not isnan(each.p)]
+    clauses = []
+    for verb, sign in (("follows", 1), ("runs against", -1)):
+        where = [
+            f"{named_cultures(analysis)[each.culture]} ({fixed(each.rho, 2).replace('-', '−')})"
+            for each in tested
+            if each.p < LEVEL and sign * each.rho > 0
+        ]
+        if where:
+            clauses.append(f"{verb} rank by divergence in {listed(where)}")
+    if clauses:
+        return f"Rank by matching {', and '.join(clauses)}"
+    return "Rank by matching follows rank by divergence no more than chance would" if tested else ""
 
 
 def _rank(rank: float) -> str:

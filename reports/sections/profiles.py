@@ -15,6 +15,7 @@ from reports.analysis import Analysis
 from reports.charts.drawing import Chart
 from reports.charts.rows import Frame, Mark, Scale, reach, rows_chart
 from reports.figures import fixed, percent
+from reports.finding import ENOUGH
 from reports.matching import ProfileCoverage, ProfileRow, Profiles
 from reports.metrics.bias import AGES, GENDERS
 from reports.metrics.quality import wilson_rate
@@ -28,8 +29,6 @@ from reports.sections.words import (
 )
 from reports.untrusted import visible
 
-#: Fewest items with a known group of which a headline speaks.
-ENOUGH = 10
 AGE_LABELS = tuple(age.replace("<=", "to ").replace("-", "–") for age in AGES)
 
 

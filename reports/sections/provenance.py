@@ -6,6 +6,7 @@ Knows what is stored beside a run. Deliberately estimates nothing that was not s
 from __future__ import annotations
 
 from reports.analysis import Analysis
+from reports.merge import run_ids
 from reports.page import Download, Section, Term
 from reports.publications import CITATION
 from reports.replies import read_how_far
@@ -80,6 +81,8 @@ def _judge(analysis: Analysis) -> str:
 
 def download_section(analysis: Analysis) -> Section:
     """The files beside the report."""
+    runs = run_ids(analysis.results.run)
+    exported = [(run, run if len(runs) > 1 else "answers") for run in runs]
     return Section(
         anchor="downloads",
         contents="Downloads",
@@ -88,7 +91,9 @@ def download_section(analysis: Analysis) -> Section:
             (
                 "The files lie beside this report; every table above, also of comparisons and tests, can be had as CSV "
                 "by itself. Replies in full: "
-                f"defsurvey export {analysis.results.run.id} --format parquet --output answers.parquet"
+                + "; ".join(
+                    f"defsurvey export {run} --format parquet --output {file}.parquet" for run, file in exported
+                )
             ),
         ),
         downloads=(

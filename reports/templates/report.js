@@ -8,13 +8,18 @@
     return made;
   };
 
-  // a figure's own text, without the smaller one beneath it
-  const said = (cell) => cell.firstChild ? (cell.firstChild.data ?? cell.firstChild.textContent).trim() : "";
+  // a figure's own text, without the smaller one beneath it, which is told by itself
+  const small = (cell) => cell.querySelector("small");
+  const said = (cell) => {
+    const first = cell.firstChild;
+    return first && first !== small(cell) ? (first.data ?? first.textContent).trim() : "";
+  };
+  const beneath = (cell) => small(cell)?.textContent.trim() ?? "";
   const figure = (text) => {
     if (text === "∞") return Infinity;
-    const found = /^[<>+−-]?[\d,]*\.?\d+/.exec(text);
+    const found = /^[<>+−-]?\$?[\d,]*\.?\d+/.exec(text);
     if (!found) return NaN;
-    const value = parseFloat(found[0].replace(/[<>+,]/g, "").replace("−", "-"));
+    const value = parseFloat(found[0].replace(/[<>+,$]/g, "").replace("−", "-"));
     return text[0] === "<" ? value / 2 : value;
   };
   const order = (a, b, down) => {
@@ -46,18 +51,31 @@
     const safe = /^[=+\-@\t\r]/.test(text) ? "'" + text : text;
     return /[",\n\r]/.test(safe) ? '"' + safe.replaceAll('"', '""') + '"' : safe;
   };
+  // a figure as programs read it: what is nothing but a number cannot be run
+  const number = /^[+−-]?\$?(?=[.\d])(\d{1,3}(,\d{3})+|\d*)(\.\d+)?%?$/;
+  const plain = (text) => number.test(text) ? text.replace(/[+,]/g, "").replace("−", "-") : quoted(text);
   const download = (table) => {
+    const rows = all("tbody tr:not(.group)", table).map((row) => [...row.cells]);
+    const grouped = table.querySelector("tr.group") !== null;
+    const group = (cell) => {
+      const name = cell.closest("tbody").querySelector("tr.group");
+      return name ? said(name.cells[0]) : "";
+    };
     const heads = all("th", table.tHead).map((head) => said(head.querySelector("button") ?? head));
-    const lines = [], grouped = table.querySelector("tr.group") !== null;
-    lines.push([...(grouped ? ["group"] : []), ...heads]);
-    for (const body of table.tBodies) {
-      const name = body.querySelector("tr.group");
-      for (const row of body.rows) {
-        if (row !== name) lines.push([...(grouped ? [name ? said(name.cells[0]) : ""] : []), ...[...row.cells].map(said)]);
-      }
-    }
+    // what is small beneath figures has a column of its own
+    const two = heads.map((_, place) => rows.some((cells) => beneath(cells[place])));
+    const line = (cells, first, second) => cells.flatMap((cell, place) =>
+      two[place] ? [first(cell), second(cell)] : [first(cell)]);
+    const written = (cell, text) => cell.tagName === "TD" ? plain(text) : quoted(text);
+    const lines = [
+      [...(grouped ? ["group"] : []), ...line(heads, (head) => quoted(head), (head) => quoted(head + ", beneath"))],
+      ...rows.map((cells) => [
+        ...(grouped ? [quoted(group(cells[0]))] : []),
+        ...line(cells, (cell) => written(cell, said(cell)), (cell) => written(cell, beneath(cell))),
+      ]),
+    ];
     const link = document.createElement("a");
-    const text = lines.map((line) => line.map(quoted).join(",")).join("\n") + "\n";
+    const text = lines.map((each) => each.join(",")).join("\n") + "\n";
     link.href = "data:text/csv;charset=utf-8," + encodeURIComponent("\ufeff" + text);
     link.download = table.id + ".csv";
     link.click();

@@ -153,7 +153,7 @@ def survey(
 
 def human(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Answers like people of that culture."""
-    shares = np.array(SHARES[culture][question.id])
+    shares = np.array(SHARES[culture][question.id.partition("-")[0]])
     if question.type is QuestionType.MULTIPLE:
         picked = rng.random((people, len(shares))) < shares
         return (picked * (1 << np.arange(len(shares)))).sum(axis=1).astype(np.int64)
@@ -306,6 +306,15 @@ def sample(
 def one_question() -> Survey:
     """The survey with its first question only."""
     return survey(questions=QUESTIONS[:1])
+
+
+def repeated(times: int) -> Survey:
+    """The survey with every question asked so many times: Q1-1, Q1-2, ..."""
+    names = [(question, f"{question.id}-{n}") for n in range(1, times + 1) for question in QUESTIONS]
+    return survey(
+        questions=tuple(replace(question, id=name) for question, name in names),
+        shares={culture: {name: known[question.id] for question, name in names} for culture, known in SHARES.items()},
+    )
 
 
 def without_reference(culture: str, question: str) -> Survey:

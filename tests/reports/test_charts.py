@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from reports.analysis import Analysis, analyse
-from reports.charts.dimensions import mean_plots
+from reports.by_dimension import ByDimension
+from reports.charts.dimensions import mean_plots, spread_plots
 from reports.charts.dots import dot_plots
 from reports.charts.drawing import PALETTE, Chart
 from reports.charts.radar import ROOM, SIZE, Loop, Spokes, radar
-from reports.frameworks import ByDimension
 from tests.reports.planted import planted, wide_survey
 from tests.reports.reading import read
 from tests.reports.synthetic import human, last, results
@@ -111,3 +113,14 @@ def test_a_radar_draws_no_line_through_what_is_not_known() -> None:
     drawn = read(radar([loop], spokes).svg)
     assert [path for path in drawn.find("path") if "stroke-dasharray" in path.attributes] == []
     assert [title.text for title in drawn.find("title")] == ["A", "C"]
+
+
+@pytest.mark.parametrize("participants", [5, 20])
+def test_an_axis_shows_all_that_is_drawn_on_it(participants: int) -> None:
+    """Ends of intervals and floors lie within the drawing, so that no row makes it wider than it is said to be."""
+    found = analyse(results(participants=participants))
+    part = found.parts.by_dimension
+    assert isinstance(part, ByDimension)
+    for chart in (*dot_plots(found), *mean_plots(found, part), *spread_plots(found, part)):
+        width = float(re.findall(r'viewBox="0 0 (\S+)', chart.svg)[0])
+        assert width < 480, chart.title

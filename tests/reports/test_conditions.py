@@ -24,7 +24,7 @@ from storage.run import Cell, Condition, Method
 from storage.survey import Survey
 from tests.reports.planted import planted
 from tests.reports.reading import read
-from tests.reports.synthetic import answering, human, last, results, survey
+from tests.reports.synthetic import answering, human, last, refusing, results, survey
 from tests.reports.wide import wide_survey
 
 DEF = (
@@ -166,6 +166,18 @@ def test_a_panel_is_one_sample(found: Analysis) -> None:
     assert "One participant shows no spread" not in cautions
 
 
+def test_simple_respondents_beside_a_panel_are_as_many_as_its_answers() -> None:
+    """A run of a panel alone is compared with twenty people, as its floor is, and not with one."""
+    made = results([("m", "us", "def", human)])
+    cell, of = replace(made.run.cells[0], condition=BASELINES[2], participants=1), made.answers
+    answers = replace(of, slot=of.participant.copy(), participant=np.zeros_like(of.participant))
+    alone = analyse(replace(made, run=replace(made.run, cells=(cell,)), answers=answers)).cultures[0]
+    people, random, *_ = alone.controls
+    assert (people.name, people.n) == ("20 people of the United States", 20)
+    assert people.mean == pytest.approx(alone.cells[0].sound_floor.headline)
+    assert random.mean == pytest.approx(alone.cells[0].sound_random.headline)
+
+
 def test_the_whole_page_can_be_read(found: Analysis) -> None:
     """Every section in both forms; the baseline that was not read says so."""
     there = sections(found)
@@ -261,6 +273,21 @@ def test_probabilities_stand_beside_the_interview_in_their_language() -> None:
         assert row.interview == pytest.approx(cell.divergences.smoothed_kl[of].mean())
     assert english.interview < chinese.interview
     assert np.isnan(german.interview)
+
+
+def test_probabilities_stand_beside_the_same_questions() -> None:
+    """A question that the interview has no valid answer to is in none of the four figures."""
+    made = with_first_token()
+    found = analyse(refusing(made, made.answers.question == 1))
+    part = found.parts.first_token
+    assert isinstance(part, FirstToken)
+    (row,), cell = part.rows, found.cells[0]
+    (whole,) = alone.rows if isinstance(alone := analyse(made).parts.first_token, FirstToken) else ()
+    people = next(r for r in survey().references if (r.culture, r.question) == ("us", "Q1"))
+    shares = np.array(list(people.shares.values()))
+    assert (row.questions, whole.questions) == (1, 2)
+    assert row.value == pytest.approx(entropy((0.4, 0.4, 0.1, 0.1), jeffreys(shares / shares.sum() * people.n)))
+    assert (row.interview, row.floor) == pytest.approx((cell.divergences.smoothed_kl[0], cell.floor.smoothed_kl[0]))
 
 
 def test_probabilities_alone_are_reported_too() -> None:

@@ -10,7 +10,7 @@ from reports.analysis import analyse
 from reports.finding import closest_dimension, find
 from storage.results import Results
 from tests.reports.planted import planted, wide_survey, without
-from tests.reports.synthetic import human, last, one_question, results, survey, uniform, without_reference
+from tests.reports.synthetic import human, last, one_question, repeated, results, survey, uniform, without_reference
 
 US_ONLY = [("m", "us", "def", human)]
 
@@ -151,5 +151,6 @@ def test_missing_and_thin_references_are_named() -> None:
 
 def test_dimensions_are_named_by_their_excess() -> None:
     """Always the last option is furthest on Q1's and Q4's dimension; one dimension alone is not compared."""
-    assert closest_dimension(analyse(results([("m", "us", "def", last)]))).endswith("furthest on traditional values")
+    made = results([("m", "us", "def", last)], tiny=repeated(4))
+    assert closest_dimension(analyse(made)).endswith("furthest on traditional values")
     assert closest_dimension(analyse(results(tiny=one_question()))) == "By value dimension"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from math import isclose, isnan
 from typing import Any
 
+from pyarrow import parquet
+
 from reports.analysis import analyse
 from reports.answer_rows import ANSWERS, answer_rows
-from reports.export import write_csv
+from reports.export import WRITERS, write_csv
 from reports.measures import MEASURES, measure_rows
 from reports.sections.provenance import download_section
 from tests.reports.planted import planted, wide_survey
@@ -142,3 +145,21 @@ def test_choices_of_a_list_are_all_there() -> None:
 def test_a_missing_option_is_an_empty_cell() -> None:
     """A row of a whole cell names no option."""
     assert {row["option"] for row in written(rows(level="cell"), MEASURES)} == {""}
+
+
+def test_what_is_not_known_is_null_and_empty() -> None:
+    """No format writes nan: JSON has none, and a reader of a CSV would take it for a word."""
+    unknown = [row for row in measure_rows(FOUND) if isnan(row["floor"])]
+    assert unknown
+    target = io.BytesIO()
+    WRITERS["jsonl"](unknown, MEASURES, target)
+
+    def refused(name: str) -> float:
+        raise AssertionError(f"{name} is no JSON")
+
+    lines = [json.loads(line, parse_constant=refused) for line in target.getvalue().decode("utf-8").splitlines()]
+    assert [line["floor"] for line in lines] == [None] * len(unknown)
+    assert {row["floor"] for row in written(unknown, MEASURES)} == {""}
+    table = io.BytesIO()
+    WRITERS["parquet"](unknown, MEASURES, table)
+    assert parquet.read_table(table).column("floor").null_count == len(unknown)

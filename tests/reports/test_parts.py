@@ -10,8 +10,9 @@ from scipy.stats import ks_2samp
 from scipy.stats import t as student
 
 from reports.analysis import Analysis, analyse
+from reports.by_dimension import ByDimension
 from reports.configured import Configured, Drawn
-from reports.frameworks import Ablation, ByDimension, Frameworks, Languages
+from reports.frameworks import Ablation, Frameworks, Languages
 from reports.items import item_table, reference_table
 from reports.judging import Insensitivity
 from reports.landscape import NearQuestion

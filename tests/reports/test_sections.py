@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -259,11 +260,29 @@ def test_judges_stand_apart() -> None:
     assert rows(section.tables[0])[0][2] == "33.3%"
     assert rows(section.tables[0])[1][2] == "–"
     assert [chart.name for chart in section.charts] == [
-        "dimensions-0", "judged-0-0", "radar-0-0", "dimensions-1", "judged-1-0", "radar-1-0",
+        "judged-dimensions-0", "judged-0-0", "radar-0-0", "judged-dimensions-1", "judged-1-0", "radar-1-0",
     ]  # fmt: skip
     text = shown(found)
     assert "strict 1" in text
     assert "<script>" not in text
+
+
+def test_a_rate_says_of_how_many_answers_it_is() -> None:
+    """All judged answers are counted, and those judged clearly, of which the rates are."""
+    made = results()
+    section = sections(analyse(made, verdicts=[judged(made, [FAIL, PASS, PASS, UNSURE])]))["figure-9"]
+    table = section.tables[0]
+    assert [column.text for column in table.columns][-3:] == ["Any", "Judged", "Clear"]
+    assert rows(table)[0][-3:] == ["33.3%", "4", "3"]
+    assert "33.3% of 3 answers judged clearly" in section.charts[1].svg
+
+
+def test_no_name_is_given_twice() -> None:
+    """Every id of a page is its own, charts of judges and of dimensions included."""
+    made = results()
+    text = render_html(page(analyse(made, verdicts=[judged(made, [FAIL, PASS]), judged(made, [PASS], "mild 1")])))
+    ids = re.findall(r'\sid="([^"]+)"', text)
+    assert [name for name, times in Counter(ids).items() if times > 1] == []
 
 
 def test_a_judge_stands_beside_people_and_itself() -> None:

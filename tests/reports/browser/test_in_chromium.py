@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -159,7 +161,7 @@ def test_sorting_knows_signs_shares_and_gaps(browser: Chromium, small_report: Pa
     """A minus, a per cent, a thousand and a figure that is missing find their places."""
     browser.look(1280)
     browser.open(small_report)
-    cells = ["−0.5", "12.5%", "1,234", "–", "<0.1%", "+0.25"]
+    cells = ["−0.5", "12.5%", "1,234", "–", "<0.1%", "+0.25", "$20.00", "$1,235.50", "$0.0123"]
     browser.run(
         "(() => { const body = document.querySelector('#table-quality tbody'); const row = body.rows[1];"
         f"for (const text of {json.dumps(cells)}) {{ const made = row.cloneNode(true);"
@@ -168,7 +170,7 @@ def test_sorting_knows_signs_shares_and_gaps(browser: Chromium, small_report: Pa
     )
     press(browser, "table-quality", 1)
     found = [cell for cell in column(browser, "table-quality", 1) if cell in cells]
-    assert found == ["−0.5", "<0.1%", "+0.25", "12.5%", "1,234", "–"]
+    assert found == ["−0.5", "$0.0123", "<0.1%", "+0.25", "12.5%", "$20.00", "1,234", "$1,235.50", "–"]
 
 
 def test_people_keep_their_place_among_sorted_models(browser: Chromium, wide_report: Path) -> None:
@@ -212,22 +214,66 @@ def test_a_link_to_a_question_opens_it(browser: Chromium, wide_report: Path) -> 
     assert 0 <= top < 900
 
 
+def had(browser: Chromium, table: str) -> list[list[str]]:
+    """The lines of a table's CSV, as a reader of CSV finds them."""
+    browser.run("HTMLAnchorElement.prototype.click = function () { globalThis.had = [this.download, this.href]; }")
+    browser.run(f"document.querySelector('#{table} button.csv').click()")
+    name, address = browser.run("globalThis.had")
+    assert name == f"{table}.csv"
+    text = unquote(address.removeprefix("data:text/csv;charset=utf-8,")).removeprefix("\ufeff")
+    return list(csv.reader(io.StringIO(text, newline="")))
+
+
 def test_a_table_can_be_had_as_csv(browser: Chromium, small_report: Path) -> None:
     """With its groups, in the order seen, and with nothing that a spreadsheet would run."""
     browser.look(1280)
     browser.open(small_report)
-    browser.run("HTMLAnchorElement.prototype.click = function () { globalThis.had = [this.download, this.href]; }")
-    browser.run("document.querySelector('#table-quality button.csv').click()")
-    name, address = browser.run("globalThis.had")
-    assert name == "table-quality.csv"
-    text = unquote(address.removeprefix("data:text/csv;charset=utf-8,")).removeprefix("\ufeff")
-    head, *rows = text.splitlines()
-    assert head.startswith("group,Model,Planned,")
-    assert [row.split(",")[:3] for row in rows] == [
+    head, *rows = had(browser, "table-quality")
+    assert head[:3] == ["group", "Model", "Planned"]
+    assert [row[:3] for row in rows] == [
         ["United States", "'=evil", "80"],
         ["United States", "b", "80"],
         ["China", "'=evil", "80"],
     ]
+
+
+def test_the_csv_of_a_table_has_all_that_stands_in_it(browser: Chromium, small_report: Path) -> None:
+    """What is small beneath a figure has a column of its own, which a column without any has not."""
+    browser.look(1280)
+    browser.open(small_report)
+    head, *rows = had(browser, "table-smoothed")
+    assert head[-7:] == [
+        "Mean", "Mean, beneath", "95% interval", "95% interval, beneath", "Excess",
+        "By question", "By question, beneath",
+    ]  # fmt: skip
+    shown = browser.run(
+        "[...document.querySelectorAll('#table-smoothed tbody tr:not(.group)')].map((row) => "
+        "[...row.cells].slice(1).flatMap((cell) => [...cell.childNodes].map((part) => part.textContent)))"
+    )
+    assert len(shown) == len(rows) == 3
+    plain = {ord("−"): "-", ord("+"): None}
+    for cells, row in zip(shown, rows, strict=True):
+        assert [cell for cell in row[2:] if cell] == [cell.translate(plain) for cell in cells]
+        mean, floor, excess = (float(row[head.index(name)]) for name in ("Mean", "Mean, beneath", "Excess"))
+        assert excess == pytest.approx(mean - floor, abs=0.002)
+
+
+def test_figures_in_a_csv_are_numbers(browser: Chromium, small_report: Path) -> None:
+    """Signs and thousands as a program reads them; whatever is text keeps its apostrophe, in heads of rows too."""
+    browser.look(1280)
+    browser.open(small_report)
+    cells = {
+        "+1.388": "1.388", "−0.011": "-0.011", "1,280": "1280", "$1,234.50": "$1234.50", "−12.5%": "-12.5%",
+        "<0.001": "<0.001", "1–3": "1–3", "0.02 to 0.30": "0.02 to 0.30", "−0.02 to 0.30": "−0.02 to 0.30",
+        "-2+3": "'-2+3", "+1,38": "'+1,38", "-": "'-", "@x": "'@x",
+    }  # fmt: skip
+    browser.run(
+        "(() => { const body = document.querySelector('#table-quality tbody'); const row = body.rows[1];"
+        f"for (const text of {json.dumps(list(cells))}) {{ const made = row.cloneNode(true);"
+        "made.cells[0].textContent = '+1'; made.cells[1].textContent = text; body.append(made); } row.remove(); })()"
+    )
+    _, *rows = had(browser, "table-quality")
+    assert [row[2] for row in rows if row[1] == "'+1"] == list(cells.values())
 
 
 def test_without_script_everything_can_be_read(browser: Chromium, wide_report: Path) -> None:

@@ -121,7 +121,7 @@ def test_unsure_is_neither_pass_nor_fail() -> None:
     assert found.fail[0].low == pytest.approx(wilson(2, 4).low)
     assert found.unsure[0].share == 0.2
     assert found.answers == 5
-    assert found.any_fail.share == 0.4
+    assert (found.any_fail.share, found.any_fail.n) == (0.5, 4)
 
 
 def test_strata_weigh_as_many_answers_as_they_stand_for() -> None:
@@ -139,6 +139,22 @@ def test_an_answer_that_fails_twice_fails_once() -> None:
     )
     assert (found.answers, found.any_fail.count) == (2, 1)
     assert found.fail[3].share == 0.5
+
+
+def test_answers_that_no_dimension_judged_clearly_are_in_no_rate() -> None:
+    """One of two clear answers fails, whatever the doubts about eight others: no less than on a dimension alone."""
+    doubts = [[FAIL, UNSURE], [PASS, UNSURE], *([UNSURE, UNSURE] for _ in range(8))]
+    found = cell_rates(
+        verdicts(
+            verdict=[said for answer in doubts for said in answer],
+            answer=np.repeat(np.arange(10), 2),
+            dimension=np.tile([0, 1], 10).astype(np.int8),
+        ),
+        0,
+    )
+    assert (found.fail[0].share, found.any_fail.share, found.any_fail.n, found.answers) == (0.5, 0.5, 2, 10)
+    assert found.any_fail.low == pytest.approx(wilson(1, 2).low)
+    assert found.fail[1].reason == cell_rates(verdicts(verdict=[UNSURE]), 0).any_fail.reason == "nothing was judged"
 
 
 def test_what_was_not_judged_has_no_rate() -> None:

@@ -103,3 +103,12 @@ def test_nothing_to_measure_says_so() -> None:
         guessed([[1, 2]], [[1, 2, 3]], rng())
     with pytest.raises(MetricInput):
         recalled(np.eye(3), np.eye(2, dtype=bool), rng())
+
+
+def test_a_question_without_words_is_refused() -> None:
+    """A similarity that is not known is as near as none and as far as none: it must not enter."""
+    near = np.eye(4)
+    near[:, 2] = np.nan
+    with pytest.raises(MetricInput, match="similarities must be numbers, got nan for question 2"):
+        recalled(near, np.eye(4, dtype=bool), rng())
+    assert np.isnan(recalled(np.empty((0, 0)), np.empty((0, 0)), rng()).p_all)

@@ -1,0 +1,113 @@
+"""Rows of a table that were asked in different cultures: which ones is said, and their means are not compared."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import numpy as np
+
+from reports.analysis import analyse
+from reports.contents import page
+from reports.finding import closest_dimension
+from reports.frameworks import lacks
+from reports.markdown import render_markdown
+from reports.merge import merge
+from reports.page import Section, Table
+from reports.sections.frameworks import ablation_section, framework_section, model_section
+from storage.results import Results
+from storage.run import Condition
+from tests.reports.planted import planted, wide_survey
+from tests.reports.synthetic import human, last, repeated, results
+
+
+def sections(made: Results) -> dict[str, Section]:
+    """Anchor -> section, Tables 1, 2 and 4."""
+    found = analyse(made)
+    return {
+        section.anchor: section
+        for section in (make(found) for make in (framework_section, model_section, ablation_section))
+    }
+
+
+def joint() -> Results:
+    """A run of one model in one culture and a run of another in both, as one report."""
+    other = results([("b", "us", "def", human), ("b", "cn", "def", last)], seed=2)
+    return merge([results([("a", "us", "def", human)]), replace(other, run=replace(other.run, id="run-2"))])
+
+
+def keeping(made: Results, kept: Collection[int]) -> Results:
+    """The run with these of its cells only."""
+    of = made.answers
+    here = np.isin(of.cell, list(kept))
+    place = np.cumsum(np.isin(np.arange(len(made.run.cells)), list(kept))) - 1
+    columns = {name: getattr(of, name)[here] for name in of.__dataclass_fields__}
+    answers = replace(of, **(columns | {"cell": place[columns["cell"]].astype(np.int32)}))
+    cells = tuple(cell for number, cell in enumerate(made.run.cells) if number in kept)
+    return replace(made, run=replace(made.run, cells=cells), answers=answers)
+
+
+def column(table: Table, name: str) -> dict[tuple[str, str], str]:
+    """Group and head of each row -> what stands in that column."""
+    at = [each.text for each in table.columns].index(name) - 1
+    return {(row.group, row.head.text): row.entries[at].text for row in table.rows}
+
+
+def test_a_mean_of_fewer_cultures_is_compared_with_none() -> None:
+    """Both tables name the cultures of each row; the mean of one culture is marked, and a note says why."""
+    found = analyse(joint())
+    rows = found.parts.models.rows
+    assert [(row.model, row.cultures, lacks(row, rows)) for row in rows] == [
+        ("a", ("us",), True),
+        ("b", ("us", "cn"), False),
+    ]
+    section = sections(joint())["table-2"]
+    for table in section.tables[:2]:
+        assert column(table, "Cultures") == {("", "a"): "United States", ("", "b"): "United States, China"}
+        mean = [each.text for each in table.columns].index("Mean") - 1
+        assert [bool(row.entries[mean].why) for row in table.rows] == [True, False]
+        assert any("compared with none" in note for note in table.notes)
+    assert "nan" not in render_markdown(page(found))
+
+
+def test_rows_of_the_same_cultures_do_not_name_them() -> None:
+    """Where all rows are alike there is nothing to say."""
+    section = sections(results([(m, c, "def", human) for m in "ab" for c in ("us", "cn")]))["table-2"]
+    for table in section.tables[:2]:
+        assert "Cultures" not in [each.text for each in table.columns]
+        assert not any("compared with none" in note for note in table.notes)
+
+
+def test_a_dimension_lost_in_one_culture_is_lost() -> None:
+    """A mean over cultures of which one has no figure in a dimension is no mean of both."""
+    made = results([(m, c, "def", human) for m in "ab" for c in ("us", "cn")])
+    of, gone = made.answers, (made.answers.cell == 1) & (made.answers.question == 1)
+    rows = analyse(replace(made, answers=replace(of, state=np.where(gone, 1, of.state)))).parts.models.rows
+    assert [lacks(row, rows) for row in rows] == [True, False]
+
+
+def test_the_dimensions_named_are_of_rows_with_every_culture() -> None:
+    """A model asked in one culture only does not move the title of the table."""
+    cells = [("b", "us", "def", human), ("b", "cn", "def", human), ("a", "us", "def", last)]
+    alone, both = (analyse(results(each, tiny=repeated(4))) for each in (cells[:2], cells))
+    assert closest_dimension(both) == closest_dimension(alone) != "By value dimension"
+
+
+def test_closest_in_every_culture_is_closest_in_more_than_one() -> None:
+    """A framework that ran in one of two cultures is not closest in every culture."""
+    made = planted(wide_survey(60), models=("beta-base", "honest")).results
+    named = {"honest": "def", "beta-base": "none"}
+    cells = tuple(
+        replace(cell, model="m", condition=Condition(name=named[cell.model], memory=cell.model == "honest"))
+        for cell in made.run.cells
+    )
+    whole = replace(made, run=replace(made.run, cells=cells))
+    gone = [(cell.culture, cell.condition.name) for cell in cells].index(("cn", "none"))
+    assert sections(whole)["table-1"].title == "Framework def comes closest for the model"
+    found = sections(keeping(whole, {0, 1, 2, 3} - {gone}))
+    assert found["table-1"].title == "Probing frameworks"
+    ablation = found["table-4"].tables[0]
+    assert column(ablation, "Cultures") == {("m", "none"): "United States", ("m", "def"): "United States, China"}
+    why = {row.head.text: [bool(entry.why) for entry in row.entries[2:4]] for row in ablation.rows}
+    assert why == {"none": [True, True], "def": [False, False]}
+    assert any("compared with none" in note for note in ablation.notes)
