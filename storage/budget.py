@@ -1,8 +1,9 @@
 """What a run has cost, and the point at which it may cost no more.
 
-Tokens are summed where they were counted, priced as the cards said when the models were served. Knows runs, cells,
-participants and judgements. Deliberately stops nobody: a halted cell is passed over by claims (``storage.ledger``) and
-messages (``storage.outbox``), and whoever holds one of its participants lets go of it after the answer in hand.
+Tokens are summed where they were counted, priced as the cards said when the models were first served with prices.
+Knows runs, cells, participants and judgements. Deliberately stops nobody: a halted cell is passed over by claims
+(``storage.ledger``) and messages (``storage.outbox``), and whoever holds one of its participants lets go of it after
+the answer in hand.
 """
 
 from __future__ import annotations

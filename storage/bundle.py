@@ -130,8 +130,15 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("schema") != schema.HEAD:
         found = [manifest.get(key) for key in ("format", "schema")] if isinstance(manifest, dict) else manifest
         raise BadBundle(f"{path}: expected format {FORMAT} and schema {schema.HEAD}, got {found}")
-    if set(manifest.get("members", ())) != set(_parts("")):
-        raise BadBundle(f"{path}: expected members {', '.join(_parts(''))}, got {sorted(manifest.get('members', ()))}")
+    if not isinstance(manifest.get("run"), str):
+        raise BadBundle(f"{path}: expected the id of a run, got {manifest.get('run')}")
+    members = manifest.get("members")
+    if not isinstance(members, dict) or set(members) != set(_parts("")):
+        found = sorted(members) if isinstance(members, dict) else members
+        raise BadBundle(f"{path}: expected members {', '.join(_parts(''))}, got {found}")
+    for name, member in members.items():
+        if not isinstance(member, dict) or not {"rows", "sha256"} <= member.keys():
+            raise BadBundle(f"{path}: member {name}: expected rows and sha256, got {member}")
     return manifest
 
 

@@ -3,7 +3,8 @@
 They are set free, and it is worked out whether one of them may have caused the death: whoever
 was in flight is suspect and is asked alone from then on, one suspect at a time, until it has
 answered. Only a death while alone counts, and three of them set a participant aside, so that
-batch-mates never pay. Knows the participant and worker tables.
+batch-mates never pay. Whoever cannot be asked, for a reason that nobody foresaw, is counted
+likewise. Knows the participant and worker tables.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, case, select, update
 
 from storage import tables
 from storage.columns import Now
 from storage.database import Database
-from storage.run import ParticipantStatus
+from storage.run import Participant, ParticipantStatus
 
-#: Deaths of a worker while a participant was asked alone, after which it is set aside.
+#: Deaths of a worker while a participant was asked alone, or attempts that failed, after which it is set aside.
 QUARANTINE_AFTER = 3
 
 _P = tables.participant.c
@@ -53,6 +54,30 @@ def free_owned(database: Database, owner_prefix: str) -> Freed:
 def free_expired(database: Database) -> Freed:
     """Set free what is held under leases that have run out."""
     return database.write(lambda connection: _free(connection, _held(connection, _P.lease_until < Now())))
+
+
+def count_failure(database: Database, held: Participant) -> bool:
+    """Set a participant free that could not be asked, and count it as a death while it was asked alone.
+
+    No trial is needed to know whose fault it was: its worker lives, and nobody else was concerned. Whoever is not held
+    under this epoch any more is left as it is. Returns whether it was set aside.
+    """
+    aside = _P.deaths + 1 >= QUARANTINE_AFTER
+    statement = (
+        update(tables.participant)
+        .where(_P.id == held.id, _P.lease_epoch == held.epoch, _P.lease_owner.is_not(None), _OPEN)
+        .values(
+            lease_until=None,
+            lease_owner=None,
+            published_at=None,
+            on_trial=False,
+            deaths=_P.deaths + 1,
+            status=case((aside, ParticipantStatus.QUARANTINED.value), else_=_P.status),
+        )
+        .returning(_P.status)
+    )
+    status = database.write(lambda connection: connection.execute(statement).scalar_one_or_none())
+    return status == ParticipantStatus.QUARANTINED.value
 
 
 def _held(connection: Connection, condition: Any) -> Sequence[Any]:

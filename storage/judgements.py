@@ -13,7 +13,7 @@ from hashlib import blake2b
 from math import ceil
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, select, tuple_, update
+from sqlalchemy import Connection, and_, case, func, select, tuple_, update
 
 from storage import outbox, tables, verdict_tables
 from storage.columns import Now
@@ -30,8 +30,9 @@ from storage.judgement import (
     JudgeName,
     Verdict,
 )
-from storage.rows import answer_from, cell_from, storable
+from storage.rows import answer_from, cell_from
 from storage.run import AnswerState
+from storage.storable import storable
 
 #: Keys in one statement.
 _KEYS = 400
@@ -227,7 +228,7 @@ def end(database: Database, run: str, model: str, *, judge: int | None, ended: E
         judge: its id; None: it could not be asked at all.
         ended: how.
         told: the score on the calibration set, or what went wrong.
-        share: of the answers that were to be judged.
+        share: of the answers that were to be judged; where a larger one was, of the same answers, it stays.
     """
     j = verdict_tables.judging.c
     key = {"run": run, "model": model}
@@ -238,7 +239,9 @@ def end(database: Database, run: str, model: str, *, judge: int | None, ended: E
         columns = {"judge": judge, "ended": ended.value, "told": told, "share": share, "ledger": ledger}
         insert_new(connection, verdict_tables.judging, {**key, **columns, "revision": 0})
         here = and_(j.run == run, j.model == model)
-        connection.execute(update(verdict_tables.judging).where(here).values({**columns, "revision": j.revision + 1}))
+        largest = case((and_(j.ledger == ledger, j.share > share), j.share), else_=share)
+        changed = {**columns, "share": largest, "revision": j.revision + 1}
+        connection.execute(update(verdict_tables.judging).where(here).values(changed))
 
     database.write(work)
 
@@ -264,13 +267,13 @@ def judging_due(database: Database) -> list[str]:
     with database.read() as connection:
         asking = {row.id: (row.judge["model"], float(row.judge["sample"])) for row in connection.execute(query)}
         ended = {
-            (row.run, row.model, row.share, row.ledger)
+            (row.run, row.model, row.ledger): row.share  # at least what was asked for: a person may have asked for more
             for row in connection.execute(select(verdict_tables.judging).where(j.run.in_(asking)))
         }
         return [
             run
             for run, (model, share) in asking.items()
-            if not _open(connection, run) and (run, model, share, outbox.revision_in(connection, run)) not in ended
+            if not _open(connection, run) and ended.get((run, model, outbox.revision_in(connection, run)), 0.0) < share
         ]
 
 

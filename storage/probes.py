@@ -13,7 +13,7 @@ from storage import verdict_tables
 from storage.columns import Now
 from storage.database import Database, insert_new
 from storage.probe import Probe, ProbeKind
-from storage.rows import storable
+from storage.storable import storable
 
 
 def add_probes(database: Database, run: str, probes: Iterable[Probe]) -> None:

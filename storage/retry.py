@@ -87,7 +87,7 @@ def _take_back(connection: Connection, participant: int, item: int) -> int:
     memory, attempt = connection.execute(select(_A.memory, _A.attempt).where(at)).one()
     attempts = connection.execute(select(_P.attempts).where(_P.id == participant)).scalar_one()
     later = and_(_A.participant == participant, _A.item >= item)
-    connection.execute(delete(tables.again).where(_AGAIN.participant == participant))
+    connection.execute(delete(tables.again).where(_AGAIN.participant == participant, _AGAIN.item >= item))
     taken = connection.execute(delete(tables.answer).where(later)).rowcount
     step = tables.step.c  # those of the item itself belong to the attempt before; all later ones to none any more
     connection.execute(delete(tables.step).where(step.participant == participant, step.item >= item))

@@ -32,6 +32,7 @@ from storage.run import (
     Run,
     UsedDecoding,
 )
+from storage.storable import storable
 
 STEP_FIELDS = tuple(field.name for field in fields(CompletedStep))
 
@@ -110,11 +111,6 @@ def digest(completion: str) -> int:
     """
     hashed = hashlib.blake2b(completion.strip().encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(hashed, "big", signed=True)
-
-
-def storable(text: str) -> str:
-    """Text as both databases can keep it: PostgreSQL has no NUL, and neither has lone surrogates."""
-    return text.replace("\x00", "␀").encode("utf-8", "replace").decode("utf-8")
 
 
 def step_columns(step: CompletedStep) -> dict[str, Any]:

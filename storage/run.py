@@ -26,7 +26,7 @@ class ParticipantStatus(StrEnum):
 
     OPEN = "open"  #: has unanswered questions
     FINISHED = "finished"  #: every planned answer is there
-    QUARANTINED = "quarantined"  #: set aside, since it ended its worker again and again
+    QUARANTINED = "quarantined"  #: set aside, since it ended its worker, or could not be asked, again and again
 
 
 class Preset(StrEnum):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, and_, select, update
 
 from storage import tables
 from storage.database import Database, insert_new
@@ -19,6 +19,8 @@ _IDENTITY = (
     "engine", "respondent", "model", "takes", "body",
     "weights", "revision", "dtype", "quantisation", "chat_template",
 )  # fmt: skip
+#: What tokens cost, which a card may be given after a run has begun: nothing that answers depend on.
+_PRICES = ("input_price", "output_price", "priced")
 #: What is looked at in place of these where both descriptions have it: the same file may lie elsewhere.
 _DIGEST, _PLACE = "weights_sha256", ("weights", "revision")
 
@@ -31,6 +33,8 @@ def record_served(
     database: Database, run: str, model: str, description: EngineDescription, versions: Mapping[str, str]
 ) -> None:
     """Remember what serves a model of a run; the first to do so is the one that counts.
+
+    Its prices too, and where it had none, the first that are told later: they hold for all that the run has asked.
 
     Raises:
         OtherEngine: the run's earlier answers of this model came from other weights, or were asked for otherwise.
@@ -45,8 +49,15 @@ def record_served(
         if names:
             told = [f"{name} {first[name]}, this worker has {description.get(name, 'none')}" for name in names]
             raise OtherEngine(f"run {run}, model {model}: its answers so far came from {'; '.join(told)}")
+        if not _has_prices(first) and _has_prices(description):
+            prices = {name: description[name] for name in _PRICES if name in description}
+            connection.execute(update(tables.served).where(here).values(description={**first, **prices}))
 
     database.write(work)
+
+
+def _has_prices(description: EngineDescription) -> bool:
+    return "input_price" in description and "output_price" in description
 
 
 def differences(first: EngineDescription, other: EngineDescription) -> list[str]:

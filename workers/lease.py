@@ -24,6 +24,10 @@ BEAT_SECONDS = 2.0
 #: Beats of the leases within one time-to-live: two may be missed.
 BEATS_PER_LEASE = 3
 
+#: A participant and the epoch under which it was taken up: a process may take it up again, after a rewind or an outage,
+#: before its own thread of before has noticed that it lost it.
+_Claim = tuple[int, int]
+
 
 class Leases:
     """The participants that this process holds.
@@ -40,8 +44,8 @@ class Leases:
         self.ledger = ledger
         self._model = model
         self._clock = clock
-        self._held: dict[int, Participant] = {}
-        self._lost: set[int] = set()
+        self._held: dict[_Claim, Participant] = {}
+        self._lost: set[_Claim] = set()
         self._committed: Counter[str] = Counter()
         self._counted_since = clock()
         self._lock = threading.Lock()
@@ -65,24 +69,24 @@ class Leases:
     def hold(self, participant: Participant) -> Iterator[None]:
         """Keep a participant's lease alive for as long as the block runs."""
         with self._lock:
-            self._held[participant.id] = participant
-            self._lost.discard(participant.id)
+            self._held[_claim(participant)] = participant
+            self._lost.discard(_claim(participant))
         try:
             yield
         finally:
             with self._lock:
-                self._held.pop(participant.id, None)
+                self._held.pop(_claim(participant), None)
 
-    def lost(self, participant: int) -> bool:
-        """Whether the lease was taken by another, or the run was cancelled."""
-        return participant in self._lost
+    def lost(self, participant: Participant) -> bool:
+        """Whether the lease was taken under another epoch, or the run was cancelled."""
+        return _claim(participant) in self._lost
 
     def held(self) -> int:
-        """How many participants this process holds."""
+        """How many participants this process holds, each claim counted."""
         return len(self._held)
 
     def holding(self) -> list[Participant]:
-        """The participants that this process holds."""
+        """The participants that this process holds, under each epoch under which it asks them."""
         with self._lock:
             return list(self._held.values())
 
@@ -104,12 +108,14 @@ class Leases:
     def renew(self) -> None:
         """Renew every lease held, and note which are lost."""
         held = self.holding()
+        newest = {each.id: each for each in sorted(held, key=lambda each: each.epoch)}
         if held:
-            lost = self.ledger.heartbeat(held)
+            gone = self.ledger.heartbeat(list(newest.values()))
+            lost = {_claim(each) for each in held if each.id in gone or each.epoch < newest[each.id].epoch}
             with self._lock:
                 self._lost |= lost
             if lost:
-                log.warning("leases lost or runs cancelled: participants %s", sorted(lost))
+                log.warning("leases lost or runs cancelled: participants %s", sorted({who for who, _ in lost}))
 
     def _run(self) -> None:
         renewed = self._clock()
@@ -122,3 +128,7 @@ class Leases:
                     renewed = self._clock()
             except SQLAlchemyError as error:  # an outage: the next beat tries again, the fence protects meanwhile
                 log.warning("heartbeat: %s", error)
+
+
+def _claim(participant: Participant) -> _Claim:
+    return participant.id, participant.epoch

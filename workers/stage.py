@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from enum import Enum, auto
 from functools import lru_cache, partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from storage.steps import commit_probabilities
 from storage.survey import Survey
 from workers.engines.base import Engine, EngineUnavailable
 from workers.engines.opening import open_engine
+from workers.faults import blame
 from workers.lease import Leases
 from workers.models import ModelCard, find_card
 from workers.notes import LedgerNotes
@@ -34,7 +35,7 @@ from workers.simulation.first_token import weigh_options
 from workers.simulation.interview import ask_again, interview
 from workers.turns import Turns
 from workers.versions import versions
-from workers.watchdog import Watchdog
+from workers.watchdog import Watchdog, Watched
 
 log = logging.getLogger(__name__)
 
@@ -164,6 +165,9 @@ class Stage:
                 if not self._stopping.is_set():
                     raise
                 return Outcome.RELEASED  # the engine was closed between two questions
+            except Exception as error:
+                self._patiently(partial(blame, self.database, held, error))  # or it would be asked for ever
+                raise
             else:
                 return outcome
             finally:
@@ -183,7 +187,7 @@ class Stage:
         with self._engine(run, held.cell.model, survey) as engine:
             for _ in self._answers(held, run, survey, engine):
                 self.leases.count(run.id)
-                if self.leases.lost(held.id):
+                if self.leases.lost(held):
                     return Outcome.LOST
                 if self._spent(held):
                     return Outcome.HALTED
@@ -252,10 +256,7 @@ class Stage:
         with self._turns.take(alone=alone):
             if alone:
                 self._patiently(lambda: self.ledger.begin_trial(held))
-            # Whoever asks a server gives every request up in time by itself, which may take longer than an engine may.
-            served = find_card(held.cell.model, self._cards).api is not None
-            with nullcontext() if served else self.watchdog.asking():
-                yield
+            yield
 
     @contextmanager
     def _engine(self, run: Run, model: str, survey: Survey) -> Iterator[Engine]:
@@ -280,7 +281,8 @@ class Stage:
 
             self._resident.note_once(run.id, note)
             with self._while_it_lives(engine):
-                yield engine
+                # Whoever asks a server gives each request up in time by itself, which may take longer than engines may.
+                yield engine if card.api is not None else Watched(engine, self.watchdog)
 
     @contextmanager
     def _while_it_lives(self, engine: Engine) -> Iterator[None]:

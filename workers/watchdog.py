@@ -11,7 +11,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+
+from storage.run import EngineDescription
+from workers.engines.base import Completion, Engine, Request
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +84,30 @@ class Watchdog:
         while not self.hung():
             time.sleep(min(LOOK_SECONDS, self._limit / 4))
         self.give_up(f"no completion for {self._limit:.0f} s while {self._asked} are asked: the engine hangs")
+
+
+class Watched:
+    """An engine of which a watchdog sees each request and each completion, however many an answer takes."""
+
+    def __init__(self, engine: Engine, watchdog: Watchdog) -> None:
+        self._engine, self._watchdog = engine, watchdog
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """Queue a request; it is asked until its future is done, in whatever way."""
+        with ExitStack() as asking:
+            asking.enter_context(self._watchdog.asking())
+            future = self._engine.submit(request)
+            until_done = asking.pop_all()
+        future.add_done_callback(lambda _: until_done.close())
+        return future
+
+    def describe(self) -> EngineDescription:
+        """What the engine says of itself."""
+        return self._engine.describe()
+
+    def close(self) -> None:
+        """Close the engine."""
+        self._engine.close()
 
 
 def end_after(seconds: float, *, first: Callable[[], None], end: Callable[[], None] = lambda: os._exit(0)) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -158,6 +160,40 @@ def test_a_bundle_of_another_version_is_refused(elsewhere: Database, tmp_path: P
         archive.writestr("manifest.json", '{"format": 99, "schema": "0001"}')
     with elsewhere, pytest.raises(BadBundle, match=r"expected format 1 and schema \d+, got \[99, '0001'\]"):
         import_bundle(elsewhere, file)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"members": ["cell", "answer"]}, "expected members survey, run, .*, got \\['cell', 'answer'\\]"),
+        ({"members": None}, "expected members survey, run, .*, got None"),
+        ({"members": {"cell": {"rows": 0, "sha256": ""}}}, "expected members survey, run, .*, got .*'cell'"),
+        ({"cell": None}, "member cell: expected rows and sha256, got None"),
+        ({"cell": [1]}, "member cell: expected rows and sha256, got \\[1\\]"),
+        ({"cell": {"rows": 1}}, "member cell: expected rows and sha256, got .*'rows': 1"),
+        ({"run": ["first"]}, "expected the id of a run, got \\['first'\\]"),
+        ({"run": None}, "expected the id of a run, got None"),
+    ],
+)
+def test_a_manifest_that_is_not_as_it_was_written_is_refused(
+    database: Database, ledger: Ledger, elsewhere: Database, tmp_path: Path, changed: Any, message: str
+) -> None:
+    """Whatever stands in the place of the members, of one of them, or of the run; nothing is written."""
+    half_done(database, ledger)
+    file = tmp_path / "run.bundle"
+    export_bundle(database, "first", file)
+    with zipfile.ZipFile(file) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+    before = json.dumps(manifest, indent=2).encode()
+    if "cell" in changed:
+        manifest["members"] |= changed
+    else:
+        manifest |= changed
+    damaged = _altered(database, tmp_path, "manifest.json", before, json.dumps(manifest).encode())
+    with elsewhere:
+        with pytest.raises(BadBundle, match=f"damaged.bundle: {message}"):
+            import_bundle(elsewhere, damaged)
+        assert store.run_ids(elsewhere) == ["other"]
 
 
 def test_an_export_that_fails_leaves_no_file(database: Database, tmp_path: Path) -> None:

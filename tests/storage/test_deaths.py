@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from storage import store, tables
 from storage.database import Database
-from storage.deaths import QUARANTINE_AFTER, Freed, free_expired, free_owned
+from storage.deaths import QUARANTINE_AFTER, Freed, count_failure, free_expired, free_owned
 from storage.ledger import Ledger, StaleLease
 from storage.outbox import mark_published, outgoing
 from storage.run import Participant
@@ -211,3 +211,30 @@ def test_an_answer_that_comes_after_all_brings_a_participant_back(database: Data
     slow.checkpoint(held, answer(held, 0), (0,))
     assert standing(database, first) == ("open", False, False, 0, None)
     assert replace(claimed(worker(database, 9), first), draws=held.draws).next_item == 1
+
+
+def test_who_cannot_be_asked_is_set_aside_after_as_many_attempts(database: Database) -> None:
+    """It is free and comes behind the others until then; who holds it no more, or was told twice, counts nothing."""
+    first, second = started(database)
+    mark_published(database, [first, second])
+    stale = claimed(worker(database, 1, ttl=-1.0), first)
+    held = claimed(worker(database, 2), first)
+    assert not count_failure(database, stale)
+    assert standing(database, first) == ("open", False, False, 0, "host:2:worker")
+    assert not count_failure(database, held)
+    assert not count_failure(database, held)
+    assert standing(database, first) == ("open", False, False, 1, None)
+    assert [message.participant for message in outgoing(database)] == [first]
+    told = [count_failure(database, claimed(worker(database, 3), first)) for _ in range(QUARANTINE_AFTER - 1)]
+    assert told == [False, True]
+    assert standing(database, first) == ("quarantined", False, False, QUARANTINE_AFTER, None)
+    assert outgoing(database) == []
+
+
+def test_an_answer_forgets_the_attempts_that_failed(database: Database) -> None:
+    """As it forgets deaths."""
+    first, _ = started(database)
+    ledger = worker(database, 1)
+    count_failure(database, claimed(ledger, first))
+    finish(ledger, first)
+    assert standing(database, first) == ("finished", False, False, 0, None)

@@ -301,6 +301,20 @@ def test_rewinding_forgets_what_was_to_be_asked_again(database: Database, ledger
     assert standing(database, first)[0] == "finished"
 
 
+def test_rewinding_keeps_what_is_to_be_asked_again_of_earlier_answers(database: Database, ledger: Ledger) -> None:
+    """They are not taken back: each is still asked from the memory that it was shown, after the last question."""
+    (first,) = started(database, new_cell(participants=1))
+    refused, *_ = answered_as(ledger, first, REFUSED, AnswerState.ANSWERED, FAILED)
+    ask_again(database, "first", [REFUSED, FAILED])
+    assert rewind(database, "first", [FAILED]) == 1
+    held = claimed(ledger, first)
+    ledger.checkpoint(held, answer(held, 2), ())
+    assert standing(database, first)[0] == "open"
+    assert ledger.to_ask_again(held) == [(refused, 1)]
+    ledger.replace(held, again(refused))
+    assert standing(database, first)[0] == "finished"
+
+
 def set_aside(database: Database, participant: int) -> Participant:
     """A participant that ended its worker three times while it was asked alone."""
     held: Participant

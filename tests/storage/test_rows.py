@@ -10,8 +10,9 @@ import pytest
 from storage import store
 from storage.database import Database
 from storage.ledger import Ledger
-from storage.rows import digest, flat, protocol_from, storable
+from storage.rows import digest, flat, protocol_from
 from storage.run import Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder, Reply, UsedDecoding
+from storage.storable import storable
 from tests.storage.small_run import DRAWS, USED, answer, claimed, started
 
 NUL, LONE = "before\x00after", "half \ud83d of a sign"

@@ -10,9 +10,11 @@ import pytest
 from sqlalchemy import select
 
 from storage import tables
+from storage.budget import change_budget, halt_if_spent, spent
 from storage.database import Database
+from storage.ledger import Ledger
 from storage.served import OtherEngine, differences, record_served
-from tests.storage.small_run import started
+from tests.storage.small_run import finish, started
 
 MODE = {"engine": "scripted", "respondent": "mode"}
 HUB = {"engine": "transformers", "weights": "hub org/m", "revision": "aaaa", "dtype": "bfloat16", "device": "cpu"}
@@ -97,3 +99,22 @@ def test_whoever_answers_alike_may_go_on(
     record_served(database, "first", "model-a", first, {})
     record_served(database, "first", "model-a", other, {})
     assert differences(first, other) == []
+
+
+def test_prices_that_a_card_is_given_later_hold_for_the_whole_run(database: Database, ledger: Ledger) -> None:
+    """A budget counts what was asked before as well; of what has prices, the first stay."""
+    first, second = started(database)
+    record_served(database, "first", "model-a", API, {})
+    finish(ledger, first)
+    change_budget(database, "first", 0.001)
+    assert (spent(database, "first"), halt_if_spent(database, "first")) == (0.0, False)
+    priced = API | {"httpx2": "2", "input_price": "2", "output_price": "5", "priced": "2026-10"}
+    record_served(database, "first", "model-a", priced, {})
+    record_served(database, "first", "model-a", priced | {"input_price": "9"}, {})
+    record_served(database, "first", "model-a", API, {})
+    assert spent(database, "first") == pytest.approx((3 * 100 * 2 + 3 * 7 * 5) / 1e6)
+    finish(ledger, second)
+    assert halt_if_spent(database, "first")
+    with database.read() as connection:
+        kept = connection.execute(select(tables.served.c.description)).scalar_one()
+    assert kept == priced | {"httpx2": "1"}

@@ -267,6 +267,8 @@ def test_lists_are_read_by_the_number_of_the_person(text: str, found: dict[int, 
         ("Among the 5 drafts, Draft 2 is closest.", 1),
         ("在5份草稿中，草稿3最好。", 2),
         ("The best answer is draft 4 of 5", 3),
+        (5000 * "1", 0),
+        (f"Draft {5000 * '1'}, or 3", 2),
     ],
 )
 def test_a_vote_names_a_draft(text: str, draft: int) -> None:

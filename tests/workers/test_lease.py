@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -67,9 +68,9 @@ def test_a_lease_that_was_taken_is_lost(database: Database, caplog: pytest.LogCa
     change(database, "UPDATE participant SET lease_until = 1")
     assert Ledger(database, owner="there:2:b").claim(1) is not None
     with leases.hold(held):
-        assert not leases.lost(1)
+        assert not leases.lost(held)
         leases.renew()
-        assert leases.lost(1)
+        assert leases.lost(held)
     assert "participants [1]" in caplog.text
 
 
@@ -82,9 +83,31 @@ def test_a_cancelled_run_loses_its_leases_and_a_new_claim_forgets_it(database: D
     store.cancel(database, "r")
     with leases.hold(held):
         leases.renew()
-        assert leases.lost(2)
+        assert leases.lost(held)
     with leases.hold(held):
-        assert not leases.lost(2)
+        assert not leases.lost(held)
+
+
+def test_a_participant_that_is_taken_up_again_is_held_though_the_claim_before_ends(database: Database) -> None:
+    """A rewind frees it while it is asked, and the same process claims it: each claim is held and lost by itself."""
+    ledger = Ledger(database, owner="here:1:a")
+    leases = Leases(ledger, model=lambda: "quick")
+    before = ledger.claim(1)
+    assert before is not None
+    with ExitStack() as afterwards:
+        with leases.hold(before):
+            change(database, "UPDATE participant SET lease_until = 1, lease_epoch = lease_epoch + 1")  # as rewinds do
+            now = ledger.claim(1)
+            assert now is not None
+            afterwards.enter_context(leases.hold(now))
+            leases.renew()
+            assert (leases.lost(before), leases.lost(now), leases.held()) == (True, False, 2)
+        assert leases.holding() == [now]
+        change(database, "UPDATE participant SET lease_until = lease_until - 60")
+        nearly_over = until(database, 1)
+        leases.renew()
+        assert until(database, 1) > nearly_over + 50
+    assert leases.held() == 0
 
 
 def test_a_beat_tells_the_model_and_how_fast_it_goes(database: Database) -> None:

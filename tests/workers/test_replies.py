@@ -102,6 +102,87 @@ def test_a_reply_to_the_bundled_survey_is_read_as_a_person_would(
     assert (reading.state.value, reading.choices) == (state, choices), reading
 
 
+BETWEEN = [
+    ("Q106", "答案：6到7之间"),
+    ("Q106", "答案：6到7分之间"),
+    ("Q106", "答案：7-8分之间"),
+    ("Q106", "答案：7到8分左右"),
+    ("Q106", "答案：5或6之间"),
+    ("Q106", "答案：6、7之间"),
+    ("Q106", "答案：6～7之间"),
+    ("Q106", "答案：六到七分"),
+    ("Q106", "答案：六-七分"),
+    ("Q106", "答案：6还是7呢"),
+    ("Q106", "我会选6到7之间"),
+    ("Q106", "我会选6和7之间"),
+    ("Q106", "答案：6或7都行，因为收入应该更加平等"),
+    ("Q106", "Answer: 6 or 7 maybe"),
+    ("Q106", "Answer: 6 or 7 maybe, because incomes should be more equal"),
+    ("Q106", "Answer: 6 or maybe 7 overall"),
+    ("Q106", "Answer: 6 to 7 range"),
+    ("Q106", "Answer: 6-7 range"),
+    ("Q106", "Answer: 6 - 7 roughly"),
+    ("Q106", "Answer: 6 or 7 depending on mood"),
+    ("Q106", "Answer: six or seven perhaps"),
+    ("Q106", "Answer: between 6 and 7 overall"),
+    ("Q106", "Answer: 6.5 to 7 overall"),
+    ("Q106", "Given that, I would say 6 or 7 roughly."),
+    ("Q106", "Answer: 5, 6 or 7 overall"),
+    ("Q1", "答案：1到2之间"),
+    ("Q1", "答案：1到2分之间"),
+    ("Q1", "Answer: 1 or 2 perhaps"),
+    ("Q1", "Answer: 1 or 2 depending on the day"),
+    ("Q1", "Answer: Very important or 1 or 2, depending"),
+    ("Q1", "Answer: 3-4 people in my family think so"),
+]
+
+
+@pytest.mark.parametrize(("question", "text"), BETWEEN)
+def test_a_number_joined_to_another_is_not_the_answer(question: str, text: str) -> None:
+    """Whatever follows the two: whoever says "6 or 7 maybe" has not said 6."""
+    asked = SURVEY.question(question)
+    reading = read(text, FinishReason.STOP, asked, asked.codes, "zh" if text[0] > "\u3000" else "en")
+    assert (reading.state.value, reading.choices) == ("unparsable", ()), reading
+
+
+NOT_BETWEEN = [
+    ("Q1", "Answer: 1 - Very important", 1),
+    ("Q1", "Answer: 2 - 3 or 4 people here would say otherwise", 2),
+    ("Q1", "Answer: 3 - 4 people in my family think so", 3),
+    ("Q1", "Answer: Very important, 3 to 4 times a week", 1),
+    ("Q1", "Answer: 2, a 2-year plan", 2),
+    ("Q1", "Answer: 2 (as of 2024-05-01)", 2),
+    ("Q1", "Answer: 2\nExplanation: In 5 or 6 years I will be 20 to 30 km away.", 2),
+    ("Q1", "Answer: 1 - 1: Very important", 1),
+    ("Q1", "答案：1，因为我有三到四个孩子", 1),
+    ("Q1", "答案：我家三到四代人住在一起，非常重要", 1),
+    ("Q57", "Answer: 2-One needs to be very careful", 2),
+    ("Q46", "答案：4-一点也不幸福", 4),
+    ("Q106", "Answer: 7 or so", 7),
+    ("Q106", "On a scale of 1 to 10, I give it a 7.", 7),
+    ("Q106", "在1到10分的量表上，我给7分。", 7),
+    ("Q243", "在1到10分的量表上，我给7分。", 7),
+    ("Q106", "答案：7还是比较合适", 7),
+]
+
+
+@pytest.mark.parametrize(("question", "text", "choice"), NOT_BETWEEN)
+def test_a_quantity_or_an_explanation_beside_an_answer_leaves_it_as_it_is(
+    question: str, text: str, choice: int
+) -> None:
+    """Numbers behind a dash or a comma may belong to the explanation, and labels may begin with a numeral."""
+    asked = SURVEY.question(question)
+    reading = read(text, FinishReason.STOP, asked, asked.codes, "zh" if text[0] > "\u3000" else "en")
+    assert (reading.state.value, reading.choices) == ("answered", (choice,)), reading
+
+
+def test_of_several_choices_none_that_is_joined_is_dropped() -> None:
+    """Where several may be chosen both are, whatever follows them."""
+    asked = SURVEY.question("Q7")
+    reading = read("Answer: 7, 9 or 10 perhaps", FinishReason.STOP, asked, asked.codes, "en")
+    assert reading.choices == (7, 9, 10)
+
+
 def test_what_is_remembered_of_an_explanation_is_its_whole_first_sentence() -> None:
     """Also where that sentence has words in it that could open an answer."""
     asked = SURVEY.question("Q1")

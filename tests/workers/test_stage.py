@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +14,15 @@ from storage import store
 from storage.database import Database
 from storage.ledger import Ledger
 from storage.read_results import read_results
-from storage.run import AnswerState
+from storage.run import AnswerState, Condition, Method
 from storage.schema import migrate
 from storage.served import OtherEngine, record_served
 from tests.workers.working import QUESTIONS, add_run, change, make_stage, respondent, rows
-from workers.engines.base import Engine, EngineUnavailable
+from workers.engines.base import Completion, Engine, EngineUnavailable, Request
+from workers.engines.scripted import ScriptedEngine
 from workers.models import ModelCard, UnknownModel
 from workers.stage import Outcome, Stage
+from workers.watchdog import Watchdog
 
 CARDS = {
     "quick": respondent("quick"),
@@ -235,3 +237,24 @@ def test_a_process_that_cannot_wait_lets_go_of_everything(database: Database, st
     with stage.leases.hold(held[0]), stage.leases.hold(held[1]):  # type: ignore[arg-type]  # not None, see above
         stage.let_go()
     assert rows(database, HELD) == []
+
+
+@pytest.mark.parametrize("method", [Method.CCSV_SINGLE, Method.FIRST_TOKEN])
+def test_an_engine_that_is_slow_and_answers_has_not_hung(
+    database: Database, stage: Stage, monkeypatch: pytest.MonkeyPatch, method: Method
+) -> None:
+    """However many completions an answer takes: the watchdog sees each of them, not only the last."""
+    add_run(database, participants=1, condition=Condition(name="many", method=method))
+    now, hung = [0.0], []
+    stage.watchdog = Watchdog(10.0, clock=lambda: now[0])
+    submit = ScriptedEngine.submit
+
+    def slowly(engine: ScriptedEngine, request: Request) -> Future[Completion]:
+        now[0] += 6.0
+        hung.append(stage.watchdog.hung())
+        return submit(engine, request)
+
+    monkeypatch.setattr(ScriptedEngine, "submit", slowly)
+    assert stage.simulate(1) is Outcome.FINISHED
+    assert len(hung) > len(QUESTIONS)
+    assert not any(hung)

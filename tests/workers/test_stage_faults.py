@@ -444,4 +444,4 @@ def test_a_heartbeat_outlives_an_outage(database: Database, monkeypatch: pytest.
         assert leases.holding() == [held]
     leases.stop()
     assert owners(database) == {ledger.owner}
-    assert not leases.lost(who)
+    assert not leases.lost(held)

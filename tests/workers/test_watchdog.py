@@ -6,10 +6,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 
-from workers.watchdog import EXIT_HUNG, Watchdog, end_after
+from storage.run import Decoding, EngineDescription
+from workers.engines.base import Completion, Engine, EngineUnavailable, Message, Request
+from workers.watchdog import EXIT_HUNG, Watchdog, Watched, end_after
 
 #: Seconds that something may take which is to happen.
 PATIENCE = 10.0
@@ -78,6 +82,51 @@ def test_a_completion_that_failed_is_one_too() -> None:
             raise RuntimeError
         clock.now += 8
         assert not watchdog.hung()
+
+
+class Slow(Engine):
+    """Answers when a test says so; some requests it refuses."""
+
+    def __init__(self) -> None:
+        self.asked: list[Future[Completion]] = []
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """Note a request."""
+        if not request.messages:
+            raise EngineUnavailable("nothing is asked")
+        self.asked.append(Future())
+        return self.asked[-1]
+
+    def describe(self) -> EngineDescription:
+        """Its speed."""
+        return {"weights": "slow"}
+
+    def close(self) -> None:
+        """Cancel what is asked."""
+        for future in self.asked:
+            future.cancel()
+
+
+def test_each_completion_of_an_engine_is_seen_and_each_request_for_as_long_as_it_lasts() -> None:
+    """Whether it is answered, fails, is cancelled or was never taken; replies that nobody waits for count as well."""
+    clock, slow = Clock(), Slow()
+    watchdog = Watchdog(10.0, clock=clock)
+    engine = Watched(slow, watchdog)
+    request = Request(messages=(Message(role="user", content="How?"),), decoding=Decoding(), seed=0)
+    assert engine.describe() == {"weights": "slow"}
+    for _ in range(3):
+        engine.submit(request)
+    with pytest.raises(EngineUnavailable):
+        engine.submit(replace(request, messages=()))
+    clock.now += 8
+    slow.asked[0].set_exception(RuntimeError())
+    clock.now += 8
+    assert not watchdog.hung()
+    clock.now += 3
+    assert watchdog.hung()
+    engine.close()
+    clock.now += 100
+    assert not watchdog.hung()
 
 
 def test_it_ends_the_process_and_says_why(caplog: pytest.LogCaptureFixture) -> None:

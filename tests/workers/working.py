@@ -12,7 +12,7 @@ from sqlalchemy import text
 from storage import store
 from storage.database import Database
 from storage.ledger import Ledger
-from storage.run import Protocol
+from storage.run import Condition, Protocol
 from tests.workers.citizens import DEF, SURVEY, US
 from workers.models import ModelCard
 from workers.simulation.participant import draw_axes
@@ -27,11 +27,18 @@ def respondent(name: str, *, latency: float = 0.0, rule: str = "uniform") -> Mod
     return ModelCard(name=name, engine="scripted", respondent=rule, latency_seconds=latency)
 
 
-def add_run(database: Database, run: str = "r", *, models: tuple[str, ...] = ("quick",), participants: int = 2) -> None:
+def add_run(
+    database: Database,
+    run: str = "r",
+    *,
+    models: tuple[str, ...] = ("quick",),
+    participants: int = 2,
+    condition: Condition = DEF,
+) -> None:
     """Write a run of four questions: one cell for each model."""
-    draws = tuple(draw_axes(PROTOCOL, DEF, US, index) for index in range(participants))
+    draws = tuple(draw_axes(PROTOCOL, condition, US, index) for index in range(participants))
     cells = tuple(
-        store.NewCell(model=model, culture="us", condition=DEF, language="en", draws=draws) for model in models
+        store.NewCell(model=model, culture="us", condition=condition, language="en", draws=draws) for model in models
     )
     survey = replace(SURVEY, fingerprint="f" * 64)
     new = store.NewRun(

@@ -18,6 +18,7 @@ from workers.engines.api import ApiEngine
 from workers.engines.base import Completion, FinishReason, Request
 from workers.engines.exchange import Retryable, failure, json_object, tokens
 from workers.engines.keys import find_key, redacted
+from workers.engines.posting import InTime
 from workers.models import ModelCard
 
 #: The provider's own address; the client's environment variable for it is not read: a card says who is asked.
@@ -42,15 +43,22 @@ def open_anthropic(card: ModelCard) -> ApiEngine:
     return ApiEngine(card, AnthropicProvider(card, open_client(card, key), key))
 
 
+class _InTime(InTime, anthropic.DefaultHttpxClient):
+    """The client that the provider's own would open, but for that."""
+
+
 def open_client(card: ModelCard, key: str | None) -> anthropic.Anthropic:
-    """The provider's client for a card; it tries everything once."""
+    """The provider's client for a card; it tries everything once, and each reply has to be there in time."""
     api = card.api
     assert api is not None
+    in_time = _InTime()
+    in_time.seconds = api.timeout_seconds
     return anthropic.Anthropic(
         api_key=key or "none",  # without any, the client would look for one by itself
         base_url=api.base_url or BASE_URL,
         timeout=anthropic.Timeout(api.timeout_seconds, connect=10.0),
         max_retries=0,
+        http_client=in_time,
         default_headers={"anthropic-version": SAMPLING_VERSION} if api.takes else None,
     )
 

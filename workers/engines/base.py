@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Literal, Protocol, runtime_checkable
 
 from storage.run import Decoding, EngineDescription, UsedDecoding
+from storage.storable import storable
 from storage.survey import Question
 
 
@@ -79,7 +80,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What an engine made of a request."""
+    """What an engine made of a request; its texts are as the ledger can keep them (``storage.storable``)."""
 
     text: str  #: the whole reply, ``reply_start`` included where it was used
     finish: FinishReason
@@ -88,6 +89,11 @@ class Completion:
     completion_tokens: int | None = None
     error: str = ""
     probabilities: tuple[float, ...] | None = None  #: of the request's ``choices``; they sum to 1
+
+    def __post_init__(self) -> None:
+        """Replace what no database can keep; it could not be sent to a server in a later prompt either."""
+        object.__setattr__(self, "text", storable(self.text))
+        object.__setattr__(self, "error", storable(self.error))
 
 
 #: Engines of ours that answer a request for ``choices``; whoever asks another gets no probabilities.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -47,7 +48,7 @@ def failure(status: int, headers: Mapping[str, str], body: str, key: str | None)
     """What follows from an answer that is not a success.
 
     Args:
-        status: HTTP status, not 2xx.
+        status: HTTP status; 2xx where a server tells an error as a success, of which the error's own code then decides.
         headers: names in whatever case the mapping finds in lower case.
         body: as it came.
         key: the key that was sent; it is not repeated.
@@ -57,6 +58,8 @@ def failure(status: int, headers: Mapping[str, str], body: str, key: str | None)
     """
     code, message = _error(body)
     said = redacted(f"the server says {status}" + (f": {message}" if message else ""), key)
+    if status < 300:
+        status = int(code) if re.fullmatch(r"[45]\d\d", code) else 500
     if status in _UNAVAILABLE or code in _NO_CREDIT:
         return EngineUnavailable(said)
     if status in _PASSING or status >= 500:

@@ -66,8 +66,9 @@ class OpenAIProvider:
                 redacted(f"the server was not reached: {type(error).__name__}: {error}", self._key)
             )
         else:
-            if reply.succeeded:
-                return self._completion(json_object(reply.text), request)
+            told = json_object(reply.text) if reply.succeeded else {}
+            if reply.succeeded and (told.get("choices") or not told.get("error")):
+                return self._completion(told, request)
             went_wrong = failure(reply.status, reply.headers, reply.text, self._key)
         raise went_wrong  # out here, so that no traceback leads to the request's headers
 

@@ -7,13 +7,16 @@ Deliberately reads nothing of what it carries and asks for nothing twice.
 
 from __future__ import annotations
 
+import io
 import select
+import socket
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
-from typing import Protocol
+from functools import partial
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -45,7 +48,7 @@ class Post(Protocol):
     """Posts to one address. Safe to use from any thread."""
 
     def send(self, body: bytes) -> Reply:
-        """Post JSON once; raises one of ``NOT_REACHED``."""
+        """Post JSON once; raises one of ``NOT_REACHED``, also where the reply is not there in time."""
         ...
 
     def close(self) -> None:
@@ -59,7 +62,7 @@ def open_post(url: str, *, headers: Mapping[str, str], seconds: float, at_once: 
     Args:
         url: what is posted to.
         headers: sent with everything.
-        seconds: to wait for each further part of a reply.
+        seconds: until all of a reply has to be there, however it comes.
         at_once: most calls under way together.
     """
     told = {"accept": "application/json", "content-type": "application/json", "user-agent": "defsurvey", **headers}
@@ -85,14 +88,16 @@ class _Straight:
         self._target = f"{address.path}?{address.query}" if address.query else address.path
         self._headers = headers
         self._seconds = seconds
-        self._idle: deque[tuple[HTTPConnection, float]] = deque()  # and since when; its ends are safe in any thread
+        self._idle: deque[tuple[_Connection, float]] = deque()  # and since when; its ends are safe in any thread
 
     def send(self, body: bytes) -> Reply:
         """Post once; see ``Post``."""
+        until = time.monotonic() + self._seconds
         connection = self._connection()
         try:
+            connection.sock.settimeout(_left(until))
             connection.request("POST", self._target, body, self._headers)
-            response = connection.getresponse()
+            response = connection.getresponse_until(until)
             text = response.read().decode("utf-8", "replace")
         except BaseException:
             connection.close()
@@ -109,7 +114,7 @@ class _Straight:
         while self._idle:
             self._idle.pop()[0].close()
 
-    def _connection(self) -> HTTPConnection:
+    def _connection(self) -> _Connection:
         while True:
             try:
                 connection, since = self._idle.pop()
@@ -119,11 +124,56 @@ class _Straight:
                 return connection
             connection.close()
 
-    def _connected(self) -> HTTPConnection:
-        connection = HTTPConnection(self._host, self._port, timeout=CONNECT_SECONDS)
+    def _connected(self) -> _Connection:
+        connection = _Connection(self._host, self._port, timeout=min(CONNECT_SECONDS, self._seconds))
         connection.connect()
-        connection.sock.settimeout(self._seconds)
         return connection
+
+
+def _left(until: float) -> float:
+    """Seconds until then; raises TimeoutError where there are none."""
+    seconds = until - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError("the reply was not there in time")
+    return seconds
+
+
+class _Connection(HTTPConnection):
+    """A connection on which a reply has to be there by some moment; its own timeout is for a single read."""
+
+    def getresponse_until(self, until: float) -> HTTPResponse:
+        """The response, each of whose reads waits no longer than until then."""
+        self.response_class = partial(_Response, until)  # type: ignore[assignment]  # whatever makes one will do
+        return self.getresponse()
+
+
+class _Response(HTTPResponse):
+    """A response that is read until some moment, head and body."""
+
+    def __init__(self, until: float, sock: socket.socket, *options: Any, **named: Any) -> None:
+        super().__init__(sock, *options, **named)
+        self.fp = io.BufferedReader(_Reads(self.fp.detach(), sock, until))
+
+
+class _Reads(io.RawIOBase):
+    """What comes on a socket until some moment."""
+
+    def __init__(self, comes: io.RawIOBase, sock: socket.socket, until: float) -> None:
+        self._comes, self._sock, self._until = comes, sock, until
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, into: Any) -> int | None:
+        """As much as is there; raises TimeoutError where nothing comes in time."""
+        self._sock.settimeout(_left(self._until))
+        return self._comes.readinto(into)
+
+    def close(self) -> None:
+        """Let the socket go."""
+        self._comes.close()
+        super().close()
 
 
 def _ended(connection: HTTPConnection) -> bool:
@@ -133,16 +183,58 @@ def _ended(connection: HTTPConnection) -> bool:
     return bool(look.poll(0))
 
 
+class InTime(httpx2.Client):
+    """A client that waits for the whole of a reply no longer than its seconds; its own timeouts are for a single read.
+
+    Whoever streams a reply may take as long as it comes.
+    """
+
+    seconds: float = 300.0
+
+    def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
+        """Send once; raises ``httpx2.ReadTimeout`` where the reply is not there in time."""
+        until = time.monotonic() + self.seconds
+        response = super().send(request, stream=True, **options)
+        if stream:
+            return response
+        assert isinstance(response.stream, httpx2.SyncByteStream)
+        response.stream = _Parts(response.stream, until)
+        try:
+            response.read()
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+
+class _Parts(httpx2.SyncByteStream):
+    """The parts of a reply that come until some moment."""
+
+    def __init__(self, parts: httpx2.SyncByteStream, until: float) -> None:
+        self._parts, self._until = parts, until
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._parts:
+            yield part
+            if time.monotonic() > self._until:
+                raise httpx2.ReadTimeout("the reply was not there in time")
+
+    def close(self) -> None:
+        """Take no more."""
+        self._parts.close()
+
+
 class _Around:
     """By httpx2, which knows TLS, proxies and passwords."""
 
     def __init__(self, url: str, headers: Mapping[str, str], seconds: float, at_once: int) -> None:
         self._url = url
-        self._client = httpx2.Client(
+        self._client = InTime(
             headers=headers,
             timeout=httpx2.Timeout(seconds, connect=CONNECT_SECONDS),
             limits=httpx2.Limits(max_connections=at_once),
         )
+        self._client.seconds = seconds
 
     def send(self, body: bytes) -> Reply:
         """Post once; see ``Post``."""

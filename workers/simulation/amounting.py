@@ -45,6 +45,8 @@ def judge(stated: Sequence[Mention], text: str, question: Question, shown: Seque
         stated = [mention for mention in stated if mention not in counting]
     offered = ", ".join(map(str, sorted(shown)))
     for mention in stated:
+        if mention.kind is Kind.RANGE:
+            return Choice(problem="2 options are named where at most 1 may be chosen")
         if mention.code is None or mention.code not in shown:
             return Choice(problem=f"{mention.words} is not one of {offered}")
     if _contradicts(stated, text, multiple=multiple):

@@ -14,8 +14,9 @@ from workers.engines.base import Message
 from workers.simulation.prompts import choosing_text, country_name, fill, prompt_text, request_text, words
 
 _ENTRY = re.compile(r"\W*(?P<word>[^\W\d]+\s?)?(?P<slot>\d{1,3})\s?[^\W\d]?\s?[:：.)、]\s*(?P<answer>\S.*)")
-_DRAFT = re.compile(r"(?:draft|answer|草稿|答案)\W{0,3}(?P<number>\d+)", re.IGNORECASE)
-_NUMBER = re.compile(r"(?<!\d)\d+(?!\d)")
+#: Of three digits at most: a model may go on with digits for ever, and Python reads no number of so many.
+_DRAFT = re.compile(r"(?:draft|answer|草稿|答案)\W{0,3}(?P<number>\d{1,3})(?!\d)", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<!\d)\d{1,3}(?!\d)")
 
 
 def average_text(question: Question, shown: Sequence[int], culture: Culture, language: str, wording: int) -> str:

@@ -13,12 +13,15 @@ from collections.abc import Iterator, Sequence
 from storage.survey import Question, QuestionType
 from workers.simulation.amounting import BULLET, NOTHING, Choice, judge
 from workers.simulation.lexicon import fold, lexicon
-from workers.simulation.mentions import Kind, Mention, vocabulary
+from workers.simulation.mentions import UNDECIDED, Kind, Mention, vocabulary
 
 _SENTENCE = re.compile(r"[!?。！？\n]|\.(?=\s|$)")
 _TIGHT = re.compile(
     r"[\s\"'“”‘’:.)\]\-–—=(\[,、]{0,5}(?:(?:即|也就是|that is|meaning|which is|which means|means|is)[\s\"'“”:,]{0,3})?$"
 )
+#: All of a text that joins two numbers so directly that who says the one says the other, whatever follows.
+_DIRECTLY = re.compile(r" (?:or|to|through) | ?(?:或者?|到|至|还是) ?|[-–—~]")
+_UNDECIDED = re.compile(rf" ?分? ?(?:{UNDECIDED})")
 #: Characters between the words of an end of a scale and the points given after all.
 _ARGUED = 100
 #: Characters behind a choice after which no mention joins it: above the widest gap that ``_joined`` and a span allow.
@@ -128,9 +131,17 @@ def _is_choice(mention: Mention, text: str, found: Sequence[Mention], position: 
     if mention.kind is Kind.PLACE or _paired(text, found, position):
         return True
     after = text[mention.end : mention.end + 20]
+    if mention.kind is Kind.RANGE:  # "6 or 7" is no answer, whatever follows
+        return mention.words[0].isdecimal() or _is_undecided(mention, text)
     if mention.kind is Kind.WORD and not mention.scored:
         return bool(re.match(r"\s*(?:$|[^\w\s-])", after))
     return bool(lexicon().after.match(after))
+
+
+def _is_undecided(mention: Mention, text: str) -> bool:
+    """Whether two numbers are a choice between them and not a quantity, such as "3 to 4 times a week"."""
+    after = text[mention.end : mention.end + 20]
+    return bool(_UNDECIDED.match(after) or lexicon().after.match(after))
 
 
 def _paired(text: str, found: Sequence[Mention], position: int) -> bool:
@@ -148,12 +159,17 @@ def _joined(gap: str, text: str, found: Sequence[Mention], position: int) -> boo
     mention, before = found[position], found[position - 1]
     if "\n" in gap and not _ends_line(text, found, position):
         return False
+    if mention.kind is Kind.RANGE and (before.kind is Kind.LABEL or not re.fullmatch(r" ?[,、] ?", gap)):
+        return bool(lexicon().connector.match(gap)) and _is_undecided(mention, text)
     if _paired(text, found, position - 1) and (
         mention.kind is Kind.LABEL or re.match(r"[\s\"'“”]*[:(\[,\-–—=]", gap) or not gap.strip()
     ):
         return mention.kind is Kind.LABEL or _is_choice(mention, text, found, position)
-    if before.kind is not Kind.LABEL and mention.kind is not Kind.LABEL and not gap.strip(" \n"):
-        return "\n" in gap
+    if before.kind is not Kind.LABEL and mention.kind is not Kind.LABEL:
+        if not gap.strip(" \n"):
+            return "\n" in gap
+        if _DIRECTLY.fullmatch(gap):
+            return True
     return bool(lexicon().connector.match(gap)) and _is_choice(mention, text, found, position)
 
 

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from storage.storable import NUL_SIGN
+
 #: Characters that only decorate: Markdown, zero-width and directional marks.
 _DECORATION = dict.fromkeys(map(ord, "*`#_\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
-_CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), " ")
+_CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160), ord(NUL_SIGN)), " ")
 #: Brackets around an answer, as their usual counterparts.
 _BRACKETS = str.maketrans("【】「」『』《》〈〉’‘", "()()()()()''")
 _DROPPED = {**_CONTROL, **_DECORATION, 9: " ", 13: "\n"}

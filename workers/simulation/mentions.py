@@ -19,6 +19,8 @@ from workers.simulation.lexicon import clean, fold, lexicon, whole_word
 
 #: An answer is given long before so many options are mentioned; what follows is not read.
 MOST_MENTIONS = 200
+#: Begins a text before which two numbers are a choice between them.
+UNDECIDED = "maybe|perhaps|possibly|probably|roughly|approximately|range|depending|or so|ish|之间|左右|上下"
 
 _Labels = tuple[tuple[int, tuple[str, ...]], ...]
 
@@ -30,6 +32,7 @@ class Kind(Enum):
     WORD = "word"  #: a number in words
     LABEL = "label"
     PLACE = "place"  #: "the second option"
+    RANGE = "range"  #: two numbers of which one is meant ("6 or 7", "六到七"), where only one option may be chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,7 @@ class Mention:
     kind: Kind
     start: int
     end: int
-    code: int | None  #: None: what no code can be: 7.5, 8 out of 100, a place whose code is another
+    code: int | None  #: None: what no code can be: 7.5, 8 out of 100, a range, a place whose code is another
     words: str  #: as written
     scored: bool = False  #: given out of the highest point ("8 out of 10", "8分")
 
@@ -67,8 +70,10 @@ class Vocabulary:
             return Mention(kind=Kind.LABEL, start=start, end=end, code=self.labels[_key(words)], words=words)
         if match.lastgroup == "place":
             return Mention(kind=Kind.PLACE, start=start, end=end, code=self._at_place(words), words=words)
-        kind = Kind.NUMBER if match.lastgroup == "number" else Kind.WORD
-        code = _integer(words, text[max(0, start - 2) : start]) if kind is Kind.NUMBER else _numeral(words)
+        kind = Kind(match.lastgroup)
+        code = _numeral(words) if kind is Kind.WORD else None
+        if kind is Kind.NUMBER:
+            code = _integer(words, text[max(0, start - 2) : start])
         scored = self.score.match(text, end)
         if scored is None and self.fraction is not None and self.fraction.match(text, end):
             code = None
@@ -103,7 +108,7 @@ def _vocabulary(labels: _Labels, kind: QuestionType) -> Vocabulary:
     scale = kind is QuestionType.SCALE
     total = rf"(?:{high}|ten)(?!\d|\.\d|[a-z])" if high == 10 else rf"{high}(?!\d|\.\d|[a-z])"
     return Vocabulary(
-        pattern=_pattern(known),
+        pattern=_pattern(known, several=kind is QuestionType.MULTIPLE),
         labels=known,
         span=_span(low, high, scale=scale) if kind.ordered else None,
         score=re.compile(
@@ -114,7 +119,7 @@ def _vocabulary(labels: _Labels, kind: QuestionType) -> Vocabulary:
     )
 
 
-def _pattern(known: Mapping[str, int]) -> re.Pattern[str]:
+def _pattern(known: Mapping[str, int], *, several: bool) -> re.Pattern[str]:
     words = lexicon()
     spelt = "|".join(word for word in words.numerals if word.isascii())
     characters = "".join(word for word in words.numerals if not word.isascii())
@@ -125,19 +130,44 @@ def _pattern(known: Mapping[str, int]) -> re.Pattern[str]:
     parts = [
         rf"(?P<place>{nth}|{nth_zh})",
         rf"(?P<label>{labels})" if labels else "",
+        "" if several else rf"(?P<range>{_range(spelt, characters)})",
         r"(?P<number>(?<![a-z\d])(?<!\d\.)-?\d+(?:,\d{3})*(?:\.\d+)?(?!\.?\d|[a-z%]))",
         rf"(?P<word>(?<![a-z\d])(?:{spelt})(?![a-z\d-])|{word_zh})",
     ]
     return re.compile("|".join(filter(None, parts)))
 
 
+def _range(spelt: str, characters: str) -> str:
+    """Two numbers joined so directly that one of them alone is not what was said; digits, whatever follows.
+
+    A dash may also stand between a number and its explanation: it joins digits alone ("2-One needs to be careful"),
+    and with blanks around it only before words that say so ("3 - 4 people here think so").
+    """
+    digits = r"\d+(?:\.\d+)?(?!\.?\d)"
+    word = rf"(?:{spelt})(?![a-z])"
+    character = rf"[{characters}]{{1,2}}(?=\W|$|[分号吧]|{UNDECIDED})"
+    other = rf"(?!(?P=low)(?!\d)){digits}"  # "1 - 1" is one number
+    either = r" (?:or|to|through) (?:maybe |perhaps |possibly |even |option |an? )?"
+    either_zh = r" ?(?:或者?|到|至|还是) ?(?:选项?|大概|约)?"
+    joined = rf"(?:{either}|{either_zh})(?:{other}|{word}|{character})|[-–—~]{other}"
+    undecided = rf" [-–—~] {other}(?= ?分?(?:{UNDECIDED}))| ?[和与、,] ?{digits} ?分? ?之间"
+    return "|".join(
+        (
+            rf"(?<![a-z\d])(?<!\d\.)(?P<low>{digits}) ?分?(?:{joined}|{undecided})",
+            rf"(?<=between ){digits} and {digits}",
+            rf"(?<![a-z\d-]){word}{either}(?:{digits}|{word})",
+            rf"(?<![{characters}百千万第])[{characters}]{{1,2}}分?(?:{either_zh}|[-–—~]){character}",
+        )
+    )
+
+
 def _span(low: int, high: int, *, scale: bool) -> re.Pattern[str]:
     """What tells the range of the options and chooses none: "from 1 to 10", "out of 10, ..."."""
     note = r"\s?(?:分|\([^()\n]{0,60}\))?\s?"
     joint = r"(?:to|through|and|[-–—~]|到|至)"
-    ranges = [
-        rf"(?<![\d.]){a}{note}{joint}\s?{b}(?!\d|\.\d){note}" for a, b in ((low, high), (high, low)) if high - low > 1
-    ]
+    lows = [first for first in {low, max(low, 1)} if high - first > 1]  # from 1 as well where there is a 0
+    ends = [pair for first in lows for pair in ((first, high), (high, first))]
+    ranges = [rf"(?<![\d.]){a}{note}{joint}\s?{b}(?!\d|\.\d){note}" for a, b in ends]
     if scale:
         ranges.append(rf"(?<!\d)(?<!\d )out of\s?{high}(?!\d|\.\d)|满分(?:是|为)?\s?{high}\s?分?|(?<!\d){high}\s?分制")
     return re.compile("|".join(ranges) or r"(?!)")

@@ -35,9 +35,9 @@ class Protocol:
 
     name: str
 
-    def card(self, server: LocalServer, *, answer_prefix: bool = False, **fields: Any) -> ModelCard:
-        """A card for a local server."""
-        base_url = server.url if self.name == "anthropic" else f"{server.url}/v1"
+    def card(self, url: str, *, answer_prefix: bool = False, **fields: Any) -> ModelCard:
+        """A card for a server at an address without a path."""
+        base_url = url if self.name == "anthropic" else f"{url}/v1"
         api = Api(**({"model": "some-model", "base_url": base_url, "key": "OWN_KEY", "attempts": 8} | fields))
         return ModelCard(name="some", engine=self.name, api=api, answer_prefix=answer_prefix)
 
@@ -50,20 +50,27 @@ class Protocol:
         self, behave: Behaviour, *, first_wait: float = 0.001, key: str | None = KEY, **fields: Any
     ) -> Iterator[tuple[ApiEngine, LocalServer]]:
         """An engine and the server that it asks."""
-        with serving(behave) as server:
-            card = self.card(server, **fields)
-            provider: Any = (
-                AnthropicProvider(card, open_client(card, key), key)
-                if self.name == "anthropic"
-                else OpenAIProvider(card, key)
-            )
-            engine = ApiEngine(card, provider, first_wait=first_wait, jitter=np.random.default_rng(1))
-            try:
-                yield engine, server
-            finally:
-                engine.close()
-                for thread in engine._threads:
-                    thread.join(5)
+        with serving(behave) as server, self.engine_at(server.url, first_wait=first_wait, key=key, **fields) as engine:
+            yield engine, server
+
+    @contextmanager
+    def engine_at(
+        self, url: str, *, first_wait: float = 0.001, key: str | None = KEY, **fields: Any
+    ) -> Iterator[ApiEngine]:
+        """An engine that asks whatever server is at an address."""
+        card = self.card(url, **fields)
+        provider: Any = (
+            AnthropicProvider(card, open_client(card, key), key)
+            if self.name == "anthropic"
+            else OpenAIProvider(card, key)
+        )
+        engine = ApiEngine(card, provider, first_wait=first_wait, jitter=np.random.default_rng(1))
+        try:
+            yield engine
+        finally:
+            engine.close()
+            for thread in engine._threads:
+                thread.join(5)
 
 
 @pytest.fixture(params=["anthropic", "openai", "openai around"])

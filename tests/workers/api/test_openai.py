@@ -11,7 +11,7 @@ import pytest
 from storage.run import Decoding, UsedDecoding
 from tests.workers.api.conftest import KEY, Protocol, ask
 from tests.workers.api.server import OPENAI_PATH, Got, Reply, chat
-from workers.engines.base import Completion, FinishReason, Message, Request
+from workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
 from workers.engines.openai import OpenAIProvider
 from workers.engines.posting import _Around
 from workers.models import Api, ModelCard
@@ -170,6 +170,39 @@ def test_an_error_is_found_wherever_the_server_puts_it(protocol: Protocol) -> No
         assert completion.error == f"the server says 400: {words}"
     completion, _ = exchange(protocol, Reply(status=400, body=""), ask())
     assert completion.error == "the server says 400"
+
+
+@pytest.mark.parametrize(
+    ("told", "words", "asked"),
+    [
+        ({"message": "Insufficient credits", "code": 402}, "Insufficient credits", 1),
+        ({"message": "no such model", "code": "404"}, "no such model", 1),
+        ({"message": "top up", "code": "insufficient_quota"}, "top up", 1),
+        ({"message": "too long", "code": 400}, "too long", 1),
+        ({"message": "slow down", "code": 429}, "slow down", 2),
+        ({"message": "on fire", "code": "internal"}, "on fire", 2),
+        ("on fire", "on fire", 2),
+    ],
+)
+def test_an_error_that_comes_as_a_success_is_what_it_says(
+    protocol: Protocol, told: object, words: str, asked: int
+) -> None:
+    """Proxies between several providers send errors so: the server's words are told, and nothing is asked in vain."""
+    reply = Reply(body=json.dumps({"error": told}))
+    with protocol.engine(lambda got, before: reply, attempts=2) as (engine, server):
+        try:
+            said = engine.submit(ask()).result(20).error
+        except EngineUnavailable as error:
+            said = str(error)
+        assert f"the server says 200: {words}" in said
+        assert len(server.got) == asked
+
+
+def test_an_error_beside_a_reply_is_no_error(protocol: Protocol) -> None:
+    """Some servers always send the field."""
+    body = json.loads(chat("So").body) | {"error": None}
+    completion, _ = exchange(protocol, Reply(body=json.dumps(body)), ask())
+    assert completion.text == "So"
 
 
 def test_a_description_says_what_is_asked_and_how(protocol: Protocol) -> None:
