@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -27,7 +28,7 @@ from redis.retry import Retry
 
 #: Seconds that the server may take until it answers; reading a long append-only file takes a while.
 START_SECONDS = 30.0
-#: Longest path of a Unix socket that every platform accepts.
+#: Longest path of a Unix socket that every platform accepts, in bytes.
 _SOCKET_PATH_MAX = 100
 
 
@@ -114,7 +115,7 @@ class EmbeddedBroker:
     @property
     def url(self) -> str:
         """The URL by which Celery reaches it."""
-        return f"redis+socket://{self.socket}"
+        return f"redis+socket://{quote(str(self.socket))}"
 
     def __enter__(self) -> EmbeddedBroker:
         self.ensure()
@@ -130,10 +131,12 @@ class EmbeddedBroker:
         return client_of(self.url)
 
     def alive(self) -> bool:
-        """Whether a server answers on the socket."""
+        """Whether a server answers on the socket, be it that it can take nothing since its disk is full."""
         try:
             with self.client() as client:
                 return bool(client.ping())
+        except redis.ResponseError:
+            return True
         except (redis.ConnectionError, redis.TimeoutError):
             return False
 
@@ -155,6 +158,8 @@ class EmbeddedBroker:
                 client.shutdown(save=False, nosave=True)  # the append-only file has everything
         except (redis.ConnectionError, redis.TimeoutError):
             pass  # it is gone already
+        except redis.ResponseError:  # its disk is full, and it asks to be told in another way
+            os.kill(int((self.folder / "server.lock").read_text()), signal.SIGTERM)
         if self._process is not None:
             self._process.wait(timeout=START_SECONDS)
             self._process = None
@@ -240,9 +245,9 @@ def server_program() -> str:
 
 def _socket_path(folder: Path) -> Path:
     path = folder / "broker.sock"
-    if len(str(path)) <= _SOCKET_PATH_MAX:
+    if len(os.fsencode(path)) <= _SOCKET_PATH_MAX:
         return path
-    name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"defsurvey-{os.getuid()}" / f"{name}.sock"
 
 

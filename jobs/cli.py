@@ -20,6 +20,7 @@ from click.core import ParameterSource
 from jobs.cli_daemons import CONCURRENCY
 from jobs.cli_device import DEVICE
 from jobs.settings import Settings
+from jobs.terminal import write_whatever
 
 if TYPE_CHECKING:
     from jobs.progress import Snapshot
@@ -43,13 +44,15 @@ class Verbs(click.Group):
         except KeyboardInterrupt:
             click.echo("interrupted; what was committed is kept: defsurvey resume goes on", err=True)
             ctx.exit(ERROR)
-        except (ValueError, LookupError, RuntimeError, OSError) as error:
-            from jobs.exits import exit_code
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            from jobs.exits import exit_code, in_words
 
             code = exit_code(error)
             if code is None:
                 raise
-            click.echo(f"defsurvey: {error}", err=True)
+            click.echo(f"defsurvey: {in_words(error, ctx.obj)}", err=True)
             ctx.exit(code)
 
 
@@ -60,6 +63,7 @@ def main(ctx: click.Context) -> None:
     """Language models answer surveys as simulated citizens; a report compares them with what people answered."""
     # The interpreter's last search for cycles finds nothing that matters: half a second where a report was built.
     atexit.register(gc.freeze)
+    write_whatever()
     ctx.obj = Settings.from_environment(os.environ)
 
 
@@ -171,7 +175,7 @@ def resume(
         now = snapshot(database, run_id)
         if now.state == "finished" and now.reported:
             click.echo(f"{run_id} is finished; {set_aside(now) or 'nothing to do'}", err=True)
-            _finish(now, as_json=as_json)
+            _finish(verbs.with_report(settings, database, now), as_json=as_json)
         if wait:
             options = _worker_options(concurrency, device)
             ended = verbs.resume_here(settings, database, run_id, workers=workers, worker_options=options)
@@ -205,7 +209,7 @@ def status(settings: Settings, run_id: str | None, watch: bool, as_json: bool) -
         _print_json(now.to_json())
     elif not watch:
         verbs.console().print(progress.render(now, now.rate_per_second))
-        click.echo(f"report: {now.report or 'none yet'}")
+        click.echo(progress.report_line(now))
 
 
 def _database(settings: Settings) -> Database:
@@ -228,10 +232,12 @@ def _worker_options(concurrency: int | None, device: str) -> list[str]:
 
 
 def _finish(ended: Snapshot, *, as_json: bool) -> NoReturn:
+    from jobs.progress import report_line
+
     if as_json:
         _print_json(ended.to_json())
     else:
-        click.echo(f"report: {ended.report or 'none yet'}")
+        click.echo(report_line(ended))
     if ended.state == "budget reached":
         told = f"{ended.spent:.2f} of {ended.budget:.2f} US dollars are spent"
         click.echo(f"{ended.run}: {told}; go on with: defsurvey resume {ended.run} --wait --budget USD", err=True)

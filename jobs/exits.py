@@ -5,14 +5,19 @@ Imported only when there is an error, so that it may know every room's.
 
 from __future__ import annotations
 
+import errno
+
+import redis
+from sqlalchemy.exc import DatabaseError
+
 from jobs.audit import BadAudit
 from jobs.broker import BrokerUnavailable, HomeInUse
 from jobs.flowering import FlowerMissing
 from jobs.judge_lease import BeingJudged
 from jobs.local import RunFailed
 from jobs.outputs import BadOutput
-from jobs.serving import DatabaseUnavailable
-from jobs.settings import BadSetting
+from jobs.serving import DatabaseUnavailable, unavailable
+from jobs.settings import BadSetting, Settings
 from jobs.study import StudyError
 from storage.bundle import BadBundle
 from storage.database import BadDatabaseUrl
@@ -22,6 +27,7 @@ from storage.store import UnknownRun
 from storage.survey import SurveyError
 from workers.engines.base import EngineUnavailable
 from workers.models import ModelError
+from workers.patience import OUTAGE
 from workers.telemetry import MetricsUnavailable
 
 _USAGE = (
@@ -39,12 +45,33 @@ _USAGE = (
     MetricsUnavailable,
 )
 _ERROR = (BeingJudged, BrokerUnavailable, FlowerMissing, DatabaseUnavailable, HomeInUse, RunFailed, SchemaTooNew)
+#: What is wrong with a disk; the system names no file where one that is open cannot be written.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def exit_code(error: BaseException) -> int | None:
     """2 for bad input, 1 for what went wrong although the input was good, None for a defect of ours."""
     if isinstance(error, _USAGE):
         return 2
-    if isinstance(error, OSError) and error.filename is not None:
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK):
         return 1  # a file or folder that cannot be read or written
-    return 1 if isinstance(error, _ERROR) else None
+    return 1 if isinstance(error, (*_ERROR, redis.RedisError)) or _of_database(error) else None
+
+
+def in_words(error: BaseException, settings: Settings | None) -> str:
+    """The line that tells of an expected error.
+
+    Args:
+        error: one that has an exit code.
+        settings: where everything is; None: that is not known yet.
+    """
+    if isinstance(error, redis.RedisError):
+        return f"broker: {error}"
+    if settings is not None and _of_database(error):
+        return str(unavailable(settings, error))
+    return str(error)
+
+
+def _of_database(error: BaseException) -> bool:
+    """Whether the database, or its disk, is at fault: of its errors those that are not about what it was given."""
+    return isinstance(error, OUTAGE) or type(error) is DatabaseError

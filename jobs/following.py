@@ -9,11 +9,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import redis
 
 from jobs.celery_app import report_failure_key
+from jobs.outputs import why_unwritable
 from jobs.progress import Snapshot, snapshot, watch
 from storage.database import Database
 from workers.patience import OUTAGE
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that the report of a finished run may take.
 REPORT_SECONDS = 300.0
+#: Seconds between two looks at whether there is room on the disk.
+DISK_SECONDS = 10.0
 
 
 class RunFailed(RuntimeError):
@@ -60,11 +64,13 @@ def follow(
         RunFailed: the workers cannot go on, or the report cannot be built.
     """
     look = Look(database, run)
+    disk = Disk(crew.settings.home, console)
     finished_at: list[float] = []
 
     def each() -> None:
         if stopped():
             raise KeyboardInterrupt
+        disk.look()
         crew.look(look.latest.progress.done + look.latest.participants["quarantined"])
         if not finished_at:
             return
@@ -113,6 +119,32 @@ class Look:
         else:
             self._away = False
         return self.latest
+
+
+class Disk:
+    """Tells whoever watches that nothing can be written any more, which no log can.
+
+    Args:
+        folder: where everything is written.
+        console: where it is told, once for each time.
+    """
+
+    def __init__(self, folder: Path, console: Console) -> None:
+        self._folder = folder
+        self._console = console
+        self._looked_at = -DISK_SECONDS
+        self._full = False
+
+    def look(self) -> None:
+        """Look whether there is room, unless that was looked at a moment ago."""
+        if time.monotonic() - self._looked_at < DISK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        why = why_unwritable(self._folder)
+        if why and not self._full:
+            told = f"{self._folder}: {why}; waiting for room, what was committed is kept"
+            self._console.print(told, highlight=False, markup=False, soft_wrap=True)
+        self._full = bool(why)
 
 
 @contextmanager

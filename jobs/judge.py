@@ -28,7 +28,7 @@ from workers.engines.base import Engine, EngineUnavailable
 from workers.engines.opening import check_card, open_engine
 from workers.judging.asking import check_judge, judge_name
 from workers.judging.batches import check_batches
-from workers.models import ModelCard, ModelError, find_card, read_cards
+from workers.models import ModelCard, find_card, read_cards
 
 #: Who judges where neither the command nor the study says.
 DEFAULT_JUDGE = "claude-haiku-5-5"
@@ -97,20 +97,21 @@ def judge_run(
 
     Raises:
         storage.store.UnknownRun: there is no such run.
-        EngineUnavailable: the judge cannot be asked, or not in batches; what was judged before that is kept.
+        EngineUnavailable: the judge cannot be asked, or not in batches; what was judged before that is kept, and
+            where there is nothing of the kind, nothing is noted.
+        workers.models.ModelError: there is no such judge.
         BeingJudged: another process judges the run, or took it over from this one, which had slept.
     """
     run = store.load_run(database, run_id)
     wanted = judgements.wanted(database, run_id) or (DEFAULT_JUDGE, DEFAULT_SAMPLE)
     model, share = model or wanted[0], share or wanted[1]
-    with _ending(database, run_id, model, share):
-        card = find_card(model, read_cards(settings.models))
+    card = find_card(model, read_cards(settings.models))
+    check_judge(card)
+    check_card(card, cache=settings.cache)
     if batch:
         check_batches(card)
     survey = store.load_survey(database, run.survey)
-    with judging(database, run_id) as held, _ending(database, run_id, model, share):
-        check_judge(card)
-        check_card(card, cache=settings.cache)
+    with judging(database, run_id) as held:
         sample = judgements.sample(database, judged_cells(run, survey), share=share, seed=run.protocol.seed)
         if not sample:
             judgements.end(database, run_id, model, judge=None, ended=Ended.DONE, told=NOTHING, share=share)
@@ -119,7 +120,8 @@ def judge_run(
             name = judge_name(card, engine)
             judge = judgements.register(database, name)
             work = Work(database=database, run=run, survey=survey, card=card, judge=judge, watch=watch, held=held)
-            return _judge(work, engine, name.identity, sample, share, batch=batch)
+            with _noting(work, share):
+                return _judge(work, engine, name.identity, sample, share, batch=batch)
 
 
 def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[Call], share: float, *, batch: bool) -> Judged:
@@ -145,13 +147,31 @@ def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[Call], sh
 
 
 @contextmanager
-def _ending(database: Database, run: str, model: str, share: float) -> Iterator[None]:
-    """A judge that cannot be asked has come to an end too: a run does not ask for it again and again."""
+def _noting(work: Work, share: float) -> Iterator[None]:
+    """What a judge said of a run before it could be asked no more was paid for: the report is to tell it."""
+    database, run, judge = work.database, work.run.id, work.judge
+    before = len(judgements.judged(database, judge, run))
     try:
         yield
-    except (EngineUnavailable, ModelError) as error:
-        judgements.end(database, run, model, judge=None, ended=Ended.INCOMPLETE, told=str(error), share=share)
+    except EngineUnavailable as error:
+        if len(judgements.judged(database, judge, run)) > before:
+            ended = Ended.INCOMPLETE
+            judgements.end(database, run, work.card.name, judge=judge, ended=ended, told=str(error), share=share)
         raise
+
+
+def end_unasked(database: Database, run: str, told: str) -> None:
+    """Note that a run's own judge cannot be asked, which ends its judging too, unless that is noted already.
+
+    Args:
+        database: where the run is.
+        run: which run; its study names a judge.
+        told: why.
+    """
+    wanted = judgements.wanted(database, run)
+    if wanted is not None and judgements.is_due(database, run):
+        model, share = wanted
+        judgements.end(database, run, model, judge=None, ended=Ended.INCOMPLETE, told=told, share=share)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from jobs.broker import EmbeddedBroker, check_reachable, client_of, exclusive
 from jobs.celery_app import make_app, report_failure_key
 from jobs.following import RunFailed as RunFailed
 from jobs.following import follow, outages_survived
+from jobs.outputs import why_unwritable
 from jobs.progress import Snapshot
 from jobs.reconciler import Reconciler, release_dead
 from jobs.settings import Settings
@@ -113,7 +114,8 @@ class Crew:
                 are survived.
 
         Raises:
-            RunFailed: a worker says that it cannot serve, or workers die without any progress.
+            RunFailed: a worker says that it cannot serve, or workers die without any progress; or nothing can be
+                written any more, of which they die.
         """
         dead = [p for p in self._processes if p.popen is not None and p.popen.poll() is not None]
         for process in dead:
@@ -125,6 +127,8 @@ class Crew:
             process.deaths = process.deaths + 1 if done == process.done_at_death else 1
             process.done_at_death = done
             if process.deaths >= DEATHS_WITHOUT_PROGRESS:
+                if why := why_unwritable(self.settings.home):  # in which case no log says so either
+                    raise RunFailed(f"{self.settings.home}: {why}; what was committed is kept")
                 raise RunFailed(f"{process.name} died {process.deaths} times without progress; see {process.log}")
             log.warning("%s ended with status %d and is started again", process.name, process.popen.returncode)
             self._launch(process)
@@ -236,6 +240,14 @@ def _tell_others(database: Database, run: str, console: Console) -> None:
 def _log_to_file(path: Path) -> None:
     """Warnings go where the workers' do: the terminal belongs to the progress display."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path)
+    handler = _LogFile(path)
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     logging.getLogger().addHandler(handler)
+
+
+class _LogFile(logging.FileHandler):
+    """A log of which a line is lost where the disk is full, and nothing is said of that on the terminal."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's own name
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)

@@ -1,6 +1,6 @@
-"""Where the user wants something written: a place that cannot be is wrong input, and is named as it was typed.
+"""Where something is to be written, and cannot be: wrong input if the user named the place, else a disk's fault.
 
-Knows which errors of the system are about a place. Deliberately writes nothing: whoever does stands within the block.
+Knows which errors of the system are about a place. Deliberately writes nothing that stays.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 #: What is wrong with a place, and not with a disk that is full or fails.
 _PLACE = frozenset(
@@ -24,6 +25,10 @@ _PLACE = frozenset(
         errno.EROFS,
     }
 )
+
+
+#: Bytes for which there has to be room: less than a report, more than a line of a log.
+_ROOM = 1 << 20
 
 
 class BadOutput(ValueError):
@@ -48,6 +53,17 @@ def written_to(option: str, place: Path | None) -> Iterator[None]:
             raise
         expected = "expected a place that can be written to"
         raise BadOutput(f"{option}: {expected}, got {place}: {error.strerror}") from None
+
+
+def why_unwritable(folder: Path) -> str:
+    """Why nothing can be written to a folder: its disk is full, say. Nothing where all is well."""
+    try:
+        with TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(_ROOM))
+            probe.flush()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _about(file: object, place: Path) -> bool:

@@ -131,9 +131,12 @@ def _sum(spreads: Iterable[Spread]) -> Spread:
 
 
 def _rate(cells: Iterable[PlannedCell], paces: Mapping[str, float]) -> float | None:
-    """Answers per second of models that are asked one after the other; None where the pace of one is not known."""
-    wanted = list(cells)
-    if any(cell.model not in paces for cell in wanted):
+    """Answers per second of models that are asked one after the other; None where the pace of one is not known.
+
+    Cells in which options are weighed have no answers, and a study of nothing else has no pace.
+    """
+    wanted = [cell for cell in cells if cell.answers]
+    if not wanted or any(cell.model not in paces for cell in wanted):
         return None
     return sum(cell.answers for cell in wanted) / sum(cell.answers / paces[cell.model] for cell in wanted)
 

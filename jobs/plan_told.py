@@ -87,6 +87,8 @@ def _facts(plan: Plan) -> Iterable[tuple[str, str]]:
             f"{plan.cost} (models with prices on their cards, judge included; in batches, judging is half of that)",
         )
     pilot = "unknown until a pilot has run: defsurvey run STUDY --pilot 4"
+    if not plan.answers:
+        pilot = "unknown: no answers are planned, by whose pace it could be told"
     known = "as fast as these models answered in their newest runs here, one model after the other"
     yield "time", pilot if plan.seconds is None else f"{_time(plan.seconds)} ({known})"
     for culture, floor in plan.noise_floor.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage import budget, judgements, outbox, store
@@ -49,6 +50,7 @@ class Snapshot:
     rate_per_second: float
     report: str | None  #: path of the newest HTML report
     reported: bool = False  #: whether that report shows all that there is
+    missing: bool = False  #: whether that report has been written and its file is not there any more
     budget: float | None = None  #: US dollars that the run may cost; None: whatever it costs
     spent: float = 0.0  #: US dollars, where there is a budget
 
@@ -85,7 +87,7 @@ class Snapshot:
             ],
             "rate_per_second": round(self.rate_per_second, 3),
             "eta_seconds": None if eta is None else round(eta, 1),
-            "report": self.report,
+            "report": None if self.missing else self.report,
             **({} if self.budget is None else {"budget": self.budget, "spent": round(self.spent, 6)}),
         }
 
@@ -128,6 +130,7 @@ def snapshot(database: Database, run_id: str) -> Snapshot:
         rate_per_second=store.rate(database, run_id),
         report=None if report is None else report.html,
         reported=report is not None and outbox.is_current(database, report),
+        missing=report is not None and not Path(report.html).is_file(),
         budget=allowed,
         spent=0.0 if allowed is None else budget.spent(database, run_id),
     )
@@ -230,6 +233,12 @@ def set_aside(current: Snapshot) -> str:
     """How many participants a run goes without, and what asks them again; nothing where it has them all."""
     number = current.participants["quarantined"]
     return f"{number} set aside: defsurvey retry {current.run} --state missing" if number else ""
+
+
+def report_line(current: Snapshot) -> str:
+    """Where a run's report is; where its file is gone, what writes it again."""
+    gone = f" is not there any more; write it again: defsurvey report {current.run}" if current.missing else ""
+    return f"report: {current.report or 'none yet'}{gone}"
 
 
 def _line(current: Snapshot, speed: float) -> str:

@@ -108,7 +108,7 @@ class Reconciler:
         if self.revive is not None:
             try:
                 self.revive()
-            except BrokerUnavailable as error:
+            except (BrokerUnavailable, redis.RedisError, OSError) as error:  # OSError: its disk is full
                 log.warning("reconciler: %s", error)
 
     def _free_expired(self) -> None:

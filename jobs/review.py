@@ -5,7 +5,8 @@ Knows the keys and the screen. What is read is kept as a reading of its own (``s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from string import ascii_lowercase, digits
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from storage.database import Database
 from storage.judgement import GivenAnswer
 from storage.readings import Reading
 from storage.run import AnswerState
-from storage.survey import Question, QuestionType
+from storage.survey import Question, QuestionType, Survey
 from workers.judging.prompt import subject_of
 from workers.simulation.prompts import option_text, request_text
 
@@ -45,7 +46,7 @@ def review(database: Database, run_id: str, *, reader: str, key: Callable[[], st
         database: where the run is.
         run_id: which run.
         reader: under which name readings are kept.
-        key: waits for the next key.
+        key: waits for the next key; where it is interrupted (Ctrl-C) or at its end (Ctrl-D) instead, that quits.
         console: where answers are shown.
 
     Raises:
@@ -55,6 +56,22 @@ def review(database: Database, run_id: str, *, reader: str, key: Callable[[], st
     survey = store.load_survey(database, run.survey)
     answers = list(judgements.given_answers(database, readings.to_read(database, run_id, reader)))
     past: list[Reading | None] = []  # None: skipped
+    with suppress(KeyboardInterrupt, EOFError):  # Ctrl-C and Ctrl-D quit as Q does: what was read has been kept
+        _read(database, survey, answers, past, reader=reader, key=key, console=console)
+    return _summary(past, len(answers))
+
+
+def _read(
+    database: Database,
+    survey: Survey,
+    answers: Sequence[GivenAnswer],
+    past: list[Reading | None],
+    *,
+    reader: str,
+    key: Callable[[], str],
+    console: Console,
+) -> None:
+    """Show one answer after the other until all are ``past`` or the reader quits."""
     while len(past) < len(answers):
         answer = answers[len(past)]
         question = subject_of(answer, survey).question
@@ -64,7 +81,7 @@ def review(database: Database, run_id: str, *, reader: str, key: Callable[[], st
             console.print(screen(answer, question, chosen, number=len(past) + 1, total=len(answers)))
             pressed = key()
             if pressed == QUIT:
-                return _summary(past, len(answers))
+                return
             if pressed == UNDO:
                 if past and (before := past.pop()) is not None:
                     readings.take_back(database, before)
@@ -76,7 +93,6 @@ def review(database: Database, run_id: str, *, reader: str, key: Callable[[], st
                 readings.record_reading(database, read)
                 past.append(read)
                 break
-    return _summary(past, len(answers))
 
 
 def _summary(past: list[Reading | None], total: int) -> Reviewed:

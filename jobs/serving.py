@@ -58,13 +58,14 @@ def open_database(settings: Settings, *, threads: int = 4) -> Database:
         database.close()
         if type(error) not in (OperationalError, DatabaseError):
             raise  # the schema's own fault, not the place's
-        raise _unavailable(settings, error) from None
+        raise unavailable(settings, error) from None
     return database
 
 
-def _unavailable(settings: Settings, error: DBAPIError) -> DatabaseUnavailable:
+def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable:
+    """An error of the database, as one line that names it without its password."""
     shown = make_url(settings.database_url).render_as_string(hide_password=True)
-    return DatabaseUnavailable(f"database {shown}: {' '.join(str(error.orig).split())}")
+    return DatabaseUnavailable(f"database {shown}: {' '.join(str(getattr(error, 'orig', None) or error).split())}")
 
 
 def migrate_when_up(settings: Settings, *, patience: float) -> str:
@@ -105,7 +106,7 @@ def health(settings: Settings, role: str) -> Health:
     try:
         return look(settings, role)
     except DBAPIError as error:
-        raise _unavailable(settings, error) from None
+        raise unavailable(settings, error) from None
 
 
 def broker_url(settings: Settings) -> str:

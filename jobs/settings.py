@@ -7,6 +7,7 @@ opens nothing but the files that hold passwords, and makes nothing but the folde
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -84,12 +85,12 @@ class Settings:
             BadSetting: a variable is not known, its value is out of range, or a password file cannot be used.
         """
         _check_names(environment)
-        home = Path(environment.get(_PREFIX + "HOME") or ".defsurvey").expanduser().absolute()
+        home = _home(environment)
         models = environment.get(_PREFIX + "MODELS")
         return cls(
             home=home,
             database_url=_with_password(environment, "DATABASE", environment.get(_PREFIX + "DATABASE_URL") or None)
-            or f"sqlite:///{home / 'defsurvey.db'}",
+            or f"sqlite:///{quote(str(home / 'defsurvey.db'))}",
             broker_url=_with_password(environment, "BROKER", _broker_url(environment)),
             cache=Path(environment.get(_PREFIX + "CACHE") or home / "models").expanduser().absolute(),
             models=Path(models).expanduser().absolute() if models else None,
@@ -122,6 +123,16 @@ def _check_names(environment: Mapping[str, str]) -> None:
             known = ", ".join(_PREFIX + known for known in _NAMES)
             hint = f"; did you mean {_PREFIX}{nearest[0]}?" if nearest else f"; known are {known}"
             raise BadSetting(f"environment variable {name} is not known{hint}")
+
+
+def _home(environment: Mapping[str, str]) -> Path:
+    home = Path(environment.get(_PREFIX + "HOME") or ".defsurvey").expanduser().absolute()
+    try:
+        str(home).encode()
+    except UnicodeEncodeError:  # a file's name may be any bytes; these could be in no URL and in no database
+        got = os.fsencode(home)
+        raise BadSetting(f"environment variable {_PREFIX}HOME: expected a path in UTF-8, got {got!r}") from None
+    return home
 
 
 def _synchronous(environment: Mapping[str, str]) -> str:

@@ -29,6 +29,7 @@ from storage.readings import ReadBy, read_by, with_readings
 from storage.served import OtherEngine
 from workers.engines.base import EngineUnavailable
 from workers.models import ModelError
+from workers.patience import OUTAGE
 from workers.stage import Outcome, Stage
 
 log = logging.getLogger(__name__)
@@ -112,21 +113,32 @@ def register_judging(app: Celery, settings: Settings, database: Database, *, onl
         if only not in (None, run) or not judging.acquire(blocking=False):
             return  # the reconciler asks again
         try:
-            judge_if_due(run)
+            judge_if_due(settings, database, run)
         finally:
             judging.release()
 
-    def judge_if_due(run: str) -> None:
-        if not judgements.is_due(database, run):
-            return  # judged meanwhile
-        from jobs.judge import BeingJudged, in_words, judge_run
 
-        try:
-            log.info("%s", in_words(judge_run(settings, database, run)))
-        except BeingJudged as error:
-            log.info("%s", error)
-        except (EngineUnavailable, ModelError) as error:
-            log.error("judging of run %s: %s", run, error)
+def judge_if_due(settings: Settings, database: Database, run: str) -> None:
+    """Judge a run by the judge that its study names, unless that has been done.
+
+    Whatever keeps the judge from being asked is noted as the end of its judging, which a run would else wait for
+    without end; an outage of the database is not, since the reconciler asks again.
+    """
+    if not judgements.is_due(database, run):
+        return  # judged meanwhile
+    from jobs.judge import BeingJudged, end_unasked, in_words, judge_run
+
+    try:
+        log.info("%s", in_words(judge_run(settings, database, run)))
+    except BeingJudged as error:
+        log.info("%s", error)
+    except OUTAGE as error:
+        log.warning("judging of run %s: database: %s", run, error)
+    except Exception as error:
+        foreseen = isinstance(error, (EngineUnavailable, ModelError))
+        told = str(error) if foreseen else f"{type(error).__name__}: {error}"
+        log.error("judging of run %s: %s", run, told, exc_info=not foreseen)
+        end_unasked(database, run, told)
 
 
 def write_report(

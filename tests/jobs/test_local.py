@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +77,70 @@ def test_a_worker_that_was_given_bad_input_ends_a_run_at_once(tmp_path: Path) ->
     crew.start()
     with pytest.raises(local.RunFailed, match=r"^reporter: there is no model 'gone'$"):
         crew.look(0)
+
+
+class Dying(local.Crew):
+    """A crew whose processes end at once with nothing in their logs."""
+
+    def _launch(self, process: Any) -> None:
+        process.popen = subprocess.Popen([sys.executable, "-S", "-c", "raise SystemExit(1)"])
+        process.popen.wait()
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_workers_that_die_of_a_full_disk_are_not_what_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    """Their logs, which would say so, could not be written either."""
+    crew = Dying(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=1)
+    crew.start()
+
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if full:
+        monkeypatch.setattr("jobs.outputs.TemporaryFile", no_room)
+    told = rf"{tmp_path}: No space left on device; what was committed is kept" if full else "reporter died 5 times"
+    with pytest.raises(local.RunFailed, match=f"^{told}"):  # noqa: PT012  # the fifth death is too many
+        for _ in range(local.DEATHS_WITHOUT_PROGRESS):
+            crew.look(0)
+
+
+def test_whoever_waits_for_room_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is waited out like any outage, but no log can say what is waited for; the next one is told again."""
+    written = io.StringIO()
+    reasons = ["", "No space left on device", "No space left on device", "", "Disk quota exceeded"]
+    monkeypatch.setattr(following, "why_unwritable", lambda _folder: reasons.pop(0))
+    monkeypatch.setattr(following, "DISK_SECONDS", 0.0)
+    disk = following.Disk(tmp_path, Console(file=written, width=40))
+    while reasons:
+        disk.look()
+    assert written.getvalue() == (
+        f"{tmp_path}: No space left on device; waiting for room, what was committed is kept\n"
+        f"{tmp_path}: Disk quota exceeded; waiting for room, what was committed is kept\n"
+    )
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    """The root logger, from which whatever is added is taken again."""
+    logger = logging.getLogger()
+    before = list(logger.handlers)
+    yield logger
+    for handler in [each for each in logger.handlers if each not in before]:
+        logger.removeHandler(handler)
+        with suppress(OSError):  # of the line that could not be written
+            handler.close()
+
+
+@pytest.mark.parametrize(("file", "line"), [("/dev/full", "database: %s"), ("/dev/null", "one value too few: %s %s")])
+def test_a_log_that_cannot_be_written_says_nothing_on_the_terminal(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str], file: str, line: str
+) -> None:
+    """The terminal belongs to the progress display, and a full disk is one for every line; a defect is still told."""
+    local._log_to_file(Path(file))
+    root.handlers[-1].handle(logging.makeLogRecord({"msg": line, "args": ("database or disk is full",)}))
+    assert ("--- Logging error ---" in capsys.readouterr().err) == (file == "/dev/null")
 
 
 def test_who_watches_a_run_outlives_an_outage(

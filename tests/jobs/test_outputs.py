@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.outputs import BadOutput, written_to
+from jobs.outputs import BadOutput, why_unwritable, written_to
 
 
 @pytest.mark.parametrize("file", ["out/report", "out/.report.partial", "out/report/report.html", "out"])
@@ -33,3 +33,11 @@ def test_what_is_no_fault_of_the_place_stays_what_it_is(place: Path | None, erro
     with pytest.raises(OSError) as raised, written_to("--output", place):  # noqa: PT011  # compared below
         raise error
     assert raised.value is error
+
+
+def test_why_nothing_can_be_written_to_a_folder(tmp_path: Path) -> None:
+    """Nothing is left of having tried."""
+    assert why_unwritable(tmp_path) == ""
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    assert why_unwritable(tmp_path / "file" / "folder") == "Not a directory"

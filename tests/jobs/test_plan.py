@@ -119,6 +119,19 @@ def test_time_by_the_paces_of_models() -> None:
     assert plan(read, cards=CARDS, paces={"tiny-model": 1.0}).seconds is None
 
 
+def test_a_study_that_only_weighs_options_has_no_pace() -> None:
+    """No answers are planned that a pace could be of; where others are, their pace alone is asked for."""
+    only = study(models="[tiny-model]", conditions="[first-token]")
+    made = plan(only, cards=CARDS, paces={"tiny-model": 2.0})
+    assert (made.answers, made.seconds) == (0, None)
+    console = Console(width=160)
+    with console.capture() as capture:
+        console.print(render(made))
+    assert "unknown: no answers are planned, by whose pace it could be told" in capture.get()
+    both = study(models="[tiny-model]", conditions="[first-token, def]", participants="5")
+    assert plan(both, cards=CARDS, paces={"tiny-model": 1.0}).seconds == Spread(low=20, high=40)
+
+
 @pytest.mark.parametrize(
     ("rate", "told"), [(10.0, "6 s to 12 s"), (1.0, "1 min 00 s to 2 min 00 s"), (0.001, "16 h 40 min to 33 h 20 min")]
 )

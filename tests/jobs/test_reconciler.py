@@ -84,6 +84,29 @@ def test_only_one_run_is_published_and_judged_where_it_is_the_only_one(
     assert client.llen(JUDGE_QUEUE) == 3
 
 
+@pytest.mark.parametrize("why", [OSError(28, "No space left on device"), redis.ResponseError("MISCONF")])
+def test_a_broker_that_cannot_be_revived_yet_is_tried_again(
+    database: Database, app: Celery, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, why: Exception
+) -> None:
+    """The thread goes on: without it nothing would be published any more, and the run would wait without end."""
+    reconciler, stop, tried = Reconciler(database=database, app=app, broker=client), threading.Event(), []
+
+    def refused(*_: object, **__: object) -> None:
+        raise redis.ResponseError("MISCONF Errors writing to the AOF file")
+
+    def revive() -> None:
+        tried.append(why)
+        if len(tried) == 2:
+            stop.set()
+        raise why
+
+    reconciler.revive = revive
+    monkeypatch.setattr("jobs.reconciler.PASS_SECONDS", 0.0)
+    monkeypatch.setattr(reconciler, "reconcile", refused)
+    reconciler.run(stop)
+    assert tried == [why, why]
+
+
 def test_a_flushed_broker_gets_everything_again(
     database: Database, app: Celery, client: redis.Redis, reconciler: Reconciler
 ) -> None:

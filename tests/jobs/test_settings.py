@@ -1,10 +1,12 @@
 """Settings: every variable has a default, a range and one clear error."""
 
+import os
 from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
 
+from jobs.serving import open_database
 from jobs.settings import SYNCHRONOUS, BadSetting, Settings
 from storage import database
 
@@ -182,3 +184,20 @@ def test_a_home_that_is_no_folder_is_refused_by_its_name(tmp_path: Path) -> None
             settings.make_home()
     Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path / "a" / "b")}).make_home()
     assert (tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.parametrize("name", ["what?x=1", "ha#sh", "per%41cent", "ho me ünï", "调查"])
+def test_any_home_has_its_database_in_it(tmp_path: Path, name: str) -> None:
+    """A URL gives some signs a meaning; in the path of a home they have none."""
+    home = tmp_path / name
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(home)})
+    assert make_url(settings.database_url).database == str(home / "defsurvey.db")
+    open_database(settings).close()
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert (home / "defsurvey.db").is_file()
+
+
+def test_a_home_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    """Its paths could be in no URL, no database and no report."""
+    with pytest.raises(BadSetting, match=r"DEFSURVEY_HOME: expected a path in UTF-8, got b'.*/x\\xff'"):
+        Settings.from_environment({"DEFSURVEY_HOME": os.fsdecode(os.fsencode(tmp_path) + b"/x\xff")})

@@ -20,17 +20,23 @@ from tests.workers.working import add_run, make_stage, respondent
 from workers.models import ModelCard
 
 HELD = "SELECT count(*) FROM participant WHERE lease_until IS NOT NULL"
-CARDS = {"slow": respondent("slow", latency=5.0), "broken": ModelCard(name="broken", path=Path("/nowhere/weights"))}
+CARDS = {
+    "slow": respondent("slow", latency=5.0),
+    "broken": ModelCard(name="broken", path=Path("/nowhere/weights")),
+    "defective": ModelCard(name="defective", engine="json:loads"),  # a function that is given what it does not know
+}
+#: What cannot be opened, so that there is nobody in hand.
+UNOPENED = {"no weights": "broken", "a defect": "defective"}
 
 
-@pytest.mark.parametrize("why", ["other weights", "no weights", "no card"])
+@pytest.mark.parametrize("why", ["other weights", "no card", *UNOPENED])
 def test_a_worker_that_cannot_serve_asks_nothing_more(
     database: Database, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     """Celery waits for whoever is in hand: they are let go of at once, and their messages go back."""
     monkeypatch.setattr(worker_state, "should_stop", None)
     add_run(database, "good", models=("slow",))
-    add_run(database, "bad", models=("broken" if why == "no weights" else "slow",), participants=1)
+    add_run(database, "bad", models=(UNOPENED.get(why, "slow"),), participants=1)
     if why == "other weights":
         record_served(database, "bad", "slow", {"respondent": "mode"}, {})
     if why == "no card":
@@ -40,7 +46,7 @@ def test_a_worker_that_cannot_serve_asks_nothing_more(
     register_simulation(app, stage)
     task = app.tasks[SIMULATE]
     with ThreadPoolExecutor(3) as pool:
-        in_hand = [pool.submit(task, who) for who in ((1, 2) if why != "no weights" else ())]
+        in_hand = [pool.submit(task, who) for who in ((1, 2) if why not in UNOPENED else ())]
         while in_hand and (stage.in_flight < 2 or not stage.loads):
             assert not threading.Event().wait(0.01)
             assert not any(each.done() for each in in_hand)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
@@ -83,6 +84,40 @@ def test_undo_takes_back_also_what_was_kept(unread: Database) -> None:
     again, shown = reviewed(unread, "SSS")
     assert again == Reviewed(read=0, skipped=3, left=3)
     assert "1 of 3" in shown
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, EOFError])
+def test_whoever_leaves_in_the_middle_has_quit(unread: Database, end: type[BaseException]) -> None:
+    """By Ctrl-C or Ctrl-D, as by Q: what was read is kept, and said."""
+    keys = iter("1S")
+
+    def key() -> str:
+        for pressed in keys:
+            return pressed
+        raise end
+
+    done = review(unread, "first", reader="ann", key=key, console=Console(file=io.StringIO(), width=100))
+    assert done == Reviewed(read=1, skipped=1, left=3)
+    assert read_by(unread, "first").answers == 1
+
+
+@pytest.mark.parametrize("left", ["Q", KeyboardInterrupt()])
+def test_the_report_tells_of_what_was_read_however_it_was_left(
+    unread: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str | KeyboardInterrupt
+) -> None:
+    """It is written before the command says how far it came."""
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path / "home")})
+    current_report(settings, unread, "first", None)
+    pressed = Mock(side_effect=["1", left])
+    monkeypatch.setattr("click.getchar", pressed)
+    monkeypatch.setattr("jobs.cli_review.sys", Mock(**{"stdin.isatty.return_value": True}))
+    url = unread.url.render_as_string(hide_password=False)
+    home = {"DEFSURVEY_HOME": str(settings.home), "DEFSURVEY_DATABASE_URL": url}
+    told = CliRunner().invoke(main, ["review", "first", "--reader", "ann"], env=home)
+    assert told.exit_code == 0
+    assert "first: 1 read, 0 skipped, 3 left to read\nwith them: defsurvey report first --readings\n" in told.stdout
+    text = Path(current_report(settings, unread, "first", None).markdown).read_text()
+    assert "1 answers that the program could not read were read by people (ann)" in text
 
 
 def test_readers_stand_apart_and_only_what_they_agree_on_counts(unread: Database) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -117,3 +118,68 @@ def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(opening, "find_spec", without_torch)
     with pytest.raises(EngineUnavailable, match="model m: engine transformers needs the package torch"):
         check_card(ModelCard(name="m", hub="a/b"), cache=tmp_path)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModelCard]:
+    """Writes a module of the user's own, named after the test, and gives a card whose engine it opens."""
+
+    def write(source: str) -> ModelCard:
+        module = f"own_{tmp_path.name}".replace("-", "_")
+        (tmp_path / f"{module}.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        return ModelCard(name="m", engine=f"{module}:opened")
+
+    return write
+
+
+OPENING = "def opened(card, *, survey, device):\n    "
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (f"{OPENING}raise RuntimeError('no\\nlicence')", "cannot be opened: RuntimeError: no licence"),
+        (f"{OPENING}raise KeyError('key')", "cannot be opened: KeyError: 'key'"),
+        (f"{OPENING}raise AssertionError", "cannot be opened: AssertionError"),
+        (f"{OPENING}return None", "field engine: .*:opened opened a NoneType, which is no engine: it needs submit,"),
+    ],
+)
+def test_whatever_keeps_an_engine_from_opening_makes_it_unavailable(
+    own: Callable[[str], ModelCard], small_survey: Survey, tmp_path: Path, source: str, told: str
+) -> None:
+    """A worker would try it again without end, and say nothing."""
+    with pytest.raises(EngineUnavailable, match=f"^model m: {told}"):
+        open_engine(own(source), survey=small_survey, cache=tmp_path)
+
+
+def test_what_nobody_foresaw_is_in_the_log_with_its_traceback(
+    own: Callable[[str], ModelCard], small_survey: Survey, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be a defect of ours; what an engine says of itself in so many words needs no traceback."""
+    with pytest.raises(EngineUnavailable):
+        open_engine(own(f"{OPENING}raise ZeroDivisionError('by us')"), survey=small_survey, cache=tmp_path)
+    (record,) = caplog.records
+    assert record.getMessage() == "model m: cannot be opened: ZeroDivisionError: by us"
+    assert record.exc_info is not None
+    caplog.clear()
+    with pytest.raises(EngineUnavailable, match="telepathy"):
+        open_engine(ModelCard(name="m", engine="telepathy"), survey=small_survey, cache=tmp_path)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("import nothing_of_that_name", "No module named 'nothing_of_that_name'"),
+        ("def opened(:", r"SyntaxError: .*line 1"),
+        ("raise ValueError('no key')", "ValueError: no key"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_told_by_the_cheap_check(
+    own: Callable[[str], ModelCard], tmp_path: Path, source: str, told: str
+) -> None:
+    """Whatever its own lines do, the card is named."""
+    with pytest.raises(EngineUnavailable, match=rf"^model m: field engine: cannot import own_\w+:opened: .*{told}"):
+        check_card(own(source), cache=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import socket
 import threading
@@ -241,6 +242,51 @@ def test_a_hub_that_never_answers_is_given_up_in_time(
         with pytest.raises(EngineUnavailable, match="the model hub did not give org/tiny"):
             find_weights(_card(fallback=None), tmp_path / "cache")
     assert 0.5 <= time.monotonic() - begun < 5
+
+
+def _locked(cache: Path) -> None:
+    """No lock can be taken in the cache any more, as where it is shared and may only be read."""
+    (cache / ".tiny.lock").unlink(missing_ok=True)
+    (cache / ".tiny.lock").mkdir()
+
+
+@pytest.mark.parametrize("source", ["hub", "package"])
+def test_weights_that_are_kept_are_found_in_a_cache_that_can_only_be_read(
+    no_hub: None, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """One machine fetches into a folder that all share; nothing is locked to read what is there."""
+    cache = tmp_path / "cache"
+    if source == "hub":
+        hub = Hub(cache / "hub")
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
+        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda self, *a, **named: hub.model_info(*a, **named))
+    before = find_weights(_card(), cache)
+    _locked(cache)
+    assert find_weights(_card(), cache) == before
+
+
+def test_a_cache_that_cannot_be_written_to_is_named(no_hub: None, index: Path, tmp_path: Path) -> None:
+    """Where weights have to be fetched: the message says where they were to go, and why they cannot."""
+    (tmp_path / "file").touch()
+    with pytest.raises(EngineUnavailable, match=rf"^model tiny: its weights: {tmp_path}/file/cache: Not a directory$"):
+        find_weights(_card(), tmp_path / "file" / "cache")
+    (tmp_path / "cache").mkdir()
+    _locked(tmp_path / "cache")
+    with pytest.raises(EngineUnavailable, match=rf"^model tiny: its weights: {tmp_path}/cache/\.tiny\.lock: "):
+        find_weights(_card(), tmp_path / "cache")
+
+
+def test_a_full_disk_is_named_with_its_place(
+    no_hub: None, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such an error names no file of its own."""
+
+    def full(*_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(weights, "_unpack", full)
+    with pytest.raises(EngineUnavailable, match=rf"^model tiny: its weights: {tmp_path}/cache: No space left"):
+        find_weights(_card(), tmp_path / "cache")
 
 
 def test_many_at_once_fetch_once(no_hub: None, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

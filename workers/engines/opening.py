@@ -6,6 +6,7 @@ Deliberately imports no engine before it is asked for: to check a card costs no 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,6 +16,8 @@ from storage.survey import Survey
 from workers.engines.base import Engine, EngineUnavailable
 from workers.engines.keys import find_key
 from workers.models import ENGINES, OWN_ENGINE, TAKEN, ModelCard
+
+log = logging.getLogger(__name__)
 
 
 def check_card(card: ModelCard, *, cache: Path) -> None:
@@ -68,15 +71,31 @@ def open_engine(
         threads: CPU threads for one model, at least 1; None leaves it to the library.
 
     Raises:
-        EngineUnavailable: see ``check_card``; also weights that cannot be had or loaded.
+        EngineUnavailable: see ``check_card``; also weights that cannot be had or loaded, and whatever else keeps the
+            engine from opening, of which the log has the traceback: whoever tried again would be told the same.
     """
+    try:
+        return _open(card, survey=survey, device=device, cache=cache, threads=threads)
+    except EngineUnavailable:
+        raise
+    except Exception as error:
+        told = f"model {card.name}: cannot be opened: {_in_one_line(error)}"
+        log.exception("%s", told)
+        raise EngineUnavailable(told) from error
+
+
+def _open(card: ModelCard, *, survey: Survey, device: str, cache: Path, threads: int | None) -> Engine:
     check_card(card, cache=cache)
     if card.engine == "scripted":
         from workers.engines.scripted import ScriptedEngine
 
         return ScriptedEngine(card, survey)
     if OWN_ENGINE.fullmatch(card.engine):
-        return _own_engine(card)(card, survey=survey, device=device)
+        opened = _own_engine(card)(card, survey=survey, device=device)
+        if not isinstance(opened, Engine):
+            got = f"{card.engine} opened a {type(opened).__name__}, which is no engine"
+            raise EngineUnavailable(f"model {card.name}: field engine: {got}: it needs submit, describe and close")
+        return opened
     if card.engine == "anthropic":
         from workers.engines.anthropic import open_anthropic
 
@@ -102,8 +121,13 @@ def _own_engine(card: ModelCard) -> Callable[..., Engine]:
     module, _, name = card.engine.partition(":")
     try:
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise EngineUnavailable(f"model {card.name}: field engine: cannot import {card.engine}: {error}") from error
+    except Exception as error:
+        told = error if isinstance(error, (ImportError, AttributeError)) else _in_one_line(error)
+        raise EngineUnavailable(f"model {card.name}: field engine: cannot import {card.engine}: {told}") from error
     if not callable(found):
         raise EngineUnavailable(f"model {card.name}: field engine: {card.engine} is not a function")
-    return found  # type: ignore[no-any-return]  # whatever it opens is used as an Engine
+    return found  # type: ignore[no-any-return]  # what it opens is looked at when it is there
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")

