@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -306,6 +306,28 @@ def test_logits_that_are_no_numbers_fail_their_request(llama: Tiny, monkeypatch:
     monkeypatch.setattr(llama.model, "forward", forward)
     assert isinstance(caught[0].error, RuntimeError) == (caught[0].tokens is None)
     assert sum(one.error is not None for one in caught) == 1
+
+
+@pytest.mark.parametrize("at", ["enough", "reply"])
+def test_a_defect_of_who_asks_is_theirs_alone(llama: Tiny, at: str) -> None:
+    """Whether the tokens will do is asked of code that is not the batch's, and so is what is made of them."""
+
+    def defective(_tokens: Sequence[int]) -> bool:
+        raise KeyError("a defect of who asks")
+
+    decoder = Decoder(llama.model, llama.layout, Limits())
+    asking, other = Caught(), Caught()
+    if at == "reply":
+        asking.reply = defective  # type: ignore[method-assign,assignment]
+    decoder.add(ResolvedRequest(prompt=(1, 2), max_new_tokens=5, enough=defective if at == "enough" else None), asking)
+    decoder.add(ResolvedRequest(prompt=(1, 3), max_new_tokens=5), other)
+    while decoder.unfinished:
+        decoder.step()
+    assert isinstance(asking.error, KeyError)
+    assert other.tokens is not None
+    assert len(other.tokens) == 5
+    decoder.close()
+    assert decoder.counters().kv_bytes == 0
 
 
 def test_short_number_formats_draw_the_cheap_way(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,6 +171,24 @@ def test_a_prompt_that_cannot_be_read_reaches_who_asked(
     engine.close()
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_reply_that_cannot_be_read_reaches_who_asked(
+    tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, *, alone: bool
+) -> None:
+    """As a prompt; and so does a question whether the text will do that fails."""
+    if alone:
+        monkeypatch.setattr("workers.engines.transformers.engine.adopt", _refuse)
+    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
+    with monkeypatch.context() as patched:
+        patched.setattr("workers.engines.transformers.answering.Question.completion", lambda *_: {}["absent"])
+        with pytest.raises(KeyError, match="absent"):
+            engine.submit(_request(1)).result(30)
+    with pytest.raises(KeyError, match="missing"):
+        engine.submit(replace(_request(4, LONG), enough=lambda _: {}["missing"])).result(30)
+    assert engine.submit(_request(1)).result(30).finish is FinishReason.LENGTH
+    engine.close()
+
+
 @pytest.fixture
 def unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
     """No model can be served by the batch."""

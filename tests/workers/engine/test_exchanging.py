@@ -10,12 +10,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers import (
+    Ernie4_5Config,
+    Ernie4_5ForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GlmConfig,
     GlmForCausalLM,
     GraniteConfig,
     GraniteForCausalLM,
+    HeliumConfig,
+    HeliumForCausalLM,
+    HunYuanDenseV1Config,
+    HunYuanDenseV1ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -28,11 +34,14 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
+from transformers.models.cohere.modeling_cohere import CohereLayerNorm
 from transformers.models.llama import modeling_llama
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
-from tests.workers.engine.test_support import HEADS, built
+from tests.workers.engine.test_support import HEADS, SIZES, built
 from workers.engines.transformers import exchanging, support
 from workers.engines.transformers.exchanging import GatedLayers, Layer, Norm, exchange
 from workers.engines.transformers.kv import LayerShape, Layout
@@ -74,6 +83,61 @@ def test_a_model_computes_the_same_as_before(
     assert float((found - expected).abs().max()) <= tolerance * float(expected.abs().max())
     difference, largest = support._differ(model, layout)
     assert difference <= tolerance * largest
+
+
+#: Of a width, and with weights so small, that in bfloat16 attention is all but lost in what a layer is given.
+WIDE: dict[str, Any] = {
+    **SIZES,
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 4,
+    "initializer_range": 0.02,
+}
+#: What they compute instead of what a Llama does, and which of their layers do not.
+OTHERS: list[tuple[Any, Any, list[int]]] = [
+    (HunYuanDenseV1ForCausalLM, HunYuanDenseV1Config(**WIDE, head_dim=32), []),  # norms behind the rotation
+    (HeliumForCausalLM, HeliumConfig(**WIDE, head_dim=32), []),  # neighbours are turned together, not halves
+    (Ernie4_5ForCausalLM, Ernie4_5Config(**WIDE, head_dim=32), []),  # likewise
+    (SmolLM3ForCausalLM, SmolLM3Config(**WIDE), [0, 1, 2]),  # every fourth layer knows no positions
+    (LlamaForCausalLM, LlamaConfig(**WIDE), [0, 1, 2, 3]),
+    (MistralForCausalLM, MistralConfig(**WIDE, sliding_window=WINDOW), [0, 1, 2, 3]),
+    (Qwen2ForCausalLM, Qwen2Config(**WIDE), [0, 1, 2, 3]),
+    (Qwen3ForCausalLM, Qwen3Config(**WIDE, head_dim=32), [0, 1, 2, 3]),
+]
+
+
+def exchanged_layers(model: Any) -> list[int]:
+    """Which layers are computed another way."""
+    return [number for number, layer in enumerate(model.model.layers) if isinstance(layer.forward, Layer)]
+
+
+@pytest.mark.parametrize(("model_class", "config", "layers"), OTHERS, ids=lambda of: getattr(of, "__name__", ""))
+def test_a_layer_is_known_by_what_it_adds(one_thread: None, model_class: Any, config: Any, layers: list[int]) -> None:
+    """However small that is beside what it adds it to, in a format of few digits."""
+    model = built(model_class, config).bfloat16()
+    layout = support.adopt(model)
+    pack(model)
+    exchange(model, layout)
+    assert exchanged_layers(model) == layers
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_layers_that_make_a_model_another_are_its_own_again(
+    one_thread: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, dtype: torch.dtype
+) -> None:
+    """Logits are compared at the end: what no single comparison shows."""
+    model = built(HunYuanDenseV1ForCausalLM, HunYuanDenseV1Config(**{**WIDE, "initializer_range": 0.1}, head_dim=32))
+    layout = support.adopt(model.to(dtype))
+    pack(model)
+    tried = exchanging.same_layer
+    monkeypatch.setattr(exchanging, "same_layer", lambda made, layout: tried(made, layout) or True)
+    exchange(model, layout)
+    assert exchanged_layers(model) == []
+    assert "layers of HunYuanDenseV1ForCausalLM are computed the library's way" in caplog.text
+    difference, largest = support._differ(model, layout)
+    assert difference <= (0.05 if dtype is torch.bfloat16 else 1e-5) * largest
 
 
 def test_a_layer_that_cannot_be_joined_is_left_alone(one_thread: None) -> None:
@@ -171,6 +235,19 @@ def test_what_computes_something_else_is_left_alone(one_thread: None) -> None:
     model = nn.Sequential(*modules)
     assert exchange(model, LAYOUT) == 0
     assert list(model) == modules
+
+
+def test_what_is_hardly_seen_of_most_rows_is_seen() -> None:
+    """A mean of rows without one, and gates that are nearly closed."""
+    centred = CohereLayerNorm(4096).bfloat16()
+    gelu = LlamaMLP(LlamaConfig(hidden_size=64, intermediate_size=64, hidden_act="gelu", num_attention_heads=1))
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        for layer in (gelu.gate_proj, gelu.up_proj, gelu.down_proj):
+            layer.weight.copy_(0.0005 * torch.randn_like(layer.weight))
+    model = nn.Sequential(centred, gelu.bfloat16())
+    pack(model)
+    assert exchange(model, LAYOUT) == 0
 
 
 def test_a_norm_is_exchanged_wherever_it_is() -> None:

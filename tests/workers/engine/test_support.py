@@ -7,14 +7,22 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    DogeConfig,
+    DogeForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
+    Llama4ForCausalLM,
+    Llama4TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MambaConfig,
     MambaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    PhimoeConfig,
+    PhimoeForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
@@ -86,6 +94,49 @@ def test_other_models_are_refused_with_a_reason_and_left_as_they_were(
     with pytest.raises(UnsupportedModel, match=reason):
         adopt(model)
     assert model.config._attn_implementation == before
+
+
+#: Models whose layers leave it to a mask how far they see, by the name of what limits it.
+MASKED: list[tuple[Any, Any, str]] = [
+    (PhimoeForCausalLM, lambda **spans: PhimoeConfig(**HEADS, num_local_experts=3, **spans), "sliding_window"),
+    (DogeForCausalLM, lambda **spans: DogeConfig(**HEADS, **spans), "sliding_window"),
+    (
+        Llama4ForCausalLM,
+        lambda **spans: Llama4TextConfig(
+            **HEADS, head_dim=4, intermediate_size_mlp=24, num_local_experts=2, no_rope_layers=[1, 0], **spans
+        ),
+        "attention_chunk_size",
+    ),
+]
+
+
+@pytest.mark.parametrize(("model_class", "config", "name"), MASKED, ids=["phimoe", "doge", "llama4"])
+def test_a_window_that_no_layer_asks_for_is_refused(one_thread: None, model_class: Any, config: Any, name: str) -> None:
+    """However long it is, and not tried out; one that nothing can exceed is none."""
+    spans = {"max_position_embeddings": 512, name: 511}
+    model = built(model_class, config(**spans))
+    numbers = torch.Generator().manual_seed(0)
+    for weight in model.parameters():  # some of which the library leaves as they come
+        torch.nn.init.normal_(weight, std=0.1, generator=numbers)
+    with pytest.raises(UnsupportedModel, match=f"its {name} of 511 tokens is only in its mask"):
+        adopt(model)
+    setattr(model.config, name, 512)
+    assert adopt(model).layers == (LayerShape(2, 4),) * 2
+
+
+@pytest.mark.parametrize(
+    ("model_class", "config"),
+    [
+        (Qwen2ForCausalLM, Qwen2Config(**HEADS, use_sliding_window=False, sliding_window=6)),
+        (Qwen2ForCausalLM, Qwen2Config(**HEADS, use_sliding_window=True, sliding_window=6, max_window_layers=2)),
+        (MistralForCausalLM, MistralConfig(**HEADS, sliding_window=6)),
+        (MistralForCausalLM, MistralConfig(**HEADS, sliding_window=None)),
+    ],
+    ids=["off", "no-layers", "asked-for", "none"],
+)
+def test_windows_that_are_switched_off_or_asked_for_are_served(one_thread: None, model_class: Any, config: Any) -> None:
+    """A number in a configuration is no window."""
+    assert adopt(built(model_class, config)).layers == (LayerShape(2, 4),) * 2
 
 
 def test_numbers_for_which_no_loop_is_compiled_are_refused(one_thread: None) -> None:

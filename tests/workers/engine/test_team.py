@@ -12,7 +12,8 @@ import pytest
 import torch
 from numba import carray
 
-from workers.engines.transformers.compiled import compiled, integers, take
+from workers.engines.transformers import drawing, linear, loops, rowwise, tiles
+from workers.engines.transformers.compiled import claim, compiled, integers, release, take
 from workers.engines.transformers.team import Sequel, run
 
 #: What the loop below is told; a task is a number.
@@ -109,3 +110,65 @@ def test_a_sequence_goes_on_beside_others_that_take_the_processors(threads: int)
     for _ in steps:
         expected = expected + np.roll(expected, -1)
     assert numbers[-1].tolist() == expected.tolist()
+
+
+def _work_in_memory(call: Any) -> None:
+    """As ``_add_neighbours``; ``slow`` is how many bytes a thread wants."""
+    told = carray(call, 1)[0]
+    own = claim(call, told.slow)
+    if own == 0:
+        return
+    source, target = integers(told.source), integers(told.target)
+    task = take(call)
+    while task < told.tasks:
+        integers(own)[0] = source[task]
+        target[task] = integers(own)[0] + source[(task + 1) % told.tasks]
+        task = take(call)
+    release(own)
+
+
+#: More than any machine has.
+MUCH = 1 << 60
+
+
+@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_loop_that_finds_no_memory_says_so(threads: int, which: int, long: bool) -> None:
+    """Alone and in any place of a sequence, which ends; with memory it does its work again."""
+    numbers, steps = chain(20, 3, 8)
+    loop = compiled(_work_in_memory, CALL)
+    sequel = Sequel([(loop, call) for _, call in steps])
+    steps[which][1]["slow"] = MUCH
+    for _ in range(20):
+        with pytest.raises(MemoryError, match="a compiled loop found no memory for its own numbers"):
+            sequel.run(long=long)
+    with pytest.raises(MemoryError):
+        run(loop, steps[which][1], long=long)
+    steps[which][1]["slow"] = 8
+    sequel.run(long=long)
+    expected = numbers[0]
+    for found in numbers[1:]:
+        expected = expected + np.roll(expected, -1)
+        assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("loop", "told", "wants"),
+    [
+        (lambda: loops.attending(64, 3, "float32"), loops.CALL, "most_keys"),
+        (lambda: tiles.attending(64, 3, "float32"), loops.CALL, "most_keys"),
+        (lambda: linear.multiplying(0, linear.IN_REGISTERS, biased=False), linear.LINEAR, "units"),
+        (lambda: rowwise.norming(1), rowwise.NORM, "width"),
+        (lambda: rowwise.rotating(1), rowwise.ROTATION, "width"),
+        (drawing.drawing, drawing.TOLD, "n"),
+    ],
+    ids=["beams", "prompts", "product", "norm", "rotation", "draw"],
+)
+def test_every_loop_says_that_it_finds_no_memory(threads: int, loop: Any, told: Any, wants: str) -> None:
+    """Of those whose own numbers depend on what they are told."""
+    call = np.zeros(1, told)
+    if told is loops.CALL:
+        call["most_rows"] = 1
+    call[wants] = 1 << 54
+    with pytest.raises(MemoryError):
+        run(loop(), call)

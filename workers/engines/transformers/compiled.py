@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import cfunc, from_dtype, njit, types
+from numba import from_dtype, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from workers.engines.transformers import vectors
+from workers.engines.transformers.keeping import kept
 from workers.engines.transformers.vectors import LANES, LOG2E, POWERS_OF_TWO, WORD
 
 #: Number formats, by their names in torch.
@@ -27,9 +28,16 @@ _LOG2E = np.float32(LOG2E)
 _C7, _C6, _C5, _C4, _C3, _C2, _C1, _C0 = (np.float32(factor) for factor in POWERS_OF_TWO)
 #: Brings the exponents of float16 to those of float32; subnormal numbers come out right as well.
 _HALF = np.float32(2.0**112)
-_INFINITE = np.uint32(0x7C00)  # in float16
-#: What of float32 arithmetic may be reordered: without it no sum is computed in vectors.
-_MATHS = {"reassoc", "contract", "nsz", "arcp", "nnan", "ninf"}
+_INFINITE, _NOT_ANY = np.uint32(0x7C00), np.uint32(0x7E00)  # in float16, and what is no number
+#: Bits of float32 numbers: infinity, above which is what is no number, and where infinity of float16 is moved to.
+_NO_NUMBER, _BEYOND = np.uint32(0x7F800000), np.uint32(0x7C00 << 13)
+#: What of float32 arithmetic may be reordered: without it no sum is computed in vectors. But what is no number, or
+#: infinite, stays so: it is how a defect of a model is known.
+_MATHS = {"reassoc", "contract", "nsz", "arcp"}
+#: What is added to the tasks that have been taken where a thread has no memory: more than there can be.
+UNDONE = 1 << 40
+#: Bytes between which vectors lie best.
+_LINE = 64
 #: Compiled code is given up with the object that it came in.
 _alive: list[Any] = []
 
@@ -37,10 +45,7 @@ _alive: list[Any] = []
 def compiled(loop: Callable[[Any], None], told: np.dtype) -> int:
     """Address of a loop that is told one record, whose first field is ``taken``: how many tasks have been taken."""
     signature = types.void(types.CPointer(from_dtype(told)))
-    try:
-        made = cfunc(signature, cache=True, fastmath=_MATHS, error_model="numpy")(loop)
-    except RuntimeError:  # no folder for what is kept
-        made = cfunc(signature, cache=False, fastmath=_MATHS, error_model="numpy")(loop)
+    made = kept(loop, signature, {"fastmath": _MATHS, "error_model": "numpy"})
     _alive.append(made)
     return int(made.address)
 
@@ -73,6 +78,49 @@ def take(_typing: Any, told: Any) -> Any:
         return builder.atomic_rmw("add", place, context.get_constant(types.int64, 1), "monotonic")
 
     return types.int64(told), generate
+
+
+@intrinsic
+def claim(_typing: Any, told: Any, _count: Any) -> Any:
+    """For compiled code: the address of so many bytes of a thread's own, up to ``release``; 0 where there are none.
+
+    Compiled code has nobody to raise an error to. All tasks that are left count as taken then, and ``team`` sees by
+    their number that they are not done.
+    """
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        long = ir.IntType(64)
+        found = context.nrt.allocate_unchecked(builder, builder.add(arguments[1], long(_LINE)))
+        place = builder.ptrtoint(found, long)
+        address = builder.and_(builder.add(place, long(_LINE)), long(-_LINE))
+        missing = builder.icmp_unsigned("==", place, long(0))
+        with builder.if_else(missing, likely=False) as (none, some):
+            with none:
+                taken = builder.bitcast(arguments[0], long.as_pointer())
+                builder.atomic_rmw("add", taken, long(UNDONE), "monotonic")
+            with some:
+                builder.store(place, _before(builder, address))
+        return builder.select(missing, long(0), address)
+
+    return types.int64(told, types.int64), generate
+
+
+@intrinsic
+def release(_typing: Any, _address: Any) -> Any:
+    """For compiled code: give back what ``claim`` gave."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        place = builder.load(_before(builder, arguments[0]))
+        context.nrt.free(builder, builder.inttoptr(place, ir.IntType(8).as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+def _before(builder: Any, address: Any) -> Any:
+    """Where ``claim`` notes what it was given, which is less well placed than what it gives."""
+    long = ir.IntType(64)
+    return builder.inttoptr(builder.sub(address, long(8)), long.as_pointer())
 
 
 @intrinsic
@@ -187,11 +235,13 @@ def widen(form: int, source: int, target: int, count: int) -> None:  # pragma: n
         for d in range(whole, count):
             wide[d] = _lengthened(short[d])
     else:
-        short = halves(source)
+        short, bits = halves(source), words(target)
         for d in range(count):
             word = types.uint32(short[d])
             sign = (word & types.uint32(0x8000)) << types.uint32(16)
-            wide[d] = as_float(sign | ((word & types.uint32(0x7FFF)) << types.uint32(13))) * _HALF
+            size = (word & types.uint32(0x7FFF)) << types.uint32(13)
+            number = as_bits(as_float(size) * _HALF)
+            bits[d] = sign | (size | _NO_NUMBER if size >= _BEYOND else number)
 
 
 @njit(inline="always")
@@ -221,6 +271,7 @@ def narrow(form: int, source: int, target: int, count: int) -> None:  # pragma: 
         short = halves(target)
         for d in range(count):
             sign = (as_bits(wide[d]) >> types.uint32(16)) & types.uint32(0x8000)
-            bits = as_bits(abs(wide[d]) / _HALF)
+            size = as_bits(abs(wide[d]))
+            bits = as_bits(as_float(size) / _HALF)
             bits = (bits + types.uint32(0xFFF) + ((bits >> types.uint32(13)) & types.uint32(1))) >> types.uint32(13)
-            short[d] = types.uint16(sign | min(bits, _INFINITE))
+            short[d] = types.uint16(sign | (_NOT_ANY if size > _NO_NUMBER else min(bits, _INFINITE)))

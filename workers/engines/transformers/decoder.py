@@ -139,7 +139,7 @@ class Decoder:
             searches = [work.search for work, _ in waiting if work.search is not None]
             chosen = select(searches, logits, [count for _, count in waiting])
             for (work, _), following in zip(waiting, chosen, strict=True):
-                if isinstance(following, RuntimeError):  # a defect of the model, for this prompt
+                if isinstance(following, Exception):  # a defect of the model, for this prompt, or of who asks
                     self._scheduler.finish(work)
                     work.delivery.fail(following)
                     continue
@@ -156,7 +156,10 @@ class Decoder:
                 self._scheduler.finish(work, keep=True)
                 self._tally.finished += 1
                 self._tally.reply_tokens += len(reply)
-                work.delivery.reply(reply)
+                try:
+                    work.delivery.reply(reply)
+                except Exception as error:  # noqa: BLE001 -- a defect belongs to its request; all others still wait
+                    work.delivery.fail(error)
 
 
 def draws_for(layout: Layout) -> Draws:

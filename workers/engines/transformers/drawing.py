@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 from numba import carray, types
 
-from workers.engines.transformers.compiled import compiled, floats, integers, pointer_to, power, take
+from workers.engines.transformers.compiled import (
+    claim,
+    compiled,
+    floats,
+    integers,
+    pointer_to,
+    power,
+    release,
+    take,
+)
 from workers.engines.transformers.team import run
 
 #: What the loop is told; a task is a row of scores.
@@ -72,7 +81,10 @@ def drawing() -> int:
     def draw(call: Any) -> None:  # pragma: no cover
         told = carray(call, 1)[0]
         blocks = (told.n + _BLOCK - 1) // _BLOCK
-        sums = np.empty(blocks, np.float64)
+        own = claim(call, 8 * blocks)
+        if own == 0:
+            return
+        sums = _doubles(own)
         row = take(call)
         while row < told.tasks:
             scores, highest = floats(told.scores + row * told.n * 4), floats(told.highest)[row]
@@ -108,5 +120,6 @@ def drawing() -> int:
                     if count == told.wanted:
                         break
             row = take(call)
+        release(own)
 
     return compiled(draw, TOLD)

@@ -213,11 +213,10 @@ class TransformersEngine:
                 answering = _Answering(loaded=loaded, question=asked, future=future)
                 try:
                     reply = plain.generate(loaded, asked.resolved, lambda: self._closed)
-                except Exception as error:  # noqa: BLE001 -- a defect belongs to its request; all others still need this thread
-                    answering.fail(error)
-                else:
                     if not self._closed:
                         answering.reply(reply)
+                except Exception as error:  # noqa: BLE001 -- a defect belongs to its request; all others still need this thread
+                    answering.fail(error)
         self._cancel_all()
 
     def _take(self, decoder: Decoder | None, most: int | None = None) -> list[tuple[Request, Future[Completion]]]:

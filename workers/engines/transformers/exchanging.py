@@ -9,16 +9,17 @@ layers go on computing their own way.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from workers.engines.transformers.batch import Packed, Piece
+from workers.engines.transformers.batch import Packed
 from workers.engines.transformers.buffered import attend_buffered
 from workers.engines.transformers.buffers import Buffers
+from workers.engines.transformers.comparing import further, same, same_layer
 from workers.engines.transformers.freeing import give_back
 from workers.engines.transformers.fused import Asked, FusedLayer, RootMeanSquare
 from workers.engines.transformers.kv import Layout
@@ -26,15 +27,12 @@ from workers.engines.transformers.linear import Weights, in_turn, multiply
 from workers.engines.transformers.outputs import GATED
 from workers.engines.transformers.packing import PackedLinear, Part, join
 from workers.engines.transformers.rowwise import FORMATS, normed, rotate
+from workers.engines.transformers.support import packed_logits, plain_logits
 
-#: As far as two ways of computing the same may be from each other, as norms: some five roundings.
-_TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+logger = logging.getLogger(__name__)
+
 #: What computes queries, keys and values of a layer.
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj")
-#: How many random rows are tried.
-_ROWS = 5
-#: What happens where a module only looks like one of these.
-_UNLIKE = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
 
 
 class Norm(nn.Module):
@@ -86,11 +84,14 @@ class GatedLayers(nn.Module):
 class Observed(Asked):
     """What a layer asks of attention, once it has been seen."""
 
+    key_size: float = 0.0  #: root of the mean square of its keys, positions applied
+
     def note(self, _layer: int, key: Tensor, _value: Tensor, settings: dict[str, Any]) -> None:
         """See ``attention.attend``."""
         self.key_heads, self.width = key.shape[1], key.shape[-1]
         self.scaling = settings["scaling"] if settings["scaling"] is not None else key.shape[-1] ** -0.5
         self.window = settings["sliding_window"]
+        self.key_size = float(key.float().square().mean().sqrt())
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +120,17 @@ class Layer:
         packed, positions = settings.get("packed"), settings.get("position_embeddings", ())
         if packed is None or not isinstance(packed.store, Buffers) or not self._turns_by(positions, rows):
             return self.own(rows, *arguments, **settings)
-        layer, attention, key_heads = self.layer, self.layer.self_attn, self.asked.key_heads
         if self.fused is not None:
             result = self.fused(rows, packed, positions, self.asked)
             if result is not None:
                 return result
+        layer = self.layer
+        rows = layer.self_attn.o_proj.plus(self.attended(rows, packed, positions), rows)
+        return layer.mlp.forward(layer.post_attention_layernorm.forward(rows), rows)
+
+    def attended(self, rows: Tensor, packed: Packed, positions: Sequence[Tensor]) -> Tensor:
+        """What rows attend to, shape (1, T, hidden) to (1, T, heads * width)."""
+        layer, attention, key_heads = self.layer, self.layer.self_attn, self.asked.key_heads
         every = self.joined.forward(layer.input_layernorm.forward(rows)).view(rows.shape[1], -1, self.asked.width)
         query, key, value = every[:, : -2 * key_heads], every[:, -2 * key_heads : -key_heads], every[:, -key_heads:]
         if hasattr(attention, "q_norm"):
@@ -132,7 +139,7 @@ class Layer:
             rotate(key, *positions)
         else:
             rotate(every[:, :-key_heads], *positions)
-        attended = attend_buffered(
+        result = attend_buffered(
             packed,
             attention.layer_idx,
             query.transpose(0, 1),
@@ -141,8 +148,7 @@ class Layer:
             self.asked.scaling,
             self.asked.window,
         )
-        rows = attention.o_proj.plus(attended.flatten(1)[None], rows)
-        return layer.mlp.forward(layer.post_attention_layernorm.forward(rows), rows)
+        return result.flatten(1)[None]
 
     def _turns_by(self, positions: Sequence[Tensor], rows: Tensor) -> bool:
         """Whether positions are a cosine and a sine for every number of a key."""
@@ -165,19 +171,37 @@ def exchange(model: Any, layout: Layout) -> int:
             if made is not None and _alike(made, module):
                 setattr(parent, name, made.eval())
                 exchanged += 1
-    for module in model.modules():
-        if _is_layer(module):
-            projections = [getattr(module.self_attn, name) for name in _PROJECTIONS]
-            joined = join(projections)
-            if joined is None:
-                continue
-            made_layer = Layer(module, module.forward, joined, fused=_fused(module, joined))
-            if _computes_the_same(made_layer, layout):
-                module.forward = made_layer
-                _give_up(module.self_attn, projections, joined)
-                exchanged += 1
+    exchanged += _exchange_layers(model, layout)
     give_back()
     return exchanged
+
+
+def _exchange_layers(model: Any, layout: Layout) -> int:
+    """Exchange a model's layers, but for one that computes something else with them: it keeps its own."""
+    layers = [module for module in model.modules() if _is_layer(module)]
+    if not layers:
+        return 0
+    expected, before = plain_logits(model), packed_logits(model, layout)
+    made = [layer for layer in layers if _exchange_layer(layer, layout)]
+    if made and further(packed_logits(model, layout), before, expected, layout.dtype):
+        logger.warning("layers of %s are computed the library's way: exchanged, they differ", type(model).__name__)
+        for layer in made:
+            layer.forward = layer.forward.own
+        return 0
+    return len(made)
+
+
+def _exchange_layer(layer: Any, layout: Layout) -> bool:
+    projections = [getattr(layer.self_attn, name) for name in _PROJECTIONS]
+    joined = join(projections)
+    if joined is None:
+        return False
+    made = Layer(layer, layer.forward, joined, fused=_fused(layer, joined))
+    if not same_layer(made, layout):
+        return False
+    layer.forward = made
+    _give_up(layer.self_attn, projections, joined)
+    return True
 
 
 def _made_of(module: nn.Module) -> Norm | GatedLayers | None:
@@ -194,15 +218,8 @@ def _made_of(module: nn.Module) -> Norm | GatedLayers | None:
 
 def _alike(made: Norm | GatedLayers, module: nn.Module) -> bool:
     if isinstance(made, Norm):
-        width, dtype = len(made.weight), made.weight.dtype
-    else:
-        width, dtype = made.down_proj.out_features, made.down_proj.dtype
-    rows = _random(1, _ROWS, width, dtype=dtype)
-    try:
-        with torch.inference_mode():
-            return _close(made(rows), module(rows))
-    except _UNLIKE:
-        return False
+        return same(made, module, len(made.weight), made.weight.dtype)
+    return same(made, module, made.down_proj.out_features, made.down_proj.dtype)
 
 
 def _give_up(attention: Any, projections: Sequence[PackedLinear], joined: PackedLinear) -> None:
@@ -242,33 +259,3 @@ def _fused(layer: Any, joined: PackedLinear) -> FusedLayer | None:
         gates=Weights(layer.mlp.panels, None),
         gated=of_gated,
     )
-
-
-def _computes_the_same(made: Layer, layout: Layout) -> bool:
-    attention = made.layer.self_attn
-    store = Buffers(layout)
-    kv = store.open(_ROWS)
-    piece = Piece(kv, [0] * _ROWS, kv.extend(_ROWS), 0, tree=False, logits=False)
-    packed = Packed(store, [piece], [0], _ROWS, layout.device)
-    rows = _random(1, _ROWS, attention.o_proj.out_features, dtype=layout.dtype)
-    positions = tuple(_random(2, 1, _ROWS, attention.head_dim, dtype=layout.dtype))
-    try:
-        with torch.inference_mode():
-            expected = made.own(rows, position_embeddings=positions, observed=made.asked)
-            return made.asked.width == attention.head_dim and _close(
-                made(rows, position_embeddings=positions, packed=packed), expected
-            )
-    except _UNLIKE:
-        return False
-    finally:
-        kv.close()
-
-
-def _close(found: Any, expected: Any) -> bool:
-    if not isinstance(expected, Tensor) or found.shape != expected.shape:
-        return False
-    return bool((found - expected).float().norm() <= _TOLERANCES[found.dtype] * expected.float().norm())
-
-
-def _random(*shape: int, dtype: torch.dtype) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(dtype)

@@ -17,7 +17,7 @@ from numba import carray
 from torch import Tensor
 
 from workers.engines.transformers import matrix
-from workers.engines.transformers.compiled import compiled, copy, take
+from workers.engines.transformers.compiled import claim, compiled, copy, release, take
 from workers.engines.transformers.outputs import GATED, finish
 from workers.engines.transformers.product import ROWS, can, product
 from workers.engines.transformers.team import run
@@ -176,11 +176,13 @@ def multiplying(then: int, how: Way, *, biased: bool) -> int:
         biases, others, target = told.bias, told.other, told.target
         groups = (panels + together - 1) // together
         # A thread's own: what tiles are like, sums, and the last rows where they are fewer than a product takes.
-        space = np.empty(_TILES + all_sums + at_once * units, np.float32)
-        summed = space.ctypes.data + 4 * _TILES
+        own = claim(call, 4 * (_TILES + all_sums + at_once * units))
+        if own == 0:
+            return
+        summed = own + 4 * _TILES
         last, beyond = summed + 4 * all_sums, -1
         if in_tiles:
-            matrix.begin(space.ctypes.data)
+            matrix.begin(own)
         task = take(call)
         while task < told.tasks:
             first, group = task // groups * block, task % groups * together
@@ -227,6 +229,6 @@ def multiplying(then: int, how: Way, *, biased: bool) -> int:
             task = take(call)
         if in_tiles:
             matrix.end()
-        space[0] = 0  # memory lives as long as its array is used, which pointers into it are not
+        release(own)
 
     return compiled(loop, LINEAR)

@@ -15,6 +15,7 @@ from numba import carray, from_dtype
 
 from workers.engines.transformers.compiled import (
     FORMATS,
+    claim,
     compiled,
     copy,
     floats,
@@ -23,6 +24,7 @@ from workers.engines.transformers.compiled import (
     octets,
     pointer_to,
     prefetch,
+    release,
     take,
     widen,
 )
@@ -125,8 +127,9 @@ def attending(width: int, per_group: int, dtype: str) -> int:
         buffers, heads, most_keys = integers(told.buffer), told.key_heads * per_group, told.most_keys
         # A thread's own, in float32: queries, results, some keys or values at a time, and all scores.
         most = told.most_rows * per_group
-        space = np.empty(2 * most * width + LANES * width + most * most_keys, np.float32)
-        asked = space.ctypes.data
+        asked = claim(call, 4 * (2 * most * width + LANES * width + most * most_keys))
+        if asked == 0:
+            return
         some = asked + 8 * most * width
         scored = some + 4 * LANES * width
         queries, found = floats(asked), floats(asked + 4 * most * width)
@@ -200,6 +203,6 @@ def attending(width: int, per_group: int, dtype: str) -> int:
                 row, query = start + r // per_group, head * per_group + r % per_group
                 narrow(form, asked + 4 * (most + r) * width, told.result + (row * heads + query) * width * size, width)
             number = take(call)
-        space[0] = 0  # memory lives as long as its array is used, which pointers into it are not
+        release(asked)
 
     return compiled(attend, CALL)

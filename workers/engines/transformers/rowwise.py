@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from workers.engines.transformers import vectors
-from workers.engines.transformers.compiled import compiled, floats, narrow, rounded, take, widen
+from workers.engines.transformers.compiled import claim, compiled, floats, narrow, release, rounded, take, widen
 from workers.engines.transformers.team import run
 from workers.engines.transformers.vectors import LANES
 
@@ -190,8 +190,9 @@ def norming(form: int) -> int:
     def norm(call: Any) -> None:  # pragma: no cover
         told = carray(call, 1)[0]
         width = told.width
-        space = np.empty(2 * width, np.float32)
-        own = space.ctypes.data
+        own = claim(call, 8 * width)
+        if own == 0:
+            return
         numbers, weights = floats(own), floats(own + 4 * width)
         widen(form, told.weight, own + 4 * width, width)
         task = take(call)
@@ -212,7 +213,7 @@ def norming(form: int) -> int:
                     numbers[d] = rounded(form, numbers[d] * factor) * weights[d]
                 narrow(form, own, told.target + row * width * size, width)
             task = take(call)
-        space[0] = 0  # memory lives as long as its array is used, which pointers into it are not
+        release(own)
 
     return compiled(norm, NORM)
 
@@ -225,8 +226,9 @@ def rotating(form: int) -> int:
     def rotation(call: Any) -> None:  # pragma: no cover
         told = carray(call, 1)[0]
         width, half = told.width, told.width // 2
-        space = np.empty(4 * width, np.float32)
-        own = space.ctypes.data
+        own = claim(call, 16 * width)
+        if own == 0:
+            return
         cosines, sines = floats(own), floats(own + 4 * width)
         old, new = floats(own + 8 * width), floats(own + 12 * width)
         task = take(call)
@@ -249,6 +251,6 @@ def rotating(form: int) -> int:
                         new[half + d] = rounded(form, b * cosines[half + d]) + rounded(form, a * sines[half + d])
                     narrow(form, own + 12 * width, place, width)
             task = take(call)
-        space[0] = 0
+        release(own)
 
     return compiled(rotation, ROTATION)

@@ -24,7 +24,7 @@ from workers.engines.transformers.selector import Stream, draw, keys_of, warper
 _MOST_CHOSEN = 1 << 25
 
 
-def select(searches: Sequence[Search], logits: Tensor, counts: Sequence[int]) -> list[Rows | RuntimeError | None]:
+def select(searches: Sequence[Search], logits: Tensor, counts: Sequence[int]) -> list[Rows | Exception | None]:
     """Let every search go on.
 
     Args:
@@ -33,8 +33,8 @@ def select(searches: Sequence[Search], logits: Tensor, counts: Sequence[int]) ->
         counts: how many rows each search has: one for its prompt, later one for each beam.
 
     Returns:
-        For each search the rows to compute next, None where its reply is found, or an error where its logits are no
-        numbers.
+        For each search the rows to compute next, None where its reply is found, or an error: its logits are no
+        numbers, or what it asks whether it has enough fails. The others go on.
     """
     starts = [0, *accumulate(counts)]
     alike: dict[tuple[Choosing, int], list[int]] = defaultdict(list)
@@ -54,14 +54,21 @@ def select(searches: Sequence[Search], logits: Tensor, counts: Sequence[int]) ->
     for group, at, before, theirs, of_theirs in zip(groups, rows, scores, streams, keys, strict=True):
         part = logits.index_select(0, at).float().view(len(group.members), group.count, -1)
         candidates.append(_choose(part, group.choosing, before, theirs, of_theirs))
-    following: list[Rows | RuntimeError | None] = [None] * len(searches)
+    following: list[Rows | Exception | None] = [None] * len(searches)
     for group, (best, chosen) in zip(groups, _on_the_host(candidates), strict=True):
         for member, reached, indices in zip(group.members, best.tolist(), chosen.tolist(), strict=True):
             if any(math.isnan(score) or score == math.inf for score in reached):
                 following[member] = RuntimeError("the model computes logits that are no numbers")
             else:
-                following[member] = searches[member].take(reached, indices, logits.shape[-1])
+                following[member] = _taken(searches[member], reached, indices, logits.shape[-1])
     return following
+
+
+def _taken(search: Search, best: list[float], chosen: list[int], vocabulary: int) -> Rows | Exception | None:
+    try:
+        return search.take(best, chosen, vocabulary)
+    except Exception as error:  # noqa: BLE001 -- who asks has a say in it; its defect belongs to its request
+        return error
 
 
 @dataclass(frozen=True, slots=True)

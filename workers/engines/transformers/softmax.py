@@ -17,11 +17,14 @@ from workers.engines.transformers import vectors
 
 @intrinsic
 def highest(_typing: Any, scores: Any, count: Any) -> Any:
-    """For compiled code: the highest of scores at an address, ``count`` of them, a multiple of ``vectors.LANES``."""
+    """For compiled code: the highest of scores at an address, ``count`` of them, a multiple of ``vectors.LANES``.
+
+    Where one is no number it may be any of them: their powers come to no number then, whatever is taken off them.
+    """
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         def higher(place: Any, so_far: Any) -> Any:
-            return vectors.function(builder, "maxnum", so_far, vectors.load(builder, arguments[0], place))
+            return vectors.larger(builder, so_far, vectors.load(builder, arguments[0], place))
 
         tops = vectors.go_through(builder, arguments[1], vectors.alike(-math.inf), higher)
         return vectors.highest_of(builder, tops)

@@ -23,6 +23,8 @@ from workers.engines.transformers.pool import store_for
 _UNSTEADY_ROPES = ("dynamic", "longrope")
 #: What a layer may ask of attention and the batch does not compute.
 _UNKNOWN_SETTINGS = ("softcap", "s_aux", "position_bias")
+#: How a configuration calls how many tokens a layer sees, and layers of that kind.
+_SPANS = {"sliding_window": "sliding_attention", "attention_chunk_size": "chunked_attention"}
 #: Largest difference between packed and plain logits, relative to the largest logit.
 _TOLERANCE, _SHORT_TOLERANCE = 1e-3, 0.1
 #: Lengths of the two prompts that are tried.
@@ -40,6 +42,7 @@ class Observed:
     shapes: dict[int, LayerShape] = field(default_factory=dict)
     calls: int = 0
     settings: set[str] = field(default_factory=set)
+    windowed: set[int] = field(default_factory=set)  #: layers that ask for a window
     dtype: torch.dtype | None = None
 
     def note(self, layer: int, key: Tensor, value: Tensor, settings: dict[str, Any]) -> None:
@@ -49,6 +52,8 @@ class Observed:
         if key.shape != value.shape:
             self.settings.add("keys and values of different shapes")
         self.settings |= {name for name in _UNKNOWN_SETTINGS if settings.get(name) is not None}
+        if settings.get("sliding_window") is not None:
+            self.windowed.add(layer)
         self.dtype = key.dtype
 
 
@@ -81,7 +86,7 @@ def _try_out(model: Any) -> Layout:
     if not model._can_set_attn_implementation():
         raise UnsupportedModel("it does not attend through the library's attention interface")
     model.set_attn_implementation(attention.NAME)
-    layout = _observe(model, int(text.num_hidden_layers))
+    layout = _observe(model, text)
     difference, largest = _differ(model, layout)
     if difference > (_SHORT_TOLERANCE if layout.dtype.itemsize == 2 else _TOLERANCE) * largest:
         raise UnsupportedModel(f"packed logits differ from plain ones by {difference:.2g} of {largest:.2g}")
@@ -96,8 +101,8 @@ def _rope_types(parameters: Any) -> set[str]:
     return {str(kind)} if kind else set().union(*(_rope_types(inner) for inner in parameters.values()))
 
 
-def _observe(model: Any, layers: int) -> Layout:
-    observed = Observed()
+def _observe(model: Any, text: Any) -> Layout:
+    observed, layers = Observed(), int(text.num_hidden_layers)
     ids = torch.arange(4, device=model.device)[None]
     with torch.inference_mode():
         model(input_ids=ids, use_cache=False, logits_to_keep=1, observed=observed)
@@ -105,18 +110,38 @@ def _observe(model: Any, layers: int) -> Layout:
         raise UnsupportedModel(f"of its {layers} layers {observed.calls} attend through the library's interface")
     if observed.settings:
         raise UnsupportedModel(f"its attention asks for {', '.join(sorted(observed.settings))}")
+    for name, kind in _SPANS.items():
+        if not _limited(text, name, kind, observed) <= observed.windowed:
+            raise UnsupportedModel(f"its {name} of {getattr(text, name)} tokens is only in its mask")
     if model.device.type == "cpu" and not serves(observed.dtype):
         raise UnsupportedModel(f"on a CPU there is no attention for numbers of type {observed.dtype}")
     shapes = tuple(observed.shapes[layer] for layer in range(layers))
     return Layout(layers=shapes, dtype=observed.dtype, device=model.device)
 
 
+def _limited(text: Any, name: str, kind: str, observed: Observed) -> set[int]:
+    """Layers that see fewer tokens than there can be, by the configuration; where it does not say which, one that asks.
+
+    A layer may also leave it to the mask that the library makes for it, which a packed forward does not look at.
+    """
+    span, most = getattr(text, name, None), getattr(text, "max_position_embeddings", None)
+    if not span or not getattr(text, f"use_{name}", True) or (most is not None and span >= most):
+        return set()
+    kinds = getattr(text, "layer_types", None)
+    if not kinds:
+        return observed.windowed or set(observed.shapes)
+    return {layer for layer, of in enumerate(kinds) if of == kind}
+
+
 def _differ(model: Any, layout: Layout) -> tuple[float, float]:
-    """Largest difference of packed from plain logits, and the largest logit: two prompts, then two beams of each."""
-    vocabulary = int(model.config.get_text_config().vocab_size)
-    numbers = torch.Generator().manual_seed(0)
-    prompts = [torch.randint(vocabulary, (length,), generator=numbers).tolist() for length in (_LONG, _SHORT)]
-    beams = [torch.randint(vocabulary, (2,), generator=numbers).tolist() for _ in prompts]
+    """Largest difference of packed from plain logits, and the largest logit."""
+    one, other = packed_logits(model, layout), plain_logits(model)
+    return float((one - other).abs().max()), float(other.abs().max())
+
+
+def packed_logits(model: Any, layout: Layout) -> Tensor:
+    """Logits of the batch in float32, shape (6, vocabulary): two prompts, then two beams of each."""
+    prompts, beams = _tried(model)
     store = store_for(layout, 2 * STRIDE * -(-(_LONG + 2) // STRIDE))
     buffers = [store.open(len(prompt) + 2) for prompt in prompts]
     # The longer prompt comes in two chunks, the second together with the shorter prompt.
@@ -130,6 +155,12 @@ def _differ(model: Any, layout: Layout) -> tuple[float, float]:
         at = kv.branch((0, 0))
         pieces.append(Piece(kv, tokens, at, len(prompt), tree=True, logits=True))
     packed.append(attention.forward(model, build(pieces, device=layout.device)))
+    return torch.cat(packed).float()
+
+
+def plain_logits(model: Any) -> Tensor:
+    """What the model computes by itself of the same, one sequence at a time; in the same order and shape."""
+    prompts, beams = _tried(model)
     sequences = [
         *prompts,
         *([*prompt, token] for prompt, tokens in zip(prompts, beams, strict=True) for token in tokens),
@@ -138,8 +169,15 @@ def _differ(model: Any, layout: Layout) -> tuple[float, float]:
         plain = [
             model(input_ids=_row(model, tokens), use_cache=False, logits_to_keep=1).logits[0] for tokens in sequences
         ]
-    one, other = torch.cat(packed).float(), torch.cat(plain).float()
-    return float((one - other).abs().max()), float(other.abs().max())
+    return torch.cat(plain).float()
+
+
+def _tried(model: Any) -> tuple[list[list[int]], list[list[int]]]:
+    """Two prompts, and for each the next tokens of two beams."""
+    vocabulary = int(model.config.get_text_config().vocab_size)
+    numbers = torch.Generator().manual_seed(0)
+    prompts = [torch.randint(vocabulary, (length,), generator=numbers).tolist() for length in (_LONG, _SHORT)]
+    return prompts, [torch.randint(vocabulary, (2,), generator=numbers).tolist() for _ in prompts]
 
 
 def _prompt_piece(kv: KV, prompt: list[int], start: int, stop: int) -> Piece:

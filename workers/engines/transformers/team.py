@@ -25,7 +25,7 @@ from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from workers.engines.transformers.compiled import compiled
+from workers.engines.transformers.compiled import UNDONE, compiled, integers
 from workers.engines.transformers.product import can
 
 #: One loop of a sequence.
@@ -54,9 +54,14 @@ def run(loop: int, call: np.ndarray, *, long: bool = False) -> None:
         call: what it is told: one record, whose ``taken`` counts the tasks that have been taken.
         long: whether other threads of the interpreter may go on meanwhile: most loops take less time than it can take
             to get its lock back.
+
+    Raises:
+        MemoryError: a thread found none for its own numbers; not all is done.
     """
     call["taken"] = 0
     (_start_unlocked if long else _start)(loop, call.ctypes.data, torch.get_num_threads(), 0)
+    if call["taken"].item() >= UNDONE:
+        raise MemoryError("a compiled loop found no memory for its own numbers")
 
 
 class Sequel:
@@ -74,7 +79,7 @@ class Sequel:
         self._call[0] = 0, len(steps), self._steps.ctypes.data
 
     def run(self, *, long: bool = False) -> None:
-        """Run them all; ``long`` as for ``run``."""
+        """Run them all; ``long`` as for ``run``, and so is what it raises."""
         for told in self._told:
             told["taken"] = 0
         self._steps["entered"] = self._steps["left"] = 0
@@ -83,7 +88,7 @@ class Sequel:
 
 @cache
 def _sequence() -> int:
-    size, entered, left = STEP.itemsize, 16, 24  # where they are in it
+    size, of, entered, left = STEP.itemsize, 8, 16, 24  # where they are in it
 
     def sequence(call: Any) -> None:  # pragma: no cover
         told = carray(call, 1)[0]
@@ -92,11 +97,14 @@ def _sequence() -> int:
             _count(step + entered)
             _call(step)
             _count(step + left)
-            # Whoever has taken a task has entered before: no task is left, so nobody is missing.
+            # Whoever has taken a task has entered before: no task is left, so nobody is missing. Who finds no memory
+            # leaves none to others either: nobody may go on to the next loop while tasks of this one are to be taken.
             looked = 0
             while _number(step + left) < _number(step + entered):
                 looked += 1
                 _wait(looked > _PATIENCE)
+            if _number(integers(step + of)[0]) >= UNDONE:
+                told.taken = UNDONE
 
     return compiled(sequence, SEQUENCE)
 

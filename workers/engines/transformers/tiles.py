@@ -18,6 +18,7 @@ from numba import carray, from_dtype, types
 from workers.engines.transformers import matrix
 from workers.engines.transformers.compiled import (
     FORMATS,
+    claim,
     compiled,
     copy,
     floats,
@@ -25,6 +26,7 @@ from workers.engines.transformers.compiled import (
     integers,
     narrow,
     pointer_to,
+    release,
     take,
     widen,
     words,
@@ -73,8 +75,9 @@ def laying(width: int, dtype: str) -> int:
         told = carray(call, 1)[0]
         tasks, pieces = carray(_tasks(told.task), told.tasks), carray(_pieces(told.piece), told.pieces)
         buffers = integers(told.buffer)
-        space = np.empty(width, np.float32)
-        own = space.ctypes.data
+        own = claim(call, 4 * width)
+        if own == 0:
+            return
         number = take(call)
         while number < told.tasks:
             task = tasks[number]
@@ -112,7 +115,7 @@ def laying(width: int, dtype: str) -> int:
                 for key in range(count):
                     widen(form, source + key * width * size, values + key * width * 4, width)
             number = take(call)
-        space[0] = 0  # memory lives as long as its array is used, which pointers into it are not
+        release(own)
 
     return compiled(lay, CALL)
 
@@ -138,8 +141,9 @@ def attending(width: int, per_group: int, dtype: str) -> int:
         scaling, window, heads, most_keys = told.scaling, told.window, told.key_heads * per_group, told.most_keys
         # A thread's own: queries, scores in float32, their powers as units of the next product, sums, what each row's
         # powers come to, and what tiles are like.
-        space = np.empty(most * (units + 2 * most_keys + width + 1) + matrix.CONFIGURATION // 4, np.float32)
-        asked = space.ctypes.data
+        asked = claim(call, 4 * most * (units + 2 * most_keys + width + 1) + matrix.CONFIGURATION)
+        if asked == 0:
+            return
         scored = asked + 4 * most * units
         raised = scored + 4 * most * most_keys
         summed = raised + 4 * most * most_keys
@@ -205,7 +209,7 @@ def attending(width: int, per_group: int, dtype: str) -> int:
             number = take(call)
         if in_tiles:
             matrix.end()
-        space[0] = 0
+        release(asked)
 
     return compiled(attend, CALL)
 

@@ -73,15 +73,25 @@ def function(builder: Any, name: str, *vectors: Any) -> Any:
     return builder.call(builder.module.declare_intrinsic(f"llvm.{name}.v{LANES}f32", (), kind), vectors)
 
 
+def larger(builder: Any, one: Any, other: Any) -> Any:
+    """The larger numbers of two vectors; the other's where one of two is no number. One instruction."""
+    return builder.select(builder.fcmp_ordered(">", one, other), one, other)
+
+
+def smaller(builder: Any, one: Any, other: Any) -> Any:
+    """The smaller numbers of two vectors, likewise."""
+    return builder.select(builder.fcmp_ordered("<", one, other), one, other)
+
+
 def multiply_add(builder: Any, one: Any, other: Any, summand: Any) -> Any:
     """One times the other plus a third, in one instruction where there is one."""
     return builder.fadd(builder.fmul(one, other, flags=("contract",)), summand, flags=("contract",))
 
 
 def power(builder: Any, exponents: Any) -> Any:
-    """e to the power of each number; no more than 2**127, and 0 from about -88 on."""
+    """e to the power of each number; no more than 2**127, and 0 from about -88 on. What is no number stays none."""
     x = builder.fmul(exponents, alike(LOG2E))
-    x = function(builder, "minnum", function(builder, "maxnum", x, alike(-127.0)), alike(127.0))
+    x = smaller(builder, alike(127.0), larger(builder, alike(-127.0), x))
     whole = function(builder, "floor", builder.fadd(x, alike(0.5)))
     y, result = builder.fsub(x, whole), alike(POWERS_OF_TWO[0])
     for factor in POWERS_OF_TWO[1:]:
@@ -99,8 +109,12 @@ def sum_of(builder: Any, vector: Any) -> Any:
 
 def highest_of(builder: Any, vector: Any) -> Any:
     """Of a vector's numbers."""
-    kind = ir.FunctionType(NUMBER, [NUMBERS])
-    return builder.call(builder.module.declare_intrinsic(f"llvm.vector.reduce.fmax.v{LANES}f32", (), kind), [vector])
+    step = LANES // 2
+    while step:
+        places = ir.Constant(WORDS, [(lane + step) % LANES for lane in range(LANES)])
+        vector = larger(builder, vector, builder.shuffle_vector(vector, vector, places))
+        step //= 2
+    return builder.extract_element(vector, WORD(0))
 
 
 def go_through(builder: Any, count: Any, begun: Any, step: Callable[[Any, Any], Any]) -> Any:
