@@ -43,6 +43,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from tests.workers.engine.test_support import HEADS, SIZES, built
 from workers.engines.transformers import exchanging, support
+from workers.engines.transformers.comparing import same
 from workers.engines.transformers.exchanging import GatedLayers, Layer, Norm, exchange
 from workers.engines.transformers.kv import LayerShape, Layout
 from workers.engines.transformers.packing import pack
@@ -256,3 +257,18 @@ def test_a_norm_is_exchanged_wherever_it_is() -> None:
     assert exchange(model, LAYOUT) == 2
     assert [type(module) for module in model.modules() if not isinstance(module, nn.Sequential)] == [Norm, Norm]
     assert exchange(model, LAYOUT) == 0
+
+
+@pytest.mark.parametrize("width", [16, 576, 4096])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_kernel_of_a_norm_computes_the_same(dtype: torch.dtype, width: int) -> None:
+    """What takes a norm's place on a GPU, computed here; on a device without numbers it is seen to be taken."""
+    own = LlamaRMSNorm(width, 1e-5).to(dtype)
+    own.weight.data = (1 + 0.3 * torch.randn(width, generator=torch.Generator().manual_seed(0))).to(dtype)
+    elsewhere = Norm(nn.Parameter(own.weight.to("meta")), 1e-5)
+    assert elsewhere(torch.zeros(1, 3, width, dtype=dtype, device="meta")).shape == (1, 3, width)
+
+    def by_kernel(rows: Tensor) -> Tensor:
+        return nn.functional.rms_norm(rows, own.weight.shape, own.weight, own.variance_epsilon)
+
+    assert same(by_kernel, own, width, dtype)

@@ -14,10 +14,11 @@ from tests.workers.engine.scripted_logits import generated
 from tests.workers.engine.tiny_models import ARCHITECTURES, decode, mixed_requests, tiny_model
 from workers.engines.transformers import paged
 from workers.engines.transformers.decoder import Decoder
+from workers.engines.transformers.exchanging import exchange
 from workers.engines.transformers.kv import LayerShape
 from workers.engines.transformers.loading import attend_without_plans
 from workers.engines.transformers.scheduler import Limits
-from workers.engines.transformers.support import adopt
+from workers.engines.transformers.support import adopt, packed_logits
 
 LIMITS = Limits(kv_bytes=1 << 25, kept_bytes=1 << 23)
 
@@ -74,3 +75,15 @@ def test_the_kernel_attends_as_over_gathered_keys(dtype: torch.dtype, heads: int
         return
     assert paged._deviation(device, dtype, LayerShape(heads, width), per_group) < 1e-2
     assert paged.usable(device, dtype, LayerShape(heads, width), per_group)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_norms_are_one_kernel_and_the_model_is_the_same(dtype: torch.dtype) -> None:
+    """Two of each layer, and the last one; logits stay where they were but for rounding."""
+    model = tiny_model("llama").to("cuda", dtype)
+    layout = adopt(model)
+    before = packed_logits(model, layout)
+    assert exchange(model, layout) == 5
+    after = packed_logits(model, layout)
+    assert float((after - before).norm() / before.norm()) < (1e-5 if dtype is torch.float32 else 3e-2)

@@ -21,7 +21,7 @@ from workers.engines.transformers.buffers import Buffers
 from workers.engines.transformers.kv import Layout
 
 #: As far as two ways of computing the same may be from each other, as norms of a row: some five roundings.
-_TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 1.5e-2}
+_TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 1.5e-2, torch.float16: 2e-3}
 #: And where scores are between, whose error is one of their powers.
 _OF_ATTENTION = {torch.float32: 3e-5, torch.bfloat16: 4e-2}
 #: How much further logits may be from the library's than they were; rounding adds up over layers.
@@ -36,10 +36,16 @@ _SCORES = 1.5
 UNLIKE = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
 
 
-def same(made: Callable[[Tensor], Tensor], module: nn.Module, width: int, dtype: torch.dtype) -> bool:
+def same(
+    made: Callable[[Tensor], Tensor],
+    module: nn.Module,
+    width: int,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+) -> bool:
     """Whether a module of rows, shape (1, T, width) to the same, computes what another does."""
     sizes = torch.tensor(_SIZES)[:, None]
-    rows = ((_random(1, len(_SIZES), width) + 0.5) * sizes).to(dtype)
+    rows = ((_random(1, len(_SIZES), width) + 0.5) * sizes).to(device, dtype)
     try:
         with torch.inference_mode():
             return _close(made(rows), module(rows), _TOLERANCES[dtype])

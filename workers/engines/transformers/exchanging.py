@@ -1,10 +1,10 @@
-"""What a model computes in fewer passes over memory on a CPU, put in the place of its own modules.
+"""What a model computes in fewer passes over memory, put in the place of its own modules.
 
-A norm is one loop where the library has six operations. A gate, and a sum with what a layer was given, are computed by
-products as they write their results. Positions turn queries and keys where they lie. Where all of it are loops of our
-own, a layer is one sequence of them (see ``fused``). Deliberately knows no list of architectures: a module is exchanged
-where it is built like one of these and computes the same of some random rows. What is not packed, as in ``generate``,
-layers go on computing their own way.
+A norm is one loop, or one kernel, where the library has six operations. The rest is for CPUs. A gate, and a sum with
+what a layer was given, are computed by products as they write their results. Positions turn queries and keys where they
+lie. Where all of it are loops of our own, a layer is one sequence of them (see ``fused``). Deliberately knows no list
+of architectures: a module is exchanged where it is built like one of these and computes the same of some random rows.
+What is not packed, as in ``generate``, layers go on computing their own way.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ class Norm(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Shape (..., width) to the same."""
-        return normed(rows, self.weight, self.variance_epsilon)
+        if self.weight.device.type == "cpu":
+            return normed(rows, self.weight, self.variance_epsilon)
+        # One kernel in place of the six that models launch, since most of a step on a GPU is launching.
+        return nn.functional.rms_norm(rows, self.weight.shape, self.weight, self.variance_epsilon)
 
 
 class GatedLayers(nn.Module):
@@ -208,8 +211,8 @@ def _made_of(module: nn.Module) -> Norm | GatedLayers | None:
     """What might take a module's place."""
     weight, epsilon = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
     if type(module) is not Norm and isinstance(weight, nn.Parameter) and isinstance(epsilon, float):
-        served = weight.dim() == 1 and weight.device.type == "cpu" and weight.dtype in FORMATS
-        return Norm(weight, epsilon) if served else None
+        served = weight.device.type == "cuda" or (weight.device.type == "cpu" and weight.dtype in FORMATS)
+        return Norm(weight, epsilon) if weight.dim() == 1 and served else None
     layers = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
     if type(module) is not GatedLayers and all(isinstance(layer, PackedLinear) for layer in layers):
         return GatedLayers(module)
@@ -218,7 +221,7 @@ def _made_of(module: nn.Module) -> Norm | GatedLayers | None:
 
 def _alike(made: Norm | GatedLayers, module: nn.Module) -> bool:
     if isinstance(made, Norm):
-        return same(made, module, len(made.weight), made.weight.dtype)
+        return same(made, module, len(made.weight), made.weight.dtype, made.weight.device)
     return same(made, module, made.down_proj.out_features, made.down_proj.dtype)
 
 
