@@ -14,10 +14,12 @@ import torch
 
 from tests.workers.engine.conftest import Tiny
 from tests.workers.engine.tiny_models import Caught, decode, mixed_requests
+from workers.engines.transformers import decoder as decoder_module
 from workers.engines.transformers.decoder import Decoder, draws_for
 from workers.engines.transformers.kv import OutOfRoom
 from workers.engines.transformers.request import ResolvedRequest, Sampling
 from workers.engines.transformers.scheduler import Limits, TooLarge
+from workers.engines.transformers.selection import select
 from workers.engines.transformers.selector import Draws
 
 #: No prompt is kept.
@@ -254,6 +256,34 @@ def test_where_a_buffer_cannot_be_had_its_request_waits(tiny: Tiny, monkeypatch:
         monkeypatch.undo()
     assert counters.restarted > 1
     assert [one.tokens for one in caught] == tiny.replies
+
+
+def test_who_cannot_be_chosen_for_begins_again(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some numbers may have been drawn when memory ended: from the beginning the replies are the same."""
+
+    def choosing(searches: Any, *arguments: Any) -> Any:
+        chosen = select(searches, *arguments)
+        if len(searches) > 3:
+            raise MemoryError("a compiled loop found no memory for its own numbers")
+        return chosen
+
+    monkeypatch.setattr(decoder_module, "select", choosing)
+    with _decoder(tiny) as decoder:
+        caught = decode(decoder, tiny.requests[:12])
+        assert decoder.counters().restarted >= 12
+    assert [one.tokens for one in caught] == tiny.replies[:12]
+
+
+def test_no_memory_to_choose_at_all_fails_one_after_the_other(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request is told; the batch does not go round in circles."""
+
+    def choosing(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(decoder_module, "select", choosing)
+    with _decoder(llama) as decoder:
+        caught = decode(decoder, mixed_requests(9, seed=0))
+    assert [type(one.error) for one in caught] == [torch.OutOfMemoryError] * 9
 
 
 def test_no_memory_at_all_fails_one_after_the_other(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,14 @@ class Decoder:
         with self._tally.phase("select"), torch.inference_mode():
             waiting = [(work, len(piece.tokens) if piece.tree else 1) for work, piece in planned if piece.logits]
             searches = [work.search for work, _ in waiting if work.search is not None]
-            chosen = select(searches, logits, [count for _, count in waiting])
+            try:
+                chosen = select(searches, logits, [count for _, count in waiting])
+            except Exception as error:
+                if not _out_of_memory(error):
+                    raise
+                clear_frames(error.__traceback__)
+                self._begin_again([work for work, _ in waiting], error)
+                return []
             for (work, _), following in zip(waiting, chosen, strict=True):
                 if isinstance(following, Exception):  # a defect of the model, for this prompt, or of who asks
                     self._scheduler.finish(work)
@@ -147,6 +154,17 @@ class Decoder:
                 if following is None:
                     found.append(work)
         return found
+
+    def _begin_again(self, works: Sequence[Work], error: Exception) -> None:
+        """There was no memory to choose: some numbers may have been drawn, so that nothing can go on from here."""
+        self._scheduler.shrink()
+        alone = len(self._scheduler.running) == 1
+        for work in reversed(works):  # each is put before all that wait
+            if alone:
+                self._scheduler.finish(work)
+                work.delivery.fail(error)
+            else:
+                self._scheduler.restart(work)
 
     def _deliver(self, found: list[Work]) -> None:
         with self._tally.phase("deliver"):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from workers.engines.transformers.batch import Packed
@@ -31,6 +32,8 @@ from workers.engines.transformers.support import packed_logits, plain_logits
 
 logger = logging.getLogger(__name__)
 
+#: Whether the library has a kernel for norms on GPUs; older versions make them of others.
+_ONE_KERNEL = hasattr(torch.ops.aten, "_fused_rms_norm")
 #: What computes queries, keys and values of a layer.
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
@@ -211,7 +214,8 @@ def _made_of(module: nn.Module) -> Norm | GatedLayers | None:
     """What might take a module's place."""
     weight, epsilon = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
     if type(module) is not Norm and isinstance(weight, nn.Parameter) and isinstance(epsilon, float):
-        served = weight.device.type == "cuda" or (weight.device.type == "cpu" and weight.dtype in FORMATS)
+        on_cpu = weight.device.type == "cpu" and weight.dtype in FORMATS
+        served = on_cpu or (weight.device.type == "cuda" and _ONE_KERNEL)
         return Norm(weight, epsilon) if weight.dim() == 1 and served else None
     layers = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
     if type(module) is not GatedLayers and all(isinstance(layer, PackedLinear) for layer in layers):
