@@ -25,7 +25,7 @@ LOW_VALIDITY = 0.8
 ENOUGH = 10
 #: Fewest items of a value dimension that a headline names.
 OF_DIMENSION = 4
-#: Cells named one by one in a caution; beyond it they are counted.
+#: Cells of a caution, or cultures of a heading, named one by one; beyond it they are counted.
 NAMED = 4
 
 
@@ -229,10 +229,11 @@ def _low_validity(analysis: Analysis) -> Iterable[str]:
 def closest_dimension(analysis: Analysis) -> str:
     """Name the dimensions with the least and the most excess over the floor, over the rows of Table 2 alike.
 
-    Rows that lack what others have are left out, and so are those with few answers.
+    Rows with few answers are left out, and so are those that lack what another of the rest has.
     """
-    names, every = analysis.results.survey.dimensions, analysis.parts.models.rows
-    rows = [row for row in every if row.comparable and not lacks(row, every)]
+    names = analysis.results.survey.dimensions
+    enough = [row for row in analysis.parts.models.rows if row.comparable]
+    rows = [row for row in enough if not lacks(row, enough)]
     if not rows:
         return "By value dimension"
     excess = np.stack([row.sound_by_dimension - row.floor_by_dimension for row in rows])

@@ -6,7 +6,7 @@ knows nothing of published values (see ``reports.published``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import isnan
 
@@ -17,7 +17,7 @@ from reports.comparing import Contrast, compare, contrasts
 from reports.items import Floats
 from reports.metrics.aggregate import grouped_sum, mean_known
 from reports.parts import NotRun, conditions, language_of, main_condition, models, spoken
-from reports.ranking import rank
+from reports.ranking import Ranking, rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class MeanRow:
     cultures: tuple[str, ...]  #: codes
     known: frozenset[tuple[str, int]]  #: culture and position of every dimension that has a figure
     items: Floats  #: with a value, per dimension, in the culture that has the fewest, shape (D,)
-    comparable: bool  #: whether each of its cells has answers enough for a headline
+    comparable: bool  #: whether it has figures, and each cell of these has answers enough for a headline
     diversity: float  #: D of Eq. 6, in [0, 1]
     relative_diversity: float  #: D over its maximum
     paper_by_dimension: Floats  #: plug-in KL by the paper's rule, shape (D,)
@@ -46,7 +46,8 @@ class Frameworks:
     """Table 1: what each probing framework makes of each model."""
 
     rows: tuple[MeanRow, ...]  #: model by model, conditions in the run's order
-    closest: tuple[tuple[str, str], ...]  #: model, its condition that ranks first alone in every culture
+    tested: tuple[str, ...]  #: models of which conditions could be compared in every culture where they have figures
+    closest: tuple[tuple[str, str], ...]  #: model, its condition that ranks first alone in all of these cultures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,9 @@ def frameworks(measured: Measured) -> Frameworks | NotRun:
     if len(names) < 2:
         return NotRun(reason=f"one condition, {names[0]}: no framework to compare it with")
     rows = _rows(measured, names)
-    return Frameworks(rows=rows, closest=tuple(_closest(measured, rows)))
+    winners = dict(_winners(measured, rows))
+    closest = tuple((model, name) for model, first in winners.items() for name in first if name and len(first) == 1)
+    return Frameworks(rows=rows, tested=tuple(winners), closest=closest)
 
 
 def lacks(row: MeanRow, rows: Sequence[MeanRow]) -> bool:
@@ -106,20 +109,31 @@ def lacks(row: MeanRow, rows: Sequence[MeanRow]) -> bool:
     return any(other.known - row.known or set(other.cultures) - set(row.cultures) for other in rows)
 
 
-def _closest(measured: Measured, rows: Sequence[MeanRow]) -> Iterator[tuple[str, str]]:
-    """Of each model the condition that is told from each of its others in every culture, if there is one.
+def _winners(measured: Measured, rows: Sequence[MeanRow]) -> Iterator[tuple[str, set[str]]]:
+    """Of each model that can be tested, the conditions first alone in some culture; "" where a culture has none.
 
-    A condition that lacks a culture or a dimension is no part of it.
+    A model's conditions are held against each other alone, in the cultures where it has figures: what other models
+    were asked decides nothing. A condition that lacks a culture or a dimension of the model's others is no part of it.
     """
     for model in dict.fromkeys(row.model for row in rows):
-        whole = {row.condition for row in rows if row.model == model and not lacks(row, rows)}
-        winners = set()
-        for culture in measured.cultures:
-            mine = [c for c in spoken(measured) if (c.cell.model, c.cell.culture) == (model, culture.culture.code)]
-            counts = {c.cell.condition.name: c.counts for c in mine if c.cell.condition.name in whole}
-            if len(counts) > 1:
-                winners.add(rank(counts, measured.items, culture.reference).winner)
-        yield from ((model, condition) for condition in winners if condition and len(winners) == 1)
+        own = [row for row in rows if row.model == model]
+        whole = [row for row in own if not lacks(row, own)]
+        if len(whole) < 2:
+            continue
+        ranked = [
+            _ranked(measured, culture, model, {row.condition for row in whole})
+            for culture in measured.cultures
+            if culture.culture.code in whole[0].cultures
+        ]
+        if ranked and all(each.order for each in ranked):
+            yield model, {each.winner for each in ranked}
+
+
+def _ranked(measured: Measured, culture: CultureAnalysis, model: str, names: Collection[str]) -> Ranking:
+    """Those conditions of one model in one culture, in its main language."""
+    mine = [cell for cell in spoken(measured) if (cell.cell.model, cell.cell.culture) == (model, culture.culture.code)]
+    counts = {cell.cell.condition.name: cell.counts for cell in mine if cell.cell.condition.name in names}
+    return rank(counts, measured.items, culture.reference)
 
 
 def model_table(measured: Measured) -> ModelTable:
@@ -150,8 +164,8 @@ def _mean_row(measured: Measured, model: str, condition: str, cells: Sequence[Ce
         condition=condition,
         cultures=tuple(cell.cell.culture for cell in known),
         known=frozenset((cell.cell.culture, place) for cell in known for place in _known_dimensions(cell)),
-        items=np.min([_items(measured, cell) for cell in known or cells], axis=0),
-        comparable=all(cell.comparable for cell in cells),
+        items=np.stack([_items(measured, cell) for cell in known or cells]).min(axis=0),
+        comparable=bool(known) and all(cell.comparable for cell in known),
         diversity=mean([cell.diversity.d for cell in cells]),
         relative_diversity=mean([cell.diversity.relative for cell in cells]),
         paper_by_dimension=by_dimension([cell.paper.by_dimension for cell in cells]),

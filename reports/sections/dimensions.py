@@ -16,7 +16,7 @@ from reports.by_dimension import QUANTILES, ByDimension, DimensionRow
 from reports.charts.dimensions import mean_plots, spread_plots
 from reports.charts.drawing import Chart
 from reports.figures import NONE, fixed, percent, signed
-from reports.finding import nameable
+from reports.finding import NAMED, nameable
 from reports.metrics.aggregate import mean_known
 from reports.page import Column, Entry, Fold, Section, Table, TableRow
 from reports.parts import NotRun
@@ -72,7 +72,8 @@ def _more(charts: tuple[Chart, ...], anchor: str) -> tuple[Fold, ...]:
 def _furthest(analysis: Analysis, part: ByDimension) -> str:
     """In which culture answers lie further from people, dimension by dimension, floors taken off.
 
-    Of models with answers enough in every culture: another would make further where it answered.
+    Of models with answers enough in every culture compared: another would make further where it answered. A culture
+    of which only models were asked that were asked in no other is not compared; the title says which ones are, then.
     """
     neutral = "Mean divergence by dimension"
     rows = _in_all([row for row in part.rows if row.comparable])
@@ -86,16 +87,18 @@ def _furthest(analysis: Analysis, part: ByDimension) -> str:
     counts = np.bincount(known.argmax(axis=0), minlength=len(cultures))
     if known.shape[1] < 2 or (counts == counts.max()).sum() > 1:
         return neutral
-    named = named_cultures(analysis)[cultures[int(counts.argmax())]]
-    return f"Furthest from people of {named} on {counts.max()} of {known.shape[1]} dimensions"
+    named = [named_cultures(analysis)[code] for code in cultures]
+    compared = listed(named) if len(named) <= NAMED else f"{len(named)} cultures"
+    begin = "Furthest" if len(cultures) == len(analysis.cultures) else f"Of {compared}, furthest"
+    return f"{begin} from people of {named[int(counts.argmax())]} on {counts.max()} of {known.shape[1]} dimensions"
 
 
 def _in_all(rows: Sequence[DimensionRow]) -> list[DimensionRow]:
-    """The rows of models that have one in every culture that any has."""
+    """The rows of models that have one in every culture that any model of several cultures has."""
     where: dict[str, set[str]] = {}
     for row in rows:
         where.setdefault(row.model, set()).add(row.culture)
-    every = set().union(*where.values())
+    every = set().union(*(cultures for cultures in where.values() if len(cultures) > 1))
     return [row for row in rows if where[row.model] == every]
 
 

@@ -5,7 +5,6 @@ Knows which figures stand in which column, and that the paper's way and the soun
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -38,8 +37,10 @@ _FEWER = (
     "and is compared with none."
 )
 _NAMED = (
-    "A framework is called closest where, in every culture, it is told from each of the model's others on the same "
-    "questions, all brought down to 10 answers each: the means below may rest on more answers of one than of another."
+    "A framework is called closest where, in every culture in which the model has figures, it is told from each of the "
+    "model's others that can be compared, on the same questions, all brought down to 10 answers each: the means below "
+    "may rest on more answers of one than of another. Models are counted where at least two of their frameworks could "
+    "be compared like that in each of these cultures."
 )
 _FLOOR = "The small figure beneath is the noise floor: what equally many real people would score."
 
@@ -69,14 +70,16 @@ def framework_section(analysis: Analysis) -> Section:
 
 
 def _best_framework(part: Frameworks) -> str:
-    """Which condition most models answer closest in, told from their others."""
+    """Which condition most models answer closest in, told from their others; of models that could be tested."""
     best = [condition for _, condition in part.closest]
     if not best:
         return "Probing frameworks"
     most = max(dict.fromkeys(best), key=best.count)
-    several = sum(count > 1 for count in Counter(row.model for row in part.rows).values())
-    of = "the model" if several == 1 else f"{best.count(most)} of {several} models"
-    return f"Framework {most} comes closest for {of}"
+    if len({row.model for row in part.rows}) == 1:
+        return f"Framework {most} comes closest for the model"
+    if len(part.tested) == 1:
+        return f"Framework {most} comes closest for {part.tested[0]}"
+    return f"Framework {most} comes closest for {best.count(most)} of {len(part.tested)} models"
 
 
 def model_section(analysis: Analysis) -> Section:
@@ -115,7 +118,7 @@ def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
         grouped_by="Model" if any(group for _, group in _named(rows)) else "",
         columns=(
             _head(rows),
-            *_where(rows),
+            *_where(analysis, rows),
             *dimension_columns(analysis),
             Column(text="Mean", meaning="over dimensions: every dimension weighs the same"),
             Column(text="Excess", meaning="mean less what equally many people would score"),
@@ -143,15 +146,16 @@ def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
     )
 
 
-def _where(rows: Sequence[MeanRow]) -> tuple[Column, ...]:
-    """A column for the cultures of each row, where rows differ in them."""
-    several = len({row.cultures for row in rows}) > 1
-    return (Column(text="Cultures", meaning="of which the figures are the mean", words=True),) if several else ()
+def _where(analysis: Analysis, rows: Sequence[MeanRow]) -> tuple[Column, ...]:
+    """A column for the cultures of each row, where one has figures of only some that were asked."""
+    cultures = {row.cultures for row in rows}
+    some = any(cultures) and any(len(known) < len(analysis.cultures) for known in cultures)
+    return (Column(text="Cultures", meaning="of which the figures are the mean", words=True),) if some else ()
 
 
 def _asked_in(analysis: Analysis, row: MeanRow, rows: Sequence[MeanRow]) -> tuple[Entry, ...]:
     named = [culture_names(analysis)[code] for code in row.cultures]
-    return (Entry(text=", ".join(named) or NONE, words=True),) if _where(rows) else ()
+    return (Entry(text=", ".join(named) or NONE, words=True),) if _where(analysis, rows) else ()
 
 
 def _apart(row: MeanRow, rows: Sequence[MeanRow]) -> str:
@@ -175,7 +179,7 @@ def _paper(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
         grouped_by="Model" if any(group for _, group in _named(rows)) else "",
         columns=(
             _head(rows),
-            *_where(rows),
+            *_where(analysis, rows),
             Column(text="Diversity", meaning="D of Eq. 6: distinct full replies"),
             *dimension_columns(analysis),
             Column(text="Mean", meaning="over dimensions"),
@@ -253,7 +257,7 @@ def _ablation_table(analysis: Analysis, part: Ablation) -> Table:
         grouped_by="Model",
         columns=(
             Column(text="Condition", words=True),
-            *_where(means),
+            *_where(analysis, means),
             Column(text="Diversity", meaning="D of Eq. 6"),
             Column(text="Plug-in KL", meaning="the paper's way, mean over dimensions and cultures"),
             Column(text="Smoothed KL", meaning="mean over dimensions and cultures; beneath, the noise floor"),

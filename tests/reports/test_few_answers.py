@@ -88,6 +88,22 @@ def test_a_model_of_one_culture_makes_no_culture_further() -> None:
     assert titles(alone)["figure-5"] == titles(paired)["figure-5"]
 
 
+def test_a_model_of_a_further_culture_leaves_the_others_compared() -> None:
+    """Two models say which of their two cultures lies further; that of a third takes no part, and the title says so."""
+    tiny = repeated(4)
+    wider = replace(tiny, cultures=(*tiny.cultures, replace(tiny.cultures[1], code="jp", name={"en": "Japan"})))
+    known = tuple(replace(each, culture="jp") for each in tiny.references if each.culture == "cn")
+    asked = [(m, c, "def", r) for m in "ab" for c, r in (("us", human), ("cn", last))]
+    both, three = (
+        analyse(results(cells, tiny=replace(wider, references=(*wider.references, *known))))
+        for cells in (asked, [*asked, ("c", "jp", "def", last)])
+    )
+    assert titles(both)["figure-5"] == "Furthest from people of China on 4 of 4 dimensions"
+    assert titles(three)["figure-5"] == (
+        "Of the United States and China, furthest from people of China on 4 of 4 dimensions"
+    )
+
+
 def test_cultures_that_are_even_are_not_told_apart() -> None:
     """Two of four dimensions each: neither is further."""
     found = analyse(results(tiny=repeated(4)))

@@ -18,7 +18,7 @@ from reports.sections.frameworks import ablation_section, framework_section, mod
 from storage.results import Results
 from storage.run import Condition
 from tests.reports.planted import planted, wide_survey
-from tests.reports.synthetic import human, last, repeated, results
+from tests.reports.synthetic import answering, human, last, repeated, results
 
 
 def sections(made: Results) -> dict[str, Section]:
@@ -45,6 +45,13 @@ def keeping(made: Results, kept: Collection[int]) -> Results:
     answers = replace(of, **(columns | {"cell": place[columns["cell"]].astype(np.int32)}))
     cells = tuple(cell for number, cell in enumerate(made.run.cells) if number in kept)
     return replace(made, run=replace(made.run, cells=cells), answers=answers)
+
+
+def framed(*asked: tuple[str, str]) -> Results:
+    """Models in cultures, each like people in def and always the last option in none; no people of China are known."""
+    tiny, frames = repeated(4), (("def", human), ("none", last))
+    only = replace(tiny, references=tuple(known for known in tiny.references if known.culture == "us"))
+    return results([(*each, *frame) for each in asked for frame in frames], tiny=only)
 
 
 def column(table: Table, name: str) -> dict[tuple[str, str], str]:
@@ -91,6 +98,62 @@ def test_the_dimensions_named_are_of_rows_with_every_culture() -> None:
     cells = [("b", "us", "def", human), ("b", "cn", "def", human), ("a", "us", "def", last)]
     alone, both = (analyse(results(each, tiny=repeated(4))) for each in (cells[:2], cells))
     assert closest_dimension(both) == closest_dimension(alone) != "By value dimension"
+
+
+def test_few_answers_in_another_culture_do_not_move_the_dimensions_named() -> None:
+    """A model whose few answers place it nowhere takes no title from those that have enough."""
+    cells = [(m, "us", "def", human) for m in "ab"] + [("pilot", culture, "def", human) for culture in ("us", "cn")]
+    made = results(cells, tiny=repeated(4))
+    few = answering(answering(made, 2, 3), 3, 3)
+    named = sections(keeping(few, {0, 1}))["table-2"].title
+    assert sections(few)["table-2"].title == named != "By value dimension"
+
+
+def test_a_culture_whose_people_are_not_known_takes_no_title() -> None:
+    """Where no row has a figure there is nothing to lose by: the dimensions named are those of the other culture."""
+    made = framed(*((model, culture) for model in "ab" for culture in ("us", "cn")))
+    known = {place for place, cell in enumerate(made.run.cells) if cell.culture == "us"}
+    named = sections(keeping(made, known))["table-2"].title
+    section = sections(made)["table-2"]
+    assert section.title == named != "By value dimension"
+    for table in section.tables[:2]:
+        assert set(column(table, "Cultures").values()) == {"United States"}
+
+
+def test_a_culture_whose_people_are_not_known_takes_no_framework() -> None:
+    """Nobody is closest nor not closest where no row has a figure."""
+    found = sections(framed(*((model, culture) for model in "ab" for culture in ("us", "cn"))))
+    assert found["table-1"].title == "Framework def comes closest for 2 of 2 models"
+
+
+def test_without_a_figure_nothing_is_named() -> None:
+    """A row whose cultures all lack people has answers enough of nothing."""
+    found = analyse(framed(("a", "cn"), ("b", "cn")))
+    assert [(row.cultures, row.comparable) for row in found.parts.models.rows] == [((), False)] * 2
+    assert closest_dimension(found) == "By value dimension"
+    assert framework_section(found).title == "Probing frameworks"
+
+
+def test_a_framework_is_closest_in_the_cultures_of_its_own_model() -> None:
+    """Another model that was asked in one more culture takes no claim away."""
+    frames = (("def", human), ("none", last))
+    one = [("a", "us", *frame) for frame in frames]
+    both = [("b", culture, *frame) for culture in ("us", "cn") for frame in frames]
+    made = results([*one, *both], tiny=repeated(4))
+    assert sections(made)["table-1"].title == "Framework def comes closest for 2 of 2 models"
+    assert sections(keeping(made, {0, 1, 2, 4}))["table-1"].title == "Framework def comes closest for a"
+    assert sections(keeping(made, {0, 1}))["table-1"].title == "Framework def comes closest for the model"
+
+
+def test_models_are_counted_where_frameworks_could_be_compared() -> None:
+    """A model with too few answers in one of its frameworks is none of those that def is not closest for."""
+    frames = (("def", human), ("none", last))
+    made = results([(model, "us", *frame) for model in "abc" for frame in frames], tiny=repeated(4))
+    section = sections(answering(made, 5, 9))["table-1"]
+    assert section.title == "Framework def comes closest for 2 of 2 models"
+    assert "Models are counted" in section.paragraphs[1]
+    silent = sections(answering(made, 5, 0))["table-1"]
+    assert silent.title == section.title
 
 
 def test_closest_in_every_culture_is_closest_in_more_than_one() -> None:
