@@ -18,8 +18,8 @@ from workers.patience import GaveUp
 
 log = logging.getLogger(__name__)
 
-#: What the weights, the cards, the database or the end of the process are at fault for.
-_OTHERS_FAULT = (OtherEngine, ModelError, SQLAlchemyError, GaveUp)
+#: What the weights, the cards, the database, the machine (files, memory) or the end of the process are at fault for.
+_OTHERS_FAULT = (OtherEngine, ModelError, SQLAlchemyError, OSError, MemoryError, GaveUp)
 
 
 def blame(database: Database, held: Participant, error: Exception) -> None:

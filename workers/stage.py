@@ -24,7 +24,7 @@ from storage.served import record_served
 from storage.steps import commit_probabilities
 from storage.survey import Survey
 from workers.engines.base import Engine, EngineUnavailable
-from workers.engines.opening import open_engine
+from workers.engines.opening import describe_engine, open_engine
 from workers.faults import blame
 from workers.lease import Leases
 from workers.models import ModelCard, find_card
@@ -276,7 +276,7 @@ class Stage:
         with self._resident.use(key, open_it) as engine:
 
             def note() -> None:
-                served = (run.id, model, {**engine.describe(), **card.facts}, versions())
+                served = (run.id, model, {**describe_engine(model, engine), **card.facts}, versions())
                 self._patiently(lambda: record_served(self.database, *served))
 
             self._resident.note_once(run.id, note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from storage.schema import migrate
 from storage.served import OtherEngine
 from tests.workers.working import add_run, make_stage, respondent, rows
 from workers import stage as stages
+from workers.engines.base import EngineUnavailable
+from workers.engines.scripted import ScriptedEngine
 from workers.models import ModelError
 from workers.stage import Outcome, Stage
 
@@ -68,14 +71,39 @@ def test_who_cannot_be_asked_is_set_aside_and_the_run_goes_on(
 
 
 @pytest.mark.parametrize(
-    "error", [OtherEngine("others"), ModelError("no card"), ProgrammingError("", {}, ValueError("no such column"))]
+    "error",
+    [
+        OtherEngine("others"),
+        ModelError("no card"),
+        ProgrammingError("", {}, ValueError("no such column")),
+        OSError(errno.EMFILE, "Too many open files"),
+        MemoryError(),
+    ],
 )
 def test_an_error_that_says_nothing_of_the_participant_is_not_counted(
     database: Database, failing: Callable[[Exception], Stage], error: Exception
 ) -> None:
-    """However often it comes: weights, cards and schema are put right by hand, and everybody is asked then."""
+    """However often it comes: weights, cards, schema and machine are put right by hand; everybody is asked then."""
     stage = failing(error)
     for _ in range(QUARANTINE_AFTER + 1):
         with pytest.raises(type(error)):
             stage.simulate(1)
     assert rows(database, STANDING)[0] == ("open", 0, None, None)
+
+
+def test_an_engine_that_cannot_say_what_it_is_serves_nobody(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would be asked the same for each participant, and none of them is at fault."""
+
+    def broken(_engine: ScriptedEngine) -> None:
+        raise ValueError("no version")
+
+    monkeypatch.setattr(ScriptedEngine, "describe", broken)
+    stage = make_stage(database, {"quick": respondent("quick")}, [])
+    for _ in range(QUARANTINE_AFTER):
+        with pytest.raises(EngineUnavailable, match=r"^model quick: cannot be described: ValueError: no version$"):
+            stage.simulate(1)
+    assert rows(database, STANDING)[0] == ("open", 0, None, None)
+    assert caplog.records[0].exc_info is not None
+    stage.close()

@@ -161,13 +161,18 @@ def test_a_question_is_weighed_once_whoever_goes_on(database: Database) -> None:
     assert [due for due, *_ in outbox.reports_due(database)] == ["r"]
 
 
-def test_an_engine_that_raises_leaves_a_question_out(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+def test_an_engine_that_raises_leaves_a_question_out(
+    database: Database, caplog: pytest.LogCaptureFixture, *, at_once: bool
+) -> None:
     """A defect would be there again: the participant is not asked for ever."""
 
     class Defective(Asked):
         def submit(self, request: Request) -> Future[Completion]:
             if request.asked is None or request.asked.question.id != "aim":
                 return super().submit(request)
+            if at_once:
+                raise IndexError("of a beam")
             future: Future[Completion] = Future()
             future.set_exception(IndexError("of a beam"))
             return future

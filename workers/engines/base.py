@@ -100,6 +100,23 @@ class Completion:
 GIVE_PROBABILITIES = ("transformers", "scripted")
 
 
+def submit(engine: Engine, request: Request) -> Future[Completion]:
+    """Queue a request; an error that an engine raises at once is of its future, as if it came later: see ``outcome``.
+
+    Raises:
+        CancelledError: the request was cancelled.
+        EngineUnavailable: the engine cannot serve at all.
+    """
+    try:
+        return engine.submit(request)
+    except (CancelledError, EngineUnavailable):
+        raise
+    except Exception as error:  # noqa: BLE001 -- engines may be anybody's
+        failed: Future[Completion] = Future()
+        failed.set_exception(error)
+        return failed
+
+
 def outcome(future: Future[Completion]) -> Completion:
     """What became of a request; an engine's defect is told as an error completion.
 

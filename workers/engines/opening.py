@@ -12,6 +12,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from storage.run import EngineDescription
 from storage.survey import Survey
 from workers.engines.base import Engine, EngineUnavailable
 from workers.engines.keys import find_key
@@ -80,6 +81,22 @@ def open_engine(
         raise
     except Exception as error:
         told = f"model {card.name}: cannot be opened: {_in_one_line(error)}"
+        log.exception("%s", told)
+        raise EngineUnavailable(told) from error
+
+
+def describe_engine(name: str, engine: Engine) -> EngineDescription:
+    """What an engine says of itself.
+
+    Raises:
+        EngineUnavailable: it cannot say, and nobody is asked by what may be another engine; the log has the traceback.
+    """
+    try:
+        return engine.describe()
+    except EngineUnavailable:
+        raise
+    except Exception as error:
+        told = f"model {name}: cannot be described: {_in_one_line(error)}"
         log.exception("%s", told)
         raise EngineUnavailable(told) from error
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 import io
 import select
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -26,6 +29,8 @@ import httpx2
 CONNECT_SECONDS = 10.0
 #: Seconds for which a connection that nobody uses is kept: servers close theirs, and the next call would meet that.
 KEPT_SECONDS = 5.0
+#: What is said of a reply that is given up.
+LATE = "the reply was not there in time"
 #: What is raised where no reply comes, or not all of it.
 NOT_REACHED = (httpx2.HTTPError, HTTPException, OSError)
 
@@ -102,7 +107,7 @@ class _Straight:
         except BaseException:
             connection.close()
             raise
-        if response.will_close:
+        if response.will_close or response.status < 200:  # what follows an announcement is nobody else's reply
             connection.close()
         else:
             self._idle.append((connection, time.monotonic()))
@@ -134,7 +139,7 @@ def _left(until: float) -> float:
     """Seconds until then; raises TimeoutError where there are none."""
     seconds = until - time.monotonic()
     if seconds <= 0:
-        raise TimeoutError("the reply was not there in time")
+        raise TimeoutError(LATE)
     return seconds
 
 
@@ -153,6 +158,13 @@ class _Response(HTTPResponse):
     def __init__(self, until: float, sock: socket.socket, *options: Any, **named: Any) -> None:
         super().__init__(sock, *options, **named)
         self.fp = io.BufferedReader(_Reads(self.fp.detach(), sock, until))
+
+    def begin(self) -> None:
+        """Read the head of the reply, past all that only announce it (RFC 9110, 15.2); the library knows 100 alone."""
+        super().begin()
+        while self.status < 200 and self.status != HTTPStatus.SWITCHING_PROTOCOLS:
+            self.headers = self.msg = None  # type: ignore[assignment]  # as before anything was read
+            super().begin()
 
 
 class _Reads(io.RawIOBase):
@@ -192,19 +204,39 @@ class InTime(httpx2.Client):
     seconds: float = 300.0
 
     def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
-        """Send once; raises ``httpx2.ReadTimeout`` where the reply is not there in time."""
-        until = time.monotonic() + self.seconds
-        response = super().send(request, stream=True, **options)
+        """Send once; raises ``httpx2.ReadTimeout`` where the reply is not there in time.
+
+        On a thread of its own, which is left to itself then: nothing else of the client's bounds how long a head may
+        come, and it does not say on which connection. That one is given up as soon as the head is there.
+        """
+        send = super().send
         if stream:
-            return response
-        assert isinstance(response.stream, httpx2.SyncByteStream)
-        response.stream = _Parts(response.stream, until)
-        try:
-            response.read()
-        except BaseException:
-            response.close()
-            raise
-        return response
+            return send(request, stream=True, **options)
+        until = time.monotonic() + self.seconds
+        replied: Future[httpx2.Response] = Future()
+
+        def ask() -> None:
+            try:
+                replied.set_result(_read_until(until, send(request, stream=True, **options)))
+            except BaseException as error:  # noqa: BLE001 -- whoever waits is told
+                replied.set_exception(error)
+
+        threading.Thread(target=ask, name="post", daemon=True).start()
+        if not wait([replied], self.seconds).done:
+            raise httpx2.ReadTimeout(LATE, request=request)
+        return replied.result()
+
+
+def _read_until(until: float, response: httpx2.Response) -> httpx2.Response:
+    """A response of which all is read; closes it and raises ``httpx2.ReadTimeout`` where it is not there until then."""
+    assert isinstance(response.stream, httpx2.SyncByteStream)
+    response.stream = _Parts(response.stream, until)
+    try:
+        response.read()
+    except BaseException:
+        response.close()
+        raise
+    return response
 
 
 class _Parts(httpx2.SyncByteStream):
@@ -217,7 +249,7 @@ class _Parts(httpx2.SyncByteStream):
         for part in self._parts:
             yield part
             if time.monotonic() > self._until:
-                raise httpx2.ReadTimeout("the reply was not there in time")
+                raise httpx2.ReadTimeout(LATE)
 
     def close(self) -> None:
         """Take no more."""

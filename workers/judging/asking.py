@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from storage.judgement import Finding, Judgement, JudgeName
 from workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request
+from workers.engines.opening import describe_engine
 from workers.judging.rubric import VERSION
 from workers.judging.verdicts import findings_in, merged
 from workers.models import ModelCard
@@ -43,7 +44,7 @@ def judge_name(card: ModelCard, engine: Engine) -> JudgeName:
     The version is the model that a server is asked for; else a hash or a revision, cut short; else whatever the engine
     says of its weights, all of it: a folder's path, or the words of an engine of the user's own.
     """
-    said = engine.describe()
+    said = describe_engine(card.name, engine)
     digest = said.get("weights_sha256") or said.get("revision") or ""
     version = card.api.model if card.api is not None else digest[:12] or said.get("weights") or card.revision
     return JudgeName(

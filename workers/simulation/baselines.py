@@ -14,7 +14,7 @@ from typing import Protocol as Interface
 
 from storage.run import CCSV_DECODES, Answer, AnswerState, CompletedStep, Decoding, Participant, Protocol, UsedDecoding
 from storage.survey import Culture, Question
-from workers.engines.base import Asked, Completion, Engine, FinishReason, Message, Request, Task, outcome
+from workers.engines.base import Asked, Completion, Engine, FinishReason, Message, Request, Task, outcome, submit
 from workers.simulation.answers import Reading, read
 from workers.simulation.baseline_prompts import (
     conversation,
@@ -250,7 +250,7 @@ class _Steps:
         began = self._clock()
         self.asked = self.asked or any(number not in self._done for number in range(first, first + len(requests)))
         asked: dict[int, Future[Completion]] = {
-            number: self._engine.submit(request)
+            number: submit(self._engine, request)
             for number, request in enumerate(requests, start=first)
             if number not in self._done
         }

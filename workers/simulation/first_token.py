@@ -12,7 +12,16 @@ from dataclasses import dataclass
 
 from storage.run import Decoding, OptionProbabilities, Participant
 from storage.survey import Question, Survey
-from workers.engines.base import Asked, Completion, Engine, EngineUnavailable, FinishReason, Request, outcome
+from workers.engines.base import (
+    Asked,
+    Completion,
+    Engine,
+    EngineUnavailable,
+    FinishReason,
+    Request,
+    outcome,
+    submit,
+)
 from workers.simulation.baseline_prompts import conversation
 from workers.simulation.prompts import prompt_text, words
 
@@ -67,7 +76,7 @@ def weigh_options(
     for item in range(participant.next_item, len(questions)):
         question = survey.question(questions[item])
         orders = option_orders(question)
-        asked = [engine.submit(weighing(participant, question, order, survey)) for order in orders]
+        asked = [submit(engine, weighing(participant, question, order, survey)) for order in orders]
         completions = [outcome(future) for future in asked]
         gave_up = [completion.error for completion in completions if completion.finish is FinishReason.ERROR]
         if gave_up:

@@ -130,47 +130,63 @@ def _pattern(known: Mapping[str, int], *, several: bool) -> re.Pattern[str]:
     parts = [
         rf"(?P<place>{nth}|{nth_zh})",
         rf"(?P<label>{labels})" if labels else "",
-        "" if several else rf"(?P<range>{_range(spelt, characters)})",
+        "" if several else rf"(?P<range>{_range(spelt, characters, labels)})",
         r"(?P<number>(?<![a-z\d])(?<!\d\.)-?\d+(?:,\d{3})*(?:\.\d+)?(?!\.?\d|[a-z%]))",
         rf"(?P<word>(?<![a-z\d])(?:{spelt})(?![a-z\d-])|{word_zh})",
     ]
     return re.compile("|".join(filter(None, parts)))
 
 
-def _range(spelt: str, characters: str) -> str:
+def _range(spelt: str, characters: str, labels: str) -> str:
     """Two numbers joined so directly that one of them alone is not what was said; digits, whatever follows.
 
     A dash may also stand between a number and its explanation: it joins digits alone ("2-One needs to be careful"),
-    and with blanks around it only before words that say so ("3 - 4 people here think so").
+    and with blanks around it only before words that say so ("3 - 4 people here think so"). A label that begins with
+    a number is none ("2-1 child", "2 or One needs to be careful").
     """
+    number = rf"(?!{labels})" if labels else ""
     digits = r"\d+(?:\.\d+)?(?!\.?\d)"
     word = rf"(?:{spelt})(?![a-z])"
     character = rf"[{characters}]{{1,2}}(?=\W|$|[分号吧]|{UNDECIDED})"
-    other = rf"(?!(?P=low)(?!\d)){digits}"  # "1 - 1" is one number
+    other = rf"{number}(?!(?P=low)(?!\d)){digits}"  # "1 - 1" is one number
     either = r" (?:or|to|through) (?:maybe |perhaps |possibly |even |option |an? )?"
     either_zh = r" ?(?:或者?|到|至|还是) ?(?:选项?|大概|约)?"
-    joined = rf"(?:{either}|{either_zh})(?:{other}|{word}|{character})|[-–—~]{other}"
+    joined = rf"(?:{either}|{either_zh})(?:{other}|{number}(?:{word}|{character}))|[-–—~]{other}"
     undecided = rf" [-–—~] {other}(?= ?分?(?:{UNDECIDED}))| ?[和与、,] ?{digits} ?分? ?之间"
     return "|".join(
         (
             rf"(?<![a-z\d])(?<!\d\.)(?P<low>{digits}) ?分?(?:{joined}|{undecided})",
             rf"(?<=between ){digits} and {digits}",
-            rf"(?<![a-z\d-]){word}{either}(?:{digits}|{word})",
-            rf"(?<![{characters}百千万第])[{characters}]{{1,2}}分?(?:{either_zh}|[-–—~]){character}",
+            rf"(?<![a-z\d-]){word}{either}{number}(?:{digits}|{word})",
+            rf"(?<![{characters}百千万第])[{characters}]{{1,2}}分?(?:{either_zh}|[-–—~]){number}{character}",
         )
     )
 
 
 def _span(low: int, high: int, *, scale: bool) -> re.Pattern[str]:
-    """What tells the range of the options and chooses none: "from 1 to 10", "out of 10, ..."."""
+    """What tells the range of the options and chooses none: "from 1 to 10", "一到十", "out of 10, ..."."""
     note = r"\s?(?:分|\([^()\n]{0,60}\))?\s?"
     joint = r"(?:to|through|and|[-–—~]|到|至)"
     lows = [first for first in {low, max(low, 1)} if high - first > 1]  # from 1 as well where there is a 0
     ends = [pair for first in lows for pair in ((first, high), (high, first))]
     ranges = [rf"(?<![\d.]){a}{note}{joint}\s?{b}(?!\d|\.\d){note}" for a, b in ends]
+    # In words by a word alone: behind a dash a label may begin ("4-一点也不幸福").
+    ranges += [rf"{_in_words(a)}{note}(?:to|through|and|到|至)\s?{_in_words(b)}{note}" for a, b in ends]
     if scale:
         ranges.append(rf"(?<!\d)(?<!\d )out of\s?{high}(?!\d|\.\d)|满分(?:是|为)?\s?{high}\s?分?|(?<!\d){high}\s?分制")
     return re.compile("|".join(ranges) or r"(?!)")
+
+
+def _in_words(number: int) -> str:
+    """A number in words of either language, and no part of a longer one; matches nothing where it has none."""
+    numerals = lexicon().numerals
+    digits = "".join(word for word in numerals if not word.isascii()) + "百千万"
+    forms = [
+        rf"(?<![a-z]){word}(?![a-z])" if word.isascii() else rf"(?<![第{digits}]){word}(?![{digits}])"
+        for word, value in numerals.items()
+        if value == number
+    ]
+    return f"(?:{'|'.join(forms) or '(?!)'})"
 
 
 def _known_labels(labels: _Labels) -> dict[str, int]:

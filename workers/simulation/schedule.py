@@ -12,7 +12,7 @@ from functools import partial
 
 from storage.run import Answer, Decoding, Draws, DrawsPer, Method, Participant, Protocol, Reply
 from storage.survey import Question, Survey
-from workers.engines.base import Asked, Engine, FinishReason, Message, Request, outcome
+from workers.engines.base import Asked, Engine, FinishReason, Message, Request, outcome, submit
 from workers.simulation.answers import is_settled, read
 from workers.simulation.baseline_prompts import average_text, conversation
 from workers.simulation.baselines import Deliberation, Notes, deliberate, deliberate_again
@@ -148,7 +148,7 @@ class Schedule:
         question = self.worded(item)
         shown = self.shown(question)
         submitted = clock()
-        completion = outcome(engine.submit(request))
+        completion = outcome(submit(engine, request))
         seconds = clock() - submitted
         reading = read(
             completion.text, completion.finish, question, shown, self.participant.cell.language, self.protocol.reply

@@ -12,17 +12,20 @@ import pytest
 
 from tests.workers.api.conftest import Protocol, ask
 from workers.engines.base import FinishReason
-from workers.engines.posting import InTime, open_post
+from workers.engines.posting import NOT_REACHED, InTime, open_post
 
 #: Seconds that something may take which is to happen.
 PATIENCE = 20.0
 HEAD = b"HTTP/1.1 %d Something\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
 BLANK_LINE = b"1\r\n\n\r\n"
 END = b"2\r\n{}\r\n0\r\n\r\n"
+WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 
 
 @contextmanager
-def trickling(begins: bytes, goes_on: bytes, *, times: int = 10_000) -> Iterator[tuple[str, list[float]]]:
+def trickling(
+    begins: bytes, goes_on: bytes, *, times: int = 10_000, ends: bytes = END
+) -> Iterator[tuple[str, list[float]]]:
     """A server whose reply begins, goes on every 0.05 s so many times and ends; and when it was called."""
     called: list[float] = []
     listening = socket.create_server(("127.0.0.1", 0))
@@ -35,7 +38,7 @@ def trickling(begins: bytes, goes_on: bytes, *, times: int = 10_000) -> Iterator
                 for _ in range(times):
                     connection.sendall(goes_on)
                     time.sleep(0.05)
-                connection.sendall(END)
+                connection.sendall(ends)
             except OSError:
                 return  # the other end has given up
 
@@ -71,14 +74,54 @@ def test_a_reply_that_never_ends_is_given_up_after_all_attempts(protocol: Protoc
     assert len(called) == 2
 
 
-@pytest.mark.parametrize(("begins", "goes_on"), [(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), (b"HTTP/1.1 200 OK", b"K")])
-def test_a_head_that_never_ends_is_given_up(begins: bytes, goes_on: bytes) -> None:
-    """Straight to a server each read is bounded, whatever it is of."""
+ENDLESS_HEADS = pytest.mark.parametrize(
+    ("begins", "goes_on"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nx: ", b"K"),
+    ],
+)
+
+
+@ENDLESS_HEADS
+@pytest.mark.parametrize("password", ["", "me:secret@"])
+def test_a_head_that_never_ends_is_given_up(begins: bytes, goes_on: bytes, password: str) -> None:
+    """Straight to a server or around by the client that knows passwords: all of a reply has to be there in time."""
     with trickling(begins, goes_on) as (url, _):
+        post = open_post(f"{url.replace('://', f'://{password}')}/v1", headers={}, seconds=0.2, at_once=1)
         began = time.monotonic()
-        with pytest.raises(TimeoutError):
-            open_post(f"{url}/v1", headers={}, seconds=0.2, at_once=1).send(b"{}")
+        with pytest.raises(NOT_REACHED):
+            post.send(b"{}")
         assert 0.2 <= time.monotonic() - began < 2.0
+        post.close()
+
+
+@ENDLESS_HEADS
+def test_a_head_that_never_ends_costs_one_attempt_each_time(protocol: Protocol, begins: bytes, goes_on: bytes) -> None:
+    """Whichever provider's server it is."""
+    with (
+        trickling(begins, goes_on) as (url, called),
+        protocol.engine_at(url, timeout_seconds=0.2, attempts=2) as engine,
+    ):
+        began = time.monotonic()
+        completion = engine.submit(ask()).result(PATIENCE)
+        assert 0.4 <= time.monotonic() - began < 3.0
+    assert completion.error.endswith(" (asked 2 times)")
+    assert len(called) == 2
+
+
+def test_a_reply_that_comes_after_all_leaves_no_connection_behind() -> None:
+    """Only one call may be under way here, and the next one gets its reply."""
+    with trickling(b"", b"HTTP/1.1 102 Processing\r\n\r\n", times=12, ends=WHOLE) as (url, called):
+        post = open_post(f"{url.replace('://', '://me:secret@')}/v1", headers={}, seconds=0.4, at_once=1)
+        with pytest.raises(NOT_REACHED):
+            post.send(b"{}")
+        time.sleep(0.4)
+        with pytest.raises(NOT_REACHED):
+            post.send(b"{}")
+        assert len(called) == 2
+        post.close()
 
 
 def test_a_reply_that_comes_slowly_is_read_to_its_end(protocol: Protocol) -> None:

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -132,3 +132,51 @@ def test_nobody_there_is_said_as_such() -> None:
         port = taken.getsockname()[1]
     with pytest.raises(NOT_REACHED):
         open_post(f"http://127.0.0.1:{port}/v1", headers={}, seconds=1.0, at_once=1).send(b"{}")
+
+
+@contextmanager
+def announcing(*announced: int) -> Iterator[str]:
+    """A server that gives each request back, after replies with these statuses that announce it."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def talk(connection: socket.socket) -> None:
+        with connection, suppress(OSError):  # the other end may have closed it
+            while asked := connection.recv(65536):
+                body = asked.partition(b"\r\n\r\n")[2] or connection.recv(65536)
+                for status in announced:
+                    connection.sendall(b"HTTP/1.1 %d Not yet\r\nlink: </style>\r\n\r\n" % status)
+                    threading.Event().wait(0.02)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+
+    def listen() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=talk, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+    finally:
+        listening.close()
+
+
+@pytest.mark.parametrize("announced", [(102,), (103, 102, 103), (100, 102)])
+def test_what_only_announces_a_reply_is_not_taken_for_it(announced: tuple[int, ...]) -> None:
+    """The next call would get the reply to this one."""
+    with announcing(*announced) as url:
+        post = open_post(url, headers={}, seconds=5.0, at_once=1)
+        for asked in ("first", "second"):
+            reply = post.send(asked.encode())
+            assert (reply.status, reply.text, dict(reply.headers)) == (200, asked, {"content-length": str(len(asked))})
+        post.close()
+
+
+def test_a_connection_that_changed_its_protocol_is_not_used_again() -> None:
+    """Nobody asked for another one, and what follows is no reply of this one."""
+    with announcing(101) as url:
+        post = open_post(url, headers={}, seconds=5.0, at_once=1)
+        assert [post.send(b"{}").status for _ in range(2)] == [101, 101]
+        post.close()

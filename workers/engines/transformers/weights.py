@@ -8,6 +8,7 @@ that share a cache answer from the same weights. Deliberately knows nothing of h
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import subprocess
 import sys
@@ -154,8 +155,19 @@ def _cached_snapshot(hub: str, revision: str, cache: Path | None) -> Path | None
         return None
     # Another program may have fetched only a part, such as the tokenizer.
     path = Path(folder)
-    weights = [*path.glob("*.safetensors"), *path.glob(PICKLED)]
+    weights = any(path.glob("*.safetensors")) or _pickled_whole(path)
     return path if (path / "config.json").exists() and weights else None
+
+
+def _pickled_whole(folder: Path) -> bool:
+    """Whether pickled weights are there with all their shards: the library was not asked for them, and may not know."""
+    if (folder / "pytorch_model.bin").exists():
+        return True
+    index = folder / "pytorch_model.bin.index.json"
+    if not index.exists():
+        return False
+    shards = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+    return bool(shards) and all((folder / shard).exists() for shard in shards)
 
 
 def _download_snapshot(hub: str, revision: str, cache: Path, *, weights: bool = True) -> Path:
