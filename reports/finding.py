@@ -50,17 +50,23 @@ class Finding:
 
 
 def standing(cell: CellAnalysis) -> Standing:
-    """Judge a cell by its interval, where it has answers enough: that of a handful is too narrow."""
+    """Judge a cell by its interval, where it has answers enough or items enough: that of a handful is too narrow."""
     low, high = cell.interval.low, cell.interval.high
     if isnan(low) or isnan(cell.sound_floor.headline):
         return Standing.UNKNOWN
-    if not cell.comparable:
+    if not cell.comparable and not _many(cell):
         return Standing.UNDECIDED
     if low <= cell.sound_floor.headline:
         return Standing.ALIKE if high < cell.sound_random.headline else Standing.UNDECIDED
     if high < cell.sound_random.headline:
         return Standing.CLOSER
     return Standing.RANDOM if low <= cell.sound_random.headline else Standing.FURTHER
+
+
+def _many(cell: CellAnalysis) -> bool:
+    """Whether a cell has as many answers as ten to each of ten items come to, if fewer to each."""
+    items = np.count_nonzero(~np.isnan(cell.divergences.smoothed_kl))
+    return bool(items >= ENOUGH and cell.n_valid.sum() >= ENOUGH**2)
 
 
 def find(analysis: Analysis) -> Finding:

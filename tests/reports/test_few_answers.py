@@ -46,6 +46,12 @@ def test_fewer_than_ten_answers_to_a_question_place_nobody(participants: int) ->
     assert said == {"m gave too few answers to tell it from people of the United States, or from chance"}
 
 
+def test_a_hundred_answers_are_enough_for_a_verdict_however_few_there_are_to_each_question() -> None:
+    """Eight participants and sixteen questions: what is far from people is said to be."""
+    said = find(analyse(results([("m", "us", "def", last)], participants=8, tiny=repeated(4)))).headline
+    assert said == "m is further from people of the United States than chance"
+
+
 @pytest.mark.parametrize(
     "made",
     [
