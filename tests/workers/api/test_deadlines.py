@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.workers.api.conftest import Protocol, ask
+from tests.workers.api.sockets import listening
 from workers.engines.base import FinishReason
 from workers.engines.posting import NOT_REACHED, InTime, open_post
 
@@ -28,9 +28,9 @@ def trickling(
 ) -> Iterator[tuple[str, list[float]]]:
     """A server whose reply begins, goes on every 0.05 s so many times and ends; and when it was called."""
     called: list[float] = []
-    listening = socket.create_server(("127.0.0.1", 0))
 
     def talk(connection: socket.socket) -> None:
+        called.append(time.monotonic())
         with connection:
             try:
                 connection.recv(65536)
@@ -42,20 +42,8 @@ def trickling(
             except OSError:
                 return  # the other end has given up
 
-    def listen() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            called.append(time.monotonic())
-            threading.Thread(target=talk, args=(connection,), daemon=True).start()
-
-    threading.Thread(target=listen, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}", called
-    finally:
-        listening.close()
+    with listening(talk) as address:
+        yield address, called
 
 
 @pytest.mark.parametrize("status", [200, 500])

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from tests.workers.api.server import OPENAI_PATH, chat, serving
+from tests.workers.api.sockets import listening
 from workers.engines import posting
 from workers.engines.posting import NOT_REACHED, goes_straight, open_post
 
@@ -55,31 +56,19 @@ def test_a_proxy_of_the_environment_is_not_gone_around(monkeypatch: pytest.Monke
 def counted(*, says_close: bool = False, hangs_up: bool = False) -> Iterator[tuple[str, list[socket.socket]]]:
     """A server that answers everything, and the connections that it was called on."""
     called: list[socket.socket] = []
-    listening = socket.create_server(("127.0.0.1", 0))
     close = "connection: close\r\n" if says_close else ""
     answer = f"HTTP/1.1 200 OK\r\n{close}content-length: 2\r\n\r\n{{}}".encode()
 
     def talk(connection: socket.socket) -> None:
+        called.append(connection)
         with connection:
             while connection.recv(65536):
                 connection.sendall(answer)
                 if says_close or hangs_up:
                     return
 
-    def listen() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            called.append(connection)
-            threading.Thread(target=talk, args=(connection,), daemon=True).start()
-
-    threading.Thread(target=listen, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1", called
-    finally:
-        listening.close()
+    with listening(talk) as address:
+        yield f"{address}/v1", called
 
 
 def test_a_connection_is_kept_for_the_next_call() -> None:
@@ -137,7 +126,6 @@ def test_nobody_there_is_said_as_such() -> None:
 @contextmanager
 def announcing(*announced: int) -> Iterator[str]:
     """A server that gives each request back, after replies with these statuses that announce it."""
-    listening = socket.create_server(("127.0.0.1", 0))
 
     def talk(connection: socket.socket) -> None:
         with connection, suppress(OSError):  # the other end may have closed it
@@ -148,19 +136,8 @@ def announcing(*announced: int) -> Iterator[str]:
                     threading.Event().wait(0.02)
                 connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
 
-    def listen() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=talk, args=(connection,), daemon=True).start()
-
-    threading.Thread(target=listen, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
-    finally:
-        listening.close()
+    with listening(talk) as address:
+        yield f"{address}/v1"
 
 
 @pytest.mark.parametrize("announced", [(102,), (103, 102, 103), (100, 102)])
