@@ -7,7 +7,8 @@ Deliberately imports no engine before it is asked for: to check a card costs no 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -75,14 +76,8 @@ def open_engine(
         EngineUnavailable: see ``check_card``; also weights that cannot be had or loaded, and whatever else keeps the
             engine from opening, of which the log has the traceback: whoever tried again would be told the same.
     """
-    try:
+    with _or_unavailable(f"model {card.name}: cannot be opened"):
         return _open(card, survey=survey, device=device, cache=cache, threads=threads)
-    except EngineUnavailable:
-        raise
-    except Exception as error:
-        told = f"model {card.name}: cannot be opened: {_in_one_line(error)}"
-        log.exception("%s", told)
-        raise EngineUnavailable(told) from error
 
 
 def describe_engine(name: str, engine: Engine) -> EngineDescription:
@@ -91,12 +86,19 @@ def describe_engine(name: str, engine: Engine) -> EngineDescription:
     Raises:
         EngineUnavailable: it cannot say, and nobody is asked by what may be another engine; the log has the traceback.
     """
-    try:
+    with _or_unavailable(f"model {name}: cannot be described"):
         return engine.describe()
+
+
+@contextmanager
+def _or_unavailable(told: str) -> Iterator[None]:
+    """An error that nobody foresaw means that the engine cannot serve; the log has its traceback."""
+    try:
+        yield
     except EngineUnavailable:
         raise
     except Exception as error:
-        told = f"model {name}: cannot be described: {_in_one_line(error)}"
+        told = f"{told}: {_in_one_line(error)}"
         log.exception("%s", told)
         raise EngineUnavailable(told) from error
 
