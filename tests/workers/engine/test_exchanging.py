@@ -164,6 +164,24 @@ def test_what_is_joined_is_not_kept_apart_as_well(one_thread: None) -> None:
     assert [of() for of in before] == [None] * 3
 
 
+def test_gates_are_given_up_one_by_one(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a model that fills most of the memory only one layer's are there twice at a time."""
+    model = built(LlamaForCausalLM, LlamaConfig(**(HEADS | {"num_hidden_layers": 4})))
+    layout = support.adopt(model)
+    pack(model)
+    before = [weakref.ref(layer.mlp) for layer in model.model.layers]
+    alive = []
+
+    class Counted(GatedLayers):
+        def __init__(self, layers: Any) -> None:
+            super().__init__(layers)
+            alive.append(sum(of() is not None for of in before))
+
+    monkeypatch.setattr(exchanging, "GatedLayers", Counted)
+    exchange(model, layout)
+    assert alive == [4, 3, 2, 1]
+
+
 def test_positions_of_another_format_are_the_layers_own_business(
     one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

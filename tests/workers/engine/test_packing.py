@@ -49,6 +49,21 @@ def test_a_model_gives_up_the_weights_that_it_packs(one_thread: None) -> None:
         torch.testing.assert_close(model(ids).logits, untouched(ids).logits, rtol=1e-4, atol=1e-4)
 
 
+def test_weights_are_given_up_one_by_one(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that fills more than half of the memory can be packed: only one block's layers are there twice."""
+    model = tiny_model("llama")
+    layers = [weakref.ref(module) for module in model.modules() if isinstance(module, nn.Linear)]
+    alive = []
+
+    def count(layer: nn.Linear) -> PackedLinear:
+        alive.append(sum(of() is not None for of in layers))
+        return PackedLinear(layer)
+
+    monkeypatch.setattr(packing, "PackedLinear", count)
+    assert pack(model) == len(layers)
+    assert alive == list(range(len(layers), 0, -1))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", [False, True])
 def test_joined_layers_compute_what_each_did(one_thread: None, dtype: torch.dtype, bias: bool) -> None:

@@ -27,6 +27,7 @@ from workers.engines.transformers.kv import Layout
 from workers.engines.transformers.linear import Weights, in_turn, multiply
 from workers.engines.transformers.outputs import GATED
 from workers.engines.transformers.packing import PackedLinear, Part, join
+from workers.engines.transformers.replacing import replace
 from workers.engines.transformers.rowwise import FORMATS, normed, rotate
 from workers.engines.transformers.support import packed_logits, plain_logits
 
@@ -170,16 +171,20 @@ def exchange(model: Any, layout: Layout) -> int:
         model: A model that uses the packed attention, see ``support.adopt``; its layers are packed.
         layout: What it keeps for one token.
     """
-    exchanged = 0
-    for parent in list(model.modules()):
-        for name, module in list(parent.named_children()):
-            made = _made_of(module)
-            if made is not None and _alike(made, module):
-                setattr(parent, name, made.eval())
-                exchanged += 1
-    exchanged += _exchange_layers(model, layout)
+    exchanged = replace(model, _exchanged, _size) + _exchange_layers(model, layout)
     give_back()
     return exchanged
+
+
+def _exchanged(module: nn.Module) -> Norm | GatedLayers | None:
+    made = _made_of(module)
+    return None if made is None or not _alike(made, module) else made.eval()
+
+
+def _size(module: Any) -> int:
+    """Bytes of gated layers that are left behind."""
+    packed = (getattr(module, name, None) for name in ("gate_proj", "up_proj"))
+    return sum(layer.ours.panels.nbytes for layer in packed if layer is not None and layer.ours is not None)
 
 
 def _exchange_layers(model: Any, layout: Layout) -> int:
@@ -212,7 +217,8 @@ def _exchange_layer(layer: Any, layout: Layout) -> bool:
 
 def _made_of(module: nn.Module) -> Norm | GatedLayers | None:
     """What might take a module's place."""
-    weight, epsilon = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
+    epsilon = getattr(module, "variance_epsilon", None)
+    weight = getattr(module, "weight", None) if isinstance(epsilon, float) else None  # packed layers unpack theirs
     if type(module) is not Norm and isinstance(weight, nn.Parameter) and isinstance(epsilon, float):
         on_cpu = weight.device.type == "cpu" and weight.dtype in FORMATS
         served = on_cpu or (weight.device.type == "cuda" and _ONE_KERNEL)

@@ -17,14 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from workers.engines.transformers import linear, outputs
-from workers.engines.transformers.freeing import give_back
 from workers.engines.transformers.linear import Weights
+from workers.engines.transformers.replacing import replace
 
 _FORMATS = (torch.float32, torch.bfloat16)
 #: What is computed behind a product, as oneDNN calls it.
 _THEN = {outputs.NONE: "none", outputs.SWISH: "swish", outputs.PLUS: "add", outputs.TIMES: "mul"}
-#: After so many bytes of weights given up the system gets its memory back.
-_TRIM = 128 << 20
 
 
 class PackedLinear(nn.Module):
@@ -132,19 +130,11 @@ def pack(model: Any) -> int:
 
     Only weights that something else uses as well, such as an embedding tied to the output, are then there twice.
     """
-    packed, given_up = 0, 0
-    for parent in list(model.modules()):
-        for name, layer in list(parent.named_children()):
-            if type(layer) is nn.Linear and _can_be_packed(layer):
-                setattr(parent, name, PackedLinear(layer))
-                packed += 1
-                given_up += layer.weight.nbytes
-            if given_up > _TRIM:
-                del layer
-                give_back()
-                given_up = 0
-    give_back()
-    return packed
+    return replace(model, _packed, lambda layer: layer.weight.nbytes)
+
+
+def _packed(layer: nn.Module) -> PackedLinear | None:
+    return PackedLinear(layer) if type(layer) is nn.Linear and _can_be_packed(layer) else None
 
 
 def _can_be_packed(layer: nn.Linear) -> bool:
