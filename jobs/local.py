@@ -33,6 +33,7 @@ from jobs.tasks import EXIT_UNAVAILABLE
 from storage import outbox, store
 from storage.database import Database
 from storage.deaths import QUARANTINE_AFTER
+from workers import machine
 from workers.models import read_cards
 
 if TYPE_CHECKING:
@@ -98,7 +99,9 @@ class Crew:
         """Start every process."""
         self.settings.logs.mkdir(parents=True, exist_ok=True)
         only = [] if self.only is None else ["--only", self.only]
-        threads = ["--threads", str(max(1, (os.cpu_count() or 1) // self.workers))]
+        # Who has told OpenMP how many threads there should be is not contradicted.
+        told = "OMP_NUM_THREADS" in os.environ
+        threads = [] if told else ["--threads", str(max(1, machine.cores() // self.workers))]
         kinds = [("reporter", ["reporter", *only])]
         kinds += [(f"worker-{n + 1}", ["worker", *threads, *self.worker_options, *only]) for n in range(self.workers)]
         for name, arguments in kinds:
@@ -129,8 +132,10 @@ class Crew:
             if process.deaths >= DEATHS_WITHOUT_PROGRESS:
                 if why := why_unwritable(self.settings.home):  # in which case no log says so either
                     raise RunFailed(f"{self.settings.home}: {why}; what was committed is kept")
-                raise RunFailed(f"{process.name} died {process.deaths} times without progress; see {process.log}")
-            log.warning("%s ended with status %d and is started again", process.name, process.popen.returncode)
+                died = f"{process.name} died {process.deaths} times without progress"
+                raise RunFailed(f"{died}{_killed(process.popen.returncode)}; see {process.log}")
+            status = process.popen.returncode
+            log.warning("%s ended with status %d%s and is started again", process.name, status, _killed(status))
             self._launch(process)
 
     def stop(self) -> None:
@@ -160,6 +165,11 @@ class Crew:
 def _last_line(path: Path) -> str:
     lines = path.read_text(errors="replace").split("\n")
     return next((line.removeprefix("defsurvey: ") for line in reversed(lines) if line.strip()), f"see {path}")
+
+
+def _killed(status: int) -> str:
+    """What an exit status of a process that said nothing may mean, to go behind a sentence."""
+    return " (killed, as where memory runs out)" if status == -signal.SIGKILL else ""
 
 
 def _last_error(path: Path) -> str:

@@ -26,6 +26,7 @@ from storage import outbox
 from storage.database import Database
 from tests.jobs.ledger_rows import finish
 from tests.jobs.small_study import study
+from workers import machine
 
 
 def test_a_report_that_comes_right_after_a_look_is_named(
@@ -104,6 +105,44 @@ def test_workers_that_die_of_a_full_disk_are_not_what_is_told(
     with pytest.raises(local.RunFailed, match=f"^{told}"):  # noqa: PT012  # the fifth death is too many
         for _ in range(local.DEATHS_WITHOUT_PROGRESS):
             crew.look(0)
+
+
+class Killed(local.Crew):
+    """A crew whose processes are killed by the system, of which no log says anything."""
+
+    def _launch(self, process: Any) -> None:
+        process.popen = subprocess.Popen([sys.executable, "-S", "-c", "import os; os.kill(os.getpid(), 9)"])
+        process.popen.wait()
+
+
+def test_of_killed_workers_memory_is_named(tmp_path: Path) -> None:
+    """It is what the system kills for, without a word in the worker's own log."""
+    crew = Killed(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=1)
+    crew.start()
+    told = r"^reporter died 5 times without progress \(killed, as where memory runs out\); see "
+    with pytest.raises(local.RunFailed, match=told):  # noqa: PT012  # the fifth death is too many
+        for _ in range(local.DEATHS_WITHOUT_PROGRESS):
+            crew.look(0)
+
+
+@pytest.mark.parametrize("told", [None, "3"])
+def test_workers_share_the_cores_that_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str | None
+) -> None:
+    """Of a container's quota or a job's cores, that is; who has set OpenMP's threads is not contradicted."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if told is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+    monkeypatch.setattr(machine, "cores", lambda: 6)
+    launched: list[list[str]] = []
+
+    class Noted(local.Crew):
+        def _launch(self, process: Any) -> None:
+            launched.append(process.arguments)
+
+    Noted(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=2).start()
+    expected = ["worker", "--threads", "3"] if told is None else ["worker"]
+    assert launched == [["reporter"], expected, expected]
 
 
 def test_whoever_waits_for_room_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,10 +80,13 @@ class Hub:
             return str(self.folder)
         self.downloads.append((hub, str(asked["revision"])))
         self.folder.mkdir(parents=True, exist_ok=True)
-        wanted = asked["allow_patterns"]
+        wanted, unwanted = asked["allow_patterns"], asked["ignore_patterns"]
         assert isinstance(wanted, list)
+        assert isinstance(unwanted, list)
         for file in self.files:
-            if any(fnmatch(file, pattern) for pattern in wanted):
+            given = any(fnmatch(file, pattern) for pattern in wanted)
+            if given and not any(fnmatch(file, pattern) for pattern in unwanted):
+                (self.folder / file).parent.mkdir(exist_ok=True)
                 (self.folder / file).write_text(INDEX if file == SHARDED[-1] else "{}")
         return str(self.folder)
 
@@ -103,6 +106,17 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 def _card(**fields: object) -> ModelCard:
     return ModelCard(**{"name": "tiny", "hub": "org/tiny", "fallback": WHEEL} | fields)
+
+
+def test_weights_that_are_there_twice_are_fetched_once(hub: Hub, tmp_path: Path) -> None:
+    """Some publishers add a copy for programs of their own; where only that is safe, the pickled ones are fetched."""
+    hub.files += ["consolidated.safetensors", "original/model.safetensors"]
+    found = find_weights(_card(), tmp_path / "cache")
+    assert sorted(file.name for file in found.folder.iterdir()) == ["config.json", "model.safetensors"]
+    hub.folder = tmp_path / "hub" / "snapshots" / ("b" * 40)
+    hub.files.remove("model.safetensors")
+    found = find_weights(_card(), tmp_path / "another-cache")
+    assert sorted(file.name for file in found.folder.iterdir()) == ["config.json", "pytorch_model.bin"]
 
 
 def test_the_hub_goes_first_and_what_it_gave_is_used_again(hub: Hub, index: Path, tmp_path: Path) -> None:

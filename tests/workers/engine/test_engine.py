@@ -250,23 +250,6 @@ def test_a_device_that_fails_a_lone_generation_is_an_error_completion(
     assert failed.error == "OutOfMemoryError: CUDA out of memory"
 
 
-def test_limits_come_from_the_memory_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As much as the weights, but no more than an eighth of the machine; four fifths of what a GPU has free."""
-    layout = Layout(layers=(LayerShape(1, 4),), dtype=torch.float32, device=torch.device("cpu"))
-    for machine, weights, room in ((8_000, 5_000, 1_000), (1 << 40, 1, 384 << 20), (1 << 40, 1 << 33, 1 << 33)):
-        monkeypatch.setattr(limits, "_machine_memory", lambda machine=machine: machine)
-        chosen = limits.limits_for(layout, weights)
-        assert chosen == Limits(rows=128, tokens=2048, kv_bytes=room, kept_bytes=room)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1_000, 2_000))
-    on_gpu = limits.limits_for(replace(layout, device=torch.device("cuda:0")), 5_000)
-    assert on_gpu == Limits(rows=512, tokens=2048, kv_bytes=800, kept_bytes=800)
-
-
-def test_the_machine_has_memory() -> None:
-    """At least a hundred megabytes, at most a petabyte."""
-    assert 1e8 < limits._machine_memory() < 1e15
-
-
 def test_the_room_of_a_model_says_how_many_participants_fit() -> None:
     """By memory where that is less, else by rows; never none."""
     layout = Layout(layers=(LayerShape(1, 4),), dtype=torch.float32, device=torch.device("cpu"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from tests.workers.citizens import SURVEY
 from tests.workers.families.test_families import interview_request
@@ -66,6 +67,55 @@ def test_gptq_is_for_weights_that_were_published_so(all_installed: None, tmp_pat
         check_quantisation(card("gptq"), tmp_path, "cuda")
     config.write_text(json.dumps({"model_type": "llama", "quantization_config": {"quant_method": "gptq"}}))
     check_quantisation(card("gptq"), tmp_path, "cuda")
+
+
+def test_four_bits_are_made_of_full_weights(all_installed: None, tmp_path: Path) -> None:
+    """What its publisher has quantised already is refused, with how; a file without a configuration is full."""
+    check_quantisation(card("nf4"), tmp_path, "cuda")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"model_type": "llama", "quantization_config": {"quant_method": "fp8"}}))
+    with pytest.raises(EngineUnavailable, match="model big: field quantisation: expected full weights, got fp8 in "):
+        check_quantisation(card("nf4"), tmp_path, "cuda")
+
+
+def test_weights_published_in_four_bits_are_told_as_such(one_thread: None, tmp_path: Path) -> None:
+    """Although the card says nothing: a report of them is not one of the full weights."""
+    folder, four_bits = write_family(tmp_path, FAMILIES["llama-3-8b-instruct"], width=64), tmp_path / "four-bits"
+    settings: Any = BitsAndBytesConfig
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, quantization_config=settings(load_in_4bit=True, bnb_4bit_quant_type="nf4"), device_map={"": "cpu"}
+    )
+    model.save_pretrained(four_bits)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(four_bits)
+    for place, expected in ((folder, "none"), (four_bits, "bitsandbytes, as published")):
+        bare = ModelCard(name="bare", path=place)
+        loaded = load_model(bare, Weights(folder=place, gguf=None, origin={}), device="cpu")
+        assert loaded.description["quantisation"] == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "gguf", "map_of_devices"),
+    [("cpu", None, None), ("cuda:0", None, {"": torch.device("cuda:0")}), ("cuda:0", "model.gguf", None)],
+)
+def test_a_model_for_a_gpu_goes_there_tensor_by_tensor(
+    device: str, gguf: str | None, map_of_devices: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine's own memory may be smaller than the model; a file in GGUF is unpacked there all the same."""
+    asked: dict[str, object] = {}
+
+    class Model:
+        def to(self, place: torch.device) -> object:
+            asked["moved"] = place
+            return self
+
+    def from_pretrained(**settings: object) -> Model:
+        asked.update(settings)
+        return Model()
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    loading._read_model(card("none"), Weights(folder=tmp_path, gguf=gguf, origin={}), torch.device(device))
+    assert asked.get("device_map") == map_of_devices
+    assert asked.get("moved") == (None if map_of_devices else torch.device(device))
 
 
 def test_models_of_ten_billion_parameters_and_more_are_held_in_four_bits() -> None:

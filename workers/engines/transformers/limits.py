@@ -5,11 +5,10 @@ Knows how to ask for free memory. Deliberately knows nothing of models but what 
 
 from __future__ import annotations
 
-import os
-
 import torch
 
-from workers.engines.transformers.kv import Layout
+from workers import machine
+from workers.engines.transformers.kv import Layout, OutOfRoom
 from workers.engines.transformers.scheduler import Limits
 
 #: Shares of memory: the rest of the machine, other workers, and what a forward needs in passing come out of the rest.
@@ -18,6 +17,8 @@ _GPU_SHARE = 0.8
 #: On a CPU keys and values take no more than the weights do, or this where the weights are few: beyond some sixty rows
 #: a larger batch is hardly faster there.
 _CPU_LEAST = 384 << 20
+#: Nor more than this share of what the model leaves: a forward needs some in passing, the allocator keeps some more.
+_CPU_LEFT = 0.5
 #: A request of DEF: tokens of a prompt with memory, the mean of 1 to 5 beams, tokens of a reply.
 _USUAL_PROMPT, _USUAL_BEAMS, _USUAL_REPLY = 600, 3, 96
 
@@ -30,13 +31,19 @@ def limits_for(layout: Layout, weights: int) -> Limits:
     Args:
         layout: What the model keeps for one token, and where.
         weights: Bytes of the model's weights.
+
+    Raises:
+        OutOfRoom: the model leaves no room for one request of usual size.
     """
     if layout.device.type == "cuda":
         torch.cuda.empty_cache()  # what loading has left over counts as taken
         free, _ = torch.cuda.mem_get_info(layout.device)
         room, rows = int(free * _GPU_SHARE), 512
     else:
-        room, rows = min(int(_machine_memory() * _CPU_SHARE), max(weights, _CPU_LEAST)), 128
+        most = min(machine.memory() * _CPU_SHARE, machine.memory_left() * _CPU_LEFT)
+        room, rows = min(int(most), max(weights, _CPU_LEAST)), 128
+    if room < (least := _usual(layout)):
+        raise OutOfRoom(f"one request takes {least / 1e6:.3g} MB of them; its weights leave room for {room / 1e6:.3g}")
     return Limits(rows=rows, tokens=2048, kv_bytes=room, kept_bytes=room)
 
 
@@ -50,16 +57,9 @@ def participants_at_once(layout: Layout, limits: Limits) -> int:
         layout: What the model keeps for one token.
         limits: What the batch may take.
     """
-    one = (_USUAL_PROMPT + _USUAL_BEAMS * _USUAL_REPLY) * layout.bytes_per_token
-    return max(1, min(limits.kv_bytes // one, limits.rows // _USUAL_BEAMS))
+    return max(1, min(limits.kv_bytes // _usual(layout), limits.rows // _USUAL_BEAMS))
 
 
-def _machine_memory() -> int:
-    """Bytes of memory, of the container where it is limited."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:  # noqa: PTH123 -- a kernel's file, not one of ours
-            limit = file.read().strip()
-    except OSError:
-        return total
-    return min(total, int(limit)) if limit.isdigit() else total
+def _usual(layout: Layout) -> int:
+    """Bytes of keys and values of a request of usual size."""
+    return (_USUAL_PROMPT + _USUAL_BEAMS * _USUAL_REPLY) * layout.bytes_per_token

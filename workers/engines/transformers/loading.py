@@ -56,7 +56,7 @@ def load_model(card: ModelCard, weights: Weights, *, device: str) -> LoadedModel
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
-        window=int(getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length),
+        window=_window(model.config, tokenizer),
         ends=ends,
         padding=padding,
         dropped=dropped,
@@ -64,9 +64,11 @@ def load_model(card: ModelCard, weights: Weights, *, device: str) -> LoadedModel
             "engine": "transformers",
             **weights.origin,
             "dtype": str(model.dtype).removeprefix("torch."),
-            "quantisation": card.quantisation,
+            "quantisation": _quantisation(card, model.config),
             "device": _device_name(place),
             "chat_template": card.chat_template + "".join(f", {k} {v}" for k, v in card.template_options.items()),
+            "answer_prefix": str(card.answer_prefix).lower(),
+            "ends": " ".join(sorted(set(card.ends))) or "as published",
             "torch": version("torch"),
             "transformers": version("transformers"),
         },
@@ -137,8 +139,25 @@ def _read_model(card: ModelCard, weights: Weights, place: Any) -> Any:
         dtype = card.dtype if card.dtype == "auto" else getattr(torch, card.dtype)
         if card.quantisation == "gptq":
             return AutoModelForCausalLM.from_pretrained(**source, dtype=dtype, device_map={"": place})
+        if place.type != "cpu" and weights.gguf is None:  # one tensor after the other: the host need not hold them all
+            return AutoModelForCausalLM.from_pretrained(**source, dtype=dtype, device_map={"": place})
         model: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=dtype)
         return model.to(place)
+
+
+def _window(config: Any, tokenizer: Any) -> int:
+    """Tokens; of a model that is more than one of text, the text's."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(positions or tokenizer.model_max_length)
+
+
+def _quantisation(card: ModelCard, config: Any) -> str:
+    """In how many bits weights are held: as the card says, or as they were published."""
+    published = getattr(config, "quantization_config", None)
+    if card.quantisation != "none" or published is None:
+        return card.quantisation
+    told = published if isinstance(published, dict) else published.to_dict()
+    return f"{getattr(told['quant_method'], 'value', told['quant_method'])}, as published"
 
 
 @contextmanager

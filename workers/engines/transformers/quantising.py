@@ -15,15 +15,20 @@ from typing import Any
 from workers.engines.base import EngineUnavailable
 from workers.models import ModelCard
 
+#: What nobody has quantised yet.
+_FULL = "full weights"
 #: Packages that each kind needs.
 _PACKAGES = {"none": (), "nf4": ("bitsandbytes", "accelerate"), "gptq": ("optimum", "gptqmodel")}
+#: What must have been published for it.
+_WANTED = {"nf4": _FULL, "gptq": "gptq"}
 
 
 def check_quantisation(card: ModelCard, folder: Path, device: str) -> None:
     """Find out before anything is loaded whether the card's kind of weights can be held on the device.
 
     Raises:
-        EngineUnavailable: the device is no GPU, a package is missing, or weights that should be GPTQ are not.
+        EngineUnavailable: the device is no GPU, a package is missing, weights that should be GPTQ are not, or those of
+            which 4 bits should be made have been published in fewer already.
     """
     kind = card.quantisation
     if kind != "none" and not device.startswith("cuda"):
@@ -35,19 +40,20 @@ def check_quantisation(card: ModelCard, folder: Path, device: str) -> None:
             raise EngineUnavailable(
                 f"model {card.name}: quantisation {kind} needs the package {package}, which is not installed"
             )
-    if kind == "gptq" and (found := _published(folder)) != "gptq":
-        raise EngineUnavailable(
-            f"model {card.name}: field quantisation: expected weights published in gptq, got {found} in {folder}"
-        )
+    if kind != "none" and (found := _published(folder)) != (wanted := _WANTED[kind]):
+        expected = wanted if wanted == _FULL else f"weights published in {wanted}"
+        raise EngineUnavailable(f"model {card.name}: field quantisation: expected {expected}, got {found} in {folder}")
 
 
 def _published(folder: Path) -> str:
     """How a folder's weights were quantised by their publisher, in words."""
     from transformers import PreTrainedConfig
 
+    if not (folder / "config.json").exists():  # a GGUF file has its configuration in itself
+        return _FULL
     config, _ = PreTrainedConfig.get_config_dict(folder, local_files_only=True)
     published: dict[str, Any] = config.get("quantization_config") or {}
-    return str(published.get("quant_method", "full weights"))
+    return str(published.get("quant_method", _FULL))
 
 
 def load_nf4(source: dict[str, Any], *, dtype: Any, place: Any) -> Any:

@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
@@ -29,6 +30,8 @@ HUB_PATIENCE = 5.0
 #: What is fetched of a hub repository: configuration and tokenizer, and tensors; never code.
 DESCRIBING_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "tokenizer*")
 HUB_FILES = (*DESCRIBING_FILES, "*.safetensors")
+#: What some repositories have beside these: the same weights once more as their publisher's own programs want them.
+NOT_FETCHED = ("consolidated*", "*/*")
 #: What is fetched instead of safetensors where a repository has none: transformers reads tensors alone out of these
 #: pickles (``weights_only``), and runs nothing.
 PICKLED = "pytorch_model*.bin"
@@ -149,7 +152,12 @@ def _cached_snapshot(hub: str, revision: str, cache: Path | None) -> Path | None
 
     try:
         folder = snapshot_download(
-            hub, revision=revision, cache_dir=cache, allow_patterns=list(HUB_FILES), local_files_only=True
+            hub,
+            revision=revision,
+            cache_dir=cache,
+            allow_patterns=list(HUB_FILES),
+            ignore_patterns=list(NOT_FETCHED),
+            local_files_only=True,
         )
     except (LocalEntryNotFoundError, IncompleteSnapshotError):
         return None
@@ -180,7 +188,9 @@ def _download_snapshot(hub: str, revision: str, cache: Path, *, weights: bool = 
         found = HfApi().model_info(hub, revision=revision, timeout=HUB_PATIENCE)
         logger.info("fetching %s at %s from the model hub into %s", hub, found.sha, cache)
         wanted = list(DESCRIBING_FILES if not weights else _tensors([file.rfilename for file in found.siblings or ()]))
-        folder = snapshot_download(hub, revision=found.sha, cache_dir=cache, allow_patterns=wanted)
+        folder = snapshot_download(
+            hub, revision=found.sha, cache_dir=cache, allow_patterns=wanted, ignore_patterns=list(NOT_FETCHED)
+        )
     except (HfHubHTTPError, HTTPError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise EngineUnavailable(f"the model hub did not give {hub} at {revision} ({reason})") from error
@@ -189,6 +199,7 @@ def _download_snapshot(hub: str, revision: str, cache: Path, *, weights: bool = 
 
 def _tensors(files: list[str]) -> tuple[str, ...]:
     """Which of a repository's files are fetched."""
+    files = [file for file in files if not any(fnmatch(file, pattern) for pattern in NOT_FETCHED)]
     safe = any(file.endswith(".safetensors") for file in files)
     pickled = not safe and any(PurePosixPath(file).match(PICKLED) for file in files)
     return (*HUB_FILES, PICKLED) if pickled else HUB_FILES
