@@ -19,8 +19,8 @@ from storage.database import Database
 from storage.judgement import DIMENSIONS, AnswerKey, GivenAnswer, Verdict
 from storage.labels import Label, Place
 from storage.read_judgements import judged_keys
-from workers.judging.prompt import subject_of
-from workers.simulation.prompts import option_text, prompt_text
+from workers.judging.prompt import asked_text, subject_of
+from workers.simulation.prompts import option_text
 
 #: Answers in a template, at most.
 MOST_ANSWERS = 100
@@ -50,9 +50,8 @@ def write_template(database: Database, run_id: str, file: Path) -> int:
     rows = []
     for answer in judgements.given_answers(database, [keys[place] for place in sorted(drawn)]):
         subject = subject_of(answer, survey)
-        asked = prompt_text(subject.question, subject.shown, subject.culture, subject.region, subject.language)
         chosen = "; ".join(option_text(subject.question, code, subject.language) for code in answer.choices)
-        shown = {"asked": asked, "chosen": chosen or answer.state.value, "response": answer.completion}
+        shown = {"asked": asked_text(subject), "chosen": chosen or answer.state.value, "response": answer.completion}
         empty = dict.fromkeys(("person", *DIMENSIONS), "")
         rows.append({**_place(answer), "digest": _digest(answer.key), **shown, **empty})
     write_whole(file, lambda target: write_csv(rows, dict.fromkeys(COLUMNS, str), target))

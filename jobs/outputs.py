@@ -6,6 +6,7 @@ Knows which errors of the system are about a place. Deliberately writes nothing 
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,8 +68,12 @@ def why_unwritable(folder: Path) -> str:
 
 
 def _about(file: object, place: Path) -> bool:
-    """Whether a file that the system names is the place, lies beside or in it, or on the way to it."""
+    """Whether a file that the system names is the place, lies beside or in it, or on the way to it.
+
+    A place that is a link is also where that leads.
+    """
     if not isinstance(file, str):
         return False
     named = Path(file).absolute()
-    return named.is_relative_to(place.parent) or named in place.parents
+    places = (place, Path(os.path.realpath(place)))
+    return any(named.is_relative_to(each.parent) or named in each.parents for each in places)

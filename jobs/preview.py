@@ -32,7 +32,7 @@ class Prompt:
     draws: Draws
     region: str | None  #: name of the drawn region in the prompt's language
     request: Request
-    reply_start: str  #: what the model's reply is begun with; empty where the card does not want it
+    reply_start: str  #: what the model's reply is begun with; empty where it is not
     template: str  #: how the messages become text, in words
     text: str | None  #: the very text that the model continues; None where its tokenizer would be needed
     memory: str  #: what is remembered when it is asked, in words
@@ -119,7 +119,7 @@ def _prompt(study: Study, planned: PlannedCell, card: ModelCard, index: int, que
         draws=draws,
         region=None if draws.region is None else culture.region(draws.region).name[planned.language],
         request=request,
-        reply_start=request.reply_start if card.answer_prefix else "",
+        reply_start=request.reply_start if _begun(card, request) else "",
         template=_template(card),
         text=_text(card, request),
         memory=_memory(item, draws.memory_capacity),
@@ -135,6 +135,11 @@ def _request(participant: Participant, item: int, study: Study) -> Request:
         question = study.survey.question(study.questions[item])
         return weighing(participant, question, option_orders(question)[0], study.survey)
     return ask(participant, item, survey=study.survey, questions=study.questions, protocol=study.protocol)
+
+
+def _begun(card: ModelCard, request: Request) -> bool:
+    """Whether the reply is begun for the model; where probabilities are read it is, whatever the card says."""
+    return card.answer_prefix or (bool(request.choices) and card.engine == "transformers")
 
 
 def _template(card: ModelCard) -> str:
@@ -155,7 +160,7 @@ def _text(card: ModelCard, request: Request) -> str | None:
 
     if card.engine != "transformers" or card.chat_template != "none":
         return None
-    return render_prompt(None, card.chat_template, request, answer_prefix=card.answer_prefix)
+    return render_prompt(None, card.chat_template, request, answer_prefix=_begun(card, request))
 
 
 def _steps(method: Method) -> str:

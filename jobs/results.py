@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 #: What others may do with an exported file: read it.
 _MODE = 0o644
+#: Longest name of a folder that tells all the runs in it, in bytes; most file systems take 255.
+_LONGEST_NAME = 200
 
 
 def current_report(
@@ -101,7 +105,7 @@ def joint_report(settings: Settings, database: Database, runs: Sequence[str], ou
         settings: where reports are.
         database: where the runs are.
         runs: which, in the order in which they are to stand.
-        output: a folder of the user's, in place of one named after the runs.
+        output: a folder of the user's, in place of ``joint_folder``.
 
     Raises:
         storage.store.UnknownRun: there is no such run.
@@ -117,7 +121,7 @@ def joint_report(settings: Settings, database: Database, runs: Sequence[str], ou
     verdicts, notes = judged_by(merge_judgements(results, [read_judgements(database, run) for run in runs]))
     return build_report(
         merge(results),
-        output or settings.reports / "+".join(runs),
+        output or joint_folder(settings, runs),
         draws=draws,
         remarks=remarks,
         verdicts=verdicts,
@@ -125,8 +129,28 @@ def joint_report(settings: Settings, database: Database, runs: Sequence[str], ou
     )
 
 
+def joint_folder(settings: Settings, runs: Sequence[str]) -> Path:
+    """Where a report of several runs lies: named after them all or, where these are too many, after the first.
+
+    The number of the others and the beginning of a hash of all names stand behind it: other runs, or the same in
+    another order, have another folder.
+    """
+    name = "+".join(runs)
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = f"{runs[0]}+{len(runs) - 1}-{sha256(name.encode()).hexdigest()[:12]}"
+    return settings.reports / name
+
+
 def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Write a file, which appears whole or not at all."""
+    """Write a file, which appears whole or not at all.
+
+    A link stays, and the file that it leads to is written. What is there and no regular file, such as a pipe or
+    ``/dev/null``, is written into, and gets nothing where the writing fails half way.
+    """
+    if path.exists() and not path.is_file():
+        _write_into(path, write)
+        return
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -139,6 +163,14 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _write_into(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    with tempfile.TemporaryFile() as whole:
+        write(whole)
+        whole.seek(0)
+        with path.open("wb") as target:
+            shutil.copyfileobj(whole, target)
 
 
 def export_to(database: Database, run: str, kind: str, path: Path, *, telemetry: bool) -> None:

@@ -17,7 +17,7 @@ from storage.run import EngineDescription
 #: differ: one that is started again on another port serves the same model.
 _IDENTITY = (
     "engine", "respondent", "model", "takes", "body",
-    "weights", "revision", "dtype", "quantisation", "chat_template",
+    "weights", "revision", "dtype", "quantisation", "chat_template", "answer_prefix", "ends",
 )  # fmt: skip
 #: What tokens cost, which a card may be given after a run has begun: nothing that answers depend on.
 _PRICES = ("input_price", "output_price", "priced")

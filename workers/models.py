@@ -32,9 +32,13 @@ QUANTISATIONS = ("none", "nf4", "gptq")
 #: The rules by which a scripted respondent can answer.
 RESPONDENTS = ("human", "uniform", "mode", "first-shown", "refuser", "garbler")
 
-#: What of a request's decoding a server can be said to take, per engine that asks one.
+#: What of a request's decoding a server can be said to take, per engine that asks one. ``max_completion_tokens`` is
+#: another name of the limit, which it is told in any case.
 TAKEN: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"anthropic": ("temperature", "top_p"), "openai": ("temperature", "top_p", "seed", "beams")}
+    {
+        "anthropic": ("temperature", "top_p"),
+        "openai": ("temperature", "top_p", "seed", "beams", "max_completion_tokens"),
+    }
 )
 #: What it takes where its card does not say.
 USUALLY_TAKEN: Mapping[str, tuple[str, ...]] = MappingProxyType(

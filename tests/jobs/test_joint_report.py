@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from jobs import results
 from jobs.cli import main
 from jobs.producer import enqueue
+from jobs.settings import Settings
 from reports.measures import MEASURES
 from storage.database import Database
 from storage.read_answers import PROBABILITIES
@@ -51,6 +53,32 @@ def test_one_report_of_several_runs(runs: Database, tmp_path: Path) -> None:
     assert "human" in text
     assert "tiny-model" in text
     assert "run first + second" in text
+
+
+def test_a_report_of_many_runs_has_a_folder_that_can_be_made(database: Database, tmp_path: Path) -> None:
+    """Their names together are longer than a file's may be."""
+    names = [f"a-model-of-the-eleven-that-the-paper-asked-number-{number}".ljust(64, "x") for number in range(4)]
+    for name in names:
+        enqueue(database, None, study(name=name, models="[human]", participants="1"))
+        finish(database, name)
+    shown = typed(tmp_path, "report", *names)
+    assert shown.exit_code == 0, shown.output
+    folder = Path(shown.stdout.split()[0]).parent
+    assert folder.parent == tmp_path / "home" / "reports"
+    assert re.fullmatch(rf"{names[0]}\+3-[0-9a-f]{{12}}", folder.name)
+
+
+def test_a_joint_folder_is_named_after_its_runs() -> None:
+    """By all of them, as long as these are short enough; else by all that matters of them, their order too."""
+    settings = Settings.from_environment({"DEFSURVEY_HOME": "/h"})
+    runs = ["r" * 50, "s" * 50, "t" * 50, "u" * 47]  # and three signs between them: 200 bytes
+    assert results.joint_folder(settings, runs).name == "+".join(runs)
+    longer = [*runs[:3], "u" * 48]
+    others = ([*runs[:3], "v" * 48], [longer[0], *longer[:0:-1]], [*longer, "v"])
+    folders = [results.joint_folder(settings, each).name for each in (longer, *others)]
+    assert len(set(folders)) == 4
+    assert folders[0] == results.joint_folder(settings, tuple(longer)).name
+    assert [name[:53] for name in folders] == ["r" * 50 + sign for sign in ("+3-", "+3-", "+3-", "+4-")]
 
 
 def test_runs_that_differ_are_refused(runs: Database, tmp_path: Path) -> None:

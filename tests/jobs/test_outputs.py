@@ -19,6 +19,15 @@ def test_a_place_at_fault_is_named_as_it_was_typed(file: str, tmp_path: Path, mo
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / file))
 
 
+def test_a_link_to_a_place_at_fault_is_named_as_it_was_typed(tmp_path: Path) -> None:
+    """What the system names lies where the link leads."""
+    link = tmp_path / "here" / "link"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "there" / "report")
+    with pytest.raises(BadOutput, match=r"got .*/here/link: Permission denied$"), written_to("-o", link):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "there" / ".report.x"))
+
+
 @pytest.mark.parametrize(
     ("place", "error"),
     [

@@ -148,6 +148,17 @@ def test_text_without_a_template() -> None:
     assert preview(study(models="[human]"), cards=CARDS).prompts[0].text is None
 
 
+def test_what_probabilities_are_read_behind() -> None:
+    """Condition first-token begins the reply whatever the card says; a rule that reads no prompt has none begun."""
+    read = study(models="[plain-model]", cultures="[us, cn]", language="native", conditions="[first-token]")
+    english, chinese = preview(read, cards=CARDS).prompts
+    assert (english.reply_start, chinese.reply_start) == ("Answer: ", "答案：")
+    assert english.text == english.request.messages[0].content + "\nAnswer: "
+    assert "assistant, begun for the model" in printed(read)
+    read = study(models="[human]", cultures="[us]", conditions="[first-token]")
+    assert preview(read, cards=CARDS).prompts[0].reply_start == ""
+
+
 @pytest.mark.parametrize(
     ("picked", "told"),
     [

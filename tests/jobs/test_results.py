@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import stat
+import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -124,6 +126,70 @@ def test_a_file_appears_whole_or_not_at_all(
         results.export_to(finished, "first", "csv", path, telemetry=False)
     assert [entry.name for entry in path.parent.iterdir()] == ["answers.csv"]
     assert path.read_text() == "the old one"
+
+
+@pytest.mark.parametrize("target", ["there/answers.csv", "to-be/answers.csv", "second.csv"])
+def test_a_link_stays_and_what_it_leads_to_is_written(finished: Database, tmp_path: Path, target: str) -> None:
+    """Also where nothing is there yet, and through several links."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "answers.csv").write_text("the old one")
+    (tmp_path / "second.csv").symlink_to("there/answers.csv")
+    link = tmp_path / "link.csv"
+    link.symlink_to(target)
+    results.export_to(finished, "first", "csv", link, telemetry=False)
+    assert link.readlink() == Path(target)
+    assert (tmp_path / target).read_bytes() == exported(finished, "csv")
+    assert (tmp_path / "second.csv").is_symlink()
+
+
+def reading(pipe: Path) -> tuple[threading.Thread, list[bytes]]:
+    """A reader of a pipe, and what it has read once it is joined."""
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    return reader, found
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_pipe_is_written_into(finished: Database, tmp_path: Path, kind: str) -> None:
+    """Under its own name or behind a link, in any format; nothing takes its place."""
+    pipe, link = tmp_path / "out" / "pipe", tmp_path / "out" / "link"
+    pipe.parent.mkdir()
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        reader, found = reading(pipe)
+        results.export_to(finished, "first", kind, path, telemetry=False)
+        reader.join(timeout=10)
+        if kind == "parquet":
+            assert pq.read_table(io.BytesIO(found[0])).num_rows == 6
+        else:
+            assert found == [exported(finished, kind)]
+    assert (pipe.is_fifo(), link.is_symlink()) == (True, True)
+    assert {entry.name for entry in pipe.parent.iterdir()} == {"pipe", "link"}
+
+
+def test_an_open_file_that_has_no_name_is_written_into(finished: Database) -> None:
+    """As ``/dev/stdout`` is one: the name that such a link has leads nowhere."""
+    inside, outside = os.pipe()
+    with os.fdopen(inside, "rb") as source:
+        with os.fdopen(outside, "wb"):
+            results.write_whole(Path(f"/dev/fd/{outside}"), lambda target: target.write(b"all of it") and None)
+        assert source.read() == b"all of it"
+
+
+def test_a_pipe_gets_nothing_of_what_fails_half_way(tmp_path: Path) -> None:
+    """It cannot be taken back."""
+    inside, outside = os.pipe()
+
+    def broken(target: IO[bytes]) -> None:
+        target.write(b"half")
+        raise OSError("disk full")
+
+    with os.fdopen(inside, "rb") as source:
+        with os.fdopen(outside, "wb"), pytest.raises(OSError, match="disk full"):
+            results.write_whole(Path(f"/dev/fd/{outside}"), broken)
+        assert source.read() == b""
 
 
 def test_an_unknown_run_writes_nothing(finished: Database, tmp_path: Path) -> None:

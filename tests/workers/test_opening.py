@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,25 +38,6 @@ def test_checking_the_bundled_cards_loads_no_model_library(tmp_path: Path) -> No
     )
     assert done.stdout.strip() == "[]"
     assert not (tmp_path / "cache").exists()
-
-
-def test_the_documented_engine_of_ones_own_works(tmp_path: Path) -> None:
-    """The module and the card of docs/models.md, as they stand: no weights, no line of ours, and an answer."""
-    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
-    section = text.partition("## An engine of your own\n")[2].partition("\n## ")[0]
-    (module,) = re.findall(r"(?ms)^```python\n(.*?)^```", section)
-    (card,) = re.findall(r"(?ms)^```toml\n(.*?)^```", section)
-    (tmp_path / "my_engines.py").write_text(module)
-    (tmp_path / "cards.toml").write_text(card)
-    checked = subprocess.run(
-        [sys.executable, "-m", "jobs.cli", "models", "check", "my-rule", "--weights"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-        env=os.environ | {"PYTHONPATH": str(tmp_path), "DEFSURVEY_MODELS": str(tmp_path / "cards.toml")},
-    )
-    assert (checked.returncode, checked.stderr) == (0, "")
-    assert "reply: 'Answer: 1\\nExplanation: It stands first.'" in checked.stdout
 
 
 def test_every_scripted_card_opens(small_survey: Survey, tmp_path: Path) -> None:

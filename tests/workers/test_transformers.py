@@ -357,6 +357,16 @@ def test_number_format_and_device_are_those_of_the_card(tiny_card: ModelCard, tm
     assert completion.completion_tokens == 16
 
 
+def test_how_replies_begin_and_end_is_described(tiny_card: ModelCard, tmp_path: Path) -> None:
+    """A run whose answers were begun for the model, or ended by other tokens, is gone on with in the same way alone."""
+    weights = find_weights(tiny_card, tmp_path)
+    plain = load_model(tiny_card, weights, device="cpu")
+    assert (plain.description["answer_prefix"], plain.description["ends"]) == ("false", "as published")
+    ends = tuple(plain.tokenizer.convert_ids_to_tokens([6, 5]))
+    told = load_model(replace(tiny_card, answer_prefix=True, ends=ends), weights, device="cpu").description
+    assert (told["answer_prefix"], told["ends"]) == ("true", " ".join(sorted(ends)))
+
+
 @pytest.mark.parametrize("device", ["cuda:99", "abacus"])
 def test_a_device_that_is_not_there_is_unavailable(tiny_card: ModelCard, tmp_path: Path, device: str) -> None:
     """The message names the model and the device."""

@@ -51,16 +51,19 @@ def open_client(card: ModelCard, key: str | None) -> anthropic.Anthropic:
     """The provider's client for a card; it tries everything once, and each reply has to be there in time."""
     api = card.api
     assert api is not None
-    in_time = _InTime()
+    in_time = _InTime(follow_redirects=False)  # whom the card names is asked, nobody else
     in_time.seconds = api.timeout_seconds
-    return anthropic.Anthropic(
+    headers = {"anthropic-version": SAMPLING_VERSION} if api.takes else {}
+    client = anthropic.Anthropic(
         api_key=key or "none",  # without any, the client would look for one by itself
         base_url=api.base_url or BASE_URL,
         timeout=anthropic.Timeout(api.timeout_seconds, connect=10.0),
         max_retries=0,
         http_client=in_time,
-        default_headers={"anthropic-version": SAMPLING_VERSION} if api.takes else None,
     )
+    # Not by the client's own option, which adds what ANTHROPIC_CUSTOM_HEADERS says: keys, maybe of another server.
+    client._custom_headers = headers
+    return client
 
 
 class AnthropicProvider:
@@ -126,6 +129,7 @@ class AnthropicProvider:
             "server": self._api.base_url or BASE_URL,
             "takes": ", ".join(self._api.takes) or "no decoding parameters",
             "body": json.dumps(dict(self._api.body), sort_keys=True),
+            "answer_prefix": str(self._prefills).lower(),
             "anthropic": anthropic.__version__,
         }
 

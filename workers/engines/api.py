@@ -86,6 +86,7 @@ class ApiEngine:
         self._unavailable = ""
         self._refused_since: float | None = None  # when the server first asked to wait since it last answered
         self._closing = threading.Event()
+        self._over = threading.Event()  # closed, or unavailable: nobody waits for anything any more
         self._lock = threading.Lock()
         # Not an executor: that waits at exit for replies that nobody wants any more.
         self._threads = [
@@ -120,11 +121,22 @@ class ApiEngine:
         with self._lock:
             self._closing.set()
             outstanding, self._outstanding = self._outstanding, set()
-        self._pace.close()
+        self._end()
         for future in outstanding:
             future.cancel()
         for _ in self._threads:
             self._waiting.put(None)
+
+    def _end(self) -> None:
+        """Wake whoever waits to ask: nothing is asked any more."""
+        self._over.set()
+        self._pace.close()
+
+    def _give_up(self, why: str) -> None:
+        """No request of this engine can succeed, as the first found out; what is under way may still come."""
+        with self._lock:
+            self._unavailable = self._unavailable or f"model {self._name}: {why}"
+        self._end()
 
     def _run(self) -> None:
         while (work := self._waiting.get()) is not None:
@@ -155,13 +167,15 @@ class ApiEngine:
     def _answer(self, request: Request) -> Completion:
         """Ask until there is a completion, or no sense in asking on."""
         for attempt in range(1, self._attempts + 1):
-            if self._unavailable:
-                raise EngineUnavailable(self._unavailable)
             try:
                 with self._pace.turn():
                     completion = self._provider.ask(request)
+            except CancelledError:
+                if self._closing.is_set():
+                    raise
+                raise EngineUnavailable(self._unavailable) from None
             except EngineUnavailable as error:
-                self._unavailable = f"model {self._name}: {error}"
+                self._give_up(str(error))
                 raise EngineUnavailable(self._unavailable) from None
             except Rejected as rejected:
                 return _given_up(str(rejected))
@@ -176,21 +190,23 @@ class ApiEngine:
         return _given_up(f"{last} (asked {times})")
 
     def _wait(self, attempt: int, failure: Retryable) -> None:
-        """Wait until a request may be asked again; raises CancelledError when the engine is closed meanwhile."""
+        """Wait until a request may be asked again, or nothing is asked any more.
+
+        A server may ask for a longer wait than an attempt has by itself, never for a shorter one: an outage would use
+        up all attempts at once.
+        """
         with self._lock:
             spread = float(self._jitter.random())
-        if failure.wait is None:
-            seconds = min(LONGEST_WAIT, self._first_wait * 2 ** (attempt - 1)) * (0.5 + spread / 2)
-        else:
-            seconds = failure.wait + self._first_wait * spread
+        seconds = min(LONGEST_WAIT, self._first_wait * 2 ** (attempt - 1)) * (0.5 + spread / 2)
+        if failure.wait is not None:
+            seconds = max(seconds, failure.wait + self._first_wait * spread)
             now = time.monotonic()
             since = self._refused_since = self._refused_since or now
             if now - since + failure.wait > LONGEST_WAIT_ASKED:
-                self._unavailable = f"model {self._name}: {failure}; it asks to wait {failure.wait:.0f} s: resume later"
+                self._give_up(f"{failure}; it asks to wait {failure.wait:.0f} s: resume later")
                 return
         log.info("model %s: %s; asking again in %.1f s", self._name, failure, seconds)
-        if self._closing.wait(seconds):
-            raise CancelledError
+        self._over.wait(seconds)
 
 
 def _given_up(error: str) -> Completion:

@@ -7,12 +7,13 @@ tokens of a reply. Deliberately judges no reply: a model that talks nonsense pas
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from storage.survey import Survey
-from workers.engines.base import EngineUnavailable, FinishReason, Request
-from workers.engines.opening import check_card, open_engine
+from workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request, outcome, submit
+from workers.engines.opening import check_card, describe_engine, open_engine
 from workers.models import ModelCard
 
 #: How many tokens of a reply are asked for.
@@ -45,7 +46,8 @@ def check_model(
         device: Where the model runs.
 
     Raises:
-        EngineUnavailable: something is missing or cannot be loaded, or the reply ended in an error.
+        EngineUnavailable: something is missing or cannot be loaded, the reply ended in an error, or an engine of the
+            user's own raised one.
     """
     check_card(card, cache=cache)
     short = replace(request, decoding=replace(request.decoding, max_new_tokens=TOKENS))
@@ -54,13 +56,22 @@ def check_model(
         return checked
     engine = open_engine(card, survey=survey, device=device, cache=cache)
     try:
-        completion = engine.submit(short).result()
-        served = engine.describe()
+        completion = _replied(card, engine, short)
+        served = describe_engine(card.name, engine)
     finally:
         engine.close()
-    if completion.finish is FinishReason.ERROR:
-        raise EngineUnavailable(f"model {card.name}: the reply ended in an error: {completion.error}")
     return replace(checked, served=served, reply=completion.text)
+
+
+def _replied(card: ModelCard, engine: Engine, request: Request) -> Completion:
+    try:
+        completion = outcome(submit(engine, request))
+    except CancelledError:
+        raise EngineUnavailable(f"model {card.name}: the reply was cancelled") from None
+    if completion.finish is FinishReason.ERROR:
+        why = " ".join(completion.error.split())
+        raise EngineUnavailable(f"model {card.name}: the reply ended in an error: {why}")
+    return completion
 
 
 def _sent(card: ModelCard, request: Request) -> Checked:

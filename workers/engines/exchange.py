@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 
 from workers.engines.base import EngineUnavailable
 from workers.engines.keys import redacted
@@ -23,7 +24,12 @@ _PASSING = frozenset({408, 409, 425, 429})
 #: Statuses that say that the server has too much to do.
 _OVERLOADED = frozenset({429, 503, 529})
 #: Error codes that come as a passing status and do not pass.
-_NO_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_NO_CREDIT = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+    | {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
+)
+#: How Anthropic tells the same, under the status and type of a request that is wrong.
+_CREDIT_TOO_LOW = "credit balance is too low"
 
 
 class Retryable(RuntimeError):
@@ -60,7 +66,12 @@ def failure(status: int, headers: Mapping[str, str], body: str, key: str | None)
     said = redacted(f"the server says {status}" + (f": {message}" if message else ""), key)
     if status < 300:
         status = int(code) if re.fullmatch(r"[45]\d\d", code) else 500
-    if status in _UNAVAILABLE or code in _NO_CREDIT:
+    if 300 <= status < 400:
+        to = redacted(headers.get("location", "") or "an address that it does not name", key)
+        return EngineUnavailable(f"the server says {status}: it redirects to {to}; base_url must name who answers")
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        return EngineUnavailable(f"{said}; is base_url right?")
+    if status in _UNAVAILABLE or code in _NO_CREDIT or _CREDIT_TOO_LOW in message:
         return EngineUnavailable(said)
     if status in _PASSING or status >= 500:
         return Retryable(said, wait=wait_asked(headers), overloaded=status in _OVERLOADED)
@@ -91,7 +102,7 @@ def _seconds(text: str) -> float | None:
 
 
 def _error(body: str) -> tuple[str, str]:
-    """The code and the message of an error, wherever this kind of server puts them."""
+    """The code and the message of an error, wherever a server puts them: Anthropic has codes in an error's details."""
     try:
         told = json.loads(body)
     except ValueError:
@@ -101,7 +112,9 @@ def _error(body: str) -> tuple[str, str]:
     if not isinstance(told, dict):
         return "", str(told)
     message = told.get("message") or told.get("detail") or told
-    return str(told.get("code") or ""), message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
+    details = told.get("details")
+    code = told.get("code") or (details.get("error_code") if isinstance(details, dict) else None) or ""
+    return str(code), message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
 
 
 def json_object(text: str) -> Mapping[str, object]:

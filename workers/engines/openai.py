@@ -7,7 +7,9 @@ protocol is one call (``workers.engines.posting``), and servers differ in what t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -25,6 +27,10 @@ BASE_URL = "https://api.openai.com/v1"
 _SEED_BITS = (1 << 31) - 1
 
 _FINISHES = {"length": FinishReason.LENGTH, "content_filter": FinishReason.REFUSAL}
+#: Reasons to finish that are the server's own and none of the model's: OpenRouter's, DeepSeek's, vLLM's and SGLang's.
+_BROKEN_OFF = frozenset({"error", "insufficient_system_resource", "abort"})
+#: Where OpenAI's own models are asked: at its own address or one below it, and at those of Azure.
+_OF_OPENAI = re.compile(r"(.+\.)?api\.openai\.com|.+\.openai\.azure\.com")
 
 
 def open_openai(card: ModelCard) -> ApiEngine:
@@ -49,6 +55,9 @@ class OpenAIProvider:
         self._api = card.api
         self._prefills = card.answer_prefix
         self._key = key
+        # OpenAI has renamed the limit, and its newer models refuse the old name; most others know the old one alone.
+        renamed = _OF_OPENAI.fullmatch(urlsplit(card.api.base_url or BASE_URL).hostname or "")
+        self._limit = "max_completion_tokens" if renamed or "max_completion_tokens" in card.api.takes else "max_tokens"
         self._post = open_post(
             f"{(card.api.base_url or BASE_URL).rstrip('/')}/chat/completions",
             headers={"authorization": f"Bearer {key}"} if key else {},
@@ -67,9 +76,11 @@ class OpenAIProvider:
             )
         else:
             told = json_object(reply.text) if reply.succeeded else {}
-            if reply.succeeded and (told.get("choices") or not told.get("error")):
+            wrong = _error(told)
+            if reply.succeeded and not wrong:
                 return self._completion(told, request)
-            went_wrong = failure(reply.status, reply.headers, reply.text, self._key)
+            text = json.dumps({"error": wrong}) if wrong else reply.text
+            went_wrong = failure(reply.status, reply.headers, text, self._key)
         raise went_wrong  # out here, so that no traceback leads to the request's headers
 
     def describe(self) -> EngineDescription:
@@ -80,6 +91,7 @@ class OpenAIProvider:
             "server": self._api.base_url or BASE_URL,
             "takes": ", ".join(self._api.takes) or "no decoding parameters",
             "body": json.dumps(dict(self._api.body), sort_keys=True),
+            "answer_prefix": str(self._prefills).lower(),
             "httpx2": httpx2.__version__,
         }
 
@@ -91,12 +103,10 @@ class OpenAIProvider:
         told = [{"role": message.role, "content": message.content} for message in request.messages]
         if start := self._start(request):
             told.append({"role": "assistant", "content": start})
-        # OpenAI has renamed the limit, and its newer models refuse the old name; others know the old one.
-        limit = "max_tokens" if self._api.base_url else "max_completion_tokens"
         return {
             "model": self._api.model,
             "messages": told,
-            limit: request.decoding.max_new_tokens,
+            self._limit: request.decoding.max_new_tokens,
             **self._decoding(request),
             **_structured(request),
             **self._api.body,
@@ -133,10 +143,9 @@ class OpenAIProvider:
         )
 
     def _completion(self, body: Mapping[str, object], request: Request) -> Completion:
-        choices = body.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else None
-        message = choice.get("message") if isinstance(choice, dict) else None
-        if not isinstance(choice, dict) or not isinstance(message, dict):
+        choice = _choice(body)
+        message = choice.get("message")
+        if not isinstance(message, dict):
             raise Retryable("the server's reply is no chat completion: it has no choices with a message")
         said, declined = _text(message.get("content")), _text(message.get("refusal"))
         start = self._start(request)
@@ -161,7 +170,27 @@ def _structured(request: Request) -> dict[str, object]:
     return {"response_format": {"type": "json_schema", "json_schema": format_}}
 
 
+def _choice(body: Mapping[str, object]) -> Mapping[str, object]:
+    """The one choice of a reply; empty where it has none."""
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    return choice if isinstance(choice, dict) else {}
+
+
+def _error(body: Mapping[str, object]) -> object:
+    """What went wrong although the server tells a success: with no reply, or in the middle of it; None: nothing did."""
+    choice = _choice(body)
+    broken_off = str(choice.get("finish_reason")) in _BROKEN_OFF
+    if error := choice.get("error") or (body.get("error") if broken_off or not choice else None):
+        return error
+    return {"message": f"the reply broke off: {choice['finish_reason']}"} if broken_off else None
+
+
 def _text(value: object) -> str:
+    """A content as a text; of one in parts those that are text."""
+    if isinstance(value, list):
+        told = [part.get("text") for part in value if isinstance(part, dict) and part.get("type") == "text"]
+        return "".join(text for text in told if isinstance(text, str))
     return value if isinstance(value, str) else ""
 
 

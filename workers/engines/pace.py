@@ -61,20 +61,21 @@ class Pace:
             self._end()
 
     def close(self) -> None:
-        """Give out no more turns."""
+        """Give out no more turns; whoever waits for one is told at once."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def _begin(self) -> float:
         with self._changed:
-            while not self._closed and (self._held >= int(self._limit) or self._clock() < self._not_before):
-                remaining = self._not_before - self._clock()
+            while not self._closed:
+                now = self._clock()  # once: a wait that ended between two looks would be waited for without end
+                remaining = self._not_before - now
+                if remaining <= 0 and self._held < int(self._limit):
+                    self._held += 1
+                    return now
                 self._changed.wait(remaining if remaining > 0 else None)
-            if self._closed:
-                raise CancelledError
-            self._held += 1
-            return self._clock()
+            raise CancelledError
 
     def _end(self) -> None:
         with self._changed:

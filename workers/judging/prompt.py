@@ -9,10 +9,11 @@ import hashlib
 from dataclasses import dataclass
 
 from storage.judgement import GivenAnswer
-from storage.run import AnswerState, Decoding
+from storage.run import AnswerState, Decoding, Method
 from storage.survey import Culture, Question, Survey
 from workers.engines.base import Message, Request
 from workers.judging.rubric import INSTRUCTIONS, SCHEMA
+from workers.simulation.baseline_prompts import average_text, average_wording, draft_text
 from workers.simulation.prompts import option_text, prompt_text
 
 #: Longest reply of a judge, in tokens.
@@ -31,6 +32,9 @@ class Subject:
     state: AnswerState
     choices: tuple[int, ...]  #: as the program has read them
     response: str
+    method: Method = Method.DEF  #: of the condition: how it was asked
+    participant: int = 0  #: number within the cell
+    slot: int = 0  #: of several answers to one prompt
 
 
 def subject_of(answer: GivenAnswer, survey: Survey) -> Subject:
@@ -44,7 +48,24 @@ def subject_of(answer: GivenAnswer, survey: Survey) -> Subject:
         state=answer.state,
         choices=answer.choices,
         response=answer.completion,
+        method=answer.cell.condition.method,
+        participant=answer.number,
+        slot=answer.key.slot,
     )
+
+
+def asked_text(subject: Subject) -> str:
+    """The prompt as the model was asked with it, without what it remembered; the first one of several steps.
+
+    Behind a prompt that asked for a list stands which line of it the response is.
+    """
+    question, shown, culture, language = subject.question, subject.shown, subject.culture, subject.language
+    if subject.method is Method.CAO2023:
+        return average_text(question, shown, culture, language, average_wording(subject.participant))
+    if subject.method is Method.CCSV_LIST:
+        asked = draft_text(question, shown, culture, language, subject.method.slots)
+        return f"{asked}\n\n(The response is what it wrote for person {subject.slot + 1} of that list.)"
+    return prompt_text(question, shown, culture, subject.region, language)
 
 
 def mark(response: str) -> str:
@@ -60,9 +81,8 @@ def mark(response: str) -> str:
 def judge_request(subject: Subject) -> Request:
     """The one call that judges an answer; equal answers make equal calls."""
     between = mark(subject.response)
-    asked = prompt_text(subject.question, subject.shown, subject.culture, subject.region, subject.language)
     text = (
-        f"The instructions that the model was given:\n{asked}\n\n"
+        f"The instructions that the model was given:\n{asked_text(subject)}\n\n"
         f"What the program has read from its response: {_read(subject)}\n\n"
         f"The response, between two marks:\n[response {between}]\n{subject.response}\n[end of response {between}]\n\n"
         "Examine it on all six dimensions."

@@ -19,6 +19,11 @@ _DRAFT = re.compile(r"(?:draft|answer|草稿|答案)\W{0,3}(?P<number>\d{1,3})(?
 _NUMBER = re.compile(r"(?<!\d)\d{1,3}(?!\d)")
 
 
+def average_wording(participant: int) -> int:
+    """Which of the two wordings the participant of that number is asked in: both, in turn."""
+    return 1 + participant % 2
+
+
 def average_text(question: Question, shown: Sequence[int], culture: Culture, language: str, wording: int) -> str:
     """The prompt that asks for the average person of a culture; ``wording`` is 1 or 2."""
     table = words(language)

@@ -14,7 +14,7 @@ from storage.run import Answer, Decoding, Draws, DrawsPer, Method, Participant, 
 from storage.survey import Question, Survey
 from workers.engines.base import Asked, Engine, FinishReason, Message, Request, outcome, submit
 from workers.simulation.answers import is_settled, read
-from workers.simulation.baseline_prompts import average_text, conversation
+from workers.simulation.baseline_prompts import average_text, average_wording, conversation
 from workers.simulation.baselines import Deliberation, Notes, deliberate, deliberate_again
 from workers.simulation.memory import remember
 from workers.simulation.participant import (
@@ -102,7 +102,7 @@ class Schedule:
         """The conversation that asks a question."""
         cell, culture = self.participant.cell, self.survey.culture(self.participant.cell.culture)
         if cell.condition.method is Method.CAO2023:
-            wording = 1 + self.participant.index % 2  # both prompts, in turn
+            wording = average_wording(self.participant.index)
             return conversation(average_text(question, shown, culture, cell.language, wording))
         earlier = [(self.worded(kept), recall[kept]) for kept in memory]
         return messages(

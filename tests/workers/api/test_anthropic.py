@@ -138,6 +138,22 @@ def test_a_server_of_ones_own_is_not_given_the_providers_key(
     assert KEY not in str(got.headers)
 
 
+@pytest.mark.parametrize("key", [None, KEY])
+def test_nothing_of_the_clients_own_environment_is_sent(
+    protocol: Protocol, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    """Neither headers nor a token nor an address, wherever the card points: they may be secrets of another server."""
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "Authorization: Bearer others-token\nX-Gateway-Key: others-key")
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "others-token")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9/others-address")
+    monkeypatch.setenv("ANTHROPIC_PROFILE", "others-profile")
+    completion, got = exchange(protocol, message(), ask(), key=key, takes=("temperature",))
+    assert completion.text == "Answer: 1"
+    assert "others" not in str(got.headers)
+    assert got.headers["authorization"] == f"Bearer {key or 'none'}"
+    assert got.headers["anthropic-version"] == "2023-06-01"
+
+
 def test_a_description_says_what_is_asked_and_how(protocol: Protocol) -> None:
     """For provenance: address, model, what is put into every request and by which client."""
     with protocol.engine(lambda got, before: message(), takes=("temperature",), body={"thinking": 1}) as (
@@ -150,5 +166,6 @@ def test_a_description_says_what_is_asked_and_how(protocol: Protocol) -> None:
             "server": server.url,
             "takes": "temperature",
             "body": '{"thinking": 1}',
+            "answer_prefix": "false",
             "anthropic": anthropic.__version__,
         }

@@ -47,7 +47,7 @@ engine = "openai"
 model = "org/x"
 base_url = "http://localhost:8000/v1"
 key = "MY_KEY"
-takes = ["beams"]
+takes = ["beams", "max_completion_tokens"]
 body = {top_k = 0}
 concurrency = 200
 attempts = 3
@@ -60,7 +60,7 @@ priced = "2026-10-05"
         model="org/x",
         base_url="http://localhost:8000/v1",
         key="MY_KEY",
-        takes=("beams",),
+        takes=("beams", "max_completion_tokens"),
         body={"top_k": 0},
         concurrency=200,
         attempts=3,

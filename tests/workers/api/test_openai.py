@@ -112,6 +112,60 @@ def test_finish_reasons(protocol: Protocol, reply: Reply, finish: FinishReason, 
     assert (completion.finish, completion.text) == (finish, text)
 
 
+def test_content_in_parts_is_its_texts(protocol: Protocol) -> None:
+    """Models that think send their thoughts beside the answer; those are not the answer."""
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
+        {"type": "text", "text": "Answer: "},
+        {"type": "text", "text": "3"},
+        "not a part",
+    ]
+    body = json.loads(chat().body)
+    body["choices"][0]["message"]["content"] = parts
+    completion, _ = exchange(protocol, Reply(body=json.dumps(body)), ask())
+    assert (completion.text, completion.finish) == ("Answer: 3", FinishReason.STOP)
+
+
+def broken_off(text: str, finish: str, error: object = None) -> Reply:
+    """A chat completion that ended before the model had, told as a success."""
+    body = json.loads(chat(text, finish=finish).body)
+    if error is not None:
+        body["choices"][0]["error"] = error
+    return Reply(body=json.dumps(body))
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (broken_off("", "error", {"code": 502, "message": "Provider disconnected"}), "Provider disconnected"),
+        (broken_off("Answer: 2", "error", {"code": 502, "message": "Provider disconnected"}), "Provider disconnected"),
+        (broken_off("Answer: 2", "stop", {"message": "Provider disconnected"}), "Provider disconnected"),
+        (broken_off("Ans", "error"), "the reply broke off: error"),
+        (broken_off("Ans", "insufficient_system_resource"), "the reply broke off: insufficient_system_resource"),
+        (broken_off("Ans", "abort"), "the reply broke off: abort"),
+    ],
+)
+def test_a_reply_that_broke_off_is_asked_for_again(protocol: Protocol, reply: Reply, words: str) -> None:
+    """What there is of it is no answer, although it comes as a success; where none ends well, its words are told."""
+    with protocol.engine(lambda got, before: reply if got.prompt == "never" or not before else chat("All")) as (
+        engine,
+        server,
+    ):
+        assert engine.submit(ask()).result(20).text == "All"
+        assert len(server.got) == 2
+        never = engine.submit(ask("never")).result(20)
+        assert (never.text, never.finish) == ("", FinishReason.ERROR)
+        assert never.error == f"the server says 200: {words} (asked 8 times)"
+
+
+def test_a_reply_that_broke_off_for_good_is_not_asked_for_again(protocol: Protocol) -> None:
+    """Its error's code decides, as it does where there is no reply at all."""
+    completion, _ = exchange(protocol, broken_off("", "error", {"code": 400, "message": "too long"}), ask())
+    assert completion.error == "the server says 200: too long"
+    with pytest.raises(EngineUnavailable, match="no credits"):
+        exchange(protocol, broken_off("", "error", {"code": 402, "message": "no credits"}), ask())
+
+
 @pytest.mark.parametrize("said", [" 2", "Answer: 2"])
 def test_the_beginning_of_a_reply_is_told_once_whatever_the_server_repeats(protocol: Protocol, said: str) -> None:
     """It is given as a turn of the assistant only where the card says so."""
@@ -138,22 +192,37 @@ def test_a_server_without_a_key_is_sent_none(protocol: Protocol, monkeypatch: py
     assert "authorization" not in got.headers
 
 
-def test_openai_itself_is_told_the_limit_by_its_new_name() -> None:
-    """Its newer models refuse ``max_tokens``."""
+@pytest.mark.parametrize(
+    ("address", "takes", "limit"),
+    [
+        (None, USUAL, "max_completion_tokens"),
+        ("https://api.openai.com/v1", USUAL, "max_completion_tokens"),
+        ("https://EU.api.openai.com:443/v1/", USUAL, "max_completion_tokens"),
+        ("https://mine.openai.azure.com/openai/v1", USUAL, "max_completion_tokens"),
+        ("https://proxy.example.org/v1", USUAL, "max_tokens"),
+        ("https://proxy.example.org/v1", ("max_completion_tokens",), "max_completion_tokens"),
+        ("https://api.openai.com.example.org/v1", USUAL, "max_tokens"),
+        ("https://notapi.openai.com/v1", USUAL, "max_tokens"),
+    ],
+)
+def test_openai_is_told_the_limit_by_its_new_name_and_others_where_the_card_says_so(
+    address: str | None, takes: tuple[str, ...], limit: str
+) -> None:
+    """OpenAI's newer models refuse ``max_tokens``, wherever they are asked; most other servers know nothing else."""
     sent = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         sent.append((str(request.url), json.loads(request.content)))
         return httpx2.Response(200, text=chat().body)
 
-    provider = OpenAIProvider(ModelCard(name="some", engine="openai", api=Api(model="some-model")), KEY)
+    api = Api(model="some-model", base_url=address, takes=takes)
+    provider = OpenAIProvider(ModelCard(name="some", engine="openai", api=api), KEY)
     assert isinstance(provider._post, _Around)
     provider._post._client = httpx2.Client(transport=httpx2.MockTransport(answer))
     provider.ask(ask())
     [(url, body)] = sent
-    assert url == "https://api.openai.com/v1/chat/completions"
-    assert body["max_completion_tokens"] == 64
-    assert "max_tokens" not in body
+    assert address is not None or url == "https://api.openai.com/v1/chat/completions"
+    assert {name: value for name, value in body.items() if name.startswith("max_")} == {limit: 64}
 
 
 def test_an_error_is_found_wherever_the_server_puts_it(protocol: Protocol) -> None:
@@ -214,5 +283,6 @@ def test_a_description_says_what_is_asked_and_how(protocol: Protocol) -> None:
             "server": f"{server.url}/v1",
             "takes": "no decoding parameters",
             "body": '{"top_k": 0}',
+            "answer_prefix": "false",
             "httpx2": httpx2.__version__,
         }

@@ -136,6 +136,24 @@ def test_the_longest_wait_holds_for_all_and_closing_ends_it() -> None:
         pass
 
 
+def test_a_wait_that_ends_between_two_looks_at_the_clock_is_over() -> None:
+    """It passes while a turn is asked for: the turn is given, not waited for without end."""
+    clock = Clock()
+    looks: list[float] = []
+    pace = Pace(4, clock=lambda: looks.pop() if looks else clock())
+    overload(pace, clock, wait=1.0)
+    looks.append(clock.now + 0.9999999)
+    clock.now += 1.0000001
+    given = threading.Event()
+
+    def want() -> None:
+        with pace.turn():
+            given.set()
+
+    threading.Thread(target=want, daemon=True).start()
+    assert given.wait(1.0)
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [

@@ -17,6 +17,7 @@ from typing import Any
 
 from storage.run import EngineDescription
 from workers.engines.base import EngineUnavailable
+from workers.engines.transformers.prompt import date_told
 from workers.engines.transformers.quantising import check_quantisation, load_nf4
 from workers.engines.transformers.weights import Weights
 from workers.models import ModelCard
@@ -66,13 +67,19 @@ def load_model(card: ModelCard, weights: Weights, *, device: str) -> LoadedModel
             "dtype": str(model.dtype).removeprefix("torch."),
             "quantisation": _quantisation(card, model.config),
             "device": _device_name(place),
-            "chat_template": card.chat_template + "".join(f", {k} {v}" for k, v in card.template_options.items()),
+            "chat_template": _told_of_template(card, tokenizer),
             "answer_prefix": str(card.answer_prefix).lower(),
             "ends": " ".join(sorted(set(card.ends))) or "as published",
             "torch": version("torch"),
             "transformers": version("transformers"),
         },
     )
+
+
+def _told_of_template(card: ModelCard, tokenizer: Any) -> str:
+    told = card.chat_template + "".join(f", {name} {value}" for name, value in card.template_options.items())
+    day = date_told(tokenizer, card.chat_template, card.template_options)
+    return told if day is None else f"{told}, dated {day}"
 
 
 def attend_without_plans(device: Any) -> None:
