@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
 from jobs.cli_device import DEVICE
+from jobs.cli_options import JSON, NAMES, PATH, TEXT, print_json
 from jobs.settings import Settings
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 @click.command("rephrase")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folder", type=PATH, metavar="DIR")
 @click.option(
-    "--model", "--engine", "model", required=True, metavar="MODEL", help="Card of the model that writes them."
+    "--model",
+    "--engine",
+    "model",
+    type=TEXT,
+    required=True,
+    metavar="MODEL",
+    help="Card of the model that writes them.",
 )
 @click.option("-n", "count", type=click.IntRange(1, 99), default=3, show_default=True, help="Paraphrases per question.")
-@click.option("--languages", default="", metavar="en,zh", help="Only these; all with a prompt by default.")
-@click.option("--questions", default="", metavar="Q1,Q2", help="Only these; all by default.")
+@click.option("--languages", type=NAMES, metavar="en,zh", help="Only these; all with a prompt by default.")
+@click.option("--questions", type=NAMES, metavar="Q1,Q2", help="Only these; all by default.")
 @click.option(
     "--attempts", type=click.IntRange(min=1), default=3, show_default=True, help="Tries for each, earlier ones counted."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @DEVICE
-@_JSON
+@JSON
 @click.pass_obj
 def rephrase(
     settings: Settings,
     folder: Path,
     model: str,
     count: int,
-    languages: str,
-    questions: str,
+    languages: tuple[str, ...] | None,
+    questions: tuple[str, ...] | None,
     attempts: int,
     seed: int,
     device: str,
@@ -58,14 +58,14 @@ def rephrase(
         model=model,
         count=count,
         attempts=attempts,
-        languages=_listed(languages),
-        questions=_listed(questions),
+        languages=languages or (),
+        questions=questions or (),
         seed=seed,
         device=device,
         console=verbs.console(stderr=True),
     )
     if as_json:
-        click.echo(json.dumps(done.to_json(), ensure_ascii=False, indent=2))
+        print_json(done.to_json())
     else:
         for one in done.rejected:
             told = one.paraphrase
@@ -79,17 +79,16 @@ def rephrase(
 
 @click.command("copy")
 @click.argument("name", metavar="SURVEY")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The survey folder to make."
-)
+@click.option("-o", "--output", type=PATH, required=True, metavar="DIR", help="The survey folder to make.")
 def copy(name: str, output: Path) -> None:
-    """Write a bundled survey as a folder of your own, to exclude, rephrase or edit questions in."""
+    """Copy a survey as a folder of your own, to exclude, rephrase or edit questions in."""
     from jobs.outputs import written_to
-    from storage.catalogue import find_survey
-    from storage.survey_write import write_survey
+    from storage.catalogue import find_folder
+    from storage.survey_write import copy_survey
 
+    source = find_folder(name)
     with written_to("--output", output):
-        write_survey(find_survey(name), output)
+        copy_survey(source, output)
     click.echo(f"{output}: use it in a study by its path, relative to the study file")
 
 

@@ -21,7 +21,17 @@ def bundled_surveys() -> tuple[str, ...]:
 
 
 def find_survey(name: str, *, beside: Path | None = None) -> Survey:
-    """The survey of that name.
+    """The survey of that name; ``name`` and ``beside`` are those of ``find_folder``.
+
+    Raises:
+        UnknownName: there is neither a survey nor a folder of that name; the nearest id is told.
+        SurveyError: the folder lies outside ``beside``, or is no well-formed survey.
+    """
+    return read_survey(find_folder(name, beside=beside))
+
+
+def find_folder(name: str, *, beside: Path | None = None) -> Path:
+    """The folder of the survey of that name.
 
     Args:
         name: the id of a bundled survey, or a folder. A bundled id comes first; ``./wvs7`` is a folder.
@@ -31,11 +41,11 @@ def find_survey(name: str, *, beside: Path | None = None) -> Survey:
 
     Raises:
         UnknownName: there is neither a survey nor a folder of that name; the nearest id is told.
-        SurveyError: the folder lies outside ``beside``, or is no well-formed survey.
+        SurveyError: the folder lies outside ``beside``.
     """
     bundled = bundled_surveys()
     if name in bundled:
-        return read_survey(_BUNDLED / name)
+        return _BUNDLED / name
     folder = Path(name) if beside is None else beside / name
     if beside is not None and not folder.resolve().is_relative_to(beside.resolve()):
         raise SurveyError(f"survey {name!r}: expected a folder within {beside}, got {folder.resolve()}")
@@ -44,4 +54,4 @@ def find_survey(name: str, *, beside: Path | None = None) -> Survey:
             f"survey {name!r}: expected a bundled survey ({', '.join(bundled)}) or a folder, got neither"
             f"{nearest(name, bundled)}"
         )
-    return read_survey(folder)
+    return folder

@@ -76,6 +76,8 @@ class QuestionReader:
         options = self._options(keys["options"], scales, listed=multiple)
         if options is None:
             return None
+        if kind is QuestionType.SCALE:
+            _check_order(keys["options"], options)
         if "value" in keys and multiple:
             raise keys["value"].fault("the value of a multiple question at its options", "it at the question")
         return Question(
@@ -117,9 +119,7 @@ class QuestionReader:
                     options.append(self._option(item, options, listed=listed))
         if sum(not option.residual for option in options) < 2:
             raise entry.fault("at least two options that are not residual", f"{len(options)} option(s) in all")
-        if len(options) > MOST_OPTIONS:
-            raise entry.fault(f"at most {MOST_OPTIONS} options", str(len(options)))
-        return tuple(options)
+        return _few(entry, options)
 
     def _scale(self, entry: Entry) -> tuple[Option, ...]:
         """A scale written compactly: its ends with their labels, and residual options beside it."""
@@ -134,7 +134,7 @@ class QuestionReader:
         for item in keys["residual"].items() if "residual" in keys else ():
             option = self._option(item, options, listed=False)
             options.append(Option(code=option.code, label=option.label, residual=True))
-        return tuple(options)
+        return _few(entry, options)
 
     def _option(self, item: Entry, earlier: Sequence[Option], *, listed: bool) -> Option:
         keys = item.fields(("code", "label"), ("residual", "value"))
@@ -170,3 +170,16 @@ class QuestionReader:
             basis=keys["basis"].choice(BASES) if "basis" in keys else "B",
             core=keys["core"].flag() if "core" in keys else False,
         )
+
+
+def _few(entry: Entry, options: Sequence[Option]) -> tuple[Option, ...]:
+    if len(options) > MOST_OPTIONS:
+        raise entry.fault(f"at most {MOST_OPTIONS} options", str(len(options)))
+    return tuple(options)
+
+
+def _check_order(entry: Entry, options: Sequence[Option]) -> None:
+    """Distances between the points of a scale, and how a prompt shows it, follow their order; raises Fault."""
+    points = [option.code for option in options if not option.residual]
+    if points not in (sorted(points), sorted(points, reverse=True)):
+        raise entry.fault("the points of a scale in the order of their codes, up or down", ", ".join(map(str, points)))

@@ -1,7 +1,7 @@
 """A survey folder written: from a ``Survey`` to the files that ``storage.survey_folder`` reads.
 
 Knows the format of docs/surveys.md from the writing side, how a folder comes into being at
-once or not at all, and how questions are excluded from one. Deliberately knows nothing of
+once or not at all, how one is copied, and how questions are excluded from one. Deliberately knows nothing of
 where a survey came from (``storage.importers``).
 """
 
@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from storage.survey import Culture, Option, Question, QuestionType, Survey, SurveyError, UnknownName, Value
-from storage.survey_folder import EXCLUDED_FILE, read_survey
+from storage.survey_folder import EXCLUDED_FILE, FILES, OPTIONAL_FILES, read_survey
 from storage.survey_paraphrases import PARAPHRASES_FILE, Tried, paraphrases_text
-from storage.survey_problem import InvalidSurvey, nearest
+from storage.survey_problem import InvalidSurvey, nearest, one_of
 from storage.survey_yaml import dump_yaml
 
 #: Decimals of a percentage: a respondent among a million can be told.
@@ -40,14 +40,39 @@ def write_survey(survey: Survey, folder: Path, *, beside: Mapping[str, str] | No
 
     Raises:
         InvalidSurvey: the survey is not well formed; nothing is left behind.
+        SurveyError: the folder is there already, or its parent is not; or questions were excluded from the
+            survey, and so are no part of it (see ``copy_survey``).
+    """
+    texts = {**survey_files(survey), **(beside or {})}
+    return _made(folder, {file: text.encode() for file, text in texts.items()})
+
+
+def copy_survey(source: Path, folder: Path) -> Survey:
+    """Copy a survey folder, all of it or nothing: its files as they are, and no others that lie beside them.
+
+    Args:
+        source: a sound survey folder.
+        folder: see ``write_survey``.
+
+    Returns:
+        The survey; also its fingerprint is that of the source.
+
+    Raises:
+        InvalidSurvey: the source is not sound.
         SurveyError: the folder is there already, or its parent is not.
     """
+    read_survey(source)
+    files = [file for file in (*FILES, *OPTIONAL_FILES) if (source / file).is_file()]
+    return _made(folder, {file: (source / file).read_bytes() for file in files})
+
+
+def _made(folder: Path, files: Mapping[str, bytes]) -> Survey:
     _check_place(folder)
     draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     draft.mkdir()
     try:
-        for file, text in {**survey_files(survey), **(beside or {})}.items():
-            (draft / file).write_text(text, encoding="utf-8", newline="\n")
+        for file, content in files.items():
+            (draft / file).write_bytes(content)
         written = _checked(draft, folder)
         if folder.is_dir():
             folder.rmdir()  # empty; not every system renames onto an empty folder
@@ -72,7 +97,11 @@ def _checked(draft: Path, folder: Path) -> Survey:
 
 
 def survey_files(survey: Survey) -> dict[str, str]:
-    """File name -> text, for every file that the survey needs."""
+    """File name -> text, for every file that the survey needs; raises SurveyError where excluded questions are gone."""
+    gone = [name for name in survey.excluded if name not in {question.id for question in survey.questions}]
+    if gone:
+        got = f"got none of {one_of(gone)}; copy its folder instead"
+        raise SurveyError(f"survey {survey.id}: expected its excluded questions, {got}")
     sources = {
         text: f"source-{number}"
         for number, text in enumerate(dict.fromkeys(r.source for r in survey.references if r.source), start=1)

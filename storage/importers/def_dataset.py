@@ -17,7 +17,7 @@ from storage.importers.cultures import Population, read_populations
 from storage.importers.def_files import LEADING, Part, find_parts
 from storage.importers.def_questions import Line, read_questionnaire
 from storage.importers.def_scores import Respondents, Scores, read_respondents, read_scores
-from storage.importers.imported import LOW_N, Imported, language_notes, told
+from storage.importers.imported import LOW_N, Imported, language_notes, number_notes, told
 from storage.importers.workbook import read_sheet
 from storage.survey import (
     Group,
@@ -90,7 +90,7 @@ def import_def(
         references=tuple(reference for reader in readers for reference in reader.references),
     )
     notes = [note for reader in readers for note in reader.notes]
-    return Imported(survey=survey, notes=(*notes, *language_notes(survey.cultures)))
+    return Imported(survey=survey, notes=(*notes, *number_notes(survey.questions), *language_notes(survey.cultures)))
 
 
 def _chosen(folder: Path, parts: Sequence[Part], name: str | None) -> Sequence[Part]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from storage.importers.cultures import Population, Populations, read_populations
 from storage.importers.delimited import Header, read_header, read_rows
-from storage.importers.imported import Imported, language_notes, told
+from storage.importers.imported import Imported, language_notes, number_notes, told
 from storage.survey import Group, Option, Question, QuestionType, ReferenceDistribution, Survey, SurveyError
 from storage.survey_questions import MOST_OPTIONS
 
@@ -77,7 +77,8 @@ def import_globalopinions(
         cultures=tuple(row.culture(("en",)) for row in rows),
         references=tuple(reader.references),
     )
-    return Imported(survey=survey, notes=(*reader.notes(), *language_notes(survey.cultures)))
+    notes = (*reader.notes(), *number_notes(survey.questions), *language_notes(survey.cultures))
+    return Imported(survey=survey, notes=notes)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -198,9 +199,8 @@ def _label(part: str | float) -> str:
 
 def _question(name: str, text: str, source: str, labels: Sequence[str]) -> Question:
     """Numbers make a scale, words a choice without order: the file does not say what is in order."""
-    numbers = [int(label) for label in labels if label.isdecimal()]
-    scale = len(numbers) == len(labels) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-    codes = numbers if scale else list(range(1, len(labels) + 1))
+    codes = _codes(labels)
+    scale = all(map(str.isdecimal, labels)) and codes == list(range(int(labels[0]), int(labels[0]) + len(codes)))
     return Question(
         id=name,
         type=QuestionType.SCALE if scale else QuestionType.SINGLE,
@@ -208,3 +208,16 @@ def _question(name: str, text: str, source: str, labels: Sequence[str]) -> Quest
         text={"en": text},
         options=tuple(Option(code=code, label={"en": label}) for code, label in zip(codes, labels, strict=True)),
     )
+
+
+def _codes(labels: Sequence[str]) -> list[int]:
+    """The number that each label is; where some are words, numbers in a row on which the others fall, or 1, 2, 3.
+
+    A label that is the number of another option could not be given as an answer.
+    """
+    numbers = {place: int(label) for place, label in enumerate(labels) if label.isdecimal() and len(label) < 10}
+    if len(numbers) == len(labels) == len(set(numbers.values())):
+        return list(numbers.values())
+    starts = {number - place for place, number in numbers.items()}
+    start = starts.pop() if len(starts) == 1 and min(starts) >= 0 else 1
+    return list(range(start, start + len(labels)))

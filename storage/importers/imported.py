@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.survey import Culture, Survey
+from storage.survey import Culture, Question, Survey
 from storage.survey_problem import Fault, Problem
 from storage.survey_write import table, write_survey
 
@@ -63,6 +63,23 @@ def language_notes(cultures: Sequence[Culture]) -> list[str]:
     if not without:
         return []
     return [f"no wording in the language of {told(without)}: they are asked in {', '.join(stand_ins)}"]
+
+
+def number_notes(questions: Sequence[Question]) -> list[str]:
+    """One note for the questions in which a label, alone, would be read as another option: its number is that code."""
+    hidden = [
+        question.id
+        for question in questions
+        for option in question.options
+        if any(
+            label.isdecimal() and int(label) != option.code and int(label) in question.codes
+            for label in option.label.values()
+        )
+    ]
+    if not hidden:
+        return []
+    where = told(dict.fromkeys(hidden))
+    return [f"a label in {where} is the number of another option: a reply of that number alone is read as that option"]
 
 
 def inside(folder: Path, path: Path) -> Path:

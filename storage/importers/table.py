@@ -13,7 +13,7 @@ from pathlib import Path
 from storage.catalogue import find_survey
 from storage.importers.cultures import DATA, read_populations
 from storage.importers.delimited import Header, read_header, read_rows
-from storage.importers.imported import Imported, language_notes
+from storage.importers.imported import Imported, language_notes, number_notes
 from storage.importers.table_rows import Row, TableReader
 from storage.survey import Survey, SurveyError
 from storage.survey_problem import nearest, one_of
@@ -84,7 +84,8 @@ def import_table(
         cultures=tuple(population.culture(languages) for population in populations),
         references=references,
     )
-    return Imported(survey=survey, notes=(f"{len(questions)} questions", *language_notes(survey.cultures)))
+    notes = (f"{len(questions)} questions", *number_notes(questions), *language_notes(survey.cultures))
+    return Imported(survey=survey, notes=notes)
 
 
 def _header(path: Path) -> Header:

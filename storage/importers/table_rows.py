@@ -21,6 +21,7 @@ _TRUTH = {"": False, "no": False, "false": False, "yes": True, "true": True}
 _WHOLE = re.compile(r"[0-9]{1,9}")
 _AMOUNT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,12})?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_VALUE = ("dimension", "direction", "basis", "core")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,6 +67,18 @@ class Row:
             raise self.header.fault(self.line, column, "yes, no or nothing", written)
         return _TRUTH[written]
 
+    def filled(self, first: Row) -> Row:
+        """The row with what an earlier one says where it says nothing."""
+        cells = {column: cell or first.cells[column] for column, cell in self.cells.items()}
+        return Row(header=self.header, line=self.line, cells=cells)
+
+    def differs(self, column: str, first: Row) -> Fault:
+        """The error that says that a cell is not as it was in an earlier row."""
+        written = first.cells.get(column, "")
+        as_there = f"as on line {first.line}"
+        expected = f"{written!r} {as_there}, or nothing" if written else f"nothing, {as_there}"
+        return self.fault(column, expected, self.cells[column])
+
     def fault(self, column: str, expected: str, got: str, near: str = "") -> Fault:
         """The error that says what is wrong with a cell."""
         return self.header.fault(self.line, column, expected, got, near)
@@ -82,6 +95,7 @@ class Draft:
     max_choices: int
     value: Value | None
     options: dict[int, Option] = field(default_factory=dict)
+    rows: dict[int, Row] = field(default_factory=dict)  #: the first of each option
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,21 +144,32 @@ class TableReader:
             type=kind,
             topic=row.text("topic", default="Questions"),
             text={language: row.text(f"text_{language}") for language in self.languages},
-            max_choices=row.whole("max_choices") if multiple and row.cells.get("max_choices") else 0,
+            max_choices=_max_choices(row) if multiple and row.cells.get("max_choices") else 0,
             value=None if multiple else self._value(row),
         )
 
     def _same(self, row: Row, draft: Draft) -> None:
         """What a question says of itself stands in its first row; further rows repeat it or leave it empty."""
+        if draft.type is not QuestionType.MULTIPLE and row.cells.get("max_choices"):
+            raise row.fault("max_choices", "max_choices only for a multiple question", row.cells["max_choices"])
         for column in ("type", "topic", "max_choices", *(f"text_{language}" for language in self.languages)):
             written, first = row.cells.get(column, ""), draft.first.cells.get(column, "")
             if written not in ("", first):
-                raise row.fault(column, f"{first!r} as on line {draft.first.line}, or nothing", written)
+                raise row.differs(column, draft.first)
+        if draft.type is QuestionType.MULTIPLE:
+            return  # each option has a value of its own
+        for column in filter(row.cells.get, _VALUE):
+            said = Row(header=row.header, line=row.line, cells={**draft.first.cells, column: row.cells[column]})
+            if self._value(said) != draft.value:
+                raise row.differs(column, draft.first)
 
     def _option(self, row: Row, draft: Draft, code: int) -> Option:
+        """The option as a row has it; what the row leaves empty is as it was first written."""
         earlier = draft.options.get(code)
-        if earlier is not None and not any(row.cells.get(f"label_{language}") for language in self.languages):
+        labels = [f"label_{language}" for language in self.languages]
+        if earlier is not None and not any(map(row.cells.get, (*labels, "residual", *_VALUE))):
             return earlier
+        row = row.filled(draft.rows.setdefault(code, row))
         scale = draft.type is QuestionType.SCALE
         for language in self.languages:
             word = row.cells.get(f"label_{language}", "").casefold()
@@ -158,7 +183,10 @@ class TableReader:
         )
 
     def _value(self, row: Row) -> Value | None:
+        given = row.cells.get("direction") or row.cells.get("basis") or row.flag("core")
         if not row.cells.get("dimension"):
+            if given:
+                raise row.fault("dimension", "a dimension where there is a direction, basis or core", "")
             return None
         direction = row.choice("direction", ("1", "-1", "+1"), default="1")
         basis = row.choice("basis", ("A", "A2", "A3", "B"), default="B")
@@ -181,13 +209,18 @@ class TableReader:
                 raise row.fault("n", f"one number of respondents, 1 or more, for {name}, {population.code}", f"{n}")
             answers.n = n
         answers.low_n = answers.low_n or row.flag("low_n")
-        answers.source = answers.source or row.cells.get("source", "")
+        source = row.cells.get("source", "")
+        if source and answers.source not in ("", source):
+            raise row.fault("source", f"one source for {name}, {population.code}, {group.value}", source)
+        answers.source = answers.source or source
 
     def question(self, name: str) -> Question:
         """A question of which all rows were taken in."""
         draft = self.drafts[name]
         multiple = draft.type is QuestionType.MULTIPLE
-        options = sorted(draft.options.values(), key=lambda option: option.residual)
+        scale = draft.type is QuestionType.SCALE
+        # Rows may be sorted by anything; the points of a scale have an order of their own.
+        options = sorted(draft.options.values(), key=lambda o: (o.residual, o.code if scale and not o.residual else 0))
         return Question(
             id=name,
             type=draft.type,
@@ -230,3 +263,11 @@ class TableReader:
         if not counted and not multiple and abs(total - 100) > 1:
             raise first.fault("percent", f"percentages of {name} that sum to 100 within 1", f"{total:.6g} in sum")
         return n, total if not multiple else n if counted else 100
+
+
+def _max_choices(row: Row) -> int:
+    expected = "a whole number, 2 or more"
+    most = row.whole("max_choices", expected)
+    if most < 2:
+        raise row.fault("max_choices", expected, str(most))
+    return most

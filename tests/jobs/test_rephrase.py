@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from jobs.cli import main
+from storage.catalogue import find_survey
 from storage.survey_folder import read_survey
 from tests.workers.paraphrasers import COUNTED
 
@@ -146,6 +147,16 @@ def test_a_study_draws_a_wording_for_each_participant(here: Path) -> None:
 def test_a_bundled_survey_is_copied_to_work_on(here: Path) -> None:
     """Its content is the same, and an existing folder is kept."""
     assert run("survey", "copy", "wvs7", "-o", "own").exit_code == 0
-    assert len(read_survey(here / "own").questions) == 89
+    assert read_survey(here / "own") == find_survey("wvs7")
     assert run("survey", "copy", "wvs7", "-o", "own").exit_code == 2
     assert len(read_survey(here / "own").questions) == 89
+
+
+def test_a_folder_of_ones_own_is_copied(here: Path) -> None:
+    """What was excluded is excluded in the copy too, and can be restored there."""
+    assert run("survey", "copy", "wvs7", "-o", "own").exit_code == 0
+    assert run("survey", "exclude", "own", "Q57", "--reason", "a fact").exit_code == 0
+    copied = run("survey", "copy", "own", "-o", "again")
+    assert copied.exit_code == 0, copied.stderr
+    assert read_survey(here / "again") == read_survey(here / "own")
+    assert run("survey", "exclude", "again", "--restore", "Q57").exit_code == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from storage.survey import Group, QuestionType
-from storage.survey_folder import read_survey
+from storage.survey_folder import check_survey, read_survey
 from storage.survey_problem import InvalidSurvey
 
 TINY = {
@@ -109,6 +109,22 @@ def test_a_folder_is_read_as_written(write: Write) -> None:
     assert [option.residual for option in third.options] == [False, False, True]
     assert third.option(8).value is not None
     assert third.option(8).value.basis == "B"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("codes", "refused"),
+    [((1, 2, 3, 4), []), ((4, 3, 2, 1), []), ((9, 4, 2, 1), []), ((3, 1, 2, 4), ["3, 1, 2, 4"])],
+)
+def test_points_of_a_listed_scale_run_one_way(write: Write, codes: tuple[int, ...], refused: list[str]) -> None:
+    """Up or down, whatever stands beside them: their order is the order of what they mean, and of the prompt."""
+    beside = "{code: 7, label: {en: None, zh: 无}, residual: true}"
+    points = ", ".join(f"{{code: {code}, label: {{en: p{code}, zh: 第{code}}}}}" for code in codes)
+    compact = "{from: 1, to: 4, low: {en: Not at all, zh: 完全不自由}, high: {en: Entirely, zh: 完全自由}}"
+    shares = "|".join(f"{code}:25" for code in codes) + "|7:0"
+    figures = ("references.csv", "1:10|2:20|3:30|4:40", shares)
+    folder = write(("questions.yaml", compact, f"[{beside}, {points}]"), figures)
+    assert [problem.got for problem in check_survey(folder)] == refused
+    assert refused or read_survey(folder).question("Q2").codes == (7, *codes)
 
 
 def test_inner_points_of_a_scale_are_labelled_with_their_number(write: Write) -> None:

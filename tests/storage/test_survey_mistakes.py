@@ -86,6 +86,12 @@ MISTAKES = {
     "answers no mapping": (Q, "answers:\n  agreement:\n", "answers:\n", "answers: expected a mapping, got a list"),
     "scale upside down": (Q, "from: 1, to: 4", "from: 4, to: 1", "Q2.options: expected a scale of at most 63 points"),
     "scale too long": (Q, "to: 4", "to: 100", "expected a scale of at most 63 points from 0 or more upwards, got 1 to"),
+    "scale too long with what stands beside it": (
+        Q,
+        "to: 4, low: {en: Not at all, zh: 完全不自由}",
+        "to: 63, residual: [{code: 0, label: {en: None, zh: 无}}], low: {en: Not at all, zh: 完全不自由}",
+        "line 16, Q2.options: expected at most 63 options, got 64",
+    ),
     "max_choices too large": (
         Q,
         "max_choices: 2",

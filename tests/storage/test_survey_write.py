@@ -13,7 +13,7 @@ from storage.survey import Culture, SurveyError, UnknownName
 from storage.survey_folder import EXCLUDED_FILE, check_survey, read_survey
 from storage.survey_json import survey_from_json, survey_to_json
 from storage.survey_problem import InvalidSurvey
-from storage.survey_write import exclude_questions, percent, survey_files, write_survey
+from storage.survey_write import copy_survey, exclude_questions, percent, survey_files, write_survey
 
 WVS7 = find_survey("wvs7")
 
@@ -138,6 +138,43 @@ def test_excluded_questions_are_kept_and_not_asked(tmp_path: Path) -> None:
     again = exclude_questions(folder, {"Q57": "another reason"}, restore=["Q7"])
     assert again.excluded == {"Q57": "another reason"}
     assert exclude_questions(folder, {}, restore=["Q57"]) == before
+
+
+def test_a_folder_is_copied_with_what_is_left_out(tmp_path: Path) -> None:
+    """File by file: excluded questions can be taken in again, and rejected wordings and comments are kept."""
+    folder, copy = tmp_path / "mine", tmp_path / "copy"
+    write_survey(WVS7, folder)
+    before = exclude_questions(folder, {"Q57": "asks for a fact"})
+    (folder / "paraphrases.yaml").write_text(
+        "# mine\nparaphrases:\n  Q1:\n    - {number: 1, language: en, text: What?, model: me, rejected: too short}\n",
+        encoding="utf-8",
+    )
+    (folder / "notes.txt").write_text("no part of a survey", encoding="utf-8")
+    assert copy_survey(folder, copy) == before
+    assert sorted(path.name for path in copy.iterdir()) == sorted({p.name for p in folder.iterdir()} - {"notes.txt"})
+    for path in copy.iterdir():
+        assert path.read_bytes() == (folder / path.name).read_bytes()
+    assert exclude_questions(copy, {}, restore=["Q57"]).question("Q57") == WVS7.question("Q57")
+    with pytest.raises(SurveyError, match="copy: expected a place where nothing is yet"):
+        copy_survey(folder, copy)
+
+
+def test_a_folder_that_is_not_sound_is_not_copied(tmp_path: Path) -> None:
+    """The error names the folder that was to be copied, and nothing is made."""
+    write_survey(WVS7, tmp_path / "mine")
+    (tmp_path / "mine" / EXCLUDED_FILE).write_text("question,reason\nQ999,y\n", encoding="utf-8")
+    with pytest.raises(InvalidSurvey, match=r"survey folder .*/mine: excluded\.csv, line 2, question: expected"):
+        copy_survey(tmp_path / "mine", tmp_path / "copy")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_survey_without_its_excluded_questions_is_not_written(tmp_path: Path) -> None:
+    """Read from a folder, it no longer has them: the folder can be copied, and that is told."""
+    write_survey(WVS7, tmp_path / "mine")
+    survey = exclude_questions(tmp_path / "mine", {"Q57": "asks for a fact", "Q58": "as well"})
+    with pytest.raises(SurveyError, match="survey wvs7: expected its excluded questions, got none of Q57, Q58; copy"):
+        write_survey(survey, tmp_path / "copy")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_exclusions_that_cannot_be(tmp_path: Path) -> None:

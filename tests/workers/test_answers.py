@@ -75,6 +75,23 @@ def test_every_choice_in_the_asked_format_is_read_back(name: str, language: str)
             assert reading.choices == choices, text
 
 
+_NUMBERS = st.sampled_from([0, 1, 2, 3, 4, 10, 12, 65, 1000, 2015])
+_FORMS = st.sampled_from(["{}"] * 6 + ["{}+", "{}-19", "{} – 20", "{}%", "<{}", "-{}", "+{}", "{}.5", "({})", "{}:30"])
+_FIGURES = st.builds(str.format, _FORMS, _NUMBERS)
+
+
+@given(st.lists(_FIGURES, min_size=2, max_size=6, unique=True), st.sampled_from(QuestionType), st.integers(0, 3))
+@settings(max_examples=30, deadline=None)
+def test_numbers_as_labels_hide_no_option(labels: list[str], kind: QuestionType, first: int) -> None:
+    """Whatever numbers are labels, an option as it is shown is that option, and so is its code alone."""
+    options = tuple(Option(code=code, label={"en": label}) for code, label in enumerate(labels, start=first))
+    question = Question(id="Q", type=kind, topic="", text={"en": "How many?"}, options=options)
+    for code in question.codes:
+        for shown in (option_text(question, code, "en"), str(code)):
+            reading = read(f"Answer: {shown}\nExplanation: 1.", FinishReason.STOP, question, question.codes, "en")
+            assert reading.choices == (code,), (shown, reading)
+
+
 @given(st.text(max_size=400), st.sampled_from(sorted(QUESTIONS)), st.sampled_from(["en", "zh"]))
 @settings(max_examples=300, deadline=None)
 def test_any_text_ends_in_one_state(text: str, name: str, language: str) -> None:

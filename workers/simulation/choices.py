@@ -85,8 +85,9 @@ def _at_once(text: str, found: Sequence[Mention], question: Question, *, marked:
     first = found[0]
     if first.start > 60 or not lexicon().preamble.match(text[: first.start]):
         return []
-    if not _is_choice(first, text, found, 0) or (
-        first.kind is Kind.LABEL and lexicon().denied_after.match(text, first.end)
+    # A number that is a label may count something: "20 minutes".
+    if not (first.labelled or _is_choice(first, text, found, 0)) or (
+        first.kind in (Kind.LABEL, Kind.LINE) and lexicon().denied_after.match(text, first.end)
     ):
         return []
     if not marked and first.kind is Kind.LABEL and not _ends_clause(text, first.end) and not _paired(text, found, 0):
@@ -128,7 +129,7 @@ def _is_choice(mention: Mention, text: str, found: Sequence[Mention], position: 
     """Whether a number is a choice and not a quantity, and a label is not made more or less of."""
     if mention.kind is Kind.LABEL:
         return _unmodified(mention, text)
-    if mention.kind is Kind.PLACE or _paired(text, found, position):
+    if mention.kind in (Kind.PLACE, Kind.LINE) or _paired(text, found, position):
         return True
     after = text[mention.end : mention.end + 20]
     if mention.kind is Kind.RANGE:  # "6 or 7" is no answer, whatever follows
@@ -187,7 +188,7 @@ def _next_in_list(text: str, found: Sequence[Mention], position: int, question: 
         return False
     alone = len(gap) <= 2 and bool(re.match(r" ?(?:[.;。；!！\n]|$)", after))  # a sentence that is nothing but a label
     named = alone if mention.kind is Kind.LABEL else _paired(text, found, position)
-    return named or bool(re.match(r" ?[:\-–—]", after))
+    return named or mention.kind is Kind.LINE or bool(re.match(r" ?[:\-–—]", after))
 
 
 def _ends_line(text: str, found: Sequence[Mention], position: int) -> bool:
@@ -261,8 +262,10 @@ def _affirmed(text: str, found: Sequence[Mention], position: int, start: int) ->
     clause = lexicon().clause.split(before)[-1]
     if lexicon().negation.search(clause):
         return False
-    if mention.kind is Kind.LABEL and lexicon().denied_after.match(text, mention.end):
+    if mention.kind in (Kind.LABEL, Kind.LINE) and lexicon().denied_after.match(text, mention.end):
         return False
     if mention.kind is Kind.LABEL:
         return len(mention.words) > 3 or not mention.words.isascii() or _ends_clause(text, mention.end)
-    return mention.scored or mention.kind is Kind.PLACE or bool(lexicon().cue.search(before[-24:]))
+    if mention.kind in (Kind.PLACE, Kind.LINE):
+        return True
+    return mention.scored or bool(lexicon().cue.search(before[-24:]))

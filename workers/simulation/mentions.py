@@ -15,6 +15,7 @@ from functools import lru_cache
 from itertools import islice
 
 from storage.survey import Question, QuestionType
+from workers.simulation.figures import Figures, figure, figures, is_figure, plain
 from workers.simulation.lexicon import clean, fold, lexicon, whole_word
 
 #: An answer is given long before so many options are mentioned; what follows is not read.
@@ -28,6 +29,7 @@ _Labels = tuple[tuple[int, tuple[str, ...]], ...]
 class Kind(Enum):
     """How an option is mentioned."""
 
+    LINE = "line"  #: a number with the label behind it, as the prompt shows it, where the label is a number as well
     NUMBER = "number"
     WORD = "word"  #: a number in words
     LABEL = "label"
@@ -45,6 +47,7 @@ class Mention:
     code: int | None  #: None: what no code can be: 7.5, 8 out of 100, a range, a place whose code is another
     words: str  #: as written
     scored: bool = False  #: given out of the highest point ("8 out of 10", "8分")
+    labelled: bool = False  #: a number that is the label of an option and the code of none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class Vocabulary:
 
     pattern: re.Pattern[str]
     labels: Mapping[str, int]  #: words of a label, or of an unambiguous short form -> code
+    figures: Figures  #: labels that are numbers
     span: re.Pattern[str] | None  #: the whole range of an ordered question ("from 1 to 10")
     score: re.Pattern[str]  #: what makes a number before it a point of the scale
     fraction: re.Pattern[str] | None  #: what makes it one of another scale
@@ -61,29 +65,42 @@ class Vocabulary:
     def mentions(self, text: str) -> list[Mention]:
         """The first mentions in a folded text, in order; the range of a scale is none."""
         if self.span is not None:
-            text = self.span.sub(lambda found: " " * len(found[0]), text)
+            text = self.span.sub(lambda found: found[0] if self._is_label(found) else " " * len(found[0]), text)
         return [self._mention(match, text) for match in islice(self.pattern.finditer(text), MOST_MENTIONS)]
+
+    def _is_label(self, span: re.Match[str]) -> bool:
+        """Whether what looks like the range of the options is one option's label ("1-4" of 4 options)."""
+        match = self.pattern.match(span.string, span.start())
+        if match is None or match.lastgroup not in ("label", "figure"):
+            return False
+        return not re.search(r"\w", span.string[match.end() : span.end()].partition("(")[0])
 
     def _mention(self, match: re.Match[str], text: str) -> Mention:
         words, start, end = match[0], match.start(), match.end()
         if match.lastgroup == "label":
             return Mention(kind=Kind.LABEL, start=start, end=end, code=self.labels[_key(words)], words=words)
+        if match.lastgroup == "figure":
+            code = self.figures.codes.get(figure(words))
+            return Mention(kind=Kind.LABEL, start=start, end=end, code=code, words=words)
+        if match.lastgroup == "line":
+            return Mention(kind=Kind.LINE, start=start, end=end, code=int(re.split(r"\D", words)[0]), words=words)
         if match.lastgroup == "place":
             return Mention(kind=Kind.PLACE, start=start, end=end, code=self._at_place(words), words=words)
         kind = Kind(match.lastgroup)
-        code = _numeral(words) if kind is Kind.WORD else None
-        if kind is Kind.NUMBER:
-            code = _integer(words, text[max(0, start - 2) : start])
+        number = _number(kind, words, text[max(0, start - 2) : start])
+        code = int(number) if number and len(number) < 10 and "." not in number else None
+        labelled = self.figures.numbers.get(number)
         scored = self.score.match(text, end)
         if scored is None and self.fraction is not None and self.fraction.match(text, end):
-            code = None
+            code = labelled = None
         return Mention(
             kind=kind,
             start=start,
             end=scored.end() if scored else end,
-            code=code,
+            code=code if labelled is None else labelled,
             words=words,
             scored=scored is not None,
+            labelled=labelled is not None,
         )
 
     def _at_place(self, words: str) -> int | None:
@@ -104,12 +121,15 @@ def vocabulary(question: Question, shown: Sequence[int]) -> Vocabulary:
 def _vocabulary(labels: _Labels, kind: QuestionType) -> Vocabulary:
     shown = tuple(code for code, _ in labels)
     known = _known_labels(labels)
+    several = kind is QuestionType.MULTIPLE
+    numbers = figures(labels, several=several)
     low, high = min(shown), max(shown)
     scale = kind is QuestionType.SCALE
     total = rf"(?:{high}|ten)(?!\d|\.\d|[a-z])" if high == 10 else rf"{high}(?!\d|\.\d|[a-z])"
     return Vocabulary(
-        pattern=_pattern(known, several=kind is QuestionType.MULTIPLE),
+        pattern=_pattern(known, numbers, several=several),
         labels=known,
+        figures=numbers,
         span=_span(low, high, scale=scale) if kind.ordered else None,
         score=re.compile(
             rf"\s?(?:out of|of{'|/' if scale else ''}|分?[,(\s]?满分)\s?{total}\s?分?|\s?(?:分|points?(?![a-z]))"
@@ -119,7 +139,7 @@ def _vocabulary(labels: _Labels, kind: QuestionType) -> Vocabulary:
     )
 
 
-def _pattern(known: Mapping[str, int], *, several: bool) -> re.Pattern[str]:
+def _pattern(known: Mapping[str, int], numbers: Figures, *, several: bool) -> re.Pattern[str]:
     words = lexicon()
     spelt = "|".join(word for word in words.numerals if word.isascii())
     characters = "".join(word for word in words.numerals if not word.isascii())
@@ -129,7 +149,9 @@ def _pattern(known: Mapping[str, int], *, several: bool) -> re.Pattern[str]:
     word_zh = rf"(?<![{characters}百千万第])[{characters}]{{1,2}}(?=\W|$|[分号])"
     parts = [
         rf"(?P<place>{nth}|{nth_zh})",
+        rf"(?P<line>{numbers.lines})" if numbers.lines else "",
         rf"(?P<label>{labels})" if labels else "",
+        rf"(?P<figure>{numbers.labels})" if numbers.labels else "",
         "" if several else rf"(?P<range>{_range(spelt, characters, labels)})",
         r"(?P<number>(?<![a-z\d])(?<!\d\.)-?\d+(?:,\d{3})*(?:\.\d+)?(?!\.?\d|[a-z%]))",
         rf"(?P<word>(?<![a-z\d])(?:{spelt})(?![a-z\d-])|{word_zh})",
@@ -193,7 +215,7 @@ def _known_labels(labels: _Labels) -> dict[str, int]:
     full = {(_key(label), code) for code, wordings in labels for label in wordings}
     owners: dict[str, set[int]] = {}
     for key, code in full:
-        if key and not key.replace(" ", "").isdecimal():
+        if key and not key.replace(" ", "").isdecimal():  # those are figures
             owners.setdefault(key, set()).add(code)
     short: dict[str, set[int]] = {}
     for code, wordings in labels:
@@ -208,6 +230,8 @@ def _known_labels(labels: _Labels) -> dict[str, int]:
 def _short_forms(wordings: Iterable[str]) -> Iterable[str]:
     """Other ways to write a label: its part before a comma, bracket or "and"; "strongly agree" for "agree strongly"."""
     for label in wordings:
+        if is_figure(label):
+            continue
         folded = fold(clean(label))
         yield from lexicon().synonyms.get(folded, ())
         before_comma = re.split(r"[,;(/、:]", folded)[0]
@@ -235,11 +259,15 @@ def _key(text: str) -> str:
     return " ".join(re.findall(r"\w+", fold(clean(text))))
 
 
-def _integer(words: str, before: str) -> int | None:
-    if words.startswith("-") and re.search(r"[\w)] ?$", before):
-        words = words[1:]  # a dash, not a sign
-    whole, _, decimals = words.replace(",", "").partition(".")
-    return int(whole) if len(whole) < 10 and not decimals.strip("0") else None
+def _number(kind: Kind, words: str, before: str) -> str:
+    """The number of a mention as ``plain`` writes it; empty where it has none of its own."""
+    if kind is Kind.WORD:
+        value = _numeral(words)
+        return "" if value is None else str(value)
+    if kind is not Kind.NUMBER:
+        return ""
+    dash = words.startswith("-") and re.search(r"[\w)] ?$", before)  # no sign
+    return plain(words[1:] if dash else words)
 
 
 def _numeral(word: str) -> int | None:

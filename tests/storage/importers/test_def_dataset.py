@@ -109,6 +109,15 @@ def test_questions_and_scores_come_back(tmp_path: Path) -> None:
     assert "1000 respondents assumed behind each" in notes
 
 
+def test_labels_that_are_other_options_are_noted(tmp_path: Path) -> None:
+    """The files say which code an answer has, so that a label may be the number of another option."""
+    folder = dataset(tmp_path / "in", people=False)
+    path = folder / "AECE_v1" / "English_questionaires.txt"
+    path.write_text(ENGLISH.replace("-1.Yes.2.No", "- 1: 2, 2: 7"), encoding="utf-8")
+    note = "a label in US5 is the number of another option: a reply of that number alone is read as that option"
+    assert note in import_def(folder, id="def", part="US_survey").notes
+
+
 def test_respondents_make_groups_and_lists(tmp_path: Path) -> None:
     """The files of respondents tell which questions are lists, how many people answered, and the groups."""
     survey = import_def(dataset(tmp_path / "in"), id="def", part="US_survey").write(tmp_path / "def")

@@ -65,6 +65,31 @@ def test_shares_come_back_without_those_who_did_not_answer(tmp_path: Path) -> No
     assert "1 questions without 2 to 63 different options left out: G5" in notes
 
 
+@pytest.mark.parametrize(
+    ("labels", "codes", "noted"),
+    [
+        (["0", "1", "2", "3 or more"], (0, 1, 2, 3), False),
+        (["None", "1", "2", "3 or more"], (0, 1, 2, 3), False),
+        (["10", "30", "20"], (10, 30, 20), False),
+        (["2", "3", "Other", "DK"], (2, 3, 4), False),
+        (["Never", "1-2", "3-5", "6+"], (1, 2, 3, 4), False),
+        (["Less", "10", "20", "More"], (1, 2, 3, 4), False),
+        (["Other", "0", "1"], (1, 2, 3), True),
+        (["1", "1 or 2", "01"], (1, 2, 3), True),
+    ],
+)
+def test_options_that_are_numbers_keep_them(
+    tmp_path: Path, labels: list[str], codes: tuple[int, ...], noted: bool
+) -> None:
+    """A label is the number before it wherever all of them can be; others are counted, and what that hides is told."""
+    rows = [("How many?", str({"Germany": [1 / len(labels)] * len(labels)}), str(labels), "GAS")]
+    imported = import_globalopinions(write(tmp_path / "g.csv", rows), id="global")
+    question = imported.write(tmp_path / "global").question("G1")
+    assert (question.type, question.codes) == (QuestionType.SINGLE, codes)
+    note = "a label in G1 is the number of another option: a reply of that number alone is read as that option"
+    assert (note in imported.notes) == noted
+
+
 def test_samples_that_are_not_national_are_marked(tmp_path: Path) -> None:
     """The first of two samples of a country counts; one of a city only is good for a demonstration."""
     survey = import_globalopinions(write(tmp_path / "g.csv", ROWS), id="global", countries=["IND"]).survey

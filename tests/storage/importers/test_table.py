@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from storage.importers.table import TEMPLATE, import_table, write_template
-from storage.survey import Group, QuestionType, Survey, SurveyError
+from storage.survey import Group, QuestionType, Survey, SurveyError, Value
 from storage.survey_folder import check_survey
 
 HEAD = "question,type,text_en,code,label_en,culture,n,percent\n"
@@ -146,6 +146,67 @@ def test_a_wrong_header_is_told(tmp_path: Path, head: str, expected: str) -> Non
     assert expected in refused(tmp_path, head + "\n".join(GOOD))
 
 
+def test_points_of_a_scale_are_in_the_order_of_their_codes(tmp_path: Path) -> None:
+    """However the rows are sorted, and what stands beside them comes last; other questions keep the order of rows."""
+    head = HEAD.replace("label_en", "label_en,residual")
+    for name, kind in (("A", "scale"), ("B", "ordinal")):
+        head += f"{name},{kind},How much?,3,Three,,us,500,40\n{name},,,0,None,yes,us,500,5\n"
+        head += f"{name},,,1,Little,,us,500,30\n{name},,,2,Two,,us,500,15\n{name},,,4,Much,,us,500,10\n"
+    survey = survey_of(tmp_path, head)
+    assert survey.question("A").codes == (1, 2, 3, 4, 0)
+    assert survey.question("B").codes == (3, 1, 2, 4, 0)
+    assert survey.reference("A", "us").shares == {1: 0.3, 2: 0.15, 3: 0.4, 4: 0.1, 0: 0.05}  # type: ignore[union-attr]
+
+
+VALUED = "question,type,text_en,code,label_en,residual,dimension,direction,basis,core,max_choices,culture,n,percent\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("A,single,Why?,1,X,,,,,,", "A,,,2,Y,,IVR,,,,,us", "dimension: expected nothing, as on line 2, got 'IVR'"),
+        ("A,single,Why?,1,X,,IVR,1,,,", "A,,,2,Y,,,-1,,,,us", "direction: expected '1' as on line 2, or nothing, got"),
+        ("A,single,Why?,1,X,,IVR,1,,,", "A,,,2,Y,,,,A,,,us", "basis: expected nothing, as on line 2, got 'A'"),
+        ("A,single,Why?,1,X,,IVR,1,,,", "A,,,2,Y,,,,,yes,,us", "core: expected nothing, as on line 2, got 'yes'"),
+        ("A,single,Why?,1,X,,IVR,,,,", "A,,,2,Y,,,,,2,,us", "core: expected yes, no or nothing, got '2'"),
+        ("A,single,Why?,1,X,,,-1,,,", "A,,,2,Y,,,,,,,us", "line 2, column 7, dimension: expected a dimension where"),
+        ("A,single,Why?,1,X,,,,B,,", "A,,,2,Y,,,,,,,us", "line 2, column 7, dimension: expected a dimension where"),
+        ("A,single,Why?,1,X,,,,,yes,", "A,,,2,Y,,,,,,,us", "line 2, column 7, dimension: expected a dimension where"),
+        ("A,multiple,Why?,1,X,,,1,,,", "A,,,2,Y,,,,,,,us", "line 2, column 7, dimension: expected a dimension where"),
+        ("A,single,Why?,1,X,,,,,,2", "A,,,2,Y,,,,,,,us", "line 2, column 11, max_choices: expected max_choices only"),
+        ("A,single,Why?,1,X,,,,,,", "A,,,2,Y,,,,,,2,us", "line 3, column 11, max_choices: expected max_choices only"),
+        ("A,multiple,Why?,1,X,,,,,,", "A,,,2,Y,,,,,,2,us", "max_choices: expected nothing, as on line 2, got '2'"),
+        ("A,multiple,Why?,1,X,,,,,,0", "A,,,2,Y,,,,,,,us", "max_choices: expected a whole number, 2 or more, got '0'"),
+        ("A,multiple,Why?,1,X,,IVR,,,,", "A,,,1,,,,-1,,,,cn", "code: expected option 1 of A as it was first written"),
+        ("A,multiple,Why?,1,X,,,,,,", "A,,,1,,,IVR,,,,,cn", "code: expected option 1 of A as it was first written"),
+        ("A,single,Why?,1,X,,,,,,", "A,,,1,,yes,,,,,,cn", "code: expected option 1 of A as it was first written"),
+    ],
+)
+def test_nothing_that_is_given_is_passed_over(tmp_path: Path, first: str, second: str, expected: str) -> None:
+    """What a later row adds, what needs a dimension, and what the type of question has no use for."""
+    assert expected in refused(tmp_path, f"{VALUED}{first},us,500,50\n{second},500,50\n")
+
+
+def test_a_distribution_has_one_source(tmp_path: Path) -> None:
+    """Two would leave one untold; other cultures may have another."""
+    text = HEAD.replace("percent", "percent,source") + "A,single,Yes?,1,Yes,us,500,40,One\nA,,,2,No,us,500,60,\n"
+    assert "source: expected one source for A, us, all, got 'Two'" in refused(tmp_path, text.replace("60,", "60,Two"))
+    survey = survey_of(tmp_path, text + "A,,,1,,cn,500,40,\nA,,,2,,cn,500,60,Two\n")
+    assert [reference.source for reference in survey.references] == ["One", "Two"]
+
+
+def test_what_is_repeated_may_be_said_in_other_words(tmp_path: Path) -> None:
+    """A direction of 1 is the one that is understood, and "no" what an empty cell says."""
+    text = VALUED + "A,scale,Why?,1,,no,IVR,+1,,,,us,500,50\nA,scale,,2,2,,IVR,1,B,no,,us,500,50\n"
+    text += "A,,,1,1,,,,,,,cn,500,50\nA,,,2,,no,,,,,,cn,500,50\n"
+    text += "B,multiple,Why?,1,X,yes,IVR,1,,,,us,500,50\nB,,,2,Y,,,,,no,,us,500,50\nB,,,3,Z,,,,,,,us,500,50\n"
+    text += "B,,,1,X,,IVR,,,,,cn,500,50\n"
+    survey = survey_of(tmp_path, text)
+    assert survey.question("A").value == Value(dimension="IVR", direction=1, basis="B")
+    assert [option.residual for option in survey.question("B").options] == [False, False, True]
+    assert survey.question("B").option(1).value == Value(dimension="IVR", direction=1, basis="B")
+
+
 def test_counts_need_people(tmp_path: Path) -> None:
     """Nobody answered, or more people than there are."""
     assert "n: expected a whole number of respondents to A" in refused(
@@ -153,6 +214,16 @@ def test_counts_need_people(tmp_path: Path) -> None:
     )
     text = COUNTED + "B,multiple,Which?,1,One,us,100,150\nB,,,2,Two,us,100,10\n"
     assert "count: expected at most 100 people for each option of B, got '150'" in refused(tmp_path, text)
+
+
+def test_numbers_that_are_options_of_their_own_are_noted(tmp_path: Path) -> None:
+    """A reply that is a bare number is a code: where a label looks like another's, the user is told."""
+    text = HEAD + "A,single,How many?,1,0,us,500,40\nA,,,2,1,us,500,60\n"
+    text += "B,scale,How much?,1,1,us,500,40\nB,,,2,2,us,500,60\n"
+    (tmp_path / "house.csv").write_text(text, encoding="utf-8")
+    assert import_table(tmp_path / "house.csv", id="house").notes[1:] == (
+        "a label in A is the number of another option: a reply of that number alone is read as that option",
+    )
 
 
 def test_one_option_is_no_question(tmp_path: Path) -> None:
