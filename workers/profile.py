@@ -27,14 +27,17 @@ def profile(model: str, engine: object) -> Iterator[str]:
         f"profile of {model}: {counters.finished} replies, {counters.reply_tokens} tokens in {busy:.1f} s"
         f" ({counters.tokens_per_second:.1f} tokens/s)"
     )
-    yield (
-        f"  {counters.steps} steps of {counters.rows_per_step:.1f} rows; prompts: {counters.prefilled_tokens} tokens"
-        f" computed, {counters.reused_tokens} taken over"
-    )
-    yield (
-        f"  keys and values: at most {counters.peak_kv_bytes / 1e6:.0f} MB; {counters.compactions} compactions,"
-        f" {counters.restarted} requests begun again"
-    )
+    if counters.finished and not counters.steps:
+        yield f"  one request at a time; prompts: {counters.prefilled_tokens} tokens computed"
+    else:
+        yield (
+            f"  {counters.steps} steps of {counters.rows_per_step:.1f} rows;"
+            f" prompts: {counters.prefilled_tokens} tokens computed, {counters.reused_tokens} taken over"
+        )
+        yield (
+            f"  keys and values: at most {counters.peak_kv_bytes / 1e6:.0f} MB; {counters.compactions} compactions,"
+            f" {counters.restarted} requests begun again"
+        )
     for phase, seconds in counters.seconds.items():
         share = f"{seconds / busy:6.1%}" if busy and phase != "idle" else ""
         yield f"  {phase:8} {seconds:9.2f} s {share}".rstrip()

@@ -41,6 +41,20 @@ def test_a_profile_names_rates_reuse_and_phases() -> None:
     ]
 
 
+def test_a_model_served_one_request_at_a_time_has_no_steps() -> None:
+    """Nor keys and values of its own to speak of: replies, prompts and time are counted."""
+    counters = Counters(
+        prefilled_tokens=140, reply_tokens=40, finished=5, seconds={"build": 0.0, "forward": 2.0, "idle": 1.5}
+    )
+    assert list(profile("tiny", Counting(counters))) == [
+        "profile of tiny: 5 replies, 40 tokens in 2.0 s (20.0 tokens/s)",
+        "  one request at a time; prompts: 140 tokens computed",
+        "  build         0.00 s   0.0%",
+        "  forward       2.00 s 100.0%",
+        "  idle          1.50 s",
+    ]
+
+
 def test_nothing_computed_is_no_division_by_nothing() -> None:
     """A model that was loaded and never asked."""
     lines = list(profile("tiny", Counting(Counters(seconds={"forward": 0.0}))))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import weakref
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from tests.workers.engine.tiny_models import tiny_model
-from workers.engines.transformers import packing
+from workers.engines.transformers import linear, packing
 from workers.engines.transformers.packing import PackedLinear, Part, join, pack
 
 
@@ -78,6 +79,30 @@ def test_joined_layers_compute_what_each_did(one_thread: None, dtype: torch.dtyp
         for found in (joined(rows).split((32, 16, 80), dim=-1), [part(rows) for part in parts]):
             for one, other in zip(found, expected, strict=True):
                 torch.testing.assert_close(one, other, rtol=1e-2 if dtype is torch.bfloat16 else 1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_part_computes_no_more_than_its_own_product(
+    one_thread: None, monkeypatch: pytest.MonkeyPatch, bias: bool
+) -> None:
+    """Where products are our own: from its panels of the joined weights, bit for bit what all of them together give."""
+    monkeypatch.setattr(linear, "way", lambda weight: linear.IN_REGISTERS)
+    layers = [PackedLinear(nn.Linear(48, out, bias=bias, dtype=torch.bfloat16)) for out in (128, 64, 64)]
+    joined = join(layers)
+    assert joined is not None
+    rows = torch.randn(1, 20, 48, generator=torch.Generator().manual_seed(0)).bfloat16()
+    expected, widths, step = joined(rows).split((128, 64, 64), dim=-1), [], linear.step
+
+    def noting(given: torch.Tensor, weights: linear.Weights, *others: Any) -> Any:
+        widths.append(linear.outs(weights.panels, *others[:1]))
+        return step(given, weights, *others)
+
+    monkeypatch.setattr(linear, "step", noting)
+    parts = [Part(joined, slice(start, stop)) for start, stop in ((0, 128), (128, 192), (192, 256), (100, 200))]
+    for part, wanted in zip(parts, expected, strict=False):
+        assert torch.equal(part(rows), wanted)
+    assert widths == [128, 64, 64]
+    assert torch.equal(parts[3](rows), joined(rows)[..., 100:200])  # no whole panels
 
 
 def test_layers_of_which_some_have_a_bias_are_not_joined(one_thread: None) -> None:

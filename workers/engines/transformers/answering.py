@@ -14,6 +14,7 @@ from workers.engines.transformers.decoding import resolve_decoding
 from workers.engines.transformers.loading import LoadedModel
 from workers.engines.transformers.prompt import encode_prompt, render_prompt
 from workers.engines.transformers.request import ResolvedRequest, Sampling
+from workers.engines.transformers.thoughts import decode_reply, special_marks, thought_begun
 from workers.models import ModelCard
 
 _NOTHING = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
@@ -25,7 +26,8 @@ class Question:
 
     resolved: ResolvedRequest
     used: UsedDecoding
-    beginning: str  #: what the reply was begun with
+    beginning: str  #: what the reply was begun with, and a thought that the prompt began
+    marks: frozenset[int]  #: special tokens that a reply's text keeps
 
     def completion(self, loaded: LoadedModel, reply: list[int]) -> Completion:
         """The completion that the tokens of a reply make."""
@@ -34,7 +36,7 @@ class Question:
         else:
             finish = FinishReason.LENGTH if len(reply) == self.resolved.max_new_tokens else FinishReason.ENOUGH
         return Completion(
-            text=self.beginning + loaded.tokenizer.decode(reply, skip_special_tokens=True),
+            text=self.beginning + decode_reply(loaded.tokenizer, reply, self.marks),
             finish=finish,
             used=self.used,
             prompt_tokens=len(self.resolved.prompt),
@@ -66,7 +68,9 @@ def read_request(card: ModelCard, loaded: LoadedModel, request: Request) -> Ques
         )
         prompt = encode_prompt(loaded.tokenizer, card.chat_template, text)
         asked = request.decoding
-        beginning = request.reply_start if card.answer_prefix else ""
+        start = request.reply_start if card.answer_prefix else ""
+        beginning = thought_begun(text.removesuffix(start)) + start
+        marks = special_marks(loaded.tokenizer)
         resolved = ResolvedRequest(
             prompt=tuple(prompt),
             num_beams=asked.num_beams,
@@ -74,7 +78,7 @@ def read_request(card: ModelCard, loaded: LoadedModel, request: Request) -> Ques
             max_new_tokens=asked.max_new_tokens,
             ends=loaded.ends,
             seed=request.seed,
-            enough=_enough(loaded, request, beginning),
+            enough=_enough(loaded, request, beginning, marks),
         )
     except ValueError as error:
         return Completion(text="", finish=FinishReason.ERROR, used=_NOTHING, error=str(error))
@@ -85,12 +89,14 @@ def read_request(card: ModelCard, loaded: LoadedModel, request: Request) -> Ques
             f"its window of {loaded.window} less max_new_tokens {asked.max_new_tokens}"
         )
         return Completion(text="", finish=FinishReason.ERROR, used=used, prompt_tokens=len(prompt), error=excess)
-    return Question(resolved=resolved, used=used, beginning=beginning)
+    return Question(resolved=resolved, used=used, beginning=beginning, marks=marks)
 
 
-def _enough(loaded: LoadedModel, request: Request, beginning: str) -> Callable[[Sequence[int]], bool] | None:
+def _enough(
+    loaded: LoadedModel, request: Request, beginning: str, marks: frozenset[int]
+) -> Callable[[Sequence[int]], bool] | None:
     """The request's question whether the text will do, asked of tokens."""
     enough = request.enough
     if enough is None:
         return None
-    return lambda tokens: enough(beginning + loaded.tokenizer.decode(tokens, skip_special_tokens=True))
+    return lambda tokens: enough(beginning + decode_reply(loaded.tokenizer, tokens, marks))

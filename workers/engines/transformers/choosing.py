@@ -15,6 +15,7 @@ from torch import Tensor
 
 from storage.run import UsedDecoding
 from workers.engines.base import Completion, FinishReason, Request
+from workers.engines.transformers.failing import failed_for_good
 from workers.engines.transformers.loading import LoadedModel
 from workers.engines.transformers.prompt import encode_prompt, render_prompt
 from workers.models import ModelCard
@@ -25,7 +26,8 @@ _GREEDY = UsedDecoding(num_beams=1, do_sample=False, temperature=None, top_p=Non
 def weigh(card: ModelCard, loaded: LoadedModel, request: Request) -> Completion:
     """The probabilities of the request's choices behind its ``reply_start``, scaled to sum to 1.
 
-    The reply is begun whatever the card says: a chat model's own first token is seldom an option.
+    The reply is begun whatever the card says: a chat model's own first token is seldom an option. Raises what torch
+    raises where the device has failed for good.
     """
     try:
         begun = render_prompt(
@@ -42,7 +44,9 @@ def weigh(card: ModelCard, loaded: LoadedModel, request: Request) -> Completion:
     prompt = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
     try:
         found = _branch(loaded, prompt, {place: ids[len(prompt) :] for place, ids in enumerate(texts)})
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
+        if failed_for_good(error):
+            raise
         return _failed(f"{type(error).__name__}: {' '.join(str(error).split())}")
     weights = [found[place] for place in range(len(texts))]
     total = sum(weights)

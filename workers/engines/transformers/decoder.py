@@ -18,6 +18,7 @@ from workers.engines.transformers.attention import forward
 from workers.engines.transformers.batch import Piece, build
 from workers.engines.transformers.beams import start
 from workers.engines.transformers.counters import Counters, Tally
+from workers.engines.transformers.failing import failed_for_good, out_of_memory
 from workers.engines.transformers.kv import Layout
 from workers.engines.transformers.pool import store_for
 from workers.engines.transformers.request import ResolvedRequest
@@ -26,9 +27,6 @@ from workers.engines.transformers.selection import select
 from workers.engines.transformers.selector import Draws
 
 Planned = Sequence[tuple[Work, Piece]]
-
-#: How torch says, since 2.8, that a device has failed for good.
-_DEVICE_ERRORS: tuple[type[Exception], ...] = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
 
 
 class Decoder:
@@ -56,7 +54,7 @@ class Decoder:
         tokens = limits.kv_bytes // layout.bytes_per_token
         self._store = store_for(layout, tokens, compacting=compacting, pooled=pooled)
         self._scheduler = Scheduler(limits, self._store, partial(start, draws=draws_for(layout)))
-        self._tally = Tally()
+        self.tally = Tally()  #: where whoever gives it work counts the time of that, and of waiting for some
 
     def add(self, request: ResolvedRequest, delivery: Delivery) -> None:
         """Queue a request."""
@@ -74,13 +72,9 @@ class Decoder:
         """Requests that are running or waiting."""
         return len(self._scheduler.running) + len(self._scheduler.waiting)
 
-    def idle(self) -> Any:
-        """Time spent inside, as a context, is counted as idle."""
-        return self._tally.phase("idle")
-
     def counters(self) -> Counters:
         """What has been done so far; safe to call from any thread."""
-        return self._tally.read(
+        return self.tally.read(
             restarted=self._scheduler.restarted,
             reused_tokens=self._scheduler.reused,
             compactions=self._store.compactions,
@@ -93,7 +87,7 @@ class Decoder:
         self._scheduler.close()
 
     def _admit(self) -> Planned:
-        with self._tally.phase("admit"):
+        with self.tally.phase("admit"):
             self._scheduler.admit()
             return self._scheduler.plan()
 
@@ -105,42 +99,49 @@ class Decoder:
             rows, logits = self._compute([piece for _, piece in planned])
         except Exception as error:
             clear_frames(error.__traceback__)  # what was computed so far is in the way of the next try
-            if _out_of_memory(error):
-                self._scheduler.shrink()
-            elif isinstance(error, _DEVICE_ERRORS):
-                raise  # nothing can be computed on it any more, whoever asks
-            if len(planned) == 1:
-                self._scheduler.finish(planned[0][0])
-                planned[0][0].delivery.fail(error)
-                return []
-            middle = len(planned) // 2
-            return self._forward(planned[:middle]) + self._forward(planned[middle:])
-        self._tally.steps += 1
-        self._tally.rows += rows
+            if failed_for_good(error):
+                raise
+            return [done for half in self._halves(planned, error) for done in self._forward(half)]
+        self.tally.steps += 1
+        self.tally.rows += rows
         for _, piece in planned:
             if piece.tree:
-                self._tally.beam_rows += len(piece.tokens)
+                self.tally.beam_rows += len(piece.tokens)
             else:
-                self._tally.prefilled_tokens += len(piece.tokens)
+                self.tally.prefilled_tokens += len(piece.tokens)
         return [(planned, logits)]
+
+    def _halves(self, planned: Planned, error: Exception) -> list[Planned]:
+        """What is tried instead of a forward that failed; nothing where one request has failed by itself."""
+        if out_of_memory(error):
+            self._scheduler.shrink()
+        if len(planned) > 1:
+            middle = len(planned) // 2
+            return [planned[:middle], planned[middle:]]
+        ((work, piece),) = planned
+        if out_of_memory(error) and (half := self._scheduler.halve(work, piece)) is not None:
+            return [[(work, half)]]
+        self._scheduler.finish(work)
+        work.delivery.fail(error)
+        return []
 
     def _compute(self, pieces: Sequence[Piece]) -> tuple[int, Tensor]:
         """How many rows a forward has, and its logits."""
-        with self._tally.phase("build"):
+        with self.tally.phase("build"):
             batch = build(pieces, device=self._device)
-        with self._tally.phase("forward"):
+        with self.tally.phase("forward"):
             return batch.rows, forward(self._model, batch)
 
     def _select(self, planned: Planned, logits: Tensor) -> list[Work]:
         """Let every search that got logits go on; returns those that have found their reply."""
         found = []
-        with self._tally.phase("select"), torch.inference_mode():
+        with self.tally.phase("select"), torch.inference_mode():
             waiting = [(work, len(piece.tokens) if piece.tree else 1) for work, piece in planned if piece.logits]
             searches = [work.search for work, _ in waiting if work.search is not None]
             try:
                 chosen = select(searches, logits, [count for _, count in waiting])
             except Exception as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 clear_frames(error.__traceback__)
                 self._begin_again([work for work, _ in waiting], error)
@@ -167,13 +168,12 @@ class Decoder:
                 self._scheduler.restart(work)
 
     def _deliver(self, found: list[Work]) -> None:
-        with self._tally.phase("deliver"):
+        with self.tally.phase("deliver"):
             for work in found:
                 assert work.search is not None
                 reply = work.search.reply()
                 self._scheduler.finish(work, keep=True)
-                self._tally.finished += 1
-                self._tally.reply_tokens += len(reply)
+                self.tally.replied(len(reply))
                 try:
                     work.delivery.reply(reply)
                 except Exception as error:  # noqa: BLE001 -- a defect belongs to its request; all others still wait
@@ -189,13 +189,3 @@ def draws_for(layout: Layout) -> Draws:
     if layout.device.type != "cpu":
         return Draws.HASHED
     return Draws.LIBRARY if layout.dtype is torch.float32 else Draws.CUMULATIVE
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # On the CPU torch says so in words only, and so do libraries that take memory past it.
-    words = str(error)
-    return (
-        isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        or "DefaultCPUAllocator" in words
-        or "out of memory" in words
-    )

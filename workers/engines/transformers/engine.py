@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,9 +22,10 @@ from workers.engines.base import Completion, EngineUnavailable, Request
 from workers.engines.transformers import plain
 from workers.engines.transformers.answering import Question, read_request
 from workers.engines.transformers.choosing import weigh
-from workers.engines.transformers.counters import Counters
+from workers.engines.transformers.counters import Counters, Tally
 from workers.engines.transformers.decoder import Decoder
 from workers.engines.transformers.exchanging import exchange
+from workers.engines.transformers.failing import failed_for_good
 from workers.engines.transformers.freeing import give_back, hold_on
 from workers.engines.transformers.kv import Layout, OutOfRoom
 from workers.engines.transformers.limits import limits_for, participants_at_once
@@ -121,7 +122,8 @@ class TransformersEngine:
         self._pending: set[Future[Completion]] = set()
         self._changed = threading.Condition()
         self._closed = False
-        self._read: Callable[[], Counters] = Counters
+        tally = Tally()
+        self._read: Callable[[], Counters] = tally.read
         self._at_once = 2  # the second one's prompt is there when the first is done
         decoder, batching = None, "continuous"
         try:
@@ -138,9 +140,8 @@ class TransformersEngine:
             "generation_defaults_dropped": loaded.dropped,
             "decoding": "as each answer says; top_k, typical_p, penalties and minimum length switched off",
         }
-        run = self._run_alone if decoder is None else self._run
-        arguments = (loaded,) if decoder is None else (loaded, decoder)
-        self._runner = threading.Thread(target=run, args=arguments, name=f"model {card.name}", daemon=True)
+        run = partial(self._run_alone, loaded, tally) if decoder is None else partial(self._run, loaded, decoder)
+        self._runner = threading.Thread(target=run, name=f"model {card.name}", daemon=True)
         self._runner.start()
 
     def submit(self, request: Request) -> Future[Completion]:
@@ -175,7 +176,7 @@ class TransformersEngine:
         return self._description
 
     def counters(self) -> Counters:
-        """What has been computed so far; all zero where the model is served one request at a time."""
+        """What has been computed so far; there are no steps where the model is served one request at a time."""
         return self._read()
 
     def close(self) -> None:
@@ -193,51 +194,64 @@ class TransformersEngine:
         self._set_threads()
         try:
             while not self._closed:
-                for request, future in self._take(decoder):
-                    self._admit(loaded, decoder, request, future)
+                for answering in self._take(loaded, decoder.tally, wait=not decoder.unfinished):
+                    decoder.add(answering.question.resolved, answering)
                 decoder.step()
         finally:
-            with self._changed:
-                self._closed = True  # also where a defect of the batch itself has ended the loop
+            self._end()
             decoder.close()
             self._read = partial(replace, decoder.counters())  # no longer holds the model
-            self._cancel_all()
 
-    def _run_alone(self, loaded: LoadedModel) -> None:
+    def _run_alone(self, loaded: LoadedModel, tally: Tally) -> None:
         self._set_threads()
-        while not self._closed:
-            for request, future in self._take(None, most=1):
-                asked = self._asked(loaded, request, future)
-                if asked is None:
-                    continue
-                answering = _Answering(loaded=loaded, question=asked, future=future)
-                try:
-                    reply = plain.generate(loaded, asked.resolved, lambda: self._closed)
-                    if not self._closed:
-                        answering.reply(reply)
-                except Exception as error:  # noqa: BLE001 -- a defect belongs to its request; all others still need this thread
-                    answering.fail(error)
-        self._cancel_all()
+        try:
+            while not self._closed:
+                for answering in self._take(loaded, tally, most=1):
+                    self._answer(answering, tally)
+        finally:
+            self._end()
 
-    def _take(self, decoder: Decoder | None, most: int | None = None) -> list[tuple[Request, Future[Completion]]]:
-        """What has arrived; waits for something where there is nothing else to do."""
+    def _answer(self, answering: _Answering, tally: Tally) -> None:
+        """Let the library generate one reply."""
+        asked = answering.question.resolved
+        try:
+            with tally.phase("forward"):
+                reply = plain.generate(answering.loaded, asked, lambda: self._closed)
+            if self._closed:
+                return  # it is not finished
+            tally.replied(len(reply))
+            tally.prefilled_tokens += len(asked.prompt)
+            with tally.phase("deliver"):
+                answering.reply(reply)
+        except Exception as error:
+            if failed_for_good(error):
+                raise
+            answering.fail(error)  # a defect belongs to its request; all others still need this thread
+
+    def _take(
+        self, loaded: LoadedModel, tally: Tally, *, wait: bool = True, most: int | None = None
+    ) -> Iterator[_Answering]:
+        """What has arrived and can be answered; waits for something where there is nothing else to do."""
         with self._changed:
-            if decoder is None or not decoder.unfinished:
-                while not self._inbox and not self._closed:
-                    self._changed.wait()
+            if wait:
+                with tally.phase("idle"):
+                    self._changed.wait_for(lambda: self._inbox or self._closed)
             count = len(self._inbox) if most is None else min(most, len(self._inbox))
-            return [self._inbox.popleft() for _ in range(count)]
-
-    def _admit(self, loaded: LoadedModel, decoder: Decoder, request: Request, future: Future[Completion]) -> None:
-        if (asked := self._asked(loaded, request, future)) is not None:
-            decoder.add(asked.resolved, _Answering(loaded=loaded, question=asked, future=future))
+            taken = [self._inbox.popleft() for _ in range(count)]
+        for request, future in taken:
+            with tally.phase("admit"):
+                asked = self._asked(loaded, request, future)
+            if asked is not None:
+                yield _Answering(loaded=loaded, question=asked, future=future)
 
     def _asked(self, loaded: LoadedModel, request: Request, future: Future[Completion]) -> Question | None:
         """What the model is asked; None where the future has its outcome already."""
         try:
             asked = self._read_request(loaded, request)
-        except Exception as error:  # noqa: BLE001 -- a defect belongs to its request; all others still need this thread
-            _settle(future, error)
+        except Exception as error:
+            if failed_for_good(error):
+                raise
+            _settle(future, error)  # a defect belongs to its request; all others still need this thread
             return None
         if isinstance(asked, Completion):
             _settle(future, asked)
@@ -257,8 +271,10 @@ class TransformersEngine:
             self._pending.discard(future)
             self._changed.notify_all()
 
-    def _cancel_all(self) -> None:
+    def _end(self) -> None:
+        """Take nothing more and let nobody wait: also where a defect of the batch, or of the device, ended the loop."""
         with self._changed:
+            self._closed = True
             pending = list(self._pending)
         for future in pending:
             future.cancel()

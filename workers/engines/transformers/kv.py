@@ -113,6 +113,10 @@ class KV(ABC):
             tokens -= dead if dead >= _FEW else 0
         return max(0, rounded(tokens) - self.capacity) * self.store.layout.bytes_per_token
 
+    def take_back(self, tokens: int) -> None:
+        """Forget the last ``tokens`` of a prompt that is not through yet; the room stays."""
+        self.filled = self.root = self.filled - tokens
+
     @property
     def bytes(self) -> int:
         """What the buffer takes."""

@@ -92,7 +92,7 @@ class PackedLinear(nn.Module):
 
 
 class Part(nn.Module):
-    """One of several products that are computed together, by itself.
+    """One of several products that are computed together, by itself: of all of them where the library computes them.
 
     Args:
         joined: what computes them all, see ``join``.
@@ -102,11 +102,23 @@ class Part(nn.Module):
     def __init__(self, joined: PackedLinear, columns: slice) -> None:
         super().__init__()
         self.joined, self._columns = joined, columns
+        self._own = None if joined.ours is None else _of_columns(joined.ours, columns)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Shape (..., in) to (..., columns)."""
+        if self._own is not None:
+            return linear.multiply(rows, self._own.panels, self._own.bias, outputs.NONE)
         result: Tensor = self.joined(rows)[..., self._columns]
         return result
+
+
+def _of_columns(weights: Weights, columns: slice) -> Weights | None:
+    """The weights of some numbers of a result, where they lie; None where these are no whole panels."""
+    wide, bias = weights.panels.shape[2], weights.bias
+    if columns.start % wide or columns.stop % wide:
+        return None
+    panels = weights.panels[columns.start // wide : columns.stop // wide]
+    return Weights(panels, None if bias is None else bias[columns])
 
 
 def join(layers: Sequence[PackedLinear]) -> PackedLinear | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from workers.engines.transformers.batch import Piece
@@ -30,7 +30,7 @@ class Limits:
     kept_bytes: int = 1 << 29  #: of these, at most so much for kept prompts; 0: none is kept
 
 
-#: However little memory there is, so much of a prompt is computed at once.
+#: However little memory there is, so much of a prompt is computed at once; no less of one is halved.
 _LEAST_TOKENS = 32
 
 
@@ -65,6 +65,7 @@ class Work:
     prefilled: int = 0  #: tokens of the prompt whose keys and values are there
     following: Rows | None = None  #: the beams' next tokens; None: the prompt is not through yet
     depth: int = 0  #: tokens generated
+    again: bool = False  #: whether it had begun before, and there was no room for it to go on
 
 
 class Scheduler:
@@ -90,13 +91,14 @@ class Scheduler:
         """Let go whom nobody waits for, and let in who fits."""
         for work in [work for work in self.running if work.delivery.cancelled()]:
             self.finish(work)
+        # Who begins again comes first, and has found out what there is no memory for.
+        if not self.running and not (self.waiting and self.waiting[0].again):
+            self.rows, self.tokens = self.limits.rows, self.limits.tokens
         self._stalled = self._stalled and bool(self.running)
         while self.waiting and not self._stalled and self._fits(self.waiting[0]):
             work = self.waiting.popleft()
             if not work.delivery.cancelled():
                 self._start(work)
-        if not self.running:
-            self.rows, self.tokens = self.limits.rows, self.limits.tokens
 
     def plan(self) -> list[tuple[Work, Piece]]:
         """What is computed next: every running beam, then pieces of prompts as far as there is room."""
@@ -137,11 +139,19 @@ class Scheduler:
     def restart(self, work: Work) -> None:
         """Give a request's room back and let it begin again, before all that wait; its reply will be the same."""
         self.finish(work)
-        self.restarted += 1
-        self.waiting.appendleft(Work(work.request, work.delivery))
+        self._put_back(work)
+
+    def halve(self, work: Work, piece: Piece) -> Piece | None:
+        """The first half of a piece of a prompt, the rest of which is planned anew; None for beams, and for little."""
+        if piece.tree or len(piece.tokens) <= _LEAST_TOKENS:
+            return None
+        half = len(piece.tokens) // 2
+        piece.kv.take_back(len(piece.tokens) - half)
+        work.prefilled = piece.first + half
+        return replace(piece, tokens=piece.tokens[:half], logits=False)
 
     def shrink(self) -> None:
-        """The device has run out of memory: do with half of it from here on, until nothing is running."""
+        """The device has run out of memory: do with half of it until nothing is running, nor waits to begin again."""
         if self._store.gives_back:
             self.kept.clear()
         self.rows = max(1, min(self.rows, sum(work.request.num_beams for work in self.running)) // 2)
@@ -170,10 +180,14 @@ class Scheduler:
         return max(_least(work), len(request.prompt) + min(request.num_beams, 2) * reply)
 
     def _make_free(self, wanted: int) -> bool:
-        """Whether so many bytes can be had within the limit; kept prompts give way."""
+        """Whether so many bytes can be had within the limit; kept prompts give way, if that is enough."""
+        missing = self._store.bytes + wanted - self.limits.kv_bytes
+        if missing <= 0:
+            return True
+        if missing > self.kept.bytes:
+            return False
         while self._store.bytes + wanted > self.limits.kv_bytes:
-            if not self.kept.drop_oldest():
-                return False
+            self.kept.drop_oldest()
         return True
 
     def _start(self, work: Work) -> None:
@@ -221,8 +235,12 @@ class Scheduler:
             return
         self.kept.clear()
         self.rows = min(self.rows, sum(other.request.num_beams for other in self.running))
+        self._put_back(work)
+
+    def _put_back(self, work: Work) -> None:
+        """Let a request that has no room any more begin again, before all that wait."""
         self.restarted += 1
-        self.waiting.appendleft(Work(work.request, work.delivery))
+        self.waiting.appendleft(Work(work.request, work.delivery, again=True))
 
     def _plan_beams(self, work: Work, pieces: list[tuple[Work, Piece]]) -> None:
         assert work.kv is not None

@@ -1,0 +1,233 @@
+"""Memory that runs out costs time; a device that fails for good ends its engine, and no answer is marked as failed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from typing import Any
+
+import pytest
+import torch
+
+from storage.run import Decoding
+from tests.workers.engine.conftest import Tiny
+from tests.workers.engine.tiny_models import Caught, decode
+from workers.engines.base import EngineUnavailable, FinishReason, Message, Request
+from workers.engines.transformers import decoder as decoder_module
+from workers.engines.transformers.batch import Batch
+from workers.engines.transformers.decoder import Decoder
+from workers.engines.transformers.engine import TransformersEngine
+from workers.engines.transformers.failing import failed_for_good, out_of_memory
+from workers.engines.transformers.loading import LoadedModel
+from workers.engines.transformers.request import ResolvedRequest, Sampling
+from workers.engines.transformers.scheduler import Limits
+from workers.engines.transformers.selection import select
+from workers.engines.transformers.support import UnsupportedModel
+from workers.models import ModelCard
+
+#: A prompt that is one piece, and more than two of the least that is computed at once.
+LONG = ResolvedRequest(prompt=tuple(range(1, 91)), max_new_tokens=12)
+SAMPLED = ResolvedRequest(prompt=tuple(range(2, 92)), num_beams=3, sampling=Sampling(), max_new_tokens=12, seed=4)
+LIMITS = Limits(kv_bytes=1 << 23, kept_bytes=1 << 21)
+NO_ROOM = torch.OutOfMemoryError("CUDA out of memory")
+
+needs_device_errors = pytest.mark.skipif(not hasattr(torch, "AcceleratorError"), reason="torch tells of it since 2.8")
+
+
+def _cramped(monkeypatch: pytest.MonkeyPatch, rows: int, *, then: Callable[[], None] = lambda: None) -> list[int]:
+    """Memory for so many rows in a forward; returns, as they come, those that were computed. ``then`` follows each."""
+    forward, computed = decoder_module.forward, []
+
+    def cramped(model: Any, batch: Batch) -> torch.Tensor:
+        if batch.rows > rows:
+            raise NO_ROOM
+        computed.append(batch.rows)
+        logits = forward(model, batch)
+        then()
+        return logits
+
+    monkeypatch.setattr(decoder_module, "forward", cramped)
+    return computed
+
+
+def _replies(tiny: Tiny, *requests: ResolvedRequest) -> list[list[int] | None]:
+    """What the batch makes of each where there is memory enough."""
+    decoder = Decoder(tiny.model, tiny.layout, LIMITS)
+    replies = [decode(decoder, [request])[0].tokens for request in requests]
+    decoder.close()
+    return replies
+
+
+@pytest.mark.parametrize("pooled", [False, True], ids=["buffers", "pool"])
+@pytest.mark.parametrize("rows", [64, 32])
+def test_a_lone_prompt_too_large_for_the_device_is_computed_in_halves(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, rows: int, pooled: bool
+) -> None:
+    """One piece is halved as many are, as often as it takes; the reply is the same, and so is what is kept of it."""
+    expected = _replies(tiny, LONG, LONG, SAMPLED)
+    decoder = Decoder(tiny.model, tiny.layout, LIMITS, pooled=pooled)
+    computed = _cramped(monkeypatch, rows)
+    caught = [decode(decoder, [request])[0] for request in (LONG, LONG, SAMPLED)]
+    counters = decoder.counters()
+    decoder.close()
+    assert [one.error for one in caught] == [None] * 3
+    assert [one.tokens for one in caught] == expected
+    assert sum(computed[: computed.index(1)]) == 90  # no token of the first prompt was computed twice
+    assert (counters.reused_tokens, counters.prefilled_tokens, counters.restarted) == (89, 2 * 90 + 1, 0)
+
+
+def test_who_loses_interest_between_two_halves_is_let_go(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second half is computed in the next step, if anybody still waits for it."""
+    decoder, caught = Decoder(llama.model, llama.layout, Limits(kept_bytes=0)), Caught()
+
+    def lose_interest() -> None:
+        caught.gone = True
+
+    computed = _cramped(monkeypatch, 64, then=lose_interest)
+    decoder.add(LONG, caught)
+    while decoder.unfinished:
+        decoder.step()
+    assert computed == [45]
+    assert (caught.tokens, caught.error, decoder.counters().kv_bytes) == (None, None, 0)
+
+
+def test_a_prompt_computed_in_halves_may_begin_again(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is then no memory to choose: with less at once it goes through, and the replies are the same."""
+    expected = _replies(tiny, LONG, SAMPLED)
+
+    def choosing(searches: Any, *arguments: Any) -> Any:
+        chosen = select(searches, *arguments)
+        if len(searches) > 1:
+            raise NO_ROOM
+        return chosen
+
+    monkeypatch.setattr(decoder_module, "select", choosing)
+    _cramped(monkeypatch, 64)
+    decoder = Decoder(tiny.model, tiny.layout, LIMITS)
+    caught = decode(decoder, [LONG, SAMPLED])
+    assert decoder.counters().restarted > 0
+    decoder.close()
+    assert [one.tokens for one in caught] == expected
+
+
+def test_a_prompt_for_which_there_is_never_memory_fails(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few tokens are not halved any more; the next prompt is tried at full length again."""
+    tried: list[int] = []
+
+    def full(_model: Any, batch: Batch) -> torch.Tensor:
+        tried.append(batch.rows)
+        raise NO_ROOM
+
+    monkeypatch.setattr(decoder_module, "forward", full)
+    decoder = Decoder(llama.model, llama.layout, LIMITS)
+    for _ in range(2):
+        assert decode(decoder, [LONG])[0].error is NO_ROOM
+    decoder.close()
+    assert tried == [90, 45, 22] * 2
+
+
+def test_a_batch_that_has_drained_is_as_large_as_before(
+    tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forward that runs out of memory costs that forward; between requests the engine takes no step."""
+    forward, failing, requests_in, all_asked = decoder_module.forward, [False], [], threading.Event()
+
+    def once(model: Any, batch: Batch) -> torch.Tensor:
+        requests_in.append(len(batch.counts))
+        all_asked.wait(30)
+        if failing[0]:
+            failing[0] = False
+            raise NO_ROOM
+        return forward(model, batch)
+
+    monkeypatch.setattr(decoder_module, "forward", once)
+    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1, limits=Limits(kept_bytes=0))
+    all_asked.set()
+    alone = engine.submit(_request(0)).result(30)
+    failing[0] = True
+    assert engine.submit(_request(0)).result(30) == alone
+    requests_in.clear()
+    all_asked.clear()
+    futures = [engine.submit(_request(number)) for number in range(6)]
+    all_asked.set()
+    for future in futures:
+        assert future.result(30).finish is FinishReason.LENGTH
+    engine.close()
+    assert max(requests_in) == 6
+
+
+def _request(number: int, *, choices: tuple[str, ...] = ()) -> Request:
+    asked = (Message(role="user", content=f"A question of more than a few tokens, number {number}?"),)
+    return Request(messages=asked, decoding=Decoding(max_new_tokens=60), seed=number, choices=choices)
+
+
+@pytest.fixture(params=["batch", "alone"])
+def engine(
+    request: pytest.FixtureRequest, tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TransformersEngine]:
+    """A model served by the batch, and one that is served one request at a time."""
+
+    def refuse(_model: object) -> None:
+        raise UnsupportedModel("for the test")
+
+    if request.param == "alone":
+        monkeypatch.setattr("workers.engines.transformers.engine.adopt", refuse)
+    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
+    yield engine
+    engine.close()
+
+
+def _failing(monkeypatch: pytest.MonkeyPatch, loaded: LoadedModel, error: Exception) -> None:
+    def broken(*_: object, **__: object) -> object:
+        raise error
+
+    monkeypatch.setattr(loaded.model, "forward", broken)
+
+
+@needs_device_errors
+@pytest.mark.parametrize("choices", [(), ("1", "2")], ids=["reply", "first token"])
+def test_a_device_that_has_failed_ends_its_engine(
+    engine: TransformersEngine, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, choices: tuple[str, ...]
+) -> None:
+    """Whatever was asked, and however the model is served: nobody gets an answer, and whoever waits is let go."""
+    ended: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda told: ended.append(told.exc_type))
+    _failing(monkeypatch, tiny_loaded, torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(CancelledError):
+        engine.submit(_request(1, choices=choices)).result(30)
+    assert engine.closed
+    with pytest.raises(EngineUnavailable, match="its engine is closed"):
+        engine.submit(_request(2, choices=choices))
+    engine.close()
+    assert ended == [torch.AcceleratorError]
+
+
+@pytest.mark.parametrize("error", [NO_ROOM, MemoryError("a compiled loop found no memory for its own numbers")])
+@pytest.mark.parametrize("choices", [(), ("1", "2")], ids=["reply", "first token"])
+def test_memory_that_runs_out_costs_one_answer(
+    engine: TransformersEngine,
+    tiny_loaded: LoadedModel,
+    monkeypatch: pytest.MonkeyPatch,
+    choices: tuple[str, ...],
+    error: Exception,
+) -> None:
+    """It says why; the next one is answered."""
+    with monkeypatch.context() as patched:
+        _failing(patched, tiny_loaded, error)
+        failed = engine.submit(_request(1, choices=choices)).result(30)
+    assert failed.error == f"{type(error).__name__}: {error}"
+    assert engine.submit(_request(1, choices=choices)).result(30).error == ""
+
+
+@needs_device_errors
+def test_a_device_that_has_too_little_memory_has_not_failed() -> None:
+    """However torch puts it; and an error that is no device's says nothing of one."""
+    broken = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+    full = torch.AcceleratorError("CUDA error: out of memory")
+    assert [(out_of_memory(error), failed_for_good(error)) for error in (broken, full, NO_ROOM, RuntimeError())] == [
+        (False, True),
+        (True, False),
+        (True, False),
+        (False, False),
+    ]
