@@ -181,13 +181,11 @@ class Scheduler:
 
     def _make_free(self, wanted: int) -> bool:
         """Whether so many bytes can be had within the limit; kept prompts give way, if that is enough."""
-        missing = self._store.bytes + wanted - self.limits.kv_bytes
-        if missing <= 0:
-            return True
-        if missing > self.kept.bytes:
+        if self._store.bytes - self.kept.bytes + wanted > self.limits.kv_bytes:
             return False
         while self._store.bytes + wanted > self.limits.kv_bytes:
-            self.kept.drop_oldest()
+            if not self.kept.drop_oldest():
+                return False
         return True
 
     def _start(self, work: Work) -> None:
