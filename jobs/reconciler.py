@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 import time
 import uuid
@@ -25,6 +24,7 @@ from jobs.producer import publish
 from storage import outbox
 from storage.database import Database
 from storage.deaths import QUARANTINE_AFTER, Freed, free_expired, free_owned
+from storage.hosts import host
 from storage.judgements import judging_due
 from storage.ledger import backlogs, owners
 from storage.retry import reopen_asked_again
@@ -172,8 +172,8 @@ def release_dead(database: Database) -> int:
 
 def is_dead(owner: str) -> bool:
     """Whether the owner of a lease was a process of this host that is no more; of other hosts nothing is known."""
-    host, pid, _token = owner.rsplit(":", 2)
-    return host == socket.gethostname() and not _alive(int(pid))
+    where, pid, _token = owner.rsplit(":", 2)
+    return where == host() and not _alive(int(pid))
 
 
 def _warn(freed: Freed) -> None:

@@ -28,6 +28,10 @@ T = TypeVar("T")
 BUSY_TIMEOUT = 10.0
 #: Pauses in seconds between attempts of a write that another process kept from happening.
 RETRY_PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)
+#: How soon a connection to PostgreSQL that was dropped without a word is noticed, in libpq's words; left alone, the
+#: kernel waits for two hours. Silent for so many seconds it is asked, so often and so many times without an answer, and
+#: what was sent may be unacknowledged for so many milliseconds: within 60 seconds in all.
+DROPPED = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 #: Values of SQLite's ``synchronous`` that may be set.
 SYNCHRONOUS = ("full", "normal", "off")
 #: SQLSTATEs after which the same transaction may simply be tried again.
@@ -51,7 +55,7 @@ class Database:
     """A database and its transactions.
 
     Args:
-        url: ``sqlite:///path`` or ``postgresql://user@host/name``.
+        url: ``sqlite:///path`` or ``postgresql://user@host/name``; libpq's parameters in it win over ours.
         threads: connections kept ready; at least the number of threads that use them.
         synchronous: SQLite only. ``full`` survives a power loss; ``normal`` (the default) survives
             the death of any process and may lose the last answers, never consistency, when the power goes;
@@ -71,7 +75,7 @@ class Database:
             self.engine = _sqlite(self.url, threads, synchronous)
             self._reading = self.engine
         else:
-            self.engine = create_engine(self.url, pool_size=threads + 4, max_overflow=4, pool_pre_ping=True)
+            self.engine = _postgresql(self.url, threads)
             # The default level would give every statement of a transaction a state of its own.
             self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._writer: Connection | None = None  # SQLite only: to take one from the pool costs as much as a statement
@@ -167,6 +171,11 @@ def insert_new(connection: Connection, table: Table, columns: Mapping[str, Any])
     """Insert a row unless one with the same key is there already, be it since this very moment."""
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     connection.execute(insert(table).values(**columns).on_conflict_do_nothing())
+
+
+def _postgresql(url: URL, threads: int) -> Engine:
+    connect = {name: value for name, value in DROPPED.items() if name not in url.query}
+    return create_engine(url, pool_size=threads + 4, max_overflow=4, pool_pre_ping=True, connect_args=connect)
 
 
 def _sqlite(url: URL, threads: int, synchronous: str) -> Engine:

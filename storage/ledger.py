@@ -8,7 +8,6 @@ Knows the participant and answer tables. Deliberately knows no Celery, no engine
 from __future__ import annotations
 
 import os
-import socket
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from storage import tables
 from storage.advance import ADVANCE, ASKED_AGAIN, ENDED, advancing
 from storage.columns import Now
 from storage.database import Database
+from storage.hosts import host
 from storage.rows import answer_columns, answer_from, cell_from, participant_from
 from storage.run import Answer, Participant, ParticipantStatus
 
@@ -32,8 +32,8 @@ class StaleLease(RuntimeError):
 
 
 def lease_owner() -> str:
-    """A name for this process that no other has: ``host:pid:token``."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    """A name for this process that no other has: ``host:pid:token``, the host as in ``storage.hosts``."""
+    return f"{host()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

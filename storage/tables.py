@@ -197,7 +197,7 @@ class WorkerRow(SQLModel, table=True):
 
     __tablename__ = "worker"
 
-    owner: str = Field(primary_key=True)  #: ``host:pid:token``, as in ``participant.lease_owner``
+    owner: str = Field(primary_key=True)  #: as in ``participant.lease_owner``: see ``storage.ledger.lease_owner``
     model: str = ""  #: the model it drains now; empty: none
     rates: dict[str, float] = Field(sa_column=json_column())  #: run -> answers per second since the last beat
     beat_at: float = Field(sa_column=double_column(nullable=False))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from jobs.producer import enqueue
 from jobs.reconciler import LOST_SECONDS, PASS_SECONDS, REPORT_AGAIN_SECONDS, Reconciler, release_dead
 from storage import outbox, store
 from storage.database import Database
+from storage.hosts import host
 from storage.ledger import Ledger
 from tests.jobs.ledger_rows import change, finish, queued, rows
 from tests.jobs.small_study import study
@@ -242,8 +242,7 @@ def test_a_dead_process_of_this_host_is_noticed_at_once(database: Database) -> N
     enqueue_small(database, None)
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    host = socket.gethostname()
-    owners = {1: f"{host}:{child.pid}:a", 2: f"{host}:{os.getpid()}:b", 3: f"another-{host}:{child.pid}:c"}
+    owners = {1: f"{host()}:{child.pid}:a", 2: f"{host()}:{os.getpid()}:b", 3: f"another-{host()}:{child.pid}:c"}
     for who, owner in owners.items():
         ledger = Ledger(database, owner=owner)
         ledger.beat("human", {})
@@ -257,10 +256,28 @@ def test_a_dead_process_of_this_host_is_noticed_at_once(database: Database) -> N
     assert release_dead(database) == 0
 
 
+@pytest.mark.parametrize("other", ["node:00000002", "node"])
+def test_of_another_host_with_this_ones_name_nothing_is_known(
+    database: Database, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    """A clone's worker is not taken for dead because its number is unknown here; nor is one that told no mark yet."""
+    enqueue_small(database, None)
+    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as child:
+        child.wait()
+    monkeypatch.setattr("jobs.reconciler.host", lambda: "node:00000001")
+    there = Ledger(database, owner=f"{other}:{child.pid}:a")
+    held = there.claim(1)
+    assert held is not None
+    assert release_dead(database) == 0
+    assert there.heartbeat([held]) == set()
+    assert Ledger(database, owner=f"node:00000001:{child.pid}:a").claim(2) is not None
+    assert release_dead(database) == 1
+
+
 def test_a_process_of_another_user_is_alive(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that may not be signalled is there."""
     enqueue_small(database, None)
-    assert Ledger(database, owner=f"{socket.gethostname()}:1:a").claim(1) is not None
+    assert Ledger(database, owner=f"{host()}:1:a").claim(1) is not None
 
     def forbidden(_pid: int, _signal: int) -> None:
         raise PermissionError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from jobs.judge_lease import judging
 from jobs.settings import Settings
 from storage import judge_leases, judgements, outbox, verdict_tables
 from storage.database import Database
+from storage.hosts import host
 from storage.judgements import Ended
 from tests.judging.conftest import Answered
 from tests.judging.provider import JudgeServer
@@ -55,7 +55,7 @@ def test_a_killed_judge_is_followed_at_once_on_its_host_and_after_its_lease_else
     answered(5)
     with subprocess.Popen([sys.executable, "-S", "-c", ""]) as dead:
         dead.wait()
-    judge_leases.take(database, "first", f"{socket.gethostname()}:{dead.pid}:token", ttl=60.0)
+    judge_leases.take(database, "first", f"{host()}:{dead.pid}:token", ttl=60.0)
     assert judged(settings, database).ended is Ended.DONE
     judge_leases.take(database, "first", "elsewhere:1:token", ttl=60.0)
     with pytest.raises(BeingJudged):

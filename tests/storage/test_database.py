@@ -125,6 +125,22 @@ def test_a_connection_in_use_is_closed_when_it_comes_back(url: str) -> None:
             closed.cursor().execute("SELECT 1")
 
 
+def test_a_connection_that_is_dropped_without_a_word_is_noticed(postgresql_url: str) -> None:
+    """PostgreSQL's own library is told to ask after it within a minute; what the URL says of that wins."""
+
+    def told(url: str) -> dict[str, str]:
+        with Database(url) as database, database.read() as connection:
+            dbapi = connection.connection.dbapi_connection
+            assert isinstance(dbapi, psycopg.Connection)
+            return dbapi.info.get_parameters()
+
+    ours = {name: str(value) for name, value in database_module.DROPPED.items()}
+    assert set(ours) == {"keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
+    assert told(postgresql_url).items() >= ours.items()
+    wanted = told(f"{postgresql_url}&keepalives_idle=5&tcp_user_timeout=0")
+    assert wanted.items() >= {**ours, "keepalives_idle": "5", "tcp_user_timeout": "0"}.items()
+
+
 def test_read_sees_one_state(url: str, database: Database) -> None:
     """What others commit during a read is not seen by it, and is seen by the next."""
     with Database(url) as other, database.read() as connection:

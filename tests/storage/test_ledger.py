@@ -18,6 +18,7 @@ from storage import ledger as ledger_module
 from storage import store, tables
 from storage.database import Database
 from storage.deaths import free_owned
+from storage.hosts import host
 from storage.ledger import Backlog, Ledger, StaleLease, backlogs, lease_owner, owners
 from storage.outbox import mark_published, outgoing, waiting
 from storage.rows import answer_columns
@@ -321,8 +322,9 @@ def test_a_beat_replaces_the_one_before(database: Database, ledger: Ledger) -> N
 def test_a_process_has_a_name_of_its_own() -> None:
     """Host, process id and a token: equal for no two processes, and no two ledgers."""
     name = lease_owner()
-    host, pid, token = name.rsplit(":", 2)
-    assert (host, pid, len(token)) == (socket.gethostname(), str(os.getpid()), 8)
+    where, pid, token = name.rsplit(":", 2)
+    assert (where, pid, len(token)) == (host(), str(os.getpid()), 8)
+    assert name.startswith(f"{socket.gethostname()}:")  # what people read, and what heartbeats are looked for by
     assert lease_owner() != name
 
 

@@ -82,7 +82,8 @@ class Request:
 class Completion:
     """What an engine made of a request; its texts are as the ledger can keep them (``storage.storable``)."""
 
-    text: str  #: the whole reply, ``reply_start`` included where it was used
+    #: the whole reply: ``reply_start`` included where it was used, and the mark of a thought that the prompt began
+    text: str
     finish: FinishReason
     used: UsedDecoding
     prompt_tokens: int | None = None

@@ -1,9 +1,10 @@
 """What a completion answers: one state, and the options chosen.
 
 Knows the four ways in which an answer ends. How a completion is taken apart is in
-``workers.simulation.sections``, how options are recognised in ``workers.simulation.mentions``
-and ``workers.simulation.choices``. Nothing is coerced and nothing raises: whatever a model
-writes ends in exactly one state, with the reason where it is no answer.
+``workers.simulation.thoughts`` and ``workers.simulation.sections``, how options are recognised
+in ``workers.simulation.mentions`` and ``workers.simulation.choices``. Nothing is coerced and
+nothing raises: whatever a model writes ends in exactly one state, with the reason where it is
+no answer.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from workers.simulation.sections import (
     split_sections,
     without_echo,
 )
+from workers.simulation.thoughts import spoken
 
 #: An answer that runs on without explanation is remembered up to so many characters.
 MOST_REMEMBERED = 300
 
+_CUT_OFF = "cut off while thinking"
 _TELLING = re.compile(r"[\n.!?。！？:：=]")
 #: Characters: a long token, and the white space before it.
 _JUST_SAID = 20
@@ -60,7 +63,8 @@ def read(
 
     A completion that disclaims and then answers is answered; one that only disclaims is
     refused. A number and a label that contradict each other, several options where one is
-    allowed, more than the maximum, or two answers that differ, are unparsable.
+    allowed, more than the maximum, or two answers that differ, are unparsable. What a model thinks
+    before it replies is no part of the reply: where nothing else is there, it is unparsable.
 
     Args:
         text: the whole completion.
@@ -75,13 +79,14 @@ def read(
         return Reading(state=AnswerState.FAILED, reason="the engine gave up")
     if finish is FinishReason.REFUSAL:
         return Reading(state=AnswerState.REFUSED, reason="the provider says that the model declined")
-    cleaned = clean(text)
+    said, cut_off = spoken(text)
+    cleaned = clean(said)
     folded = fold(cleaned)
     if lexicon().failure.match(folded):
         return Reading(state=AnswerState.FAILED, reason=f"the completion is an error message: {cleaned[:80]}")
     own = without_echo(cleaned, question, shown)
     if is_blank(own):
-        return _unparsable("the completion only repeats the question" if not is_blank(cleaned) else "it is empty")
+        return _unparsable(_CUT_OFF if cut_off else _nothing(text, cleaned))
     choice, section = _settled(own, question, shown, reply) or _choice(own, question, shown)
     if section is not None and choice.codes:
         return Reading(
@@ -91,19 +96,22 @@ def read(
         )
     if refusal := lexicon().refusal.search(folded) or _declined(own):
         return Reading(state=AnswerState.REFUSED, reason=f"it declines: {refusal[0][:80].strip()}")
-    return _unparsable(choice.problem or "it names no option")
+    return _unparsable(choice.problem or (_CUT_OFF if cut_off else "it names no option"))
 
 
 def is_settled(text: str, question: Question, shown: Sequence[int], reply: Reply) -> bool:
     """Whether ``read`` with this ``reply`` gives the same whatever follows the text.
 
-    Never where replies are read to their end. It is called after every token, and looks only where
-    something that can settle an answer has just been said: a marker, the end of a sentence or of a line.
-    What has settled nothing for long is left to its own end.
+    Never where replies are read to their end, nor amid a thought; one that comes after the answer is left out of
+    account. It is called after every token, and looks only where something that can settle an answer has just been
+    said: a marker, the end of a sentence or of a line. What has settled nothing for long is left to its own end.
     """
-    if reply is Reply.FULL or len(text) > _LONG or not _TELLING.search(text, max(0, len(text) - _JUST_SAID)):
+    if reply is Reply.FULL or not _TELLING.search(text, max(0, len(text) - _JUST_SAID)):
         return False
-    cleaned = clean(text)
+    said, thinking = spoken(text)
+    if thinking or len(said) > _LONG:
+        return False
+    cleaned = clean(said)
     if lexicon().failure.match(fold(cleaned)):
         return False
     return _settled(without_echo(cleaned, question, shown), question, shown, reply) is not None
@@ -144,6 +152,13 @@ def _stays(section: Section, choice: Choice, question: Question, shown: Sequence
         has_first_sentence(section.answer, MOST_REMEMBERED)
         and choose(short, question, shown, marked=section.marked) == choice
     )
+
+
+def _nothing(text: str, said: str) -> str:
+    """Why there is nothing to be read in what is said."""
+    if not is_blank(said):
+        return "the completion only repeats the question"
+    return "nothing follows its thoughts" if not is_blank(clean(text)) else "it is empty"
 
 
 def _unparsable(reason: str) -> Reading:

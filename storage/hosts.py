@@ -1,0 +1,34 @@
+"""Which host a process runs on, told from every other host of the same name.
+
+Knows what Linux says of its boot and of a process's own numbering of processes. Deliberately knows no table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from functools import cache
+from pathlib import Path
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_NUMBERING = Path("/proc/self/ns/pid")
+
+
+def host() -> str:
+    """Name of this host: ``name:mark`` on Linux, where the mark is 8 hexadecimal digits, else ``name``.
+
+    The processes of hosts that are equal in it can be told by their numbers. The name alone does not do: machines that
+    were cloned have the same, and so have containers on the host's network, each of which numbers its own processes.
+    After a restart a host is another one.
+    """
+    mark = _mark()
+    return f"{socket.gethostname()}:{mark}" if mark else socket.gethostname()
+
+
+@cache  # a process never moves
+def _mark() -> str:
+    try:
+        told = f"{_BOOT.read_text(encoding='ascii').strip()} {_NUMBERING.stat().st_ino}"
+    except (OSError, ValueError):
+        return ""
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
