@@ -13,6 +13,7 @@ from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from reports.distinguishing import LEVEL, DistinguishedCell
 from reports.figures import NONE, counted, percent
 from reports.items import Floats, Ints
+from reports.metrics.aggregate import mean_known
 from reports.page import Column, Entry, OptionLine, QuestionCard, SampleCard, Table, TableRow
 from reports.untrusted import cut
 from storage.results import Sample
@@ -132,11 +133,12 @@ def _question(
     )
 
 
+_BENEATH = "; beneath: what as many people would score"
 _DISTANCES = {
-    QuestionType.SINGLE: Column(text="JS", meaning="Jensen-Shannon distance, base 2"),
-    QuestionType.ORDINAL: Column(text="W₁", meaning="Wasserstein distance, 0 to 1"),
-    QuestionType.SCALE: Column(text="W₁", meaning="Wasserstein distance, 0 to 1"),
-    QuestionType.MULTIPLE: Column(text="TV", meaning="total variation, mean over options"),
+    QuestionType.SINGLE: Column(text="JS", meaning=f"Jensen-Shannon distance, base 2{_BENEATH}"),
+    QuestionType.ORDINAL: Column(text="W₁", meaning=f"Wasserstein distance, 0 to 1{_BENEATH}"),
+    QuestionType.SCALE: Column(text="W₁", meaning=f"Wasserstein distance, 0 to 1{_BENEATH}"),
+    QuestionType.MULTIPLE: Column(text="TV", meaning=f"total variation, mean over options{_BENEATH}"),
 }
 
 
@@ -222,7 +224,7 @@ def _respondent(
             Entry(text=str(valid)),
             Entry(text=_short(float(cell.sound.by_question[place]))),
             Entry(text=_short(float(cell.sound_floor.by_question[place]))),
-            Entry(text=_short(_distance(question, cell, items))),
+            _distance(question, culture, cell, place, items),
             Entry(text=NONE if np.isnan(p) else "<.01" if p < 0.01 else f"{p:.2f}"),
         ),
     )
@@ -232,13 +234,17 @@ def _short(value: float) -> str:
     return NONE if np.isnan(value) else f"{value:.2f}"
 
 
-def _distance(question: Question, cell: CellAnalysis, items: Ints) -> float:
+def _distance(question: Question, culture: CultureAnalysis, cell: CellAnalysis, place: int, items: Ints) -> Entry:
+    """The distance that fits the question's type, its floor beneath."""
     if question.type is QuestionType.MULTIPLE:
-        found = cell.divergences.total_variation[items]
-        known = found[~np.isnan(found)]
-        return float(known.mean()) if known.size else float("nan")
-    values = cell.divergences.wasserstein if question.type.ordered else cell.divergences.js_distance
-    return float(values[items[0]])
+        found, floor = cell.divergences.total_variation[items], cell.floor.total_variation[items]
+    elif question.type.ordered:
+        found, floor = cell.divergences.wasserstein[items], cell.floor.wasserstein[items]
+    else:
+        found = cell.divergences.js_distance[items]
+        floor = np.array([culture.floor.js_distance(int(items[0]), int(cell.n_valid[place]))])
+    value, noise = float(mean_known(found)), float(mean_known(floor))
+    return Entry(text=_short(value), beneath="" if np.isnan(noise) else _short(noise))
 
 
 def _shares(question: Question, weights: Floats) -> list[float]:

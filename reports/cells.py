@@ -52,7 +52,7 @@ class CellAnalysis:
     name: str  #: the model, with condition and language where the run has several
     n_valid: Ints  #: valid answers per question, shape (Q,)
     counts: Floats  #: valid answers per item and category, shape (I, K)
-    comparable: bool  #: whether it has answers enough for a headline or a comparison: few tell nothing
+    comparable: bool  #: whether it has answers enough to what the headline is of, for that or a comparison
     divergences: Divergences  #: per item
     floor: FloorValues  #: per item, at the item's own number of valid answers
     sound: Means  #: of the smoothed KL

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reports.items import Floats, ItemTable, ReferenceTable
+from reports.items import Bools, Floats, ItemTable, ReferenceTable
 from reports.metrics.aggregate import Grouping, grouped_sum, headline_mean
 from reports.metrics.comparisons import holm, sign_flip
 from reports.metrics.floor import rarefied_smoothed_kl
@@ -26,10 +25,10 @@ SIGNS_SEED = 20250314
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """M cells on the items where all have at least n valid answers, each rarefied to n of them."""
+    """M cells on the items of the headline where all have at least n valid answers, each rarefied to n of them."""
 
     names: tuple[str, ...]
-    common: NDArray[np.bool_]  #: items compared, shape (I,)
+    common: Bools  #: items compared, shape (I,)
     values: Floats  #: rarefied smoothed KL, nats, of the items compared, shape (M, C)
     grouping: Grouping  #: of the items compared
     n: int
@@ -65,14 +64,15 @@ class Contrast:
 
 
 def headline_weights(grouping: Grouping) -> Floats:
-    """The weight of each item in the headline mean, shape (I,); they sum to 1.
+    """The weight of each item in the headline mean, shape (I,); they sum to 1, or are 0 where no item is of it.
 
-    >>> of = Grouping(question=np.array([0, 1, 2]), questions=3, dimension=np.array([0, 0, 1]), dimensions=2)
+    >>> speaks = np.array([0, 0, 1])
+    >>> of = Grouping(question=np.array([0, 1, 2]), questions=3, dimension=speaks, dimensions=2, by_dimension=True)
     >>> headline_weights(of).tolist()
     [0.25, 0.25, 0.5]
     """
     spoken = grouping.dimension >= 0
-    if not spoken.any():
+    if not grouping.by_dimension:
         _, place, size = np.unique(grouping.question, return_inverse=True, return_counts=True)
         return np.asarray(1 / size[place] / len(size), dtype=np.float64)
     size = np.bincount(grouping.dimension[spoken], minlength=grouping.dimensions)
@@ -82,8 +82,11 @@ def headline_weights(grouping: Grouping) -> Floats:
 
 
 def enough(counts: Floats, items: ItemTable, reference: ReferenceTable) -> float:
-    """Share of the questions with a reference to which a cell has enough valid answers; nan where none has one."""
-    known = ~np.isnan(reference.n)
+    """Share of the headline's questions with a reference to which a cell has enough valid answers; nan without any."""
+    return _share(counts, items, ~np.isnan(reference.n) & items.grouping.headline)
+
+
+def _share(counts: Floats, items: ItemTable, known: Bools) -> float:
     asked = np.unique(items.question[known])
     if asked.size == 0:
         return float("nan")
@@ -92,8 +95,16 @@ def enough(counts: Floats, items: ItemTable, reference: ReferenceTable) -> float
 
 
 def comparable(counts: Floats, items: ItemTable, reference: ReferenceTable) -> bool:
-    """Whether a cell has enough valid answers to half of the questions: one with fewer is compared with none."""
+    """Whether a cell has enough valid answers to half of the headline's questions; else it is compared with none.
+
+    Others do not count, however many were answered: they are no part of the figure that is compared.
+    """
     return enough(counts, items, reference) >= 0.5
+
+
+def answered(counts: Floats, items: ItemTable, reference: ReferenceTable) -> bool:
+    """Whether a cell has enough valid answers to half of all questions with a reference, for what is of them all."""
+    return _share(counts, items, ~np.isnan(reference.n)) >= 0.5
 
 
 def compare(counts: Mapping[str, Floats], items: ItemTable, reference: ReferenceTable) -> Compared | None:
@@ -105,10 +116,10 @@ def compare(counts: Mapping[str, Floats], items: ItemTable, reference: Reference
         reference: the culture's.
 
     Returns:
-        None where no question has ``COMPARABLE`` valid answers in every cell.
+        None where no question of the headline has ``COMPARABLE`` valid answers in every cell.
     """
     totals = np.stack([given.sum(axis=-1) for given in counts.values()])
-    common = np.asarray((totals.min(axis=0) >= COMPARABLE) & ~np.isnan(reference.n))
+    common = np.asarray((totals.min(axis=0) >= COMPARABLE) & ~np.isnan(reference.n) & items.grouping.headline)
     if not common.any():
         return None
     known, people, offered = reference.shares[common], reference.n[common], items.offered[common]

@@ -16,7 +16,7 @@ import numpy as np
 from reports.cells import CellAnalysis, Measured
 from reports.items import Floats, Ints
 from reports.metrics.aggregate import grouped_mean, mean_known
-from reports.metrics.configurations import Axis, Extreme, axis, extremes
+from reports.metrics.configurations import Axis, Extreme, axis, extremes, pickable
 from reports.parts import NotRun, main_cells
 from storage.results import DrawArrays
 
@@ -42,6 +42,15 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Picked:
+    """The participant with the lowest or the highest divergence."""
+
+    label: str  #: best or worst
+    configuration: Configuration
+    value: Extreme
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AxisRow:
     """One axis of one cell, its levels named."""
 
@@ -56,10 +65,7 @@ class ConfiguredCell:
 
     name: str
     culture: str
-    best: Configuration
-    best_value: Extreme
-    worst: Configuration
-    worst_value: Extreme
+    extremes: tuple[Picked, ...]  #: best and worst; empty where nobody has answered half of the questions
     axes: tuple[AxisRow, ...]
 
 
@@ -153,7 +159,7 @@ def _by_question(measured: Measured, cell: CellAnalysis) -> Floats:
 def _cell(cell: CellAnalysis, by_question: Floats, draws: DrawArrays, here: Ints) -> ConfiguredCell:
     rng = np.random.default_rng(CONFIGURATION_SEED)
     row = {int(draws.participant[place]): int(place) for place in here}
-    best, worst = extremes(by_question, seed=CONFIGURATION_SEED)
+    picked = extremes(by_question, seed=CONFIGURATION_SEED) if pickable(by_question).any() else ()
     means = mean_known(by_question)
     people = draws.participant[here]
     axes = tuple(
@@ -168,10 +174,14 @@ def _cell(cell: CellAnalysis, by_question: Floats, draws: DrawArrays, here: Ints
     return ConfiguredCell(
         name=cell.name,
         culture=cell.cell.culture,
-        best=_configuration(draws, row.get(best.participant), best.participant),
-        best_value=best,
-        worst=_configuration(draws, row.get(worst.participant), worst.participant),
-        worst_value=worst,
+        extremes=tuple(
+            Picked(
+                label=label,
+                configuration=_configuration(draws, row.get(value.participant), value.participant),
+                value=value,
+            )
+            for label, value in zip(("best", "worst"), picked, strict=False)
+        ),
         axes=axes,
     )
 

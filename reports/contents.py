@@ -14,6 +14,7 @@ from reports.figures import percent
 from reports.finding import find
 from reports.method import method
 from reports.page import Page, Section, Tile
+from reports.sections.ablation import ablation_section
 from reports.sections.answers import position_section, quality_section, question_section
 from reports.sections.asked import landscape_section
 from reports.sections.closeness import closeness
@@ -22,7 +23,7 @@ from reports.sections.contamination import with_contamination
 from reports.sections.cultures import map_section
 from reports.sections.dimensions import mean_section, spread_section
 from reports.sections.first_token import first_token_section
-from reports.sections.frameworks import ablation_section, framework_section, model_section
+from reports.sections.frameworks import framework_section, model_section
 from reports.sections.judged import judge_section
 from reports.sections.languages import language_section
 from reports.sections.matching import matching_section, rank_section

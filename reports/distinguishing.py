@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.cells import CellAnalysis, CultureAnalysis, Measured
-from reports.items import Floats, ItemTable
+from reports.comparing import answered
+from reports.items import Floats, ItemTable, ReferenceTable
 from reports.metrics.comparisons import benjamini_hochberg
 from reports.metrics.divergence import smoothed_reference
 from reports.metrics.gtest import GTests
@@ -61,10 +62,10 @@ def _culture(items: ItemTable, culture: CultureAnalysis) -> list[DistinguishedCe
     tests = GTests(shares=smoothed, offered=items.offered)
     # a panel's answers are one sample: no test of independent people is true of them
     untested = np.full(len(items.question), np.nan)
-    return [_cell(items, cell, untested if cell.panel else tests.p(cell.counts)) for cell in culture.cells]
+    return [_cell(items, reference, cell, untested if cell.panel else tests.p(cell.counts)) for cell in culture.cells]
 
 
-def _cell(items: ItemTable, cell: CellAnalysis, by_item: Floats) -> DistinguishedCell:
+def _cell(items: ItemTable, reference: ReferenceTable, cell: CellAnalysis, by_item: Floats) -> DistinguishedCell:
     p = np.full(len(items.questions), np.inf)
     tested = np.zeros(len(items.questions))
     known = ~np.isnan(by_item)
@@ -81,5 +82,5 @@ def _cell(items: ItemTable, cell: CellAnalysis, by_item: Floats) -> Distinguishe
         adjusted=adjusted,
         questions=questions,
         alike=questions - int((adjusted < LEVEL).sum()),
-        comparable=cell.comparable,
+        comparable=answered(cell.counts, items, reference),
     )

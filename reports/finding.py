@@ -15,7 +15,7 @@ import numpy as np
 from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from reports.figures import counted, nats, percent
 from reports.frameworks import lacks
-from reports.items import Bools, Floats
+from reports.items import Bools, Floats, ItemTable
 from reports.metrics.aggregate import mean_known
 from reports.ranking import Ranking
 
@@ -49,12 +49,12 @@ class Finding:
     cautions: tuple[str, ...]  #: what a reader must know before citing it
 
 
-def standing(cell: CellAnalysis) -> Standing:
+def standing(cell: CellAnalysis, items: ItemTable) -> Standing:
     """Judge a cell by its interval, where it has answers enough or items enough: that of a handful is too narrow."""
     low, high = cell.interval.low, cell.interval.high
     if isnan(low) or isnan(cell.sound_floor.headline):
         return Standing.UNKNOWN
-    if not cell.comparable and not _many(cell):
+    if not cell.comparable and not _many(cell, items):
         return Standing.UNDECIDED
     if low <= cell.sound_floor.headline:
         return Standing.ALIKE if high < cell.sound_random.headline else Standing.UNDECIDED
@@ -63,10 +63,11 @@ def standing(cell: CellAnalysis) -> Standing:
     return Standing.RANDOM if low <= cell.sound_random.headline else Standing.FURTHER
 
 
-def _many(cell: CellAnalysis) -> bool:
-    """Whether a cell has as many answers as ten to each of ten items come to, if fewer to each."""
-    items = np.count_nonzero(~np.isnan(cell.divergences.smoothed_kl))
-    return bool(items >= ENOUGH and cell.n_valid.sum() >= ENOUGH**2)
+def _many(cell: CellAnalysis, items: ItemTable) -> bool:
+    """Whether a cell has as many answers as ten to each of ten items of the headline come to, if fewer to each."""
+    behind = ~np.isnan(cell.divergences.smoothed_kl) & items.grouping.headline
+    answers = cell.n_valid[np.unique(items.question[behind])].sum()
+    return bool(np.count_nonzero(behind) >= ENOUGH and answers >= ENOUGH**2)
 
 
 def find(analysis: Analysis) -> Finding:
@@ -97,9 +98,11 @@ def _headline(analysis: Analysis) -> str:
         return f"Nothing can be compared: none of {overall.done:,} answers is valid"
     measured = [culture for culture in analysis.cultures if _measured(culture)]
     if not measured:
-        return "Nothing can be compared: no valid answer meets a reference distribution"
+        other = any(not isnan(cell.sound.question_mean) for cell in analysis.cells)
+        answer = "valid answer to a question of a value dimension" if other else "valid answer"
+        return f"Nothing can be compared: no {answer} meets a reference distribution"
     if all(len(culture.cells) == 1 for culture in analysis.cultures):
-        return _one_each(measured)
+        return _one_each(measured, analysis.items)
     return _closest(measured)
 
 
@@ -139,11 +142,11 @@ _VERDICTS = {
 }
 
 
-def _one_each(cultures: Sequence[CultureAnalysis]) -> str:
+def _one_each(cultures: Sequence[CultureAnalysis], items: ItemTable) -> str:
     verdicts: dict[tuple[str, Standing], list[str]] = {}
     for culture in cultures:
         cell = culture.cells[0]
-        verdicts.setdefault((cell.name, standing(cell)), []).append(_people(culture))
+        verdicts.setdefault((cell.name, standing(cell, items)), []).append(_people(culture))
     clauses, last = [], ""
     for (name, where), people in verdicts.items():
         subject = name if name != last else "it"

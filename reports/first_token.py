@@ -28,7 +28,7 @@ class FirstTokenRow:
     culture: str
     language: str
     value: float  #: KL of the mean probabilities from people smoothed by their own number, nats, headline mean
-    questions: int  #: that it is the mean over: those that the interview answered too, where there is one
+    questions: int  #: behind that mean: of them those that the interview answered too, where there is one
     orders: int  #: of the options, at most, that each question's probabilities are the mean over
     interview: float  #: smoothed KL of the same questions by the main condition; nan where it answered none of them
     floor: float  #: of that, what as many people would score
@@ -88,7 +88,8 @@ def _row(
     reference = next(each.reference for each in measured.cultures if each.culture.code == cell.culture)
     people = smoothed_reference(reference.shares, reference.n, items.offered)
     value = plug_in_kl(mean_probabilities(items, rows), people)
-    known, interview = ~np.isnan(value), interviews.get((cell.model, cell.culture, cell.language))
+    known = ~np.isnan(value) & items.grouping.headline
+    interview = interviews.get((cell.model, cell.culture, cell.language))
     shared = known & ~np.isnan(interview.divergences.smoothed_kl) if interview else np.zeros_like(known)
     if shared.any():
         known = shared

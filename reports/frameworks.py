@@ -15,19 +15,21 @@ import numpy as np
 from reports.cells import CellAnalysis, CultureAnalysis, Measured
 from reports.comparing import Contrast, compare, contrasts
 from reports.items import Floats
-from reports.metrics.aggregate import grouped_sum, mean_known
+from reports.metrics.aggregate import Means, grouped_sum, mean_known
 from reports.parts import NotRun, conditions, language_of, main_condition, models, spoken
 from reports.ranking import Ranking, rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeanRow:
-    """One model and condition, the mean over the cultures in which it has a figure."""
+    """One model and condition, the mean over the cultures in which it has a figure, in each way of measuring."""
 
     model: str
     condition: str
     cultures: tuple[str, ...]  #: codes
     known: frozenset[tuple[str, int]]  #: culture and position of every dimension that has a figure
+    paper_cultures: tuple[str, ...]  #: the paper's way: without those all of whose values are infinite
+    paper_known: frozenset[tuple[str, int]]
     items: Floats  #: with a value, per dimension, in the culture that has the fewest, shape (D,)
     comparable: bool  #: whether it has figures, and each cell of these has answers enough for a headline
     diversity: float  #: D of Eq. 6, in [0, 1]
@@ -101,11 +103,18 @@ def frameworks(measured: Measured) -> Frameworks | NotRun:
     return Frameworks(rows=rows, tested=tuple(winners), closest=closest)
 
 
-def lacks(row: MeanRow, rows: Sequence[MeanRow]) -> bool:
+def lacks(row: MeanRow, rows: Sequence[MeanRow], *, paper: bool = False) -> bool:
     """Whether a row has no figure of a culture, or of a dimension there, of which another has one.
 
     Its mean is of something else than theirs, and is compared with none.
+
+    Args:
+        row: one of them.
+        rows: all.
+        paper: whether of the figures of the paper's way.
     """
+    if paper:
+        return any(o.paper_known - row.paper_known or set(o.paper_cultures) - set(row.paper_cultures) for o in rows)
     return any(other.known - row.known or set(other.cultures) - set(row.cultures) for other in rows)
 
 
@@ -152,6 +161,7 @@ def _rows(measured: Measured, names: Sequence[str]) -> tuple[MeanRow, ...]:
 
 def _mean_row(measured: Measured, model: str, condition: str, cells: Sequence[CellAnalysis]) -> MeanRow:
     known = [cell for cell in cells if np.isfinite(cell.sound.headline)]
+    paper = [cell for cell in cells if np.isfinite(cell.paper.headline)]
 
     def mean(values: list[float]) -> float:
         return float(mean_known(values))
@@ -163,7 +173,9 @@ def _mean_row(measured: Measured, model: str, condition: str, cells: Sequence[Ce
         model=model,
         condition=condition,
         cultures=tuple(cell.cell.culture for cell in known),
-        known=frozenset((cell.cell.culture, place) for cell in known for place in _known_dimensions(cell)),
+        known=frozenset((cell.cell.culture, place) for cell in known for place in _known(cell.sound)),
+        paper_cultures=tuple(cell.cell.culture for cell in paper),
+        paper_known=frozenset((cell.cell.culture, place) for cell in paper for place in _known(cell.paper)),
         items=np.stack([_items(measured, cell) for cell in known or cells]).min(axis=0),
         comparable=bool(known) and all(cell.comparable for cell in known),
         diversity=mean([cell.diversity.d for cell in cells]),
@@ -178,9 +190,9 @@ def _mean_row(measured: Measured, model: str, condition: str, cells: Sequence[Ce
     )
 
 
-def _known_dimensions(cell: CellAnalysis) -> list[int]:
+def _known(means: Means) -> list[int]:
     """Positions of the dimensions that have a figure."""
-    return [place for place, value in enumerate(cell.sound.by_dimension.tolist()) if not isnan(value)]
+    return [place for place, value in enumerate(means.by_dimension.tolist()) if not isnan(value)]
 
 
 def _items(measured: Measured, cell: CellAnalysis) -> Floats:

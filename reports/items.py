@@ -90,6 +90,7 @@ def item_table(survey: Survey, ids: Sequence[str]) -> ItemTable:
             questions=len(questions),
             dimension=np.array([-1 if value is None else dimensions[value.dimension] for value in values]),
             dimensions=len(dimensions),
+            by_dimension=any(value is not None for value in values),
         ),
         option=np.array([option for _, option in positions], dtype=np.int64),
         offered=offered,

@@ -51,6 +51,7 @@ class MapArrow:
     subject: str
     to: str  #: code of that other culture
     arrow: Arrow
+    comparable: bool  #: whether it has answers enough in both
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +224,7 @@ def _project(measured: Measured, cultures: tuple[CultureAnalysis, ...], scoring:
         dimensions=tuple(c for c, known in zip(measured.results.survey.dimensions, asked, strict=True) if known),
         components=components,
         rows=tuple(rows),
-        arrows=_arrows(rows, components),
+        arrows=_arrows(rows, components, {(name, cell.cell.culture) for name, cell in subjects if cell.comparable}),
         left_out=tuple(
             f"{name}, {cell.cell.culture}" for place, (name, cell) in enumerate(subjects) if place not in whole
         ),
@@ -235,7 +236,7 @@ def _point(components: Components, at: int) -> tuple[float, float]:
     return x, y
 
 
-def _arrows(rows: list[MapRow], components: Components) -> tuple[MapArrow, ...]:
+def _arrows(rows: list[MapRow], components: Components, enough: set[tuple[str, str]]) -> tuple[MapArrow, ...]:
     """From the first culture to each of the others, of every model that has both ends."""
     people = {row.culture: row.scores for row in rows if row.human}
     ends = {(row.subject, row.culture): row.scores for row in rows if not row.human}
@@ -247,6 +248,7 @@ def _arrows(rows: list[MapRow], components: Components) -> tuple[MapArrow, ...]:
             arrow=arrow(
                 np.stack([ends[name, first], ends[name, to]]), np.stack([people[first], people[to]]), components
             ),
+            comparable={(name, first), (name, to)} <= enough,
         )
         for to in others
         for name in dict.fromkeys(subject for subject, _ in ends)

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from reports.cells import CellAnalysis, CultureAnalysis, Measured
+from reports.comparing import answered
 from reports.items import Floats, ReferenceTable, reference_table
 from reports.metrics.bias import Matching, Profile, ProfileShares, matching, mismatch_tensor, profile, profile_shares
 from reports.parts import NotRun, main_cells
@@ -33,7 +34,7 @@ class MatchingRow:
     matching: Matching
     by_dimension: Floats  #: share of matching items, shape (D,)
     chance_by_dimension: Floats  #: shape (D,)
-    comparable: bool  #: whether it has answers enough for a headline
+    comparable: bool  #: whether it has answers enough to all questions for a heading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +117,7 @@ def _row(measured: Measured, culture: CultureAnalysis, cell: CellAnalysis, rando
         matching=found,
         by_dimension=found.by(grouping.dimension, grouping.dimensions),
         chance_by_dimension=found.chance_by(grouping.dimension, grouping.dimensions),
-        comparable=cell.comparable,
+        comparable=answered(cell.counts, measured.items, culture.reference),
     )
 
 

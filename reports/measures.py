@@ -64,7 +64,7 @@ def measure_rows(analysis: Analysis) -> Iterator[dict[str, Any]]:
             yield from _of_dimensions(analysis, cell, key)
             yield from _of_questions(analysis, cell, key)
             yield from extra.of_questions(culture, cell, key)
-            yield from _of_items(analysis, cell, key)
+            yield from _of_items(analysis, culture, cell, key)
             yield from _shares(analysis, key, cell.counts, cell.counts.sum(axis=-1))
 
 
@@ -176,13 +176,14 @@ def _of_questions(analysis: Analysis, cell: CellAnalysis, key: _Key) -> Iterator
         yield base | {"metric": "plug_in_kl", "way": "paper"} | paper
 
 
-def _of_items(analysis: Analysis, cell: CellAnalysis, key: _Key) -> Iterator[_Key]:
+def _of_items(analysis: Analysis, culture: CultureAnalysis, cell: CellAnalysis, key: _Key) -> Iterator[_Key]:
     """Distances of each item; ``option`` is set for an item of a list."""
-    items, found = analysis.items, cell.divergences
+    items, found, floor = analysis.items, cell.divergences, cell.floor
+    nominal = culture.floor.js_distances(cell.n_valid[items.question])
     columns = [
-        ("js_distance", found.js_distance.tolist()),
-        ("total_variation", found.total_variation.tolist()),
-        ("wasserstein", found.wasserstein.tolist()),
+        ("js_distance", found.js_distance.tolist(), nominal.tolist()),
+        ("total_variation", found.total_variation.tolist(), floor.total_variation.tolist()),
+        ("wasserstein", found.wasserstein.tolist(), floor.wasserstein.tolist()),
     ]
     for item, (place, option) in enumerate(zip(items.question.tolist(), items.option.tolist(), strict=True)):
         question = items.questions[place]
@@ -191,9 +192,9 @@ def _of_items(analysis: Analysis, cell: CellAnalysis, key: _Key) -> Iterator[_Ke
             "question": question.id,
             "option": question.options[option].code if option >= 0 else None,
         }
-        for name, values in columns:
+        for name, values, floors in columns:
             if name != "wasserstein" or question.type.ordered:
-                yield base | {"metric": name, "value": values[item]}
+                yield base | {"metric": name, "value": values[item], "floor": floors[item]}
 
 
 def _shares(analysis: Analysis, key: _Key, weights: Floats, n: Floats) -> Iterator[_Key]:

@@ -95,10 +95,11 @@ _METHOD = (
         name="Order of closeness",
         value=(
             "Few valid answers would pay, because smoothing pulls small samples to the middle. So models are "
-            "compared only on questions to which all of them gave at least 10 valid answers, each brought down "
-            "to the same number. Two models differ where turning the signs of their differences, question by question, "
-            "gives as large a sum in fewer than 5 of 100 cases, adjusted for all pairs (Holm). A model shares its "
-            "places with all that it cannot be told from."
+            "compared only on questions behind the mean (those that speak to a value dimension, where any does) to "
+            "which all of them gave at least 10 valid answers, each brought down to the same number. Two models differ "
+            "where turning the signs of their differences, question by question, gives as large a sum in fewer than 5 "
+            "of 100 cases, adjusted for all pairs (Holm). A model shares its places with all that it cannot be told "
+            "from."
         ),
     ),
     Term(

@@ -19,6 +19,8 @@ from storage.survey import QuestionType
 
 #: A cell with an adjusted p below this and answers drawn to the first option is flagged.
 LEVEL = 0.05
+#: Answers that make a cell part of the heading: of fewer, order may move a good part without being told from chance.
+ENOUGH = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,11 @@ class PlacementRow:
     def flagged(self) -> bool:
         """Whether the option shown first draws answers, or repels them, more than chance does."""
         return self.p_holm < LEVEL
+
+    @property
+    def telling(self) -> bool:
+        """Whether there is a test, of answers enough to be spoken of in a heading."""
+        return self.bias.answers >= ENOUGH and not np.isnan(self.p_holm)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +80,9 @@ def placement(measured: Measured) -> Placement | NotRun:
 def _positions(items: ItemTable, question: Ints, code: Ints) -> Ints:
     """Position of an option in its question, by its code, shape (n,)."""
     codes = [question.codes for question in items.questions]
-    lowest = min(min(each) for each in codes)
-    table = np.zeros((len(codes), max(max(each) for each in codes) - lowest + 1), dtype=np.int64)
-    for place, each in enumerate(codes):
-        table[place, np.array(each) - lowest] = np.arange(len(each))
-    return np.asarray(table[question, code - lowest], dtype=np.int64)
+    flat, sizes = np.concatenate([np.array(each, dtype=np.int64) for each in codes]), [len(each) for each in codes]
+    known = np.unique(flat)  # a code may be as large as it likes: its rank among all codes is not
+    place = np.repeat(np.arange(len(codes)), sizes) * known.size + np.searchsorted(known, flat)
+    order = np.argsort(place)
+    found = np.searchsorted(place[order], question * known.size + np.searchsorted(known, code))
+    return np.asarray(np.concatenate([np.arange(size) for size in sizes])[order[found]], dtype=np.int64)

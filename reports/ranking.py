@@ -33,7 +33,7 @@ class Ranking:
     order: tuple[tuple[str, float], ...] = ()  #: name, rarefied smoothed KL in nats
     places: tuple[Place, ...] = ()  #: of each, ties shared
     p: Floats = field(default_factory=lambda: np.zeros((0, 0)))  #: Holm-adjusted, pairs in the order of ``order``
-    unranked: tuple[tuple[str, float], ...] = ()  #: name, share of questions with enough valid answers
+    unranked: tuple[tuple[str, float], ...] = ()  #: name, share of the headline's questions with enough valid answers
     questions: int = 0  #: questions compared
     n: int = 0  #: valid answers per question that every cell was brought down to
     people: float = np.nan  #: what n real people would score on those questions
@@ -52,7 +52,7 @@ class Ranking:
 
 
 def rank(counts: Mapping[str, Floats], items: ItemTable, reference: ReferenceTable) -> Ranking:
-    """Order cells by smoothed KL over the questions where all have enough valid answers, at equal n.
+    """Order cells by smoothed KL over the headline's questions where all have enough valid answers, at equal n.
 
     Args:
         counts: cell -> valid answers per item and category, shape (I, K).
@@ -63,16 +63,20 @@ def rank(counts: Mapping[str, Floats], items: ItemTable, reference: ReferenceTab
         return Ranking(reason="there is one cell: nothing to compare")
     if np.isnan(reference.n).all():
         return Ranking(reason="no question has a reference")
+    if np.isnan(reference.n[items.grouping.headline]).all():
+        return Ranking(reason="no question of a value dimension has a reference")
     covered = {name: enough(given, items, reference) for name, given in counts.items()}
     eligible = {name: counts[name] for name, share in covered.items() if share >= 0.5}
     unranked = tuple((name, share) for name, share in covered.items() if name not in eligible)
     if not eligible:
         return Ranking(
-            unranked=unranked, reason=f"no cell has {COMPARABLE} valid answers to at least half of the questions"
+            unranked=unranked,
+            reason=f"no cell has {COMPARABLE} valid answers to at least half of the questions behind the mean",
         )
     if len(eligible) < 2:
         return Ranking(
-            unranked=unranked, reason=f"only one cell has {COMPARABLE} valid answers to at least half of the questions"
+            unranked=unranked,
+            reason=f"only one cell has {COMPARABLE} valid answers to at least half of the questions behind the mean",
         )
     compared = compare(eligible, items, reference)
     if compared is None:

@@ -35,6 +35,7 @@ class SeriesTest:
     first: str
     second: str
     paper: TwoSamples  #: of the plug-in KL by the paper's rule
+    infinite: tuple[float, float]  #: of each series: share of items infinite in the paper's way, mean over its models
     paper_units: tuple[str, str]  #: of each series: "Alpha: 27 = 3 models x 9 dimensions, not independent"
     sound: TwoSamples  #: of the smoothed KL
     sound_units: tuple[str, str]
@@ -54,9 +55,11 @@ class StageMean:
 
     culture: str
     stage: str
-    models: tuple[str, ...]
+    models: tuple[str, ...]  #: that have a headline: the means are theirs
     sound: float  #: mean headline divergence
     excess: float  #: over the noise floor
+    paper: float  #: mean plug-in KL by the paper's rule; nan where one of them has no finite value
+    infinite: float  #: share of items infinite in the paper's way
     match: float  #: mean share of matching items; nan where it is not known
 
 
@@ -164,11 +167,16 @@ def _series_test(
         first=first,
         second=second,
         paper=compare_samples(paper[0].ravel(), paper[1].ravel()),
+        infinite=(_infinite(mine), _infinite(theirs)),
         paper_units=(_units(first, paper[0]), _units(second, paper[1])),
         sound=compare_samples(sound[0].ravel(), sound[1].ravel()),
         sound_units=(_units(first, sound[0]), _units(second, sound[1])),
         by_question=contrast,
     )
+
+
+def _infinite(cells: Sequence[CellAnalysis]) -> float:
+    return float(mean_known([cell.paper_values.infinite_share for cell in cells]))
 
 
 def _units(series: str, values: Floats) -> str:
@@ -205,13 +213,16 @@ def training(measured: Measured, match: Mapping[str, Mapping[str, float]]) -> Tr
 
 
 def _stage_mean(culture: str, stage: str, cells: Sequence[CellAnalysis], match: Mapping[str, float]) -> StageMean:
+    known = [cell for cell in cells if np.isfinite(cell.sound.headline)]
     return StageMean(
         culture=culture,
         stage=stage,
-        models=tuple(cell.cell.model for cell in cells),
-        sound=float(mean_known([cell.sound.headline for cell in cells])),
-        excess=float(mean_known([cell.excess for cell in cells])),
-        match=float(mean_known([match.get(cell.name, np.nan) for cell in cells])),
+        models=tuple(cell.cell.model for cell in known),
+        sound=float(mean_known([cell.sound.headline for cell in known])),
+        excess=float(mean_known([cell.excess for cell in known])),
+        paper=float(np.mean([cell.paper.headline for cell in known])) if known else np.nan,
+        infinite=_infinite(known),
+        match=float(mean_known([match.get(cell.name, np.nan) for cell in known])),
     )
 
 

@@ -1,7 +1,8 @@
 """Means over items: by value dimension, over dimensions, over questions.
 
-Knows which item belongs to which dimension and question, as positions. Deliberately knows
-nothing of what the values measure.
+Knows which item belongs to which dimension and question, as positions, and which of them the headline
+is of: a whole run's, so that it is the same mean for some of the items. Deliberately knows nothing of what the values
+measure.
 """
 
 from __future__ import annotations
@@ -22,9 +23,22 @@ class Grouping:
     questions: int  #: how many there are
     dimension: NDArray[np.int64]  #: position of its value dimension, -1 for none, shape (I,)
     dimensions: int  #: how many there are
+    by_dimension: bool  #: whether any item of the run speaks to one: the headline is then the mean over dimensions
+
+    @property
+    def headline(self) -> NDArray[np.bool_]:
+        """Which items the headline is of, shape (I,): those of a dimension, or all where no item of the run has one.
+
+        >>> of = Grouping(
+        ...     question=np.array([0, 1]), questions=2, dimension=np.array([0, -1]), dimensions=1, by_dimension=True
+        ... )
+        >>> of.headline.tolist(), of.of(np.array([1])).headline.tolist()
+        ([True, False], [False])
+        """
+        return self.dimension >= 0 if self.by_dimension else np.ones(self.dimension.shape, dtype=bool)
 
     def of(self, where: NDArray[np.generic]) -> Grouping:
-        """The same for some of the items only, given by a mask or by positions."""
+        """The same for some of the items only, given by a mask or by positions; the headline stays what it is."""
         return replace(self, question=self.question[where], dimension=self.dimension[where])
 
 
@@ -34,7 +48,7 @@ class Means:
 
     by_dimension: Floats  #: shape (D,); nan for a dimension without an item that has a value
     macro: float  #: mean over the dimensions that have one: every dimension weighs the same
-    headline: float  #: ``macro``, or ``question_mean`` where no item at all speaks to a dimension
+    headline: float  #: ``macro``, or ``question_mean`` where no item of the run speaks to a dimension
     by_question: Floats  #: shape (Q,); a multiple-choice question is the mean of its options
     question_mean: float  #: mean over the questions that have a value: every question weighs the same
     items: int  #: items with a value
@@ -107,21 +121,21 @@ def macro_mean(values: ArrayLike, dimension: ArrayLike, dimensions: int) -> Floa
 
 
 def headline_mean(values: ArrayLike, grouping: Grouping) -> Floats:
-    """The mean that the headline uses: over dimensions, or over questions where no item speaks to any.
+    """The mean that the headline uses: over dimensions, or over questions where no item of the run speaks to any.
 
     Args:
         values: shape (..., I).
         grouping: of the I items.
 
     Returns:
-        Shape (...).
+        Shape (...); nan where no item that the headline is of has a value.
 
     >>> none = np.array([-1, -1, -1])
-    >>> lone = Grouping(question=np.array([0, 0, 1]), questions=2, dimension=none, dimensions=2)
+    >>> lone = Grouping(question=np.array([0, 0, 1]), questions=2, dimension=none, dimensions=2, by_dimension=False)
     >>> float(headline_mean([1, 3, 8], lone))
     5.0
     """
-    if np.any(grouping.dimension >= 0):
+    if grouping.by_dimension:
         return macro_mean(values, grouping.dimension, grouping.dimensions)
     return mean_known(grouped_mean(values, grouping.question, grouping.questions))
 
@@ -133,7 +147,8 @@ def means(values: ArrayLike, grouping: Grouping) -> Means:
         values: shape (I,), finite or nan.
         grouping: of the I items.
 
-    >>> of = Grouping(question=np.array([0, 0, 1]), questions=2, dimension=np.array([0, 1, -1]), dimensions=2)
+    >>> speaks = np.array([0, 1, -1])
+    >>> of = Grouping(question=np.array([0, 0, 1]), questions=2, dimension=speaks, dimensions=2, by_dimension=True)
     >>> found = means([1, 3, 8], of)
     >>> found.macro, found.question_mean, found.items
     (2.0, 5.0, 3)
@@ -143,7 +158,8 @@ def means(values: ArrayLike, grouping: Grouping) -> Means:
     by_question = grouped_mean(array, grouping.question, grouping.questions)
     items = int((~np.isnan(array)).sum())
     macro = float(mean_known(by_dimension))
-    reason = "" if not np.isnan(macro) else "no item has a value" if items == 0 else "no item speaks to a dimension"
+    without = "no item of a dimension has a value" if grouping.by_dimension else "no item speaks to a dimension"
+    reason = "" if not np.isnan(macro) else without if items else "no item has a value"
     return Means(
         by_dimension=by_dimension,
         macro=macro,

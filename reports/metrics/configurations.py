@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
 from reports.metrics.aggregate import mean_known
@@ -28,7 +28,7 @@ class Extreme:
 
     participant: int  #: position among the participants given
     value: float  #: its mean divergence, nats
-    interval: Interval  #: questions resampled; it was picked after the fact
+    interval: Interval  #: questions resampled; it was picked after the fact; nan for fewer than 2 questions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +49,23 @@ class Axis:
     p: float  #: of levels differing no more than if participants were dealt out to them at random; nan for one level
 
 
+def pickable(values: ArrayLike) -> NDArray[np.bool_]:
+    """Who may be the best or the worst: participants with a value for at least half of the questions, shape (P,).
+
+    The mean of an answer or two is extreme for want of others. Questions are those to which anybody has a value.
+
+    Args:
+        values: one divergence per participant and question, shape (P, Q); nan where it has no valid answer.
+
+    >>> pickable([[1., 1., 2.], [0., np.nan, np.nan]]).tolist()
+    [True, False]
+    """
+    known = ~np.isnan(np.asarray(values, dtype=np.float64))
+    return np.asarray(known.any(axis=1) & (2 * known.sum(axis=1) >= known.any(axis=0).sum()))
+
+
 def extremes(values: ArrayLike, *, seed: int, draws: int = 2_000, level: float = 0.95) -> tuple[Extreme, Extreme]:
-    """The participants with the lowest and the highest mean.
+    """The participants with the lowest and the highest mean, of those that are :func:`pickable`.
 
     Args:
         values: one divergence per participant and question, shape (P, Q); nan where it has no valid answer.
@@ -59,24 +74,30 @@ def extremes(values: ArrayLike, *, seed: int, draws: int = 2_000, level: float =
         level: of the intervals, in (0, 1).
 
     Raises:
-        MetricInput: no participant has a value.
+        MetricInput: no participant has a value for half of the questions.
 
     >>> best, worst = extremes([[1., 1.], [3., 5.], [np.nan, np.nan]], seed=0)
     >>> best.participant, best.value, worst.participant, worst.value
     (0, 1.0, 1, 4.0)
     """
     array = np.asarray(values, dtype=np.float64)
-    means = mean_known(array)
+    means = np.where(pickable(array), mean_known(array), np.nan)
     if np.isnan(means).all():
-        raise MetricInput("no participant has a value")
+        raise MetricInput("no participant has a value for half of the questions")
     found = []
     for participant in (int(np.nanargmin(means)), int(np.nanargmax(means))):
-        known = array[participant][~np.isnan(array[participant])]
-        weights = weights_of(len(known), draws, seed)
-        low, high = np.quantile(weights @ known / len(known), [(1 - level) / 2, (1 + level) / 2])
-        interval = Interval(low=float(low), high=float(high), level=level)
+        interval = _over_questions(array[participant][~np.isnan(array[participant])], seed, draws, level)
         found.append(Extreme(participant=participant, value=float(means[participant]), interval=interval))
     return found[0], found[1]
+
+
+def _over_questions(known: Floats, seed: int, draws: int, level: float) -> Interval:
+    """Interval of a mean over questions, which are resampled."""
+    if len(known) < 2:
+        return Interval(low=np.nan, high=np.nan, level=level, reason="one question")
+    weights = weights_of(len(known), draws, seed)
+    low, high = np.quantile(weights @ known / len(known), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(low=float(low), high=float(high), level=level)
 
 
 def axis(

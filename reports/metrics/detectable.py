@@ -46,7 +46,8 @@ def detectable_difference(
     Source: Cohen (1988), section 2.2, for the sum of both quantiles.
 
     >>> from reports.metrics.aggregate import Grouping
-    >>> one = Grouping(question=np.zeros(1, np.int64), questions=1, dimension=np.zeros(1, np.int64), dimensions=1)
+    >>> lone = np.zeros(1, np.int64)
+    >>> one = Grouping(question=lone, questions=1, dimension=lone, dimensions=1, by_dimension=True)
     >>> found = [detectable_difference([[0.5, 0.3, 0.2]], [1000], np.ones((1, 3), bool), one, n=n) for n in (20, 80)]
     >>> found[0] > 2 * found[1] > 0
     True

@@ -10,6 +10,7 @@ simulated with a fixed seed where it is not. Deliberately knows nothing of surve
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import combinations
 from math import comb
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, rel_entr, xlog1py, xlogy
 
-from reports.metrics.divergence import PRIOR, Floats, MetricInput, js_distance, smoothed_reference
+from reports.metrics.divergence import PRIOR, Floats, MetricInput, smoothed_reference
 
 #: Most outcomes of n answers to an item that are enumerated; beyond it the floor is simulated.
 ENUMERATED = 20_000
@@ -105,6 +106,17 @@ def expected_wasserstein(n: int, source: ArrayLike, shares: ArrayLike, offered: 
     return np.asarray(_expected(binomial_masses(n, inner), apart) / steps, dtype=np.float64)
 
 
+def expected_total_variation(masses: Floats, shares: ArrayLike) -> Floats:
+    """Expected total variation; arguments as for :func:`expected_plug_in_kl`.
+
+    >>> round(float(expected_total_variation(binomial_masses(1, [.5, .5]), [.5, .5])), 3)
+    0.5
+    """
+    n = masses.shape[-1] - 1
+    apart = np.abs(np.arange(n + 1) / n - np.asarray(shares, dtype=np.float64)[..., None])
+    return np.asarray(_expected(masses, apart) / 2, dtype=np.float64)
+
+
 def expected_js_distance(n: int, shares: ArrayLike) -> float:
     """Expected Jensen-Shannon distance (base 2) of n people drawn from ``shares``, shape (k,).
 
@@ -113,15 +125,20 @@ def expected_js_distance(n: int, shares: ArrayLike) -> float:
     >>> round(expected_js_distance(20, [.5, .3, .15, .05]), 4)
     0.1669
     """
-    known = np.asarray(shares, dtype=np.float64)
-    if comb(n + known.size - 1, known.size - 1) > ENUMERATED:
-        draws = np.random.default_rng(FLOOR_SEED).multinomial(n, known, size=SIMULATED)
-        return float(js_distance(draws, known).mean())
-    outcomes = _outcomes(n, known.size)
-    logs = gammaln(n + 1) - gammaln(outcomes + 1).sum(axis=-1) + xlogy(outcomes, known).sum(axis=-1)
-    return float(np.exp(logs) @ js_distance(outcomes, known))
+    known, count = np.asarray(shares, dtype=np.float64), np.arange(n + 1)
+    exact = comb(n + known.size - 1, known.size - 1) <= ENUMERATED
+    drawn = _outcomes(n, known.size) if exact else np.random.default_rng(FLOOR_SEED).multinomial(n, known, SIMULATED)
+    # a sum over categories of what depends on each one's count alone: looked up, since outcomes are many
+    p, q, category = count / n, known[:, None], np.arange(known.size)
+    bits = ((rel_entr(p, (p + q) / 2) + rel_entr(q, (p + q) / 2)) / (2 * np.log(2)))[category, drawn].sum(axis=-1)
+    distance = np.sqrt(np.clip(bits, 0.0, 1.0))
+    if not exact:
+        return float(distance.mean())
+    logs = gammaln(n + 1) + (xlogy(count, q) - gammaln(count + 1))[category, drawn].sum(axis=-1)
+    return float(np.exp(logs) @ distance)
 
 
+@lru_cache(maxsize=64)  # the same for every item of that size
 def _outcomes(n: int, k: int) -> NDArray[np.int64]:
     """Every way of n answers to fall into k categories, shape (outcomes, k)."""
     bars = np.array(list(combinations(range(n + k - 1), k - 1)), dtype=np.int64).reshape(-1, k - 1)
@@ -136,6 +153,7 @@ class FloorValues:
     plug_in_kl: Floats
     smoothed_kl: Floats
     wasserstein: Floats
+    total_variation: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,20 +173,20 @@ class Floor:
     def at(self, n: ArrayLike) -> FloorValues:
         """The floor at each item's own number of valid answers, shape (I,)."""
         wanted = np.asarray(n, dtype=np.int64)
-        found = np.full((3, len(wanted)), np.nan)
+        found = np.full((4, len(wanted)), np.nan)
         for count in np.unique(wanted[wanted > 0]).tolist():
             here = np.flatnonzero(wanted == count)
-            row = self._rows.setdefault(count, np.full((3, len(wanted)), -1.0))
+            row = self._rows.setdefault(count, np.full((4, len(wanted)), -1.0))
             new = here[row[0, here] == -1.0]  # a divergence is never negative: not worked out yet
             if new.size:
                 row[:, new] = self._values(new, count)
             found[:, here] = row[:, here]
-        return FloorValues(plug_in_kl=found[0], smoothed_kl=found[1], wasserstein=found[2])
+        return FloorValues(plug_in_kl=found[0], smoothed_kl=found[1], wasserstein=found[2], total_variation=found[3])
 
     def _values(self, items: NDArray[np.int64], n: int) -> Floats:
         source = self.shares if self.source is None else self.source
         values = respondents(source[items], self.shares[items], self.n_human[items], self.offered[items], n)
-        return np.stack([values.plug_in_kl, values.smoothed_kl, values.wasserstein])
+        return np.stack([values.plug_in_kl, values.smoothed_kl, values.wasserstein, values.total_variation])
 
     def js_distance(self, item: int, n: int) -> float:
         """Expected Jensen-Shannon distance of n people on one item; nan where n is 0 or there is no reference."""
@@ -178,6 +196,11 @@ class Floor:
         if (item, n) not in self._distances:
             self._distances[item, n] = expected_js_distance(n, known)
         return self._distances[item, n]
+
+    def js_distances(self, n: ArrayLike) -> Floats:
+        """The same of every item at its own number of valid answers, shape (I,)."""
+        wanted = np.asarray(n, dtype=np.int64).tolist()
+        return np.array([self.js_distance(item, count) for item, count in enumerate(wanted)])
 
 
 def respondents(source: Floats, shares: Floats, n_human: Floats, offered: NDArray[np.bool_], n: int) -> FloorValues:
@@ -202,6 +225,7 @@ def respondents(source: Floats, shares: Floats, n_human: Floats, offered: NDArra
         plug_in_kl=known(expected_plug_in_kl(masses, shares)),
         smoothed_kl=known(expected_smoothed_kl(masses, shares, n_human, offered)),
         wasserstein=known(expected_wasserstein(n, source, shares, offered)),
+        total_variation=known(expected_total_variation(masses, shares)),
     )
 
 

@@ -109,7 +109,7 @@ class Intervals:
     """Intervals of one cell's means."""
 
     headline: Interval  #: participants resampled, questions fixed: about these questions
-    two_way: Interval  #: participants and questions resampled: about questions like these
+    two_way: Interval  #: participants and the questions of the headline resampled: about questions like these
     by_dimension: tuple[Interval, ...]  #: participants resampled, one per dimension
 
 
@@ -132,12 +132,13 @@ def intervals_of_means(
         seed: of the questions drawn for the two-way interval.
         level: in (0, 1).
 
-    >>> lone = Grouping(question=np.array([0]), questions=1, dimension=np.array([0]), dimensions=1)
+    >>> one = np.array([0])
+    >>> lone = Grouping(question=one, questions=1, dimension=one, dimensions=1, by_dimension=True)
     >>> found = intervals_of_means(np.array([2.]), np.array([[2.], [3.], [4.]]), 5, lone, seed=0)
     >>> found.headline == found.by_dimension[0] == found.two_way
     True
     """
-    known = ~np.isnan(points)
+    known = ~np.isnan(points) & grouping.headline
     if participants < 2 or not known.any():
         few = participants < 2
         none = _none(level, "fewer than 2 participants with a valid answer" if few else "the point itself has no value")
@@ -160,7 +161,7 @@ def _both_ways(values: Floats, grouping: Grouping, seed: int) -> Floats:
     weights = weights_of(len(asked), len(values), seed + 1)[:, place]
     known = ~np.isnan(values)
     of, groups = grouping.dimension, grouping.dimensions
-    if not (of >= 0).any():
+    if not grouping.by_dimension:
         # a question weighs the same however many items it has
         weights = weights / np.bincount(place)[place]
         of, groups = np.zeros_like(place), 1

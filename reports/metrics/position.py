@@ -7,13 +7,18 @@ among the participants of a question. Deliberately knows nothing of what the opt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import comb, factorial
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from reports.metrics.divergence import MetricInput
+from reports.metrics.divergence import Floats, MetricInput
+
+#: Most answers, to questions on which answers could meet more or less often, of which every way to deal is counted.
+EXACT = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +32,7 @@ class PositionBias:
     excess: float  #: first - expected
     moved: float  #: excess / (1 - expected): the share of answers that order would have moved; 1: all of them
     z: float
-    p: float  #: two-sided
+    p: float  #: two-sided: how often dealing answers out at random would lie as far from ``expected``
     reason: str = ""
 
 
@@ -36,7 +41,8 @@ def position_bias(question: ArrayLike, chosen: ArrayLike, shown: ArrayLike, opti
 
     With a_o answers that chose option o, b_o that were shown it first, of n, and S = sum a_o b_o, dealing answers out
     at random gives S / n matches on average with variance (n^2 S - n sum a_o b_o (a_o + b_o) + S^2) / (n^2 (n - 1)),
-    both exact; z = (matches - S / n) / sd, sums over questions.
+    both exact; z = (matches - S / n) / sd, sums over questions. p counts every way to deal up to ``EXACT`` answers, and
+    is normal beyond.
 
     Args:
         question: position of each answer's question, shape (n,).
@@ -49,6 +55,8 @@ def position_bias(question: ArrayLike, chosen: ArrayLike, shown: ArrayLike, opti
     >>> found = position_bias([0] * 4, [0, 0, 1, 1], [0, 0, 1, 1], 2)
     >>> found.first, found.expected, found.moved
     (1.0, 0.5, 1.0)
+    >>> round(found.p, 6)  # of six ways to deal, one meets always and one never
+    0.333333
     """
     of, picked, first = (np.asarray(each, dtype=np.int64) for each in (question, chosen, shown))
     if of.size and (min(picked.min(), first.min()) < 0 or max(picked.max(), first.max()) >= options):
@@ -77,9 +85,46 @@ def position_bias(question: ArrayLike, chosen: ArrayLike, shown: ArrayLike, opti
         excess=first_share - expected,
         moved=(first_share - expected) / (1 - expected) if expected < 1 else np.nan,
         z=z,
-        p=float(2 * ndtr(-abs(z))) if sd > 0 else np.nan,
+        p=_p(a, b, excess, z, variance > 0) if sd > 0 else np.nan,
         reason="" if sd > 0 else "every participant gave the same answer: nothing could move",
     )
+
+
+def _p(a: Floats, b: Floats, excess: float, z: float, moving: NDArray[np.bool_]) -> float:
+    """Two-sided p of an excess of matches over their mean, of the questions on which they can be more or fewer."""
+    if a[moving].sum() > EXACT:
+        return float(2 * ndtr(-abs(z)))
+    masses = np.ones(1)
+    for picked, first in zip(a[moving].astype(int).tolist(), b[moving].astype(int).tolist(), strict=True):
+        masses = np.convolve(masses, match_masses(picked, first))
+    away = np.abs(np.arange(masses.size) - masses @ np.arange(masses.size))
+    return float(min(masses[away >= abs(excess) - 1e-9].sum(), 1.0))
+
+
+def match_masses(picked: Sequence[int], first: Sequence[int]) -> Floats:
+    """Probability of every number of matches where a question's answers are dealt out at random.
+
+    k answers can be placed on as many participants who were shown first what they chose in C(a, k) C(b, k) k! ways
+    where all are of one option, and in as many as the product of these polynomials says where they are of any; from
+    these ways inclusion and exclusion give those with exactly m matches. Whole numbers throughout.
+
+    Args:
+        picked: how many answers chose each option, shape (K,).
+        first: how many participants were shown it first, shape (K,); the same sum.
+
+    Source: rook polynomials, Riordan (1958), An Introduction to Combinatorial Analysis, chapter 7.
+
+    >>> match_masses([1, 1, 1], [1, 1, 1]).round(4).tolist()
+    [0.3333, 0.5, 0.0, 0.1667]
+    """
+    rooks = np.array([1], dtype=object)
+    for a, b in zip(picked, first, strict=True):
+        ways = [comb(a, k) * comb(b, k) * factorial(k) for k in range(min(a, b) + 1)]
+        rooks = np.convolve(rooks, np.array(ways, dtype=object))
+    n = sum(picked)
+    placed = [ways * factorial(n - k) for k, ways in enumerate(rooks.tolist())]
+    exactly = [sum((-1) ** (k - m) * comb(k, m) * placed[k] for k in range(m, len(placed))) for m in range(len(placed))]
+    return np.array([ways / factorial(n) for ways in exactly])
 
 
 def _none(reason: str) -> PositionBias:

@@ -179,12 +179,12 @@ def position_section(analysis: Analysis) -> Section:
 
 
 def _ordered(part: Placement) -> str:
-    """Whose answers the order moves; empty where no cell could be tested."""
-    tested = [row for row in part.rows if not isnan(row.p_holm)]
+    """Whose answers the order moves; empty where no cell was tested by answers enough."""
+    tested = [row for row in part.rows if row.telling]
     flagged = [row for row in tested if row.flagged]
     names = list(dict.fromkeys(row.name for row in flagged))
     if not names:
-        return "The order shown moves no model's answers" if tested else ""
+        return "The order shown moves no model's answers beyond chance" if tested else ""
     whose = " and ".join(names) if len(names) < 3 else f"{len(flagged)} of {len(tested)} cells"
     return f"The order of options moves the answers of {whose}"
 

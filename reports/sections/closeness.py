@@ -65,13 +65,13 @@ def ranking_table(culture: CultureAnalysis) -> Table:
         rows=rows,
         notes=(
             (
-                f"Over the {counted(ranking.questions, 'question')} with at least 10 valid answers from every model "
-                f"ranked, all brought down to {ranking.n}; {ranking.n} real people would score "
+                f"Over the {counted(ranking.questions, 'question')} behind the mean with at least 10 valid answers "
+                f"from every model ranked, all brought down to {ranking.n}; {ranking.n} real people would score "
                 f"{fixed(ranking.people)}, answers at random {fixed(ranking.random)}. Pairs are compared question by "
                 "question (sign-flip permutation, Holm over all pairs)."
             ),
             *(
-                f"{name} is not ranked: only {percent(share)} of its questions have 10 valid answers."
+                f"{name} is not ranked: only {percent(share)} of the questions behind the mean have 10 valid answers."
                 for name, share in ranking.unranked
             ),
         ),

@@ -72,14 +72,17 @@ def _by_culture(analysis: Analysis, part: Configured) -> list[tuple[str, Configu
 def _extremes(analysis: Analysis, part: Configured) -> Table:
     rows = []
     for name, cell in _by_culture(analysis, part):
-        for label, who, value in (("best", cell.best, cell.best_value), ("worst", cell.worst, cell.worst_value)):
-            rows.append(
-                TableRow(
-                    head=Entry(text=f"{cell.name}, {label}"),
-                    group=name,
-                    entries=(*_configuration(analysis, cell.culture, who), *_value(value)),
-                )
+        rows += [
+            TableRow(
+                head=Entry(text=f"{cell.name}, {each.label}"),
+                group=name,
+                entries=(*_configuration(analysis, cell.culture, each.configuration), *_value(each.value)),
             )
+            for each in cell.extremes
+        ]
+        if not cell.extremes:
+            none = Entry(text=NONE, why="no participant has answered half of the questions")
+            rows.append(TableRow(head=Entry(text=cell.name), group=name, entries=(none,) * 7))
     return Table(
         anchor="appendix-f-extremes",
         caption="The participants with the lowest and the highest divergence, picked after the fact",
@@ -95,6 +98,7 @@ def _extremes(analysis: Analysis, part: Configured) -> Table:
             Column(text="95% interval", meaning="questions resampled"),
         ),
         rows=tuple(rows),
+        notes=("Only participants that answered at least half of the questions are picked from.",),
     )
 
 
@@ -112,7 +116,9 @@ def region_name(analysis: Analysis, culture: str, code: str) -> str:
 
 
 def _value(value: Extreme) -> tuple[Entry, Entry]:
-    return Entry(text=fixed(value.value)), interval_entry(value.interval.low, value.interval.high, least=0.0)
+    return Entry(text=fixed(value.value)), interval_entry(
+        value.interval.low, value.interval.high, least=0.0, reason=value.interval.reason
+    )
 
 
 def _axes(analysis: Analysis, part: Configured) -> Table:

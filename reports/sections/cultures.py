@@ -89,7 +89,8 @@ def _paper_fold(analysis: Analysis, projection: Projection) -> Fold:
 
 
 def _direction(analysis: Analysis, projection: Projection) -> str:
-    arrows = [each for each in projection.arrows if not isnan(each.arrow.length_ratio)]
+    """Which way models move, of those that have answers enough in both cultures; neutral where none has."""
+    arrows = [each for each in projection.arrows if each.comparable and not isnan(each.arrow.length_ratio)]
     if all(isnan(each.arrow.cosine) for each in arrows):
         return "Cultural variation map"
     if len(arrows) == 1:

@@ -15,13 +15,15 @@ from reports.analysis import Analysis, CellAnalysis
 from reports.by_dimension import QUANTILES, ByDimension, DimensionRow
 from reports.charts.dimensions import mean_plots, spread_plots
 from reports.charts.drawing import Chart
-from reports.figures import NONE, fixed, percent, signed
+from reports.figures import fixed, percent, signed
 from reports.finding import NAMED, nameable
 from reports.metrics.aggregate import mean_known
 from reports.page import Column, Entry, Fold, Section, Table, TableRow
 from reports.parts import NotRun
 from reports.sections.words import (
+    INFINITE,
     MODEL,
+    RULE,
     culture_names,
     dimension_columns,
     interval_entry,
@@ -164,14 +166,20 @@ def _paper_means(analysis: Analysis) -> Table:
             *dimension_columns(analysis),
             Column(text="Mean", meaning="over dimensions"),
             Column(text="By question", meaning="mean over questions"),
-            Column(text="Infinite", meaning="share of items whose value is infinite before the rule"),
+            INFINITE,
         ),
         rows=tuple(
             TableRow(
                 head=Entry(text=cell.name),
                 group=culture.name,
                 entries=(
-                    *shaded(analysis, cell.paper.by_dimension, most, cell.paper_floor.by_dimension),
+                    *shaded(
+                        analysis,
+                        cell.paper.by_dimension,
+                        most,
+                        cell.paper_floor.by_dimension,
+                        why=cell.paper_values.reason,
+                    ),
                     Entry(text=fixed(cell.paper.macro), beneath=fixed(cell.paper_floor.macro)),
                     Entry(text=fixed(cell.paper.question_mean), beneath=fixed(cell.paper_floor.question_mean)),
                     Entry(text=percent(cell.paper_values.infinite_share), why=cell.paper_values.reason),
@@ -214,7 +222,11 @@ def spread_section(analysis: Analysis) -> Section:
         else "",
         folds=(
             *_more(charts, "figure-6-more"),
-            Fold(anchor="figure-6-quantiles", title="Quartiles as a table", tables=(_quartiles(analysis, part),)),
+            Fold(
+                anchor="figure-6-quantiles",
+                title="Quartiles as tables, the paper's way too",
+                tables=tuple(_quartiles(analysis, part, paper=way) for way in (False, True)),
+            ),
         ),
     )
 
@@ -234,39 +246,33 @@ def _widest(analysis: Analysis, part: ByDimension) -> str:
     return f"Items differ most within {listed([known[0][1]])}, least within {known[-1][1]}"
 
 
-def _quartiles(analysis: Analysis, part: ByDimension) -> Table:
+def _quartiles(analysis: Analysis, part: ByDimension, *, paper: bool) -> Table:
     names = culture_names(analysis)
     lower, middle, upper = (QUANTILES.index(q) for q in (0.25, 0.5, 0.75))
-    rows = []
+    rows, reason = [], "no valid answer to an item of this dimension" + (", or no finite value at all" if paper else "")
     for code, name in names.items():
         for row in (row for row in part.rows if row.culture == code):
             entries = []
             for place in places(analysis):
-                quartiles = row.sound_quantiles[place]
+                quartiles = (row.paper_quantiles if paper else row.sound_quantiles)[place]
                 known = isfinite(quartiles[middle])
                 entries.append(
                     Entry(
                         text=fixed(quartiles[middle]),
                         beneath=f"{fixed(quartiles[lower])}–{fixed(quartiles[upper])}" if known else "",
-                        why="" if known else "no valid answer to an item of this dimension",
+                        why="" if known else reason,
                     )
                 )
-            infinite = float(np.nansum(row.infinite))
-            rows.append(
-                TableRow(
-                    head=Entry(text=row.name),
-                    group=name,
-                    entries=(*entries, Entry(text=f"{infinite:.0f}" if isfinite(infinite) else NONE)),
-                )
-            )
+            if paper:
+                entries.append(Entry(text=f"{row.infinite.sum():.0f}"))
+            rows.append(TableRow(head=Entry(text=row.name), group=name, entries=tuple(entries)))
+    kind = "The paper's way: median of the plug-in" if paper else "Median of the smoothed"
+    infinite = Column(text="Infinite", meaning="items of a dimension whose plug-in KL is infinite before the rule")
     return Table(
-        anchor="figure-6-quartiles",
-        caption="Median of the smoothed KL of a dimension's items, quartiles beneath (nats)",
+        anchor="figure-6-quartiles-plug-in" if paper else "figure-6-quartiles",
+        caption=f"{kind} KL of a dimension's items, quartiles beneath (nats)",
         grouped_by="Culture",
-        columns=(
-            MODEL,
-            *dimension_columns(analysis),
-            Column(text="Infinite", meaning="items whose plug-in KL is infinite"),
-        ),
+        columns=(MODEL, *dimension_columns(analysis), *([infinite] if paper else [])),
         rows=tuple(rows),
+        notes=(RULE,) if paper else (),
     )

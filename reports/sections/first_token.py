@@ -45,7 +45,7 @@ def first_token_section(analysis: Analysis) -> Section:
                     Column(text="First token", meaning="KL of the mean probabilities from people, smoothed by their n"),
                     Column(text=part.condition, meaning="smoothed KL; beneath, the noise floor"),
                     Column(text="Excess", meaning=f"of {part.condition} over the noise floor"),
-                    Column(text="Questions"),
+                    Column(text="Questions", meaning="behind both means"),
                     Column(text="Orders", meaning="in which the options were shown, at most"),
                 ),
                 rows=tuple(

@@ -1,4 +1,4 @@
-"""Tables 1, 2 and 4: conditions and models side by side.
+"""Tables 1 and 2: conditions and models side by side.
 
 Knows which figures stand in which column, and that the paper's way and the sound way never share one.
 """
@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reports.analysis import Analysis
-from reports.comparing import Contrast
 from reports.figures import NONE, fixed, percent, signed
 from reports.finding import closest_dimension
-from reports.frameworks import Ablation, Frameworks, MeanRow, lacks
+from reports.frameworks import Frameworks, MeanRow, lacks
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun
 from reports.replies import why_not
 from reports.sections.words import (
+    INFINITE,
     MODEL,
-    chance,
+    RULE,
     culture_names,
     dimension_columns,
     largest,
@@ -28,13 +28,12 @@ from reports.sections.words import (
     shaded,
 )
 
-_RULE = (
-    "An infinite value counts as the largest finite one of its model and culture, plus 1: where many are infinite, "
-    "that rule makes the mean."
-)
 _FEWER = (
     "Where a culture was not asked or a dimension has no figure, for want of valid answers, the mean is of the others "
     "and is compared with none."
+)
+_ALL_INFINITE = (
+    "A culture all of whose values are infinite has no figure in the paper's way: its rule has no finite one to add to."
 )
 _NAMED = (
     "A framework is called closest where, in every culture in which the model has figures, it is told from each of the "
@@ -118,7 +117,7 @@ def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
         grouped_by="Model" if any(group for _, group in _named(rows)) else "",
         columns=(
             _head(rows),
-            *_where(analysis, rows),
+            *where_asked(analysis, rows),
             *dimension_columns(analysis),
             Column(text="Mean", meaning="over dimensions: every dimension weighs the same"),
             Column(text="Excess", meaning="mean less what equally many people would score"),
@@ -129,12 +128,12 @@ def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
                 head=head,
                 group=group,
                 entries=(
-                    *_asked_in(analysis, row, rows),
+                    *asked_in(analysis, row, rows),
                     *shaded(analysis, row.sound_by_dimension, most, row.floor_by_dimension),
                     Entry(
                         text=fixed(row.sound_mean),
                         beneath=fixed(row.floor_mean),
-                        why=_apart(row, rows),
+                        why=apart(row, rows),
                     ),
                     Entry(text=signed(row.sound_mean - row.floor_mean)),
                     Entry(text=fixed(row.relative_diversity), why=lacking),
@@ -142,29 +141,48 @@ def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
             )
             for row, (head, group) in zip(rows, _named(rows), strict=True)
         ),
-        notes=(_FLOOR, *_fewer(rows)),
+        notes=(_FLOOR, *fewer(rows)),
     )
 
 
-def _where(analysis: Analysis, rows: Sequence[MeanRow]) -> tuple[Column, ...]:
+def where_asked(analysis: Analysis, rows: Sequence[MeanRow], *, paper: bool = False) -> tuple[Column, ...]:
     """A column for the cultures of each row, where one has figures of only some that were asked."""
-    cultures = {row.cultures for row in rows}
+    cultures = {_cultures(row, paper=paper) for row in rows}
     some = any(cultures) and any(len(known) < len(analysis.cultures) for known in cultures)
     return (Column(text="Cultures", meaning="of which the figures are the mean", words=True),) if some else ()
 
 
-def _asked_in(analysis: Analysis, row: MeanRow, rows: Sequence[MeanRow]) -> tuple[Entry, ...]:
-    named = [culture_names(analysis)[code] for code in row.cultures]
-    return (Entry(text=", ".join(named) or NONE, words=True),) if _where(analysis, rows) else ()
+def asked_in(analysis: Analysis, row: MeanRow, rows: Sequence[MeanRow], *, paper: bool = False) -> tuple[Entry, ...]:
+    """What stands in that column; nothing where there is none."""
+    return (named_in(analysis, row, paper=paper),) if where_asked(analysis, rows, paper=paper) else ()
 
 
-def _apart(row: MeanRow, rows: Sequence[MeanRow]) -> str:
+def named_in(analysis: Analysis, row: MeanRow, *, paper: bool) -> Entry:
+    """The cultures in which a row has figures."""
+    named = [culture_names(analysis)[code] for code in _cultures(row, paper=paper)]
+    return Entry(text=", ".join(named) or NONE, words=True)
+
+
+def _cultures(row: MeanRow, *, paper: bool) -> tuple[str, ...]:
+    return row.paper_cultures if paper else row.cultures
+
+
+def _none_finite(row: MeanRow) -> str:
+    """Why a row that has figures has none in the paper's way."""
+    return "no finite value for the paper's rule to add to" if row.cultures and not row.paper_cultures else ""
+
+
+def apart(row: MeanRow, rows: Sequence[MeanRow], *, paper: bool = False) -> str:
     """Why a mean is compared with none; empty where it may be."""
-    return "of fewer cultures or dimensions than others have: not to be compared" if lacks(row, rows) else ""
+    lost = lacks(row, rows, paper=paper)
+    return "of fewer cultures or dimensions than others have: not to be compared" if lost else ""
 
 
-def _fewer(rows: Sequence[MeanRow]) -> tuple[str, ...]:
-    return (_FEWER,) if any(lacks(row, rows) for row in rows) else ()
+def fewer(rows: Sequence[MeanRow], *, paper: bool = False) -> tuple[str, ...]:
+    """Notes on means that are compared with none, where there are any."""
+    said = (_FEWER,) if any(lacks(row, rows, paper=paper) for row in rows) else ()
+    lost = paper and any(row.paper_cultures != row.cultures for row in rows)
+    return (*said, _ALL_INFINITE) if lost else said
 
 
 def _head(rows: Sequence[MeanRow]) -> Column:
@@ -179,100 +197,25 @@ def _paper(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
         grouped_by="Model" if any(group for _, group in _named(rows)) else "",
         columns=(
             _head(rows),
-            *_where(analysis, rows),
+            *where_asked(analysis, rows, paper=True),
             Column(text="Diversity", meaning="D of Eq. 6: distinct full replies"),
             *dimension_columns(analysis),
             Column(text="Mean", meaning="over dimensions"),
-            Column(text="Infinite", meaning="share of items whose value is infinite before the rule"),
+            INFINITE,
         ),
         rows=tuple(
             TableRow(
                 head=head,
                 group=group,
                 entries=(
-                    *_asked_in(analysis, row, rows),
+                    *asked_in(analysis, row, rows, paper=True),
                     Entry(text=percent(row.diversity), why=lacking),
-                    *shaded(analysis, row.paper_by_dimension, most),
-                    Entry(text=fixed(row.paper_mean), why=_apart(row, rows)),
+                    *shaded(analysis, row.paper_by_dimension, most, why=_none_finite(row)),
+                    Entry(text=fixed(row.paper_mean), why=apart(row, rows, paper=True)),
                     Entry(text=percent(row.infinite_share)),
                 ),
             )
             for row, (head, group) in zip(rows, _named(rows), strict=True)
         ),
-        notes=(_RULE, *_fewer(rows)),
+        notes=(RULE, *fewer(rows, paper=True)),
     )
-
-
-def ablation_section(analysis: Analysis) -> Section:
-    """Table 4."""
-    part = analysis.parts.ablation
-    section = Section(
-        anchor="table-4",
-        contents="Table 4 · Ablation",
-        title="Ablation",
-        number="Table 4",
-        folds=published_fold(analysis, "table4"),
-    )
-    if isinstance(part, NotRun):
-        return missing(section, part)
-    return replace(
-        section,
-        title=f"What switching parts off changes against {part.against}",
-        paragraphs=(
-            (
-                "A difference above 0 is further from people. Each is tested question by question (sign-flip "
-                "permutation, Holm over a culture's comparisons)."
-            ),
-        ),
-        tables=(_ablation_table(analysis, part), *published_tables(analysis, "table4")),
-    )
-
-
-def _ablation_table(analysis: Analysis, part: Ablation) -> Table:
-    names, lacking = culture_names(analysis), why_not(analysis.results.run.protocol.reply)
-    means, rows = [found.row for found in part.rows], []
-    for found in part.rows:
-        contrasts = dict(found.contrasts)
-        rows.append(
-            TableRow(
-                head=Entry(text=found.row.condition),
-                group=found.row.model,
-                quiet=found.row.condition == part.against,
-                entries=(
-                    *_asked_in(analysis, found.row, means),
-                    Entry(text=percent(found.row.diversity), why=lacking),
-                    Entry(text=fixed(found.row.paper_mean), why=_apart(found.row, means)),
-                    Entry(
-                        text=fixed(found.row.sound_mean),
-                        beneath=fixed(found.row.floor_mean),
-                        why=_apart(found.row, means),
-                    ),
-                    *(contrast_entry(contrasts.get(code)) for code in names),
-                ),
-            )
-        )
-    return Table(
-        anchor="table-4-conditions",
-        caption="Conditions against each other",
-        grouped_by="Model",
-        columns=(
-            Column(text="Condition", words=True),
-            *_where(analysis, means),
-            Column(text="Diversity", meaning="D of Eq. 6"),
-            Column(text="Plug-in KL", meaning="the paper's way, mean over dimensions and cultures"),
-            Column(text="Smoothed KL", meaning="mean over dimensions and cultures; beneath, the noise floor"),
-            *(
-                Column(text=f"Difference, {name}", meaning=f"smoothed KL less that of {part.against}; p beneath")
-                for name in names.values()
-            ),
-        ),
-        rows=tuple(rows),
-        notes=(_RULE, *_fewer(means)),
-    )
-
-
-def contrast_entry(contrast: Contrast | None) -> Entry:
-    """A difference with its p beneath."""
-    if contrast is None:
-        return Entry(text=NONE, why="not compared, or too few valid answers")
-    return Entry(text=signed(contrast.difference), beneath=f"p {chance(contrast.p_holm)}")

@@ -13,14 +13,16 @@ from reports.analysis import Analysis
 from reports.charts.dots import NATS, cell_figures, cell_mark
 from reports.charts.drawing import Chart
 from reports.charts.rows import Frame, Scale, reach, rows_chart
-from reports.figures import fixed
+from reports.figures import fixed, percent
 from reports.frameworks import LanguageRow, Languages
-from reports.page import Column, Entry, Section, Table, TableRow
+from reports.page import Column, Entry, Fold, Section, Table, TableRow
 from reports.parts import NotRun
-from reports.sections.frameworks import contrast_entry
+from reports.sections.ablation import common_ground, contrast_entry
 from reports.sections.words import (
+    INFINITE,
     LEVEL,
     MODEL,
+    RULE,
     culture_names,
     dimension_columns,
     largest,
@@ -28,6 +30,8 @@ from reports.sections.words import (
     shaded,
 )
 from reports.untrusted import visible
+
+_FLOOR = "The small figure beneath is the noise floor: what equally many real people would score."
 
 
 def language_section(analysis: Analysis) -> Section:
@@ -50,6 +54,13 @@ def language_section(analysis: Analysis) -> Section:
             "Shaded: the noise floor. Lines: 95% intervals. Dark ticks: answers at random. Fig. 7 maps both languages."
         ),
         tables=(_language_table(analysis, part.rows),),
+        folds=(
+            Fold(
+                anchor="figure-10-paper",
+                title="The paper's way: plug-in KL by language and dimension",
+                tables=(_paper_table(analysis, part.rows),),
+            ),
+        ),
     )
 
 
@@ -78,7 +89,6 @@ def _language_charts(analysis: Analysis, part: Languages) -> tuple[Chart, ...]:
 def _language_table(analysis: Analysis, rows: Sequence[LanguageRow]) -> Table:
     names = culture_names(analysis)
     most = largest(row.cell.sound.by_dimension for row in rows)
-    ordered = sorted(rows, key=lambda row: list(names).index(row.cell.cell.culture))
     return Table(
         anchor="figure-10-languages",
         caption="Smoothed KL by language and dimension (nats)",
@@ -88,20 +98,68 @@ def _language_table(analysis: Analysis, rows: Sequence[LanguageRow]) -> Table:
             Column(text="Language", words=True),
             *dimension_columns(analysis),
             Column(text="Mean"),
-            Column(text="Difference", meaning="less the native language; p beneath"),
+            Column(text="Difference", meaning="less the native language, same questions at equal n; p beneath"),
         ),
         rows=tuple(
             TableRow(
                 head=Entry(text=row.cell.cell.model),
                 group=names[row.cell.cell.culture],
                 entries=(
-                    Entry(text=row.cell.cell.language + (", native" if row.native else "")),
+                    _language(row),
                     *shaded(analysis, row.cell.sound.by_dimension, most, row.cell.sound_floor.by_dimension),
                     Entry(text=fixed(row.cell.sound.headline), beneath=fixed(row.cell.sound_floor.headline)),
                     Entry(text="") if row.native else contrast_entry(row.contrast),
                 ),
             )
-            for row in ordered
+            for row in _by_culture(analysis, rows)
         ),
-        notes=("The small figure beneath is the noise floor: what equally many real people would score.",),
+        notes=(
+            _FLOOR,
+            *common_ground(analysis, ((row.cell.cell.culture, row.contrast) for row in rows if row.contrast)),
+        ),
     )
+
+
+def _paper_table(analysis: Analysis, rows: Sequence[LanguageRow]) -> Table:
+    names = culture_names(analysis)
+    most = largest(row.cell.paper.by_dimension for row in rows)
+    return Table(
+        anchor="figure-10-plug-in",
+        caption="The paper's way: plug-in KL by language and dimension (nats)",
+        grouped_by="Culture",
+        columns=(
+            MODEL,
+            Column(text="Language", words=True),
+            *dimension_columns(analysis),
+            Column(text="Mean"),
+            INFINITE,
+        ),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=row.cell.cell.model),
+                group=names[row.cell.cell.culture],
+                entries=(
+                    _language(row),
+                    *shaded(
+                        analysis,
+                        row.cell.paper.by_dimension,
+                        most,
+                        row.cell.paper_floor.by_dimension,
+                        why=row.cell.paper_values.reason,
+                    ),
+                    Entry(text=fixed(row.cell.paper.headline), beneath=fixed(row.cell.paper_floor.headline)),
+                    Entry(text=percent(row.cell.paper_values.infinite_share), why=row.cell.paper_values.reason),
+                ),
+            )
+            for row in _by_culture(analysis, rows)
+        ),
+        notes=(RULE, _FLOOR),
+    )
+
+
+def _by_culture(analysis: Analysis, rows: Sequence[LanguageRow]) -> list[LanguageRow]:
+    return sorted(rows, key=lambda row: list(culture_names(analysis)).index(row.cell.cell.culture))
+
+
+def _language(row: LanguageRow) -> Entry:
+    return Entry(text=row.cell.cell.language + (", native" if row.native else ""))

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reports.analysis import Analysis
-from reports.figures import NONE, fixed, signed
-from reports.metrics.significance import TTest
+from reports.figures import NONE, fixed, percent, signed
+from reports.metrics.significance import Summary, TTest
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun
 from reports.sections.words import (
+    INFINITE,
     LEVEL,
     chance,
     culture_names,
@@ -163,22 +164,22 @@ def _test(test: TTest, digits: int) -> tuple[Entry, ...]:
     )
 
 
+def _summary(way: Summary) -> tuple[Entry, ...]:
+    return (Entry(text=str(way.n)), *(Entry(text=fixed(figure)) for figure in (way.mean, way.sd, way.sem)))
+
+
 def _summaries(analysis: Analysis, tests: Sequence[SeriesTest]) -> Table:
     names = culture_names(analysis)
     rows: dict[tuple[str, str], TableRow] = {}
     for test in tests:
-        for series, paper, sound in (
-            (test.first, test.paper.first, test.sound.first),
-            (test.second, test.paper.second, test.sound.second),
+        for series, paper, sound, infinite in (
+            (test.first, test.paper.first, test.sound.first, test.infinite[0]),
+            (test.second, test.paper.second, test.sound.second, test.infinite[1]),
         ):
             rows[test.culture, series] = TableRow(
                 head=Entry(text=series),
                 group=names[test.culture],
-                entries=tuple(
-                    entry
-                    for way in (sound, paper)
-                    for entry in (Entry(text=str(way.n)), *(Entry(text=fixed(f)) for f in (way.mean, way.sd, way.sem)))
-                ),
+                entries=(*_summary(sound), *_summary(paper), Entry(text=percent(infinite))),
             )
     return Table(
         anchor="table-3-series",
@@ -194,6 +195,7 @@ def _summaries(analysis: Analysis, tests: Sequence[SeriesTest]) -> Table:
             Column(text="Mean, plug-in", meaning="the paper's way"),
             Column(text="SD, plug-in"),
             Column(text="SEM, plug-in"),
+            INFINITE,
         ),
         rows=tuple(sorted(rows.values(), key=lambda row: list(names.values()).index(row.group))),
     )

@@ -6,12 +6,14 @@ Knows means by stage, comparisons within a series, and a correlation that proves
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isnan
 
 from reports.analysis import Analysis
 from reports.figures import fixed, percent, signed
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun
 from reports.sections.words import (
+    INFINITE,
     LEVEL,
     culture_names,
     missing,
@@ -59,9 +61,11 @@ def _stages(analysis: Analysis, part: Training) -> Table:
         grouped_by="Culture",
         columns=(
             Column(text="Stage", words=True),
-            Column(text="Models"),
+            Column(text="Models", meaning="that have a figure"),
             Column(text="Smoothed KL", meaning="mean over models, nats"),
             Column(text="Excess", meaning="over the noise floor"),
+            Column(text="Plug-in KL", meaning="the paper's way, mean over models, nats"),
+            INFINITE,
             Column(text="Matching", meaning="share of items whose commonest answer is people's"),
         ),
         rows=tuple(
@@ -69,9 +73,19 @@ def _stages(analysis: Analysis, part: Training) -> Table:
                 head=Entry(text=stage.stage),
                 group=names[stage.culture],
                 entries=(
-                    Entry(text=str(len(stage.models)), why=", ".join(stage.models)),
+                    Entry(
+                        text=str(len(stage.models)),
+                        why=", ".join(stage.models) or "no model of this stage has a figure",
+                    ),
                     Entry(text=fixed(stage.sound)),
                     Entry(text=signed(stage.excess)),
+                    Entry(
+                        text=fixed(stage.paper),
+                        why="all values of one of the models are infinite"
+                        if stage.models and isnan(stage.paper)
+                        else "",
+                    ),
+                    Entry(text=percent(stage.infinite)),
                     Entry(text=percent(stage.match)),
                 ),
             )
@@ -90,7 +104,8 @@ def _stage_tests(analysis: Analysis, part: Training) -> Table:
             Column(text="Comparison", words=True),
             Column(text="Difference", meaning="below 0: the first is closer"),
             Column(text="p, Holm"),
-            Column(text="Questions"),
+            Column(text="Questions", meaning="behind the mean, with n valid answers from every model compared"),
+            Column(text="n", meaning="valid answers per question that every model was brought down to"),
         ),
         rows=tuple(
             TableRow(
@@ -100,6 +115,7 @@ def _stage_tests(analysis: Analysis, part: Training) -> Table:
                     Entry(text=signed(contrast.difference)),
                     told(contrast.p_holm),
                     Entry(text=str(contrast.questions)),
+                    Entry(text=str(contrast.n)),
                 ),
             )
             for culture, series, contrast in part.contrasts

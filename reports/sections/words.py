@@ -19,6 +19,13 @@ from reports.parts import NotRun
 from reports.publications import CITATION, PublishedTable, published, replicates
 
 MODEL = Column(text="Model", words=True)
+#: How the paper counts what is infinite.
+RULE = (
+    "An infinite value counts as the largest finite one of its model and culture, plus 1: where many are infinite, "
+    "that rule makes the mean."
+)
+#: How many items the paper's rule for infinite values replaced, beside a mean of its way.
+INFINITE = Column(text="Infinite", meaning="share of items whose plug-in KL is infinite before the paper's rule")
 #: A difference with a p below this is called one.
 LEVEL = 0.05
 

@@ -11,12 +11,14 @@ from reports.analysis import Analysis, analyse
 from reports.by_dimension import ByDimension
 from reports.finding import find
 from reports.matching import RankAgreement
+from reports.sections.configurations import configuration_section
+from reports.sections.cultures import map_section
 from reports.sections.dimensions import mean_section, spread_section
 from reports.sections.frameworks import model_section
 from reports.sections.matching import matching_section, rank_section
 from storage.results import Results
 from tests.reports.planted import planted, wide_survey
-from tests.reports.synthetic import human, last, one_question, repeated, results, uniform
+from tests.reports.synthetic import answering, human, last, one_question, refusing, repeated, results, uniform
 
 NEUTRAL = {
     "table-2": "By value dimension",
@@ -82,6 +84,31 @@ def test_enough_of_both_is_a_finding() -> None:
     assert found["table-2"].startswith("Closest on ")
     assert found["figure-6"].startswith("Items differ most within ")
     assert found["figure-8"].startswith("The commonest answer is people's on ")
+
+
+@pytest.mark.parametrize("participants", [1, 9])
+def test_few_answers_go_no_way_on_the_map(participants: int) -> None:
+    """One participant may lie anywhere: the heading is neutral, and others' ways are told without it."""
+    cells = [(m, c, "def", human) for m in "ab" for c in ("us", "cn")]
+    made = results(cells, tiny=repeated(4))
+    few = answering(answering(made, 0, participants), 1, participants)
+    assert map_section(analyse(answering(answering(few, 2, participants), 3, participants))).title == (
+        "Cultural variation map"
+    )
+    assert map_section(analyse(few)).title.startswith("Between cultures b moves as people do")
+
+
+def test_nobody_is_the_best_of_a_few_answers() -> None:
+    """A participant with one answer of eighteen is no best or worst; where nobody has more, the row says why."""
+    made = planted(wide_survey(18), models=("honest",))
+    of = made.results.answers
+    one = refusing(made.results, (of.participant == 0) & (of.question > 0))
+    for given, picked in ((one, 2), (refusing(made.results, of.participant != of.question), 1)):
+        found = analyse(given, draws=made.draws)
+        rows = [row for row in configuration_section(found).tables[0].rows if row.group == "United States"]
+        assert len(rows) == picked
+        assert "0" not in {row.entries[0].text for row in rows}
+    assert {entry.why for entry in rows[0].entries} == {"no participant has answered half of the questions"}
 
 
 def test_a_model_of_one_culture_makes_no_culture_further() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, hypergeom
 
-from reports.metrics.divergence import MetricInput, js_distance, plug_in_kl, smoothed_kl, wasserstein
+from reports.metrics.divergence import MetricInput, js_distance, plug_in_kl, smoothed_kl, total_variation, wasserstein
 from reports.metrics.floor import (
     Floor,
     binomial_masses,
@@ -47,6 +47,7 @@ def test_floors_equal_the_sum_over_every_sample() -> None:
     smoothed = brute(lambda c, q: smoothed_kl(c, q, 500), 5, shares)
     assert float(found.smoothed_kl[0]) == pytest.approx(smoothed, abs=1e-12)
     assert expected_js_distance(5, shares) == pytest.approx(brute(js_distance, 5, shares), abs=1e-12)
+    assert float(found.total_variation[0]) == pytest.approx(brute(total_variation, 5, shares), abs=1e-12)
 
 
 def test_large_samples_are_simulated_the_same_way_every_time() -> None:
@@ -84,6 +85,9 @@ def test_the_floor_is_taken_at_each_items_own_n() -> None:
     assert floor.js_distance(0, 20) == pytest.approx(expected_js_distance(20, PEOPLE[0]))
     assert np.isnan(floor.js_distance(0, 0))
     assert np.isnan(floor.js_distance(3, 20))
+    distances = floor.js_distances([20, 5, 0, 20])
+    assert distances[:2].tolist() == [floor.js_distance(0, 20), floor.js_distance(1, 5)]
+    assert np.isnan(distances[2:]).all()
 
 
 def test_rarefying_is_the_mean_over_every_subset() -> None:

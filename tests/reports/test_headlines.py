@@ -110,7 +110,7 @@ def test_no_axis_was_tested_is_not_no_effect() -> None:
     ("p", "said"),
     [
         ((np.nan, np.nan, np.nan), "Does the order shown move the answer?"),
-        ((0.8, np.nan, 0.9), "The order shown moves no model's answers"),
+        ((0.8, np.nan, 0.9), "The order shown moves no model's answers beyond chance"),
         ((0.01, np.nan, 0.9), "The order of options moves the answers of a"),
         ((0.01, 0.01, 0.01), "The order of options moves the answers of 3 of 3 cells"),
     ],
@@ -122,6 +122,17 @@ def test_order_is_said_to_move_whom_it_was_tested_on(p: tuple[float, ...], said:
     assert isinstance(part, Placement)
     rows = tuple(replace(part.rows[0], name=name, p_holm=each) for name, each in zip("abc", p, strict=True))
     assert title(replace(found, parts=replace(found.parts, position=Placement(rows=rows))), "position") == said
+
+
+@pytest.mark.parametrize("p", [0.01, 0.9])
+def test_few_answers_say_nothing_of_the_order(p: float) -> None:
+    """Six answers of which two thirds would have moved are no model that order does not move, nor one that it does."""
+    found = analyse(planted(wide_survey(18), models=("honest",)).results)
+    part = found.parts.position
+    assert isinstance(part, Placement)
+    few = replace(part.rows[0], p_holm=p, bias=replace(part.rows[0].bias, answers=6))
+    small = replace(found, parts=replace(found.parts, position=Placement(rows=(few,))))
+    assert title(small, "position") == "Does the order shown move the answer?"
 
 
 def test_series_that_were_not_compared_are_not_alike() -> None:

@@ -14,7 +14,8 @@ from reports.metrics.quality import quality, wilson
 
 def test_macro_mean_weighs_dimensions_alike() -> None:
     """Three items of one dimension and one of another: the mean of the two means."""
-    grouping = Grouping(question=np.array([0, 1, 2, 3]), questions=4, dimension=np.array([0, 0, 0, 1]), dimensions=3)
+    speaks = np.array([0, 0, 0, 1])
+    grouping = Grouping(question=np.arange(4), questions=4, dimension=speaks, dimensions=3, by_dimension=True)
     found = means([1, 2, 3, 10], grouping)
     assert found.macro == found.headline == 6.0
     assert found.question_mean == 4.0
@@ -23,7 +24,8 @@ def test_macro_mean_weighs_dimensions_alike() -> None:
 
 def test_without_dimensions_the_headline_is_the_mean_over_questions() -> None:
     """A survey that names no dimension still has a headline figure."""
-    none = Grouping(question=np.array([0, 0, 1]), questions=2, dimension=np.full(3, -1), dimensions=0)
+    speaks = np.full(3, -1)
+    none = Grouping(question=np.array([0, 0, 1]), questions=2, dimension=speaks, dimensions=0, by_dimension=False)
     found = means([1, 3, 4], none)
     assert np.isnan(found.macro)
     assert found.headline == 3.0
@@ -32,7 +34,8 @@ def test_without_dimensions_the_headline_is_the_mean_over_questions() -> None:
 
 def test_nothing_to_average_is_nan_with_a_reason() -> None:
     """No value gives no mean."""
-    found = means([np.nan], Grouping(question=np.array([0]), questions=1, dimension=np.array([0]), dimensions=1))
+    one = np.array([0])
+    found = means([np.nan], Grouping(question=one, questions=1, dimension=one, dimensions=1, by_dimension=True))
     assert np.isnan(found.macro)
     assert found.items == 0
     assert found.reason == "no item has a value"

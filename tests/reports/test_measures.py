@@ -8,15 +8,19 @@ import json
 from math import isclose, isnan
 from typing import Any
 
+import numpy as np
+import pytest
 from pyarrow import parquet
 
 from reports.analysis import analyse
 from reports.answer_rows import ANSWERS, answer_rows
+from reports.cards import question_cards
 from reports.export import WRITERS, write_csv
 from reports.measures import MEASURES, measure_rows
+from reports.metrics.divergence import js_distance, total_variation, wasserstein
 from reports.sections.provenance import download_section
 from tests.reports.planted import planted, wide_survey
-from tests.reports.synthetic import human, last, results
+from tests.reports.synthetic import SHARES, human, last, results
 
 BOTH = results([("a", "us", "def", human), ("=b", "us", "def", last), ("a", "cn", "def", human)])
 FOUND = analyse(BOTH)
@@ -79,6 +83,33 @@ def test_every_dimension_and_question_is_there() -> None:
     for place, name in enumerate(BOTH.run.questions):
         row = one(level="question", metric="smoothed_kl", model="a", culture="us", question=name)
         assert row["value"] == cell.sound.by_question[place]
+
+
+def test_every_distance_of_an_item_has_its_floor() -> None:
+    """What as many people would score on average, by the same metric: simulated people score it."""
+    people, rng = np.array(SHARES["us"]["Q2"]), np.random.default_rng(3)
+    drawn = rng.multinomial(20, people, size=20_000)
+    floors = {row["metric"]: row["floor"] for row in rows(level="item", model="a", culture="us", question="Q2")}
+    assert floors["js_distance"] == pytest.approx(float(js_distance(drawn, people).mean()), rel=0.02)
+    assert floors["total_variation"] == pytest.approx(float(total_variation(drawn, people).mean()), rel=0.02)
+    ordered = one(level="item", model="a", culture="us", question="Q1", metric="wasserstein")
+    known = np.array(SHARES["us"]["Q1"])
+    assert ordered["floor"] == pytest.approx(wasserstein(rng.multinomial(20, known, 20_000), known).mean(), rel=0.05)
+    assert all(row["floor"] > 0 for row in rows(level="item"))
+    none = analyse(results(states=(0, 1, 0, 0)))
+    assert all(isnan(row["floor"]) for row in measure_rows(none) if row["level"] == "item")
+
+
+def test_question_cards_show_the_floor_beneath_the_distance() -> None:
+    """Of whichever distance a question has; of a list the mean over its options."""
+    distance = -2  # the last column but one
+    for card in question_cards(FOUND):
+        shown = [row.entries[distance] for row in card.table.rows if not row.quiet]
+        metric = {"JS": "js_distance", "W₁": "wasserstein", "TV": "total_variation"}[card.table.columns[distance].text]
+        for entry, cell in zip(shown, FOUND.cells, strict=True):
+            of = rows(level="item", model=cell.cell.model, culture=cell.cell.culture, question=card.id, metric=metric)
+            assert entry.beneath == f"{np.mean([row['floor'] for row in of]):.2f}"
+            assert entry.text == f"{np.mean([row['value'] for row in of]):.2f}"
 
 
 def test_shares_add_up() -> None:

@@ -14,7 +14,8 @@ from reports.frameworks import lacks
 from reports.markdown import render_markdown
 from reports.merge import merge
 from reports.page import Section, Table
-from reports.sections.frameworks import ablation_section, framework_section, model_section
+from reports.sections.ablation import ablation_section
+from reports.sections.frameworks import framework_section, model_section
 from storage.results import Results
 from storage.run import Condition
 from tests.reports.planted import planted, wide_survey
@@ -171,6 +172,6 @@ def test_closest_in_every_culture_is_closest_in_more_than_one() -> None:
     assert found["table-1"].title == "Probing frameworks"
     ablation = found["table-4"].tables[0]
     assert column(ablation, "Cultures") == {("m", "none"): "United States", ("m", "def"): "United States, China"}
-    why = {row.head.text: [bool(entry.why) for entry in row.entries[2:4]] for row in ablation.rows}
+    why = {row.head.text: [bool(row.entries[at].why) for at in (2, 4)] for row in ablation.rows}
     assert why == {"none": [True, True], "def": [False, False]}
     assert any("compared with none" in note for note in ablation.notes)

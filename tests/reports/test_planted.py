@@ -153,7 +153,7 @@ def test_configurations_that_do_nothing_are_not_found(wide: Analysis) -> None:
     assert np.mean(np.array(p) < 0.05) < 0.15
     assert "after the fact" in configured.warning
     for cell in configured.cells:
-        assert cell.best_value.value < cell.worst_value.value
+        assert cell.extremes[0].value.value < cell.extremes[1].value.value
 
 
 def test_matching_follows_divergence(wide: Analysis) -> None:

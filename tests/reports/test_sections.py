@@ -146,7 +146,7 @@ def test_conditions_stand_in_tables_1_and_4() -> None:
         ["b", "none"],
     ]
     table = found["table-4"].tables[0]
-    against = {(row.group, row.head.text): row.entries[3] for row in table.rows}
+    against = {(row.group, row.head.text): row.entries[4] for row in table.rows}
     assert against["a", "def"].text == "–"
     assert against["a", "none"].text.startswith("+")
     assert against["a", "none"].beneath.startswith("p ")

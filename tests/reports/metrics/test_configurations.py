@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, t
 
-from reports.metrics.configurations import axis, extremes
+from reports.metrics.configurations import axis, extremes, pickable
 from reports.metrics.divergence import MetricInput
 
 
@@ -29,6 +29,24 @@ def test_nobody_to_pick_from_is_refused() -> None:
     """No value at all."""
     with pytest.raises(MetricInput, match="no participant has a value"):
         extremes(np.full((2, 3), np.nan), seed=0)
+
+
+def test_whoever_answered_little_is_not_picked() -> None:
+    """One answer that happens to be the commonest is lower than any mean; of half of the questions a mean counts."""
+    values = np.array([[1.0, 1.2, 1.4, 1.2], [2.0, 2.2, np.nan, np.nan], [0.1, np.nan, np.nan, np.nan]])
+    assert pickable(values).tolist() == [True, True, False]
+    best, worst = extremes(values, seed=0)
+    assert (best.participant, worst.participant) == (0, 1)
+    with pytest.raises(MetricInput, match="no participant has a value for half of the questions"):
+        extremes(np.where(np.eye(3, dtype=bool), 1.0, np.nan), seed=0)
+
+
+def test_one_question_has_no_interval() -> None:
+    """A mean of one answer is known no better than not at all: nan and a reason, no interval of no width."""
+    best, worst = extremes([[0.5, np.nan], [0.7, 0.9]], seed=0)
+    assert best.value == 0.5
+    assert np.isnan([best.interval.low, best.interval.high]).all()
+    assert (best.interval.reason, worst.interval.reason) == ("one question", "")
 
 
 def test_an_axis_that_matters_is_found() -> None:

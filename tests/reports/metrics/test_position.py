@@ -6,10 +6,10 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from scipy.stats import kstest
+from scipy.stats import hypergeom, kstest
 
 from reports.metrics.divergence import MetricInput
-from reports.metrics.position import position_bias
+from reports.metrics.position import match_masses, position_bias
 
 
 def test_moments_are_those_of_every_rearrangement() -> None:
@@ -20,6 +20,38 @@ def test_moments_are_those_of_every_rearrangement() -> None:
     observed = int((chosen == shown).sum())
     assert found.expected * 5 == pytest.approx(met.mean(), abs=1e-12)
     assert found.z == pytest.approx((observed - met.mean()) / met.std(), abs=1e-12)
+
+
+def test_p_of_few_answers_is_that_of_every_rearrangement() -> None:
+    """Six answers to a question of two options, all moved, lie so far apart by chance in one of ten ways."""
+    found = position_bias(np.zeros(6), [0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1], 2)
+    assert found.p == pytest.approx(0.1, abs=1e-12)
+    rng, n = np.random.default_rng(4), 6
+    for _ in range(5):
+        chosen, shown = rng.integers(0, 3, (2, 2, n))
+        met = np.zeros(1)
+        for of in range(2):
+            each = np.array([(chosen[of][list(order)] == shown[of]).sum() for order in permutations(range(n))])
+            met = np.add.outer(met, each).ravel()
+        found = position_bias(np.repeat([0, 1], n), chosen.ravel(), shown.ravel(), 3)
+        away = np.abs(met - met.mean())
+        assert found.p == pytest.approx((away >= abs((chosen == shown).sum() - met.mean()) - 1e-9).mean(), abs=1e-12)
+
+
+def test_matches_of_many_answers_are_hypergeometric_where_there_are_two_options() -> None:
+    """Who chose the first option fixes all the rest: masses sum to 1 however large the whole numbers grow."""
+    found = match_masses([120, 80], [90, 110])
+    first = np.arange(10, 91)  # of those who chose option 0, how many were shown it first
+    assert found[2 * first - 10] == pytest.approx(hypergeom(200, 120, 90).pmf(first), abs=1e-12)
+    assert found.sum() == pytest.approx(1.0, abs=1e-12)
+
+
+def test_few_answers_are_flagged_no_more_often_than_chance_allows() -> None:
+    """300 models that do not look at the order, three questions of six answers each."""
+    rng, question = np.random.default_rng(5), np.repeat(np.arange(3), 6)
+    p = np.array([position_bias(question, rng.integers(0, 2, 18), rng.integers(0, 2, 18), 2).p for _ in range(300)])
+    for level in (0.01, 0.05, 0.2):
+        assert (p <= level).mean() <= level + 0.02
 
 
 def test_always_the_first_is_all_moved() -> None:

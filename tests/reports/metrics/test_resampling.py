@@ -58,9 +58,8 @@ def test_a_cell_without_answers_has_no_values() -> None:
 
 def grouping(dimensions: int = 3) -> Grouping:
     """Every question is one item, dimensions in turn."""
-    return Grouping(
-        question=np.arange(QUESTIONS), questions=QUESTIONS, dimension=np.arange(QUESTIONS) % dimensions, dimensions=3
-    )
+    asked = np.arange(QUESTIONS)
+    return Grouping(question=asked, questions=QUESTIONS, dimension=asked % dimensions, dimensions=3, by_dimension=True)
 
 
 def test_the_headline_interval_is_the_participant_bootstrap() -> None:
@@ -96,7 +95,8 @@ def test_two_ways_are_wider_than_one() -> None:
 
 def test_without_dimensions_questions_weigh_alike() -> None:
     """No item speaks to a dimension: the two-way interval is of the mean over questions."""
-    none = Grouping(question=np.array([0, 0, 1]), questions=2, dimension=np.full(3, -1), dimensions=0)
+    speaks = np.full(3, -1)
+    none = Grouping(question=np.array([0, 0, 1]), questions=2, dimension=speaks, dimensions=0, by_dimension=False)
     values = np.tile([1.0, 3.0, 4.0], (200, 1))
     found = intervals_of_means(np.array([1.0, 3.0, 4.0]), values, 5, none, seed=1)
     assert found.headline.low == found.headline.high == 3.0

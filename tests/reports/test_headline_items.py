@@ -1,0 +1,178 @@
+"""Which items the headline is of: fixed for a run, so that no model's refusals change how others are measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from reports.analysis import Analysis, analyse
+from reports.finding import find
+from reports.first_token import FirstToken
+from reports.measures import measure_rows
+from reports.sections.closeness import closeness
+from reports.series import Series, series
+from storage.results import ProbabilityRow, Results
+from storage.run import Condition, Method
+from storage.survey import Question, Survey
+from tests.reports.synthetic import (
+    QUESTIONS,
+    SHARES,
+    Respondent,
+    human,
+    last,
+    refusing,
+    results,
+    survey,
+    uniform,
+)
+
+PLAIN = 40
+
+
+def mixed(spoken: int, plain: int = PLAIN) -> Survey:
+    """So many questions of one value dimension, and so many of none."""
+    named = [(QUESTIONS[0], f"Q1-{n}") for n in range(spoken)]
+    named += [(replace(QUESTIONS[1], value=None), f"Q2-{n}") for n in range(plain)]
+    return survey(
+        questions=tuple(replace(question, id=name) for question, name in named),
+        shares={culture: {name: known[question.id] for question, name in named} for culture, known in SHARES.items()},
+    )
+
+
+def made(*respondents: tuple[str, Respondent], spoken: int = 3, plain: int = PLAIN) -> Results:
+    """Models of one culture that answer such a survey."""
+    return results([(name, "us", "def", how) for name, how in respondents], tiny=mixed(spoken, plain))
+
+
+def without(given: Results, cell: int, *, first: int = 0, spoken: bool = True) -> Results:
+    """The run where a cell refuses all questions of the dimension, or all others, but for its first participants."""
+    of = given.answers
+    asked = np.array([(question.value is not None) == spoken for question in given.survey.questions])
+    return refusing(given, (of.cell == cell) & asked[of.question] & (of.participant >= first))
+
+
+def of_plain(given: Results) -> Analysis:
+    """That run, of which the first cell answers only questions that speak to no dimension."""
+    return analyse(without(given, 0))
+
+
+def test_a_model_that_answers_no_question_of_a_dimension_changes_nobodys_measure() -> None:
+    """It has no headline and no place; the others keep theirs, and are measured by the same questions."""
+    three = analyse(without(made(("h", human), ("l", last), ("u", uniform)), 2))
+    two = analyse(made(("h", human), ("l", last)))
+    found, expected = three.cultures[0].ranking, two.cultures[0].ranking
+    assert np.isnan(three.cells[2].sound.headline)
+    assert found.order == expected.order
+    assert (found.people, found.random, found.questions) == (expected.people, expected.random, expected.questions)
+    assert found.unranked == (("u", 0.0),)
+
+
+def test_without_a_headline_there_is_no_interval() -> None:
+    """Neither in the report nor in the figures beside it: an interval is of the headline and of nothing else."""
+    alone = of_plain(made(("h", human)))
+    (cell,) = alone.cells
+    assert np.isfinite(cell.sound.question_mean)
+    assert cell.sound.reason == "no item of a dimension has a value"
+    for interval in (cell.interval, cell.intervals.two_way):
+        assert np.isnan([interval.low, interval.high]).all()
+        assert interval.reason == "the point itself has no value"
+    rows = [row for row in measure_rows(alone) if row["level"] == "cell" and row["metric"].startswith("smoothed_kl")]
+    assert len(rows) == 3
+    assert all(np.isnan([row["low"], row["high"]]).all() for row in rows)
+
+
+def test_answers_to_other_questions_are_not_said_to_have_no_reference() -> None:
+    """The headline says what is missing: answers to questions of a value dimension."""
+    assert find(of_plain(made(("h", human)))).headline.startswith(
+        "Nothing can be compared: no valid answer to a question of a value dimension meets a reference distribution"
+    )
+
+
+def test_answers_to_other_questions_make_no_verdict() -> None:
+    """Two participants answered what the headline is of: the many who answered all else do not count."""
+
+    def far(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        return (last if question.id.startswith("Q1") else human)(question, culture, people, rng)
+
+    found = analyse(without(made(("m", far), spoken=12), 0, first=2))
+    assert not found.cells[0].comparable
+    assert find(found).headline.startswith("m gave too few answers to tell it from people of the United States")
+
+
+def test_a_hundred_answers_are_counted_where_the_headline_is_of() -> None:
+    """Nine participants on twelve questions are a hundred answers; eight are not, whatever else was answered."""
+    for participants, said in ((9, "m is further"), (8, "m gave too few answers")):
+        found = analyse(without(made(("m", last), spoken=12), 0, first=participants))
+        assert find(found).headline.startswith(said)
+
+
+def test_what_is_counted_over_all_questions_asks_for_answers_to_all() -> None:
+    """Matching and the tests by question are of every question: answers to few of them name nobody."""
+    of_few = analyse(without(made(("m", human), spoken=12), 0, first=2, spoken=False))
+    assert of_few.cells[0].comparable
+    assert not of_few.parts.matching.rows[0].comparable
+    assert not of_few.parts.distinguished.cells[0].comparable
+    of_many = analyse(without(made(("m", human), spoken=12), 0, first=2))
+    assert of_many.parts.matching.rows[0].comparable
+    assert of_many.parts.distinguished.cells[0].comparable
+
+
+def test_only_questions_behind_the_figure_are_counted() -> None:
+    """The finding, the order of closeness and its test name three questions, of which p cannot be below 1/4."""
+    found = analyse(made(("h", human), ("l", last)))
+    ranking = found.cultures[0].ranking
+    assert ranking.questions == 3
+    assert ranking.p[0, 1] == 0.25
+    assert "(3 questions, all brought down to 10 answers each)" in find(found).sentences[0]
+    assert closeness(found).tables[0].notes[0].startswith("Over the 3 questions behind the mean ")
+
+
+def test_series_are_compared_on_the_questions_behind_the_figure() -> None:
+    """Table 3 by question: the same three."""
+    run = made(("a", human), ("b", human), ("c", last), ("d", last))
+    facts = {model: {"series": "near" if model in "ab" else "far"} for model in "abcd"}
+    part = series(analyse(replace(run, model_facts=facts)))
+    assert isinstance(part, Series)
+    (contrast,) = (test.by_question for test in part.tests)
+    assert contrast is not None
+    assert (contrast.questions, contrast.p) == (3, 0.25)
+
+
+def test_first_tokens_are_counted_on_the_questions_behind_the_figure() -> None:
+    """Probabilities were read of 43 questions, and the mean is of three."""
+    run = made(("h", human))
+    (cell,) = run.run.cells
+    first = replace(cell, id=2, condition=Condition(name="first-token", method=Method.FIRST_TOKEN), participants=1)
+    read = tuple(
+        ProbabilityRow(cell=1, question=question.id, order=0, option=option.code, probability=1 / len(question.options))
+        for question in run.survey.questions
+        for option in question.options
+    )
+    part = analyse(replace(run, run=replace(run.run, cells=(cell, first)), probabilities=read)).parts.first_token
+    assert isinstance(part, FirstToken)
+    assert [row.questions for row in part.rows] == [3]
+
+
+def test_questions_of_no_dimension_widen_no_interval() -> None:
+    """The two-way interval draws the questions that the headline is of; others are no part of it."""
+    alone, beside = (analyse(made(("h", human), spoken=12, plain=plain)).cells[0] for plain in (0, PLAIN))
+    for one, other in zip(*((each.interval, each.intervals.two_way) for each in (alone, beside)), strict=True):
+        assert (one.low, one.high) == pytest.approx((other.low, other.high))
+
+
+def test_a_culture_without_a_reference_for_any_dimension_has_no_order() -> None:
+    """And says so: its other questions have references."""
+    run = made(("h", human), ("l", last))
+    kept = tuple(r for r in run.survey.references if not r.question.startswith("Q1"))
+    found = analyse(replace(run, survey=replace(run.survey, references=kept)))
+    assert found.cultures[0].ranking.reason == "no question of a value dimension has a reference"
+
+
+def test_without_any_dimension_every_question_counts() -> None:
+    """Where no item of the run speaks to one, the headline is the mean over questions, as before."""
+    found = analyse(made(("h", human), ("l", last), spoken=0, plain=12))
+    assert found.cultures[0].ranking.questions == 12
+    assert found.cells[0].sound.headline == pytest.approx(found.cells[0].sound.question_mean)
