@@ -8,15 +8,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import redis
 
 from jobs.celery_app import report_failure_key
+from jobs.health import Pulse
 from jobs.outputs import why_unwritable
-from jobs.progress import Snapshot, snapshot, watch
+from jobs.progress import Snapshot, duration, snapshot, watch
 from storage.database import Database
 from workers.patience import OUTAGE
 
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds that the report of a finished run may take.
-REPORT_SECONDS = 300.0
+#: Seconds without a sign of life after which the reporter of a finished run is given up.
+SILENT_SECONDS = 300.0
+#: Seconds between two words on a report that takes long.
+WORD_SECONDS = 300.0
 #: Seconds between two looks at whether there is room on the disk.
 DISK_SECONDS = 10.0
 
@@ -65,31 +68,31 @@ def follow(
     """
     look = Look(database, run)
     disk = Disk(crew.settings.home, console)
-    finished_at: list[float] = []
+    waiting: list[Waiting] = []  # from when only the report is still to come
+    log_file = crew.settings.logs / "reporter.log"
 
     def each() -> None:
         if stopped():
             raise KeyboardInterrupt
         disk.look()
         crew.look(look.latest.progress.done + look.latest.participants["quarantined"])
-        if not finished_at:
+        if not waiting:
             return
         failure = None
         with outages_survived("reports"):
             failure = broker.get(report_failure_key(run))
         if isinstance(failure, bytes):
             failed = f"its report cannot be built: {failure.decode()}"
-        elif time.monotonic() - finished_at[0] > REPORT_SECONDS:
-            failed = f"no report after {REPORT_SECONDS:.0f} s"
+        elif waiting[0].in_vain():
+            failed = f"its reporter has given no sign of life for {SILENT_SECONDS:.0f} s"
         else:
             return
-        log_file = crew.settings.logs / "reporter.log"
         raise RunFailed(f"run {run}: every answer is there, but {failed}; see {log_file}, then: defsurvey report {run}")
 
     def over(current: Snapshot) -> bool:
-        if current.state == "finished" and not finished_at:
-            finished_at.append(time.monotonic())
-        return current.state in ("cancelled", "budget reached") or (current.state == "finished" and current.reported)
+        if current.reporting and not waiting:
+            waiting.append(Waiting(Pulse(crew.settings, "reporter"), log_file, console))
+        return current.reported if current.reporting else current.state in ("cancelled", "budget reached")
 
     return watch(look, over, console, each=each)
 
@@ -119,6 +122,41 @@ class Look:
         else:
             self._away = False
         return self.latest
+
+
+class Waiting:
+    """Waits for a report however long it takes, as long as its reporter lives; tells now and then that it takes long.
+
+    Args:
+        pulse: of the reporter. When it beat last is compared with itself only, never with this machine's clock.
+        log_file: where the reporter says what it does.
+        console: where it is told.
+    """
+
+    def __init__(self, pulse: Pulse, log_file: Path, console: Console) -> None:
+        self._pulse = pulse
+        self._log_file = log_file
+        self._console = console
+        self._beat = self._last_beat()
+        self._since = self._told_at = self._alive_at = time.monotonic()
+
+    def in_vain(self) -> bool:
+        """Whether the reporter has given no sign of life for too long."""
+        now, beat = time.monotonic(), self._last_beat()
+        if beat != self._beat:
+            self._beat, self._alive_at = beat, now
+        if now - self._alive_at > SILENT_SECONDS:
+            return True
+        if now - self._told_at >= WORD_SECONDS:
+            self._told_at = now
+            told = f"every answer is there; the report has taken {duration(now - self._since)} so far"
+            self._console.print(f"{told}, see {self._log_file}", highlight=False, markup=False, soft_wrap=True)
+        return False
+
+    def _last_beat(self) -> float:
+        with suppress(OSError):
+            return self._pulse.path.stat().st_mtime
+        return 0.0
 
 
 class Disk:

@@ -102,7 +102,7 @@ class Crew:
         # Who has told OpenMP how many threads there should be is not contradicted.
         told = "OMP_NUM_THREADS" in os.environ
         threads = [] if told else ["--threads", str(max(1, machine.cores() // self.workers))]
-        kinds = [("reporter", ["reporter", *only])]
+        kinds = [("reporter", ["reporter", *_device_in(self.worker_options), *only])]
         kinds += [(f"worker-{n + 1}", ["worker", *threads, *self.worker_options, *only]) for n in range(self.workers)]
         for name, arguments in kinds:
             process = _Process(name=name, arguments=arguments, log=self.settings.logs / f"{name}.log")
@@ -135,7 +135,7 @@ class Crew:
                 died = f"{process.name} died {process.deaths} times without progress"
                 raise RunFailed(f"{died}{_killed(process.popen.returncode)}; see {process.log}")
             status = process.popen.returncode
-            log.warning("%s ended with status %d%s and is started again", process.name, status, _killed(status))
+            log.warning("%s ended with status %d and is started again%s", process.name, status, _killed(status))
             self._launch(process)
 
     def stop(self) -> None:
@@ -160,6 +160,12 @@ class Crew:
                 stderr=output,
                 start_new_session=True,  # Ctrl-C reaches this process alone, which ends them in order
             )
+
+
+def _device_in(options: Sequence[str]) -> Sequence[str]:
+    """Where the workers' models run, as an option: a judge whose weights are here runs there too."""
+    place = options.index("--device") if "--device" in options else len(options)
+    return options[place : place + 2]
 
 
 def _last_line(path: Path) -> str:

@@ -24,9 +24,9 @@ from workers.simulation.prompts import option_text, request_text
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-#: Keys of the options, in the order in which they were shown.
-OPTION_KEYS = digits[1:] + "0" + ascii_lowercase
 SKIP, REFUSE, UNDO, QUIT = "S", "R", "U", "Q"
+#: Keys of the options, in the order in which they were shown: one for each of the most that a question may have.
+OPTION_KEYS = digits[1:] + "0" + ascii_lowercase + "ABCDEFGHIJKLMNOPTVWXYZ" + "+-*/="
 _ENTER = ("\r", "\n")
 
 
@@ -131,7 +131,7 @@ def screen(answer: GivenAnswer, question: Question, chosen: set[int], *, number:
     asked = Text(request_text(question, answer.shown, language))
     response = Text("\n".join(map(visible, answer.completion.splitlines())) or "(empty)")
     keys = Text()
-    for place, code in enumerate(answer.shown[: len(OPTION_KEYS)]):
+    for place, code in enumerate(answer.shown):
         mark = "x" if code in chosen else " "
         keys.append(f"[{OPTION_KEYS[place]}] ", style="bold").append(
             f"{mark} {option_text(question, code, language)}\n"

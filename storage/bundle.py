@@ -12,10 +12,11 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, insert, select
+from sqlalchemy import Connection, Select, insert, select
 from sqlmodel import SQLModel
 
 from storage import schema, store, tables, verdict_tables
@@ -25,7 +26,18 @@ from storage.database import Database, insert_new
 FORMAT = 1
 #: What was said of answers, by judges and people.
 _SAID = (verdict_tables.judgement, verdict_tables.label, verdict_tables.reading)
+#: Table whose rows are given keys anew -> columns by which its rows are known.
+_KEYED = {
+    "cell": ("run", "model", "culture", "condition_name", "language"),
+    "participant": ("cell", "number"),
+    "judge": ("identity",),
+}
+#: Tables whose rows may be here already, from another run.
+_SHARED = ("survey", "judge", "calibration")
+#: Table -> key in the file -> key here.
+_Keys = dict[str, dict[int | None, int | None]]
 _MANIFEST = "manifest.json"
+#: Rows read or written at a time. One by one, an import would keep everybody else from writing for minutes.
 _BATCH = 1000
 #: What reading a damaged archive raises; RuntimeError: of an entry that seems encrypted, or packed in an unknown way.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, KeyError, UnicodeDecodeError, json.JSONDecodeError)
@@ -146,17 +158,11 @@ def _import(connection: Connection, archive: zipfile.ZipFile, manifest: dict[str
     run = manifest["run"]
     if connection.execute(select(tables.run.c.id).where(tables.run.c.id == run)).one_or_none() is not None:
         raise BadBundle(f"{path}: run {run} is here already")
-    cells: dict[int, int] = {}
-    people: dict[int, int] = {}
-    judges: dict[int | None, int | None] = {None: None}
+    keys: _Keys = {name: {None: None} for name in _KEYED}
     for name in _parts(run):
-        for row in map(json.loads, _lines(archive, name, manifest["members"][name], path)):
-            if name == "judge":
-                judges[row["id"]] = _judge(connection, row)
-                continue
-            if "judge" in row and name != "run":
-                row["judge"] = judges[row["judge"]]
-            _insert(connection, name, row, cells, people)
+        rows = map(json.loads, _lines(archive, name, manifest["members"][name], path))
+        while some := list(islice(rows, _BATCH)):
+            _insert(connection, name, some, keys)
 
 
 def _lines(archive: zipfile.ZipFile, name: str, expected: dict[str, Any], path: Path) -> Iterator[bytes]:
@@ -171,36 +177,32 @@ def _lines(archive: zipfile.ZipFile, name: str, expected: dict[str, Any], path: 
         raise BadBundle(f"{path}: {name}.jsonl is damaged: {count} rows of {expected['rows']}, or other content")
 
 
-def _insert(
-    connection: Connection, name: str, row: dict[str, Any], cells: dict[int, int], people: dict[int, int]
-) -> None:
-    """Insert a row with its keys given anew, as nobody's: free, and to be published from here."""
-    if name in ("survey", "run", "served", "probe", "calibration", "judging"):
-        insert_new(connection, SQLModel.metadata.tables[name], row)
-    elif name == "cell":
-        before = row.pop("id")
-        cells[before] = _key(connection, tables.cell, row)
-    elif name == "participant":
-        before = row.pop("id")
-        free = {"lease_until": None, "lease_owner": None, "published_at": None, "on_trial": False}
-        row |= {**free, "cell": cells[row["cell"]], "memory": tuple(row["memory"])}
-        people[before] = _key(connection, tables.participant, row)
+def _insert(connection: Connection, name: str, rows: list[dict[str, Any]], keys: _Keys) -> None:
+    """Insert rows of a table at once; ``keys`` learns those that are given anew."""
+    table = SQLModel.metadata.tables[name]
+    before = [row.pop("id") for row in rows] if name in keys else []
+    here = [_here(name, row, keys) for row in rows]
+    if name in _SHARED:
+        for row in here:
+            insert_new(connection, table, row)
     else:
-        row["participant"] = people[row["participant"]]
-        for column in ("choices", "shown", "memory"):
-            if column in row:
-                row[column] = tuple(row[column])
-        connection.execute(insert(SQLModel.metadata.tables[name]).values(row))
+        connection.execute(insert(table), here)
+    if name in keys:
+        known_by = [table.c[column] for column in _KEYED[name]]
+        those = known_by[0].in_({row[known_by[0].name] for row in here})
+        given = {tuple(row[1:]): row.id for row in connection.execute(select(table.c.id, *known_by).where(those))}
+        after = (given[tuple(row[column.name] for column in known_by)] for row in here)
+        keys[name].update(zip(before, after, strict=True))
 
 
-def _judge(connection: Connection, row: dict[str, Any]) -> int:
-    """The id here of a judge, who may have judged here before."""
-    columns = {name: value for name, value in row.items() if name != "id"}
-    insert_new(connection, verdict_tables.judge, columns)
-    j = verdict_tables.judge.c
-    return int(connection.execute(select(j.id).where(j.identity == row["identity"])).scalar_one())
-
-
-def _key(connection: Connection, table: Table, row: dict[str, Any]) -> int:
-    key: int = connection.execute(insert(table).values(row).returning(table.c.id)).scalar_one()
-    return key
+def _here(name: str, row: dict[str, Any], keys: _Keys) -> dict[str, Any]:
+    """A row with the keys that its owners were given here, as nobody's: free, and to be published from here."""
+    for owner in keys:
+        if owner in row and name != "run":  # of a run it is the judge that its study asks for, no key
+            row[owner] = keys[owner][row[owner]]
+    for column in ("choices", "shown", "memory"):
+        if column in row:
+            row[column] = tuple(row[column])
+    if name == "participant":
+        row |= {"lease_until": None, "lease_owner": None, "published_at": None, "on_trial": False}
+    return row

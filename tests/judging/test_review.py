@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from jobs.cli import main
 from jobs.results import current_report
-from jobs.review import Reviewed, review
+from jobs.review import OPTION_KEYS, Reviewed, review
 from jobs.settings import Settings
 from storage.database import Database
 from storage.judgement import AnswerKey
@@ -22,8 +23,11 @@ from storage.read_results import read_results
 from storage.readings import Reading, read_by, record_reading, with_readings
 from storage.results import STATES
 from storage.run import AnswerState
+from storage.store import add_run
+from storage.survey import Option
+from storage.survey_questions import MOST_OPTIONS
 from tests.judging.conftest import nowhere
-from tests.storage.small_run import SURVEY, answer, claimed, new_cell, started
+from tests.storage.small_run import SURVEY, answer, claimed, new_cell, new_run, participant_ids, started
 
 #: What participants 0, 1 and 2 said to questions A (one of 1-4), B (one of 7, 2, 5) and C (up to three of 1-5).
 UNREAD = {(0, 0), (0, 2), (1, 1), (2, 0)}
@@ -74,6 +78,23 @@ def test_every_key_does_what_it_says(unread: Database) -> None:
     assert "[bold]" in shown
     assert "\x1b" not in shown
     assert read_results(unread, "first").progress.unparsable == 4
+
+
+def test_each_of_many_options_has_a_key_of_its_own(database: Database) -> None:
+    """Of the most that a question may have; none is one that skips, refuses, takes back or quits."""
+    options = tuple(Option(code=code, label={"en": f"party {code}"}) for code in range(101, 101 + MOST_OPTIONS))
+    survey = replace(SURVEY, questions=(replace(SURVEY.question("B"), options=options), *SURVEY.questions[::2]))
+    cell = nowhere(new_cell(participants=MOST_OPTIONS))
+    add_run(database, replace(new_run(cell, questions=("B",)), survey=survey))
+    ledger = Ledger(database, owner="host:1:here")
+    shown = tuple(option.code for option in options)
+    for held in (claimed(ledger, who) for who in participant_ids(database)):
+        ledger.checkpoint(held, answer(held, 0, question="B", state=AnswerState.UNPARSABLE, shown=shown), ())
+    done, screens = reviewed(database, OPTION_KEYS)
+    assert done == Reviewed(read=MOST_OPTIONS, skipped=0, left=0)
+    assert f"[{OPTION_KEYS[-1]}]   163: party 163\n" in screens
+    results = with_readings(database, read_results(database, "first"))
+    assert results.answers.choices.tolist() == [1 << place for place in range(MOST_OPTIONS)]
 
 
 def test_undo_takes_back_also_what_was_kept(unread: Database) -> None:

@@ -43,6 +43,13 @@ def test_a_reply_as_asked_for_is_read() -> None:
     assert found["ff"] == Finding(verdict=Verdict.FAIL, evidence="every Sunday", reason="not so")
 
 
+def test_thoughts_before_the_object_are_passed_over() -> None:
+    """Some judges think aloud; what they quote may begin a thought as well."""
+    assert verdicts(f'<think>Is it {{"qc": 1}}? No.</think>\n{json.dumps(reply("fail"))}') == {Verdict.FAIL}
+    assert verdicts(json.dumps(reply("fail", "<think>")), response="<think>Let me see") == {Verdict.FAIL}
+    assert verdicts(f"<think>{json.dumps(reply())}", finish=FinishReason.LENGTH) == {Verdict.UNSURE}
+
+
 def test_a_fence_around_the_object_is_forgiven() -> None:
     """Small models put JSON into a code block."""
     assert verdicts(f"```json\n{json.dumps(reply('fail'))}\n```") == {Verdict.FAIL}

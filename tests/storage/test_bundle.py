@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
-from storage import outbox, store
+from storage import bundle, outbox, store
 from storage.bundle import BadBundle, export_bundle, import_bundle
 from storage.database import Database
 from storage.ledger import Ledger
@@ -60,6 +61,38 @@ def test_a_run_comes_out_as_it_went_in(database: Database, ledger: Ledger, elsew
         other = Ledger(elsewhere, owner="other:1:here")
         held = claimed(other, outbox.outgoing(elsewhere, run="first")[0].participant)
         assert [(again.item, attempt) for again, attempt in other.to_ask_again(held)] == [(1, 1)]
+
+
+@pytest.mark.parametrize("batch", [1000, 2])
+def test_an_import_takes_few_statements(
+    database: Database,
+    ledger: Ledger,
+    elsewhere: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    batch: int,
+) -> None:
+    """Nobody else writes meanwhile: rows go in by the batch, and stay with their participants all the same."""
+    half_done(database, ledger)
+    file = tmp_path / "run.bundle"
+    assert export_bundle(database, "first", file) == 5
+    monkeypatch.setattr(bundle, "_BATCH", batch)
+    statements: list[str] = []
+
+    @event.listens_for(elsewhere.engine, "before_cursor_execute")
+    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        statements.append(statement)
+
+    with elsewhere:
+        import_bundle(elsewhere, file)
+        made = sum(statement.startswith("INSERT INTO answer") for statement in statements)
+        assert made == {1000: 1, 2: 3}[batch]
+        assert (
+            sum(statement.startswith("INSERT INTO participant") for statement in statements) == {1000: 1, 2: 2}[batch]
+        )
+        assert list(answer_rows(elsewhere, "first", telemetry=True)) == list(
+            answer_rows(database, "first", telemetry=True)
+        )
 
 
 def test_a_run_that_is_here_already_is_not_imported(database: Database, ledger: Ledger, tmp_path: Path) -> None:

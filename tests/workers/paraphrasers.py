@@ -18,11 +18,16 @@ COUNTED = "PARAPHRASER_REQUESTS"
 
 
 class Paraphraser(Engine):
-    """Replies with what a function makes of the prompt; None: the engine gives up."""
+    """Replies with what a function makes of the prompt; None: the engine gives up.
 
-    def __init__(self, reply: Callable[[str], str | None], finish: FinishReason = FinishReason.STOP) -> None:
+    What the function raises is raised by ``submit``; ``late``: is of the request's future.
+    """
+
+    def __init__(
+        self, reply: Callable[[str], str | None], finish: FinishReason = FinishReason.STOP, *, late: bool = False
+    ) -> None:
         self.requests: list[Request] = []
-        self.reply, self.finish = reply, finish
+        self.reply, self.finish, self.late = reply, finish, late
 
     def submit(self, request: Request) -> Future[Completion]:
         """Reply at once."""
@@ -30,8 +35,14 @@ class Paraphraser(Engine):
         if COUNTED in os.environ:
             with Path(os.environ[COUNTED]).open("a") as file:
                 file.write("one\n")
-        text = self.reply(request.messages[-1].content)
         future: Future[Completion] = Future()
+        try:
+            text = self.reply(request.messages[-1].content)
+        except Exception as error:
+            if not self.late:
+                raise
+            future.set_exception(error)
+            return future
         if text is None:
             future.set_result(Completion(text="", finish=FinishReason.ERROR, used=USED, error="the server is gone"))
         else:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import doctest
+from dataclasses import replace
 
 import pytest
 
 from storage.catalogue import find_survey
 from storage.probe import ProbeKind
+from storage.survey import QuestionType
 from tests.workers.memorisers import memorised
 from tests.workers.paraphrasers import Paraphraser
+from workers.engines.base import EngineUnavailable
 from workers.probing import probe as probing
 from workers.probing.probe import BATCH, complete, planned, read_percentages
 from workers.simulation.prompts import UnknownLanguage
@@ -53,6 +56,16 @@ def test_replies_are_kept_with_what_is_read_from_them() -> None:
     assert first.percent == pytest.approx({code: 100 * share for code, share in reference.shares.items()}, abs=0.06)
 
 
+def test_percentages_that_are_only_thought_of_are_not_read() -> None:
+    """A model may try some before it tells others."""
+    thought, told = (f"1: {first}%\n2: {100 - first}%\n3: 0%\n4: 0%" for first in (90, 60))
+    todo = planned(SURVEY, "m", CELLS[:1], ["Q1"])
+    engine = Paraphraser(lambda _: f"<think>\n{thought}\n</think>\n{told}")
+    percent = [probe.percent for batch in complete(todo, SURVEY, engine) for probe in batch.probes]
+    assert {1: 60.0, 2: 40.0, 3: 0.0, 4: 0.0} in percent
+    assert {1: 90.0, 2: 10.0, 3: 0.0, 4: 0.0} not in percent
+
+
 def test_what_the_engine_gives_up_is_no_probe() -> None:
     """It is told, and can be asked again."""
     todo = planned(SURVEY, "m", CELLS[:1], [question.id for question in SURVEY.questions[:20]])
@@ -60,6 +73,29 @@ def test_what_the_engine_gives_up_is_no_probe() -> None:
     assert [len(batch.failures) for batch in batches] == [BATCH, BATCH, 40 - 2 * BATCH]
     assert not any(batch.probes for batch in batches)
     assert batches[0].failures[0] == "model m, question Q1, options: the server is gone"
+
+
+def test_an_engine_that_raises_fails_what_it_was_asked() -> None:
+    """An engine may be anybody's; what it raises is told like what it gives up."""
+    todo = planned(SURVEY, "m", CELLS[:1], ["Q1", "Q2"])
+    (batch,) = complete(todo, SURVEY, Paraphraser(lambda prompt: str(1 // ("important is family" not in prompt))))
+    assert [probe.question for probe in batch.probes] == ["Q2", "Q2"]
+    said = "the engine raised ZeroDivisionError: integer division or modulo by zero"
+    assert batch.failures == (f"model m, question Q1, options: {said}", f"model m, question Q1, percentages: {said}")
+
+
+def test_what_was_replied_before_an_engine_went_away_is_kept() -> None:
+    """It was paid for."""
+
+    def reply(prompt: str) -> str:
+        if "important is family" in prompt:
+            raise EngineUnavailable("no credit")
+        return "1"
+
+    batches = complete(planned(SURVEY, "m", CELLS[:1], ["Q1", "Q2"]), SURVEY, Paraphraser(reply, late=True))
+    assert {probe.question for probe in next(batches).probes} == {"Q2"}
+    with pytest.raises(EngineUnavailable, match="no credit"):
+        next(batches)
 
 
 @pytest.mark.parametrize(
@@ -76,11 +112,31 @@ def test_what_the_engine_gives_up_is_no_probe() -> None:
         ("About 90% of them.", None),
         ("1: 90\n1: 80\n2: 7\n3: 2\n4: 1\n9: 3", {1: 90, 2: 7, 3: 2, 4: 1}),
         ("", None),
+        ("1: 0.9114\n2: 0.0706\n3: 0.0165\n4: 0.0016", {1: 91.14, 2: 7.06, 3: 1.65, 4: 0.16}),
+        ("1: 0,9\n2: 0,07\n3: 0,02\n4: 0,01", {1: 90, 2: 7, 3: 2, 4: 1}),
+        ("1: 0.9114%\n2: 0.0706\n3: 0.0165\n4: 0.0016", None),
+        ("1: 90%\n2: 90%\n3: 90%\n4: 90%", None),
+        ("1: 9\n2: 1\n3: 0\n4: 0", None),
+        ("1: 88%\n2: 7%\n3: 2%\n4: 1%", {1: 88, 2: 7, 3: 2, 4: 1}),
     ],
 )
 def test_percentages_are_read_or_not(text: str, expected: dict[int, float] | None) -> None:
-    """Every option must have a line; nothing is made up for one that has none."""
-    assert read_percentages(text, SURVEY.question("Q1")) == expected
+    """Every option must have a line, and they must add up; nothing is made up for one that has none."""
+    read = read_percentages(text, SURVEY.question("Q1"))
+    assert read == (expected if expected is None else pytest.approx(expected, abs=1e-9))
+
+
+@pytest.mark.parametrize(
+    ("number", "sign", "expected"),
+    [(40, "%", 40), (0.4, "", 40), (0.4, "%", 0.4), (1, "", 1), (101, "", None)],
+    ids=["of any sum", "proportions", "small percentages", "whole numbers", "more than all"],
+)
+def test_percentages_of_a_list_need_not_add_up(number: float, sign: str, expected: float | None) -> None:
+    """Each option is chosen by some or not; numbers up to 1 are proportions where no sign says otherwise."""
+    question = SURVEY.question("Q7")
+    asked = replace(question, type=QuestionType.MULTIPLE, max_choices=2)
+    read = read_percentages("\n".join(f"{code}: {number}{sign}" for code in asked.codes), asked)
+    assert read == (None if expected is None else pytest.approx(dict.fromkeys(asked.codes, expected), abs=1e-9))
 
 
 def test_examples_hold() -> None:

@@ -10,7 +10,7 @@ from storage.catalogue import find_survey
 from storage.survey import Survey
 from storage.survey_paraphrases import Tried, used
 from tests.workers.paraphrasers import Paraphraser, new_wording, question_in
-from workers.engines.base import FinishReason
+from workers.engines.base import EngineUnavailable, FinishReason
 from workers.rephrasing.checks import Vocabulary, fault
 from workers.rephrasing.rephrase import BATCH, Batch, Order, bare_question, prompts, rephrase
 from workers.simulation.prompts import UnknownLanguage
@@ -153,6 +153,29 @@ def test_an_engine_that_gives_up_leaves_the_wording_open() -> None:
     assert first.failures[0] == "question Q1, en, paraphrase 1: the server is gone"
 
 
+def test_an_engine_that_raises_leaves_the_wording_open() -> None:
+    """An engine may be anybody's; the wordings beside are written."""
+    engine = Paraphraser(lambda prompt: "" if "important is family" in prompt and 1 // 0 else new_wording(prompt))
+    [first, *_] = run(engine, order(attempts=1))
+    assert len(first.tried) == 2
+    said = "the engine raised ZeroDivisionError: integer division or modulo by zero"
+    assert first.failures == (f"question Q1, en, paraphrase 1: {said}",)
+
+
+def test_what_was_written_before_an_engine_went_away_is_kept() -> None:
+    """It was paid for."""
+
+    def reply(prompt: str) -> str:
+        if "important is family" in prompt:
+            raise EngineUnavailable("no credit")
+        return new_wording(prompt)
+
+    batches = rephrase(order(attempts=1), (), Paraphraser(reply, late=True))
+    assert len(next(batches).tried) == 2
+    with pytest.raises(EngineUnavailable, match="no credit"):
+        next(batches)
+
+
 @pytest.mark.parametrize(
     ("finish", "why"), [(FinishReason.LENGTH, "it was cut off"), (FinishReason.REFUSAL, "the model declined")]
 )
@@ -160,6 +183,17 @@ def test_unfinished_replies_are_rejected(finish: FinishReason, why: str) -> None
     """Whatever they say."""
     [first, *_] = run(Paraphraser(new_wording, finish), order(attempts=1))
     assert all(one.rejected.startswith(why) for one in first.tried)
+
+
+def test_thoughts_before_a_wording_are_no_part_of_it() -> None:
+    """Nor is one that never ends a wording."""
+
+    def tried(before: str) -> list[Tried]:
+        engine = Paraphraser(lambda prompt: before + new_wording(prompt))
+        return [one for batch in run(engine, order(attempts=1)) for one in batch.tried]
+
+    assert tried("<think>Which words?</think>\n") == tried("")
+    assert {one.rejected != "" for one in tried("<think>")} == {True}
 
 
 def test_quotation_marks_around_a_reply_are_no_part_of_it() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from storage.judgement import DIMENSIONS, Finding, Verdict, all_dimensions
 from storage.run import AnswerState, Reply
 from workers.engines.base import Completion, FinishReason
+from workers.simulation.thoughts import spoken
 
 #: Evidence and reasons are kept up to so many characters.
 MOST_KEPT = 400
@@ -39,11 +40,22 @@ def findings_in(completion: Completion, response: str) -> Mapping[str, Finding]:
     if completion.finish is FinishReason.REFUSAL:
         return all_dimensions(Verdict.UNSURE, "the judge declined")
     try:
-        reply = _object(completion.text)
+        reply = _said(completion.text)
     except ValueError as error:
         cut = " (it was cut off at its longest)" if completion.finish is FinishReason.LENGTH else ""
         return all_dimensions(Verdict.UNSURE, f"the judge's reply is not the one JSON object asked for: {error}{cut}")
     return {dimension: _finding(reply, dimension, _plain(response)) for dimension in DIMENSIONS}
+
+
+def _said(text: str) -> dict[str, Any]:
+    """The object that a reply is, or says behind its thoughts; evidence may well quote the mark of a thought."""
+    said, _ = spoken(text)
+    try:
+        return _object(text)
+    except ValueError:
+        if said == text:
+            raise
+        return _object(said)
 
 
 def _object(text: str) -> dict[str, Any]:

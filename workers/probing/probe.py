@@ -15,16 +15,22 @@ from pathlib import Path
 
 from storage.probe import Probe, ProbeKind
 from storage.run import Decoding
-from storage.survey import Culture, Question, Survey
+from storage.survey import Culture, Question, QuestionType, Survey
 from workers.engines.base import Engine, FinishReason, Message, Request
+from workers.judging.asking import ask_together
 from workers.simulation.prompts import UnknownLanguage, option_text
+from workers.simulation.thoughts import spoken
 
 #: Requests under way at once; a process that is killed loses at most so many.
 BATCH = 16
+#: Points by which the percentages of a question of one choice may miss 100: they are rounded, and some options omitted.
+SUM_OFF = 10.0
 #: Greedy, so that the likeliest completion is what is compared.
 _DECODING = Decoding(num_beams=1, do_sample=False, max_new_tokens=512)
 _MARKER = re.compile(r"\[([A-Z]+)\]")
-_LINE = re.compile(r"^[^\w]*(?P<code>\d+)(?:\s*[:：.)\]、]|\s+\D).*?(?P<percent>\d+(?:[.,]\d+)?)\s*[%％]?\s*\.?\s*$")
+_LINE = re.compile(
+    r"^[^\w]*(?P<code>\d+)(?:\s*[:：.)\]、]|\s+\D).*?(?P<number>\d+(?:[.,]\d+)?)\s*(?P<sign>[%％]?)\s*\.?\s*$"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,43 +70,67 @@ def planned(survey: Survey, model: str, asked: Sequence[tuple[str, str]], questi
 
 
 def complete(probes: Sequence[Probe], survey: Survey, engine: Engine) -> Iterator[Probed]:
-    """Have probes completed, up to ``BATCH`` at a time; keep them before asking for the next."""
+    """Have probes completed, up to ``BATCH`` at a time; keep them before asking for the next.
+
+    Raises:
+        EngineUnavailable: the engine cannot be asked any more; what had been replied was given back before.
+    """
     for start in range(0, len(probes), BATCH):
         batch = probes[start : start + BATCH]
-        futures = [engine.submit(_request(probe)) for probe in batch]
+        replies, unavailable = ask_together(engine, [_request(probe) for probe in batch])
         done: list[Probe] = []
         failures: list[str] = []
-        for probe, future in zip(batch, futures, strict=True):
-            completion = future.result()
+        for place, completion in replies:
+            probe = batch[place]
             if completion.finish is FinishReason.ERROR:
                 failures.append(f"model {probe.model}, question {probe.question}, {probe.kind}: {completion.error}")
                 continue
             told = None
             if probe.kind is ProbeKind.PERCENTAGES:
-                told = read_percentages(completion.text, survey.question(probe.question))
+                told = read_percentages(spoken(completion.text)[0], survey.question(probe.question))
             done.append(replace(probe, completion=completion.text, percent=told))
         yield Probed(probes=tuple(done), failures=tuple(failures))
+        if unavailable is not None:
+            raise unavailable
 
 
 def read_percentages(text: str, question: Question) -> dict[int, float] | None:
-    """Option code -> percentage, from lines such as ``2: 31%`` or ``2: Rather important: 31.5``.
+    """Option code -> percentage, from lines such as ``2: 31%``, ``2: Rather important: 31.5`` or ``2: 0.31``.
 
-    None where an option has no line, or a number is above 100. Of several lines for an option the first counts.
+    Numbers without a percent sign are proportions where they add up to 1, or of a list, where none is above 1. None
+    where an option has no line, a number is above 100, or those of a question of one choice do not add up to 100, give
+    or take ``SUM_OFF``. Of several lines for an option the first counts.
 
     >>> from storage.survey import Option, QuestionType
     >>> options = tuple(Option(code=code, label={}) for code in (1, 2))
     >>> asked = Question(id="Q", type=QuestionType.SINGLE, topic="", text={}, options=options)
     >>> read_percentages("1: Yes: 60%\\n2. No - 39,5 %", asked)
     {1: 60.0, 2: 39.5}
+    >>> read_percentages("1: 0.75\\n2: 0.25", asked)
+    {1: 75.0, 2: 25.0}
     """
-    found: dict[int, float] = {}
+    found: dict[int, tuple[float, bool]] = {}
     for line in text.splitlines():
         read = _LINE.match(line.replace("*", ""))
         if read and int(read["code"]) in question.codes:
-            found.setdefault(int(read["code"]), float(read["percent"].replace(",", ".")))
-    if set(found) != set(question.codes) or any(percent > 100 for percent in found.values()):
+            found.setdefault(int(read["code"]), (float(read["number"].replace(",", ".")), bool(read["sign"])))
+    if set(found) != set(question.codes):
         return None
-    return {code: found[code] for code in question.codes}
+    numbers = [number for number, _ in found.values()]
+    one_choice = question.type is not QuestionType.MULTIPLE
+    if not any(signed for _, signed in found.values()) and _proportions(numbers, one_choice):
+        found = {code: (100 * number, True) for code, (number, _) in found.items()}
+    percentages = {code: found[code][0] for code in question.codes}
+    if max(percentages.values()) > 100 or (one_choice and abs(sum(percentages.values()) - 100) > SUM_OFF):
+        return None
+    return percentages
+
+
+def _proportions(numbers: Sequence[float], one_choice: bool) -> bool:
+    """Whether numbers without a percent sign are shares of 1."""
+    if one_choice:
+        return abs(100 * sum(numbers) - 100) <= SUM_OFF
+    return max(numbers) <= 1 and any(0 < number < 1 for number in numbers)
 
 
 def _probe(question: Question, model: str, kind: ProbeKind, culture: Culture | None, language: str) -> Probe:

@@ -18,10 +18,12 @@ from pathlib import Path
 from storage.run import Decoding
 from storage.survey import Paraphrase, Question, Survey
 from storage.survey_paraphrases import Tried
-from workers.engines.base import Completion, Engine, FinishReason, Message, Request
+from workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Message, Request
+from workers.judging.asking import ask_together
 from workers.rephrasing.checks import Vocabulary, fault
 from workers.simulation.participant import substream
 from workers.simulation.prompts import UnknownLanguage, option_text
+from workers.simulation.thoughts import spoken
 
 #: Requests under way at once; a process that is killed loses at most so many wordings.
 BATCH = 16
@@ -93,6 +95,7 @@ def rephrase(order: Order, tried: Sequence[Tried], engine: Engine) -> Iterator[B
 
     Raises:
         UnknownLanguage: there is no prompt in one of the languages.
+        EngineUnavailable: the engine cannot be asked any more; what had been replied was given back before.
     """
     for language in order.languages:
         prompt(language)  # before anything is asked
@@ -102,9 +105,12 @@ def rephrase(order: Order, tried: Sequence[Tried], engine: Engine) -> Iterator[B
             attempts = Counter(map(_key, all_tried))
             todo = [key for key in order.open(all_tried) if key[0] == number and attempts[key] == attempt]
             for start in range(0, len(todo), BATCH):
-                batch = _ask(order, todo[start : start + BATCH], attempt, all_tried, engine, vocabulary)
+                keys = todo[start : start + BATCH]
+                batch, unavailable = _ask(order, keys, attempt, all_tried, engine, vocabulary)
                 all_tried += batch.tried
                 yield batch
+                if unavailable is not None:
+                    raise unavailable
 
 
 def _ask(
@@ -114,20 +120,21 @@ def _ask(
     tried: Sequence[Tried],
     engine: Engine,
     vocabulary: Vocabulary,
-) -> Batch:
+) -> tuple[Batch, EngineUnavailable | None]:
     asked = []
     for number, language, name in keys:
         question = order.survey.question(name)
         known = known_wordings(question, language, tried)
-        asked.append((engine.submit(_request(order, question, language, number, attempt, known)), question, known))
+        asked.append((_request(order, question, language, number, attempt, known), question, known))
+    replies, unavailable = ask_together(engine, [request for request, _, _ in asked])
     found: list[Tried] = []
     failures: list[str] = []
-    for (number, language, _), (future, question, known) in zip(keys, asked, strict=True):
-        completion = future.result()
+    for place, completion in replies:
+        (number, language, _), (_, question, known) = keys[place], asked[place]
         if completion.finish is FinishReason.ERROR:
             failures.append(f"question {question.id}, {language}, paraphrase {number}: {completion.error}")
             continue
-        text = bare_question(completion.text)
+        text = bare_question(spoken(completion.text)[0])
         rejected = _unfinished(completion) or fault(text, question, language, vocabulary=vocabulary, known=known)
         written = Paraphrase(
             question=question.id,
@@ -138,7 +145,7 @@ def _ask(
             prompt=prompt(language),
         )
         found.append(Tried(paraphrase=written, attempt=attempt, rejected=rejected))
-    return Batch(tried=tuple(found), failures=tuple(failures))
+    return Batch(tried=tuple(found), failures=tuple(failures)), unavailable
 
 
 def _request(
