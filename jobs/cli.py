@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import json
 import os
 import sys
 from pathlib import Path
@@ -19,8 +18,9 @@ from click.core import ParameterSource
 
 from jobs.cli_daemons import CONCURRENCY
 from jobs.cli_device import DEVICE
+from jobs.cli_options import JSON, NAME, NAMES, RUN, STUDY, Dollars, Text, print_json
 from jobs.settings import Settings
-from jobs.terminal import write_whatever
+from jobs.terminal import open_closed, write_whatever
 
 if TYPE_CHECKING:
     from jobs.progress import Snapshot
@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 #: Exit codes of the contract.
 DONE, ERROR, USAGE, INCOMPLETE = 0, 1, 2, 3
 
-STUDY = click.argument("study", type=click.Path(path_type=Path), metavar="STUDY")
-NAME = click.option("--name", help="Name of the run, in place of the study's.")
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-
 
 class Verbs(click.Group):
     """The verbs, and the one place where an error becomes a line and an exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Begin with three streams, whoever closed one of them before."""
+        open_closed()
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb; expected errors become one line on stderr."""
@@ -105,11 +106,12 @@ def enqueue(settings: Settings, study: Path, name: str | None, as_json: bool) ->
     """Write a run and publish its messages; prints the run's id."""
     from jobs import verbs
 
+    wanted = verbs.read(settings, study, name=name)
     with _database(settings) as database:
-        done = verbs.enqueue(settings, database, verbs.read(settings, study, name=name))
+        done = verbs.enqueue(settings, database, wanted)
         waiting = verbs.unpublished(settings, database, done.run)
     if as_json:
-        _print_json({"run": done.run, "added": done.added, "published": done.published, "waiting": done.waiting})
+        print_json({"run": done.run, "added": done.added, "published": done.published, "waiting": done.waiting})
         return
     click.echo(done.run)
     if waiting:
@@ -117,25 +119,27 @@ def enqueue(settings: Settings, study: Path, name: str | None, as_json: bool) ->
 
 
 @main.command()
-@click.argument("run_id", metavar="RUN")
+@RUN
 @click.option(
     "--participants", type=click.IntRange(min=1), metavar="N", help="Participants per cell, old ones counted."
 )
-@click.option("--models", metavar="A,B", help="Further models.")
+@click.option("--models", type=NAMES, metavar="A,B", help="Further models.")
 @JSON
 @click.pass_obj
-def extend(settings: Settings, run_id: str, participants: int | None, models: str | None, as_json: bool) -> None:
+def extend(
+    settings: Settings, run_id: str, participants: int | None, models: tuple[str, ...] | None, as_json: bool
+) -> None:
     """Add participants or models to a run under the same seed, then publish their messages."""
     from jobs import verbs
 
     if participants is None and not models:
         raise click.UsageError("extend needs --participants or --models")
     with _database(settings) as database:
-        wanted = verbs.extended(settings, database, run_id, participants=participants, models=_names(models))
+        wanted = verbs.extended(settings, database, run_id, participants=participants, models=models or ())
         done = verbs.enqueue(settings, database, wanted, extend=True)
         waiting = verbs.unpublished(settings, database, run_id)
     if as_json:
-        _print_json({"run": done.run, "added": done.added, "published": done.published, "waiting": done.waiting})
+        print_json({"run": done.run, "added": done.added, "published": done.published, "waiting": done.waiting})
     else:
         click.echo(f"{done.run}: {done.added} participants added; work on them: defsurvey resume {done.run} --wait")
     if waiting and settings.broker_url is not None:  # a broker of our own is started by the command just named
@@ -143,12 +147,12 @@ def extend(settings: Settings, run_id: str, participants: int | None, models: st
 
 
 @main.command()
-@click.argument("run_id", metavar="RUN")
+@RUN
 @click.option("--wait", is_flag=True, help="Work on it on this machine until it is done.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
 @CONCURRENCY
 @DEVICE
-@click.option("--budget", type=click.FloatRange(min=0, min_open=True), metavar="USD", help="In place of the old one.")
+@click.option("--budget", type=Dollars(), metavar="USD", help="In place of the old one.")
 @JSON
 @click.pass_obj
 def resume(
@@ -183,7 +187,7 @@ def resume(
         again = verbs.resume(settings, database, run_id)
         waiting = verbs.unpublished(settings, database, run_id)
     if as_json:
-        _print_json({"run": run_id, "published": again})
+        print_json({"run": run_id, "published": again})
     else:
         click.echo(f"{run_id}: {again} messages published")
     if waiting:
@@ -191,7 +195,7 @@ def resume(
 
 
 @main.command()
-@click.argument("run_id", metavar="[RUN]", required=False)
+@click.argument("run_id", type=Text(empty=True), metavar="[RUN]", required=False)
 @click.option("--watch", is_flag=True, help="Show progress until the run is finished.")
 @JSON
 @click.pass_obj
@@ -206,7 +210,7 @@ def status(settings: Settings, run_id: str | None, watch: bool, as_json: bool) -
         else:
             now = progress.snapshot(database, chosen)
     if as_json:
-        _print_json(now.to_json())
+        print_json(now.to_json())
     elif not watch:
         verbs.console().print(progress.render(now, now.rate_per_second))
         click.echo(progress.report_line(now))
@@ -218,14 +222,6 @@ def _database(settings: Settings) -> Database:
     return open_database(settings)
 
 
-def _names(text: str | None) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()] if text else []
-
-
-def _print_json(body: object) -> None:
-    click.echo(json.dumps(body, ensure_ascii=False, indent=2))
-
-
 def _worker_options(concurrency: int | None, device: str) -> list[str]:
     """What ``defsurvey worker`` is given by the verbs that start it."""
     return ["--device", device, *(["--concurrency", str(concurrency)] if concurrency else [])]
@@ -235,7 +231,7 @@ def _finish(ended: Snapshot, *, as_json: bool) -> NoReturn:
     from jobs.progress import report_line
 
     if as_json:
-        _print_json(ended.to_json())
+        print_json(ended.to_json())
     else:
         click.echo(report_line(ended))
     if ended.state == "budget reached":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -10,10 +9,11 @@ import click
 
 from jobs.cli_device import DEVICE
 from jobs.cli_import import VERBS as IMPORT_VERBS
+from jobs.cli_options import JSON, PATH, TEXT, Text, print_json
 from jobs.cli_rephrase import VERBS as REPHRASE_VERBS
 from jobs.settings import Settings
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+_MODEL = click.argument("name", type=Text(empty=True), metavar="MODEL")
 
 
 @click.group()
@@ -26,14 +26,14 @@ for _verb in (*IMPORT_VERBS, *REPHRASE_VERBS):
 
 
 @survey.command("list")
-@_JSON
+@JSON
 def survey_list(as_json: bool) -> None:
     """The bundled surveys."""
     from jobs import catalogue
 
     found = catalogue.surveys()
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        print_json(found)
         return
     for entry in found:
         click.echo(f"{entry['id']}  {entry['title']} ({entry['questions']} questions; {', '.join(entry['cultures'])})")
@@ -41,10 +41,10 @@ def survey_list(as_json: bool) -> None:
 
 @survey.command("show")
 @click.argument("name", metavar="SURVEY")
-@click.option("--question", metavar="Q", help="One question with its options and what people answered.")
+@click.option("--question", type=TEXT, metavar="Q", help="One question with its options and what people answered.")
 @click.option("--topics", is_flag=True, help="How many questions each topic has.")
 @click.option("--dimensions", is_flag=True, help="How many items each value dimension has.")
-@_JSON
+@JSON
 def survey_show(name: str, question: str | None, topics: bool, dimensions: bool, as_json: bool) -> None:
     """A survey's questions, one of them with its reference distributions, or how they spread over topics."""
     from jobs import catalogue, verbs
@@ -56,19 +56,19 @@ def survey_show(name: str, question: str | None, topics: bool, dimensions: bool,
             raise click.UsageError("--question shows one question; --topics and --dimensions count them all")
         counted = spread(name, topics=topics, dimensions=dimensions)
         if as_json:
-            click.echo(json.dumps(counted, ensure_ascii=False, indent=2))
+            print_json(counted)
         else:
             verbs.console().print(render_spread(counted))
         return
     shown = catalogue.show_survey(name, question)
     if as_json:
-        click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+        print_json(shown)
     else:
         verbs.console().print(catalogue.render_survey(shown))
 
 
 @survey.command("validate")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folder", type=PATH, metavar="DIR")
 def survey_validate(folder: Path) -> None:
     """Check a survey folder and name everything that is wrong with it."""
     from storage.survey_folder import check_survey
@@ -87,7 +87,7 @@ def models() -> None:
 
 
 @models.command("list")
-@_JSON
+@JSON
 @click.pass_obj
 def models_list(settings: Settings, as_json: bool) -> None:
     """The models that a study can name."""
@@ -95,7 +95,7 @@ def models_list(settings: Settings, as_json: bool) -> None:
 
     cards = catalogue.models(settings.models)
     if as_json:
-        click.echo(json.dumps(cards, ensure_ascii=False, indent=2))
+        print_json(cards)
         return
     width = max(len(str(card["name"])) for card in cards)
     for card in cards:
@@ -103,8 +103,8 @@ def models_list(settings: Settings, as_json: bool) -> None:
 
 
 @models.command("show")
-@click.argument("name", metavar="MODEL")
-@_JSON
+@_MODEL
+@JSON
 @click.pass_obj
 def models_show(settings: Settings, name: str, as_json: bool) -> None:
     """One model's card."""
@@ -112,17 +112,17 @@ def models_show(settings: Settings, name: str, as_json: bool) -> None:
 
     card = catalogue.model(settings.models, name)
     if as_json:
-        click.echo(json.dumps(card, ensure_ascii=False, indent=2))
+        print_json(card)
         return
     for line in catalogue.card_lines(card):
         click.echo(line)
 
 
 @models.command("check")
-@click.argument("name", metavar="MODEL")
+@_MODEL
 @click.option("--weights", is_flag=True, help="Load the weights too, or ask the server, and begin one reply.")
 @DEVICE
-@_JSON
+@JSON
 @click.pass_obj
 def models_check(settings: Settings, name: str, weights: bool, device: str, as_json: bool) -> None:
     """Load a model's configuration and tokenizer and show one prompt as it would read it."""
@@ -132,14 +132,14 @@ def models_check(settings: Settings, name: str, weights: bool, device: str, as_j
 
     checked = catalogue.check(settings.models, name, cache=settings.cache, weights=weights, device=device)
     if as_json:
-        click.echo(json.dumps(asdict(checked), ensure_ascii=False, indent=2))
+        print_json(asdict(checked))
         return
     for line in catalogue.checked_lines(checked):
         click.echo(line)
 
 
 @models.command("template")
-@click.argument("name", metavar="TEMPLATE|MODEL")
+@click.argument("name", type=Text(empty=True), metavar="TEMPLATE|MODEL")
 @click.pass_obj
 def models_template(settings: Settings, name: str) -> None:
     """A chat template of defsurvey's own, in Jinja, to start a server with."""

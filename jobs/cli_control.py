@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from jobs.cli_options import FILE, NAMES, RUN
 from jobs.settings import Settings
 
 #: What can be asked again: states of answers, and answers that are missing.
@@ -13,7 +14,7 @@ RETRIABLE = ("failed", "unparsable", "refused", "missing")
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN")
+@RUN
 @click.pass_obj
 def cancel(settings: Settings, run_id: str) -> None:
     """Stop a run where it stands; resume takes it up again."""
@@ -26,22 +27,22 @@ def cancel(settings: Settings, run_id: str) -> None:
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN")
-@click.option("--state", default="failed", show_default=True, metavar="A,B", help=f"Of {', '.join(RETRIABLE)}.")
+@RUN
+@click.option(
+    "--state", type=NAMES, default="failed", show_default=True, metavar="A,B", help=f"Of {', '.join(RETRIABLE)}."
+)
 @click.option("--rewind", is_flag=True, help="Take back everything from the first such answer on, and ask it anew.")
 @click.pass_obj
-def retry(settings: Settings, run_id: str, state: str, rewind: bool) -> None:
+def retry(settings: Settings, run_id: str, state: tuple[str, ...], rewind: bool) -> None:
     """Ask answers again that ended in a state; each from the memory it was shown, or by --rewind in sequence."""
     from jobs import verbs
     from jobs.serving import open_database
 
-    states = [name.strip() for name in state.split(",") if name.strip()]
-    unknown = [name for name in states if name not in RETRIABLE]
-    if unknown or not states:
-        got = ", ".join(unknown) or "nothing"
-        raise click.UsageError(f"--state: expected one or more of {', '.join(RETRIABLE)}, got {got}")
+    unknown = [name for name in state if name not in RETRIABLE]
+    if unknown:
+        raise click.UsageError(f"--state: expected one or more of {', '.join(RETRIABLE)}, got {', '.join(unknown)}")
     with open_database(settings) as database:
-        done = verbs.retry(settings, database, run_id, states=states, rewind=rewind)
+        done = verbs.retry(settings, database, run_id, states=state, rewind=rewind)
         waiting = verbs.unpublished(settings, database, run_id)
     click.echo(f"{run_id}: {done} to be asked again; work on them here: defsurvey resume {run_id} --wait")
     if waiting and settings.broker_url is not None:  # a broker of our own is started by the command just named
@@ -54,8 +55,8 @@ def bundle() -> None:
 
 
 @bundle.command("export")
-@click.argument("run_id", metavar="RUN")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
+@RUN
+@click.argument("file", type=FILE, metavar="FILE")
 @click.pass_obj
 def bundle_export(settings: Settings, run_id: str, file: Path) -> None:
     """Write a run, with its survey and every answer, to one file."""
@@ -69,7 +70,7 @@ def bundle_export(settings: Settings, run_id: str, file: Path) -> None:
 
 
 @bundle.command("import")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
+@click.argument("file", type=FILE, metavar="FILE")
 @click.pass_obj
 def bundle_import(settings: Settings, file: Path) -> None:
     """Read a run from such a file; prints its id."""

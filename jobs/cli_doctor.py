@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
 
+from jobs.cli_options import JSON, print_json
 from jobs.settings import Settings
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@JSON
 @click.pass_obj
 def doctor(settings: Settings, as_json: bool) -> None:
     """Whether this machine has what runs need, and what to do where it has not; 1 where none can go on."""
@@ -25,7 +25,7 @@ def doctor(settings: Settings, as_json: bool) -> None:
     well = all(finding.state != examining.BAD for finding in found)
     if as_json:
         findings = [{"name": f.name, "state": f.state, "said": f.said, "remedy": f.remedy} for f in found]
-        click.echo(json.dumps({"well": well, "findings": findings}, ensure_ascii=False, indent=2))
+        print_json({"well": well, "findings": findings})
     sys.exit(0 if well else 1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from jobs.cli_options import JSON, NAMES, PATH, TEXT, print_json
 
 if TYPE_CHECKING:
     from storage.importers.imported import Imported
@@ -26,20 +27,18 @@ def _file(_ctx: click.Context, _parameter: click.Parameter, path: Path | None) -
     return path
 
 
-_FILE = click.argument("source", type=click.Path(path_type=Path), callback=_file, metavar="FILE")
-_OUTPUT = click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The survey folder to make."
-)
-_ID = click.option("--id", "survey_id", metavar="ID", help="Id of the survey; the folder's name by default.")
+_FILE = click.argument("source", type=PATH, callback=_file, metavar="FILE")
+_OUTPUT = click.option("-o", "--output", type=PATH, required=True, metavar="DIR", help="The survey folder to make.")
+_ID = click.option("--id", "survey_id", type=TEXT, metavar="ID", help="Id of the survey; the folder's name by default.")
 _CULTURES = click.option(
     "--cultures",
-    type=click.Path(path_type=Path),
+    type=PATH,
     callback=_file,
     metavar="FILE",
     help="A table of further countries, see docs.",
 )
 _COUNTRIES = click.option(
-    "--countries", default="", metavar="USA,CHN,...", help="Only these, by ISO code or name; all by default."
+    "--countries", type=NAMES, metavar="USA,CHN,...", help="Only these, by ISO code or name; all by default."
 )
 _RESPONDENTS = click.option(
     "--respondents",
@@ -48,11 +47,6 @@ _RESPONDENTS = click.option(
     show_default=True,
     help="People assumed behind each distribution where the source has shares alone.",
 )
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _write(read: Callable[[str], Imported], output: Path, survey_id: str | None, as_json: bool) -> None:
@@ -74,7 +68,7 @@ def _write(read: Callable[[str], Imported], output: Path, survey_id: str | None,
             "references": len(survey.references),
             "notes": list(imported.notes),
         }
-        click.echo(json.dumps(told, ensure_ascii=False, indent=2))
+        print_json(told)
         return
     click.echo(f"{output}: {len(survey.questions)} questions, {len(survey.references)} reference distributions")
     click.echo(f"cultures: {', '.join(cultures)}")
@@ -93,33 +87,38 @@ def import_survey() -> None:
 @_COUNTRIES
 @_ID
 @_CULTURES
-@_JSON
+@JSON
 def import_wvs(
-    source: Path, output: Path, countries: str, survey_id: str | None, cultures: Path | None, as_json: bool
+    source: Path,
+    output: Path,
+    countries: tuple[str, ...] | None,
+    survey_id: str | None,
+    cultures: Path | None,
+    as_json: bool,
 ) -> None:
     """An official CSV file of the World Values Survey, wave 7."""
     from storage.importers.wvs import import_wvs as read
 
     def survey(name: str) -> Imported:
-        return read(source, id=name, countries=_listed(countries), cultures=cultures)
+        return read(source, id=name, countries=countries or (), cultures=cultures)
 
     _write(survey, output, survey_id, as_json)
 
 
 @import_survey.command("def")
-@click.argument("source", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("source", type=PATH, metavar="DIR")
 @_OUTPUT
-@click.option("--part", metavar="NAME", help="Only this part, such as US_survey.")
-@click.option("--multiple", default="", metavar="7,8,...", help="Questions that allow several answers.")
+@click.option("--part", type=TEXT, metavar="NAME", help="Only this part, such as US_survey.")
+@click.option("--multiple", type=NAMES, metavar="7,8,...", help="Questions that allow several answers.")
 @_RESPONDENTS
 @_ID
 @_CULTURES
-@_JSON
+@JSON
 def import_def(
     source: Path,
     output: Path,
     part: str | None,
-    multiple: str,
+    multiple: tuple[str, ...] | None,
     respondents: int,
     survey_id: str | None,
     cultures: Path | None,
@@ -128,9 +127,10 @@ def import_def(
     """The dataset of Liu et al. (2025) as its authors lay it out."""
     from storage.importers.def_dataset import import_def as read
 
-    numbers = _listed(multiple)
+    numbers = multiple or ()
     if not all(number.isdecimal() for number in numbers):
-        raise click.BadParameter(f"{multiple!r}: expected numbers of questions, such as 7,8", param_hint="--multiple")
+        got = ",".join(numbers)
+        raise click.BadParameter(f"expected numbers of questions, such as 7,8, got {got!r}", param_hint="--multiple")
 
     def survey(name: str) -> Imported:
         lists = [int(number) for number in numbers]
@@ -146,11 +146,11 @@ def import_def(
 @_RESPONDENTS
 @_ID
 @_CULTURES
-@_JSON
+@JSON
 def import_globalopinions(
     source: Path,
     output: Path,
-    countries: str,
+    countries: tuple[str, ...] | None,
     respondents: int,
     survey_id: str | None,
     cultures: Path | None,
@@ -160,7 +160,7 @@ def import_globalopinions(
     from storage.importers.globalopinions import import_globalopinions as read
 
     def survey(name: str) -> Imported:
-        return read(source, id=name, countries=_listed(countries), respondents=respondents, cultures=cultures)
+        return read(source, id=name, countries=countries or (), respondents=respondents, cultures=cultures)
 
     _write(survey, output, survey_id, as_json)
 
@@ -168,12 +168,12 @@ def import_globalopinions(
 @import_survey.command("table")
 @_FILE
 @_OUTPUT
-@click.option("--title", help="Of the survey, as reports print it.")
-@click.option("--citation", help="Whom to cite.")
-@click.option("--terms", help="On which the figures may be used.")
+@click.option("--title", type=TEXT, help="Of the survey, as reports print it.")
+@click.option("--citation", type=TEXT, help="Whom to cite.")
+@click.option("--terms", type=TEXT, help="On which the figures may be used.")
 @_ID
 @_CULTURES
-@_JSON
+@JSON
 def import_table(
     source: Path,
     output: Path,
@@ -194,7 +194,7 @@ def import_table(
 
 
 @click.command("template")
-@click.argument("path", type=click.Path(path_type=Path), metavar="FILE")
+@click.argument("path", type=PATH, metavar="FILE")
 def template(path: Path) -> None:
     """Write an example of a table that `survey import table` reads."""
     from jobs.outputs import written_to
@@ -206,20 +206,24 @@ def template(path: Path) -> None:
 
 
 @click.command("exclude")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.argument("questions", nargs=-1, metavar="[QUESTION]...")
-@click.option("--reason", help="Why; kept in the survey.")
-@click.option("--restore", default="", metavar="Q1,Q2", help="Questions to take in again.")
-@_JSON
-def exclude(folder: Path, questions: tuple[str, ...], reason: str | None, restore: str, as_json: bool) -> None:
+@click.argument("folder", type=PATH, metavar="DIR")
+@click.argument("questions", type=TEXT, nargs=-1, metavar="[QUESTION]...")
+@click.option("--reason", type=TEXT, help="Why; kept in the survey.")
+@click.option("--restore", type=NAMES, metavar="Q1,Q2", help="Questions to take in again.")
+@JSON
+def exclude(
+    folder: Path, questions: tuple[str, ...], reason: str | None, restore: tuple[str, ...] | None, as_json: bool
+) -> None:
     """Leave questions of a survey out, with the reason; without a question, list those left out."""
     from storage.survey_write import exclude_questions
 
     if questions and not reason:
         raise click.UsageError("expected --reason TEXT: why are the questions excluded?")
-    survey = exclude_questions(folder, dict.fromkeys(questions, reason or ""), restore=_listed(restore))
+    if reason and not questions:
+        raise click.UsageError("expected questions, got --reason alone: which are excluded for it?")
+    survey = exclude_questions(folder, dict.fromkeys(questions, reason or ""), restore=restore or ())
     if as_json:
-        click.echo(json.dumps(dict(survey.excluded), ensure_ascii=False, indent=2))
+        print_json(dict(survey.excluded))
         return
     for name, why in survey.excluded.items():
         click.echo(f"{name}  {why}")

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from jobs.cli_options import JSON, NAME, STUDY, TEXT, print_json
 from jobs.settings import Settings
-
-STUDY = click.argument("study", type=click.Path(path_type=Path), metavar="STUDY")
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 @click.command()
 @STUDY
-@click.option("--name", help="Name of the run, in place of the study's.")
+@NAME
 @JSON
 @click.pass_obj
 def plan(settings: Settings, study: Path, name: str | None, as_json: bool) -> None:
@@ -28,16 +25,16 @@ def plan(settings: Settings, study: Path, name: str | None, as_json: bool) -> No
     verbs.check_retired(settings, wanted)
     planned = planning(wanted, cards=read_cards(settings.models), paces=verbs.paces_of(settings, wanted))
     if as_json:
-        click.echo(json.dumps(plan_told.to_json(planned), ensure_ascii=False, indent=2))
+        print_json(plan_told.to_json(planned))
     else:
         verbs.console().print(plan_told.render(planned))
 
 
 @click.command()
 @STUDY
-@click.option("--model", help="Which model; the study's first where none is named.")
+@click.option("--model", type=TEXT, help="Which model; the study's first where none is named.")
 @click.option("--participant", type=click.IntRange(min=0), default=0, show_default=True, metavar="I")
-@click.option("--question", metavar="Q", help="Which question; the participant's first where none is named.")
+@click.option("--question", type=TEXT, metavar="Q", help="Which question; the participant's first where none is named.")
 @JSON
 @click.pass_obj
 def preview(
@@ -56,7 +53,7 @@ def preview(
         cards=read_cards(settings.models),
     )
     if as_json:
-        click.echo(json.dumps(previewing.to_json(shown), ensure_ascii=False, indent=2))
+        print_json(previewing.to_json(shown))
     else:
         verbs.console().print(previewing.render(shown))
 

@@ -8,12 +8,13 @@ from typing import IO
 
 import click
 
+from jobs.cli_options import FILE, FOLDER, RUN, Text
 from jobs.settings import Settings
 
 
 @click.command()
-@click.argument("run_ids", metavar="[RUN]...", nargs=-1)
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Write it there.")
+@click.argument("run_ids", type=Text(empty=True), metavar="[RUN]...", nargs=-1)
+@click.option("--output", type=FOLDER, metavar="DIR", help="Write it there.")
 @click.option("--readings", is_flag=True, help="Count answers that people have read (defsurvey review) as they did.")
 @click.pass_obj
 def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None, readings: bool) -> None:
@@ -44,9 +45,9 @@ def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None, re
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN")
+@RUN
 @click.option("--format", "kind", type=click.Choice(["csv", "jsonl", "parquet"]), default="csv", show_default=True)
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="stdout if not given.")
+@click.option("--output", type=FILE, metavar="FILE", help="stdout if not given.")
 @click.option("--metrics", is_flag=True, help="Every figure of the report, in place of the answers.")
 @click.option("--probabilities", is_flag=True, help="What condition first-token found, in place of the answers.")
 @click.option("--telemetry", is_flag=True, help="Add worker, time and attempt of every answer.")

@@ -7,12 +7,13 @@ import sys
 
 import click
 
+from jobs.cli_options import RUN, TEXT
 from jobs.settings import Settings
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN")
-@click.option("--reader", metavar="NAME", help="Under which name readings are kept; yours on this machine.")
+@RUN
+@click.option("--reader", type=TEXT, metavar="NAME", help="Under which name readings are kept; yours on this machine.")
 @click.pass_obj
 def review(settings: Settings, run_id: str, reader: str | None) -> None:
     """Read the answers that the program could not read; kept beside them, and in a report only by --readings."""

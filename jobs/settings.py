@@ -92,8 +92,8 @@ class Settings:
             database_url=_with_password(environment, "DATABASE", environment.get(_PREFIX + "DATABASE_URL") or None)
             or f"sqlite:///{quote(str(home / 'defsurvey.db'))}",
             broker_url=_with_password(environment, "BROKER", _broker_url(environment)),
-            cache=Path(environment.get(_PREFIX + "CACHE") or home / "models").expanduser().absolute(),
-            models=Path(models).expanduser().absolute() if models else None,
+            cache=_path("CACHE", environment.get(_PREFIX + "CACHE") or str(home / "models")),
+            models=_path("MODELS", models) if models else None,
             synchronous=_synchronous(environment),
             lease_seconds=_seconds(environment, "LEASE_SECONDS", 90.0),
             hang_seconds=_seconds(environment, "HANG_SECONDS", 1800.0),
@@ -126,13 +126,24 @@ def _check_names(environment: Mapping[str, str]) -> None:
 
 
 def _home(environment: Mapping[str, str]) -> Path:
-    home = Path(environment.get(_PREFIX + "HOME") or ".defsurvey").expanduser().absolute()
+    home = _path("HOME", environment.get(_PREFIX + "HOME") or ".defsurvey")
     try:
         str(home).encode()
     except UnicodeEncodeError:  # a file's name may be any bytes; these could be in no URL and in no database
         got = os.fsencode(home)
         raise BadSetting(f"environment variable {_PREFIX}HOME: expected a path in UTF-8, got {got!r}") from None
     return home
+
+
+def _path(name: str, text: str) -> Path:
+    """A path from the root, where ``text`` begins in the working folder, or in a user's home by ``~``."""
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        told = f"expected a path, got {text!r}: there is no such user"
+    except FileNotFoundError:
+        told = f"expected a path from /, got {text!r}: the working folder is gone"
+    raise BadSetting(f"environment variable {_PREFIX}{name}: {told}")
 
 
 def _synchronous(environment: Mapping[str, str]) -> str:

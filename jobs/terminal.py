@@ -1,15 +1,28 @@
-"""Terminals, and pipes, that do not know every character of a survey.
+"""Terminals, and pipes, that do not know every character of a survey, and streams that were closed.
 
-Knows the two streams. Deliberately changes no encoding: what a terminal is said to understand is what it gets.
+Knows the three streams. Deliberately changes no encoding: what a terminal is said to understand is what it gets.
 """
 
 from __future__ import annotations
 
 import codecs
 import io
+import os
 import sys
 
 _ESCAPED = "defsurvey-escaped"
+
+
+def open_closed() -> None:
+    """Have streams that were closed before the program began (``>&-``) lead to nothing: to write there is no error.
+
+    Before any file is opened: that would have the stream's number, and take in what a process of ours prints.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
+            os.set_inheritable(opened, True)
+            setattr(sys, name, os.fdopen(opened, "r" if number == 0 else "w", encoding="utf-8"))
 
 
 def write_whatever() -> None:

@@ -11,28 +11,30 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from sqlalchemy import make_url
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from jobs import following, local, producer, progress
+from jobs.billed import check_prices
 from jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable
 from jobs.celery_app import make_app
-from jobs.serving import DatabaseUnavailable, open_database
-from jobs.settings import Settings
+from jobs.realisable import check_conditions
+from jobs.settings import BadSetting, Settings
 from jobs.study import Study, parse_study, read_study
-from jobs.study_keys import Judge, check_prices, check_probabilities
+from jobs.study_keys import Judge
 from storage import judgements, outbox, store
 from storage import retry as retrying
 from storage.budget import budget_of, change_budget, halt_if_spent
-from storage.database import Database
+from storage.database import BadDatabaseUrl, Database
 from storage.deaths import free_expired
 from storage.paces import paces
 from storage.run import AnswerState
+from storage.schema import HEAD, current_revision
 from workers.engines.opening import check_card
 from workers.models import find_card, read_cards
 
 if TYPE_CHECKING:
     from celery import Celery
     from rich.console import Console
-
 
 #: Not a state of an answer: participants that were set aside leave answers missing.
 MISSING = "missing"
@@ -54,7 +56,7 @@ def read(settings: Settings, path: Path, *, name: str | None = None, pilot: int 
 
 def _check_models(settings: Settings, study: Study) -> None:
     cards = read_cards(settings.models)
-    check_probabilities(study.conditions, study.models, cards)
+    check_conditions(study.conditions, study.models, cards, study.protocol.preset)
     models = (*study.models, *([study.judge.model] if study.judge else ()))
     check_prices(study.budget, models, cards)
     for model in models:
@@ -74,14 +76,26 @@ def check_retired(settings: Settings, study: Study) -> None:
 
 
 def paces_of(settings: Settings, study: Study) -> dict[str, float]:
-    """Model -> answers per second in its newest run; of none where there is no database yet, or it does not answer."""
+    """Model -> answers per second in its newest run, from a database that is read as it is.
+
+    Of none where there is none yet, it does not answer or has another schema, which whoever writes to it changes.
+
+    Raises:
+        BadSetting: its URL cannot be used.
+    """
     file = make_url(settings.database_url).database if settings.database_url.startswith("sqlite") else None
     if file is not None and not Path(file).exists():
         return {}
     try:
-        with open_database(settings) as database:
-            return paces(database, study.models)
-    except DatabaseUnavailable:
+        with Database(settings.database_url, synchronous=settings.synchronous) as database:
+            with database.read() as connection:
+                known = current_revision(connection) == HEAD
+            return paces(database, study.models) if known else {}
+    except BadDatabaseUrl as error:
+        raise BadSetting(f"environment variable DEFSURVEY_DATABASE_URL: {error.told}") from None
+    except DatabaseError as error:
+        if type(error) not in (OperationalError, DatabaseError):
+            raise  # a defect of ours, not of the place
         return {}
 
 
@@ -210,7 +224,7 @@ def _work(
 
 def with_report(settings: Settings, database: Database, now: progress.Snapshot) -> progress.Snapshot:
     """A look at a run; where it is finished and the file of its report is gone, that is written again first."""
-    if now.state != "finished" or not now.missing:
+    if not now.reporting or not now.missing:
         return now
     from jobs.results import current_report
 

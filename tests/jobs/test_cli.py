@@ -193,6 +193,8 @@ DEVICES = (
     ("run", "STUDY"),
     ("resume", "first", "--wait"),
     ("worker",),
+    ("reporter",),
+    ("judge", "first"),
     ("contamination", "first"),
     ("models", "check", "human"),
     ("survey", "rephrase", "DIR", "--model", "human"),

@@ -22,3 +22,11 @@ def test_whoever_opens_a_model_has_what_it_takes(name: str) -> None:
     assert set(service["secrets"]) >= set(worker["secrets"])
     assert service["environment"] == worker["environment"]
     assert service["environment"]["HF_TOKEN_PATH"] == "/run/secrets/hf-token"
+
+
+@pytest.mark.parametrize("name", [name for name in SERVICES if name.startswith("worker-")])
+def test_no_worker_is_given_an_empty_list_of_models(name: str) -> None:
+    """It would refuse it: a variable that is not set leaves the option out, or has a default."""
+    before, given, after = str(SERVICES[name]["command"]).partition("--models ")
+    variable, _, default = after.removeprefix("${").partition(":-")
+    assert not given or before.endswith(f"${{{variable}:+") or not default.startswith("}")

@@ -63,6 +63,31 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
     assert Settings.from_environment({f"DEFSURVEY_{name}": "" for name in names}) == Settings.from_environment({})
 
 
+@pytest.mark.parametrize("variable", ["HOME", "CACHE", "MODELS"])
+def test_a_path_in_the_home_of_nobody_is_no_path(variable: str) -> None:
+    """A user who is not known has no folder that ``~`` could stand for."""
+    with pytest.raises(BadSetting) as caught:
+        Settings.from_environment({f"DEFSURVEY_{variable}": "~nouser12/x"})
+    expected = f"environment variable DEFSURVEY_{variable}: expected a path, got '~nouser12/x': there is no such user"
+    assert str(caught.value) == expected
+
+
+def test_a_path_from_a_working_folder_that_is_gone_leads_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The home is such a path unless it is set; one from the root is as good as ever."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(BadSetting) as caught:
+        Settings.from_environment({})
+    expected = "environment variable DEFSURVEY_HOME: expected a path from /, got '.defsurvey'"
+    assert str(caught.value) == f"{expected}: the working folder is gone"
+    assert Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}).home == tmp_path
+    with pytest.raises(BadSetting, match=r"DEFSURVEY_MODELS: expected a path from /, got 'cards\.toml'"):
+        Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_MODELS": "cards.toml"})
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "soon", "nan", "inf"])
 def test_a_number_of_seconds_is_positive_and_finite(value: str) -> None:
     """The error names the variable, what was expected and what it is."""

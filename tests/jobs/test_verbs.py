@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs import verbs
-from jobs.settings import Settings
+from jobs.settings import BadSetting, Settings
 from jobs.study import Study, StudyError, parse_study
 from storage import judgements, outbox, store
 from storage.budget import budget_of
@@ -143,3 +143,29 @@ def test_paces_are_of_a_database_that_is_there(settings: Settings, database: Dat
     change(database, "UPDATE answer SET committed_at = 1000 + rowid / 4.0")
     found = verbs.paces_of(replace(settings, database_url=str(database.url)), study)
     assert found == {"human": pytest.approx(4.0)}
+
+
+def test_paces_are_asked_of_the_present_schema_alone(settings: Settings, database: Database) -> None:
+    """One that a newer version of this program has made is not read."""
+    verbs.enqueue(settings, database, small(settings, participants="10"))
+    finish(database)
+    change(database, "UPDATE answer SET committed_at = 1000 + rowid / 4.0")
+    change(database, "UPDATE alembic_version SET version_num = '9999'")
+    assert verbs.paces_of(replace(settings, database_url=str(database.url)), small(settings)) == {}
+
+
+def test_looking_ahead_brings_no_database_up_to_date(settings: Settings, tmp_path: Path) -> None:
+    """Others may be at work on it with an older version."""
+    older = replace(settings, database_url=f"sqlite:///{tmp_path / 'older.db'}")
+    with Database(older.database_url) as database:
+        change(database, "CREATE TABLE alembic_version (version_num VARCHAR)")
+        assert verbs.paces_of(older, small(settings)) == {}
+        assert rows(database, "SELECT name FROM sqlite_master") == [("alembic_version",)]
+
+
+def test_a_file_that_is_no_database_has_no_paces(settings: Settings, tmp_path: Path) -> None:
+    """Whoever writes to it is told. A URL that is none is told at once."""
+    (tmp_path / "file.db").write_text("no database, but long enough to be taken for one" * 9)
+    assert verbs.paces_of(replace(settings, database_url=f"sqlite:///{tmp_path / 'file.db'}"), small(settings)) == {}
+    with pytest.raises(BadSetting, match="DEFSURVEY_DATABASE_URL: expected sqlite or postgresql"):
+        verbs.paces_of(replace(settings, database_url="mysql://here/x"), small(settings))

@@ -1,0 +1,73 @@
+"""Streams that were closed before the program began."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.producer import enqueue
+from storage.database import Database
+from tests.jobs.small_study import study
+
+
+def shell(command: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """A command as a shell starts it, with its redirections."""
+    program = f"{shlex.quote(sys.executable)} -m jobs.cli"
+    line = f"DEFSURVEY_HOME={shlex.quote(str(home))} {program} {command}"
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def home(database: Database) -> Path:
+    """The home of a run that was cancelled."""
+    enqueue(database, None, study(models="[human]", participants="1"))
+    return Path(str(database.url.database)).parent
+
+
+@pytest.mark.parametrize("command", ["status first", "export first"])
+def test_nobody_who_reads_is_no_error(command: str, home: Path) -> None:
+    """What is written to a closed stdout is lost, as it was wanted."""
+    done = shell(f"{command} >&-", home)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_closed_stderr_loses_no_results(home: Path) -> None:
+    """Progress goes there, and nothing else."""
+    shell("cancel first", home)
+    done = shell("status first --watch --json 2>&-", home)
+    assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "cancelled")
+
+
+def test_an_error_that_nobody_reads_keeps_its_code(home: Path) -> None:
+    """Of an option that is none, too."""
+    assert [shell(f"{words} 2>&-", home).returncode for words in ("status other", "--nothing")] == [2, 2]
+
+
+def test_a_review_needs_a_stdin(home: Path) -> None:
+    """A closed one is no terminal."""
+    done = shell("review first <&-", home)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Error: review is for a person at a terminal: stdin is none" in done.stderr
+
+
+def test_a_file_that_is_opened_is_not_taken_for_a_stream(home: Path) -> None:
+    """The number of a closed stream is free for the next file: nothing is printed into it, by no process of ours."""
+    code = (
+        "import os, subprocess, sys\nfrom jobs.terminal import open_closed\nopen_closed()\n"
+        "opened = open('opened', 'w')\nprint('lost', flush=True)\n"
+        "subprocess.run([sys.executable, '-c', 'print(1)'], check=True)\nassert opened.fileno() > 2"
+    )
+    line = f"cd {shlex.quote(str(home))}; PYTHONPATH={shlex.quote(str(Path.cwd()))} "
+    done = subprocess.run(
+        ["bash", "-c", f"{line} {shlex.quote(sys.executable)} -c {shlex.quote(code)} >&-"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (home / "opened").read_text() == ""
