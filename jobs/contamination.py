@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from jobs.openmp import wait_shortly
 from jobs.rephrasing import progress_bar
 from jobs.settings import Settings
-from storage import store
+from storage import budget, store
 from storage.database import Database
 from storage.probes import add_probes, read_probes
 from storage.served import record_served
 from workers.engines.base import EngineUnavailable
-from workers.engines.opening import check_card, open_engine
+from workers.engines.opening import check_card, describe_engine, open_engine
 from workers.models import ModelCard, find_card, read_cards
 from workers.probing.probe import complete, planned
 from workers.versions import versions
@@ -38,13 +38,13 @@ class Checked:
     wanted: int
     there: int  #: of these, how many the run has now
     asked: int  #: how many of them were asked now
-    failures: tuple[str, ...]  #: the engine gave up, one sentence each
+    failures: tuple[str, ...]  #: the engine gave up, or there was no money left for it, one sentence each
 
 
 def check_contamination(
     settings: Settings, database: Database, run_id: str, *, models: Sequence[str], device: str, console: Console
 ) -> Checked:
-    """Ask what has not been asked yet, model after model.
+    """Ask what has not been asked yet, model after model; it costs something, which no budget counts.
 
     Args:
         settings: model cards and the cache of weights.
@@ -68,7 +68,9 @@ def check_contamination(
     asked, failures = 0, list[str]()
     for card in cards:
         todo = [probe for probe in wanted[card.name] if probe.key not in there]
-        if todo:
+        if todo and "input_price" in card.facts and budget.is_spent(database, run_id):
+            failures.append(f"model {card.name}: the budget of run {run_id} is spent")
+        elif todo:
             done, failed = _ask(settings, database, run_id, survey, card, todo, device, console)
             asked += done
             failures += failed
@@ -96,7 +98,7 @@ def _ask(
     with console.status(f"loading {card.name}"):
         engine = open_engine(card, survey=survey, device=device, cache=settings.cache)
     try:
-        record_served(database, run_id, card.name, {**engine.describe(), **card.facts}, versions())
+        record_served(database, run_id, card.name, {**describe_engine(card.name, engine), **card.facts}, versions())
         with progress_bar(console, "failed") as bar:
             task = bar.add_task(card.name, total=len(todo), failed=0)
             for batch in complete(todo, survey, engine):

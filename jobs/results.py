@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 _MODE = 0o644
 #: Longest name of a folder that tells all the runs in it, in bytes; most file systems take 255.
 _LONGEST_NAME = 200
+#: How a file that this process has open already is named.
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
+#: So many links may lead from one to the next; Linux follows as many.
+_LINKS = 40
 
 
 def current_report(
@@ -145,10 +150,16 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
     """Write a file, which appears whole or not at all.
 
     A link stays, and the file that it leads to is written. What is there and no regular file, such as a pipe or
-    ``/dev/null``, is written into, and gets nothing where the writing fails half way.
+    ``/dev/null``, is written into, and so is what this process has open already, such as ``/dev/stdout``, behind what
+    is in it; either gets nothing where the writing fails half way.
     """
+    if (descriptor := _descriptor(path)) is not None:
+        with _opened_again(descriptor, path) as target:  # before anything else is opened, which might get its number
+            _write_into(target, write)
+        return
     if path.exists() and not path.is_file():
-        _write_into(path, write)
+        with path.open("wb") as target:
+            _write_into(target, write)
         return
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -165,12 +176,29 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
         raise
 
 
-def _write_into(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def _descriptor(path: Path) -> int | None:
+    """The number by which this process has a path open already."""
+    for _ in range(_LINKS):
+        if named := _DESCRIPTOR.fullmatch(str(path.absolute())):
+            return int(named[1])
+        if not path.is_symlink():
+            break
+        path = path.parent / path.readlink()
+    return None
+
+
+def _opened_again(descriptor: int, path: Path) -> IO[bytes]:
+    try:
+        return os.fdopen(os.dup(descriptor), "wb")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write_into(target: IO[bytes], write: Callable[[IO[bytes]], None]) -> None:
     with tempfile.TemporaryFile() as whole:
         write(whole)
         whole.seek(0)
-        with path.open("wb") as target:
-            shutil.copyfileobj(whole, target)
+        shutil.copyfileobj(whole, target)
 
 
 def export_to(database: Database, run: str, kind: str, path: Path, *, telemetry: bool) -> None:

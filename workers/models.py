@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
 from workers.card_fields import Fields, nearest
 from workers.card_fields import ModelError as ModelError
@@ -252,10 +253,7 @@ def _api(fields: Fields, engine: str) -> Api | None:
     prices = {name: fields.amount(name, "US dollars per million tokens") for name in ("input_price", "output_price")}
     api = Api(
         model=fields.text("model", None if hosted else "", form="the name by which the server knows the model"),
-        base_url=fields.text(
-            "base_url", "", pattern=r"https?://[^\s/@?#]+[^\s@?#]*", form="an http or https URL without a password"
-        )
-        or None,
+        base_url=_base_url(fields),
         key=fields.text("key", "", pattern=r"[A-Z][A-Z0-9_]*", form="the name of an environment variable") or None,
         takes=taken if "takes" in fields.given else USUALLY_TAKEN.get(engine, ()),
         body=fields.verbatim("body", SET_PER_REQUEST),
@@ -267,6 +265,18 @@ def _api(fields: Fields, engine: str) -> Api | None:
         priced=fields.text("priced", "", pattern=r"\d{4}-\d{2}(-\d{2})?", form="a month or day such as 2026-10-05"),
     )
     return api if hosted else None
+
+
+def _base_url(fields: Fields) -> str | None:
+    form = "an http or https URL without a password"
+    url = fields.text("base_url", "", pattern=r"https?://[^\s/@?#]+[^\s@?#]*", form=form)
+    try:
+        parts = urlsplit(url)
+        if url and (not parts.hostname or parts.port == 0):
+            raise ValueError(url)
+    except ValueError:  # of brackets without an end, and of ports that are no numbers
+        raise fields.wrong("base_url", form, url) from None
+    return url or None
 
 
 def _wheel(fields: Fields) -> Wheel | None:

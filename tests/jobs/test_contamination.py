@@ -13,7 +13,7 @@ from jobs.cli import main
 from storage.database import Database
 from storage.probe import Probe
 from storage.probes import add_probes
-from tests.workers.paraphrasers import COUNTED
+from tests.workers.paraphrasers import COUNTED, Paraphraser
 
 CARDS = "".join(
     f'[{name}]\nengine = "tests.workers.memorisers:open_{name}"\nhub = "nobody/nothing"\n\n'
@@ -132,3 +132,30 @@ def test_what_is_wrong_is_one_error(here: Path, models: str, words: tuple[str, .
     made = run("contamination", *words)
     assert made.exit_code == 2
     assert told in made.stderr
+
+
+def test_a_spent_budget_is_not_overdrawn(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model with a price is asked nothing more; it is told which, and one without goes on."""
+    priced = 'engine = "anthropic"\nmodel = "m"\nbase_url = "http://127.0.0.1:9"\ninput_price = 1\noutput_price = 1\n'
+    (here / "cards.toml").write_text(f"{CARDS}[priced]\n{priced}", encoding="utf-8")
+    monkeypatch.setattr("jobs.contamination.budget.is_spent", lambda database, run: True)
+    enqueued(here, "priced, memorised")
+    made = run("contamination", "known")
+    assert made.exit_code == 3
+    assert "failed: model priced: the budget of run known is spent" in made.stdout
+    assert "known: 96 of 192 probes, 96 of them new" in made.stdout
+
+
+def test_a_model_that_cannot_say_what_it_is_is_asked_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it knows could not be told from what another knows; one error names it."""
+    monkeypatch.setenv(COUNTED, str(here / "requests"))
+    enqueued(here, "guesser")
+
+    def nameless(_engine: object) -> dict[str, str]:
+        raise KeyError("weights file gone")
+
+    monkeypatch.setattr(Paraphraser, "describe", nameless)
+    failed = run("contamination", "known")
+    assert failed.exit_code == 2, failed.output
+    assert "model guesser: cannot be described: KeyError: 'weights file gone'" in failed.output
+    assert not (here / "requests").exists()

@@ -178,6 +178,22 @@ def test_an_open_file_that_has_no_name_is_written_into(finished: Database) -> No
         assert source.read() == b"all of it"
 
 
+@pytest.mark.parametrize("mode", ["wb", "ab"])
+def test_what_is_open_already_keeps_what_is_in_it(tmp_path: Path, mode: str) -> None:
+    """As standard output that a shell sends to a file, however it was opened, and several exports one after another."""
+    place = tmp_path / "all.csv"
+    place.write_bytes(b"" if mode == "wb" else b"kept ")
+    with place.open(mode) as file:
+        link = tmp_path / "link"
+        link.symlink_to(f"/dev/fd/{file.fileno()}")
+        for path, text in ((Path(f"/proc/self/fd/{file.fileno()}"), b"one "), (link, b"two")):
+            results.write_whole(path, lambda target, text=text: target.write(text) and None)
+    assert place.read_bytes() == (b"one two" if mode == "wb" else b"kept one two")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"all.csv", "link"}
+    with pytest.raises(OSError, match=rf"Bad file descriptor: '{link}'"):
+        results.write_whole(link, lambda target: target.write(b"more") and None)
+
+
 def test_a_pipe_gets_nothing_of_what_fails_half_way(tmp_path: Path) -> None:
     """It cannot be taken back."""
     inside, outside = os.pipe()

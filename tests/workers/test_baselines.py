@@ -13,7 +13,7 @@ from jobs.study_keys import BUILT_IN_CONDITIONS
 from storage.run import PANEL_SLOTS, AnswerState, CompletedStep, Protocol
 from storage.survey import Culture, Survey
 from tests.workers.citizens import CN, FAMILY, SURVEY, US, citizen
-from workers.engines.base import Completion, Engine, FinishReason, Request, Task
+from workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request, Task
 from workers.engines.scripted import NO_DECODING, ScriptedEngine
 from workers.models import ModelCard
 from workers.simulation.baseline_prompts import list_entries, voted
@@ -191,6 +191,84 @@ def test_an_engine_that_gives_up_fails_every_slot(after: int) -> None:
     ]
     assert len(engine.requests) == VOTE + 1  # one chain for both
     assert [answer.seconds > 0 for answer in fresh] == [True, False]  # and paid for once
+
+
+class Counted(Asked):
+    """Tells that every request had 100 tokens, and gives up at one of them."""
+
+    def __init__(self, gives_up_at: int) -> None:
+        super().__init__()
+        self._gives_up_at = gives_up_at
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """As it is told."""
+        said = super().submit(request).result()
+        future: Future[Completion] = Future()
+        if len(self.requests) == self._gives_up_at:
+            future.set_result(replace(said, text="", finish=FinishReason.ERROR, error="no connection"))
+        else:
+            future.set_result(replace(said, prompt_tokens=100, completion_tokens=10))
+        return future
+
+
+@pytest.mark.parametrize("rewrite", [0, DECODES - 1])
+def test_rewrites_beside_one_that_failed_are_kept_and_counted(rewrite: int) -> None:
+    """They were paid for, whichever of them failed."""
+    notes = Noted()
+    answer = _interview(SINGLE, Counted(3 + rewrite), notes)[0].answer
+    assert (answer.state, answer.reason) == (AnswerState.FAILED, "no connection")
+    assert len(notes.done(0, 0)) == 2 + DECODES - 1
+    assert (answer.prompt_tokens, answer.completion_tokens) == (100 * (1 + DECODES), 10 * (1 + DECODES))
+
+
+class Gone(Counted):
+    """Does not serve one request: it is told by the future, or when it is submitted."""
+
+    def __init__(self, failing: int, *, at_once: bool) -> None:
+        super().__init__(0)
+        self._gone_at, self._at_once = failing, at_once
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """A reply, or none."""
+        future = super().submit(request)
+        if len(self.requests) != self._gone_at:
+            return future
+        if self._at_once:
+            raise EngineUnavailable("the account is used up")
+        future = Future()
+        future.set_exception(EngineUnavailable("the account is used up"))
+        return future
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("rewrite", range(DECODES))
+def test_rewrites_beside_an_account_that_is_used_up_are_kept(rewrite: int, at_once: bool) -> None:
+    """They were paid for; they are not asked again when the run goes on."""
+    notes = Noted()
+    with pytest.raises(EngineUnavailable, match="used up"):
+        _interview(SINGLE, Gone(3 + rewrite, at_once=at_once), notes)
+    assert len(notes.done(0, 0)) == 2 + DECODES - 1
+
+
+class Waiting(Counted):
+    """Is gone at the first rewrite; the others never come."""
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """A reply, none, or none yet."""
+        future = super().submit(request)
+        if len(self.requests) >= 3:
+            future = Future()
+            if len(self.requests) == 3:
+                future.set_exception(EngineUnavailable("closed"))
+        return future
+
+
+def test_nobody_waits_for_rewrites_of_an_engine_that_is_gone() -> None:
+    """It may be closing, and they may never come."""
+    notes = Noted()
+    with pytest.raises(EngineUnavailable, match="closed"):
+        _interview(SINGLE, Waiting(0), notes)
+    assert len(notes.done(0, 0)) == 2
 
 
 class Brief(Asked):

@@ -8,13 +8,11 @@ nothing of storage: steps are handed to ``Notes`` one by one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Protocol as Interface
 
 from storage.run import CCSV_DECODES, Answer, AnswerState, CompletedStep, Decoding, Participant, Protocol, UsedDecoding
 from storage.survey import Culture, Question
-from workers.engines.base import Asked, Completion, Engine, FinishReason, Message, Request, Task, outcome, submit
+from workers.engines.base import Asked, Engine, FinishReason, Message, Request, Task
 from workers.simulation.answers import Reading, read
 from workers.simulation.baseline_prompts import (
     conversation,
@@ -29,44 +27,12 @@ from workers.simulation.lexicon import clean
 from workers.simulation.participant import step_seed
 from workers.simulation.prompts import fill, words
 from workers.simulation.sections import without_echo
+from workers.simulation.taking import GaveUp, Notes, Steps, Towards
+from workers.simulation.thoughts import spoken
 
 DECODES = CCSV_DECODES
 DRAFT, CRITIQUE, REWRITE = range(3)
 VOTE = REWRITE + DECODES
-
-
-class Notes(Interface):
-    """Where the steps of an answer are kept until it is there."""
-
-    def done(self, item: int, attempt: int) -> Sequence[CompletedStep]:
-        """The steps towards this answer that were kept before."""
-        ...
-
-    def keep(self, step: CompletedStep) -> None:
-        """Keep a step; it is not asked again."""
-        ...
-
-
-class NoNotes:
-    """Keeps nothing: for an answer that nobody takes up again half-way."""
-
-    def done(self, item: int, attempt: int) -> Sequence[CompletedStep]:  # noqa: ARG002 -- as Notes has it
-        """Nothing was kept."""
-        return ()
-
-    def keep(self, step: CompletedStep) -> None:
-        """Let it go."""
-
-
-NO_NOTES = NoNotes()
-
-
-class _GaveUp(Exception):
-    """The engine gave up at a step; the completion says why."""
-
-    def __init__(self, completion: Completion) -> None:
-        super().__init__(completion.error)
-        self.completion = completion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,14 +117,14 @@ def deliberate(asked: Deliberation, *, engine: Engine, notes: Notes, clock: Call
 
     Where the engine gives up at a step all answers are failed, and the steps before it stay.
     """
-    return _deliberated(asked, _Steps(asked, engine, notes, clock))
+    return _deliberated(asked, _steps(asked, engine, notes, clock))
 
 
 def deliberate_again(
     asked: Deliberation, slot: int, *, engine: Engine, notes: Notes, clock: Callable[[], float]
 ) -> Answer:
     """The same for one slot; what the steps cost stands beside the slot for which they were asked, and no other."""
-    steps = _Steps(asked, engine, notes, clock)
+    steps = _steps(asked, engine, notes, clock)
     answers = _deliberated(asked, steps)
     paid = answers[0] if steps.asked else replace(answers[0], prompt_tokens=None, completion_tokens=None, seconds=0.0)
     return replace(
@@ -169,21 +135,28 @@ def deliberate_again(
     )
 
 
-def _deliberated(asked: Deliberation, steps: _Steps) -> tuple[Answer, ...]:
+def _steps(asked: Deliberation, engine: Engine, notes: Notes, clock: Callable[[], float]) -> Steps:
+    towards = Towards(participant=asked.participant.id, item=asked.item, attempt=asked.attempt)
+    return Steps(towards, engine=engine, notes=notes, clock=clock)
+
+
+def _deliberated(asked: Deliberation, steps: Steps) -> tuple[Answer, ...]:
     try:
-        draft = steps.take(DRAFT, asked.draft())
-        critique = steps.take(CRITIQUE, asked.critique(draft.completion))
-        drafts = steps.take_all(
-            REWRITE, [asked.rewrite(draft.completion, critique.completion, decode) for decode in range(DECODES)]
-        )
-        texts = [step.completion for step in drafts]
-        vote = steps.take(VOTE, asked.vote(texts))
-    except _GaveUp as gave_up:
+        draft = _said(steps.take(DRAFT, asked.draft()))
+        critique = _said(steps.take(CRITIQUE, asked.critique(draft)))
+        drafts = steps.take_all(REWRITE, [asked.rewrite(draft, critique, decode) for decode in range(DECODES)])
+        vote = _said(steps.take(VOTE, asked.vote([_said(step) for step in drafts])))
+    except GaveUp as gave_up:
         reading = read("", FinishReason.ERROR, asked.question, asked.shown, asked.language)
         reasoned = Reading(state=reading.state, reason=gave_up.completion.error or reading.reason)
         return _answers(asked, steps, [("", reasoned)] * asked.slots, asked.draft().seed, gave_up.completion.used)
-    winner = drafts[voted(vote.completion, DECODES)]
+    winner = drafts[voted(vote, DECODES)]
     return _answers(asked, steps, _readings(asked, winner), winner.seed, winner.used)
+
+
+def _said(step: CompletedStep) -> str:
+    """What a step said, without its thoughts."""
+    return spoken(step.completion)[0]
 
 
 def _readings(asked: Deliberation, winner: CompletedStep) -> list[tuple[str, Reading]]:
@@ -192,9 +165,10 @@ def _readings(asked: Deliberation, winner: CompletedStep) -> list[tuple[str, Rea
     whole = read(winner.completion, finish, asked.question, asked.shown, asked.language)
     if asked.slots == 1:
         return [(winner.completion, whole)]
-    own = without_echo(clean(winner.completion), asked.question, asked.shown)
+    said, cut_off = spoken(winner.completion)
+    own = without_echo(clean(said), asked.question, asked.shown)
     entries = list_entries(own, asked.slots)
-    if not entries and whole.state in (AnswerState.REFUSED, AnswerState.FAILED):
+    if not entries and (cut_off or whole.state in (AnswerState.REFUSED, AnswerState.FAILED)):
         return [(winner.completion, whole)] * asked.slots
     found = []
     for slot in range(asked.slots):
@@ -206,7 +180,7 @@ def _readings(asked: Deliberation, winner: CompletedStep) -> list[tuple[str, Rea
 
 
 def _answers(
-    asked: Deliberation, steps: _Steps, readings: Sequence[tuple[str, Reading]], seed: int, used: UsedDecoding
+    asked: Deliberation, steps: Steps, readings: Sequence[tuple[str, Reading]], seed: int, used: UsedDecoding
 ) -> tuple[Answer, ...]:
     """Answers by slot; what all steps cost stands beside the first."""
     return tuple(
@@ -230,57 +204,3 @@ def _answers(
         )
         for slot, (text, reading) in enumerate(readings)
     )
-
-
-class _Steps:
-    """The steps of one answer: taken from the notes, or asked and noted."""
-
-    def __init__(self, asked: Deliberation, engine: Engine, notes: Notes, clock: Callable[[], float]) -> None:
-        self._asked, self._engine, self._notes, self._clock = asked, engine, notes, clock
-        self._done = {step.number: step for step in notes.done(asked.item, asked.attempt)}
-        self.taken: list[CompletedStep] = []
-        self.asked = False  #: whether any was asked here
-
-    def take(self, number: int, request: Request) -> CompletedStep:
-        """One step."""
-        return self.take_all(number, [request])[0]
-
-    def take_all(self, first: int, requests: Sequence[Request]) -> list[CompletedStep]:
-        """Steps that do not depend on each other, asked together."""
-        began = self._clock()
-        self.asked = self.asked or any(number not in self._done for number in range(first, first + len(requests)))
-        asked: dict[int, Future[Completion]] = {
-            number: submit(self._engine, request)
-            for number, request in enumerate(requests, start=first)
-            if number not in self._done
-        }
-        taken = []
-        for number, request in enumerate(requests, start=first):
-            step = self._done.get(number) or self._keep(number, request, outcome(asked[number]), began)
-            taken.append(step)
-        self.taken += taken
-        return taken
-
-    def total(self, count: str) -> int | None:
-        """Tokens of all steps, as far as the engine told them."""
-        told = [getattr(step, count) for step in self.taken if getattr(step, count) is not None]
-        return sum(told) if told else None
-
-    def _keep(self, number: int, request: Request, completion: Completion, began: float) -> CompletedStep:
-        if completion.finish is FinishReason.ERROR:
-            raise _GaveUp(completion)
-        step = CompletedStep(
-            participant=self._asked.participant.id,
-            item=self._asked.item,
-            attempt=self._asked.attempt,
-            number=number,
-            completion=completion.text,
-            finish=completion.finish.value,
-            seed=request.seed,
-            used=completion.used,
-            prompt_tokens=completion.prompt_tokens,
-            completion_tokens=completion.completion_tokens,
-            seconds=self._clock() - began,
-        )
-        self._notes.keep(step)
-        return step

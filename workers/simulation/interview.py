@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from storage.run import Answer, Participant, Protocol
 from storage.survey import Survey
 from workers.engines.base import Engine, Request
-from workers.simulation.baselines import NO_NOTES, Notes
 from workers.simulation.schedule import DELIBERATED, Clock, Recall, Schedule
+from workers.simulation.taking import NO_NOTES, Notes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
