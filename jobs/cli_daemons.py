@@ -8,10 +8,11 @@ from typing import NoReturn
 import click
 
 from jobs.cli_device import DEVICE
+from jobs.cli_options import NAMES, TEXT
 from jobs.settings import Settings
 
 PARENT = click.option("--parent", type=int, hidden=True)
-ONLY = click.option("--only", metavar="RUN", hidden=True)
+ONLY = click.option("--only", type=TEXT, metavar="RUN", hidden=True)
 CONCURRENCY = click.option(
     "--concurrency",
     type=click.IntRange(min=1),
@@ -32,7 +33,7 @@ def _address(_ctx: click.Context, _option: click.Parameter, text: str | None) ->
 
 @click.command()
 @DEVICE
-@click.option("--models", metavar="A,B", help="Only these models; all where none is named.")
+@click.option("--models", type=NAMES, metavar="A,B", help="Only these models; all where not given.")
 @CONCURRENCY
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of a model; all where not given.")
 @click.option("--profile", is_flag=True, help="Log where a model's time went, when it is given up.")
@@ -50,7 +51,7 @@ def _address(_ctx: click.Context, _option: click.Parameter, text: str | None) ->
 def worker(
     settings: Settings,
     device: str,
-    models: str | None,
+    models: tuple[str, ...] | None,
     concurrency: int | None,
     threads: int | None,
     profile: bool,
@@ -63,13 +64,11 @@ def worker(
     """Simulate participants until told to stop (SIGTERM)."""
     from jobs import serving, staying
 
-    named = [name.strip() for name in models.split(",") if name.strip()] if models else []
-
     def work() -> int:
         return serving.worker(
             settings,
             device=device,
-            models=named,
+            models=models or (),
             concurrency=concurrency,
             threads=threads,
             profiled=profile,
@@ -83,15 +82,16 @@ def worker(
 
 
 @click.command()
+@DEVICE
 @EVENTS
 @ONLY
 @PARENT
 @click.pass_obj
-def reporter(settings: Settings, events: bool, only: str | None, parent: int | None) -> NoReturn:
+def reporter(settings: Settings, device: str, events: bool, only: str | None, parent: int | None) -> NoReturn:
     """Build the reports of finished runs until told to stop."""
     from jobs import serving
 
-    sys.exit(serving.reporter(settings, events=events, only=only, parent=parent))
+    sys.exit(serving.reporter(settings, device=device, events=events, only=only, parent=parent))
 
 
 @click.command()

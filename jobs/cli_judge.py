@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from jobs.cli_device import DEVICE
+from jobs.cli_options import FILE, JSON, RUN, TEXT, print_json
 from jobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,15 +39,16 @@ class Share(click.ParamType[float]):
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN")
-@click.option("--model", metavar="M", help="Who judges; the study's judge, or claude-haiku-5-5.")
+@RUN
+@click.option("--model", type=TEXT, metavar="M", help="Who judges; the study's judge, or claude-haiku-5-5.")
 @click.option("--sample", type=Share(), metavar="S", help="all, or a share such as 0.05; the study's, or 0.01.")
 @click.option("--batch", is_flag=True, help="In batches, at half the price; takes minutes to a day. Anthropic only.")
-@click.option("--template", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.csv",
+@DEVICE
+@click.option("--template", type=FILE, metavar="FILE.csv",
               help="Write judged answers to a table in which people judge them too, and ask nobody.")  # fmt: skip
-@click.option("--audit", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.csv",
+@click.option("--audit", type=FILE, metavar="FILE.csv",
               help="Read such a table, and ask nobody: the report says how far judge and people agree.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@JSON
 @click.pass_obj
 def judge(
     settings: Settings,
@@ -53,6 +56,7 @@ def judge(
     model: str | None,
     sample: float | None,
     batch: bool,
+    device: str,
     template: Path | None,
     audit: Path | None,
     as_json: bool,
@@ -64,7 +68,8 @@ def judge(
     from jobs.results import current_report
     from jobs.serving import open_database
 
-    if (template is not None) + (audit is not None) + bool(model or sample or batch) > 1:
+    placed = click.get_current_context().get_parameter_source("device") is ParameterSource.COMMANDLINE
+    if (template is not None) + (audit is not None) + bool(model or sample or batch or placed) > 1:
         raise click.UsageError("--template and --audit stand alone: they ask no judge")
     with open_database(settings) as database:
         if template is not None:
@@ -79,7 +84,8 @@ def judge(
             _say({"run": run_id, "labels": labels, "report": report}, told, as_json=as_json)
             return
         with _progress() as watch:
-            done = judging.judge_run(settings, database, run_id, model=model, share=sample, batch=batch, watch=watch)
+            asked: dict[str, Any] = {"model": model, "share": sample, "batch": batch, "device": device}
+            done = judging.judge_run(settings, database, run_id, **asked, watch=watch)
         report = current_report(settings, database, run_id, None).html
     _say({**done.to_json(), "report": report}, f"{judging.in_words(done)}\nreport: {report}", as_json=as_json)
     if done.ended is not judging.Ended.DONE:
@@ -87,7 +93,10 @@ def judge(
 
 
 def _say(body: dict[str, Any], words: str, *, as_json: bool) -> None:
-    click.echo(json.dumps(body, ensure_ascii=False, indent=2) if as_json else words)
+    if as_json:
+        print_json(body)
+    else:
+        click.echo(words)
 
 
 @contextmanager

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.billed import check_prices
 from jobs.judge_batches import collect_open, judge_in_batches
 from jobs.judge_lease import BeingJudged as BeingJudged
 from jobs.judge_lease import judging
-from jobs.judge_steps import Watch, Work, calibrate, judge_one_by_one
+from jobs.judge_steps import Watch, Work, calibrate, is_calibrated, judge_one_by_one
 from jobs.settings import Settings
 from jobs.study_keys import DEFAULT_SAMPLE
 from reports.parts import main_condition
@@ -42,7 +43,7 @@ class Judged:
 
     run: str
     judge: str  #: name and version
-    score: str  #: on the calibration set; empty: the judge was not opened, since there was nothing to judge
+    score: str  #: on the calibration set; empty: it was not asked, since there was nothing to judge or no money left
     ended: Ended
     sampled: int  #: calls that the sample asks for, those for the judge's agreement with itself counted
     judged: int  #: of them, all that are there now
@@ -63,13 +64,16 @@ class Judged:
 
 def in_words(done: Judged) -> str:
     """How judging ended, for a person to read."""
+    go_on = f"the budget is spent, go on with: defsurvey resume {done.run} --budget USD"
+    if not done.score and done.ended is Ended.OVER_BUDGET:
+        return f"{done.run}: nothing is judged by {done.judge}; {go_on}"
     if not done.score:
         return f"{done.run}: {done.told}"
     if done.ended is Ended.REFUSED:
         return f"{done.run}: nothing is judged: {done.judge} was {done.score}; see docs/judge.md"
     told = f"{done.run}: {done.judged:,} of {done.sampled:,} judged by {done.judge}, {done.score}"
     if done.ended is Ended.OVER_BUDGET:
-        return f"{told}; the budget is spent, go on with: defsurvey resume {done.run} --budget USD"
+        return f"{told}; {go_on}"
     return f"{told}; {done.told}" if done.told else told
 
 
@@ -81,6 +85,7 @@ def judge_run(
     model: str | None = None,
     share: float | None = None,
     batch: bool = False,
+    device: str = "cpu",
     watch: Watch = lambda *_: None,
 ) -> Judged:
     """Judge a run, or go on with it.
@@ -93,6 +98,7 @@ def judge_run(
         share: of the answers of each model, culture and state, above 0 and at most 1; None: as the study says, or
             ``DEFAULT_SAMPLE``. At least 30 of each are judged, where there are so many.
         batch: whether to hand the calls over in batches.
+        device: where a judge whose weights are here runs: ``cpu``, ``cuda`` or ``cuda:N``.
         watch: told how far it has come.
 
     Raises:
@@ -100,14 +106,17 @@ def judge_run(
         EngineUnavailable: the judge cannot be asked, or not in batches; what was judged before that is kept, and
             where there is nothing of the kind, nothing is noted.
         workers.models.ModelError: there is no such judge.
+        jobs.study_file.StudyError: the run has a budget, and the judge is billed and has no prices.
         BeingJudged: another process judges the run, or took it over from this one, which had slept.
     """
     run = store.load_run(database, run_id)
     wanted = judgements.wanted(database, run_id) or (DEFAULT_JUDGE, DEFAULT_SAMPLE)
     model, share = model or wanted[0], share or wanted[1]
-    card = find_card(model, read_cards(settings.models))
+    cards = read_cards(settings.models)
+    card = find_card(model, cards)
     check_judge(card)
     check_card(card, cache=settings.cache)
+    check_prices(budget.budget_of(database, run_id), [model], cards)
     if batch:
         check_batches(card)
     survey = store.load_survey(database, run.survey)
@@ -116,7 +125,7 @@ def judge_run(
         if not sample:
             judgements.end(database, run_id, model, judge=None, ended=Ended.DONE, told=NOTHING, share=share)
             return Judged(run=run_id, judge=model, score="", ended=Ended.DONE, sampled=0, judged=0, told=NOTHING)
-        with _opened(settings, card, survey) as engine:
+        with _opened(settings, card, survey, device) as engine:
             name = judge_name(card, engine)
             judge = judgements.register(database, name)
             work = Work(database=database, run=run, survey=survey, card=card, judge=judge, watch=watch, held=held)
@@ -127,22 +136,27 @@ def judge_run(
 def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[Call], share: float, *, batch: bool) -> Judged:
     """Calibrate an open judge, and have it judge a sample that is not empty."""
     database, run, judge = work.database, work.run.id, work.judge
+    unpaid = f"{identity}: the budget of {budget.budget_of(database, run)} US dollars is spent"
+    if work.spent and not is_calibrated(database, judge):
+        ended, done = Ended.OVER_BUDGET, len(sample) - len(work.left(sample))
+        judgements.end(database, run, work.card.name, judge=judge, ended=ended, told=unpaid, share=share)
+        return Judged(run=run, judge=identity, score="", ended=ended, sampled=len(sample), judged=done, told=unpaid)
     reached = calibrate(database, engine, judge, work.watch)
     told: dict[str, Any] = {"run": run, "judge": identity, "score": str(reached)}
     if not reached.passed:
         refused = f"{identity} was {reached}"
         judgements.end(database, run, work.card.name, judge=judge, ended=Ended.REFUSED, told=refused, share=share)
         return Judged(**told, ended=Ended.REFUSED, sampled=0, judged=0)
-    collect_open(work)
+    gone = collect_open(work)
     problems = judge_in_batches(work, sample) if batch else judge_one_by_one(work, engine, sample)
     if not work.held():
         raise BeingJudged(f"run {run} is being judged by another process, since this one was away")
-    there = judgements.judged(database, judge, run)
-    done = sum(call in there for call in sample)
-    over = done < len(sample) and budget.is_spent(database, run)
+    done = len(sample) - len(work.left(sample))
+    over = done < len(sample) and work.spent
     ended = Ended.OVER_BUDGET if over else Ended.DONE if done == len(sample) else Ended.INCOMPLETE
-    said = problems[0] if problems else ""
-    judgements.end(database, run, work.card.name, judge=judge, ended=ended, told=said or str(reached), share=share)
+    said = next(iter([*problems, *gone]), "")
+    reason = unpaid if over else said or str(reached)
+    judgements.end(database, run, work.card.name, judge=judge, ended=ended, told=reason, share=share)
     return Judged(**told, ended=ended, sampled=len(sample), judged=done, told=said)
 
 
@@ -175,8 +189,8 @@ def end_unasked(database: Database, run: str, told: str) -> None:
 
 
 @contextmanager
-def _opened(settings: Settings, card: ModelCard, survey: Survey) -> Iterator[Engine]:
-    engine = open_engine(card, survey=survey, cache=settings.cache)
+def _opened(settings: Settings, card: ModelCard, survey: Survey, device: str) -> Iterator[Engine]:
+    engine = open_engine(card, survey=survey, device=device, cache=settings.cache)
     try:
         yield engine
     finally:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from contextlib import closing
+from math import ceil
 
 from jobs.judge_steps import Put, Work
 from storage import judge_batches
+from storage.budget import BATCHED
 from storage.judge_batches import OpenBatch
 from storage.judgement import Judgement
 from storage.judgements import Call
 from workers.engines.base import EngineUnavailable
 from workers.engines.exchange import Retryable
 from workers.judging.asking import JudgeGaveUp, judgement_in
-from workers.judging.batches import MOST_CALLS, Batches, Lost
+from workers.judging.batches import MOST_CALLS, Batches, Gone, Lost
 
 #: How often what errored or expired is handed over again.
 ROUNDS = 3
@@ -27,15 +29,22 @@ ROUNDS = 3
 _KEPT = 100
 
 
-def collect_open(work: Work) -> None:
+def collect_open(work: Work) -> list[str]:
     """Finish the batches that an earlier process left open, whether or not it knew that they were made.
+
+    Returns what is to be told of those that the provider has no more: what was in them is to be asked again.
 
     Raises:
         EngineUnavailable: the provider cannot be asked.
     """
+    told = []
     for batch in judge_batches.open_batches(work.database, work.run.id, work.judge):
         with closing(Batches(work.card)) as batches:
-            _finish(work, batches, batch, len(batch.calls))
+            try:
+                _finish(work, batches, batch, len(batch.calls))
+            except Gone as gone:
+                told.append(str(gone))
+    return told
 
 
 def judge_in_batches(work: Work, sample: Sequence[Call]) -> list[str]:
@@ -51,14 +60,29 @@ def judge_in_batches(work: Work, sample: Sequence[Call]) -> list[str]:
             passing = {}
             todo = [call for call in work.left(sample) if call not in refused]
             work.watch("judging", len(sample) - len(todo), len(sample))
-            for start in range(0, len(todo), MOST_CALLS):
+            while todo:
                 if work.over:
                     return list(refused.values())
-                for call, lost in _hand_over(work, batches, todo[start : start + MOST_CALLS], len(sample)):
+                most = _most_calls(work)
+                for call, lost in _hand_over(work, batches, todo[:most], len(sample)):
                     (passing if lost.again else refused)[call] = lost.reason
+                todo = todo[most:]
             if not passing:
                 break
     return [*refused.values(), *passing.values()]
+
+
+def _most_calls(work: Work) -> int:
+    """How many calls the next batch may have: no more than what is left of a budget is expected to pay for.
+
+    The last of them may come to a little more, as it may where calls are asked one by one.
+    """
+    left, prices = work.money_left, work.prices
+    if left is None or prices is None:
+        return MOST_CALLS
+    read, written = judge_batches.tokens_of_a_call(work.database, work.run.id, work.judge)
+    cost = BATCHED * (read * prices[0] + written * prices[1]) / 1e6
+    return MOST_CALLS if not cost else max(1, ceil(min(MOST_CALLS, left / cost)))
 
 
 def _hand_over(work: Work, batches: Batches, calls: Sequence[Call], total: int) -> list[tuple[Call, Lost]]:
@@ -72,7 +96,10 @@ def _hand_over(work: Work, batches: Batches, calls: Sequence[Call], total: int) 
     name = _make(batches, token, asked)
     judge_batches.name_batch(work.database, token, name)
     (batch,) = [b for b in judge_batches.open_batches(work.database, work.run.id, work.judge) if b.token == token]
-    return _finish(work, batches, batch, total)
+    try:
+        return _finish(work, batches, batch, total)
+    except Gone as gone:
+        return [(call, Lost(reason=str(gone), again=True)) for call in batch.calls]
 
 
 def _make(batches: Batches, token: str, asked: Sequence[Put]) -> str:
@@ -83,15 +110,30 @@ def _make(batches: Batches, token: str, asked: Sequence[Put]) -> str:
 
 
 def _finish(work: Work, batches: Batches, batch: OpenBatch, total: int) -> list[tuple[Call, Lost]]:
-    """Wait for a batch, commit its results and forget it. Returns the calls without a reply."""
+    """Wait for a batch, commit its results and forget it. Returns the calls without a reply.
+
+    Raises:
+        Gone: the provider has it no more, so that it is forgotten; the message says so.
+    """
     name = batch.batch
     if name is None:
         known = judge_batches.batch_ids(work.database)
-        name = batches.find(batch.token, since=batch.made_at, known=known)
+        name = batches.find(batch.token, size=len(batch.calls), since=batch.made_at, known=known)
         if name is None:  # it was never made
             judge_batches.close_batch(work.database, batch.token)
             return []
         judge_batches.name_batch(work.database, batch.token, name)
+    try:
+        lost = _collect(work, batches, batch, name, total)
+    except Gone as gone:
+        judge_batches.close_batch(work.database, batch.token)
+        raise Gone(f"batch {name} {gone}, what was in it is asked again") from None
+    judge_batches.close_batch(work.database, batch.token)
+    return lost
+
+
+def _collect(work: Work, batches: Batches, batch: OpenBatch, name: str, total: int) -> list[tuple[Call, Lost]]:
+    """Wait for a batch that has a name and commit its results. Returns the calls without a reply."""
     before = total - len(batch.calls)
     batches.wait(name, look=lambda done: work.watch("judging in a batch", before + done, total))
     places = {call: place for place, call in enumerate(batch.calls)}
@@ -111,5 +153,4 @@ def _finish(work: Work, batches: Batches, batch: OpenBatch, total: int) -> list[
             work.keep(said, batched=True)
             said = []
     work.keep(said, batched=True)
-    judge_batches.close_batch(work.database, batch.token)
     return lost

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from storage import budget, judgements
+from storage import budget, judge_batches, judgements
 from storage.database import Database
 from storage.judgement import DIMENSIONS, Finding, GivenAnswer, Judgement
-from storage.judgements import Call
+from storage.judgements import Call, Prices
 from storage.run import Run
 from storage.survey import Survey
 from workers.engines.base import Engine, EngineUnavailable, Request
@@ -22,6 +22,7 @@ from workers.judging.calibration import CalibrationItem, Score, calibration_set,
 from workers.judging.prompt import judge_request, subject_of
 from workers.judging.verdicts import decided, merged
 from workers.models import ModelCard
+from workers.purse import Purse
 
 #: Answers read from the database at once.
 _READ = 200
@@ -59,9 +60,34 @@ class Work:
     held: Callable[[], bool]  #: whether no other process judges the run by now
 
     @property
+    def prices(self) -> Prices | None:
+        """What the judge's card says now; None: it has no prices."""
+        api = self.card.api
+        if api is None or api.input_price is None or api.output_price is None:
+            return None
+        return api.input_price, api.output_price
+
+    @property
+    def money_left(self) -> float | None:
+        """US dollars that may still be asked for, where calls of open batches are paid; None: whatever it costs."""
+        if self.prices is None:
+            return None
+        allowed = budget.budget_of(self.database, self.run.id)
+        if allowed is None:
+            return None
+        under_way = judge_batches.expected_cost(self.database, self.run.id)
+        return allowed - budget.spent(self.database, self.run.id) - under_way
+
+    @property
+    def spent(self) -> bool:
+        """Whether the judge costs money and the run may cost no more."""
+        left = self.money_left
+        return left is not None and left <= 0
+
+    @property
     def over(self) -> bool:
         """Whether nothing more is to be asked."""
-        return budget.is_spent(self.database, self.run.id) or not self.held()
+        return self.spent or not self.held()
 
     def put(self, calls: Sequence[Call]) -> Iterator[Put]:
         """The calls as they are put before the judge, read as they are needed; gone answers are left out."""
@@ -81,7 +107,7 @@ class Work:
 
     def keep(self, said: Sequence[tuple[Call, Judgement]], *, batched: bool = False) -> None:
         """Commit judgements."""
-        judgements.record(self.database, self.judge, said, batched=batched)
+        judgements.record(self.database, self.judge, said, prices=self.prices, batched=batched)
 
     def left(self, sample: Sequence[Call]) -> list[Call]:
         """What of a sample is not judged yet."""
@@ -94,24 +120,38 @@ def at_once(card: ModelCard) -> int:
     return AT_ONCE if card.api is None else card.api.concurrency
 
 
+def is_calibrated(database: Database, judge: int) -> bool:
+    """Whether a judge was asked about all of the calibration set."""
+    return _calibration_items().keys() <= judgements.calibrated(database, judge).keys()
+
+
 def calibrate(database: Database, engine: Engine, judge: int, watch: Watch) -> Score:
     """The judge's score on the calibration set; only what it was not asked before is asked.
 
     Raises:
-        EngineUnavailable: it cannot be asked, or one of its replies ended in an error.
+        EngineUnavailable: it cannot be asked, or one of its replies ended in an error; the others are kept.
     """
-    names = {f"{item.name}-{_digest(item)}": item for item in calibration_set()}
+    names = _calibration_items()
     said = {name: found for name, found in judgements.calibrated(database, judge).items() if name in names}
     missing = [(name, item.request) for name, item in names.items() if name not in said]
+    problems: list[str] = []
     for name, completion in ask_all(engine, missing):
         try:
             judgement = judgement_in(completion, names[name].subject.response, {})
         except JudgeGaveUp as error:
-            raise EngineUnavailable(f"the calibration set could not be judged: {error}") from None
+            problems.append(str(error))
+            continue
         judgements.record_calibration(database, judge, name, judgement)
         said[name] = judgement.findings
         watch("calibrating", len(said), len(names))
+    if problems:
+        raise EngineUnavailable(f"the calibration set could not be judged: {problems[0]}")
     return score({names[name].name: findings for name, findings in said.items()})
+
+
+def _calibration_items() -> dict[str, CalibrationItem]:
+    """The calibration set by the names under which replies are kept."""
+    return {f"{item.name}-{_digest(item)}": item for item in calibration_set()}
 
 
 def _digest(item: CalibrationItem) -> str:
@@ -124,6 +164,7 @@ def judge_one_by_one(work: Work, engine: Engine, sample: Sequence[Call]) -> list
     """Ask for everything of the sample that is not judged. Returns what went wrong, call by call."""
     todo = work.left(sample)
     done, problems = len(sample) - len(todo), []
+    purse = Purse(lambda: work.money_left)
 
     def keep(call: Call, judgement: Judgement) -> None:
         nonlocal done
@@ -135,7 +176,7 @@ def judge_one_by_one(work: Work, engine: Engine, sample: Sequence[Call]) -> list
         for put in work.put(todo):
             if put.decided is not None:
                 keep(put.call, put.decided)
-            elif work.over:
+            elif purse.is_empty() or not work.held():
                 return
             else:
                 yield put, put.request

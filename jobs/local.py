@@ -217,7 +217,7 @@ def work(
         run = prepare()
         broker.delete(report_failure_key(run))
         reconciler = Reconciler(database=database, app=app, broker=broker, only=run)
-        options = [*worker_options, "--models", _models(settings, database, run)]
+        options = [*worker_options, *_models(settings, database, run)]
         if settings.broker_url is None:
             reconciler.revive = EmbeddedBroker(settings.home).ensure
             crew = Crew(settings, workers, options, only=run)
@@ -239,11 +239,12 @@ def work(
                 release_dead(database)
 
 
-def _models(settings: Settings, database: Database, run: str) -> str:
-    """The models of a run, but for those that are done and whose cards are gone since."""
+def _models(settings: Settings, database: Database, run: str) -> Sequence[str]:
+    """The models of a run as an option, but for those that are done and whose cards are gone since."""
     cards = read_cards(settings.models)
     models = dict.fromkeys(cell.model for cell in store.load_run(database, run).cells)
-    return ",".join(model for model in models if model in cards)
+    known = ",".join(model for model in models if model in cards)
+    return ["--models", known] if known else []
 
 
 def _tell_others(database: Database, run: str, console: Console) -> None:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storage import budget, judgements, outbox, store
+from storage import budget, judgements, outbox, steps, store
 from storage.database import Database
-from storage.run import Progress
+from storage.run import Method, Progress
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -53,6 +53,7 @@ class Snapshot:
     missing: bool = False  #: whether that report has been written and its file is not there any more
     budget: float | None = None  #: US dollars that the run may cost; None: whatever it costs
     spent: float = 0.0  #: US dollars, where there is a budget
+    unweighed: int = 0  #: questions whose options could not be weighed; they are no planned answers
 
     @property
     def eta_seconds(self) -> float | None:
@@ -63,8 +64,18 @@ class Snapshot:
 
     @property
     def complete(self) -> bool:
-        """Whether every planned answer is there and none failed."""
-        return self.progress.remaining == 0 and self.progress.failed == 0
+        """Whether all that was planned is there, nothing failed, and there was money left to judge it.
+
+        Who weighs options has no planned answers, and is missed by no count of them where it was set aside.
+        """
+        without = self.participants["quarantined"] + self.unweighed + self.progress.failed + self.progress.remaining
+        return without == 0 and self.state != "budget reached"
+
+    @property
+    def reporting(self) -> bool:
+        """Whether nothing is left to be asked, or no money for it, so that only the report is still to come."""
+        open_ = self.participants["waiting"] + self.participants["running"]
+        return not open_ and self.state in ("finished", "budget reached")
 
     def to_json(self) -> dict[str, Any]:
         """What ``status --json`` prints."""
@@ -89,6 +100,7 @@ class Snapshot:
             "eta_seconds": None if eta is None else round(eta, 1),
             "report": None if self.missing else self.report,
             **({} if self.budget is None else {"budget": self.budget, "spent": round(self.spent, 6)}),
+            **({"unweighed": self.unweighed} if self.unweighed else {}),
         }
 
 
@@ -105,7 +117,8 @@ def snapshot(database: Database, run_id: str) -> Snapshot:
     report = outbox.latest_report(database, run_id)
     allowed = budget.budget_of(database, run_id)
     if participants["waiting"] + participants["running"] == 0:
-        state = "judging" if judgements.is_due(database, run_id) else "finished"
+        ended = "budget reached" if budget.is_judging_unpaid(database, run_id) else "finished"
+        state = "judging" if judgements.is_due(database, run_id) else ended
     elif run.cancelled:
         state = "cancelled"
     elif not participants["running"] and budget.is_stopped(database, run_id):
@@ -131,6 +144,7 @@ def snapshot(database: Database, run_id: str) -> Snapshot:
         report=None if report is None else report.html,
         reported=report is not None and outbox.is_current(database, report),
         missing=report is not None and not Path(report.html).is_file(),
+        unweighed=steps.unweighed(database, [c.id for c in run.cells if c.condition.method is Method.FIRST_TOKEN]),
         budget=allowed,
         spent=0.0 if allowed is None else budget.spent(database, run_id),
     )
@@ -187,7 +201,7 @@ def _watch_lines(
 
 
 def _pause(current: Snapshot) -> None:
-    time.sleep(LAST_LOOKS_SECONDS if current.state == "finished" else LOOK_SECONDS)
+    time.sleep(LAST_LOOKS_SECONDS if current.reporting else LOOK_SECONDS)
 
 
 class _Rate:
@@ -230,9 +244,12 @@ def _moving(current: Snapshot, speed: float) -> list[str]:
 
 
 def set_aside(current: Snapshot) -> str:
-    """How many participants a run goes without, and what asks them again; nothing where it has them all."""
+    """What a run goes without, participants or weighed questions, and what asks again; nothing where it has all."""
     number = current.participants["quarantined"]
-    return f"{number} set aside: defsurvey retry {current.run} --state missing" if number else ""
+    told = [f"{number} set aside"] if number else []
+    if current.unweighed:
+        told.append(f"{current.unweighed} questions not weighed, its workers' logs say why")
+    return f"{'; '.join(told)}: defsurvey retry {current.run} --state missing" if told else ""
 
 
 def report_line(current: Snapshot) -> str:
@@ -252,27 +269,12 @@ def _line(current: Snapshot, speed: float) -> str:
 def render(current: Snapshot, speed: float) -> RenderableType:
     """A bar, the run's state, a table of cells, and who was set aside."""
     from rich.console import Group
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
     from rich.text import Text
 
+    from jobs.progress_shown import cells_shown, head
+
     progress = current.progress
-    head = Table.grid(padding=(0, 2), expand=False)
-    head.add_row(
-        Text(current.run, style="bold"),
-        ProgressBar(total=max(progress.planned, 1), completed=progress.done, width=40),
-        Text(f"{progress.done:,}/{progress.planned:,}"),
-        *map(Text, _moving(current, speed)),
-    )
-    cells = Table(box=None, padding=(0, 2), header_style="dim")
-    for name in ("model", "culture", "condition", "language"):
-        cells.add_column(name)
-    for name in ("done", *_STATES):
-        cells.add_column(name, justify="right")
-    for cell in current.cells:
-        done = f"{cell.progress.done:,}/{cell.progress.planned:,}"
-        ended = [f"{getattr(cell.progress, state):,}" for state in _STATES]
-        named = (Text(name) for name in (cell.model, cell.culture, cell.condition, cell.language))  # no markup
-        cells.add_row(*named, done, *ended)
+    facts = [f"{progress.done:,}/{progress.planned:,}", *_moving(current, speed)]
     without = set_aside(current)
-    return Group(head, cells, *([Text(without)] if without else []))
+    shown = (head(current.run, progress, facts), cells_shown(current.cells, _STATES))
+    return Group(*shown, *([Text(without)] if without else []))

@@ -241,7 +241,7 @@ def worker(
         database.close()
 
 
-def reporter(settings: Settings, *, events: bool, only: str | None, parent: int | None) -> int:
+def reporter(settings: Settings, *, device: str, events: bool, only: str | None, parent: int | None) -> int:
     """Build reports, and judge what studies (or the only run's) want judged, until told to stop. Returns its status."""
     from jobs.health import Pulse, beating_step
     from jobs.tasks import register_judging, register_reports, warm
@@ -252,7 +252,7 @@ def reporter(settings: Settings, *, events: bool, only: str | None, parent: int 
     url = broker_url(settings)
     app = make_app(url, visibility_timeout=settings.visibility_timeout)
     register_reports(app, database, settings.reports, client_of(url))
-    register_judging(app, settings, database, only=only)
+    register_judging(app, settings, database, only=only, device=device)
     if parent is not None:
         end_with_parent(parent, lambda: None)
         # A run's own reporter will have a report to build, and nothing to do until then.

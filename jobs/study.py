@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs import study_keys as keys
+from jobs.realisable import check_conditions
 from jobs.study_file import StudyError, read_text
 from jobs.study_keys import BUILT_IN_CONDITIONS, NATIVE, TOGGLES, languages_of
 from jobs.study_questions import choose_questions
@@ -200,7 +201,7 @@ def _study(text: str, path: Path, cards: Mapping[str, ModelCard], survey: Survey
     used = [language for culture in cultures for language in languages_of(survey, culture, languages)]
     keys.check_paraphrases(entries["conditions"], conditions, survey, chosen.asked, used)
     models, judge = keys.models(entries["models"], cards), keys.judge(entries.get("judge"), cards)
-    keys.check_probabilities(conditions, models, cards)
+    check_conditions(conditions, models, cards, protocol.preset)
     paid = models if judge is None else (*models, judge.model)
     return Study(
         name=name,

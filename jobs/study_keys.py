@@ -13,13 +13,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
+from jobs.billed import unpriced_of
 from jobs.study_file import StudyError, number_above_zero, whole_number
 from storage.catalogue import find_survey
 from storage.run import Condition, Method, Protocol
 from storage.survey import Survey, SurveyError
 from storage.survey_problem import nearest, one_of
 from storage.survey_yaml import Entry
-from workers.engines.base import GIVE_PROBABILITIES
 from workers.models import ModelCard
 from workers.simulation.prompts import languages as prompt_languages
 
@@ -199,17 +199,6 @@ def _condition(name: str, written: Entry) -> Condition:
     )
 
 
-def check_probabilities(conditions: Iterable[Condition], models: Iterable[str], cards: Mapping[str, ModelCard]) -> None:
-    """Where probabilities are to be read every model's engine has to give them; raises StudyError."""
-    for condition in conditions:
-        if condition.method is Method.FIRST_TOKEN:
-            for name in models:
-                if cards[name].engine not in GIVE_PROBABILITIES:
-                    expected = f"models whose engine gives probabilities ({one_of(GIVE_PROBABILITIES)})"
-                    got = f"{name!r}, served by engine {cards[name].engine}"
-                    raise StudyError(f"condition {condition.name}: expected {expected}, got {got}")
-
-
 def check_paraphrases(
     written: Entry, conditions: Iterable[Condition], survey: Survey, questions: Iterable[str], used: Iterable[str]
 ) -> None:
@@ -264,19 +253,6 @@ def budget(written: Entry | None, models: Iterable[str], cards: Mapping[str, Mod
     if written is None:
         return None
     amount = number_above_zero(written)
-    if unpriced := _unpriced(models, cards):
+    if unpriced := unpriced_of(models, cards):
         raise written.fault(f"models with prices on their cards: {unpriced} has none", str(amount))
     return amount
-
-
-def check_prices(budget: float | None, models: Iterable[str], cards: Mapping[str, ModelCard]) -> None:
-    """The same of a budget that comes from elsewhere than a file, None for none; raises StudyError."""
-    if budget is not None and (unpriced := _unpriced(models, cards)):
-        raise StudyError(f"budget: expected models with prices on their cards: {unpriced} has none, got {budget:g}")
-
-
-def _unpriced(models: Iterable[str], cards: Mapping[str, ModelCard]) -> str | None:
-    """The first model that a provider bills and whose card has no prices."""
-    apis = {model: cards[model].api for model in models}
-    billed = {model: api for model, api in apis.items() if api is not None and api.base_url is None}
-    return next((model for model, api in billed.items() if api.cost(1, 1) is None), None)

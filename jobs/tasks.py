@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.celery_app import JUDGE, REPORT, REPORTS_QUEUE, SIMULATE, report_failure_key
 from jobs.settings import Settings
+from jobs.study_file import StudyError
 from storage import judgements, outbox
 from storage.database import Database
 from storage.read_draws import read_draws
@@ -96,7 +97,9 @@ def register_reports(app: Celery, database: Database, folder: Path, broker: redi
     signals.task_failure.connect(failed, sender=build_report, weak=False)
 
 
-def register_judging(app: Celery, settings: Settings, database: Database, *, only: str | None = None) -> None:
+def register_judging(
+    app: Celery, settings: Settings, database: Database, *, only: str | None = None, device: str = "cpu"
+) -> None:
     """Let this process judge the answers of finished runs whose study names a judge, one run after the other.
 
     Args:
@@ -104,6 +107,7 @@ def register_judging(app: Celery, settings: Settings, database: Database, *, onl
         settings: where everything is.
         database: where the runs are.
         only: the one run to judge; None: every run.
+        device: where judges run whose weights are here: ``cpu``, ``cuda`` or ``cuda:N``.
     """
     # Judging takes hours: for a second run there must be no waiting on a thread that a report may need.
     judging = threading.Lock()
@@ -113,12 +117,12 @@ def register_judging(app: Celery, settings: Settings, database: Database, *, onl
         if only not in (None, run) or not judging.acquire(blocking=False):
             return  # the reconciler asks again
         try:
-            judge_if_due(settings, database, run)
+            judge_if_due(settings, database, run, device=device)
         finally:
             judging.release()
 
 
-def judge_if_due(settings: Settings, database: Database, run: str) -> None:
+def judge_if_due(settings: Settings, database: Database, run: str, *, device: str = "cpu") -> None:
     """Judge a run by the judge that its study names, unless that has been done.
 
     Whatever keeps the judge from being asked is noted as the end of its judging, which a run would else wait for
@@ -129,13 +133,13 @@ def judge_if_due(settings: Settings, database: Database, run: str) -> None:
     from jobs.judge import BeingJudged, end_unasked, in_words, judge_run
 
     try:
-        log.info("%s", in_words(judge_run(settings, database, run)))
+        log.info("%s", in_words(judge_run(settings, database, run, device=device)))
     except BeingJudged as error:
         log.info("%s", error)
     except OUTAGE as error:
         log.warning("judging of run %s: database: %s", run, error)
     except Exception as error:
-        foreseen = isinstance(error, (EngineUnavailable, ModelError))
+        foreseen = isinstance(error, (EngineUnavailable, ModelError, StudyError))
         told = str(error) if foreseen else f"{type(error).__name__}: {error}"
         log.error("judging of run %s: %s", run, told, exc_info=not foreseen)
         end_unasked(database, run, told)

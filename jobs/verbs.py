@@ -269,7 +269,7 @@ def retry(settings: Settings, database: Database, run_id: str, *, states: Sequen
     ended = [AnswerState(state) for state in states if state != MISSING]
     asked = retrying.rewind(database, run_id, ended) if rewind else retrying.ask_again(database, run_id, ended)
     if MISSING in states:
-        asked += retrying.reopen_quarantined(database, run_id)
+        asked += retrying.reopen_quarantined(database, run_id) + retrying.reopen_unweighed(database, run_id)
     app = _app_if_up(settings)
     if app is not None:
         producer.publish(database, app, run=run_id)

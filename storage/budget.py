@@ -1,6 +1,7 @@
 """What a run has cost, and the point at which it may cost no more.
 
-Tokens are summed where they were counted, priced as the cards said when the models were first served with prices.
+Tokens are summed where they were counted, priced as the cards said when the models were first served with prices, and
+when each judgement was made.
 Knows runs, cells, participants and judgements. Deliberately stops nobody: a halted cell is passed over by claims
 (``storage.ledger``) and messages (``storage.outbox``), and whoever holds one of its participants lets go of it after
 the answer in hand.
@@ -12,7 +13,7 @@ from sqlalchemy import Connection, case, func, select, update
 
 from storage import tables, verdict_tables
 from storage.database import Database
-from storage.judgements import Ended
+from storage.judgements import Ended, wanted
 from storage.run import ParticipantStatus
 
 _R, _C, _P, _J = tables.run.c, tables.cell.c, tables.participant.c, verdict_tables.judgement.c
@@ -57,8 +58,8 @@ def _judged(connection: Connection, run: str) -> float:
     j = verdict_tables.judge.c
     share = case((_J.batched, BATCHED), else_=1.0)
     cost = share * (
-        func.coalesce(_J.prompt_tokens, 0) * func.coalesce(j.input_price, 0.0)
-        + func.coalesce(_J.completion_tokens, 0) * func.coalesce(j.output_price, 0.0)
+        func.coalesce(_J.prompt_tokens, 0) * func.coalesce(_J.input_price, j.input_price, 0.0)
+        + func.coalesce(_J.completion_tokens, 0) * func.coalesce(_J.output_price, j.output_price, 0.0)
     )
     query = (
         select(func.sum(cost))
@@ -75,10 +76,16 @@ def budget_of(database: Database, run: str) -> float | None:
         return connection.execute(select(_R.budget).where(_R.id == run)).scalar_one_or_none()
 
 
+def left(database: Database, run: str) -> float | None:
+    """US dollars of its budget that a run has not used up, at most 0 where it has; None: whatever it costs."""
+    budget = budget_of(database, run)
+    return None if budget is None else budget - spent(database, run)
+
+
 def is_spent(database: Database, run: str) -> bool:
     """Whether a run has a budget and has used it up."""
-    budget = budget_of(database, run)
-    return budget is not None and spent(database, run) >= budget
+    there = left(database, run)
+    return there is not None and there <= 0
 
 
 def halt_if_spent(database: Database, run: str) -> bool:
@@ -110,6 +117,14 @@ def change_budget(database: Database, run: str, budget: float) -> None:
 
     database.write(work)
     halt_if_spent(database, run)
+
+
+def is_judging_unpaid(database: Database, run: str) -> bool:
+    """Whether the judge that a run's study names ended last for want of money."""
+    j, judge = verdict_tables.judging.c, wanted(database, run)
+    query = select(j.ended).where(j.run == run, j.model == (judge[0] if judge else None))
+    with database.read() as connection:
+        return connection.execute(query).scalar_one_or_none() == Ended.OVER_BUDGET.value
 
 
 def is_stopped(database: Database, run: str) -> bool:

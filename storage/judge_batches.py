@@ -1,7 +1,7 @@
 """Batches of calls that a provider was handed, or was about to be, and that are not over.
 
 A batch is noted before it is made and named before it is asked after, so that a process that dies at any moment pays
-for nothing twice. Knows one table. Deliberately knows no provider.
+for nothing twice; what its calls are expected to cost counts as spent by then. Deliberately knows no provider.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
-from storage import verdict_tables
+from storage import tables, verdict_tables
+from storage.budget import BATCHED
 from storage.columns import Now
 from storage.database import Database
 from storage.judgements import Call, call_from
@@ -61,3 +62,33 @@ def batch_ids(database: Database) -> set[str]:
     b = verdict_tables.judge_batch.c
     with database.read() as connection:
         return set(connection.execute(select(b.batch).where(b.batch.is_not(None))).scalars())
+
+
+def tokens_of_a_call(database: Database, run: str, judge: int) -> tuple[float, float]:
+    """Tokens that a judge reads and writes in a call, on average over what it said of a run and the calibration set.
+
+    0 of what was never counted.
+    """
+    j, c, p = verdict_tables.judgement.c, verdict_tables.calibration.c, tables.participant.c
+    of_run = select(p.id).where(p.run == run)
+    asked = select(j.prompt_tokens, j.completion_tokens).where(j.judge == judge, j.participant.in_(of_run))
+    calibrated = select(c.prompt_tokens, c.completion_tokens).where(c.judge == judge)
+    calls = asked.union_all(calibrated).subquery().c
+    with database.read() as connection:
+        read, written = connection.execute(
+            select(func.avg(calls.prompt_tokens), func.avg(calls.completion_tokens))
+        ).one()
+    return float(read or 0), float(written or 0)
+
+
+def expected_cost(database: Database, run: str) -> float:
+    """US dollars that the open batches of a run, whosever they are, are expected to cost."""
+    b, j = verdict_tables.judge_batch.c, verdict_tables.judge.c
+    query = select(j.id, j.input_price, j.output_price, b.calls).where(b.run == run, b.judge == j.id)
+    with database.read() as connection:
+        batches = connection.execute(query).all()
+    cost = 0.0
+    for judge, input_price, output_price, calls in batches:
+        read, written = tokens_of_a_call(database, run, judge)
+        cost += BATCHED * len(calls) * (read * (input_price or 0.0) + written * (output_price or 0.0)) / 1e6
+    return cost

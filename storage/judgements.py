@@ -13,7 +13,7 @@ from hashlib import blake2b
 from math import ceil
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, tuple_, update
 
 from storage import outbox, tables, verdict_tables
 from storage.columns import Now
@@ -33,6 +33,9 @@ from storage.judgement import (
 from storage.rows import answer_from, cell_from
 from storage.run import AnswerState
 from storage.storable import storable
+
+#: US dollars per million tokens read and written.
+Prices = tuple[float, float]
 
 #: Keys in one statement.
 _KEYS = 400
@@ -71,14 +74,15 @@ def call_from(numbers: Sequence[int]) -> Call:
 
 
 def register(database: Database, judge: JudgeName) -> int:
-    """The id of a judge, which is written down the first time; its prices are as they are now."""
+    """The id of a judge, written down the first time. Its first prices stay, for what it judged while it had none."""
     j = verdict_tables.judge.c
     prices = {"input_price": judge.input_price, "output_price": judge.output_price}
+    unpriced = and_(j.identity == judge.identity, or_(j.input_price.is_(None), j.output_price.is_(None)))
     columns = {"identity": judge.identity, "model": judge.model, "description": dict(judge.description), **prices}
 
     def work(connection: Connection) -> int:
         insert_new(connection, verdict_tables.judge, columns)
-        connection.execute(update(verdict_tables.judge).where(j.identity == judge.identity).values(prices))
+        connection.execute(update(verdict_tables.judge).where(unpriced).values(prices))
         return int(connection.execute(select(j.id).where(j.identity == judge.identity)).scalar_one())
 
     return database.write(work)
@@ -182,15 +186,18 @@ def given_answers(database: Database, keys: Sequence[AnswerKey]) -> Iterator[Giv
                 )
 
 
-def record(database: Database, judge: int, said: Sequence[tuple[Call, Judgement]], *, batched: bool = False) -> None:
-    """Keep judgements, all in one transaction; what is there already stays as it is."""
+def record(
+    database: Database, judge: int, said: Sequence[tuple[Call, Judgement]], *, prices: Prices | None, batched: bool
+) -> None:
+    """Keep judgements with what they were paid by, in one transaction; what is there already stays as it is."""
+    paid = dict(zip(("input_price", "output_price"), prices or (None, None), strict=True))
 
     def work(connection: Connection) -> None:
         for call, judgement in said:
             k = call.key
             key = {"participant": k.participant, "item": k.item, "slot": k.slot, "attempt": k.attempt}
             told = {"judge": judge, **key, "digest": k.digest, "repeat": call.repeat, **_said(judgement)}
-            insert_new(connection, verdict_tables.judgement, {**told, "batched": batched, "judged_at": Now()})
+            insert_new(connection, verdict_tables.judgement, {**told, **paid, "batched": batched, "judged_at": Now()})
 
     database.write(work)
 
@@ -262,8 +269,13 @@ def wanted(database: Database, run: str) -> tuple[str, float] | None:
 
 def judging_due(database: Database) -> list[str]:
     """Finished runs whose study names a judge that has not come to an end with their present answers."""
+    return _due(database)
+
+
+def _due(database: Database, *which: ColumnElement[bool]) -> list[str]:
+    """The same of the runs that meet the conditions: no other is looked at."""
     r, j = tables.run.c, verdict_tables.judging.c
-    query = select(r.id, r.judge).where(r.judge.is_not(None), r.cancelled.is_(False))
+    query = select(r.id, r.judge).where(r.judge.is_not(None), r.cancelled.is_(False), *which)
     with database.read() as connection:
         asking = {row.id: (row.judge["model"], float(row.judge["sample"])) for row in connection.execute(query)}
         ended = {
@@ -279,7 +291,7 @@ def judging_due(database: Database) -> list[str]:
 
 def is_due(database: Database, run: str) -> bool:
     """Whether a run is finished and the judge that its study names has still to say something of its answers."""
-    return run in judging_due(database)
+    return bool(_due(database, tables.run.c.id == run))
 
 
 def _open(connection: Connection, run: str) -> int:

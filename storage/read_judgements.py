@@ -67,7 +67,7 @@ def read_judgements(database: Database, run_id: str) -> RunJudgements:
         said = _said(connection, run_id)
         silent = select(verdict_tables.judging.c.told).where(
             verdict_tables.judging.c.run == run_id,
-            verdict_tables.judging.c.ended.in_([Ended.REFUSED.value, Ended.INCOMPLETE.value]),
+            verdict_tables.judging.c.ended != Ended.DONE.value,
         )
         told = tuple(sorted(connection.execute(silent).scalars()))
     judges = tuple(_arrays(name, rows, places, strata, labels) for name, rows in sorted(said.items()))

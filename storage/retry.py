@@ -3,7 +3,7 @@
 Two ways. Asked again: the answer alone, from the memory that it was shown, with a higher
 attempt in its seed; what followed is not touched, and the answer is marked out of sequence.
 Rewound: everything from that answer on is taken back and asked anew, in sequence.
-Knows the answer, participant and again tables; the asking is the workers'.
+Knows the answer, participant, again and option_probability tables; the asking is the workers'.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from storage.database import Database
 from storage.run import AnswerState, ParticipantStatus
 
 _A, _P, _AGAIN = tables.answer.c, tables.participant.c, tables.again.c
+_O = tables.option_probability.c
 _REOPEN = (
     update(tables.participant)
     .where(_P.status == ParticipantStatus.FINISHED.value, _P.id.in_(select(_AGAIN.participant)))
@@ -111,6 +112,34 @@ def _take_back(connection: Connection, participant: int, item: int) -> int:
         )
     )
     return taken
+
+
+def reopen_unweighed(database: Database, run: str) -> int:
+    """Have questions whose options could not be weighed weighed again. Returns how many participants are asked.
+
+    A participant goes on from the first of them. What it had found behind that is found again: nothing is drawn.
+    """
+
+    done = (_P.run == run, _P.planned == 0, _P.status == ParticipantStatus.FINISHED.value)
+
+    def work(connection: Connection) -> int:
+        passed = connection.execute(select(_P.id, _P.next_item).where(*done)).all()
+        return sum(_weigh_again(connection, row.id, row.next_item) for row in passed)
+
+    return database.write(work)
+
+
+def _weigh_again(connection: Connection, participant: int, passed: int) -> int:
+    there = set(connection.execute(select(_O.item).where(_O.participant == participant).distinct()).scalars())
+    missing = [item for item in range(passed) if item not in there]
+    if not missing:
+        return 0
+    again = {"next_item": missing[0], "status": ParticipantStatus.OPEN.value, "published_at": None}
+    change = update(tables.participant).where(_P.id == participant, _P.status == ParticipantStatus.FINISHED.value)
+    if connection.execute(change.values(**again, commits=_P.commits + 1)).rowcount != 1:  # another was quicker
+        return 0
+    connection.execute(delete(tables.option_probability).where(_O.participant == participant, _O.item > missing[0]))
+    return 1
 
 
 def reopen_quarantined(database: Database, run: str) -> int:

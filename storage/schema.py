@@ -13,7 +13,7 @@ from sqlalchemy import Connection, inspect, text
 from storage.database import Database
 
 #: The revision that this version of the code works with: the newest file in ``migrations/versions``.
-HEAD = "0006"
+HEAD = "0007"
 #: Key of the advisory lock under which PostgreSQL is migrated (any constant of our own).
 _ADVISORY_LOCK = 0x0DEF5EED
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, exists, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 
 from storage import store, tables
 from storage.advance import ADVANCE, advancing
@@ -78,6 +78,22 @@ def commit_probabilities(
             raise StaleLease(f"participant {held.id}: not held under epoch {held.epoch} at item {item} any more")
 
     database.write(work)
+
+
+def unweighed(database: Database, cells: Sequence[int]) -> int:
+    """How many questions the participants of these cells have passed without any probabilities: an engine gave up.
+
+    Args:
+        database: where the cells are.
+        cells: ids of those whose options are weighed.
+    """
+    if not cells:
+        return 0
+    here = _P.cell.in_(cells)
+    found = select(_O.participant, _O.item).join(tables.participant, _O.participant == _P.id).where(here).distinct()
+    with database.read() as connection:
+        passed = connection.execute(select(func.sum(_P.next_item)).where(here)).scalar_one() or 0
+        return int(passed) - connection.execute(select(func.count()).select_from(found.subquery())).scalar_one()
 
 
 def read_probabilities(database: Database, run: str) -> list[ProbabilityRow]:

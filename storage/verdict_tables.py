@@ -23,7 +23,7 @@ class JudgeRow(SQLModel, table=True):
     identity: str = Field(unique=True)
     model: str
     description: dict[str, str] = Field(sa_column=json_column())
-    input_price: float | None = None  #: US dollars per million tokens
+    input_price: float | None = None  #: US dollars per million tokens, the first that were known
     output_price: float | None = None
 
 
@@ -57,6 +57,8 @@ class JudgementRow(SQLModel, table=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     batched: bool = False  #: at half price
+    input_price: float | None = None  #: US dollars per million tokens at that time; None: what its judge's row says
+    output_price: float | None = None
     judged_at: float = Field(sa_column=double_column(nullable=False))
 
 

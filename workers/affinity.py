@@ -88,7 +88,10 @@ def affinity_step(
         def _look(self, consumer: Any) -> None:
             if stage.in_flight:
                 return
-            model = choose(backlogs(database, models=models, run=run), stage.model)
+            waiting = backlogs(database, models=models, run=run)
+            if run is not None and not waiting and not stage.in_flight:
+                stage.rest()  # of its only run nothing is left but, maybe, to be judged: the judge needs memory too
+            model = choose(waiting, stage.model)
             if model == stage.model:
                 return
             if stage.model:

@@ -93,6 +93,12 @@ class Resident:
         if engine is not None:
             engine.close()
 
+    def rest(self) -> None:
+        """Give the memory back unless somebody uses the engine; whoever needs it next opens it again."""
+        with self._changed:
+            if not self._users:
+                self.close()
+
     def close(self) -> None:
         """Give the memory back."""
         with self._changed:

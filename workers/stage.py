@@ -30,6 +30,7 @@ from workers.lease import Leases
 from workers.models import ModelCard, find_card
 from workers.notes import LedgerNotes
 from workers.patience import OUTAGE, GaveUp, patiently
+from workers.purse import Purse
 from workers.resident import Resident
 from workers.simulation.first_token import weigh_options
 from workers.simulation.interview import ask_again, interview
@@ -92,9 +93,11 @@ class Stage:
         self._on_run_finished = on_run_finished
         self._stopping = threading.Event()
         self._resident = Resident(on_close)
+        self.rest = self._resident.rest  #: gives the engine's memory back, while nobody uses it
         self._cannot_open: dict[tuple[str, str], str] = {}  #: key of an engine -> why
         self._turns = Turns()
         self.run = lru_cache(maxsize=32)(lambda run: store.load_run(database, run))
+        self._purse = lru_cache(maxsize=32)(lambda run: Purse(partial(budget.left, database, run)))
         self.survey: Callable[[str], Survey] = lru_cache(maxsize=8)(
             lambda fingerprint: store.load_survey(database, fingerprint)
         )
@@ -196,12 +199,12 @@ class Stage:
         return Outcome.FINISHED
 
     def _spent(self, held: Participant) -> bool:
-        """Whether the run has no money left for this model; looked up only where the model costs any."""
+        """Whether the run has no money left for this model; asked only where the model costs any."""
         api = find_card(held.cell.model, self._cards).api
         if api is None or api.cost(1, 1) is None:
             return False
-        over = self._patiently(lambda: budget.is_spent(self.database, held.run))
-        return over and self._patiently(lambda: budget.halt_if_spent(self.database, held.run))
+        empty = self._patiently(self._purse(held.run).is_empty)
+        return empty and self._patiently(lambda: budget.halt_if_spent(self.database, held.run))
 
     def _answers(self, held: Participant, run: Run, survey: Survey, engine: Engine) -> Iterator[None]:
         """Ask and commit, one answer after the other: what is left of the interview, then what is to be asked again."""

@@ -23,7 +23,7 @@ def test_a_second_run_is_let_be_while_one_is_judged(
     judged: list[str] = []
     begun, go_on = threading.Event(), threading.Event()
 
-    def judge_run(_settings: Settings, _database: Database, run: str) -> str:
+    def judge_run(_settings: Settings, _database: Database, run: str, **_: object) -> str:
         judged.append(run)
         begun.set()
         assert go_on.wait(PATIENCE)
@@ -52,7 +52,7 @@ def test_the_reporter_of_one_run_judges_no_other(
     """A request that an interrupted ``defsurvey run`` left with the broker costs the next one nothing."""
     judged: list[str] = []
     monkeypatch.setattr(tasks.judgements, "is_due", lambda _database, _run: True)
-    monkeypatch.setattr(judge, "judge_run", lambda _settings, _database, run: judged.append(run))
+    monkeypatch.setattr(judge, "judge_run", lambda _settings, _database, run, **_: judged.append(run))
     monkeypatch.setattr(judge, "in_words", str)
     app = make_app("redis://nowhere")
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})

@@ -22,7 +22,7 @@ from jobs import following, local, verbs
 from jobs.producer import enqueue
 from jobs.progress import Snapshot, snapshot
 from jobs.settings import Settings
-from storage import outbox
+from storage import judgements, outbox
 from storage.database import Database
 from tests.jobs.ledger_rows import finish
 from tests.jobs.small_study import study
@@ -52,6 +52,28 @@ def test_a_report_that_comes_right_after_a_look_is_named(
     assert (ended.state, ended.report, looks) == ("finished", "r.html", 3)
 
 
+def test_a_run_without_money_for_its_judge_ends_with_its_report(
+    database: Database, client: redis.Redis, tmp_path: Path
+) -> None:
+    """Its answers are all there, and the report says why they are not judged; only the one is waited for."""
+    enqueue(database, None, study(models="[human]", participants="1", judge="{model: tiny-model}"))
+    finish(database)
+    paid: dict[str, Any] = {"judge": None, "told": "the budget is spent", "share": 0.01}
+    judgements.end(database, "first", "tiny-model", ended=judgements.Ended.OVER_BUDGET, **paid)
+    report = outbox.BuiltReport(run="first", revision=6, judgements=1, html="r.html", markdown="r.md")
+    looked: list[int] = []
+
+    def wait() -> bool:
+        looked.append(1)
+        if len(looked) == 2:
+            outbox.record_report(database, report)
+        return False
+
+    crew = local.Crew(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=0)
+    ended = following.follow(database, "first", crew, Console(file=io.StringIO()), client, wait)
+    assert (ended.state, ended.report, ended.complete, len(looked)) == ("budget reached", "r.html", False, 2)
+
+
 def test_a_signal_that_was_lost_on_its_way_ends_a_run_all_the_same(
     database: Database, client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -78,6 +100,31 @@ def test_a_worker_that_was_given_bad_input_ends_a_run_at_once(tmp_path: Path) ->
     crew.start()
     with pytest.raises(local.RunFailed, match=r"^reporter: there is no model 'gone'$"):
         crew.look(0)
+
+
+class Noting(local.Crew):
+    """A crew that starts nothing."""
+
+    def _launch(self, process: Any) -> None:
+        """It is noted all the same."""
+
+
+@pytest.mark.parametrize("options", [("--device", "cuda:1", "--concurrency", "4"), ("--concurrency", "4"), ()])
+def test_a_judge_runs_where_the_models_of_its_run_do(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """The reporter is told the device, and none of the other options of workers."""
+    crew = Noting(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), 1, options, only="first")
+    crew.start()
+    (reporter,) = [process.arguments for process in crew._processes if process.name == "reporter"]
+    assert reporter == ["reporter", *options[:-2], "--only", "first"]
+
+
+def test_workers_are_given_no_empty_list_of_models(database: Database, tmp_path: Path) -> None:
+    """They would refuse it, although a run whose cards are all gone may still be reported."""
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
+    enqueue(database, None, study(models="[tiny-model, human]", participants="1"))
+    enqueue(database, None, study(name="gone", models="[tiny-model]", participants="1"))
+    assert local._models(settings, database, "first") == ["--models", "human"]
+    assert local._models(settings, database, "gone") == []
 
 
 class Dying(local.Crew):

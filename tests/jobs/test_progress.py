@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
+from sqlalchemy import event
 
-from jobs import progress
+from jobs import progress, verbs
 from jobs.producer import enqueue
 from jobs.progress import CellProgress, Snapshot, duration, render, snapshot, watch
+from jobs.settings import Settings
 from storage import outbox, store
 from storage.database import Database
 from storage.ledger import Ledger
@@ -101,6 +104,30 @@ def test_a_run_is_complete_when_nothing_failed_or_is_missing() -> None:
     assert replace(HALF, progress=Progress(planned=3, answered=1, refused=1, unparsable=1)).complete
     assert not replace(HALF, progress=Progress(planned=3, answered=2, failed=1)).complete
     assert not replace(HALF, progress=Progress(planned=3, answered=2)).complete
+
+
+def test_a_run_without_an_answer_is_complete_where_everything_was_weighed() -> None:
+    """Of option probabilities no answer is planned: who was set aside, and what was not weighed, is counted apart."""
+    whole = replace(WHOLE, progress=Progress(planned=0))
+    assert whole.complete
+    assert not replace(whole, participants=whole.participants | {"quarantined": 1}).complete
+    without = replace(whole, unweighed=2)
+    assert (without.complete, without.to_json()["unweighed"]) == (False, 2)
+    for text in _said(without):
+        assert "2 questions not weighed, its workers' logs say why: defsurvey retry first --state missing" in text
+    assert "unweighed" not in whole.to_json()
+
+
+def test_what_was_not_weighed_counts_as_missing(database: Database, tmp_path: Path) -> None:
+    """A participant that has passed its questions without probabilities; ``retry --state missing`` sends it again."""
+    enqueue(database, None, study(models="[human]", cultures="[us]", conditions="[first-token]"))
+    assert snapshot(database, "first").unweighed == 0
+    change(database, "UPDATE participant SET next_item = questions, status = 'finished'")
+    now = snapshot(database, "first")
+    assert (now.state, now.progress.planned, now.unweighed, now.complete) == ("finished", 0, 4, False)
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
+    assert verbs.retry(settings, database, "first", states=["missing"], rewind=False) == 1
+    assert snapshot(database, "first").state == "waiting"
 
 
 def test_a_run_waits_runs_and_finishes(database: Database) -> None:
@@ -279,3 +306,26 @@ def test_what_goes_wrong_meanwhile_ends_the_watch() -> None:
 
     with pytest.raises(RuntimeError, match="worker died"):
         watch(lambda: HALF, lambda now: False, Console(file=io.StringIO()), each=fail)
+
+
+def test_a_look_at_a_run_looks_at_no_other(database: Database) -> None:
+    """However many finished runs beside it name a judge, it takes as many statements, none of them theirs."""
+    judged = """{"model": "judge", "sample": 0.02}"""
+    enqueue(database, None, study(models="[human]", participants="1"))
+    finish(database)
+    change(database, f"UPDATE run SET judge = '{judged}'")
+    statements: list[str] = []
+
+    @event.listens_for(database.engine, "before_cursor_execute")
+    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        statements.append(statement)
+
+    assert snapshot(database, "first").state == "judging"
+    alone = len(statements)
+    for name in ("second", "third", "fourth"):
+        enqueue(database, None, study(name=name, models="[human]", participants="1"))
+        finish(database, name)
+        change(database, f"UPDATE run SET judge = '{judged}'")
+    statements.clear()
+    assert snapshot(database, "first").state == "judging"
+    assert len(statements) == alone

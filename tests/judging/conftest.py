@@ -14,6 +14,7 @@ from storage.database import Database
 from storage.ledger import Ledger
 from storage.run import AnswerState
 from storage.store import NewCell
+from tests.jobs.ledger_rows import change
 from tests.judging.provider import JudgeServer, judging
 from tests.storage.conftest import (  # noqa: F401 -- fixtures
     database,
@@ -66,6 +67,11 @@ def say(number: int, item: int, cell: int) -> tuple[AnswerState, str]:
 def nowhere(cell: NewCell) -> NewCell:
     """A cell whose participants live in no region: the survey knows none."""
     return replace(cell, draws=tuple(replace(draws, region=None) for draws in cell.draws))
+
+
+def wants_judging(database: Database, sample: float = 0.02) -> None:  # noqa: F811 -- no fixture here
+    """Let the run's study name the judge."""
+    change(database, f"""UPDATE run SET judge = '{{"model": "judge", "sample": {sample}}}'""")
 
 
 Answered = Callable[..., int]

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from storage.judgement import DIMENSIONS
 from workers.judging.calibration import calibration_set
@@ -61,6 +62,11 @@ class JudgeServer:
         self.held = threading.Event()  #: while it is not set, batches do not end
         self.held.set()
         self.before_reply: Callable[[str], None] = lambda path: None
+        self.refused: Callable[[str], bool] = lambda prompt: False  #: whether a call of this prompt is a bad request
+        self.gone: set[str] = set()  #: batches that it knows no more
+        self.told_gone = "not_found_error"  #: the kind of error with which it says so
+        self.archived: set[str] = set()  #: batches of which it has no results any more
+        self.cut = 0  #: how many replies with results are cut off half-way
         self.headers: list[Mapping[str, str]] = []
         self.bodies: list[Any] = []
         self.lock = threading.Lock()
@@ -115,8 +121,19 @@ class JudgeServer:
             "ended_at": batch["made"] if ended else None,
             "archived_at": None,
             "cancel_initiated_at": None,
-            "results_url": f"{self.url}/v1/messages/batches/{name}/results" if ended else None,
+            "results_url": f"{self.url}/v1/messages/batches/{name}/results"
+            if ended and name not in self.archived
+            else None,
         }
+
+    def page(self, query: str) -> dict[str, Any]:
+        """Some of its batches, the newest first, as the query of a request asks for them."""
+        asked = parse_qs(query)
+        names = list(reversed(self.batches))
+        start = names.index(asked["after_id"][0]) + 1 if "after_id" in asked else 0
+        page = names[start : start + int(asked.get("limit", ["20"])[0])]
+        ends = {"first_id": page[0] if page else None, "last_id": page[-1] if page else None}
+        return {"data": [self.told(name) for name in page], "has_more": start + len(page) < len(names), **ends}
 
     def results(self, name: str) -> str:
         """A batch's results, the last first."""
@@ -162,31 +179,42 @@ class _Exchange(BaseHTTPRequestHandler):
         if self.path == "/v1/messages/batches":
             reply = self.local.make(body["requests"])
         else:
+            prompt = str(body["messages"][-1]["content"])
             with self.local.lock:
-                self.local.asked[str(body["messages"][-1]["content"])] += 1
+                self.local.asked[prompt] += 1
+            if self.local.refused(prompt):
+                self.wrong(400, "invalid_request_error", "it is flagged")
+                return
             reply = self.local.message(body)
         self.local.before_reply(self.path)
         self.say(json.dumps(reply))
 
     def do_GET(self) -> None:
-        parts = self.path.split("?")[0].strip("/").split("/")
-        if parts[-1] == "results":
+        url = urlsplit(self.path)
+        parts = url.path.strip("/").split("/")
+        if self.local.gone.intersection(parts):
+            self.wrong(404, self.local.told_gone, f"Message Batch {parts[3]} not found")
+        elif parts[-1] == "results":
             self.local.before_reply(self.path)
-            self.say(self.local.results(parts[-2]))
+            self.say(self.local.results(parts[-2]), whole=self.local.cut == 0)
+            self.local.cut = max(0, self.local.cut - 1)
         elif parts[-1] == "batches":
-            listed = [self.local.told(name) for name in reversed(self.local.batches)]
-            self.say(json.dumps({"data": listed, "has_more": False, "first_id": None, "last_id": None}))
+            self.say(json.dumps(self.local.page(url.query)))
         else:
             self.local.batches[parts[-1]]["looks"] += 1
             self.say(json.dumps(self.local.told(parts[-1])))
 
-    def say(self, text: str) -> None:
+    def wrong(self, status: int, kind: str, message: str) -> None:
+        self.say(json.dumps({"type": "error", "error": {"type": kind, "message": message}}), status)
+
+    def say(self, text: str, status: int = 200, *, whole: bool = True) -> None:
         payload = text.encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(payload)))
         self.end_headers()
-        self.wfile.write(payload)
+        self.wfile.write(payload if whole else payload[: len(payload) // 2])
+        self.close_connection = self.close_connection or not whole
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""

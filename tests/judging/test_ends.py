@@ -18,7 +18,7 @@ from storage.database import Database
 from storage.judgements import Ended
 from storage.read_judgements import read_judgements
 from tests.jobs.ledger_rows import change, rows
-from tests.judging.conftest import Answered
+from tests.judging.conftest import Answered, wants_judging
 from tests.judging.provider import JudgeServer
 from workers.engines.base import EngineUnavailable
 from workers.judging import asking
@@ -30,11 +30,6 @@ TABLES = ("judge", "judging", "judgement", "calibration", "judge_batch", "report
 def left(database: Database) -> dict[str, list[tuple[object, ...]]]:
     """The rows of these tables."""
     return {table: rows(database, f"SELECT * FROM {table}") for table in TABLES}
-
-
-def wants_judging(database: Database, sample: float = 0.02) -> None:
-    """Let the run's study name the judge."""
-    change(database, f"""UPDATE run SET judge = '{{"model": "judge", "sample": {sample}}}'""")
 
 
 Typed = Callable[..., Result]
@@ -154,3 +149,23 @@ def test_a_run_whose_own_judge_cannot_be_asked_comes_to_its_end(
     (record,) = caplog.records
     assert record.getMessage().startswith(f"judging of run first: {told}")
     assert bool(record.exc_info) == (fault == "a defect")
+
+
+def test_a_calibration_answer_that_cannot_be_judged_costs_no_reply_to_another(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered
+) -> None:
+    """Those under way were paid for: all are kept, the judge cannot be asked, and the next time one is asked for."""
+    answered(5)
+    refused: list[str] = []
+
+    def refuse(prompt: str) -> bool:
+        refused.append(prompt)
+        return len(refused) == 20
+
+    server.refused = refuse
+    with pytest.raises(EngineUnavailable, match="the calibration set could not be judged: the server says 400: it is"):
+        judge_run(settings, database, "first", model="judge", share=1.0)
+    assert rows(database, "SELECT count(*) FROM calibration") == [(71,)]
+    assert sum(server.asked.values()) == 72
+    done = judge_run(settings, database, "first", model="judge", share=1.0)
+    assert sum(server.asked.values()) == 73 + done.sampled - 2  # two answers are empty: a program judges them

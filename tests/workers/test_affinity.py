@@ -12,8 +12,9 @@ import pytest
 from storage.database import Database
 from storage.ledger import Backlog
 from storage.schema import migrate
-from tests.workers.working import add_run, change, make_stage
+from tests.workers.working import add_run, change, make_stage, respondent, rows
 from workers.affinity import affinity_step, choose
+from workers.stage import Outcome
 
 
 def backlog(model: str, claimable: int, workers: int = 0) -> Backlog:
@@ -140,6 +141,31 @@ def test_only_the_work_of_the_one_run_is_seen(database: Database) -> None:
     heard = list(consumer.heard)
     step.stop(consumer)
     assert heard == ["+q.b"]
+
+
+@pytest.mark.parametrize("run", ["other", None])
+def test_a_worker_whose_only_run_is_done_gives_its_memory_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch, run: str | None
+) -> None:
+    """The judge of that run may need it; who works on every run keeps its model for the next one."""
+    monkeypatch.setattr("workers.affinity.LOOK_SECONDS", 0.01)
+    add_run(database, "other", models=("quick",), participants=1)
+    stage = make_stage(database, {"quick": respondent("quick")}, [])
+    options: dict[str, Any] = {"database": database, "models": ("quick",), "queue_of": lambda model: f"q.{model}"}
+    consumer = Consumer()
+    step = affinity_step(stage, **options, run=run)(consumer)
+    step.start(consumer)
+    try:
+        (who,) = [participant for (participant,) in rows(database, "SELECT id FROM participant WHERE run = 'other'")]
+        assert stage.simulate(who) is Outcome.FINISHED
+        for _ in range(20 if run is None else 400):
+            if stage.resident[1] is None:
+                break
+            threading.Event().wait(0.01)
+        assert (stage.resident[1] is None) == (run is not None)
+    finally:
+        step.stop(consumer)
+        stage.close()
 
 
 def test_only_the_models_that_were_named_are_drained(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from jobs.progress import snapshot
 from jobs.study_keys import BUILT_IN_CONDITIONS
-from storage import outbox, store
+from storage import outbox, retry, store
 from storage.database import Database
 from storage.schema import migrate
 from storage.steps import read_probabilities
@@ -188,3 +189,27 @@ def test_a_question_that_cannot_be_weighed_is_left_out(database: Database) -> No
     who = _started(database)
     assert worker(database, Asked(gives_up_after=2), owner="hand:1:x").simulate(who) is Outcome.FINISHED
     assert {row.question for row in read_probabilities(database, "r")} == {"family"}
+    now = snapshot(database, "r")
+    assert (now.progress.planned, now.unweighed, now.complete) == (0, 2, False)
+
+
+def test_what_was_not_weighed_is_weighed_again_when_it_is_asked_for(database: Database) -> None:
+    """With all that was weighed behind it: nothing is drawn, so that this comes to the same."""
+    who = _started(database)
+
+    class Forgetful(Asked):
+        def submit(self, request: Request) -> Future[Completion]:
+            if request.asked is not None and request.asked.question.id == "aim":
+                raise IndexError("of a beam")
+            return super().submit(request)
+
+    worker(database, Forgetful(), owner="hand:1:x").simulate(who)
+    before = {row.question for row in read_probabilities(database, "r")}
+    assert retry.reopen_unweighed(database, "r") == 1
+    assert retry.reopen_unweighed(database, "other") == 0
+    assert [message.participant for message in outbox.outgoing(database)] == [who]
+    assert worker(database, again := Asked(), owner="hand:2:x").simulate(who) is Outcome.FINISHED
+    assert {request.asked.question.id for request in again.requests if request.asked} == {"aim", "divorce"}
+    assert {row.question for row in read_probabilities(database, "r")} == before | {"aim"}
+    assert (snapshot(database, "r").unweighed, snapshot(database, "r").complete) == (0, True)
+    assert retry.reopen_unweighed(database, "r") == 0

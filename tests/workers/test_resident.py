@@ -54,6 +54,21 @@ def test_the_same_engine_serves_everybody() -> None:
     assert (resident.loads, next(iter(engines)).closed) == (1, 0)
 
 
+def test_an_engine_at_rest_is_closed_unless_somebody_uses_it() -> None:
+    """Whoever needs it later opens it again."""
+    resident = Resident()
+    with resident.use(ONE, Quiet) as engine:
+        resident.rest()
+        assert isinstance(engine, Quiet)
+        assert (engine.closed, resident.now) == (0, ("one", engine))
+    resident.rest()
+    resident.rest()
+    assert (engine.closed, resident.now) == (1, ("", None))
+    with resident.use(ONE, Quiet) as again:
+        assert again is not engine
+    assert resident.loads == 2
+
+
 def test_another_engine_waits_until_the_first_is_not_used() -> None:
     """The first is closed before the second is opened: memory holds one."""
     resident, events = Resident(), []

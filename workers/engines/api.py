@@ -17,7 +17,7 @@ import numpy as np
 
 from storage.run import EngineDescription, UsedDecoding
 from workers.engines.base import Completion, EngineUnavailable, FinishReason, Request
-from workers.engines.exchange import Rejected, Retryable
+from workers.engines.exchange import Declined, Rejected, Retryable
 from workers.engines.pace import Pace
 from workers.models import ModelCard
 
@@ -177,6 +177,8 @@ class ApiEngine:
             except EngineUnavailable as error:
                 self._give_up(str(error))
                 raise EngineUnavailable(self._unavailable) from None
+            except Declined as declined:
+                return Completion(text="", finish=FinishReason.REFUSAL, used=NOTHING, error=str(declined))
             except Rejected as rejected:
                 return _given_up(str(rejected))
             except Retryable as passing:

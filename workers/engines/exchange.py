@@ -30,6 +30,8 @@ _NO_CREDIT = frozenset(
 )
 #: How Anthropic tells the same, under the status and type of a request that is wrong.
 _CREDIT_TOO_LOW = "credit balance is too low"
+#: Error codes of a provider's filter that declines a prompt: Azure's, OpenAI's, and Azure's inner one.
+_DECLINED = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
 
 
 class Retryable(RuntimeError):
@@ -50,6 +52,10 @@ class Rejected(RuntimeError):
     """The server will never answer this request; the message is its own."""
 
 
+class Declined(Rejected):
+    """A filter of the provider's declines the prompt, which is a refusal; the message is its own."""
+
+
 def failure(status: int, headers: Mapping[str, str], body: str, key: str | None) -> Exception:
     """What follows from an answer that is not a success.
 
@@ -60,10 +66,12 @@ def failure(status: int, headers: Mapping[str, str], body: str, key: str | None)
         key: the key that was sent; it is not repeated.
 
     Returns:
-        EngineUnavailable, Retryable or Rejected, to be raised.
+        EngineUnavailable, Retryable, Rejected or Declined, to be raised.
     """
     code, message = _error(body)
     said = redacted(f"the server says {status}" + (f": {message}" if message else ""), key)
+    if code in _DECLINED and status in (200, 400):
+        return Declined(said)
     if status < 300:
         status = int(code) if re.fullmatch(r"[45]\d\d", code) else 500
     if 300 <= status < 400:
@@ -112,9 +120,15 @@ def _error(body: str) -> tuple[str, str]:
     if not isinstance(told, dict):
         return "", str(told)
     message = told.get("message") or told.get("detail") or told
-    details = told.get("details")
-    code = told.get("code") or (details.get("error_code") if isinstance(details, dict) else None) or ""
-    return str(code), message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
+    return _code_in(told), message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
+
+
+def _code_in(error: Mapping[str, object]) -> str:
+    """The error's own code; that of its inner error, where that says that the prompt is declined, goes first."""
+    inner, details = error.get("innererror"), error.get("details")
+    if isinstance(inner, dict) and str(inner.get("code")) in _DECLINED:
+        return str(inner["code"])
+    return str(error.get("code") or (details.get("error_code") if isinstance(details, dict) else None) or "")
 
 
 def json_object(text: str) -> Mapping[str, object]:

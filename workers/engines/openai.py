@@ -56,7 +56,7 @@ class OpenAIProvider:
         self._prefills = card.answer_prefix
         self._key = key
         # OpenAI has renamed the limit, and its newer models refuse the old name; most others know the old one alone.
-        renamed = _OF_OPENAI.fullmatch(urlsplit(card.api.base_url or BASE_URL).hostname or "")
+        renamed = _OF_OPENAI.fullmatch((urlsplit(card.api.base_url or BASE_URL).hostname or "").rstrip("."))
         self._limit = "max_completion_tokens" if renamed or "max_completion_tokens" in card.api.takes else "max_tokens"
         self._post = open_post(
             f"{(card.api.base_url or BASE_URL).rstrip('/')}/chat/completions",

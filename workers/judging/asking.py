@@ -6,13 +6,14 @@ moment it is there, so that whoever asked can keep it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import islice
+from operator import itemgetter
 from typing import TypeVar
 
 from storage.judgement import Finding, Judgement, JudgeName
-from workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request
+from workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request, outcome, submit
 from workers.engines.opening import describe_engine
 from workers.judging.rubric import VERSION
 from workers.judging.verdicts import findings_in, merged
@@ -61,6 +62,8 @@ def ask_all(
 ) -> Iterator[tuple[_Key, Completion]]:
     """Ask every call and give each reply back as soon as it is there, in whatever order.
 
+    What else an engine raises is told as the completion of that call.
+
     Args:
         engine: the judge.
         calls: taken one by one, no sooner than they can be asked.
@@ -75,19 +78,40 @@ def ask_all(
     while True:
         if unavailable is None:
             for key, request in islice(coming, at_once - len(under_way)):
-                under_way[engine.submit(request)] = key
+                try:
+                    under_way[submit(engine, request)] = key
+                except EngineUnavailable as error:
+                    unavailable = error
+                    break
         if not under_way:
             break
         for done in wait(under_way, return_when=FIRST_COMPLETED).done:
             key = under_way.pop(done)
             try:
-                completion = done.result()
+                completion = outcome(done)
             except EngineUnavailable as error:
                 unavailable = error
             else:
                 yield key, completion
     if unavailable is not None:
         raise unavailable
+
+
+def ask_together(
+    engine: Engine, requests: Sequence[Request]
+) -> tuple[list[tuple[int, Completion]], EngineUnavailable | None]:
+    """Ask a few requests at once. Returns the place of each reply that came and the reply, in order.
+
+    And, where the engine cannot be asked any more, why: to be raised when the replies are kept, which were paid for.
+    """
+    replies: list[tuple[int, Completion]] = []
+    unavailable: EngineUnavailable | None = None
+    try:
+        for reply in ask_all(engine, enumerate(requests), at_once=len(requests)):
+            replies.append(reply)  # noqa: PERF402 -- those before an error are kept
+    except EngineUnavailable as error:
+        unavailable = error
+    return sorted(replies, key=itemgetter(0)), unavailable
 
 
 def judgement_in(completion: Completion, response: str, by_program: Mapping[str, Finding]) -> Judgement:

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
 from typing import Any, TypeVar
 
 import anthropic
+import httpx2
+from anthropic.types.messages import MessageBatch
 
 from workers.engines.anthropic import AnthropicProvider, open_client
 from workers.engines.base import Completion, EngineUnavailable, Request
@@ -37,6 +42,10 @@ class Lost:
     again: bool  #: whether the same call may succeed in another batch
 
 
+class Gone(RuntimeError):
+    """The provider has a batch no more, or not its results; the message is to be said behind the batch's id."""
+
+
 def check_batches(card: ModelCard) -> None:
     """Refuse models that take no batches.
 
@@ -45,6 +54,12 @@ def check_batches(card: ModelCard) -> None:
     """
     if card.engine != "anthropic":
         raise EngineUnavailable(f"model {card.name}: batches are only known of engine anthropic, not {card.engine}")
+
+
+def _counts(batch: MessageBatch) -> tuple[int, int, int, int, int]:
+    """How many of a batch's calls are under way, then how many ended in each way; their sum never changes."""
+    counts = batch.request_counts
+    return counts.processing, counts.succeeded, counts.errored, counts.canceled, counts.expired
 
 
 class Batches:
@@ -80,30 +95,39 @@ class Batches:
         ]
         return self._once(lambda: self._client.messages.batches.create(requests=calls).id)
 
-    def find(self, token: str, *, since: float, known: set[str]) -> str | None:
+    def find(self, token: str, *, size: int, since: float, known: set[str]) -> str | None:
         """The id of the batch that was made with a token, or None where there is none.
+
+        Whose a batch is only its results tell, so that those of the same size that have not ended, which may take a
+        day, are looked at last.
 
         Args:
             token: of the batch.
+            size: how many calls it has.
             since: seconds since the epoch at which it was about to be made.
             known: ids of batches that are others'.
         """
-        recent = self._patiently(lambda: list(self._client.messages.batches.list(limit=100).data))
-        for batch in recent:
-            if batch.id in known or batch.created_at.timestamp() < since - _CLOCKS_DIFFER:
-                continue
-            self.wait(batch.id)
-            if any(name.startswith(f"{token}-") for name, _ in self._results(batch.id)):
-                return batch.id
+        made = self._patiently(lambda: self._made_since(since - _CLOCKS_DIFFER))
+        alike = [batch for batch in made if batch.id not in known and sum(_counts(batch)) == size]
+        for batch in sorted(alike, key=lambda batch: batch.processing_status != "ended"):
+            with suppress(Gone):
+                self.wait(batch.id)
+                results = self._patiently(partial(self._results, batch.id))
+                if any(name.startswith(f"{token}-") for name, _ in results):
+                    return batch.id
         return None
 
     def wait(self, batch: str, *, look: Callable[[int], None] = lambda _: None) -> None:
-        """Wait until a batch has ended; ``look`` is told now and then how many of its calls have."""
+        """Wait until a batch has ended; ``look`` is told now and then how many of its calls have.
+
+        Raises:
+            Gone: the provider does not know it.
+        """
         seconds = FIRST_LOOK
         while True:
-            now = self._patiently(lambda: self._client.messages.batches.retrieve(batch))
-            counts = now.request_counts
-            look(counts.succeeded + counts.errored + counts.canceled + counts.expired)
+            now = self._patiently(lambda: self._retrieved(batch))
+            _, *ended = _counts(now)
+            look(sum(ended))
             if now.processing_status == "ended":
                 return
             self._pause(seconds)
@@ -112,7 +136,11 @@ class Batches:
     def results(
         self, batch: str, token: str, requests: Mapping[int, Request]
     ) -> Iterator[tuple[int, Completion | Lost]]:
-        """Position of each call -> its reply, in the order in which the provider tells them; of ``requests`` alone."""
+        """Position of each call -> its reply, in the order in which the provider tells them; of ``requests`` alone.
+
+        Raises:
+            Gone: the provider does not know the batch, or has its results no more.
+        """
         positions = {f"{token}-{number}": number for number in requests}
         for name, result in self._patiently(lambda: self._results(batch)):
             if name in positions:
@@ -122,7 +150,22 @@ class Batches:
         """Close the connections."""
         self._client.close()
 
+    def _made_since(self, moment: float) -> list[MessageBatch]:
+        """All batches that are not older than that, the newest first, page after page."""
+        listed = self._client.messages.batches.list(limit=100)
+        return list(takewhile(lambda batch: batch.created_at.timestamp() >= moment, listed))
+
+    def _retrieved(self, batch: str) -> MessageBatch:
+        try:
+            return self._client.messages.batches.retrieve(batch)
+        except anthropic.NotFoundError as error:
+            if error.type != "not_found_error":  # whoever else answers 404, such as a proxy, knows nothing of batches
+                raise
+        raise Gone("is not known there any more")
+
     def _results(self, batch: str) -> list[tuple[str, Mapping[str, Any]]]:
+        if self._retrieved(batch).results_url is None:
+            raise Gone("has no results there any more")
         return [(one.custom_id, one.result.to_dict()) for one in self._client.messages.batches.results(batch)]
 
     def _read(self, result: Mapping[str, Any], request: Request) -> Completion | Lost:
@@ -154,7 +197,7 @@ class Batches:
             return work()
         except anthropic.APIStatusError as error:
             went_wrong = failure(error.status_code, error.response.headers, error.response.text, self._key)
-        except anthropic.AnthropicError as error:
+        except (anthropic.AnthropicError, httpx2.HTTPError, ValueError) as error:  # of a body that breaks off, too
             went_wrong = Retryable(redacted(f"the server was not reached: {type(error).__name__}: {error}", self._key))
         if isinstance(went_wrong, Rejected):
             went_wrong = EngineUnavailable(str(went_wrong))

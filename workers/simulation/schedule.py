@@ -12,10 +12,10 @@ from functools import partial
 
 from storage.run import Answer, Decoding, Draws, DrawsPer, Method, Participant, Protocol, Reply
 from storage.survey import Question, Survey
-from workers.engines.base import Asked, Engine, FinishReason, Message, Request, outcome, submit
+from workers.engines.base import Asked, Engine, Message, Request, outcome, submit
 from workers.simulation.answers import is_settled, read
 from workers.simulation.baseline_prompts import average_text, average_wording, conversation
-from workers.simulation.baselines import Deliberation, Notes, deliberate, deliberate_again
+from workers.simulation.baselines import Deliberation, deliberate, deliberate_again
 from workers.simulation.memory import remember
 from workers.simulation.participant import (
     PRESETS,
@@ -26,6 +26,7 @@ from workers.simulation.participant import (
     substream,
 )
 from workers.simulation.prompts import messages, words
+from workers.simulation.taking import Notes
 
 #: Methods that draft, criticise, rewrite and vote.
 DELIBERATED = (Method.CCSV_SINGLE, Method.CCSV_LIST)
@@ -153,7 +154,6 @@ class Schedule:
         reading = read(
             completion.text, completion.finish, question, shown, self.participant.cell.language, self.protocol.reply
         )
-        gave_up = completion.finish is FinishReason.ERROR and completion.error
         return Answer(
             participant=self.participant.id,
             item=item,
@@ -161,7 +161,7 @@ class Schedule:
             state=reading.state,
             choices=reading.choices,
             completion=completion.text,
-            reason=completion.error if gave_up else reading.reason,
+            reason=completion.error or reading.reason,
             remembered=reading.remembered,
             shown=shown,
             memory=memory,

@@ -1,0 +1,71 @@
+"""What the engines of a study's models can do of its conditions.
+
+A condition that differs from another by what no request can carry would be asked, and paid for, twice as the same.
+Knows conditions and what cards say that servers take. Deliberately asks no engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+
+from jobs.study_file import StudyError
+from storage.run import Condition, Method, Preset
+from storage.survey_problem import one_of
+from workers.engines.base import GIVE_PROBABILITIES
+from workers.models import ModelCard
+from workers.simulation.participant import PRESETS
+
+
+def check_conditions(
+    conditions: Iterable[Condition], models: Iterable[str], cards: Mapping[str, ModelCard], preset: Preset
+) -> None:
+    """Refuse conditions that one of the models cannot be asked in.
+
+    Args:
+        conditions: of the study.
+        models: names of their cards.
+        cards: model name -> card.
+        preset: decides how options are shown where a condition does not say.
+
+    Raises:
+        StudyError: probabilities are to be read of a model whose engine gives none, or two conditions differ in the
+            decoding alone, of which a model takes nothing.
+    """
+    conditions, models = tuple(conditions), tuple(models)
+    check_probabilities(conditions, models, cards)
+    for first, second in combinations(conditions, 2):
+        for name in models:
+            if _differ_in_decoding_alone(first, second, preset) and not _takes_decoding(cards[name]):
+                ablated, other = (first, second) if second.config else (second, first)
+                expected = f"models that take a temperature or beams, by which it differs from {other.name}"
+                got = f"{name!r}, which would be asked the same in both"
+                raise StudyError(f"condition {ablated.name}: expected {expected}, got {got}")
+
+
+def check_probabilities(conditions: Iterable[Condition], models: Iterable[str], cards: Mapping[str, ModelCard]) -> None:
+    """Where probabilities are to be read every model's engine has to give them; raises StudyError."""
+    for condition in conditions:
+        if condition.method is Method.FIRST_TOKEN:
+            for name in models:
+                if cards[name].engine not in GIVE_PROBABILITIES:
+                    expected = f"models whose engine gives probabilities ({one_of(GIVE_PROBABILITIES)})"
+                    got = f"{name!r}, served by engine {cards[name].engine}"
+                    raise StudyError(f"condition {condition.name}: expected {expected}, got {got}")
+
+
+def _differ_in_decoding_alone(first: Condition, second: Condition, preset: Preset) -> bool:
+    return first.config != second.config and _but_decoding(first, preset) == _but_decoding(second, preset)
+
+
+def _but_decoding(condition: Condition, preset: Preset) -> tuple[object, ...]:
+    """All of a condition that comes into its prompts."""
+    order = condition.option_order
+    if order is None and not PRESETS[preset].options_shuffled:
+        order = False
+    return condition.method, condition.prompt, condition.memory, order, condition.paraphrase
+
+
+def _takes_decoding(card: ModelCard) -> bool:
+    """Whether drawn beams or sampling reach a model: a server's switch for sampling is the temperature."""
+    return card.api is None or not {"temperature", "beams"}.isdisjoint(card.api.takes)

@@ -1,0 +1,79 @@
+"""Conditions that a study's engines can tell apart, and those that they cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs import verbs
+from jobs.producer import extended
+from jobs.settings import Settings
+from jobs.study import Study, StudyError, parse_study
+from storage.database import Database
+from tests.jobs.small_study import CARDS, SURVEY, written
+from workers.models import Api, ModelCard
+
+
+def served(name: str, *takes: str) -> ModelCard:
+    """A model behind a server that takes so much of the decoding."""
+    return ModelCard(name=name, engine="openai", api=Api(model="m", base_url="http://localhost/v1", takes=takes))
+
+
+KNOWN = {
+    **CARDS,
+    "deaf": served("deaf", "top_p", "seed", "max_completion_tokens"),
+    "warm": served("warm", "temperature"),
+    "searching": served("searching", "beams"),
+    "own": ModelCard(name="own", engine="my.engines:open"),
+}
+#: Two conditions with all but the decoding off.
+BARE = "{prompt: false, memory: false}"
+
+
+def asking(**changes: str) -> Study:
+    """The study with those keys and cards."""
+    return parse_study(written(**changes), path=Path("study.yaml"), cards=KNOWN, survey=SURVEY)
+
+
+def test_an_ablation_of_the_decoding_is_refused_where_a_model_takes_none() -> None:
+    """Both conditions would be the same requests, paid for twice, and a table of nothing but noise."""
+    with pytest.raises(StudyError) as refused:
+        asking(models="[human, deaf]", conditions="[def, def-without-memory, def-without-config, none]")
+    assert str(refused.value) == (
+        "condition def-without-config: expected models that take a temperature or beams, by which it differs from "
+        "def, got 'deaf', which would be asked the same in both"
+    )
+
+
+@pytest.mark.parametrize("model", ["tiny-model", "human", "warm", "searching", "own"])
+def test_it_is_a_study_where_some_of_the_decoding_is_taken(model: str) -> None:
+    """Weights take all of it, a server what its card says; of an engine of one's own nothing is known."""
+    assert len(asking(models=f"[{model}]", conditions="[def, def-without-config]").conditions) == 2
+
+
+def test_conditions_that_differ_otherwise_too_stay() -> None:
+    """Without anything drawn, or asked by another method: no two are the same requests."""
+    conditions = "[def, none, def-without-prompt, def-without-memory, cao2023, ccsv-single]"
+    assert len(asking(models="[deaf]", conditions=conditions).conditions) == 6
+
+
+@pytest.mark.parametrize(("preset", "same"), [("paper", True), ("code", False)])
+def test_the_order_of_options_is_the_one_that_the_preset_gives(preset: str, same: bool) -> None:
+    """`none` has the survey's; where nothing is said the paper's preset has that too, and the code's shuffles."""
+    changes = {"models": "[deaf]", "preset": preset, "conditions": f"{{bare: {BARE}, none: }}"}
+    if not same:
+        assert len(asking(**changes).conditions) == 2
+        return
+    with pytest.raises(StudyError, match=r"condition none: .* differs from bare, got 'deaf'"):
+        asking(**changes)
+
+
+def test_a_model_that_cannot_realise_an_ablation_is_not_added_to_its_run(database: Database, tmp_path: Path) -> None:
+    """The conditions are those of the run, and the model is a further one."""
+    cards = tmp_path / "cards.toml"
+    cards.write_text('[deaf]\nengine = "openai"\nmodel = "m"\nbase_url = "http://localhost/v1"\ntakes = []\n')
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_MODELS": str(cards)})
+    study = asking(models="[human]", conditions="[def, def-without-config]")
+    with pytest.raises(StudyError, match=r"condition def-without-config: .* got 'deaf'"):
+        verbs.enqueue(settings, database, extended(study, participants=None, models=["deaf"]), extend=True)

@@ -1,0 +1,67 @@
+"""A judge that is asked many calls at once: what it raises, and what was replied meanwhile."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from itertools import islice
+
+import pytest
+
+from storage.run import Decoding, UsedDecoding
+from workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
+from workers.judging.asking import JudgeGaveUp, ask_all, judgement_in
+
+USED = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
+
+
+class Raising:
+    """Replies with the number it is asked, but raises at some: at once, or as the future's outcome."""
+
+    def __init__(self, error: Exception, at: int, *, late: bool) -> None:
+        self.error, self.at, self.late = error, at, late
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """Reply, or raise."""
+        future: Future[Completion] = Future()
+        text = request.messages[0].content
+        if text != str(self.at):
+            future.set_result(Completion(text=text, finish=FinishReason.STOP, used=USED))
+        elif self.late:
+            future.set_exception(self.error)
+        else:
+            raise self.error
+        return future
+
+    def describe(self) -> dict[str, str]:
+        """Nothing worth telling."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def calls(number: int) -> list[tuple[int, Request]]:
+    """So many calls, each of which says its number."""
+    return [
+        (n, Request(messages=(Message(role="user", content=str(n)),), decoding=Decoding(), seed=n))
+        for n in range(number)
+    ]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_an_engine_raises_is_no_reply_to_one_call(late: bool) -> None:
+    """An engine may be anybody's: the others go on, and it is told as the end of that call."""
+    said = dict(ask_all(Raising(ZeroDivisionError("by zero"), 2, late=late), calls(6), at_once=4))
+    assert sorted(said) == list(range(6))
+    with pytest.raises(JudgeGaveUp, match="the engine raised ZeroDivisionError: by zero"):
+        judgement_in(said[2], "", {})
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_is_under_way_when_a_judge_goes_away_is_given_back(late: bool) -> None:
+    """It was paid for; nothing more is asked."""
+    replies = ask_all(Raising(EngineUnavailable("no credit"), 2, late=late), calls(9), at_once=4)
+    under_way = [0, 1, 3] if late else [0, 1]
+    assert sorted(number for number, _ in islice(replies, len(under_way))) == under_way
+    with pytest.raises(EngineUnavailable, match="no credit"):
+        next(replies)

@@ -1,0 +1,70 @@
+"""A budget at a worker: it ends in time, and what a run has cost is not summed up for every answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from storage import budget
+from storage.database import Database
+from storage.schema import migrate
+from tests.workers.api.server import LocalServer, chat, serving
+from tests.workers.working import add_run, change, make_stage, rows
+from workers.models import Api, ModelCard
+from workers.stage import Outcome, Stage
+
+#: US dollars for one answer of 20 tokens read and 5 written, at 1000 a million.
+ANSWER = 0.025
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """A run of 10 participants with 4 questions each."""
+    with Database(f"sqlite:///{tmp_path / 'x.db'}", synchronous="off") as opened:
+        migrate(opened)
+        add_run(opened, participants=10)
+        yield opened
+
+
+@pytest.fixture
+def server() -> Iterator[LocalServer]:
+    """Says the same to everybody."""
+    with serving(lambda got, before: chat("Answer: 2\nExplanation: So it is here.")) as local:
+        yield local
+
+
+@pytest.fixture
+def stage(database: Database, server: LocalServer) -> Iterator[Stage]:
+    """A worker that asks the server, for money."""
+    api = Api(model="m", base_url=f"{server.url}/v1", input_price=1000.0, output_price=1000.0)
+    made = make_stage(database, {"quick": ModelCard(name="quick", engine="openai", api=api)}, [])
+    yield made
+    made.close()
+
+
+def test_a_run_is_summed_up_now_and_then(database: Database, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty answers of many thousand that the budget pays for: the first two tell what they cost."""
+    sums: list[str] = []
+    left = budget.left
+
+    def counted(of: Database, run: str) -> float | None:
+        sums.append(run)
+        return left(of, run)
+
+    monkeypatch.setattr(budget, "left", counted)
+    monkeypatch.setattr("workers.purse.LOOK_SECONDS", 60.0)
+    change(database, "UPDATE run SET budget = 1000.0")
+    assert [stage.simulate(who) for who in range(1, 11)] == [Outcome.FINISHED] * 10
+    assert sums == ["r", "r"]
+
+
+def test_no_answer_is_asked_for_once_the_money_is_gone(database: Database, stage: Stage) -> None:
+    """Whoever is asked then is let go of after that answer, and nobody else is claimed; more money lets them go on."""
+    change(database, f"UPDATE run SET budget = {17.5 * ANSWER}")
+    ended = [stage.simulate(who) for who in range(1, 11)]
+    assert ended == [Outcome.FINISHED] * 4 + [Outcome.HALTED] + [Outcome.NOT_CLAIMED] * 5
+    assert rows(database, "SELECT count(*) FROM answer") == [(18,)]
+    budget.change_budget(database, "r", 100.0)
+    assert [stage.simulate(who) for who in range(5, 11)] == [Outcome.FINISHED] * 6
