@@ -82,6 +82,11 @@ class CellAnalysis:
         return self.intervals.headline
 
     @property
+    def paper_reason(self) -> str:
+        """Why there is no ``paper.headline``; empty where there is."""
+        return "" if np.isfinite(self.paper.headline) else self.paper_values.reason or self.paper.reason
+
+    @property
     def excess(self) -> float:
         """How far the headline divergence lies above what as many people would score, in nats."""
         return self.sound.headline - self.sound_floor.headline
@@ -218,7 +223,7 @@ def _cell(
         divergences(counts, reference.shares, reference.n, items.offered),
         floor.at(n_valid[items.question]),
     )
-    ruled = paper_values(found.plug_in_kl)
+    ruled = paper_values(found.plug_in_kl, items.grouping.headline)
     states = state_counts(answers, place)
     replied = (answers.cell == place) & (answers.state != FAILED)
     options = np.stack([effective_options(counts), effective_options(reference.shares)])
@@ -275,11 +280,13 @@ def _mean_over_answers(weights: Floats, values: Floats, count: Floats) -> Floats
 
 
 def _intervals(items: ItemTable, reference: ReferenceTable, weights: Floats, points: Floats) -> Intervals:
+    # who answered nothing that the headline is of would only be drawn in place of those who did
+    known = ~np.isnan(points) & items.grouping.headline
+    shares, people, offered = reference.shares[known], reference.n[known], items.offered[known]
     # the same resamples for every cell: cells of equal size share participants' draws
-    resampled = resampled_smoothed_kl(
-        weights, reference.shares, reference.n, items.offered, draws=DRAWS, seed=BOOTSTRAP_SEED
-    )
-    return intervals_of_means(points, resampled.values, resampled.participants, items.grouping, seed=BOOTSTRAP_SEED)
+    resampled = resampled_smoothed_kl(weights[:, known], shares, people, offered, draws=DRAWS, seed=BOOTSTRAP_SEED)
+    grouping = items.grouping.of(known)
+    return intervals_of_means(points[known], resampled.values, resampled.answered, grouping, seed=BOOTSTRAP_SEED)
 
 
 def _distinct_choices(results: Results, place: int) -> float:

@@ -29,7 +29,7 @@ class FirstTokenRow:
     language: str
     value: float  #: KL of the mean probabilities from people smoothed by their own number, nats, headline mean
     questions: int  #: behind that mean: of them those that the interview answered too, where there is one
-    orders: int  #: of the options, at most, that each question's probabilities are the mean over
+    orders: int  #: of the options, at most, that the probabilities of each of these questions are the mean over
     interview: float  #: smoothed KL of the same questions by the main condition; nan where it answered none of them
     floor: float  #: of that, what as many people would score
 
@@ -95,13 +95,14 @@ def _row(
         known = shared
     else:
         interview = None
+    behind = {items.questions[place].id for place in items.question[known].tolist()}
     return FirstTokenRow(
         model=cell.model,
         culture=cell.culture,
         language=cell.language,
         value=_over(items, known, value),
         questions=int(known.sum()),
-        orders=len({row.order for row in rows}),
+        orders=len({row.order for row in rows if row.question in behind}),
         interview=_over(items, known, interview.divergences.smoothed_kl) if interview else nan,
         floor=_over(items, known, interview.floor.smoothed_kl) if interview else nan,
     )

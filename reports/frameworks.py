@@ -36,7 +36,7 @@ class MeanRow:
     relative_diversity: float  #: D over its maximum
     paper_by_dimension: Floats  #: plug-in KL by the paper's rule, shape (D,)
     paper_mean: float  #: over dimensions
-    infinite_share: float  #: of items with a value, in [0, 1]
+    infinite_share: float  #: of items behind the mean with a value, in [0, 1]; mean over all cultures that have one
     sound_by_dimension: Floats  #: smoothed KL, shape (D,)
     sound_mean: float
     floor_by_dimension: Floats  #: what as many people would score

@@ -42,7 +42,8 @@ class JudgeNotes:
     """What is to be said of judges beside their verdicts."""
 
     audits: Mapping[str, tuple[Audit, ...]] = field(default_factory=dict)  #: name and version of a judge -> its audits
-    silent: tuple[str, ...] = ()  #: of judges that judged nothing: why
+    silent: tuple[str, ...] = ()  #: of judges that judged nothing, or not all that was asked for: why
+    partial: frozenset[str] = frozenset()  #: names and versions of those that judged a part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class Judged:
     judge: str  #: name and version
     rows: tuple[JudgedRow, ...]
     audits: tuple[Audit, ...] = ()
+    partial: bool = False  #: whether it did not come to its end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ class Insensitivity:
     """Figures 9 and 19, judge by judge."""
 
     judges: tuple[Judged, ...]
+    silent: tuple[str, ...] = ()  #: why judges, these or others, did not come to their end
 
 
 def insensitivity(
@@ -79,18 +82,20 @@ def insensitivity(
                 for cell in main_cells(measured)
             ),
             audits=notes.audits.get(given.judge, ()),
+            partial=given.judge in notes.partial,
         )
         for given in verdicts
         if given.cell.size
     )
     if judges:
-        return Insensitivity(judges=judges)
+        return Insensitivity(judges=judges, silent=notes.silent)
     return NotRun(reason=": ".join(["no judge", "; ".join(notes.silent)]) if notes.silent else "no judge")
 
 
 def judged_by(found: RunJudgements) -> tuple[tuple[Verdicts, ...], JudgeNotes]:
     """What is stored of judges, as the analysis takes it: verdicts, and what is to be said beside them."""
-    notes = JudgeNotes(audits={judge.judge: _audits(judge) for judge in found.judges}, silent=found.told)
+    audits = {judge.judge: _audits(judge) for judge in found.judges}
+    notes = JudgeNotes(audits=audits, silent=found.told, partial=found.partial)
     return tuple(_verdicts(judge) for judge in found.judges), notes
 
 

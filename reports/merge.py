@@ -118,6 +118,7 @@ def merge_judgements(results: Sequence[Results], said: Sequence[RunJudgements]) 
     return RunJudgements(
         judges=tuple(_one_judge(parts[name]) for name in sorted(parts)),
         told=tuple(dict.fromkeys(told for each in said for told in each.told)),
+        partial=frozenset().union(*(each.partial for each in said)),
         revision=sum(each.revision for each in said),
         people=dict(sum((Counter(each.people) for each in said), Counter())),
     )

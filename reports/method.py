@@ -78,9 +78,9 @@ _METHOD = (
     Term(
         name="Means",
         value=(
-            "Over the items of a dimension, then over dimensions; over questions where the survey names no "
-            "dimension. Items without a valid answer, or without a reference, are left out and are part of no "
-            "mean."
+            "Over the items of a dimension, then over dimensions; over questions where none of the run speaks to "
+            "a dimension. The questions behind the mean are those. Items without a valid answer, or without a "
+            "reference, are left out and are part of no mean."
         ),
     ),
     Term(

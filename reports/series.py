@@ -35,7 +35,7 @@ class SeriesTest:
     first: str
     second: str
     paper: TwoSamples  #: of the plug-in KL by the paper's rule
-    infinite: tuple[float, float]  #: of each series: share of items infinite in the paper's way, mean over its models
+    infinite: tuple[float, float]  #: of each series: share of items behind the mean that are infinite, over its models
     paper_units: tuple[str, str]  #: of each series: "Alpha: 27 = 3 models x 9 dimensions, not independent"
     sound: TwoSamples  #: of the smoothed KL
     sound_units: tuple[str, str]
@@ -59,7 +59,7 @@ class StageMean:
     sound: float  #: mean headline divergence
     excess: float  #: over the noise floor
     paper: float  #: mean plug-in KL by the paper's rule; nan where one of them has no finite value
-    infinite: float  #: share of items infinite in the paper's way
+    infinite: float  #: share of items behind the mean that are infinite in the paper's way
     match: float  #: mean share of matching items; nan where it is not known
 
 

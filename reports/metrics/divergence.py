@@ -46,7 +46,7 @@ class PaperValues:
     """Plug-in KL with its infinite values replaced as the authors' code does."""
 
     values: Floats  #: shape (I,); nan where the input is nan, or where ``reason`` says why
-    infinite_share: float  #: share of the items with a value whose value was infinite, in [0, 1]
+    infinite_share: float  #: of the items behind the mean that have a value, share that was infinite, in [0, 1]
     reason: str = ""
 
 
@@ -235,11 +235,12 @@ def divergences(counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offere
     )
 
 
-def paper_values(plug_in: ArrayLike) -> PaperValues:
+def paper_values(plug_in: ArrayLike, behind: ArrayLike | None = None) -> PaperValues:
     """The paper's rule: an infinite divergence becomes the largest finite one of its cell, plus 1.
 
     Args:
         plug_in: plug-in KL of a cell's items, shape (I,); nan where there is none.
+        behind: which items the mean is of, shape (I,); all by default. The largest finite value is that of any item.
 
     Source: Liu et al. (2025), published code.
 
@@ -249,11 +250,14 @@ def paper_values(plug_in: ArrayLike) -> PaperValues:
     """
     values = np.asarray(plug_in, dtype=np.float64)
     infinite, finite = np.isinf(values), np.isfinite(values)
-    known = int(infinite.sum() + finite.sum())
-    if known == 0:
+    known = infinite | finite
+    if not known.any():
         return PaperValues(values=values, infinite_share=np.nan, reason="no item has a value")
+    counted = known if behind is None else known & np.asarray(behind, dtype=bool)
+    share = float(infinite[counted].mean()) if counted.any() else np.nan
     if not finite.any():
         nothing = np.full_like(values, np.nan)
-        return PaperValues(values=nothing, infinite_share=1.0, reason="every value is infinite: no largest finite one")
+        why = "every value is infinite: no largest finite one"
+        return PaperValues(values=nothing, infinite_share=share, reason=why)
     replaced = np.where(infinite, values[finite].max() + 1.0, values)
-    return PaperValues(values=replaced, infinite_share=float(infinite.sum() / known))
+    return PaperValues(values=replaced, infinite_share=share)

@@ -27,6 +27,7 @@ Statistic = Callable[[Floats], Floats]
 DRAWS = 2_000
 #: Numbers held at once: resamples are worked off in parts of at most this many.
 AT_ONCE = 4_000_000
+_FEW = "fewer than 2 participants with a valid answer to what the mean is of"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +117,7 @@ class Intervals:
 def intervals_of_means(
     points: Floats,
     values: Floats,
-    participants: int,
+    answered: NDArray[np.bool_],
     grouping: Grouping,
     *,
     seed: int,
@@ -127,31 +128,44 @@ def intervals_of_means(
     Args:
         points: the value of each item, shape (I,); nan where there is none.
         values: the same of B resamples of participants, shape (B, I); nan where a resample has no value.
-        participants: resampled; fewer than 2 have no interval.
+        answered: which of the participants resampled has a valid answer to which item, shape (P, I); a mean that fewer
+            than 2 of them stand behind has no interval: its resamples would be copies of one.
         grouping: of the I items.
         seed: of the questions drawn for the two-way interval.
         level: in (0, 1).
 
     >>> one = np.array([0])
     >>> lone = Grouping(question=one, questions=1, dimension=one, dimensions=1, by_dimension=True)
-    >>> found = intervals_of_means(np.array([2.]), np.array([[2.], [3.], [4.]]), 5, lone, seed=0)
+    >>> answered = np.ones((5, 1), bool)
+    >>> found = intervals_of_means(np.array([2.]), np.array([[2.], [3.], [4.]]), answered, lone, seed=0)
     >>> found.headline == found.by_dimension[0] == found.two_way
     True
     """
     known = ~np.isnan(points) & grouping.headline
-    if participants < 2 or not known.any():
-        few = participants < 2
-        none = _none(level, "fewer than 2 participants with a valid answer" if few else "the point itself has no value")
+    if not known.any() or _few(answered[:, known]):
+        none = _none(level, _FEW if known.any() else "the point itself has no value")
         return Intervals(headline=none, two_way=none, by_dimension=(none,) * grouping.dimensions)
-    points, values, grouping = points[known], values[:, known], grouping.of(known)
+    points, values, answered, grouping = points[known], values[:, known], answered[:, known], grouping.of(known)
     dimension = grouped_mean(points, grouping.dimension, grouping.dimensions)
     resampled = grouped_mean(values, grouping.dimension, grouping.dimensions)
     point = float(headline_mean(points, grouping))
+
+    def of_dimension(place: int) -> Interval:
+        mine = grouping.dimension == place
+        if mine.any() and _few(answered[:, mine]):
+            return _none(level, _FEW)
+        return centred(float(dimension[place]), resampled[:, place], level)
+
     return Intervals(
         headline=centred(point, headline_mean(values, grouping), level),
         two_way=centred(point, _both_ways(values, grouping, seed), level),
-        by_dimension=tuple(centred(float(dimension[d]), resampled[:, d], level) for d in range(grouping.dimensions)),
+        by_dimension=tuple(of_dimension(place) for place in range(grouping.dimensions)),
     )
+
+
+def _few(answered: NDArray[np.bool_]) -> bool:
+    """Whether fewer than two participants answered any of these items, shape (P, I)."""
+    return int(answered.any(axis=1).sum()) < 2
 
 
 def _both_ways(values: Floats, grouping: Grouping, seed: int) -> Floats:

@@ -26,7 +26,7 @@ class ItemResamples:
     """Smoothed KL per item of B resamples of a cell's participants."""
 
     values: Floats  #: nats, shape (B, I); nan where a resample has no valid answer to the item
-    participants: int  #: that have a valid answer: the others are not resampled
+    answered: NDArray[np.bool_]  #: valid answers of the P that have any, who alone are resampled, shape (P, I)
 
 
 @lru_cache(maxsize=4)
@@ -77,8 +77,9 @@ def resampled_smoothed_kl(
     """
     present = answers[answers.any(axis=(1, 2))]
     people, items = len(present), answers.shape[1]
+    answered = np.asarray(present.any(axis=-1), dtype=bool)
     if people == 0:
-        return ItemResamples(values=np.full((draws, items), np.nan), participants=0)
+        return ItemResamples(values=np.full((draws, items), np.nan), answered=answered)
     weights = weights_of(people, draws, seed)
     packed = present[:, offered]
     starts = np.concatenate([[0], np.cumsum(offered.sum(axis=-1))[:-1]])
@@ -89,7 +90,7 @@ def resampled_smoothed_kl(
     values = (heights - linear - PRIOR * logs.sum(axis=-1)) / mass - np.log(mass)
     empty = mass <= PRIOR * offered.sum(axis=-1)
     # rounding can leave a sum of terms a hair below zero where both sides are equal
-    return ItemResamples(values=np.where(empty, np.nan, np.maximum(values, 0.0)), participants=people)
+    return ItemResamples(values=np.where(empty, np.nan, np.maximum(values, 0.0)), answered=answered)
 
 
 def _heights(weights: Floats, packed: Floats, starts: NDArray[np.int64]) -> Iterator[Floats]:

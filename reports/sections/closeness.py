@@ -27,7 +27,8 @@ def closeness(analysis: Analysis) -> Section:
         chart_note=(
             "Filled marks: a model's mean divergence, with its 95% interval. Shaded: up to what equally many real "
             "people would score on the same questions. Dark ticks: what as many answers at random would score. Open "
-            "diamonds: simple respondents, as many as a cell has participants or a panel stands for, on every question."
+            "diamonds: simple respondents, as many as a cell has participants or a panel stands for, on every question "
+            "behind the mean."
         )
         if charts
         else "",
@@ -86,7 +87,7 @@ def control_table(culture: CultureAnalysis) -> Table:
         columns=(
             Column(text="Respondent", words=True),
             Column(text="n", meaning="respondents"),
-            Column(text="Smoothed KL", meaning="expected, nats"),
+            Column(text="Smoothed KL", meaning="expected, nats, of every question behind the mean"),
         ),
         rows=tuple(
             TableRow(

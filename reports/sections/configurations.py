@@ -37,8 +37,8 @@ def configuration_section(analysis: Analysis) -> Section:
         paragraphs=(
             part.warning,
             (
-                "A participant's figure is the mean divergence of its own answers, what is due to the questions it "
-                "happened to answer taken off."
+                "A participant's figure is the mean divergence of its own answers over all questions, what is due to "
+                "the questions it happened to answer taken off."
             ),
         ),
         tables=(_extremes(analysis, part), _axes(analysis, part)),

@@ -15,7 +15,7 @@ from reports.analysis import Analysis, CellAnalysis
 from reports.by_dimension import QUANTILES, ByDimension, DimensionRow
 from reports.charts.dimensions import mean_plots, spread_plots
 from reports.charts.drawing import Chart
-from reports.figures import fixed, percent, signed
+from reports.figures import fixed, signed
 from reports.finding import NAMED, nameable
 from reports.metrics.aggregate import mean_known
 from reports.page import Column, Entry, Fold, Section, Table, TableRow
@@ -26,6 +26,7 @@ from reports.sections.words import (
     RULE,
     culture_names,
     dimension_columns,
+    infinite_entry,
     interval_entry,
     largest,
     listed,
@@ -135,7 +136,7 @@ def _means(analysis: Analysis) -> Table:
             Column(text="Mean", meaning="over dimensions: every dimension weighs the same"),
             Column(text="95% interval", meaning="of the mean, participants resampled; beneath, questions too"),
             Column(text="Excess", meaning="mean less what equally many people would score"),
-            Column(text="By question", meaning="mean over questions: every question weighs the same"),
+            Column(text="By question", meaning="mean over all questions: every question weighs the same"),
         ),
         rows=tuple(rows),
         notes=(
@@ -165,7 +166,7 @@ def _paper_means(analysis: Analysis) -> Table:
             MODEL,
             *dimension_columns(analysis),
             Column(text="Mean", meaning="over dimensions"),
-            Column(text="By question", meaning="mean over questions"),
+            Column(text="By question", meaning="mean over all questions"),
             INFINITE,
         ),
         rows=tuple(
@@ -180,9 +181,9 @@ def _paper_means(analysis: Analysis) -> Table:
                         cell.paper_floor.by_dimension,
                         why=cell.paper_values.reason,
                     ),
-                    Entry(text=fixed(cell.paper.macro), beneath=fixed(cell.paper_floor.macro)),
+                    Entry(text=fixed(cell.paper.macro), beneath=fixed(cell.paper_floor.macro), why=cell.paper_reason),
                     Entry(text=fixed(cell.paper.question_mean), beneath=fixed(cell.paper_floor.question_mean)),
-                    Entry(text=percent(cell.paper_values.infinite_share), why=cell.paper_values.reason),
+                    infinite_entry(cell.paper_values.infinite_share),
                 ),
             )
             for culture in analysis.cultures

@@ -21,6 +21,7 @@ from reports.sections.words import (
     RULE,
     culture_names,
     dimension_columns,
+    infinite_entry,
     largest,
     missing,
     published_fold,
@@ -33,7 +34,8 @@ _FEWER = (
     "and is compared with none."
 )
 _ALL_INFINITE = (
-    "A culture all of whose values are infinite has no figure in the paper's way: its rule has no finite one to add to."
+    "A culture all of whose values are infinite has no figure in the paper's way: its rule has no finite one to add "
+    "to. The share of infinite ones counts it as 100%."
 )
 _NAMED = (
     "A framework is called closest where, in every culture in which the model has figures, it is told from each of the "
@@ -121,7 +123,10 @@ def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
             *dimension_columns(analysis),
             Column(text="Mean", meaning="over dimensions: every dimension weighs the same"),
             Column(text="Excess", meaning="mean less what equally many people would score"),
-            Column(text="D / max", meaning="distinct full replies (Eq. 6), over the most there can be"),
+            Column(
+                text="D / max",
+                meaning="distinct full replies to all questions in all cultures (Eq. 6), over the most there can be",
+            ),
         ),
         rows=tuple(
             TableRow(
@@ -149,7 +154,7 @@ def where_asked(analysis: Analysis, rows: Sequence[MeanRow], *, paper: bool = Fa
     """A column for the cultures of each row, where one has figures of only some that were asked."""
     cultures = {_cultures(row, paper=paper) for row in rows}
     some = any(cultures) and any(len(known) < len(analysis.cultures) for known in cultures)
-    return (Column(text="Cultures", meaning="of which the figures are the mean", words=True),) if some else ()
+    return (Column(text="Cultures", meaning="of which the divergences are the mean", words=True),) if some else ()
 
 
 def asked_in(analysis: Analysis, row: MeanRow, rows: Sequence[MeanRow], *, paper: bool = False) -> tuple[Entry, ...]:
@@ -198,7 +203,7 @@ def _paper(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
         columns=(
             _head(rows),
             *where_asked(analysis, rows, paper=True),
-            Column(text="Diversity", meaning="D of Eq. 6: distinct full replies"),
+            Column(text="Diversity", meaning="D of Eq. 6: distinct full replies to all questions in all cultures"),
             *dimension_columns(analysis),
             Column(text="Mean", meaning="over dimensions"),
             INFINITE,
@@ -212,7 +217,7 @@ def _paper(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
                     Entry(text=percent(row.diversity), why=lacking),
                     *shaded(analysis, row.paper_by_dimension, most, why=_none_finite(row)),
                     Entry(text=fixed(row.paper_mean), why=apart(row, rows, paper=True)),
-                    Entry(text=percent(row.infinite_share)),
+                    infinite_entry(row.infinite_share),
                 ),
             )
             for row, (head, group) in zip(rows, _named(rows), strict=True)

@@ -13,7 +13,7 @@ from reports.charts.drawing import Chart
 from reports.charts.radar import Loop, Spokes, radar, rounded_reach
 from reports.charts.rows import Frame, Mark, Scale, rows_chart
 from reports.figures import NONE, percent
-from reports.judging import Judged, JudgedRow
+from reports.judging import Insensitivity, Judged, JudgedRow
 from reports.metrics.insensitivity import DIMENSIONS, NAMES
 from reports.metrics.quality import Rate
 from reports.page import Column, Entry, Section, Table, TableRow
@@ -23,6 +23,8 @@ from reports.sections.audits import audit_tables
 from reports.sections.words import MODEL, culture_names, missing
 from reports.untrusted import visible
 
+_TITLE = "Answers that fail a judge"
+
 
 def judge_section(analysis: Analysis) -> Section:
     """Figures 9 and 19."""
@@ -30,7 +32,7 @@ def judge_section(analysis: Analysis) -> Section:
     section = Section(
         anchor="figure-9",
         contents="Fig. 9, 19 · Judged",
-        title="Answers that fail a judge",
+        title=_TITLE,
         number="Fig. 9 and Fig. 19",
     )
     if isinstance(part, NotRun):
@@ -43,6 +45,7 @@ def judge_section(analysis: Analysis) -> Section:
                 f"Judged by {'; '.join(judged.judge for judged in part.judges)}. A rate is of the answers judged "
                 "clearly, pass or fail and not unsure, strata weighted; with 95% Wilson intervals."
             ),
+            *_unfinished(part),
         ),
         legend=tuple(culture_names(analysis).values()),
         charts=tuple(
@@ -67,15 +70,28 @@ def judge_section(analysis: Analysis) -> Section:
     )
 
 
+def _unfinished(part: Insensitivity) -> tuple[str, ...]:
+    """Why judges did not come to their end, whose rates may rest on a few answers."""
+    if not part.silent:
+        return ()
+    rest = " Rates rest on what was judged until then." if any(judged.partial for judged in part.judges) else ""
+    return (f"Judging did not come to its end: {'; '.join(part.silent)}.{rest}",)
+
+
 def _worst(judged: Judged, *, named: bool) -> str:
-    """On what answers fail most often; several judges may differ, so that the one who says it is named."""
+    """On what answers fail most often; several judges may differ, so that the one who says it is named.
+
+    Nothing is claimed of a judge that did not come to its end: it may have seen next to nothing of a model.
+    """
+    if judged.partial:
+        return _TITLE
     totals = {
         name: [row.rates.fail[place].share for row in judged.rows if isfinite(row.rates.fail[place].share)]
         for place, name in enumerate(DIMENSIONS)
     }
     means = sorted(((sum(v) / len(v), name) for name, v in totals.items() if v), reverse=True)
     if not means:
-        return "Answers that fail a judge"
+        return _TITLE
     share, name = means[0]
     said = f"answers fail most often on {NAMES[name]}: {percent(share)}" if share > 0 else "no answer fails"
     return f"Judged by {judged.judge}, {said}" if named else said[0].upper() + said[1:]

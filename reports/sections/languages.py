@@ -13,7 +13,7 @@ from reports.analysis import Analysis
 from reports.charts.dots import NATS, cell_figures, cell_mark
 from reports.charts.drawing import Chart
 from reports.charts.rows import Frame, Scale, reach, rows_chart
-from reports.figures import fixed, percent
+from reports.figures import fixed
 from reports.frameworks import LanguageRow, Languages
 from reports.page import Column, Entry, Fold, Section, Table, TableRow
 from reports.parts import NotRun
@@ -25,6 +25,7 @@ from reports.sections.words import (
     RULE,
     culture_names,
     dimension_columns,
+    infinite_entry,
     largest,
     missing,
     shaded,
@@ -147,8 +148,12 @@ def _paper_table(analysis: Analysis, rows: Sequence[LanguageRow]) -> Table:
                         row.cell.paper_floor.by_dimension,
                         why=row.cell.paper_values.reason,
                     ),
-                    Entry(text=fixed(row.cell.paper.headline), beneath=fixed(row.cell.paper_floor.headline)),
-                    Entry(text=percent(row.cell.paper_values.infinite_share), why=row.cell.paper_values.reason),
+                    Entry(
+                        text=fixed(row.cell.paper.headline),
+                        beneath=fixed(row.cell.paper_floor.headline),
+                        why=row.cell.paper_reason,
+                    ),
+                    infinite_entry(row.cell.paper_values.infinite_share),
                 ),
             )
             for row in _by_culture(analysis, rows)

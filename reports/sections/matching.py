@@ -151,7 +151,11 @@ def rank_section(analysis: Analysis) -> Section:
             Table(
                 anchor=f"ranks-{each.culture}",
                 caption=f"Ranks, {names[each.culture]}",
-                columns=(MODEL, Column(text="By divergence"), Column(text="By matching")),
+                columns=(
+                    MODEL,
+                    Column(text="By divergence", meaning="of the questions behind the mean, at equal n"),
+                    Column(text="By matching", meaning="of all items"),
+                ),
                 rows=tuple(
                     TableRow(head=Entry(text=model), entries=(Entry(text=_rank(one)), Entry(text=_rank(two))))
                     for model, one, two in zip(each.models, each.divergence_rank, each.matching_rank, strict=True)

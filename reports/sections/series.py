@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reports.analysis import Analysis
-from reports.figures import NONE, fixed, percent, signed
+from reports.figures import NONE, fixed, signed
 from reports.metrics.significance import Summary, TTest
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun
@@ -18,6 +18,7 @@ from reports.sections.words import (
     LEVEL,
     chance,
     culture_names,
+    infinite_entry,
     interval_entry,
     listed,
     missing,
@@ -179,7 +180,7 @@ def _summaries(analysis: Analysis, tests: Sequence[SeriesTest]) -> Table:
             rows[test.culture, series] = TableRow(
                 head=Entry(text=series),
                 group=names[test.culture],
-                entries=(*_summary(sound), *_summary(paper), Entry(text=percent(infinite))),
+                entries=(*_summary(sound), *_summary(paper), infinite_entry(infinite)),
             )
     return Table(
         anchor="table-3-series",

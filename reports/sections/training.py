@@ -16,6 +16,7 @@ from reports.sections.words import (
     INFINITE,
     LEVEL,
     culture_names,
+    infinite_entry,
     missing,
     told,
 )
@@ -66,7 +67,7 @@ def _stages(analysis: Analysis, part: Training) -> Table:
             Column(text="Excess", meaning="over the noise floor"),
             Column(text="Plug-in KL", meaning="the paper's way, mean over models, nats"),
             INFINITE,
-            Column(text="Matching", meaning="share of items whose commonest answer is people's"),
+            Column(text="Matching", meaning="share of all items whose commonest answer is people's"),
         ),
         rows=tuple(
             TableRow(
@@ -85,7 +86,7 @@ def _stages(analysis: Analysis, part: Training) -> Table:
                         if stage.models and isnan(stage.paper)
                         else "",
                     ),
-                    Entry(text=percent(stage.infinite)),
+                    infinite_entry(stage.infinite),
                     Entry(text=percent(stage.match)),
                 ),
             )
@@ -131,9 +132,9 @@ def _sizes(analysis: Analysis, part: Training) -> Table:
         columns=(
             Column(text="Culture", words=True),
             Column(text="Models"),
-            Column(text="Divergence", meaning="below 0: larger is closer"),
+            Column(text="Divergence", meaning="of the mean; below 0: larger is closer"),
             Column(text="p", meaning="permutation, two-sided"),
-            Column(text="Matching", meaning="above 0: larger matches more"),
+            Column(text="Matching", meaning="of all items; above 0: larger matches more"),
         ),
         rows=tuple(
             TableRow(

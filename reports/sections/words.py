@@ -12,7 +12,7 @@ from math import isfinite, isnan
 import numpy as np
 
 from reports.analysis import Analysis
-from reports.figures import NONE, fixed
+from reports.figures import NONE, fixed, percent
 from reports.items import Floats
 from reports.page import Column, Entry, Fold, Section, Table, TableRow
 from reports.parts import NotRun
@@ -25,7 +25,9 @@ RULE = (
     "that rule makes the mean."
 )
 #: How many items the paper's rule for infinite values replaced, beside a mean of its way.
-INFINITE = Column(text="Infinite", meaning="share of items whose plug-in KL is infinite before the paper's rule")
+INFINITE = Column(
+    text="Infinite", meaning="share of the items behind the mean whose plug-in KL is infinite before the paper's rule"
+)
 #: A difference with a p below this is called one.
 LEVEL = 0.05
 
@@ -75,6 +77,11 @@ def shaded(
         )
         for place in places(analysis)
     )
+
+
+def infinite_entry(share: float) -> Entry:
+    """What stands in the column of infinite values: a dash where no item behind the mean has a value."""
+    return Entry(text=percent(share), why="no item behind the mean has a value" if isnan(share) else "")
 
 
 def chance(p: float) -> str:

@@ -43,6 +43,16 @@ def test_infinite_values_by_the_papers_rule() -> None:
     assert ruled.infinite_share == 0.25
 
 
+def test_infinite_values_are_counted_among_items_behind_a_mean() -> None:
+    """The share is of those; the largest finite value is of all, and no share is known where none of them has one."""
+    values = [0.2, 1.4, np.inf, np.inf, np.nan]
+    ruled = paper_values(values, [True, False, True, False, True])
+    assert ruled.values[:4].tolist() == [0.2, 1.4, 2.4, 2.4]
+    assert ruled.infinite_share == 0.5
+    assert np.isnan(paper_values(values, [False] * 4 + [True]).infinite_share)
+    assert paper_values([np.inf, np.inf], [False, True]).infinite_share == 1.0
+
+
 def test_paper_rule_without_a_finite_value_says_so() -> None:
     """Where all is infinite, or nothing has a value, there is no figure but a reason."""
     infinite, nothing = paper_values([np.inf, np.inf]), paper_values([np.nan])

@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reports.analysis import Analysis, analyse
+from reports.analysis import Analysis, CellAnalysis, analyse
+from reports.figures import NONE
 from reports.finding import find
 from reports.first_token import FirstToken
 from reports.measures import measure_rows
+from reports.metrics.intervals import Interval
 from reports.sections.closeness import closeness
-from reports.series import Series, series
+from reports.sections.dimensions import mean_section
+from reports.sections.frameworks import model_section
+from reports.series import Series, Training, series
 from storage.results import ProbabilityRow, Results
 from storage.run import Condition, Method
 from storage.survey import Question, Survey
@@ -21,6 +25,7 @@ from tests.reports.synthetic import (
     QUESTIONS,
     SHARES,
     Respondent,
+    answering,
     human,
     last,
     refusing,
@@ -142,18 +147,21 @@ def test_series_are_compared_on_the_questions_behind_the_figure() -> None:
 
 
 def test_first_tokens_are_counted_on_the_questions_behind_the_figure() -> None:
-    """Probabilities were read of 43 questions, and the mean is of three."""
+    """Probabilities were read of 43 questions, and the mean is of three, which were shown in one order."""
     run = made(("h", human))
     (cell,) = run.run.cells
     first = replace(cell, id=2, condition=Condition(name="first-token", method=Method.FIRST_TOKEN), participants=1)
     read = tuple(
-        ProbabilityRow(cell=1, question=question.id, order=0, option=option.code, probability=1 / len(question.options))
+        ProbabilityRow(
+            cell=1, question=question.id, order=order, option=option.code, probability=1 / len(question.options)
+        )
         for question in run.survey.questions
+        for order in range(1 if question.value is not None else 3)
         for option in question.options
     )
     part = analyse(replace(run, run=replace(run.run, cells=(cell, first)), probabilities=read)).parts.first_token
     assert isinstance(part, FirstToken)
-    assert [row.questions for row in part.rows] == [3]
+    assert [(row.questions, row.orders) for row in part.rows] == [(3, 1)]
 
 
 def test_questions_of_no_dimension_widen_no_interval() -> None:
@@ -161,6 +169,90 @@ def test_questions_of_no_dimension_widen_no_interval() -> None:
     alone, beside = (analyse(made(("h", human), spoken=12, plain=plain)).cells[0] for plain in (0, PLAIN))
     for one, other in zip(*((each.interval, each.intervals.two_way) for each in (alone, beside)), strict=True):
         assert (one.low, one.high) == pytest.approx((other.low, other.high))
+
+
+@pytest.mark.parametrize("participants", [1, 2])
+def test_who_answered_only_other_questions_is_not_resampled(participants: int) -> None:
+    """The interval is that of a run of those alone who answered what the headline is of; of one there is none."""
+    run = without(made(("h", human), spoken=12), 0, first=participants)
+    few = answering(made(("h", human), spoken=12), 0, participants)
+    beside, alone = (analyse(each).cells[0] for each in (run, few))
+    assert beside.sound.headline == alone.sound.headline
+    for one, other in zip(_intervals(beside), _intervals(alone), strict=True):
+        assert (one.low, one.high) == pytest.approx((other.low, other.high), nan_ok=True)
+        assert one.reason == other.reason
+        assert np.isnan(one.low) == ("fewer than 2 participants" in one.reason)
+
+
+def _intervals(cell: CellAnalysis) -> list[Interval]:
+    """All of a cell, but for dimensions that nobody was asked about."""
+    return [cell.interval, cell.intervals.two_way, cell.intervals.by_dimension[3]]
+
+
+def test_one_participant_behind_the_headline_is_said_to_be_too_few() -> None:
+    """In the first words of the report, and without an interval that would be of copies of one person."""
+    found = find(analyse(without(made(("m", human), spoken=12), 0, first=1)))
+    assert found.headline.startswith("m has too few participants to be compared with people of the United States")
+    assert not any("interval" in sentence for sentence in found.sentences)
+
+
+def rarest_unknown(given: Results, *, spoken: bool) -> Results:
+    """The run where no person gave the last option of any question of the dimension, or of any other."""
+    asked = {question.id for question in given.survey.questions if (question.value is not None) == spoken}
+    known = []
+    for reference in given.survey.references:
+        shares = dict(reference.shares)
+        if reference.question in asked:
+            shares[max(shares)] = 0.0
+        known.append(replace(reference, shares={code: share / sum(shares.values()) for code, share in shares.items()}))
+    return replace(given, survey=replace(given.survey, references=tuple(known)))
+
+
+def picky(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Gives the last option wherever the question speaks to no dimension."""
+    return (human if question.value is not None else last)(question, culture, people, rng)
+
+
+def test_infinite_values_are_counted_where_the_headline_is_of() -> None:
+    """Beside a mean without an infinite value stands 0%, in every table and in the figures, whatever else is so."""
+    run = rarest_unknown(made(("m", picky), spoken=12), spoken=False)
+    found = analyse(replace(run, model_facts={"m": {"stage": "chat"}}))
+    (cell,) = found.cells
+    assert np.isinf(cell.divergences.plug_in_kl).sum() == PLAIN
+    assert cell.paper_values.infinite_share == 0.0
+    plug_in = model_section(found).tables[1]
+    assert plug_in.rows[0].entries[-1].text == "0%"
+    assert isinstance(found.parts.training, Training)
+    assert [stage.infinite for stage in found.parts.training.stages] == [0.0]
+    assert [row["value"] for row in measure_rows(found) if row["metric"] == "infinite_share"] == [0.0]
+    (fold,) = (fold for fold in mean_section(found).folds if fold.anchor == "figure-5-paper")
+    assert fold.tables[0].rows[0].entries[-1].text == "0%"
+
+
+def test_the_share_of_infinite_values_is_that_behind_the_mean() -> None:
+    """Eleven of twelve values of the mean are the rule's, though of all items they are 11 of 52."""
+
+    def far(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        return (last if question.value is not None and question.id != "Q1-0" else human)(question, culture, people, rng)
+
+    (cell,) = analyse(rarest_unknown(made(("m", far), spoken=12), spoken=True)).cells
+    assert cell.paper_values.infinite_share == pytest.approx(11 / 12)
+
+
+def test_the_rule_adds_to_the_largest_finite_value_of_the_whole_cell() -> None:
+    """As the authors' code does: an item of no dimension may be that one."""
+    (cell,) = analyse(rarest_unknown(made(("m", last), spoken=12), spoken=True)).cells
+    values = cell.divergences.plug_in_kl
+    assert cell.paper.headline == pytest.approx(values[np.isfinite(values)].max() + 1)
+    assert cell.paper_values.infinite_share == 1.0
+
+
+def test_without_a_headline_there_is_no_share_of_infinite_values() -> None:
+    """A dash, with its reason: there is no mean that the share could be of."""
+    found = of_plain(made(("h", human)))
+    assert np.isnan(found.cells[0].paper_values.infinite_share)
+    shown = model_section(found).tables[1].rows[0].entries[-1]
+    assert (shown.text, shown.why) == (NONE, "no item behind the mean has a value")
 
 
 def test_a_culture_without_a_reference_for_any_dimension_has_no_order() -> None:

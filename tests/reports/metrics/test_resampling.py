@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -38,7 +40,7 @@ def test_values_are_those_of_the_plain_formula(monkeypatch: pytest.MonkeyPatch) 
     weights = participant_weights(len(present), np.random.default_rng(4), 50)
     counts = np.einsum("bp,pik->bik", weights, present)
     slow = smoothed_kl(counts, np.where(np.isnan(shares), 1.0, shares), people, offered)
-    assert found.participants == len(present)
+    assert (found.answered == present.any(axis=-1)).all()
     assert found.values[:, 1:] == pytest.approx(slow[:, 1:], abs=1e-10, nan_ok=True)
     assert np.isnan(found.values[:, 0]).all()
     monkeypatch.setattr(resampling, "AT_ONCE", 40)
@@ -52,7 +54,7 @@ def test_a_cell_without_answers_has_no_values() -> None:
     found = resampled_smoothed_kl(
         np.zeros((3, 1, 2)), np.full((1, 2), 0.5), np.ones(1), np.ones((1, 2), bool), draws=5, seed=0
     )
-    assert found.participants == 0
+    assert found.answered.shape == (0, 1)
     assert np.isnan(found.values).all()
 
 
@@ -60,6 +62,11 @@ def grouping(dimensions: int = 3) -> Grouping:
     """Every question is one item, dimensions in turn."""
     asked = np.arange(QUESTIONS)
     return Grouping(question=asked, questions=QUESTIONS, dimension=asked % dimensions, dimensions=3, by_dimension=True)
+
+
+def everybody(participants: int, items: int = QUESTIONS) -> NDArray[np.bool_]:
+    """So many participants with an answer to every item."""
+    return np.ones((participants, items), dtype=bool)
 
 
 def test_the_headline_interval_is_the_participant_bootstrap() -> None:
@@ -70,7 +77,7 @@ def test_the_headline_interval_is_the_participant_bootstrap() -> None:
     n, offered = np.full(QUESTIONS, 2000.0), np.ones((QUESTIONS, K), dtype=bool)
     points = smoothed_kl(answers.sum(axis=0), people, n)
     resampled = resampled_smoothed_kl(answers, people, n, offered, draws=DRAWS, seed=5)
-    fast = intervals_of_means(points, resampled.values, resampled.participants, grouping(), seed=5)
+    fast = intervals_of_means(points, resampled.values, resampled.answered, grouping(), seed=5)
 
     def statistic(counts: Floats) -> Floats:
         return np.asarray(smoothed_kl(counts, people, n).reshape(len(counts), -1, 3).mean(axis=(1, 2)))
@@ -87,7 +94,7 @@ def test_two_ways_are_wider_than_one() -> None:
     rng = np.random.default_rng(3)
     points = rng.gamma(2.0, 0.2, QUESTIONS)
     values = points + rng.normal(0, 0.02, (DRAWS, 1)) + rng.normal(0, 0.05, (DRAWS, QUESTIONS))
-    found = intervals_of_means(points, values, N, grouping(), seed=1)
+    found = intervals_of_means(points, values, everybody(N), grouping(), seed=1)
     one, two = found.headline, found.two_way
     assert two.high - two.low > one.high - one.low
     assert (two.high - two.low) / 2 == pytest.approx(1.96 * points.std() / np.sqrt(QUESTIONS), rel=0.2)
@@ -98,7 +105,7 @@ def test_without_dimensions_questions_weigh_alike() -> None:
     speaks = np.full(3, -1)
     none = Grouping(question=np.array([0, 0, 1]), questions=2, dimension=speaks, dimensions=0, by_dimension=False)
     values = np.tile([1.0, 3.0, 4.0], (200, 1))
-    found = intervals_of_means(np.array([1.0, 3.0, 4.0]), values, 5, none, seed=1)
+    found = intervals_of_means(np.array([1.0, 3.0, 4.0]), values, everybody(5, 3), none, seed=1)
     assert found.headline.low == found.headline.high == 3.0
     assert found.two_way.low <= 3 <= found.two_way.high
     assert found.by_dimension == ()
@@ -107,10 +114,33 @@ def test_without_dimensions_questions_weigh_alike() -> None:
 def test_one_participant_has_no_interval() -> None:
     """Nothing varies: a reason instead; so too where nothing has a value."""
     values = np.ones((10, QUESTIONS))
-    assert "fewer than 2" in intervals_of_means(values[0], values, 1, grouping(), seed=0).headline.reason
-    nothing = intervals_of_means(np.full(QUESTIONS, np.nan), values, 5, grouping(), seed=0)
+    assert "fewer than 2" in intervals_of_means(values[0], values, everybody(1), grouping(), seed=0).headline.reason
+    nothing = intervals_of_means(np.full(QUESTIONS, np.nan), values, everybody(5), grouping(), seed=0)
     assert nothing.two_way.reason == "the point itself has no value"
     assert centred(1.0, np.full(3, np.nan)).reason == "no resample has a value"
+
+
+def test_participants_count_where_the_headline_is_of() -> None:
+    """One answered what the headline is of, and four all else: resamples would hold copies of one person."""
+    values = np.random.default_rng(1).random((50, QUESTIONS))
+    answered = everybody(5)
+    answered[1:, :3] = False
+    of = replace(grouping(), dimension=np.where(np.arange(QUESTIONS) < 3, np.arange(QUESTIONS), -1))
+    found = intervals_of_means(values[0], values, answered, of, seed=0)
+    for interval in (found.headline, found.two_way, *found.by_dimension):
+        assert np.isnan([interval.low, interval.high]).all()
+        assert "fewer than 2 participants" in interval.reason
+
+
+def test_a_dimension_that_one_participant_answered_has_no_interval() -> None:
+    """The others keep theirs, and so does the mean of them all, which more than one participant stands behind."""
+    values = np.random.default_rng(1).random((50, QUESTIONS))
+    answered = everybody(5)
+    answered[1:, ::3] = False
+    found = intervals_of_means(values[0], values, answered, grouping(), seed=0)
+    assert [np.isnan(interval.low) for interval in found.by_dimension] == [True, False, False]
+    assert "fewer than 2 participants" in found.by_dimension[0].reason
+    assert np.isfinite(found.headline.low)
 
 
 def test_resamples_are_the_same_for_every_cell() -> None:
