@@ -95,10 +95,11 @@ def test_where_a_reply_is_cut(text: str, answer: str, first_sentence: str) -> No
         ("family", "Answer: 2 or 3\nExplanation: Both are true. Or"),
         ("family", "Error: 429 Too many requests\nAnswer: 2\nExplanation: None at all. "),
         ("neighbours", "Answer: 1: Drug addicts. " + "They are many and I fear them. " * 9),
+        ("lunch", "20 years ago people had time for lunch, and my mother cooked. " + "It was good. " * 20),
     ],
 )
 def test_what_is_not_settled_goes_on(question: str, text: str) -> None:
-    """No choice yet, no marker, several where one is allowed, a failure, a list that may go on."""
+    """No choice yet, no marker, several where one is allowed, a failure, a list that may go on, a quantity."""
     assert not any(_cut({"id": "en", "question": question}, text, reply) for reply in CUT)
 
 

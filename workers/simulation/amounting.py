@@ -49,6 +49,8 @@ def judge(stated: Sequence[Mention], text: str, question: Question, shown: Seque
             return Choice(problem="2 options are named where at most 1 may be chosen")
         if mention.code is None or mention.code not in shown:
             return Choice(problem=f"{mention.words} is not one of {offered}")
+    if mixed := _mixed(stated, text):
+        return Choice(problem=f"{mixed.words} may be the number of an option or its label")
     if _contradicts(stated, text, multiple=multiple):
         return Choice(problem="number and label name different options")
     if multiple and (wide := _range(stated, text)):
@@ -78,24 +80,49 @@ def _pairs(stated: Sequence[Mention], text: str) -> Iterator[tuple[Mention, Ment
 
 def _contradicts(stated: Sequence[Mention], text: str, *, multiple: bool) -> bool:
     if multiple:
-        return any(number.code != label.code for number, label in _pairs(stated, text))
+        pairs = [*_pairs(stated, text), *(pair for pair in _numbered(stated, text) if _is_item(pair[1]))]
+        return any(number.code != label.code for number, label in pairs)
     numbers = {mention.code for mention in stated if mention.kind is not Kind.LABEL}
     labels = {mention.code for mention in stated if mention.kind is Kind.LABEL}
     return len(numbers) == len(labels) == 1 and numbers != labels
+
+
+def _mixed(stated: Sequence[Mention], text: str) -> Mention | None:
+    """An option's code that stands beside numbers that are labels only, so that it may be meant as one as well.
+
+    Of "0, 1" no one can tell what 1 is where it is the code of 0; of "0 (1)" and of "2, 20" one can.
+    """
+    labelled = {mention.code for mention in stated if mention.labelled}
+    for place, mention in enumerate(stated):
+        if not labelled or mention.labelled or mention.kind not in (Kind.NUMBER, Kind.WORD):
+            continue
+        bracketed = place > 0 and re.fullmatch(r" ?[(\[] ?", text[stated[place - 1].end : mention.start])
+        if mention.code not in labelled or (mention.shared and not bracketed):
+            return mention
+    return None
+
+
+def _numbered(stated: Sequence[Mention], text: str) -> Iterator[tuple[Mention, Mention]]:
+    """A number that opens a line like the number of a list's item, and what stands behind it."""
+    for one, other in pairwise(stated):
+        opens = one.kind is Kind.NUMBER and BULLET.match(text[: one.start].rpartition("\n")[2])
+        if opens and re.match(r"[.)、] ?$", text[one.end : other.start]):
+            yield one, other
+
+
+def _is_item(mention: Mention) -> bool:
+    """Whether a number is an option on its own in a list with numbers: a line as shown, or a label."""
+    return mention.kind is Kind.LINE or mention.labelled
 
 
 def _counting(stated: Sequence[Mention], text: str) -> Sequence[Mention]:
     """Numbers that only count what is chosen: 1., 2., 3. before options with other codes."""
     pairs = list(_pairs(stated, text))
     paired = [number for number, _ in pairs]
-    at_lines = [
-        one
-        for one, other in pairwise(stated)
-        if one.kind is Kind.NUMBER
-        and BULLET.match(text[: one.start].rpartition("\n")[2])
-        and re.match(r"[.)、] ?$", text[one.end : other.start])
-    ]
-    for numbers, every in ((paired, len(pairs) * 2 == len(stated)), (at_lines, len(at_lines) * 3 == len(stated))):
+    at_lines = list(_numbered(stated, text))
+    lines = [number for number, _ in at_lines]
+    held = sum(2 if _is_item(item) else 3 for _, item in at_lines)
+    for numbers, every in ((paired, len(pairs) * 2 == len(stated)), (lines, held == len(stated))):
         if every and len(numbers) > 1 and [one.code for one in numbers] == list(range(1, len(numbers) + 1)):
             return numbers
     return ()

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 
 from storage.survey import Question, QuestionType
 from workers.simulation.amounting import BULLET, NOTHING, Choice, judge
-from workers.simulation.lexicon import fold, lexicon
+from workers.simulation.lexicon import lexicon
 from workers.simulation.mentions import UNDECIDED, Kind, Mention, vocabulary
+from workers.simulation.quantities import ends_clause, is_all, is_cued
 
 _SENTENCE = re.compile(r"[!?。！？\n]|\.(?=\s|$)")
 _TIGHT = re.compile(
@@ -38,8 +39,9 @@ def choose(text: str, question: Question, shown: Sequence[int], *, marked: bool)
         marked: whether an answer marker opens it: then the first sentence that names
             options decides, else all sentences have to agree.
     """
-    folded = fold(text)
-    found = vocabulary(question, shown).mentions(folded)
+    words = vocabulary(question, shown)
+    folded = words.fold(text)
+    found = words.mentions(folded)
     if not found:
         return NOTHING
     stated = _at_once(folded, found, question, marked=marked) or _in_sentences(folded, found, question, marked=marked)
@@ -50,7 +52,7 @@ def choose(text: str, question: Question, shown: Sequence[int], *, marked: bool)
         first.kind is Kind.NUMBER
         and first not in stated
         and BULLET.match(folded[: first.start])
-        and (first.code in shown or not stated)
+        and (not stated or (first.code in shown and not first.labelled))
     ):
         return Choice(problem=f"it begins with {first.words}, which may be a quantity")
     return judge(stated, folded, question, shown) if stated else NOTHING
@@ -66,18 +68,21 @@ def stands(text: str, question: Question, shown: Sequence[int]) -> bool:
     """
     if question.type is QuestionType.MULTIPLE:
         return False
-    stated = _beginning(fold(text), question, shown)
-    return bool(stated) and len(fold(text)) - stated[-1].end > FAR
+    folded, stated = _beginning(text, question, shown)
+    return bool(stated) and len(folded) - stated[-1].end > FAR
 
 
 def begins(text: str, question: Question, shown: Sequence[int]) -> bool:
     """Whether a section begins with its choice, so that it needs no marker to be an answer."""
-    return bool(_beginning(fold(text), question, shown))
+    return bool(_beginning(text, question, shown)[1])
 
 
-def _beginning(text: str, question: Question, shown: Sequence[int]) -> list[Mention]:
-    found = vocabulary(question, shown).mentions(text)
-    return _at_once(text, found, question, marked=False) if found else []
+def _beginning(text: str, question: Question, shown: Sequence[int]) -> tuple[str, list[Mention]]:
+    """The folded text, and the mentions by which it chooses at once without a marker."""
+    words = vocabulary(question, shown)
+    folded = words.fold(text)
+    found = words.mentions(folded)
+    return folded, _at_once(folded, found, question, marked=False) if found else []
 
 
 def _at_once(text: str, found: Sequence[Mention], question: Question, *, marked: bool) -> list[Mention]:
@@ -85,14 +90,17 @@ def _at_once(text: str, found: Sequence[Mention], question: Question, *, marked:
     first = found[0]
     if first.start > 60 or not lexicon().preamble.match(text[: first.start]):
         return []
-    # A number that is a label may count something: "20 minutes".
-    if not (first.labelled or _is_choice(first, text, found, 0)) or (
-        first.kind in (Kind.LABEL, Kind.LINE) and lexicon().denied_after.match(text, first.end)
-    ):
+    told = marked or is_cued(first, text[: first.start])
+    if not (
+        _is_choice(first, text, found, 0) or (told and first.labelled and ends_clause(first, text, counted=True))
+    ) or (first.kind in (Kind.LABEL, Kind.LINE) and lexicon().denied_after.match(text, first.end)):
         return []
     if not marked and first.kind is Kind.LABEL and not _ends_clause(text, first.end) and not _paired(text, found, 0):
         return []  # "Very important to some, ..."
-    return [first, *_following(text, found, 1, question)]
+    stated = [first, *_following(text, found, 1, question)]
+    end = stated[-1].end
+    rest = _SENTENCE.split(text[end : end + _ARGUED])[0]  # close behind only: ``stands`` relies on it
+    return [] if first.labelled and not is_all(rest, end, found[len(stated) :], told=told) else stated
 
 
 def _following(text: str, found: Sequence[Mention], position: int, question: Question) -> Iterator[Mention]:
@@ -131,12 +139,23 @@ def _is_choice(mention: Mention, text: str, found: Sequence[Mention], position: 
         return _unmodified(mention, text)
     if mention.kind in (Kind.PLACE, Kind.LINE) or _paired(text, found, position):
         return True
+    if mention.labelled:
+        return ends_clause(mention, text) or _linked(text, found, position)
     after = text[mention.end : mention.end + 20]
     if mention.kind is Kind.RANGE:  # "6 or 7" is no answer, whatever follows
         return mention.words[0].isdecimal() or _is_undecided(mention, text)
     if mention.kind is Kind.WORD and not mention.scored:
         return bool(re.match(r"\s*(?:$|[^\w\s-])", after))
     return bool(lexicon().after.match(after))
+
+
+def _linked(text: str, found: Sequence[Mention], position: int) -> bool:
+    """Whether the next mention is joined to this one as another choice: "10 and 60+"."""
+    if position + 1 == len(found):
+        return False
+    gap = text[found[position].end : found[position + 1].start]
+    joins = 0 < len(gap) <= 16 and bool(lexicon().connector.match(gap))
+    return joins and _is_choice(found[position + 1], text, found, position + 1)
 
 
 def _is_undecided(mention: Mention, text: str) -> bool:
@@ -158,6 +177,8 @@ def _joined(gap: str, text: str, found: Sequence[Mention], position: int) -> boo
     if len(gap) > 40:
         return False
     mention, before = found[position], found[position - 1]
+    if mention.labelled and re.fullmatch(r"\. ?", gap):  # "1. 20"
+        return _is_choice(mention, text, found, position)
     if "\n" in gap and not _ends_line(text, found, position):
         return False
     if mention.kind is Kind.RANGE and (before.kind is Kind.LABEL or not re.fullmatch(r" ?[,、] ?", gap)):
@@ -268,4 +289,4 @@ def _affirmed(text: str, found: Sequence[Mention], position: int, start: int) ->
         return len(mention.words) > 3 or not mention.words.isascii() or _ends_clause(text, mention.end)
     if mention.kind in (Kind.PLACE, Kind.LINE):
         return True
-    return mention.scored or bool(lexicon().cue.search(before[-24:]))
+    return mention.scored or is_cued(mention, before)

@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import islice
 
 from storage.survey import Question, QuestionType
-from workers.simulation.figures import Figures, figure, figures, is_figure, plain
+from workers.simulation.figures import Figures, figure, figures, is_figure, is_part, plain, written_apart
 from workers.simulation.lexicon import clean, fold, lexicon, whole_word
 
 #: An answer is given long before so many options are mentioned; what follows is not read.
@@ -48,6 +48,7 @@ class Mention:
     words: str  #: as written
     scored: bool = False  #: given out of the highest point ("8 out of 10", "8分")
     labelled: bool = False  #: a number that is the label of an option and the code of none
+    shared: bool = False  #: a number that is the code of an option and the label of another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,10 @@ class Vocabulary:
     score: re.Pattern[str]  #: what makes a number before it a point of the scale
     fraction: re.Pattern[str] | None  #: what makes it one of another scale
     shown: tuple[int, ...]
+
+    def fold(self, text: str) -> str:
+        """A cleaned text as its mentions are looked for."""
+        return fold(written_apart(text) if self.figures.lines or self.figures.labels else text)
 
     def mentions(self, text: str) -> list[Mention]:
         """The first mentions in a folded text, in order; the range of a scale is none."""
@@ -93,6 +98,8 @@ class Vocabulary:
         scored = self.score.match(text, end)
         if scored is None and self.fraction is not None and self.fraction.match(text, end):
             code = labelled = None
+        if labelled is not None and is_part(text, start, end):
+            labelled = None
         return Mention(
             kind=kind,
             start=start,
@@ -101,6 +108,7 @@ class Vocabulary:
             words=words,
             scored=scored is not None,
             labelled=labelled is not None,
+            shared=number in self.figures.shared,
         )
 
     def _at_place(self, words: str) -> int | None:
