@@ -141,7 +141,7 @@ def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[Call], sh
         ended, done = Ended.OVER_BUDGET, len(sample) - len(work.left(sample))
         judgements.end(database, run, work.card.name, judge=judge, ended=ended, told=unpaid, share=share)
         return Judged(run=run, judge=identity, score="", ended=ended, sampled=len(sample), judged=done, told=unpaid)
-    reached = calibrate(database, engine, judge, work.watch)
+    reached = calibrate(work, engine)
     told: dict[str, Any] = {"run": run, "judge": identity, "score": str(reached)}
     if not reached.passed:
         refused = f"{identity} was {reached}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import takewhile
 
 from storage import budget, judge_batches, judgements
 from storage.database import Database
@@ -69,8 +70,11 @@ class Work:
 
     @property
     def money_left(self) -> float | None:
-        """US dollars that may still be asked for, where calls of open batches are paid; None: whatever it costs."""
-        if self.prices is None:
+        """US dollars that may still be asked for, where calls of open batches are paid.
+
+        None: whatever it costs, as where it costs nothing.
+        """
+        if not any(self.prices or ()):
             return None
         allowed = budget.budget_of(self.database, self.run.id)
         if allowed is None:
@@ -125,25 +129,27 @@ def is_calibrated(database: Database, judge: int) -> bool:
     return _calibration_items().keys() <= judgements.calibrated(database, judge).keys()
 
 
-def calibrate(database: Database, engine: Engine, judge: int, watch: Watch) -> Score:
+def calibrate(work: Work, engine: Engine) -> Score:
     """The judge's score on the calibration set; only what it was not asked before is asked.
 
     Raises:
-        EngineUnavailable: it cannot be asked, or one of its replies ended in an error; the others are kept.
+        EngineUnavailable: it cannot be asked, or one of its replies ended in an error, after which it is asked no more;
+            the other replies are kept, those to calls under way too.
     """
     names = _calibration_items()
-    said = {name: found for name, found in judgements.calibrated(database, judge).items() if name in names}
+    said = {name: found for name, found in judgements.calibrated(work.database, work.judge).items() if name in names}
     missing = [(name, item.request) for name, item in names.items() if name not in said]
     problems: list[str] = []
-    for name, completion in ask_all(engine, missing):
+    wanted = takewhile(lambda _: not problems, missing)
+    for name, completion in ask_all(engine, wanted, at_once=at_once(work.card)):
         try:
             judgement = judgement_in(completion, names[name].subject.response, {})
         except JudgeGaveUp as error:
             problems.append(str(error))
             continue
-        judgements.record_calibration(database, judge, name, judgement)
+        judgements.record_calibration(work.database, work.judge, name, judgement)
         said[name] = judgement.findings
-        watch("calibrating", len(said), len(names))
+        work.watch("calibrating", len(said), len(names))
     if problems:
         raise EngineUnavailable(f"the calibration set could not be judged: {problems[0]}")
     return score({names[name].name: findings for name, findings in said.items()})

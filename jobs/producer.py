@@ -16,7 +16,7 @@ from kombu.exceptions import OperationalError
 from jobs.celery_app import SIMULATE, simulate_queue
 from jobs.study import Study, StudyError
 from storage import outbox, store
-from storage.budget import halt_if_spent
+from storage.budget import change_budget
 from storage.database import Database
 from workers.simulation.participant import draw_axes
 
@@ -89,7 +89,7 @@ def enqueue(database: Database, app: Celery | None, study: Study, *, extend: boo
             f"run {study.name} exists already with another design; give this study another name "
             f"(name: in the file, or --name), or go on with the old one: defsurvey resume {study.name}"
         ) from None
-    halt_if_spent(database, study.name)  # or let go on, where the study has another budget than before
+    change_budget(database, study.name, study.budget)  # what another one had stopped goes on, its judge too
     published = publish(database, app, run=study.name) if app is not None else 0
     return Enqueued(run=study.name, added=added, published=published, waiting=outbox.waiting(database, study.name))
 

@@ -45,13 +45,14 @@ def _spent(connection: Connection, run: str) -> float:
 
 
 def _prices(connection: Connection, run: str) -> dict[str, tuple[float, float]]:
-    """Model -> US dollars per million tokens read and written, of the models that have prices."""
+    """Model -> US dollars per million tokens read and written, of the models that cost any: prices of 0 are none."""
     served = select(tables.served.c.model, tables.served.c.description).where(tables.served.c.run == run)
-    return {
+    prices = {
         model: (float(said["input_price"]), float(said["output_price"]))
         for model, said in connection.execute(served)
         if "input_price" in said and "output_price" in said
     }
+    return {model: each for model, each in prices.items() if any(each)}
 
 
 def _judged(connection: Connection, run: str) -> float:
@@ -91,28 +92,30 @@ def is_spent(database: Database, run: str) -> bool:
 def halt_if_spent(database: Database, run: str) -> bool:
     """Halt the cells of a run whose models cost money once its budget is used up; let them go on where it is not.
 
-    Returns whether they are halted. Models without a price go on in either case.
+    Returns whether they are halted. Models without a price, or with prices of 0, go on in either case.
     """
 
     def work(connection: Connection) -> bool:
         budget = connection.execute(select(_R.budget).where(_R.id == run)).scalar_one_or_none()
         over = budget is not None and _spent(connection, run) >= budget
-        priced = _C.model.in_(_prices(connection, run))
-        change = update(tables.cell).where(_C.run == run, priced, _C.halted.is_not(over))
-        connection.execute(change.values(halted=over))
+        halted = _C.model.in_(_prices(connection, run) if over else ())
+        connection.execute(update(tables.cell).where(_C.run == run, _C.halted != halted).values(halted=halted))
         return over
 
     return database.write(work)
 
 
-def change_budget(database: Database, run: str, budget: float) -> None:
-    """Give a run another budget; cells that were halted, and judging that ended for want of money, go on with it."""
+def change_budget(database: Database, run: str, budget: float | None) -> None:
+    """Give a run another budget, or none: it may cost what it costs.
+
+    Cells that were halted, and judging that ended for want of money, go on as far as it lasts.
+    """
     j = verdict_tables.judging.c
     unpaid = update(verdict_tables.judging).where(j.run == run, j.ended == Ended.OVER_BUDGET.value)
 
     def work(connection: Connection) -> None:
         connection.execute(update(tables.run).where(_R.id == run).values(budget=budget))
-        if _spent(connection, run) < budget:
+        if budget is None or _spent(connection, run) < budget:
             connection.execute(unpaid.values(ended=Ended.INCOMPLETE.value, ledger=-1))  # due again
 
     database.write(work)
@@ -120,9 +123,13 @@ def change_budget(database: Database, run: str, budget: float) -> None:
 
 
 def is_judging_unpaid(database: Database, run: str) -> bool:
-    """Whether the judge that a run's study names ended last for want of money."""
+    """Whether a run has a budget, and the judge that its study names ended last for want of money."""
     j, judge = verdict_tables.judging.c, wanted(database, run)
-    query = select(j.ended).where(j.run == run, j.model == (judge[0] if judge else None))
+    query = (
+        select(j.ended)
+        .join_from(verdict_tables.judging, tables.run, j.run == _R.id)
+        .where(j.run == run, j.model == (judge[0] if judge else None), _R.budget.is_not(None))
+    )
     with database.read() as connection:
         return connection.execute(query).scalar_one_or_none() == Ended.OVER_BUDGET.value
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
 from math import ceil
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, tuple_, update
@@ -116,7 +117,8 @@ def sample(database: Database, cells: Collection[int], *, share: float, seed: in
         seed: of the study.
 
     Returns:
-        Calls in a fixed order; a tenth of them, 50 at most, stands once more at the end, to be judged again.
+        Calls in a fixed order, in which every stratum comes as far as the others: whoever judges half of them has
+        judged half of each. A tenth, 50 at most, stands once more at the end, to be judged again.
     """
     columns = [_P.cell, _P.number, _A.participant, _A.item, _A.slot, _A.attempt, _A.digest, _A.question, _A.state]
     query = (
@@ -124,18 +126,17 @@ def sample(database: Database, cells: Collection[int], *, share: float, seed: in
         .join_from(tables.answer, tables.participant, _A.participant == _P.id)
         .where(_P.cell.in_(cells), _A.state != AnswerState.FAILED.value)
     )
-    strata: dict[tuple[int, str], list[tuple[bytes, Call]]] = {}
+    strata: dict[tuple[int, str], list[tuple[bytes, list[int], Call]]] = {}
     with database.read() as connection:
         for row in connection.execute(query):
             drawn = blake2b(f"{seed}:{row.number}:{row.question}:{row.slot}".encode(), digest_size=8).digest()
-            strata.setdefault((row.cell, row.state), []).append((drawn, Call(key=_key(row))))
-    chosen: list[tuple[bytes, Call]] = []
-    for stratum in sorted(strata):
-        members = sorted(strata[stratum], key=lambda member: (member[0], member[1].numbers))
-        chosen += members[: max(ceil(share * len(members)), LEAST)]
-    again = sorted(chosen, key=lambda member: (member[0], member[1].numbers))
-    again = again[: min(MOST_REPEATED, ceil(REPEATED * len(chosen)))]
-    return [call for _, call in chosen] + [Call(key=call.key, repeat=1) for _, call in again]
+            call = Call(key=_key(row))
+            strata.setdefault((row.cell, row.state), []).append((drawn, call.numbers, call))
+    taken = (sorted(stratum)[: max(ceil(share * len(stratum)), LEAST)] for _, stratum in sorted(strata.items()))
+    placed = [(place / len(members), member) for members in taken for place, member in enumerate(members)]
+    chosen = [member for _, member in sorted(placed, key=itemgetter(0))]
+    again = sorted(chosen)[: min(MOST_REPEATED, ceil(REPEATED * len(chosen)))]
+    return [call for *_, call in chosen] + [Call(key=call.key, repeat=1) for *_, call in again]
 
 
 def _key(row: Any) -> AnswerKey:

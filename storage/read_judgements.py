@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, and_, or_, select
 
 from storage import outbox, store, tables, verdict_tables
 from storage.database import Database
@@ -49,10 +49,11 @@ class JudgeArrays:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunJudgements:
-    """All that judges said of a run, and why others said nothing."""
+    """All that judges said of a run, and why others said nothing, or not all."""
 
     judges: tuple[JudgeArrays, ...] = ()
-    told: tuple[str, ...] = ()  #: of judges that did not judge: their score, or why they could not be asked
+    told: tuple[str, ...] = ()  #: of judges that did not come to their end: their score, or what kept them from it
+    partial: frozenset[str] = frozenset()  #: of ``judges`` those that did not come to their end, by ``judge``
     revision: int = 0
     people: Mapping[str, int] = field(default_factory=dict)  #: person -> verdicts
 
@@ -65,14 +66,27 @@ def read_judgements(database: Database, run_id: str) -> RunJudgements:
         strata = _strata(connection, run_id)
         labels = _labels(connection, run_id)
         said = _said(connection, run_id)
-        silent = select(verdict_tables.judging.c.told).where(
-            verdict_tables.judging.c.run == run_id,
-            verdict_tables.judging.c.ended != Ended.DONE.value,
-        )
-        told = tuple(sorted(connection.execute(silent).scalars()))
+        told, partial = _not_done(connection, run_id)
     judges = tuple(_arrays(name, rows, places, strata, labels) for name, rows in sorted(said.items()))
     people = Counter(person for given in labels.values() for person, _ in given)
-    return RunJudgements(judges=judges, told=told, revision=revision, people=dict(people))
+    partial &= said.keys()
+    return RunJudgements(judges=judges, told=told, partial=partial, revision=revision, people=dict(people))
+
+
+def _not_done(connection: Connection, run: str) -> tuple[tuple[str, ...], frozenset[str]]:
+    """What is told of judgings that did not come to their end, and the names and versions of their judges.
+
+    Of a judge that could not be opened the version is not known: it is every one of its card.
+    """
+    g, j = verdict_tables.judging.c, verdict_tables.judge.c
+    whose = or_(g.judge == j.id, and_(g.judge.is_(None), g.model == j.model))
+    query = (
+        select(g.told, j.identity)
+        .join_from(verdict_tables.judging, verdict_tables.judge, whose, isouter=True)
+        .where(g.run == run, g.ended != Ended.DONE.value)
+    )
+    rows = connection.execute(query).all()
+    return tuple(sorted({row.told for row in rows})), frozenset(row.identity for row in rows if row.identity)
 
 
 def _same(table: Any) -> Any:

@@ -201,7 +201,7 @@ class Stage:
     def _spent(self, held: Participant) -> bool:
         """Whether the run has no money left for this model; asked only where the model costs any."""
         api = find_card(held.cell.model, self._cards).api
-        if api is None or api.cost(1, 1) is None:
+        if api is None or not api.cost(1, 1):  # no prices, or prices of 0
             return False
         empty = self._patiently(self._purse(held.run).is_empty)
         return empty and self._patiently(lambda: budget.halt_if_spent(self.database, held.run))

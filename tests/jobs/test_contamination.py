@@ -134,6 +134,20 @@ def test_what_is_wrong_is_one_error(here: Path, models: str, words: tuple[str, .
     assert told in made.stderr
 
 
+def test_a_model_with_prices_of_0_is_asked_when_the_budget_is_spent(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs nothing: a server of one's own, which fails here since it is not there."""
+    free = 'engine = "openai"\nmodel = "m"\nbase_url = "http://127.0.0.1:9/v1"\ninput_price = 0\noutput_price = 0\n'
+    (here / "cards.toml").write_text(f"{CARDS}[free]\n{free}attempts = 1\n", encoding="utf-8")
+    monkeypatch.setattr("jobs.contamination.budget.is_spent", lambda database, run: True)
+    enqueued(here, "free")
+    made = run("contamination", "known")
+    assert made.exit_code == 3
+    assert "failed: " in made.stdout
+    assert "the budget of run known is spent" not in made.stdout
+
+
 def test_a_spent_budget_is_not_overdrawn(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model with a price is asked nothing more; it is told which, and one without goes on."""
     priced = 'engine = "anthropic"\nmodel = "m"\nbase_url = "http://127.0.0.1:9"\ninput_price = 1\noutput_price = 1\n'

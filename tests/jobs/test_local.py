@@ -56,7 +56,7 @@ def test_a_run_without_money_for_its_judge_ends_with_its_report(
     database: Database, client: redis.Redis, tmp_path: Path
 ) -> None:
     """Its answers are all there, and the report says why they are not judged; only the one is waited for."""
-    enqueue(database, None, study(models="[human]", participants="1", judge="{model: tiny-model}"))
+    enqueue(database, None, study(models="[human]", participants="1", judge="{model: tiny-model}", budget="0.01"))
     finish(database)
     paid: dict[str, Any] = {"judge": None, "told": "the budget is spent", "share": 0.01}
     judgements.end(database, "first", "tiny-model", ended=judgements.Ended.OVER_BUDGET, **paid)

@@ -13,10 +13,12 @@ from celery import Celery
 from jobs.broker import EmbeddedBroker
 from jobs.celery_app import make_app
 from jobs.producer import Enqueued, enqueue, extended, new_run, publish
+from jobs.progress import snapshot
 from jobs.study import StudyError
-from storage import outbox, store
+from storage import judgements, outbox, store
 from storage.database import Database
-from tests.jobs.ledger_rows import queued, rows
+from storage.served import record_served
+from tests.jobs.ledger_rows import change, queued, rows
 from tests.jobs.small_study import study
 
 PARTICIPANTS = "SELECT id FROM participant ORDER BY id"
@@ -155,3 +157,32 @@ def test_extending_by_models_alone_keeps_the_number_of_participants() -> None:
     """A model that is there already is not there twice."""
     grown = extended(small(), participants=None, models=["human", "plain-model"])
     assert (grown.participants, grown.models) == (3, ("human", "plain-model"))
+
+
+@pytest.mark.parametrize("budget", ["5", None])
+def test_judging_that_ended_for_want_of_money_goes_on_with_another_budget(
+    database: Database, budget: str | None
+) -> None:
+    """The same study asks for it: with more money, and with none named, after which nothing is out of reach."""
+    judge = "{model: tiny-model}"
+    enqueue(database, None, small(judge=judge, budget="0.01"))
+    change(database, "UPDATE participant SET status = 'finished'")
+    over: dict[str, Any] = {"ended": judgements.Ended.OVER_BUDGET, "told": "it is spent", "share": 0.01}
+    judgements.end(database, "first", "tiny-model", judge=None, **over)
+    assert snapshot(database, "first").state == "budget reached"
+    enqueue(database, None, small(judge=judge, **({} if budget is None else {"budget": budget})))
+    assert snapshot(database, "first").state == "judging"
+
+
+def test_a_budget_that_is_spent_stays_spent(database: Database) -> None:
+    """A study that is typed again as it was, or with too little, asks its judge for nothing."""
+    judge = "{model: tiny-model}"
+    enqueue(database, None, small(judge=judge, budget="0.01"))
+    prices = {"engine": "openai", "input_price": "1", "output_price": "1"}
+    record_served(database, "first", "human", prices, {})
+    change(database, "UPDATE participant SET status = 'finished', prompt_tokens = 1000000")
+    over: dict[str, Any] = {"ended": judgements.Ended.OVER_BUDGET, "told": "it is spent", "share": 0.01}
+    judgements.end(database, "first", "tiny-model", judge=None, **over)
+    for budget in ("0.01", "0.02"):
+        enqueue(database, None, small(judge=judge, budget=budget))
+        assert snapshot(database, "first").state == "budget reached"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -39,6 +40,8 @@ def cards(settings: Settings, server: JudgeServer, **fields: object) -> None:
 
 
 FREE = {"input_price": None, "output_price": None}
+#: What a server of one's own is given where there is a budget.
+NOTHING = {"input_price": 0.0, "output_price": 0.0}
 
 
 def test_what_was_judged_keeps_the_prices_that_its_judge_had_then(
@@ -123,7 +126,11 @@ def test_a_run_that_spent_its_budget_says_so_where_its_judge_was_to_begin(
     assert sum(server.asked.values()) == paid
     (told,) = read_judgements(database, "first").told
     assert told == "judge (judge-2, rubric 1): the budget of 0.002 US dollars is spent"
+    text = Path(current_report(settings, database, "first", None).markdown).read_text()
+    assert f"Judging did not come to its end: {told}." in text.replace("\\", "")
+    assert "## Fig. 9 and Fig. 19: Answers fail most often on" in text  # the first judge has come to its end
     change(database, "DELETE FROM judgement")
+    change(database, "DELETE FROM report")
     text = Path(current_report(settings, database, "first", None).markdown).read_text()
     assert f"no judge: {told}" in text.replace("\\", "")
     home = {"DEFSURVEY_HOME": str(settings.home), "DEFSURVEY_MODELS": str(settings.models)}
@@ -175,15 +182,21 @@ def test_what_a_run_has_cost_is_not_summed_up_for_every_call(
     assert len(sums) < 12
 
 
+@pytest.mark.parametrize("prices", [FREE, NOTHING])
 @pytest.mark.parametrize("batch", [False, True])
 def test_a_judge_without_a_price_goes_on_when_the_budget_is_spent(
-    settings: Settings, database: Database, server: JudgeServer, answered: Answered, batch: bool
+    settings: Settings,
+    database: Database,
+    server: JudgeServer,
+    answered: Answered,
+    batch: bool,
+    prices: dict[str, float | None],
 ) -> None:
     """As models without one do; a run of which everything is judged is done."""
     answered()
     judge_run(settings, database, "first", model="judge", share=0.01)
     budget.change_budget(database, "first", CALL)
-    cards(settings, server, model="judge-2", **FREE)
+    cards(settings, server, model="judge-2", **prices)
     assert judged(settings, database, batch=batch).ended is Ended.DONE
     cards(settings, server, model="judge-2")
     assert judged(settings, database, batch=batch).ended is Ended.DONE
@@ -203,3 +216,25 @@ def test_a_judge_that_is_billed_needs_a_price_where_there_is_a_budget(
     (told,) = read_judgements(database, "first").told
     assert told.startswith("budget: expected models with prices on their cards: judge has none")
     assert sum(server.asked.values()) == 0
+
+
+def test_a_report_of_half_a_judging_says_so_and_claims_nothing(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered
+) -> None:
+    """The money ended on the way: all models were judged alike until then, which no heading is made of."""
+    answered()
+    budget.change_budget(database, "first", 20 * CALL)
+    done = judged(settings, database)
+    assert (done.ended, 20 <= done.judged < 30) == (Ended.OVER_BUDGET, True)
+    (judge,) = read_judgements(database, "first").judges
+    of_a, of_b = (np.unique(judge.answer[judge.cell == cell]).size for cell in (0, 1))
+    assert abs(of_a - of_b) <= 5
+    text = Path(current_report(settings, database, "first", None).markdown).read_text().replace("\\", "")
+    told = "judge (judge-1, rubric 1): the budget of 0.04 US dollars is spent"
+    assert f"Judging did not come to its end: {told}. Rates rest on what was judged until then." in text
+    assert "## Fig. 9 and Fig. 19: Answers that fail a judge\n" in text
+    budget.change_budget(database, "first", 10.0)
+    judged(settings, database)
+    text = Path(current_report(settings, database, "first", None).markdown).read_text()
+    assert "did not come to its end" not in text
+    assert "## Fig. 9 and Fig. 19: Answers fail most often on instruction understanding" in text

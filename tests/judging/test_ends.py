@@ -154,7 +154,7 @@ def test_a_run_whose_own_judge_cannot_be_asked_comes_to_its_end(
 def test_a_calibration_answer_that_cannot_be_judged_costs_no_reply_to_another(
     settings: Settings, database: Database, server: JudgeServer, answered: Answered
 ) -> None:
-    """Those under way were paid for: all are kept, the judge cannot be asked, and the next time one is asked for."""
+    """Those under way were paid for: all are kept. No more are asked for then, the next time what is missing."""
     answered(5)
     refused: list[str] = []
 
@@ -165,7 +165,44 @@ def test_a_calibration_answer_that_cannot_be_judged_costs_no_reply_to_another(
     server.refused = refuse
     with pytest.raises(EngineUnavailable, match="the calibration set could not be judged: the server says 400: it is"):
         judge_run(settings, database, "first", model="judge", share=1.0)
-    assert rows(database, "SELECT count(*) FROM calibration") == [(71,)]
-    assert sum(server.asked.values()) == 72
+    asked = sum(server.asked.values())
+    assert 20 <= asked < 72
+    assert rows(database, "SELECT count(*) FROM calibration") == [(asked - 1,)]
     done = judge_run(settings, database, "first", model="judge", share=1.0)
     assert sum(server.asked.values()) == 73 + done.sampled - 2  # two answers are empty: a program judges them
+
+
+def test_a_judge_that_refuses_everything_is_not_asked_about_the_whole_set(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered
+) -> None:
+    """One that cannot be reached neither: each call would be tried again and again before anybody is told."""
+    answered(5)
+    server.refused = lambda _prompt: True
+    with pytest.raises(EngineUnavailable, match="the calibration set could not be judged: the server says 400: it is"):
+        judge_run(settings, database, "first", model="judge", share=1.0)
+    assert sum(server.asked.values()) <= 4  # the card's concurrency: how many were under way
+
+
+def test_a_judge_that_cannot_be_asked_any_more_has_judged_a_part(
+    settings: Settings,
+    database: Database,
+    server: JudgeServer,
+    answered: Answered,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All that was to be judged until then, and not what came later; nothing is said of a judge of another card."""
+    answered(5)
+    wants_judging(database)
+    assert settings.models is not None
+    with settings.models.open("a") as cards:
+        cards.write(server.cards(model="judge-2").replace("[judge]", "[other]"))
+    for model in ("judge", "other"):
+        judge_run(settings, database, "first", model=model)
+    assert read_judgements(database, "first").partial == frozenset()
+    change(database, "UPDATE participant SET commits = commits + 1 WHERE number = 0")
+    monkeypatch.delenv("JUDGE_KEY")
+    judge_if_due(settings, database, "first")
+    said = read_judgements(database, "first")
+    assert (said.partial, len(said.judges)) == ({"judge (judge-1, rubric 1)"}, 2)
+    text = Path(current_report(settings, database, "first", None).markdown).read_text().replace("\\", "")
+    assert "Judging did not come to its end: model judge: there is no key: set JUDGE_KEY" in text

@@ -108,6 +108,8 @@ def test_a_sample_is_stratified_and_weighted(
     counts = {AnswerState.ANSWERED: 30, AnswerState.REFUSED: 1, AnswerState.UNPARSABLE: 2}
     assert strata == {(model, state): n for model in ("model-a", "model-b") for state, n in counts.items()}
     assert sample == judgements.sample(database, [1, 2], share=0.01, seed=11)
+    half = Counter((answer.cell.model, answer.state) for answer in given[:34])  # where money may end, all have as much
+    assert half == {(model, state): (n + 1) // 2 for (model, state), n in strata.items()}
     chosen = [{(a.number, a.question) for a in given if a.cell.model == model} for model in ("model-a", "model-b")]
     assert chosen[0] == chosen[1]
     assert set(sample) < set(judgements.sample(database, [1, 2], share=0.6, seed=11))

@@ -164,7 +164,10 @@ def test_draws_follow_their_cells() -> None:
 
 
 def judged(judge: str, verdicts: tuple[int, ...], told: tuple[str, ...] = ()) -> RunJudgements:
-    """What a judge said of the first answers of a run's first cell, on one dimension, and a person too."""
+    """What a judge said of the first answers of a run's first cell, on one dimension, and a person too.
+
+    Where something is told of it, it did not come to its end.
+    """
     count = len(verdicts)
     given = np.array(verdicts, dtype=np.int8)
     first = np.zeros(count, dtype=np.int8)
@@ -177,7 +180,8 @@ def judged(judge: str, verdicts: tuple[int, ...], told: tuple[str, ...] = ()) ->
         weight=np.ones(count),
         pairs=(Pairs(other="Ana", dimension=first, first=given, second=given),),
     )
-    return RunJudgements(judges=(arrays,), told=told, revision=1, people={"Ana": count})
+    partial = frozenset({judge} if told else ())
+    return RunJudgements(judges=(arrays,), told=told, partial=partial, revision=1, people={"Ana": count})
 
 
 def test_a_judge_of_two_runs_is_one_judge() -> None:
@@ -191,6 +195,7 @@ def test_a_judge_of_two_runs_is_one_judge() -> None:
     assert {row.model: row.rates.answers for row in part.judges[0].rows if row.rates.answers} == {"a": 2, "b": 4}
     assert [audit.agreement.n for audit in part.judges[0].audits if not audit.dimension] == [6]
     assert (said.told, said.revision, said.people) == (("mute",), 2, {"Ana": 6})
+    assert (part.silent, [judge.partial for judge in part.judges]) == (("mute",), [True])
 
 
 def test_two_judges_are_not_pooled() -> None:

@@ -14,7 +14,8 @@ from storage.budget import change_budget, halt_if_spent, spent
 from storage.database import Database
 from storage.ledger import Ledger
 from storage.served import OtherEngine, differences, record_served
-from tests.storage.small_run import finish, started
+from tests.jobs.ledger_rows import change, rows
+from tests.storage.small_run import finish, new_cell, started
 
 MODE = {"engine": "scripted", "respondent": "mode"}
 HUB = {"engine": "transformers", "weights": "hub org/m", "revision": "aaaa", "dtype": "bfloat16", "device": "cpu"}
@@ -122,3 +123,16 @@ def test_prices_that_a_card_is_given_later_hold_for_the_whole_run(database: Data
     with database.read() as connection:
         kept = connection.execute(select(tables.served.c.description)).scalar_one()
     assert kept == priced | {"httpx2": "1"}
+
+
+def test_a_model_with_prices_of_0_is_not_halted(database: Database, ledger: Ledger) -> None:
+    """A server of one's own is given them: it goes on when others have spent the budget, also where it was halted."""
+    first, second = started(database, new_cell("model-a", participants=1), new_cell("model-b", participants=1))
+    for model, price in (("model-a", "2"), ("model-b", "0")):
+        record_served(database, "first", model, API | {"input_price": price, "output_price": price}, {})
+    finish(ledger, first)
+    change(database, "UPDATE cell SET halted = true")
+    change_budget(database, "first", 0.0001)
+    assert halt_if_spent(database, "first")
+    assert rows(database, "SELECT model FROM cell WHERE halted") == [("model-a",)]
+    assert ledger.claim(second) is not None

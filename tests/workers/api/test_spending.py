@@ -68,3 +68,19 @@ def test_no_answer_is_asked_for_once_the_money_is_gone(database: Database, stage
     assert rows(database, "SELECT count(*) FROM answer") == [(18,)]
     budget.change_budget(database, "r", 100.0)
     assert [stage.simulate(who) for who in range(5, 11)] == [Outcome.FINISHED] * 6
+
+
+def test_a_model_with_prices_of_0_is_neither_stopped_nor_summed_up(
+    database: Database, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs nothing, whatever others have spent."""
+
+    def never(_of: Database, run: str) -> float | None:
+        raise AssertionError(run)
+
+    monkeypatch.setattr(budget, "left", never)
+    change(database, "UPDATE run SET budget = 0.0")
+    api = Api(model="m", base_url=f"{server.url}/v1", input_price=0.0, output_price=0.0)
+    free = make_stage(database, {"quick": ModelCard(name="quick", engine="openai", api=api)}, [])
+    assert free.simulate(1) is Outcome.FINISHED
+    free.close()
