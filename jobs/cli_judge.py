@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from jobs.cli_device import DEVICE
 from jobs.cli_options import FILE, JSON, RUN, TEXT, print_json
+from jobs.results import open_already
 from jobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -75,7 +76,11 @@ def judge(
         if template is not None:
             with written_to("--template", template):
                 rows = write_template(database, run_id, template)
-            _say({"run": run_id, "answers": rows}, f"{template}: {rows} judged answers of {run_id}", as_json=as_json)
+            told = f"{template}: {rows} judged answers of {run_id}"
+            if open_already(template) is None:
+                _say({"run": run_id, "answers": rows}, told, as_json=as_json)
+            else:  # not behind what was written
+                click.echo(told, err=True)
             return
         if audit is not None:
             labels = read_labels(database, run_id, audit)

@@ -87,7 +87,7 @@ def export(
         else:
             with written_to("--output", output):
                 results.write_whole(output, write)
-            click.echo(output)
+            click.echo(output, err=results.open_already(output) is not None)  # not behind what was written
 
 
 VERBS = (report, export)

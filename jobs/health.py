@@ -21,6 +21,7 @@ from jobs.reconciler import Reconciler
 from jobs.settings import Settings
 from storage.database import Database
 from storage.heartbeats import heartbeat_age
+from storage.hosts import host
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Pulse:
     """
 
     def __init__(self, settings: Settings, role: str) -> None:
-        self.path: Path = settings.home / "pulse" / f"{role}@{socket.gethostname()}"
+        self.path: Path = settings.home / "pulse" / f"{role}@{host().replace(':', '.')}"
 
     def beat(self) -> None:
         """Say that the daemon lives; where that cannot be written it goes on, and counts as ill."""
@@ -121,8 +122,8 @@ def look(settings: Settings, role: str) -> Health:
     Raises:
         sqlalchemy.exc.DBAPIError: role ``worker``, and the database cannot be asked.
     """
-    host = socket.gethostname()
+    name = socket.gethostname()
     if role != "worker":
-        return Health(role=role, host=host, age=Pulse(settings, role).age())
+        return Health(role=role, host=name, age=Pulse(settings, role).age())
     with Database(settings.database_url, threads=1) as database:
-        return Health(role=role, host=host, age=heartbeat_age(database, host))
+        return Health(role=role, host=name, age=heartbeat_age(database, host()))

@@ -64,7 +64,7 @@ class Judged:
 
 def in_words(done: Judged) -> str:
     """How judging ended, for a person to read."""
-    go_on = f"the budget is spent, go on with: defsurvey resume {done.run} --budget USD"
+    go_on = f"the budget is spent: give it more (defsurvey resume {done.run} --budget USD), then judge again"
     if not done.score and done.ended is Ended.OVER_BUDGET:
         return f"{done.run}: nothing is judged by {done.judge}; {go_on}"
     if not done.score:

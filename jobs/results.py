@@ -153,7 +153,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
     ``/dev/null``, is written into, and so is what this process has open already, such as ``/dev/stdout``, behind what
     is in it; either gets nothing where the writing fails half way.
     """
-    if (descriptor := _descriptor(path)) is not None:
+    if (descriptor := open_already(path)) is not None:
         with _opened_again(descriptor, path) as target:  # before anything else is opened, which might get its number
             _write_into(target, write)
         return
@@ -176,8 +176,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
         raise
 
 
-def _descriptor(path: Path) -> int | None:
-    """The number by which this process has a path open already."""
+def open_already(path: Path) -> int | None:
+    """The number by which this process has a path open already, as it has ``/dev/stdout``; None where it has not."""
     for _ in range(_LINKS):
         if named := _DESCRIPTOR.fullmatch(str(path.absolute())):
             return int(named[1])

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from sqlalchemy import make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from jobs import following, local, producer, progress
@@ -83,11 +82,10 @@ def paces_of(settings: Settings, study: Study) -> dict[str, float]:
     Raises:
         BadSetting: its URL cannot be used.
     """
-    file = make_url(settings.database_url).database if settings.database_url.startswith("sqlite") else None
-    if file is not None and not Path(file).exists():
-        return {}
     try:
         with Database(settings.database_url, synchronous=settings.synchronous) as database:
+            if database.url.drivername == "sqlite" and not Path(str(database.url.database)).exists():
+                return {}  # and none is made
             with database.read() as connection:
                 known = current_revision(connection) == HEAD
             return paces(database, study.models) if known else {}

@@ -9,7 +9,7 @@ the answer in hand.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
 from storage import tables, verdict_tables
 from storage.database import Database
@@ -108,14 +108,15 @@ def halt_if_spent(database: Database, run: str) -> bool:
 def change_budget(database: Database, run: str, budget: float | None) -> None:
     """Give a run another budget, or none: it may cost what it costs.
 
-    Cells that were halted, and judging that ended for want of money, go on as far as it lasts.
+    Cells that were halted, and judging that ended for want of money, go on as far as it lasts. What was to be judged
+    beyond the share that the study asks for does not: whoever asked for it asks again.
     """
-    j = verdict_tables.judging.c
-    unpaid = update(verdict_tables.judging).where(j.run == run, j.ended == Ended.OVER_BUDGET.value)
 
     def work(connection: Connection) -> None:
         connection.execute(update(tables.run).where(_R.id == run).values(budget=budget))
-        if budget is None or _spent(connection, run) < budget:
+        judge = connection.execute(select(_R.judge).where(_R.id == run)).scalar_one_or_none()
+        if judge is not None and (budget is None or _spent(connection, run) < budget):
+            unpaid = update(verdict_tables.judging).where(*_unpaid(run, judge["model"], float(judge["sample"])))
             connection.execute(unpaid.values(ended=Ended.INCOMPLETE.value, ledger=-1))  # due again
 
     database.write(work)
@@ -124,14 +125,21 @@ def change_budget(database: Database, run: str, budget: float | None) -> None:
 
 def is_judging_unpaid(database: Database, run: str) -> bool:
     """Whether a run has a budget, and the judge that its study names ended last for want of money."""
-    j, judge = verdict_tables.judging.c, wanted(database, run)
+    if (judge := wanted(database, run)) is None:
+        return False
     query = (
-        select(j.ended)
-        .join_from(verdict_tables.judging, tables.run, j.run == _R.id)
-        .where(j.run == run, j.model == (judge[0] if judge else None), _R.budget.is_not(None))
+        select(func.count())
+        .join_from(verdict_tables.judging, tables.run, verdict_tables.judging.c.run == _R.id)
+        .where(*_unpaid(run, *judge), _R.budget.is_not(None))
     )
     with database.read() as connection:
-        return connection.execute(query).scalar_one_or_none() == Ended.OVER_BUDGET.value
+        return bool(connection.execute(query).scalar_one())
+
+
+def _unpaid(run: str, model: str, share: float) -> tuple[ColumnElement[bool], ...]:
+    """Where judging that the study asks for ended for want of money."""
+    j = verdict_tables.judging.c
+    return (j.run == run, j.model == model, j.share <= share, j.ended == Ended.OVER_BUDGET.value)
 
 
 def is_stopped(database: Database, run: str) -> bool:

@@ -23,6 +23,8 @@ from storage.run import Participant, ParticipantStatus
 
 #: Deaths of a worker while a participant was asked alone, or attempts that failed, after which it is set aside.
 QUARANTINE_AFTER = 3
+#: Seconds after its last heartbeat, by then of a machine that is gone, after which a worker is no longer listed.
+FORGOTTEN_AFTER = 86400.0
 
 _P = tables.participant.c
 _OPEN = _P.status == ParticipantStatus.OPEN.value
@@ -52,8 +54,14 @@ def free_owned(database: Database, owner_prefix: str) -> Freed:
 
 
 def free_expired(database: Database) -> Freed:
-    """Set free what is held under leases that have run out."""
-    return database.write(lambda connection: _free(connection, _held(connection, _P.lease_until < Now())))
+    """Set free what is held under leases that have run out, and forget workers not heard of for ``FORGOTTEN_AFTER``."""
+    gone = tables.worker.c.beat_at < Now() - FORGOTTEN_AFTER
+
+    def work(connection: Connection) -> Freed:
+        connection.execute(tables.worker.delete().where(gone))
+        return _free(connection, _held(connection, _P.lease_until < Now()))
+
+    return database.write(work)
 
 
 def count_failure(database: Database, held: Participant) -> bool:

@@ -24,6 +24,7 @@ from jobs.serving import DatabaseUnavailable, migrate_when_up
 from jobs.settings import Settings
 from storage.database import Database
 from storage.heartbeats import heartbeat_age
+from storage.hosts import host
 from storage.ledger import Ledger
 from storage.schema import HEAD
 
@@ -70,7 +71,9 @@ def test_health_of_a_worker_on_the_command_line(
 ) -> None:
     """0 while it beats; 1, with one line that says why, before and after."""
     assert defsurvey("healthy", "worker") == (1, f"worker on {HOST}: no sign of life yet\n")
-    Ledger(database, owner=f"{HOST}:7:aa").beat("", {})
+    Ledger(database, owner=f"{HOST}:another:7:aa").beat("", {})  # of a host that only has the same name
+    assert defsurvey("healthy", "worker")[0] == 1
+    Ledger(database, owner=f"{host()}:7:aa").beat("", {})
     assert defsurvey("healthy", "worker") == (
         0,
         f"worker on {HOST}: last sign of life 0 s ago (at most 30 s are healthy)\n",

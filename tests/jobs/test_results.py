@@ -13,8 +13,10 @@ from typing import IO, Any
 
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 from jobs import results
+from jobs.cli import main
 from jobs.producer import enqueue
 from jobs.settings import Settings
 from storage import outbox, store
@@ -192,6 +194,17 @@ def test_what_is_open_already_keeps_what_is_in_it(tmp_path: Path, mode: str) -> 
     assert {entry.name for entry in tmp_path.iterdir()} == {"all.csv", "link"}
     with pytest.raises(OSError, match=rf"Bad file descriptor: '{link}'"):
         results.write_whole(link, lambda target: target.write(b"more") and None)
+
+
+def test_nothing_is_said_behind_what_was_written(finished: Database, tmp_path: Path) -> None:
+    """The name of the file goes to standard error where the file may be standard output."""
+    url = finished.url.render_as_string(hide_password=False)
+    home = {"DEFSURVEY_HOME": str(tmp_path / "home"), "DEFSURVEY_DATABASE_URL": url}
+    with (tmp_path / "out.csv").open("wb") as file:
+        place = f"/dev/fd/{file.fileno()}"
+        done = CliRunner().invoke(main, ("export", "first", "--output", place), env=home)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", f"{place}\n")
+    assert (tmp_path / "out.csv").read_bytes() == exported(finished, "csv")
 
 
 def test_a_pipe_gets_nothing_of_what_fails_half_way(tmp_path: Path) -> None:

@@ -169,3 +169,5 @@ def test_a_file_that_is_no_database_has_no_paces(settings: Settings, tmp_path: P
     assert verbs.paces_of(replace(settings, database_url=f"sqlite:///{tmp_path / 'file.db'}"), small(settings)) == {}
     with pytest.raises(BadSetting, match="DEFSURVEY_DATABASE_URL: expected sqlite or postgresql"):
         verbs.paces_of(replace(settings, database_url="mysql://here/x"), small(settings))
+    with pytest.raises(BadSetting, match="DEFSURVEY_DATABASE_URL: expected sqlite:///path or"):
+        verbs.paces_of(replace(settings, database_url="sqlite:/here/x.db"), small(settings))

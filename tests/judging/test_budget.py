@@ -142,6 +142,24 @@ def test_a_run_that_spent_its_budget_says_so_where_its_judge_was_to_begin(
     assert snapshot(database, "first").state == "judging"
 
 
+def test_a_larger_share_that_the_budget_did_not_last_for_is_nobodys_but_whose_it_was(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered
+) -> None:
+    """The run keeps its state, and is not judged anew for it; typed again with more money, it goes on."""
+    answered(100)
+    wants_judging(database, 0.01)
+    budget.change_budget(database, "first", 100.0)
+    judge_if_due(settings, database, "first")
+    own = len(rows(database, "SELECT item FROM judgement"))
+    budget.change_budget(database, "first", budget.spent(database, "first") + 2 * CALL)
+    assert judged(settings, database).ended is Ended.OVER_BUDGET
+    assert snapshot(database, "first").state != "budget reached"
+    budget.change_budget(database, "first", 100.0)
+    assert not judgements.is_due(database, "first")
+    assert len(rows(database, "SELECT item FROM judgement")) > own > 0
+    assert judged(settings, database).ended is Ended.DONE
+
+
 def test_who_types_it_is_told_that_the_budget_is_spent(
     settings: Settings, database: Database, server: JudgeServer, answered: Answered
 ) -> None:
@@ -151,14 +169,12 @@ def test_who_types_it_is_told_that_the_budget_is_spent(
     done = judged(settings, database)
     assert done.ended is Ended.OVER_BUDGET
     assert 4 <= done.judged <= 4 + 4 + 2
-    assert in_words(done).endswith("; the budget is spent, go on with: defsurvey resume first --budget USD")
+    go_on = "the budget is spent: give it more (defsurvey resume first --budget USD), then judge again"
+    assert in_words(done).endswith(f"; {go_on}")
     cards(settings, server, model="judge-2")
     other = judged(settings, database)
     assert (other.ended, other.judged, other.score) == (Ended.OVER_BUDGET, 0, "")
-    assert in_words(other) == (
-        "first: nothing is judged by judge (judge-2, rubric 1); "
-        "the budget is spent, go on with: defsurvey resume first --budget USD"
-    )
+    assert in_words(other) == f"first: nothing is judged by judge (judge-2, rubric 1); {go_on}"
 
 
 def test_what_a_run_has_cost_is_not_summed_up_for_every_call(

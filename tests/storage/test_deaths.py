@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from storage import store, tables
 from storage.database import Database
-from storage.deaths import QUARANTINE_AFTER, Freed, count_failure, free_expired, free_owned
+from storage.deaths import FORGOTTEN_AFTER, QUARANTINE_AFTER, Freed, count_failure, free_expired, free_owned
 from storage.ledger import Ledger, StaleLease
 from storage.outbox import mark_published, outgoing
 from storage.run import Participant
@@ -149,6 +149,18 @@ def test_only_leases_that_ran_out_are_freed(database: Database) -> None:
     assert standing(database, held) == ("open", False, False, 0, "host:2:worker")
     assert standing(database, done)[0] == "finished"
     assert free_expired(database) == NOBODY
+
+
+def test_workers_of_machines_that_are_gone_are_forgotten(database: Database) -> None:
+    """Nobody can tell that they are dead; a day after their last heartbeat they are no longer listed."""
+    for number, ago in ((1, FORGOTTEN_AFTER + 60), (2, FORGOTTEN_AFTER - 60)):
+        worker(database, number).beat("", {})
+        own = tables.worker.c.owner == f"host:{number}:worker"
+        change = tables.worker.update().where(own).values(beat_at=tables.worker.c.beat_at - ago)
+        database.write(lambda connection, change=change: connection.execute(change))
+    assert free_expired(database) == NOBODY
+    with database.read() as connection:
+        assert connection.execute(select(tables.worker.c.owner)).scalars().all() == ["host:2:worker"]
 
 
 def test_leases_of_one_worker_that_run_out_one_by_one_condemn_nobody(database: Database) -> None:

@@ -444,3 +444,5 @@ def test_the_small_model_says_what_it_is(smollm_engine: TransformersEngine, smol
         smollm_card.fallback.sha256,
     }
     assert description["dtype"] == "float32"
+    assert description["quantisation"] == "none"
+    assert "published_in" not in description  # a GGUF file is unpacked

@@ -107,6 +107,6 @@ def _described(card: ModelCard, request: Request, cache: Path) -> Checked:
         "vocabulary": str(len(tokenizer)),
         "ends": ", ".join(dict.fromkeys([*([tokenizer.eos_token] if tokenizer.eos_token else []), *ends])),
         "quantisation": card.quantisation,
-        "chat_template": card.chat_template,
+        "chat_template": loading.told_of_template(card, tokenizer),
     }
     return Checked(name=card.name, facts=facts, prompt=prompt, prompt_tokens=tokens)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import torch
 
-#: How torch says, since 2.8, that a device has failed for good.
+#: How torch says that a device has failed for good: since 2.8 by a class, before that in words.
 _DEVICE_ERRORS: tuple[type[Exception], ...] = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
+_IN_WORDS = "CUDA error: "
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -24,4 +25,5 @@ def out_of_memory(error: Exception) -> bool:
 
 def failed_for_good(error: Exception) -> bool:
     """Whether nothing can be computed on the device any more, whoever asks: no answer may be marked as failed."""
-    return isinstance(error, _DEVICE_ERRORS) and not out_of_memory(error)
+    told = isinstance(error, _DEVICE_ERRORS) or (isinstance(error, RuntimeError) and str(error).startswith(_IN_WORDS))
+    return told and not out_of_memory(error)

@@ -65,9 +65,10 @@ def load_model(card: ModelCard, weights: Weights, *, device: str) -> LoadedModel
             "engine": "transformers",
             **weights.origin,
             "dtype": str(model.dtype).removeprefix("torch."),
-            "quantisation": _quantisation(card, model.config),
+            "quantisation": card.quantisation,
+            **_published(weights, card, model.config),
             "device": _device_name(place),
-            "chat_template": _told_of_template(card, tokenizer),
+            "chat_template": told_of_template(card, tokenizer),
             "answer_prefix": str(card.answer_prefix).lower(),
             "ends": " ".join(sorted(set(card.ends))) or "as published",
             "torch": version("torch"),
@@ -76,7 +77,8 @@ def load_model(card: ModelCard, weights: Weights, *, device: str) -> LoadedModel
     )
 
 
-def _told_of_template(card: ModelCard, tokenizer: Any) -> str:
+def told_of_template(card: ModelCard, tokenizer: Any) -> str:
+    """The chat template in words, with its options and the date that it is told."""
     told = card.chat_template + "".join(f", {name} {value}" for name, value in card.template_options.items())
     day = date_told(tokenizer, card.chat_template, card.template_options)
     return told if day is None else f"{told}, dated {day}"
@@ -158,13 +160,13 @@ def _window(config: Any, tokenizer: Any) -> int:
     return int(positions or tokenizer.model_max_length)
 
 
-def _quantisation(card: ModelCard, config: Any) -> str:
-    """In how many bits weights are held: as the card says, or as they were published."""
+def _published(weights: Weights, card: ModelCard, config: Any) -> EngineDescription:
+    """How weights that are held as they were published were quantised, where they were; GGUF files are unpacked."""
     published = getattr(config, "quantization_config", None)
-    if card.quantisation != "none" or published is None:
-        return card.quantisation
+    if card.quantisation != "none" or published is None or weights.gguf is not None:
+        return {}
     told = published if isinstance(published, dict) else published.to_dict()
-    return f"{getattr(told['quant_method'], 'value', told['quant_method'])}, as published"
+    return {"published_in": str(getattr(told["quant_method"], "value", told["quant_method"]))}
 
 
 @contextmanager

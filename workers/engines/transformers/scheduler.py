@@ -181,7 +181,8 @@ class Scheduler:
 
     def _make_free(self, wanted: int) -> bool:
         """Whether so many bytes can be had within the limit; kept prompts give way, if that is enough."""
-        if self._store.bytes - self.kept.bytes + wanted > self.limits.kv_bytes:
+        missing = self._store.bytes + wanted - self.limits.kv_bytes
+        if missing > 0 and missing > self.kept.bytes:  # summed up only where it is asked for
             return False
         while self._store.bytes + wanted > self.limits.kv_bytes:
             if not self.kept.drop_oldest():
