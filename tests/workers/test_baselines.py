@@ -221,6 +221,36 @@ def test_rewrites_beside_one_that_failed_are_kept_and_counted(rewrite: int) -> N
     assert (answer.prompt_tokens, answer.completion_tokens) == (100 * (1 + DECODES), 10 * (1 + DECODES))
 
 
+def test_slots_that_are_asked_again_pay_for_what_each_asked() -> None:
+    """Where a rewrite fails for one slot, the next asks for that one alone: no step is paid for twice."""
+    notes = Noted()
+    answers = []
+    for slot, engine in ((3, Counted(4)), (4, Counted(1)), (5, Counted(0)), (6, Counted(0))):
+        failed = replace(_interview(LIST, Asked(gives_up_after=0), Noted())[0].answer, slot=slot)
+        answers.append(
+            ask_again(
+                failed,
+                participant=citizen(PROTOCOL, condition=LIST),
+                survey=SURVEY,
+                questions=QUESTIONS,
+                protocol=PROTOCOL,
+                engine=engine,
+                recall={},
+                notes=notes,
+                attempt=1,
+            )
+        )
+    assert [answer.state for answer in answers[:3]] == [AnswerState.FAILED, AnswerState.FAILED, AnswerState.ANSWERED]
+    kept = [
+        1 + DECODES,
+        None,
+        2,
+        None,
+    ]  # of each step 100 tokens were read: draft, critique, all rewrites but one, vote
+    assert [answer.prompt_tokens for answer in answers] == [count and 100 * count for count in kept]
+    assert len(notes.done(0, 1)) == VOTE + 1
+
+
 class Gone(Counted):
     """Does not serve one request: it is told by the future, or when it is submitted."""
 

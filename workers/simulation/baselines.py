@@ -27,7 +27,7 @@ from workers.simulation.lexicon import clean
 from workers.simulation.participant import step_seed
 from workers.simulation.prompts import fill, words
 from workers.simulation.sections import without_echo
-from workers.simulation.taking import GaveUp, Notes, Steps, Towards
+from workers.simulation.taking import Cost, GaveUp, Notes, Steps, Towards
 from workers.simulation.thoughts import spoken
 
 DECODES = CCSV_DECODES
@@ -123,15 +123,16 @@ def deliberate(asked: Deliberation, *, engine: Engine, notes: Notes, clock: Call
 def deliberate_again(
     asked: Deliberation, slot: int, *, engine: Engine, notes: Notes, clock: Callable[[], float]
 ) -> Answer:
-    """The same for one slot; what the steps cost stands beside the slot for which they were asked, and no other."""
+    """The same for one slot; what a step costs stands beside the slot for which it was asked, and no other."""
     steps = _steps(asked, engine, notes, clock)
     answers = _deliberated(asked, steps)
-    paid = answers[0] if steps.asked else replace(answers[0], prompt_tokens=None, completion_tokens=None, seconds=0.0)
+    # Other slots share the steps, and may have been asked again before: what was kept then is paid for beside them.
+    cost = Cost.of(steps.taken if asked.slots == 1 else steps.asked)
     return replace(
         answers[slot],
-        prompt_tokens=paid.prompt_tokens,
-        completion_tokens=paid.completion_tokens,
-        seconds=paid.seconds,
+        prompt_tokens=cost.prompt_tokens,
+        completion_tokens=cost.completion_tokens,
+        seconds=cost.seconds,
     )
 
 
@@ -183,6 +184,7 @@ def _answers(
     asked: Deliberation, steps: Steps, readings: Sequence[tuple[str, Reading]], seed: int, used: UsedDecoding
 ) -> tuple[Answer, ...]:
     """Answers by slot; what all steps cost stands beside the first."""
+    cost = Cost.of(steps.taken)
     return tuple(
         Answer(
             participant=asked.participant.id,
@@ -197,10 +199,10 @@ def _answers(
             draws=asked.participant.draws,
             seed=seed,
             used=used,
-            prompt_tokens=None if slot else steps.total("prompt_tokens"),
-            completion_tokens=None if slot else steps.total("completion_tokens"),
+            prompt_tokens=None if slot else cost.prompt_tokens,
+            completion_tokens=None if slot else cost.completion_tokens,
             attempt=asked.attempt,
-            seconds=0.0 if slot else sum(step.seconds for step in steps.taken),
+            seconds=0.0 if slot else cost.seconds,
         )
         for slot, (text, reading) in enumerate(readings)
     )

@@ -51,6 +51,24 @@ NO_NOTES = NoNotes()
 _GONE = (CancelledError, EngineUnavailable)
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What steps took: tokens as far as the engine told them, None where it told none; seconds."""
+
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    seconds: float
+
+    @classmethod
+    def of(cls, steps: Sequence[CompletedStep]) -> Cost:
+        """Of all these together."""
+        prompt = [step.prompt_tokens for step in steps if step.prompt_tokens is not None]
+        completion = [step.completion_tokens for step in steps if step.completion_tokens is not None]
+        return cls(
+            sum(prompt) if prompt else None, sum(completion) if completion else None, sum(s.seconds for s in steps)
+        )
+
+
 class GaveUp(Exception):
     """The engine gave up at a step; the completion says why."""
 
@@ -66,7 +84,7 @@ class Steps:
         self._towards, self._engine, self._notes, self._clock = towards, engine, notes, clock
         self._done = {step.number: step for step in notes.done(towards.item, towards.attempt)}
         self.taken: list[CompletedStep] = []
-        self.asked = False  #: whether any was asked here
+        self.asked: list[CompletedStep] = []  #: of these, what was asked here
 
     def take(self, number: int, request: Request) -> CompletedStep:
         """One step."""
@@ -78,7 +96,6 @@ class Steps:
         Where the engine is gone nobody waits for any more of them; those that are there are kept.
         """
         began, numbered = self._clock(), list(enumerate(requests, start=first))
-        self.asked = self.asked or any(number not in self._done for number in range(first, first + len(requests)))
         asked = [None if number in self._done else self._submit(request) for number, request in numbered]
         taken: list[CompletedStep] = []
         failed: list[Exception] = []
@@ -92,6 +109,7 @@ class Steps:
             else:
                 taken.append(step)
                 self.taken.append(step)
+                self.asked += [] if future is None else [step]
         if failed:
             raise next((error for error in failed if isinstance(error, _GONE)), failed[0])
         return taken
@@ -103,11 +121,6 @@ class Steps:
             gone: Future[Completion] = Future()
             gone.set_exception(error)
             return gone
-
-    def total(self, count: str) -> int | None:
-        """Tokens of all steps, as far as the engine told them."""
-        told = [getattr(step, count) for step in self.taken if getattr(step, count) is not None]
-        return sum(told) if told else None
 
     def _keep(self, number: int, request: Request, completion: Completion, began: float) -> CompletedStep:
         if completion.finish is FinishReason.ERROR:
