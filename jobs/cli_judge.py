@@ -13,7 +13,6 @@ from click.core import ParameterSource
 
 from jobs.cli_device import DEVICE
 from jobs.cli_options import FILE, JSON, RUN, TEXT, print_json
-from jobs.results import open_already
 from jobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def judge(
     from jobs import judge as judging
     from jobs.audit import read_labels, write_template
     from jobs.outputs import written_to
-    from jobs.results import current_report
+    from jobs.results import current_report, open_already
     from jobs.serving import open_database
 
     placed = click.get_current_context().get_parameter_source("device") is ParameterSource.COMMANDLINE
