@@ -10,7 +10,7 @@ from itertools import count
 import pytest
 
 from jobs.study_keys import BUILT_IN_CONDITIONS
-from storage.run import PANEL_SLOTS, AnswerState, CompletedStep, Protocol
+from storage.run import PANEL_SLOTS, Answer, AnswerState, CompletedStep, Protocol
 from storage.survey import Culture, Survey
 from tests.workers.citizens import CN, FAMILY, SURVEY, US, citizen
 from workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request, Task
@@ -88,6 +88,21 @@ def _interview(
             notes=notes,
             clock=lambda: next(clock),
         )
+    )
+
+
+def _again(answer: Answer, engine: Engine, notes: Noted) -> Answer:
+    """The answer of one slot of a panel, asked again for the first time."""
+    return ask_again(
+        answer,
+        participant=citizen(PROTOCOL, condition=LIST),
+        survey=SURVEY,
+        questions=QUESTIONS,
+        protocol=PROTOCOL,
+        engine=engine,
+        recall={},
+        notes=notes,
+        attempt=1,
     )
 
 
@@ -171,20 +186,7 @@ def test_an_engine_that_gives_up_fails_every_slot(after: int) -> None:
     assert {(answer.state, answer.reason) for answer in answers} == {(AnswerState.FAILED, "no connection")}
     assert len(notes.done(0, 0)) == after
     engine = Asked()
-    fresh = [
-        ask_again(
-            answer,
-            participant=citizen(PROTOCOL, condition=LIST),
-            survey=SURVEY,
-            questions=QUESTIONS,
-            protocol=PROTOCOL,
-            engine=engine,
-            recall={},
-            notes=notes,
-            attempt=1,
-        )
-        for answer in answers[3:5]
-    ]
+    fresh = [_again(answer, engine, notes) for answer in answers[3:5]]
     assert [(answer.slot, answer.attempt, answer.state) for answer in fresh] == [
         (3, 1, AnswerState.ANSWERED),
         (4, 1, AnswerState.ANSWERED),
@@ -227,19 +229,7 @@ def test_slots_that_are_asked_again_pay_for_what_each_asked() -> None:
     answers = []
     for slot, engine in ((3, Counted(4)), (4, Counted(1)), (5, Counted(0)), (6, Counted(0))):
         failed = replace(_interview(LIST, Asked(gives_up_after=0), Noted())[0].answer, slot=slot)
-        answers.append(
-            ask_again(
-                failed,
-                participant=citizen(PROTOCOL, condition=LIST),
-                survey=SURVEY,
-                questions=QUESTIONS,
-                protocol=PROTOCOL,
-                engine=engine,
-                recall={},
-                notes=notes,
-                attempt=1,
-            )
-        )
+        answers.append(_again(failed, engine, notes))
     assert [answer.state for answer in answers[:3]] == [AnswerState.FAILED, AnswerState.FAILED, AnswerState.ANSWERED]
     kept = [
         1 + DECODES,

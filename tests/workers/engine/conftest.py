@@ -12,11 +12,14 @@ import pytest
 from tests.workers.engine.scripted_logits import generated
 from tests.workers.engine.tiny_models import ARCHITECTURES, mixed_requests, tiny_model
 from workers.engines.transformers import loops, tiles
+from workers.engines.transformers.engine import TransformersEngine
 from workers.engines.transformers.exchanging import exchange
 from workers.engines.transformers.kv import Layout
+from workers.engines.transformers.loading import LoadedModel
 from workers.engines.transformers.packing import pack
 from workers.engines.transformers.request import ResolvedRequest
-from workers.engines.transformers.support import adopt
+from workers.engines.transformers.support import UnsupportedModel, adopt
+from workers.models import ModelCard
 
 #: How many requests are compared with ``generate``; `make exact` asks for ten times as many.
 REQUESTS = int(os.environ.get("DEFSURVEY_EXACT_REQUESTS", "20"))
@@ -61,3 +64,19 @@ def compiled_anew() -> Iterator[None]:
     yield
     for loop in made:
         loop.cache_clear()
+
+
+@pytest.fixture(params=["batch", "alone"])
+def engine(
+    request: pytest.FixtureRequest, tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TransformersEngine]:
+    """A model served by the batch, and one that is served one request at a time."""
+
+    def refuse(_model: object) -> None:
+        raise UnsupportedModel("for the test")
+
+    if request.param == "alone":
+        monkeypatch.setattr("workers.engines.transformers.engine.adopt", refuse)
+    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
+    yield engine
+    engine.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 
 import pytest
@@ -13,25 +13,6 @@ from workers.engines.base import Completion, Message, Request
 from workers.engines.transformers import counters as counters_module
 from workers.engines.transformers.counters import Tally
 from workers.engines.transformers.engine import TransformersEngine
-from workers.engines.transformers.loading import LoadedModel
-from workers.engines.transformers.support import UnsupportedModel
-from workers.models import ModelCard
-
-
-@pytest.fixture(params=["batch", "alone"])
-def engine(
-    request: pytest.FixtureRequest, tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[TransformersEngine]:
-    """A model served by the batch, and one that is served one request at a time."""
-
-    def refuse(_model: object) -> None:
-        raise UnsupportedModel("for the test")
-
-    if request.param == "alone":
-        monkeypatch.setattr("workers.engines.transformers.engine.adopt", refuse)
-    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
-    yield engine
-    engine.close()
 
 
 def _asked(engine: TransformersEngine, number: int) -> Future[Completion]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
 
@@ -23,7 +23,6 @@ from workers.engines.transformers.loading import LoadedModel
 from workers.engines.transformers.request import ResolvedRequest, Sampling
 from workers.engines.transformers.scheduler import Limits
 from workers.engines.transformers.selection import select
-from workers.engines.transformers.support import UnsupportedModel
 from workers.models import ModelCard
 
 #: A prompt that is one piece, and more than two of the least that is computed at once.
@@ -160,22 +159,6 @@ def test_a_batch_that_has_drained_is_as_large_as_before(
 def _request(number: int, *, choices: tuple[str, ...] = ()) -> Request:
     asked = (Message(role="user", content=f"A question of more than a few tokens, number {number}?"),)
     return Request(messages=asked, decoding=Decoding(max_new_tokens=60), seed=number, choices=choices)
-
-
-@pytest.fixture(params=["batch", "alone"])
-def engine(
-    request: pytest.FixtureRequest, tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[TransformersEngine]:
-    """A model served by the batch, and one that is served one request at a time."""
-
-    def refuse(_model: object) -> None:
-        raise UnsupportedModel("for the test")
-
-    if request.param == "alone":
-        monkeypatch.setattr("workers.engines.transformers.engine.adopt", refuse)
-    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
-    yield engine
-    engine.close()
 
 
 def _failing(monkeypatch: pytest.MonkeyPatch, loaded: LoadedModel, error: Exception) -> None:
