@@ -157,6 +157,8 @@ def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[Call], sh
     said = next(iter([*problems, *gone]), "")
     reason = unpaid if over else said or str(reached)
     judgements.end(database, run, work.card.name, judge=judge, ended=ended, told=reason, share=share)
+    if over and not work.spent:  # there was more money before it could be noted that there was none
+        return _judge(work, engine, identity, sample, share, batch=batch)
     return Judged(**told, ended=ended, sampled=len(sample), judged=done, told=said)
 
 

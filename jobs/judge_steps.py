@@ -167,10 +167,21 @@ def _digest(item: CalibrationItem) -> str:
 
 
 def judge_one_by_one(work: Work, engine: Engine, sample: Sequence[Call]) -> list[str]:
-    """Ask for everything of the sample that is not judged. Returns what went wrong, call by call."""
-    todo = work.left(sample)
-    done, problems = len(sample) - len(todo), []
-    purse = Purse(lambda: work.money_left)
+    """Ask for everything of the sample that is not judged. Returns what went wrong, call by call.
+
+    Where money that is short is added while the last calls are under way, the rest is asked too.
+    """
+    problems: dict[Call, str] = {}
+    while _ask_for_what_is_left(work, engine, sample, problems) and not work.over:
+        pass
+    return list(problems.values())
+
+
+def _ask_for_what_is_left(work: Work, engine: Engine, sample: Sequence[Call], problems: dict[Call, str]) -> bool:
+    """Ask for what is neither judged nor a problem. Returns whether some of it was not asked, for want of money."""
+    left = work.left(sample)
+    done, todo = len(sample) - len(left), [call for call in left if call not in problems]
+    purse, short = Purse(lambda: work.money_left), False
 
     def keep(call: Call, judgement: Judgement) -> None:
         nonlocal done
@@ -179,10 +190,11 @@ def judge_one_by_one(work: Work, engine: Engine, sample: Sequence[Call]) -> list
         work.watch("judging", done, len(sample))
 
     def calls() -> Iterator[tuple[Put, Request]]:
+        nonlocal short
         for put in work.put(todo):
             if put.decided is not None:
                 keep(put.call, put.decided)
-            elif purse.is_empty() or not work.held():
+            elif (short := purse.is_empty()) or not work.held():
                 return
             else:
                 yield put, put.request
@@ -192,5 +204,5 @@ def judge_one_by_one(work: Work, engine: Engine, sample: Sequence[Call]) -> list
         try:
             keep(put.call, judgement_in(completion, put.response, put.by_program))
         except JudgeGaveUp as error:
-            problems.append(str(error))
-    return problems
+            problems[put.call] = str(error)
+    return short

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from storage.read_judgements import read_judgements
 from tests.jobs.ledger_rows import change, rows
 from tests.judging.conftest import Answered, wants_judging
 from tests.judging.provider import JudgeServer
+from workers.purse import Purse
 
 #: US dollars for one call: 1000 tokens read at 1 a million and 200 written at 5.
 CALL = 0.002
@@ -175,6 +177,48 @@ def test_who_types_it_is_told_that_the_budget_is_spent(
     other = judged(settings, database)
     assert (other.ended, other.judged, other.score) == (Ended.OVER_BUDGET, 0, "")
     assert in_words(other) == f"first: nothing is judged by judge (judge-2, rubric 1); {go_on}"
+
+
+def test_money_that_comes_while_the_last_calls_are_under_way_is_used(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever gave it saw a run that was still being judged, and types nothing more."""
+    answered()
+    budget.change_budget(database, "first", 4 * CALL)
+    is_empty = Purse.is_empty
+
+    def and_filled(purse: Purse) -> bool:
+        if empty := is_empty(purse):
+            budget.change_budget(database, "first", 10.0)
+        return empty
+
+    monkeypatch.setattr(Purse, "is_empty", and_filled)
+    done = judged(settings, database)
+    assert (done.ended, done.judged) == (Ended.DONE, done.sampled)
+    assert sum(server.asked.values()) == 72 + len(rows(database, "SELECT item FROM judgement WHERE prompt_tokens > 0"))
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_money_that_comes_while_its_end_is_noted_is_used(
+    settings: Settings,
+    database: Database,
+    server: JudgeServer,
+    answered: Answered,
+    monkeypatch: pytest.MonkeyPatch,
+    batch: bool,
+) -> None:
+    """Between the last look at the budget and the note that it is spent."""
+    answered()
+    budget.change_budget(database, "first", 4 * CALL)
+    end = judgements.end
+
+    def after_more(*told: Any, ended: Ended, **more: Any) -> None:
+        if ended is Ended.OVER_BUDGET:
+            budget.change_budget(database, "first", 10.0)
+        end(*told, ended=ended, **more)
+
+    monkeypatch.setattr(judgements, "end", after_more)
+    assert judged(settings, database, batch=batch).ended is Ended.DONE
 
 
 def test_what_a_run_has_cost_is_not_summed_up_for_every_call(
