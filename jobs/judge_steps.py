@@ -28,6 +28,9 @@ from workers.purse import Purse
 #: Answers read from the database at once.
 _READ = 200
 
+#: As many rounds of calls in a row without a reply, and nothing more is asked.
+_IN_VAIN = 2
+
 #: Told how far judging has come: what is being done, how much of it, of how much.
 Watch = Callable[[str, int, int], None]
 
@@ -169,7 +172,8 @@ def _digest(item: CalibrationItem) -> str:
 def judge_one_by_one(work: Work, engine: Engine, sample: Sequence[Call]) -> list[str]:
     """Ask for everything of the sample that is not judged. Returns what went wrong, call by call.
 
-    Where money that is short is added while the last calls are under way, the rest is asked too.
+    Where money that is short is added while the last calls are under way, the rest is asked too. Where ``_IN_VAIN``
+    rounds of calls in a row had no reply, as behind a server that is down, the rest is not.
     """
     problems: dict[Call, str] = {}
     while _ask_for_what_is_left(work, engine, sample, problems) and not work.over:
@@ -182,6 +186,7 @@ def _ask_for_what_is_left(work: Work, engine: Engine, sample: Sequence[Call], pr
     left = work.left(sample)
     done, todo = len(sample) - len(left), [call for call in left if call not in problems]
     purse, short = Purse(lambda: work.money_left), False
+    in_vain, most_in_vain = 0, _IN_VAIN * at_once(work.card)
 
     def keep(call: Call, judgement: Judgement) -> None:
         nonlocal done
@@ -194,7 +199,7 @@ def _ask_for_what_is_left(work: Work, engine: Engine, sample: Sequence[Call], pr
         for put in work.put(todo):
             if put.decided is not None:
                 keep(put.call, put.decided)
-            elif (short := purse.is_empty()) or not work.held():
+            elif in_vain >= most_in_vain or (short := purse.is_empty()) or not work.held():
                 return
             else:
                 yield put, put.request
@@ -203,6 +208,8 @@ def _ask_for_what_is_left(work: Work, engine: Engine, sample: Sequence[Call], pr
     for put, completion in ask_all(engine, calls(), at_once=at_once(work.card)):
         try:
             keep(put.call, judgement_in(completion, put.response, put.by_program))
+            in_vain = 0
         except JudgeGaveUp as error:
             problems[put.call] = str(error)
+            in_vain += 1
     return short

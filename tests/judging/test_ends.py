@@ -183,6 +183,27 @@ def test_a_judge_that_refuses_everything_is_not_asked_about_the_whole_set(
     assert sum(server.asked.values()) <= 4  # the card's concurrency: how many were under way
 
 
+def test_a_judge_that_gives_no_reply_is_not_asked_about_everything(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered
+) -> None:
+    """Two rounds of calls in a row are enough, four at once; one reply between them, and the next begin to count."""
+    answered()
+    judge_run(settings, database, "first", model="judge", share=1.0)
+    change(database, "DELETE FROM judgement")
+    server.asked.clear()
+    refused: list[bool] = []
+
+    def refuse(_prompt: str) -> bool:
+        refused.append(len(refused) != 5)
+        return refused[-1]
+
+    server.refused = refuse
+    done = judge_run(settings, database, "first", model="judge", share=1.0)
+    assert (done.ended, done.judged < done.sampled) == (Ended.INCOMPLETE, True)
+    assert done.told.startswith("the server says 400: ")
+    assert 6 + 8 <= sum(server.asked.values()) <= 6 + 8 + 3 + 3  # those under way may end in another order
+
+
 def test_a_judge_that_cannot_be_asked_any_more_has_judged_a_part(
     settings: Settings,
     database: Database,
