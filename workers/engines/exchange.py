@@ -34,6 +34,10 @@ _CREDIT_TOO_LOW = "credit balance is too low"
 _DECLINED = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
 
 
+#: What OpenRouter says beside such an error, whose code is its status (403).
+_FLAGGED = "flagged_input"
+
+
 class Retryable(RuntimeError):
     """The same request may succeed later.
 
@@ -70,7 +74,7 @@ def failure(status: int, headers: Mapping[str, str], body: str, key: str | None)
     """
     code, message = _error(body)
     said = redacted(f"the server says {status}" + (f": {message}" if message else ""), key)
-    if code in _DECLINED and status in (200, 400):
+    if code in _DECLINED and status in (200, 400, 403):
         return Declined(said)
     if status < 300:
         status = int(code) if re.fullmatch(r"[45]\d\d", code) else 500
@@ -124,10 +128,12 @@ def _error(body: str) -> tuple[str, str]:
 
 
 def _code_in(error: Mapping[str, object]) -> str:
-    """The error's own code; that of its inner error, where that says that the prompt is declined, goes first."""
-    inner, details = error.get("innererror"), error.get("details")
+    """The error's own code; where something beside it says that the prompt is declined, that goes first."""
+    inner, details, metadata = error.get("innererror"), error.get("details"), error.get("metadata")
     if isinstance(inner, dict) and str(inner.get("code")) in _DECLINED:
         return str(inner["code"])
+    if isinstance(metadata, dict) and _FLAGGED in metadata:
+        return "content_policy_violation"
     return str(error.get("code") or (details.get("error_code") if isinstance(details, dict) else None) or "")
 
 

@@ -26,9 +26,13 @@ FILTERED = {"message": "The response was filtered", "type": None, "param": "prom
             status=400,
             body=json.dumps({"error": FILTERED | {"innererror": {"code": "ResponsibleAIPolicyViolation"}}}),
         ),
+        Reply(
+            status=403,
+            body=json.dumps({"error": FILTERED | {"code": 403, "metadata": {"reasons": ["x"], "flagged_input": "I"}}}),
+        ),
         Reply(body=json.dumps({"error": FILTERED | {"code": "content_filter"}})),
     ],
-    ids=["Azure", "OpenAI", "inner", "as a success"],
+    ids=["Azure", "OpenAI", "inner", "OpenRouter", "as a success"],
 )
 def test_a_prompt_that_the_providers_filter_declines_is_refused(openai_protocol: Protocol, reply: Reply) -> None:
     """Not failed, and not asked again: the filter would say the same. Its words are the reason, none of the model's."""
