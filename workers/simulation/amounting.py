@@ -14,6 +14,7 @@ from itertools import pairwise
 from storage.survey import Question, QuestionType
 from workers.simulation.lexicon import clean, lexicon
 from workers.simulation.mentions import Kind, Mention
+from workers.simulation.remarks import MOST_REMARKED, without_remarks
 
 #: Ends what may stand in a line before its item.
 BULLET = re.compile(r"[\s\-–—•·(\[{<,;:\"'“]*$")
@@ -142,7 +143,7 @@ def _unlisted(stated: Sequence[Mention], text: str) -> str:
     if at_its_head := _unlisted_first(stated[0], text, alone=len(stated) == 1) or _unlisted_line(stated, text):
         return at_its_head
     for one, other in zip(stated, (*stated[1:], None), strict=True):
-        rest = text[one.end : other.start if other else one.end + 80]
+        rest = without_remarks(text, one.end, other.start if other else one.end + 2 * MOST_REMARKED)
         found = _UNLISTED.match(rest)
         if found and re.search(r"[^\W\d]", found["words"]) and not lexicon().reason.match(found["words"]):
             connecting = other is not None and found.end() == len(rest)

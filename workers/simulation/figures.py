@@ -28,11 +28,11 @@ _STOP, _NO_STOP = r"\. [\"'“(\[]{0,2}", r"(?! ?[:=)\].])"
 #: A number goes on, or is one of two. A comma groups three digits; any other is one of a list.
 _LONGER = rf"(?!\d|\.\d|,\d{{3}}(?!\d)|[a-z%+])(?! ?(?:{_DASH}|/) ?\d)"
 #: Behind a line shown: another number that may be a label as well, unless it begins a line itself or counts something.
-_LINKED = r"(?:because|since|as|and|or|to|through)(?![a-z])|因为|[或和与到至吧都]"
+_LINKED = r"(?:because|since|as|and|or|to|through)(?![a-z])|因[为為]|[或和与與到至吧都]"
 _COUNTS = rf" ?(?!{_LINKED})[^\W\d]"
 _OTHERS = (
     r"(?! (?:or|to|through)(?![a-z])"
-    rf"| ?(?:[,、和与或到至]|还是|and)+ ?\d+(?! ?[:=)\](\[]|\d|\. \d|{_COUNTS}))"
+    rf"| ?(?:[,、和与與或到至]|[还還]是|and)+ ?\d+(?! ?[:=)\](\[]|\d|\. \d|{_COUNTS}))"
 )
 #: A comma as Chinese writes it; it groups no digits.
 _LISTED = re.compile(r"(?<=\d)，(?=[\d０-９])")

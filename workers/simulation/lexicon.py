@@ -23,6 +23,10 @@ _CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160), o
 #: Brackets around an answer, as their usual counterparts.
 _BRACKETS = str.maketrans("【】「」『』《》〈〉’‘", "()()()()()''")
 _DROPPED = {**_CONTROL, **_DECORATION, 9: " ", 13: "\n"}
+#: Letters of scripts that put no blanks between words: Thai, Lao, Burmese, Khmer, kana, Chinese.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u3190-\ua4cf\uf900-\ufaff\U00020000-\U0003ffff"
+#: Letters that are neither Latin nor Chinese.
+_FOREIGN = re.compile(r"[^\W\d_\u0000-\u036f\u1e00-\u1eff\u2e80-\u3040\u3100-\u312f\u3190-\ua4cf\uf900-\U0003ffff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,11 @@ class Lexicon:
     refusal: re.Pattern[str]
     declining: re.Pattern[str]  #: refuses where it is given as the answer, and may be said of much else
     failure: re.Pattern[str]  #: begins a message about a failed request
+    denied_before: re.Pattern[str]  #: ends a text: the label that follows is denied, or only almost true
+    changed_after: re.Pattern[str]  #: begins a text: the label before it is part of other words
+    excluding: re.Pattern[str]  #: what a clause names behind this is left out, and what is joined to it
+    all_but: re.Pattern[str]  #: whatever a sentence names behind this is left out
+    languages: frozenset[str]  #: whose denials are known
 
 
 def clean(text: str) -> str:
@@ -91,7 +100,7 @@ def lexicon() -> Lexicon:
         connector=re.compile(rf"(?:[\s,;/&+\-–—~•·\"'“”()\[\]:、]|{merged('connector')})*+$"),
         # what ends its line counts nothing: "3", and an explanation below it
         after=re.compile(rf" ?\n|\s*(?:$|(?!%|-[a-z]|'s|\.\d)[^\w\s]|{merged('after')})"),
-        degree_before=re.compile(rf"{merged('degree')} ?$|[不没非未]$"),
+        degree_before=re.compile(rf"{merged('degree')} ?$|[不没沒非未]$"),
         degree_start=re.compile(merged("degree")),
         degree_after=re.compile(rf" ?(?:{_alternatives(w for w in ordered('degree') if w.isascii())})"),
         negation=re.compile(merged("negation")),
@@ -106,6 +115,11 @@ def lexicon() -> Lexicon:
         refusal=re.compile(any_of("refusal")),
         declining=re.compile(any_of("declining")),
         failure=re.compile(r"\W{0,3}(?:" + "|".join(f"(?:{pattern})" for pattern in failure) + ")"),
+        denied_before=re.compile(rf"(?:{any_of('denied_before')})$"),
+        changed_after=re.compile(any_of("changed_after")),
+        excluding=re.compile(merged("excluding")),
+        all_but=re.compile(merged("all_but")),
+        languages=frozenset(tables),
     )
 
 
@@ -117,10 +131,37 @@ def _alternatives(words: Iterable[str]) -> str:
 
 def whole_word(pattern: str, word: str) -> str:
     """The pattern, not to be found inside a longer word where ``word`` is in letters that need spaces."""
-    before = r"(?<![a-z0-9\u00c0-\u024f])" if _spaced(word[0]) else ""
-    after = r"(?![a-z0-9\u00c0-\u024f])" if _spaced(word[-1]) else ""
+    letter = "[a-z0-9\u00c0-\u024f]" if is_latin(word) else rf"[^\W_{_UNSPACED}]"
+    mark = "" if is_latin(word) else f"[{marks()}]"
+    before = f"(?<!{letter})" + (f"(?<!{mark})" if mark else "") if is_spaced(word[0]) else ""
+    after = f"(?!{letter})" + (f"(?!{mark})" if mark else "") if is_spaced(word[-1]) else ""
     return f"{before}{pattern}{after}"
 
 
-def _spaced(letter: str) -> bool:
-    return letter.isalnum() and ord(letter) < 0x2E80
+def is_latin(word: str) -> bool:
+    """Whether a word has Latin letters alone; the words of most surveys do, and their patterns are simpler."""
+    return all(letter < "\u0250" for letter in word)
+
+
+def is_spaced(letter: str) -> bool:
+    """Whether a character belongs to words with blanks between them; a vowel sign does as well as its letter."""
+    return letter.isalnum() if letter < "\u0250" else _spaced().match(letter) is not None
+
+
+@cache
+def _spaced() -> re.Pattern[str]:
+    return re.compile(rf"[^\W_{_UNSPACED}]|[{marks()}]")
+
+
+@cache
+def marks() -> str:
+    """Signs that are written upon or beside a letter, such as the vowels of Hindi, for a class of a pattern.
+
+    For ``re`` they are no part of a word, so that words that differ in them alone would be one.
+    """
+    return "".join(chr(code) for code in range(0x300, 0xAC00) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
+
+
+def is_readable(language: str, label: str) -> bool:
+    """Whether denials are known of the language that a label is in: by its name, and by the label's letters."""
+    return language.split("-")[0] in lexicon().languages and _FOREIGN.search(fold(label)) is None

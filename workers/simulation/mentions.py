@@ -8,22 +8,26 @@ All texts here are cleaned and folded (``workers.simulation.lexicon``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from itertools import islice
 
 from storage.survey import Question, QuestionType
-from workers.simulation.figures import Figures, figure, figures, is_figure, is_part, plain, written_apart
-from workers.simulation.lexicon import clean, fold, lexicon, whole_word
+from workers.simulation.figures import Figures, figure, figures, is_part, plain, written_apart
+from workers.simulation.labels import key, known_labels, patterns, unreadable_labels
+from workers.simulation.lexicon import fold, lexicon
 
 #: An answer is given long before so many options are mentioned; what follows is not read.
 MOST_MENTIONS = 200
 #: Begins a text before which two numbers are a choice between them.
-UNDECIDED = "maybe|perhaps|possibly|probably|roughly|approximately|range|depending|or so|ish|之间|左右|上下"
+UNDECIDED = "maybe|perhaps|possibly|probably|roughly|approximately|range|depending|or so|ish|之[间間]|左右|上下"
 
-_Labels = tuple[tuple[int, tuple[str, ...]], ...]
+#: Follows a whole number that is none: "7 and a half", "7½", "七分半".
+_HALF = r" (?:and )?\d+⁄| and (?:a |one )?half|分?半"
+
+_Labels = tuple[tuple[int, tuple[tuple[str, str], ...]], ...]
 
 
 class Kind(Enum):
@@ -49,6 +53,7 @@ class Mention:
     scored: bool = False  #: given out of the highest point ("8 out of 10", "8分")
     labelled: bool = False  #: a number that is the label of an option and the code of none
     shared: bool = False  #: a number that is the code of an option and the label of another
+    unreadable: bool = False  #: a label in a language whose denials are not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,7 @@ class Vocabulary:
 
     pattern: re.Pattern[str]
     labels: Mapping[str, int]  #: words of a label, or of an unambiguous short form -> code
+    unreadable: frozenset[str]  #: those of them that are in no language whose denials are known
     figures: Figures  #: labels that are numbers
     span: re.Pattern[str] | None  #: the whole range of an ordered question ("from 1 to 10")
     score: re.Pattern[str]  #: what makes a number before it a point of the scale
@@ -83,7 +89,15 @@ class Vocabulary:
     def _mention(self, match: re.Match[str], text: str) -> Mention:
         words, start, end = match[0], match.start(), match.end()
         if match.lastgroup == "label":
-            return Mention(kind=Kind.LABEL, start=start, end=end, code=self.labels[_key(words)], words=words)
+            label = key(words)
+            return Mention(
+                kind=Kind.LABEL,
+                start=start,
+                end=end,
+                code=self.labels[label],
+                words=words,
+                unreadable=label in self.unreadable,
+            )
         if match.lastgroup == "figure":
             code = self.figures.codes.get(figure(words))
             return Mention(kind=Kind.LABEL, start=start, end=end, code=code, words=words)
@@ -113,7 +127,7 @@ class Vocabulary:
 
     def _at_place(self, words: str) -> int | None:
         """An ordinal counts the options shown; it is clear only where that place has the same code."""
-        found = re.match(r"第?(\d+|[a-z]+|[^\W\d]{1,2}?(?=项|个|种|选))", words)
+        found = re.match(r"第?(\d+|[a-z]+|[^\W\d]{1,2}?(?=[项項个個种種选選]))", words)
         word = found[1] if found else ""
         place = int(word) if word.isdecimal() else lexicon().ordinals.get(word) or _numeral(word)
         return place if place and 0 < place <= len(self.shown) and self.shown[place - 1] == place else None
@@ -121,50 +135,66 @@ class Vocabulary:
 
 def vocabulary(question: Question, shown: Sequence[int]) -> Vocabulary:
     """How the options of a question, shown in this order, are written."""
-    labels = tuple((code, tuple(question.option(code).label.values())) for code in shown)
+    labels = tuple((code, tuple(question.option(code).label.items())) for code in shown)
     return _vocabulary(labels, question.type)
 
 
 @lru_cache(maxsize=1024)  # a survey's questions, some with their options in several orders
 def _vocabulary(labels: _Labels, kind: QuestionType) -> Vocabulary:
     shown = tuple(code for code, _ in labels)
-    known = _known_labels(labels)
+    known = known_labels(labels)
     several = kind is QuestionType.MULTIPLE
-    numbers = figures(labels, several=several)
+    numbers = figures([(code, [label for _, label in wordings]) for code, wordings in labels], several=several)
     low, high = min(shown), max(shown)
     scale = kind is QuestionType.SCALE
     total = rf"(?:{high}|ten)(?!\d|\.\d|[a-z])" if high == 10 else rf"{high}(?!\d|\.\d|[a-z])"
     return Vocabulary(
-        pattern=_pattern(known, numbers, several=several),
+        pattern=_pattern(shown, patterns(labels, known), numbers, several=several),
         labels=known,
+        unreadable=unreadable_labels(labels),
         figures=numbers,
         span=_span(low, high, scale=scale) if kind.ordered else None,
         score=re.compile(
-            rf"\s?(?:out of|of{'|/' if scale else ''}|分?[,(\s]?满分)\s?{total}\s?分?|\s?(?:分|points?(?![a-z]))"
+            rf"\s?(?:out of|of{'|/' if scale else ''}|分?[,(\s]?[满滿]分)\s?{total}\s?分?|\s?(?:分|points?(?![a-z]))"
         ),
         fraction=re.compile(r"\s?(?:out of|/)\s?\d") if scale else None,
         shown=shown,
     )
 
 
-def _pattern(known: Mapping[str, int], numbers: Figures, *, several: bool) -> re.Pattern[str]:
+def _pattern(shown: Sequence[int], labels: str, numbers: Figures, *, several: bool) -> re.Pattern[str]:
     words = lexicon()
     spelt = "|".join(word for word in words.numerals if word.isascii())
     characters = "".join(word for word in words.numerals if not word.isascii())
-    labels = "|".join(_label_pattern(label) for label in sorted(known, key=lambda label: (-len(label), label)))
     nth = rf"(?<![a-z0-9])(?:{'|'.join(words.ordinals)}|\d{{1,2}}(?:st|nd|rd|th)) (?:option|choice|answer)(?![a-z])"
-    nth_zh = rf"第(?:[{characters}]{{1,2}}|\d{{1,2}})(?:项|个?选项|个选择|个答案|种选项|种答案)"
-    word_zh = rf"(?<![{characters}百千万第])[{characters}]{{1,2}}(?=\W|$|[分号])"
+    kinds_zh = "[项項]|[个個]?[选選][项項]|[个個][选選][择擇]|[个個]答案|[种種](?:[选選][项項]|答案)"
+    nth_zh = rf"第(?:[{characters}]{{1,2}}|\d{{1,2}})(?:{kinds_zh})"
+    word_zh = rf"(?<![{characters}百千万萬第])[{characters}]{{1,2}}(?=\W|$|[分号號])(?!{_HALF})"
+    grouped = rf"(?:{_listed(shown, numbers)}|\d+(?:,\d{{3}})*(?:\.\d+)?)"
     parts = [
         rf"(?P<place>{nth}|{nth_zh})",
         rf"(?P<line>{numbers.lines})" if numbers.lines else "",
         rf"(?P<label>{labels})" if labels else "",
         rf"(?P<figure>{numbers.labels})" if numbers.labels else "",
         "" if several else rf"(?P<range>{_range(spelt, characters, labels)})",
-        r"(?P<number>(?<![a-z\d])(?<!\d\.)-?\d+(?:,\d{3})*(?:\.\d+)?(?!\.?\d|[a-z%]))",
-        rf"(?P<word>(?<![a-z\d])(?:{spelt})(?![a-z\d-])|{word_zh})",
+        rf"(?P<number>(?<![a-z\d⁄])(?<!\d\.)-?{grouped}(?!\.?\d|[a-z%⁄]|{_HALF}))",
+        rf"(?P<word>(?<![a-z\d])(?:{spelt})(?![a-z\d-]|{_HALF})|{word_zh})",
     ]
     return re.compile("|".join(filter(None, parts)))
+
+
+def _listed(shown: Sequence[int], numbers: Figures) -> str:
+    """The first of several numbers of options with nothing but commas between them, which group no digits.
+
+    Only where a clause ends behind them, and where all of them together are no number of an option themselves.
+    """
+    known = {*map(str, shown), *numbers.numbers}
+    if not any(re.fullmatch(r"\d{3}", number) for number in known):
+        return "(?!)"
+    one = "|".join(map(re.escape, sorted(known)))
+    whole = "|".join(f"{int(number):,}" for number in sorted(known) if number.isdecimal() and len(number) > 3)
+    none = rf"(?!(?:{whole})(?![\d,]))" if whole else ""
+    return rf"{none}(?=(?:{one})(?:,(?:{one}))+(?!,?\d|\.\d)(?:{lexicon().after.pattern}))\d+"
 
 
 def _range(spelt: str, characters: str, labels: str) -> str:
@@ -177,18 +207,18 @@ def _range(spelt: str, characters: str, labels: str) -> str:
     number = rf"(?!{labels})" if labels else ""
     digits = r"\d+(?:\.\d+)?(?!\.?\d)"
     word = rf"(?:{spelt})(?![a-z])"
-    character = rf"[{characters}]{{1,2}}(?=\W|$|[分号吧]|{UNDECIDED})"
+    character = rf"[{characters}]{{1,2}}(?=\W|$|[分号號吧]|{UNDECIDED})"
     other = rf"{number}(?!(?P=low)(?!\d)){digits}"  # "1 - 1" is one number
     either = r" (?:or|to|through) (?:maybe |perhaps |possibly |even |option |an? )?"
-    either_zh = r" ?(?:或者?|到|至|还是) ?(?:选项?|大概|约)?"
+    either_zh = r" ?(?:或者?|到|至|[还還]是) ?(?:[选選][项項]?|大概|[约約])?"
     joined = rf"(?:{either}|{either_zh})(?:{other}|{number}(?:{word}|{character}))|[-–—~]{other}"
-    undecided = rf" [-–—~] {other}(?= ?分?(?:{UNDECIDED}))| ?[和与、,] ?{digits} ?分? ?之间"
+    undecided = rf" [-–—~] {other}(?= ?分?(?:{UNDECIDED}))| ?[和与與、,] ?{digits} ?分? ?之[间間]"
     return "|".join(
         (
             rf"(?<![a-z\d])(?<!\d\.)(?P<low>{digits}) ?分?(?:{joined}|{undecided})",
             rf"(?<=between ){digits} and {digits}",
             rf"(?<![a-z\d-]){word}{either}{number}(?:{digits}|{word})",
-            rf"(?<![{characters}百千万第])[{characters}]{{1,2}}分?(?:{either_zh}|[-–—~]){number}{character}",
+            rf"(?<![{characters}百千万萬第])[{characters}]{{1,2}}分?(?:{either_zh}|[-–—~]){number}{character}",
         )
     )
 
@@ -203,68 +233,22 @@ def _span(low: int, high: int, *, scale: bool) -> re.Pattern[str]:
     # In words by a word alone: behind a dash a label may begin ("4-一点也不幸福").
     ranges += [rf"{_in_words(a)}{note}(?:to|through|and|到|至)\s?{_in_words(b)}{note}" for a, b in ends]
     if scale:
-        ranges.append(rf"(?<!\d)(?<!\d )out of\s?{high}(?!\d|\.\d)|满分(?:是|为)?\s?{high}\s?分?|(?<!\d){high}\s?分制")
+        ranges.append(
+            rf"(?<!\d)(?<!\d )out of\s?{high}(?!\d|\.\d)|[满滿]分(?:是|[为為])?\s?{high}\s?分?|(?<!\d){high}\s?分制"
+        )
     return re.compile("|".join(ranges) or r"(?!)")
 
 
 def _in_words(number: int) -> str:
     """A number in words of either language, and no part of a longer one; matches nothing where it has none."""
     numerals = lexicon().numerals
-    digits = "".join(word for word in numerals if not word.isascii()) + "百千万"
+    digits = "".join(word for word in numerals if not word.isascii()) + "百千万萬"
     forms = [
         rf"(?<![a-z]){word}(?![a-z])" if word.isascii() else rf"(?<![第{digits}]){word}(?![{digits}])"
         for word, value in numerals.items()
         if value == number
     ]
     return f"(?:{'|'.join(forms) or '(?!)'})"
-
-
-def _known_labels(labels: _Labels) -> dict[str, int]:
-    full = {(_key(label), code) for code, wordings in labels for label in wordings}
-    owners: dict[str, set[int]] = {}
-    for key, code in full:
-        if key and not key.replace(" ", "").isdecimal():  # those are figures
-            owners.setdefault(key, set()).add(code)
-    short: dict[str, set[int]] = {}
-    for code, wordings in labels:
-        for key in _short_forms(wordings):
-            if not any(owner != code and _within(key, other) for other, owner in full):
-                short.setdefault(key, set()).add(code)
-    for key, codes in short.items():
-        owners.setdefault(key, codes)
-    return {key: min(codes) for key, codes in owners.items() if len(codes) == 1}
-
-
-def _short_forms(wordings: Iterable[str]) -> Iterable[str]:
-    """Other ways to write a label: its part before a comma, bracket or "and"; "strongly agree" for "agree strongly"."""
-    for label in wordings:
-        if is_figure(label):
-            continue
-        folded = fold(clean(label))
-        yield from lexicon().synonyms.get(folded, ())
-        before_comma = re.split(r"[,;(/、:]", folded)[0]
-        for head in map(_key, (before_comma, before_comma.split(" and ")[0])):
-            if len(head) > (3 if head.isascii() else 1) and head not in lexicon().degrees:
-                yield head
-        pair = _key(label).split(" ")
-        if len(pair) == 2 and lexicon().degrees & set(pair):
-            yield f"{pair[1]} {pair[0]}"
-
-
-def _within(key: str, other: str) -> bool:
-    """Whether a label's words stand in another's; Chinese has no blanks between them."""
-    return f" {key} " in f" {other} " if key.isascii() else key in other
-
-
-def _label_pattern(label: str) -> str:
-    pattern = r"\W{1,4}".join(re.escape(word) for word in label.split(" "))
-    if len(label) == 1 and not label.isascii():  # "是", "否": words of their own only
-        return rf"(?<![\u4e00-\u9fff]){pattern}(?![\u4e00-\u9fff])"
-    return whole_word(pattern, label)
-
-
-def _key(text: str) -> str:
-    return " ".join(re.findall(r"\w+", fold(clean(text))))
 
 
 def _number(kind: Kind, words: str, before: str) -> str:

@@ -15,14 +15,16 @@ from workers.simulation.mentions import Mention
 
 #: No word for what is counted, and no part of one: "20 plus", "20多".
 _NO_UNIT = r"plus|minus|ago|old|maximum|minimum|max|percent|hundred|thousand|million|billion|dozen"
-_NO_UNIT_ZH = "多几余来百千万亿半成倍以前后内外上下之太不没少的了我是就也到至或和与者"
+_NO_UNIT_ZH = "多几幾余餘来來百千万萬亿億半成倍以前后後内內外上下之太不没沒少的了我是就也到至或和与與者"
 _UNIT = re.compile(rf" ?(?:(?!(?:{_NO_UNIT})(?![a-z]))[a-z]+(?![a-z])|(?:(?![{_NO_UNIT_ZH}])[\u4e00-\u9fff]){{1,3}})")
-_END = re.compile(r"\s*(?:$|\n|(?![-–—~][a-z]|'s)[^\w\s?+%/<>]|(?:because|since|as)(?![a-z])|因为|吧)")
+_END = re.compile(r"\s*(?:$|\n|(?![-–—~][a-z]|'s)[^\w\s?+%/<>]|(?:because|since|as)(?![a-z])|因[为為]|吧)")
 _BOUND = re.compile(r"[<>≤≥+]\s?$")
 #: Ends a text after which a number that is a label may be any fact: an age, a time, a sum.
-_FACT = re.compile(r"(?:(?<![a-z])(?:at|as|(?<!go )with|is|be|between)|(?<!的)是|(?<!评)为|得)[\s\"'“:(\[]{0,3}$")
-_REASON = re.compile(r"(?<![a-z])(?:because|since)(?![a-z])|因为|由于")
-_TAKEN_BACK = re.compile(r"\W*(?:\w+\W+)?(?:(?:not|no|never|too)(?![a-z])|[不没太])")
+_FACT = re.compile(
+    r"(?:(?<![a-z])(?:at|as|(?<!go )with|is|be|between)|(?<!的)是|(?<![评評])[为為]|得)[\s\"'“:(\[]{0,3}$"
+)
+_REASON = re.compile(r"(?<![a-z])(?:because|since)(?![a-z])|因[为為]|由[于於]")
+_TAKEN_BACK = re.compile(r"\W*(?:\w+\W+)?(?:(?:not|no|never|too)(?![a-z])|[不没沒太])")
 
 
 def ends_clause(mention: Mention, text: str, *, counted: bool = False) -> bool:

@@ -22,6 +22,7 @@ _cleaned = lru_cache(maxsize=1024)(clean)
 MOST_SECTIONS = 20
 
 _SENTENCE_END = re.compile(r"[。！？]|[.!?](?=[\s\"'”)]|$)")
+_FULL = re.compile(r"[.?!。？！…:：]\W*$")
 _NO_END = re.compile(r"^\W*\d+$|\b(?:[A-Za-z]|[Mm]rs?|[Dd]r|[Ss]t|vs)$")
 
 
@@ -78,12 +79,17 @@ def without_echo(text: str, question: Question, shown: Sequence[int]) -> str:
     """The cleaned completion without what it repeats of its prompt.
 
     Taken out are the prompt's sentence about the format, the question, and the complete
-    list of its options where it stands on lines of its own.
+    list of its options where it stands on lines of its own. A question of a few words ("Income") may as well be part
+    of an answer ("Income from work"): it is a repetition only as all of a line, or of what is said to be the request.
     """
     for words in languages().values():
         text = text.replace(_cleaned(words.format), "\n")
-    for wording in question.text.values():
-        text = text.replace(_cleaned(wording), "\n")
+    labels = [_cleaned(label) for code in shown for label in question.option(code).label.values()]
+    for wording in map(_cleaned, question.text.values()):
+        if _FULL.search(wording) and not any(wording in label for label in labels):
+            text = text.replace(wording, "\n")
+        else:
+            text = _as_line(wording).sub(r"\1", text)
     if text.count("\n") < len(shown) - 1:  # too few lines for a list of all options
         return text.strip()
     for language in languages():
@@ -91,6 +97,12 @@ def without_echo(text: str, question: Question, shown: Sequence[int]) -> str:
             listing = "\n".join(clean(option_text(question, code, language)) for code in shown)
             text = f"\n{text}\n".replace(f"\n{listing}\n", "\n\n")
     return text.strip()
+
+
+@lru_cache(maxsize=1024)
+def _as_line(wording: str) -> re.Pattern[str]:
+    requests = "|".join(re.escape(_cleaned(words.request)) for words in languages().values())
+    return re.compile(rf"^((?:{requests})? ?){re.escape(wording)}[ .:：]*$", re.MULTILINE)
 
 
 def is_blank(text: str) -> bool:
