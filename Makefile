@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check lint types contracts tests slow chaos exact gpu kernels bench bench-gpu bench-ledger bench-peers compose-prepare compose-test browser docs clean
+.PHONY: install demo test check lint types contracts tests slow chaos exact gpu kernels bench bench-gpu bench-ledger bench-peers compose-prepare compose-test browser modules docs clean
 
 install: $(VENV)/.installed
 
@@ -31,7 +31,7 @@ contracts: install
 	$(BIN)/lint-imports
 
 tests: install
-	$(BIN)/pytest -n auto --dist loadfile --cov --cov-report term:skip-covered -m "not slow and not chaos and not browser and not compose and not gpu and not kernels" --durations 40
+	$(BIN)/pytest -n auto --dist loadfile --cov --cov-report term:skip-covered --durations 40
 
 slow: install
 	$(BIN)/pytest -m slow --timeout 1200
@@ -39,7 +39,7 @@ slow: install
 # Faults injected into real processes, on SQLite and on PostgreSQL; prints a table.
 chaos: install
 	mkdir -p build
-	CHAOS_TABLE=build/chaos.md $(BIN)/pytest tests/chaos --timeout 900
+	CHAOS_TABLE=build/chaos.md $(BIN)/pytest -m chaos tests/chaos --timeout 900
 
 gpu: install
 	$(BIN)/pytest -m gpu --timeout 1200
@@ -51,7 +51,7 @@ kernels: install
 
 # Two hundred requests of each architecture, in every way of batching, token for token against generate.
 exact: install
-	DEFSURVEY_EXACT_REQUESTS=200 $(BIN)/pytest tests/workers/engine -m "not gpu and not kernels" -n 2 --timeout 3000
+	DEFSURVEY_EXACT_REQUESTS=200 $(BIN)/pytest tests/workers/engine -n 2 --timeout 3000
 
 # The batch against generate, one request at a time and grouped; figures go into benchmarks/RESULTS.md.
 bench: install
@@ -95,6 +95,10 @@ $(AXE):
 
 browser: install $(AXE)
 	$(BIN)/pytest -m browser tests/reports
+
+# The page that says what each module is for.
+modules: install
+	$(BIN)/python -m tests.modules_page
 
 # The documentation as a site under build/site; a broken link is an error.
 docs: install

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,10 @@ from workers.simulation.prompts import option_text
 
 #: Answers in a template, at most.
 MOST_ANSWERS = 100
+#: Characters in one cell, at most; the longest reply of a server has no more (``workers.engines.in_time``).
+LONGEST_CELL = 16 << 20
+#: Of a number in a place: as many as a column of the database has room for.
+_DIGITS = 9
 _PLACE = ("model", "culture", "condition", "language", "participant", "question", "slot")
 _SHOWN = ("asked", "chosen", "response")
 COLUMNS = (*_PLACE, "digest", *_SHOWN, "person", *DIMENSIONS)
@@ -83,17 +88,37 @@ def read_labels(database: Database, run_id: str, file: Path) -> int:
         raise BadAudit(f"{file}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadAudit(f"{file}: expected a table in UTF-8, got: {error}") from None
-    table = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [name for name in _NEEDED if name not in (table.fieldnames or ())]
-    if missing:
-        raise BadAudit(f"{file}: expected the columns {', '.join(_NEEDED)}, got none named {missing[0]}")
-    rows = enumerate(table, start=2)  # as a spreadsheet numbers them
+    rows = enumerate(_rows(text, file), start=2)  # as a spreadsheet numbers them
     found = [label for number, row in rows if (label := _label(database, run_id, row, f"{file}, row {number}"))]
     if not found:
         raise BadAudit(f"{file}: expected at least one verdict, got none")
     labels.record_labels(database, found)
     judgements.touch(database, run_id)
     return sum(len(label.verdicts) for label in found)
+
+
+def _rows(text: str, file: Path) -> list[Mapping[str, str | None]]:
+    table = csv.DictReader(io.StringIO(text, newline=""))
+    rows: list[Mapping[str, str | None]] = []
+    with _long_cells():
+        try:
+            missing = [name for name in _NEEDED if name not in (table.fieldnames or ())]
+            if missing:
+                raise BadAudit(f"{file}: expected the columns {', '.join(_NEEDED)}, got none named {missing[0]}")
+            rows.extend(table)
+        except csv.Error as error:
+            raise BadAudit(f"{file}, row {len(rows) + 2}: expected a table, got: {error}") from None
+    return rows
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Have the library take cells of ``LONGEST_CELL``: it writes longer ones than it reads by itself."""
+    before = csv.field_size_limit(LONGEST_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _label(database: Database, run: str, row: Mapping[str, str | None], where: str) -> Label | None:
@@ -123,6 +148,8 @@ def _read_place(row: Mapping[str, str | None], where: str) -> Place:
     for name in ("participant", "slot"):
         if not told[name].isdecimal():
             raise BadAudit(f"{where}, {name}: expected a whole number, got {told[name]!r}")
+        if len(told[name]) > _DIGITS:
+            raise BadAudit(f"{where}, {name}: expected a whole number of at most {_DIGITS} digits, got more")
     return Place(
         model=told["model"],
         culture=told["culture"],

@@ -12,19 +12,22 @@ import hashlib
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from storage.address import in_words, shown
 
 #: Seconds that the server may take until it answers; reading a long append-only file takes a while.
 START_SECONDS = 30.0
@@ -95,9 +98,9 @@ def check_reachable(url: str) -> None:
         with client_of(url) as client:
             client.ping()
     except (redis.RedisError, ValueError) as error:  # ValueError: a port that is none
-        where = urlsplit(url)
-        shown = where._replace(netloc=where.netloc.rpartition("@")[2]).geturl()
-        raise BrokerUnavailable(f"broker {shown} (DEFSURVEY_BROKER_URL): {error}") from None
+        raise BrokerUnavailable(
+            f"broker {shown(url, user=False)} (DEFSURVEY_BROKER_URL): {in_words(url, error)}"
+        ) from None
 
 
 class EmbeddedBroker:
@@ -131,7 +134,9 @@ class EmbeddedBroker:
         return client_of(self.url)
 
     def alive(self) -> bool:
-        """Whether a server answers on the socket, be it that it can take nothing since its disk is full."""
+        """Whether a server of ours answers on the socket, be it that it can take nothing since its disk is full."""
+        if self.socket.parent.exists() and not self._has_own_folder():
+            return False
         try:
             with self.client() as client:
                 return bool(client.ping())
@@ -144,12 +149,35 @@ class EmbeddedBroker:
         """Attach to the server that runs, or start one.
 
         Raises:
-            BrokerUnavailable: there is no server program, or it does not come up.
+            BrokerUnavailable: there is no server program, it does not come up, or others could get at its socket.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.check_socket()
         with _waiting_lock(self.folder / "start.lock"):
             if not self.alive():
                 self._start()
+
+    def check_socket(self) -> None:
+        """Make the folder of a socket that has no room in the home, unless it is there.
+
+        Raises:
+            BrokerUnavailable: what is there is not this account's alone. Everybody may make something of its name first
+                where temporary files are, and put a broker of theirs into it.
+        """
+        with suppress(FileExistsError):
+            self.socket.parent.mkdir(mode=0o700)
+        if not self._has_own_folder():
+            raise BrokerUnavailable(
+                f"{self.socket.parent}: expected a folder of this account's that nobody else can use (mode 0700), got "
+                "another; remove it, or set DEFSURVEY_HOME to a shorter path, within which the broker has its socket"
+            )
+
+    def _has_own_folder(self) -> bool:
+        """Whether nobody else can change the socket's folder; within the home that is left to who made the home."""
+        if self.socket.parent == self.folder:
+            return True
+        found = self.socket.parent.lstat()
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
 
     def stop(self) -> None:
         """Shut the server down, whoever started it, and keep its file."""
@@ -165,7 +193,6 @@ class EmbeddedBroker:
             self._process = None
 
     def _start(self) -> None:
-        self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         log: IO[bytes]
         with (self.folder / "server.lock").open("a+") as lock, (self.folder / "broker.log").open("ab") as log:
             if not self._take(lock):

@@ -12,6 +12,7 @@ from storage.catalogue import bundled_surveys, find_survey
 from storage.run import Cell, Draws, Participant, Protocol
 from storage.survey import Group, Question, Survey, UnknownName
 from storage.survey_problem import nearest
+from storage.visible import visible
 from workers.models import ModelCard, ModelError, find_card, read_cards
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _whole(survey: Survey, question: Question) -> dict[str, Any]:
 
 
 def render_survey(shown: Mapping[str, Any]) -> RenderableType:
-    """What ``survey show`` prints on a terminal."""
+    """What ``survey show`` prints on a terminal: a survey's words are no markup, and hide nothing."""
     return _render_question(shown["question"]) if "question" in shown else _render_lines(shown)
 
 
@@ -118,9 +119,11 @@ def _render_lines(shown: Mapping[str, Any]) -> RenderableType:
     for column in ("id", "type", "dimensions", "core", "question"):
         table.add_column(column)
     for line in shown["lines"]:
-        wording = Text(next(iter(line["text"].values())))
-        table.add_row(line["id"], line["type"], " ".join(line["dimensions"]), "core" if line["core"] else "", wording)
-    return Lines(Text(f"{shown['title']} ({shown['questions']} questions, {shown['core']} core)", style="bold"), table)
+        core, wording = "core" if line["core"] else "", next(iter(line["text"].values()))
+        row = (line["id"], line["type"], " ".join(line["dimensions"]), core, wording)
+        table.add_row(*(Text(visible(part)) for part in row))
+    head = visible(f"{shown['title']} ({shown['questions']} questions, {shown['core']} core)")
+    return Lines(Text(head, style="bold"), table)
 
 
 def _render_question(question: Mapping[str, Any]) -> RenderableType:
@@ -128,17 +131,21 @@ def _render_question(question: Mapping[str, Any]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    wording = [Text(f"{question['id']}: {text}", style="bold") for text in question["text"].values()]
-    options = [Text(f"  {option['code']:>3}  {' / '.join(option['label'].values())}") for option in question["options"]]
+    wording = [Text(visible(f"{question['id']}: {text}"), style="bold") for text in question["text"].values()]
+    labels = {option["code"]: " / ".join(option["label"].values()) for option in question["options"]}
+    options = [Text(f"  {code:>3}  {visible(label)}") for code, label in labels.items()]
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for column in ("people", "n", *(str(option["code"]) for option in question["options"])):
         table.add_column(column, justify="left" if column == "people" else "right")
     for who, reference in question["references"].items():
         shares = [reference["percent"].get(option["code"]) for option in question["options"]]
         low = " (few)" if reference["low_n"] else ""
-        table.add_row(who, f"{reference['n']:,}{low}", *("" if share is None else f"{share:.1f}%" for share in shares))
+        people = Text(visible(who))
+        table.add_row(
+            people, f"{reference['n']:,}{low}", *("" if share is None else f"{share:.1f}%" for share in shares)
+        )
     others = [
-        Text(f"  {p['number']} {p['language']}: {p['text']} ({p['model']})", style="dim")
+        Text(visible(f"  {p['number']} {p['language']}: {p['text']} ({p['model']})"), style="dim")
         for p in question["paraphrases"]
     ]
     return Lines(*wording, *options, table, *([Text("paraphrases:"), *others] if others else []))
@@ -164,9 +171,9 @@ def card_lines(card: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, Mapping) and field in _NESTED:
             yield from (f"{field}.{line}" for line in card_lines(value))
         elif isinstance(value, Mapping):
-            yield from (f"{field}.{name}: {part}" for name, part in value.items())
+            yield from (visible(f"{field}.{name}: {part}") for name, part in value.items())
         elif value not in (None, "", False, (), []):
-            yield f"{field}: {', '.join(value) if isinstance(value, (list, tuple)) else value}"
+            yield visible(f"{field}: {', '.join(value) if isinstance(value, (list, tuple)) else value}")
 
 
 def template(extra: Path | None, name: str) -> str:
@@ -220,11 +227,11 @@ def _first_request(survey: Survey, model: str, language: str) -> Request:
 
 
 def checked_lines(checked: Checked) -> Iterator[str]:
-    """What ``models check`` prints."""
-    yield from (f"{name}: {value}" for name, value in checked.facts.items() if value)
+    """What ``models check`` prints; what a model or its server says cannot write on the terminal."""
+    yield from (visible(f"{name}: {value}") for name, value in checked.facts.items() if value)
     tokens = "" if checked.prompt_tokens is None else f" ({checked.prompt_tokens} tokens)"
     yield f"prompt{tokens}:"
-    yield from (f"    {line}" for line in checked.prompt.splitlines())
+    yield from (f"    {visible(line)}" for line in checked.prompt.splitlines())
     if checked.reply is not None:
-        yield from (f"served {name}: {value}" for name, value in (checked.served or {}).items())
+        yield from (visible(f"served {name}: {value}") for name, value in (checked.served or {}).items())
         yield f"reply: {checked.reply!r}"

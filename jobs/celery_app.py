@@ -58,6 +58,7 @@ def make_app(broker_url: str, *, visibility_timeout: float = 3600.0) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # a broker that takes no writes is one that is away: see workers.consumer
         broker_transport_options={
             "visibility_timeout": visibility_timeout,
             "unacked_restore_interval": 10,

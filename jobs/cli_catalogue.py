@@ -70,8 +70,9 @@ def survey_show(name: str, question: str | None, topics: bool, dimensions: bool,
 @survey.command("validate")
 @click.argument("folder", type=PATH, metavar="DIR")
 def survey_validate(folder: Path) -> None:
-    """Check a survey folder and name everything that is wrong with it."""
-    from storage.survey_folder import check_survey
+    """Check a survey folder and name everything that is wrong with it, and what cannot be asked or read as it is."""
+    from jobs.survey_notes import validation_notes
+    from storage.survey_folder import check_survey, read_survey
 
     problems = check_survey(folder)
     for problem in problems:
@@ -79,6 +80,8 @@ def survey_validate(folder: Path) -> None:
     if problems:
         sys.exit(2)
     click.echo(f"{folder} is a valid survey")
+    for note in validation_notes(read_survey(folder)):
+        click.echo(f"- {note}")
 
 
 @click.group()

@@ -63,10 +63,12 @@ def bundle_export(settings: Settings, run_id: str, file: Path) -> None:
     from jobs.outputs import written_to
     from jobs.serving import open_database
     from storage.bundle import export_bundle
+    from storage.whole_file import open_already
 
     with open_database(settings) as database, written_to("FILE", file):
         answers = export_bundle(database, run_id, file)
-    click.echo(f"{file}: {run_id} with {answers:,} answers")
+    said = f"{file}: {run_id} with {answers:,} answers"
+    click.echo(said, err=open_already(file) is not None)  # not behind what was written
 
 
 @bundle.command("import")

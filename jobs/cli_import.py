@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,11 @@ from jobs.cli_options import JSON, NAMES, PATH, TEXT, print_json
 
 if TYPE_CHECKING:
     from storage.importers.imported import Imported
+
+#: Taken while questions are excluded: of two at once each would write what it had read, and one be lost.
+_LOCK = ".exclude.lock"
+#: Seconds to wait for another that excludes questions, which takes it less than one.
+_PATIENCE = 10.0
 
 
 def _file(_ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
@@ -53,10 +59,12 @@ def _write(read: Callable[[str], Imported], output: Path, survey_id: str | None,
     """Import, write and tell."""
     name = survey_id or re.sub(r"[^A-Za-z0-9_.-]+", "-", output.absolute().name).lstrip("_.-") or "survey"
     from jobs.outputs import written_to
+    from jobs.survey_notes import survey_notes
 
     imported = read(name)
     with written_to("--output", output):
         survey = imported.write(output)
+    notes = [*imported.notes, *survey_notes(survey)]
     cultures = [culture.code for culture in survey.cultures]
     if as_json:
         told: dict[str, Any] = {
@@ -66,13 +74,13 @@ def _write(read: Callable[[str], Imported], output: Path, survey_id: str | None,
             "questions": len(survey.questions),
             "cultures": cultures,
             "references": len(survey.references),
-            "notes": list(imported.notes),
+            "notes": notes,
         }
         print_json(told)
         return
     click.echo(f"{output}: {len(survey.questions)} questions, {len(survey.references)} reference distributions")
     click.echo(f"cultures: {', '.join(cultures)}")
-    for note in imported.notes:
+    for note in notes:
         click.echo(f"- {note}")
 
 
@@ -215,13 +223,18 @@ def exclude(
     folder: Path, questions: tuple[str, ...], reason: str | None, restore: tuple[str, ...] | None, as_json: bool
 ) -> None:
     """Leave questions of a survey out, with the reason; without a question, list those left out."""
+    from jobs.broker import exclusive
+    from storage.survey_folder import FILES
     from storage.survey_write import exclude_questions
 
     if questions and not reason:
         raise click.UsageError("expected --reason TEXT: why are the questions excluded?")
     if reason and not questions:
         raise click.UsageError("expected questions, got --reason alone: which are excluded for it?")
-    survey = exclude_questions(folder, dict.fromkeys(questions, reason or ""), restore=restore or ())
+    changed = (questions or restore) and (folder / FILES[0]).is_file()
+    what = "defsurvey survey exclude"
+    with exclusive(folder / _LOCK, what, patience=_PATIENCE) if changed else nullcontext():
+        survey = exclude_questions(folder, dict.fromkeys(questions, reason or ""), restore=restore or ())
     if as_json:
         print_json(dict(survey.excluded))
         return

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of, server_program
 from jobs.settings import Settings
+from storage.address import in_words, shown
 from storage.condition import Condition, condition
 from storage.database import BadDatabaseUrl, Database
 from storage.schema import HEAD
@@ -67,8 +68,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         remedy = "correct it, or unset it for a file of this machine"
         yield Finding(name="database", state=BAD, said=f"DEFSURVEY_DATABASE_URL: {error.told}", remedy=remedy)
         return
-    url = make_url(settings.database_url)
-    shown = url.render_as_string(hide_password=True)
+    url, where = make_url(settings.database_url), shown(settings.database_url)
     file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
     if file is not None and not file.exists():
         yield Finding(name="database", state=OK, said=f"SQLite, {file} is made by the first run")
@@ -77,11 +77,11 @@ def _database(settings: Settings) -> Iterator[Finding]:
         with Database(settings.database_url, threads=1, synchronous=settings.synchronous) as database:
             found = condition(database)
     except SQLAlchemyError as error:
-        why = " ".join(str(getattr(error, "orig", None) or error).split())
+        why = in_words(where, getattr(error, "orig", None) or error)
         remedy = "start it, or set DEFSURVEY_DATABASE_URL" if file is None else "mend the file, or put it aside"
-        yield Finding(name="database", state=BAD, said=f"{shown}: {why}", remedy=remedy)
+        yield Finding(name="database", state=BAD, said=f"{where}: {why}", remedy=remedy)
         return
-    yield Finding(name="database", state=OK, said=f"{found.server}, {shown}")
+    yield Finding(name="database", state=OK, said=f"{found.server}, {where}")
     yield _schema(found)
     if file is None:
         yield clock_finding("database clock", found.clock_offset)

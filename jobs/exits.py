@@ -5,8 +5,6 @@ Imported only when there is an error, so that it may know every room's.
 
 from __future__ import annotations
 
-import errno
-
 import redis
 from sqlalchemy.exc import DatabaseError
 
@@ -15,7 +13,7 @@ from jobs.broker import BrokerUnavailable, HomeInUse
 from jobs.flowering import FlowerMissing
 from jobs.judge_lease import BeingJudged
 from jobs.local import RunFailed
-from jobs.outputs import BadOutput
+from jobs.outputs import DISK, BadOutput
 from jobs.serving import DatabaseUnavailable, unavailable
 from jobs.settings import BadSetting, Settings
 from jobs.study import StudyError
@@ -25,6 +23,7 @@ from storage.schema import SchemaTooNew
 from storage.served import OtherEngine
 from storage.store import UnknownRun
 from storage.survey import SurveyError
+from storage.visible import visible
 from workers.engines.base import EngineUnavailable
 from workers.models import ModelError
 from workers.patience import OUTAGE
@@ -45,15 +44,13 @@ _USAGE = (
     MetricsUnavailable,
 )
 _ERROR = (BeingJudged, BrokerUnavailable, FlowerMissing, DatabaseUnavailable, HomeInUse, RunFailed, SchemaTooNew)
-#: What is wrong with a disk; the system names no file where one that is open cannot be written.
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def exit_code(error: BaseException) -> int | None:
     """2 for bad input, 1 for what went wrong although the input was good, None for a defect of ours."""
     if isinstance(error, _USAGE):
         return 2
-    if isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK):
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in DISK):
         return 1  # a file or folder that cannot be read or written
     return 1 if isinstance(error, (*_ERROR, redis.RedisError)) or _of_database(error) else None
 
@@ -69,7 +66,7 @@ def in_words(error: BaseException, settings: Settings | None) -> str:
         return f"broker: {error}"
     if settings is not None and _of_database(error):
         return str(unavailable(settings, error))
-    return str(error)
+    return visible(str(error))
 
 
 def _of_database(error: BaseException) -> bool:

@@ -13,6 +13,9 @@ from jobs.celery_app import make_app
 from jobs.serving import broker_url, log_to_stderr
 from jobs.settings import Settings
 
+#: Seconds after which a worker that has gone is shown no more: each start of one has a name, and series, of its own.
+FORGOTTEN_AFTER = 3600
+
 
 class FlowerMissing(RuntimeError):
     """Flower is not installed."""
@@ -35,4 +38,5 @@ def flower(settings: Settings, *, address: tuple[str, int]) -> None:
     logging.getLogger("flower.inspector").setLevel(logging.ERROR)  # workers take no remote control, questions included
     app = make_app(broker_url(settings), visibility_timeout=settings.visibility_timeout)
     host, port = address
-    app.start(["flower", f"--address={host}", f"--port={port}", "--conf=/dev/null"])
+    forget = f"--purge_offline_workers={FORGOTTEN_AFTER}"
+    app.start(["flower", f"--address={host}", f"--port={port}", forget, "--conf=/dev/null"])

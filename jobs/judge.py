@@ -6,7 +6,7 @@ Knows the order of the steps. Deliberately knows no rubric (``workers.judging``)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +14,13 @@ from typing import Any
 from jobs.billed import check_prices
 from jobs.judge_batches import collect_open, judge_in_batches
 from jobs.judge_lease import BeingJudged as BeingJudged
+from jobs.judge_lease import JudgingLeft as JudgingLeft
 from jobs.judge_lease import judging
 from jobs.judge_steps import Watch, Work, calibrate, is_calibrated, judge_one_by_one
 from jobs.settings import Settings
 from jobs.study_keys import DEFAULT_SAMPLE
 from reports.parts import main_condition
-from storage import budget, judgements, store
+from storage import budget, judgements, outbox, store
 from storage.database import Database
 from storage.judgements import Call
 from storage.judgements import Ended as Ended
@@ -35,6 +36,8 @@ from workers.models import ModelCard, find_card, read_cards
 DEFAULT_JUDGE = "claude-haiku-5-5"
 #: What is said of a run without an answer that a judge could be asked about; no judge is opened for it.
 NOTHING = "there is no answer to judge"
+#: What is said of a run that was cancelled while it was judged.
+CANCELLED = "the run is cancelled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +90,12 @@ def judge_run(
     batch: bool = False,
     device: str = "cpu",
     watch: Watch = lambda *_: None,
+    leaving: Callable[[], bool] = lambda: False,
 ) -> Judged:
     """Judge a run, or go on with it.
+
+    Answers that come while it is judged are left to the next judging. A run that is cancelled meanwhile is judged no
+    more; that it was cancelled before keeps nobody from having it judged.
 
     Args:
         settings: where everything is.
@@ -100,6 +107,7 @@ def judge_run(
         batch: whether to hand the calls over in batches.
         device: where a judge whose weights are here runs: ``cpu``, ``cuda`` or ``cuda:N``.
         watch: told how far it has come.
+        leaving: whether this process was told to end: nothing more is asked then.
 
     Raises:
         storage.store.UnknownRun: there is no such run.
@@ -108,7 +116,9 @@ def judge_run(
         workers.models.ModelError: there is no such judge.
         jobs.study_file.StudyError: the run has a budget, and the judge is billed and has no prices.
         BeingJudged: another process judges the run, or took it over from this one, which had slept.
+        JudgingLeft: this process was told to end, and something is left to be asked.
     """
+    ledger = outbox.revision(database, run_id)  # before the run is read: whatever comes later is not in the sample
     run = store.load_run(database, run_id)
     wanted = judgements.wanted(database, run_id) or (DEFAULT_JUDGE, DEFAULT_SAMPLE)
     model, share = model or wanted[0], share or wanted[1]
@@ -123,47 +133,66 @@ def judge_run(
     with judging(database, run_id) as held:
         sample = judgements.sample(database, judged_cells(run, survey), share=share, seed=run.protocol.seed)
         if not sample:
-            judgements.end(database, run_id, model, judge=None, ended=Ended.DONE, told=NOTHING, share=share)
-            return Judged(run=run_id, judge=model, score="", ended=Ended.DONE, sampled=0, judged=0, told=NOTHING)
+            done = Ended.DONE
+            judgements.end(database, run_id, model, judge=None, ended=done, told=NOTHING, share=share, ledger=ledger)
+            return Judged(run=run_id, judge=model, score="", ended=done, sampled=0, judged=0, told=NOTHING)
         with _opened(settings, card, survey, device) as engine:
             name = judge_name(card, engine)
             judge = judgements.register(database, name)
-            work = Work(database=database, run=run, survey=survey, card=card, judge=judge, watch=watch, held=held)
-            with _noting(work, share):
-                return _judge(work, engine, name.identity, sample, share, batch=batch)
+            work = Work(
+                database=database,
+                run=run,
+                survey=survey,
+                card=card,
+                judge=judge,
+                share=share,
+                ledger=ledger,
+                watch=watch,
+                held=held,
+                cancelled=lambda: not run.cancelled and store.is_cancelled(database, run_id),
+                leaving=leaving,
+            )
+            with _noting(work):
+                return _judge(work, engine, name.identity, sample, batch=batch)
 
 
-def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[Call], share: float, *, batch: bool) -> Judged:
+def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[Call], *, batch: bool) -> Judged:
     """Calibrate an open judge, and have it judge a sample that is not empty."""
     database, run, judge = work.database, work.run.id, work.judge
     unpaid = f"{identity}: the budget of {budget.budget_of(database, run)} US dollars is spent"
     if work.spent and not is_calibrated(database, judge):
         ended, done = Ended.OVER_BUDGET, len(sample) - len(work.left(sample))
-        judgements.end(database, run, work.card.name, judge=judge, ended=ended, told=unpaid, share=share)
+        work.end(ended, unpaid)
         return Judged(run=run, judge=identity, score="", ended=ended, sampled=len(sample), judged=done, told=unpaid)
     reached = calibrate(work, engine)
-    told: dict[str, Any] = {"run": run, "judge": identity, "score": str(reached)}
-    if not reached.passed:
-        refused = f"{identity} was {reached}"
-        judgements.end(database, run, work.card.name, judge=judge, ended=Ended.REFUSED, told=refused, share=share)
+    told: dict[str, Any] = {"run": run, "judge": identity, "score": "" if reached is None else str(reached)}
+    if reached is not None and not reached.passed:
+        work.end(Ended.REFUSED, f"{identity} was {reached}")
         return Judged(**told, ended=Ended.REFUSED, sampled=0, judged=0)
-    gone = collect_open(work)
-    problems = judge_in_batches(work, sample) if batch else judge_one_by_one(work, engine, sample)
+    gone: list[str] = []
+    problems: list[str] = []
+    if reached is not None:
+        gone = collect_open(work)
+        problems = judge_in_batches(work, sample) if batch else judge_one_by_one(work, engine, sample)
+    done = len(sample) - len(work.left(sample))
+    if work.leaving() and (reached is None or done < len(sample)):
+        raise JudgingLeft(f"run {run} is left to be judged: this process was told to end")
     if not work.held():
         raise BeingJudged(f"run {run} is being judged by another process, since this one was away")
-    done = len(sample) - len(work.left(sample))
+    if reached is None or (done < len(sample) and work.cancelled()):
+        work.end(Ended.INCOMPLETE, f"{identity}: {CANCELLED}", go_on=True)
+        return Judged(**told, ended=Ended.INCOMPLETE, sampled=len(sample), judged=done, told=CANCELLED)
     over = done < len(sample) and work.spent
     ended = Ended.OVER_BUDGET if over else Ended.DONE if done == len(sample) else Ended.INCOMPLETE
     said = next(iter([*problems, *gone]), "")
-    reason = unpaid if over else said or str(reached)
-    judgements.end(database, run, work.card.name, judge=judge, ended=ended, told=reason, share=share)
+    work.end(ended, unpaid if over else said or str(reached))
     if over and not work.spent:  # there was more money before it could be noted that there was none
-        return _judge(work, engine, identity, sample, share, batch=batch)
+        return _judge(work, engine, identity, sample, batch=batch)
     return Judged(**told, ended=ended, sampled=len(sample), judged=done, told=said)
 
 
 @contextmanager
-def _noting(work: Work, share: float) -> Iterator[None]:
+def _noting(work: Work) -> Iterator[None]:
     """What a judge said of a run before it could be asked no more was paid for: the report is to tell it."""
     database, run, judge = work.database, work.run.id, work.judge
     before = len(judgements.judged(database, judge, run))
@@ -171,23 +200,24 @@ def _noting(work: Work, share: float) -> Iterator[None]:
         yield
     except EngineUnavailable as error:
         if len(judgements.judged(database, judge, run)) > before:
-            ended = Ended.INCOMPLETE
-            judgements.end(database, run, work.card.name, judge=judge, ended=ended, told=str(error), share=share)
+            work.end(Ended.INCOMPLETE, str(error))
         raise
 
 
-def end_unasked(database: Database, run: str, told: str) -> None:
+def end_unasked(database: Database, run: str, told: str, *, ledger: int) -> None:
     """Note that a run's own judge cannot be asked, which ends its judging too, unless that is noted already.
 
     Args:
         database: where the run is.
         run: which run; its study names a judge.
         told: why.
+        ledger: its revision before the judge was to be asked.
     """
     wanted = judgements.wanted(database, run)
     if wanted is not None and judgements.is_due(database, run):
         model, share = wanted
-        judgements.end(database, run, model, judge=None, ended=Ended.INCOMPLETE, told=told, share=share)
+        ended = Ended.INCOMPLETE
+        judgements.end(database, run, model, judge=None, ended=ended, told=told, share=share, ledger=ledger)
 
 
 @contextmanager

@@ -25,6 +25,10 @@ class BeingJudged(RuntimeError):
     """Another process judges the run; the message names both."""
 
 
+class JudgingLeft(RuntimeError):
+    """This process was told to end while it judged: what was judged is kept, and whoever comes next goes on."""
+
+
 @contextmanager
 def judging(database: Database, run: str, *, ttl: float = LEASE_SECONDS) -> Iterator[Callable[[], bool]]:
     """Hold the lease on a run's judging for as long as the block runs.

@@ -14,7 +14,7 @@ from itertools import takewhile
 from storage import budget, judge_batches, judgements
 from storage.database import Database
 from storage.judgement import DIMENSIONS, Finding, GivenAnswer, Judgement
-from storage.judgements import Call, Prices
+from storage.judgements import NONE, Call, Ended, Prices
 from storage.run import Run
 from storage.survey import Survey
 from workers.engines.base import Engine, EngineUnavailable, Request
@@ -60,8 +60,12 @@ class Work:
     survey: Survey
     card: ModelCard
     judge: int
+    share: float  #: of the answers that are to be judged
+    ledger: int  #: its revision before they were drawn
     watch: Watch
     held: Callable[[], bool]  #: whether no other process judges the run by now
+    cancelled: Callable[[], bool]  #: whether the run has been cancelled since judging it began
+    leaving: Callable[[], bool]  #: whether this process was told to end
 
     @property
     def prices(self) -> Prices | None:
@@ -94,7 +98,12 @@ class Work:
     @property
     def over(self) -> bool:
         """Whether nothing more is to be asked."""
-        return self.spent or not self.held()
+        return self.spent or self.stopped
+
+    @property
+    def stopped(self) -> bool:
+        """The same whatever money there is."""
+        return self.leaving() or self.cancelled() or not self.held()
 
     def put(self, calls: Sequence[Call]) -> Iterator[Put]:
         """The calls as they are put before the judge, read as they are needed; gone answers are left out."""
@@ -116,6 +125,19 @@ class Work:
         """Commit judgements."""
         judgements.record(self.database, self.judge, said, prices=self.prices, batched=batched)
 
+    def end(self, ended: Ended, told: str, *, go_on: bool = False) -> None:
+        """Note how it ended; where it is to go on later, none of the answers counts as done with."""
+        judgements.end(
+            self.database,
+            self.run.id,
+            self.card.name,
+            judge=self.judge,
+            ended=ended,
+            told=told,
+            share=self.share,
+            ledger=NONE if go_on else self.ledger,
+        )
+
     def left(self, sample: Sequence[Call]) -> list[Call]:
         """What of a sample is not judged yet."""
         there = judgements.judged(self.database, self.judge, self.run.id)
@@ -132,8 +154,10 @@ def is_calibrated(database: Database, judge: int) -> bool:
     return _calibration_items().keys() <= judgements.calibrated(database, judge).keys()
 
 
-def calibrate(work: Work, engine: Engine) -> Score:
+def calibrate(work: Work, engine: Engine) -> Score | None:
     """The judge's score on the calibration set; only what it was not asked before is asked.
+
+    None where the run is cancelled, or this process told to end, before all of it is there.
 
     Raises:
         EngineUnavailable: it cannot be asked, or one of its replies ended in an error, after which it is asked no more;
@@ -143,7 +167,7 @@ def calibrate(work: Work, engine: Engine) -> Score:
     said = {name: found for name, found in judgements.calibrated(work.database, work.judge).items() if name in names}
     missing = [(name, item.request) for name, item in names.items() if name not in said]
     problems: list[str] = []
-    wanted = takewhile(lambda _: not problems, missing)
+    wanted = takewhile(lambda _: not (problems or work.leaving() or work.cancelled()), missing)
     for name, completion in ask_all(engine, wanted, at_once=at_once(work.card)):
         try:
             judgement = judgement_in(completion, names[name].subject.response, {})
@@ -155,6 +179,8 @@ def calibrate(work: Work, engine: Engine) -> Score:
         work.watch("calibrating", len(said), len(names))
     if problems:
         raise EngineUnavailable(f"the calibration set could not be judged: {problems[0]}")
+    if len(said) < len(names):
+        return None
     return score({names[name].name: findings for name, findings in said.items()})
 
 
@@ -199,7 +225,7 @@ def _ask_for_what_is_left(work: Work, engine: Engine, sample: Sequence[Call], pr
         for put in work.put(todo):
             if put.decided is not None:
                 keep(put.call, put.decided)
-            elif in_vain >= most_in_vain or (short := purse.is_empty()) or not work.held():
+            elif in_vain >= most_in_vain or (short := purse.is_empty()) or work.stopped:
                 return
             else:
                 yield put, put.request

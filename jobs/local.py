@@ -7,11 +7,13 @@ stays: the same command goes on from there. Deliberately simulates nothing itsel
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ from jobs.broker import EmbeddedBroker, check_reachable, client_of, exclusive
 from jobs.celery_app import make_app, report_failure_key
 from jobs.following import RunFailed as RunFailed
 from jobs.following import follow, outages_survived
+from jobs.logs import keep_short, last_error, last_line
 from jobs.outputs import why_unwritable
 from jobs.progress import Snapshot
 from jobs.reconciler import Reconciler, release_dead
@@ -50,6 +53,8 @@ EXIT_USAGE = 2
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 #: Seconds that a process may take to end after SIGTERM.
 GRACE_SECONDS = 20.0
+#: Seconds between two looks at how long the logs have grown.
+LOGS_SECONDS = 10.0
 #: Seconds to wait for the workers of a killed ``defsurvey run`` to clear up behind it.
 PATIENCE_SECONDS = 3.0
 
@@ -94,6 +99,7 @@ class Crew:
     worker_options: Sequence[str] = ()
     only: str | None = None
     _processes: list[_Process] = field(default_factory=list)
+    _logs_seen_at: float = -math.inf
 
     def start(self) -> None:
         """Start every process."""
@@ -110,7 +116,7 @@ class Crew:
             self._launch(process)
 
     def look(self, done: int) -> None:
-        """Start again what died.
+        """Start again what died; now and then begin logs anew that have grown long.
 
         Args:
             done: answers that have ended so far, and participants set aside: deaths with progress between them
@@ -120,13 +126,17 @@ class Crew:
             RunFailed: a worker says that it cannot serve, or workers die without any progress; or nothing can be
                 written any more, of which they die.
         """
+        if time.monotonic() - self._logs_seen_at >= LOGS_SECONDS:
+            self._logs_seen_at = time.monotonic()
+            for path in (*self.settings.logs.glob("*.log"), *self.settings.home.glob("broker/*.log")):
+                keep_short(path)
         dead = [p for p in self._processes if p.popen is not None and p.popen.poll() is not None]
         for process in dead:
             assert process.popen is not None
             if process.popen.returncode == EXIT_UNAVAILABLE:
-                raise RunFailed(_last_error(process.log))
+                raise RunFailed(last_error(process.log))
             if process.popen.returncode == EXIT_USAGE:
-                raise RunFailed(f"{process.name}: {_last_line(process.log)}")
+                raise RunFailed(f"{process.name}: {last_line(process.log)}")
             process.deaths = process.deaths + 1 if done == process.done_at_death else 1
             process.done_at_death = done
             if process.deaths >= DEATHS_WITHOUT_PROGRESS:
@@ -168,20 +178,9 @@ def _device_in(options: Sequence[str]) -> Sequence[str]:
     return options[place : place + 2]
 
 
-def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").split("\n")
-    return next((line.removeprefix("defsurvey: ") for line in reversed(lines) if line.strip()), f"see {path}")
-
-
 def _killed(status: int) -> str:
     """What an exit status of a process that said nothing may mean, to go behind a sentence."""
     return " (killed, as where memory runs out)" if status == -signal.SIGKILL else ""
-
-
-def _last_error(path: Path) -> str:
-    lines = path.read_text(errors="replace").splitlines()
-    errors = [line.split(" ERROR ", 1)[1].partition(": ")[2] for line in lines if " ERROR " in line]
-    return errors[-1] if errors else f"a worker cannot serve; see {path}"
 
 
 def work(

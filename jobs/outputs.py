@@ -27,6 +27,8 @@ _PLACE = frozenset(
     }
 )
 
+#: What is wrong with a disk; the system names no file where one that is open cannot be written.
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 #: Bytes for which there has to be room: less than a report, more than a line of a log.
 _ROOM = 1 << 20

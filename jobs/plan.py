@@ -62,7 +62,7 @@ class Plan:
     seconds: Spread | None  #: None until a rate is known
     cost: Dollars | None  #: of answers and judging; None where no model has a price
     judging: PlannedJudging | None  #: None where the study names no judge
-    detectable: Mapping[str, float]  #: culture -> smallest difference of two models that is found in 4 of 5 runs, nats
+    detectable: Mapping[str, float]  #: culture -> smallest difference of two models found in 4 of 5 runs at best, nats
     noise_floor: Mapping[str, float]  #: culture -> smoothed KL that as many honest people would score, in nats
     notes: tuple[str, ...]  #: what is allowed but likely not meant
 
@@ -215,15 +215,24 @@ def _noise_floor(study: Study) -> Mapping[str, float]:
 
 
 def _detectable(study: Study) -> Mapping[str, float]:
+    from reports.comparing import COMPARABLE
     from reports.items import item_table, reference_table
     from reports.metrics.detectable import detectable_difference
 
+    if study.participants < COMPARABLE:
+        return {}  # nobody is compared
     items = item_table(study.survey, study.questions)
     found = {}
     for culture in study.cultures:
         people = reference_table(study.survey, items, culture)
         found[culture] = detectable_difference(
-            people.shares, people.n, items.offered, items.grouping, n=study.participants, seed=study.protocol.seed
+            people.shares,
+            people.n,
+            items.offered,
+            items.grouping,
+            n=study.participants,
+            answers=COMPARABLE,
+            seed=study.protocol.seed,
         )
     return found
 

@@ -94,7 +94,8 @@ def _facts(plan: Plan) -> Iterable[tuple[str, str]]:
     for culture, floor in plan.noise_floor.items():
         yield f"noise floor, {culture}", f"{floor:.3f} nats: what {plan.participants:,} honest people would score"
     for culture, least in plan.detectable.items():
-        yield f"smallest difference, {culture}", f"{least:.3f} nats between two models, found in 4 of 5 such runs"
+        told = f"{least:.3f} nats between two models, found in 4 of 5 such runs at best"
+        yield f"smallest difference, {culture}", told
     for note in plan.notes:
         yield "note", note
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from jobs.study import PlannedCell, Study, StudyError
 from storage.run import CCSV_DECODES, PANEL_SLOTS, Cell, Draws, DrawsPer, Method, Participant
 from storage.survey_problem import nearest, one_of
+from storage.visible import visible
 from workers.engines.base import Request
 from workers.models import ModelCard
 
@@ -218,7 +219,7 @@ def _prompt_to_json(prompt: Prompt) -> dict[str, object]:
 
 
 def render(preview: Preview) -> RenderableType:
-    """The preview for a person to read; prompt text is printed as it is, never as markup."""
+    """The preview for a person to read: never taken for markup, and invisible signs of a survey are written out."""
     from rich.console import Group
     from rich.panel import Panel
     from rich.table import Table
@@ -228,13 +229,15 @@ def render(preview: Preview) -> RenderableType:
     for prompt in preview.prompts:
         cell = prompt.cell
         heading = f"{cell.model}, {cell.culture}, {cell.condition.name}, {cell.language}: "
-        parts.append(Text(f"{heading}participant {prompt.participant}, question {prompt.question}", style="bold"))
+        asked = f"participant {prompt.participant}, question {prompt.question}"
+        parts.append(Text(visible(f"{heading}{asked}"), style="bold"))
         facts = Table.grid(padding=(0, 2))
         for label, fact in _facts(prompt):
-            facts.add_row(Text(label), Text(fact))
+            facts.add_row(Text(label), Text(visible(fact)))
         parts.append(facts)
         parts.extend(
-            Panel(Text(message.content), title=message.role, title_align="left") for message in prompt.request.messages
+            Panel(Text(visible(message.content)), title=message.role, title_align="left")
+            for message in prompt.request.messages
         )
         if prompt.reply_start:
             parts.append(Panel(Text(prompt.reply_start), title="assistant, begun for the model", title_align="left"))

@@ -16,7 +16,7 @@ from kombu.exceptions import OperationalError
 from jobs.celery_app import SIMULATE, simulate_queue
 from jobs.study import Study, StudyError
 from storage import outbox, store
-from storage.budget import change_budget
+from storage.budget import change_budget, halt_if_spent
 from storage.database import Database
 from workers.simulation.participant import draw_axes
 
@@ -73,7 +73,8 @@ def enqueue(database: Database, app: Celery | None, study: Study, *, extend: boo
         app: the broker's app; None leaves the messages in the outbox, from where the
             reconciler publishes them.
         study: a validated study.
-        extend: whether an existing run may be given further participants or models.
+        extend: whether an existing run may be given further participants or models. Its judge and its budget stay
+            as they are, whatever the study says.
 
     Raises:
         StudyError: a run of that name exists with another design, or would be extended
@@ -83,13 +84,16 @@ def enqueue(database: Database, app: Celery | None, study: Study, *, extend: boo
     if not extend:
         _refuse_extension(database, planned)
     try:
-        added = store.add_run(database, planned)
+        added = store.add_run(database, planned, extend=extend)
     except store.OtherDesign:
         raise StudyError(
             f"run {study.name} exists already with another design; give this study another name "
             f"(name: in the file, or --name), or go on with the old one: defsurvey resume {study.name}"
         ) from None
-    change_budget(database, study.name, study.budget)  # what another one had stopped goes on, its judge too
+    if extend:
+        halt_if_spent(database, study.name)  # a model that comes later is stopped by it too
+    else:
+        change_budget(database, study.name, study.budget)  # what another one had stopped goes on, its judge too
     published = publish(database, app, run=study.name) if app is not None else 0
     return Enqueued(run=study.name, added=added, published=published, waiting=outbox.waiting(database, study.name))
 

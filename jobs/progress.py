@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from storage import budget, judgements, outbox, steps, store
 from storage.database import Database
 from storage.run import Method, Progress
+from storage.visible import in_one_line, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -111,9 +112,10 @@ def _counts(progress: Progress) -> dict[str, int]:
 
 def snapshot(database: Database, run_id: str) -> Snapshot:
     """How far a run has come now; raises ``storage.store.UnknownRun``."""
-    run = store.load_run(database, run_id)
-    by_cell = store.progress_by_cell(database, run_id)
-    participants = store.participants_by_state(database, run_id)
+    with database.read() as connection:  # of one moment: a run whose participants are done has all their answers
+        run = store.run_in(connection, run_id)
+        by_cell = store.progress_in(connection, run_id)
+        participants = store.states_in(connection, run_id)
     report = outbox.latest_report(database, run_id)
     allowed = budget.budget_of(database, run_id)
     if participants["waiting"] + participants["running"] == 0:
@@ -191,7 +193,7 @@ def _watch_lines(
         now = time.monotonic()
         this = (current.progress.done, current.state)
         if this != said and (last or now - said_at >= LINE_SECONDS):
-            console.print(_line(current, speed), highlight=False, soft_wrap=True)
+            console.print(_line(current, speed), highlight=False, markup=False, soft_wrap=True)
             said_at, said = now, this
         if last:
             return current
@@ -249,13 +251,14 @@ def set_aside(current: Snapshot) -> str:
     told = [f"{number} set aside"] if number else []
     if current.unweighed:
         told.append(f"{current.unweighed} questions not weighed, its workers' logs say why")
-    return f"{'; '.join(told)}: defsurvey retry {current.run} --state missing" if told else ""
+    return f"{'; '.join(told)}: defsurvey retry {in_one_line(current.run)} --state missing" if told else ""
 
 
 def report_line(current: Snapshot) -> str:
     """Where a run's report is; where its file is gone, what writes it again."""
-    gone = f" is not there any more; write it again: defsurvey report {current.run}" if current.missing else ""
-    return f"report: {current.report or 'none yet'}{gone}"
+    again = f"defsurvey report {in_one_line(current.run)}"
+    gone = f" is not there any more; write it again: {again}" if current.missing else ""
+    return f"report: {visible(current.report or 'none yet')}{gone}"
 
 
 def _line(current: Snapshot, speed: float) -> str:
@@ -263,7 +266,7 @@ def _line(current: Snapshot, speed: float) -> str:
     ended = ", ".join(f"{getattr(progress, state)} {state}" for state in _STATES)
     told = [f"{progress.done}/{progress.planned} ({ended})", *_moving(current, speed)]
     without = set_aside(current)
-    return f"{current.run}: {', '.join(told)}" + (f"; {without}" if without else "")
+    return f"{in_one_line(current.run)}: {', '.join(told)}" + (f"; {without}" if without else "")
 
 
 def render(current: Snapshot, speed: float) -> RenderableType:
@@ -276,5 +279,5 @@ def render(current: Snapshot, speed: float) -> RenderableType:
     progress = current.progress
     facts = [f"{progress.done:,}/{progress.planned:,}", *_moving(current, speed)]
     without = set_aside(current)
-    shown = (head(current.run, progress, facts), cells_shown(current.cells, _STATES))
+    shown = (head(in_one_line(current.run), progress, facts), cells_shown(current.cells, _STATES))
     return Group(*shown, *([Text(without)] if without else []))

@@ -14,6 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from storage.visible import in_one_line
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
@@ -58,7 +60,7 @@ def cells_shown(cells: Sequence[CellProgress], states: Sequence[str]) -> Fitting
     sentence.
     """
     present = [state for state in states if any(getattr(cell.progress, state) for cell in cells)]
-    named = [[str(getattr(cell, name)) for name in _NAMES] for cell in cells]
+    named = [[in_one_line(getattr(cell, name)) for name in _NAMES] for cell in cells]
     apart = _table(_NAMES, named, cells, present)
     together = _table(("cell",), [[", ".join(names)] for names in named], cells, present)
     told = (f"{', '.join(names)}: {_told(cell.progress, present)}" for names, cell in zip(named, cells, strict=True))

@@ -37,7 +37,7 @@ PASS_SECONDS = 2.0
 #: a queue that held some for hours has emptied a moment before the last are claimed.
 LOST_SECONDS = 15.0
 #: Seconds between two passes after which leases are given time to be renewed before they count as run out:
-#: the database was away, or the machine asleep, for the workers as well.
+#: the database was away, or the machine asleep, for the workers as well. Nobody knows what was before the first pass.
 LATE_SECONDS = 10.0
 #: That time: several beats of a worker.
 RENEWAL_SECONDS = 7.0
@@ -55,7 +55,8 @@ class Reconciler:
         app: publishes.
         broker: a client of the same broker, to see whether it still has what it was given.
         clock: seconds that go on while the machine sleeps.
-        only: the one run whose messages are sent, and which is judged; None: every run.
+        only: the one run whose messages are sent, and which is reported and judged; None: every run. Those of others
+            may lie with another broker, and their reports in another home.
     """
 
     def __init__(
@@ -73,8 +74,9 @@ class Reconciler:
         self.only = only
         self.revive: Callable[[], None] | None = None  #: starts the broker again where it is one of our own
         self._clock = clock
+        self._sentinel: object = None  # as it was at the last pass
         self._passed_at = clock()
-        self._renewing_until = -float("inf")
+        self._renewing_until = self._passed_at + RENEWAL_SECONDS  # it may have been away, and its database with it
         self._asked: dict[tuple[str, int, int], float] = {}
         self._judging: dict[str, float] = {}
         self._empty_since: dict[str, float] = {}  # models whose queue has been empty beside unclaimed participants
@@ -124,27 +126,32 @@ class Reconciler:
         _warn(expired)
 
     def _notice_lost_broker(self) -> None:
-        """Without its sentinel the broker is a new one, or was flushed: whatever it was given is gone."""
-        if self.broker.set(SENTINEL, uuid.uuid4().hex, nx=True):
-            again = outbox.publish_again(self.database)
+        """Without its sentinel the broker is a new one, or was flushed: whatever it was given is gone.
+
+        With another one than before it is new as well, and another reconciler was the first to notice.
+        """
+        new = self.broker.set(SENTINEL, uuid.uuid4().hex, nx=True)
+        before, self._sentinel = self._sentinel, self.broker.get(SENTINEL)
+        if new or before not in (None, self._sentinel):
+            again = outbox.publish_again(self.database, run=self.only)
             if again:
                 log.warning("the broker has lost its queues; %d messages are published again", again)
 
     def _notice_lost_messages(self) -> None:
-        now, models = self._clock(), [backlog.model for backlog in backlogs(self.database)]
+        now, models = self._clock(), [backlog.model for backlog in backlogs(self.database, run=self.only)]
         empty = [model for model in models if self.broker.llen(simulate_queue(model)) == 0]
         self._empty_since = {model: self._empty_since.get(model, now) for model in empty}
         for model, since in self._empty_since.items():
             if now - since < LOST_SECONDS:
                 continue
-            again = outbox.publish_again(self.database, model=model, older_than=LOST_SECONDS)
+            again = outbox.publish_again(self.database, run=self.only, model=model, older_than=LOST_SECONDS)
             if again:
                 log.info("%s: %d messages were in no queue any more", model, again)
 
     def _ask_for_reports(self) -> None:
         wait = REPORT_AGAIN_SECONDS / PASS_SECONDS
         for due in outbox.reports_due(self.database):
-            if self._passes - self._asked.get(due, -wait) >= wait:
+            if self.only in (None, due[0]) and self._passes - self._asked.get(due, -wait) >= wait:
                 self.app.send_task(REPORT, args=list(due), queue=REPORTS_QUEUE, retry=False)
                 self._asked[due] = self._passes
 

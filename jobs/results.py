@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -19,18 +16,14 @@ from storage.outbox import BuiltReport
 from storage.read_draws import read_draws
 from storage.read_judgements import read_judgements
 from storage.read_results import read_results
+from storage.whole_file import open_already as open_already
+from storage.whole_file import write_whole as write_whole
 
 if TYPE_CHECKING:
     from reports.build import ReportPaths
 
-#: What others may do with an exported file: read it.
-_MODE = 0o644
 #: Longest name of a folder that tells all the runs in it, in bytes; most file systems take 255.
 _LONGEST_NAME = 200
-#: How a file that this process has open already is named.
-_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
-#: So many links may lead from one to the next; Linux follows as many.
-_LINKS = 40
 
 
 def current_report(
@@ -144,61 +137,6 @@ def joint_folder(settings: Settings, runs: Sequence[str]) -> Path:
     if len(os.fsencode(name)) > _LONGEST_NAME:
         name = f"{runs[0]}+{len(runs) - 1}-{sha256(name.encode()).hexdigest()[:12]}"
     return settings.reports / name
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Write a file, which appears whole or not at all.
-
-    A link stays, and the file that it leads to is written. What is there and no regular file, such as a pipe or
-    ``/dev/null``, is written into, and so is what this process has open already, such as ``/dev/stdout``, behind what
-    is in it; either gets nothing where the writing fails half way.
-    """
-    if (descriptor := open_already(path)) is not None:
-        with _opened_again(descriptor, path) as target:  # before anything else is opened, which might get its number
-            _write_into(target, write)
-        return
-    if path.exists() and not path.is_file():
-        with path.open("wb") as target:
-            _write_into(target, write)
-        return
-    path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as target:
-            write(target)
-            target.flush()
-            os.fsync(target.fileno())
-            os.fchmod(target.fileno(), _MODE)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def open_already(path: Path) -> int | None:
-    """The number by which this process has a path open already, as it has ``/dev/stdout``; None where it has not."""
-    for _ in range(_LINKS):
-        if named := _DESCRIPTOR.fullmatch(str(path.absolute())):
-            return int(named[1])
-        if not path.is_symlink():
-            break
-        path = path.parent / path.readlink()
-    return None
-
-
-def _opened_again(descriptor: int, path: Path) -> IO[bytes]:
-    try:
-        return os.fdopen(os.dup(descriptor), "wb")
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def _write_into(target: IO[bytes], write: Callable[[IO[bytes]], None]) -> None:
-    with tempfile.TemporaryFile() as whole:
-        write(whole)
-        whole.seek(0)
-        shutil.copyfileobj(whole, target)
 
 
 def export_to(database: Database, run: str, kind: str, path: Path, *, telemetry: bool) -> None:

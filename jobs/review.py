@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from string import ascii_lowercase, digits
 from typing import TYPE_CHECKING
 
-from reports.untrusted import visible
 from storage import judgements, readings, store
 from storage.database import Database
 from storage.judgement import GivenAnswer
 from storage.readings import Reading
 from storage.run import AnswerState
 from storage.survey import Question, QuestionType, Survey
+from storage.visible import visible
 from workers.judging.prompt import subject_of
 from workers.simulation.prompts import option_text, request_text
 
@@ -121,20 +121,20 @@ def _option(answer: GivenAnswer, pressed: str) -> int | None:
 
 
 def screen(answer: GivenAnswer, question: Question, chosen: set[int], *, number: int, total: int) -> RenderableType:
-    """One answer as it is shown: what was asked, the response without control characters, and the keys."""
+    """One answer as it is shown, without control characters: what was asked, the response, and the keys."""
     from rich.console import Group
     from rich.panel import Panel
     from rich.text import Text
 
     language = answer.cell.language
-    head = f"{number} of {total}: {answer.cell.model}, {answer.cell.culture}, {question.id}"
-    asked = Text(request_text(question, answer.shown, language))
+    head = visible(f"{number} of {total}: {answer.cell.model}, {answer.cell.culture}, {question.id}")
+    asked = Text(visible(request_text(question, answer.shown, language)))
     response = Text("\n".join(map(visible, answer.completion.splitlines())) or "(empty)")
     keys = Text()
     for place, code in enumerate(answer.shown):
         mark = "x" if code in chosen else " "
         keys.append(f"[{OPTION_KEYS[place]}] ", style="bold").append(
-            f"{mark} {option_text(question, code, language)}\n"
+            f"{mark} {visible(option_text(question, code, language))}\n"
         )
     several = question.type is QuestionType.MULTIPLE
     enter = f"Enter: these (at most {question.max_choices})   " if several else ""

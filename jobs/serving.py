@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from sqlalchemy import make_url
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
 from jobs.broker import EmbeddedBroker, HomeInUse, check_reachable, client_of, exclusive
@@ -19,6 +16,8 @@ from jobs.celery_app import IDLE_QUEUE, JUDGE_QUEUE, REPORTS_QUEUE, make_app, si
 from jobs.local import LOG_FORMAT
 from jobs.openmp import wait_shortly
 from jobs.settings import BadSetting, Settings
+from jobs.told import when_told_to_end
+from storage.address import in_words, shown
 from storage.database import BadDatabaseUrl, Database
 from storage.ledger import lease_owner
 from storage.schema import HEAD, migrate
@@ -64,8 +63,8 @@ def open_database(settings: Settings, *, threads: int = 4) -> Database:
 
 def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable:
     """An error of the database, as one line that names it without its password."""
-    shown = make_url(settings.database_url).render_as_string(hide_password=True)
-    return DatabaseUnavailable(f"database {shown}: {' '.join(str(getattr(error, 'orig', None) or error).split())}")
+    where = shown(settings.database_url)  # by which it is known whether the driver's words can be, too
+    return DatabaseUnavailable(f"database {where}: {in_words(where, getattr(error, 'orig', None) or error)}")
 
 
 def migrate_when_up(settings: Settings, *, patience: float) -> str:
@@ -162,7 +161,7 @@ def worker(
     Args:
         settings: database, broker, model cards and cache.
         device: ``cpu`` or ``cuda:N``.
-        models: only these; all where none is named.
+        models: only these; all that have a card now where none is named.
         concurrency: participants in flight at once; None: as many as the engine has room for.
         threads: CPU threads of a model; None: all.
         profiled: whether the log says of every model, when it is given up, where its time went.
@@ -215,7 +214,8 @@ def worker(
         end_with_parent(parent, lambda: _orphaned(settings))
     stage.leases.start()
     stage.watchdog.start()
-    steps = [affinity_step(stage, database=database, models=models, queue_of=simulate_queue, run=only)]
+    known = models or tuple(cards)  # a model without a card here is for workers that have one
+    steps = [affinity_step(stage, database=database, models=known, queue_of=simulate_queue, run=only)]
     if concurrency is None:
         steps.append(room_step(stage))
 
@@ -246,13 +246,20 @@ def reporter(settings: Settings, *, device: str, events: bool, only: str | None,
     from jobs.health import Pulse, beating_step
     from jobs.tasks import register_judging, register_reports, warm
     from workers.daemon import end_with_parent, serve
+    from workers.watchdog import STOP_SECONDS, end_after
 
     log_to_stderr()
     database = open_database(settings)
     url = broker_url(settings)
     app = make_app(url, visibility_timeout=settings.visibility_timeout)
     register_reports(app, database, settings.reports, client_of(url))
-    register_judging(app, settings, database, only=only, device=device)
+    leaving = threading.Event()
+    register_judging(app, settings, database, only=only, device=device, leaving=leaving.is_set)
+
+    def stop() -> None:
+        end_after(STOP_SECONDS, first=lambda: None)
+        leaving.set()
+
     if parent is not None:
         end_with_parent(parent, lambda: None)
         # A run's own reporter will have a report to build, and nothing to do until then.
@@ -263,7 +270,7 @@ def reporter(settings: Settings, *, device: str, events: bool, only: str | None,
             queues=[REPORTS_QUEUE, JUDGE_QUEUE],
             concurrency=2,  # one run at a time is judged, so that a report never waits for a judge
             name=f"reporter-{lease_owner().replace(':', '-')}",
-            on_stop=lambda: None,
+            on_stop=stop,
             steps=[beating_step(Pulse(settings, "reporter"))],
             events=events,
         )
@@ -279,12 +286,7 @@ def reconciler(settings: Settings) -> int:
     database = open_database(settings)
     url = broker_url(settings)
     stop = threading.Event()
-
-    def end(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+    when_told_to_end(lambda *_: stop.set())
     app = make_app(url, visibility_timeout=settings.visibility_timeout)
     pulse = Pulse(settings, "reconciler")
     reconciling = BeatingReconciler(database=database, app=app, broker=client_of(url), pulse=pulse)

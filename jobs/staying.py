@@ -2,29 +2,30 @@
 
 A container engine starts again whatever ends. Where that cannot mend anything (a model that
 cannot be loaded, a name that is wrong), the process stays instead: idle, unhealthy, its
-reason in the log, until somebody who has read it stops or restarts it. Knows exit statuses
-and signals. Deliberately knows no daemon.
+reason in the log, until somebody who has read it stops or restarts it. Knows exit statuses.
+Deliberately knows no daemon.
 """
 
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from collections.abc import Callable
-from types import FrameType
 
 from jobs.exits import exit_code
 from jobs.tasks import EXIT_UNAVAILABLE
+from jobs.told import when_told_to_end
+from storage.schema import SchemaTooNew
 
 log = logging.getLogger(__name__)
 
-#: Exit statuses that starting again does not change: bad input, and an engine that cannot serve.
+#: Exit statuses that starting again does not change: bad input, and an engine that cannot serve. So is a database of a
+#: newer version, of which the status, 1, does not tell.
 PERMANENT = (2, EXIT_UNAVAILABLE)
 
 
 def stay(work: Callable[[], int]) -> int:
-    """Do a daemon's work; where it ends for a reason that stays, wait for SIGTERM or SIGINT. Returns the exit status.
+    """Do a daemon's work; where it ends for a reason that stays, wait to be told to end. Returns the exit status.
 
     Args:
         work: the daemon, to be called in the main thread. Returns the exit status.
@@ -33,21 +34,19 @@ def stay(work: Callable[[], int]) -> int:
         Exception: whatever ``work`` raises that starting again might mend, or that is a defect.
     """
     try:
-        status = work()
+        status: int | None = work()
+        stays = status in PERMANENT
     except (ValueError, LookupError, RuntimeError) as error:
-        if exit_code(error) not in PERMANENT:
+        status = exit_code(error)
+        stays = status in PERMANENT or isinstance(error, SchemaTooNew)
+        if not stays:
             raise
         log.error("%s", error)
-        status = 2
-    if status not in PERMANENT:
+    assert status is not None
+    if not stays:
         return status
     told = threading.Event()
-
-    def end(_signal: int, _frame: FrameType | None) -> None:
-        told.set()
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+    when_told_to_end(lambda *_: told.set())
     log.critical(
         "to be started again would not mend this: it stays idle and unhealthy until it is stopped or restarted"
     )

@@ -45,8 +45,8 @@ def read_text(path: Path) -> str:
         raise StudyError(f"{path}, line {line}: expected text in UTF-8, got {got}") from None
 
 
-def whole_number(entry: Entry, least: int) -> int:
-    """The whole number written in an entry, from ``least`` to ``LARGEST``.
+def whole_number(entry: Entry, least: int, most: int = LARGEST) -> int:
+    """The whole number written in an entry, from ``least`` to ``most``.
 
     Raises:
         Fault: it is none, or out of bounds.
@@ -57,8 +57,8 @@ def whole_number(entry: Entry, least: int) -> int:
     number = int(entry.node.value)
     if number < least:
         raise entry.fault(expected)
-    if number > LARGEST:
-        raise entry.fault(f"a whole number of at most {LARGEST}")
+    if number > most:
+        raise entry.fault(f"a whole number of at most {most}")
     return number
 
 

@@ -6,7 +6,6 @@ place. Deliberately knows nothing of how keys make up a study (see ``jobs.study`
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +15,7 @@ from typing import TypeVar
 from jobs.billed import unpriced_of
 from jobs.study_file import StudyError, number_above_zero, whole_number
 from storage.catalogue import find_survey
-from storage.run import Condition, Method, Protocol
+from storage.run import NAME, NAME_RULE, Condition, Method, Protocol
 from storage.survey import Survey, SurveyError
 from storage.survey_problem import nearest, one_of
 from storage.survey_yaml import Entry
@@ -35,6 +34,8 @@ NATIVE = "native"
 #: What is used where a study file does not say; a fixed seed, so that such a study too can be repeated.
 DEFAULT_SEED = 0
 DEFAULT_PARTICIPANTS = 20
+#: Far more than any survey asks of one country; noise floor and report hold an array of so many.
+MOST_PARTICIPANTS = 100_000
 
 #: Share of the answers that a judge sees.
 DEFAULT_SAMPLE = 0.01
@@ -69,9 +70,6 @@ class Judge:
     sample: float = DEFAULT_SAMPLE  #: of the answers of each model, culture and state
 
 
-NAME_RULE = "a name of at most 64 lower-case letters, digits, '-', '_' and '.', beginning with a letter or digit"
-_SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -97,7 +95,7 @@ def each(written: Entry, known: Iterable[str]) -> dict[str, Entry]:
 
 def check_name(name: str) -> str:
     """The name of a run, given back where it can be one; raises StudyError."""
-    if not _SLUG.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise StudyError(f"name: expected {NAME_RULE}, got {name!r}")
     return name
 
@@ -106,12 +104,14 @@ def check_participants(number: int) -> int:
     """A number of participants per cell, given back where it can be one; raises StudyError."""
     if isinstance(number, bool) or number < 1:
         raise StudyError(f"participants: expected a whole number of at least 1, got {number}")
+    if number > MOST_PARTICIPANTS:
+        raise StudyError(f"participants: expected a whole number of at most {MOST_PARTICIPANTS}, got {number}")
     return number
 
 
 def name(written: Entry) -> str:
     """``name``: what the run is called, in commands and paths."""
-    if not written.is_text or not _SLUG.fullmatch(written.text()):
+    if not written.is_text or not NAME.fullmatch(written.text()):
         raise written.fault(NAME_RULE)
     return written.text()
 
@@ -165,7 +165,7 @@ def languages_of(survey: Survey, culture: str, asked: Iterable[str]) -> tuple[st
 
 def participants(written: Entry | None) -> int:
     """``participants``: how many simulated citizens each cell has."""
-    return DEFAULT_PARTICIPANTS if written is None else whole_number(written, 1)
+    return DEFAULT_PARTICIPANTS if written is None else whole_number(written, 1, MOST_PARTICIPANTS)
 
 
 def conditions(written: Entry) -> tuple[Condition, ...]:
@@ -183,7 +183,7 @@ def _condition(name: str, written: Entry) -> Condition:
         if written.node.value != "":
             raise written.fault("nothing behind a built-in condition, or a name of your own")
         return BUILT_IN_CONDITIONS[name]
-    if not _SLUG.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise written.fault(NAME_RULE, repr(name))
     if written.is_text or written.is_list:
         near = nearest(name, BUILT_IN_CONDITIONS)

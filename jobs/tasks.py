@@ -7,6 +7,7 @@ the claim in SQL decides.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,9 @@ from celery.worker import state as worker_state
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
+from jobs.broker import exclusive
 from jobs.celery_app import JUDGE, REPORT, REPORTS_QUEUE, SIMULATE, report_failure_key
+from jobs.outputs import DISK
 from jobs.settings import Settings
 from jobs.study_file import StudyError
 from storage import judgements, outbox
@@ -39,6 +42,8 @@ log = logging.getLogger(__name__)
 EXIT_UNAVAILABLE = 69
 #: Seconds for which the broker remembers why a report could not be built.
 _FAILURE_SECONDS = 3600
+#: Taken in a run's own folder while its report is built: an older one would else be written over a newer one.
+_LOCK = ".lock"
 
 
 def register_simulation(app: Celery, stage: Stage, *, only: str | None = None) -> None:
@@ -92,13 +97,26 @@ def register_reports(app: Celery, database: Database, folder: Path, broker: redi
 
     def failed(*, exception: BaseException, args: tuple[str, ...], **_: Any) -> None:
         log.error("report of %s: %s", args[0], exception)
+        if _passes(exception):
+            return  # the reconciler asks again
         broker.set(report_failure_key(args[0]), str(exception), ex=_FAILURE_SECONDS)
 
     signals.task_failure.connect(failed, sender=build_report, weak=False)
 
 
+def _passes(error: BaseException) -> bool:
+    """Whether what kept a report from being built passes by itself: an outage, or a disk without room."""
+    return isinstance(error, (*OUTAGE, redis.RedisError)) or (isinstance(error, OSError) and error.errno in DISK)
+
+
 def register_judging(
-    app: Celery, settings: Settings, database: Database, *, only: str | None = None, device: str = "cpu"
+    app: Celery,
+    settings: Settings,
+    database: Database,
+    *,
+    only: str | None = None,
+    device: str = "cpu",
+    leaving: Callable[[], bool] = lambda: False,
 ) -> None:
     """Let this process judge the answers of finished runs whose study names a judge, one run after the other.
 
@@ -108,33 +126,42 @@ def register_judging(
         database: where the runs are.
         only: the one run to judge; None: every run.
         device: where judges run whose weights are here: ``cpu``, ``cuda`` or ``cuda:N``.
+        leaving: whether this process was told to end: nothing more is judged then.
     """
     # Judging takes hours: for a second run there must be no waiting on a thread that a report may need.
     judging = threading.Lock()
 
     @app.task(name=JUDGE, shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
     def judge_answers(run: str) -> None:
-        if only not in (None, run) or not judging.acquire(blocking=False):
+        if only not in (None, run) or leaving() or not judging.acquire(blocking=False):
             return  # the reconciler asks again
         try:
-            judge_if_due(settings, database, run, device=device)
+            judge_if_due(settings, database, run, device=device, leaving=leaving)
         finally:
             judging.release()
 
 
-def judge_if_due(settings: Settings, database: Database, run: str, *, device: str = "cpu") -> None:
+def judge_if_due(
+    settings: Settings,
+    database: Database,
+    run: str,
+    *,
+    device: str = "cpu",
+    leaving: Callable[[], bool] = lambda: False,
+) -> None:
     """Judge a run by the judge that its study names, unless that has been done.
 
     Whatever keeps the judge from being asked is noted as the end of its judging, which a run would else wait for
-    without end; an outage of the database is not, since the reconciler asks again.
+    without end; an outage of the database, or the end of this process, is not, since the reconciler asks again.
     """
+    ledger = outbox.revision(database, run)
     if not judgements.is_due(database, run):
         return  # judged meanwhile
-    from jobs.judge import BeingJudged, end_unasked, in_words, judge_run
+    from jobs.judge import BeingJudged, JudgingLeft, end_unasked, in_words, judge_run
 
     try:
-        log.info("%s", in_words(judge_run(settings, database, run, device=device)))
-    except BeingJudged as error:
+        log.info("%s", in_words(judge_run(settings, database, run, device=device, leaving=leaving)))
+    except (BeingJudged, JudgingLeft) as error:
         log.info("%s", error)
     except OUTAGE as error:
         log.warning("judging of run %s: database: %s", run, error)
@@ -142,13 +169,16 @@ def judge_if_due(settings: Settings, database: Database, run: str, *, device: st
         foreseen = isinstance(error, (EngineUnavailable, ModelError, StudyError))
         told = str(error) if foreseen else f"{type(error).__name__}: {error}"
         log.error("judging of run %s: %s", run, told, exc_info=not foreseen)
-        end_unasked(database, run, told)
+        end_unasked(database, run, told, ledger=ledger)
 
 
 def write_report(
     database: Database, run: str, folder: Path, *, record: bool = True, readings: bool = False
 ) -> outbox.BuiltReport:
     """Build a run's report from what the ledger holds now.
+
+    The run's own report is built by one process at a time, and again where another machine, which the lock does not
+    reach, has noted a newer one meanwhile: its files may lie in the same place.
 
     Args:
         database: where the run is.
@@ -157,6 +187,18 @@ def write_report(
         record: whether the ledger is to note it as the run's own report.
         readings: whether answers that people have read count as they read them.
     """
+    if not record:
+        return _build(database, run, folder, readings=readings)
+    with exclusive(folder / _LOCK, "report", patience=math.inf):
+        while True:
+            report = _build(database, run, folder, readings=readings)
+            outbox.record_report(database, report)
+            newest = outbox.latest_report(database, run) or report
+            if (newest.revision, newest.judgements) <= (report.revision, report.judgements):
+                return report
+
+
+def _build(database: Database, run: str, folder: Path, *, readings: bool) -> outbox.BuiltReport:
     from reports.build import build_report
     from reports.judging import judged_by
     from storage.read_judgements import read_judgements
@@ -168,16 +210,13 @@ def write_report(
     shown = with_readings(database, results) if readings else results
     draws = read_draws(database, run)
     paths = build_report(shown, folder, draws=draws, verdicts=verdicts, notes=notes, remarks=remarks)
-    report = outbox.BuiltReport(
+    return outbox.BuiltReport(
         run=run,
         revision=results.revision,
         judgements=judged.revision,
         html=str(paths.html),
         markdown=str(paths.markdown),
     )
-    if record:
-        outbox.record_report(database, report)
-    return report
 
 
 def warm() -> None:
@@ -206,7 +245,7 @@ def report_sender(app: Celery, database: Database) -> Callable[[str], None]:
         try:
             revisions = [outbox.revision(database, run), outbox.judgement_revision(database, run)]
             app.send_task(REPORT, args=[run, *revisions], queue=REPORTS_QUEUE, retry=False)
-        except OperationalError as error:
+        except (OperationalError, redis.RedisError) as error:
             log.warning("report of %s not asked for, the reconciler will: %s", run, error)
 
     return send

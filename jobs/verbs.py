@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from jobs.realisable import check_conditions
 from jobs.settings import BadSetting, Settings
 from jobs.study import Study, parse_study, read_study
 from jobs.study_keys import Judge
+from jobs.told import when_told_to_end
 from storage import judgements, outbox, store
 from storage import retry as retrying
 from storage.budget import budget_of, change_budget, halt_if_spent
@@ -206,8 +206,7 @@ def _work(
         signals.append(number)
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupted)
+    when_told_to_end(interrupted)
     ended = local.work(
         settings,
         database,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from reports.merge import run_of_cells
 from storage.results import STATES, Results
 from storage.survey import Question
 
@@ -31,7 +32,10 @@ def answer_rows(results: Results) -> Iterator[dict[str, Any]]:
     """One row per stored answer, in the order of the arrays; choices are option codes, separated by spaces."""
     answers, run = results.answers, results.run
     questions = [results.survey.question(name) for name in run.questions]
-    cells = [(cell.model, cell.culture, cell.condition.name, cell.language) for cell in run.cells]
+    cells = [
+        (of.id, cell.model, cell.culture, cell.condition.name, cell.language)
+        for of, cell in zip(run_of_cells(run), run.cells, strict=True)
+    ]
     known = _Choices(questions)
     columns = (
         answers.cell,
@@ -43,9 +47,9 @@ def answer_rows(results: Results) -> Iterator[dict[str, Any]]:
         answers.shown,
     )
     for cell, person, place, slot, state, chosen, first in zip(*(c.tolist() for c in columns), strict=True):
-        model, culture, condition, language = cells[cell]
+        of, model, culture, condition, language = cells[cell]
         yield {
-            "run": run.id,
+            "run": of,
             "model": model,
             "culture": culture,
             "condition": condition,

@@ -11,7 +11,7 @@ import numpy as np
 
 from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from reports.distinguishing import LEVEL, DistinguishedCell
-from reports.figures import NONE, counted, percent
+from reports.figures import NONE, chance, counted, fixed, percent
 from reports.items import Floats, Ints
 from reports.metrics.aggregate import mean_known
 from reports.page import Column, Entry, OptionLine, QuestionCard, SampleCard, Table, TableRow
@@ -198,8 +198,11 @@ def _people(question: Question, culture: CultureAnalysis, items: Ints) -> TableR
         group=culture.name,
         quiet=True,
         entries=(
-            *(_share(share, percent(share)) for share in _shares(question, culture.reference.shares[items])),
-            Entry(text=NONE if np.isnan(asked) else f"{asked:,.0f}", beneath=counted),
+            *(
+                _share(share, percent(share), why="no reference")
+                for share in _shares(question, culture.reference.shares[items])
+            ),
+            _figure(asked, f"{asked:,.0f}", beneath=counted, why="no reference"),
             *(Entry(text="") for _ in range(4)),
         ),
     )
@@ -214,27 +217,41 @@ def _respondent(
     test: DistinguishedCell,
 ) -> TableRow:
     valid = int(cell.n_valid[place])
+    # a model's shares rest on few answers: whole per cents say all there is
     shares = _shares(question, cell.counts[items]) if valid else [float("nan")] * len(question.options)
-    p = float(test.adjusted[place])
+    p, why = float(test.adjusted[place]), _why(cell, items)
+    untested = "one participant lists several answers: they are no independent people" if cell.panel else why
     return TableRow(
         head=Entry(text=cell.name),
         group=culture.name,
         entries=(
-            *(_share(share, _whole(share)) for share in shares),
+            *(_share(share, f"{100 * share:.0f}%", why="no valid answer") for share in shares),
             Entry(text=str(valid)),
-            Entry(text=_short(float(cell.sound.by_question[place]))),
-            Entry(text=_short(float(cell.sound_floor.by_question[place]))),
-            _distance(question, culture, cell, place, items),
-            Entry(text=NONE if np.isnan(p) else "<.01" if p < 0.01 else f"{p:.2f}"),
+            _short(float(cell.sound.by_question[place]), why=why),
+            _short(float(cell.sound_floor.by_question[place]), why=why),
+            _distance(question, culture, cell, place, items, why=why),
+            _figure(p, chance(p), why=untested),
         ),
     )
 
 
-def _short(value: float) -> str:
-    return NONE if np.isnan(value) else f"{value:.2f}"
+def _why(cell: CellAnalysis, items: Ints) -> str:
+    """Why a question has no divergence: what the first of its items lacks; empty where none lacks anything."""
+    return next((reason for item in items.tolist() if (reason := cell.divergences.reasons[item])), "")
 
 
-def _distance(question: Question, culture: CultureAnalysis, cell: CellAnalysis, place: int, items: Ints) -> Entry:
+def _figure(value: float, text: str, *, beneath: str = "", why: str) -> Entry:
+    """A figure, or a dash and why there is none."""
+    return Entry(text=NONE, why=why) if np.isnan(value) else Entry(text=text, beneath=beneath)
+
+
+def _short(value: float, *, beneath: str = "", why: str) -> Entry:
+    return _figure(value, fixed(value, 2), beneath=beneath, why=why)
+
+
+def _distance(
+    question: Question, culture: CultureAnalysis, cell: CellAnalysis, place: int, items: Ints, *, why: str
+) -> Entry:
     """The distance that fits the question's type, its floor beneath."""
     if question.type is QuestionType.MULTIPLE:
         found, floor = cell.divergences.total_variation[items], cell.floor.total_variation[items]
@@ -244,7 +261,8 @@ def _distance(question: Question, culture: CultureAnalysis, cell: CellAnalysis, 
         found = cell.divergences.js_distance[items]
         floor = np.array([culture.floor.js_distance(int(items[0]), int(cell.n_valid[place]))])
     value, noise = float(mean_known(found)), float(mean_known(floor))
-    return Entry(text=_short(value), beneath="" if np.isnan(noise) else _short(noise))
+    # answers without a place on the scale have a divergence and no distance along it
+    return _short(value, beneath="" if np.isnan(noise) else fixed(noise, 2), why=why or "no answer on the scale")
 
 
 def _shares(question: Question, weights: Floats) -> list[float]:
@@ -256,10 +274,5 @@ def _shares(question: Question, weights: Floats) -> list[float]:
         return (weights[0] / totals[0])[: len(question.options)].tolist()  # type: ignore[no-any-return]
 
 
-def _whole(share: float) -> str:
-    """A model's share rests on few answers: whole per cents say all there is."""
-    return NONE if np.isnan(share) else f"{100 * share:.0f}%"
-
-
-def _share(share: float, text: str) -> Entry:
-    return Entry(text=text, shade=None if np.isnan(share) else min(share, 1.0))
+def _share(share: float, text: str, *, why: str) -> Entry:
+    return Entry(text=NONE, why=why) if np.isnan(share) else Entry(text=text, shade=min(share, 1.0))

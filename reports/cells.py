@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reports.comparing import comparable
+from reports.comparing import Sample, comparable, sample_of
 from reports.items import (
     Floats,
     Ints,
@@ -24,22 +24,19 @@ from reports.items import (
     valid_answers,
 )
 from reports.metrics.aggregate import Means, mean_known, means
-from reports.metrics.divergence import Divergences, PaperValues, divergences, paper_values, smoothed_kl
+from reports.metrics.divergence import Divergences, PaperValues, divergences, paper_values
 from reports.metrics.diversity import Diversity, diversity, effective_options
 from reports.metrics.floor import Floor, FloorValues
-from reports.metrics.intervals import DRAWS, Interval, Intervals, intervals_of_means
+from reports.metrics.intervals import Interval, Intervals
 from reports.metrics.quality import Quality, quality
-from reports.metrics.resampling import resampled_smoothed_kl
 from reports.ordered import placed_only
+from reports.participants import codes, intervals, single_answers
 from reports.ranking import Ranking, rank
 from reports.replies import diversity_of
 from reports.respondents import Control, controls, uniform_shares
 from storage.results import STATES, Results
 from storage.run import AnswerState, Cell
 from storage.survey import Culture
-
-#: Seed of the resamples: the same answers always give the same intervals.
-BOOTSTRAP_SEED = 20250314
 
 FAILED = STATES.index(AnswerState.FAILED)
 
@@ -51,7 +48,7 @@ class CellAnalysis:
     cell: Cell
     name: str  #: the model, with condition and language where the run has several
     n_valid: Ints  #: valid answers per question, shape (Q,)
-    counts: Floats  #: valid answers per item and category, shape (I, K)
+    sample: Sample  #: what it is compared by
     comparable: bool  #: whether it has answers enough to what the headline is of, for that or a comparison
     divergences: Divergences  #: per item
     floor: FloorValues  #: per item, at the item's own number of valid answers
@@ -70,6 +67,11 @@ class CellAnalysis:
     distinct_choices: float  #: distinct answers per question, mean; nan without a valid answer
     effective_options: float  #: exp(entropy), mean over the items answered that have a reference
     human_effective_options: float  #: the same items, people
+
+    @property
+    def counts(self) -> Floats:
+        """Valid answers per item and category, shape (I, K)."""
+        return self.sample.counts
 
     @property
     def panel(self) -> bool:
@@ -200,7 +202,7 @@ def _culture(
             people=named[culture.code],
             n=max(_answering(cell.cell) for cell in cells),
         ),
-        ranking=rank({cell.name: cell.counts for cell in cells}, items, reference),
+        ranking=rank({cell.name: cell.sample for cell in cells}, items, reference),
     )
 
 
@@ -224,7 +226,7 @@ def _cell(
         floor.at(n_valid[items.question]),
     )
     ruled = paper_values(found.plug_in_kl, items.grouping.headline)
-    states = state_counts(answers, place)
+    states = state_counts(answers, place, cell.participants)
     replied = (answers.cell == place) & (answers.state != FAILED)
     options = np.stack([effective_options(counts), effective_options(reference.shares)])
     options[:, np.isnan(options).any(axis=0)] = np.nan
@@ -232,7 +234,7 @@ def _cell(
         cell=cell,
         name=name,
         n_valid=n_valid,
-        counts=counts,
+        sample=sample_of(weights, items, reference),
         comparable=comparable(counts, items, reference),
         divergences=found,
         floor=noise,
@@ -243,11 +245,11 @@ def _cell(
         paper_floor=means(noise.plug_in_kl, items.grouping),
         paper_values=ruled,
         place=place,
-        participant_kl=_single_answers(weights, items, reference),
-        participant_code=_codes(weights, items),
-        intervals=_intervals(items, reference, weights, found.smoothed_kl),
+        participant_kl=single_answers(weights, items, reference),
+        participant_code=codes(weights, items),
+        intervals=intervals(items, reference, weights, found.smoothed_kl),
         quality=quality(
-            planned=max(cell.participants * cell.condition.method.slots * len(items.questions), sum(states.values())),
+            planned=cell.participants * cell.condition.method.slots * len(items.questions),
             answered=states[AnswerState.ANSWERED],
             refused=states[AnswerState.REFUSED],
             unparsable=states[AnswerState.UNPARSABLE],
@@ -260,33 +262,6 @@ def _cell(
         effective_options=float(mean_known(options[0])),
         human_effective_options=float(mean_known(options[1])),
     )
-
-
-def _single_answers(weights: Floats, items: ItemTable, reference: ReferenceTable) -> Floats:
-    """What each participant's answer to each item scores alone, shape (P, I)."""
-    alone = np.eye(items.offered.shape[1])[None] * items.offered[:, :, None]
-    scores = smoothed_kl(alone, reference.shares[:, None], reference.n[:, None], items.offered[:, None])
-    return _mean_over_answers(weights, np.where(items.offered, scores, 0.0), weights.sum(axis=-1))
-
-
-def _codes(weights: Floats, items: ItemTable) -> Floats:
-    """Code of each participant's answer to each item, shape (P, I)."""
-    return _mean_over_answers(weights, np.where(items.placed, items.code, 0.0), (weights * items.placed).sum(axis=-1))
-
-
-def _mean_over_answers(weights: Floats, values: Floats, count: Floats) -> Floats:
-    total = (weights * values).sum(axis=-1)
-    return np.asarray(np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0), dtype=np.float64)
-
-
-def _intervals(items: ItemTable, reference: ReferenceTable, weights: Floats, points: Floats) -> Intervals:
-    # who answered nothing that the headline is of would only be drawn in place of those who did
-    known = ~np.isnan(points) & items.grouping.headline
-    shares, people, offered = reference.shares[known], reference.n[known], items.offered[known]
-    # the same resamples for every cell: cells of equal size share participants' draws
-    resampled = resampled_smoothed_kl(weights[:, known], shares, people, offered, draws=DRAWS, seed=BOOTSTRAP_SEED)
-    grouping = items.grouping.of(known)
-    return intervals_of_means(points[known], resampled.values, resampled.answered, grouping, seed=BOOTSTRAP_SEED)
 
 
 def _distinct_choices(results: Results, place: int) -> float:

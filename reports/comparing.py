@@ -1,5 +1,7 @@
-"""Cells of one culture compared question by question, at one number of answers each.
+"""Cells of one culture compared at one number of answers to each question.
 
+A difference counts where it would hold for other questions like these (their signs turned) and for other participants
+of these models as well (each left out in turn): what the same participants answer to several questions hangs together.
 Knows counts by item and which difference is tested. Deliberately knows nothing of models, series
 or conditions: whoever compares says which cells stand against which.
 """
@@ -12,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.items import Bools, Floats, ItemTable, ReferenceTable
-from reports.metrics.aggregate import Grouping, grouped_sum, headline_mean
-from reports.metrics.comparisons import holm, sign_flip
-from reports.metrics.floor import rarefied_smoothed_kl
+from reports.metrics.aggregate import Grouping, grouped_sum, headline_mean, headline_weights
+from reports.metrics.comparisons import holm, participants_apart, sign_flip
+from reports.metrics.corrected import corrected_kl, one_less
 
 #: Fewest valid answers to a question with which it enters a comparison, and the number that every cell is brought to.
 #: Were it the smallest number found, a cell that answers less would change the yardstick for all the others.
@@ -24,12 +26,34 @@ SIGNS_SEED = 20250314
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What one cell is compared by."""
+
+    counts: Floats  #: valid answers per item and category, shape (I, K)
+    left_out: Floats  #: what each item's corrected KL changes by without one of the P participants, shape (P, I)
+
+
+def sample_of(weights: Floats, items: ItemTable, reference: ReferenceTable) -> Sample:
+    """What a cell is compared by.
+
+    Args:
+        weights: how often each participant chose each category, shape (P, I, K).
+        items: the run's items.
+        reference: the culture's.
+    """
+    counts = weights.sum(axis=0)
+    changes = one_less(counts, reference.shares, reference.n, items.offered)
+    return Sample(counts=counts, left_out=np.einsum("pik,ik->pi", weights, changes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
     """M cells on the items of the headline where all have at least n valid answers, each rarefied to n of them."""
 
     names: tuple[str, ...]
     common: Bools  #: items compared, shape (I,)
-    values: Floats  #: rarefied smoothed KL, nats, of the items compared, shape (M, C)
+    values: Floats  #: corrected KL, nats, of the items compared, shape (M, C)
+    left_out: tuple[Floats, ...]  #: what leaving out a participant adds to ``by_question``, shape (P, Q') for each cell
     grouping: Grouping  #: of the items compared
     n: int
 
@@ -46,8 +70,7 @@ class Compared:
     @property
     def by_question(self) -> Floats:
         """What each question adds to the headline mean of each cell, shape (M, Q'): rows sum to ``figures``."""
-        asked, place = np.unique(self.grouping.question, return_inverse=True)
-        return grouped_sum(self.values * headline_weights(self.grouping), place, len(asked))
+        return _by_question(self.values, self.grouping)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,28 +80,10 @@ class Contrast:
     first: str
     second: str
     difference: float  #: mean of the first less mean of the second, nats; negative: the first is closer
-    p: float  #: two-sided sign-flip permutation by question
+    p: float  #: two-sided: the larger of that over questions and that over participants
     p_holm: float  #: adjusted over the contrasts planned together
     questions: int
     n: int  #: valid answers per question that every cell was brought down to
-
-
-def headline_weights(grouping: Grouping) -> Floats:
-    """The weight of each item in the headline mean, shape (I,); they sum to 1, or are 0 where no item is of it.
-
-    >>> speaks = np.array([0, 0, 1])
-    >>> of = Grouping(question=np.array([0, 1, 2]), questions=3, dimension=speaks, dimensions=2, by_dimension=True)
-    >>> headline_weights(of).tolist()
-    [0.25, 0.25, 0.5]
-    """
-    spoken = grouping.dimension >= 0
-    if not grouping.by_dimension:
-        _, place, size = np.unique(grouping.question, return_inverse=True, return_counts=True)
-        return np.asarray(1 / size[place] / len(size), dtype=np.float64)
-    size = np.bincount(grouping.dimension[spoken], minlength=grouping.dimensions)
-    weights = np.zeros(len(spoken))
-    weights[spoken] = 1 / size[grouping.dimension[spoken]] / (size > 0).sum()
-    return weights
 
 
 def enough(counts: Floats, items: ItemTable, reference: ReferenceTable) -> float:
@@ -107,37 +112,57 @@ def answered(counts: Floats, items: ItemTable, reference: ReferenceTable) -> boo
     return _share(counts, items, ~np.isnan(reference.n)) >= 0.5
 
 
-def compare(counts: Mapping[str, Floats], items: ItemTable, reference: ReferenceTable) -> Compared | None:
+def compare(samples: Mapping[str, Sample], items: ItemTable, reference: ReferenceTable) -> Compared | None:
     """Bring cells to the same questions and the same number of answers.
 
     Args:
-        counts: cell -> valid answers per item and category, shape (I, K).
+        samples: by cell.
         items: the run's items.
         reference: the culture's.
 
     Returns:
         None where no question of the headline has ``COMPARABLE`` valid answers in every cell.
     """
-    totals = np.stack([given.sum(axis=-1) for given in counts.values()])
+    totals = np.stack([sample.counts.sum(axis=-1) for sample in samples.values()])
     common = np.asarray((totals.min(axis=0) >= COMPARABLE) & ~np.isnan(reference.n) & items.grouping.headline)
     if not common.any():
         return None
     known, people, offered = reference.shares[common], reference.n[common], items.offered[common]
-    values = np.stack(
-        [rarefied_smoothed_kl(given[common], known, people, offered, COMPARABLE) for given in counts.values()]
+    grouping = items.grouping.of(common)
+    return Compared(
+        names=tuple(samples),
+        common=common,
+        values=np.stack(
+            [corrected_kl(sample.counts[common], known, people, offered, COMPARABLE) for sample in samples.values()]
+        ),
+        left_out=tuple(_by_question(sample.left_out[:, common], grouping) for sample in samples.values()),
+        grouping=grouping,
+        n=COMPARABLE,
     )
-    return Compared(names=tuple(counts), common=common, values=values, grouping=items.grouping.of(common), n=COMPARABLE)
+
+
+def _by_question(values: Floats, grouping: Grouping) -> Floats:
+    """What each question adds to the headline mean of values (..., C), shape (..., Q')."""
+    asked, place = np.unique(grouping.question, return_inverse=True)
+    return grouped_sum(values * headline_weights(grouping), place, len(asked))
 
 
 def pairwise(compared: Compared) -> Floats:
     """Holm-adjusted p of every pair, shape (M, M); 1 on the diagonal."""
-    by_question = compared.by_question
-    first, second = np.triu_indices(len(by_question), k=1)
-    differences = (by_question[first] - by_question[second]).T
-    adjusted = holm(sign_flip(differences, np.random.default_rng(SIGNS_SEED)))
-    p = np.ones((len(by_question), len(by_question)))
-    p[first, second] = p[second, first] = adjusted
+    cells = len(compared.names)
+    first, second = np.triu_indices(cells, k=1)
+    signs = np.eye(cells)[first] - np.eye(cells)[second]
+    p = np.ones((cells, cells))
+    p[first, second] = p[second, first] = holm(_tested(compared, signs)[1])
     return p
+
+
+def _tested(compared: Compared, signs: Floats) -> tuple[Floats, Floats]:
+    """Differences and their p, the larger of both tests, of C contrasts that weigh the M cells by signs, (C, M)."""
+    differences = (signs @ compared.by_question).T
+    over_questions = sign_flip(differences, np.random.default_rng(SIGNS_SEED))
+    over_people = participants_apart(compared.left_out, signs, differences)
+    return differences.sum(axis=0), np.maximum(over_questions, over_people)
 
 
 #: Name of a group, its cells, name of another group, its cells.
@@ -152,24 +177,23 @@ def contrasts(compared: Compared, planned: Sequence[Plan]) -> tuple[Contrast, ..
         planned: which groups; cells that were not compared are left out, and so is a contrast of which a group is
             left empty.
     """
-    by_question = compared.by_question
     place = {name: at for at, name in enumerate(compared.names)}
-    known, columns = [], []
+    known, signs = [], []
     for first, mine, second, theirs in planned:
         groups = [[place[name] for name in group if name in place] for group in (mine, theirs)]
         if all(groups):
             known.append((first, second))
-            columns.append(by_question[groups[0]].mean(axis=0) - by_question[groups[1]].mean(axis=0))
-    if not columns:
+            means = [np.eye(len(place))[group].mean(axis=0) for group in groups]
+            signs.append(means[0] - means[1])
+    if not known:
         return ()
-    differences = np.stack(columns, axis=1)
-    p = sign_flip(differences, np.random.default_rng(SIGNS_SEED))
+    differences, p = _tested(compared, np.stack(signs))
     adjusted = holm(p)
     return tuple(
         Contrast(
             first=first,
             second=second,
-            difference=float(differences[:, at].sum()),
+            difference=float(differences[at]),
             p=float(p[at]),
             p_holm=float(adjusted[at]),
             questions=compared.questions,

@@ -15,8 +15,9 @@ import numpy as np
 
 from reports.cells import CellAnalysis, Measured
 from reports.items import Floats, Ints
+from reports.merge import run_of_cells
 from reports.metrics.aggregate import grouped_mean, mean_known
-from reports.metrics.configurations import Axis, Extreme, axis, extremes, pickable
+from reports.metrics.configurations import Axis, Extreme, axis, extremes, pickable, rearrangements_for
 from reports.parts import NotRun, main_cells
 from storage.results import DrawArrays
 
@@ -87,7 +88,7 @@ class DrawnAxis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """The distribution of draws; equal participants of different models share theirs and count once."""
+    """The distribution of draws; equal participants of different models share those of one seed and count once."""
 
     by_culture: tuple[tuple[str, tuple[DrawnAxis, ...]], ...]
     per_question: bool  #: drawn anew for every question
@@ -100,10 +101,11 @@ def drawn(measured: Measured, draws: DrawArrays | None) -> Drawn | NotRun:
     """How often each level was drawn, culture by culture, in the main condition; the models of a culture together."""
     if draws is None:
         return _NOT_STORED
-    found = []
+    found, seeds = [], [run.protocol.seed for run in run_of_cells(measured.results.run)]
+    seed = np.unique(seeds, return_inverse=True)[1][draws.cell]
     for culture in measured.cultures:
         mine = [cell.place for cell in main_cells(measured) if cell.cell.culture == culture.culture.code]
-        here = _distinct(draws, np.flatnonzero(np.isin(draws.cell, mine)))
+        here = _distinct(draws, seed, np.flatnonzero(np.isin(draws.cell, mine)))
         axes = tuple(
             DrawnAxis(name=name, levels=_counted(labels[place] for place in level[level >= 0].tolist()))
             for name, level, labels in _axes(draws, here)
@@ -112,11 +114,14 @@ def drawn(measured: Measured, draws: DrawArrays | None) -> Drawn | NotRun:
     return Drawn(by_culture=tuple(found), per_question=bool((draws.question >= 0).any()))
 
 
-def _distinct(draws: DrawArrays, here: Ints) -> Ints:
-    """One row per participant and draw; where one engine left an axis to its provider, the row of one that did not."""
+def _distinct(draws: DrawArrays, seed: Ints, here: Ints) -> Ints:
+    """One row per seed, participant and draw; where an engine left an axis to its provider, that of one that did not.
+
+    Participants of runs with different seeds are others, though they may happen to have drawn the same.
+    """
     unknown = np.isnan(draws.num_beams[here]).astype(np.int64) + np.isnan(draws.do_sample[here])
     here = here[np.argsort(unknown, kind="stable")]
-    shared = (draws.participant, draws.question, draws.memory_capacity, draws.region)
+    shared = (seed, draws.participant, draws.question, draws.memory_capacity, draws.region)
     rows = np.stack([column[here] for column in (*shared, draws.num_beams, draws.do_sample)], axis=1)
     found: dict[tuple[float, ...], list[list[float]]] = {}
     kept = []
@@ -139,13 +144,15 @@ def configured(measured: Measured, draws: DrawArrays | None) -> Configured | Not
         return _NOT_STORED
     if (draws.question >= 0).any():
         return NotRun(reason="axes were drawn anew for every question: no participant has a configuration of its own")
-    cells = []
+    found = []
     for cell in main_cells(measured):
         here = np.flatnonzero(draws.cell == cell.place)
         by_question = _by_question(measured, cell)
         if here.size and len(by_question) and not np.isnan(mean_known(by_question)).all():
-            cells.append(_cell(cell, by_question, draws, here))
-    return Configured(cells=tuple(cells)) if cells else NotRun(reason="no participant has a valid answer")
+            found.append((cell, by_question, here))
+    if not found:
+        return NotRun(reason="no participant has a valid answer")
+    return Configured(cells=tuple(_cell(cell, values, draws, here, len(found)) for cell, values, here in found))
 
 
 def _by_question(measured: Measured, cell: CellAnalysis) -> Floats:
@@ -156,8 +163,10 @@ def _by_question(measured: Measured, cell: CellAnalysis) -> Floats:
     return np.asarray(values - typical + float(mean_known(typical)), dtype=np.float64)
 
 
-def _cell(cell: CellAnalysis, by_question: Floats, draws: DrawArrays, here: Ints) -> ConfiguredCell:
-    rng = np.random.default_rng(CONFIGURATION_SEED)
+def _cell(cell: CellAnalysis, by_question: Floats, draws: DrawArrays, here: Ints, cells: int) -> ConfiguredCell:
+    rng, drawn_axes = np.random.default_rng(CONFIGURATION_SEED), _axes(draws, here)
+    # every axis of every cell is one of the tests that Holm corrects together
+    fine = rearrangements_for(cells * len(drawn_axes))
     row = {int(draws.participant[place]): int(place) for place in here}
     picked = extremes(by_question, seed=CONFIGURATION_SEED) if pickable(by_question).any() else ()
     means = mean_known(by_question)
@@ -168,8 +177,8 @@ def _cell(cell: CellAnalysis, by_question: Floats, draws: DrawArrays, here: Ints
             labels=tuple(labels[int(level.level)] for level in found.levels),
             axis=found,
         )
-        for name, levels, labels in _axes(draws, here)
-        for found in (axis(means[people], np.where(levels < 0, np.nan, levels), rng),)
+        for name, levels, labels in drawn_axes
+        for found in (axis(means[people], np.where(levels < 0, np.nan, levels), rng, rearrangements=fine),)
     )
     return ConfiguredCell(
         name=cell.name,

@@ -8,35 +8,36 @@ from math import isinf, isnan
 NONE = "–"
 
 
-def nats(value: float, digits: int = 2) -> str:
-    """A divergence; small ones get a digit more, so that two floors can be told apart.
+def nats(value: float) -> str:
+    """A divergence to two digits; small ones get a digit more, so that two floors can be told apart.
 
     >>> nats(1.234), nats(.0123), nats(float("inf")), nats(float("nan"))
     ('1.23', '0.012', '∞', '–')
+    """
+    return fixed(value, 2 if abs(value) >= 0.1 else 3)
+
+
+def fixed(value: float, digits: int = 3) -> str:
+    """A figure in a column: always the same number of digits; what rounds to 0 has no sign.
+
+    >>> fixed(.5), fixed(.05, 2), fixed(-.45, 2), fixed(-.0001, 2), fixed(float("inf")), fixed(float("nan"))
+    ('0.500', '0.05', '−0.45', '0.00', '∞', '–')
     """
     if isnan(value):
         return NONE
     if isinf(value):
         return "∞"
-    return f"{value:.{digits if abs(value) >= 0.1 or digits > 2 else digits + 1}f}"
+    return f"{value:z.{digits}f}".replace("-", "−")
 
 
-def fixed(value: float, digits: int = 3) -> str:
-    """A figure in a column: always the same number of digits.
+def signed(value: float, digits: int = 3) -> str:
+    """A difference; what rounds to 0 has no sign.
 
-    >>> fixed(.5), fixed(float("nan"))
-    ('0.500', '–')
+    >>> signed(.5), signed(-.25), signed(-.004, 2), signed(float("nan"))
+    ('+0.500', '−0.250', '0.00', '–')
     """
-    return nats(value, digits)
-
-
-def signed(value: float) -> str:
-    """A difference.
-
-    >>> signed(.5), signed(-.25), signed(float("nan"))
-    ('+0.500', '−0.250', '–')
-    """
-    return NONE if isnan(value) else f"{value:+.3f}".replace("-", "−")
+    text = fixed(value, digits)
+    return f"+{text}" if value > 0 and text.strip("0.") else text
 
 
 def counted(count: int, noun: str) -> str:
@@ -51,14 +52,28 @@ def counted(count: int, noun: str) -> str:
 def percent(share: float) -> str:
     """A share to a tenth of a per cent; 0% and 100% are exact.
 
-    >>> percent(.5), percent(.0004), percent(.9996), percent(0), percent(float("nan"))
-    ('50.0%', '<0.1%', '>99.9%', '0%', '–')
+    >>> percent(.5), percent(.0004), percent(.9996), percent(0), percent(-.0004), percent(-1), percent(float("nan"))
+    ('50.0%', '<0.1%', '>99.9%', '0%', '>−0.1%', '−100%', '–')
     """
     if isnan(share):
         return NONE
+    if share < 0:
+        turned = percent(-share)
+        return {"<0.1%": ">−0.1%", ">99.9%": "<−99.9%"}.get(turned, f"−{turned}")
     hundredths = share * 100
     if hundredths in (0, 100):
         return f"{hundredths:.0f}%"
     if hundredths < 0.05:
         return "<0.1%"
     return ">99.9%" if hundredths >= 99.95 else f"{hundredths:.1f}%"
+
+
+def chance(p: float) -> str:
+    """A p-value.
+
+    >>> chance(.0312), chance(.0002), chance(float("nan"))
+    ('0.031', '<0.001', '–')
+    """
+    if isnan(p):
+        return NONE
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

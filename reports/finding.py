@@ -14,17 +14,15 @@ import numpy as np
 
 from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from reports.figures import counted, nats, percent
-from reports.frameworks import lacks
-from reports.items import Bools, Floats, ItemTable
-from reports.metrics.aggregate import mean_known
+from reports.items import ItemTable
 from reports.ranking import Ranking
 
 #: Below this share of valid answers the finding says so.
 LOW_VALIDITY = 0.8
 #: Fewest items of which a headline speaks.
 ENOUGH = 10
-#: Fewest items of a value dimension that a headline names.
-OF_DIMENSION = 4
+#: A caution is due where a model has more answers to a question than this part of the people behind its reference.
+OF_PEOPLE = 10
 #: Cells of a caution, or cultures of a heading, named one by one; beyond it they are counted.
 NAMED = 4
 
@@ -33,7 +31,8 @@ class Standing(StrEnum):
     """Where a cell lies between people and answers at random, by its interval."""
 
     UNKNOWN = "unknown"  #: no value, or no interval to judge it by
-    ALIKE = "alike"  #: its interval reaches the floor: it cannot be told from people
+    NARROWER = "narrower"  #: below the floor: its answers are more alike than those of as many people
+    ALIKE = "alike"  #: its interval holds the floor: it cannot be told from people
     CLOSER = "closer"  #: above the floor, below random
     RANDOM = "random"  #: its interval holds what random answers score
     FURTHER = "further"  #: above random
@@ -56,6 +55,8 @@ def standing(cell: CellAnalysis, items: ItemTable) -> Standing:
         return Standing.UNKNOWN
     if not cell.comparable and not _many(cell, items):
         return Standing.UNDECIDED
+    if high < cell.sound_floor.headline:
+        return Standing.NARROWER
     if low <= cell.sound_floor.headline:
         return Standing.ALIKE if high < cell.sound_random.headline else Standing.UNDECIDED
     if high < cell.sound_random.headline:
@@ -133,6 +134,7 @@ def _came(names: tuple[str, ...], people: str) -> str:
 
 
 _VERDICTS = {
+    Standing.NARROWER: "answers more alike than {people} do",
     Standing.ALIKE: "cannot be told from {people}",
     Standing.CLOSER: "comes closer to {people} than chance, but not as close as people themselves",
     Standing.RANDOM: "is about as far from {people} as chance",
@@ -163,11 +165,7 @@ def _sentence(culture: CultureAnalysis) -> str:
     ranking = culture.ranking
     p, pairs = float(ranking.p[0, 1]), len(order) * (len(order) - 1) // 2
     how = f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}" + (f", adjusted for {pairs} pairs" if pairs > 1 else "")
-    gap = (
-        f"question by question they differ ({how})"
-        if ranking.apart[0, 1]
-        else f"question by question the difference may be chance ({how})"
-    )
+    gap = f"they differ ({how})" if ranking.apart[0, 1] else f"the difference may be chance ({how})"
     return (
         f"{culture.name}: {first} scores {nats(value)} and {second}, the next, {nats(next_value)}; {gap} "
         f"({counted(ranking.questions, 'question')}, all brought down to {ranking.n} answers each). "
@@ -191,12 +189,14 @@ def _cautions(analysis: Analysis) -> Iterable[str]:
         state = "was cancelled" if results.run.cancelled else "is unfinished"
         yield f"The run {state}: {overall.done:,} of {overall.planned:,} planned answers have ended; figures will move."
     yield from _low_validity(analysis)
+    yield from _alike(analysis)
     for culture in analysis.cultures:
         unknown = sum(results.survey.reference(q, culture.culture.code) is None for q in results.run.questions)
         if unknown:
             yield f"{unknown} of {len(results.run.questions)} questions have no reference for {culture.named}."
         if culture.reference.low_n.any():
             yield f"Some references for {culture.named} rest on too few people for anything but a demonstration."
+        yield from _as_many_as_people(culture, analysis.items)
         if len(culture.cells) > 1 and culture.ranking.reason:
             yield f"No ranking for {culture.named}: {culture.ranking.reason}."
         elif culture.ranking.unranked:
@@ -212,6 +212,34 @@ def _cautions(analysis: Analysis) -> Iterable[str]:
         yield (
             f"{_and(panels)}: one panel answers for a whole cell. Its answers are one sample, not independent "
             "participants: there is no interval, and no test against as many people."
+        )
+
+
+def _as_many_as_people(culture: CultureAnalysis, items: ItemTable) -> Iterable[str]:
+    """Where people's shares are known hardly better than a model's: what takes them as exact is too strict there."""
+    most = np.max([cell.n_valid for cell in culture.cells], axis=0)
+    questions = len(np.unique(items.question[most[items.question] > culture.reference.n / OF_PEOPLE]))
+    if questions:
+        yield (
+            f"On {counted(questions, 'question')} a model gave more answers than a tenth of the people asked in "
+            f"{culture.named}. Noise floors and tests of questions take people's shares as exact: they would tell even "
+            "other real people apart too often there."
+        )
+
+
+def _alike(analysis: Analysis) -> Iterable[str]:
+    """Cells whose low divergence is no closeness."""
+    named = [
+        f"{cell.name}, {culture.name}"
+        for culture in analysis.cultures
+        for cell in culture.cells
+        if standing(cell, analysis.items) is Standing.NARROWER
+    ]
+    if named:
+        told = "; ".join(named) if len(named) <= NAMED else f"In {len(named)} of {len(analysis.cells)} cells"
+        yield (
+            f"{told}: answers more alike than those of as many people. The divergence lies below the noise floor for "
+            "want of variety, not because it is closer."
         )
 
 
@@ -233,42 +261,6 @@ def _low_validity(analysis: Analysis) -> Iterable[str]:
     if low:
         shares = "; ".join(f"{cell.name}, {culture.name}: {percent(cell.quality.valid.share)}" for culture, cell in low)
         yield f"Fewer than {LOW_VALIDITY:.0%} of the answers are valid, and the figures describe only those: {shares}."
-
-
-def closest_dimension(analysis: Analysis) -> str:
-    """Name the dimensions with the least and the most excess over the floor, over the rows of Table 2 alike.
-
-    Rows with few answers are left out, and so are those that lack what another of the rest has.
-    """
-    names = analysis.results.survey.dimensions
-    enough = [row for row in analysis.parts.models.rows if row.comparable]
-    rows = [row for row in enough if not lacks(row, enough)]
-    if not rows:
-        return "By value dimension"
-    excess = np.stack([row.sound_by_dimension - row.floor_by_dimension for row in rows])
-    named = nameable([row.items for row in rows])
-    means = dict(zip(names, np.where(named, mean_known(excess.T), np.nan).tolist(), strict=True))
-    known = sorted((value, code) for code, value in means.items() if not isnan(value))
-    if len(known) < 2:
-        return "By value dimension"
-    least, most = (_within(names[code].get("en", code)) for _, code in (known[0], known[-1]))
-    return f"Closest on {least}, furthest on {most}"
-
-
-def nameable(items: Sequence[Floats]) -> Bools:
-    """The value dimensions that a headline may name, shape (D,): with items enough in every row, and all together.
-
-    Args:
-        items: of each row, items with a value per dimension, shape (D,).
-    """
-    fewest = np.min(items, axis=0)
-    named = fewest >= OF_DIMENSION
-    return np.asarray(named & (fewest[named].sum() >= ENOUGH))
-
-
-def _within(name: str) -> str:
-    """A name as it stands within a sentence; capitals of an abbreviation stay."""
-    return name if name[:2].isupper() else name[:1].lower() + name[1:]
 
 
 def _people(culture: CultureAnalysis) -> str:

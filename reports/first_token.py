@@ -1,7 +1,8 @@
 """The cheap baseline: what the next token's probabilities alone say of the options.
 
-Knows probabilities per question and order. Nothing is drawn, so that there is no noise and no floor: the divergence
-compares with the excess of an interview's over its floor. A list has no such distribution and is left out.
+Knows probabilities per question and order. Nothing is drawn, so that there is no noise and no floor. An interview's
+figure is of a few answers, smoothed: what as many answers drawn from the probabilities would score compares with it,
+less the same floor. A list has no such distribution and is left out.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from math import nan
 import numpy as np
 
 from reports.cells import CellAnalysis, Measured
-from reports.items import Bools, Floats, ItemTable
+from reports.items import Bools, Floats, ItemTable, ReferenceTable
 from reports.metrics.aggregate import means
 from reports.metrics.divergence import plug_in_kl, smoothed_reference
+from reports.metrics.floor import Floor
 from reports.parts import NotRun, main_condition
 from storage.results import ProbabilityRow
 
@@ -32,6 +34,7 @@ class FirstTokenRow:
     orders: int  #: of the options, at most, that the probabilities of each of these questions are the mean over
     interview: float  #: smoothed KL of the same questions by the main condition; nan where it answered none of them
     floor: float  #: of that, what as many people would score
+    drawn: float  #: and as many answers drawn from the probabilities, question by question; nan without an interview
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +90,8 @@ def _row(
     items, cell = measured.items, measured.results.run.cells[place]
     reference = next(each.reference for each in measured.cultures if each.culture.code == cell.culture)
     people = smoothed_reference(reference.shares, reference.n, items.offered)
-    value = plug_in_kl(mean_probabilities(items, rows), people)
+    probabilities = mean_probabilities(items, rows)
+    value = plug_in_kl(probabilities, people)
     known = ~np.isnan(value) & items.grouping.headline
     interview = interviews.get((cell.model, cell.culture, cell.language))
     shared = known & ~np.isnan(interview.divergences.smoothed_kl) if interview else np.zeros_like(known)
@@ -105,7 +109,16 @@ def _row(
         orders=len({row.order for row in rows if row.question in behind}),
         interview=_over(items, known, interview.divergences.smoothed_kl) if interview else nan,
         floor=_over(items, known, interview.floor.smoothed_kl) if interview else nan,
+        drawn=_over(items, known, _as_answers(items, reference, probabilities, interview)) if interview else nan,
     )
+
+
+def _as_answers(items: ItemTable, reference: ReferenceTable, probabilities: Floats, interview: CellAnalysis) -> Floats:
+    """Smoothed KL expected of answers drawn from the probabilities, as many as the interview has, shape (I,)."""
+    total = probabilities.sum(axis=-1, keepdims=True)
+    source = np.divide(probabilities, total, out=np.full_like(probabilities, np.nan), where=total > 0)
+    answering = Floor(shares=reference.shares, n_human=reference.n, offered=items.offered, source=source)
+    return answering.at(interview.n_valid[items.question]).smoothed_kl
 
 
 def _over(items: ItemTable, known: Bools, values: Floats) -> float:

@@ -141,8 +141,8 @@ def _winners(measured: Measured, rows: Sequence[MeanRow]) -> Iterator[tuple[str,
 def _ranked(measured: Measured, culture: CultureAnalysis, model: str, names: Collection[str]) -> Ranking:
     """Those conditions of one model in one culture, in its main language."""
     mine = [cell for cell in spoken(measured) if (cell.cell.model, cell.cell.culture) == (model, culture.culture.code)]
-    counts = {cell.cell.condition.name: cell.counts for cell in mine if cell.cell.condition.name in names}
-    return rank(counts, measured.items, culture.reference)
+    samples = {cell.cell.condition.name: cell.sample for cell in mine if cell.cell.condition.name in names}
+    return rank(samples, measured.items, culture.reference)
 
 
 def model_table(measured: Measured) -> ModelTable:
@@ -271,8 +271,8 @@ def _pairs(
     """Contrasts of pairs, all on the same questions, of which one with too few answers takes none from the others."""
 
     wanted = {key: pair for key, pair in wanted.items() if all(cell.comparable for cell in pair)}
-    counts = {cell.name: cell.counts for pair in wanted.values() for cell in pair}
-    compared = compare(counts, measured.items, culture.reference) if counts else None
+    samples = {cell.name: cell.sample for pair in wanted.values() for cell in pair}
+    compared = compare(samples, measured.items, culture.reference) if samples else None
     if compared is None:
         return {}
     planned = [(cell.name, [cell.name], other.name, [other.name]) for cell, other in wanted.values()]

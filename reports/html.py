@@ -14,6 +14,7 @@ from hashlib import sha256
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from reports.charts.drawing import SERIES, SHAPES, look
 from reports.html_table import table_html
 from reports.page import Page
 from reports.untrusted import html_text, visible
@@ -28,6 +29,12 @@ def _drawing(svg: str) -> Markup:
     return Markup(svg)  # noqa: S704 - drawn by reports.charts, its texts escaped there
 
 
+def _look(place: int) -> str:
+    """The style sheet's classes of a series' colour and shape."""
+    colour, shape = look(place)
+    return f"c{SERIES.index(colour) + 1} m{SHAPES.index(shape) + 1}"
+
+
 def environment() -> Environment:
     """The template engine: escapes everything, and an unknown name is an error."""
     found = Environment(
@@ -38,7 +45,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=_seen,
     )
-    found.filters |= {"completion": html_text, "drawing": _drawing, "table": table_html}
+    found.filters |= {"completion": html_text, "drawing": _drawing, "look": _look, "table": table_html}
     return found
 
 

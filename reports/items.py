@@ -171,7 +171,12 @@ def valid_answers(answers: AnswerArrays, cell: int, questions: int) -> Ints:
     return np.bincount(answers.question[here], minlength=questions).astype(np.int64)
 
 
-def state_counts(answers: AnswerArrays, cell: int) -> dict[AnswerState, int]:
-    """How many answers of a cell ended in each state."""
-    counts = np.bincount(answers.state[answers.cell == cell], minlength=len(STATES))
-    return {state: int(counts[place]) for place, state in enumerate(STATES)}
+def state_counts(answers: AnswerArrays, cell: int, participants: int) -> dict[AnswerState, Ints]:
+    """How many answers of each participant of a cell ended in each state, shape (P,)."""
+    here = answers.cell == cell
+    person, state = answers.participant[here].astype(np.int64), answers.state[here]
+    people = max(participants, int(person.max(initial=-1)) + 1)
+    return {
+        STATES[place]: np.bincount(person[state == place], minlength=people).astype(np.int64)
+        for place in range(len(STATES))
+    }

@@ -1,7 +1,7 @@
 """The cultural variation map: Figure 7, and the map of Figure 10.
 
-Knows how answers become mean dimension scores, the paper's way and the sound way. Residual options ("other") have
-no place on a scale and enter no score. Deliberately draws nothing.
+Knows who stands on it, and which way each moves. Deliberately knows nothing of how answers become mean scores (see
+``reports.map_scores``), and draws nothing.
 """
 
 from __future__ import annotations
@@ -11,25 +11,31 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.cells import CellAnalysis, CultureAnalysis, Measured
-from reports.items import Bools, Floats, ItemTable
+from reports.items import Floats
+from reports.map_scores import (
+    Scoring,
+    model_scores,
+    noise,
+    participants_behind,
+    people_scores,
+    people_variance,
+    raw,
+    resampled_scores,
+    scaled,
+    scored,
+    way_noise,
+)
 from reports.metrics.aggregate import grouped_mean
 from reports.metrics.cultural_map import (
-    Arrow,
     Components,
     Ellipse,
-    arrow,
     ellipse,
     ellipse_of,
     principal_components,
 )
-from reports.metrics.resampling import weights_of
+from reports.metrics.ways import Arrow, arrow
 from reports.parts import NotRun, main_condition
 from storage.survey import Survey
-
-#: Resamples of participants behind an ellipse.
-DRAWS = 500
-#: Seed of the resamples.
-MAP_SEED = 20250314
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +47,7 @@ class MapRow:
     human: bool
     scores: Floats  #: mean score per dimension used, shape (C,)
     point: tuple[float, float]
-    ellipse: Ellipse  #: 95%, from resampled participants; of people from their number
+    ellipse: Ellipse  #: 95%, from resampled participants, nan where they are few; of people from their number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,27 +81,17 @@ class CulturalMap:
     paper: Projection  #: raw option codes, whatever each culture was asked
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Scoring:
-    """A value for every item and category, and how items become columns."""
-
-    values: Floats  #: shape (I, K); 0 where not placed
-    keep: Floats  #: 1 for items used, shape (I,)
-    slope: Floats  #: score = slope * code + offset, shape (I,)
-    offset: Floats
-
-
 def cultural_map(measured: Measured) -> CulturalMap | NotRun:
     """Figure 7, over the items that people of all cultures answered and that speak to a dimension."""
     if len(measured.cultures) < 2:
         return NotRun(reason="one culture: no variation between cultures to map")
     cultures, items = _in_order(measured.cultures, measured.results.survey), measured.items
     known = [~np.isnan(culture.reference.n) for culture in cultures]
-    used = np.asarray(np.all(known, axis=0) & _scored(items))
+    used = np.asarray(np.all(known, axis=0) & scored(items))
     if len(np.unique(items.grouping.dimension[used])) < 2:
         reason = f"fewer than two value dimensions have a question that {every(len(cultures))} answered"
         return NotRun(reason=reason)
-    sound, paper = _project(measured, cultures, _scaled(items, used)), paper_map(measured)
+    sound, paper = _project(measured, cultures, scaled(items, used)), paper_map(measured)
     if sound is None or isinstance(paper, NotRun):
         return NotRun(reason="no model has a score in every dimension")
     return CulturalMap(
@@ -121,41 +117,18 @@ def paper_map(measured: Measured) -> Projection | NotRun:
     if len(measured.cultures) < 2:
         return NotRun(reason="one culture: no variation between cultures to map")
     cultures, items = _in_order(measured.cultures, measured.results.survey), measured.items
-    used = _scored(items)
+    used = scored(items)
     asked = (set(items.grouping.dimension[used & ~np.isnan(each.reference.n)].tolist()) for each in cultures)
     if len(set.intersection(*asked)) < 2:
         return NotRun(reason=f"fewer than two value dimensions were asked about in {every(len(cultures))}")
-    found = _project(measured, cultures, _raw(items, used))
+    found = _project(measured, cultures, raw(items, used))
     return NotRun(reason="no model has a score in every dimension") if found is None else found
-
-
-def _scored(items: ItemTable) -> Bools:
-    return np.asarray((items.grouping.dimension >= 0) & (items.placed.sum(axis=-1) > 1))
 
 
 def _in_order(cultures: tuple[CultureAnalysis, ...], survey: Survey) -> tuple[CultureAnalysis, ...]:
     """The cultures of the map in the survey's order; people of the first lie to the right of the others' middle."""
     places = {culture.code: place for place, culture in enumerate(survey.cultures)}
     return tuple(sorted(cultures, key=lambda culture: places[culture.culture.code]))
-
-
-def _scaled(items: ItemTable, used: Bools) -> _Scoring:
-    low = np.nanmin(np.where(items.placed, items.code, np.inf), axis=-1)
-    high = np.nanmax(np.where(items.placed, items.code, -np.inf), axis=-1)
-    span = np.where(used, high - low, 1.0)
-    turned = items.direction < 0
-    slope = np.where(turned, -1.0, 1.0) / span
-    offset = np.where(turned, high, -low) / span
-    return _scoring(items, used, slope, np.where(used, offset, 0.0))
-
-
-def _raw(items: ItemTable, used: Bools) -> _Scoring:
-    return _scoring(items, used, np.ones(len(used)), np.zeros(len(used)))
-
-
-def _scoring(items: ItemTable, used: Bools, slope: Floats, offset: Floats) -> _Scoring:
-    values = np.where(items.placed, np.where(items.placed, items.code, 0.0) * slope[:, None] + offset[:, None], 0.0)
-    return _Scoring(values=values, keep=np.asarray(used, dtype=np.float64), slope=slope, offset=offset)
 
 
 def _subjects(measured: Measured) -> list[tuple[str, CellAnalysis]]:
@@ -177,18 +150,15 @@ def _subject(measured: Measured, cell: CellAnalysis, languages: int) -> str:
     return f"{cell.cell.model} · {'native language' if native else other}"
 
 
-def _project(measured: Measured, cultures: tuple[CultureAnalysis, ...], scoring: _Scoring) -> Projection | None:
+def _project(measured: Measured, cultures: tuple[CultureAnalysis, ...], scoring: Scoring) -> Projection | None:
     grouping, kept, subjects = measured.items.grouping, scoring.keep > 0, _subjects(measured)
 
     def columns(by_item: Floats) -> Floats:
         return grouped_mean(by_item[..., kept], grouping.dimension[kept], grouping.dimensions)
 
-    people = [columns(_people(culture, scoring, measured.items)) for culture in cultures]
+    people = [columns(people_scores(culture, scoring, measured.items)) for culture in cultures]
     known = {culture.culture.code: kept & ~np.isnan(culture.reference.n) for culture in cultures}
-    found = [
-        columns(np.where(known[cell.cell.culture], _mean_code(cell) * scoring.slope + scoring.offset, np.nan))
-        for _, cell in subjects
-    ]
+    found = [columns(model_scores(cell, scoring, known[cell.cell.culture])) for _, cell in subjects]
     asked = np.asarray(~np.isnan(np.stack(people)).any(axis=0))
     whole = [place for place, scores in enumerate(found) if not np.isnan(scores[asked]).any()]
     table = np.stack([*people, *(found[place] for place in whole)])[:, asked]
@@ -202,14 +172,17 @@ def _project(measured: Measured, cultures: tuple[CultureAnalysis, ...], scoring:
             human=True,
             scores=table[at],
             point=_point(components, at),
-            ellipse=_people_ellipse(culture, scoring, measured.items, components, asked, at),
+            ellipse=_around(components, at, people_variance(culture, scoring, measured.items, asked)),
         )
         for at, culture in enumerate(cultures)
     ]
+    noises: dict[tuple[str, str], Floats | None] = {}
     for at, place in enumerate(whole, start=len(people)):
         name, cell = subjects[place]
-        resampled = columns(_resampled(cell, scoring, known[cell.cell.culture]))[:, asked]
-        around = ellipse(components.project(resampled))
+        behind = participants_behind(cell)
+        resampled = columns(resampled_scores(cell, scoring, known[cell.cell.culture]))[:, asked]
+        around = ellipse(components.project(resampled), behind)
+        noises[name, cell.cell.culture] = noise(resampled, behind)
         rows.append(
             MapRow(
                 subject=name,
@@ -224,7 +197,9 @@ def _project(measured: Measured, cultures: tuple[CultureAnalysis, ...], scoring:
         dimensions=tuple(c for c, known in zip(measured.results.survey.dimensions, asked, strict=True) if known),
         components=components,
         rows=tuple(rows),
-        arrows=_arrows(rows, components, {(name, cell.cell.culture) for name, cell in subjects if cell.comparable}),
+        arrows=_arrows(
+            rows, components, noises, {(name, cell.cell.culture) for name, cell in subjects if cell.comparable}
+        ),
         left_out=tuple(
             f"{name}, {cell.cell.culture}" for place, (name, cell) in enumerate(subjects) if place not in whole
         ),
@@ -236,7 +211,17 @@ def _point(components: Components, at: int) -> tuple[float, float]:
     return x, y
 
 
-def _arrows(rows: list[MapRow], components: Components, enough: set[tuple[str, str]]) -> tuple[MapArrow, ...]:
+def _around(components: Components, at: int, variance: Floats) -> Ellipse:
+    """Of people, whose scores vary by that much in each dimension, shape (C,)."""
+    return ellipse_of(components.points[at], (components.loadings * variance) @ components.loadings.T)
+
+
+def _arrows(
+    rows: list[MapRow],
+    components: Components,
+    noises: dict[tuple[str, str], Floats | None],
+    enough: set[tuple[str, str]],
+) -> tuple[MapArrow, ...]:
     """From the first culture to each of the others, of every model that has both ends."""
     people = {row.culture: row.scores for row in rows if row.human}
     ends = {(row.subject, row.culture): row.scores for row in rows if not row.human}
@@ -246,7 +231,10 @@ def _arrows(rows: list[MapRow], components: Components, enough: set[tuple[str, s
             subject=name,
             to=to,
             arrow=arrow(
-                np.stack([ends[name, first], ends[name, to]]), np.stack([people[first], people[to]]), components
+                np.stack([ends[name, first], ends[name, to]]),
+                np.stack([people[first], people[to]]),
+                components,
+                way_noise(noises[name, first], noises[name, to]),
             ),
             comparable={(name, first), (name, to)} <= enough,
         )
@@ -254,43 +242,3 @@ def _arrows(rows: list[MapRow], components: Components, enough: set[tuple[str, s
         for name in dict.fromkeys(subject for subject, _ in ends)
         if (name, first) in ends and (name, to) in ends
     )
-
-
-def _people(culture: CultureAnalysis, scoring: _Scoring, items: ItemTable) -> Floats:
-    """Mean score of people per item, residual options left out, shape (I,)."""
-    placed = np.where(items.placed, culture.reference.shares, 0.0)
-    total = placed.sum(axis=-1)
-    mean = np.divide((placed * scoring.values).sum(axis=-1), total, out=np.full(len(total), np.nan), where=total > 0)
-    return np.asarray(mean, dtype=np.float64)
-
-
-def _mean_code(cell: CellAnalysis) -> Floats:
-    known = ~np.isnan(cell.participant_code)
-    total, count = np.where(known, cell.participant_code, 0.0).sum(axis=0), known.sum(axis=0)
-    mean = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
-    return np.asarray(mean, dtype=np.float64)
-
-
-def _resampled(cell: CellAnalysis, scoring: _Scoring, known_items: Bools) -> Floats:
-    """Mean score per item of resampled participants, shape (DRAWS, I)."""
-    present = cell.participant_code[~np.isnan(cell.participant_code).all(axis=1)]
-    known = ~np.isnan(present)
-    weights = weights_of(len(present), DRAWS, MAP_SEED)
-    total, count = weights @ np.where(known, present, 0.0), weights @ known
-    mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-    return np.where(known_items, mean * scoring.slope + scoring.offset, np.nan)
-
-
-def _people_ellipse(
-    culture: CultureAnalysis, scoring: _Scoring, items: ItemTable, components: Components, asked: Bools, at: int
-) -> Ellipse:
-    """From the sampling variance of each item's mean; items are taken as independent, which makes it a little small."""
-    placed = np.where(items.placed, culture.reference.shares, 0.0)
-    total = np.maximum(placed.sum(axis=-1, keepdims=True), 1e-12)
-    mean = (placed * scoring.values).sum(axis=-1, keepdims=True) / total
-    variance = ((placed * (scoring.values - mean) ** 2).sum(axis=-1) / total[:, 0]) / culture.reference.n
-    kept, dimension = (scoring.keep > 0) & ~np.isnan(culture.reference.n), items.grouping.dimension
-    size = np.bincount(dimension[kept], minlength=items.grouping.dimensions).astype(np.float64)
-    by_dimension = np.bincount(dimension[kept], weights=variance[kept], minlength=items.grouping.dimensions)
-    spread = (by_dimension / np.maximum(size, 1) ** 2)[asked]
-    return ellipse_of(components.points[at], (components.loadings * spread) @ components.loadings.T)

@@ -14,6 +14,7 @@ import numpy as np
 
 from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from reports.items import Floats
+from reports.merge import run_of_cells
 from reports.metrics.intervals import Interval
 from reports.metrics.quality import Rate
 from reports.parts import NotRun
@@ -45,9 +46,10 @@ _Key = dict[str, Any]
 def measure_rows(analysis: Analysis) -> Iterator[dict[str, Any]]:
     """One row per figure: of cells, of dimensions, of questions, of items and of options; nan where there is none.
 
-    ``model`` is empty for people and simple respondents, which ``metric`` then names.
+    ``model`` is empty for people and simple respondents, which ``metric`` then names; of a report of several runs they
+    are of all of these, and every cell of its own.
     """
-    extra = _Extra(analysis)
+    extra, runs = _Extra(analysis), run_of_cells(analysis.results.run)
     for culture in analysis.cultures:
         people = {**_EMPTY, "run": analysis.results.run.id, "culture": culture.culture.code}
         for control in culture.controls:
@@ -55,6 +57,7 @@ def measure_rows(analysis: Analysis) -> Iterator[dict[str, Any]]:
         yield from _shares(analysis, people, culture.reference.shares, culture.reference.asked)
         for cell in culture.cells:
             key = people | {
+                "run": runs[cell.place].id,
                 "model": cell.cell.model,
                 "condition": cell.cell.condition.name,
                 "language": cell.cell.language,
@@ -143,7 +146,7 @@ class _Extra:
         for (ranked, value), place in zip(culture.ranking.order, culture.ranking.places, strict=True):
             if ranked == cell.name:
                 held = {"low": float(place.first), "high": float(place.last), "n": float(culture.ranking.n)}
-                yield base | {"metric": "rarefied_kl", "way": "sound", "value": value, "floor": culture.ranking.people}
+                yield base | {"metric": "corrected_kl", "way": "sound", "value": value, "floor": culture.ranking.people}
                 yield base | {"metric": "place", "value": float(place.first)} | held
 
     def of_questions(self, culture: CultureAnalysis, cell: CellAnalysis, key: _Key) -> Iterator[_Key]:

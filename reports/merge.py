@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import combinations
 from typing import TypeVar
 
@@ -26,6 +26,16 @@ _AND = " + "
 
 class CannotMerge(ValueError):
     """Runs that do not belong into one report; the message names what differs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointRun(Run):
+    """Several runs as one, whose cells follow each other run by run.
+
+    Its protocol is the first run's, but for how far replies were read: what a run was asked with stands in ``parts``.
+    """
+
+    parts: tuple[Run, ...]
 
 
 def merge(results: Sequence[Results]) -> Results:
@@ -74,9 +84,19 @@ def merge(results: Sequence[Results]) -> Results:
     )
 
 
+def runs_of(run: Run) -> tuple[Run, ...]:
+    """The runs that a report is of."""
+    return run.parts if isinstance(run, JointRun) else (run,)
+
+
 def run_ids(run: Run) -> tuple[str, ...]:
     """The runs that a report is of, by the names that commands know them by."""
-    return tuple(run.id.split(_AND))
+    return tuple(part.id for part in runs_of(run))
+
+
+def run_of_cells(run: Run) -> tuple[Run, ...]:
+    """The run that each cell is of, in the order of the cells."""
+    return tuple(part for part in runs_of(run) for _ in part.cells)
 
 
 def merge_draws(results: Sequence[Results], draws: Sequence[DrawArrays | None]) -> DrawArrays | None:
@@ -208,19 +228,21 @@ def _offsets(results: Sequence[Results]) -> list[int]:
     return [sum(sizes[:place]) for place in range(len(sizes))]
 
 
-def _run(results: Sequence[Results]) -> Run:
+def _run(results: Sequence[Results]) -> JointRun:
     first = results[0].run
     cells: list[Cell] = []
     for each in results:
         cells += [replace(cell, id=len(cells) + number) for number, cell in enumerate(each.run.cells, start=1)]
-    return replace(
-        first,
+    return JointRun(
         id=_AND.join(each.run.id for each in results),
         created_at=max(each.run.created_at for each in results),
+        survey=first.survey,
+        questions=first.questions,
         cells=tuple(cells),
         protocol=replace(first.protocol, reply=max((each.run.protocol.reply for each in results), key=_REPLIES.index)),
         study="\n".join(f"# run {each.run.id}\n{each.run.study}" for each in results),
         cancelled=any(each.run.cancelled for each in results),
+        parts=tuple(each.run for each in results),
     )
 
 

@@ -48,7 +48,8 @@ _METHOD = (
     Term(
         name="Excess",
         value=(
-            "Divergence less the noise floor. About 0 is what people score; only the excess is the model's own doing."
+            "Divergence less the noise floor. About 0 is what people score; only the excess is the model's own doing. "
+            "An interval that lies below the floor altogether is of answers more alike than people's."
         ),
     ),
     Term(
@@ -56,8 +57,9 @@ _METHOD = (
         value=(
             "Point less the quantiles of (resample less mean of resamples), 2,000 resamples with a fixed seed. "
             "They estimate the divergence expected at this number of participants, and so compare with the "
-            "floor. Their lower end is drawn at 0 where it would fall below. The two-way interval resamples questions "
-            "too, for statements about questions like these."
+            "floor. They are no narrower than independent answers would make them, of which one more might be any. "
+            "Their lower end is drawn at 0 where it would fall below. The two-way interval resamples questions too, "
+            "for statements about questions like these."
         ),
     ),
     Term(
@@ -94,12 +96,14 @@ _METHOD = (
     Term(
         name="Order of closeness",
         value=(
-            "Few valid answers would pay, because smoothing pulls small samples to the middle. So models are "
-            "compared only on questions behind the mean (those that speak to a value dimension, where any does) to "
-            "which all of them gave at least 10 valid answers, each brought down to the same number. Two models differ "
-            "where turning the signs of their differences, question by question, gives as large a sum in fewer than 5 "
-            "of 100 cases, adjusted for all pairs (Holm). A model shares its places with all that it cannot be told "
-            "from."
+            "Few valid answers would pay, because smoothing pulls small samples to the middle, and so would giving "
+            "people's commonest answers more often than they, because a small sample looks more alike than what it is "
+            "drawn from. So models are compared by a divergence whose entropy is corrected by the jackknife, on the "
+            "questions behind the mean (those that speak to a value dimension, where any does) to which all of them "
+            "gave at least 10 valid answers, each brought down to that number. Two models differ where other questions "
+            "(the signs of their differences turned) and other participants (each left out in turn) would show it in "
+            "all but 5 of 100 cases, adjusted for all pairs (Holm). A model shares its places with all that it cannot "
+            "be told from."
         ),
     ),
     Term(

@@ -1,7 +1,7 @@
 """Which cell of a culture comes closest to its people, compared so that few valid answers do not pay.
 
 Knows counts by item. Cells are compared on the questions where all have enough valid answers, at one number of
-answers, and share a place where their difference, question by question, may be chance. A cell with
+answers, and share a place where their difference may be due to these questions or these participants. A cell with
 too few answers for that is not ranked, instead of taking questions away from the others.
 """
 
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.comparing import COMPARABLE, Compared, compare, enough, pairwise
+from reports.comparing import COMPARABLE, Compared, Sample, compare, enough, pairwise
 from reports.items import Floats, ItemTable, ReferenceTable
 from reports.metrics.aggregate import headline_mean
 from reports.metrics.comparisons import Place, places
-from reports.metrics.floor import respondents
+from reports.metrics.corrected import expected_corrected_kl
 from reports.respondents import uniform_shares
 
 #: Two cells with an adjusted p below this are told apart.
@@ -30,7 +30,7 @@ __all__ = ["COMPARABLE", "LEVEL", "Ranking", "rank"]
 class Ranking:
     """Cells of one culture, closest first; empty where ``reason`` says why."""
 
-    order: tuple[tuple[str, float], ...] = ()  #: name, rarefied smoothed KL in nats
+    order: tuple[tuple[str, float], ...] = ()  #: name, corrected KL in nats
     places: tuple[Place, ...] = ()  #: of each, ties shared
     p: Floats = field(default_factory=lambda: np.zeros((0, 0)))  #: Holm-adjusted, pairs in the order of ``order``
     unranked: tuple[tuple[str, float], ...] = ()  #: name, share of the headline's questions with enough valid answers
@@ -51,22 +51,22 @@ class Ranking:
         return np.asarray(self.p < LEVEL)
 
 
-def rank(counts: Mapping[str, Floats], items: ItemTable, reference: ReferenceTable) -> Ranking:
-    """Order cells by smoothed KL over the headline's questions where all have enough valid answers, at equal n.
+def rank(samples: Mapping[str, Sample], items: ItemTable, reference: ReferenceTable) -> Ranking:
+    """Order cells by corrected KL over the headline's questions where all have enough valid answers, at equal n.
 
     Args:
-        counts: cell -> valid answers per item and category, shape (I, K).
+        samples: by cell.
         items: the run's items.
         reference: the culture's.
     """
-    if len(counts) < 2:
+    if len(samples) < 2:
         return Ranking(reason="there is one cell: nothing to compare")
     if np.isnan(reference.n).all():
         return Ranking(reason="no question has a reference")
     if np.isnan(reference.n[items.grouping.headline]).all():
         return Ranking(reason="no question of a value dimension has a reference")
-    covered = {name: enough(given, items, reference) for name, given in counts.items()}
-    eligible = {name: counts[name] for name, share in covered.items() if share >= 0.5}
+    covered = {name: enough(sample.counts, items, reference) for name, sample in samples.items()}
+    eligible = {name: samples[name] for name, share in covered.items() if share >= 0.5}
     unranked = tuple((name, share) for name, share in covered.items() if name not in eligible)
     if not eligible:
         return Ranking(
@@ -93,8 +93,9 @@ def _ranked(
     common, n = compared.common, compared.n
 
     def expected(source: Floats) -> float:
-        values = respondents(source[common], reference.shares[common], reference.n[common], items.offered[common], n)
-        return float(headline_mean(values.smoothed_kl, items.grouping.of(common)))
+        people = reference.shares[common], reference.n[common]
+        values = expected_corrected_kl(source[common], *people, items.offered[common], n)
+        return float(headline_mean(values, items.grouping.of(common)))
 
     return Ranking(
         order=tuple((compared.names[place], float(figures[place])) for place in order),

@@ -123,7 +123,7 @@ def _contrasts(
 ) -> tuple[Contrast, ...]:
     if not cells or not planned:
         return ()
-    compared = compare({cell.name: cell.counts for cell in cells}, measured.items, culture.reference)
+    compared = compare({cell.name: cell.sample for cell in cells}, measured.items, culture.reference)
     return () if compared is None else contrasts(compared, planned)
 
 

@@ -7,41 +7,16 @@ HTML and once for Markdown. Deliberately knows nothing of where they are shown.
 from __future__ import annotations
 
 import re
-import unicodedata
 
 from markupsafe import Markup, escape
+
+from storage.visible import characters, name_character
+from storage.visible import visible as visible
 
 #: Longest text shown of one completion, in characters.
 SHOWN = 1_200
 
-_KEPT = "\n\t"
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>#|~$&@]|(?<=www)\.|:(?=//)|^[-+=]|^\s*\d+(?=[.)](?:\s|$))")
-
-
-def name_character(character: str) -> str:
-    """How an invisible character is written: by its number, for which every font has the signs.
-
-    >>> name_character(chr(0)), name_character(chr(0x202E))
-    ('U+0000', 'U+202E')
-    """
-    return f"U+{ord(character):04X}"
-
-
-def _hidden(character: str) -> bool:
-    return character not in _KEPT and unicodedata.category(character) in _HIDDEN
-
-
-def visible(text: str) -> str:
-    """The text with every control, format, surrogate and unassigned character written out.
-
-    >>> visible("a" + chr(0) + chr(0x202E) + "b")
-    'a⟨U+0000⟩⟨U+202E⟩b'
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    plain = text.replace("\r\n", "\n")
-    return "".join(f"⟨{name_character(character)}⟩" if _hidden(character) else character for character in plain)
 
 
 def cut(text: str, length: int = SHOWN) -> tuple[str, int]:
@@ -59,12 +34,9 @@ def html_text(text: str) -> Markup:
     >>> str(html_text("<b>" + chr(0)))
     '&lt;b&gt;<span class="control">U+0000</span>'
     """
-    plain = text.replace("\r\n", "\n")
     return Markup("").join(
-        Markup('<span class="control">{}</span>').format(name_character(character))
-        if _hidden(character)
-        else escape(character)
-        for character in plain
+        Markup('<span class="control">{}</span>').format(name_character(character)) if hidden else escape(character)
+        for character, hidden in characters(text)
     )
 
 

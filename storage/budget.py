@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
 from storage import tables, verdict_tables
 from storage.database import Database
-from storage.judgements import Ended, wanted
+from storage.judgements import NONE, Ended, wanted
 from storage.run import ParticipantStatus
 
 _R, _C, _P, _J = tables.run.c, tables.cell.c, tables.participant.c, verdict_tables.judgement.c
@@ -95,8 +95,11 @@ def halt_if_spent(database: Database, run: str) -> bool:
     Returns whether they are halted. Models without a price, or with prices of 0, go on in either case.
     """
 
+    # Whoever changes the budget meanwhile waits, and comes to the cells behind this.
+    allowed = select(_R.budget).where(_R.id == run).with_for_update(key_share=True)
+
     def work(connection: Connection) -> bool:
-        budget = connection.execute(select(_R.budget).where(_R.id == run)).scalar_one_or_none()
+        budget = connection.execute(allowed).scalar_one_or_none()
         over = budget is not None and _spent(connection, run) >= budget
         halted = _C.model.in_(_prices(connection, run) if over else ())
         connection.execute(update(tables.cell).where(_C.run == run, _C.halted != halted).values(halted=halted))
@@ -117,7 +120,7 @@ def change_budget(database: Database, run: str, budget: float | None) -> None:
         judge = connection.execute(select(_R.judge).where(_R.id == run)).scalar_one_or_none()
         if judge is not None and (budget is None or _spent(connection, run) < budget):
             unpaid = update(verdict_tables.judging).where(*_unpaid(run, judge["model"], float(judge["sample"])))
-            connection.execute(unpaid.values(ended=Ended.INCOMPLETE.value, ledger=-1))  # due again
+            connection.execute(unpaid.values(ended=Ended.INCOMPLETE.value, ledger=NONE))  # due again
 
     database.write(work)
     halt_if_spent(database, run)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from storage.survey import Survey, SurveyError, UnknownName
 from storage.survey_folder import FILES, read_survey
-from storage.survey_problem import nearest
+from storage.survey_problem import nearest, shown
 
 _BUNDLED = Path(__file__).parent / "surveys"
 
@@ -47,11 +47,20 @@ def find_folder(name: str, *, beside: Path | None = None) -> Path:
     if name in bundled:
         return _BUNDLED / name
     folder = Path(name) if beside is None else beside / name
-    if beside is not None and not folder.resolve().is_relative_to(beside.resolve()):
-        raise SurveyError(f"survey {name!r}: expected a folder within {beside}, got {folder.resolve()}")
-    if not name.strip() or not folder.is_dir():
+    called = shown(name) if name else repr(name)
+    if "\0" not in name and beside is not None and not folder.resolve().is_relative_to(beside.resolve()):
+        raise SurveyError(f"survey {called}: expected a folder within {beside}, got {folder.resolve()}")
+    if not name.strip() or not _is_folder(folder):
         raise UnknownName(
-            f"survey {name!r}: expected a bundled survey ({', '.join(bundled)}) or a folder, got neither"
+            f"survey {called}: expected a bundled survey ({', '.join(bundled)}) or a folder, got neither"
             f"{nearest(name, bundled)}"
         )
     return folder
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether there is such a folder; a path that no system can have leads to none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # too long, not to be looked into, or with a NUL in it
+        return False

@@ -7,7 +7,6 @@ nor block each other. Deliberately knows no table.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,8 +16,11 @@ from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from storage.address import shown
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ DROPPED = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count":
 SYNCHRONOUS = ("full", "normal", "off")
 #: SQLSTATEs after which the same transaction may simply be tried again.
 _SERIALIZATION = {"40001", "40P01"}
+#: SQLSTATE of a write to a server that only reads: a standby, or the server of before after a failover.
+_READ_ONLY = "25006"
 
 
 class BadDatabaseUrl(ValueError):
@@ -55,7 +59,8 @@ class Database:
     """A database and its transactions.
 
     Args:
-        url: ``sqlite:///path`` or ``postgresql://user@host/name``; libpq's parameters in it win over ours.
+        url: ``sqlite:///path`` or ``postgresql://user@host/name``; libpq's parameters in it win over ours. Of several
+            hosts in it the one that takes writes is used, unless it says otherwise (``target_session_attrs``).
         threads: connections kept ready; at least the number of threads that use them.
         synchronous: SQLite only. ``full`` survives a power loss; ``normal`` (the default) survives
             the death of any process and may lose the last answers, never consistency, when the power goes;
@@ -155,8 +160,7 @@ def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # ValueError: a port that is no number
-        shown = re.sub(r"//.*@", "//***@", url)  # a password must not reach a log
-        raise BadDatabaseUrl(f"expected sqlite:///path or postgresql://user@host/name, got {shown!r}") from None
+        raise BadDatabaseUrl(f"expected sqlite:///path or postgresql://user@host/name, got {shown(url)!r}") from None
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         if parsed.database in (None, "", ":memory:"):
@@ -174,8 +178,33 @@ def insert_new(connection: Connection, table: Table, columns: Mapping[str, Any])
 
 
 def _postgresql(url: URL, threads: int) -> Engine:
-    connect = {name: value for name, value in DROPPED.items() if name not in url.query}
-    return create_engine(url, pool_size=threads + 4, max_overflow=4, pool_pre_ping=True, connect_args=connect)
+    hosts = ",".join(_hosts(url))
+    ours = {**DROPPED, **({"target_session_attrs": "read-write"} if "," in hosts else {})}
+    connect = {name: value for name, value in ours.items() if name not in url.query}
+    engine = create_engine(url, pool_size=threads + 4, max_overflow=4, pool_pre_ping=True, connect_args=connect)
+    event.listen(engine, "handle_error", _reads_only)
+    return engine
+
+
+def _hosts(url: URL) -> list[str]:
+    """The hosts that a URL names, before its path and behind it."""
+    named = url.query.get("host", ())
+    return [*filter(None, [url.host]), *([named] if isinstance(named, str) else named)]
+
+
+def _reads_only(context: ExceptionContext) -> OperationalError | None:
+    """A server that takes no writes is as good as away: an outage, and the next connection may lead to another.
+
+    SQLAlchemy knows it as an internal error of a connection that is sound, on which every write would fail for ever.
+    """
+    error, connection = context.original_exception, context.connection
+    if getattr(error, "sqlstate", None) != _READ_ONLY:
+        return None
+    if connection is not None and connection.get_execution_options().get("postgresql_readonly"):
+        return None  # whoever said that they would read, and wrote
+    context.is_disconnect = True
+    assert isinstance(error, Exception)
+    return OperationalError(context.statement, context.parameters, error, connection_invalidated=True)
 
 
 def _sqlite(url: URL, threads: int, synchronous: str) -> Engine:

@@ -37,7 +37,8 @@ from storage.storable import storable
 
 #: US dollars per million tokens read and written.
 Prices = tuple[float, float]
-
+#: In place of a revision of the ledger: before any answer, so that whatever ended then is due again.
+NONE = -1
 #: Keys in one statement.
 _KEYS = 400
 
@@ -226,7 +227,9 @@ def findings_from(body: Mapping[str, Mapping[str, str]]) -> dict[str, Finding]:
     }
 
 
-def end(database: Database, run: str, model: str, *, judge: int | None, ended: Ended, told: str, share: float) -> None:
+def end(
+    database: Database, run: str, model: str, *, judge: int | None, ended: Ended, told: str, share: float, ledger: int
+) -> None:
     """Note how judging a run ended; the run's judgements get a new revision, so that a report is due.
 
     Args:
@@ -237,19 +240,18 @@ def end(database: Database, run: str, model: str, *, judge: int | None, ended: E
         ended: how.
         told: the score on the calibration set, or what went wrong.
         share: of the answers that were to be judged; where a larger one was, of the same answers, it stays.
+        ledger: its revision before they were drawn: those that came later are still due. ``NONE``: all of them are.
     """
     j = verdict_tables.judging.c
     key = {"run": run, "model": model}
     told = storable(told)
 
     def work(connection: Connection) -> None:
-        ledger = outbox.revision_in(connection, run)
         columns = {"judge": judge, "ended": ended.value, "told": told, "share": share, "ledger": ledger}
         insert_new(connection, verdict_tables.judging, {**key, **columns, "revision": 0})
-        here = and_(j.run == run, j.model == model)
         largest = case((and_(j.ledger == ledger, j.share > share), j.share), else_=share)
         changed = {**columns, "share": largest, "revision": j.revision + 1}
-        connection.execute(update(verdict_tables.judging).where(here).values(changed))
+        connection.execute(update(verdict_tables.judging).where(j.run == run, j.model == model).values(changed))
 
     database.write(work)
 
@@ -268,13 +270,11 @@ def wanted(database: Database, run: str) -> tuple[str, float] | None:
     return None if judge is None else (judge["model"], float(judge["sample"]))
 
 
-def judging_due(database: Database) -> list[str]:
-    """Finished runs whose study names a judge that has not come to an end with their present answers."""
-    return _due(database)
+def judging_due(database: Database, *which: ColumnElement[bool]) -> list[str]:
+    """Finished runs whose study names a judge that has not come to an end with their present answers.
 
-
-def _due(database: Database, *which: ColumnElement[bool]) -> list[str]:
-    """The same of the runs that meet the conditions: no other is looked at."""
+    Where there are conditions no other run is looked at.
+    """
     r, j = tables.run.c, verdict_tables.judging.c
     query = select(r.id, r.judge).where(r.judge.is_not(None), r.cancelled.is_(False), *which)
     with database.read() as connection:
@@ -292,7 +292,7 @@ def _due(database: Database, *which: ColumnElement[bool]) -> list[str]:
 
 def is_due(database: Database, run: str) -> bool:
     """Whether a run is finished and the judge that its study names has still to say something of its answers."""
-    return bool(_due(database, tables.run.c.id == run))
+    return bool(judging_due(database, tables.run.c.id == run))
 
 
 def _open(connection: Connection, run: str) -> int:

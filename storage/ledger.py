@@ -50,8 +50,10 @@ _FREE = or_(_P.lease_until.is_(None), _P.lease_until < Now())
 _OPEN = _P.status == ParticipantStatus.OPEN.value
 _ACTIVE_RUN = select(tables.run.c.id).where(tables.run.c.cancelled.is_(False))
 _SERVED_CELL = select(tables.cell.c.id).where(tables.cell.c.halted.is_(False))
-#: Participants that a worker may take up now.
-CLAIMABLE = and_(_OPEN, _FREE, _P.run.in_(_ACTIVE_RUN), _P.cell.in_(_SERVED_CELL))
+#: Participants that are still to be asked, held or not.
+TO_BE_ASKED = and_(_OPEN, _P.run.in_(_ACTIVE_RUN), _P.cell.in_(_SERVED_CELL))
+#: Those of them that a worker may take up now.
+CLAIMABLE = and_(TO_BE_ASKED, _FREE)
 
 _CLAIM = (
     update(tables.participant)

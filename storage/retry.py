@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, select, update
 
 from storage import tables
 from storage.database import Database
@@ -37,16 +37,20 @@ def ask_again(database: Database, run: str, states: Sequence[AnswerState]) -> in
         )
         .where(_P.run == run, _A.state.in_([state.value for state in states]), _AGAIN.participant.is_(None))
     )
-    runs: Any = select(tables.run.c.id).where(tables.run.c.id == run).with_for_update()
     order = insert(tables.again).from_select(["participant", "item", "slot", "attempt"], wanted)
 
     def work(connection: Connection) -> int:
-        connection.execute(runs)  # whoever retries the same run at the same moment waits here
+        connection.execute(_alone(run))
         ordered = connection.execute(order, execution_options={"preserve_rowcount": True}).rowcount
         connection.execute(_REOPEN)
         return ordered
 
     return database.write(work)
+
+
+def _alone(run: str) -> Select[tuple[str]]:
+    """Whoever retries the same run at the same moment waits here for the end of this transaction."""
+    return select(tables.run.c.id).where(tables.run.c.id == run).with_for_update()
 
 
 def reopen_asked_again(database: Database) -> int:
@@ -66,34 +70,38 @@ def rewind(database: Database, run: str, states: Sequence[AnswerState]) -> int:
 
     Whoever holds such a participant is fenced off. Returns the number of answers taken back.
     """
-    first: Any = func.min(_A.item)
+    ended = _A.state.in_([state.value for state in states])
     query = (
-        select(_A.participant, first)
+        select(_A.participant)
         .join_from(tables.answer, tables.participant, _A.participant == _P.id)
-        .where(_P.run == run, _A.state.in_([state.value for state in states]))
-        .group_by(_A.participant)
+        .where(_P.run == run, ended)
+        .distinct()
     )
 
     def work(connection: Connection) -> int:
-        return sum(_take_back(connection, who, item) for who, item in connection.execute(query).all())
+        connection.execute(_alone(run))
+        return sum(_take_back(connection, who, ended) for who in connection.execute(query).scalars().all())
 
     return database.write(work)
 
 
-def _take_back(connection: Connection, participant: int, item: int) -> int:
-    # First of all: no checkpoint that is on its way may get in between what is read here and what is taken back.
-    fence = update(tables.participant).where(_P.id == participant).values(lease_epoch=_P.lease_epoch + 1)
-    connection.execute(fence)
+def _take_back(connection: Connection, participant: int, ended: ColumnElement[bool]) -> int:
+    # First of all: no answer that is on its way may get in between what is read here and what is taken back.
+    row = select(_P.attempts).where(_P.id == participant).with_for_update()
+    attempts = connection.execute(row).scalar_one()
+    first: Any = select(func.min(_A.item)).where(_A.participant == participant, ended)
+    item = connection.execute(first).scalar_one()
+    if item is None:  # it was asked again meanwhile, and ended otherwise
+        return 0
     at = and_(_A.participant == participant, _A.item == item, _A.slot == 0)
     memory, attempt = connection.execute(select(_A.memory, _A.attempt).where(at)).one()
-    attempts = connection.execute(select(_P.attempts).where(_P.id == participant)).scalar_one()
     later = and_(_A.participant == participant, _A.item >= item)
     connection.execute(delete(tables.again).where(_AGAIN.participant == participant, _AGAIN.item >= item))
     taken = connection.execute(delete(tables.answer).where(later)).rowcount
     step = tables.step.c  # those of the item itself belong to the attempt before; all later ones to none any more
     connection.execute(delete(tables.step).where(step.participant == participant, step.item >= item))
-    ended = select(_A.state, func.count().label("ended")).where(_A.participant == participant).group_by(_A.state)
-    left = {row.state: row.ended for row in connection.execute(ended)}
+    counts = select(_A.state, func.count().label("ended")).where(_A.participant == participant).group_by(_A.state)
+    left = {row.state: row.ended for row in connection.execute(counts)}
     connection.execute(
         update(tables.participant)
         .where(_P.id == participant)
@@ -102,6 +110,7 @@ def _take_back(connection: Connection, participant: int, item: int) -> int:
             memory=memory,
             attempts={**attempts, str(item): attempt + 1},
             status=ParticipantStatus.OPEN.value,
+            lease_epoch=_P.lease_epoch + 1,
             lease_until=None,
             lease_owner=None,
             published_at=None,

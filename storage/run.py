@@ -6,10 +6,16 @@ Frozen nouns that check themselves. Deliberately knows nothing of SQL (see
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+
+#: What a run, or a condition of one, may be called: its name stands in commands and paths.
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+#: The same in words.
+NAME_RULE = "a name of at most 64 lower-case letters, digits, '-', '_' and '.', beginning with a letter or digit"
 
 
 class AnswerState(StrEnum):

@@ -75,11 +75,11 @@ class NewRun:
     budget: float | None = None  #: US dollars that models and judges may cost
 
 
-def add_run(database: Database, new: NewRun) -> int:
+def add_run(database: Database, new: NewRun, *, extend: bool = False) -> int:
     """Write a run, or what an existing one lacks, in one transaction.
 
-    Returns the number of participants added: 0 where everything is there already, so that
-    enqueuing again is harmless.
+    Returns the number of participants added: 0 where everything is there already, so that enqueuing again is harmless.
+    Where it is there to be extended it keeps the judge and the budget that it has by now.
 
     Raises:
         OtherDesign: the run exists with another design.
@@ -87,13 +87,14 @@ def add_run(database: Database, new: NewRun) -> int:
 
     def work(connection: Connection) -> int:
         design = select(tables.run.c.design).where(tables.run.c.id == new.id)
-        if connection.execute(design).one_or_none() is None:
+        if (there := connection.execute(design).one_or_none()) is None:
             _insert_run(connection, new)
         # Whoever enqueues the same run at the same moment waits here until this transaction is over.
         if connection.execute(design.with_for_update()).scalar_one() != new.design:
             raise OtherDesign(f"run {new.id} exists already with another design")
-        terms = {"judge": None if new.judge is None else dict(new.judge), "budget": new.budget}
-        connection.execute(update(tables.run).where(tables.run.c.id == new.id).values(terms))
+        if there is None or not extend:
+            terms = {"judge": None if new.judge is None else dict(new.judge), "budget": new.budget}
+            connection.execute(update(tables.run).where(tables.run.c.id == new.id).values(terms))
         return sum(_add_cell(connection, new, position, cell) for position, cell in enumerate(new.cells))
 
     return database.write(work)
@@ -224,6 +225,12 @@ def cancel(database: Database, run: str, *, cancelled: bool = True) -> None:
     database.write(work)
 
 
+def is_cancelled(database: Database, run: str) -> bool:
+    """Whether there is such a run, and it is cancelled."""
+    with database.read() as connection:
+        return bool(connection.execute(select(tables.run.c.cancelled).where(tables.run.c.id == run)).scalar())
+
+
 def progress(database: Database, run: str) -> Progress:
     """How far a run has come. Reads participants, never answers."""
     return total(progress_by_cell(database, run).values())
@@ -252,14 +259,19 @@ def progress_in(connection: Connection, run: str) -> dict[int, Progress]:
 
 def participants_by_state(database: Database, run: str) -> dict[str, int]:
     """How many participants wait, are being worked on, have finished or are quarantined."""
+    with database.read() as connection:
+        return states_in(connection, run)
+
+
+def states_in(connection: Connection, run: str) -> dict[str, int]:
+    """The same within a transaction."""
     p = tables.participant.c
     held: Any = and_(p.lease_until.is_not(None), p.lease_until >= Now()).label("held")
     query = select(p.status, held, func.count()).where(p.run == run).group_by(p.status, held)
     states = {"waiting": 0, "running": 0, "finished": 0, "quarantined": 0}
-    with database.read() as connection:
-        for status, is_held, count in connection.execute(query):
-            open_state = "running" if is_held else "waiting"
-            states[open_state if status == ParticipantStatus.OPEN.value else status] += count
+    for status, is_held, count in connection.execute(query):
+        open_state = "running" if is_held else "waiting"
+        states[open_state if status == ParticipantStatus.OPEN.value else status] += count
     return states
 
 

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage.survey import SurveyError
+from storage.visible import in_one_line
+
+#: Characters of a problem that are told.
+_LONGEST = 4_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +38,8 @@ class Problem:
             self.field,
         ]
         place = ", ".join(part for part in places if part)
-        return (
-            f"{place}: expected {self.expected}, got {self.got}"
-            if place
-            else f"expected {self.expected}, got {self.got}"
-        )
+        told = f"expected {self.expected}, got {self.got}"
+        return in_one_line(f"{place}: {told}" if place else told, most=_LONGEST)
 
 
 class Fault(SurveyError):
@@ -97,3 +98,8 @@ def one_of(known: Iterable[str]) -> str:
     if not names:
         return "those declared, and there are none"
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+def shown(value: str) -> str:
+    """A value as an error tells it: quoted, and cut where it is long."""
+    return (repr(value) if len(value) <= 80 else f"{value[:80]!r}...") if value else "nothing"

@@ -16,12 +16,15 @@ from dataclasses import dataclass
 
 from storage.survey import Group, Question, QuestionType, ReferenceDistribution, Region
 from storage.survey_problem import Fault, Problem, Problems, nearest, one_of
+from storage.visible import control
 
 #: How far percentages may be from 100 in sum.
 ROUNDING = 1.0
-_PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,12})?")
+#: How far a percentage may be above 100 for the last digits that a program wrote.
+_LAST_DIGITS = 1e-9
 _COUNT = re.compile(r"[0-9]{1,9}")
-_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
+#: A number as programs write it, pandas and R among them: "61.5", ".5", "33.333333333333336", "1e-05".
+_NUMBER = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3})?")
 _FLAGS = {"": False, "no": False, "yes": True}
 
 
@@ -53,9 +56,27 @@ class Row:
     def percent(self, field: str, written: str | None = None) -> float:
         """A percentage, 0 to 100; raises Fault."""
         text = self.cells[field] if written is None else written
-        if not _PERCENT.fullmatch(text) or float(text) > 100:
+        if (percent := to_percent(text)) is None:
             raise self.fault(field, "a percentage from 0 to 100", repr(text) if text else "nothing")
-        return float(text)
+        return percent
+
+
+def to_number(text: str, most: float) -> float | None:
+    """The number from 0 to ``most`` that a text is, as programs write it; None where it is none.
+
+    >>> to_number("1e-05", 100), to_number(".5", 100), to_number("1_0", 100), to_number("101", 100)
+    (1e-05, 0.5, None, None)
+    """
+    if not _NUMBER.fullmatch(text):
+        return None
+    number = float(text)
+    return number if number <= most and math.isfinite(number) else None
+
+
+def to_percent(text: str) -> float | None:
+    """The percentage that a text is; None where it is none. What is above 100 by its last digits alone is 100."""
+    number = to_number(text, 100 + _LAST_DIGITS)
+    return None if number is None else min(number, 100.0)
 
 
 def read_rows(
@@ -63,7 +84,7 @@ def read_rows(
 ) -> Iterator[Row]:
     """The rows of a table in the order of the file; blank lines are left out.
 
-    Rows of the wrong length go to ``problems``. Raises Fault where the columns are not
+    Rows of the wrong length, or with a control character, go to ``problems``. Raises Fault where the columns are not
     ``columns`` and any of ``optional`` (in any order), or the file is no CSV.
     """
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -80,6 +101,10 @@ def read_rows(
             elif len(stripped) != len(header):
                 got = f"{len(stripped)}"
                 problems.found.append(Problem(file=file, line=line, expected=f"{len(header)} cells", got=got))
+            elif sign := control("".join(stripped)):
+                field = next(name for name, cell in zip(header, stripped, strict=True) if control(cell))
+                expected, got = "a text without control characters", f"one with {sign}"
+                problems.found.append(Problem(file=file, line=line, field=field, expected=expected, got=got))
             else:
                 yield Row(file=file, line=line, cells=dict(zip(header, stripped, strict=True)))
     except csv.Error as error:
@@ -190,9 +215,9 @@ def _effective(row: Row, n: int) -> float | None:
     written = row.cells.get("n_eff", "")
     if not written:
         return None
-    if not _NUMBER.fullmatch(written) or not 0 < float(written) <= n:
+    if not (number := to_number(written, n)):
         raise row.fault("n_eff", f"a number above 0 and at most n ({n}), or nothing", repr(written))
-    return float(written)
+    return number
 
 
 def _check_sum(row: Row, field: str, parts: Collection[float], whose: str = "") -> None:
@@ -214,9 +239,8 @@ class RegionReader:
         names = {language: f"name_{language}" for language in self.languages}
         columns = ("culture", "code", *names.values(), "share")
         rows: dict[str, dict[str, Row]] = {}
-        sound = True
+        before = len(self.problems.found)
         for row in read_rows(file, text, columns, self.problems):
-            before = len(self.problems.found)
             with self.problems.gathered():
                 culture = row.choice("culture", self.cultures, "a culture of the survey")
                 code = row.text("code")
@@ -226,8 +250,9 @@ class RegionReader:
                 for name in names.values():
                     row.text(name)
                 row.percent("share")
-            sound = sound and len(self.problems.found) == before
-        return {culture: self._regions(places, names) for culture, places in rows.items()} if sound else {}
+        if len(self.problems.found) > before:
+            return {}  # what rows at fault leave out would be missing in the sums, too
+        return {culture: self._regions(places, names) for culture, places in rows.items()}
 
     def _regions(self, places: Mapping[str, Row], names: Mapping[str, str]) -> tuple[Region, ...]:
         percentages = {code: row.percent("share") for code, row in places.items()}

@@ -19,6 +19,7 @@ from storage.survey_folder import EXCLUDED_FILE, FILES, OPTIONAL_FILES, read_sur
 from storage.survey_paraphrases import PARAPHRASES_FILE, Tried, paraphrases_text
 from storage.survey_problem import InvalidSurvey, nearest, one_of
 from storage.survey_yaml import dump_yaml
+from storage.visible import control
 
 #: Decimals of a percentage: a respondent among a million can be told.
 _DECIMALS = 6
@@ -254,7 +255,8 @@ def exclude_questions(folder: Path, reasons: Mapping[str, str], *, restore: Sequ
 
     Raises:
         UnknownName: there is no such question, or one to be restored is not excluded.
-        SurveyError: the folder is not sound, a reason is empty, or no question would be left.
+        SurveyError: the folder is not sound, a reason is empty or has a control character, or no question would be
+            left.
     """
     survey = read_survey(folder)
     known = [*(question.id for question in survey.questions), *survey.excluded]
@@ -263,6 +265,9 @@ def exclude_questions(folder: Path, reasons: Mapping[str, str], *, restore: Sequ
             raise UnknownName(f"survey {survey.id}: there is no question {name}{nearest(name, known)}")
         if not reason.strip():
             raise SurveyError(f"survey {survey.id}, question {name}: expected a reason to exclude it, got none")
+        if sign := control(reason):
+            expected = f"expected a reason without control characters, got one with {sign}"
+            raise SurveyError(f"survey {survey.id}, question {name}: {expected}")
     for name in restore:
         if name not in survey.excluded:
             raise UnknownName(f"survey {survey.id}: question {name} is not excluded{nearest(name, survey.excluded)}")

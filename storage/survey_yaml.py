@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from storage.survey_problem import Fault, Problem, nearest, one_of
+from storage.visible import control
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -69,7 +70,7 @@ class Entry:
         """Key -> entry of a mapping whose keys are free.
 
         Raises:
-            Fault: it is no mapping, or a key stands twice.
+            Fault: it is no mapping, or a key stands twice or has a control character.
         """
         if not isinstance(self.node, yaml.MappingNode):
             raise self.fault("a mapping")
@@ -79,6 +80,8 @@ class Entry:
             if not place.is_text:
                 raise place.fault("a word as key")
             name = str(key.value)
+            if sign := control(name):
+                raise place.fault("a key without control characters", f"{name!r} with {sign}")
             if name in found:
                 raise place.fault("every key once", f"{name!r} again, first on line {found[name].line}")
             found[name] = Entry(file=self.file, field=f"{self.field}.{name}" if self.field else name, node=value)
@@ -117,10 +120,13 @@ class Entry:
         """A non-empty text, as it was written, without white space around it.
 
         Raises:
-            Fault: it is empty, or no text.
+            Fault: it is empty, or no text, or has a control character, a lone surrogate or one that turns the direction
+                of a text round; line breaks and tabs may stand.
         """
         if not self.is_text or self._empty or not str(self.node.value).strip():
             raise self.fault("a text")
+        if sign := control(str(self.node.value)):
+            raise self.fault("a text without control characters", f"{self._shown()} with {sign}")
         return str(self.node.value).strip()
 
     def integer(self, expected: str = "a whole number") -> int:

@@ -1,6 +1,6 @@
-"""What waits to be done, by model: participants, their answers, and for how long already.
+"""What waits to be done, by model: participants, their answers, and for how long already; and all that is to come.
 
-Reads the participant table in one query. Deliberately knows no broker: a message may be lost,
+Reads the participant table, a query for each. Deliberately knows no broker: a message may be lost,
 the row is what counts.
 """
 
@@ -13,9 +13,11 @@ from sqlalchemy import func, select
 from storage import tables
 from storage.columns import Now
 from storage.database import Database
-from storage.ledger import CLAIMABLE
+from storage.ledger import CLAIMABLE, TO_BE_ASKED
 
 _P = tables.participant.c
+#: Answers that participants still have to give.
+_ANSWERS = func.sum(_P.planned - _P.answered - _P.refused - _P.unparsable - _P.failed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,7 @@ def waiting(database: Database) -> list[Waiting]:
         select(
             tables.cell.c.model,
             func.count(),
-            func.sum(_P.planned - _P.answered - _P.refused - _P.unparsable - _P.failed),
+            _ANSWERS,
             func.max(Now() - _P.published_at),
         )
         .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)
@@ -47,3 +49,16 @@ def waiting(database: Database) -> list[Waiting]:
             Waiting(model=model, participants=count, answers=int(answers), seconds=max(float(seconds or 0), 0.0))
             for model, count, answers, seconds in connection.execute(query)
         ]
+
+
+def remaining(database: Database) -> dict[str, int]:
+    """Model -> answers that its participants still have to give, whether or not somebody holds them."""
+    query = (
+        select(tables.cell.c.model, _ANSWERS)
+        .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)
+        .where(TO_BE_ASKED)
+        .group_by(tables.cell.c.model)
+        .order_by(tables.cell.c.model)
+    )
+    with database.read() as connection:
+        return {model: int(answers) for model, answers in connection.execute(query)}

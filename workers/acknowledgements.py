@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+import redis
 from celery import bootsteps
 from kombu.transport.virtual import QoS
 
@@ -46,5 +47,8 @@ def _forgetting(qos: Any, tell: Callable[..., None]) -> Callable[..., None]:
         except qos.channel.connection_errors:
             forget(qos, delivery_tag)  # the bookkeeping alone
             raise  # Celery logs it and goes on; the next look at the queue finds the connection lost
+        except redis.ResponseError as error:
+            forget(qos, delivery_tag)
+            raise redis.ConnectionError(str(error)) from None  # it takes no writes, of which Celery knows nothing
 
     return told

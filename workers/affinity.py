@@ -65,18 +65,19 @@ def affinity_step(
             self._stopped = threading.Event()
 
         def start(self, consumer: Any) -> None:
-            self._stopped.clear()
+            self._stopped = threading.Event()  # the thread of before may be amid a look yet, and has its own
             if stage.model:  # the connection was lost and is back: the queue has to be taken up again
                 consumer.call_soon(consumer.add_task_queue, queue_of(stage.model))
             else:  # before the loop begins: once it waits for the broker, a new queue has to wait for a second
                 self._look_or_stay(consumer)
-            threading.Thread(target=self._run, args=(consumer,), name="affinity", daemon=True).start()
+            arguments = (consumer, self._stopped)
+            threading.Thread(target=self._run, args=arguments, name="affinity", daemon=True).start()
 
         def stop(self, _consumer: Any) -> None:
             self._stopped.set()
 
-        def _run(self, consumer: Any) -> None:
-            while not self._stopped.wait(LOOK_SECONDS):
+        def _run(self, consumer: Any, stopped: threading.Event) -> None:
+            while not stopped.wait(LOOK_SECONDS):
                 self._look_or_stay(consumer)
 
         def _look_or_stay(self, consumer: Any) -> None:

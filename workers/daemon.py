@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -33,7 +34,7 @@ def serve(
     steps: Sequence[type[Any]] = (),
     events: bool = False,
 ) -> int:
-    """Work until SIGTERM or SIGINT. Returns the exit status.
+    """Work until SIGTERM, SIGINT or, unless that is ignored, SIGHUP. Returns the exit status.
 
     Args:
         app: the Celery app with its tasks.
@@ -52,11 +53,12 @@ def serve(
         threading.Thread(target=worker.hub.call_soon, args=(lambda: None,), name="wake", daemon=True).start()
 
     signals.worker_shutting_down.connect(stopping, weak=False)
-    worker = app.Worker(
+    worker = _ending_when_hung_up(app.Worker)(
         hostname=f"{name}@{os.uname().nodename}",
         pool="threads",
         concurrency=concurrency,
         queues=list(queues),
+        consumer_cls="workers.consumer:WaitingConsumer",
         loglevel=None,
         quiet=True,
         without_gossip=True,
@@ -69,6 +71,21 @@ def serve(
     finally:
         signals.worker_shutting_down.disconnect(stopping)
     return int(worker.exitcode or 0)
+
+
+def _ending_when_hung_up(kind: Any) -> Any:
+    """Celery's worker, but that a closed terminal is what SIGTERM is to it, and under ``nohup`` nothing.
+
+    Celery would end and begin anew, in a process that heeds SIGTERM no more; on a terminal it would end amid its work.
+    """
+
+    class Worker(kind):  # type: ignore[misc]  # Celery ships no types
+        def install_platform_tweaks(self, worker: Any) -> None:
+            ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            super().install_platform_tweaks(worker)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.getsignal(signal.SIGTERM))
+
+    return Worker
 
 
 def end_with_parent(parent: int, on_orphaned: Callable[[], None]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from storage.ledger import Ledger
 from storage.run import Participant
+from workers.rates import Rates
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 2.0
 #: Beats of the leases within one time-to-live: two may be missed.
 BEATS_PER_LEASE = 3
+#: Seconds by which the time of day may run ahead of the monotonic clock between two beats: further, and the machine was
+#: asleep, for which the one goes on and the other does not.
+AWAKE_SECONDS = 5.0
 
 #: A participant and the epoch under which it was taken up: a process may take it up again, after a rewind or an outage,
 #: before its own thread of before has noticed that it lost it.
@@ -36,18 +39,24 @@ class Leases:
         ledger: where the leases are kept.
         model: tells the model that is drained now, for the list of workers.
         clock: seconds that never run backward.
+        wall: seconds that go on while the machine sleeps.
     """
 
     def __init__(
-        self, ledger: Ledger, *, model: Callable[[], str], clock: Callable[[], float] = time.monotonic
+        self,
+        ledger: Ledger,
+        *,
+        model: Callable[[], str],
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.ledger = ledger
         self._model = model
         self._clock = clock
+        self._wall = wall
         self._held: dict[_Claim, Participant] = {}
         self._lost: set[_Claim] = set()
-        self._committed: Counter[str] = Counter()
-        self._counted_since = clock()
+        self._rates = Rates(clock)
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
@@ -90,19 +99,20 @@ class Leases:
         with self._lock:
             return list(self._held.values())
 
+    def begin(self, run: str) -> None:
+        """Note that this run can be asked: its model is in memory."""
+        with self._lock:
+            self._rates.begin(run)
+
     def count(self, run: str) -> None:
         """Note that an answer of this run was committed."""
         with self._lock:
-            self._committed[run] += 1
+            self._rates.count(run)
 
     def beat(self) -> None:
         """Say that this process lives and how fast it is."""
-        now = self._clock()
         with self._lock:
-            elapsed = max(now - self._counted_since, 1e-9)
-            rates = {run: count / elapsed for run, count in self._committed.items()}
-            self._committed.clear()
-            self._counted_since = now
+            rates = self._rates.look()
         self.ledger.beat(self._model(), rates)
 
     def renew(self) -> None:
@@ -118,16 +128,24 @@ class Leases:
                 log.warning("leases lost or runs cancelled: participants %s", sorted({who for who, _ in lost}))
 
     def _run(self) -> None:
-        renewed = self._clock()
         renew_every = self.ledger.ttl / BEATS_PER_LEASE
+        due = self._clock() + renew_every
+        ahead = self._ahead()
         while not self._stopped.wait(min(BEAT_SECONDS, renew_every)):
+            before, ahead = ahead, self._ahead()
+            if ahead - before > AWAKE_SECONDS:
+                due = self._clock()  # they ran out while this machine was asleep, and others may be about to notice
             try:
-                self.beat()
-                if self._clock() - renewed >= renew_every:
+                if self._clock() >= due:
                     self.renew()
-                    renewed = self._clock()
+                    due = self._clock() + renew_every
+                self.beat()
             except SQLAlchemyError as error:  # an outage: the next beat tries again, the fence protects meanwhile
                 log.warning("heartbeat: %s", error)
+
+    def _ahead(self) -> float:
+        """Seconds by which the time of day is ahead of the monotonic clock."""
+        return self._wall() - self._clock()
 
 
 def _claim(participant: Participant) -> _Claim:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from workers.engines.transformers.counters import Counters
+from workers.engines.base import Counting
 
 
 def profile(model: str, engine: object) -> Iterator[str]:
@@ -17,11 +17,10 @@ def profile(model: str, engine: object) -> Iterator[str]:
         model: the model's name.
         engine: what has served it.
     """
-    read = getattr(engine, "counters", None)
-    if read is None:
+    if not isinstance(engine, Counting):
         yield f"profile of {model}: its engine counts nothing"
         return
-    counters: Counters = read()
+    counters = engine.counters()
     busy = sum(seconds for phase, seconds in counters.seconds.items() if phase != "idle")
     yield (
         f"profile of {model}: {counters.finished} replies, {counters.reply_tokens} tokens in {busy:.1f} s"

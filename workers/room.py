@@ -12,6 +12,7 @@ from typing import Any
 
 from celery import bootsteps
 
+from workers.engines.base import Roomy
 from workers.stage import Stage
 
 #: As long as there is no engine, and for one that does not say.
@@ -23,13 +24,12 @@ LOOK_SECONDS = 0.5
 
 
 def at_once(engine: object | None) -> int:
-    """How many participants to take up for an engine: its own ``at_once``, if it has one.
+    """How many participants to take up for an engine: what it says itself, if it does.
 
     Args:
         engine: what serves now; None while there is none.
     """
-    wanted: int | None = getattr(engine, "at_once", None)
-    return FIRST if wanted is None else max(1, min(wanted, MOST))
+    return max(1, min(engine.at_once, MOST)) if isinstance(engine, Roomy) else FIRST
 
 
 def room_step(stage: Stage) -> type[bootsteps.StartStopStep]:

@@ -23,7 +23,7 @@ from storage.run import Method, Participant, Run
 from storage.served import record_served
 from storage.steps import commit_probabilities
 from storage.survey import Survey
-from workers.engines.base import Engine, EngineUnavailable
+from workers.engines.base import Engine, EngineUnavailable, Mortal
 from workers.engines.opening import describe_engine, open_engine
 from workers.faults import blame
 from workers.lease import Leases
@@ -188,6 +188,7 @@ class Stage:
         run = self._patiently(lambda: self.run(held.run))
         survey = self._patiently(lambda: self.survey(run.survey))
         with self._engine(run, held.cell.model, survey) as engine:
+            self.leases.begin(run.id)
             for _ in self._answers(held, run, survey, engine):
                 self.leases.count(run.id)
                 if self.leases.lost(held):
@@ -264,7 +265,7 @@ class Stage:
     @contextmanager
     def _engine(self, run: Run, model: str, survey: Survey) -> Iterator[Engine]:
         card = find_card(model, self._cards)
-        key = (model, survey.fingerprint if card.engine != "transformers" else "")
+        key = (model, "" if card.engine == "transformers" or card.api is not None else survey.fingerprint)
 
         def open_it() -> Engine:
             if key in self._cannot_open:  # whoever waited for it would load it in vain, one after the other
@@ -293,7 +294,7 @@ class Stage:
         try:
             yield
         except (CancelledError, EngineUnavailable) as error:
-            closed = isinstance(error, CancelledError) or getattr(engine, "closed", False)
+            closed = isinstance(error, CancelledError) or (isinstance(engine, Mortal) and engine.closed)
             if closed and not self._stopping.is_set():
                 self.watchdog.give_up("the engine has died under those who asked it")
             raise

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from storage.database import Database
 from storage.ledger import LEASE_SECONDS, Ledger, StaleLease
 from storage.run import Answer, Participant
-from storage.waiting import waiting
+from storage.waiting import remaining, waiting
 from workers.engines.base import Engine
 from workers.stage import Stage
 
@@ -174,10 +174,10 @@ class Gauges(Collector):
 
     def _backlog(self) -> Iterator[Metric]:
         try:
-            found = waiting(self._database)
+            found, to_come = waiting(self._database), remaining(self._database)
         except SQLAlchemyError as error:
             log.warning("metrics: backlog: %s", getattr(error, "orig", None) or error)
-            found = None
+            found, to_come = None, {}
         up = "1 while the database answers."
         yield GaugeMetricFamily("defsurvey_database_up", up, value=0 if found is None else 1)
         participants = GaugeMetricFamily(
@@ -188,6 +188,9 @@ class Gauges(Collector):
             "Answers that participants whom nobody holds still have to give.",
             labels=["model"],
         )
+        all_answers = GaugeMetricFamily(
+            "defsurvey_remaining_answers", "Answers still to be given, whoever holds the participant.", labels=["model"]
+        )
         seconds = GaugeMetricFamily(
             "defsurvey_queue_wait_seconds", "Seconds for which the oldest message waits.", labels=["model"]
         )
@@ -195,7 +198,9 @@ class Gauges(Collector):
             participants.add_metric([model.model], model.participants)
             answers.add_metric([model.model], model.answers)
             seconds.add_metric([model.model], model.seconds)
-        yield from (participants, answers, seconds)
+        for name, number in to_come.items():
+            all_answers.add_metric([name], number)
+        yield from (participants, answers, all_answers, seconds)
 
 
 #: Of the transformers engine's counters: name here, what it is.

@@ -10,7 +10,8 @@ from itertools import product
 from math import cos, hypot, isfinite, pi, radians, sin
 from typing import Any
 
-from reports.charts.drawing import INK, LINE, SERIES, SHAPES, SOFT, Chart, Row, draw
+from reports.charts.drawing import INK, LINE, SOFT, Chart, Row, draw, look, shortened
+from reports.figures import fixed
 from reports.mapping import MapRow, Projection
 from reports.metrics.cultural_map import Ellipse
 from reports.untrusted import visible
@@ -30,7 +31,7 @@ def culture_map(name: str, title: str, projection: Projection, spelled: dict[str
         name: of the chart.
         title: what stands above it.
         projection: sound or paper.
-        spelled: code -> name of a culture.
+        spelled: code -> name of every culture of the run, whose colours and shapes go by their places here.
     """
     import altair as alt
 
@@ -38,8 +39,9 @@ def culture_map(name: str, title: str, projection: Projection, spelled: dict[str
     cultures = [row.culture for row in projection.rows if row.human]
     points = [_point(row, spelled) for row in projection.rows]
     subjects = list(dict.fromkeys(row.subject for row in projection.rows))
-    colour = alt.Color("culture:N", scale=alt.Scale(domain=cultures, range=_turns(SERIES, cultures)), legend=None)
-    shape = alt.Shape("culture:N", scale=alt.Scale(domain=cultures, range=_turns(SHAPES, cultures)), legend=None)
+    colours, shapes = zip(*(look(list(spelled).index(code)) for code in cultures), strict=True)
+    colour = alt.Color("culture:N", scale=alt.Scale(domain=cultures, range=list(colours)), legend=None)
+    shape = alt.Shape("culture:N", scale=alt.Scale(domain=cultures, range=list(shapes)), legend=None)
     layers = [_ellipses(alt, projection, subjects, x, y, colour), _arrows(alt, projection, cultures, x, y)]
     for human, size in ((True, 130), (False, 60)):
         rows = [point for point in points if point["human"] is human]
@@ -51,11 +53,6 @@ def culture_map(name: str, title: str, projection: Projection, spelled: dict[str
     layers += _labels(alt, projection, spelled, x, y)
     drawn = alt.layer(*layers).properties(width=SIZE, height=height)
     return draw(drawn, name, title, _description(projection))
-
-
-def _turns(of: Sequence[str], cultures: Sequence[str]) -> list[str]:
-    """One for each culture, beginning anew where there are more cultures."""
-    return [of[place % len(of)] for place in range(len(cultures))]
 
 
 def _description(projection: Projection) -> str:
@@ -90,13 +87,14 @@ def _axes(alt: Any, projection: Projection) -> tuple[Any, Any, float]:
 
 
 def _point(row: MapRow, spelled: dict[str, str]) -> Row:
-    subject = visible(row.subject)
+    subject = "People" if row.human else visible(row.subject)
+    across, along = (fixed(place, 2) for place in row.point)
     return {
         "x": row.point[0],
         "y": row.point[1],
         "culture": row.culture,
         "human": row.human,
-        "says": f"{subject[:1].upper()}{subject[1:]}, {spelled[row.culture]}: {row.point[0]:.2f}, {row.point[1]:.2f}",
+        "says": f"{subject}, {spelled[row.culture]}: {across}, {along}",
     }
 
 
@@ -173,12 +171,13 @@ def numbered(projection: Projection) -> dict[str, str]:
 def _labels(alt: Any, projection: Projection, spelled: dict[str, str], x: Any, y: Any) -> list[Any]:
     """Names at the ends of people's lines, and at the beginning of every model's lines its name or number."""
     numbers, people = numbered(projection), [row.culture for row in projection.rows if row.human]
-    rows = []
+    subjects = [visible(row.subject) for row in projection.rows]
+    cut, rows = dict(zip(subjects, shortened(subjects), strict=True)), []
     for row in projection.rows:
         if row.human or row.culture == people[0]:
             across, along = _beyond(row.point, _others(projection, row), projection, 0.07 if row.human else 0.035)
             called = "People" if len(people) == 2 else visible(spelled[row.culture])
-            name = called if row.human else numbers.get(row.subject, visible(row.subject))
+            name = called if row.human else numbers.get(row.subject, cut[visible(row.subject)])
             rows.append({"x": across, "y": along, "name": name, "weight": "bold" if row.human else "normal"})
     base = alt.Chart(alt.InlineData(values=rows))
     return [

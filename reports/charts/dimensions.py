@@ -12,9 +12,9 @@ from typing import Any
 from reports.analysis import Analysis
 from reports.by_dimension import QUANTILES, ByDimension, DimensionRow
 from reports.charts.dots import NATS
-from reports.charts.drawing import FLOOR, INK, LINE, SERIES, SOFT, Chart, Row, draw, room_for, width_beside
-from reports.charts.rows import Frame, Mark, Scale, reach, rows_chart
-from reports.figures import nats
+from reports.charts.drawing import FLOOR, INK, LINE, SOFT, Chart, Row, draw, room_for, shortened, width_beside
+from reports.charts.rows import Frame, Mark, Scale, looks, reach, rows_axis, rows_chart
+from reports.figures import counted, nats
 from reports.untrusted import visible
 
 _FIVE, _QUARTER, _MEDIAN, _THREE, _NINETY_FIVE = (QUANTILES.index(q) for q in (0.05, 0.25, 0.5, 0.75, 0.95))
@@ -111,25 +111,10 @@ def _spread_plot(analysis: Analysis, model: str, place: int, rows: Sequence[Dime
     series = [str(number) for number in range(len(analysis.cultures))]
     data = alt.InlineData(values=list(_boxes(analysis, rows)))
     common: dict[str, Any] = {
-        "y": alt.Y(
-            "row:N",
-            sort=labels,
-            scale=alt.Scale(domain=labels),
-            title=None,
-            axis=alt.Axis(
-                minExtent=room_for(labels),
-                labelLimit=0,
-                labelPadding=8,
-                ticks=False,
-                domain=False,
-                labelColor=INK,
-                labelFontSize=13,
-            ),
-        ),
+        "y": rows_axis(alt, shortened(labels), room_for(labels)),
         "yOffset": alt.YOffset("series:N", sort=series, scale=alt.Scale(domain=series, paddingInner=0.1)),
     }
-    colours = [SERIES[number % len(SERIES)] for number in range(len(series))]
-    colour = alt.Color("series:N", scale=alt.Scale(domain=series, range=colours), legend=None)
+    colour, shape = looks(alt, len(series))
 
     def x(field: str) -> Any:
         axis = alt.Axis(
@@ -150,7 +135,9 @@ def _spread_plot(analysis: Analysis, model: str, place: int, rows: Sequence[Dime
         base.mark_bar(size=8, opacity=0.75).encode(
             x=x("quarter"), x2="three:Q", color=colour, description="says:N", **common
         ),
-        base.mark_tick(color=INK, thickness=2, size=12, aria=False).encode(x=x("median"), **common),
+        base.mark_point(color=INK, filled=True, size=44, opacity=1, aria=False).encode(
+            x=x("median"), shape=shape, **common
+        ),
     ).properties(width=width_beside(room_for(labels)), height=alt.Step(max(13, 26 // len(series)), **{"for": "offset"}))
     return draw(drawn, f"spread-{place}", model, "Spread of the smoothed KL divergence of a dimension's items.")
 
@@ -158,14 +145,15 @@ def _spread_plot(analysis: Analysis, model: str, place: int, rows: Sequence[Dime
 def _boxes(analysis: Analysis, rows: Sequence[DimensionRow]) -> list[Row]:
     cultures = [culture.culture.code for culture in analysis.cultures]
     names = {culture.culture.code: culture.name for culture in analysis.cultures}
-    found = []
+    called, found = _labels(analysis), []
+    cut = dict(zip(called, shortened(list(called.values())), strict=True))
     for row in rows:
-        for place, label in _labels(analysis).items():
+        for place, label in called.items():
             quantiles = row.sound_quantiles[place].tolist()
             if isfinite(quantiles[_MEDIAN]):
                 found.append(
                     {
-                        "row": label,
+                        "row": cut[place],
                         "series": str(cultures.index(row.culture)),
                         "floor": float(row.floor[place]),
                         "low": quantiles[_FIVE],
@@ -174,7 +162,8 @@ def _boxes(analysis: Analysis, rows: Sequence[DimensionRow]) -> list[Row]:
                         "three": quantiles[_THREE],
                         "high": quantiles[_NINETY_FIVE],
                         "says": f"{names[row.culture]}, {label}: median {nats(quantiles[_MEDIAN])}, quartiles "
-                        f"{nats(quantiles[_QUARTER])} and {nats(quantiles[_THREE])}, {row.items[place]:.0f} items",
+                        f"{nats(quantiles[_QUARTER])} and {nats(quantiles[_THREE])}, "
+                        f"{counted(round(row.items[place]), 'item')}",
                     }
                 )
     return found

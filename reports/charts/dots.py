@@ -5,6 +5,7 @@ Knows cells, their intervals and the simple respondents beside them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite, isnan
 
 from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
@@ -13,6 +14,8 @@ from reports.charts.rows import Frame, Mark, Scale, reach, rows_chart
 from reports.figures import nats
 from reports.untrusted import visible
 
+#: Most cells whose figures are told beneath a drawing where none of them is the closest.
+FEW = 3
 NATS = "smoothed KL divergence, nats; left is closer"
 
 
@@ -43,20 +46,27 @@ def _dot_plot(culture: CultureAnalysis, place: int, scale: Scale, room: float) -
         Mark(row=control.name, value=control.mean, says=f"{control.name}: {nats(control.mean)}", quiet=True)
         for control in known
     ]
-    unranked = {name for name, _ in culture.ranking.unranked}
-    # Of cells with too few valid answers to be ranked none is called closest, unless there is no other.
-    closest = next((number for number, cell in enumerate(cells) if cell.name not in unranked), 0)
     return rows_chart(
         marks,
         Frame(
             name=f"dots-{place}",
             title=f"Distance from people: {culture.name}",
-            description=f"Smoothed KL divergence in nats, with 95% intervals. Closest: {marks[closest].says}.",
+            description=" ".join(
+                ["Smoothed KL divergence in nats, with 95% intervals.", *_told(culture, cells, marks[: len(cells)])]
+            ),
             scale=scale,
             first=place,
             room=room,
         ),
     )
+
+
+def _told(culture: CultureAnalysis, cells: Sequence[CellAnalysis], marks: Sequence[Mark]) -> list[str]:
+    """The closest cell with its figures, if one holds the first place alone; else those of a few, of more none."""
+    closest = [mark for mark, cell in zip(marks, cells, strict=True) if cell.name == culture.ranking.winner]
+    if closest:
+        return [f"Closest: {closest[0].says}."]
+    return [f"{mark.says}." for mark in marks] if len(marks) <= FEW else []
 
 
 def cell_figures(cell: CellAnalysis) -> tuple[float, ...]:

@@ -8,11 +8,14 @@ nothing of surveys. The same specification gives the same bytes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from unicodedata import east_asian_width
 from xml.etree import ElementTree
+
+from reports.untrusted import visible
 
 #: Colours as the specification knows them -> what the page calls them.
 PALETTE: Mapping[str, str] = {
@@ -35,6 +38,8 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 ROW = 26
 #: Width of a drawing with its labels, where that leaves enough for the drawing itself.
 WIDTH = 440
+#: Widest label that is written out whole, in narrow characters.
+LONGEST = 32
 
 #: What a mark needs: the names of its fields and their values.
 Row = dict[str, Any]
@@ -67,6 +72,8 @@ class Chart:
 def draw(chart: Any, name: str, title: str, description: str) -> Chart:
     """Draw an Altair chart.
 
+    Its texts are drawn with invisible characters written out: one that XML cannot hold would end the process.
+
     Args:
         chart: without configuration of its own.
         name: unique in its report.
@@ -75,7 +82,8 @@ def draw(chart: Any, name: str, title: str, description: str) -> Chart:
     """
     import vl_convert
 
-    specification = chart.to_dict(validate=False)  # the drawing is checked by what comes out of it
+    specification = _seen(chart.to_dict(validate=False))  # the drawing is checked by what comes out of it
+    title, description = visible(title), visible(description)
     specification["config"] = {
         "background": "transparent",
         "padding": 2,
@@ -84,6 +92,15 @@ def draw(chart: Any, name: str, title: str, description: str) -> Chart:
     }
     svg = settle(vl_convert.vegalite_to_svg(specification), name, f"{title}. {description}")
     return Chart(name=name, title=title, description=description, svg=svg)
+
+
+def _seen(part: Any) -> Any:
+    """A specification, or a part of one, without invisible characters in any text."""
+    if isinstance(part, str):
+        return visible(part)
+    if isinstance(part, Mapping):
+        return {_seen(name): _seen(value) for name, value in part.items()}
+    return [_seen(one) for one in part] if isinstance(part, (list, tuple)) else part
 
 
 def warm() -> None:
@@ -170,11 +187,63 @@ def _trim(value: float) -> str:
     return text.removesuffix(".0")
 
 
+def turn(place: int, of: int) -> int:
+    """Where a series stands among that many shapes: one further wherever colours begin anew.
+
+    >>> [turn(place, 6) for place in (0, 5, 6, 11, 12)]
+    [0, 5, 1, 0, 2]
+    """
+    return (place + place // len(SERIES)) % of
+
+
+def look(place: int) -> tuple[str, str]:
+    """Colour and shape of a series by its place; no two of 36 have both in common."""
+    return SERIES[place % len(SERIES)], SHAPES[turn(place, len(SHAPES))]
+
+
+def width_of(label: str) -> int:
+    """How wide a label is, in narrow characters: the page's font is not known where the chart is drawn."""
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in label)
+
+
 def room_for(labels: Iterable[str], size: float = 6.9) -> float:
-    """Room for labels, counted out: the page's font is not known where the chart is drawn."""
-    return 16 + size * max(
-        (sum(2 if east_asian_width(character) in "WF" else 1 for character in label) for label in labels), default=0
-    )
+    """Room for labels as :func:`shortened` leaves them, counted out."""
+    return 16 + size * max((min(width_of(label), LONGEST) for label in labels), default=0)
+
+
+def shortened(names: Sequence[str]) -> list[str]:
+    """Names as labels, each as short as leaves room for a drawing.
+
+    Of longer ones the middle is left out, since beginnings and ends tell models apart. Different names that would then
+    look alike are numbered.
+
+    >>> shortened(["m", "a" * 30 + "b" * 30])
+    ['m', 'aaaaaaaaaaaaaaaa…bbbbbbbbbbbbbbb']
+    """
+    cut = {name: _without_middle(name, LONGEST) for name in names}
+    alike = Counter(cut.values())
+    numbers: Counter[str] = Counter()
+    for name, label in cut.items():
+        if alike[label] > 1 and name != label:
+            numbers[label] += 1
+            number = f" {numbers[label]}"
+            cut[name] = _without_middle(name, LONGEST - len(number)) + number
+    return [cut[name] for name in names]
+
+
+def _without_middle(name: str, most: int) -> str:
+    if width_of(name) <= most:
+        return name
+    end = _beginning(name[::-1], (most - 1) // 2)[::-1]
+    return f"{_beginning(name, most - 1 - width_of(end))}…{end}"
+
+
+def _beginning(name: str, most: int) -> str:
+    """As much of a name as is no wider than that."""
+    length = 0
+    while width_of(name[: length + 1]) <= most:
+        length += 1
+    return name[:length]
 
 
 def width_beside(room: float) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import cos, isfinite, pi, sin
 from typing import Any
 
-from reports.charts.drawing import INK, LINE, SERIES, SHAPES, SOFT, Chart, Row, draw
+from reports.charts.drawing import INK, LINE, SOFT, Chart, Row, draw, look, turn
 from reports.figures import percent
 
 #: Width and height, labels included.
@@ -30,7 +30,7 @@ class Loop:
 
     values: tuple[float, ...]  #: nan: not known
     says: tuple[str, ...]  #: each share in words
-    series: int  #: which colour, shape and dash
+    series: int  #: which colour, shape and dash, however many there are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,17 +63,20 @@ def radar(loops: Sequence[Loop], spokes: Spokes) -> Chart:
         "x": alt.X("x:Q", scale=limits, axis=None),
         "y": alt.Y("y:Q", scale=limits, axis=None),
     }
-    series = [str(place) for place in range(len(SERIES))]
-    colour = alt.Color("series:N", scale=alt.Scale(domain=series, range=list(SERIES)), legend=None)
-    shape = alt.Shape("series:N", scale=alt.Scale(domain=series, range=list(SHAPES)), legend=None)
-    dash = alt.StrokeDash("series:N", scale=alt.Scale(domain=series, range=list(DASHES)), legend=None)
-    closed = [_line(loop, spokes) for loop in loops if all(isfinite(value) for value in loop.values)]
+    places_of = range(max((loop.series for loop in loops), default=0) + 1)
+    series, looks = [str(place) for place in places_of], [look(place) for place in places_of]
+    dashes = [DASHES[turn(place, len(DASHES))] for place in places_of]
+    colour = alt.Color("series:N", scale=alt.Scale(domain=series, range=[each for each, _ in looks]), legend=None)
+    shape = alt.Shape("series:N", scale=alt.Scale(domain=series, range=[each for _, each in looks]), legend=None)
+    dash = alt.StrokeDash("series:N", scale=alt.Scale(domain=series, range=dashes), legend=None)
+    whole = [loop for loop in loops if all(isfinite(value) for value in loop.values)]
+    closed = [_line(number, loop, spokes) for number, loop in enumerate(whole)]
     points = [row for loop in loops for row in _points(loop, spokes)]
     layers = [
         *_web(alt, spokes, places),
         _layer(alt, [row for line in closed for row in line])
         .mark_line(interpolate="linear-closed", strokeWidth=2, aria=False)
-        .encode(**places, color=colour, strokeDash=dash, order="at:Q"),
+        .encode(**places, color=colour, strokeDash=dash, detail="loop:N", order="at:Q"),
         _layer(alt, points)
         .mark_point(size=42, filled=True, opacity=1)
         .encode(**places, color=colour, shape=shape, description="says:N"),
@@ -92,9 +95,10 @@ def _place(axis: int, of: int, length: float) -> Row:
     return {"x": length * cos(angle), "y": length * sin(angle)}
 
 
-def _line(loop: Loop, spokes: Spokes) -> list[Row]:
+def _line(number: int, loop: Loop, spokes: Spokes) -> list[Row]:
+    """Corners of one loop; its number keeps it apart from others that look like it."""
     return [
-        _place(at, len(spokes.axes), value / spokes.most) | {"series": str(loop.series), "at": at}
+        _place(at, len(spokes.axes), value / spokes.most) | {"series": str(loop.series), "loop": number, "at": at}
         for at, value in enumerate(loop.values)
     ]
 

@@ -7,11 +7,24 @@ all. Deliberately knows nothing of what is measured.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite, nan
 from typing import Any
 
-from reports.charts.drawing import FLOOR, INK, LINE, ROW, SERIES, SHAPES, SOFT, Chart, Row, draw, room_for, width_beside
+from reports.charts.drawing import (
+    FLOOR,
+    INK,
+    LINE,
+    ROW,
+    SOFT,
+    Chart,
+    Row,
+    draw,
+    look,
+    room_for,
+    shortened,
+    width_beside,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +73,32 @@ def reach(values: Iterable[float]) -> float:
 
 
 def rows_chart(marks: Sequence[Mark], frame: Frame) -> Chart:
-    """Draw marks on rows, the first row on top."""
+    """Draw marks on rows, the first row on top; long names of rows are cut."""
     import altair as alt
 
     names = list(frame.rows or dict.fromkeys(mark.row for mark in marks))
     room = max(room_for(names), frame.room)
-    y = alt.Y(
+    labels = dict(zip(names, shortened(names), strict=True))
+    marks = [replace(mark, row=labels[mark.row]) for mark in marks]
+    y = rows_axis(alt, list(labels.values()), room)
+    series = [str(place) for place in range(frame.series)]
+    together: dict[str, Any] = {"y": y}
+    if frame.series > 1:
+        together["yOffset"] = alt.YOffset(
+            "series:N", sort=series, scale=alt.Scale(domain=series, paddingInner=0.1), title=None
+        )
+    layers = [*_beneath(alt, marks, frame, together), *_upon(alt, marks, frame, together)]
+    step = alt.Step(max(13, ROW // frame.series), **{"for": "offset"}) if frame.series > 1 else alt.Step(ROW)
+    drawn = alt.layer(*layers).properties(width=width_beside(room), height=step)
+    return draw(drawn, frame.name, frame.title, frame.description)
+
+
+def rows_axis(alt: Any, labels: Sequence[str], room: float) -> Any:
+    """The vertical axis: the names of rows, the first on top."""
+    return alt.Y(
         "row:N",
-        sort=names,
-        scale=alt.Scale(domain=names),
+        sort=list(labels),
+        scale=alt.Scale(domain=list(labels)),
         title=None,
         axis=alt.Axis(
             minExtent=room,
@@ -80,16 +110,6 @@ def rows_chart(marks: Sequence[Mark], frame: Frame) -> Chart:
             labelFontSize=13,
         ),
     )
-    series = [str(place) for place in range(frame.series)]
-    together: dict[str, Any] = {"y": y}
-    if frame.series > 1:
-        together["yOffset"] = alt.YOffset(
-            "series:N", sort=series, scale=alt.Scale(domain=series, paddingInner=0.1), title=None
-        )
-    layers = [*_beneath(alt, marks, frame, together), *_upon(alt, marks, frame, together, series)]
-    step = alt.Step(max(13, ROW // frame.series), **{"for": "offset"}) if frame.series > 1 else alt.Step(ROW)
-    drawn = alt.layer(*layers).properties(width=width_beside(room), height=step)
-    return draw(drawn, frame.name, frame.title, frame.description)
 
 
 def _rows(marks: Iterable[Mark], **fields: str) -> list[Row]:
@@ -118,6 +138,16 @@ def _x(alt: Any, field: str, scale: Scale) -> Any:
     return alt.X(f"{field}:Q", scale=limits, axis=axis, title=scale.title)
 
 
+def looks(alt: Any, series: int, first: int = 0) -> tuple[Any, Any]:
+    """Colour and shape of that many series, beginning with those of the first."""
+    colours, shapes = zip(*(look(first + at) for at in range(series)), strict=True)
+    domain = [str(at) for at in range(series)]
+    return (
+        alt.Color("series:N", scale=alt.Scale(domain=domain, range=list(colours)), legend=None),
+        alt.Shape("series:N", scale=alt.Scale(domain=domain, range=list(shapes)), legend=None),
+    )
+
+
 def _layer(alt: Any, rows: list[Row]) -> Any:
     return alt.Chart(alt.InlineData(values=rows))
 
@@ -136,11 +166,8 @@ def _beneath(alt: Any, marks: Sequence[Mark], frame: Frame, place: dict[str, Any
     return layers
 
 
-def _upon(alt: Any, marks: Sequence[Mark], frame: Frame, place: dict[str, Any], series: list[str]) -> list[Any]:
-    colours = [SERIES[(frame.first + at) % len(SERIES)] for at in range(frame.series)]
-    shapes = [SHAPES[(frame.first + at) % len(SHAPES)] for at in range(frame.series)]
-    colour = alt.Color("series:N", scale=alt.Scale(domain=series, range=colours), legend=None)
-    shape = alt.Shape("series:N", scale=alt.Scale(domain=series, range=shapes), legend=None)
+def _upon(alt: Any, marks: Sequence[Mark], frame: Frame, place: dict[str, Any]) -> list[Any]:
+    colour, shape = looks(alt, frame.series, frame.first)
     own = [mark for mark in marks if not mark.quiet]
     other = [mark for mark in marks if mark.quiet]
     x = _x(alt, "value", frame.scale)

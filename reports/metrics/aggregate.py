@@ -140,6 +140,24 @@ def headline_mean(values: ArrayLike, grouping: Grouping) -> Floats:
     return mean_known(grouped_mean(values, grouping.question, grouping.questions))
 
 
+def headline_weights(grouping: Grouping) -> Floats:
+    """The weight of each item in the headline mean, shape (I,); they sum to 1, or are 0 where no item is of it.
+
+    >>> speaks = np.array([0, 0, 1])
+    >>> of = Grouping(question=np.array([0, 1, 2]), questions=3, dimension=speaks, dimensions=2, by_dimension=True)
+    >>> headline_weights(of).tolist()
+    [0.25, 0.25, 0.5]
+    """
+    spoken = grouping.dimension >= 0
+    if not grouping.by_dimension:
+        _, place, size = np.unique(grouping.question, return_inverse=True, return_counts=True)
+        return np.asarray(1 / size[place] / len(size), dtype=np.float64)
+    size = np.bincount(grouping.dimension[spoken], minlength=grouping.dimensions)
+    weights = np.zeros(len(spoken))
+    weights[spoken] = 1 / size[grouping.dimension[spoken]] / (size > 0).sum()
+    return weights
+
+
 def means(values: ArrayLike, grouping: Grouping) -> Means:
     """All means of one value per item.
 

@@ -1,6 +1,7 @@
-"""Many comparisons at once: sign-flip tests paired by question, corrections, places with ties.
+"""Many comparisons at once: tests over questions and over participants, corrections, places with ties.
 
-Knows differences per question and p-values. Deliberately knows nothing of which models are compared.
+Knows differences per question, what leaving a participant out does, and p-values. Deliberately knows nothing of
+which models are compared.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtr
 
 from reports.metrics.divergence import MetricInput
 
@@ -63,6 +65,53 @@ def sign_flip(differences: ArrayLike, rng: np.random.Generator, *, flips: int = 
             above += (np.abs(signs @ columns) >= bound).sum(axis=0)
         p = above / (flips + 1)
     return np.where((columns != 0).any(axis=0), p, np.nan if asked == 0 else 1.0)
+
+
+def participants_apart(left_out: Sequence[Floats], signs: ArrayLike, differences: ArrayLike) -> Floats:
+    """Two-sided p that contrasts of M models are 0 for other questions and other participants, by the jackknife.
+
+    What makes a participant answer all questions in the same way moves all of them together, which turning the signs
+    of questions does not see. The variance of a contrast is that over questions, as there, and beyond it how much
+    leaving a participant out moves the questions together: the jackknife's variance of their sum, less the sum of
+    theirs, or nothing where that is below 0. Participant i of one model and of another are a unit, so that draws that
+    they share do not count twice.
+
+    Args:
+        left_out: of each model, what it adds to each question's share of the figure to leave out each of its
+            participants, shape (P_m, Q).
+        signs: how a contrast weighs the models, shape (C, M).
+        differences: of each contrast by question, shape (Q, C); they sum to it.
+
+    Returns:
+        p per contrast, shape (C,), in [0, 1]: of t with Satterthwaite's degrees of freedom, of which the variance over
+        questions has Q and what is beyond it one less than the model with the fewest participants has. A model of one
+        participant says nothing of others.
+
+    Source: Tukey (1958), Bias and confidence in not quite large samples; Satterthwaite (1946); docs/metrics.md, "Order
+        of closeness".
+
+    >>> alike = np.array([[.01, -.01], [-.01, .01]] * 5)  # participants move two questions against each other
+    >>> together = np.array([[.01, .01], [-.01, -.01]] * 5)
+    >>> [participants_apart([x, -x], [[1., -1.]], [[.1], [.1]]).round(3).tolist() for x in (alike, together)]
+    [[0.293], [0.299]]
+    """
+    weighing, by_question = np.asarray(signs, dtype=np.float64), np.asarray(differences, dtype=np.float64)
+    people = np.array([len(changes) for changes in left_out])
+    spread = np.zeros((len(people), int(people.max(initial=0)), len(by_question)))
+    for model, changes in enumerate(left_out):
+        if len(changes) > 1:
+            spread[model, : len(changes)] = np.sqrt(1 - 1 / len(changes)) * (changes - changes.mean(axis=0))
+    alone, summed = spread.reshape(len(people), -1), spread.sum(axis=2)
+    together = summed @ summed.T - alone @ alone.T
+    beyond = np.einsum("cm,mn,cn->c", weighing, together, weighing)
+    over_questions, beyond = (by_question**2).sum(axis=0), np.maximum(beyond, 0.0)
+    variance = over_questions + beyond
+    least = np.where((weighing != 0) & (people > 1), people, np.inf).min(axis=1, initial=np.inf)
+    shaky = over_questions**2 / max(len(by_question), 1) + beyond**2 / np.maximum(least - 1, 1)
+    freedom = np.divide(variance**2, shaky, out=np.ones_like(variance), where=shaky > 0)
+    away = np.abs(by_question.sum(axis=0))
+    t = np.divide(away, np.sqrt(variance), out=np.zeros_like(away), where=variance > 0)
+    return np.asarray(2 * stdtr(freedom, -t), dtype=np.float64)
 
 
 def holm(p: ArrayLike) -> Floats:

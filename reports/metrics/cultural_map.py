@@ -1,7 +1,7 @@
 """The map of cultures: mean scores per value dimension, projected on two principal components.
 
 Knows scores of rows (a subject in a culture) on columns (dimensions). Deliberately knows nothing of how answers become
-scores (see ``reports.mapping``). A projection loses distances; cosines and lengths are taken of all dimensions too.
+scores (see ``reports.map_scores``), nor of ways from one culture to another (see ``reports.metrics.ways``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import chdtri
+from scipy.special import chdtri, fdtri
 
 from reports.metrics.divergence import Floats, MetricInput
 
@@ -37,16 +37,6 @@ class Ellipse:
     centre: tuple[float, float]
     half_axes: tuple[float, float]  #: the longer first
     angle: float  #: of the longer one, degrees from the first component, in (-90, 90]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrow:
-    """From one culture to another, of one subject, against the same of people."""
-
-    cosine: float  #: in all dimensions, in [-1, 1]; nan where an arrow has no length
-    length_ratio: float  #: in all dimensions; 1: as far apart as people
-    map_cosine: float  #: on the map
-    map_length_ratio: float
 
 
 def principal_components(scores: ArrayLike, *, right: int | None = None, left: Sequence[int] = ()) -> Components:
@@ -85,22 +75,35 @@ def principal_components(scores: ArrayLike, *, right: int | None = None, left: S
     return Components(mean=mean, loadings=loadings, explained=explained, points=(array - mean) @ loadings.T)
 
 
-def ellipse(points: ArrayLike, *, level: float = 0.95) -> Ellipse:
-    """The ellipse of normal points with the covariance of these.
+#: Fewest participants with an ellipse: of fewer it would be of no use, or as wide as the map.
+FEWEST = 4
+
+
+def ellipse(points: ArrayLike, participants: int, *, level: float = 0.95) -> Ellipse:
+    """Where the mean of participants would fall, by resamples of them: Hotelling's region of the mean.
+
+    Resamples of P participants vary by (P - 1) / P of what means of P do, and their covariance is known from P: the
+    radius is by 2 (P - 1) / (P - 2) F(2, P - 2) for the chi-square of a known one.
 
     Args:
         points: resampled positions, shape (B, 2); rows with nan are left out.
+        participants: that were resampled; fewer than :data:`FEWEST` have no ellipse.
         level: the part it is to hold, in (0, 1).
 
-    >>> found = ellipse([[0, 0], [2, 0], [0, 1], [2, 1]])
+    Source: Hotelling (1931).
+
+    >>> found = ellipse([[0, 0], [2, 0], [0, 1], [2, 1]], 1_000)
     >>> found.centre, found.angle
     ((1.0, 0.5), 0.0)
     """
     array = np.asarray(points, dtype=np.float64)
     array = array[~np.isnan(array).any(axis=-1)]
-    if len(array) < 2:
+    if len(array) < 2 or participants < FEWEST:
         return Ellipse(centre=(np.nan, np.nan), half_axes=(np.nan, np.nan), angle=np.nan)
-    return ellipse_of(array.mean(axis=0), np.cov(array.T), level=level)
+    freedom = participants - 2
+    hotelling = 2 * (participants - 1) / freedom * float(fdtri(2, freedom, level))
+    covariance = np.cov(array.T) * participants / (participants - 1)
+    return ellipse_of(array.mean(axis=0), covariance * (hotelling / float(chdtri(2, 1 - level))), level=level)
 
 
 def ellipse_of(centre: ArrayLike, covariance: ArrayLike, *, level: float = 0.95) -> Ellipse:
@@ -116,27 +119,3 @@ def ellipse_of(centre: ArrayLike, covariance: ArrayLike, *, level: float = 0.95)
     angle = angle - 180 if angle > 90 else angle + 180 if angle <= -90 else angle
     x, y = np.asarray(centre, dtype=np.float64).tolist()
     return Ellipse(centre=(x, y), half_axes=(float(radius[1]), float(radius[0])), angle=angle + 0.0)
-
-
-def arrow(model: ArrayLike, people: ArrayLike, components: Components) -> Arrow:
-    """Compare the way from one culture to the other of a model and of people.
-
-    Args:
-        model: scores in the first and the second culture, shape (2, C).
-        people: the same, shape (2, C).
-        components: of the map.
-
-    >>> found = arrow([[0., 0.], [2., 0.]], [[0., 0.], [1., 0.]], principal_components([[0., 0.], [1., 0.], [0., 1.]]))
-    >>> found.cosine, found.length_ratio, round(found.map_length_ratio, 6)
-    (1.0, 2.0, 2.0)
-    """
-    one, two = (np.diff(np.asarray(ends, dtype=np.float64), axis=0)[0] for ends in (model, people))
-    cosine, ratio = _against(one, two)
-    map_cosine, map_ratio = _against(components.loadings @ one, components.loadings @ two)
-    return Arrow(cosine=cosine, length_ratio=ratio, map_cosine=map_cosine, map_length_ratio=map_ratio)
-
-
-def _against(one: Floats, two: Floats) -> tuple[float, float]:
-    length, measure = float(np.linalg.norm(one)), float(np.linalg.norm(two))
-    cosine = float(np.clip(one @ two / (length * measure), -1.0, 1.0)) if length > 0 and measure > 0 else np.nan
-    return cosine, length / measure if measure > 0 else np.nan

@@ -1,7 +1,7 @@
 """The smallest difference between two models that a design can be expected to find.
 
 Knows reference distributions and a number of participants. Deliberately knows no model: it is what chance alone does to
-two models that both answer as people do.
+two models that both answer nearly as people do.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-from reports.metrics.aggregate import Grouping, headline_mean
-from reports.metrics.divergence import smoothed_kl
+from reports.metrics.aggregate import Grouping, headline_weights
+from reports.metrics.corrected import corrected_kl
 
 #: Two-sided level of the test, and the probability with which a true difference is to be found.
 LEVEL, POWER = 0.05, 0.8
@@ -25,38 +25,49 @@ def detectable_difference(
     grouping: Grouping,
     *,
     n: int,
+    answers: int,
     seed: int = 0,
     draws: int = DRAWS,
 ) -> float:
-    """Smallest difference of two models' mean smoothed KL that is found in 4 of 5 runs, in nats.
+    """Smallest difference of two models' mean corrected KL that is found in 4 of 5 runs, in nats.
 
-    With s the standard deviation of the mean over repeated draws of n answers per question from the reference, the
-    difference of two independent models has the deviation s sqrt(2), and (z(1 - level / 2) + z(power)) s sqrt(2) is
-    found at that level with that power. Questions are taken as they are: it is no statement about other questions.
+    With s the standard deviation of the mean over repeated draws of n answers per question from the reference, two
+    independent models are told apart at that level with that power where they differ by (z(1 - level / 2) + z(power)) s
+    sqrt(2), at best: of models that do not answer nearly as people do, or whose participants answer
+    questions alike, it takes a larger difference. Questions are taken as they are.
 
     Args:
         shares: what people answered, shape (I, K); a row of nan where that is not known.
         n_human: how many people are behind it, shape (I,).
         offered: which columns each item has, shape (I, K).
         grouping: to which question and dimension each item belongs.
-        n: participants of each cell, at least 1.
+        n: participants of each cell, at least ``answers``.
+        answers: the number of answers to which every question is brought down, at least 2.
         seed: of the simulation.
         draws: how often it is repeated.
 
-    Source: Cohen (1988), section 2.2, for the sum of both quantiles.
+    Returns:
+        nan where no question has a reference.
+
+    Source: Cohen (1988), section 2.2, for the sum of both quantiles; the test is ``comparisons.participants_apart``.
 
     >>> from reports.metrics.aggregate import Grouping
     >>> lone = np.zeros(1, np.int64)
     >>> one = Grouping(question=lone, questions=1, dimension=lone, dimensions=1, by_dimension=True)
-    >>> found = [detectable_difference([[0.5, 0.3, 0.2]], [1000], np.ones((1, 3), bool), one, n=n) for n in (20, 80)]
+    >>> people = [[0.5, 0.3, 0.2]], [1000], np.ones((1, 3), bool), one
+    >>> found = [detectable_difference(*people, n=n, answers=10) for n in (20, 80)]
     >>> found[0] > 2 * found[1] > 0
     True
     """
-    known = np.asarray(shares, dtype=np.float64)
+    known = ~np.isnan(np.asarray(shares, dtype=np.float64)).any(axis=-1) & grouping.headline
+    if not known.any():
+        return float("nan")
+    people, asked = np.asarray(shares, dtype=np.float64)[known], np.asarray(n_human, dtype=np.float64)[known]
+    mask, weights = offered[known], headline_weights(grouping.of(known))
     rng = np.random.default_rng(seed)
-    counts = np.full((draws, *known.shape), np.nan)
-    for item, row in enumerate(known):
-        if np.isfinite(row).all():
-            counts[:, item] = rng.multinomial(n, row / row.sum(), size=draws)
-    values = headline_mean(smoothed_kl(counts, known, n_human, offered), grouping)
-    return float((ndtri(1 - LEVEL / 2) + ndtri(POWER)) * np.sqrt(2) * values.std(ddof=1))
+    counts = np.concatenate([rng.multinomial(n, row / row.sum(), size=draws) for row in people])  # item by item
+    behind = (np.repeat(each, draws, axis=0) for each in (people, asked, mask))
+    shares_of, people_of, offered_of = behind
+    figures = weights @ corrected_kl(counts, shares_of, people_of, offered_of, answers).reshape(len(people), draws)
+    spread = figures.std(ddof=1) * np.sqrt(2)
+    return float((ndtri(1 - LEVEL / 2) + ndtri(POWER)) * spread)

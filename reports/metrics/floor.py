@@ -227,30 +227,3 @@ def respondents(source: Floats, shares: Floats, n_human: Floats, offered: NDArra
         wasserstein=known(expected_wasserstein(n, source, shares, offered)),
         total_variation=known(expected_total_variation(masses, shares)),
     )
-
-
-def rarefied_smoothed_kl(
-    counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike, n: int
-) -> Floats:
-    """Smoothed KL that n of the valid answers would show on average: samples of unequal size made comparable.
-
-    Args:
-        counts: whole numbers, shape (I, K); every item with at least n, else its value is nan.
-        shares: shape (I, K).
-        n_human: shape (I,).
-        offered: shape (I, K).
-        n: the common number of answers, at least 1.
-
-    >>> whole = rarefied_smoothed_kl([[0, 0, 0, 20]], [[.5, .3, .15, .05]], [1e9], [[True] * 4], 20)
-    >>> one = rarefied_smoothed_kl([[0, 0, 0, 20]], [[.5, .3, .15, .05]], [1e9], [[True] * 4], 1)
-    >>> round(float(whole[0]), 2), round(float(one[0]), 2)
-    (2.55, 0.89)
-    """
-    observed = np.asarray(counts, dtype=np.int64)
-    known, people, mask = np.asarray(shares, dtype=float), np.asarray(n_human, dtype=float), np.asarray(offered)
-    totals, found = observed.sum(axis=-1), np.full(len(observed), np.nan)
-    for total in np.unique(totals[totals >= n]).tolist():
-        here = (totals == total) & ~np.isnan(known).any(axis=-1)
-        masses = hypergeometric_masses(n, total, observed[here])
-        found[here] = expected_smoothed_kl(masses, known[here], people[here], mask[here])
-    return found

@@ -5,7 +5,8 @@ Deliberately knows nothing of which statistic it is.
 
 The estimand is the expected divergence at this n. A divergence is biased upwards in small samples,
 and more so in resamples of them, so percentiles of the resamples lie above the point; what carries
-over is their spread about their own mean.
+over is their spread about their own mean. Participants who answer alike have resamples that hardly vary, although
+others may answer otherwise: an interval is as wide, at least, as a least variance makes it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
-from reports.metrics.aggregate import Grouping, grouped_mean, grouped_sum, headline_mean, mean_known
+from reports.metrics.aggregate import (
+    Grouping,
+    grouped_mean,
+    grouped_sum,
+    headline_mean,
+    headline_weights,
+    mean_known,
+)
 from reports.metrics.resampling import weights_of
 
 Floats = NDArray[np.float64]
@@ -84,17 +93,21 @@ def participant_bootstrap(
     return centred(point, resampled, level)
 
 
-def centred(point: float, resampled: Floats, level: float = 0.95) -> Interval:
+def centred(point: float, resampled: Floats, level: float = 0.95, *, least: float = 0.0) -> Interval:
     """[D - upper quantile, D - lower quantile] of the resamples about their own mean.
 
     Args:
         point: D, the statistic of the sample itself.
         resampled: D*, shape (B,); nan where a resample has no value.
         level: of the interval, in (0, 1).
+        least: variance of D to either side of which the interval reaches, normal, however little resamples vary.
 
     >>> found = centred(1.0, np.array([1.2, 1.3, 1.4]), level=.5)
     >>> round(found.low, 2), round(found.high, 2)
     (0.95, 1.05)
+    >>> alike = centred(1.0, np.array([1.2, 1.2, 1.2]), least=.01)
+    >>> round(alike.low, 2), round(alike.high, 2)
+    (0.8, 1.2)
     """
     if np.isnan(point):
         return _none(level, "the point itself has no value")
@@ -102,7 +115,8 @@ def centred(point: float, resampled: Floats, level: float = 0.95) -> Interval:
     if spread.size == 0:
         return _none(level, "no resample has a value")
     below, above = np.quantile(spread - spread.mean(), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(low=point - float(above), high=point - float(below), level=level)
+    reach = float(ndtri((1 + level) / 2)) * float(np.sqrt(least))
+    return Interval(low=point - max(float(above), reach), high=point - min(float(below), -reach), level=level)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +136,7 @@ def intervals_of_means(
     *,
     seed: int,
     level: float = 0.95,
+    least: Floats | None = None,
 ) -> Intervals:
     """Intervals about the means of a value per item, all from the same resamples of participants.
 
@@ -133,6 +148,8 @@ def intervals_of_means(
         grouping: of the I items.
         seed: of the questions drawn for the two-way interval.
         level: in (0, 1).
+        least: variance of each item's value, shape (I,), that intervals reach as far as, items taken as independent;
+            None: none.
 
     >>> one = np.array([0])
     >>> lone = Grouping(question=one, questions=1, dimension=one, dimensions=1, by_dimension=True)
@@ -145,6 +162,7 @@ def intervals_of_means(
     if not known.any() or _few(answered[:, known]):
         none = _none(level, _FEW if known.any() else "the point itself has no value")
         return Intervals(headline=none, two_way=none, by_dimension=(none,) * grouping.dimensions)
+    variance = np.zeros(int(known.sum())) if least is None else least[known]
     points, values, answered, grouping = points[known], values[:, known], answered[:, known], grouping.of(known)
     dimension = grouped_mean(points, grouping.dimension, grouping.dimensions)
     resampled = grouped_mean(values, grouping.dimension, grouping.dimensions)
@@ -154,11 +172,13 @@ def intervals_of_means(
         mine = grouping.dimension == place
         if mine.any() and _few(answered[:, mine]):
             return _none(level, _FEW)
-        return centred(float(dimension[place]), resampled[:, place], level)
+        spread = float(variance[mine].sum()) / max(int(mine.sum()), 1) ** 2
+        return centred(float(dimension[place]), resampled[:, place], level, least=spread)
 
+    of_all = float((headline_weights(grouping) ** 2 * variance).sum())
     return Intervals(
-        headline=centred(point, headline_mean(values, grouping), level),
-        two_way=centred(point, _both_ways(values, grouping, seed), level),
+        headline=centred(point, headline_mean(values, grouping), level, least=of_all),
+        two_way=centred(point, _both_ways(values, grouping, seed), level, least=of_all),
         by_dimension=tuple(of_dimension(place) for place in range(grouping.dimensions)),
     )
 

@@ -1,6 +1,7 @@
 """How many answers were valid, refused, unparsable or failed, and how many are there at all.
 
-Knows counts of answers. Deliberately knows nothing of what was answered.
+Knows counts of answers, and which participant they are of: answers of one participant end alike, so that many of
+them tell less than as many independent ones. Deliberately knows nothing of what was answered.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import nan, sqrt
 
-from scipy.special import ndtri
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtri, stdtrit
 
 from reports.metrics.divergence import MetricInput
 
@@ -89,20 +92,73 @@ def wilson_rate(share: float, effective: float, *, count: int, n: int, level: fl
     return Rate(count=count, n=n, share=share, low=low, high=high)
 
 
-def quality(*, planned: int, answered: int, refused: int, unparsable: int, failed: int) -> Quality:
+def clustered(counts: ArrayLike, totals: ArrayLike, level: float = 0.95) -> Rate:
+    """A rate of answers that hang together within participants: Wilson's interval at the effective number of answers.
+
+    With residuals e = count - share * total of P participants, the share varies by P / (P - 1) sum e^2 / n^2; against
+    share (1 - share) / n that is the design effect, at least 1. The effective number is n over it, times the square of
+    the normal quantile over that of t; its degrees of freedom are P - 1, or the participants with any answer of the
+    rarer kind where these are fewer. It is no less than if each participant were one answer, n^2 / sum total^2; that is
+    taken, too, where nothing tells the design effect: all answers or none are of the kind, or there is one participant.
+
+    Args:
+        counts: answers of the kind of each participant, shape (P,).
+        totals: its answers in all, shape (P,); who has none is left out.
+        level: of the interval, in (0, 1).
+
+    Source: Kish (1965) for the design effect; Korn and Graubard (1998) for the degrees of freedom.
+
+    >>> apart, together = clustered([1, 2, 1, 2], [10] * 4), clustered([0, 0, 0, 6], [10] * 4)
+    >>> apart.share == together.share, together.high - together.low > apart.high - apart.low
+    (True, True)
+    >>> round(clustered([0, 0, 0, 0], [10] * 4).high, 2) == round(wilson(0, 4).high, 2)
+    True
+    """
+    each, of = np.asarray(counts, dtype=np.float64), np.asarray(totals, dtype=np.float64)
+    each, of = each[of > 0], of[of > 0]
+    count, n, people = int(each.sum()), int(of.sum()), len(of)
+    if n == 0:
+        return wilson(0, 0, level)
+    share, least = count / n, float(n**2 / (of**2).sum())
+    if count in (0, n) or people < 2:
+        return wilson_rate(share, least, count=count, n=n, level=level)
+    variance = people / (people - 1) * float(((each - share * of) ** 2).sum()) / n**2
+    effect = max(variance * n / (share * (1 - share)), 1.0)
+    # as few as differ from the rest are all that the spread is known from
+    freedom = min(people - 1, int((each if 2 * count <= n else of - each).astype(bool).sum()))
+    known = float(ndtri((1 + level) / 2) / stdtrit(freedom, (1 + level) / 2))
+    return wilson_rate(share, max(n / effect * known**2, least), count=count, n=n, level=level)
+
+
+def quality(
+    *, planned: int, answered: ArrayLike, refused: ArrayLike, unparsable: ArrayLike, failed: ArrayLike
+) -> Quality:
     """Rates of the four states among the answers that ended, and the coverage.
+
+    Args:
+        planned: answers; at least those that ended.
+        answered: how many answers of each participant ended so, shape (P,), and likewise the rest; or one number of
+            all, whose participants are not told apart: they are taken for independent answers.
 
     >>> found = quality(planned=20, answered=8, refused=1, unparsable=1, failed=0)
     >>> found.valid.share, found.coverage
     (0.8, 0.5)
+    >>> quality(planned=20, answered=[10, 6], refused=[0, 4], unparsable=[0, 0], failed=[0, 0]).valid.share
+    0.8
     """
-    done = answered + refused + unparsable + failed
+    states = np.stack([np.asarray(given, dtype=np.int64) for given in (answered, refused, unparsable, failed)])
+    ended = states.sum(axis=0)
+    done = int(ended.sum())
+    planned = max(planned, done)
+    valid, turned, unread, gone = (
+        wilson(int(state), done) if states.ndim == 1 else clustered(state, ended) for state in states
+    )
     return Quality(
         planned=planned,
         done=done,
-        valid=wilson(answered, done),
-        refused=wilson(refused, done),
-        unparsable=wilson(unparsable, done),
-        failed=wilson(failed, done),
+        valid=valid,
+        refused=turned,
+        unparsable=unread,
+        failed=gone,
         coverage=done / planned if planned else nan,
     )

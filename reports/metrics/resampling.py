@@ -93,6 +93,35 @@ def resampled_smoothed_kl(
     return ItemResamples(values=np.where(empty, np.nan, np.maximum(values, 0.0)), answered=answered)
 
 
+def independent_variance(counts: Floats, shares: Floats, n_human: Floats, offered: NDArray[np.bool_]) -> Floats:
+    """Variance that the smoothed KL of an item has at least, whatever its resamples show, shape (I,).
+
+    Five participants who all answer alike do not say that a sixth would: their resamples vary not at all. It is taken
+    that answers are independent, and their shares (c + 1/k) / (n + 1): one answer more, spread over the options. With L
+    the logarithm of smoothed shares over people's, the variance is (E L^2 - (E L)^2) n / (n + k/2)^2, to first order.
+
+    Args:
+        counts: valid answers, shape (I, K).
+        shares: the reference's, shape (I, K); nan rows give nan.
+        n_human: people behind it, shape (I,).
+        offered: which columns each item has, shape (I, K).
+
+    Source: Perks (1947) for the prior; the delta method.
+
+    >>> people, mask = np.array([[.5, .3, .2]]), np.ones((1, 3), bool)
+    >>> counts = np.array([[5, 0, 0]]), np.array([[3, 1, 1]])
+    >>> alike, apart = (independent_variance(each, people, np.array([1e9]), mask) for each in counts)
+    >>> bool(alike[0] > 0), bool(apart[0] > 0)
+    (True, True)
+    """
+    n, size = counts.sum(axis=-1, keepdims=True), offered.sum(axis=-1, keepdims=True)
+    known = np.where(offered, smoothed_reference(shares, n_human, offered), 1.0)
+    logs = np.where(offered, np.log(np.where(offered, (counts + PRIOR) / (n + PRIOR * size), 1.0) / known), 0.0)
+    drawn = np.where(offered, (counts + 1 / size) / (n + 1), 0.0)
+    spread = (drawn * logs**2).sum(axis=-1) - (drawn * logs).sum(axis=-1) ** 2
+    return np.asarray(np.maximum(spread, 0.0) * n[:, 0] / (n + PRIOR * size)[:, 0] ** 2, dtype=np.float64)
+
+
 def _heights(weights: Floats, packed: Floats, starts: NDArray[np.int64]) -> Iterator[Floats]:
     """Sum of (c + 1/2) ln (c + 1/2) over each item's categories, part by part, shapes (b, I)."""
     most = int(packed.max(initial=0.0)) * len(packed)

@@ -47,8 +47,8 @@ def ablation_section(analysis: Analysis) -> Section:
         title=f"What switching parts off changes against {part.against}",
         paragraphs=(
             (
-                "A difference above 0 is further from people. Each is tested question by question (sign-flip "
-                "permutation, Holm over a culture's comparisons)."
+                "A difference above 0 is further from people, by the corrected KL. Each is tested over questions and "
+                "over participants (the larger p, Holm over a culture's comparisons)."
             ),
         ),
         tables=(_conditions(analysis, part), *published_tables(analysis, "table4")),

@@ -47,7 +47,7 @@ def _quality(analysis: Analysis) -> Table:
     return Table(
         grouped_by="Culture",
         anchor="table-quality",
-        caption="How the planned answers ended, with 95% Wilson intervals",
+        caption="How the planned answers ended, with 95% intervals",
         columns=(
             MODEL,
             Column(text="Planned"),
@@ -76,6 +76,12 @@ def _quality(analysis: Analysis) -> Table:
                 ),
             )
             for name, cell in _rows(analysis)
+        ),
+        notes=(
+            (
+                "Wilson intervals at the effective number of answers: those of one participant end alike. Where all or "
+                "none ended so, nothing tells how much they do, and a participant counts as one answer."
+            ),
         ),
     )
 
@@ -161,10 +167,10 @@ def position_section(analysis: Analysis) -> Section:
                         group=name,
                         entries=(
                             Entry(text=percent(row.bias.first), why=row.bias.reason),
-                            Entry(text=percent(row.bias.expected)),
-                            Entry(text=_moved(row.bias.moved)),
-                            Entry(text=fixed(row.bias.z, 1).replace("-", "−")),
-                            Entry(text=chance(row.p_holm)),
+                            Entry(text=percent(row.bias.expected), why=row.bias.reason),
+                            Entry(text=percent(row.bias.moved), why=row.bias.reason),
+                            Entry(text=fixed(row.bias.z, 1), why=row.bias.reason),
+                            Entry(text=chance(row.p_holm), why=row.bias.reason),
                             Entry(text=f"{row.bias.answers:,}"),
                             Entry(text="order matters" if row.flagged else ""),
                         ),
@@ -187,10 +193,6 @@ def _ordered(part: Placement) -> str:
         return "The order shown moves no model's answers beyond chance" if tested else ""
     whose = " and ".join(names) if len(names) < 3 else f"{len(flagged)} of {len(tested)} cells"
     return f"The order of options moves the answers of {whose}"
-
-
-def _moved(share: float) -> str:
-    return NONE if isnan(share) else f"{100 * share:.1f}%".replace("-", "−")
 
 
 def question_section(analysis: Analysis) -> Section:

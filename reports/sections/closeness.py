@@ -61,15 +61,16 @@ def ranking_table(culture: CultureAnalysis) -> Table:
             MODEL,
             Column(text="Places", meaning="that it may hold: it shares them with all it cannot be told from"),
             Column(text="Group", meaning="models of one group are not told from the group's closest one"),
-            Column(text="Smoothed KL", meaning="at equal n, nats"),
+            Column(text="Corrected KL", meaning="at equal n, nats; without the bias of small samples"),
         ),
         rows=rows,
         notes=(
             (
                 f"Over the {counted(ranking.questions, 'question')} behind the mean with at least 10 valid answers "
                 f"from every model ranked, all brought down to {ranking.n}; {ranking.n} real people would score "
-                f"{fixed(ranking.people)}, answers at random {fixed(ranking.random)}. Pairs are compared question by "
-                "question (sign-flip permutation, Holm over all pairs)."
+                f"{fixed(ranking.people)}, answers at random {fixed(ranking.random)}. Two models are told apart where "
+                "they would differ on other questions and with other participants too (sign-flip permutation of "
+                "questions, jackknife of participants, the larger p; Holm over all pairs)."
             ),
             *(
                 f"{name} is not ranked: only {percent(share)} of the questions behind the mean have 10 valid answers."

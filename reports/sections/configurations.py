@@ -54,13 +54,22 @@ def _adjusted(part: Configured) -> dict[tuple[str, str, str], float]:
 
 
 def _moving(part: Configured) -> str:
-    """How many axes go with the divergence; empty where none could be tested."""
+    """How many axes go with the divergence; empty where none could have been told to, by the participants there are."""
     adjusted = _adjusted(part)
     moving = sum(p < LEVEL for p in adjusted.values())
-    tested = sum(not isnan(p) for p in adjusted.values())
+    least = [axis.axis.least for cell in part.cells for axis in cell.axes if not isnan(axis.axis.p)]
+    tested = len(least)
     if moving == 0:
-        return "No axis of the configuration moves the divergence beyond chance" if tested else ""
+        telling = any(smallest * tested < LEVEL for smallest in least)
+        return "No axis of the configuration moves the divergence beyond chance" if telling else ""
     return f"{moving} of {tested} axes go with the divergence beyond chance"
+
+
+def _untold(part: Configured) -> tuple[str, ...]:
+    """How many axes have too few participants for any p to be told from chance, adjusted for all of them."""
+    least = [axis.axis.least for cell in part.cells for axis in cell.axes if not isnan(axis.axis.p)]
+    few = sum(smallest * len(least) >= LEVEL for smallest in least)
+    return (f"Of {few} of {len(least)} axes no p could be small enough: too few participants.",) if few else ()
 
 
 def _by_culture(analysis: Analysis, part: Configured) -> list[tuple[str, ConfiguredCell]]:
@@ -141,7 +150,10 @@ def _axes(analysis: Analysis, part: Configured) -> Table:
         grouped_by="Culture",
         columns=(Column(text="Model", words=True), *(Column(text=name.capitalize()) for name in names)),
         rows=tuple(rows),
-        notes=("Levels are dealt out anew among participants; a level that few drew has a mean that varies much.",),
+        notes=(
+            "Levels are dealt out anew among participants; a level that few drew has a mean that varies much.",
+            *_untold(part),
+        ),
     )
 
 
@@ -203,7 +215,7 @@ def draw_section(analysis: Analysis) -> Section:
         section,
         paragraphs=(
             ("Drawn anew for every question." if part.per_question else "Drawn once per participant.")
-            + " Equal participants of different models share their draws and count once.",
+            + " Equal participants of different models share the draws of one seed and count once.",
         ),
         tables=(
             Table(

@@ -13,8 +13,9 @@ import numpy as np
 
 from reports.analysis import Analysis
 from reports.charts.cultures import culture_map, numbered
-from reports.figures import NONE, counted, fixed
+from reports.figures import NONE, counted, fixed, signed
 from reports.mapping import CulturalMap, Projection, every
+from reports.metrics.ways import Arrow, Way
 from reports.page import Column, Entry, Fold, Section, Table, TableRow
 from reports.parts import NotRun
 from reports.sections.words import culture_names, listed, missing, named_cultures
@@ -31,6 +32,8 @@ def map_section(analysis: Analysis) -> Section:
             section,
             title="Cultural variation map, the paper's way",
             paragraphs=(f"The sound way is not run: {part.reason}. {_RAW}",),
+            legend=tuple(culture_names(analysis).values()),
+            chart_note=_reading(paper),
             **_paper(analysis, paper),
         )
     names, named = culture_names(analysis), named_cultures(analysis)
@@ -47,9 +50,9 @@ def map_section(analysis: Analysis) -> Section:
                 f"{every(len(part.cultures))} answered, scaled to 0–1 and turned so that more is more of it. {lines}."
             ),
         ),
-        legend=tuple(names[code] for code in part.cultures),
+        legend=tuple(names.values()),
         charts=(culture_map("map-sound", "Where people and models stand", part.sound, names),),
-        chart_note=_READING if len(others) == 1 or not numbered(part.sound) else _READING_MANY,
+        chart_note=_reading(part.sound),
         tables=(_arrows(part.sound, "figure-7-arrows", names), _loadings(part.sound, "figure-7-loadings")),
         side_by_side=True,
         folds=(
@@ -59,12 +62,25 @@ def map_section(analysis: Analysis) -> Section:
     )
 
 
+_NOISE = (
+    "Few participants lie elsewhere in every culture by chance alone: what resamples of them add to the squared length "
+    "is taken off, and a way that is no longer than they would make it in 95 of 100 cases has no direction."
+)
 _READING = (
-    "Large marks and the thick line: people. Dashed: 95% ellipses, of people and, where they are few, of models. "
+    "Large marks and the thick line: people. Dashed: 95% ellipses, of people and, where they are few, of models with "
+    "four participants or more. "
     "The map shows two components; cosine and length below are taken in all dimensions."
 )
-_READING_MANY = f"{_READING} Only people have lines here: those of so many models would cover the marks."
 _RAW = "Raw option codes: questions with more options weigh more, and a high code need not mean more of a dimension."
+
+
+_ONLY_PEOPLE = "Only people have lines here: those of so many models would cover the marks."
+
+
+def _reading(projection: Projection) -> str:
+    """How to read a map."""
+    many = sum(row.human for row in projection.rows) > 2 and numbered(projection)
+    return f"{_READING} {_ONLY_PEOPLE}" if many else _READING
 
 
 def _paper(analysis: Analysis, projection: Projection) -> dict[str, Any]:
@@ -89,38 +105,28 @@ def _paper_fold(analysis: Analysis, projection: Projection) -> Fold:
 
 
 def _direction(analysis: Analysis, projection: Projection) -> str:
-    """Which way models move, of those that have answers enough in both cultures; neutral where none has."""
-    arrows = [each for each in projection.arrows if each.comparable and not isnan(each.arrow.length_ratio)]
-    if all(isnan(each.arrow.cosine) for each in arrows):
+    """Which way models move, of those that have answers enough in both cultures; neutral where no way can be told."""
+    arrows = [each for each in projection.arrows if each.comparable and not isnan(each.arrow.length_free)]
+    ways = [each.arrow.way for each in arrows if each.arrow.way is not Way.UNKNOWN]
+    if not ways:
         return "Cultural variation map"
     if len(arrows) == 1:
-        subject, way = arrows[0].subject, arrows[0].arrow
-        return f"Between cultures {subject} moves {_way(way.cosine)}, {fixed(way.length_ratio, 1)} times as far"
+        subject, moved = arrows[0].subject, arrows[0].arrow
+        return f"Between cultures {subject} moves {moved.way}, {fixed(moved.length_free, 1)} times as far"
     # who answers alike in both cultures has no direction, and does not move as people do
-    alike = sum(each.arrow.cosine > _ALIKE for each in arrows)
-    far = fixed(float(np.median([each.arrow.length_ratio for each in arrows])), 1)
+    far = fixed(float(np.median([each.arrow.length_free for each in arrows])), 1)
+    way = Way.AS_PEOPLE if Way.AS_PEOPLE in ways else max(dict.fromkeys(ways), key=ways.count)
+    count = f"{ways.count(way)} of {len(arrows)}"
     if len({each.to for each in arrows}) > 1:
-        return f"{alike} of {len(arrows)} ways between cultures are as people's; the median way is {far} times as far"
+        kind = {Way.AS_PEOPLE: "as people's", Way.ANOTHER: "others than people's"}.get(way, "against people's")
+        return f"{count} ways between cultures are clearly {kind}; the median way is {far} times as far"
     models = {cell.cell.model for cell in analysis.cells}
     one, of = ("model", "") if {each.subject for each in arrows} <= models else ("pair", " of model and language")
-    return (
-        f"{alike} of {len(arrows)} {one}s{of} move between cultures as people do; "
-        f"the median {one} goes {far} times as far"
-    )
-
-
-#: Cosine above which two ways are called alike: within 45 degrees.
-_ALIKE = float(np.cos(np.pi / 4))
-
-
-def _way(cosine: float) -> str:
-    if cosine > _ALIKE:
-        return "as people do"
-    return "against people's way" if cosine < -_ALIKE else "another way than people"
+    return f"{count} {one}s{of} clearly move between cultures {way}; the median {one} goes {far} times as far"
 
 
 def _signed(value: float) -> str:
-    return NONE if isnan(value) else f"{value:+.2f}".replace("-", "−")
+    return signed(value, 2)
 
 
 def _arrows(projection: Projection, anchor: str, names: dict[str, str]) -> Table:
@@ -135,8 +141,10 @@ def _arrows(projection: Projection, anchor: str, names: dict[str, str]) -> Table
             Column(text="Model", words=True),
             *((Column(text="No.", meaning="on the map"),) if numbers else ()),
             Column(text="Cosine", meaning="1: the same way as people; 0: across; −1: the opposite"),
-            Column(text="Length", meaning="1: as far apart as people of the two cultures"),
-            Column(text="Cosine, map", meaning="of the two components shown"),
+            Column(text="95% interval", meaning="of the cosine, participants resampled and their noise taken off"),
+            Column(text="Length", meaning="1: as far apart as people of the two cultures; noise taken off"),
+            Column(text="As measured", meaning="the length with what chance adds to it"),
+            Column(text="Cosine, map", meaning="of the two components shown, as drawn"),
             Column(text="Length, map"),
         ),
         rows=tuple(
@@ -146,6 +154,8 @@ def _arrows(projection: Projection, anchor: str, names: dict[str, str]) -> Table
                 entries=(
                     *((Entry(text=numbers[each.subject]),) if numbers else ()),
                     Entry(text=_signed(each.arrow.cosine)),
+                    _cosines(each.arrow),
+                    Entry(text=fixed(each.arrow.length_free, 2)),
                     Entry(text=fixed(each.arrow.length_ratio, 2)),
                     Entry(text=_signed(each.arrow.map_cosine)),
                     Entry(text=fixed(each.arrow.map_length_ratio, 2)),
@@ -153,8 +163,15 @@ def _arrows(projection: Projection, anchor: str, names: dict[str, str]) -> Table
             )
             for each in projection.arrows
         ),
-        notes=tuple(f"{name} is left out: it has no score in some dimension." for name in projection.left_out),
+        notes=(_NOISE, *(f"{name} is left out: it has no score in some dimension." for name in projection.left_out)),
     )
+
+
+def _cosines(arrow: Arrow) -> Entry:
+    """The interval of a cosine; a dash where the way is no longer than chance would make it."""
+    if isnan(arrow.cosine_low):
+        return Entry(text=NONE, why="no longer than chance would make it, or too few participants to say")
+    return Entry(text=f"{_signed(arrow.cosine_low)} to {_signed(arrow.cosine_high)}")
 
 
 def _loadings(projection: Projection, anchor: str) -> Table:

@@ -11,29 +11,26 @@ from math import isfinite, isnan
 
 import numpy as np
 
-from reports.analysis import Analysis, CellAnalysis
+from reports.analysis import Analysis
 from reports.by_dimension import QUANTILES, ByDimension, DimensionRow
 from reports.charts.dimensions import mean_plots, spread_plots
 from reports.charts.drawing import Chart
-from reports.figures import fixed, signed
-from reports.finding import NAMED, nameable
+from reports.extremes import furthest, nameable
+from reports.figures import counted, fixed
+from reports.finding import NAMED
 from reports.metrics.aggregate import mean_known
 from reports.page import Column, Entry, Fold, Section, Table, TableRow
 from reports.parts import NotRun
+from reports.sections.means import mean_table, paper_mean_table
 from reports.sections.words import (
-    INFINITE,
     MODEL,
     RULE,
     culture_names,
     dimension_columns,
-    infinite_entry,
-    interval_entry,
-    largest,
     listed,
     missing,
     named_cultures,
     places,
-    shaded,
 )
 
 #: Most models drawn one by one in the open; of more, the rest are folded.
@@ -46,8 +43,20 @@ def mean_section(analysis: Analysis) -> Section:
     section = Section(
         anchor="figure-5", contents="Fig. 5 · By dimension", title="Mean divergence by dimension", number="Fig. 5"
     )
+    kinds = ["model", "culture", "dimension"] if analysis.dimensions else ["model", "culture"]
+    paper = Fold(
+        anchor="figure-5-paper",
+        title=f"The paper's way: plug-in KL by {listed(kinds)}",
+        tables=(paper_mean_table(analysis),),
+    )
     if isinstance(part, NotRun):
-        return missing(section, part)
+        return replace(
+            section,
+            title="Mean divergence by model and culture",
+            paragraphs=(f"By dimension it is not run: {part.reason}.",),
+            tables=(mean_table(analysis),),
+            folds=(paper,),
+        )
     charts = mean_plots(analysis, part)
     return replace(
         section,
@@ -55,25 +64,18 @@ def mean_section(analysis: Analysis) -> Section:
         legend=tuple(culture.name for culture in analysis.cultures) if charts else (),
         charts=charts[:OPEN],
         chart_note="Shaded: the noise floor of each row. Lines: 95% intervals." if charts else "",
-        tables=(_means(analysis),),
-        folds=(
-            *_more(charts, "figure-5-more"),
-            Fold(
-                anchor="figure-5-paper",
-                title="The paper's way: plug-in KL by model, culture and dimension",
-                tables=(_paper_means(analysis),),
-            ),
-        ),
+        tables=(mean_table(analysis),),
+        folds=(*_more(charts, "figure-5-more"), paper),
     )
 
 
 def _more(charts: tuple[Chart, ...], anchor: str) -> tuple[Fold, ...]:
     rest = charts[OPEN:]
-    return (Fold(anchor=anchor, title=f"{len(rest)} more models", charts=rest),) if rest else ()
+    return (Fold(anchor=anchor, title=counted(len(rest), "more model"), charts=rest),) if rest else ()
 
 
 def _furthest(analysis: Analysis, part: ByDimension) -> str:
-    """In which culture answers lie further from people, dimension by dimension, floors taken off.
+    """In which culture answers lie further from people, dimension by dimension, floors taken off, beyond chance.
 
     Of models with answers enough in every culture compared: another would make further where it answered. A culture
     of which only models were asked that were asked in no other is not compared; the title says which ones are, then.
@@ -83,17 +85,14 @@ def _furthest(analysis: Analysis, part: ByDimension) -> str:
     cultures = [code for code in culture_names(analysis) if any(row.culture == code for row in rows)]
     if len(cultures) < 2:
         return neutral
-    table = np.stack(
-        [mean_known(np.stack([row.sound - row.floor for row in rows if row.culture == code]).T) for code in cultures]
-    )
-    known = table[:, nameable([row.items for row in rows]) & ~np.isnan(table).any(axis=0)]
-    counts = np.bincount(known.argmax(axis=0), minlength=len(cultures))
-    if known.shape[1] < 2 or (counts == counts.max()).sum() > 1:
+    found = furthest([[row for row in rows if row.culture == code] for code in cultures])
+    if found is None:
         return neutral
+    place, count, dimensions = found
     named = [named_cultures(analysis)[code] for code in cultures]
     compared = listed(named) if len(named) <= NAMED else f"{len(named)} cultures"
     begin = "Furthest" if len(cultures) == len(analysis.cultures) else f"Of {compared}, furthest"
-    return f"{begin} from people of {named[int(counts.argmax())]} on {counts.max()} of {known.shape[1]} dimensions"
+    return f"{begin} from people of {named[place]} on {count} of {dimensions} dimensions"
 
 
 def _in_all(rows: Sequence[DimensionRow]) -> list[DimensionRow]:
@@ -103,99 +102,6 @@ def _in_all(rows: Sequence[DimensionRow]) -> list[DimensionRow]:
         where.setdefault(row.model, set()).add(row.culture)
     every = set().union(*(cultures for cultures in where.values() if len(cultures) > 1))
     return [row for row in rows if where[row.model] == every]
-
-
-def _means(analysis: Analysis) -> Table:
-    """Smoothed KL by cell and dimension, the floor beneath each figure."""
-    most = largest(cell.sound.by_dimension for cell in analysis.cells)
-    rows = []
-    for culture in analysis.cultures:
-        for cell in culture.cells:
-            sound, floor = cell.sound, cell.sound_floor
-            reason = "" if isfinite(sound.macro) else sound.reason
-            rows.append(
-                TableRow(
-                    head=Entry(text=cell.name),
-                    group=culture.name,
-                    entries=(
-                        *shaded(analysis, sound.by_dimension, most, floor.by_dimension),
-                        Entry(text=fixed(sound.macro), beneath=fixed(floor.macro), why=reason),
-                        _intervals(cell),
-                        Entry(text=signed(sound.macro - floor.macro)),
-                        Entry(text=fixed(sound.question_mean), beneath=fixed(floor.question_mean)),
-                    ),
-                )
-            )
-    return Table(
-        grouped_by="Culture",
-        anchor="table-smoothed",
-        caption="Smoothed KL divergence from people, by value dimension (nats; lower is closer)",
-        columns=(
-            MODEL,
-            *dimension_columns(analysis),
-            Column(text="Mean", meaning="over dimensions: every dimension weighs the same"),
-            Column(text="95% interval", meaning="of the mean, participants resampled; beneath, questions too"),
-            Column(text="Excess", meaning="mean less what equally many people would score"),
-            Column(text="By question", meaning="mean over all questions: every question weighs the same"),
-        ),
-        rows=tuple(rows),
-        notes=(
-            (
-                "The small figure beneath is the noise floor: what equally many real people would score. The upper "
-                "interval is about these questions, the lower one about questions like these."
-            ),
-        ),
-    )
-
-
-def _intervals(cell: CellAnalysis) -> Entry:
-    """Over participants, and beneath over participants and questions."""
-    narrow, wide = cell.interval, cell.intervals.two_way
-    beneath = interval_entry(wide.low, wide.high, least=0.0).text if isfinite(wide.low) else ""
-    return replace(interval_entry(narrow.low, narrow.high, least=0.0, reason=narrow.reason), beneath=beneath)
-
-
-def _paper_means(analysis: Analysis) -> Table:
-    """Plug-in KL by the paper's rules, the floor of the same beneath each figure."""
-    most = largest(cell.paper.by_dimension for cell in analysis.cells)
-    return Table(
-        grouped_by="Culture",
-        anchor="table-plug-in",
-        caption="The paper's way: plug-in KL divergence from people, by value dimension (nats)",
-        columns=(
-            MODEL,
-            *dimension_columns(analysis),
-            Column(text="Mean", meaning="over dimensions"),
-            Column(text="By question", meaning="mean over all questions"),
-            INFINITE,
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=cell.name),
-                group=culture.name,
-                entries=(
-                    *shaded(
-                        analysis,
-                        cell.paper.by_dimension,
-                        most,
-                        cell.paper_floor.by_dimension,
-                        why=cell.paper_values.reason,
-                    ),
-                    Entry(text=fixed(cell.paper.macro), beneath=fixed(cell.paper_floor.macro), why=cell.paper_reason),
-                    Entry(text=fixed(cell.paper.question_mean), beneath=fixed(cell.paper_floor.question_mean)),
-                    infinite_entry(cell.paper_values.infinite_share),
-                ),
-            )
-            for culture in analysis.cultures
-            for cell in culture.cells
-        ),
-        notes=(
-            (
-                "An infinite value counts as the largest finite one of its row, plus 1: where many are infinite, "
-                "that rule makes the mean."
-            ),
-        ),
-    )
 
 
 def spread_section(analysis: Analysis) -> Section:
@@ -216,8 +122,8 @@ def spread_section(analysis: Analysis) -> Section:
         legend=tuple(culture.name for culture in analysis.cultures) if charts else (),
         charts=charts[:OPEN],
         chart_note=(
-            "Box: the middle half of a dimension's items; dark tick: their median; line: the 5th to the 95th "
-            "percentile. Shaded: the mean noise floor."
+            "Box: the middle half of a dimension's items; dark mark, in the culture's shape: their median; line: the "
+            "5th to the 95th percentile. Shaded: the mean noise floor."
         )
         if charts
         else "",

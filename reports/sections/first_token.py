@@ -1,7 +1,7 @@
 """The probabilities of the options as a baseline: what an interview costs more, and whether it is closer.
 
-Knows the cheap baseline and the main condition beside it. Deliberately names no winner: one has sampling noise and
-the other has none.
+Knows the cheap baseline and the main condition beside it, both as so many answers. Deliberately names no winner: of
+the difference no test is known.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ def first_token_section(analysis: Analysis) -> Section:
         paragraphs=(
             (
                 "Nothing is said and nothing drawn: the probabilities of the options as the next token of a reply, "
-                "mean over the orders shown. That has no sampling noise, so that it compares with the excess of "
-                f"{part.condition} over the noise floor, not with its divergence. Lists have no such distribution and "
-                f"are left out of both, and so is a question to which {part.condition} has no valid answer."
+                f"mean over the orders shown. The figure of {part.condition} is of few answers, which smoothing pulls "
+                "to the middle, so that the two do not compare. What compares stands between: what as many answers "
+                "drawn from the probabilities would score on average, question by question. Both are given less what "
+                "as many people would score. Lists have no such distribution and are left out, and so is a question to "
+                "which "
+                f"{part.condition} has no valid answer."
             ),
         ),
         tables=(
@@ -42,9 +45,14 @@ def first_token_section(analysis: Analysis) -> Section:
                 columns=(
                     MODEL,
                     Column(text="Language", words=True),
-                    Column(text="First token", meaning="KL of the mean probabilities from people, smoothed by their n"),
-                    Column(text=part.condition, meaning="smoothed KL; beneath, the noise floor"),
-                    Column(text="Excess", meaning=f"of {part.condition} over the noise floor"),
+                    Column(
+                        text="First token",
+                        meaning="KL of the mean probabilities from people, smoothed by their n; no answers",
+                    ),
+                    Column(text="As answers", meaning="smoothed KL of as many answers drawn from the probabilities"),
+                    Column(text="Excess", meaning="of these over the noise floor"),
+                    Column(text=part.condition, meaning="smoothed KL of its answers; beneath, the noise floor"),
+                    Column(text=f"Excess, {part.condition}", meaning="over the same noise floor"),
                     Column(text="Questions", meaning="behind both means"),
                     Column(text="Orders", meaning="in which the options were shown, at most"),
                 ),
@@ -55,6 +63,8 @@ def first_token_section(analysis: Analysis) -> Section:
                         entries=(
                             Entry(text=row.language, words=True),
                             Entry(text=fixed(row.value)),
+                            Entry(text=fixed(row.drawn)),
+                            Entry(text=signed(row.drawn - row.floor)),
                             Entry(text=fixed(row.interview), beneath=fixed(row.floor)),
                             Entry(text=signed(row.interview - row.floor)),
                             Entry(text=str(row.questions)),

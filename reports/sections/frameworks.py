@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reports.analysis import Analysis
+from reports.extremes import closest_dimension
 from reports.figures import NONE, fixed, percent, signed
-from reports.finding import closest_dimension
 from reports.frameworks import Frameworks, MeanRow, lacks
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun

@@ -12,7 +12,7 @@ from reports.analysis import Analysis
 from reports.charts.drawing import Chart
 from reports.charts.radar import Loop, Spokes, radar, rounded_reach
 from reports.charts.rows import Frame, Mark, Scale, rows_chart
-from reports.figures import NONE, percent
+from reports.figures import NONE, counted, percent
 from reports.judging import Insensitivity, Judged, JudgedRow
 from reports.metrics.insensitivity import DIMENSIONS, NAMES
 from reports.metrics.quality import Rate
@@ -93,8 +93,15 @@ def _worst(judged: Judged, *, named: bool) -> str:
     if not means:
         return _TITLE
     share, name = means[0]
-    said = f"answers fail most often on {NAMES[name]}: {percent(share)}" if share > 0 else "no answer fails"
+    said = f"answers fail most often on {NAMES[name]}: {percent(share)}" if share > 0 else _none_fails(judged)
     return f"Judged by {judged.judge}, {said}" if named else said[0].upper() + said[1:]
+
+
+def _none_fails(judged: Judged) -> str:
+    """Of a sample: how many may still fail among all answers, by the interval of whom least is known of."""
+    highs = [row.rates.any_fail.high for row in judged.rows if isfinite(row.rates.any_fail.high)]
+    of = "its 95% interval reaches" if len(highs) == 1 else "the widest 95% interval of a model reaches"
+    return f"no judged answer fails; {of} {percent(max(highs))}"
 
 
 def _dimensions(analysis: Analysis, judged: Judged, number: int) -> list[Chart]:
@@ -109,7 +116,7 @@ def _dimensions(analysis: Analysis, judged: Judged, number: int) -> list[Chart]:
             ]
             if known:
                 share = sum(known) / len(known)
-                says = f"{NAMES[code]}, {culture.name}: {percent(share)}, mean of {len(known)} models"
+                says = f"{NAMES[code]}, {culture.name}: {percent(share)}, mean of {counted(len(known), 'model')}"
                 marks.append(Mark(row=NAMES[code], value=share, says=visible(says), series=place))
     if not marks:
         return []
@@ -185,12 +192,12 @@ def _loop(analysis: Analysis, row: JudgedRow, place: int) -> Loop:
             f"{visible(row.name)}, {named}, {NAMES[code]}: {_of_clear(rate)}"
             for code, rate in zip(DIMENSIONS, row.rates.fail, strict=True)
         ),
-        series=place % 6,
+        series=place,
     )
 
 
 def _of_clear(rate: Rate) -> str:
-    return f"{percent(rate.share)} of {rate.n} answers judged clearly fail"
+    return f"{percent(rate.share)} of {counted(rate.n, 'answer')} judged clearly fail{'s' if rate.n == 1 else ''}"
 
 
 def _table(analysis: Analysis, judged: Judged, number: int) -> Table:

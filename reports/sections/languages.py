@@ -51,9 +51,7 @@ def language_section(analysis: Analysis) -> Section:
         if compared
         else section.title,
         charts=_language_charts(analysis, part),
-        chart_note=(
-            "Shaded: the noise floor. Lines: 95% intervals. Dark ticks: answers at random. Fig. 7 maps both languages."
-        ),
+        chart_note=f"Shaded: the noise floor. Lines: 95% intervals. Dark ticks: answers at random.{_mapped(analysis)}",
         tables=(_language_table(analysis, part.rows),),
         folds=(
             Fold(
@@ -63,6 +61,12 @@ def language_section(analysis: Analysis) -> Section:
             ),
         ),
     )
+
+
+def _mapped(analysis: Analysis) -> str:
+    """Where languages stand on the map, if there is one."""
+    drawn = not (isinstance(analysis.parts.map, NotRun) and isinstance(analysis.parts.paper_map, NotRun))
+    return " Fig. 7 maps the languages." if drawn else ""
 
 
 def _language_charts(analysis: Analysis, part: Languages) -> tuple[Chart, ...]:

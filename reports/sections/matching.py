@@ -14,9 +14,10 @@ import numpy as np
 from reports.analysis import Analysis
 from reports.charts.drawing import Chart
 from reports.charts.rows import Frame, Mark, Scale, rows_chart
-from reports.figures import NONE, fixed, percent
+from reports.figures import NONE, counted, fixed, percent
 from reports.finding import ENOUGH
 from reports.matching import MatchingRow, RankAgreement
+from reports.metrics.comparisons import holm
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun
 from reports.sections.words import (
@@ -32,6 +33,7 @@ from reports.sections.words import (
 )
 from reports.untrusted import visible
 
+_NONE = "no valid answer meets a reference distribution"
 #: Fewest models whose order can be told from chance: of 4! orders two lie furthest out, a p of at least 2/24.
 TESTABLE = 5
 
@@ -43,7 +45,7 @@ def matching_section(analysis: Analysis) -> Section:
         anchor="figure-8", contents="Fig. 8 · Matching", title="Commonest answers that match people's", number="Fig. 8"
     )
     if not rows:
-        return missing(section, NotRun(reason="no valid answer meets a reference distribution"))
+        return missing(section, NotRun(reason=_NONE))
     return replace(
         section,
         title=_matched(rows) or section.title,
@@ -73,7 +75,7 @@ def _charts(analysis: Analysis, rows: Sequence[MatchingRow]) -> tuple[Chart, ...
                 row=visible(row.name),
                 value=row.matching.share,
                 expected=row.matching.expected,
-                says=f"{visible(row.name)}: {percent(row.matching.share)} of {row.matching.items} items; "
+                says=f"{visible(row.name)}: {percent(row.matching.share)} of {counted(row.matching.items, 'item')}; "
                 f"at random {percent(row.matching.expected)}",
             )
             for row in sorted(mine, key=lambda row: -row.matching.share)
@@ -117,10 +119,15 @@ def _table(analysis: Analysis, rows: Sequence[MatchingRow]) -> Table:
                             text=percent(row.by_dimension[place]),
                             beneath=percent(row.chance_by_dimension[place]),
                             shade=None if isnan(row.by_dimension[place]) else float(row.by_dimension[place]),
+                            why=f"{_NONE} in this dimension" if isnan(row.by_dimension[place]) else "",
                         )
                         for place in places(analysis)
                     ),
-                    Entry(text=percent(row.matching.share), beneath=percent(row.matching.expected)),
+                    Entry(
+                        text=percent(row.matching.share),
+                        beneath=percent(row.matching.expected),
+                        why=_NONE if isnan(row.matching.share) else "",
+                    ),
                     Entry(text=str(row.matching.items)),
                     Entry(text=str(row.matching.low_n)),
                 ),
@@ -130,6 +137,13 @@ def _table(analysis: Analysis, rows: Sequence[MatchingRow]) -> Table:
             if row.culture == code
         ),
     )
+
+
+#: What a correlation of two figures of one sample is worth.
+_SAME = (
+    "Both ranks come from the same answers: what chance does to one it does to the other, so that models which are "
+    "alike are in like order too. The heading corrects for the number of cultures (Holm)."
+)
 
 
 def rank_section(analysis: Analysis) -> Section:
@@ -160,7 +174,7 @@ def rank_section(analysis: Analysis) -> Section:
                     TableRow(head=Entry(text=model), entries=(Entry(text=_rank(one)), Entry(text=_rank(two))))
                     for model, one, two in zip(each.models, each.divergence_rank, each.matching_rank, strict=True)
                 ),
-                notes=(f"Spearman's correlation {fixed(each.rho, 2)}, p {chance(each.p)} by permutation.",),
+                notes=(f"Spearman's correlation {fixed(each.rho, 2)}, p {chance(each.p)} by permutation.", _SAME),
             )
             for each in part
         ),
@@ -168,15 +182,22 @@ def rank_section(analysis: Analysis) -> Section:
     )
 
 
+def _adjusted(part: Sequence[RankAgreement]) -> dict[str, float]:
+    """Culture -> p, Holm over the cultures with models enough for any; nan for the rest."""
+    p = holm([each.p if len(each.models) >= TESTABLE else np.nan for each in part])
+    return {each.culture: float(adjusted) for each, adjusted in zip(part, p, strict=True)}
+
+
 def _followed(analysis: Analysis, part: Sequence[RankAgreement]) -> str:
     """Where one rank follows the other or runs against it beyond chance; empty where nothing could be told."""
-    tested = [each for each in part if len(each.models) >= TESTABLE and not isnan(each.p)]
+    adjusted = _adjusted(part)
+    tested = [each for each in part if not isnan(adjusted[each.culture])]
     clauses = []
     for verb, sign in (("follows", 1), ("runs against", -1)):
         where = [
-            f"{named_cultures(analysis)[each.culture]} ({fixed(each.rho, 2).replace('-', '−')})"
+            f"{named_cultures(analysis)[each.culture]} ({fixed(each.rho, 2)})"
             for each in tested
-            if each.p < LEVEL and sign * each.rho > 0
+            if adjusted[each.culture] < LEVEL and sign * each.rho > 0
         ]
         if where:
             clauses.append(f"{verb} rank by divergence in {listed(where)}")

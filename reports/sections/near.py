@@ -90,7 +90,11 @@ def _counts(analysis: Analysis, part: NearQuestion) -> Table:
         rows=tuple(
             TableRow(
                 head=Entry(text=option_label(question, number)),
-                entries=(Entry(text=percent(share)), Entry(text=percent(count / total)), Entry(text=f"{count:.0f}")),
+                entries=(
+                    Entry(text=percent(share), why="no reference" if isnan(share) else ""),
+                    Entry(text=percent(count / total)),
+                    Entry(text=f"{count:.0f}"),
+                ),
             )
             for number, (count, share) in enumerate(zip(part.counts.tolist(), part.people.tolist(), strict=True))
         ),

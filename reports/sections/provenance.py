@@ -6,18 +6,21 @@ Knows what is stored beside a run. Deliberately estimates nothing that was not s
 from __future__ import annotations
 
 from reports.analysis import Analysis
-from reports.merge import run_ids
+from reports.merge import run_ids, runs_of
 from reports.page import Download, Section, Term
+from reports.parts import NotRun
 from reports.publications import CITATION
 from reports.replies import read_how_far
-from storage.run import Protocol
+from storage.run import Run
 
 #: Files that lie beside a report.
 METRICS, ANSWERS = "metrics.csv", "answers.csv"
 
 
-def _protocol(protocol: Protocol) -> tuple[Term, ...]:
+def _settings(run: Run) -> tuple[Term, ...]:
+    protocol = run.protocol
     return (
+        Term(name="Created", value=run.created_at.isoformat(timespec="seconds")),
         Term(name="Seed", value=str(protocol.seed)),
         Term(name="Preset", value=protocol.preset.value),
         Term(name="Draws per", value=protocol.draws.value),
@@ -26,6 +29,20 @@ def _protocol(protocol: Protocol) -> tuple[Term, ...]:
         Term(name="Temperature, top-p", value=f"{protocol.temperature:g}, {protocol.top_p:g}"),
         Term(name="New tokens at most", value=str(protocol.max_new_tokens)),
         Term(name="Replies", value=f"{protocol.reply.value}: read {read_how_far(protocol.reply)}"),
+    )
+
+
+def _of_each(run: Run) -> tuple[Term, ...]:
+    """The settings of a run; of several in one report each run's own, where they differ."""
+    parts = runs_of(run)
+    return tuple(
+        terms[0]
+        if len({term.value for term in terms}) == 1
+        else Term(
+            name=terms[0].name,
+            value="; ".join(f"{term.value} in {part.id}" for term, part in zip(terms, parts, strict=True)),
+        )
+        for terms in zip(*(_settings(part) for part in parts), strict=True)
     )
 
 
@@ -44,11 +61,12 @@ def provenance_section(analysis: Analysis) -> Section:
     )
     versions = ", ".join(f"{package} {version}" for package, version in sorted(results.versions.items()))
     again = results.out_of_sequence
+    created, *settings = _of_each(run)
     terms = (
         Term(name="Run", value=run.id),
-        Term(name="Created", value=run.created_at.isoformat(timespec="seconds")),
+        created,
         Term(name="Ledger revision", value=str(results.revision)),
-        *_protocol(run.protocol),
+        *settings,
         Term(name="Survey", value=f"{survey.title} ({survey.id}), version {survey.version}"),
         Term(name="Survey fingerprint", value=survey.fingerprint or run.survey),
         Term(name="Citation", value=survey.citation),
@@ -75,8 +93,7 @@ def provenance_section(analysis: Analysis) -> Section:
 
 def _judge(analysis: Analysis) -> str:
     part = analysis.parts.insensitivity
-    judges = getattr(part, "judges", ())
-    return ", ".join(judged.judge for judged in judges) or "none was asked"
+    return "none was asked" if isinstance(part, NotRun) else ", ".join(judged.judge for judged in part.judges)
 
 
 def download_section(analysis: Analysis) -> Section:

@@ -99,12 +99,12 @@ def _by_question(analysis: Analysis, tests: Sequence[SeriesTest]) -> Table:
         rows.append(TableRow(head=_pair(test), group=names[test.culture], entries=entries))
     return Table(
         anchor="table-3-by-question",
-        caption="Series compared question by question (smoothed KL, nats)",
+        caption="Series compared on the same questions (corrected KL, nats)",
         grouped_by="Culture",
         columns=(
             Column(text="Series", words=True),
             Column(text="Difference", meaning="below 0: the first is closer"),
-            Column(text="p", meaning="sign-flip permutation, two-sided"),
+            Column(text="p", meaning="over questions and over participants, the larger; two-sided"),
             Column(text="p, Holm", meaning="adjusted over a culture's comparisons"),
             Column(text="Questions"),
             Column(text="n", meaning="valid answers per question that every model was brought down to"),

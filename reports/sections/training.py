@@ -99,7 +99,7 @@ def _stage_tests(analysis: Analysis, part: Training) -> Table:
     names = culture_names(analysis)
     return Table(
         anchor="appendix-i-contrasts",
-        caption="Stage against stage within a series (smoothed KL, by question)",
+        caption="Stage against stage within a series (corrected KL, nats)",
         grouped_by="Culture",
         columns=(
             Column(text="Comparison", words=True),

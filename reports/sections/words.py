@@ -13,6 +13,7 @@ import numpy as np
 
 from reports.analysis import Analysis
 from reports.figures import NONE, fixed, percent
+from reports.figures import chance as chance
 from reports.items import Floats
 from reports.page import Column, Entry, Fold, Section, Table, TableRow
 from reports.parts import NotRun
@@ -84,17 +85,6 @@ def infinite_entry(share: float) -> Entry:
     return Entry(text=percent(share), why="no item behind the mean has a value" if isnan(share) else "")
 
 
-def chance(p: float) -> str:
-    """A p-value.
-
-    >>> chance(.0312), chance(.0002), chance(float("nan"))
-    ('0.031', '<0.001', '–')
-    """
-    if isnan(p):
-        return NONE
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def told(p: float) -> Entry:
     """A p-value as an entry."""
     return Entry(text=chance(p))
@@ -104,7 +94,7 @@ def interval_entry(low: float, high: float, *, least: float = -np.inf, reason: s
     """An interval; its lower end is not shown below ``least``."""
     if isnan(low):
         return Entry(text=NONE, why=reason)
-    return Entry(text=f"{fixed(max(low, least))} to {fixed(high)}".replace("-", "−"))
+    return Entry(text=f"{fixed(max(low, least))} to {fixed(high)}")
 
 
 def missing(about: Section, part: NotRun) -> Section:

@@ -17,10 +17,11 @@
   const beneath = (cell) => small(cell)?.textContent.trim() ?? "";
   const figure = (text) => {
     if (text === "∞") return Infinity;
-    const found = /^[<>+−-]?\$?[\d,]*\.?\d+/.exec(text);
+    const found = /^[<>]?[+−-]?\$?[\d,]*\.?\d+/.exec(text);
     if (!found) return NaN;
     const value = parseFloat(found[0].replace(/[<>+,$]/g, "").replace("−", "-"));
-    return text[0] === "<" ? value / 2 : value;
+    // nearer to 0 than a figure that is written out
+    return text[0] === (value < 0 ? ">" : "<") ? value / 2 : value;
   };
   const order = (a, b, down) => {
     const x = figure(a), y = figure(b), known = [x, y].map((value) => !Number.isNaN(value));

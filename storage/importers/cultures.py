@@ -21,6 +21,8 @@ COLUMNS = ("code", "alpha3", "numeric", "name_en", "name_zh", "language", "adjec
 _CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _ALPHA3 = re.compile(r"[A-Z]{3}|")
 _NUMERIC = re.compile(r"[0-9]{1,6}|")
+#: A number as a file may have it: ``840``, or ``840.0`` where its column had empty cells.
+_NUMBER = re.compile(r"([0-9]{1,9})(?:[.,]0+)?")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
@@ -95,7 +97,8 @@ class Populations:
 
 def _key(name: str) -> str:
     stripped = name.strip()
-    return str(int(stripped)) if stripped.isdecimal() else " ".join(stripped.casefold().split())
+    number = _NUMBER.fullmatch(stripped)
+    return str(int(number[1])) if number else " ".join(stripped.casefold().split())
 
 
 def read_populations(extra: Path | None = None) -> Populations:

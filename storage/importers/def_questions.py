@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.importers.delimited import read_lines, shown
+from storage.importers.delimited import read_lines
 from storage.survey import Wording
-from storage.survey_problem import Fault, Problem
+from storage.survey_problem import Fault, Problem, shown
 
 _LINE = re.compile(r"\s*\[\s*([0-9]{1,3})\s*\]\s*(.*)", re.DOTALL)
 _DASH = re.compile(r"[-–—]\s*(?=[0-9]{1,2}\s*[:：.．、])")

@@ -79,7 +79,7 @@ def _number(header: Header, line: int, position: int, cell: str) -> float | None
     if text.casefold() in _NOTHING:
         return None
     try:
-        number = float(text)
+        number = math.inf if "_" in text else float(text)  # Python's own way to group digits is no file's
     except ValueError:
         number = math.inf
     if not math.isfinite(number):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from storage.survey_problem import Fault, Problem, nearest, one_of
+from storage.survey_problem import Fault, Problem, nearest, one_of, shown
 
 DELIMITERS = (",", ";", "\t", "|")
 #: A line longer than this is no line of a table.
@@ -27,6 +27,7 @@ class Header:
     path: Path
     delimiter: str
     names: tuple[str, ...]  #: as written, without white space around them; those without a name are empty
+    lines: int = 1  #: of the file that it takes: a name within quotes may have several
 
     def fault(self, line: int, field: str, expected: str, got: str, near: str = "") -> Fault:
         """The error that says that a cell is not what was expected; its column is counted from 1.
@@ -51,11 +52,6 @@ class Header:
                 )
 
 
-def shown(value: str) -> str:
-    """A value as an error tells it: quoted, and cut where it is long."""
-    return (repr(value) if len(value) <= 80 else f"{value[:80]!r}...") if value else "nothing"
-
-
 def read_header(path: Path, *, delimiters: Sequence[str] = DELIMITERS) -> Header:
     """The header of a file, with the delimiter that it shows.
 
@@ -76,7 +72,7 @@ def read_header(path: Path, *, delimiters: Sequence[str] = DELIMITERS) -> Header
             Problem(file=path.name, line=1, expected=f"columns separated by one of {named}", got=shown(first.strip()))
         )
     with path.open("rb") as file:
-        names = next(cells for _, cells in _rows(path, file, delimiter))
+        lines, names = next(_rows(path, file, delimiter))
     stripped = tuple(" ".join(name.split()) for name in names)
     for position, name in enumerate(stripped):
         if name and name in stripped[:position]:
@@ -86,11 +82,13 @@ def read_header(path: Path, *, delimiters: Sequence[str] = DELIMITERS) -> Header
                     file=path.name, line=1, column=position + 1, field="header", expected="every name once", got=got
                 )
             )
-    return Header(path=path, delimiter=delimiter, names=stripped)
+    return Header(path=path, delimiter=delimiter, names=stripped, lines=lines)
 
 
 def read_rows(header: Header) -> Iterator[tuple[int, list[str]]]:
-    """The rows below the header, each with the line on which it ends; blank lines are left out.
+    """The rows below the header, each with the line on which it ends.
+
+    Blank lines are left out, and so are rows of empty cells, which spreadsheets write where something once was.
 
     Raises:
         Fault: a row has more or fewer cells than the header, a byte is not UTF-8, or a quote is not closed.
@@ -101,9 +99,11 @@ def read_rows(header: Header) -> Iterator[tuple[int, list[str]]]:
         rows = _rows(header.path, file, header.delimiter)
         next(rows)
         for line, cells in rows:
+            if not any(map(str.strip, cells)):
+                continue
             if len(cells) == width:
                 yield line, cells
-            elif any(cell.strip() for cell in cells):
+            else:
                 raise Fault(
                     Problem(
                         file=header.path.name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from storage.importers.cultures import Population, Populations, read_populations
 from storage.importers.delimited import Header, read_header, read_rows
 from storage.importers.imported import Imported, language_notes, number_notes, told
+from storage.importers.wvs_codes import is_missing
 from storage.survey import Group, Option, Question, QuestionType, ReferenceDistribution, Survey, SurveyError
 from storage.survey_questions import MOST_OPTIONS
 
@@ -28,10 +29,13 @@ CITATION = (
 TERMS = "GlobalOpinionQA is licensed CC BY-NC-SA 4.0; the surveys it is made from have terms of their own."
 _TOPICS = {"GAS": "Global Attitudes Survey", "WVS": "World Values Survey"}
 _DEFAULTDICT = re.compile(r"\s*defaultdict\(\s*<class '\w+'>\s*,(.*)\)\s*", re.DOTALL)
+#: What is no answer beside the words for missing ones that the World Values Survey has.
 _NO_ANSWER = re.compile(
     r"dk\b|don.?t know|do not know|refused|no answer|missing|not asked|not applicable|inap\b|no opinion\b",
     re.IGNORECASE,
 )
+#: How a file names a sample that is not the country's best, from better to worse.
+_LESSER = ("old national", "non-national")
 #: How far shares of a distribution may be from 1 in sum.
 _ROUNDING = 0.05
 
@@ -104,7 +108,7 @@ class _Reader:
             raise self.header.fault(line, "question", "a text", "")
         shares = self._selections(line, row["selections"])
         labels = self._options(line, row["options"])
-        answers = [place for place, label in enumerate(labels) if not _NO_ANSWER.match(label)]
+        answers = [place for place, label in enumerate(labels) if not (_NO_ANSWER.match(label) or is_missing(label))]
         offered = [labels[place] for place in answers]
         if not 2 <= len(offered) <= MOST_OPTIONS or len({label.casefold() for label in offered}) < len(offered):
             self.left_out.setdefault(f"questions without 2 to {MOST_OPTIONS} different options", []).append(name)
@@ -128,20 +132,27 @@ class _Reader:
         answers: Sequence[int],
     ) -> list[ReferenceDistribution]:
         found: dict[str, ReferenceDistribution] = {}
-        for country, parts in shares.items():
+        for country, parts in sorted(shares.items(), key=lambda item: _rank(item[0])):
             population = self.populations.find(country)
             if population is None:
                 self.unknown[country] = None
-            elif (self.chosen and population not in self.chosen) or population.code in found:
+            elif self.chosen and population not in self.chosen:
                 continue
+            elif population.code in found:
+                self.left_out.setdefault("second samples of a country", []).append(f"{name} {country}")
             elif len(parts) != len(labels) or abs(math.fsum(parts) - 1) > _ROUNDING:
                 why = "distributions that do not fit the options or do not sum to 1"
                 self.left_out.setdefault(why, []).append(f"{name} {country}")
             elif whole := math.fsum(parts[place] for place in answers):
                 kept = [parts[place] / whole for place in answers]
-                self.found.setdefault(population.code, population)
                 found[population.code] = self._reference(name, question, country, population.code, kept)
-        return list(found.values())
+        asked = self._in_order(shares)
+        self.found |= {code: asked[code] for code in asked if code in found and code not in self.found}
+        return [found[code] for code in asked if code in found]
+
+    def _in_order(self, countries: Iterable[str]) -> dict[str, Population]:
+        """Code -> population, of those that are known, in the order of the file."""
+        return {row.code: row for row in map(self.populations.find, countries) if row is not None}
 
     def _reference(
         self, name: str, question: Question, country: str, culture: str, shares: Sequence[float]
@@ -185,6 +196,11 @@ class _Reader:
         if self.unknown and not self.chosen:
             notes.append(f"countries that are not known (add them with --cultures FILE): {told(self.unknown)}")
         return notes
+
+
+def _rank(country: str) -> int:
+    """How far a sample stands behind the others of its country: a national one comes first."""
+    return max((place for place, words in enumerate(_LESSER, start=1) if words in country.casefold()), default=0)
 
 
 def _is_share(part: object) -> bool:

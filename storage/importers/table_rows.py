@@ -16,10 +16,15 @@ from storage.importers.delimited import Header
 from storage.importers.imported import LOW_N
 from storage.survey import Group, Option, Question, QuestionType, ReferenceDistribution, Value
 from storage.survey_problem import Fault, nearest, one_of
+from storage.survey_questions import DIMENSION, DIMENSION_RULE
+from storage.survey_tables import to_number, to_percent
+from storage.visible import control
 
 _TRUTH = {"": False, "no": False, "false": False, "yes": True, "true": True}
-_WHOLE = re.compile(r"[0-9]{1,9}")
-_AMOUNT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,12})?")
+#: A whole number; one with ``.0`` behind it is what a program writes where a column has empty cells.
+_WHOLE = re.compile(r"([0-9]{1,9})(?:\.0)?")
+#: More people than there are in any survey.
+_MOST = 999_999_999
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _VALUE = ("dimension", "direction", "basis", "core")
 
@@ -42,16 +47,19 @@ class Row:
     def whole(self, column: str, expected: str = "a whole number, 0 or more") -> int:
         """A whole number; raises Fault."""
         written = self.cells.get(column, "")
-        if not _WHOLE.fullmatch(written):
+        whole = _WHOLE.fullmatch(written)
+        if not whole:
             raise self.header.fault(self.line, column, expected, written)
-        return int(written)
+        return int(whole[1])
 
     def amount(self, column: str) -> float:
         """A percentage or a number of people; raises Fault."""
         written = self.cells.get(column, "")
-        if not _AMOUNT.fullmatch(written) or (column == "percent" and float(written) > 100):
-            raise self.header.fault(self.line, column, "a number, 0 or more", written)
-        return float(written)
+        amount = to_percent(written) if column == "percent" else to_number(written, _MOST)
+        if amount is None:
+            most = "100" if column == "percent" else f"{_MOST:,}"
+            raise self.header.fault(self.line, column, f"a number from 0 to {most}", written)
+        return amount
 
     def choice(self, column: str, known: Sequence[str], *, default: str | None = None) -> str:
         """One of the known words; raises Fault naming the nearest."""
@@ -120,7 +128,10 @@ class TableReader:
     answers: dict[tuple[str, str, Group], Answers] = field(default_factory=dict)
 
     def read(self, row: Row) -> None:
-        """Take a row in; raises Fault where it does not fit the rows before it."""
+        """Take a row in; raises Fault where it does not fit the rows before it, or has a control character."""
+        for column, cell in row.cells.items():
+            if control(cell):
+                raise row.fault(column, "a text without control characters", cell)
         name = row.text("question")
         if not _NAME.fullmatch(name):
             raise row.fault("question", "a name of letters, digits, '_', '.' and '-'", name)
@@ -190,6 +201,8 @@ class TableReader:
             return None
         direction = row.choice("direction", ("1", "-1", "+1"), default="1")
         basis = row.choice("basis", ("A", "A2", "A3", "B"), default="B")
+        if not DIMENSION.fullmatch(row.text("dimension")):
+            raise row.fault("dimension", DIMENSION_RULE, row.text("dimension"))
         return Value(dimension=row.text("dimension"), direction=int(direction), basis=basis, core=row.flag("core"))
 
     def _amount(self, row: Row, name: str, code: int) -> None:
@@ -258,6 +271,9 @@ class TableReader:
         n = answers.n or (round(total) if counted and not multiple else 0)
         if n < 1:
             raise first.fault("n", f"a whole number of respondents to {name}, 1 or more", first.cells.get("n", ""))
+        if not most:
+            column = "count" if counted else "percent"
+            raise first.fault(column, f"an option of {name} that somebody chose", "0 for each of them")
         if counted and multiple and most > n:
             raise first.fault("count", f"at most {n} people for each option of {name}", f"{most:g}")
         if not counted and not multiple and abs(total - 100) > 1:

@@ -6,6 +6,7 @@ what they mean.
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,11 @@ from storage.survey_problem import Fault, Problem
 #: A table of a survey's questions is far smaller, unpacked.
 LARGEST_UNPACKED = 64 * 2**20
 MOST_PARTS, MOST_ROWS, MOST_COLUMNS = 500, 50_000, 100
+#: How a part begins that is XML, in UTF-8 or UTF-16, whatever its name is.
+_XML = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\0]*<")
+#: An encoding that a part names for itself.
+_ENCODING = re.compile(rb"<\?xml[^>]*?\sencoding\s*=\s*[\"']([^\"'>]*)")
+_UTF8 = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii"})
 
 
 def read_sheet(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -65,10 +71,28 @@ def _check_size(path: Path) -> None:
                 expected = f"at most {MOST_PARTS} parts that unpack to {LARGEST_UNPACKED // 2**20} MiB"
                 raise _fault(path, expected, got)
             for part in parts:
-                if part.filename.endswith((".xml", ".rels")) and b"<!ENTITY" in archive.read(part):
-                    raise _fault(path, "a workbook without entities of its own", f"one in {part.filename}")
+                _check_part(path, part.filename, archive.read(part))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise _fault(path, "an Excel workbook (.xlsx)", f"{error}") from None
+
+
+def _check_part(path: Path, name: str, content: bytes) -> None:
+    """Entities are looked for in UTF-8: what the reader of a workbook could take for XML has to be in it."""
+    if not name.endswith((".xml", ".rels")) and not _XML.match(content):
+        return
+    named = _ENCODING.search(content)
+    if b"\0" in content or (named and named[1].lower() not in _UTF8) or not _is_utf8(content):
+        raise _fault(path, "a workbook in UTF-8", f"{name} in another encoding")
+    if b"<!ENTITY" in content:
+        raise _fault(path, "a workbook without entities of its own", f"one in {name}")
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _fault(path: Path, expected: str, got: str, line: int | None = None) -> Fault:

@@ -29,18 +29,23 @@ STORED: Mapping[str, tuple[tuple[str, Mapping[int, int]], ...]] = {
 CHOSEN = 1
 _NUMBER = re.compile(r"([+-]?[0-9]{1,9})(?:[.,]0+)?")
 _BLANK = frozenset({"", ".", "na", "nan", "n/a"})
-_MISSING = (
-    "dont know",
-    "no answer",
-    "no second answer",
-    "not asked",
-    "not applicable",
-    "not delivered",
-    "item not included",
-    "missing",
-    "other missing",
-    "inap",
-    "refused",
+_MISSING = tuple(
+    tuple(begin.split())
+    for begin in (
+        "dont know",
+        "no answer",
+        "no second answer",
+        "not asked",
+        "not applicable",
+        "not delivered",
+        "item not included",
+        "missing",
+        "other missing",
+        "inap",
+        "inapplicable",
+        "inappropriate response",
+        "refused",
+    )
 )
 _FILLERS = frozenset({"a", "an", "the", "and", "or", "nor", "of", "to"})
 
@@ -64,7 +69,17 @@ def read_code(column: str, cell: str) -> int:
     code = _label(column, words)
     if code is not None:
         return code
-    return MISSING if " ".join(words).startswith(_MISSING) else UNREADABLE
+    return MISSING if _is_missing(words) else UNREADABLE
+
+
+def is_missing(text: str) -> bool:
+    """Whether a text is one of the labels for what is no answer, as surveys of these kinds write them."""
+    return _is_missing(_words(text))
+
+
+def _is_missing(words: tuple[str, ...]) -> bool:
+    """Whether they begin with words for what is missing; a longer word that begins like one of them is another."""
+    return any(words[: len(begin)] == begin for begin in _MISSING)
 
 
 def _label(column: str, words: tuple[str, ...]) -> int | None:
@@ -140,7 +155,7 @@ def read_region(cell: str, *, country: str) -> tuple[str, Mapping[str, str]] | N
     written = re.fullmatch(r"(?:[A-Z]{2}: )?([A-Z]{2}[-.][A-Z0-9]{1,4})(?: (.+))?", text)
     if not written:
         words = _words(text)
-        if text.casefold() in _BLANK or " ".join(words).startswith(_MISSING):
+        if text.casefold() in _BLANK or _is_missing(words):
             return None
         return text, {"en": text, "zh": text}
     code = written[1].replace(".", "-")

@@ -30,6 +30,7 @@ from storage.importers.wvs_codes import (
     read_code,
 )
 from storage.survey_problem import Fault, Problem, nearest, one_of
+from storage.survey_tables import to_number
 
 WEIGHT, REGION = "W_WEIGHT", "N_REGION_ISO"
 COUNTRY = ("B_COUNTRY_ALPHA", "B_COUNTRY")
@@ -38,6 +39,8 @@ SLOTS = LARGEST + 3
 MISSING_SLOT, OTHER_SLOT = LARGEST + 1, LARGEST + 2
 SEXES, AGES = 3, 4  #: unknown, male, female; unknown, up to 29, 30 to 49, 50 and more
 _BLOCK = 16 * 2**20
+#: No respondent stands for more people.
+_HEAVIEST = 1e12
 
 Cells = tuple[list[str], NDArray[np.int32]]  #: the texts of a column of a block, and which one each row has
 
@@ -127,7 +130,7 @@ class Counter:
         text = pa.dictionary(pa.int32(), pa.utf8())
         reader = arrow_csv.open_csv(
             self.header.path,
-            read_options=arrow_csv.ReadOptions(column_names=numbered, skip_rows=1, block_size=_BLOCK),
+            read_options=arrow_csv.ReadOptions(column_names=numbered, skip_rows=self.header.lines, block_size=_BLOCK),
             parse_options=arrow_csv.ParseOptions(delimiter=self.header.delimiter),
             convert_options=arrow_csv.ConvertOptions(
                 include_columns=list(places.values()),
@@ -145,6 +148,8 @@ class Counter:
     def _count(self, block: Mapping[str, Cells]) -> None:
         which = self._each(block[self.country], self._culture)
         weights = self._each(block[WEIGHT], self._weight)
+        if (which == UNREADABLE).any():
+            which = np.where(self._empty(block), MISSING, which)
         meant = which != MISSING
         self._readable(which == UNREADABLE)
         self._readable(meant & np.isnan(weights))
@@ -158,6 +163,12 @@ class Counter:
             self._add(column, group * SLOTS + slot, weight)
         if REGION in block:
             self._add_regions(block[REGION], rows, culture, weight)
+
+    def _empty(self, block: Mapping[str, Cells]) -> NDArray[np.bool_]:
+        """Rows without anything that is counted, as spreadsheets write them where something once was."""
+        filled = np.sum([self._each(cells, lambda cell: bool(cell.strip())) for cells in block.values()], axis=0)
+        empty: NDArray[np.bool_] = np.equal(filled, 0)
+        return empty
 
     def _count_people(self, culture: NDArray[np.int64], weight: NDArray[np.float64]) -> None:
         found = len(self.counts.cultures)
@@ -228,11 +239,8 @@ class Counter:
 
     def _weight(self, cell: str) -> float:
         text = cell.strip()
-        try:
-            weight = float(text if self.header.delimiter == "," else text.replace(",", "."))
-        except ValueError:
-            return math.nan
-        return weight if 0 <= weight < math.inf else math.nan
+        weight = to_number(text if self.header.delimiter == "," else text.replace(",", "."), _HEAVIEST)
+        return math.nan if weight is None else weight
 
     def _locate(self) -> None:
         """Raise the fault of the first cell that cannot be read."""

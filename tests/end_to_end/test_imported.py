@@ -29,7 +29,6 @@ decoding: {max_new_tokens: 16}
 
 
 @pytest.mark.slow
-@pytest.mark.model
 def test_an_imported_survey_runs_through_the_small_model(tmp_path: Path) -> None:
     """Import, run, export and report: both questions have an answer that the model wrote."""
     rng = np.random.default_rng(1)

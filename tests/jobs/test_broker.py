@@ -74,6 +74,34 @@ def test_a_home_with_a_long_path_gets_a_socket_elsewhere(tmp_path: Path) -> None
         assert EmbeddedBroker(tmp_path / ("other" * 30)).socket != broker.socket
 
 
+@pytest.mark.parametrize("wrong", ["open to others", "somebody else's", "a link", "a file"])
+def test_a_folder_that_others_can_write_in_gets_no_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    """Everybody can make one of that name first, and who owns it could put a broker of theirs in place of ours."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
+    folder = tmp_path / "t" / f"defsurvey-{os.getuid()}"
+    folder.parent.mkdir()
+    if wrong == "a file":
+        folder.touch()
+    elif wrong == "a link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        folder.symlink_to(tmp_path / "elsewhere")
+    else:
+        folder.mkdir(mode=0o700)
+        folder.chmod(0o777 if wrong == "open to others" else 0o700)
+    if wrong == "somebody else's":
+        mine = os.getuid()
+        monkeypatch.setattr(os, "getuid", lambda: mine + 1)
+        folder.rename(folder.with_name(f"defsurvey-{mine + 1}"))
+        folder = folder.with_name(f"defsurvey-{mine + 1}")
+    broker = EmbeddedBroker(tmp_path / ("deep" * 30))
+    told = f"{folder}: expected a folder of this account's that nobody else can use .* set DEFSURVEY_HOME to a shorter"
+    with pytest.raises(BrokerUnavailable, match=told):
+        broker.ensure()
+    assert not broker.socket.exists()
+
+
 def test_of_a_socket_s_path_bytes_are_counted(tmp_path: Path) -> None:
     """A character may be three of them."""
     characters = 100 - len(str(tmp_path / "x" / "broker" / "broker.sock")) + 1
@@ -189,3 +217,21 @@ def test_a_broker_that_is_not_there_is_named_without_its_password(tmp_path: Path
     assert "secret" not in str(caught.value)
     with client_of(f"redis+socket://{tmp_path}/x.sock") as client:
         assert client.connection_pool.connection_kwargs["path"] == f"{tmp_path}/x.sock"
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://127.0.0.1:1/0?password=hunter2", "redis://127.0.0.1:1/0?***"),
+        ("redis://:aB3/hunter2=@127.0.0.1:1/0", "redis://***@127.0.0.1:1/0"),
+        ("redis://:hunt#er2@127.0.0.1:1/0", "redis://***@127.0.0.1:1/0"),
+        ("redis://:hunt?er2@127.0.0.1:1/0", "redis://***"),
+        ("redis://:hu[nter]2@127.0.0.1:1/0", "redis://***@127.0.0.1:1/0"),
+    ],
+)
+def test_a_password_is_named_nowhere_however_it_is_written(url: str, told: str) -> None:
+    """Unquoted, a piece of it is read as a host or a port, and what reads it would say so."""
+    with pytest.raises(BrokerUnavailable) as caught:
+        check_reachable(url)
+    assert str(caught.value).startswith(f"broker {told} (DEFSURVEY_BROKER_URL): ")
+    assert not any(piece in str(caught.value) for piece in ("hunt", "aB3", "er2", "nter"))

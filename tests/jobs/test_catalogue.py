@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from jobs import catalogue
 from jobs.cli import main
 from storage.survey import SurveyError
+from workers.engines.checking import Checked
 from workers.models import UnknownModel
 
 
@@ -53,6 +56,42 @@ def test_a_question_is_shown_with_what_people_answered() -> None:
     printed = typed("survey", "show", "wvs7", "--question", "Q57")
     assert "Q57: " in printed
     assert "%" in printed
+
+
+def printed(shown: dict[str, Any]) -> str:
+    """A survey as it is printed."""
+    console = Console(width=300)
+    with console.capture() as capture:
+        console.print(catalogue.render_survey(shown))
+    return capture.get()
+
+
+def test_what_a_survey_says_is_no_markup_and_cannot_write_on_the_terminal() -> None:
+    """Names, codes and texts of a folder from elsewhere are shown as they are, invisible signs by their numbers."""
+    odd, written = "[/red]\x1b[2J", "[/red]⟨U+001B⟩[2J"
+    whole = catalogue.show_survey("wvs7", None)
+    line = {**whole["lines"][0], "id": odd, "type": odd, "dimensions": [odd], "text": {"en": odd}}
+    text = printed({**whole, "title": odd, "lines": [line]})
+    assert (text.count(written), "\x1b" in text) == (5, False)
+    one = catalogue.show_survey("wvs7", "Q57")["question"]
+    options = [{"code": 1, "label": {"en": odd}}, {"code": 2, "label": {"en": "no"}}]
+    paraphrases = [{"number": 1, "language": odd, "text": odd, "model": odd}]
+    people = {odd: one["references"]["us all"]}
+    told = {**one, "id": odd, "text": {"en": odd}, "options": options, "references": people, "paraphrases": paraphrases}
+    text = printed({"survey": "s", "question": told})
+    assert (text.count(written), "\x1b" in text) == (7, False)
+
+
+def test_what_a_server_says_cannot_write_on_the_terminal() -> None:
+    """Neither facts of a model that is checked nor its reply, nor what a card says; a prompt keeps its lines."""
+    odd = "a\x1b[2J\u202e"
+    checked = Checked(
+        name="m", facts={"architecture": odd}, prompt=f"one\n{odd}", prompt_tokens=3, served={"version": odd}, reply=odd
+    )
+    for lines in (catalogue.checked_lines(checked), catalogue.card_lines({"name": odd, "api": {"body": {"x": odd}}})):
+        text = "\n".join(lines)
+        assert not {"\x1b", "\u202e"} & set(text)
+        assert "⟨U+001B⟩[2J⟨U+202E⟩" in text
 
 
 def test_models_are_listed_and_shown() -> None:

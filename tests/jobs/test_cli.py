@@ -19,7 +19,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jobs.cli import main
-from jobs.exits import exit_code
+from jobs.exits import exit_code, in_words
 from jobs.local import RunFailed
 from jobs.producer import enqueue
 from jobs.study import StudyError
@@ -243,6 +243,14 @@ def test_resume_says_who_was_set_aside(without_somebody: str) -> None:
     again = typed("retry", "first", "--state", "missing", DEFSURVEY_HOME=without_somebody)
     assert again.stdout.startswith("first: 1 to be asked again")
     assert " waiting" in typed("status", "first", DEFSURVEY_HOME=without_somebody).stdout.splitlines()[0]
+
+
+def test_what_an_error_says_cannot_write_on_the_terminal() -> None:
+    """A name that was typed, a file's, a server's word: whatever it is about."""
+    told = typed("models", "show", "a\x1b[2J\u202e")
+    assert told.exit_code == 2
+    assert in_words(RunFailed("a\x1b[2J"), None) == "a⟨U+001B⟩[2J"
+    assert not {"\x1b", "\u202e"} & set(told.stderr)
 
 
 def test_a_broker_that_does_not_answer_is_told_in_one_line(tmp_path: Path) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from jobs.cli import main
+from jobs.cli_import import exclude
+from storage import survey_write
+from storage.survey import Survey
 
 WVS = "B_COUNTRY_ALPHA,W_WEIGHT,Q260,Q262,Q1\n" + "".join(
     f"{country},1.5,{1 + number % 2},{20 + number},{1 + number % 4}\n"
@@ -89,6 +95,38 @@ def test_questions_are_excluded_with_a_reason(here: Path) -> None:
     assert run("exclude", "mine", "T1").exit_code == 2
     assert run("exclude", "mine", "T9", "--reason", "x").exit_code == 2
     assert "0 excluded, 4 left" in run("exclude", "mine", "--restore", "T2").stdout
+
+
+def test_two_that_exclude_at_once_lose_neither(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each adds to what it has read: the second reads when the first has written."""
+    run("template", "mine.csv")
+    run("import", "table", "mine.csv", "-o", "mine")
+    read, both = survey_write.read_survey, threading.Barrier(2, timeout=0.3)
+
+    def read_beside_another(folder: Path) -> Survey:
+        survey = read(folder)
+        with suppress(threading.BrokenBarrierError):
+            both.wait()
+        return survey
+
+    def leave_out(question: str) -> None:
+        assert exclude.callback is not None
+        exclude.callback(folder=Path("mine"), questions=(question,), reason="unclear", restore=None, as_json=False)
+
+    monkeypatch.setattr(survey_write, "read_survey", read_beside_another)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(leave_out, ("T1", "T2")))
+    assert read(Path("mine")).excluded == {"T1": "unclear", "T2": "unclear"}
+
+
+def test_a_folder_that_is_only_looked_at_is_left_as_it_is(here: Path) -> None:
+    """It may be another's, or not be there: what is excluded is listed, or the mistake is told, and nothing is made."""
+    run("template", "mine.csv")
+    run("import", "table", "mine.csv", "-o", "mine")
+    before = sorted(here.rglob("*"))
+    assert "0 excluded, 4 left" in run("exclude", "mine").stdout
+    assert run("exclude", "mien", "T1", "--reason", "unclear").exit_code == 2
+    assert sorted(here.rglob("*")) == before
 
 
 @pytest.mark.parametrize("source", ["wvs", "globalopinions", "table"])

@@ -98,6 +98,21 @@ def test_a_database_that_does_not_answer(examined: Callable[..., Result]) -> Non
     assert "broker" in result.stdout
 
 
+def test_no_password_is_shown_wherever_it_stands(examined: Callable[..., Result]) -> None:
+    """Behind the path, or with signs in them that end a password."""
+    for database, broker in (
+        ("postgresql://me@127.0.0.1:1/db?password=qxzvjk", "redis://127.0.0.1:1/0?password=qxzvjk"),
+        ("postgresql://me:qxz@vjk@127.0.0.1:1/db", "redis://:1/qxzvjk@127.0.0.1:1/0"),
+        ("postgresql://me:qxzvjk@127.0.0.1:port/db?password=qxzvjk", "redis://:qxz#vjk@127.0.0.1:1/0"),
+    ):
+        result = examined(DEFSURVEY_DATABASE_URL=database, DEFSURVEY_BROKER_URL=broker)
+        assert [line[:20] for line in result.stdout.splitlines() if line.startswith("bad")] == [
+            "bad   database      ",
+            "bad   broker        ",
+        ]
+        assert not any(piece in result.output for piece in ("qxz", "vjk"))
+
+
 def test_a_database_url_that_is_none(examined: Callable[..., Result]) -> None:
     """The variable is named, and everything else is examined as well."""
     result = examined(DEFSURVEY_DATABASE_URL="mysql://me:sesame@x/y")

@@ -20,7 +20,7 @@ from jobs import health
 from jobs.broker import EmbeddedBroker
 from jobs.cli import main
 from jobs.health import BeatingReconciler, Health, Pulse
-from jobs.serving import DatabaseUnavailable, migrate_when_up
+from jobs.serving import DatabaseUnavailable, migrate_when_up, open_database
 from jobs.settings import Settings
 from storage.database import Database
 from storage.heartbeats import heartbeat_age
@@ -173,6 +173,24 @@ def test_migrate_gives_up_on_a_database_that_does_not_come(
         migrate_when_up(Settings.from_environment(environment), patience=0.4)
     assert caplog.text.count("waiting up to 0 s: database postgresql://me:***@127.0.0.1:1/db") == 1
     assert "sesame" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://me@127.0.0.1:1/db?password=sesame", "database postgresql://me@127.0.0.1:1/db?***: "),
+        ("postgresql://me:o/pen@127.0.0.1:1/db", "database postgresql://***@127.0.0.1:1/db: "),
+        ("postgresql://me:open@sesame@127.0.0.1:1/db", "database postgresql://***: "),
+    ],
+)
+def test_a_database_that_is_not_there_is_named_without_its_password(tmp_path: Path, url: str, told: str) -> None:
+    """Wherever in its URL that stands; where no piece of it can be in the driver's words, they are repeated."""
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_DATABASE_URL": url})
+    with pytest.raises(DatabaseUnavailable) as caught:
+        open_database(settings)
+    assert str(caught.value).startswith(told)
+    assert ("refused" in str(caught.value)) == ("sesame@" not in url)
+    assert not any(piece in str(caught.value) for piece in ("sesame", "pen"))
 
 
 def test_health_of_a_worker_whose_database_is_gone(

@@ -58,7 +58,7 @@ def test_a_run_without_money_for_its_judge_ends_with_its_report(
     """Its answers are all there, and the report says why they are not judged; only the one is waited for."""
     enqueue(database, None, study(models="[human]", participants="1", judge="{model: tiny-model}", budget="0.01"))
     finish(database)
-    paid: dict[str, Any] = {"judge": None, "told": "the budget is spent", "share": 0.01}
+    paid: dict[str, Any] = {"judge": None, "told": "the budget is spent", "share": 0.01, "ledger": 6}
     judgements.end(database, "first", "tiny-model", ended=judgements.Ended.OVER_BUDGET, **paid)
     report = outbox.BuiltReport(run="first", revision=6, judgements=1, html="r.html", markdown="r.md")
     looked: list[int] = []
@@ -100,6 +100,32 @@ def test_a_worker_that_was_given_bad_input_ends_a_run_at_once(tmp_path: Path) ->
     crew.start()
     with pytest.raises(local.RunFailed, match=r"^reporter: there is no model 'gone'$"):
         crew.look(0)
+
+
+class Idle(local.Crew):
+    """A crew whose processes do nothing for a while."""
+
+    def _launch(self, process: Any) -> None:
+        process.log.write_text("a line of yesterday\n")
+        process.popen = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+
+
+def test_logs_are_kept_short_while_a_run_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of its processes, of itself and of its broker; not at every look, of which there are several a second."""
+    kept: list[Path] = []
+    monkeypatch.setattr(local, "keep_short", kept.append)
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
+    (tmp_path / "broker").mkdir()
+    (tmp_path / "broker" / "broker.log").touch()
+    crew = Idle(settings, workers=1)
+    crew.start()
+    (settings.logs / "run.log").touch()
+    try:
+        for _ in range(3):
+            crew.look(0)
+    finally:
+        crew.stop()
+    assert sorted(path.name for path in kept) == ["broker.log", "reporter.log", "run.log", "worker-1.log"]
 
 
 class Noting(local.Crew):

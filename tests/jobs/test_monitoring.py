@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from celery import Celery
+from flower.options import options as flower_options
 
 from jobs import flowering
 from jobs.broker import EmbeddedBroker
@@ -65,6 +66,20 @@ def test_flower_shows_the_queue_and_counts_its_events(
     assert flower.returncode == 0
 
 
+def test_flower_forgets_workers_that_have_gone(
+    tmp_path: Path, running_broker: EmbeddedBroker, app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each start of a worker has a name of its own, whose series Prometheus would be shown for ever."""
+    asked: list[str] = []
+    monkeypatch.setattr(app, "start", asked.extend)
+    monkeypatch.setattr(flowering, "make_app", lambda *_, **__: app)
+    home = {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_BROKER_URL": running_broker.url}
+    flowering.flower(Settings.from_environment(home), address=("127.0.0.1", 5555))
+    name, _, seconds = next(word for word in asked if "offline" in word).removeprefix("--").partition("=")
+    assert name in flower_options
+    assert 60 <= int(seconds) <= 86400
+
+
 def test_without_flower_its_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One line, exit code 1."""
     monkeypatch.setattr(flowering, "find_spec", lambda _: None)
@@ -90,6 +105,17 @@ def test_the_dashboard_asks_for_metrics_that_exist() -> None:
         cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
         assert not cells & places, panel["title"]
         places |= cells
+
+
+def test_how_long_it_still_takes_counts_who_is_held() -> None:
+    """Panels and document ask for one expression; with the backlog alone the end would seem near too soon."""
+    dashboard = json.loads((MONITORING / "grafana" / "dashboards" / "defsurvey.json").read_text())
+    asked = {panel["title"]: panel["targets"][0]["expr"] for panel in dashboard["panels"] if panel.get("targets")}
+    document = (ROOT / "docs" / "monitoring.md").read_text()
+    (told,) = re.findall(r"(?m)^\| When will it be done\? \| `(.+)`", document)
+    assert asked["Time to go"] == told
+    for expression in (told, asked["Answers to come"]):
+        assert "defsurvey_remaining_answers" in expression
 
 
 def test_prometheus_asks_the_services_that_compose_starts() -> None:

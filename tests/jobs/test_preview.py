@@ -201,3 +201,16 @@ def test_printed() -> None:
     assert "at most 512 new tokens" in text
     assert "assistant, begun for the model" in text
     assert "begun for the model" not in printed(study(models="[human]"))
+
+
+def test_what_a_survey_says_cannot_write_on_the_terminal() -> None:
+    """Signs that a terminal obeys are written out; lines stay lines."""
+    question = replace(SURVEY.questions[0], text={"en": "What\nof \x1b[2Jthis\u202e?", "zh": "如何？"})
+    read = study()
+    region = replace(SURVEY.culture("us").regions[0], name={"en": "Ohio\x1b[8m"})
+    cultures = (replace(SURVEY.culture("us"), regions=(region,)), *SURVEY.cultures[1:])
+    survey = replace(SURVEY, questions=(question, *SURVEY.questions[1:]), cultures=cultures)
+    text = printed(replace(read, survey=survey))
+    assert "of ⟨U+001B⟩[2Jthis⟨U+202E⟩?" in text
+    assert "Ohio⟨U+001B⟩[8m (US-OH)" in text
+    assert not {"\x1b", "\u202e"} & set(text)

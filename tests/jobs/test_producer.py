@@ -167,7 +167,7 @@ def test_judging_that_ended_for_want_of_money_goes_on_with_another_budget(
     judge = "{model: tiny-model}"
     enqueue(database, None, small(judge=judge, budget="0.01"))
     change(database, "UPDATE participant SET status = 'finished'")
-    over: dict[str, Any] = {"ended": judgements.Ended.OVER_BUDGET, "told": "it is spent", "share": 0.01}
+    over: dict[str, Any] = {"ended": judgements.Ended.OVER_BUDGET, "told": "it is spent", "share": 0.01, "ledger": 0}
     judgements.end(database, "first", "tiny-model", judge=None, **over)
     assert snapshot(database, "first").state == "budget reached"
     enqueue(database, None, small(judge=judge, **({} if budget is None else {"budget": budget})))
@@ -181,7 +181,7 @@ def test_a_budget_that_is_spent_stays_spent(database: Database) -> None:
     prices = {"engine": "openai", "input_price": "1", "output_price": "1"}
     record_served(database, "first", "human", prices, {})
     change(database, "UPDATE participant SET status = 'finished', prompt_tokens = 1000000")
-    over: dict[str, Any] = {"ended": judgements.Ended.OVER_BUDGET, "told": "it is spent", "share": 0.01}
+    over: dict[str, Any] = {"ended": judgements.Ended.OVER_BUDGET, "told": "it is spent", "share": 0.01, "ledger": 0}
     judgements.end(database, "first", "tiny-model", judge=None, **over)
     for budget in ("0.01", "0.02"):
         enqueue(database, None, small(judge=judge, budget=budget))

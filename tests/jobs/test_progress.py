@@ -252,6 +252,16 @@ def test_a_terminal_gets_a_bar_and_a_table(monkeypatch: pytest.MonkeyPatch) -> N
     assert "[bold]m" in written.getvalue()
 
 
+def test_a_run_from_elsewhere_may_be_called_whatever_it_is() -> None:
+    """Neither markup nor signs that a terminal obeys do anything, be it shown on one or line by line."""
+    cells = (replace(HALF.cells[0], model="m\x1b[2J", culture="[/red]"),)
+    for text in _said(replace(HALF, run="x[/red]y\x1b]0;z\x07", cells=cells)):
+        assert "x[/red]y⟨U+001B⟩]0;z⟨U+0007⟩" in text
+        assert "\x1b" not in text
+    assert "m⟨U+001B⟩[2J" in _said(replace(HALF, cells=cells))[0]
+    assert progress.report_line(replace(WHOLE, report="a\x1bb")) == "report: a⟨U+001B⟩b"
+
+
 def test_what_is_rendered_says_how_long_it_takes_or_how_it_ended() -> None:
     """The time left follows the speed seen by this process; a finished run has a state instead."""
     plain = Console(width=120, record=True, file=io.StringIO())

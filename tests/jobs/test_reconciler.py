@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -15,10 +12,9 @@ from celery import Celery
 from jobs.broker import EmbeddedBroker, client_of
 from jobs.celery_app import JUDGE_QUEUE, REPORTS_QUEUE, make_app, simulate_queue
 from jobs.producer import enqueue
-from jobs.reconciler import LOST_SECONDS, PASS_SECONDS, REPORT_AGAIN_SECONDS, Reconciler, release_dead
+from jobs.reconciler import LOST_SECONDS, PASS_SECONDS, RENEWAL_SECONDS, REPORT_AGAIN_SECONDS, Reconciler
 from storage import outbox, store
 from storage.database import Database
-from storage.hosts import host
 from storage.ledger import Ledger
 from tests.jobs.ledger_rows import change, finish, queued, rows
 from tests.jobs.small_study import study
@@ -45,9 +41,10 @@ def clock() -> Clock:
 
 @pytest.fixture
 def reconciler(database: Database, app: Celery, client: redis.Redis, clock: Clock) -> Reconciler:
-    """A reconciler that has made its first pass over an empty database."""
+    """A reconciler that has made its first pass over an empty database, a while ago."""
     made = Reconciler(database=database, app=app, broker=client, clock=clock)
     made.reconcile()
+    clock.seconds += RENEWAL_SECONDS
     return made
 
 
@@ -235,55 +232,6 @@ def test_a_report_is_asked_for_once_a_minute_until_it_is_there(
     for _ in range(minute + 1):
         reconciler.reconcile()
     assert client.llen(REPORTS_QUEUE) == 2
-
-
-def test_a_dead_process_of_this_host_is_noticed_at_once(database: Database) -> None:
-    """Nobody has to wait for the lease of a process that can be seen to be gone."""
-    enqueue_small(database, None)
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    owners = {1: f"{host()}:{child.pid}:a", 2: f"{host()}:{os.getpid()}:b", 3: f"another-{host()}:{child.pid}:c"}
-    for who, owner in owners.items():
-        ledger = Ledger(database, owner=owner)
-        ledger.beat("human", {})
-        assert ledger.claim(who) is not None
-    assert release_dead(database) == 1
-    held = rows(database, "SELECT id FROM participant WHERE lease_owner IS NOT NULL ORDER BY id")
-    assert held == [(2,), (3,)]
-    assert [owner for (owner,) in rows(database, "SELECT owner FROM worker ORDER BY owner")] == sorted(
-        [owners[2], owners[3]]
-    )
-    assert release_dead(database) == 0
-
-
-@pytest.mark.parametrize("other", ["node:00000002", "node"])
-def test_of_another_host_with_this_ones_name_nothing_is_known(
-    database: Database, monkeypatch: pytest.MonkeyPatch, other: str
-) -> None:
-    """A clone's worker is not taken for dead because its number is unknown here; nor is one that told no mark yet."""
-    enqueue_small(database, None)
-    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as child:
-        child.wait()
-    monkeypatch.setattr("jobs.reconciler.host", lambda: "node:00000001")
-    there = Ledger(database, owner=f"{other}:{child.pid}:a")
-    held = there.claim(1)
-    assert held is not None
-    assert release_dead(database) == 0
-    assert there.heartbeat([held]) == set()
-    assert Ledger(database, owner=f"node:00000001:{child.pid}:a").claim(2) is not None
-    assert release_dead(database) == 1
-
-
-def test_a_process_of_another_user_is_alive(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that may not be signalled is there."""
-    enqueue_small(database, None)
-    assert Ledger(database, owner=f"{host()}:1:a").claim(1) is not None
-
-    def forbidden(_pid: int, _signal: int) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(os, "kill", forbidden)
-    assert release_dead(database) == 0
 
 
 def test_an_outage_of_the_broker_is_waited_out(

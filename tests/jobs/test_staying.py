@@ -12,13 +12,14 @@ import pytest
 from jobs.broker import BrokerUnavailable
 from jobs.staying import stay
 from jobs.tasks import EXIT_UNAVAILABLE
+from storage.schema import SchemaTooNew
 from workers.models import UnknownModel
 
 
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
     """The process's own handlers are put back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -38,7 +39,7 @@ def test_what_may_pass_is_raised_and_so_is_a_defect() -> None:
         stay(_raising(KeyError("ours")))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_what_stays_waits_to_be_told(number: int, caplog: pytest.LogCaptureFixture) -> None:
     """The status is what it was; the reason is in the log."""
     for work, status in ((lambda: EXIT_UNAVAILABLE, EXIT_UNAVAILABLE), (_raising(UnknownModel("no model x")), 2)):
@@ -48,6 +49,16 @@ def test_what_stays_waits_to_be_told(number: int, caplog: pytest.LogCaptureFixtu
         timer.join()
     assert "no model x" in caplog.text
     assert caplog.text.count("stays idle and unhealthy") == 2
+
+
+def test_a_database_of_a_newer_version_stays_so(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever starts this version again finds the same; the status is what it is without staying."""
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    assert stay(_raising(SchemaTooNew("database schema: update defsurvey"))) == 1
+    timer.join()
+    assert "update defsurvey" in caplog.text
+    assert "stays idle and unhealthy" in caplog.text
 
 
 def _raising(error: Exception) -> Callable[[], int]:

@@ -304,6 +304,8 @@ WRONG_VALUES = [
     ({"participants": "2.5"}, "line 7, participants", "a whole number of at least 1, got '2.5'"),
     ({"participants": ""}, "line 7, participants", "a whole number of at least 1, got nothing"),
     ({"participants": "[1]"}, "line 7, participants", "a whole number of at least 1, got a list"),
+    ({"participants": "100001"}, "line 7, participants", "a whole number of at most 100000, got '100001'"),
+    ({"participants": "9000000000000000000"}, "line 7, participants", "a whole number of at most 100000"),
     ({"preset": "papre"}, "line 7, preset", "one of paper, code, got 'papre' (did you mean 'paper'?)"),
     ({"seed": "-1"}, "line 7, seed", "a whole number of at least 0, got '-1'"),
     ({"seed": "now"}, "line 7, seed", "a whole number of at least 0, got 'now'"),
@@ -422,6 +424,14 @@ class TestWhatIsWrong:
             parse_study(TEXT, path=Path("s.yaml"), cards=CARDS, survey=SURVEY, participants=participants)
         with pytest.raises(StudyError, match="participants: expected a whole number of at least 1"):
             study().pilot(participants)
+
+    def test_a_number_beside_the_file_has_the_same_bound(self) -> None:
+        """The largest that is allowed, and one more."""
+        text = written()
+        read = parse_study(text, path=Path("s.yaml"), cards=CARDS, survey=SURVEY, participants=100_000)
+        assert read.participants == 100_000
+        with pytest.raises(StudyError, match="participants: expected a whole number of at most 100000, got 100001"):
+            parse_study(text, path=Path("s.yaml"), cards=CARDS, survey=SURVEY, participants=100_001)
         with pytest.raises(StudyError, match="name: expected a name of at most 64"):
             parse_study(TEXT, path=Path("s.yaml"), cards=CARDS, survey=SURVEY, name="No Slug")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from jobs import audit
 from jobs.audit import BadAudit, read_labels, write_template
 from jobs.cli import main
 from jobs.judge import judge_run
@@ -75,6 +76,10 @@ def test_people_and_judge_are_compared(database: Database, judged: Path) -> None
         ({"qc": "maybe", "person": "ann"}, "row 2, qc: expected pass, fail, unsure or nothing, got 'maybe'"),
         ({"qc": "pass"}, "row 2, person: expected who judged, got nothing"),
         ({"qc": "pass", "person": "ann", "participant": "x"}, "row 2, participant: expected a whole number, got 'x'"),
+        (
+            {"qc": "pass", "person": "ann", "slot": "1" * 5000},
+            "row 2, slot: expected .* of at most 9 digits, got more",
+        ),
         ({"qc": "pass", "person": "ann", "question": "Z"}, "row 2: run first has no such answer"),
         ({"qc": "pass", "person": "ann", "digest": "d0"}, "row 2, digest: expected d"),
         ({}, "expected at least one verdict, got none"),
@@ -90,6 +95,19 @@ def test_a_table_that_is_wrong_changes_nothing(
     with pytest.raises(BadAudit, match=message):
         read_labels(database, "first", judged)
     assert read_judgements(database, "first").people == {}
+
+
+def test_a_long_reply_is_read_back(database: Database, judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than the library takes by itself, whose bound is left as it is; what is beyond ours is wrong input."""
+    rows = read(judged)[:2]
+    rows[1] |= {"response": "A" * 200_000, "person": "ann", "qc": "pass"}
+    write(judged, rows)
+    before = csv.field_size_limit()
+    assert read_labels(database, "first", judged) == 1
+    monkeypatch.setattr(audit, "LONGEST_CELL", 150_000)
+    with pytest.raises(BadAudit, match=r"people.csv, row 3: expected a table, got: field larger than field limit"):
+        read_labels(database, "first", judged)
+    assert csv.field_size_limit() == before
 
 
 def test_files_that_are_no_table_are_refused(database: Database, answered: Answered, tmp_path: Path) -> None:

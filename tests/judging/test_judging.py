@@ -14,7 +14,7 @@ from jobs.judge import BeingJudged, Judged, in_words, judge_run
 from jobs.results import current_report
 from jobs.settings import Settings
 from reports.judging import judged_by
-from storage import judge_leases, judgements, outbox
+from storage import budget, judge_leases, judgements, outbox
 from storage.bundle import export_bundle, import_bundle
 from storage.database import Database
 from storage.judgement import DIMENSIONS, JudgeName
@@ -27,6 +27,7 @@ from tests.judging.conftest import KEY, Answered, nowhere
 from tests.judging.provider import JudgeServer, lenient, response_in
 from tests.storage.small_run import new_cell, started
 from workers.engines.base import EngineUnavailable
+from workers.judging.calibration import calibration_set
 from workers.judging.rubric import SCHEMA
 
 
@@ -224,7 +225,10 @@ def test_where_there_is_nothing_to_judge_no_judge_is_asked(
 def test_judgements_move_with_their_run(
     settings: Settings, database: Database, server: JudgeServer, answered: Answered, tmp_path: Path
 ) -> None:
-    """Elsewhere nothing is paid again, and the report says the same, also where the judge has judged before."""
+    """Elsewhere they are not paid again, and the report says the same, also where the judge has judged before.
+
+    Whether it may judge here is found out here: a calibration that came with a run could be anybody's.
+    """
     answered(5)
     judged(settings, database)
     export_bundle(database, "first", tmp_path / "run.bundle")
@@ -233,11 +237,15 @@ def test_judgements_move_with_their_run(
         migrate(elsewhere)
         judgements.register(elsewhere, JudgeName(identity="another", model="x", description={}))
         import_bundle(elsewhere, tmp_path / "run.bundle")
+        assert judgements.judging_due(elsewhere) == judgements.judging_due(database)
         done = judged(settings, elsewhere)
         assert (done.ended, done.judged) == (Ended.DONE, done.sampled)
+        assert sum(server.paid().values()) == paid + len(calibration_set())
+        judged(settings, elsewhere)
         (here,), (there,) = read_judgements(database, "first").judges, read_judgements(elsewhere, "first").judges
         assert here.verdict.tolist() == there.verdict.tolist()
-    assert sum(server.paid().values()) == paid
+        assert budget.spent(elsewhere, "first") == budget.spent(database, "first") > 0
+    assert sum(server.paid().values()) == paid + len(calibration_set())
 
 
 def test_a_judge_is_held_to_a_schema(

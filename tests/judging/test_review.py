@@ -14,10 +14,10 @@ from rich.console import Console
 
 from jobs.cli import main
 from jobs.results import current_report
-from jobs.review import OPTION_KEYS, Reviewed, review
+from jobs.review import OPTION_KEYS, Reviewed, review, screen
 from jobs.settings import Settings
 from storage.database import Database
-from storage.judgement import AnswerKey
+from storage.judgement import AnswerKey, GivenAnswer
 from storage.ledger import Ledger
 from storage.read_results import read_results
 from storage.readings import Reading, read_by, record_reading, with_readings
@@ -78,6 +78,29 @@ def test_every_key_does_what_it_says(unread: Database) -> None:
     assert "[bold]" in shown
     assert "\x1b" not in shown
     assert read_results(unread, "first").progress.unparsable == 4
+
+
+def test_a_survey_cannot_write_on_the_terminal_either() -> None:
+    """Nor can the names of a run: question, options, model and culture are shown with invisible signs written out."""
+    odd, written = "a\x1b[2J", "a⟨U+001B⟩[2J"
+    options = tuple(replace(option, label={"en": odd}) for option in SURVEY.question("A").options)
+    question = replace(SURVEY.question("A"), text={"en": odd}, options=options)
+    given = GivenAnswer(
+        key=AnswerKey(participant=1, item=0, slot=0, attempt=1, digest=0),
+        cell=replace(new_cell(), model=odd, culture=odd),
+        number=0,
+        question="A",
+        shown=question.codes,
+        state=AnswerState.UNPARSABLE,
+        choices=(),
+        reason=odd,
+        completion=odd,
+        region=None,
+    )
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(screen(given, question, set(), number=1, total=1))
+    assert "\x1b" not in shown.getvalue()
+    assert shown.getvalue().count(written) == 2 + 1 + 4 + 4 + 2  # names, question, options, keys, reason and response
 
 
 def test_each_of_many_options_has_a_key_of_its_own(database: Database) -> None:

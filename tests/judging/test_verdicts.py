@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -53,6 +54,19 @@ def test_thoughts_before_the_object_are_passed_over() -> None:
 def test_a_fence_around_the_object_is_forgiven() -> None:
     """Small models put JSON into a code block."""
     assert verdicts(f"```json\n{json.dumps(reply('fail'))}\n```") == {Verdict.FAIL}
+    assert verdicts(f"\n ``` \n\n {json.dumps(reply('fail'))}``` \n") == {Verdict.FAIL}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["```" + "\n" * 200_000 + "x", "```\n" + "```\n" * 50_000 + "x", "```\n" + "`" * 200_000, "\n" * 200_000 + "x"],
+    ids=["line breaks", "fences", "marks", "no fence"],
+)
+def test_a_reply_of_whatever_length_is_read_at_once(text: str) -> None:
+    """Time grows with its length alone, where a judge repeats itself."""
+    began = time.perf_counter()
+    assert verdicts(text) == {Verdict.UNSURE}
+    assert time.perf_counter() - began < 1.0
 
 
 @pytest.mark.parametrize(

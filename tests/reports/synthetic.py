@@ -170,6 +170,11 @@ def last(question: Question, culture: str, people: int, rng: np.random.Generator
     return np.full(people, 1 << (len(question.options) - 1), dtype=np.int64)
 
 
+def rare(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """As people, but for always the same goal."""
+    return (last if question.id.startswith("Q2") else human)(question, culture, people, rng)
+
+
 def results(
     cells: Sequence[tuple[str, str, str, Respondent]] = (("human", "us", "def", human), ("human", "cn", "def", human)),
     *,

@@ -10,11 +10,11 @@ from reports.analysis import Analysis, analyse
 from reports.by_dimension import ByDimension
 from reports.charts.dimensions import mean_plots, spread_plots
 from reports.charts.dots import dot_plots
-from reports.charts.drawing import PALETTE, Chart
+from reports.charts.drawing import PALETTE, Chart, draw
 from reports.charts.radar import ROOM, SIZE, Loop, Spokes, radar
 from tests.reports.planted import planted, wide_survey
 from tests.reports.reading import read
-from tests.reports.synthetic import human, last, results
+from tests.reports.synthetic import Respondent, human, last, results
 
 BOTH = [("a", "us", "def", human), ("b", "us", "def", last), ("a", "cn", "def", human), ("b", "cn", "def", last)]
 
@@ -59,11 +59,30 @@ def test_marks_say_their_figures() -> None:
 
 def test_too_few_answers_are_never_the_closest() -> None:
     """A model that is not ranked for want of valid answers is drawn, and not said to be closest."""
-    made = planted(wide_survey(30), models=("honest", "beta-base"), refuses=("honest",), refusal=0.8)
+    models = ("honest", "alpha-base", "beta-base")
+    made = planted(wide_survey(30), models=models, refuses=("honest",), refusal=0.7)
     culture = (found := analyse(made.results)).cultures[0]
     assert [name for name, _ in culture.ranking.unranked] == ["honest"]
     assert min(culture.cells, key=lambda cell: cell.sound.headline).name == "honest"
-    assert "Closest: beta-base: " in dot_plots(found)[0].description
+    assert culture.ranking.winner == "alpha-base"
+    assert "Closest: alpha-base: " in dot_plots(found)[0].description
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [("a", "us", "def", human), ("b", "us", "def", human)],
+        [("a", "us", "def", human)],
+    ],
+    ids=["not told apart", "alone"],
+)
+def test_nobody_is_closest_who_is_not_told_from_the_others(cells: list[tuple[str, str, str, Respondent]]) -> None:
+    """Where the first place is shared, or there is nobody to compare with, the drawing names none either."""
+    found = analyse(results(cells))
+    assert found.cultures[0].ranking.winner == ""
+    told = dot_plots(found)[0].description
+    assert "Closest" not in told
+    assert all(f" {cell.name}: {cell.sound.headline:.2f}"[:-1] in told for cell in found.cells)
 
 
 def test_names_are_escaped() -> None:
@@ -72,6 +91,20 @@ def test_names_are_escaped() -> None:
     assert "<b " not in chart.svg
     assert "\x00" not in chart.svg
     assert "&lt;b onload=x&gt;&amp;" in chart.svg
+
+
+@pytest.mark.parametrize("sign", ["\x0b", "\x1b", "\x00", "\ufffe", "\u202e"])
+def test_a_sign_that_no_drawing_can_hold_is_written_out(sign: str) -> None:
+    """In a mark, in a name of a field, in the title and in the description; undrawn, it would end the process."""
+    import altair as alt
+
+    chart = alt.Chart({"values": [{f"a{sign}": [f"b{sign}"], "c": f"d{sign}"}]}).mark_point().encode(y="c:N")
+    drawn = draw(chart, "name", f"title{sign}", f"description{sign}")
+    written = f"⟨U+{ord(sign):04X}⟩"
+    assert sign not in drawn.svg + drawn.title + drawn.description
+    assert f"d{written}" in drawn.svg
+    assert f"title{written}. description{written}" in drawn.svg
+    assert (drawn.title, drawn.description) == (f"title{written}", f"description{written}")
 
 
 def test_nothing_measured_draws_nothing() -> None:

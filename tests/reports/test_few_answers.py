@@ -170,6 +170,14 @@ def agreement(culture: str, rho: float, p: float, models: int = 6) -> RankAgreem
                 "and runs against rank by divergence in China (−0.90)"
             ),
         ),
+        (
+            [agreement("us", 0.94, 0.03), agreement("cn", 0.2, 0.7)],
+            "Rank by matching follows rank by divergence no more than chance would",
+        ),
+        (
+            [agreement("us", 0.94, 0.03), agreement("cn", 1.0, 0.03, models=4)],
+            "Rank by matching follows rank by divergence in the United States (0.94)",
+        ),
         ([agreement("us", 0.6, 0.2)], "Rank by matching follows rank by divergence no more than chance would"),
         ([agreement("us", 0.87, 0.661, models=3)], "Rank by matching against rank by divergence"),
         ([agreement("us", np.nan, np.nan)], "Rank by matching against rank by divergence"),

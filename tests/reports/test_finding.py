@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from reports.analysis import analyse
-from reports.finding import closest_dimension, find
+from reports.extremes import closest_dimension
+from reports.finding import find
 from storage.results import Results
+from storage.survey import Question, QuestionType
 from tests.reports.planted import planted, wide_survey, without
-from tests.reports.synthetic import human, last, one_question, repeated, results, survey, uniform, without_reference
+from tests.reports.synthetic import (
+    SHARES,
+    human,
+    last,
+    one_question,
+    repeated,
+    results,
+    survey,
+    uniform,
+    without_reference,
+)
 
 US_ONLY = [("m", "us", "def", human)]
 
@@ -23,6 +37,27 @@ def headline(made: Results) -> str:
 def test_honest_humans_cannot_be_told_from_people() -> None:
     """A single model at the floor is said to be there, once for both cultures."""
     assert headline(results(participants=40)) == "human cannot be told from people of the United States and China"
+
+
+def sharp(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """As people, but each answer by the square of its share: the commonest ones more often still."""
+    shares = np.array(SHARES[culture][question.id.partition("-")[0]])
+    if question.type is QuestionType.MULTIPLE:
+        picked = rng.random((people, len(shares))) < shares**2 / (shares**2 + (1 - shares) ** 2)
+        return np.asarray((picked * (1 << np.arange(len(shares)))).sum(axis=1), dtype=np.int64)
+    return (1 << rng.choice(len(shares), size=people, p=shares**2 / (shares**2).sum())).astype(np.int64)
+
+
+def test_answers_more_alike_than_peoples_can_be_told_from_them() -> None:
+    """What lies below the floor altogether is not called people's, nor close: it says why, and names nobody else."""
+    made = results([("m", "us", "def", sharp)], participants=2, tiny=repeated(40))
+    cell = analyse(made).cells[0]
+    assert cell.interval.high < cell.sound_floor.headline
+    assert headline(made) == "m answers more alike than people of the United States do"
+    two = [("a", "us", "def", sharp), ("b", "us", "def", human)]
+    both = find(analyse(results(two, tiny=repeated(40), participants=2)))
+    assert any(caution.startswith("a, United States: answers more alike than") for caution in both.cautions)
+    assert not any("b, United States" in caution for caution in both.cautions)
 
 
 def test_a_caricature_is_further_than_chance() -> None:
@@ -59,7 +94,7 @@ def test_several_models_are_compared_by_culture() -> None:
     """The closest is named, with the next, both figures and whether they differ question by question."""
     found = find(analyse(two_models()))
     assert found.headline == "honest comes closest to people of the United States and China"
-    assert "question by question they differ (p < 0.001)" in found.sentences[0]
+    assert "; they differ (p < 0.001)" in found.sentences[0]
     assert "all brought down to 10 answers each" in found.sentences[0]
 
 
@@ -80,7 +115,7 @@ def test_a_tie_is_said() -> None:
     """Two models drawn from the same people are not claimed to differ; with three pairs the p is adjusted."""
     pair = find(analyse(results([("a", "us", "def", human), ("b", "us", "def", human)])))
     assert pair.headline.endswith("come closest to people of the United States, not told apart")
-    assert "question by question the difference may be chance (p = " in pair.sentences[0]
+    assert "; the difference may be chance (p = " in pair.sentences[0]
     three = find(analyse(results([(name, "us", "def", human) for name in "abc"])))
     assert "adjusted for 3 pairs" in three.sentences[0]
 
@@ -147,6 +182,17 @@ def test_missing_and_thin_references_are_named() -> None:
     known = survey()
     thin = replace(known, references=tuple(replace(r, low_n=True) for r in known.references))
     assert any("too few people" in caution for caution in find(analyse(results(tiny=thin))).cautions)
+
+
+def test_as_many_answers_as_people_are_cautioned() -> None:
+    """More than a tenth of the people asked, on the questions where that is so; not otherwise."""
+    known = survey()
+    few = replace(known, references=tuple(replace(r, n=150) if r.question == "Q2" else r for r in known.references))
+    said = "On 1 question a model gave more answers than a tenth of the people asked in the United States."
+    told = [
+        find(analyse(results(tiny=tiny, participants=n))).cautions for tiny, n in ((few, 20), (few, 15), (known, 20))
+    ]
+    assert [any(caution.startswith(said) for caution in cautions) for cautions in told] == [True, False, False]
 
 
 def test_dimensions_are_named_by_their_excess() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from math import comb, prod
+from math import prod
 
 import numpy as np
 import pytest
@@ -15,7 +15,6 @@ from reports.metrics.floor import (
     binomial_masses,
     expected_js_distance,
     hypergeometric_masses,
-    rarefied_smoothed_kl,
     respondents,
 )
 
@@ -90,31 +89,9 @@ def test_the_floor_is_taken_at_each_items_own_n() -> None:
     assert np.isnan(distances[2:]).all()
 
 
-def test_rarefying_is_the_mean_over_every_subset() -> None:
-    """Bringing 6 answers down to 3 averages over all 20 subsets."""
-    answers = [0, 0, 1, 2, 2, 2]
-    subsets = [[answers[i] for i in range(6) if mask >> i & 1] for mask in range(64) if mask.bit_count() == 3]
-    assert len(subsets) == comb(6, 3)
-    by_hand = np.mean([float(smoothed_kl(np.bincount(s, minlength=4), PEOPLE[0], 1e9)) for s in subsets])
-    found = rarefied_smoothed_kl([[2, 1, 3, 0]], PEOPLE, MANY, ALL, 3)
-    assert float(found[0]) == pytest.approx(by_hand, abs=1e-12)
-
-
-def test_few_answers_do_not_pay_once_rarefied() -> None:
-    """Always the rarest option scores 2.55 with 20 answers and .89 with one; at equal n they are equal."""
-    twenty, one = np.array([[0, 0, 0, 20]]), np.array([[0, 0, 0, 1]])
-    assert float(smoothed_kl(twenty, PEOPLE, MANY)[0]) == pytest.approx(2.55, abs=0.005)
-    assert float(smoothed_kl(one, PEOPLE, MANY)[0]) == pytest.approx(0.89, abs=0.005)
-    at_one = rarefied_smoothed_kl(
-        np.vstack([twenty, one]), np.repeat(PEOPLE, 2, 0), np.repeat(MANY, 2), np.repeat(ALL, 2, 0), 1
-    )
-    assert at_one[0] == pytest.approx(at_one[1], abs=1e-12)
-
-
 def test_impossible_sizes_are_refused() -> None:
     """No respondents, and more answers kept than there are, are errors."""
     with pytest.raises(MetricInput, match="n must be at least 1, got 0"):
         respondents(PEOPLE, PEOPLE, MANY, ALL, 0)
     with pytest.raises(MetricInput, match="cannot keep 3 of 2"):
         hypergeometric_masses(3, 2, 1)
-    assert np.isnan(rarefied_smoothed_kl([[1, 0, 0, 0]], PEOPLE, MANY, ALL, 2)).all()

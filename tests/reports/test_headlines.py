@@ -6,22 +6,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from reports.analysis import Analysis, analyse
 from reports.contents import page
-from reports.finding import closest_dimension, find
+from reports.extremes import closest_dimension
+from reports.finding import find
 from reports.landscape import NearQuestion
 from reports.mapping import CulturalMap
 from reports.matching import Profiles
 from reports.metrics.insensitivity import PASS, Verdicts
+from reports.metrics.quality import wilson
 from reports.parts import NotRun
 from reports.placement import Placement
+from reports.sections.configurations import configuration_section
 from reports.series import Series
 from storage.results import Results
-from storage.survey import Question
 from tests.reports.planted import planted, wide_survey
-from tests.reports.synthetic import FAILED, answering, human, last, repeated, results, survey, uniform
+from tests.reports.synthetic import FAILED, answering, human, last, rare, repeated, results, survey, uniform
 
 
 def title(analysis: Analysis, anchor: str) -> str:
@@ -38,11 +39,11 @@ def test_who_stands_still_is_counted_with_the_length_it_has() -> None:
     assert (still.length_ratio, np.isnan(still.cosine)) == (0, True)
     assert good.cosine > 0.9
     assert title(found, "figure-7") == (
-        "1 of 2 models move between cultures as people do; "
-        f"the median model goes {good.length_ratio / 2:.1f} times as far"
+        "1 of 2 models clearly move between cultures as people do; "
+        f"the median model goes {good.length_free / 2:.1f} times as far"
     )
     alone = analyse(results(cells[2:], participants=300))
-    assert title(alone, "figure-7") == f"Between cultures good moves as people do, {good.length_ratio:.1f} times as far"
+    assert title(alone, "figure-7") == f"Between cultures good moves as people do, {good.length_free:.1f} times as far"
     assert title(analyse(results(cells[:2])), "figure-7") == "Cultural variation map"
 
 
@@ -52,7 +53,8 @@ def test_a_model_asked_in_two_languages_is_not_two_models() -> None:
     spoken = zip(made.run.cells, ("en", "zh", "zh", "en"), strict=True)
     cells = tuple(replace(cell, language=language) for cell, language in spoken)
     found = analyse(replace(made, run=replace(made.run, cells=cells)))
-    assert title(found, "figure-7").startswith("2 of 2 pairs of model and language move between cultures as people do")
+    said = "2 of 2 pairs of model and language clearly move between cultures as people do"
+    assert title(found, "figure-7").startswith(said)
 
 
 def test_questions_name_no_model_with_few_answers() -> None:
@@ -81,11 +83,6 @@ def test_the_furthest_from_even_is_of_a_culture() -> None:
     assert title(halves, "figure-11") == "Mismatching answers are as often most typical of women as of men"
 
 
-def rare(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """As people, but for always the same goal."""
-    return (last if question.id.startswith("Q2") else human)(question, culture, people, rng)
-
-
 def test_the_dimensions_named_are_of_the_table_beneath() -> None:
     """Other conditions do not move the title of a table of the main one."""
     cells = [("m", "us", "def", rare), *(("m", "us", f"other-{n}", last) for n in range(4))]
@@ -104,6 +101,14 @@ def test_no_axis_was_tested_is_not_no_effect() -> None:
     found = analyse(made.results, draws=replace(made.draws, **same))
     assert title(found, "appendix-f") == "Best and worst configurations"
     assert title(analyse(made.results, draws=made.draws), "appendix-f").endswith("beyond chance")
+
+
+def test_few_participants_tell_no_axis() -> None:
+    """Of four participants no p is below 1/3: neither an effect nor none is claimed, and a note says why."""
+    made = planted(wide_survey(18), models=("honest",), participants=4)
+    section = configuration_section(analyse(made.results, draws=made.draws))
+    assert section.title == "Best and worst configurations"
+    assert any("too few participants" in note for note in section.tables[1].notes)
 
 
 @pytest.mark.parametrize(
@@ -180,11 +185,11 @@ def passed(made: Results, judge: str) -> Verdicts:
 
 
 def test_where_nothing_fails_nothing_is_worst() -> None:
-    """A rate of 0 names no dimension; of several judges the one who says it is named."""
-    made = results()
+    """A rate of 0 names no dimension, and four answers are a sample; of several judges the one who says it is named."""
+    made, reaches = results(), f"its 95% interval reaches {100 * wilson(0, 4).high:.1f}%"
     verdicts = [passed(made, "mild 1"), passed(made, "mild 2")]
-    assert title(analyse(made, verdicts=verdicts[:1]), "figure-9") == "No answer fails"
-    assert title(analyse(made, verdicts=verdicts), "figure-9") == "Judged by mild 1, no answer fails"
+    assert title(analyse(made, verdicts=verdicts[:1]), "figure-9") == f"No judged answer fails; {reaches}"
+    assert title(analyse(made, verdicts=verdicts), "figure-9") == f"Judged by mild 1, no judged answer fails; {reaches}"
 
 
 def test_ranks_follow_the_order_of_closeness() -> None:

@@ -9,7 +9,7 @@ from scipy.stats import binomtest, entropy
 from reports.metrics.aggregate import Grouping, means
 from reports.metrics.divergence import MetricInput
 from reports.metrics.diversity import diversity, effective_options
-from reports.metrics.quality import quality, wilson
+from reports.metrics.quality import clustered, quality, wilson, wilson_rate
 
 
 def test_macro_mean_weighs_dimensions_alike() -> None:
@@ -97,3 +97,33 @@ def test_rates_are_of_answers_that_ended() -> None:
         0.05,
     ]
     assert np.isnan(quality(planned=0, answered=0, refused=0, unparsable=0, failed=0).coverage)
+
+
+@pytest.mark.parametrize("people", [3, 5, 10, 20, 100])
+@pytest.mark.parametrize(("kind", "other"), [(9.0, 1.0), (0.9, 0.1), (0.19, 18.81)])
+def test_rates_of_answers_that_hang_together_cover(people: int, kind: float, other: float) -> None:
+    """Participants who refuse often or never: about nine of ten intervals hold the rate at least."""
+    rng, truth, asked, runs = np.random.default_rng(2), kind / (kind + other), 89, 200
+    held = 0
+    for _ in range(runs):
+        counts = rng.binomial(asked, rng.beta(kind, other, people))
+        found = clustered(counts, [asked] * people)
+        held += found.low <= truth <= found.high
+        assert found.low <= found.share <= found.high
+    assert held / runs >= 0.88
+
+
+def test_answers_that_do_not_hang_together_keep_nearly_wilsons_interval() -> None:
+    """A hundred participants who all refuse about as often: wider by no more than a fifth."""
+    counts = np.random.default_rng(5).binomial(50, 0.1, 100)
+    found, plain = clustered(counts, [50] * 100), wilson(int(counts.sum()), 5_000)
+    assert plain.high - plain.low <= found.high - found.low <= 1.2 * (plain.high - plain.low)
+
+
+def test_where_nobody_differs_a_participant_counts_once() -> None:
+    """Twenty participants who never refuse say that few participants do; who gave no answer is left out."""
+    found = clustered([0] * 20 + [0], [89] * 20 + [0])
+    assert (found.n, found.share, found.low) == (1780, 0.0, 0.0)
+    assert found.high == pytest.approx(wilson(0, 20).high)
+    assert clustered([3], [10]).high == pytest.approx(wilson_rate(0.3, 1.0, count=3, n=10).high)
+    assert clustered([], []).reason == "no answer has ended"

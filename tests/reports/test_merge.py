@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 from reports.analysis import analyse
+from reports.answer_rows import answer_rows
 from reports.build import build_report
+from reports.configured import Drawn
 from reports.judging import Insensitivity, judged_by
+from reports.measures import measure_rows
 from reports.merge import CannotMerge, differences, merge, merge_draws, merge_judgements
+from reports.sections.provenance import provenance_section
 from storage.read_judgements import JudgeArrays, Pairs, RunJudgements
 from storage.results import DrawArrays, Results, TokenCount
 from storage.run import Preset
@@ -133,6 +137,45 @@ def test_other_settings_are_named_and_not_refused(tmp_path: Path) -> None:
     assert told == ("seed (7 in a, 8 in b)", "temperature (1.0 in a, 0.5 in b)")
     paths = build_report(merge([run("a", "m"), two]), tmp_path, remarks=[f"The runs differ in {told[0]}."])
     assert "The runs differ in seed (7 in a, 8 in b)." in paths.markdown.read_text(encoding="utf-8")
+
+
+def seeded(results: Results, seed: int) -> Results:
+    """The same run with another seed."""
+    return replace(results, run=replace(results.run, protocol=replace(results.run.protocol, seed=seed)))
+
+
+def test_every_row_names_its_own_run() -> None:
+    """Answers and figures of cells are of one run; people and simple respondents are of all."""
+    both = merge([run("a", "m"), run("b", "n")])
+    assert {(row["run"], row["model"]) for row in answer_rows(both)} == {("a", "m"), ("b", "n")}
+    assert {(row["run"], row["model"]) for row in measure_rows(analyse(both))} == {
+        ("a", "m"),
+        ("b", "n"),
+        ("a + b", ""),
+    }
+
+
+def test_provenance_tells_the_settings_of_each_run() -> None:
+    """What differs is said run by run, what is the same once."""
+    both = merge([run("a", "m"), seeded(run("b", "n"), 8)])
+    terms = {term.name: term.value for term in provenance_section(analyse(both)).terms}
+    assert terms["Run"] == "a + b"
+    assert terms["Seed"] == "7 in a; 8 in b"
+    assert terms["Preset"] == "paper"
+
+
+@pytest.mark.parametrize(("seed", "counted"), [(7, 2), (8, 4)], ids=["one seed", "two seeds"])
+def test_participants_of_other_seeds_count_by_themselves(seed: int, counted: int) -> None:
+    """One seed makes one draw of it; drawn by two seeds, what happens to be the same is two."""
+    runs = [results([("m", "us", "def", human)]), seeded(results([("n", "us", "def", human)]), seed)]
+    runs[1] = replace(runs[1], run=replace(runs[1].run, id="run-2"))
+    two = replace(
+        draws(regions=(), region=(-1, -1)), cell=np.zeros(2, np.int32), participant=np.arange(2, dtype=np.int32)
+    )
+    part = analyse(merge(runs), draws=merge_draws(runs, [two, two])).parts.draws
+    assert isinstance(part, Drawn)
+    ((_, axes),) = part.by_culture
+    assert sum(count for axis in axes if axis.name == "memory" for _, count in axis.levels) == counted
 
 
 def draws(*, regions: tuple[str, ...], region: tuple[int, ...]) -> DrawArrays:

@@ -9,7 +9,7 @@ import numpy as np
 
 from reports.analysis import analyse
 from reports.contents import page
-from reports.finding import closest_dimension
+from reports.extremes import closest_dimension
 from reports.frameworks import lacks
 from reports.markdown import render_markdown
 from reports.merge import merge
@@ -19,7 +19,7 @@ from reports.sections.frameworks import framework_section, model_section
 from storage.results import Results
 from storage.run import Condition
 from tests.reports.planted import planted, wide_survey
-from tests.reports.synthetic import answering, human, last, repeated, results
+from tests.reports.synthetic import answering, human, last, rare, repeated, results
 
 
 def sections(made: Results) -> dict[str, Section]:
@@ -49,8 +49,8 @@ def keeping(made: Results, kept: Collection[int]) -> Results:
 
 
 def framed(*asked: tuple[str, str]) -> Results:
-    """Models in cultures, each like people in def and always the last option in none; no people of China are known."""
-    tiny, frames = repeated(4), (("def", human), ("none", last))
+    """Models in cultures, each with one goal in def and always the last option in none; people of China are unknown."""
+    tiny, frames = repeated(4), (("def", rare), ("none", last))
     only = replace(tiny, references=tuple(known for known in tiny.references if known.culture == "us"))
     return results([(*each, *frame) for each in asked for frame in frames], tiny=only)
 
@@ -96,14 +96,14 @@ def test_a_dimension_lost_in_one_culture_is_lost() -> None:
 
 def test_the_dimensions_named_are_of_rows_with_every_culture() -> None:
     """A model asked in one culture only does not move the title of the table."""
-    cells = [("b", "us", "def", human), ("b", "cn", "def", human), ("a", "us", "def", last)]
+    cells = [("b", "us", "def", rare), ("b", "cn", "def", rare), ("a", "us", "def", last)]
     alone, both = (analyse(results(each, tiny=repeated(4))) for each in (cells[:2], cells))
     assert closest_dimension(both) == closest_dimension(alone) != "By value dimension"
 
 
 def test_few_answers_in_another_culture_do_not_move_the_dimensions_named() -> None:
     """A model whose few answers place it nowhere takes no title from those that have enough."""
-    cells = [(m, "us", "def", human) for m in "ab"] + [("pilot", culture, "def", human) for culture in ("us", "cn")]
+    cells = [(m, "us", "def", rare) for m in "ab"] + [("pilot", culture, "def", rare) for culture in ("us", "cn")]
     made = results(cells, tiny=repeated(4))
     few = answering(answering(made, 2, 3), 3, 3)
     named = sections(keeping(few, {0, 1}))["table-2"].title

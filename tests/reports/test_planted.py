@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from reports.analysis import Analysis, analyse
+from reports.comparing import sample_of
 from reports.items import answer_weights, item_table, reference_table
 from reports.parts import NotRun
 from reports.ranking import rank
@@ -207,14 +208,15 @@ def claims(made: Planted, culture: str) -> dict[str, int]:
     """The place that each model may claim in a culture; one that is not ranked comes after all that are."""
     results = made.results
     items = item_table(results.survey, results.run.questions)
-    counts = {
-        cell.model: answer_weights(results.answers, items, place, cell.participants).sum(axis=0)
+    reference = reference_table(results.survey, items, culture)
+    samples = {
+        cell.model: sample_of(answer_weights(results.answers, items, place, cell.participants), items, reference)
         for place, cell in enumerate(results.run.cells)
         if cell.culture == culture
     }
-    ranking = rank(counts, items, reference_table(results.survey, items, culture))
+    ranking = rank(samples, items, reference)
     ranked = {name: place.last for (name, _), place in zip(ranking.order, ranking.places, strict=True)}
-    return {name: ranked.get(name, len(counts)) for name in counts}
+    return {name: ranked.get(name, len(samples)) for name in samples}
 
 
 @pytest.mark.parametrize("participants", [20, 40, 60])

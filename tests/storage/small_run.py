@@ -14,6 +14,7 @@ from storage.ledger import Ledger
 from storage.run import Answer, AnswerState, Condition, Draws, Participant, Protocol, UsedDecoding
 from storage.store import NewCell, NewRun, add_run
 from storage.survey import Culture, Group, Option, Question, QuestionType, ReferenceDistribution, Survey
+from storage.survey_json import fingerprint
 
 
 def _question(id: str, type: QuestionType, codes: Sequence[int], *, max_choices: int = 1) -> Question:
@@ -42,8 +43,8 @@ SURVEY = Survey(
             question="A", culture="us", group=Group.ALL, shares={1: 0.4, 2: 0.3, 3: 0.2, 4: 0.1}, n=1000
         ),
     ),
-    fingerprint="f" * 64,
 )
+SURVEY = replace(SURVEY, fingerprint=fingerprint(SURVEY))
 DRAWS = Draws(region="US-OH", num_beams=3, do_sample=True, memory_capacity=2)
 USED = UsedDecoding(num_beams=3, do_sample=True, temperature=1.0, top_p=None, max_new_tokens=64)
 
@@ -84,25 +85,26 @@ def answer(
     state: AnswerState = AnswerState.ANSWERED,
     choices: tuple[int, ...] = (2,),
     completion: str = "2: option 2",
-    shown: tuple[int, ...] = (2, 1, 3, 4),
+    shown: tuple[int, ...] | None = None,
     memory: tuple[int, ...] = (),
     remembered: str | None = "2",
     reason: str = "",
     seconds: float = 0.5,
     slot: int = 0,
 ) -> Answer:
-    """What a participant said to its question number ``item``."""
+    """What a participant said to its question number ``item``; the options of A are shown in another order."""
+    question = "ABC"[item % 3] if question is None else question
     return Answer(
         participant=held.id,
         item=item,
         slot=slot,
-        question="ABC"[item % 3] if question is None else question,
+        question=question,
         state=state,
         choices=choices if state is AnswerState.ANSWERED else (),
         completion=completion,
         reason=reason,
         remembered=remembered,
-        shown=shown,
+        shown=((2, 1, 3, 4) if question == "A" else SURVEY.question(question).codes) if shown is None else shown,
         memory=memory,
         draws=held.draws,
         seed=2**62 + item,

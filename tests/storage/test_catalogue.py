@@ -60,6 +60,16 @@ def test_a_name_of_nothing_is_told(studies: Path, name: str) -> None:
         find_survey(name, beside=studies)
 
 
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "\0", "x" * 300 + "/y"])
+def test_what_can_be_no_path_is_no_survey(studies: Path, name: str) -> None:
+    """A NUL, or more letters than a name may have: one error, which does not repeat them all."""
+    for beside in (studies, None):
+        with pytest.raises(UnknownName, match=r"expected a bundled survey \(wvs7\) or a folder, got neither") as told:
+            find_survey(name, beside=beside)
+        assert len(str(told.value)) < 250
+        assert "\0" not in str(told.value)
+
+
 @pytest.mark.parametrize("name", ["../other", "mine/../../other", "/"])
 def test_a_study_reaches_no_folder_outside_its_own(studies: Path, name: str) -> None:
     """A study reads surveys from where it lies, not from elsewhere."""

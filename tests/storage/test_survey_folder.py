@@ -186,7 +186,22 @@ def test_weighted_respondents_count_as_fewer(write: Write) -> None:
     assert plain.fingerprint != weighted.fingerprint
 
 
-@pytest.mark.parametrize("written", ["1000.5", "0", "-3", "many"])
+def test_numbers_are_read_as_programs_write_them(write: Write) -> None:
+    """With all the digits that a floating-point number has, and in its ways to write small ones."""
+    changes = [
+        ("references.csv", "1:70.2|2:29.9", "1:33.333333333333336|2:66.66666666666667"),
+        ("references.csv", "1:10|2:20|3:30|4:40", "1:1e-05|2:.5|3:99.49999|4:0.0"),
+        ("references.csv", "7:60|8:70", "7:100.00000000000001|8:7e+01"),
+        ("references.csv", "1000,612.5,,", "1000,612.4999999999999,,"),
+        ("regions.csv", "30", "30.000000000000004"),
+    ]
+    first, _, second, third = read_survey(write(*WEIGHTED, *changes)).references
+    assert (first.shares[1], first.effective_n) == (pytest.approx(1 / 3, rel=1e-15), 612.4999999999999)
+    assert second.shares == pytest.approx({1: 1e-7, 2: 0.005, 3: 0.9949999, 4: 0.0})
+    assert third.shares == {7: 1.0, 8: 0.7}
+
+
+@pytest.mark.parametrize("written", ["1000.5", "0", "-3", "many", "1_0", "1e3000"])
 def test_an_effective_number_is_above_zero_and_at_most_n(write: Write, written: str) -> None:
     """More than were asked cannot be."""
     changes = [("references.csv", "1000,612.5,,", f"1000,{written},,")]

@@ -185,6 +185,8 @@ def test_exclusions_that_cannot_be(tmp_path: Path) -> None:
         exclude_questions(folder, {"Q571": "x"})
     with pytest.raises(SurveyError, match="question Q57: expected a reason to exclude it, got none"):
         exclude_questions(folder, {"Q57": " "})
+    with pytest.raises(SurveyError, match=r"question Q57: expected a reason without control .*, got one with U\+001B"):
+        exclude_questions(folder, {"Q57": "x\x1b[2J"})
     with pytest.raises(UnknownName, match="question Q57 is not excluded"):
         exclude_questions(folder, {}, restore=["Q57"])
     with pytest.raises(SurveyError, match="expected a question to be left, got all 89 excluded"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from storage import outbox, store
 from storage.database import Database
 from storage.ledger import Ledger
-from storage.waiting import waiting
+from storage.waiting import remaining, waiting
 from tests.storage.small_run import answer, claimed, new_cell, new_run, participant_ids
 
 
@@ -24,6 +24,22 @@ def test_what_nobody_holds_is_counted_with_the_answers_still_to_be_given(databas
     ledger.release(held)
     (both,) = waiting(database)
     assert (both.participants, both.answers) == (2, 5)
+
+
+def test_what_is_still_to_come_counts_who_is_held_too(database: Database) -> None:
+    """Nobody waits any more near the end, and much is still to be answered; what is not to be asked is not."""
+    assert remaining(database) == {}
+    store.add_run(database, new_run(new_cell("b"), new_cell("a")))
+    ledger = Ledger(database, owner="here:1:a")
+    held = [claimed(ledger, who) for who in participant_ids(database)]
+    assert (waiting(database), remaining(database)) == ([], {"a": 6, "b": 6})
+    ledger.checkpoint(held[0], answer(held[0], 0), ())
+    assert remaining(database) == {"a": 6, "b": 5}
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE cell SET halted = true WHERE model = 'b'")
+    assert remaining(database) == {"a": 6}
+    store.cancel(database, "first")
+    assert remaining(database) == {}
 
 
 def test_models_are_told_apart(database: Database) -> None:

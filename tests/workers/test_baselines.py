@@ -13,8 +13,8 @@ from jobs.study_keys import BUILT_IN_CONDITIONS
 from storage.run import PANEL_SLOTS, Answer, AnswerState, CompletedStep, Protocol
 from storage.survey import Culture, Survey
 from tests.workers.citizens import CN, FAMILY, SURVEY, US, citizen
-from workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request, Task
-from workers.engines.scripted import NO_DECODING, ScriptedEngine
+from workers.engines.base import NO_DECODING, Completion, Engine, EngineUnavailable, FinishReason, Request, Task
+from workers.engines.scripted import ScriptedEngine
 from workers.models import ModelCard
 from workers.simulation.baseline_prompts import list_entries, voted
 from workers.simulation.baselines import DECODES, VOTE

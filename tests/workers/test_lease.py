@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -111,7 +112,7 @@ def test_a_participant_that_is_taken_up_again_is_held_though_the_claim_before_en
 
 
 def test_a_beat_tells_the_model_and_how_fast_it_goes(database: Database) -> None:
-    """Answers are counted between two beats, per run."""
+    """Answers of the last minute are counted, per run; before there was a minute, those since the beginning."""
     clock = Clock()
     leases = Leases(Ledger(database, owner="here:1:a"), model=lambda: "quick", clock=clock)
     for run in ("r", "r", "r", "other"):
@@ -121,9 +122,47 @@ def test_a_beat_tells_the_model_and_how_fast_it_goes(database: Database) -> None
     assert rows(database, "SELECT owner, model, rates FROM worker") == [
         ("here:1:a", "quick", '{"r": 1.5, "other": 0.5}')
     ]
-    clock.now += 2.0
+    clock.now += 4.0
+    leases.beat()
+    assert rows(database, "SELECT rates FROM worker") == [('{"r": 0.5, "other": 0.16666666666666666}',)]
+    clock.now += 60.0
     leases.beat()
     assert rows(database, "SELECT rates FROM worker") == [("{}",)]
+
+
+def test_a_model_that_takes_long_for_an_answer_has_one_rate(database: Database) -> None:
+    """Four answers every ten seconds, a beat every other: four tenths of an answer a second, whenever one looks."""
+    clock = Clock()
+    leases = Leases(Ledger(database, owner="here:1:a"), model=lambda: "slow", clock=clock)
+    seen = set()
+    for second in range(2, 200, 2):
+        clock.now += 2.0
+        for _ in range(4 if second % 10 == 0 else 0):
+            leases.count("r")
+        leases.beat()
+        if second >= 60:
+            seen.add(rows(database, "SELECT rates FROM worker")[0][0])
+    assert seen == {'{"r": 0.4}'}
+
+
+def test_a_rate_begins_when_its_run_can_be_asked(database: Database) -> None:
+    """The minutes for which a model loads, or an earlier run had the worker, do not slow it down."""
+    clock = Clock()
+    leases = Leases(Ledger(database, owner="here:1:a"), model=lambda: "quick", clock=clock)
+    clock.now += 30.0
+    for _ in range(2):
+        leases.begin("r")
+        clock.now += 2.0
+        leases.count("r")
+    leases.beat()
+    assert rows(database, "SELECT rates FROM worker") == [('{"r": 0.5}',)]
+    clock.now += 3600.0
+    leases.beat()
+    leases.begin("r")
+    clock.now += 4.0
+    leases.count("r")
+    leases.beat()
+    assert rows(database, "SELECT rates FROM worker") == [('{"r": 0.25}',)]
 
 
 def test_the_thread_beats_renews_and_leaves(database: Database) -> None:
@@ -145,6 +184,28 @@ def test_the_thread_beats_renews_and_leaves(database: Database) -> None:
         assert rows(database, "SELECT owner FROM worker") == [("here:1:a",)]
     leases.stop()
     assert rows(database, "SELECT owner FROM worker") == []
+
+
+def test_leases_are_renewed_as_soon_as_a_machine_wakes(database: Database) -> None:
+    """Its monotonic clock stood still meanwhile: by that a third of the lease would have to pass first."""
+    slept = 0.0
+    ledger = Ledger(database, owner="here:1:a", ttl=3600.0)
+    leases = Leases(ledger, model=lambda: "quick", wall=lambda: time.time() + slept)
+    held = ledger.claim(1)
+    assert held is not None
+    with leases.hold(held):
+        leases.start()
+        change(database, "UPDATE participant SET lease_until = 1")
+        assert not threading.Event().wait(0.2)
+        assert until(database, 1) == 1
+        slept = 7200.0
+        for _ in range(200):
+            if until(database, 1) > 1:
+                break
+            threading.Event().wait(0.05)
+        assert until(database, 1) > 1
+    leases.stop()
+    assert not leases.lost(held)
 
 
 def test_an_outage_of_the_database_does_not_end_the_thread(

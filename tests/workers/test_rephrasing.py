@@ -57,6 +57,12 @@ def test_other_words_for_the_same_question_pass(question: str, language: str, te
     [
         ("Q1", "en", "", "it is empty"),
         ("Q1", "en", "In your life,\nhow much does family matter?", "it has several lines"),
+        (
+            "Q1",
+            "en",
+            "In your life, how much does \x1b[1mfamily matter?",
+            "it has a control character (U+001B), which no",
+        ),
         ("Q1", "en", "Answer: family matters in my life.", "it answers ('answer:') in place of asking"),
         ("Q1", "zh", "答案：家庭在生活中很重要。", "it answers ('答案:') in place of asking"),
         ("Q1", "en", "how important is family  in your life", "it is a wording that there is already"),

@@ -17,10 +17,11 @@ from storage.read_results import read_results
 from storage.run import AnswerState, Condition, Method
 from storage.schema import migrate
 from storage.served import OtherEngine, record_served
+from tests.workers.citizens import SURVEY
 from tests.workers.working import QUESTIONS, add_run, change, make_stage, respondent, rows
 from workers.engines.base import Completion, Engine, EngineUnavailable, Request
 from workers.engines.scripted import ScriptedEngine
-from workers.models import ModelCard, UnknownModel
+from workers.models import Api, ModelCard, UnknownModel
 from workers.stage import Outcome, Stage
 from workers.watchdog import Watchdog
 
@@ -111,6 +112,28 @@ def test_models_are_exchanged_and_the_same_one_is_not_loaded_again(database: Dat
         assert stage.simulate(who) is Outcome.FINISHED
     assert stage.loads == 2
     assert rows(database, "SELECT run, model FROM served ORDER BY model") == [("r", "brisk"), ("r", "quick")]
+
+
+@pytest.mark.parametrize(
+    ("engine", "shared"),
+    [("transformers", True), ("openai", True), ("anthropic", True), ("scripted", False), ("json:loads", False)],
+)
+def test_runs_of_two_surveys_share_an_engine_that_knows_none(
+    database: Database, finished: list[str], monkeypatch: pytest.MonkeyPatch, engine: str, shared: bool
+) -> None:
+    """Weights and servers are asked about both at once; an engine that is given its survey is one for each."""
+    api = Api(model="m") if engine in ("openai", "anthropic") else None
+    card = ModelCard(name="any", engine=engine, hub="a/b" if engine == "transformers" else None, api=api)
+    monkeypatch.setattr(
+        "workers.stage.open_engine", lambda _card, *, survey, **_: ScriptedEngine(CARDS["quick"], survey)
+    )
+    stage = make_stage(database, {"any": card}, finished)
+    for number, run in enumerate(("one", "other")):
+        add_run(database, run, models=("any",), participants=1, survey=replace(SURVEY, fingerprint=f"{number}" * 64))
+    for who in (1, 2):
+        assert stage.simulate(who) is Outcome.FINISHED
+    assert stage.loads == (1 if shared else 2)
+    stage.close()
 
 
 def test_stopping_lets_go_of_whoever_waits_for_an_answer(database: Database, stage: Stage, finished: list[str]) -> None:

@@ -338,6 +338,21 @@ def test_an_engine_that_dies_ends_the_process(database: Database, tmp_path: Path
     assert ended == [("host:1:one", "host:1:one")]
 
 
+def test_an_engine_that_does_not_say_whether_it_has_ended_is_not_started_again(
+    database: Database, tmp_path: Path
+) -> None:
+    """That nobody can be asked is its last word, which reaches whoever runs the worker."""
+    (who,) = started(database)
+    engine = Gated(tmp_path)
+    stage = stage_of(database, engine)
+    ended: list[bool] = []
+    stage.watchdog = Watchdog(1800.0, end=lambda: ended.append(True))
+    stage.leases.count = lambda run: engine.close()  # type: ignore[method-assign]  # between two questions
+    with pytest.raises(EngineUnavailable):
+        stage.simulate(who)
+    assert (ended, standing(database, who)[:3]) == ([], ("open", 1, None))
+
+
 def test_an_engine_that_is_closed_when_the_process_ends_has_not_died(database: Database, tmp_path: Path) -> None:
     """Also where the process ends without having been told to."""
     (who,) = started(database)

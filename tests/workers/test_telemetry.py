@@ -64,6 +64,12 @@ def test_answers_are_counted_as_they_are_committed(
     add_run(database)
     assert value(registry, "defsurvey_backlog_participants", model="quick") == 2
     assert value(registry, "defsurvey_backlog_answers", model="quick") == 8
+    elsewhere = Ledger(database, owner="there:2:b")
+    held = elsewhere.claim(1)
+    assert held is not None
+    assert value(registry, "defsurvey_backlog_answers", model="quick") == 4
+    assert value(registry, "defsurvey_remaining_answers", model="quick") == 8
+    elsewhere.release(held)
     assert stage.simulate(1) is Outcome.FINISHED
     assert stage.simulate(1) is Outcome.NOT_CLAIMED
     assert value(registry, "defsurvey_answers_total", model="quick", state="answered") == 4

@@ -401,7 +401,6 @@ def unbegun_smollm(smollm_card: ModelCard, smollm_loaded: LoadedModel) -> Iterat
     engine.close()
 
 
-@pytest.mark.model
 def test_the_small_model_knows_the_capital_of_france(unbegun_smollm: TransformersEngine) -> None:
     """The template, the weights and the tokenizer fit together, and a greedy reply is the same twice."""
     request = _request("What is the capital of France?", Decoding(max_new_tokens=16))
@@ -411,7 +410,6 @@ def test_the_small_model_knows_the_capital_of_france(unbegun_smollm: Transformer
     assert unbegun_smollm.submit(request).result() == completion
 
 
-@pytest.mark.model
 @pytest.mark.parametrize("decoding", DECODINGS[1:], ids=NAMES[1:])
 def test_the_small_model_replies_as_generate_does(
     smollm_engine: TransformersEngine, smollm_loaded: LoadedModel, decoding: Decoding
@@ -426,7 +424,6 @@ def test_the_small_model_replies_as_generate_does(
     assert completion.text == "Answer: " + _generate(smollm_loaded, prompt + "Answer: ", decoding, 3)
 
 
-@pytest.mark.model
 def test_the_small_model_begins_with_an_option_when_its_reply_is_begun(smollm_engine: TransformersEngine) -> None:
     """With the answer prefix most sampled replies begin with the number of an option."""
     decoding = Decoding(max_new_tokens=3, do_sample=True)
@@ -434,7 +431,6 @@ def test_the_small_model_begins_with_an_option_when_its_reply_is_begun(smollm_en
     assert sum(text.removeprefix("Answer: ")[:1] in {"1", "2", "3", "4"} for text in texts) >= 7
 
 
-@pytest.mark.model
 def test_the_small_model_says_what_it_is(smollm_engine: TransformersEngine, smollm_card: ModelCard) -> None:
     """Provenance holds the commit or the hash, whichever source served."""
     description = smollm_engine.describe()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -127,6 +128,54 @@ def test_each_completion_of_an_engine_is_seen_and_each_request_for_as_long_as_it
     engine.close()
     clock.now += 100
     assert not watchdog.hung()
+
+
+def test_time_in_which_the_process_did_not_run_does_not_count() -> None:
+    """It was paused: nothing could come back, and the engine has the whole limit again but for what it had used."""
+    clock = Clock()
+    watchdog = Watchdog(10.0, clock=clock)
+    with watchdog.asking():
+        clock.now += 6
+        clock.now += 1000
+        watchdog.forgive(1000.0)
+        assert not watchdog.hung()
+        watchdog.forgive(-1000.0)  # it computed on several cores
+        clock.now += 3.9
+        assert not watchdog.hung()
+        clock.now += 0.2
+        assert watchdog.hung()
+
+
+def test_no_more_is_forgiven_than_has_passed() -> None:
+    """What was asked when the process went on had no part in its pause."""
+    clock = Clock()
+    watchdog = Watchdog(10.0, clock=clock)
+    with watchdog.asking():
+        clock.now += 2
+        watchdog.forgive(1000.0)
+        clock.now += 10.1
+        assert watchdog.hung()
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_a_process_that_was_paused_goes_on(paused: bool) -> None:
+    """SIGSTOP for longer than the limit, as by ``docker pause`` or Ctrl-Z; one that hangs for as long is ended."""
+    program = (
+        "import threading, time; from workers.watchdog import Watchdog\n"
+        "dog = Watchdog(0.6); dog.start()\n"
+        "with dog.asking():\n"
+        "    print(flush=True)\n"
+        f"    threading.Event().wait({0.3 if paused else 60.0})\n"
+        "raise SystemExit(3)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        if paused:
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(1.0)
+            process.send_signal(signal.SIGCONT)
+        assert process.wait(30) == (3 if paused else EXIT_HUNG)
 
 
 def test_it_ends_the_process_and_says_why(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ from storage import store
 from storage.database import Database
 from storage.ledger import Ledger
 from storage.run import Condition, Protocol
+from storage.survey import Survey
 from tests.workers.citizens import DEF, SURVEY, US
 from workers.models import ModelCard
 from workers.simulation.participant import draw_axes
@@ -20,6 +21,7 @@ from workers.stage import Stage
 
 QUESTIONS = ("family", "divorce", "more0", "more1")
 PROTOCOL = Protocol(seed=7)
+ASKED = replace(SURVEY, fingerprint="f" * 64)
 
 
 def respondent(name: str, *, latency: float = 0.0, rule: str = "uniform") -> ModelCard:
@@ -34,13 +36,13 @@ def add_run(
     models: tuple[str, ...] = ("quick",),
     participants: int = 2,
     condition: Condition = DEF,
+    survey: Survey = ASKED,
 ) -> None:
     """Write a run of four questions: one cell for each model."""
     draws = tuple(draw_axes(PROTOCOL, condition, US, index) for index in range(participants))
     cells = tuple(
         store.NewCell(model=model, culture="us", condition=condition, language="en", draws=draws) for model in models
     )
-    survey = replace(SURVEY, fingerprint="f" * 64)
     new = store.NewRun(
         id=run, survey=survey, questions=QUESTIONS, protocol=PROTOCOL, design="d", study="s", cells=cells
     )

@@ -16,9 +16,9 @@ import anthropic
 from storage.run import EngineDescription, UsedDecoding
 from workers.engines.api import ApiEngine
 from workers.engines.base import Completion, FinishReason, Request
-from workers.engines.exchange import Retryable, failure, json_object, tokens
+from workers.engines.exchange import Rejected, Retryable, failure, json_object, tokens
+from workers.engines.in_time import InTime, TooLong
 from workers.engines.keys import find_key, redacted
-from workers.engines.posting import InTime
 from workers.models import ModelCard
 
 #: The provider's own address; the client's environment variable for it is not read: a card says who is asked.
@@ -96,11 +96,18 @@ class AnthropicProvider:
         except anthropic.APIStatusError as error:
             went_wrong = failure(error.status_code, error.response.headers, error.response.text, self._key)
         except anthropic.APIConnectionError as error:
-            cause = f"{type(error.__cause__).__name__}: {error.__cause__}" if error.__cause__ else str(error)
-            went_wrong = Retryable(redacted(f"the server was not reached: {cause}", self._key))
+            went_wrong = self._not_reached(error)
         else:
             return self.completion(json_object(body), request)
         raise went_wrong  # out here, so that no traceback leads to the client's request and its headers
+
+    def _not_reached(self, error: anthropic.APIConnectionError) -> Exception:
+        """What follows where no reply came, or more of one than is read; the client knows both as one."""
+        cause = error.__cause__
+        if isinstance(cause, TooLong):
+            return Rejected(str(cause))
+        told = f"{type(cause).__name__}: {cause}" if cause else str(error)
+        return Retryable(redacted(f"the server was not reached: {told}", self._key))
 
     def body(self, request: Request) -> dict[str, Any]:
         """What is sent for a request, as JSON; alone, or as one of a batch."""

@@ -15,16 +15,14 @@ from typing import Protocol
 
 import numpy as np
 
-from storage.run import EngineDescription, UsedDecoding
-from workers.engines.base import Completion, EngineUnavailable, FinishReason, Request
+from storage.run import EngineDescription
+from workers.engines.base import NO_DECODING, Completion, EngineUnavailable, FinishReason, Request
 from workers.engines.exchange import Declined, Rejected, Retryable
 from workers.engines.pace import Pace
 from workers.models import ModelCard
 
 log = logging.getLogger(__name__)
 
-#: A request that was never answered was never decoded.
-NOTHING = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
 #: Seconds before the second attempt; each further wait is twice as long.
 FIRST_WAIT = 0.5
 #: Seconds that a wait grows to at most, where the server does not ask for more.
@@ -178,7 +176,7 @@ class ApiEngine:
                 self._give_up(str(error))
                 raise EngineUnavailable(self._unavailable) from None
             except Declined as declined:
-                return Completion(text="", finish=FinishReason.REFUSAL, used=NOTHING, error=str(declined))
+                return Completion(text="", finish=FinishReason.REFUSAL, used=NO_DECODING, error=str(declined))
             except Rejected as rejected:
                 return _given_up(str(rejected))
             except Retryable as passing:
@@ -212,4 +210,4 @@ class ApiEngine:
 
 
 def _given_up(error: str) -> Completion:
-    return Completion(text="", finish=FinishReason.ERROR, used=NOTHING, error=error)
+    return Completion(text="", finish=FinishReason.ERROR, used=NO_DECODING, error=error)

@@ -15,6 +15,10 @@ from typing import Literal, Protocol, runtime_checkable
 from storage.run import Decoding, EngineDescription, UsedDecoding
 from storage.storable import storable
 from storage.survey import Question
+from workers.engines.transformers.counters import Counters
+
+#: What was used of the decoding asked for where nothing was decoded, or by an engine that knows no such thing.
+NO_DECODING = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
 
 
 class EngineUnavailable(RuntimeError):
@@ -134,8 +138,7 @@ def outcome(future: Future[Completion]) -> Completion:
         raise
     except Exception as error:  # noqa: BLE001 -- engines may be anybody's
         said = f"the engine raised {type(error).__name__}: {error}"
-        used = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
-        return Completion(text="", finish=FinishReason.ERROR, used=used, error=said)
+        return Completion(text="", finish=FinishReason.ERROR, used=NO_DECODING, error=said)
 
 
 @runtime_checkable
@@ -152,4 +155,37 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Finish nothing more and give the memory back; pending futures are cancelled."""
+        ...
+
+
+@runtime_checkable
+class Mortal(Protocol):
+    """An engine that says whether it has ended, as it may by itself.
+
+    A worker whose engine has ended under those who asked it ends as well, to be started again. Of an engine that does
+    not say, only a cancelled future tells: with ``EngineUnavailable`` the worker ends, and is not started again.
+    """
+
+    @property
+    def closed(self) -> bool:
+        """Whether it serves nobody any more, by ``close`` or by itself."""
+        ...
+
+
+@runtime_checkable
+class Roomy(Protocol):
+    """An engine that says how many participants it has room for; for any other there is a usual number."""
+
+    @property
+    def at_once(self) -> int:
+        """Participants whose requests it can take at the same time."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """An engine that counts what it computes, for ``defsurvey worker --profile``."""
+
+    def counters(self) -> Counters:
+        """Totals since it was opened; asked just before it is closed."""
         ...

@@ -98,15 +98,16 @@ def _described(card: ModelCard, request: Request, cache: Path) -> Checked:
             options=card.template_options,
         )
         tokens = len(encode_prompt(tokenizer, card.chat_template, prompt))
-    ends = tokenizer.convert_ids_to_tokens(list(loading.own_ends(card, tokenizer)))
-    facts = {
-        "engine": card.engine,
-        **found.origin,
-        "architecture": ", ".join(config.architectures or ()) or config.model_type,
-        "window": str(getattr(config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length),
-        "vocabulary": str(len(tokenizer)),
-        "ends": ", ".join(dict.fromkeys([*([tokenizer.eos_token] if tokenizer.eos_token else []), *ends])),
-        "quantisation": card.quantisation,
-        "chat_template": loading.told_of_template(card, tokenizer),
-    }
+        ends = tokenizer.convert_ids_to_tokens(list(loading.own_ends(card, tokenizer)))
+        window = getattr(config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
+        facts = {
+            "engine": card.engine,
+            **found.origin,
+            "architecture": ", ".join(config.architectures or ()) or config.model_type,
+            "window": str(window),
+            "vocabulary": str(len(tokenizer)),
+            "ends": ", ".join(dict.fromkeys([*([tokenizer.eos_token] if tokenizer.eos_token else []), *ends])),
+            "quantisation": card.quantisation,
+            "chat_template": loading.told_of_template(card, tokenizer),
+        }
     return Checked(name=card.name, facts=facts, prompt=prompt, prompt_tokens=tokens)

@@ -32,10 +32,11 @@ _NO_CREDIT = frozenset(
 _CREDIT_TOO_LOW = "credit balance is too low"
 #: Error codes of a provider's filter that declines a prompt: Azure's, OpenAI's, and Azure's inner one.
 _DECLINED = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
-
-
 #: What OpenRouter says beside such an error, whose code is its status (403).
 _FLAGGED = "flagged_input"
+#: Tokens of one exchange that are believed: more than any model reads, and little enough that those of an answer that
+#: takes several have room in the ledger, which has 31 bits.
+MOST_TOKENS = 2**26
 
 
 class Retryable(RuntimeError):
@@ -153,7 +154,12 @@ def json_object(text: str) -> Mapping[str, object]:
 
 
 def tokens(usage: object, *names: str) -> int | None:
-    """Sum of the counts of those names in a reply's usage; None where none is there."""
+    """Sum of the counts of those names in a reply's usage, from 0 to ``MOST_TOKENS``.
+
+    None where none is there, or what is there cannot be: budgets and ledger go by these.
+    """
     counts = [usage.get(name) for name in names] if isinstance(usage, dict) else []
-    present = [count for count in counts if isinstance(count, int)]
-    return sum(present) if present else None
+    present = [count for count in counts if count is not None]
+    if not present or not all(type(count) is int and count >= 0 for count in present):
+        return None
+    return total if (total := sum(present)) <= MOST_TOKENS else None

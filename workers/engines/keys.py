@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from storage.storable import storable
+from storage.visible import visible
 from workers.engines.base import EngineUnavailable
 from workers.models import ModelCard
 
@@ -71,8 +73,16 @@ def _checked(key: str, card: ModelCard, where: str) -> str:
 
 
 def redacted(text: str, key: str | None) -> str:
-    """A provider's words without the key and without anything that looks like one, 500 characters at most."""
+    """A provider's words without the key and without anything that looks like one, in one line.
+
+    500 characters at most, all of which can be seen: they end in logs and on terminals.
+    """
+    text = " ".join(storable(text).split())
     if key:
         text = text.replace(key, "[key]")
-    text = _LIKE_A_KEY.sub("[key]", text)
+    text = _cut(_LIKE_A_KEY.sub("[key]", text))
+    return _cut(visible(text))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _MOST_REPEATED else text[: _MOST_REPEATED - 3] + "..."

@@ -16,7 +16,8 @@ import httpx2
 from storage.run import EngineDescription, UsedDecoding
 from workers.engines.api import ApiEngine
 from workers.engines.base import Completion, FinishReason, Request
-from workers.engines.exchange import Retryable, failure, json_object, tokens
+from workers.engines.exchange import Rejected, Retryable, failure, json_object, tokens
+from workers.engines.in_time import TooLong
 from workers.engines.keys import find_key, redacted
 from workers.engines.posting import NOT_REACHED, open_post
 from workers.models import ModelCard
@@ -70,10 +71,11 @@ class OpenAIProvider:
         body = json.dumps(self._body(request), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         try:
             reply = self._post.send(body)
+        except TooLong as error:
+            went_wrong: Exception = Rejected(str(error))
         except NOT_REACHED as error:
-            went_wrong: Exception = Retryable(
-                redacted(f"the server was not reached: {type(error).__name__}: {error}", self._key)
-            )
+            said = f"the server was not reached: {type(error).__name__}: {error}"
+            went_wrong = Retryable(redacted(said, self._key))
         else:
             told = json_object(reply.text) if reply.succeeded else {}
             wrong = _error(told)

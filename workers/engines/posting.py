@@ -10,11 +10,9 @@ from __future__ import annotations
 import io
 import select
 import socket
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, wait
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -25,12 +23,14 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
+from workers.engines.in_time import LATE, MOST_BYTES, InTime, TooLong
+
 #: Seconds until a connection stands.
 CONNECT_SECONDS = 10.0
 #: Seconds for which a connection that nobody uses is kept: servers close theirs, and the next call would meet that.
 KEPT_SECONDS = 5.0
-#: What is said of a reply that is given up.
-LATE = "the reply was not there in time"
+#: Bytes of a reply of unknown length that are read in one go.
+_PIECE = 1 << 16
 #: What is raised where no reply comes, or not all of it.
 NOT_REACHED = (httpx2.HTTPError, HTTPException, OSError)
 
@@ -53,7 +53,12 @@ class Post(Protocol):
     """Posts to one address. Safe to use from any thread."""
 
     def send(self, body: bytes) -> Reply:
-        """Post JSON once; raises one of ``NOT_REACHED``, also where the reply is not there in time."""
+        """Post JSON once.
+
+        Raises:
+            TooLong: the reply has more than ``MOST_BYTES``.
+            Exception: one of ``NOT_REACHED``, also where the reply is not there in time.
+        """
         ...
 
     def close(self) -> None:
@@ -103,7 +108,7 @@ class _Straight:
             connection.sock.settimeout(_left(until))
             connection.request("POST", self._target, body, self._headers)
             response = connection.getresponse_until(until)
-            text = response.read().decode("utf-8", "replace")
+            text = _whole(response).decode("utf-8", "replace")
         except BaseException:
             connection.close()
             raise
@@ -133,6 +138,20 @@ class _Straight:
         connection = _Connection(self._host, self._port, timeout=min(CONNECT_SECONDS, self._seconds))
         connection.connect()
         return connection
+
+
+def _whole(response: HTTPResponse) -> bytes:
+    """All of a body; raises TooLong, having read no more than may be."""
+    if response.length is not None:
+        if response.length > MOST_BYTES:
+            raise TooLong
+        return response.read()
+    body = bytearray()
+    while piece := response.read(_PIECE):
+        body += piece
+        if len(body) > MOST_BYTES:
+            raise TooLong
+    return bytes(body)
 
 
 def _left(until: float) -> float:
@@ -193,67 +212,6 @@ def _ended(connection: HTTPConnection) -> bool:
     look = select.poll()
     look.register(connection.sock, select.POLLIN)
     return bool(look.poll(0))
-
-
-class InTime(httpx2.Client):
-    """A client that waits for the whole of a reply no longer than its seconds; its own timeouts are for a single read.
-
-    Whoever streams a reply may take as long as it comes.
-    """
-
-    seconds: float = 300.0
-
-    def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
-        """Send once; raises ``httpx2.ReadTimeout`` where the reply is not there in time.
-
-        On a thread of its own, which is left to itself then: nothing else of the client's bounds how long a head may
-        come, and it does not say on which connection. That one is given up as soon as the head is there.
-        """
-        send = super().send
-        if stream:
-            return send(request, stream=True, **options)
-        until = time.monotonic() + self.seconds
-        replied: Future[httpx2.Response] = Future()
-
-        def ask() -> None:
-            try:
-                replied.set_result(_read_until(until, send(request, stream=True, **options)))
-            except BaseException as error:  # noqa: BLE001 -- whoever waits is told
-                replied.set_exception(error)
-
-        threading.Thread(target=ask, name="post", daemon=True).start()
-        if not wait([replied], self.seconds).done:
-            raise httpx2.ReadTimeout(LATE, request=request)
-        return replied.result()
-
-
-def _read_until(until: float, response: httpx2.Response) -> httpx2.Response:
-    """A response of which all is read; closes it and raises ``httpx2.ReadTimeout`` where it is not there until then."""
-    assert isinstance(response.stream, httpx2.SyncByteStream)
-    response.stream = _Parts(response.stream, until)
-    try:
-        response.read()
-    except BaseException:
-        response.close()
-        raise
-    return response
-
-
-class _Parts(httpx2.SyncByteStream):
-    """The parts of a reply that come until some moment."""
-
-    def __init__(self, parts: httpx2.SyncByteStream, until: float) -> None:
-        self._parts, self._until = parts, until
-
-    def __iter__(self) -> Iterator[bytes]:
-        for part in self._parts:
-            yield part
-            if time.monotonic() > self._until:
-                raise httpx2.ReadTimeout(LATE)
-
-    def close(self) -> None:
-        """Take no more."""
-        self._parts.close()
 
 
 class _Around:

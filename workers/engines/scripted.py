@@ -14,15 +14,12 @@ from zlib import crc32
 
 import numpy as np
 
-from storage.run import EngineDescription, UsedDecoding
+from storage.run import EngineDescription
 from storage.survey import Group, Question, QuestionType, Survey
 from workers.engines import phrases
-from workers.engines.base import Asked, Completion, EngineUnavailable, FinishReason, Request, Task
+from workers.engines.base import NO_DECODING, Asked, Completion, EngineUnavailable, FinishReason, Request, Task
 from workers.engines.delay import Delay
 from workers.models import RESPONDENTS, ModelCard
-
-#: A scripted respondent decodes nothing: it has no beams, no sampling, no temperature.
-NO_DECODING = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
 
 #: Respondents that need to know what people of the culture answered.
 INFORMED = ("human", "mode")

@@ -20,7 +20,8 @@ from workers.simulation.thoughts import spoken
 
 #: Evidence and reasons are kept up to so many characters.
 MOST_KEPT = 400
-_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?```\s*", re.DOTALL | re.IGNORECASE)
+#: Nothing in it gives back what it took (``++``), so that it takes no longer than a reply is long.
+_FENCED = re.compile(r"\s*+```(?:json)?+(?:[^\S\n]*+\n)++(.*?)\n?```\s*+", re.DOTALL | re.IGNORECASE)
 _GAP = re.compile(r"\.\.\.|…|\[\.\.\.\]")
 
 

@@ -28,9 +28,10 @@ SUM_OFF = 10.0
 #: Greedy, so that the likeliest completion is what is compared.
 _DECODING = Decoding(num_beams=1, do_sample=False, max_new_tokens=512)
 _MARKER = re.compile(r"\[([A-Z]+)\]")
-_LINE = re.compile(
-    r"^[^\w]*(?P<code>\d+)(?:\s*[:：.)\]、]|\s+\D).*?(?P<number>\d+(?:[.,]\d+)?)\s*(?P<sign>[%％]?)\s*\.?\s*$"
-)
+#: An option's code at the beginning of a line, and the number that the line ends with. Neither gives back what it took
+#: (``++``), so that no line takes longer than it is long.
+_CODE = re.compile(r"[^\w]*+(?P<code>\d{1,18}+)(?:\s*+[:：.)\]、]|\s\D)")
+_NUMBER = re.compile(r"(?<!\d)(?P<number>\d++(?:[.,]\d++)?+)\s*+(?P<sign>[%％]?+)\s*+\.?+\s*+$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +112,11 @@ def read_percentages(text: str, question: Question) -> dict[int, float] | None:
     """
     found: dict[int, tuple[float, bool]] = {}
     for line in text.splitlines():
-        read = _LINE.match(line.replace("*", ""))
-        if read and int(read["code"]) in question.codes:
-            found.setdefault(int(read["code"]), (float(read["number"].replace(",", ".")), bool(read["sign"])))
+        plain = line.replace("*", "")
+        begins = _CODE.match(plain)
+        ends = _NUMBER.search(plain, begins.end()) if begins else None
+        if begins and ends and int(begins["code"]) in question.codes:
+            found.setdefault(int(begins["code"]), (float(ends["number"].replace(",", ".")), bool(ends["sign"])))
     if set(found) != set(question.codes):
         return None
     numbers = [number for number, _ in found.values()]

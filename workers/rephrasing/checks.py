@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from storage.survey import Question, Survey
+from storage.visible import control
 from workers.simulation.prompts import words
 
 #: How long a wording may be, as a multiple of the question, and how many characters more are always allowed.
@@ -63,6 +64,8 @@ def fault(text: str, question: Question, language: str, *, vocabulary: Vocabular
         return "it is empty"
     if "\n" in text:
         return "it has several lines where the question alone was asked for"
+    if sign := control(text):
+        return f"it has a control character ({sign}), which no text of a survey may have"
     marker = next((mark for mark in _markers(language) if mark in _plain(text)), None)
     if marker is not None:
         return f"it answers ({marker!r}) in place of asking"

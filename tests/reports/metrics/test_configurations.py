@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, t
 
-from reports.metrics.configurations import axis, extremes, pickable
+from reports.metrics.comparisons import holm
+from reports.metrics.configurations import axis, extremes, pickable, rearrangements_for
 from reports.metrics.divergence import MetricInput
 
 
@@ -67,6 +68,36 @@ def test_p_of_an_axis_is_uniform_where_it_does_not_matter() -> None:
     rng = np.random.default_rng(5)
     p = [axis(rng.normal(size=20), rng.integers(0, 4, 20), rng, rearrangements=199).p for _ in range(200)]
     assert kstest(p, "uniform").pvalue > 0.01
+
+
+def test_as_many_rearrangements_as_tests_need() -> None:
+    """Eleven models, two cultures, four axes that decide everything: all 88 are told from chance, adjusted for all."""
+    rng, fine = np.random.default_rng(0), rearrangements_for(88)
+    found = []
+    for _ in range(88):
+        levels = rng.permutation(np.arange(20) % 2)
+        found.append(axis(10 * levels + rng.normal(0, 0.01, 20), levels, rng, rearrangements=fine).p)
+    assert (holm(found) < 0.05).all()
+    assert rearrangements_for(1) == 999
+
+
+def test_what_is_far_from_telling_is_not_worked_out_further() -> None:
+    """A p above 0.05 is of the first 999 rearrangements, and one that few could give is of as many as asked."""
+    rng, levels = np.random.default_rng(3), np.arange(20) % 2
+    drawn = [axis(rng.normal(size=20), levels, rng, rearrangements=9_999).p for _ in range(20)]
+    assert all(p * 1000 == pytest.approx(round(p * 1000)) for p in drawn if p > 0.05)
+    assert axis(levels + 0.1 * rng.random(20), levels, rng, rearrangements=9_999).p == 1 / 10_000
+
+
+@pytest.mark.parametrize(
+    ("levels", "least"), [([0, 0, 1, 1], 1 / 3), ([0, 1, 1, 1, 1, 1], 1 / 6), ([0, 0, 1, 1, 2, 2], 6 / 90)]
+)
+def test_few_participants_can_give_no_small_p(levels: list[int], least: float) -> None:
+    """All ways to deal the levels out are known: the most telling one has this part of them."""
+    figures = np.array(levels) + 0.01 * np.arange(len(levels))
+    found = axis(figures, levels, np.random.default_rng(0))
+    assert found.least == pytest.approx(least)
+    assert found.p >= least - 0.05
 
 
 def test_unknown_levels_are_left_out() -> None:

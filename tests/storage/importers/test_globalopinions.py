@@ -90,13 +90,45 @@ def test_options_that_are_numbers_keep_them(
     assert (note in imported.notes) == noted
 
 
-def test_samples_that_are_not_national_are_marked(tmp_path: Path) -> None:
-    """The first of two samples of a country counts; one of a city only is good for a demonstration."""
-    survey = import_globalopinions(write(tmp_path / "g.csv", ROWS), id="global", countries=["IND"]).survey
-    reference = survey.reference("G3", "in")
+def test_of_two_samples_of_a_country_the_national_one_counts(tmp_path: Path) -> None:
+    """Wherever it stands, and the newer of two; the others are told."""
+    imported = import_globalopinions(write(tmp_path / "g.csv", ROWS), id="global", countries=["IND"])
+    reference = imported.survey.reference("G3", "in")
     assert reference is not None
-    assert reference.low_n
-    assert reference.shares == {1: 0.2, 2: 0.8}
+    assert (reference.low_n, reference.shares) == (False, {1: 0.9, 2: 0.1})
+    assert "1 second samples of a country left out: G3 India (Non-national sample)" in imported.notes
+    samples = {"Old national": 0.2, "Non-national": 0.3, "Current national": 0.4}
+    shares = {"Germany": [0.5, 0.5], **{f"India ({name} sample)": [p, 1 - p] for name, p in samples.items()}}
+    rows = [("Which?", str({**shares, "France": [0.5, 0.5]}), "['a', 'b']", "GAS")]
+    imported = import_globalopinions(write(tmp_path / "g.csv", rows), id="global")
+    assert [(r.culture, r.shares[1]) for r in imported.survey.references] == [("de", 0.5), ("in", 0.4), ("fr", 0.5)]
+    (told,) = [note for note in imported.notes if "second samples" in note]
+    assert told.endswith("left out: G1 India (Old national sample), G1 India (Non-national sample)")
+
+
+def test_samples_that_are_not_national_are_marked(tmp_path: Path) -> None:
+    """One of a city only is good for a demonstration."""
+    rows = [("Which?", "{'India (Non-national sample)': [0.2, 0.8]}", "('a', 'b')", "GAS")]
+    survey = import_globalopinions(write(tmp_path / "g.csv", rows), id="global", countries=["IND"]).survey
+    reference = survey.reference("G1", "in")
+    assert reference is not None
+    assert (reference.low_n, reference.shares) == (True, {1: 0.2, 2: 0.8})
+
+
+def test_words_for_missing_answers_are_no_options(tmp_path: Path) -> None:
+    """Also those that tell more, as the World Values Survey's files have them; a longer word is another."""
+    labels = [
+        "Yes",
+        "No",
+        "Inappropriate",
+        "Other missing; Multiple answers Mail (EVS)",
+        "INAP; not asked",
+        "Don´t know",
+    ]
+    rows = [("Is it?", str({"Germany": [0.4, 0.3, 0.1, 0.1, 0.05, 0.05]}), str(labels), "WVS")]
+    survey = import_globalopinions(write(tmp_path / "g.csv", rows), id="global").survey
+    assert [option.label["en"] for option in survey.question("G1").options] == labels[:3]
+    assert survey.reference("G1", "de").shares == pytest.approx({1: 0.5, 2: 0.375, 3: 0.125})  # type: ignore[union-attr]
 
 
 def test_chosen_countries_share_their_questions(tmp_path: Path) -> None:

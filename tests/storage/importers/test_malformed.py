@@ -106,6 +106,7 @@ def test_truncated_quote(tmp_path: Path) -> None:
         ("W_WEIGHT", "-1", "a weight, 0 or more"),
         ("W_WEIGHT", "", "a weight, 0 or more"),
         ("W_WEIGHT", "inf", "a weight, 0 or more"),
+        ("W_WEIGHT", "1_0", "a weight, 0 or more"),
     ],
 )
 def test_text_in_a_numeric_column(tmp_path: Path, column: str, cell: str, expected: str) -> None:
@@ -124,6 +125,36 @@ def test_unknown_country(tmp_path: Path) -> None:
     message = broken(tmp_path, good(tmp_path, rows))
     assert message.startswith("wvs.csv, line 3, column 2, B_COUNTRY_ALPHA: expected a country that is known")
     assert message.endswith("--cultures FILE, got 'Atlantis' (did you mean 'Albania'?)")
+
+
+def test_rows_of_empty_cells_are_passed_over(tmp_path: Path) -> None:
+    """Spreadsheets write them where something once was; a row that lacks its country alone is none of them."""
+    header, *rows = good(tmp_path).splitlines()
+    empty = "," * (len(NAMES) - 1)
+    path = tmp_path / "f.csv"
+    path.write_text("\n".join([header, empty, *rows[:2], empty, *rows[2:], f" {empty}", empty, ""]), encoding="utf-8")
+    imported = import_wvs(path, id="x")
+    assert imported.notes[0] == "2 questions; respondents: us 5"
+    path.unlink()
+    rows[1] = rows[1].replace("USA", "")
+    message = broken(tmp_path, "\n".join([header, empty, *rows]))
+    assert message.startswith("wvs.csv, line 4, column 2, B_COUNTRY_ALPHA: expected a country that is known")
+
+
+def test_a_name_within_quotes_may_have_several_lines(tmp_path: Path) -> None:
+    """As the titles of labelled files are exported at times."""
+    text = good(tmp_path).replace("Q1,Q57", '"Q1 Important in life:\nFamily","Q57 Most people\n\ncan be trusted"', 1)
+    (tmp_path / "f.csv").write_text(text, encoding="utf-8")
+    imported = import_wvs(tmp_path / "f.csv", id="x")
+    assert [question.id for question in imported.survey.questions] == ["Q1", "Q57"]
+    assert imported.notes[0] == "2 questions; respondents: us 5"
+
+
+def test_a_country_may_be_a_number_with_a_point(tmp_path: Path) -> None:
+    """As a program writes a column of numbers in which some cells are empty."""
+    text = good(tmp_path).replace("B_COUNTRY_ALPHA", "OTHER").replace("840,", "840.0,")
+    (tmp_path / "f.csv").write_text(text, encoding="utf-8")
+    assert [culture.code for culture in import_wvs(tmp_path / "f.csv", id="x").survey.cultures] == ["us"]
 
 
 def test_no_weight_column(tmp_path: Path) -> None:

@@ -82,6 +82,56 @@ def test_counts_are_shares_of_their_sum(tmp_path: Path) -> None:
     assert survey.question("B").max_choices == 2
 
 
+@pytest.mark.parametrize(
+    ("amounts", "shares"),
+    [
+        (("33.333333333333336", "66.66666666666667"), (1 / 3, 2 / 3)),
+        (("1e-05", "99.99999"), (1e-7, 0.9999999)),
+        ((".5", "99.5"), (0.005, 0.995)),
+        (("0", "100.00000000000001"), (0.0, 1.0)),
+    ],
+)
+def test_percentages_are_read_as_programs_write_them(
+    tmp_path: Path, amounts: tuple[str, str], shares: tuple[float, float]
+) -> None:
+    """With all the digits of a floating-point number, and respondents as numbers with a point."""
+    rows = f"A,single,Yes?,1.0,Yes,us,903.0,{amounts[0]}\nA,,,2.0,No,us,903.0,{amounts[1]}\n"
+    (tmp_path / "house.csv").write_text(HEAD + rows, encoding="utf-8")
+    reference = import_table(tmp_path / "house.csv", id="x").survey.reference("A", "us")
+    assert reference is not None
+    assert reference.n == 903
+    assert tuple(reference.shares.values()) == pytest.approx(shares, rel=1e-12)
+
+
+def test_weighted_counts_are_read_as_programs_write_them(tmp_path: Path) -> None:
+    """As R writes 100,000, too."""
+    rows = "A,single,Yes?,1,Yes,us,,306.20730000000003\nA,,,2,No,us,,1e+05\n"
+    (tmp_path / "house.csv").write_text(COUNTED + rows, encoding="utf-8")
+    reference = import_table(tmp_path / "house.csv", id="x").survey.reference("A", "us")
+    assert reference is not None
+    assert (reference.n, reference.shares[2]) == (100306, pytest.approx(1e5 / 100306.2073))
+
+
+@pytest.mark.parametrize(
+    ("head", "first", "second"),
+    [
+        (COUNTED, "A,single,Yes?,1,Yes,us,900,0", "A,,,2,No,us,900,0"),
+        (COUNTED, "A,multiple,Which?,1,One,us,900,0", "A,,,2,Two,us,900,0"),
+        (HEAD, "A,multiple,Which?,1,One,us,900,0", "A,,,2,Two,us,900,0"),
+    ],
+)
+def test_a_question_to_which_nobody_gave_an_answer_is_told(tmp_path: Path, head: str, first: str, second: str) -> None:
+    """Such figures are missing ones, written as zeros."""
+    assert "line 2, column 8" in (told := refused(tmp_path, f"{head}{first}\n{second}\n"))
+    assert "expected an option of A that somebody chose, got '0 for each of them'" in told
+
+
+def test_rows_of_empty_cells_are_passed_over(tmp_path: Path) -> None:
+    """Spreadsheets write them where something once was."""
+    rows = HEAD + "A,single,Yes?,1,Yes,us,50,40\n,,,,,,,\nA,,,2,No,us,50,60\n,,,,,,,\n , ,,,,,,\n"
+    assert survey_of(tmp_path, rows.replace(",", ";")).question("A").codes == (1, 2)
+
+
 def test_other_delimiters_and_a_byte_order_mark(tmp_path: Path) -> None:
     """What spreadsheets save is read: semicolons or tabs, and a mark at the beginning."""
     rows = HEAD + "A,single,Yes?,1,Yes,us,50,40\nA,,,2,No,us,50,60\n"
@@ -108,8 +158,8 @@ GOOD = ["A,single,Yes?,1,Yes,us,500,40", "A,,,2,No,us,500,60"]
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ("A,,,2,No,us,500,sixty", "house.csv, line 3, column 8, percent: expected a number, 0 or more, got 'sixty'"),
-        ("A,,,2,No,us,500,160", "house.csv, line 3, column 8, percent: expected a number, 0 or more, got '160'"),
+        ("A,,,2,No,us,500,sixty", "house.csv, line 3, column 8, percent: expected a number from 0 to 100, got 'sixty'"),
+        ("A,,,2,No,us,500,160", "house.csv, line 3, column 8, percent: expected a number from 0 to 100, got '160'"),
         ("A,,,x,No,us,500,60", "house.csv, line 3, column 4, code: expected a whole number, 0 or more, got 'x'"),
         ("A,,,2,Yes,us,500,60", "house.csv, line 3, column 5, label_en: expected a label of its own, got 'Yes'"),
         ("A,,,1,Yes,us,500,60", "code: expected every option of A, us, all once, got '1 again'"),
@@ -122,6 +172,13 @@ GOOD = ["A,single,Yes?,1,Yes,us,500,40", "A,,,2,No,us,500,60"]
         ("B,choice,Why?,1,No,us,500,60", "type: expected one of single, ordinal, scale, multiple, got 'choice'"),
         ("B,single,,1,No,us,500,60", "line 3, column 3, text_en: expected a text, got nothing"),
         ("B 1,single,Why?,1,No,us,500,60", "question: expected a name of letters, digits, '_', '.' and '-'"),
+        ("A,,,2,No,us,500,1_0", "percent: expected a number from 0 to 100, got '1_0'"),
+        ("A,,,2,No,us,500,1e3", "percent: expected a number from 0 to 100, got '1e3'"),
+        (
+            "A,,,2,No\x1b[2J,us,500,60",
+            "line 3, column 5, label_en: expected a text without control characters, got 'No\\x1b",
+        ),
+        ("A,,,2,N\u202eo,us,500,60", "label_en: expected a text without control characters, got 'N\\u202eo'"),
         ("A,,,2,No,us,500", "house.csv, line 3, column 7: expected 8 cells, as the header has, got 7"),
         ("A,,,2,No,cn,500,60", "expected every option of A for us, all, got 'none for 2'"),
     ],

@@ -64,6 +64,38 @@ def test_entities_are_refused(tmp_path: Path) -> None:
         list(read_sheet(path))
 
 
+ENTITY = '<?xml version="1.0" encoding="{}"?><!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("xl/more.xml", ENTITY.format("UTF-16").encode("utf-16")),
+        ("xl/more.xml", ENTITY.format("UTF-16").encode("utf-16-le")),
+        ("xl/more.xml", b'<?xml version="1.0" encoding="cp037"?>' + ENTITY.encode("cp037")),
+        ("xl/more.png", ENTITY.format("UTF-16").encode("utf-16")),
+        ("xl/more.xml", b"<a>caf\xe9</a>"),
+    ],
+)
+def test_entities_are_not_hidden_by_an_encoding(tmp_path: Path, name: str, content: bytes) -> None:
+    """XML in another one than UTF-8 is not read, whatever its name."""
+    path = book(tmp_path / "b.xlsx", [["id"]])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(name, content)
+    with pytest.raises(SurveyError, match=rf"expected a workbook in UTF-8, got {name} in another encoding"):
+        list(read_sheet(path))
+
+
+def test_pictures_are_no_xml(tmp_path: Path) -> None:
+    """A workbook may hold them; its own parts may say that they are UTF-8."""
+    path = book(tmp_path / "b.xlsx", [["id"]])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("xl/media/image1.png", b"\x89PNG\r\n\x1a\n\0<!ENTITY")
+        archive.writestr("xl/media/image2.svg", b"<svg/>")
+        archive.writestr("xl/more.xml", b'\xef\xbb\xbf<?xml version="1.0" encoding="utf-8" standalone="yes"?><a/>')
+    assert list(read_sheet(path)) == [(1, ["id"])]
+
+
 def test_too_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sheet that goes on and on is told at the row where it is too much."""
     monkeypatch.setattr(workbook, "MOST_ROWS", 2)

@@ -12,7 +12,8 @@ import pytest
 from tests.workers.api.conftest import Protocol, ask
 from tests.workers.api.sockets import listening
 from workers.engines.base import FinishReason
-from workers.engines.posting import NOT_REACHED, InTime, open_post
+from workers.engines.in_time import InTime
+from workers.engines.posting import NOT_REACHED, open_post
 
 #: Seconds that something may take which is to happen.
 PATIENCE = 20.0

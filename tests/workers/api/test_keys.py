@@ -118,6 +118,14 @@ def test_other_words_are_repeated_and_long_ones_cut() -> None:
     assert len(redacted("x" * 600, None)) == 500
 
 
+def test_a_message_is_one_line_that_a_terminal_does_not_obey() -> None:
+    """It goes into logs and onto terminals; nothing in it can look like a line of the log or move the cursor."""
+    said = "bad\x1b]0;owned\x07\n2026-01-01 00:00:00,000 INFO defsurvey:\u2028run\u202e finished"
+    written = "bad⟨U+001B⟩]0;owned⟨U+0007⟩ 2026-01-01 00:00:00,000 INFO defsurvey: run⟨U+202E⟩ finished"
+    assert redacted(said, None) == written
+    assert len(redacted("\x1b" * 600, None)) == 500
+
+
 def test_a_retired_model_is_refused_with_its_successor(tmp_path: Path) -> None:
     """The paper's model cannot be asked any more; its successor has a card and is not retired."""
     cards = read_cards()

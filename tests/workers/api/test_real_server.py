@@ -120,7 +120,6 @@ def save(loaded: LoadedModel, folder: Path) -> None:
     loaded.tokenizer.save_pretrained(folder)
 
 
-@pytest.mark.model
 @pytest.mark.slow
 def test_smollm2_behind_a_server_answers_as_it_does_in_process(
     small_survey: Survey, smollm_loaded: LoadedModel, tmp_path: Path

@@ -14,8 +14,7 @@ import pytest
 from tests.workers.api.conftest import KEY, Protocol, ask
 from tests.workers.api.server import CUT, Got, Reply, error
 from workers.engines import api
-from workers.engines.api import NOTHING
-from workers.engines.base import EngineUnavailable, FinishReason
+from workers.engines.base import NO_DECODING, EngineUnavailable, FinishReason
 
 PATIENCE = 20.0
 
@@ -69,7 +68,7 @@ def test_a_request_that_is_wrong_fails_with_the_servers_words_and_is_not_repeate
         hot = engine.submit(ask("hot")).result(PATIENCE)
         assert hot.finish is FinishReason.ERROR
         assert hot.error == f"the server says {status}: temperature: too hot"
-        assert (hot.text, hot.used) == ("", NOTHING)
+        assert (hot.text, hot.used) == ("", NO_DECODING)
         assert engine.submit(ask("cool")).result(PATIENCE).finish is FinishReason.STOP
         assert server.asked == {"hot": 1, "cool": 1}
 

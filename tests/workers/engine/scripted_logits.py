@@ -107,7 +107,8 @@ def searched_together(script: Script, requests: Sequence[ResolvedRequest], draws
         following = select([searches[place] for place in under_way], logits, counts)
         before, under_way = under_way, {}
         for (place, sequences), rows in zip(before.items(), following, strict=True):
-            assert not isinstance(rows, RuntimeError)
+            if isinstance(rows, Exception):
+                raise rows
             if rows is not None:
                 pairs = zip(rows.parents, rows.tokens, strict=True)
                 under_way[place] = [(*sequences[parent], token) for parent, token in pairs]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations, permutations
 
 import pytest
@@ -323,3 +324,40 @@ def test_logits_that_are_no_numbers_end_their_search_alone(draws: Draws | None, 
     first, bad, last = select(searches, logits, [1, 1, 1])
     assert isinstance(bad, RuntimeError)
     assert first == last != bad
+
+
+def _reply(find: Callable[[], list[int]]) -> list[int] | None:
+    """What is found; None where there are no numbers to find it by."""
+    try:
+        return find()
+    except RuntimeError:
+        return None
+
+
+@pytest.mark.parametrize("beams", [1, 2, 5])
+def test_a_temperature_that_leaves_no_scores_is_an_error_where_it_is_one_of_generate(beams: int) -> None:
+    """Divided by next to nothing all of them may become infinitely small, at once or some tokens later."""
+    failed = 0
+    for number, temperature in enumerate([1e-45, 1e-39, 3e-39, 1e-38, 1e-37] * 4):
+        sampling, shifted = Sampling(temperature=temperature), random_script(number, 9, levels=None)
+        request = ResolvedRequest(prompt=(4, 5), num_beams=beams, sampling=sampling, max_new_tokens=4, seed=number)
+
+        def script(tokens: tuple[int, ...], shifted: Script = shifted) -> torch.Tensor:
+            return shifted(tokens) - 2.5
+
+        expected = _reply(partial(generated, ScriptedModel(script, 9), request, cache=False))
+        assert _reply(partial(searched, script, request)) == expected
+        failed += expected is None
+    assert 0 < failed < 20
+
+
+@pytest.mark.parametrize("draws", list(Draws))
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_search_none_of_whose_scores_is_left_ends_alone(draws: Draws, beams: int) -> None:
+    """However it draws: its reply would be empty, and pass for one that says enough; neighbours go on."""
+    request = ResolvedRequest(prompt=(1,), num_beams=beams, sampling=Sampling(temperature=1e-45), max_new_tokens=3)
+    logits = torch.full((2, 12), -1.0)
+    bad, other = select([start(request, draws), start(_request(1, None, 0), draws)], logits, [1, 1])
+    assert str(bad) == "the model computes logits that are no numbers"
+    assert other is not None
+    assert not isinstance(other, Exception)

@@ -7,10 +7,15 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    DeepseekV32Config,
+    DeepseekV32ForCausalLM,
     DogeConfig,
     DogeForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
+    GenerationConfig,
+    GlmMoeDsaConfig,
+    GlmMoeDsaForCausalLM,
     Llama4ForCausalLM,
     Llama4TextConfig,
     LlamaConfig,
@@ -48,6 +53,34 @@ def built(model_class: Any, config: Any) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return model_class(config).eval()
+
+
+def spread(model: Any, std: float = 0.1) -> Any:
+    """The model with weights that are all random: some of them the library leaves as they come."""
+    numbers = torch.Generator().manual_seed(0)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=std, generator=numbers)
+    return model
+
+
+def alone(model: Any, length: int) -> torch.Tensor:
+    """Logits behind a prompt of so many tokens, as the first token's are asked for; shape (vocabulary,)."""
+    ids = torch.randint(50, (1, length), generator=torch.Generator().manual_seed(length))
+    with torch.inference_mode():
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[0, -1]
+    return logits
+
+
+def replied(model: Any) -> list[int]:
+    """What the library's own ``generate`` goes on with, without beams and then with two."""
+    prompt = (torch.arange(40) % 50)[None]
+    told = [
+        model.generate(
+            prompt, generation_config=GenerationConfig(max_new_tokens=12, num_beams=beams, pad_token_id=0)
+        ).tolist()[0]
+        for beams in (1, 2)
+    ]
+    return [token for tokens in told for token in tokens]
 
 
 @pytest.mark.parametrize(
@@ -114,10 +147,7 @@ MASKED: list[tuple[Any, Any, str]] = [
 def test_a_window_that_no_layer_asks_for_is_refused(one_thread: None, model_class: Any, config: Any, name: str) -> None:
     """However long it is, and not tried out; one that nothing can exceed is none."""
     spans = {"max_position_embeddings": 512, name: 511}
-    model = built(model_class, config(**spans))
-    numbers = torch.Generator().manual_seed(0)
-    for weight in model.parameters():  # some of which the library leaves as they come
-        torch.nn.init.normal_(weight, std=0.1, generator=numbers)
+    model = spread(built(model_class, config(**spans)))
     with pytest.raises(UnsupportedModel, match=f"its {name} of 511 tokens is only in its mask"):
         adopt(model)
     setattr(model.config, name, 512)
@@ -137,6 +167,77 @@ def test_a_window_that_no_layer_asks_for_is_refused(one_thread: None, model_clas
 def test_windows_that_are_switched_off_or_asked_for_are_served(one_thread: None, model_class: Any, config: Any) -> None:
     """A number in a configuration is no window."""
     assert adopt(built(model_class, config)).layers == (LayerShape(2, 4),) * 2
+
+
+#: Sizes of models whose layers choose which tokens each token sees, 30 of them here.
+CHOOSING: dict[str, Any] = {
+    **HEADS,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 8,
+    "kv_lora_rank": 8,
+    "qk_nope_head_dim": 12,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 16,
+    "index_head_dim": 8,
+    "index_n_heads": 2,
+    "index_topk": 30,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "moe_intermediate_size": 8,
+    "first_k_dense_replace": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("model_class", "config"),
+    [(GlmMoeDsaForCausalLM, GlmMoeDsaConfig), (DeepseekV32ForCausalLM, DeepseekV32Config)],
+    ids=["glm", "deepseek"],
+)
+def test_attention_that_is_told_which_tokens_to_see_is_refused(one_thread: None, model_class: Any, config: Any) -> None:
+    """Of a short prompt all is seen, so that only a longer one would tell; afterwards the model chooses again."""
+    model = spread(built(model_class, config(**CHOOSING)), std=0.3)
+    short, long, replies = alone(model, 24), alone(model, 60), replied(model)
+    attention.register()
+    model.set_attn_implementation(attention.NAME)
+    assert torch.equal(alone(model, 24), short)
+    assert (alone(model, 60) - long).abs().max() > 0.01
+    model.set_attn_implementation("sdpa")
+    with pytest.raises(UnsupportedModel, match="its attention asks for indices"):
+        adopt(model)
+    assert torch.equal(alone(model, 60), long)
+    assert replied(model) == replies
+
+
+@pytest.mark.parametrize("window", [None, 12])
+def test_an_adopted_model_goes_on_computing_what_it_did(one_thread: None, window: int | None) -> None:
+    """Its first token alone, and what ``generate`` makes of it."""
+    model = built(MistralForCausalLM, MistralConfig(**HEADS, sliding_window=window))
+    before, replies = alone(model, 60), replied(model)
+    adopt(model)
+    torch.testing.assert_close(alone(model, 60), before)
+    assert replied(model) == replies
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["also packed", "only by itself"])
+def test_a_model_that_computes_something_else_under_our_attention_is_refused(
+    one_thread: None, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    """It is compared with what it computes under its own attention, and so is a sequence by itself."""
+    model = built(LlamaForCausalLM, LlamaConfig(**HEADS))
+    own, forward = model.config._attn_implementation, model.forward
+
+    def another(**settings: Any) -> Any:
+        told = forward(**settings)
+        if model.config._attn_implementation != own and (packed or "packed" not in settings):
+            told.logits = told.logits + 0.5
+        return told
+
+    monkeypatch.setattr(model, "forward", another)
+    with pytest.raises(UnsupportedModel, match=r"logits of a sequence by itself differ from plain ones by 0\.5 of"):
+        adopt(model)
+    assert model.config._attn_implementation == own
 
 
 def test_numbers_for_which_no_loop_is_compiled_are_refused(one_thread: None) -> None:

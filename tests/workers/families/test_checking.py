@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -117,6 +120,39 @@ def test_an_end_that_the_tokenizer_does_not_know_is_refused(home: Path, tmp_path
             EngineUnavailable, match=r"model tiny: field ends: the tokenizer has no token '<\|eot_id\|>'"
         ):
             check_model(card, request, survey=SURVEY, cache=tmp_path, weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("file", "holds", "with_weights", "told"),
+    [
+        ("config.json", {"vocab_size": "98"}, False, "Field 'vocab_size' expected int, got str"),
+        ("config.json", {"max_position_embeddings": None}, False, "expected int, got NoneType"),
+        ("config.json", {"architectures": [1]}, False, "expected str"),
+        ("tokenizer.json", {"model": {"type": "nonesuch"}}, False, "Exception: .*untagged enum"),
+        ("tokenizer_config.json", [], False, "AttributeError: 'list' object has no attribute"),
+        ("generation_config.json", [], True, "TypeError: 'list' object is not a mapping"),
+        ("generation_config.json", None, True, "TypeError: 'NoneType' object is not a mapping"),
+        ("generation_config.json", {"eos_token_id": "<end>"}, True, "expected .* got '<end>'"),
+        ("generation_config.json", {"eos_token_id": [1, None]}, True, r"expected .* got \[1, None\]"),
+        ("generation_config.json", {"eos_token_id": [[1, 2]]}, True, r"expected .* got \[\[1, 2\]\]"),
+        ("generation_config.json", {"eos_token_id": 1.0}, True, "expected .* got 1.0"),
+        ("generation_config.json", {"pad_token_id": 0.5}, True, "expected .* got 0.5"),
+    ],
+)
+def test_a_description_that_the_libraries_reject_is_told_in_one_line(
+    home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, holds: Any, with_weights: bool, told: str
+) -> None:
+    """By model and folder, with the exit code of wrong input: whatever they raise, nobody wants its traceback."""
+    folder = shutil.copytree(home / "weights", tmp_path / "odd")
+    place = folder / file
+    if isinstance(holds, dict):
+        holds = {**json.loads(place.read_text(encoding="utf-8")), **holds}
+    place.write_text(json.dumps(holds), encoding="utf-8")
+    (tmp_path / "own.toml").write_text(f'[odd]\npath = "{folder}"\nchat_template = "chatml"\n', encoding="utf-8")
+    shown = typed(tmp_path, "check", "odd", *(["--weights"] if with_weights else []))
+    assert (shown.exit_code, shown.stdout, caplog.records) == (2, "", []), shown.exception
+    (line,) = shown.stderr.splitlines()
+    assert re.match(f"defsurvey: model odd: cannot be loaded from {folder} to .*: .*{told}", line)
 
 
 def test_a_prompt_that_leaves_no_room_fails_the_check(home: Path, tmp_path: Path) -> None:

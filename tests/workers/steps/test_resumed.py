@@ -21,6 +21,7 @@ from storage.read_results import read_results
 from storage.run import PANEL_SLOTS, AnswerState, Protocol
 from storage.schema import migrate
 from storage.steps import steps_of
+from storage.survey_json import fingerprint
 from tests.workers.citizens import CN, SURVEY, US
 from tests.workers.steps.mortal import worker
 from tests.workers.test_baselines import Asked
@@ -50,7 +51,7 @@ def started(database: Database, *conditions: str, run: str = "r") -> dict[str, l
         for culture in (US, CN)
         for name in conditions
     )
-    survey = replace(SURVEY, fingerprint="f" * 64)
+    survey = replace(SURVEY, fingerprint=fingerprint(SURVEY))
     new = store.NewRun(
         id=run, survey=survey, questions=QUESTIONS, protocol=PROTOCOL, design="d", study="s", cells=cells
     )

@@ -9,15 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from storage.run import UsedDecoding
-from workers.engines.base import Completion, FinishReason, Request
+from workers.engines.base import NO_DECODING, Completion, FinishReason, Request
 from workers.engines.transformers.decoding import resolve_decoding
 from workers.engines.transformers.loading import LoadedModel
 from workers.engines.transformers.prompt import encode_prompt, render_prompt
 from workers.engines.transformers.request import ResolvedRequest, Sampling
 from workers.engines.transformers.thoughts import decode_reply, special_marks, thought_begun
 from workers.models import ModelCard
-
-_NOTHING = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +79,7 @@ def read_request(card: ModelCard, loaded: LoadedModel, request: Request) -> Ques
             enough=_enough(loaded, request, beginning, marks),
         )
     except ValueError as error:
-        return Completion(text="", finish=FinishReason.ERROR, used=_NOTHING, error=str(error))
+        return Completion(text="", finish=FinishReason.ERROR, used=NO_DECODING, error=str(error))
     room = loaded.window - asked.max_new_tokens
     if len(prompt) > room:
         excess = (

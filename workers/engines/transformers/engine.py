@@ -212,13 +212,13 @@ class TransformersEngine:
             self._end()
 
     def _answer(self, answering: _Answering, tally: Tally) -> None:
-        """Let the library generate one reply."""
+        """Let the library generate one reply, as long as somebody waits for it."""
         asked = answering.question.resolved
         try:
             with tally.phase("forward"):
-                reply = plain.generate(answering.loaded, asked, lambda: self._closed)
-            if self._closed:
-                return  # it is not finished
+                reply = plain.generate(answering.loaded, asked, lambda: self._in_vain(answering.future))
+            if self._in_vain(answering.future):
+                return  # it may not be finished
             tally.replied(len(reply))
             tally.prefilled_tokens += len(asked.prompt)
             with tally.phase("deliver"):
@@ -239,10 +239,16 @@ class TransformersEngine:
             count = len(self._inbox) if most is None else min(most, len(self._inbox))
             taken = [self._inbox.popleft() for _ in range(count)]
         for request, future in taken:
+            if self._in_vain(future):
+                continue
             with tally.phase("admit"):
                 asked = self._asked(loaded, request, future)
             if asked is not None:
                 yield _Answering(loaded=loaded, question=asked, future=future)
+
+    def _in_vain(self, future: Future[Completion]) -> bool:
+        """Whether nobody waits any more for what would be computed."""
+        return self._closed or future.cancelled()
 
     def _asked(self, loaded: LoadedModel, request: Request, future: Future[Completion]) -> Question | None:
         """What the model is asked; None where the future has its outcome already."""

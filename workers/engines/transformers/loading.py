@@ -22,6 +22,10 @@ from workers.engines.transformers.quantising import check_quantisation, load_nf4
 from workers.engines.transformers.weights import Weights
 from workers.models import ModelCard
 
+#: Errors whose words say what is wrong; of any other the kind says more. AssertionError: how torch says that it was
+#: built without CUDA; ImportError: how transformers names a package.
+_SPEAKING = (OSError, ValueError, RuntimeError, AssertionError, ImportError)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
@@ -46,14 +50,14 @@ def load_model(card: ModelCard, weights: Weights, *, device: str) -> LoadedModel
     """
     import torch
 
-    check_quantisation(card, weights.folder, device)
     with naming_the_model(card, weights.folder, device):
+        check_quantisation(card, weights.folder, device)
         place = torch.device(device)
         attend_without_plans(place)
         tokenizer = read_tokenizer(weights)
         model = _read_model(card, weights, place).eval()
-    ends, padding, dropped = _take_generation_defaults(model, tokenizer)
-    ends = tuple(sorted({*ends, *own_ends(card, tokenizer)}))
+        ends, padding, dropped = _take_generation_defaults(model, tokenizer)
+        ends = tuple(sorted({*ends, *own_ends(card, tokenizer)}))
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
@@ -171,18 +175,22 @@ def _published(weights: Weights, card: ModelCard, config: Any) -> EngineDescript
 
 @contextmanager
 def naming_the_model(card: ModelCard, folder: Path, device: str) -> Iterator[None]:
-    """Say of whatever the libraries raise which model could not be loaded, from where, to where."""
+    """Say of whatever the libraries raise which model could not be loaded, from where, to where.
+
+    They read what somebody published, and raise anything over what is wrong with it, down to bare exceptions.
+    """
     try:
         yield
+    except EngineUnavailable:
+        raise
     except UnpicklingError as error:
         raise EngineUnavailable(
             f"model {card.name}: cannot be loaded from {folder}: its pickled weights hold more than tensors"
         ) from error
-    except (OSError, ValueError, RuntimeError, AssertionError, KeyError, ImportError) as error:
-        if isinstance(error, EngineUnavailable):
-            raise
-        # AssertionError: how torch says that it was built without CUDA; ImportError: how transformers names a package.
+    except Exception as error:
         reason = " ".join(str(error).split())
+        if not isinstance(error, _SPEAKING) or not reason:
+            reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
         raise EngineUnavailable(f"model {card.name}: cannot be loaded from {folder} to {device}: {reason}") from error
 
 
@@ -196,10 +204,10 @@ def _take_generation_defaults(model: Any, tokenizer: Any) -> tuple[tuple[int, ..
 
     bare: Any = GenerationConfig
     published = model.generation_config
-    ends = {published.eos_token_id} if isinstance(published.eos_token_id, int) else set(published.eos_token_id or ())
+    ends = set(_token_ids(published, "eos_token_id"))
     if tokenizer.eos_token_id is not None:
         ends.add(tokenizer.eos_token_id)
-    fillers = (published.pad_token_id, tokenizer.pad_token_id, *sorted(ends), 0)
+    fillers = (*_token_ids(published, "pad_token_id"), tokenizer.pad_token_id, *sorted(ends), 0)
     padding = next(token for token in fillers if token is not None)
     kept = {"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "_from_model_config", "use_cache"}
     hidden = {
@@ -210,6 +218,15 @@ def _take_generation_defaults(model: Any, tokenizer: Any) -> tuple[tuple[int, ..
     model.generation_config = bare()
     dropped = ", ".join(f"{name}={value}" for name, value in sorted(hidden.items()))
     return tuple(sorted(ends)), padding, dropped or "none"
+
+
+def _token_ids(published: Any, name: str) -> list[int]:
+    """Which tokens a field of a model's generation defaults names; nothing has checked them yet."""
+    value = getattr(published, name)
+    tokens = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(isinstance(token, int) for token in tokens):
+        raise ValueError(f"generation defaults: {name}: expected the id of a token, or a list of them, got {value!r}")
+    return tokens
 
 
 def _device_name(device: Any) -> str:

@@ -57,11 +57,16 @@ def select(searches: Sequence[Search], logits: Tensor, counts: Sequence[int]) ->
     following: list[Rows | Exception | None] = [None] * len(searches)
     for group, (best, chosen) in zip(groups, _on_the_host(candidates), strict=True):
         for member, reached, indices in zip(group.members, best.tolist(), chosen.tolist(), strict=True):
-            if any(math.isnan(score) or score == math.inf for score in reached):
-                following[member] = RuntimeError("the model computes logits that are no numbers")
-            else:
+            if _are_scores(reached):
                 following[member] = _taken(searches[member], reached, indices, logits.shape[-1])
+            else:
+                following[member] = RuntimeError("the model computes logits that are no numbers")
     return following
+
+
+def _are_scores(reached: list[float]) -> bool:
+    """Whether there is anything to choose by; scores that a temperature near 0 divides may all be infinitely small."""
+    return all(score < math.inf for score in reached) and max(reached) > -math.inf  # NaN is below neither
 
 
 def _taken(search: Search, best: list[float], chosen: list[int], vocabulary: int) -> Rows | Exception | None:

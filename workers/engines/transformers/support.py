@@ -23,6 +23,9 @@ from workers.engines.transformers.pool import store_for
 _UNSTEADY_ROPES = ("dynamic", "longrope")
 #: What a layer may ask of attention and the batch does not compute.
 _UNKNOWN_SETTINGS = ("softcap", "s_aux", "position_bias")
+#: Tensors that layers hand to attention and that change nothing: keys have their positions already. Any other may say
+#: what a token sees, such as which keys were chosen for it, which only a long prompt would show.
+_TOLD_IN_VAIN = ("position_ids", "cache_position")
 #: How a configuration calls how many tokens a layer sees, and layers of that kind.
 _SPANS = {"sliding_window": "sliding_attention", "attention_chunk_size": "chunked_attention"}
 #: Largest difference between packed and plain logits, relative to the largest logit.
@@ -52,6 +55,9 @@ class Observed:
         if key.shape != value.shape:
             self.settings.add("keys and values of different shapes")
         self.settings |= {name for name in _UNKNOWN_SETTINGS if settings.get(name) is not None}
+        self.settings |= {
+            name for name, value in settings.items() if isinstance(value, Tensor) and name not in _TOLD_IN_VAIN
+        }
         if settings.get("sliding_window") is not None:
             self.windowed.add(layer)
         self.dtype = key.dtype
@@ -85,12 +91,19 @@ def _try_out(model: Any) -> Layout:
         raise UnsupportedModel(f"its positions ({', '.join(sorted(unsteady))}) depend on the longest of a batch")
     if not model._can_set_attn_implementation():
         raise UnsupportedModel("it does not attend through the library's attention interface")
+    plain = plain_logits(model)  # by its own attention: under another name it may hand over what it makes use of itself
     model.set_attn_implementation(attention.NAME)
-    layout = _observe(model, text)
-    difference, largest = _differ(model, layout)
-    if difference > (_SHORT_TOLERANCE if layout.dtype.itemsize == 2 else _TOLERANCE) * largest:
-        raise UnsupportedModel(f"packed logits differ from plain ones by {difference:.2g} of {largest:.2g}")
+    layout, alone = _observe(model, text)
+    _compare("under the batch's attention logits of a sequence by itself", alone, plain[:1], layout)
+    _compare("packed logits", packed_logits(model, layout), plain, layout)
     return layout
+
+
+def _compare(what: str, logits: Tensor, plain: Tensor, layout: Layout) -> None:
+    """Refuse a model whose logits are further from plain ones than sums in another order explain."""
+    difference, largest = _differ(logits, plain)
+    if difference > (_SHORT_TOLERANCE if layout.dtype.itemsize == 2 else _TOLERANCE) * largest:
+        raise UnsupportedModel(f"{what} differ from plain ones by {difference:.2g} of {largest:.2g}")
 
 
 def _rope_types(parameters: Any) -> set[str]:
@@ -101,11 +114,12 @@ def _rope_types(parameters: Any) -> set[str]:
     return {str(kind)} if kind else set().union(*(_rope_types(inner) for inner in parameters.values()))
 
 
-def _observe(model: Any, text: Any) -> Layout:
+def _observe(model: Any, text: Any) -> tuple[Layout, Tensor]:
+    """What a model keeps, and its logits behind the longer prompt, by itself, in float32, shape (1, vocabulary)."""
     observed, layers = Observed(), int(text.num_hidden_layers)
-    ids = torch.arange(4, device=model.device)[None]
+    ids = _row(model, _tried(model)[0][0])
     with torch.inference_mode():
-        model(input_ids=ids, use_cache=False, logits_to_keep=1, observed=observed)
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=1, observed=observed).logits[0].float()
     if observed.calls != layers or sorted(observed.shapes) != list(range(layers)) or observed.dtype is None:
         raise UnsupportedModel(f"of its {layers} layers {observed.calls} attend through the library's interface")
     if observed.settings:
@@ -116,7 +130,7 @@ def _observe(model: Any, text: Any) -> Layout:
     if model.device.type == "cpu" and not serves(observed.dtype):
         raise UnsupportedModel(f"on a CPU there is no attention for numbers of type {observed.dtype}")
     shapes = tuple(observed.shapes[layer] for layer in range(layers))
-    return Layout(layers=shapes, dtype=observed.dtype, device=model.device)
+    return Layout(layers=shapes, dtype=observed.dtype, device=model.device), logits
 
 
 def _limited(text: Any, name: str, kind: str, observed: Observed) -> set[int]:
@@ -133,10 +147,9 @@ def _limited(text: Any, name: str, kind: str, observed: Observed) -> set[int]:
     return {layer for layer, of in enumerate(kinds) if of == kind}
 
 
-def _differ(model: Any, layout: Layout) -> tuple[float, float]:
-    """Largest difference of packed from plain logits, and the largest logit."""
-    one, other = packed_logits(model, layout), plain_logits(model)
-    return float((one - other).abs().max()), float(other.abs().max())
+def _differ(logits: Tensor, plain: Tensor) -> tuple[float, float]:
+    """Largest difference of logits from plain ones, and the largest plain one."""
+    return float((logits - plain).abs().max()), float(plain.abs().max())
 
 
 def packed_logits(model: Any, layout: Layout) -> Tensor:

@@ -1,0 +1,53 @@
+"""What a reporter makes of a report that cannot be built: now, or at all."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+import redis
+from celery import Celery
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from jobs import tasks
+from jobs.celery_app import REPORT, report_failure_key
+from jobs.tasks import register_reports
+from storage.database import Database
+
+PASSING = {
+    "the database is away": OperationalError("SELECT", {}, Exception("the server is starting up")),
+    "the broker is away": redis.ConnectionError("connection refused"),
+    "the disk is full": OSError(errno.ENOSPC, "No space left on device"),
+    "the quota is used up": OSError(errno.EDQUOT, "Disk quota exceeded"),
+    "the disk fails": OSError(errno.EIO, "Input/output error"),
+}
+LASTING = {
+    "a defect": ValueError("no such section"),
+    "a row that should not be": IntegrityError("SELECT", {}, Exception("UNIQUE constraint failed")),
+    "a folder of another account": PermissionError(errno.EACCES, "Permission denied"),
+}
+
+
+@pytest.mark.parametrize("why", [*PASSING, *LASTING])
+def test_a_report_is_given_up_only_where_asking_again_mends_nothing(
+    database: Database,
+    app: Celery,
+    client: redis.Redis,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    why: str,
+) -> None:
+    """Whoever follows the run waits through an outage, since the reconciler asks again; a defect is told at once."""
+    error = (PASSING | LASTING)[why]
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(tasks, "write_report", fail)
+    register_reports(app, database, tmp_path, client)
+    assert app.tasks[REPORT].apply(args=("first", 1)).failed()
+    told = client.get(report_failure_key("first"))
+    assert told == (None if why in PASSING else str(error).encode())
+    assert "report of first: " in caplog.text

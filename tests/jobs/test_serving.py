@@ -1,0 +1,83 @@
+"""What daemons are made of: which models a worker serves, and how a reporter ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from jobs import judge, serving
+from jobs.broker import EmbeddedBroker
+from jobs.celery_app import JUDGE
+from jobs.producer import enqueue
+from jobs.settings import Settings
+from tests.jobs.small_study import study
+from tests.workers.test_affinity import Consumer
+
+
+@pytest.mark.parametrize("named", [(), ("human",)])
+def test_a_model_without_a_card_is_left_to_others(
+    tmp_path: Path,
+    running_broker: EmbeddedBroker,
+    monkeypatch: pytest.MonkeyPatch,
+    named: tuple[str, ...],
+) -> None:
+    """However much of it waits: who took it up would end, and so would every worker that it was left to."""
+    (tmp_path / "cards.toml").write_text('[human]\nengine = "scripted"\nrespondent = "human"\n')
+    settings = Settings.from_environment(
+        {
+            "DEFSURVEY_HOME": str(tmp_path),
+            "DEFSURVEY_BROKER_URL": running_broker.url,
+            "DEFSURVEY_MODELS": str(tmp_path / "cards.toml"),
+        }
+    )
+    with serving.open_database(settings) as database:
+        enqueue(database, None, study(name="newer", models="[tiny-model]", participants="9"))
+        enqueue(database, None, study(models="[human]", participants="1"))
+    consumer = Consumer()
+
+    def serve(_app: Celery, *, steps: Sequence[Any], **_: object) -> int:
+        step = steps[0](consumer)
+        step.start(consumer)
+        step.stop(consumer)
+        return 0
+
+    monkeypatch.setattr("workers.daemon.serve", serve)
+    options: dict[str, Any] = dict.fromkeys(("concurrency", "threads", "metrics", "only", "parent"))
+    assert serving.worker(settings, device="cpu", models=named, profiled=False, events=False, **options) == 0
+    assert consumer.heard == ["+simulate.human"]
+
+
+def test_a_reporter_that_is_told_to_end_asks_its_judge_no_more_and_ends(
+    tmp_path: Path, running_broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever judges is told; who cannot stop (a judge that computes for minutes) is ended with the process."""
+    home = {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_BROKER_URL": running_broker.url}
+    leaving: list[bool] = []
+    ended: list[float] = []
+
+    def judge_run(*_: object, leaving: Callable[[], bool], **__: object) -> str:
+        told.append(leaving)
+        return ""
+
+    def serve(app: Celery, *, on_stop: Callable[[], None], **_: object) -> int:
+        app.tasks[JUDGE]("first")
+        leaving.append(told[0]())
+        on_stop()
+        leaving.append(told[0]())
+        app.tasks[JUDGE]("first")
+        return 0
+
+    told: list[Callable[[], bool]] = []
+    monkeypatch.setattr("jobs.tasks.judgements.is_due", lambda *_: True)
+    monkeypatch.setattr("jobs.tasks.outbox.revision", lambda *_: 0)
+    monkeypatch.setattr(judge, "judge_run", judge_run)
+    monkeypatch.setattr(judge, "in_words", str)
+    monkeypatch.setattr("workers.daemon.serve", serve)
+    monkeypatch.setattr("workers.watchdog.end_after", lambda seconds, **_: ended.append(seconds))
+    settings = Settings.from_environment(home)
+    assert serving.reporter(settings, device="cpu", events=False, only=None, parent=None) == 0
+    assert (leaving, ended, len(told)) == ([False, True], [8.0], 1)
