@@ -109,15 +109,19 @@ def _headline(analysis: Analysis) -> str:
 
 def _closest(cultures: Sequence[CultureAnalysis]) -> str:
     winners: dict[tuple[str, ...], list[str]] = {}
+    untold: list[str] = []
     for culture in cultures:
         if culture.ranking.order:
-            winners.setdefault(_first(culture.ranking), []).append(_people(culture))
-    if not winners:
+            first = _first(culture.ranking)
+            alike = len(first) == len(culture.ranking.order)
+            (untold if alike else winners.setdefault(first, [])).append(_people(culture))
+    if not winners and not untold:
         return "The answers are too few to say who comes closest"
+    if not winners:
+        return f"No model is told from another as closest to {_and(untold)}"
     clauses = [_came(names, _and(theirs)) for names, theirs in winners.items()]
-    return ", ".join(
-        [clauses[0], *(clause.replace(" comes closest", "").replace(" come closest", "") for clause in clauses[1:])]
-    )
+    later = [clause.replace(" comes closest", "").replace(" come closest", "") for clause in clauses[1:]]
+    return ", ".join([clauses[0], *later, *([f"no model is told from another for {_and(untold)}"] if untold else ())])
 
 
 def _first(ranking: Ranking) -> tuple[str, ...]:

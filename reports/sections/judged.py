@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import isfinite
+from statistics import fmean
 
 from reports.analysis import Analysis
 from reports.charts.drawing import Chart
@@ -24,6 +25,8 @@ from reports.sections.words import MODEL, culture_names, missing
 from reports.untrusted import visible
 
 _TITLE = "Answers that fail a judge"
+#: Fewest clear verdicts on a dimension that the heading speaks of.
+ENOUGH = 30
 
 
 def judge_section(analysis: Analysis) -> Section:
@@ -81,16 +84,20 @@ def _unfinished(part: Insensitivity) -> tuple[str, ...]:
 def _worst(judged: Judged, *, named: bool) -> str:
     """On what answers fail most often; several judges may differ, so that the one who says it is named.
 
-    Nothing is claimed of a judge that did not come to its end: it may have seen next to nothing of a model.
+    Nothing is claimed of a judge that did not come to its end, since it may have seen next to nothing of a model, nor
+    where it gave few clear verdicts, or speaks of one dimension alone.
     """
     if judged.partial:
         return _TITLE
-    totals = {
-        name: [row.rates.fail[place].share for row in judged.rows if isfinite(row.rates.fail[place].share)]
+    rates = {
+        name: [row.rates.fail[place] for row in judged.rows if isfinite(row.rates.fail[place].share)]
         for place, name in enumerate(DIMENSIONS)
     }
-    means = sorted(((sum(v) / len(v), name) for name, v in totals.items() if v), reverse=True)
-    if not means:
+    means = sorted(
+        ((fmean(rate.share for rate in of), name) for name, of in rates.items() if sum(r.n for r in of) >= ENOUGH),
+        reverse=True,
+    )
+    if len(means) < 2:
         return _TITLE
     share, name = means[0]
     said = f"answers fail most often on {NAMES[name]}: {percent(share)}" if share > 0 else _none_fails(judged)

@@ -114,15 +114,23 @@ def test_different_winners_are_both_named() -> None:
 def test_a_tie_is_said() -> None:
     """Two models drawn from the same people are not claimed to differ; with three pairs the p is adjusted."""
     pair = find(analyse(results([("a", "us", "def", human), ("b", "us", "def", human)])))
-    assert pair.headline.endswith("come closest to people of the United States, not told apart")
+    assert pair.headline == "No model is told from another as closest to people of the United States"
     assert "; the difference may be chance (p = " in pair.sentences[0]
     three = find(analyse(results([(name, "us", "def", human) for name in "abc"])))
     assert "adjusted for 3 pairs" in three.sentences[0]
 
 
+def test_only_the_culture_with_a_winner_is_said_to_have_one() -> None:
+    """Where all models of a culture are alike none of them is closest."""
+    cells = [("a", "us", "def", human), ("b", "us", "def", last), ("a", "cn", "def", human), ("b", "cn", "def", human)]
+    said = headline(results(cells, tiny=repeated(40)))
+    assert said == "a comes closest to people of the United States, no model is told from another for people of China"
+
+
 def test_many_tied_models_are_counted() -> None:
     """Beyond four they are counted, not listed."""
-    found = find(analyse(results([(f"m{i}", "us", "def", human) for i in range(6)])))
+    alike = [(f"m{i}", "us", "def", human) for i in range(6)]
+    found = find(analyse(results([*alike, ("far", "us", "def", last)], tiny=repeated(40))))
     assert "and 5 others come closest to people of the United States, not told apart" in found.headline
 
 

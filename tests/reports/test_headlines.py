@@ -173,20 +173,20 @@ def test_a_culture_without_references_is_not_called_unanswered() -> None:
 
 
 def passed(made: Results, judge: str) -> Verdicts:
-    """A judge that found nothing wrong with the first answers."""
+    """A judge that found nothing wrong with the first answers, by two dimensions."""
     return Verdicts(
         judge=judge,
-        cell=np.zeros(4, dtype=np.int32),
-        answer=np.arange(4),
-        dimension=np.ones(4, dtype=np.int8),
-        verdict=np.full(4, PASS, dtype=np.int8),
-        weight=np.ones(4),
+        cell=np.zeros(60, dtype=np.int32),
+        answer=np.tile(np.arange(30), 2),
+        dimension=np.repeat([0, 1], 30).astype(np.int8),
+        verdict=np.full(60, PASS, dtype=np.int8),
+        weight=np.ones(60),
     )
 
 
 def test_where_nothing_fails_nothing_is_worst() -> None:
-    """A rate of 0 names no dimension, and four answers are a sample; of several judges the one who says it is named."""
-    made, reaches = results(), f"its 95% interval reaches {100 * wilson(0, 4).high:.1f}%"
+    """A rate of 0 names no dimension, and thirty answers are a sample; of several judges one who says it is named."""
+    made, reaches = results(), f"its 95% interval reaches {100 * wilson(0, 30).high:.1f}%"
     verdicts = [passed(made, "mild 1"), passed(made, "mild 2")]
     assert title(analyse(made, verdicts=verdicts[:1]), "figure-9") == f"No judged answer fails; {reaches}"
     assert title(analyse(made, verdicts=verdicts), "figure-9") == f"Judged by mild 1, no judged answer fails; {reaches}"

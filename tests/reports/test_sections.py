@@ -236,28 +236,30 @@ def test_languages_that_cannot_be_compared_are_not_counted() -> None:
     assert section.title == "Asked in another language"
 
 
-def judged(made: Results, verdicts: Sequence[int], judge: str = "strict 1") -> Verdicts:
-    """That judge's verdicts on the first answers of the first cell, question capture only."""
+def judged(made: Results, verdicts: Sequence[int], judge: str = "strict 1", *, others: int = 0) -> Verdicts:
+    """That judge's verdicts on the first answers of the first cell: question capture, and others pass role-play."""
     count = len(verdicts)
     return Verdicts(
         judge=judge,
-        cell=np.zeros(count, dtype=np.int32),
-        answer=np.arange(count),
-        dimension=np.zeros(count, dtype=np.int8),
-        verdict=np.array(verdicts, dtype=np.int8),
-        weight=np.ones(count),
+        cell=np.zeros(count + others, dtype=np.int32),
+        answer=np.concatenate([np.arange(count), np.arange(others)]),
+        dimension=np.repeat([0, 1], [count, others]).astype(np.int8),
+        verdict=np.array([*verdicts, *[PASS] * others], dtype=np.int8),
+        weight=np.ones(count + others),
     )
 
 
 def test_judges_stand_apart() -> None:
     """Each has a table of its own and is named in provenance; what fails most is said."""
     made = results()
-    verdicts = [judged(made, [FAIL, PASS, PASS, UNSURE]), judged(made, [PASS], EVIL)]
+    verdicts = [judged(made, [FAIL, PASS, PASS, UNSURE] * 10, others=30), judged(made, [PASS], EVIL)]
     found = analyse(made, verdicts=verdicts)
     section = sections(found)["figure-9"]
     assert section.title == "Judged by strict 1, answers fail most often on question capture: 33.3%"
     alone = sections(analyse(made, verdicts=verdicts[:1]))["figure-9"]
     assert alone.title == "Answers fail most often on question capture: 33.3%"
+    for few in (judged(made, [FAIL, PASS, PASS, UNSURE] * 10), judged(made, [FAIL, PASS, PASS] * 9, others=30)):
+        assert sections(analyse(made, verdicts=[few]))["figure-9"].title == "Answers that fail a judge"
     assert len(section.tables) == 2
     assert rows(section.tables[0])[0][2] == "33.3%"
     assert rows(section.tables[0])[1][2] == "–"
