@@ -279,3 +279,29 @@ def test_a_number_is_read_as_it_was_meant(labels: dict[int, str], text: str, cho
     language = "zh" if labels[max(labels)] > "\u3000" else "en"
     reading = _read(_question(labels, kind=QuestionType.MULTIPLE, language=language), text)
     assert reading.choices == (choices or ()), reading
+
+
+OF_THE_SURVEY = [
+    ("Q7", "Good manners-Hard work-Obedience", (7, 9, 17)),
+    ("Q7", "Hard work (builds determination and perseverance), Independence", (8, 9)),
+    ("Q7", "答案：勤奋努力（培养责任感）、独立自主（培养想象力）", (8, 9)),
+    ("Q7", "Answer: 8, 9 because children need responsibility and imagination to succeed.", (8, 9)),
+    ("Q18", "答案：18、24，我可以接受艾滋病患者、同性恋者", (18, 24)),
+    ("Q149", "Freedom-Equality", None),
+    ("Q29", "Disagree-strongly disagree", None),
+    ("Q29", "Answer: 1 (better than 3) or 2", None),
+    ("Q29", "Agree: strongly", (1,)),
+    ("Q29", "Except in rare cases I disagree.", (3,)),
+    ("Q46", "Apart from money I am very happy", (1,)),
+    ("Q65", "None at all, zero.", (4,)),
+    ("Q182", "Except for rape it is never justifiable.", (1,)),
+]
+
+
+@pytest.mark.parametrize(("question", "text", "choices"), OF_THE_SURVEY)
+def test_what_is_said_beside_a_choice_neither_hides_nor_makes_one(
+    question: str, text: str, choices: tuple[int, ...] | None
+) -> None:
+    """Hyphens between choices, remarks that name other options, reasons, and what is left out of account."""
+    reading = _read(SURVEY.question(question), text)
+    assert (reading.choices or None) == choices, reading.reason

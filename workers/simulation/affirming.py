@@ -14,7 +14,8 @@ from workers.simulation.quantities import is_cued
 
 SENTENCE_END = re.compile(r"[!?。！？\n]|\.(?=\s|$)")
 
-_CLAUSE = re.compile(r"[,;:，；：(]")
+_OWN = re.compile(r"[;:：；]|(?<![a-z])(?:i|we|it|is|would|say)(?![a-z])|[我都也]")
+_CLAUSE = re.compile(r"[,;:，；：(]|(?<![a-z])(?:i|we|it)(?![a-z])|[我都也]|[以之]外")
 
 
 def sentences(text: str) -> Iterator[tuple[int, int]]:
@@ -55,7 +56,8 @@ def _is_excluded(mention: Mention, before: str) -> bool:
 
     A comma may end what is left out: "Apart from work, family is very important", "Never, except once, 2".
     """
-    if mention.kind in (Kind.LABEL, Kind.LINE) and lexicon().all_but.search(before):
+    behind = lexicon().all_but.split(before)
+    if len(behind) > 1 and mention.kind in (Kind.LABEL, Kind.LINE) and not _OWN.search(behind[-1]):
         return True
     behind = lexicon().excluding.split(before)
     return len(behind) > 1 and (_CLAUSE.search(behind[-1]) is None or lexicon().connector.match(behind[-1]) is not None)

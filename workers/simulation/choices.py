@@ -18,12 +18,14 @@ from workers.simulation.lexicon import lexicon
 from workers.simulation.mentions import Kind, Mention, Vocabulary, vocabulary
 from workers.simulation.points import ARGUED, by_number
 from workers.simulation.quantities import ends_clause, is_all, is_cued
+from workers.simulation.remarks import REMARK
 
 #: Characters behind a choice after which no mention joins it: above the widest gap that ``is_joined`` and a span allow;
 #: twice as many where a remark may stand between them.
 FAR = 150
 #: Characters of a line above which it is no list of labels alone.
 _LONG_LINE = 2000
+_REMARKED = re.compile(REMARK)
 
 
 def choose(text: str, question: Question, shown: Sequence[int], *, marked: bool) -> Choice:
@@ -94,7 +96,7 @@ def _readable(text: str, words: Vocabulary) -> list[Mention]:
 
     Where no denials of a label's language are known, it counts with its number beside it, or as all of its line.
     """
-    found = words.mentions(text)
+    found = _chosen_from(text, words.mentions(text))
     return [
         mention
         for place, mention in enumerate(found)
@@ -103,6 +105,25 @@ def _readable(text: str, words: Vocabulary) -> list[Mention]:
         or (place > 0 and is_paired(text, found, place - 1))
         or _fills_line(mention, text, found)
     ]
+
+
+def _chosen_from(text: str, found: Sequence[Mention]) -> list[Mention]:
+    """The mentions but for those that a remark behind a choice only tells of: "1 (better than 3) or 2"."""
+    kept: list[Mention] = []
+    for place, mention in enumerate(found):
+        bracket = max(text.rfind("(", 0, mention.start), text.rfind("[", 0, mention.start))
+        remark = _REMARKED.match(text, bracket) if bracket >= 0 else None
+        if (
+            kept
+            and remark is not None
+            and mention.end < remark.end()
+            and kept[-1].end <= bracket <= kept[-1].end + 1
+            and not is_paired(text, found, place - 1)
+            and lexicon().connector.match(text[bracket : mention.start]) is None
+        ):
+            continue
+        kept.append(mention)
+    return kept
 
 
 def _fills_line(mention: Mention, text: str, found: Sequence[Mention]) -> bool:

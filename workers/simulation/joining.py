@@ -32,10 +32,10 @@ _ITEM = re.compile(r"(?:[,;、，；/+&]|(?<![a-z])(?:and|or|plus|also|then)(?![
 #: What may tell of another option without choosing it.
 _ARGUMENT = re.compile(
     r"(?<![a-z])(?:because|since|as|which|so|that|they|it|this|these|i|my|we|our)(?![a-z])"
-    r"|[(\[][^)\]]*$|因[为為]|由[于於]|所以|因此|[这這它他都能让讓使]"
+    r"|[(\[][^)\]]*$|因[为為]|由[于於]|所以|因此|[我这這它他都能让讓使]"
 )
 #: Begins a text: the item before it has a remark or a reason of its own.
-_EXPLAINED = re.compile(rf"{REMARK}| ?[:–—]| (?:because|since|as|for|to)(?![a-z])|因[为為]")
+_EXPLAINED = re.compile(rf"{REMARK}| ?[:–—]| (?:because|since)(?![a-z])|因[为為]")
 
 
 def is_choice(mention: Mention, text: str, found: Sequence[Mention], position: int) -> bool:

@@ -11,7 +11,17 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 from workers.simulation.figures import is_figure
-from workers.simulation.lexicon import clean, fold, is_latin, is_readable, is_spaced, lexicon, marks, whole_word
+from workers.simulation.lexicon import (
+    all_marks,
+    clean,
+    fold,
+    is_latin,
+    is_readable,
+    is_spaced,
+    lexicon,
+    marks,
+    whole_word,
+)
 
 #: Code and label, with the language of each wording, of every option shown.
 Labels = Sequence[tuple[int, Sequence[tuple[str, str]]]]
@@ -56,7 +66,7 @@ def _pattern(label: str, known: Iterable[str], written: str) -> str:
     if len(words) == 2 and words[1] in _degrees_behind():
         return whole_word(f"(?:{re.escape(written)}|{_degree_behind(words[0], words[1], known)})", label)
     ends = r"\n.!?。！？/" if len(words) == 2 and words[0] in _degrees_behind() else ""
-    pattern = rf"[^\w{'' if is_latin(label) else marks()}{ends}]{{1,4}}".join(re.escape(word) for word in words)
+    pattern = rf"[^\w{'' if is_latin(label) else marks(label)}{ends}]{{1,4}}".join(re.escape(word) for word in words)
     if len(label) == 1 and not is_spaced(label):  # "是", "否": words of their own only
         return rf"(?<![\u4e00-\u9fff]){pattern}(?![\u4e00-\u9fff])"
     return whole_word(pattern, label)
@@ -69,7 +79,7 @@ def key(text: str) -> str:
 
 @cache
 def _words() -> re.Pattern[str]:
-    return re.compile(rf"[\w{marks()}]+")
+    return re.compile(rf"[\w{all_marks()}]+")
 
 
 @cache
@@ -85,7 +95,7 @@ def _degree_behind(word: str, degree: str, known: Iterable[str]) -> str:
     """
     others = "|".join(re.escape(label) for label in known if label.startswith(f"{degree} "))
     another = f"(?!{others})" if others else ""
-    return rf"{re.escape(word)}(?:(?:[ -]| ?\(){another}{degree}|[ ,.…–—-]{{1,5}}{degree}{_CLAUSE_END})"
+    return rf"{re.escape(word)}(?:(?:[ -]| ?\(){another}{degree}|[ ,.:;|…–—-]{{1,5}}{degree}{_CLAUSE_END})"
 
 
 def _short_forms(wordings: Iterable[str]) -> Iterable[str]:

@@ -132,7 +132,7 @@ def _alternatives(words: Iterable[str]) -> str:
 def whole_word(pattern: str, word: str) -> str:
     """The pattern, not to be found inside a longer word where ``word`` is in letters that need spaces."""
     letter = "[a-z0-9\u00c0-\u024f]" if is_latin(word) else rf"[^\W_{_UNSPACED}]"
-    mark = "" if is_latin(word) else f"[{marks()}]"
+    mark = "" if is_latin(word) else f"[{marks(word)}]"
     before = f"(?<!{letter})" + (f"(?<!{mark})" if mark else "") if is_spaced(word[0]) else ""
     after = f"(?!{letter})" + (f"(?!{mark})" if mark else "") if is_spaced(word[-1]) else ""
     return f"{before}{pattern}{after}"
@@ -150,11 +150,22 @@ def is_spaced(letter: str) -> bool:
 
 @cache
 def _spaced() -> re.Pattern[str]:
-    return re.compile(rf"[^\W_{_UNSPACED}]|[{marks()}]")
+    return re.compile(rf"[^\W_{_UNSPACED}]|[{all_marks()}]")
+
+
+def marks(word: str) -> str:
+    """Those signs that the script of a word has: all of them in each pattern would take it long to be compiled."""
+    blocks = frozenset({0x300 >> 7, *(ord(letter) >> 7 for letter in word)})
+    return _marks_of(blocks)
 
 
 @cache
-def marks() -> str:
+def _marks_of(blocks: frozenset[int]) -> str:
+    return "".join(sign for sign in all_marks() if ord(sign) >> 7 in blocks)
+
+
+@cache
+def all_marks() -> str:
     """Signs that are written upon or beside a letter, such as the vowels of Hindi, for a class of a pattern.
 
     For ``re`` they are no part of a word, so that words that differ in them alone would be one.

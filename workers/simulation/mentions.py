@@ -164,7 +164,7 @@ def _vocabulary(labels: _Labels, kind: QuestionType) -> Vocabulary:
 
 def _pattern(shown: Sequence[int], labels: str, numbers: Figures, *, several: bool) -> re.Pattern[str]:
     words = lexicon()
-    spelt = "|".join(word for word in words.numerals if word.isascii())
+    spelt = "|".join(w for w, value in words.numerals.items() if w.isascii() and (value or 0 in shown))
     characters = "".join(word for word in words.numerals if not word.isascii())
     nth = rf"(?<![a-z0-9])(?:{'|'.join(words.ordinals)}|\d{{1,2}}(?:st|nd|rd|th)) (?:option|choice|answer)(?![a-z])"
     kinds_zh = "[项項]|[个個]?[选選][项項]|[个個][选選][择擇]|[个個]答案|[种種](?:[选選][项項]|答案)"

@@ -41,7 +41,6 @@ class PromptWords:
     scale: str
     answer: str  #: how a reply begins
     explanation: str  #: how its explanation begins
-    list_separator: str  #: between several chosen options
     average_1: str
     average_2: str
     list: str

@@ -50,7 +50,11 @@ class Schedule:
         return cls(participant, survey, protocol, question_order(protocol, participant.index, questions))
 
     def question(self, item: int) -> Question:
-        """The question at a position of this participant's order, in its own words."""
+        """The question at a position of this participant's order, in its own words.
+
+        Raises:
+            IndexError: the participant is not asked so many questions.
+        """
         if not 0 <= item < len(self.order):
             last = len(self.order) - 1
             raise IndexError(f"participant {self.participant.index}: item {item} is not one of 0-{last}")
