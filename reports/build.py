@@ -31,12 +31,10 @@ _MODE = 0o644
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportPaths:
-    """Where a report lies."""
+    """Where a report lies; its tables are beside it."""
 
     html: Path
     markdown: Path
-    metrics: Path  #: CSV, every figure
-    answers: Path  #: CSV, every answer without its text
 
 
 def build_report(
@@ -77,12 +75,7 @@ def build_report(
     folder.mkdir(parents=True, exist_ok=True)
     for name, write in contents.items():
         _write(folder / name, write)
-    return ReportPaths(
-        html=folder / "report.html",
-        markdown=folder / "report.md",
-        metrics=folder / METRICS,
-        answers=folder / ANSWERS,
-    )
+    return ReportPaths(html=folder / "report.html", markdown=folder / "report.md")
 
 
 def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reports.comparing import Sample, comparable, sample_of
+from reports.comparing import Sample, comparable, sample_of, told_from_people
 from reports.items import (
     Floats,
     Ints,
@@ -49,6 +49,7 @@ class CellAnalysis:
     name: str  #: the model, with condition and language where the run has several
     n_valid: Ints  #: valid answers per question, shape (Q,)
     sample: Sample  #: what it is compared by
+    p_people: float  #: that it is as far from people, by the corrected KL, as they themselves; nan if too few answers
     comparable: bool  #: whether it has answers enough to what the headline is of, for that or a comparison
     divergences: Divergences  #: per item
     floor: FloorValues  #: per item, at the item's own number of valid answers
@@ -216,7 +217,8 @@ def _cell(
 ) -> CellAnalysis:
     cell, answers = results.run.cells[place], results.answers
     weights = answer_weights(answers, items, place, cell.participants)
-    counts = weights.sum(axis=0)
+    sample = sample_of(weights, items, reference)
+    counts = sample.counts
     n_valid = valid_answers(answers, place, len(items.questions))
     found, noise = placed_only(
         counts,
@@ -234,7 +236,8 @@ def _cell(
         cell=cell,
         name=name,
         n_valid=n_valid,
-        sample=sample_of(weights, items, reference),
+        sample=sample,
+        p_people=told_from_people(sample, items, reference),
         comparable=comparable(counts, items, reference),
         divergences=found,
         floor=noise,

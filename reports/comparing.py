@@ -16,7 +16,7 @@ import numpy as np
 from reports.items import Bools, Floats, ItemTable, ReferenceTable
 from reports.metrics.aggregate import Grouping, grouped_sum, headline_mean, headline_weights
 from reports.metrics.comparisons import holm, participants_apart, sign_flip
-from reports.metrics.corrected import corrected_kl, one_less
+from reports.metrics.corrected import corrected_kl, expected_corrected_kl, one_less
 
 #: Fewest valid answers to a question with which it enters a comparison, and the number that every cell is brought to.
 #: Were it the smallest number found, a cell that answers less would change the yardstick for all the others.
@@ -30,7 +30,8 @@ class Sample:
     """What one cell is compared by."""
 
     counts: Floats  #: valid answers per item and category, shape (I, K)
-    left_out: Floats  #: what each item's corrected KL changes by without one of the P participants, shape (P, I)
+    left_out: Floats  #: by how much each item's corrected KL changes without one of the participants, shape (P, I);
+    #: nan where that one has no valid answer
 
 
 def sample_of(weights: Floats, items: ItemTable, reference: ReferenceTable) -> Sample:
@@ -42,8 +43,8 @@ def sample_of(weights: Floats, items: ItemTable, reference: ReferenceTable) -> S
         reference: the culture's.
     """
     counts = weights.sum(axis=0)
-    changes = one_less(counts, reference.shares, reference.n, items.offered)
-    return Sample(counts=counts, left_out=np.einsum("pik,ik->pi", weights, changes))
+    changes = np.einsum("pik,ik->pi", weights, one_less(counts, reference.shares, reference.n, items.offered))
+    return Sample(counts=counts, left_out=np.where(weights.any(axis=-1), changes, np.nan))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,10 @@ class Compared:
     names: tuple[str, ...]
     common: Bools  #: items compared, shape (I,)
     values: Floats  #: corrected KL, nats, of the items compared, shape (M, C)
-    left_out: tuple[Floats, ...]  #: what leaving out a participant adds to ``by_question``, shape (P, Q') for each cell
+    left_out: tuple[
+        Floats, ...
+    ]  #: of each cell, what leaving out a participant adds to ``by_question``, shape (P, Q');
+    #: a row of nan for one without an answer to any of it
     grouping: Grouping  #: of the items compared
     n: int
 
@@ -135,16 +139,36 @@ def compare(samples: Mapping[str, Sample], items: ItemTable, reference: Referenc
         values=np.stack(
             [corrected_kl(sample.counts[common], known, people, offered, COMPARABLE) for sample in samples.values()]
         ),
-        left_out=tuple(_by_question(sample.left_out[:, common], grouping) for sample in samples.values()),
+        left_out=tuple(_left_out(sample.left_out[:, common], grouping) for sample in samples.values()),
         grouping=grouping,
         n=COMPARABLE,
     )
+
+
+def _left_out(changes: Floats, grouping: Grouping) -> Floats:
+    found = _by_question(np.nan_to_num(changes), grouping)
+    found[np.isnan(changes).all(axis=1)] = np.nan
+    return found
 
 
 def _by_question(values: Floats, grouping: Grouping) -> Floats:
     """What each question adds to the headline mean of values (..., C), shape (..., Q')."""
     asked, place = np.unique(grouping.question, return_inverse=True)
     return grouped_sum(values * headline_weights(grouping), place, len(asked))
+
+
+def told_from_people(sample: Sample, items: ItemTable, reference: ReferenceTable) -> float:
+    """Two-sided p that a cell is as far from people, by the corrected KL, as people themselves would be.
+
+    nan where no question of the headline has ``COMPARABLE`` valid answers. The tests are those between cells: people
+    are known, so that only the cell varies.
+    """
+    alone = compare({"": sample}, items, reference)
+    if alone is None:
+        return float("nan")
+    known, asked, offered = (each[alone.common] for each in (reference.shares, reference.n, items.offered))
+    people = _by_question(expected_corrected_kl(known, known, asked, offered, alone.n), alone.grouping)
+    return float(_p(alone.left_out, np.ones((1, 1)), (alone.by_question[0] - people)[:, None])[0])
 
 
 def pairwise(compared: Compared) -> Floats:
@@ -160,9 +184,13 @@ def pairwise(compared: Compared) -> Floats:
 def _tested(compared: Compared, signs: Floats) -> tuple[Floats, Floats]:
     """Differences and their p, the larger of both tests, of C contrasts that weigh the M cells by signs, (C, M)."""
     differences = (signs @ compared.by_question).T
+    return differences.sum(axis=0), _p(compared.left_out, signs, differences)
+
+
+def _p(left_out: Sequence[Floats], signs: Floats, differences: Floats) -> Floats:
+    """The larger p of the test over questions and of that over participants, of contrasts (Q, C), shape (C,)."""
     over_questions = sign_flip(differences, np.random.default_rng(SIGNS_SEED))
-    over_people = participants_apart(compared.left_out, signs, differences)
-    return differences.sum(axis=0), np.maximum(over_questions, over_people)
+    return np.maximum(over_questions, participants_apart(left_out, signs, differences))
 
 
 #: Name of a group, its cells, name of another group, its cells.

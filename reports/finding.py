@@ -15,7 +15,7 @@ import numpy as np
 from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from reports.figures import counted, nats, percent
 from reports.items import ItemTable
-from reports.ranking import Ranking
+from reports.ranking import LEVEL, Ranking
 
 #: Below this share of valid answers the finding says so.
 LOW_VALIDITY = 0.8
@@ -28,12 +28,12 @@ NAMED = 4
 
 
 class Standing(StrEnum):
-    """Where a cell lies between people and answers at random, by its interval."""
+    """Where a cell lies between people and answers at random, by its interval and the test against people."""
 
     UNKNOWN = "unknown"  #: no value, or no interval to judge it by
     NARROWER = "narrower"  #: below the floor: its answers are more alike than those of as many people
-    ALIKE = "alike"  #: its interval holds the floor: it cannot be told from people
-    CLOSER = "closer"  #: above the floor, below random
+    ALIKE = "alike"  #: its interval holds the floor, and the test does not tell it from people
+    CLOSER = "closer"  #: above the floor, or told from people by the test, and below random
     RANDOM = "random"  #: its interval holds what random answers score
     FURTHER = "further"  #: above random
     UNDECIDED = "undecided"  #: its interval holds both, or rests on too few answers
@@ -49,7 +49,11 @@ class Finding:
 
 
 def standing(cell: CellAnalysis, items: ItemTable) -> Standing:
-    """Judge a cell by its interval, where it has answers enough or items enough: that of a handful is too narrow."""
+    """Judge a cell by its interval, where it has answers enough or items enough: that of a handful is too narrow.
+
+    A smoothed mean at the floor may be that of people's commonest answers, given more often than by people: the test by
+    the corrected KL tells.
+    """
     low, high = cell.interval.low, cell.interval.high
     if isnan(low) or isnan(cell.sound_floor.headline):
         return Standing.UNKNOWN
@@ -57,8 +61,10 @@ def standing(cell: CellAnalysis, items: ItemTable) -> Standing:
         return Standing.UNDECIDED
     if high < cell.sound_floor.headline:
         return Standing.NARROWER
+    if low <= cell.sound_floor.headline and high >= cell.sound_random.headline:
+        return Standing.UNDECIDED
     if low <= cell.sound_floor.headline:
-        return Standing.ALIKE if high < cell.sound_random.headline else Standing.UNDECIDED
+        return Standing.CLOSER if cell.p_people < LEVEL else Standing.ALIKE
     if high < cell.sound_random.headline:
         return Standing.CLOSER
     return Standing.RANDOM if low <= cell.sound_random.headline else Standing.FURTHER
@@ -118,10 +124,18 @@ def _closest(cultures: Sequence[CultureAnalysis]) -> str:
     if not winners and not untold:
         return "The answers are too few to say who comes closest"
     if not winners:
-        return f"No model is told from another as closest to {_and(untold)}"
+        return f"No {_kind(cultures)} is told from another as closest to {_and(untold)}"
     clauses = [_came(names, _and(theirs)) for names, theirs in winners.items()]
     later = [clause.replace(" comes closest", "").replace(" come closest", "") for clause in clauses[1:]]
-    return ", ".join([clauses[0], *later, *([f"no model is told from another for {_and(untold)}"] if untold else ())])
+    return ", ".join(
+        [clauses[0], *later, *([f"no {_kind(cultures)} is told from another for {_and(untold)}"] if untold else ())]
+    )
+
+
+def _kind(cultures: Sequence[CultureAnalysis]) -> str:
+    """What is compared: models, or conditions and languages of them."""
+    several = any(len({cell.cell.model for cell in culture.cells}) < len(culture.cells) for culture in cultures)
+    return "condition or language" if several else "model"
 
 
 def _first(ranking: Ranking) -> tuple[str, ...]:

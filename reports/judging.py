@@ -12,8 +12,9 @@ import numpy as np
 
 from reports.cells import Measured
 from reports.metrics.agreement import Agreement, McNemar, agreement, mcnemar
-from reports.metrics.insensitivity import DIMENSIONS, FAIL, VERDICTS, CellRates, Verdicts, cell_rates
+from reports.metrics.insensitivity import FAIL, VERDICTS, CellRates, Verdicts, cell_rates
 from reports.parts import NotRun, main_cells
+from storage.judgement import DIMENSIONS
 from storage.read_judgements import JudgeArrays, Pairs, RunJudgements
 
 

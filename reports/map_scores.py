@@ -109,7 +109,7 @@ def way_noise(start: Floats | None, stop: Floats | None) -> Floats | None:
     """Noise of a way by that of its ends, each of shape (B, C); resamples without a score in some dimension left out.
 
     Participants of equal number share their draws in all cultures, and so they are resampled together; where their
-    numbers differ the resamples of one end are taken in another order.
+    numbers differ they are drawn apart.
     """
     if start is None or stop is None:
         return None

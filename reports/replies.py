@@ -11,7 +11,8 @@ from dataclasses import fields
 import numpy as np
 
 from reports.metrics.diversity import Diversity
-from reports.metrics.insensitivity import DIMENSIONS, Verdicts
+from reports.metrics.insensitivity import Verdicts
+from storage.judgement import DIMENSIONS
 from storage.run import Reply
 
 #: Dimensions of a judge that are about the explanation: conflict with the choice, and false facts.

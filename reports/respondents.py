@@ -21,7 +21,6 @@ class Control:
     name: str
     n: int
     mean: float  #: the headline mean; nan where the culture has no reference
-    by_item: Floats  #: shape (I,)
 
 
 def uniform_shares(items: ItemTable) -> Floats:
@@ -48,8 +47,7 @@ def mode_shares(reference: ReferenceTable) -> Floats:
 def control(name: str, source: Floats, items: ItemTable, reference: ReferenceTable, n: int) -> Control:
     """What n respondents who answer by ``source`` (I, K) score against a reference."""
     values = respondents(source, reference.shares, reference.n, items.offered, n).smoothed_kl
-    mean = headline_mean(values, items.grouping)
-    return Control(name=name, n=n, mean=float(mean), by_item=values)
+    return Control(name=name, n=n, mean=float(headline_mean(values, items.grouping)))
 
 
 def controls(

@@ -111,6 +111,9 @@ def chance_of_match(n: int, source: ArrayLike, mode: ArrayLike) -> float:
         source: shares, shape (K,).
         mode: the categories that would match, shape (K,).
 
+    Raises:
+        MetricInput: n is below 1.
+
     Exact up to ``EXACT`` answers: given independent Poisson counts that sum to n, the counts are multinomial; that the
     largest of the matching categories is m and no other exceeds it is a product over categories, for every m at once by
     a Fourier transform. Beyond, the mean of ``DRAWN`` draws with a fixed seed.
@@ -191,6 +194,9 @@ def profile(
         low_n: which of them are too few, shape (5, I); none by default.
         raw_counts: as the paper does.
 
+    Raises:
+        MetricInput: ``groups`` or ``sizes`` are not of these shapes.
+
     Source: Liu et al. (2025), section 4.2.3.
 
     >>> men, women = [[.7, .3]], [[.5, .5]]
@@ -263,6 +269,12 @@ def mismatch_tensor(found: Profile, match: Floats, dimension: NDArray[np.int64],
     """How many mismatching items of each dimension fall to each sex and age, shape (D, 2, 3).
 
     An item counts 1 in all, split where its profile is; items without a known sex or age are left out.
+
+    Args:
+        found: the profile of I items.
+        match: 0 where an item does not match, shape (I,); nan, of an item without a value, is left out.
+        dimension: position of each item's value dimension, shape (I,); -1, of an item without one, is left out.
+        dimensions: D.
 
     >>> of = Profile(gender=np.array([[1., 0.]]), age=np.array([[0., .5, .5]]),
     ...     lift=np.ones((1, 5)), low_n=np.zeros(1, bool))

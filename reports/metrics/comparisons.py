@@ -42,6 +42,9 @@ def sign_flip(differences: ArrayLike, rng: np.random.Generator, *, flips: int = 
         p per comparison, shape (C,), in (0, 1]: the share of sign vectors with a sum at least as large,
         the observed one counted. nan for a comparison without a question.
 
+    Raises:
+        MetricInput: a difference is nan.
+
     Source: Fisher (1935); Phipson and Smyth (2010) for the observed one counted.
 
     >>> sign_flip([1., 2., 3.], np.random.default_rng(0)).tolist()   # 2 of 8 sign vectors
@@ -78,7 +81,7 @@ def participants_apart(left_out: Sequence[Floats], signs: ArrayLike, differences
 
     Args:
         left_out: of each model, what it adds to each question's share of the figure to leave out each of its
-            participants, shape (P_m, Q).
+            participants, shape (P_m, Q); a row of nan for one who answered none of them, and is not counted.
         signs: how a contrast weighs the models, shape (C, M).
         differences: of each contrast by question, shape (Q, C); they sum to it.
 
@@ -96,11 +99,13 @@ def participants_apart(left_out: Sequence[Floats], signs: ArrayLike, differences
     [[0.293], [0.299]]
     """
     weighing, by_question = np.asarray(signs, dtype=np.float64), np.asarray(differences, dtype=np.float64)
-    people = np.array([len(changes) for changes in left_out])
-    spread = np.zeros((len(people), int(people.max(initial=0)), len(by_question)))
-    for model, changes in enumerate(left_out):
-        if len(changes) > 1:
-            spread[model, : len(changes)] = np.sqrt(1 - 1 / len(changes)) * (changes - changes.mean(axis=0))
+    there = [~np.isnan(changes).any(axis=1) for changes in left_out]
+    people = np.array([int(answered.sum()) for answered in there])
+    spread = np.zeros((len(people), max((len(changes) for changes in left_out), default=0), len(by_question)))
+    for model, (changes, answered) in enumerate(zip(left_out, there, strict=True)):
+        if people[model] > 1:
+            apart = changes[answered] - changes[answered].mean(axis=0)
+            spread[model, np.flatnonzero(answered)] = np.sqrt(1 - 1 / people[model]) * apart
     alone, summed = spread.reshape(len(people), -1), spread.sum(axis=2)
     together = summed @ summed.T - alone @ alone.T
     beyond = np.einsum("cm,mn,cn->c", weighing, together, weighing)

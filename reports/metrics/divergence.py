@@ -106,7 +106,19 @@ def jeffreys(counts: ArrayLike, offered: ArrayLike | None = None) -> Floats:
 
 
 def smoothed_reference(shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike | None = None) -> Floats:
-    """The reference's shares under Jeffreys' prior, its counts taken as share * n, shape (..., K)."""
+    """The reference's shares under Jeffreys' prior, its counts taken as share * n.
+
+    Args:
+        shares: the reference's, shape (..., K); a row of nan gives nan.
+        n_human: people behind it, shape (...).
+        offered: which columns the item has, shape (..., K); all by default.
+
+    Returns:
+        Shape (..., K); sums to 1.
+
+    >>> smoothed_reference([.75, .25], 4).tolist()
+    [0.7, 0.3]
+    """
     n = np.asarray(n_human, dtype=np.float64)[..., None]
     return jeffreys(_distribution("shares", shares) * n, offered)
 
@@ -184,26 +196,6 @@ def total_variation(counts: ArrayLike, shares: ArrayLike) -> Floats:
     """
     p, q = _distribution("counts", counts), _distribution("shares", shares)
     return np.asarray(np.abs(p - q).sum(axis=-1) / 2, dtype=np.float64)
-
-
-def bernoulli(chosen: ArrayLike, n: ArrayLike) -> Floats:
-    """A multiple-choice question as k items of (not chosen, chosen).
-
-    Args:
-        chosen: how many chose each option (or the share who did, with ``n`` 1), shape (..., k).
-        n: valid answers to the question, shape (...).
-
-    Returns:
-        Shape (..., k, 2): counts, or shares.
-
-    >>> bernoulli([1, 4], 4).tolist()
-    [[3.0, 1.0], [0.0, 4.0]]
-    >>> human = bernoulli([.5, .8], 1)   # shares, of 1000 people
-    >>> round(float(smoothed_kl(bernoulli([10, 16], 20), human, 1000).mean()), 4)
-    0.0003
-    """
-    yes = _checked("chosen", chosen)
-    return np.stack([np.asarray(n, dtype=np.float64)[..., None] - yes, yes], axis=-1)
 
 
 def divergences(counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike) -> Divergences:

@@ -10,8 +10,6 @@ simulated with a fixed seed where it is not. Deliberately knows nothing of surve
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import combinations
 from math import comb
 
 import numpy as np
@@ -19,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, rel_entr, xlog1py, xlogy
 
 from reports.metrics.divergence import PRIOR, Floats, MetricInput, smoothed_reference
+from reports.metrics.outcomes import outcomes
 
 #: Most outcomes of n answers to an item that are enumerated; beyond it the floor is simulated.
 ENUMERATED = 20_000
@@ -41,6 +40,12 @@ def binomial_masses(n: int, share: ArrayLike) -> Floats:
 
 def hypergeometric_masses(n: int, total: int, chosen: ArrayLike) -> Floats:
     """Probability of every count 0..n when n of ``total`` answers are kept, ``chosen`` (...) of them alike.
+
+    Returns:
+        Shape (..., n + 1).
+
+    Raises:
+        MetricInput: n is above ``total``.
 
     >>> hypergeometric_masses(2, 4, 2).round(12).tolist()
     [0.166666666667, 0.666666666667, 0.166666666667]
@@ -127,7 +132,7 @@ def expected_js_distance(n: int, shares: ArrayLike) -> float:
     """
     known, count = np.asarray(shares, dtype=np.float64), np.arange(n + 1)
     exact = comb(n + known.size - 1, known.size - 1) <= ENUMERATED
-    drawn = _outcomes(n, known.size) if exact else np.random.default_rng(FLOOR_SEED).multinomial(n, known, SIMULATED)
+    drawn = outcomes(n, known.size) if exact else np.random.default_rng(FLOOR_SEED).multinomial(n, known, SIMULATED)
     # a sum over categories of what depends on each one's count alone: looked up, since outcomes are many
     p, q, category = count / n, known[:, None], np.arange(known.size)
     bits = ((rel_entr(p, (p + q) / 2) + rel_entr(q, (p + q) / 2)) / (2 * np.log(2)))[category, drawn].sum(axis=-1)
@@ -136,14 +141,6 @@ def expected_js_distance(n: int, shares: ArrayLike) -> float:
         return float(distance.mean())
     logs = gammaln(n + 1) + (xlogy(count, q) - gammaln(count + 1))[category, drawn].sum(axis=-1)
     return float(np.exp(logs) @ distance)
-
-
-@lru_cache(maxsize=64)  # the same for every item of that size
-def _outcomes(n: int, k: int) -> NDArray[np.int64]:
-    """Every way of n answers to fall into k categories, shape (outcomes, k)."""
-    bars = np.array(list(combinations(range(n + k - 1), k - 1)), dtype=np.int64).reshape(-1, k - 1)
-    edges = np.hstack([np.full((len(bars), 1), -1), bars, np.full((len(bars), 1), n + k - 1)])
-    return np.diff(edges, axis=1) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +209,9 @@ def respondents(source: Floats, shares: Floats, n_human: Floats, offered: NDArra
         n_human: people behind the reference, shape (I,).
         offered: which columns each item has, shape (I, K).
         n: how many respondents, at least 1.
+
+    Raises:
+        MetricInput: n is below 1.
     """
     if n < 1:
         raise MetricInput(f"n must be at least 1, got {n}")

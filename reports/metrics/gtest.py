@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import combinations
 from math import comb
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, xlogy
 
 from reports.metrics.divergence import Floats, MetricInput
+from reports.metrics.outcomes import outcomes
 
 #: Most outcomes of n answers that are enumerated.
 ENUMERATED = 11_000
@@ -41,30 +41,6 @@ def g_statistic(counts: ArrayLike, shares: ArrayLike) -> Floats:
     return np.asarray(2 * (xlogy(observed, observed) - xlogy(observed, q)).sum(axis=-1) - 2 * xlogy(n, n))
 
 
-def g_test(counts: ArrayLike, shares: ArrayLike) -> float:
-    """p of one sample: how often n people would lie at least as far from their own distribution.
-
-    Args:
-        counts: whole numbers, shape (K,).
-        shares: what people answered, shape (K,); sums to 1.
-
-    Returns:
-        In (0, 1]; nan without an answer or a reference. Exact where at most ``ENUMERATED`` outcomes are possible, else
-        the exact p of a Monte-Carlo test, (1 + draws as far or further) / (1 + draws).
-
-    Raises:
-        MetricInput: a count is negative or no whole number.
-
-    Source: Woolf (1957) for G; Barnard (1963) for the Monte-Carlo test.
-
-    >>> round(g_test([2, 0], [.5, .5]), 3)   # 2 heads or 2 tails: half of the time
-    0.5
-    """
-    observed, q = np.asarray(counts, dtype=np.float64), np.asarray(shares, dtype=np.float64)
-    known = GTests(shares=q[None], offered=np.ones((1, q.size), dtype=bool))
-    return float(known.p(observed[None])[0])
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GTests:
     """The G-test of a culture's items at any n; the distribution of each (item, n) is worked out once for all cells."""
@@ -76,7 +52,24 @@ class GTests:
     )
 
     def p(self, counts: ArrayLike) -> Floats:
-        """p per item, shape (I,), of whole counts of shape (I, K); nan without an answer or a reference."""
+        """p of each item: how often n people would lie at least as far from their own distribution.
+
+        Args:
+            counts: whole numbers, shape (I, K).
+
+        Returns:
+            Shape (I,), in (0, 1]; nan without an answer or a reference. Exact where at most ``ENUMERATED`` outcomes are
+            possible, else the exact p of a Monte-Carlo test, (1 + draws as far or further) / (1 + draws).
+
+        Raises:
+            MetricInput: a count is negative or no whole number.
+
+        Source: Woolf (1957) for G; Barnard (1963) for the Monte-Carlo test.
+
+        >>> coin = GTests(shares=np.array([[.5, .5]]), offered=np.ones((1, 2), dtype=bool))
+        >>> coin.p([[2, 0]]).round(3).tolist()   # 2 heads or 2 tails: half of the time
+        [0.5]
+        """
         observed = np.asarray(counts, dtype=np.float64)
         if np.any(observed < 0) or np.any(observed != np.rint(observed)):
             raise MetricInput("counts must be whole numbers of at least 0")
@@ -96,32 +89,30 @@ class GTests:
             for item in new:
                 self._nulls[item, n] = _drawn(self.shares[item][self.offered[item]], n, item)
             return
-        outcomes, ways = _outcomes(n, size)
-        part = max(1, AT_ONCE // len(outcomes))
+        possible, ways = _weighed(n, size)
+        part = max(1, AT_ONCE // len(possible))
         for start in range(0, len(new), part):
             some = new[start : start + part]
             shares = np.stack([self.shares[item][self.offered[item]] for item in some])
-            for item, null in zip(some, _enumerated(outcomes, ways, shares, n), strict=True):
+            for item, null in zip(some, _enumerated(possible, ways, shares, n), strict=True):
                 self._nulls[item, n] = null
 
 
 @lru_cache(maxsize=64)
-def _outcomes(n: int, k: int) -> tuple[NDArray[np.float64], Floats]:
-    """Every way of n answers to fall into k categories, shape (outcomes, k), and the log of its coefficient."""
-    bars = np.array(list(combinations(range(n + k - 1), k - 1)), dtype=np.int64).reshape(-1, k - 1)
-    edges = np.hstack([np.full((len(bars), 1), -1), bars, np.full((len(bars), 1), n + k - 1)])
-    outcomes = np.diff(edges, axis=1) - 1.0
-    return outcomes, np.asarray(gammaln(n + 1) - gammaln(outcomes + 1).sum(axis=-1))
+def _weighed(n: int, k: int) -> tuple[Floats, Floats]:
+    """Every outcome of n answers to k categories, shape (outcomes, k), and the log of its coefficient."""
+    possible = outcomes(n, k).astype(np.float64)
+    return possible, np.asarray(gammaln(n + 1) - gammaln(possible + 1).sum(axis=-1))
 
 
-def _enumerated(outcomes: Floats, ways: Floats, shares: Floats, n: int) -> list[tuple[Floats, Floats]]:
+def _enumerated(possible: Floats, ways: Floats, shares: Floats, n: int) -> list[tuple[Floats, Floats]]:
     """Per item: levels of G, ascending, and the probability of at least each; beyond the last, 0."""
     with np.errstate(divide="ignore"):
         logs = np.log(shares)
     # an impossible outcome has probability 0: its logarithm need only be small, not infinite times 0
     logs = np.maximum(logs, -1e6)
-    common = outcomes @ logs.T
-    g = 2 * (xlogy(outcomes, outcomes).sum(axis=-1)[:, None] - common) - 2 * n * np.log(n)
+    common = possible @ logs.T
+    g = 2 * (xlogy(possible, possible).sum(axis=-1)[:, None] - common) - 2 * n * np.log(n)
     probability = np.exp(ways[:, None] + common)
     order = np.argsort(g, axis=0)
     levels, masses = np.take_along_axis(g, order, axis=0), np.take_along_axis(probability, order, axis=0)

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from reports.metrics.divergence import Floats, MetricInput
 from reports.metrics.quality import Rate, wilson_rate
+from storage.judgement import DIMENSIONS, Verdict
 
-#: Codes of ``Verdicts.dimension``: the position in this tuple.
-DIMENSIONS = ("qc", "rp", "iu", "cv", "ir", "ff")
 NAMES = {
     "qc": "question capture",
     "rp": "role-play",
@@ -25,8 +24,8 @@ NAMES = {
     "ff": "false facts",
 }
 #: Codes of ``Verdicts.verdict``: the position in this tuple.
-VERDICTS = ("pass", "fail", "unsure")
-PASS, FAIL, UNSURE = range(3)
+VERDICTS = tuple(Verdict)
+PASS, FAIL, UNSURE = (VERDICTS.index(each) for each in (Verdict.PASS, Verdict.FAIL, Verdict.UNSURE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +45,6 @@ class CellRates:
     """Failure rates of one cell by one judge, one per dimension of ``DIMENSIONS``."""
 
     fail: tuple[Rate, ...]  #: among pass and fail, strata weighted; the interval rests on the effective number
-    unsure: tuple[Rate, ...]  #: among all verdicts
     answers: int  #: judged, those with unsure verdicts only included
     any_fail: Rate  #: answers with at least one failure, among those with a clear verdict on any dimension
 
@@ -64,24 +62,21 @@ def cell_rates(verdicts: Verdicts, cell: int) -> CellRates:
     >>> made = Verdicts(judge="j 1", cell=np.zeros(4, np.int32), answer=np.arange(4), dimension=np.zeros(4, np.int8),
     ...     verdict=np.array([0, 1, 0, 2], np.int8), weight=np.ones(4))
     >>> found = cell_rates(made, 0)
-    >>> round(found.fail[0].share, 4), found.fail[0].n, found.unsure[0].share, found.fail[1].reason
-    (0.3333, 3, 0.25, 'nothing was judged')
+    >>> round(found.fail[0].share, 4), found.fail[0].n, found.fail[1].reason
+    (0.3333, 3, 'nothing was judged')
     """
     _check(verdicts)
     here = verdicts.cell == cell
     dimension, verdict, weight = verdicts.dimension[here], verdicts.verdict[here], verdicts.weight[here]
-    fail, unsure = [], []
-    for place in range(len(DIMENSIONS)):
-        of = dimension == place
-        clear = of & (verdict != UNSURE)
-        fail.append(_rate(verdict[clear] == FAIL, weight[clear]))
-        unsure.append(_rate(verdict[of] == UNSURE, weight[of]))
     answer, clear = verdicts.answer[here], verdict != UNSURE
+    fail = []
+    for place in range(len(DIMENSIONS)):
+        of = clear & (dimension == place)
+        fail.append(_rate(verdict[of] == FAIL, weight[of]))
     judged, first, inverse = np.unique(answer[clear], return_index=True, return_inverse=True)
     failed = np.bincount(inverse[verdict[clear] == FAIL], minlength=len(judged)) > 0
     return CellRates(
         fail=tuple(fail),
-        unsure=tuple(unsure),
         answers=len(np.unique(answer)),
         any_fail=_rate(failed, weight[clear][first]),
     )

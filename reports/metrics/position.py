@@ -50,6 +50,9 @@ def position_bias(question: ArrayLike, chosen: ArrayLike, shown: ArrayLike, opti
         shown: position of the option shown first, shape (n,).
         options: how many options the largest question has.
 
+    Raises:
+        MetricInput: a position in ``chosen`` or ``shown`` is none of the options.
+
     Source: the moments are those of the permutation distribution of Mantel (1963).
 
     >>> found = position_bias([0] * 4, [0, 0, 1, 1], [0, 0, 1, 1], 2)

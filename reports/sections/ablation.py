@@ -72,7 +72,7 @@ def _conditions(analysis: Analysis, part: Ablation) -> Table:
             *(
                 Column(
                     text=f"Difference, {name}",
-                    meaning=f"smoothed KL less that of {part.against}, on the same questions at equal n; p beneath",
+                    meaning=f"corrected KL less that of {part.against}, on the same questions at equal n; p beneath",
                 )
                 for name in names.values()
             ),
@@ -136,7 +136,7 @@ def common_ground(analysis: Analysis, contrasts: Iterable[tuple[str, Contrast]])
     n = next(iter(by_culture.values())).n
     return (
         (
-            f"Differences are of the questions behind the mean to which all that are compared have at least {n} valid "
-            f"answers, all brought down to {n}, and need not be those of the means: {listed(where)}."
+            "Differences are by the corrected KL, of the questions behind the mean to which all that are compared have "
+            f"at least {n} valid answers, all brought down to {n}, and need not be those of the means: {listed(where)}."
         ),
     )

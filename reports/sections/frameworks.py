@@ -16,6 +16,7 @@ from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun
 from reports.replies import why_not
 from reports.sections.words import (
+    FLOOR,
     INFINITE,
     MODEL,
     RULE,
@@ -43,7 +44,6 @@ _NAMED = (
     "may rest on more answers of one than of another. Models are counted where at least two of their frameworks could "
     "be compared like that in each of these cultures."
 )
-_FLOOR = "The small figure beneath is the noise floor: what equally many real people would score."
 
 
 def framework_section(analysis: Analysis) -> Section:
@@ -146,7 +146,7 @@ def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
             )
             for row, (head, group) in zip(rows, _named(rows), strict=True)
         ),
-        notes=(_FLOOR, *fewer(rows)),
+        notes=(FLOOR, *fewer(rows)),
     )
 
 

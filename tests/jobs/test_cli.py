@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jobs.cli import main
 from jobs.exits import exit_code, in_words
-from jobs.local import RunFailed
+from jobs.following import RunFailed
 from jobs.producer import enqueue
 from jobs.study import StudyError
 from storage import outbox

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from jobs import doctor, doctor_models
 from jobs.broker import EmbeddedBroker
 from jobs.cli import main
-from jobs.doctor import BAD, NOTE, OK, Finding
+from jobs.finding import BAD, NOTE, OK, Finding
 from jobs.settings import Settings
 from storage.database import Database
 from storage.schema import HEAD

@@ -14,8 +14,9 @@ from rich.console import Console
 from jobs import following, local, progress
 from jobs.health import Pulse
 from jobs.producer import enqueue
-from jobs.progress import Snapshot, snapshot
+from jobs.progress import snapshot
 from jobs.settings import Settings
+from jobs.snapshot import Snapshot
 from storage import outbox
 from storage.database import Database
 from tests.jobs.ledger_rows import finish
@@ -73,7 +74,7 @@ def test_a_report_that_takes_long_is_waited_for(follow: Follow) -> None:
 def test_a_reporter_without_a_sign_of_life_is_given_up(follow: Follow) -> None:
     """Five minutes behind its last one, and no earlier; how to build the report is told."""
     told = r"every answer is there, but its reporter has given no sign of life for 300 s; .*: defsurvey report first"
-    with pytest.raises(local.RunFailed, match=told):
+    with pytest.raises(following.RunFailed, match=told):
         follow(beats=8, looks=20)
     ended, _ = follow(beats=8, looks=13)
     assert ended.reported

@@ -18,10 +18,11 @@ import redis
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from jobs import following, local, verbs
+from jobs import following, local, logs, verbs
 from jobs.producer import enqueue
-from jobs.progress import Snapshot, snapshot
+from jobs.progress import snapshot
 from jobs.settings import Settings
+from jobs.snapshot import Snapshot
 from storage import judgements, outbox
 from storage.database import Database
 from tests.jobs.ledger_rows import finish
@@ -98,7 +99,7 @@ def test_a_worker_that_was_given_bad_input_ends_a_run_at_once(tmp_path: Path) ->
     """It would be given the same again; what it said is told, not how often it died."""
     crew = Ending(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=1)
     crew.start()
-    with pytest.raises(local.RunFailed, match=r"^reporter: there is no model 'gone'$"):
+    with pytest.raises(following.RunFailed, match=r"^reporter: there is no model 'gone'$"):
         crew.look(0)
 
 
@@ -126,6 +127,29 @@ def test_logs_are_kept_short_while_a_run_is_watched(tmp_path: Path, monkeypatch:
     finally:
         crew.stop()
     assert sorted(path.name for path in kept) == ["broker.log", "reporter.log", "run.log", "worker-1.log"]
+
+
+def test_what_a_worker_said_last_is_read_before_its_log_is_begun_anew(tmp_path: Path) -> None:
+    """It had grown too long just when the worker ended."""
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
+    crew = Unable(settings, workers=1)
+    crew.start()
+    try:
+        with pytest.raises(following.RunFailed, match="^model m: no weights at /x$"):
+            crew.look(0)
+    finally:
+        crew.stop()
+
+
+class Unable(local.Crew):
+    """A crew whose processes say at the end of a long log why they cannot serve."""
+
+    def _launch(self, process: Any) -> None:
+        line = "2026-11-27 01:00:00 WARNING jobs.tasks: database: away\n"
+        said = "2026-11-27 01:00:01 ERROR jobs.tasks: model m: no weights at /x\n"
+        process.log.write_text(line * (logs.MOST_BYTES // len(line) + 1) + said)
+        process.popen = subprocess.Popen([sys.executable, "-S", "-c", "raise SystemExit(69)"])
+        process.popen.wait()
 
 
 class Noting(local.Crew):
@@ -175,7 +199,7 @@ def test_workers_that_die_of_a_full_disk_are_not_what_is_told(
     if full:
         monkeypatch.setattr("jobs.outputs.TemporaryFile", no_room)
     told = rf"{tmp_path}: No space left on device; what was committed is kept" if full else "reporter died 5 times"
-    with pytest.raises(local.RunFailed, match=f"^{told}"):  # noqa: PT012  # the fifth death is too many
+    with pytest.raises(following.RunFailed, match=f"^{told}"):  # noqa: PT012  # the fifth death is too many
         for _ in range(local.DEATHS_WITHOUT_PROGRESS):
             crew.look(0)
 
@@ -193,7 +217,7 @@ def test_of_killed_workers_memory_is_named(tmp_path: Path) -> None:
     crew = Killed(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=1)
     crew.start()
     told = r"^reporter died 5 times without progress \(killed, as where memory runs out\); see "
-    with pytest.raises(local.RunFailed, match=told):  # noqa: PT012  # the fifth death is too many
+    with pytest.raises(following.RunFailed, match=told):  # noqa: PT012  # the fifth death is too many
         for _ in range(local.DEATHS_WITHOUT_PROGRESS):
             crew.look(0)
 

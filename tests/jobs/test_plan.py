@@ -105,9 +105,9 @@ def test_time() -> None:
     """90 answers at 1 a second take a minute and a half, give or take a third; without a rate nothing is claimed."""
     read = study(participants="15")
     assert plan(read, cards=CARDS).seconds is None
-    assert plan(read, cards=CARDS, answers_per_second=1.0).seconds == Spread(low=60, high=120)
-    with pytest.raises(ValueError, match="answers_per_second: expected a number above 0, got 0"):
-        plan(read, cards=CARDS, answers_per_second=0)
+    assert plan(read, cards=CARDS, paces={"tiny-model": 1.0}).seconds == Spread(low=60, high=120)
+    with pytest.raises(ValueError, match="pace of tiny-model: expected answers per second above 0, got 0"):
+        plan(read, cards=CARDS, paces={"tiny-model": 0})
 
 
 def test_time_by_the_paces_of_models() -> None:
@@ -139,7 +139,7 @@ def test_time_in_words(rate: float, told: str) -> None:
     """Times are printed in the units that a person would use."""
     console = Console(width=160)
     with console.capture() as capture:
-        console.print(render(plan(study(participants="15"), cards=CARDS, answers_per_second=rate)))
+        console.print(render(plan(study(participants="15"), cards=CARDS, paces={"tiny-model": rate})))
     assert told in capture.get()
 
 
@@ -164,7 +164,7 @@ def test_notes() -> None:
 
 def test_json() -> None:
     """A program reads the same figures."""
-    made = plan(study(participants="5"), cards=CARDS, answers_per_second=1.0)
+    made = plan(study(participants="5"), cards=CARDS, paces={"tiny-model": 1.0})
     body = json.loads(json.dumps(to_json(made)))
     assert body["planned"] == 30
     assert body["cells"][1] == {

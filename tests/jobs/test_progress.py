@@ -12,8 +12,9 @@ from sqlalchemy import event
 
 from jobs import progress, verbs
 from jobs.producer import enqueue
-from jobs.progress import CellProgress, Snapshot, duration, render, snapshot, watch
+from jobs.progress import duration, render, snapshot, watch
 from jobs.settings import Settings
+from jobs.snapshot import CellProgress, Snapshot
 from storage import outbox, store
 from storage.database import Database
 from storage.ledger import Ledger

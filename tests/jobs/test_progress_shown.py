@@ -8,7 +8,8 @@ import re
 import pytest
 from rich.console import Console
 
-from jobs.progress import CellProgress, Snapshot, render
+from jobs.progress import render
+from jobs.snapshot import CellProgress, Snapshot
 from storage.run import Progress
 
 MODELS = ("smollm2-135m-instruct", "own-server-with-a-long-name-of-its-own")

@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
+from celery import Celery
 
 import reports.build
+from jobs.celery_app import REPORT
+from jobs.locks import exclusive
 from jobs.producer import enqueue
-from jobs.tasks import write_report
+from jobs.tasks import register_reports, write_report
 from reports.build import ReportPaths
 from storage import outbox
 from storage.database import Database
@@ -34,7 +38,7 @@ def building(between: Between) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         page = folder / "report.html"
         page.write_text(str(results.revision))
-        return ReportPaths(html=page, markdown=page, metrics=page, answers=page)
+        return ReportPaths(html=page, markdown=page)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(reports.build, "build_report", build_report)
@@ -94,6 +98,22 @@ def test_a_report_that_another_machine_has_overtaken_is_built_again(half_done: D
         written = write_report(half_done, "first", tmp_path)
     assert (tmp_path / "report.html").read_text() == str(written.revision) == str(recorded(half_done))
     assert len(built) == 2
+
+
+def test_a_report_that_somebody_else_builds_holds_up_no_other(
+    half_done: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that was suspended in the middle of it has the run's lock; whoever comes meanwhile is told."""
+    monkeypatch.setattr("jobs.tasks._REPORT_PATIENCE", 0.0)
+    app, broker = Celery("reports", broker="memory://"), MagicMock()
+    register_reports(app, half_done, tmp_path, broker)
+    with building(lambda: None):
+        with exclusive(tmp_path / "first" / ".lock", "report"):
+            app.tasks[REPORT]("first", 1)
+            assert outbox.latest_report(half_done, "first") is None
+        app.tasks[REPORT]("first", 1)
+    assert recorded(half_done) > 0
+    broker.set.assert_not_called()
 
 
 def test_a_report_of_the_users_own_place_is_nobodys_concern(half_done: Database, tmp_path: Path) -> None:

@@ -37,6 +37,11 @@ def finished(database: Database) -> Database:
     return database
 
 
+def export_to(path: Path, database: Database, kind: str, *, run: str = "first") -> None:
+    """What ``export --output`` does with a run's answers."""
+    results.write_whole(path, lambda target: results.export(database, run, kind, target, telemetry=False))
+
+
 def exported(database: Database, kind: str, *, telemetry: bool = False) -> bytes:
     """What an export writes."""
     target = io.BytesIO()
@@ -85,7 +90,7 @@ def test_json_lines_hold_the_values_themselves(finished: Database) -> None:
 def test_parquet_holds_the_same_rows_typed(finished: Database, tmp_path: Path) -> None:
     """What is read back by pyarrow equals the JSON lines, column by column."""
     path = tmp_path / "out" / "answers.parquet"
-    results.export_to(finished, "first", "parquet", path, telemetry=False)
+    export_to(path, finished, "parquet")
     table = pq.read_table(path)
     assert table.to_pylist() == [json.loads(line) for line in exported(finished, "jsonl").decode().split("\n") if line]
     assert [str(kind) for kind in table.schema.types[:6]] == ["string"] * 5 + ["int64"]
@@ -106,7 +111,7 @@ def test_telemetry_is_there_only_when_it_is_asked_for(finished: Database) -> Non
 def test_an_exported_file_can_be_read_by_others(finished: Database, tmp_path: Path) -> None:
     """A temporary file is closed to others, a result is not."""
     path = tmp_path / "answers.csv"
-    results.export_to(finished, "first", "csv", path, telemetry=False)
+    export_to(path, finished, "csv")
     assert path.read_bytes() == exported(finished, "csv")
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
@@ -125,7 +130,7 @@ def test_a_file_appears_whole_or_not_at_all(
 
     monkeypatch.setattr("storage.read_answers.answer_rows", broken)
     with pytest.raises(OSError, match="disk full"):
-        results.export_to(finished, "first", "csv", path, telemetry=False)
+        export_to(path, finished, "csv")
     assert [entry.name for entry in path.parent.iterdir()] == ["answers.csv"]
     assert path.read_text() == "the old one"
 
@@ -138,7 +143,7 @@ def test_a_link_stays_and_what_it_leads_to_is_written(finished: Database, tmp_pa
     (tmp_path / "second.csv").symlink_to("there/answers.csv")
     link = tmp_path / "link.csv"
     link.symlink_to(target)
-    results.export_to(finished, "first", "csv", link, telemetry=False)
+    export_to(link, finished, "csv")
     assert link.readlink() == Path(target)
     assert (tmp_path / target).read_bytes() == exported(finished, "csv")
     assert (tmp_path / "second.csv").is_symlink()
@@ -161,7 +166,7 @@ def test_a_pipe_is_written_into(finished: Database, tmp_path: Path, kind: str) -
     link.symlink_to(pipe)
     for path in (pipe, link):
         reader, found = reading(pipe)
-        results.export_to(finished, "first", kind, path, telemetry=False)
+        export_to(path, finished, kind)
         reader.join(timeout=10)
         if kind == "parquet":
             assert pq.read_table(io.BytesIO(found[0])).num_rows == 6
@@ -228,7 +233,7 @@ def test_an_unknown_run_writes_nothing(finished: Database, tmp_path: Path) -> No
         results.export(finished, "nowhere", "csv", target, telemetry=False)
     assert target.getvalue() == b""
     with pytest.raises(store.UnknownRun):
-        results.export_to(finished, "nowhere", "csv", tmp_path / "out" / "x.csv", telemetry=False)
+        export_to(tmp_path / "out" / "x.csv", finished, "csv", run="nowhere")
     assert list((tmp_path / "out").iterdir()) == []
 
 

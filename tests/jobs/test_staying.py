@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from jobs.broker import BrokerUnavailable
+from jobs.exit_codes import UNAVAILABLE
 from jobs.staying import stay
-from jobs.tasks import EXIT_UNAVAILABLE
 from storage.schema import SchemaTooNew
 from workers.models import UnknownModel
 
@@ -42,7 +42,7 @@ def test_what_may_pass_is_raised_and_so_is_a_defect() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_what_stays_waits_to_be_told(number: int, caplog: pytest.LogCaptureFixture) -> None:
     """The status is what it was; the reason is in the log."""
-    for work, status in ((lambda: EXIT_UNAVAILABLE, EXIT_UNAVAILABLE), (_raising(UnknownModel("no model x")), 2)):
+    for work, status in ((lambda: UNAVAILABLE, UNAVAILABLE), (_raising(UnknownModel("no model x")), 2)):
         timer = threading.Timer(0.3, os.kill, (os.getpid(), number))
         timer.start()
         assert stay(work) == status

@@ -11,11 +11,12 @@ from celery.exceptions import Reject
 from celery.worker import state as worker_state
 
 from jobs.celery_app import SIMULATE, make_app
-from jobs.tasks import EXIT_UNAVAILABLE, register_simulation
-from storage import store
+from jobs.exit_codes import UNAVAILABLE
+from jobs.tasks import register_simulation
 from storage.database import Database
 from storage.served import record_served
 from tests.jobs.ledger_rows import rows
+from tests.storage.what_is_there import progress_of
 from tests.workers.working import add_run, make_stage, respondent
 from workers.models import ModelCard
 
@@ -55,9 +56,9 @@ def test_a_worker_that_cannot_serve_asks_nothing_more(
             with pytest.raises(Reject) as told:
                 each.result(10)
             assert told.value.requeue
-    assert worker_state.should_stop == EXIT_UNAVAILABLE
+    assert worker_state.should_stop == UNAVAILABLE
     assert rows(database, HELD) == [(0,)]
-    assert store.progress(database, "good").answered == 0
+    assert progress_of(database, "good").answered == 0
     with pytest.raises(Reject, match="this worker stops"):
         task(1)
     stage.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future
 from itertools import islice
 
@@ -40,6 +41,18 @@ class Raising:
         """Nothing to give back."""
 
 
+class Ending(Raising):
+    """Ends while it is asked, and cancels what it was asked as an engine of anybody's would: without a word more."""
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """Reply, or cancel a little later."""
+        if request.messages[0].content != str(self.at):
+            return super().submit(request)
+        future: Future[Completion] = Future()
+        threading.Timer(0.05, future.cancel).start()
+        return future
+
+
 def calls(number: int) -> list[tuple[int, Request]]:
     """So many calls, each of which says its number."""
     return [
@@ -65,3 +78,14 @@ def test_what_is_under_way_when_a_judge_goes_away_is_given_back(late: bool) -> N
     assert sorted(number for number, _ in islice(replies, len(under_way))) == under_way
     with pytest.raises(EngineUnavailable, match="no credit"):
         next(replies)
+
+
+@pytest.mark.timeout(10)
+def test_a_judge_that_ends_under_those_who_ask_it_cannot_be_asked_any_more() -> None:
+    """Nobody waits on for what it has cancelled; what was replied is given back."""
+    replies = ask_all(Ending(EngineUnavailable(""), 2, late=True), calls(9), at_once=4)
+    given: list[int] = []
+    with pytest.raises(EngineUnavailable, match="the engine has cancelled what it was asked"):
+        given.extend(number for number, _ in replies)
+    assert given[:3] == [0, 1, 3]
+    assert 2 not in given

@@ -46,7 +46,7 @@ def typed(settings: Settings, database: Database) -> Typed:
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        ("jugde", "there is no model 'jugde'; did you mean 'judge'?"),
+        ("jugde", "there is no model 'jugde' (did you mean 'judge'?)"),
         ("rule", "model rule cannot judge: it is a scripted respondent"),
         ("gone", "model gone: field path: there is no file or folder /nowhere"),
         ("own", "model own: cannot be opened: TypeError: "),

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+import jobs.judge
 from jobs.judge import in_words, judge_run
 from jobs.settings import Settings
 from jobs.tasks import judge_if_due
-from storage import judgements, retry, store
+from storage import budget, judgements, retry, store
 from storage.database import Database
 from storage.judgements import Call, Ended
 from storage.ledger import Ledger
@@ -173,6 +174,42 @@ def test_a_run_that_is_cancelled_is_judged_no_more(settings: Settings, small: Da
     judge_if_due(settings, small, "first")
     assert rows(small, JUDGED) == [("model-a", 30), ("model-b", 30)]
     assert not judgements.is_due(small, "first")
+
+
+def test_a_run_that_is_resumed_before_its_judge_has_ended_is_due(
+    settings: Settings, small: Database, server: JudgeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The judge saw that it was cancelled and asks nothing more, while its last calls are under way."""
+    answer_everything(small)
+    cancelled_meanwhile(server, small, judged=5)
+    is_cancelled = store.is_cancelled
+
+    def and_resumed(database: Database, run: str) -> bool:
+        if seen := is_cancelled(database, run):
+            store.cancel(database, run, cancelled=False)
+        return seen
+
+    monkeypatch.setattr(store, "is_cancelled", and_resumed)
+    judge_if_due(settings, small, "first")
+    assert judgements.judging_due(small) == ["first"]
+
+
+def test_money_that_comes_as_the_last_call_ends_is_used(
+    settings: Settings, small: Database, server: JudgeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was wrong and nothing is spent: what is left is asked, and the judging has an end."""
+    answer_everything(small)
+    budget.change_budget(small, "first", 0.008)
+    judge_one_by_one = jobs.judge.judge_one_by_one
+
+    def and_filled(*asked: Any) -> list[str]:
+        problems = judge_one_by_one(*asked)
+        budget.change_budget(small, "first", 100.0)
+        return problems
+
+    monkeypatch.setattr("jobs.judge.judge_one_by_one", and_filled)
+    judge_if_due(settings, small, "first")
+    assert rows(small, "SELECT ended FROM judging") == [("done",)]
 
 
 def test_a_run_that_is_cancelled_is_no_reason_to_calibrate_its_judge(

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from reports.metrics import insensitivity
 from storage.judgement import DIMENSIONS, Finding, Judgement, Verdict, all_dimensions
 from storage.run import AnswerState, Reply, UsedDecoding
 from workers.engines.base import Completion, FinishReason
@@ -38,8 +37,7 @@ def verdicts(text: str, **options: Any) -> set[Verdict]:
 def test_a_reply_as_asked_for_is_read() -> None:
     """Every dimension has its verdict, evidence and reason."""
     found = read(json.dumps(reply(ff={"evidence": "every Sunday", "reason": "not so", "verdict": "fail"})))
-    assert tuple(found) == DIMENSIONS == insensitivity.DIMENSIONS
-    assert tuple(Verdict) == insensitivity.VERDICTS
+    assert tuple(found) == DIMENSIONS
     assert found["qc"] == Finding(verdict=Verdict.PASS, evidence="I see my parents", reason="so it is")
     assert found["ff"] == Finding(verdict=Verdict.FAIL, evidence="every Sunday", reason="not so")
 

@@ -89,8 +89,9 @@ def test_differences_say_what_they_are_of() -> None:
     made = results([("a", "us", "def", human), ("a", "us", "none", uniform)], tiny=repeated(3), participants=40)
     ablation = section(analyse(made), "table-4").tables[0]
     said = (
-        "Differences are of the questions behind the mean to which all that are compared have at least 10 valid "
-        "answers, all brought down to 10, and need not be those of the means: 12 questions in the United States."
+        "Differences are by the corrected KL, of the questions behind the mean to which all that are compared have at "
+        "least 10 valid answers, all brought down to 10, and need not be those of the means: 12 questions in the "
+        "United States."
     )
     assert said in ablation.notes
     first, second = made.run.cells

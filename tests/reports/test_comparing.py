@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from reports.comparing import SIGNS_SEED, Compared, Sample, compare, pairwise, sample_of
+from reports.comparing import SIGNS_SEED, Compared, Sample, compare, pairwise, sample_of, told_from_people
 from reports.items import Floats, ItemTable, ReferenceTable
 from reports.metrics.aggregate import Grouping
 from reports.metrics.comparisons import participants_apart, sign_flip
@@ -96,6 +96,31 @@ def test_the_variance_over_participants_is_the_jackknifes() -> None:
     freedom = (over_questions + beyond) ** 2 / (over_questions**2 / 2 + beyond**2 / 3)
     expected = 2 * student.sf(0.8 / np.sqrt(over_questions + beyond), freedom)
     assert participants_apart(left_out, [[1.0, -1.0]], differences)[0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_who_answered_nothing_is_no_participant() -> None:
+    """A run of which most participants are still to come has the degrees of freedom of those who were there."""
+    rng = np.random.default_rng(4)
+    given = (rng.random((12, QUESTIONS, 1)) > np.cumsum(PEOPLE, axis=-1)).sum(axis=-1).clip(max=OPTIONS - 1)
+    few = np.eye(OPTIONS)[given]
+    planned = np.concatenate([few, np.zeros((300, QUESTIONS, OPTIONS))])
+    other = answers(PEOPLE, rng)
+    alone, among = (pairwise(compared(sample_of(each, ITEMS, REFERENCE), other))[0, 1] for each in (few, planned))
+    assert among == pytest.approx(alone, abs=1e-12)
+
+
+def test_people_are_told_from_who_exaggerates_them() -> None:
+    """By themselves too, and not only beside a model that answers as they do; people are, by chance, in 1 of 20."""
+    rng = np.random.default_rng(11)
+    sharper = PEOPLE**2 / (PEOPLE**2).sum(axis=-1, keepdims=True)
+    told = [
+        np.mean([told_from_people(answers(shares, rng), ITEMS, REFERENCE) < 0.05 for _ in range(40)])
+        for shares in (PEOPLE, sharper)
+    ]
+    assert told[0] <= 0.15
+    assert told[1] >= 0.9
+    few = Sample(counts=np.zeros((QUESTIONS, OPTIONS)), left_out=np.full((2, QUESTIONS), np.nan))
+    assert np.isnan(told_from_people(few, ITEMS, REFERENCE))
 
 
 def test_a_panel_says_nothing_of_other_participants() -> None:

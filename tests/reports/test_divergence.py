@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy, wasserstein_distance
 
+from reports.analysis import analyse
+from reports.items import answer_weights, item_table, reference_table
 from reports.metrics.divergence import (
     MetricInput,
-    bernoulli,
     divergences,
     js_distance,
     paper_values,
@@ -20,6 +21,7 @@ from reports.metrics.divergence import (
     total_variation,
     wasserstein,
 )
+from tests.reports.synthetic import QUESTIONS, results, survey
 
 COUNTS, HUMAN, N = [0, 3, 12, 5], [0.911, 0.071, 0.016, 0.002], 2593
 
@@ -119,10 +121,16 @@ def test_padding_changes_nothing() -> None:
 
 def test_a_list_is_as_many_bernoulli_questions() -> None:
     """A multiple-choice question is the mean of its options' two-way divergences."""
-    items = bernoulli([10, 16], 20)
-    people = bernoulli([0.4, 0.9], 1)
-    by_hand = [entropy([0.5, 0.5], [0.6, 0.4]), entropy([0.2, 0.8], [0.1, 0.9])]
-    assert float(plug_in_kl(items, people).mean()) == pytest.approx(np.mean(by_hand), abs=1e-12)
+    known = survey(shares={"us": {"Q4": [0.4, 0.9, 0.3]}}, questions=QUESTIONS[3:])
+    person = np.arange(20)  # 10 chose the first option, 16 the second, 6 the third
+    bits = (person < 10) | (person >= 4) << 1 | np.isin(person, [0, 1, 2, 3, 10, 11]) << 2
+    made = results([("m", "us", "def", lambda *_: bits)], tiny=known, participants=20)
+    items = item_table(known, ["Q4"])
+    counts = answer_weights(made.answers, items, 0, 20).sum(axis=0)
+    by_hand = [entropy([0.5, 0.5], [0.6, 0.4]), entropy([0.2, 0.8], [0.1, 0.9]), entropy([0.7, 0.3], [0.7, 0.3])]
+    values = plug_in_kl(counts, reference_table(known, items, "us").shares)
+    assert values.tolist() == pytest.approx(by_hand, abs=1e-12)
+    assert analyse(made).cells[0].paper.question_mean == pytest.approx(np.mean(by_hand), abs=1e-12)
 
 
 def test_too_little_is_nan_with_a_reason() -> None:

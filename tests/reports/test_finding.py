@@ -127,6 +127,12 @@ def test_only_the_culture_with_a_winner_is_said_to_have_one() -> None:
     assert said == "a comes closest to people of the United States, no model is told from another for people of China"
 
 
+def test_conditions_of_one_model_are_no_models() -> None:
+    """What is not told apart is named for what it is."""
+    said = headline(results([("m", "us", "def", human), ("m", "us", "none", human)]))
+    assert said == "No condition or language is told from another as closest to people of the United States"
+
+
 def test_many_tied_models_are_counted() -> None:
     """Beyond four they are counted, not listed."""
     alike = [(f"m{i}", "us", "def", human) for i in range(6)]

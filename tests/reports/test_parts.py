@@ -397,7 +397,8 @@ def test_quantiles_are_of_the_items_of_a_dimension() -> None:
     assert (row.sound_quantiles[tdi, 0], row.sound_quantiles[tdi, -1]) == pytest.approx((values.min(), values.max()))
     assert (row.items[tdi], row.infinite[tdi]) == (2, 1)
     assert row.sound[tdi] == pytest.approx(values.mean())
-    assert row.intervals[tdi].low == pytest.approx(row.intervals[tdi].high)  # every participant says the same
+    # every participant says the same, which so few would often do if one of twenty did otherwise
+    assert row.intervals[tdi].low < row.sound[tdi] < row.intervals[tdi].high
 
 
 def test_a_single_answer_scores_as_the_formula_says() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from reports.analysis import Analysis, analyse
 from reports.contamination import Contamination, RecalledRow
+from reports.merge import merge
 from reports.sections.answers import quality_section
 from reports.sections.contamination import with_contamination
 from reports.sections.provenance import download_section
@@ -59,7 +60,7 @@ def test_a_survey_of_numbers_alone_cannot_be_recalled() -> None:
 def test_every_run_of_a_report_is_asked_by_itself() -> None:
     """One command a run: no run is called by two names at once."""
     made = results()
-    joint = replace(made, run=replace(made.run, id="spring + autumn"))
+    joint = merge([replace(made, run=replace(made.run, id=name)) for name in ("spring", "autumn")])
     told = [
         " ".join(section.paragraphs)
         for found in map(analyse, (made, joint))

@@ -12,8 +12,9 @@ from reports.contents import page
 from reports.judging import Insensitivity
 from reports.markdown import render_markdown
 from reports.merge import merge
-from reports.metrics.insensitivity import DIMENSIONS, Verdicts
+from reports.metrics.insensitivity import Verdicts
 from reports.page import Section
+from storage.judgement import DIMENSIONS
 from storage.results import Results
 from storage.run import Reply
 from tests.reports.synthetic import human, results, survey

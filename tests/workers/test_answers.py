@@ -62,14 +62,14 @@ def test_a_completion_is_read_as_a_person_would(case: dict[str, Any]) -> None:
     assert bool(reading.reason) == (reading.state is not AnswerState.ANSWERED)
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize(("language", "separator"), [("en", "; "), ("zh", "；")])
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_every_choice_in_the_asked_format_is_read_back(name: str, language: str) -> None:
+def test_every_choice_in_the_asked_format_is_read_back(name: str, language: str, separator: str) -> None:
     """Whatever may be chosen, written as the prompt asks for it, is read as that choice."""
     question, table = QUESTIONS[name], words(language)
     for size in range(1, question.max_choices + 1):
         for choices in combinations(question.codes, size):
-            listed = table.list_separator.join(option_text(question, code, language) for code in choices)
+            listed = separator.join(option_text(question, code, language) for code in choices)
             text = f"{table.answer}{listed}\n{table.explanation}I said 3 things, 2 of them twice."
             reading = read(text, FinishReason.STOP, question, question.codes, language)
             assert reading.choices == choices, text

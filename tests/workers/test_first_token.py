@@ -17,6 +17,7 @@ from storage.database import Database
 from storage.schema import migrate
 from storage.steps import read_probabilities
 from storage.survey import Survey
+from tests.storage.what_is_there import progress_of
 from tests.workers.citizens import AIM, DIVORCE, FAMILY, QUALITIES, SURVEY, US, citizen
 from tests.workers.steps.mortal import worker
 from tests.workers.test_baselines import PROTOCOL, Asked
@@ -158,7 +159,7 @@ def test_a_question_is_weighed_once_whoever_goes_on(database: Database) -> None:
     assert [(row.question, row.order) for row in rows[::4]][:2] == [("family", 0), ("family", 1)]
     assert len(rows) == 2 * 4 + 3 * 4 + 2 * 10
     assert outbox.unfinished(database, "r") == 0
-    assert store.progress(database, "r").planned == 0
+    assert progress_of(database, "r").planned == 0
     assert [due for due, *_ in outbox.reports_due(database)] == ["r"]
 
 

@@ -40,7 +40,9 @@ def test_every_respondent_is_bundled_under_its_own_name() -> None:
 
 def test_an_unknown_model_is_refused_with_the_nearest_name() -> None:
     """A slip of the pen costs one look at the message."""
-    with pytest.raises(UnknownModel, match=r"no model 'smolm2-135m-instruct'; did you mean 'smollm2-135m-instruct'\?"):
+    with pytest.raises(
+        UnknownModel, match=r"no model 'smolm2-135m-instruct' \(did you mean 'smollm2-135m-instruct'\?\)"
+    ):
         find_card("smolm2-135m-instruct", read_cards())
     with pytest.raises(UnknownModel, match=r"no model 'zzz'; known: smollm2-135m-instruct, human, uniform"):
         find_card("zzz", read_cards())
@@ -91,7 +93,10 @@ WHEEL = 'wheel = "w"\nversion = "1.0"\nfile = "w/w.gguf"\n'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[m]\nhubb = "a/b"\nhub = "a/b"\n', r"model m: there is no field 'hubb'; did you mean 'hub'\?; known: engine"),
+        (
+            '[m]\nhubb = "a/b"\nhub = "a/b"\n',
+            r"model m: there is no field 'hubb' \(did you mean 'hub'\?\); known: engine",
+        ),
         ('[m]\nhub = "just-a-name"\n', r"model m: field hub: expected organisation/model, got 'just-a-name'"),
         ("[m]\nhub = 5\n", r"model m: field hub: expected organisation/model, got 5"),
         ('[m]\nhub = "a/b"\nrevision = ""\n', r"model m: field revision: expected text, got ''"),
@@ -99,7 +104,7 @@ WHEEL = 'wheel = "w"\nversion = "1.0"\nfile = "w/w.gguf"\n'
         ('[m]\nengine = "transformers"\n', r"model m: field hub: expected hub, path or fallback.*, got none of them"),
         (
             '[m]\nengine = "transformer"\nhub = "a/b"\n',
-            r"field engine: expected one of transformers, .*, got 'transformer'; did you mean 'transformers'\?",
+            r"field engine: expected one of transformers, .*, got 'transformer' \(did you mean 'transformers'\?\)",
         ),
         ('[m]\nhub = "a/b"\ndtype = "int3"\n', r"field dtype: expected one of float32, bfloat16, auto, got 'int3'"),
         (
@@ -112,7 +117,7 @@ WHEEL = 'wheel = "w"\nversion = "1.0"\nfile = "w/w.gguf"\n'
         ('[m]\nengine = "scripted"\n', r"field respondent: expected one of human, .*garbler, got nothing"),
         (
             '[m]\nengine = "scripted"\nrespondent = "humen"\n',
-            r"field respondent: expected one of human.*, got 'humen'; did you mean 'human'\?",
+            r"field respondent: expected one of human.*, got 'humen' \(did you mean 'human'\?\)",
         ),
         (
             '[m]\nengine = "scripted"\nrespondent = "human"\nhub = "a/b"\n',

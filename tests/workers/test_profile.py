@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.engines.transformers.counters import Counters
+from workers.engines.counters import Counters
 from workers.profile import profile
 
 

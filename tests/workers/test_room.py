@@ -59,11 +59,12 @@ def wait_for(condition: Callable[[], bool]) -> None:
     [
         (None, FIRST),
         (object(), FIRST),
+        (SimpleNamespace(at_once=None), FIRST),
         (SimpleNamespace(at_once=3), 3),
         (SimpleNamespace(at_once=0), 1),
         (SimpleNamespace(at_once=10_000), MOST),
     ],
-    ids=["none", "silent", "three", "at least one", "at most the threads"],
+    ids=["none", "silent", "says none", "three", "at least one", "at most the threads"],
 )
 def test_the_engine_says_how_many(engine: object | None, expected: int) -> None:
     """Its own number within bounds; a usual one where it says nothing."""

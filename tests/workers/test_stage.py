@@ -17,6 +17,7 @@ from storage.read_results import read_results
 from storage.run import AnswerState, Condition, Method
 from storage.schema import migrate
 from storage.served import OtherEngine, record_served
+from tests.storage.what_is_there import answers_of
 from tests.workers.citizens import SURVEY
 from tests.workers.working import QUESTIONS, add_run, change, make_stage, respondent, rows
 from workers.engines.base import Completion, Engine, EngineUnavailable, Request
@@ -70,8 +71,8 @@ def test_a_participant_is_asked_every_question(database: Database, stage: Stage,
     """Each answer is committed, and the run is finished with its last participant only."""
     add_run(database)
     assert stage.simulate(1) is Outcome.FINISHED
-    assert [answer.question for answer in store.answers_of(database, 1)] == list(QUESTIONS)
-    assert {answer.state for answer in store.answers_of(database, 1)} == {AnswerState.ANSWERED}
+    assert [answer.question for answer in answers_of(database, 1)] == list(QUESTIONS)
+    assert {answer.state for answer in answers_of(database, 1)} == {AnswerState.ANSWERED}
     assert finished == []
     assert stage.simulate(2) is Outcome.FINISHED
     assert finished == ["r"]
@@ -99,9 +100,9 @@ def test_an_interview_goes_on_where_it_was_left(database: Database, stage: Stage
     elsewhere = make_stage(database, CARDS, [])
     elsewhere.leases.count = lambda run: elsewhere.stop() if rows(database, ANSWERS) == [(6,)] else None  # type: ignore[method-assign]
     assert elsewhere.simulate(2) is Outcome.RELEASED
-    assert [answer.item for answer in store.answers_of(database, 2)] == [0, 1]
+    assert [answer.item for answer in answers_of(database, 2)] == [0, 1]
     assert stage.simulate(2) is Outcome.FINISHED
-    whole, half = store.answers_of(database, 1), store.answers_of(database, 2)
+    whole, half = answers_of(database, 1), answers_of(database, 2)
     assert [(a.completion, a.memory, a.seed) for a in half] == [(a.completion, a.memory, a.seed) for a in whole]
 
 

@@ -23,6 +23,7 @@ from storage.run import AnswerState
 from storage.schema import migrate
 from tests.chaos.chain import follow
 from tests.chaos.stages import CARDS, PATIENCE, QUESTIONS, RUN, TO_OPEN, Gated, stage_of, started
+from tests.storage.what_is_there import answers_of
 from workers import patience
 from workers.engines.base import EngineUnavailable
 from workers.lease import Leases
@@ -180,7 +181,7 @@ def test_a_replacement_whose_word_is_lost_is_recognised(
     assert lost == list(range(len(QUESTIONS)))
     assert len(engine.asked) == 2 * len(QUESTIONS)
     assert standing(database, who)[:2] == ("finished", len(QUESTIONS))
-    assert {answer.attempt for answer in store.answers_of(database, who)} == {1}
+    assert {answer.attempt for answer in answers_of(database, who)} == {1}
 
 
 def test_orders_that_come_while_others_are_served_are_served_too(database: Database, engine: Gated) -> None:
@@ -199,7 +200,7 @@ def test_orders_that_come_while_others_are_served_are_served_too(database: Datab
         engine.let_go()
         assert asking.result(PATIENCE) is Outcome.FINISHED
     assert standing(database, who)[:3] == ("finished", len(QUESTIONS), None)
-    assert all(answer.out_of_sequence for answer in store.answers_of(database, who))
+    assert all(answer.out_of_sequence for answer in answers_of(database, who))
 
 
 def test_told_to_stop_during_an_outage_it_stops(

@@ -17,7 +17,7 @@ from storage.database import Database
 from storage.ledger import Ledger, StaleLease
 from storage.run import Decoding
 from storage.schema import migrate
-from storage.store import answers_of
+from tests.storage.what_is_there import answers_of
 from tests.workers.working import add_run, make_stage, respondent
 from workers import telemetry
 from workers.engines.base import Message, Request

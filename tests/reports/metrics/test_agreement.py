@@ -14,8 +14,9 @@ from statsmodels.stats.proportion import proportion_confint
 
 from reports.metrics.agreement import agreement, mcnemar
 from reports.metrics.divergence import MetricInput
-from reports.metrics.insensitivity import DIMENSIONS, FAIL, NAMES, PASS, UNSURE, Verdicts, cell_rates
+from reports.metrics.insensitivity import FAIL, NAMES, PASS, UNSURE, Verdicts, cell_rates
 from reports.metrics.quality import wilson, wilson_rate
+from storage.judgement import DIMENSIONS
 
 labels = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=2, max_size=60)
 
@@ -70,22 +71,17 @@ def test_labels_that_do_not_fit_are_refused(first: list[int], second: list[int])
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_statsmodels_agrees_on_mcnemar(pairs: list[tuple[bool, bool]]) -> None:
-    """Exact and with continuity correction, to ten digits."""
+    """The exact p, to ten digits."""
     first, second = zip(*pairs, strict=True)
     found = mcnemar(first, second)
     table = crossed([(int(one), int(two)) for one, two in pairs], 2)
     assert found.exact_p == pytest.approx(statsmodels_mcnemar(table, exact=True).pvalue, abs=1e-10)
-    if abs(table[0, 1] - table[1, 0]) >= 1:  # the correction turns a difference of 0 into one of 1 there
-        theirs = statsmodels_mcnemar(table, exact=False, correction=True)
-        assert found.chi_squared == pytest.approx(theirs.statistic, abs=1e-10)
-        assert found.p == pytest.approx(theirs.pvalue, abs=1e-10)
+    assert (found.first_only, found.second_only) == (table[1, 0], table[0, 1])
 
 
 def test_no_difference_is_no_evidence() -> None:
     """All alike: p is 1."""
-    found = mcnemar([1, 0, 1], [1, 0, 1])
-    assert (found.exact_p, found.p) == (1, 1)
-    assert np.isnan(found.chi_squared)
+    assert mcnemar([1, 0, 1], [1, 0, 1]).exact_p == 1
     with pytest.raises(MetricInput, match="same answers"):
         mcnemar([1], [1, 0])
 
@@ -115,11 +111,10 @@ def verdicts(**columns: object) -> Verdicts:
 
 
 def test_unsure_is_neither_pass_nor_fail() -> None:
-    """Failures are counted among clear verdicts, unsure ones among all."""
+    """Failures are counted among clear verdicts alone."""
     found = cell_rates(verdicts(verdict=[PASS, FAIL, FAIL, UNSURE, PASS]), 0)
     assert (found.fail[0].count, found.fail[0].n, found.fail[0].share) == (2, 4, 0.5)
     assert found.fail[0].low == pytest.approx(wilson(2, 4).low)
-    assert found.unsure[0].share == 0.2
     assert found.answers == 5
     assert (found.any_fail.share, found.any_fail.n) == (0.5, 4)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -30,6 +31,9 @@ def test_the_bundled_models_are_known_to_the_providers_client() -> None:
     assert haiku is not None
     assert haiku.takes == ("temperature",)
     assert haiku.cost(1_000_000, 200_000) == pytest.approx(2.0)
+    assert (haiku.prices, haiku.costs) == ((1.0, 5.0), True)
+    assert not replace(haiku, input_price=0.0, output_price=0.0).costs
+    assert replace(haiku, input_price=0.0).costs
 
 
 def test_a_model_id_is_enough(tmp_path: Path) -> None:
@@ -37,7 +41,7 @@ def test_a_model_id_is_enough(tmp_path: Path) -> None:
     assert read(tmp_path, '[m]\nengine = "anthropic"\nmodel = "x"\n') == Api(model="x")
     openai = read(tmp_path, '[m]\nengine = "openai"\nmodel = "x"\n')
     assert openai == Api(model="x", takes=("temperature", "top_p", "seed"))
-    assert openai.cost(1, 1) is None
+    assert (openai.cost(1, 1), openai.prices, openai.costs) == (None, None, False)
 
 
 def test_every_field_is_taken_up(tmp_path: Path) -> None:

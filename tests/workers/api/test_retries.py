@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import time
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from email.utils import formatdate
 
 import pytest
@@ -210,8 +210,10 @@ def test_closing_cancels_everything_within_a_second(protocol: Protocol) -> None:
         others = [engine.submit(ask("again")), *(engine.submit(ask(f"later {number}")) for number in range(20))]
         while len(server.got) < 4:
             time.sleep(0.005)
+        assert others[-1].cancel()
         begun = time.monotonic()
         engine.close()
+        assert not wait([*slow, *others], 1.0).not_done
         for future in [*slow, *others]:
             with pytest.raises(CancelledError):
                 future.result(1.0)
@@ -230,6 +232,7 @@ def test_a_future_cancelled_by_its_owner_is_not_asked(protocol: Protocol) -> Non
     with protocol.engine(behave, concurrency=1) as (engine, server):
         first, second, third = (engine.submit(ask(str(number))) for number in range(3))
         assert second.cancel()
+        assert wait([second], PATIENCE).done
         assert first.result(PATIENCE).finish is third.result(PATIENCE).finish is FinishReason.STOP
         assert server.asked == {"0": 1, "2": 1}
 

@@ -9,9 +9,9 @@ from concurrent.futures import Future
 import pytest
 
 from storage.run import Decoding
+from workers.engines import counters as counters_module
 from workers.engines.base import Completion, Message, Request
-from workers.engines.transformers import counters as counters_module
-from workers.engines.transformers.counters import Tally
+from workers.engines.counters import Tally
 from workers.engines.transformers.engine import TransformersEngine
 
 

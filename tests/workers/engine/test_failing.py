@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from typing import Any
 
 import pytest
@@ -183,8 +183,10 @@ def test_a_device_that_has_failed_ends_its_engine(
     ended: list[type[BaseException]] = []
     monkeypatch.setattr(threading, "excepthook", lambda told: ended.append(told.exc_type))
     _failing(monkeypatch, tiny_loaded, kind("CUDA error: an illegal memory access was encountered"))
+    future = engine.submit(_request(1, choices=choices))
+    assert wait([future], 30).done
     with pytest.raises(CancelledError):
-        engine.submit(_request(1, choices=choices)).result(30)
+        future.result(0)
     assert engine.closed
     with pytest.raises(EngineUnavailable, match="its engine is closed"):
         engine.submit(_request(2, choices=choices))

@@ -22,6 +22,7 @@ from storage.run import PANEL_SLOTS, AnswerState, Protocol
 from storage.schema import migrate
 from storage.steps import steps_of
 from storage.survey_json import fingerprint
+from tests.storage.what_is_there import answers_of, progress_of
 from tests.workers.citizens import CN, SURVEY, US
 from tests.workers.steps.mortal import worker
 from tests.workers.test_baselines import Asked
@@ -72,7 +73,7 @@ def test_conditions_share_one_run_and_one_draw(database: Database) -> None:
     started(database, *CONDITIONS)
     engine = Asked()
     everyone(database, engine)
-    progress = store.progress(database, "r")
+    progress = progress_of(database, "r")
     assert progress.planned == progress.answered == 2 * len(QUESTIONS) * (3 * PARTICIPANTS + PANEL_SLOTS)
     assert outbox.unfinished(database, "r") == 0
     assert len(engine.requests) == 2 * len(QUESTIONS) * (2 * PARTICIPANTS + (PARTICIPANTS + 1) * (VOTE + 1))
@@ -126,15 +127,15 @@ def test_slots_of_a_panel_are_asked_again_by_one_chain(database: Database) -> No
     broken = Asked(gives_up_after=VOTE + 1)  # the second question fails
     hand = worker(database, broken, owner="hand:1:x")
     assert hand.simulate(who) is Outcome.FINISHED
-    progress = store.progress(database, "r")
+    progress = progress_of(database, "r")
     assert (progress.answered, progress.failed) == (PANEL_SLOTS, PANEL_SLOTS)
     assert retry.ask_again(database, "r", [AnswerState.FAILED]) == PANEL_SLOTS
     again = Asked()
     assert worker(database, again, owner="hand:2:x").simulate(who) is Outcome.FINISHED
     assert len(again.requests) == VOTE + 1
-    progress = store.progress(database, "r")
+    progress = progress_of(database, "r")
     assert (progress.answered, progress.failed) == (2 * PANEL_SLOTS, 0)
-    answers = store.answers_of(database, who)
+    answers = answers_of(database, who)
     assert {(answer.item, answer.attempt) for answer in answers} == {(0, 0), (1, 1)}
 
 
@@ -146,7 +147,7 @@ def test_a_rewound_panel_begins_anew(database: Database) -> None:
     again = Asked()
     assert worker(database, again, owner="hand:2:x").simulate(who) is Outcome.FINISHED
     assert len(again.requests) == 2 * (VOTE + 1)
-    assert {(a.item, a.attempt) for a in store.answers_of(database, who)} == {(0, 1), (1, 0)}
+    assert {(a.item, a.attempt) for a in answers_of(database, who)} == {(0, 1), (1, 0)}
 
 
 def test_a_panel_moves_in_a_bundle(database: Database, tmp_path: Path) -> None:
