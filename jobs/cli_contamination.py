@@ -9,6 +9,7 @@ import click
 
 from jobs.cli_device import DEVICE
 from jobs.cli_options import JSON, NAMES, RUN, print_json
+from jobs.exit_codes import INCOMPLETE
 from jobs.settings import Settings
 
 
@@ -40,7 +41,7 @@ def contamination(settings: Settings, run_id: str, models: tuple[str, ...] | Non
         click.echo(f"{run_id}: {done.there} of {done.wanted} probes, {done.asked} of them new")
         click.echo(f"report: {built.html}")
     if done.there < done.wanted:
-        sys.exit(3)
+        sys.exit(INCOMPLETE)
 
 
 VERBS = (contamination,)

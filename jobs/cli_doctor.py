@@ -7,6 +7,7 @@ import sys
 import click
 
 from jobs.cli_options import JSON, print_json
+from jobs.exit_codes import DONE, ERROR
 from jobs.settings import Settings
 
 
@@ -15,18 +16,19 @@ from jobs.settings import Settings
 @click.pass_obj
 def doctor(settings: Settings, as_json: bool) -> None:
     """Whether this machine has what runs need, and what to do where it has not; 1 where none can go on."""
-    from jobs import doctor as examining
+    from jobs.doctor import examine
+    from jobs.finding import BAD
 
     found = []
-    for finding in examining.examine(settings):
+    for finding in examine(settings):
         found.append(finding)
         if not as_json:
             click.echo(str(finding))
-    well = all(finding.state != examining.BAD for finding in found)
+    well = all(finding.state != BAD for finding in found)
     if as_json:
         findings = [{"name": f.name, "state": f.state, "said": f.said, "remedy": f.remedy} for f in found]
         print_json({"well": well, "findings": findings})
-    sys.exit(0 if well else 1)
+    sys.exit(DONE if well else ERROR)
 
 
 VERBS = (doctor,)

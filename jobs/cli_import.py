@@ -223,7 +223,7 @@ def exclude(
     folder: Path, questions: tuple[str, ...], reason: str | None, restore: tuple[str, ...] | None, as_json: bool
 ) -> None:
     """Leave questions of a survey out, with the reason; without a question, list those left out."""
-    from jobs.broker import exclusive
+    from jobs.locks import exclusive
     from storage.survey_folder import FILES
     from storage.survey_write import exclude_questions
 

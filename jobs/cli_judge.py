@@ -13,13 +13,11 @@ from click.core import ParameterSource
 
 from jobs.cli_device import DEVICE
 from jobs.cli_options import FILE, JSON, RUN, TEXT, print_json
+from jobs.exit_codes import INCOMPLETE
 from jobs.settings import Settings
 
 if TYPE_CHECKING:
     from jobs.judge_steps import Watch
-
-#: Exit code where not everything that was asked for is judged.
-INCOMPLETE = 3
 
 
 class Share(click.ParamType[float]):
@@ -88,8 +86,9 @@ def judge(
             _say({"run": run_id, "labels": labels, "report": report}, told, as_json=as_json)
             return
         with _progress() as watch:
-            asked: dict[str, Any] = {"model": model, "share": sample, "batch": batch, "device": device}
-            done = judging.judge_run(settings, database, run_id, **asked, watch=watch)
+            done = judging.judge_run(
+                settings, database, run_id, model=model, share=sample, batch=batch, device=device, watch=watch
+            )
         report = current_report(settings, database, run_id, None).html
     _say({**done.to_json(), "report": report}, f"{judging.in_words(done)}\nreport: {report}", as_json=as_json)
     if done.ended is not judging.Ended.DONE:

@@ -9,6 +9,7 @@ import click
 
 from jobs.cli_device import DEVICE
 from jobs.cli_options import JSON, NAMES, PATH, TEXT, print_json
+from jobs.exit_codes import INCOMPLETE
 from jobs.settings import Settings
 
 
@@ -74,7 +75,7 @@ def rephrase(
             click.echo(f"failed: {failure}")
         click.echo(f"{folder}: {done.there} of {done.wanted} paraphrases, {done.written} of them new")
     if done.there < done.wanted:
-        sys.exit(3)
+        sys.exit(INCOMPLETE)
 
 
 @click.command("copy")

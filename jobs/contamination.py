@@ -68,7 +68,7 @@ def check_contamination(
     asked, failures = 0, list[str]()
     for card in cards:
         todo = [probe for probe in wanted[card.name] if probe.key not in there]
-        if todo and _costs(card) and budget.is_spent(database, run_id):
+        if todo and card.api is not None and card.api.costs and budget.is_spent(database, run_id):
             failures.append(f"model {card.name}: the budget of run {run_id} is spent")
         elif todo:
             done, failed = _ask(settings, database, run_id, survey, card, todo, device, console)
@@ -82,11 +82,6 @@ def check_contamination(
         asked=asked,
         failures=tuple(failures),
     )
-
-
-def _costs(card: ModelCard) -> bool:
-    """Whether it has a price above 0."""
-    return card.api is not None and bool(card.api.cost(1, 1))
 
 
 def _ask(

@@ -11,7 +11,6 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,39 +18,21 @@ import redis
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from jobs import doctor_models
 from jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of, server_program
+from jobs.finding import BAD, NOTE, OK, Finding, clock_finding
 from jobs.settings import Settings
 from storage.address import in_words, shown
 from storage.condition import Condition, condition
 from storage.database import BadDatabaseUrl, Database
 from storage.schema import HEAD
 
-#: How a finding can be: as it should be, worth knowing, or in the way of every run.
-OK, NOTE, BAD = "ok", "note", "bad"
-#: Seconds by which another machine's clock may be off before it is worth a word.
-CLOCK_SECONDS = 5.0
 #: Free bytes below which a disk is too full to work at all, and below which that is worth a word.
 FULL_BYTES, SCANT_BYTES = 200 * 10**6, 5 * 10**9
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What was found out about one thing."""
-
-    name: str
-    state: str  #: ``OK``, ``NOTE`` or ``BAD``
-    said: str
-    remedy: str = ""  #: what to do about it; empty where there is nothing to do
-
-    def __str__(self) -> str:
-        """One line for a person."""
-        return f"{self.state:4}  {self.name:14}  {self.said}" + (f" -> {self.remedy}" if self.remedy else "")
-
-
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every finding, as soon as it is there; none of them ever shows a password or a key."""
-    from jobs import doctor_models
-
     yield Finding(
         name="program", state=OK, said=f"defsurvey {version('defsurvey')}, Python {platform.python_version()}"
     )
@@ -97,19 +78,6 @@ def _schema(found: Condition) -> Finding:
         return Finding(name=name, state=BAD, said=f"revision {found.revision}; {this}", remedy="update defsurvey")
     remedy = "the next run brings it up, or defsurvey migrate"
     return Finding(name=name, state=NOTE, said=f"revision {found.revision}; {this}", remedy=remedy)
-
-
-def clock_finding(name: str, offset: float) -> Finding:
-    """What a clock that is off by so many seconds means: leases that are late or early, never a wrong answer."""
-    if abs(offset) <= CLOCK_SECONDS:
-        return Finding(name=name, state=OK, said=f"within {CLOCK_SECONDS:.0f} s of this machine's")
-    direction = "ahead of" if offset > 0 else "behind"
-    return Finding(
-        name=name,
-        state=NOTE,
-        said=f"{abs(offset):.0f} s {direction} this machine's: heartbeats and rates look wrong, answers are not",
-        remedy="let NTP set both clocks",
-    )
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from jobs.doctor import BAD, NOTE, OK, Finding
+from jobs.finding import BAD, NOTE, OK, Finding
 from jobs.settings import Settings
 from workers.engines.base import EngineUnavailable
 from workers.engines.keys import find_key, key_name

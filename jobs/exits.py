@@ -1,6 +1,7 @@
 """Which expected error ends the command line with which exit code.
 
-Imported only when there is an error, so that it may know every room's.
+Knows every room's errors. A verb imports it only once it has failed, so that none waits for all the rooms to load; a
+daemon that stays does so from the start, since it needs them in any case.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ import redis
 from sqlalchemy.exc import DatabaseError
 
 from jobs.audit import BadAudit
-from jobs.broker import BrokerUnavailable, HomeInUse
+from jobs.broker import BrokerUnavailable
+from jobs.exit_codes import ERROR, USAGE
 from jobs.flowering import FlowerMissing
+from jobs.following import RunFailed
 from jobs.judge_lease import BeingJudged
-from jobs.local import RunFailed
+from jobs.locks import HomeInUse
 from jobs.outputs import DISK, BadOutput
 from jobs.serving import DatabaseUnavailable, unavailable
 from jobs.settings import BadSetting, Settings
@@ -49,10 +52,10 @@ _ERROR = (BeingJudged, BrokerUnavailable, FlowerMissing, DatabaseUnavailable, Ho
 def exit_code(error: BaseException) -> int | None:
     """2 for bad input, 1 for what went wrong although the input was good, None for a defect of ours."""
     if isinstance(error, _USAGE):
-        return 2
+        return USAGE
     if isinstance(error, OSError) and (error.filename is not None or error.errno in DISK):
-        return 1  # a file or folder that cannot be read or written
-    return 1 if isinstance(error, (*_ERROR, redis.RedisError)) or _of_database(error) else None
+        return ERROR  # a file or folder that cannot be read or written
+    return ERROR if isinstance(error, (*_ERROR, redis.RedisError)) or _of_database(error) else None
 
 
 def in_words(error: BaseException, settings: Settings | None) -> str:

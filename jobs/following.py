@@ -10,21 +10,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import redis
 
 from jobs.celery_app import report_failure_key
 from jobs.health import Pulse
 from jobs.outputs import why_unwritable
-from jobs.progress import Snapshot, duration, snapshot, watch
+from jobs.progress import duration, snapshot, watch
+from jobs.settings import Settings
+from jobs.snapshot import Snapshot
 from storage.database import Database
 from workers.patience import OUTAGE
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from jobs.local import Crew
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +40,23 @@ class RunFailed(RuntimeError):
     """The run cannot go on, or not here; the message says why."""
 
 
+class AtWork(Protocol):
+    """Whoever works on a run while it is followed."""
+
+    @property
+    def settings(self) -> Settings:
+        """Where their logs and pulses are."""
+        ...
+
+    def look(self, done: int) -> None:
+        """See that they go on, with so many answers and participants done with; raises RunFailed where they cannot."""
+        ...
+
+
 def follow(
     database: Database,
     run: str,
-    crew: Crew,
+    crew: AtWork,
     console: Console,
     broker: redis.Redis,
     stopped: Callable[[], bool] = lambda: False,

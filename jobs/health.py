@@ -25,8 +25,6 @@ from storage.hosts import host
 
 log = logging.getLogger(__name__)
 
-#: Daemons whose health can be asked for.
-ROLES = ("worker", "reporter", "reconciler")
 #: Seconds between two beats of the reporter's pulse.
 BEAT_SECONDS = 2.0
 #: Seconds without a sign of life after which a daemon counts as ill; several beats of every role.

@@ -6,6 +6,7 @@ Knows the order of the steps. Deliberately knows no rubric (``workers.judging``)
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -149,11 +150,23 @@ def judge_run(
                 ledger=ledger,
                 watch=watch,
                 held=held,
-                cancelled=lambda: not run.cancelled and store.is_cancelled(database, run_id),
+                cancelled=_once(lambda: not run.cancelled and store.is_cancelled(database, run_id)),
                 leaving=leaving,
             )
             with _noting(work):
                 return _judge(work, engine, name.identity, sample, batch=batch)
+
+
+def _once(seen: Callable[[], bool]) -> Callable[[], bool]:
+    """Whether something was ever seen: who stopped for it does not forget why, though it has passed."""
+    told = threading.Event()
+
+    def ever() -> bool:
+        if not told.is_set() and seen():
+            told.set()
+        return told.is_set()
+
+    return ever
 
 
 def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[Call], *, batch: bool) -> Judged:
@@ -165,30 +178,34 @@ def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[Call], *,
         work.end(ended, unpaid)
         return Judged(run=run, judge=identity, score="", ended=ended, sampled=len(sample), judged=done, told=unpaid)
     reached = calibrate(work, engine)
-    told: dict[str, Any] = {"run": run, "judge": identity, "score": "" if reached is None else str(reached)}
+    score, sampled = "" if reached is None else str(reached), len(sample)
     if reached is not None and not reached.passed:
         work.end(Ended.REFUSED, f"{identity} was {reached}")
-        return Judged(**told, ended=Ended.REFUSED, sampled=0, judged=0)
+        return Judged(run=run, judge=identity, score=score, ended=Ended.REFUSED, sampled=0, judged=0)
     gone: list[str] = []
     problems: list[str] = []
+    before = sampled - len(work.left(sample))
     if reached is not None:
         gone = collect_open(work)
         problems = judge_in_batches(work, sample) if batch else judge_one_by_one(work, engine, sample)
-    done = len(sample) - len(work.left(sample))
-    if work.leaving() and (reached is None or done < len(sample)):
+    done = sampled - len(work.left(sample))
+    if work.leaving() and (reached is None or done < sampled):
         raise JudgingLeft(f"run {run} is left to be judged: this process was told to end")
     if not work.held():
         raise BeingJudged(f"run {run} is being judged by another process, since this one was away")
-    if reached is None or (done < len(sample) and work.cancelled()):
-        work.end(Ended.INCOMPLETE, f"{identity}: {CANCELLED}", go_on=True)
-        return Judged(**told, ended=Ended.INCOMPLETE, sampled=len(sample), judged=done, told=CANCELLED)
-    over = done < len(sample) and work.spent
-    ended = Ended.OVER_BUDGET if over else Ended.DONE if done == len(sample) else Ended.INCOMPLETE
+    if reached is None or (done < sampled and work.cancelled()):
+        ended = Ended.INCOMPLETE
+        work.end(ended, f"{identity}: {CANCELLED}", go_on=True)
+        return Judged(run=run, judge=identity, score=score, ended=ended, sampled=sampled, judged=done, told=CANCELLED)
+    over = done < sampled and work.spent
+    if before < done < sampled and not over and not problems and not gone:  # it stopped for money that came since
+        return _judge(work, engine, identity, sample, batch=batch)
+    ended = Ended.OVER_BUDGET if over else Ended.DONE if done == sampled else Ended.INCOMPLETE
     said = next(iter([*problems, *gone]), "")
     work.end(ended, unpaid if over else said or str(reached))
     if over and not work.spent:  # there was more money before it could be noted that there was none
         return _judge(work, engine, identity, sample, batch=batch)
-    return Judged(**told, ended=ended, sampled=len(sample), judged=done, told=said)
+    return Judged(run=run, judge=identity, score=score, ended=ended, sampled=sampled, judged=done, told=said)
 
 
 @contextmanager

@@ -70,10 +70,7 @@ class Work:
     @property
     def prices(self) -> Prices | None:
         """What the judge's card says now; None: it has no prices."""
-        api = self.card.api
-        if api is None or api.input_price is None or api.output_price is None:
-            return None
-        return api.input_price, api.output_price
+        return None if self.card.api is None else self.card.api.prices
 
     @property
     def money_left(self) -> float | None:

@@ -23,16 +23,16 @@ from typing import IO, TYPE_CHECKING
 import redis
 from celery import Celery
 
-from jobs.broker import EmbeddedBroker, check_reachable, client_of, exclusive
+from jobs.broker import EmbeddedBroker, check_reachable, client_of
 from jobs.celery_app import make_app, report_failure_key
-from jobs.following import RunFailed as RunFailed
-from jobs.following import follow, outages_survived
+from jobs.exit_codes import UNAVAILABLE, USAGE
+from jobs.following import RunFailed, follow, outages_survived
+from jobs.locks import exclusive
 from jobs.logs import keep_short, last_error, last_line
 from jobs.outputs import why_unwritable
-from jobs.progress import Snapshot
 from jobs.reconciler import Reconciler, release_dead
 from jobs.settings import Settings
-from jobs.tasks import EXIT_UNAVAILABLE
+from jobs.snapshot import Snapshot
 from storage import outbox, store
 from storage.database import Database
 from storage.deaths import QUARANTINE_AFTER
@@ -47,8 +47,6 @@ log = logging.getLogger(__name__)
 #: Deaths of worker processes in a row, without any progress between them, after which a run is given up: more
 #: than it takes to find out which participant causes them and to set it aside, which is progress.
 DEATHS_WITHOUT_PROGRESS = QUARANTINE_AFTER + 2
-#: Exit status of a process that was given bad input (``jobs.exits``): starting it again will not help either.
-EXIT_USAGE = 2
 #: Log lines: time, level, logger, message.
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 #: Seconds that a process may take to end after SIGTERM.
@@ -126,16 +124,12 @@ class Crew:
             RunFailed: a worker says that it cannot serve, or workers die without any progress; or nothing can be
                 written any more, of which they die.
         """
-        if time.monotonic() - self._logs_seen_at >= LOGS_SECONDS:
-            self._logs_seen_at = time.monotonic()
-            for path in (*self.settings.logs.glob("*.log"), *self.settings.home.glob("broker/*.log")):
-                keep_short(path)
         dead = [p for p in self._processes if p.popen is not None and p.popen.poll() is not None]
         for process in dead:
             assert process.popen is not None
-            if process.popen.returncode == EXIT_UNAVAILABLE:
+            if process.popen.returncode == UNAVAILABLE:
                 raise RunFailed(last_error(process.log))
-            if process.popen.returncode == EXIT_USAGE:
+            if process.popen.returncode == USAGE:
                 raise RunFailed(f"{process.name}: {last_line(process.log)}")
             process.deaths = process.deaths + 1 if done == process.done_at_death else 1
             process.done_at_death = done
@@ -147,6 +141,10 @@ class Crew:
             status = process.popen.returncode
             log.warning("%s ended with status %d and is started again%s", process.name, status, _killed(status))
             self._launch(process)
+        if time.monotonic() - self._logs_seen_at >= LOGS_SECONDS:  # behind what is read from them
+            self._logs_seen_at = time.monotonic()
+            for path in (*self.settings.logs.glob("*.log"), *self.settings.home.glob("broker/*.log")):
+                keep_short(path)
 
     def stop(self) -> None:
         """Tell every process to end, and end those that do not."""
@@ -205,7 +203,7 @@ def work(
         stopped: whether this process was told to end, see ``follow``.
 
     Raises:
-        jobs.broker.HomeInUse: another ``defsurvey run`` works in the same home.
+        jobs.locks.HomeInUse: another ``defsurvey run`` works in the same home.
         RunFailed: the workers cannot go on.
     """
     settings.make_home()

@@ -72,19 +72,20 @@ def plan(
     *,
     cards: Mapping[str, ModelCard],
     paces: Mapping[str, float] | None = None,
-    answers_per_second: float | None = None,
 ) -> Plan:
     """Count what a study would run.
 
     Args:
         study: the study.
         cards: model name -> card, for every model of the study.
-        paces: model -> answers per second in an earlier run, as far as known.
-        answers_per_second: of all models together; None: by their paces, one after the other, if all are known.
+        paces: model -> answers per second in an earlier run, as far as known; those of all models tell the time, one
+            after the other.
+
+    Raises:
+        ValueError: a pace is not above 0.
     """
     cells = study.cells()
-    if answers_per_second is None:
-        answers_per_second = _rate(cells, paces or {})
+    rate = _rate(cells, paces or {})
     reading = [cell for cell in cells if cards[cell.model].engine != "scripted"]
     answers = study.planned_answers()
     judging = planned_judging(study, None if study.judge is None else cards[study.judge.model])
@@ -98,7 +99,7 @@ def plan(
         answers=answers,
         prompt_tokens=_sum(_prompt_tokens(study, cell) for cell in reading),
         completion_tokens=_sum(_written(study, cell) for cell in reading),
-        seconds=None if answers_per_second is None else _seconds(answers, answers_per_second),
+        seconds=None if rate is None else _seconds(answers, rate),
         cost=total(
             [
                 *(
@@ -138,12 +139,13 @@ def _rate(cells: Iterable[PlannedCell], paces: Mapping[str, float]) -> float | N
     wanted = [cell for cell in cells if cell.answers]
     if not wanted or any(cell.model not in paces for cell in wanted):
         return None
+    for cell in wanted:
+        if paces[cell.model] <= 0:
+            raise ValueError(f"pace of {cell.model}: expected answers per second above 0, got {paces[cell.model]}")
     return sum(cell.answers for cell in wanted) / sum(cell.answers / paces[cell.model] for cell in wanted)
 
 
 def _seconds(answers: int, rate: float) -> Spread:
-    if rate <= 0:
-        raise ValueError(f"answers_per_second: expected a number above 0, got {rate}")
     exact = answers / rate
     return Spread(low=round(exact * (1 - RATE_SPREAD)), high=round(exact * (1 + RATE_SPREAD)))
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from jobs.snapshot import CellProgress, Snapshot
 from storage import budget, judgements, outbox, steps, store
 from storage.database import Database
-from storage.run import Method, Progress
+from storage.run import AnswerState, Method
 from storage.visible import in_one_line, visible
 
 if TYPE_CHECKING:
@@ -25,89 +25,6 @@ LOOK_SECONDS = 0.5
 LAST_LOOKS_SECONDS = 0.1
 #: Seconds between two lines where the output is no terminal.
 LINE_SECONDS = 10.0
-_STATES = ("answered", "refused", "unparsable", "failed")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CellProgress:
-    """How far one cell has come."""
-
-    model: str
-    culture: str
-    condition: str
-    language: str
-    progress: Progress
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """How far a run has come at one moment."""
-
-    run: str
-    state: str  #: waiting, running, judging, finished, cancelled or budget reached
-    progress: Progress
-    participants: dict[str, int]
-    cells: tuple[CellProgress, ...]
-    rate_per_second: float
-    report: str | None  #: path of the newest HTML report
-    reported: bool = False  #: whether that report shows all that there is
-    missing: bool = False  #: whether that report has been written and its file is not there any more
-    budget: float | None = None  #: US dollars that the run may cost; None: whatever it costs
-    spent: float = 0.0  #: US dollars, where there is a budget
-    unweighed: int = 0  #: questions whose options could not be weighed; they are no planned answers
-
-    @property
-    def eta_seconds(self) -> float | None:
-        """Seconds until everything has ended at the present rate, or None where nothing moves."""
-        if self.progress.remaining == 0:
-            return 0.0
-        return self.progress.remaining / self.rate_per_second if self.rate_per_second > 0 else None
-
-    @property
-    def complete(self) -> bool:
-        """Whether all that was planned is there, nothing failed, and there was money left to judge it.
-
-        Who weighs options has no planned answers, and is missed by no count of them where it was set aside.
-        """
-        without = self.participants["quarantined"] + self.unweighed + self.progress.failed + self.progress.remaining
-        return without == 0 and self.state != "budget reached"
-
-    @property
-    def reporting(self) -> bool:
-        """Whether nothing is left to be asked, or no money for it, so that only the report is still to come."""
-        open_ = self.participants["waiting"] + self.participants["running"]
-        return not open_ and self.state in ("finished", "budget reached")
-
-    def to_json(self) -> dict[str, Any]:
-        """What ``status --json`` prints."""
-        eta = self.eta_seconds
-        return {
-            "run": self.run,
-            "name": self.run,
-            "state": self.state,
-            **_counts(self.progress),
-            "participants": self.participants,
-            "cells": [
-                {
-                    "model": cell.model,
-                    "culture": cell.culture,
-                    "condition": cell.condition,
-                    "language": cell.language,
-                    **_counts(cell.progress),
-                }
-                for cell in self.cells
-            ],
-            "rate_per_second": round(self.rate_per_second, 3),
-            "eta_seconds": None if eta is None else round(eta, 1),
-            "report": None if self.missing else self.report,
-            **({} if self.budget is None else {"budget": self.budget, "spent": round(self.spent, 6)}),
-            **({"unweighed": self.unweighed} if self.unweighed else {}),
-        }
-
-
-def _counts(progress: Progress) -> dict[str, int]:
-    ended = {state: getattr(progress, state) for state in _STATES}
-    return {"planned": progress.planned, **ended, "remaining": progress.remaining}
 
 
 def snapshot(database: Database, run_id: str) -> Snapshot:
@@ -263,7 +180,7 @@ def report_line(current: Snapshot) -> str:
 
 def _line(current: Snapshot, speed: float) -> str:
     progress = current.progress
-    ended = ", ".join(f"{getattr(progress, state)} {state}" for state in _STATES)
+    ended = ", ".join(f"{getattr(progress, state)} {state}" for state in AnswerState)
     told = [f"{progress.done}/{progress.planned} ({ended})", *_moving(current, speed)]
     without = set_aside(current)
     return f"{in_one_line(current.run)}: {', '.join(told)}" + (f"; {without}" if without else "")
@@ -279,5 +196,5 @@ def render(current: Snapshot, speed: float) -> RenderableType:
     progress = current.progress
     facts = [f"{progress.done:,}/{progress.planned:,}", *_moving(current, speed)]
     without = set_aside(current)
-    shown = (head(in_one_line(current.run), progress, facts), cells_shown(current.cells, _STATES))
+    shown = (head(in_one_line(current.run), progress, facts), cells_shown(current.cells))
     return Group(*shown, *([Text(without)] if without else []))

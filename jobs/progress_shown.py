@@ -14,12 +14,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from storage.run import AnswerState
 from storage.visible import in_one_line
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-    from jobs.progress import CellProgress
+    from jobs.snapshot import CellProgress
     from storage.run import Progress
 
 _NAMES = ("model", "culture", "condition", "language")
@@ -53,13 +54,13 @@ def head(run: str, progress: Progress, facts: Sequence[str]) -> Fitting:
     return Fitting((row, Text(f"{run}: {', '.join(facts)}", overflow="fold")))
 
 
-def cells_shown(cells: Sequence[CellProgress], states: Sequence[str]) -> Fitting:
+def cells_shown(cells: Sequence[CellProgress]) -> Fitting:
     """A row for each cell: its names, and how many answers ended in each state that any cell has.
 
     Where the terminal is too narrow for a column of each name they share one; where it is for that, each cell is a
     sentence.
     """
-    present = [state for state in states if any(getattr(cell.progress, state) for cell in cells)]
+    present = [state.value for state in AnswerState if any(getattr(cell.progress, state) for cell in cells)]
     named = [[in_one_line(getattr(cell, name)) for name in _NAMES] for cell in cells]
     apart = _table(_NAMES, named, cells, present)
     together = _table(("cell",), [[", ".join(names)] for names in named], cells, present)

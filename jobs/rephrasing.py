@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.broker import exclusive
+from jobs.locks import exclusive
 from jobs.openmp import wait_shortly
 from jobs.settings import Settings
 from storage.survey import Survey, UnknownName

@@ -137,8 +137,3 @@ def joint_folder(settings: Settings, runs: Sequence[str]) -> Path:
     if len(os.fsencode(name)) > _LONGEST_NAME:
         name = f"{runs[0]}+{len(runs) - 1}-{sha256(name.encode()).hexdigest()[:12]}"
     return settings.reports / name
-
-
-def export_to(database: Database, run: str, kind: str, path: Path, *, telemetry: bool) -> None:
-    """Write a run's answers to a file, which appears whole or not at all."""
-    write_whole(path, lambda target: export(database, run, kind, target, telemetry=telemetry))

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
-from jobs.broker import EmbeddedBroker, HomeInUse, check_reachable, client_of, exclusive
+from jobs.broker import EmbeddedBroker, check_reachable, client_of
 from jobs.celery_app import IDLE_QUEUE, JUDGE_QUEUE, REPORTS_QUEUE, make_app, simulate_queue
 from jobs.local import LOG_FORMAT
+from jobs.locks import HomeInUse, exclusive
 from jobs.openmp import wait_shortly
 from jobs.settings import BadSetting, Settings
 from jobs.told import when_told_to_end

@@ -10,13 +10,13 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from storage.survey_problem import nearest
+from storage.synchronous import SYNCHRONOUS
+
 _PREFIX = "DEFSURVEY_"
-#: What SQLite can promise at a power loss; ``storage.database`` says what each means.
-SYNCHRONOUS = ("full", "normal", "off")
 #: Schemes of a broker's URL.
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 
@@ -119,10 +119,9 @@ _NAMES = (
 def _check_names(environment: Mapping[str, str]) -> None:
     for name in environment:
         if name.startswith(_PREFIX) and name.removeprefix(_PREFIX) not in _NAMES:
-            nearest = get_close_matches(name.removeprefix(_PREFIX), _NAMES, n=1)
+            near = nearest(name.removeprefix(_PREFIX), _NAMES, prefix=_PREFIX)
             known = ", ".join(_PREFIX + known for known in _NAMES)
-            hint = f"; did you mean {_PREFIX}{nearest[0]}?" if nearest else f"; known are {known}"
-            raise BadSetting(f"environment variable {name} is not known{hint}")
+            raise BadSetting(f"environment variable {name} is not known{near or f'; known are {known}'}")
 
 
 def _home(environment: Mapping[str, str]) -> Path:

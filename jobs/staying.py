@@ -12,8 +12,8 @@ import logging
 import threading
 from collections.abc import Callable
 
+from jobs.exit_codes import UNAVAILABLE, USAGE
 from jobs.exits import exit_code
-from jobs.tasks import EXIT_UNAVAILABLE
 from jobs.told import when_told_to_end
 from storage.schema import SchemaTooNew
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 #: Exit statuses that starting again does not change: bad input, and an engine that cannot serve. So is a database of a
 #: newer version, of which the status, 1, does not tell.
-PERMANENT = (2, EXIT_UNAVAILABLE)
+PERMANENT = (USAGE, UNAVAILABLE)
 
 
 def stay(work: Callable[[], int]) -> int:

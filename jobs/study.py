@@ -137,21 +137,18 @@ class Study:
         return hashlib.sha256(body.encode()).hexdigest()
 
 
-def read_study(
-    path: Path, *, cards: Mapping[str, ModelCard], name: str | None = None, participants: int | None = None
-) -> Study:
+def read_study(path: Path, *, cards: Mapping[str, ModelCard], name: str | None = None) -> Study:
     """Read and validate a study file.
 
     Args:
         path: the study file; a survey given as a folder is looked up beside it.
         cards: model name -> card: the models that can be named.
         name: a run name in place of the file's.
-        participants: a number of participants per cell in place of the file's.
 
     Raises:
         StudyError: the first thing that is wrong, with file, line, key, what was expected and what was found.
     """
-    return parse_study(read_text(path), path=path, cards=cards, name=name, participants=participants)
+    return parse_study(read_text(path), path=path, cards=cards, name=name)
 
 
 def parse_study(
@@ -161,7 +158,6 @@ def parse_study(
     cards: Mapping[str, ModelCard],
     survey: Survey | None = None,
     name: str | None = None,
-    participants: int | None = None,
 ) -> Study:
     """Validate the text of a study file; see ``read_study``.
 
@@ -171,17 +167,12 @@ def parse_study(
         cards: model name -> card.
         survey: the survey as a run keeps it, in place of the one that the text names.
         name: a run name in place of the text's.
-        participants: a number of participants per cell in place of the text's.
     """
     try:
         study = _study(text, path, cards, survey, named=name is not None)
     except Fault as fault:
         raise StudyError(str(fault)) from None
-    return replace(
-        study,
-        name=study.name if name is None else name,
-        participants=study.participants if participants is None else participants,
-    )
+    return study if name is None else replace(study, name=name)
 
 
 def _study(text: str, path: Path, cards: Mapping[str, ModelCard], survey: Survey | None, *, named: bool) -> Study:

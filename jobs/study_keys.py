@@ -15,7 +15,7 @@ from typing import TypeVar
 from jobs.billed import unpriced_of
 from jobs.study_file import StudyError, number_above_zero, whole_number
 from storage.catalogue import find_survey
-from storage.run import NAME, NAME_RULE, Condition, Method, Protocol
+from storage.run import MOST_PARTICIPANTS, NAME, NAME_RULE, Condition, Method, Protocol
 from storage.survey import Survey, SurveyError
 from storage.survey_problem import nearest, one_of
 from storage.survey_yaml import Entry
@@ -34,8 +34,6 @@ NATIVE = "native"
 #: What is used where a study file does not say; a fixed seed, so that such a study too can be repeated.
 DEFAULT_SEED = 0
 DEFAULT_PARTICIPANTS = 20
-#: Far more than any survey asks of one country; noise floor and report hold an array of so many.
-MOST_PARTICIPANTS = 100_000
 
 #: Share of the answers that a judge sees.
 DEFAULT_SAMPLE = 0.01

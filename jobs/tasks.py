@@ -20,8 +20,9 @@ from celery.worker import state as worker_state
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs.broker import exclusive
 from jobs.celery_app import JUDGE, REPORT, REPORTS_QUEUE, SIMULATE, report_failure_key
+from jobs.exit_codes import UNAVAILABLE
+from jobs.locks import HomeInUse, exclusive
 from jobs.outputs import DISK
 from jobs.settings import Settings
 from jobs.study_file import StudyError
@@ -38,10 +39,10 @@ from workers.stage import Outcome, Stage
 
 log = logging.getLogger(__name__)
 
-#: Exit status of a worker that cannot serve at all (sysexits' EX_UNAVAILABLE): starting it again will not help.
-EXIT_UNAVAILABLE = 69
 #: Seconds for which the broker remembers why a report could not be built.
 _FAILURE_SECONDS = 3600
+#: Seconds that a reporter waits for another process that builds the report of a run.
+_REPORT_PATIENCE = 5.0
 #: Taken in a run's own folder while its report is built: an older one would else be written over a newer one.
 _LOCK = ".lock"
 
@@ -64,7 +65,7 @@ def register_simulation(app: Celery, stage: Stage, *, only: str | None = None) -
         except (EngineUnavailable, OtherEngine, ModelError) as error:
             log.error("%s", error)
             stage.stop()  # Celery would wait for whoever is in hand, down to the last question
-            worker_state.should_stop = EXIT_UNAVAILABLE
+            worker_state.should_stop = UNAVAILABLE
             raise Reject(str(error), requeue=True) from error
         except SQLAlchemyError as error:
             log.warning("database: %s", error)
@@ -92,7 +93,11 @@ def register_reports(app: Celery, database: Database, folder: Path, broker: redi
             built = outbox.latest_report(database, run)
             shown = (-1, -1) if built is None else (built.revision, built.judgements)
             if built is None or shown < (revision, judgements) or not Path(built.html).is_file():
-                write_report(database, run, folder / run)
+                try:
+                    write_report(database, run, folder / run, patience=_REPORT_PATIENCE)
+                except HomeInUse as error:
+                    log.info("report of %s: %s", run, error)
+                    return  # the reconciler asks again; other runs' reports do not wait for this one
         broker.delete(report_failure_key(run))
 
     def failed(*, exception: BaseException, args: tuple[str, ...], **_: Any) -> None:
@@ -173,7 +178,13 @@ def judge_if_due(
 
 
 def write_report(
-    database: Database, run: str, folder: Path, *, record: bool = True, readings: bool = False
+    database: Database,
+    run: str,
+    folder: Path,
+    *,
+    record: bool = True,
+    readings: bool = False,
+    patience: float = math.inf,
 ) -> outbox.BuiltReport:
     """Build a run's report from what the ledger holds now.
 
@@ -186,10 +197,14 @@ def write_report(
         folder: where the files go.
         record: whether the ledger is to note it as the run's own report.
         readings: whether answers that people have read count as they read them.
+        patience: seconds to wait for another process that builds the run's report.
+
+    Raises:
+        HomeInUse: it builds it still.
     """
     if not record:
         return _build(database, run, folder, readings=readings)
-    with exclusive(folder / _LOCK, "report", patience=math.inf):
+    with exclusive(folder / _LOCK, "report", patience=patience, needed=False):
         while True:
             report = _build(database, run, folder, readings=readings)
             outbox.record_report(database, report)

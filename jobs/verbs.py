@@ -17,6 +17,7 @@ from jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable
 from jobs.celery_app import make_app
 from jobs.realisable import check_conditions
 from jobs.settings import BadSetting, Settings
+from jobs.snapshot import Snapshot
 from jobs.study import Study, parse_study, read_study
 from jobs.study_keys import Judge
 from jobs.told import when_told_to_end
@@ -139,7 +140,7 @@ def extended(
 
 def run_here(
     settings: Settings, database: Database, study: Study, *, workers: int, worker_options: Sequence[str]
-) -> progress.Snapshot:
+) -> Snapshot:
     """Enqueue, work and report on this machine."""
     _check_models(settings, study)
 
@@ -153,7 +154,7 @@ def run_here(
 
 def resume_here(
     settings: Settings, database: Database, run_id: str, *, workers: int, worker_options: Sequence[str]
-) -> progress.Snapshot:
+) -> Snapshot:
     """Go on with a run on this machine until it is done."""
     cards = read_cards(settings.models)
     for model in outbox.unfinished_models(database, run_id):
@@ -199,7 +200,7 @@ def _work(
     prepare: Callable[[], str],
     workers: int,
     worker_options: Sequence[str],
-) -> progress.Snapshot:
+) -> Snapshot:
     signals: list[int] = []
 
     def interrupted(number: int, _frame: FrameType | None) -> None:
@@ -219,7 +220,7 @@ def _work(
     return with_report(settings, database, ended)
 
 
-def with_report(settings: Settings, database: Database, now: progress.Snapshot) -> progress.Snapshot:
+def with_report(settings: Settings, database: Database, now: Snapshot) -> Snapshot:
     """A look at a run; where it is finished and the file of its report is gone, that is written again first."""
     if not now.reporting or not now.missing:
         return now
@@ -287,7 +288,7 @@ def named_or_newest(database: Database, run_id: str | None) -> str:
     return runs[0]
 
 
-def watch_run(database: Database, run_id: str, shown: Console) -> progress.Snapshot:
+def watch_run(database: Database, run_id: str, shown: Console) -> Snapshot:
     """Show a run's progress until it is finished, cancelled or out of budget. Returns the last look at it."""
     return progress.watch(
         following.Look(database, run_id),

@@ -6,7 +6,7 @@ Knows files. Deliberately knows nothing of what a report says.
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,8 @@ from reports.metrics.insensitivity import Verdicts
 from reports.sections.provenance import ANSWERS, METRICS
 from storage.results import DrawArrays, Results
 
-#: What others may do with a finished report: read it.
-_MODE = 0o644
+#: What others may do with a finished report, as far as the account's umask leaves it to them.
+_MODE = 0o666
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +79,13 @@ def build_report(
 
 
 def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    part = Path(name)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
     try:
         with os.fdopen(descriptor, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        part.chmod(_MODE)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

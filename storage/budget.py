@@ -12,12 +12,11 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
 from storage import tables, verdict_tables
+from storage.claimable import OPEN
 from storage.database import Database
 from storage.judgements import NONE, Ended, wanted
-from storage.run import ParticipantStatus
 
 _R, _C, _P, _J = tables.run.c, tables.cell.c, tables.participant.c, verdict_tables.judgement.c
-_OPEN = ParticipantStatus.OPEN.value
 #: What a call in a batch costs, of what it costs alone.
 BATCHED = 0.5
 
@@ -150,5 +149,5 @@ def is_stopped(database: Database, run: str) -> bool:
     open_, going = func.count(), func.sum(case((_C.halted, 0), else_=1))
     query = select(open_, going).join_from(tables.participant, tables.cell, _P.cell == _C.id)
     with database.read() as connection:
-        waiting, served = connection.execute(query.where(_P.run == run, _P.status == _OPEN)).one()
+        waiting, served = connection.execute(query.where(_P.run == run, OPEN)).one()
     return waiting > 0 and not served

@@ -17,7 +17,7 @@ from json import dumps
 from pathlib import Path
 from typing import IO, Any
 
-from sqlalchemy import Connection, Select, insert, select
+from sqlalchemy import Connection, Select, and_, insert, select
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlmodel import SQLModel
 
@@ -52,8 +52,11 @@ _MANIFEST_MAX = 2**20
 _BATCH, _BATCH_MAX = 1000, 4 * 2**20
 #: What reading a damaged archive raises; RuntimeError: of an entry that seems encrypted, or packed in an unknown way.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, KeyError, ValueError, OverflowError)
-#: Longest line of a member that is read: a survey with its references is the largest row.
-_LINE_MAX, _SURVEY_MAX = 8 * 2**20, 64 * 2**20
+#: How members are packed; what else the library unpacks tells of damage by errors of its own.
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+#: Longest line of a member that is read. A reply may have 16 MiB and its line more, quotes and line breaks being two
+#: signs there; a survey with its references has less.
+_LINE_MAX = 64 * 2**20
 
 
 class BadBundle(ValueError):
@@ -169,6 +172,9 @@ def _write(archive: zipfile.ZipFile, name: str, rows: Iterable[dict[str, Any]]) 
 
 
 def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+    for entry in archive.infolist():
+        if entry.compress_type not in _PACKED:
+            raise _bad(path, f"is no bundle of a run: {entry.filename} is packed in another way than ours")
     with archive.open(_MANIFEST) as member:
         written = member.read(_MANIFEST_MAX + 1)
     if len(written) > _MANIFEST_MAX:
@@ -211,9 +217,23 @@ def _import(connection: Connection, archive: zipfile.ZipFile, manifest: dict[str
         except Misfit as error:
             raise _bad(path, f"{name}.jsonl, line {number}: {error}") from None
     try:
+        _check_readings(connection, reader)
+    except Misfit as error:
+        raise _bad(path, f"reading.jsonl: {error}") from None
+    try:
         store.run_in(connection, run)
     except (KeyError, ValueError) as error:  # what an older version of the program did not write
         raise _bad(path, f"run {run} lacks {error}") from None
+
+
+def _check_readings(connection: Connection, reader: RowReader) -> None:
+    """Hold what people read against the questions answered, which the rows of readings do not name; raises Misfit."""
+    a, r, p = tables.answer.c, verdict_tables.reading.c, tables.participant.c
+    same = and_(r.participant == a.participant, r.item == a.item, r.slot == a.slot)
+    of_run = select(p.id).where(p.run == reader.run)
+    query = select(a.question, r.choices).join_from(verdict_tables.reading, tables.answer, same)
+    for row in _rows(connection, query.where(r.participant.in_(of_run))):
+        reader.check_choices(row["question"], row["choices"])
 
 
 def _batches(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
@@ -233,11 +253,10 @@ def _batches(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
 def _lines(archive: zipfile.ZipFile, name: str, expected: dict[str, Any], path: Path) -> Iterator[bytes]:
     """The rows of a member as they were written; raises BadBundle at its end where they are not those."""
     digest, count = hashlib.sha256(), 0
-    most = _SURVEY_MAX if name == "survey" else _LINE_MAX
     with archive.open(f"{name}.jsonl") as member:
-        while line := member.readline(most + 1):
-            if len(line) > most:
-                raise _bad(path, f"{name}.jsonl: expected rows of at most {most:,} bytes, got a longer one")
+        while line := member.readline(_LINE_MAX + 1):
+            if len(line) > _LINE_MAX:
+                raise _bad(path, f"{name}.jsonl: expected rows of at most {_LINE_MAX:,} bytes, got a longer one")
             digest.update(line)
             count += 1
             yield line

@@ -20,7 +20,17 @@ from storage.judgement import DIMENSIONS, Verdict
 from storage.judgements import Ended
 from storage.noun_types import plain_fits
 from storage.probe import ProbeKind
-from storage.run import NAME, NAME_RULE, AnswerState, Condition, Draws, ParticipantStatus, Protocol, UsedDecoding
+from storage.run import (
+    MOST_PARTICIPANTS,
+    NAME,
+    NAME_RULE,
+    AnswerState,
+    Condition,
+    Draws,
+    ParticipantStatus,
+    Protocol,
+    UsedDecoding,
+)
 from storage.survey_tables import to_number
 from storage.visible import control
 
@@ -58,15 +68,20 @@ def _by_type(column: Column[Any]) -> Rule:
         return Rule(fits=lambda value: type(value) is bool, expected="true or false")
     if isinstance(kind, Integer):
         most = 2**63 if isinstance(kind, BigInteger) else 2**31
-        least = -most if column.name in _SIGNED else 0
-        fits: Callable[[Any], bool] = lambda value: type(value) is int and least <= value < most  # noqa: E731
-        return Rule(fits=fits, expected=f"a whole number from {least} to below {most}")
+        return _whole_number(-most if column.name in _SIGNED else 0, most)
     if isinstance(kind, Float):
         return Rule(fits=lambda value: type(value) in (int, float) and value >= 0, expected="a number, 0 or more")
     if isinstance(kind, Text):
         return Rule(fits=lambda value: type(value) is str, expected="a text")
     assert isinstance(kind, (String, AutoString)), f"{column}: a rule of its own is needed"
     return Rule(fits=_is_name, expected="a text without control characters")
+
+
+def _whole_number(least: int, most: int) -> Rule:
+    return Rule(
+        fits=lambda value: type(value) is int and least <= value < most,
+        expected=f"a whole number from {least} to below {most}",
+    )
 
 
 def _is_name(value: Any) -> bool:
@@ -141,6 +156,7 @@ _SAID: Mapping[tuple[str, str], Rule] = {
     ("run", "judge"): Rule(fits=_judge, expected="a model and a sample above 0 and at most 1"),
     ("cell", "condition_name"): _NAMED,
     ("cell", "condition"): _noun(Condition),
+    ("participant", "number"): _whole_number(0, MOST_PARTICIPANTS),
     ("participant", "draws"): _noun(Draws),
     ("participant", "status"): _word_of(ParticipantStatus),
     ("participant", "attempts"): Rule(fits=_attempts, expected="an object of item: attempt"),

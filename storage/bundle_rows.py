@@ -16,8 +16,9 @@ from typing import Any
 
 from storage.bundle_columns import PRICES, rules_of
 from storage.noun_types import mistyped
+from storage.run import AnswerState
 from storage.storable import storable
-from storage.survey import Survey, SurveyError
+from storage.survey import QuestionType, Survey, SurveyError
 from storage.survey_json import fingerprint, survey_from_json
 from storage.survey_questions import MOST_OPTIONS
 
@@ -70,6 +71,7 @@ class RowReader:
     survey: Survey | None = None  #: as soon as it was read
     read_run: bool = False  #: whether the run's own row was
     _codes: Mapping[str, frozenset[int]] = field(default_factory=dict)  #: question of the run -> codes of its options
+    _most: Mapping[str, int] = field(default_factory=dict)  #: question of the survey -> how many of them it takes
     _prices: dict[int, dict[str, float | None]] = field(default_factory=dict)  #: judge -> what it took
 
     def read(self, table: str, line: bytes) -> dict[str, Any]:
@@ -105,6 +107,10 @@ class RowReader:
         if self.survey is None or row["survey"] != self.survey.fingerprint:
             raise Misfit("survey: expected the one in the file, got another")
         codes = {question.id: frozenset(question.codes) for question in self.survey.questions}
+        self._most = {
+            question.id: question.max_choices if question.type is QuestionType.MULTIPLE else 1
+            for question in self.survey.questions
+        }
         if unknown := [question for question in row["questions"] if question not in codes]:
             raise Misfit(f"questions: expected questions of the survey, got {unknown[0]!r}")
         if row["created_at"] >= _LATEST:
@@ -119,11 +125,23 @@ class RowReader:
         self._one_of("condition_name", row, [row["condition"]["name"]])
 
     def _answer(self, row: dict[str, Any]) -> None:
-        codes = self._codes.get(row["question"])
-        if codes is None:
-            self._one_of("question", row, self._codes)
-        elif not (codes.issuperset(row["choices"]) and codes.issuperset(row["shown"])):
-            raise Misfit(f"choices, shown: expected options of {row['question']}, got others")
+        question, choices, shown = row["question"], row["choices"], row["shown"]
+        self._one_of("question", row, self._codes)
+        codes = self._codes[question]
+        if not (codes.issuperset(choices) and codes.issuperset(shown)):
+            raise Misfit(f"choices, shown: expected options of {question}, got others")
+        if not shown or len(set(shown)) < len(shown):
+            raise Misfit(f"shown: expected some options of {question}, each once, got {_short(shown)}")
+        _some_or_none(row)
+        self.check_choices(question, choices)
+
+    def check_choices(self, question: str, choices: Collection[int]) -> None:
+        """Raise Misfit where a question of the run does not take these options together."""
+        if not self._codes[question].issuperset(choices):
+            raise Misfit(f"choices: expected options of {question}, got {_short(choices)}")
+        if len(choices) > self._most[question] or len(set(choices)) < len(choices):
+            expected = f"at most {self._most[question]} of {question}, each once"
+            raise Misfit(f"choices: expected {expected}, got {_short(choices)}")
 
     def _option_probability(self, row: dict[str, Any]) -> None:
         self._one_of("question", row, self._codes)
@@ -132,6 +150,10 @@ class RowReader:
     def _probe(self, row: dict[str, Any]) -> None:
         assert self.survey is not None
         self._one_of("question", row, [question.id for question in self.survey.questions])
+
+    def _reading(self, row: dict[str, Any]) -> None:
+        """What its answer's question takes is held against it as soon as it is there: see ``check_choices``."""
+        _some_or_none(row)
 
     def _judge(self, row: dict[str, Any]) -> None:
         """What a judge took elsewhere holds for what it said of this run, and for nothing that it is asked here."""
@@ -147,6 +169,16 @@ class RowReader:
             raise Misfit(f"{column}: expected one that the run has, got {row[column]!r}")
 
 
+def _some_or_none(row: Mapping[str, Any]) -> None:
+    """Raise Misfit where there are choices without an answer, or an answer without any."""
+    if bool(row["choices"]) is not (row["state"] == AnswerState.ANSWERED.value):
+        raise Misfit(f"choices: expected some exactly where it is answered, got {_short(row['choices'])}")
+
+
+def _short(codes: Collection[int]) -> str:
+    return repr(list(codes))[:80]
+
+
 _CHECKS: Mapping[str, Callable[[RowReader, dict[str, Any]], None]] = {
     "survey": RowReader._survey,
     "run": RowReader._run,
@@ -154,6 +186,7 @@ _CHECKS: Mapping[str, Callable[[RowReader, dict[str, Any]], None]] = {
     "answer": RowReader._answer,
     "option_probability": RowReader._option_probability,
     "probe": RowReader._probe,
+    "reading": RowReader._reading,
     "judge": RowReader._judge,
     "judgement": RowReader._judgement,
 }

@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from storage.address import shown
+from storage.synchronous import SYNCHRONOUS
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,6 @@ RETRY_PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)
 #: kernel waits for two hours. Silent for so many seconds it is asked, so often and so many times without an answer, and
 #: what was sent may be unacknowledged for so many milliseconds: within 60 seconds in all.
 DROPPED = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 30_000}
-#: Values of SQLite's ``synchronous`` that may be set.
-SYNCHRONOUS = ("full", "normal", "off")
 #: SQLSTATEs after which the same transaction may simply be tried again.
 _SERIALIZATION = {"40001", "40P01"}
 #: SQLSTATE of a write to a server that only reads: a standby, or the server of before after a failover.

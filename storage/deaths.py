@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, case, select, update
 
 from storage import tables
+from storage.claimable import OPEN
 from storage.columns import Now
 from storage.database import Database
 from storage.run import Participant, ParticipantStatus
@@ -27,7 +28,6 @@ QUARANTINE_AFTER = 3
 FORGOTTEN_AFTER = 86400.0
 
 _P = tables.participant.c
-_OPEN = _P.status == ParticipantStatus.OPEN.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ def count_failure(database: Database, held: Participant) -> bool:
     aside = _P.deaths + 1 >= QUARANTINE_AFTER
     statement = (
         update(tables.participant)
-        .where(_P.id == held.id, _P.lease_epoch == held.epoch, _P.lease_owner.is_not(None), _OPEN)
+        .where(_P.id == held.id, _P.lease_epoch == held.epoch, _P.lease_owner.is_not(None), OPEN)
         .values(
             lease_until=None,
             lease_owner=None,
@@ -89,7 +89,7 @@ def count_failure(database: Database, held: Participant) -> bool:
 
 
 def _held(connection: Connection, condition: Any) -> Sequence[Any]:
-    query = select(_P.id, _P.lease_owner, _P.lease_epoch, _P.on_trial, _P.deaths).where(_OPEN, condition)
+    query = select(_P.id, _P.lease_owner, _P.lease_epoch, _P.on_trial, _P.deaths).where(OPEN, condition)
     # Locked: a heartbeat on its way must not renew a lease between this look and the update.
     return connection.execute(query.order_by(_P.lease_owner, _P.id).with_for_update()).all()
 
@@ -106,7 +106,7 @@ def _free(connection: Connection, held: Sequence[Any]) -> Freed:
             status = {"status": ParticipantStatus.QUARANTINED.value} if aside else {}
             statement = (
                 update(tables.participant)
-                .where(_P.id == row.id, _P.lease_epoch == row.lease_epoch, _OPEN)
+                .where(_P.id == row.id, _P.lease_epoch == row.lease_epoch, OPEN)
                 .values(
                     lease_until=None,
                     lease_owner=None,

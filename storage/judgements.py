@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, tuple_, update
 
 from storage import outbox, tables, verdict_tables
+from storage.claimable import OPEN
 from storage.columns import Now
 from storage.database import Database, insert_new
 from storage.judgement import (
@@ -296,5 +297,4 @@ def is_due(database: Database, run: str) -> bool:
 
 
 def _open(connection: Connection, run: str) -> int:
-    query = select(func.count()).where(_P.run == run, _P.status == "open")
-    return connection.execute(query).scalar_one()
+    return connection.execute(select(func.count()).where(_P.run == run, OPEN)).scalar_one()

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, 
 
 from storage import tables
 from storage.advance import ADVANCE, ASKED_AGAIN, ENDED, advancing
+from storage.claimable import ACTIVE_RUN, CLAIMABLE, OPEN
 from storage.columns import Now
 from storage.database import Database
 from storage.hosts import host
@@ -46,14 +47,6 @@ class Backlog:
 
 
 _P = tables.participant.c
-_FREE = or_(_P.lease_until.is_(None), _P.lease_until < Now())
-_OPEN = _P.status == ParticipantStatus.OPEN.value
-_ACTIVE_RUN = select(tables.run.c.id).where(tables.run.c.cancelled.is_(False))
-_SERVED_CELL = select(tables.cell.c.id).where(tables.cell.c.halted.is_(False))
-#: Participants that are still to be asked, held or not.
-TO_BE_ASKED = and_(_OPEN, _P.run.in_(_ACTIVE_RUN), _P.cell.in_(_SERVED_CELL))
-#: Those of them that a worker may take up now.
-CLAIMABLE = and_(TO_BE_ASKED, _FREE)
 
 _CLAIM = (
     update(tables.participant)
@@ -155,9 +148,7 @@ class Ledger:
             StaleLease: the participant is not held under this epoch any more.
         """
         mark = (
-            update(tables.participant)
-            .where(_P.id == held.id, _P.lease_epoch == held.epoch, _OPEN)
-            .values(on_trial=True)
+            update(tables.participant).where(_P.id == held.id, _P.lease_epoch == held.epoch, OPEN).values(on_trial=True)
         )
         if self.database.write(lambda connection: connection.execute(mark).rowcount) != 1:
             raise StaleLease(f"participant {held.id}: not held under epoch {held.epoch} any more")
@@ -227,8 +218,8 @@ class Ledger:
             for participant in held:
                 statement = (
                     update(tables.participant)
-                    .where(_P.id == participant.id, _P.lease_epoch == participant.epoch, mine, _P.run.in_(_ACTIVE_RUN))
-                    .values(lease_until=case((_OPEN, Now() + self.ttl), else_=None))
+                    .where(_P.id == participant.id, _P.lease_epoch == participant.epoch, mine, ACTIVE_RUN)
+                    .values(lease_until=case((OPEN, Now() + self.ttl), else_=None))
                 )
                 if connection.execute(statement).rowcount == 1:
                     kept.add(participant.id)

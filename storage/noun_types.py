@@ -20,7 +20,8 @@ from storage.visible import control
 def mistyped(noun: Any) -> str:
     """The first field of a dataclass whose value is of another type than it says, as a path; empty if there is none.
 
-    A text with a control character is none, and neither is a number that is not finite. Nouns within are gone through.
+    A text with a control character is none, which is named behind its path, and neither is a number that is not finite.
+    Nouns within are gone through.
     """
     return _mistyped(noun, type(noun), "")
 
@@ -46,15 +47,16 @@ def _mistyped(value: Any, hint: Any, path: str) -> str:
         parts = [(key, inner[0]) for key in value] + [(one, inner[1]) for one in value.values()]
         return next(filter(None, (_mistyped(one, kind, path) for one, kind in parts)), "")
     if origin in (Union, UnionType):
-        return "" if any(not _mistyped(value, kind, "x") for kind in inner) else path
+        told = [_mistyped(value, kind, path) for kind in inner]
+        return "" if "" in told else max(told, key=len)
+    if hint is str and type(value) is str and (sign := control(value)):
+        return f"{path} (a control character, {sign})"
     return "" if _of_type(value, hint) else path
 
 
 def _of_type(value: Any, kind: Any) -> bool:
     if kind is float:
         return type(value) in (int, float) and math.isfinite(value)
-    if kind is str:
-        return type(value) is str and not control(value)
     return type(value) is kind
 
 

@@ -10,19 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, func, select, update
 
 from storage import tables, verdict_tables
+from storage.claimable import ACTIVE_RUN, CLAIMABLE, OPEN, TO_BE_ASKED
 from storage.columns import Now
 from storage.database import Database, insert_new
-from storage.run import ParticipantStatus
 
 _P = tables.participant.c
-_OPEN = _P.status == ParticipantStatus.OPEN.value
-_FREE = or_(_P.lease_until.is_(None), _P.lease_until < Now())
-_ACTIVE = _P.run.in_(select(tables.run.c.id).where(tables.run.c.cancelled.is_(False)))
-_UNFINISHED = select(func.count()).where(_P.run == bindparam("of"), _OPEN)
-_SERVED = _P.cell.in_(select(tables.cell.c.id).where(tables.cell.c.halted.is_(False)))
+_UNFINISHED = select(func.count()).where(_P.run == bindparam("of"), OPEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +49,7 @@ def outgoing(database: Database, *, run: str | None = None, limit: int = 1000) -
     query = (
         select(_P.id, tables.cell.c.model, _P.deaths)
         .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)
-        .where(_OPEN, _FREE, _ACTIVE, _SERVED, _P.published_at.is_(None))
+        .where(CLAIMABLE, _P.published_at.is_(None))
         .order_by(_P.id)
         .limit(limit)
     )
@@ -67,7 +63,7 @@ def outgoing(database: Database, *, run: str | None = None, limit: int = 1000) -
 
 def waiting(database: Database, run: str) -> int:
     """How many messages of a run are still to be sent."""
-    query = select(func.count()).where(_OPEN, _FREE, _ACTIVE, _SERVED, _P.published_at.is_(None), _P.run == run)
+    query = select(func.count()).where(CLAIMABLE, _P.published_at.is_(None), _P.run == run)
     with database.read() as connection:
         return connection.execute(query).scalar_one()
 
@@ -94,7 +90,7 @@ def publish_again(
         older_than: only those whose message was sent at least so many seconds ago.
     """
     sent_before = _P.published_at <= Now() - older_than
-    statement = update(tables.participant).where(_OPEN, _FREE, _ACTIVE, _SERVED, sent_before)
+    statement = update(tables.participant).where(CLAIMABLE, sent_before)
     if run is not None:
         statement = statement.where(_P.run == run)
     if model is not None:
@@ -111,7 +107,7 @@ def put_back(database: Database, participant: int, *, unless_of: str) -> bool:
 
 def unfinished_models(database: Database, run: str) -> list[str]:
     """Models of a run whose participants still have questions to answer."""
-    open_cells = select(_P.cell).where(_P.run == run, _OPEN)
+    open_cells = select(_P.cell).where(_P.run == run, OPEN)
     with database.read() as connection:
         query = select(tables.cell.c.model).distinct().where(tables.cell.c.id.in_(open_cells))
         return sorted(connection.execute(query).scalars())
@@ -121,7 +117,7 @@ def unfinished_beside(database: Database, run: str) -> list[str]:
     """Other runs that still have questions to answer and whose messages go to the same queues as this one's."""
     models = select(tables.cell.c.model).where(tables.cell.c.run == run)
     cells = select(tables.cell.c.id).where(tables.cell.c.model.in_(models))
-    query = select(_P.run).distinct().where(_P.run != run, _OPEN, _ACTIVE, _SERVED, _P.cell.in_(cells))
+    query = select(_P.run).distinct().where(_P.run != run, TO_BE_ASKED, _P.cell.in_(cells))
     with database.read() as connection:
         return sorted(connection.execute(query).scalars())
 
@@ -158,8 +154,8 @@ def judgement_revision(database: Database, run: str) -> int:
 def reports_due(database: Database) -> list[tuple[str, int, int]]:
     """Finished runs whose last revisions have no report yet: (run, revision of the ledger, of the judgements)."""
     done = func.sum(_P.commits)
-    still_open = func.sum(case((_OPEN, 1), else_=0))
-    query = select(_P.run, done).where(_ACTIVE).group_by(_P.run).having(still_open == 0)
+    still_open = func.sum(case((OPEN, 1), else_=0))
+    query = select(_P.run, done).where(ACTIVE_RUN).group_by(_P.run).having(still_open == 0)
     r, j = tables.report.c, verdict_tables.judging.c
     built = select(r.run, r.revision, r.judgements)
     ended: Any = func.sum(j.revision)

@@ -17,6 +17,10 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 #: The same in words.
 NAME_RULE = "a name of at most 64 lower-case letters, digits, '-', '_' and '.', beginning with a letter or digit"
 
+#: The most participants of a cell: far more than any survey asks of one country. Noise floor and report hold an array
+#: of so many.
+MOST_PARTICIPANTS = 100_000
+
 
 class AnswerState(StrEnum):
     """How an answer ended; every planned answer ends in exactly one."""

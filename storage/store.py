@@ -10,18 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, select, update
+from sqlalchemy import Connection, and_, func, insert, not_, select, update
 
 from storage import tables
+from storage.claimable import FREE
 from storage.columns import Now
 from storage.database import Database, insert_new
-from storage.rows import answer_from, cell_from, flat, run_from
-from storage.run import Answer, Condition, Draws, ParticipantStatus, Progress, Protocol, Run
+from storage.rows import cell_from, flat, run_from
+from storage.run import AnswerState, Condition, Draws, ParticipantStatus, Progress, Protocol, Run
 from storage.survey import Survey
 from storage.survey_json import survey_from_json, survey_to_json
 from storage.survey_problem import nearest, one_of
 
-_STATES = ("answered", "refused", "unparsable", "failed")
+#: What is counted of answers: those to come, and how the others ended.
+_COUNTED = ("planned", *(state.value for state in AnswerState))
 
 
 class UnknownRun(LookupError):
@@ -231,15 +233,10 @@ def is_cancelled(database: Database, run: str) -> bool:
         return bool(connection.execute(select(tables.run.c.cancelled).where(tables.run.c.id == run)).scalar())
 
 
-def progress(database: Database, run: str) -> Progress:
-    """How far a run has come. Reads participants, never answers."""
-    return total(progress_by_cell(database, run).values())
-
-
 def total(parts: Iterable[Progress]) -> Progress:
     """The sum of several cells' progress."""
     counted = list(parts)
-    return Progress(**{name: sum(getattr(part, name) for part in counted) for name in ("planned", *_STATES)})
+    return Progress(**{name: sum(getattr(part, name) for part in counted) for name in _COUNTED})
 
 
 def progress_by_cell(database: Database, run: str) -> dict[int, Progress]:
@@ -251,10 +248,10 @@ def progress_by_cell(database: Database, run: str) -> dict[int, Progress]:
 def progress_in(connection: Connection, run: str) -> dict[int, Progress]:
     """The same within a transaction."""
     p = tables.participant.c
-    sums = [func.sum(p[name]).label(name) for name in ("planned", *_STATES)]
+    sums = [func.sum(p[name]).label(name) for name in _COUNTED]
     query = select(p.cell, *sums).where(p.run == run).group_by(p.cell)
     rows = connection.execute(query).all()
-    return {row.cell: Progress(**{n: int(getattr(row, n)) for n in ("planned", *_STATES)}) for row in rows}
+    return {row.cell: Progress(**{n: int(getattr(row, n)) for n in _COUNTED}) for row in rows}
 
 
 def participants_by_state(database: Database, run: str) -> dict[str, int]:
@@ -266,7 +263,7 @@ def participants_by_state(database: Database, run: str) -> dict[str, int]:
 def states_in(connection: Connection, run: str) -> dict[str, int]:
     """The same within a transaction."""
     p = tables.participant.c
-    held: Any = and_(p.lease_until.is_not(None), p.lease_until >= Now()).label("held")
+    held: Any = not_(FREE).label("held")
     query = select(p.status, held, func.count()).where(p.run == run).group_by(p.status, held)
     states = {"waiting": 0, "running": 0, "finished": 0, "quarantined": 0}
     for status, is_held, count in connection.execute(query):
@@ -290,11 +287,3 @@ def recall(database: Database, participant: int, items: Sequence[int]) -> dict[i
     query = select(a.item, a.remembered).where(a.participant == participant, a.item.in_(set(items)), a.slot == 0)
     with database.read() as connection:
         return {item: remembered for item, remembered in connection.execute(query) if remembered is not None}
-
-
-def answers_of(database: Database, participant: int) -> list[Answer]:
-    """All answers of a participant, by item and slot."""
-    a = tables.answer.c
-    query = select(tables.answer).where(a.participant == participant).order_by(a.item, a.slot)
-    with database.read() as connection:
-        return [answer_from(row) for row in connection.execute(query)]

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from storage.survey import Culture, Paraphrase, Question, ReferenceDistribution, Region, Survey, Wording
+from storage.survey_codes import CULTURE_RULE, DIMENSION_RULE, is_culture, is_dimension
 from storage.survey_json import fingerprint
 from storage.survey_paraphrases import PARAPHRASES_FILE, ParaphraseReader, used
 from storage.survey_problem import Fault, InvalidSurvey, Problem, Problems, nearest
-from storage.survey_questions import DIMENSION, DIMENSION_RULE, QuestionReader, read_name
+from storage.survey_questions import QuestionReader, read_name
 from storage.survey_tables import ReferenceReader, RegionReader, read_exclusions
 from storage.survey_yaml import Entry, parse_yaml
 
@@ -178,7 +179,7 @@ def _read_head(root: Entry, problems: Problems) -> _Head:
     dimensions: dict[str, Wording] = {}
     for code, entry in (keys["dimensions"].entries() if "dimensions" in keys else {}).items():
         with problems.gathered():
-            if not DIMENSION.fullmatch(code):
+            if not is_dimension(code):
                 raise entry.fault(DIMENSION_RULE, repr(code))
             dimensions[code] = entry.wording(languages)
     cultures: list[Culture] = []
@@ -187,7 +188,8 @@ def _read_head(root: Entry, problems: Problems) -> _Head:
         raise keys["cultures"].fault("at least one culture", "none")
     for code, entry in declared.items():
         with problems.gathered():
-            read_name(entry, code)
+            if not is_culture(code):
+                raise entry.fault(CULTURE_RULE, repr(code))
             fields = entry.fields(("name", "language"), ("in_sentence", "spoken"))
             name, language = fields["name"].wording(languages), fields["language"].choice(languages)
             spoken = _language(fields["spoken"]) if "spoken" in fields else ""

@@ -85,11 +85,17 @@ class Problems:
             raise Fault(self.found.pop())
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'X'?)`` where a known name is close to ``name``, else nothing."""
+def nearest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """`` (did you mean 'X'?)`` where a known name is close to ``name``, else nothing.
+
+    Args:
+        name: what was written, in whatever case.
+        known: the names that there are.
+        prefix: stands before each of them, and is told with it; none of it is in ``name``.
+    """
     lowered = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
-    return f" (did you mean {lowered[close[0]]!r}?)" if close else ""
+    return f" (did you mean {prefix + lowered[close[0]]!r}?)" if close else ""
 
 
 def one_of(known: Iterable[str]) -> str:

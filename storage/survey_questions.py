@@ -19,23 +19,14 @@ BASES = ("A", "A2", "A3", "B")
 #: Choices are kept as bits of a signed 64-bit number (``storage.results``).
 MOST_OPTIONS = 63
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-#: Code of a value dimension: letters and digits of any script, as the names in a table may give it.
-DIMENSION = re.compile(r"\w[\w.-]*")
-#: What is said of a code that is none.
-DIMENSION_RULE = "a code of letters and digits of any script, '_', '.' and '-'"
 
 
-def read_name(entry: Entry, name: str | None = None) -> str:
-    """An id: letters, digits, ``_``, ``.`` and ``-``; raises Fault.
-
-    Args:
-        entry: what is named, or the name itself.
-        name: where it is the key of ``entry``.
-    """
-    written = entry.text() if name is None else name
-    if not _NAME.fullmatch(written):
-        raise entry.fault("a name of letters, digits, '_', '.' and '-'", repr(written))
-    return written
+def read_name(entry: Entry) -> str:
+    """An id: letters, digits, ``_``, ``.`` and ``-``; raises Fault."""
+    name = entry.text()
+    if not _NAME.fullmatch(name):
+        raise entry.fault("a name of letters, digits, '_', '.' and '-'")
+    return name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

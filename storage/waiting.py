@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 
 from storage import tables
+from storage.claimable import CLAIMABLE, TO_BE_ASKED
 from storage.columns import Now
 from storage.database import Database
-from storage.ledger import CLAIMABLE, TO_BE_ASKED
 
 _P = tables.participant.c
 #: Answers that participants still have to give.

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-#: What others may do with an exported file: read it.
-_MODE = 0o644
+#: What others may do with a new file, as far as the account's umask leaves it to them.
+_MODE = 0o666
 #: How a file that this process has open already is named.
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 #: So many links may lead from one to the next; Linux follows as many.
@@ -24,9 +25,10 @@ _LINKS = 40
 def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
     """Write a file, which appears whole or not at all.
 
-    A link stays, and the file that it leads to is written. What is there and no regular file, such as a pipe or
-    ``/dev/null``, is written into, and so is what this process has open already, such as ``/dev/stdout``, behind what
-    is in it; either gets nothing where the writing fails half way.
+    Others may do with it what the account's umask leaves them of a new file. A link stays, and the file that it leads
+    to is written. What is there and no regular file, such as a pipe or ``/dev/null``, is written into, and so is what
+    this process has open already, such as ``/dev/stdout``, behind what is in it; either gets nothing where the writing
+    fails half way.
     """
     if (descriptor := open_already(path)) is not None:
         with _opened_again(descriptor, path) as target:  # before anything else is opened, which might get its number
@@ -38,16 +40,16 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
         return
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
     try:
         with os.fdopen(descriptor, "wb") as target:
             write(target)
             target.flush()
             os.fsync(target.fileno())
-            os.fchmod(target.fileno(), _MODE)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

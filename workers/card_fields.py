@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
-from difflib import get_close_matches
+from urllib.parse import urlsplit
+
+from storage.survey_problem import nearest
 
 
 class ModelError(ValueError):
     """A model card is not what the format asks for; the message says file, model, field, expected and got."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A question after the name that was probably meant, or nothing where none is near."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 class Fields:
@@ -63,6 +58,18 @@ class Fields:
         if field in self._table and not (isinstance(value, str) and value.strip() and re.fullmatch(pattern, value)):
             raise self.wrong(field, form, repr(value))
         return str(value)
+
+    def url(self, field: str) -> str | None:
+        """An address of a server without a password, or None where nothing is said."""
+        form = "an http or https URL without a password"
+        url = self.text(field, "", pattern=r"https?://[^\s/@?#]+[^\s@?#]*", form=form)
+        try:
+            parts = urlsplit(url)
+            if url and (not parts.hostname or parts.port == 0):
+                raise ValueError(url)
+        except ValueError:  # of brackets without an end, and of ports that are no numbers
+            raise self.wrong(field, form, url) from None
+        return url or None
 
     def one_of(self, field: str, allowed: tuple[str, ...], default: str) -> str:
         """One of the texts allowed."""

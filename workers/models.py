@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import urlsplit
 
-from workers.card_fields import Fields, nearest
+from storage.survey_problem import nearest
+from workers.card_fields import Fields
 from workers.card_fields import ModelError as ModelError
 
 #: Engines that a card can name.
@@ -84,9 +84,7 @@ class Api:
 
     model: str  #: what the server calls it
     base_url: str | None = None  #: None: the provider's own
-    key: str | None = (
-        None  #: environment variable with the key; None: the provider's usual one, and none for ``base_url``
-    )
+    key: str | None = None  #: variable with the key; None: the provider's usual one, and none for ``base_url``
     takes: tuple[str, ...] = ()  #: what of a request's decoding the server takes, of ``TAKEN``
     body: Mapping[str, object] = field(default_factory=dict)  #: put into every request as it is
     concurrency: int = 16  #: most requests under way at once, from one process
@@ -96,11 +94,24 @@ class Api:
     output_price: float | None = None  #: US dollars per million tokens of completions
     priced: str = ""  #: when the prices were looked up: "2026-10" or "2026-10-05"
 
-    def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """What that many tokens cost, in US dollars; None where the card has no prices."""
+    @property
+    def prices(self) -> tuple[float, float] | None:
+        """US dollars per million tokens of prompts and of completions; None where the card lacks either."""
         if self.input_price is None or self.output_price is None:
             return None
-        return (prompt_tokens * self.input_price + completion_tokens * self.output_price) / 1e6
+        return self.input_price, self.output_price
+
+    @property
+    def costs(self) -> bool:
+        """Whether it is known to cost anything; prices of 0 are none."""
+        return any(self.prices or ())
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """What that many tokens cost, in US dollars; None where the card has no prices."""
+        if self.prices is None:
+            return None
+        read, written = self.prices
+        return (prompt_tokens * read + completion_tokens * written) / 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +147,9 @@ class ModelCard:
         ``input_price`` and ``output_price`` are US dollars per million tokens; ``priced`` is when they were looked up.
         """
         said = {"series": self.series, "stage": self.stage, "parameters": self.parameters}
-        if self.api is not None and self.api.input_price is not None and self.api.output_price is not None:
-            prices = {"input_price": f"{self.api.input_price:g}", "output_price": f"{self.api.output_price:g}"}
-            said |= prices | {"priced": self.api.priced}
+        if self.api is not None and self.api.prices is not None:
+            read, written = (f"{price:g}" for price in self.api.prices)
+            said |= {"input_price": read, "output_price": written, "priced": self.api.priced}
         return {name: value for name, value in said.items() if value}
 
 
@@ -253,7 +264,7 @@ def _api(fields: Fields, engine: str) -> Api | None:
     prices = {name: fields.amount(name, "US dollars per million tokens") for name in ("input_price", "output_price")}
     api = Api(
         model=fields.text("model", None if hosted else "", form="the name by which the server knows the model"),
-        base_url=_base_url(fields),
+        base_url=fields.url("base_url"),
         key=fields.text("key", "", pattern=r"[A-Z][A-Z0-9_]*", form="the name of an environment variable") or None,
         takes=taken if "takes" in fields.given else USUALLY_TAKEN.get(engine, ()),
         body=fields.verbatim("body", SET_PER_REQUEST),
@@ -265,18 +276,6 @@ def _api(fields: Fields, engine: str) -> Api | None:
         priced=fields.text("priced", "", pattern=r"\d{4}-\d{2}(-\d{2})?", form="a month or day such as 2026-10-05"),
     )
     return api if hosted else None
-
-
-def _base_url(fields: Fields) -> str | None:
-    form = "an http or https URL without a password"
-    url = fields.text("base_url", "", pattern=r"https?://[^\s/@?#]+[^\s@?#]*", form=form)
-    try:
-        parts = urlsplit(url)
-        if url and (not parts.hostname or parts.port == 0):
-            raise ValueError(url)
-    except ValueError:  # of brackets without an end, and of ports that are no numbers
-        raise fields.wrong("base_url", form, url) from None
-    return url or None
 
 
 def _wheel(fields: Fields) -> Wheel | None:

@@ -29,7 +29,8 @@ def at_once(engine: object | None) -> int:
     Args:
         engine: what serves now; None while there is none.
     """
-    return max(1, min(engine.at_once, MOST)) if isinstance(engine, Roomy) else FIRST
+    said = engine.at_once if isinstance(engine, Roomy) else None
+    return FIRST if said is None else max(1, min(said, MOST))
 
 
 def room_step(stage: Stage) -> type[bootsteps.StartStopStep]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from enum import Enum, auto
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from storage import budget, outbox, store
 from storage.database import Database
@@ -202,7 +202,7 @@ class Stage:
     def _spent(self, held: Participant) -> bool:
         """Whether the run has no money left for this model; asked only where the model costs any."""
         api = find_card(held.cell.model, self._cards).api
-        if api is None or not api.cost(1, 1):  # no prices, or prices of 0
+        if api is None or not api.costs:
             return False
         empty = self._patiently(self._purse(held.run).is_empty)
         return empty and self._patiently(lambda: budget.halt_if_spent(self.database, held.run))
@@ -214,15 +214,12 @@ class Stage:
         if held.cell.condition.method is Method.FIRST_TOKEN:
             yield from self._weights(held, run, survey, engine)
             return
-        asked: dict[str, Any] = {
-            "survey": survey,
-            "questions": run.questions,
-            "protocol": run.protocol,
-            "engine": engine,
-            "notes": LedgerNotes(self.ledger, held, self._patiently),
-        }
+        notes, protocol = LedgerNotes(self.ledger, held, self._patiently), run.protocol
         recall = self._patiently(lambda: store.recall(self.database, held.id, held.memory))
-        steps = interview(held, **asked, recall=recall)
+        steps = interview(
+            held, survey=survey, questions=run.questions, protocol=protocol, engine=engine, recall=recall, notes=notes
+        )
+        anew = partial(ask_again, survey=survey, questions=run.questions, protocol=protocol, engine=engine, notes=notes)
         suspect = held.suspect
         while True:
             with self._turn(held, alone=suspect):
@@ -236,7 +233,7 @@ class Stage:
             for answer, attempt in orders:
                 recall = self._patiently(partial(store.recall, self.database, held.id, answer.memory))
                 with self._turn(held, alone=suspect):
-                    fresh = ask_again(answer, participant=held, **asked, recall=recall, attempt=attempt)
+                    fresh = anew(answer, participant=held, recall=recall, attempt=attempt)
                 self._patiently(partial(self.ledger.replace, held, fresh))
                 suspect = False
                 yield

@@ -15,8 +15,8 @@ from storage.importers.cultures import Populations
 from storage.importers.delimited import Header
 from storage.importers.imported import LOW_N
 from storage.survey import Group, Option, Question, QuestionType, ReferenceDistribution, Value
+from storage.survey_codes import DIMENSION_RULE, is_dimension
 from storage.survey_problem import Fault, nearest, one_of
-from storage.survey_questions import DIMENSION, DIMENSION_RULE
 from storage.survey_tables import to_number, to_percent
 from storage.visible import control
 
@@ -201,7 +201,7 @@ class TableReader:
             return None
         direction = row.choice("direction", ("1", "-1", "+1"), default="1")
         basis = row.choice("basis", ("A", "A2", "A3", "B"), default="B")
-        if not DIMENSION.fullmatch(row.text("dimension")):
+        if not is_dimension(row.text("dimension")):
             raise row.fault("dimension", DIMENSION_RULE, row.text("dimension"))
         return Value(dimension=row.text("dimension"), direction=int(direction), basis=basis, core=row.flag("core"))
 

@@ -14,6 +14,7 @@ from storage.database import Database
 from storage.rows import participant_from
 from storage.run import Participant
 from tests.chaos.engines import link, reply_to
+from tests.storage.what_is_there import answers_of
 from workers.simulation.interview import ask
 
 
@@ -40,7 +41,7 @@ def follow(database: Database, run_id: str) -> Chained:
     survey = store.load_survey(database, run.survey)
     kept, linked, breaks = 0, 0, []
     for participant in participants(database, run_id):
-        answers = store.answers_of(database, participant.id)
+        answers = answers_of(database, participant.id)
         where = f"participant {participant.id}"
         if [answer.item for answer in answers] != list(range(participant.next_item)):
             breaks.append(f"{where}: answers {[answer.item for answer in answers]} at item {participant.next_item}")

@@ -17,10 +17,11 @@ from sqlalchemy.exc import OperationalError
 from jobs import following, reconciler
 from jobs.broker import BrokerUnavailable
 from jobs.celery_app import make_app
-from jobs.local import DEATHS_WITHOUT_PROGRESS, Crew, RunFailed
+from jobs.exit_codes import UNAVAILABLE
+from jobs.following import RunFailed
+from jobs.local import DEATHS_WITHOUT_PROGRESS, Crew
 from jobs.reconciler import Reconciler
 from jobs.settings import Settings
-from jobs.tasks import EXIT_UNAVAILABLE
 from storage.database import Database
 from storage.deaths import QUARANTINE_AFTER
 from storage.ledger import Ledger
@@ -68,7 +69,7 @@ def test_deaths_with_progress_between_them_are_survived(settings: Settings) -> N
 def test_a_worker_that_cannot_serve_ends_a_run_at_once(settings: Settings) -> None:
     """With the reason that it logged."""
     crew = Ending(settings, workers=1)
-    crew.status = EXIT_UNAVAILABLE
+    crew.status = UNAVAILABLE
     crew.start()
     log = "2026-01-01 00:00:00,000 ERROR jobs.tasks: model m: no weights\n"
     (settings.logs / "worker-1.log").write_text(log)

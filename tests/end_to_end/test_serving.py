@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 
 from jobs.broker import EmbeddedBroker
-from jobs.tasks import EXIT_UNAVAILABLE
+from jobs.exit_codes import UNAVAILABLE
 from tests.end_to_end.machine import PLANNED, STUDY, Machine, ended, wait_until
 
 
@@ -103,7 +103,7 @@ def test_a_worker_whose_model_cannot_be_loaded_stays_ill_instead_of_ending(machi
     assert worker.poll() is None
     health = machine.type("healthy", "worker")
     assert (health.returncode, "no sign of life" in health.stderr) == (1, True)
-    for daemon, status in ((worker, EXIT_UNAVAILABLE), (reconciler, 0)):
+    for daemon, status in ((worker, UNAVAILABLE), (reconciler, 0)):
         daemon.send_signal(signal.SIGTERM)
         assert ended(daemon).returncode == status
     EmbeddedBroker(machine.home).stop()
@@ -113,6 +113,6 @@ def test_a_worker_whose_options_are_wrong_stays_ill_too(machine: Machine) -> Non
     """A model that has no card: named, with the nearest."""
     worker = machine.start("worker", "--stay", "--models", "citizens")
     said = _read_until(worker, "stays idle and unhealthy")
-    assert "there is no model 'citizens'; did you mean 'citizen'?" in said
+    assert "there is no model 'citizens' (did you mean 'citizen'?)" in said
     worker.send_signal(signal.SIGINT)
     assert ended(worker).returncode == 2

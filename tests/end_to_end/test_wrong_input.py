@@ -127,7 +127,7 @@ def test_no_run_at_all(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "told", "code"),
     [
-        ("DEFSURVEY_HOM", "x", "environment variable DEFSURVEY_HOM is not known; did you mean DEFSURVEY_HOME?", 2),
+        ("DEFSURVEY_HOM", "x", "environment variable DEFSURVEY_HOM is not known (did you mean 'DEFSURVEY_HOME'?)", 2),
         (
             "DEFSURVEY_DATABASE_URL",
             "nonsense",
@@ -188,7 +188,7 @@ def test_a_database_that_is_none(machine: Machine) -> None:
 
 def test_a_worker_for_a_model_that_nobody_knows(machine: Machine) -> None:
     """A daemon checks its options before it starts anything."""
-    assert "there is no model 'citzen'; did you mean 'citizen'?" in refusal(machine, "worker", "--models", "citzen")
+    assert "there is no model 'citzen' (did you mean 'citizen'?)" in refusal(machine, "worker", "--models", "citzen")
     assert_nothing_was_enqueued(machine)
 
 

@@ -135,7 +135,7 @@ def test_what_a_worker_said_last_is_read_before_its_log_is_begun_anew(tmp_path: 
     crew = Unable(settings, workers=1)
     crew.start()
     try:
-        with pytest.raises(following.RunFailed, match="^model m: no weights at /x$"):
+        with pytest.raises(following.RunFailed, match=r"^model m: no weights at /x$"):
             crew.look(0)
     finally:
         crew.stop()

@@ -42,7 +42,7 @@ def test_a_report_is_given_up_only_where_asking_again_mends_nothing(
     """Whoever follows the run waits through an outage, since the reconciler asks again; a defect is told at once."""
     error = (PASSING | LASTING)[why]
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(tasks, "write_report", fail)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from reports import build
 from reports.analysis import analyse
 from reports.build import build_report
 from reports.contents import page
@@ -382,6 +381,11 @@ def test_a_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytes
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
 
-def test_reports_can_be_read_by_others(tmp_path: Path) -> None:
-    """A finished report is not private to who built it."""
-    assert build_report(FIXED, tmp_path).html.stat().st_mode & 0o777 == build._MODE
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_reports_are_as_private_as_other_files(tmp_path: Path, umask: int, mode: int) -> None:
+    """Whoever may read what the account writes may read its reports."""
+    before = os.umask(umask)
+    try:
+        assert build_report(FIXED, tmp_path).html.stat().st_mode & 0o777 == mode
+    finally:
+        os.umask(before)

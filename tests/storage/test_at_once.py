@@ -13,7 +13,7 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import Connection, event
 
-from storage import budget, store
+from storage import budget
 from storage.bundle import BadBundle, export_bundle, import_bundle
 from storage.database import Database
 from storage.ledger import Ledger
@@ -22,6 +22,7 @@ from storage.run import AnswerState
 from storage.served import record_served
 from tests.jobs.ledger_rows import change, rows
 from tests.storage.small_run import answer, claimed, finish, new_cell, started
+from tests.storage.what_is_there import answers_of, progress_of
 
 PATIENCE = 20.0
 FAILED = AnswerState.FAILED
@@ -77,7 +78,7 @@ def test_several_that_rewind_at_once_take_each_answer_back_once(database: Databa
     with ThreadPoolExecutor(6) as pool:
         assert sorted(pool.map(take_back, range(6))) == [0] * 5 + [6]
     assert rows(database, "SELECT next_item, lease_epoch FROM participant") == [(2, 2)] * 6
-    assert [len(store.answers_of(database, who)) for who in people] == [2] * 6
+    assert [len(answers_of(database, who)) for who in people] == [2] * 6
 
 
 def test_an_answer_that_is_there_meanwhile_is_not_taken_back(database: Database, ledger: Ledger) -> None:
@@ -96,7 +97,7 @@ def test_an_answer_that_is_there_meanwhile_is_not_taken_back(database: Database,
         go_on.set()
         asked.result(PATIENCE)
         assert taken.result(PATIENCE) == 0
-    assert [said.state for said in store.answers_of(database, who)] == [AnswerState.ANSWERED] * 3
+    assert [said.state for said in answers_of(database, who)] == [AnswerState.ANSWERED] * 3
     assert rows(database, "SELECT status, lease_epoch FROM participant") == [("finished", held.epoch)]
 
 
@@ -134,4 +135,4 @@ def test_a_run_that_is_imported_twice_at_once_is_there_once(database: Database, 
         assert first.result(PATIENCE) == "first"
         with pytest.raises(BadBundle, match="run first is here already"):
             second.result(PATIENCE)
-    assert store.progress(database, "first").answered == 3
+    assert progress_of(database, "first").answered == 3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from storage.run import AnswerState
 from storage.schema import migrate
 from storage.served import record_served
 from tests.storage.small_run import answer, claimed, finish, new_cell, started
+from tests.storage.what_is_there import progress_of
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def test_a_run_comes_out_as_it_went_in(database: Database, ledger: Ledger, elsew
         assert list(answer_rows(elsewhere, "first", telemetry=True)) == list(
             answer_rows(database, "first", telemetry=True)
         )
-        assert store.progress(elsewhere, "first") == store.progress(database, "first")
+        assert progress_of(elsewhere, "first") == progress_of(database, "first")
         assert store.design_of(elsewhere, "first") == store.design_of(database, "first")
         assert outbox.revision(elsewhere, "first") == outbox.revision(database, "first")
         survey = store.load_run(elsewhere, "first").survey
@@ -61,6 +64,17 @@ def test_a_run_comes_out_as_it_went_in(database: Database, ledger: Ledger, elsew
         other = Ledger(elsewhere, owner="other:1:here")
         held = claimed(other, outbox.outgoing(elsewhere, run="first")[0].participant)
         assert [(again.item, attempt) for again, attempt in other.to_ask_again(held)] == [(1, 1)]
+
+
+def test_the_longest_reply_comes_along(database: Database, ledger: Ledger, elsewhere: Database, tmp_path: Path) -> None:
+    """A server may send 16 MiB, and quotes and line breaks take twice their room in a file."""
+    said, file = '"\n' * 2**21 + "x" * 2**20, tmp_path / "run.bundle"
+    held = claimed(ledger, started(database, new_cell())[0])
+    ledger.checkpoint(held, answer(held, 0, completion=said), (0,))
+    export_bundle(database, "first", file)
+    with elsewhere:
+        import_bundle(elsewhere, file)
+        assert [row["completion"] for row in answer_rows(elsewhere, "first")] == [said]
 
 
 @pytest.mark.parametrize("batch", [1000, 2])
@@ -161,6 +175,38 @@ def test_damage_that_the_archive_itself_notices_is_told(
         with pytest.raises(BadBundle, match="is no bundle of a run: "):
             import_bundle(elsewhere, file)
         assert store.run_ids(elsewhere) == ["other"]
+
+
+@pytest.mark.parametrize("packed", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_only_what_is_packed_as_ours_is_unpacked(
+    database: Database, ledger: Ledger, elsewhere: Database, tmp_path: Path, packed: int
+) -> None:
+    """Other ways tell of damage by errors of their own."""
+    half_done(database, ledger)
+    file, other = tmp_path / "run.bundle", tmp_path / "other.bundle"
+    export_bundle(database, "first", file)
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(other, "w", packed) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    with elsewhere:
+        with pytest.raises(BadBundle, match=r"is no bundle of a run: survey\.jsonl is packed in another way than ours"):
+            import_bundle(elsewhere, other)
+        assert store.run_ids(elsewhere) == ["other"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_bundle_is_as_private_as_other_files(
+    database: Database, ledger: Ledger, tmp_path: Path, umask: int, mode: int
+) -> None:
+    """What the account leaves others of a new file, it leaves them of this one."""
+    half_done(database, ledger)
+    before = os.umask(umask)
+    try:
+        export_bundle(database, "first", tmp_path / "run.bundle")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "run.bundle").stat().st_mode) == mode
+    assert [file.name for file in tmp_path.glob("*run.bundle*")] == ["run.bundle"]
 
 
 def test_damage_is_noticed_before_a_row_is_written(

@@ -2,78 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from jobs.exits import exit_code
 from storage import bundle, judgements, store, verdict_tables
 from storage.budget import spent as spent_on
-from storage.bundle import BadBundle, export_bundle, import_bundle
+from storage.bundle import export_bundle, import_bundle
 from storage.database import Database
 from storage.judgement import DIMENSIONS, Judgement, JudgeName, Verdict, all_dimensions
-from storage.ledger import Ledger
 from storage.read_answers import answer_rows
 from storage.rows import digest
-from storage.schema import migrate
 from storage.survey_json import fingerprint, survey_from_json
-from tests.storage.small_run import SURVEY, answer, claimed, finish, new_cell, started
+from tests.storage.remade_bundle import Change, Rows, another, first, refused, remade, to_be_moved
+from tests.storage.small_run import SURVEY
 
-Rows = dict[str, list[Any]]
-Change = Callable[[Rows], object]
+VALUE = {"dimension": "EVI", "direction": 1, "basis": "B", "core": False}
 
 
 @pytest.fixture
-def database(sqlite_url: str) -> Any:
-    """The run to be moved: a finished participant and one who has answered once."""
-    with Database(sqlite_url) as opened:
-        ledger = Ledger(opened, owner="host:1:here")
-        first, second = started(opened, new_cell(participants=2))
-        finish(ledger, first)
-        ledger.checkpoint(held := claimed(ledger, second), answer(held, 0), (0,))
+def database(sqlite_url: str) -> Iterator[Database]:
+    """The run to be moved."""
+    with to_be_moved(sqlite_url) as opened:
         yield opened
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Any:
+def elsewhere(tmp_path: Path) -> Iterator[Database]:
     """Another database with a run of its own."""
-    with Database(f"sqlite:///{tmp_path / 'elsewhere.db'}") as opened:
-        migrate(opened)
-        started(opened, id="other")
+    with another(tmp_path) as opened:
         yield opened
-
-
-def remade(database: Database, folder: Path, change: Change, *, run: Any = "first") -> Path:
-    """A bundle of the run whose rows were changed, with the hashes that they have now."""
-    file, made = folder / "run.bundle", folder / "remade.bundle"
-    export_bundle(database, "first", file)
-    with zipfile.ZipFile(file) as archive:
-        manifest = json.loads(archive.read("manifest.json"))
-        rows: Rows = {
-            name: [json.loads(line) for line in archive.read(f"{name}.jsonl").splitlines()]
-            for name in manifest["members"]
-        }
-    change(rows)
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, written in rows.items():
-            body = b"".join(row if isinstance(row, bytes) else json.dumps(row).encode() + b"\n" for row in written)
-            manifest["members"][name] = {"rows": len(written), "sha256": hashlib.sha256(body).hexdigest()}
-            archive.writestr(f"{name}.jsonl", body)
-        archive.writestr("manifest.json", json.dumps(manifest | {"run": run}))
-    return made
-
-
-def first(table: str, **columns: Any) -> Change:
-    """The first row of a table gets other values."""
-    return lambda rows: rows[table][0].update(columns)
 
 
 def renamed(run: Any) -> Change:
@@ -85,20 +49,6 @@ def renamed(run: Any) -> Change:
                 row |= {"id": run} if name == "run" else {"run": run} if "run" in row else {}
 
     return change
-
-
-def refused(elsewhere: Database, file: Path) -> str:
-    """The message with which a bundle is refused: wrong input, one line that can be seen, and nothing was written."""
-    with pytest.raises(BadBundle) as error:
-        import_bundle(elsewhere, file)
-    assert exit_code(error.value) == 2
-    assert store.run_ids(elsewhere) == ["other"]
-    with elsewhere.read() as connection:
-        assert connection.execute(select(verdict_tables.judge)).all() == []
-    message = str(error.value)
-    assert message.isprintable()
-    assert len(message) < len(str(file)) + 500
-    return message
 
 
 @pytest.mark.parametrize(
@@ -213,7 +163,15 @@ def test_a_survey_is_the_one_of_its_fingerprint(
     [
         (lambda body: body.update(title=5), "title"),
         (lambda body: body["questions"][0]["options"][1].update(code="2"), "questions[1].options[2].code"),
-        (lambda body: body["questions"][0]["text"].update(en="\x1b[2J"), "questions[1].text"),
+        (
+            lambda body: body["questions"][0]["text"].update(en="\u2068What?\u2069"),
+            "questions[1].text (a control character, U+2068)",
+        ),
+        (
+            lambda body: body["questions"][0].update(value={**VALUE, "dimension": "E\x1b[2J"}),
+            "questions[1].value.dimension (a control character, U+001B)",
+        ),
+        (lambda body: body["questions"][0].update(value={**VALUE, "direction": "1"}), "questions[1].value.direction"),
         (lambda body: body["questions"][0]["options"][1].update(code=1), "the options of A"),
         (lambda body: body["questions"][0]["text"].pop("en"), "the languages of A"),
         (lambda body: body["references"][0].update(n=0), "the references of A"),
@@ -292,9 +250,9 @@ def test_little_is_held_in_memory(
 ) -> None:
     """A manifest and a row have their largest sizes, and rows are taken together by their bytes as well."""
     assert list(map(len, bundle._batches(iter([b"x" * 2**20] * 9)))) == [4, 4, 1]
-    monkeypatch.setattr(bundle, "_LINE_MAX", 2000)
-    file = remade(database, tmp_path, first("answer", completion="x" * 2000))
-    assert "answer.jsonl: expected rows of at most 2,000 bytes, got a longer one" in refused(elsewhere, file)
+    monkeypatch.setattr(bundle, "_LINE_MAX", 20_000)
+    file = remade(database, tmp_path, first("answer", completion="x" * 20_000))
+    assert "answer.jsonl: expected rows of at most 20,000 bytes, got a longer one" in refused(elsewhere, file)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("manifest.json", b"[" + b" " * 2**20 + b"]")
     assert "expected a manifest of at most 1,048,576 bytes, got more" in refused(elsewhere, file)

@@ -15,6 +15,7 @@ from storage.ledger import Ledger, StaleLease
 from storage.outbox import mark_published, outgoing
 from storage.run import Participant
 from tests.storage.small_run import answer, claimed, finish, new_cell, started
+from tests.storage.what_is_there import answers_of
 
 NOBODY = Freed()
 
@@ -102,7 +103,7 @@ def test_the_third_death_while_alone_sets_a_participant_aside(database: Database
     last = worker(database, 9)
     assert last.claim(poison) is None
     finish(last, mate)
-    assert len(store.answers_of(database, poison)) == 1
+    assert len(answers_of(database, poison)) == 1
     assert store.participants_by_state(database, "first") == {
         "waiting": 0,
         "running": 0,

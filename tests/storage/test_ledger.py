@@ -24,6 +24,7 @@ from storage.outbox import mark_published, outgoing, waiting
 from storage.rows import answer_columns
 from storage.run import AnswerState, Participant, Progress
 from tests.storage.small_run import DRAWS, answer, claimed, finish, new_cell, new_run, participant_ids, started
+from tests.storage.what_is_there import answers_of, progress_of
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -122,7 +123,7 @@ def test_a_checkpoint_commits_answer_memory_and_position(database: Database, led
     held = claimed(ledger, first)
     said = answer(held, 0, memory=(), remembered="2: option 2")
     ledger.checkpoint(held, said, (0,))
-    assert store.answers_of(database, first) == [said]
+    assert answers_of(database, first) == [said]
     assert row_of(database, first) == (1, (0,), "open", 1, "host:1:here")
     assert row_of(database, second) == (0, (), "open", 0, None)
 
@@ -134,10 +135,10 @@ def test_a_stale_worker_writes_nothing(database: Database, ledger: Ledger) -> No
     fresh = claimed(ledger, first)
     with pytest.raises(StaleLease, match=f"participant {first}: not held under epoch 1 at item 0"):
         dead(database).checkpoint(stale, answer(stale, 0, completion="late"), (0,))
-    assert store.answers_of(database, first) == []
+    assert answers_of(database, first) == []
     assert row_of(database, first) == (0, (), "open", 0, "host:1:here")
     ledger.checkpoint(fresh, answer(fresh, 0), (0,))
-    assert [said.completion for said in store.answers_of(database, first)] == ["2: option 2"]
+    assert [said.completion for said in answers_of(database, first)] == ["2: option 2"]
 
 
 def test_without_the_epoch_in_the_fence_a_stale_worker_would_write(
@@ -154,7 +155,7 @@ def test_without_the_epoch_in_the_fence_a_stale_worker_would_write(
     always = bindparam("held") > 0  # the parameter is still given, to a condition that is always true
     monkeypatch.setattr(ledger_module, "ADVANCE", unfenced.where(always))
     dead(database).checkpoint(stale, answer(stale, 0, completion="late"), (0,))
-    assert [said.completion for said in store.answers_of(database, first)] == ["late"]
+    assert [said.completion for said in answers_of(database, first)] == ["late"]
     with pytest.raises(StaleLease):
         ledger.checkpoint(fresh, answer(fresh, 0), (0,))
 
@@ -167,7 +168,7 @@ def test_an_item_is_neither_answered_twice_nor_skipped(database: Database, ledge
     ledger.checkpoint(held, answer(held, 0), (0,))
     with pytest.raises(StaleLease, match=f"at item {item}"):
         ledger.checkpoint(held, answer(held, item, completion="again"), (0,))
-    assert [said.completion for said in store.answers_of(database, first)] == ["2: option 2"]
+    assert [said.completion for said in answers_of(database, first)] == ["2: option 2"]
     assert row_of(database, first)[:2] == (1, (0,))
 
 
@@ -180,7 +181,7 @@ def test_an_answer_that_cannot_be_written_takes_the_advance_back(database: Datab
     with pytest.raises(IntegrityError):
         ledger.checkpoint(held, answer(held, 0), (0,))
     assert row_of(database, first) == (0, (), "open", 0, "host:1:here")
-    assert [said.completion for said in store.answers_of(database, first)] == ["there"]
+    assert [said.completion for said in answers_of(database, first)] == ["there"]
 
 
 def test_answers_are_counted_by_their_state(database: Database, ledger: Ledger) -> None:
@@ -192,7 +193,7 @@ def test_answers_are_counted_by_their_state(database: Database, ledger: Ledger) 
     for item, state in enumerate(states):
         ledger.checkpoint(held, answer(held, item, state=state), ())
     expected = Progress(planned=9, answered=1, refused=2, unparsable=1, failed=3)
-    assert store.progress(database, "first") == expected
+    assert progress_of(database, "first") == expected
     assert (expected.done, expected.remaining) == (7, 2)
 
 
@@ -341,7 +342,7 @@ def test_threads_that_checkpoint_at_once_lose_nothing(database: Database, ledger
 
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(work, ids))
-    assert store.progress(database, "first") == Progress(planned=384, answered=384)
+    assert progress_of(database, "first") == Progress(planned=384, answered=384)
     assert store.participants_by_state(database, "first")["finished"] == 32
     a = tables.answer.c
     with database.read() as connection:
@@ -358,7 +359,7 @@ def test_processes_that_checkpoint_at_once_lose_nothing(url: str, database: Data
         subprocess.Popen([*command, f"host:{part}:w", "12", *map(str, ids[part::2])], cwd=REPOSITORY) for part in (0, 1)
     ]
     assert [worker.wait(120) for worker in workers] == [0, 0]
-    assert store.progress(database, "first") == Progress(planned=240, answered=240)
+    assert progress_of(database, "first") == Progress(planned=240, answered=240)
     assert waiting(database, "first") == 0
     a = tables.answer.c
     with database.read() as connection:

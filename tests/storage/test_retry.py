@@ -18,6 +18,7 @@ from storage.outbox import mark_published, outgoing, reports_due, revision
 from storage.retry import ask_again, reopen_asked_again, reopen_quarantined, rewind
 from storage.run import Answer, AnswerState, Participant, Progress
 from tests.storage.small_run import answer, claimed, finish, new_cell, new_run, participant_ids, started
+from tests.storage.what_is_there import answers_of, progress_of
 
 FAILED, REFUSED, UNPARSABLE = AnswerState.FAILED, AnswerState.REFUSED, AnswerState.UNPARSABLE
 
@@ -86,7 +87,7 @@ def test_other_runs_are_left_alone(database: Database, ledger: Ledger) -> None:
     assert ask_again(database, "first", [FAILED]) == 3
     assert rewind(database, "first", [FAILED]) == 3
     assert standing(database, other)[:2] == ("finished", 3)
-    assert len(store.answers_of(database, other)) == 3
+    assert len(answers_of(database, other)) == 3
 
 
 def test_an_answer_asked_again_takes_the_place_of_the_first(database: Database, ledger: Ledger) -> None:
@@ -97,15 +98,15 @@ def test_an_answer_asked_again_takes_the_place_of_the_first(database: Database, 
     ask_again(database, "first", [FAILED, REFUSED])
     held = claimed(ledger, first)
     ledger.replace(held, again(said[0]))
-    assert store.progress(database, "first") == Progress(planned=3, answered=2, refused=1)
+    assert progress_of(database, "first") == Progress(planned=3, answered=2, refused=1)
     assert standing(database, first) == ("open", 3, (0, 1, 2), {})
     ledger.replace(held, again(said[2], state=REFUSED, choices=()))
-    assert store.answers_of(database, first) == [
+    assert answers_of(database, first) == [
         again(said[0]),
         said[1],
         again(said[2], state=REFUSED, choices=()),
     ]
-    assert store.progress(database, "first") == Progress(planned=3, answered=2, refused=1)
+    assert progress_of(database, "first") == Progress(planned=3, answered=2, refused=1)
     assert standing(database, first) == ("finished", 3, (0, 1, 2), {})
     assert revision(database, "first") == before + 2
     assert ledger.heartbeat([held]) == set()
@@ -139,11 +140,11 @@ def test_an_answer_that_nobody_ordered_is_not_replaced(database: Database, ledge
     ]:
         with pytest.raises(StaleLease, match=f"participant {first}: item {refused.item} is not to be asked again"):
             ledger.replace(who, refused)
-    assert store.answers_of(database, first) == said
+    assert answers_of(database, first) == said
     ledger.replace(held, again(said[0]))
     with pytest.raises(StaleLease):
         ledger.replace(held, again(said[0], completion="a second time"))
-    assert store.answers_of(database, first)[0].completion == "asked again"
+    assert answers_of(database, first)[0].completion == "asked again"
     assert [wanted for _, wanted in ledger.to_ask_again(held)] == [1, 1]
 
 
@@ -156,7 +157,7 @@ def test_a_replacement_whose_commit_was_not_heard_of_is_recognised(database: Dat
     for done in said:
         ledger.replace(held, again(done))
         ledger.replace(held, again(done))
-    assert store.progress(database, "first") == Progress(planned=3, answered=3)
+    assert progress_of(database, "first") == Progress(planned=3, answered=3)
     assert revision(database, "first") == 6
     with pytest.raises(StaleLease):
         Ledger(database, owner="host:2:other").replace(held, again(said[0]))
@@ -230,7 +231,7 @@ def test_rewinding_against_a_worker_that_answers_leaves_no_answer_behind(databas
         assert sum(future.result() for future in working) > 0
     for who in ids:
         position = standing(database, who)[1]
-        assert [said.item for said in store.answers_of(database, who)] == list(range(position))
+        assert [said.item for said in answers_of(database, who)] == list(range(position))
 
 
 def test_rewinding_takes_back_everything_from_the_first_such_answer(database: Database, ledger: Ledger) -> None:
@@ -244,9 +245,9 @@ def test_rewinding_takes_back_everything_from_the_first_such_answer(database: Da
     mark_published(database, [first, second])
     before = revision(database, "first")
     assert rewind(database, "first", [FAILED]) == 3
-    assert store.answers_of(database, first) == said[:2]
+    assert answers_of(database, first) == said[:2]
     assert standing(database, first) == ("open", 2, (0, 1), {"2": 1})
-    assert store.progress(database, "first") == Progress(planned=10, answered=6, refused=1)
+    assert progress_of(database, "first") == Progress(planned=10, answered=6, refused=1)
     assert [message.participant for message in outgoing(database)] == [first]
     assert revision(database, "first") == before + 1
     held = claimed(ledger, first)

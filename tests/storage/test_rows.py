@@ -14,6 +14,7 @@ from storage.rows import digest, flat, protocol_from
 from storage.run import Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder, Reply, UsedDecoding
 from storage.storable import storable
 from tests.storage.small_run import DRAWS, USED, answer, claimed, started
+from tests.storage.what_is_there import answers_of
 
 NUL, LONE = "before\x00after", "half \ud83d of a sign"
 
@@ -86,6 +87,6 @@ def test_a_reply_that_no_database_can_keep_does_not_stop_the_run(database: Datab
     held = claimed(ledger, first)
     ledger.checkpoint(held, answer(held, 0, completion=NUL, remembered=LONE, reason=NUL), (0,))
     ledger.checkpoint(held, answer(held, 1, completion=LONE, remembered=None), (0,))
-    kept = [(said.completion, said.remembered, said.reason) for said in store.answers_of(database, first)]
+    kept = [(said.completion, said.remembered, said.reason) for said in answers_of(database, first)]
     assert kept == [("before␀after", "half ? of a sign", "before␀after"), ("half ? of a sign", None, "")]
     assert store.recall(database, first, (0,)) == {0: "half ? of a sign"}

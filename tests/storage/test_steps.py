@@ -19,6 +19,7 @@ from storage.schema import migrate
 from storage.steps import commit_probabilities, commit_step, read_probabilities, steps_of
 from storage.waiting import waiting
 from tests.storage.small_run import USED, answer, claimed, new_cell, started
+from tests.storage.what_is_there import answers_of, progress_of
 
 PANEL = replace(new_cell(participants=1), condition=Condition(name="panel", method=Method.CCSV_LIST))
 READ = replace(new_cell(participants=1), condition=Condition(name="read", method=Method.FIRST_TOKEN))
@@ -82,7 +83,7 @@ def test_who_lost_the_lease_commits_no_step(database: Database) -> None:
     assert steps_of(database, who, 0, 0) == []
     with pytest.raises(StaleLease):
         Ledger(database, owner="late").checkpoint(late, answer(late, 0), (), [answer(late, 0, slot=1)])
-    assert store.answers_of(database, who) == []
+    assert answers_of(database, who) == []
 
 
 def test_a_panel_finishes_when_every_question_has_all_its_slots(database: Database) -> None:
@@ -99,17 +100,17 @@ def test_a_panel_finishes_when_every_question_has_all_its_slots(database: Databa
             ledger.release(held)
             assert [entry.answers for entry in waiting(database)] == [40]
             held = claimed(ledger, who)
-    progress = store.progress(database, "first")
+    progress = progress_of(database, "first")
     assert (progress.planned, progress.answered, progress.refused, progress.remaining) == (60, 30, 30, 0)
     assert outbox.unfinished(database, "first") == 0
     assert outbox.revision(database, "first") == 60
-    assert [(a.item, a.slot) for a in store.answers_of(database, who)] == [(i, s) for i in range(3) for s in range(20)]
+    assert [(a.item, a.slot) for a in answers_of(database, who)] == [(i, s) for i in range(3) for s in range(20)]
 
 
 def test_probabilities_stand_outside_the_answers(database: Database) -> None:
     """They plan no answer, finish a participant all the same, and are read back by cell and question."""
     plain, who = started(database, new_cell(participants=1), READ)
-    assert store.progress(database, "first").planned == 3
+    assert progress_of(database, "first").planned == 3
     ledger = Ledger(database, owner="one")
     held = claimed(ledger, who)
     for item in range(3):

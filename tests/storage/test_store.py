@@ -27,6 +27,7 @@ from storage.run import (
 )
 from storage.store import NewRun, OtherDesign, UnknownRun, add_run
 from tests.storage.small_run import SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
+from tests.storage.what_is_there import answers_of, progress_of
 
 UNUSUAL = Protocol(
     seed=2**53 + 1,
@@ -75,7 +76,7 @@ def test_a_run_that_is_not_there_is_told(database: Database) -> None:
         with pytest.raises(UnknownRun, match="there is no run 'other'"):
             call()
     assert not store.has_run(database, "other")
-    assert store.progress(database, "other") == Progress(planned=0)
+    assert progress_of(database, "other") == Progress(planned=0)
 
 
 def test_whoever_asks_for_a_run_that_is_not_there_is_told_which_are(database: Database) -> None:
@@ -97,7 +98,7 @@ def test_enqueuing_again_adds_nothing(database: Database, ledger: Ledger) -> Non
     before = store.load_run(database, "first")
     assert add_run(database, new_run()) == 0
     assert store.load_run(database, "first") == before
-    assert store.progress(database, "first").answered == 3
+    assert progress_of(database, "first").answered == 3
     assert store.has_run(database, "first")
 
 
@@ -121,7 +122,7 @@ def test_participants_and_cells_are_added_later(database: Database, ledger: Ledg
     assert [(cell.model, cell.participants) for cell in cells] == [("model-a", 4), ("model-b", 1)]
     held = [claimed(ledger, who) for who in participant_ids(database)[1:]]
     assert [(p.index, p.draws.memory_capacity) for p in held] == [(1, 1), (2, 2), (3, 3), (0, 0)]
-    assert store.progress(database, "first") == Progress(planned=15, answered=3)
+    assert progress_of(database, "first") == Progress(planned=15, answered=3)
     assert add_run(database, new_run(new_cell(participants=1))) == 0  # a smaller one takes nothing away
 
 
@@ -176,7 +177,7 @@ def test_progress_is_told_by_cell(database: Database, ledger: Ledger) -> None:
     one, other = (cell.id for cell in store.load_run(database, "first").cells)
     expected = {one: Progress(planned=6, answered=3), other: Progress(planned=3)}
     assert store.progress_by_cell(database, "first") == expected
-    assert store.progress(database, "first") == store.total(expected.values()) == Progress(planned=9, answered=3)
+    assert progress_of(database, "first") == store.total(expected.values()) == Progress(planned=9, answered=3)
 
 
 def test_participants_are_counted_by_state(database: Database, ledger: Ledger) -> None:
@@ -226,4 +227,4 @@ def test_answers_come_back_whole_and_in_order(database: Database, ledger: Ledger
     ]
     for one in said:
         ledger.checkpoint(held, one, ())
-    assert store.answers_of(database, first) == said
+    assert answers_of(database, first) == said

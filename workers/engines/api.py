@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from storage.run import EngineDescription
-from workers.engines.base import NO_DECODING, Completion, EngineUnavailable, FinishReason, Request
+from workers.engines.base import NO_DECODING, Completion, EngineUnavailable, FinishReason, Request, give_up
 from workers.engines.exchange import Declined, Rejected, Retryable
 from workers.engines.pace import Pace
 from workers.models import ModelCard
@@ -121,7 +121,7 @@ class ApiEngine:
             outstanding, self._outstanding = self._outstanding, set()
         self._end()
         for future in outstanding:
-            future.cancel()
+            give_up(future)
         for _ in self._threads:
             self._waiting.put(None)
 
@@ -140,6 +140,7 @@ class ApiEngine:
         while (work := self._waiting.get()) is not None:
             request, future = work
             if future.cancelled():
+                self._settles(future)
                 continue
             try:
                 completion = self._answer(request)
@@ -158,8 +159,11 @@ class ApiEngine:
             self._provider.close()
 
     def _settles(self, future: Future[Completion]) -> bool:
+        """Whether an outcome is wanted; where it was cancelled, whoever waits for it is told, here or by ``close``."""
         with self._lock:
-            self._outstanding.discard(future)
+            if future not in self._outstanding:
+                return False
+            self._outstanding.remove(future)
         return future.set_running_or_notify_cancel()
 
     def _answer(self, request: Request) -> Completion:

@@ -7,7 +7,7 @@ An engine is shared by every participant thread of its process.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol, runtime_checkable
@@ -15,7 +15,7 @@ from typing import Literal, Protocol, runtime_checkable
 from storage.run import Decoding, EngineDescription, UsedDecoding
 from storage.storable import storable
 from storage.survey import Question
-from workers.engines.transformers.counters import Counters
+from workers.engines.counters import Counters
 
 #: What was used of the decoding asked for where nothing was decoded, or by an engine that knows no such thing.
 NO_DECODING = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
@@ -141,6 +141,16 @@ def outcome(future: Future[Completion]) -> Completion:
         return Completion(text="", finish=FinishReason.ERROR, used=NO_DECODING, error=said)
 
 
+def give_up(future: Future[Completion]) -> None:
+    """Cancel a request, and tell whoever waits; nothing happens where it has an outcome, or is just getting one.
+
+    A future that is cancelled, be it by whoever asked, is not over yet for ``concurrent.futures.wait``: an engine has
+    to say so as well, once. So only one thread at a time may give a future up or settle it.
+    """
+    if future.cancel() and not wait((future,), timeout=0).done:
+        future.set_running_or_notify_cancel()
+
+
 @runtime_checkable
 class Engine(Protocol):
     """Serves one model. ``submit`` is safe to call from any thread."""
@@ -177,8 +187,8 @@ class Roomy(Protocol):
     """An engine that says how many participants it has room for; for any other there is a usual number."""
 
     @property
-    def at_once(self) -> int:
-        """Participants whose requests it can take at the same time."""
+    def at_once(self) -> int | None:
+        """Participants whose requests it can take at the same time; None: it does not say."""
         ...
 
 

@@ -11,7 +11,7 @@ import time
 from concurrent.futures import Future
 from itertools import count
 
-from workers.engines.base import Completion, EngineUnavailable
+from workers.engines.base import Completion, EngineUnavailable, give_up
 
 
 class Delay:
@@ -42,7 +42,7 @@ class Delay:
             pending, self._due = self._due, []
             self._changed.notify()
         for _, _, future, _ in pending:
-            future.cancel()
+            give_up(future)
         self._thread.join()
 
     def _run(self) -> None:

@@ -7,9 +7,11 @@ moment it is there, so that whoever asked can keep it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import CancelledError, Future
+from functools import partial
 from itertools import islice
 from operator import itemgetter
+from queue import SimpleQueue
 from typing import TypeVar
 
 from storage.judgement import Finding, Judgement, JudgeName
@@ -70,27 +72,38 @@ def ask_all(
         at_once: how many are under way.
 
     Raises:
-        EngineUnavailable: the judge cannot be asked any more; what had been replied was given back before.
+        EngineUnavailable: the judge cannot be asked any more, or has cancelled a call; what had been replied was given
+            back before.
     """
     coming = iter(calls)
-    under_way: dict[Future[Completion], _Key] = {}
+    # Not ``concurrent.futures.wait``: to that a call is under way for good where an engine of anybody's cancels it.
+    over: SimpleQueue[tuple[_Key, Future[Completion]]] = SimpleQueue()
+    under_way = 0
+
+    def tell(key: _Key, done: Future[Completion]) -> None:
+        over.put((key, done))
+
     unavailable: EngineUnavailable | None = None
     while True:
         if unavailable is None:
-            for key, request in islice(coming, at_once - len(under_way)):
+            for key, request in islice(coming, at_once - under_way):
                 try:
-                    under_way[submit(engine, request)] = key
+                    asked = submit(engine, request)
                 except EngineUnavailable as error:
                     unavailable = error
                     break
+                under_way += 1
+                asked.add_done_callback(partial(tell, key))
         if not under_way:
             break
-        for done in wait(under_way, return_when=FIRST_COMPLETED).done:
-            key = under_way.pop(done)
+        for key, done in [over.get(), *(over.get() for _ in range(over.qsize()))]:
+            under_way -= 1
             try:
                 completion = outcome(done)
             except EngineUnavailable as error:
                 unavailable = error
+            except CancelledError:
+                unavailable = unavailable or EngineUnavailable("the engine has cancelled what it was asked")
             else:
                 yield key, completion
     if unavailable is not None:

@@ -18,13 +18,12 @@ WAVE_7 = (
 
 
 def test_every_country_of_wave_7_is_known() -> None:
-    """Each has names in both languages, an adjective and a language, and is found by any of its codes."""
+    """Each has names in both languages and a language, and is found by any of its codes."""
     populations = read_populations()
     assert len(set(WAVE_7)) == 66
     for number in WAVE_7:
         found = populations.named(f"{number:03d}")
         assert set(found.names) == {"en", "zh"}
-        assert found.adjective
         assert found.language
         for name in (found.code, found.alpha3, found.alpha3.lower(), found.names["en"].upper(), found.names["zh"]):
             assert populations.named(name) is found
@@ -80,3 +79,10 @@ def test_names_in_other_languages(tmp_path: Path) -> None:
     path.write_text("code,name_en,name_de,language\nfr,France,Frankreich,fr\n", encoding="utf-8")
     populations = read_populations(path)
     assert populations.named("Frankreich").culture(["de"]).name == {"de": "Frankreich"}
+
+
+def test_a_column_of_former_tables_is_passed_over(tmp_path: Path) -> None:
+    """A file written for a table with adjectives is read as before."""
+    path = tmp_path / "mine.csv"
+    path.write_text("code,name_en,language,adjective,aliases\nxk,Kosovo,sq,Kosovar,Kosova\n", encoding="utf-8")
+    assert read_populations(path).named("Kosova").code == "xk"

@@ -264,6 +264,19 @@ def test_what_is_repeated_may_be_said_in_other_words(tmp_path: Path) -> None:
     assert survey.question("B").option(1).value == Value(dimension="IVR", direction=1, basis="B")
 
 
+@pytest.mark.parametrize("code", ["Self expression", "I/R", "मूल्य", "คุณค่า", "می\u200cشود"])
+def test_a_dimension_is_called_in_any_script(tmp_path: Path, code: str) -> None:
+    """As it is in ``survey.yaml``, so that the folder that is written can be read."""
+    text = VALUED + f"A,single,Why?,1,X,,{code},,,,,us,500,50\nA,,,2,Y,,,,,,,us,500,50\n"
+    assert survey_of(tmp_path, text).question("A").dimensions == (code,)
+
+
+def test_a_dimension_has_a_code(tmp_path: Path) -> None:
+    """Whatever stands in its column."""
+    text = VALUED + "A,single,Why?,1,X,,=1|2,,,,,us,500,50\nA,,,2,Y,,,,,,,us,500,50\n"
+    assert "dimension: expected a code of letters and digits of any script" in refused(tmp_path, text)
+
+
 def test_counts_need_people(tmp_path: Path) -> None:
     """Nobody answered, or more people than there are."""
     assert "n: expected a whole number of respondents to A" in refused(

@@ -88,8 +88,8 @@ def test_whoever_waits_is_told_at_the_next_token_of_others(
     tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However far from its turn the request was: there is room for one, and two are before it."""
-    forwards = Forwards(tiny_loaded.model, monkeypatch)
     engine = TransformersEngine(tiny_card, tiny_loaded, threads=1, limits=Limits(rows=1))
+    forwards = Forwards(tiny_loaded.model, monkeypatch)
     told: list[bool] = []
     known = threading.Event()
     forwards.during(1, lambda: known.wait(PATIENCE))

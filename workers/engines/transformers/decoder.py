@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workers.engines.counters import Counters, Tally
 from workers.engines.transformers.attention import forward
 from workers.engines.transformers.batch import Piece, build
 from workers.engines.transformers.beams import start
-from workers.engines.transformers.counters import Counters, Tally
 from workers.engines.transformers.failing import failed_for_good, out_of_memory
 from workers.engines.transformers.kv import Layout
 from workers.engines.transformers.pool import store_for

@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 
 from storage.run import EngineDescription
-from workers.engines.base import Completion, EngineUnavailable, Request
+from workers.engines.base import Completion, EngineUnavailable, Request, give_up
+from workers.engines.counters import Counters, Tally
 from workers.engines.transformers import plain
 from workers.engines.transformers.answering import Question, read_request
 from workers.engines.transformers.choosing import weigh
-from workers.engines.transformers.counters import Counters, Tally
 from workers.engines.transformers.decoder import Decoder
 from workers.engines.transformers.exchanging import exchange
 from workers.engines.transformers.failing import failed_for_good
@@ -120,6 +120,7 @@ class TransformersEngine:
         self._backlog = backlog
         self._inbox: deque[tuple[Request, Future[Completion]]] = deque()
         self._pending: set[Future[Completion]] = set()
+        self._cancelled: list[Future[Completion]] = []  # by whoever asked, and whoever waits is not told yet
         self._changed = threading.Condition()
         self._closed = False
         tally = Tally()
@@ -235,9 +236,12 @@ class TransformersEngine:
         with self._changed:
             if wait:
                 with tally.phase("idle"):
-                    self._changed.wait_for(lambda: self._inbox or self._closed)
+                    self._changed.wait_for(lambda: self._inbox or self._cancelled or self._closed)
             count = len(self._inbox) if most is None else min(most, len(self._inbox))
             taken = [self._inbox.popleft() for _ in range(count)]
+            cancelled, self._cancelled = self._cancelled, []
+        for future in cancelled:
+            give_up(future)
         for request, future in taken:
             if self._in_vain(future):
                 continue
@@ -253,7 +257,7 @@ class TransformersEngine:
     def _asked(self, loaded: LoadedModel, request: Request, future: Future[Completion]) -> Question | None:
         """What the model is asked; None where the future has its outcome already."""
         try:
-            asked = self._read_request(loaded, request)
+            asked = (weigh if request.choices else read_request)(self._card, loaded, request)
         except Exception as error:
             if failed_for_good(error):
                 raise
@@ -264,9 +268,6 @@ class TransformersEngine:
             return None
         return asked
 
-    def _read_request(self, loaded: LoadedModel, request: Request) -> Question | Completion:
-        return weigh(self._card, loaded, request) if request.choices else read_request(self._card, loaded, request)
-
     def _set_threads(self) -> None:
         if self._threads is not None:
             # The setting belongs to the thread that computes, so it is made here.
@@ -275,20 +276,22 @@ class TransformersEngine:
     def _forget(self, future: Future[Completion]) -> None:
         with self._changed:
             self._pending.discard(future)
+            if future.cancelled():
+                self._cancelled.append(future)
             self._changed.notify_all()
 
     def _end(self) -> None:
         """Take nothing more and let nobody wait: also where a defect of the batch, or of the device, ended the loop."""
         with self._changed:
             self._closed = True
-            pending = list(self._pending)
+            pending = [*self._pending, *self._cancelled]
         for future in pending:
-            future.cancel()
+            give_up(future)
 
 
 def _settle(future: Future[Completion], outcome: Completion | Exception) -> None:
     """Hand over an outcome; nothing happens where nobody waits for it any more."""
-    if not future.set_running_or_notify_cancel():
+    if future.cancelled() or not future.set_running_or_notify_cancel():
         return
     if isinstance(outcome, Exception):
         future.set_exception(outcome)

@@ -178,6 +178,9 @@ def naming_the_model(card: ModelCard, folder: Path, device: str) -> Iterator[Non
     """Say of whatever the libraries raise which model could not be loaded, from where, to where.
 
     They read what somebody published, and raise anything over what is wrong with it, down to bare exceptions.
+
+    Raises:
+        EngineUnavailable: anything was raised within; one that is raised already is left as it is.
     """
     try:
         yield

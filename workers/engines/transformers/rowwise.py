@@ -102,7 +102,16 @@ def rotate(turned: Tensor, cosine: Tensor, sine: Tensor) -> None:
 
 
 def rotation_step(turned: Tensor, cosine: Tensor, sine: Tensor) -> tuple[int, np.ndarray]:
-    """Address of the loop of a rotation, and what it is told; see ``rotate``. Angles are contiguous."""
+    """Address of the loop of a rotation, and what it is told.
+
+    Args:
+        turned: shape (T, heads, width); what belongs to a row lies side by side.
+        cosine: shape (1, T, width), contiguous.
+        sine: shape of ``cosine``, contiguous.
+
+    Raises:
+        ValueError: Shapes or number formats do not go together, or a row's numbers do not lie side by side.
+    """
     rows, heads, width = turned.shape
     alike = turned.dtype is cosine.dtype is sine.dtype and cosine.shape == sine.shape == (1, rows, width)
     if not alike or turned.stride()[1:] != (width, 1):

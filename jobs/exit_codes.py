@@ -1,0 +1,16 @@
+"""With which status a process ends: what verbs promise to scripts, and what daemons tell whoever starts them again.
+
+Which error ends with which of them is said in ``jobs.exits``. A worker whose engine hangs ends with a status of its
+own, ``workers.watchdog.EXIT_HUNG``.
+"""
+
+#: Everything that was asked for is there.
+DONE = 0
+#: Something went wrong although the input was good.
+ERROR = 1
+#: Bad input: to start again will not help.
+USAGE = 2
+#: It has ended, and not everything that was asked for is there.
+INCOMPLETE = 3
+#: A worker cannot serve at all (sysexits' EX_UNAVAILABLE): to start it again will not help.
+UNAVAILABLE = 69
