@@ -218,7 +218,7 @@ def test_two_requests_at_the_same_instant_build_one_report(
     assert stage_of(database, engine).simulate(who) is Outcome.FINISHED
     note = tasks.write_report
 
-    def slowly(database: Database, run: str, folder: Path) -> BuiltReport:
+    def slowly(database: Database, run: str, folder: Path, **_: object) -> BuiltReport:
         time.sleep(0.3)
         return note(database, run, folder)
 
