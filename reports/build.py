@@ -5,8 +5,6 @@ Knows files. Deliberately knows nothing of what a report says.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +22,7 @@ from reports.measures import MEASURES, measure_rows
 from reports.metrics.insensitivity import Verdicts
 from reports.sections.provenance import ANSWERS, METRICS
 from storage.results import DrawArrays, Results
-
-#: What others may do with a finished report, as far as the account's umask leaves it to them.
-_MODE = 0o666
+from storage.whole_file import write_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,29 +70,5 @@ def build_report(
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, write in contents.items():
-        _write(folder / name, write)
+        write_whole(folder / name, write)
     return ReportPaths(html=folder / "report.html", markdown=folder / "report.md")
-
-
-def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    _settle(path.parent)
-
-
-def _settle(folder: Path) -> None:
-    """Make the new name survive a loss of power, where the platform can do that for a folder."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -22,7 +22,7 @@ _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 _LINKS = 40
 
 
-def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file, which appears whole or not at all.
 
     Others may do with it what the account's umask leaves them of a new file. A link stays, and the file that it leads
@@ -51,6 +51,17 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    _settle(path.parent)
+
+
+def _settle(folder: Path) -> None:
+    """Make a new name survive a loss of power, where the platform can do that for a folder."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def open_already(path: Path) -> int | None:
@@ -71,7 +82,7 @@ def _opened_again(descriptor: int, path: Path) -> IO[bytes]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _write_into(target: IO[bytes], write: Callable[[IO[bytes]], None]) -> None:
+def _write_into(target: IO[bytes], write: Callable[[IO[bytes]], object]) -> None:
     with tempfile.TemporaryFile() as whole:
         write(whole)
         whole.seek(0)
