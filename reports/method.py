@@ -49,7 +49,9 @@ _METHOD = (
         name="Excess",
         value=(
             "Divergence less the noise floor. About 0 is what people score; only the excess is the model's own doing. "
-            "An interval that lies below the floor altogether is of answers more alike than people's."
+            "An interval that lies below the floor altogether is of answers more alike than people's. A mean at the "
+            "floor may also be of people's commonest answers given more often than by people, so that the finding asks "
+            "the test by the corrected KL as well."
         ),
     ),
     Term(
