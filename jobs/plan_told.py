@@ -93,6 +93,8 @@ def _facts(plan: Plan) -> Iterable[tuple[str, str]]:
     yield "time", pilot if plan.seconds is None else f"{_time(plan.seconds)} ({known})"
     for culture, floor in plan.noise_floor.items():
         yield f"noise floor, {culture}", f"{floor:.3f} nats: what {plan.participants:,} honest people would score"
+    if not plan.detectable:
+        yield "smallest difference", "none: models are compared from 10 participants on"
     for culture, least in plan.detectable.items():
         told = f"{least:.3f} nats between two models, found in 4 of 5 such runs at best"
         yield f"smallest difference, {culture}", told

@@ -229,3 +229,9 @@ def test_more_participants_find_smaller_differences() -> None:
     few, many = (plan(study(participants=n), cards=CARDS).detectable["us"] for n in ("20", "80"))
     assert 1.6 < few / many < 5
     assert f"{few:.3f} nats between two models" in printed(participants="20")
+
+
+def test_too_few_participants_find_no_difference() -> None:
+    """Below ten valid answers to a question models are not compared."""
+    assert plan(study(participants="9"), cards=CARDS).detectable == {}
+    assert "none: models are compared from 10 participants on" in printed(participants="9")
