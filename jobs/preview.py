@@ -72,6 +72,9 @@ def preview(
     if not 0 <= participant < study.participants:
         raise StudyError(f"participant: expected 0 to {study.participants - 1}, got {participant}")
     if question is not None:
+        if question in study.survey.excluded:
+            got = f"{question!r}, excluded because: {study.survey.excluded[question]}"
+            raise StudyError(f"question: expected one that is not excluded, got {got}")
         _one_of(question, study.questions, "question")
     cells = [cell for cell in study.cells() if cell.model == model]
     return Preview(

@@ -61,6 +61,10 @@ def choose_questions(
 
 
 def _named(written: Entry, survey: Survey, cultures: tuple[str, ...], languages: tuple[str, ...]) -> Chosen:
+    for item in written.items():
+        name = item.text()
+        if name in survey.excluded:
+            raise item.fault("a question that is not excluded", f"{name!r}, excluded because: {survey.excluded[name]}")
     places = each(written, [question.id for question in survey.questions])
     for culture in cultures:
         unknown = [name for name in places if survey.reference(name, culture) is None]

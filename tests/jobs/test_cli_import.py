@@ -97,6 +97,39 @@ def test_questions_are_excluded_with_a_reason(here: Path) -> None:
     assert "0 excluded, 4 left" in run("exclude", "mine", "--restore", "T2").stdout
 
 
+STUDY = """\
+name: mine
+survey: ./mine
+questions: [T1, T3]
+cultures: [us]
+models: [human]
+conditions: [none]
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "questions"),
+    [
+        (("plan", "study.yaml"), "[T1, T2]"),
+        (("run", "study.yaml"), "[T1, T2]"),
+        (("preview", "study.yaml", "--question", "T2"), "[T1, T3]"),
+        (("survey", "show", "mine", "--question", "T2"), "all"),
+        (("survey", "rephrase", "mine", "--model", "smollm2-135m-instruct", "--questions", "T2"), "all"),
+    ],
+)
+def test_who_names_an_excluded_question_hears_the_reason(here: Path, words: tuple[str, ...], questions: str) -> None:
+    """Every command that takes a question by name tells why it is not there, and guesses no other."""
+    run("template", "mine.csv")
+    run("import", "table", "mine.csv", "-o", "mine")
+    run("exclude", "mine", "T2", "--reason", "asks for a fact")
+    (here / "study.yaml").write_text(STUDY.replace("[T1, T3]", questions), encoding="utf-8")
+    refused = CliRunner().invoke(main, list(words), env={"DEFSURVEY_HOME": str(here / "home")})
+    assert refused.exit_code == 2
+    assert "asks for a fact" in refused.stderr
+    assert "did you mean" not in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
 def test_two_that_exclude_at_once_lose_neither(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each adds to what it has read: the second reads when the first has written."""
     run("template", "mine.csv")
