@@ -11,9 +11,7 @@ from itertools import combinations
 
 from jobs.study_file import StudyError
 from storage.run import Condition, Method, Preset
-from storage.survey_problem import one_of
-from workers.engines.base import GIVE_PROBABILITIES
-from workers.models import ModelCard
+from workers.models import WITHOUT_PROBABILITIES, ModelCard
 from workers.simulation.participant import PRESETS
 
 
@@ -48,8 +46,9 @@ def check_probabilities(conditions: Iterable[Condition], models: Iterable[str], 
     for condition in conditions:
         if condition.method is Method.FIRST_TOKEN:
             for name in models:
-                if cards[name].engine not in GIVE_PROBABILITIES:
-                    expected = f"models whose engine gives probabilities ({one_of(GIVE_PROBABILITIES)})"
+                if not cards[name].gives_probabilities:
+                    scripted = f"scripted respondents other than {' and '.join(WITHOUT_PROBABILITIES)}"
+                    expected = f"models that give probabilities (engine transformers, or {scripted})"
                     got = f"{name!r}, served by engine {cards[name].engine}"
                     raise StudyError(f"condition {condition.name}: expected {expected}, got {got}")
 

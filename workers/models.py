@@ -32,6 +32,8 @@ GIVEN_TO_TEMPLATES = ("messages", "conversation", "chat_template", "tokenize", "
 QUANTISATIONS = ("none", "nf4", "gptq")
 #: The rules by which a scripted respondent can answer.
 RESPONDENTS = ("human", "uniform", "mode", "first-shown", "refuser", "garbler")
+#: Those of them that reply in words only and give no probabilities of options.
+WITHOUT_PROBABILITIES = ("refuser", "garbler")
 
 #: What of a request's decoding a server can be said to take, per engine that asks one. ``max_completion_tokens`` is
 #: another name of the limit, which it is told in any case.
@@ -151,6 +153,13 @@ class ModelCard:
             read, written = (f"{price:g}" for price in self.api.prices)
             said |= {"input_price": read, "output_price": written, "priced": self.api.priced}
         return {name: value for name, value in said.items() if value}
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether its engine says how probable each option is, which condition ``first-token`` asks for."""
+        if self.engine == "scripted":
+            return self.respondent not in WITHOUT_PROBABILITIES
+        return self.engine == "transformers"
 
 
 def read_cards(extra: Path | None = None) -> Mapping[str, ModelCard]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from jobs import verbs
+from jobs.cli import main
 from jobs.producer import extended
 from jobs.settings import Settings
 from jobs.study import Study, StudyError, parse_study
@@ -77,3 +79,20 @@ def test_a_model_that_cannot_realise_an_ablation_is_not_added_to_its_run(databas
     study = asking(models="[human]", conditions="[def, def-without-config]")
     with pytest.raises(StudyError, match=r"condition def-without-config: .* got 'deaf'"):
         verbs.enqueue(settings, database, extended(study, participants=None, models=["deaf"]), extend=True)
+
+
+@pytest.mark.parametrize("model", ["refuser", "garbler", "claude-haiku-5-5"])
+@pytest.mark.parametrize("verb", ["plan", "enqueue", "run"])
+def test_a_study_that_weighs_options_is_refused_where_a_model_gives_no_probabilities(
+    tmp_path: Path, verb: str, model: str
+) -> None:
+    """Exit code 2 before there is a database; such a run could never be finished."""
+    study, home = tmp_path / "study.yaml", tmp_path / "home"
+    study.write_text(
+        f"name: weighing\nsurvey: wvs7\nquestions: [Q1]\ncultures: [us]\nmodels: [human, {model}]\n"
+        "conditions: [def, first-token]\n"
+    )
+    done = CliRunner().invoke(main, (verb, str(study)), env={"DEFSURVEY_HOME": str(home)})
+    assert (done.exit_code, home.exists()) == (2, False)
+    assert "condition first-token: expected models that give probabilities" in done.output
+    assert f"got {model!r}" in done.output

@@ -584,7 +584,9 @@ def test_paraphrases_are_an_axis_where_the_survey_has_some() -> None:
 def test_probabilities_are_asked_of_engines_that_give_them() -> None:
     """An API gives none: the study is refused before anything is planned or enqueued."""
     cards = {**CARDS, "api": ModelCard(name="api", engine="openai", hub="x")}
-    with pytest.raises(StudyError, match=r"condition first-token: expected .* engine gives .* got 'api'"):
+    with pytest.raises(
+        StudyError, match=r"condition first-token: expected models that give probabilities .* got 'api'"
+    ):
         parse_study(
             written(conditions="[def, first-token]", models="[human, api]"),
             path=Path("study.yaml"),

@@ -77,7 +77,7 @@ class Request:
     #: are no beams; any other just goes on
     enough: Callable[[str], bool] | None = field(default=None, compare=False, repr=False)
     #: where there are any: not a reply is asked for, but how probable each of these is as its beginning. Only some
-    #: engines know (``GIVE_PROBABILITIES``)
+    #: engines know (``ModelCard.gives_probabilities``)
     choices: tuple[str, ...] = ()
     schema: Mapping[str, object] | None = None  #: JSON schema of the reply, for providers that can hold a reply to one
 
@@ -99,10 +99,6 @@ class Completion:
         """Replace what no database can keep; it could not be sent to a server in a later prompt either."""
         object.__setattr__(self, "text", storable(self.text))
         object.__setattr__(self, "error", storable(self.error))
-
-
-#: Engines of ours that answer a request for ``choices``; whoever asks another gets no probabilities.
-GIVE_PROBABILITIES = ("transformers", "scripted")
 
 
 def submit(engine: Engine, request: Request) -> Future[Completion]:
