@@ -7,12 +7,15 @@ Knows studies, the store and the queue's names. Deliberately generates nothing.
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from jobs.broker import client_of
 from jobs.celery_app import SIMULATE, simulate_queue
 from jobs.study import Study, StudyError
 from storage import outbox, store
@@ -24,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: Messages sent between two notes of what was sent.
 _BATCH = 200
+#: Key that vanishes together with the broker's memory. Whoever publishes sets it first.
+SENTINEL = "defsurvey:sentinel"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +131,12 @@ def publish(database: Database, app: Celery, *, run: str | None = None) -> int:
     harmless, since the claim in SQL decides.
     """
     sent = 0
+    try:
+        with client_of(app.conf.broker_url) as broker:
+            notice_lost_broker(database, broker)
+    except redis.RedisError as error:
+        log.warning("broker: %s", error)
+        return sent
     while batch := outbox.outgoing(database, run=run, limit=_BATCH):
         taken = _send(app, batch)
         outbox.mark_published(database, taken)
@@ -134,6 +145,29 @@ def publish(database: Database, app: Celery, *, run: str | None = None) -> int:
             log.warning("broker unreachable: %d messages wait in the outbox", len(batch) - len(taken))
             break
     return sent
+
+
+def notice_lost_broker(
+    database: Database, broker: redis.Redis, *, before: object = None, run: str | None = None
+) -> object:
+    """Put messages back into the outbox if the broker has lost its memory. Returns its sentinel.
+
+    A broker without the sentinel is a new one, or was flushed: whatever it was given is gone.
+
+    Args:
+        database: holds the outbox.
+        broker: gets a sentinel unless it has one.
+        before: the sentinel that the caller saw last. If it is another one now, the memory is lost as well, and
+            another process was the first to notice.
+        run: only messages of this run; None: of every run.
+    """
+    new = broker.set(SENTINEL, uuid.uuid4().hex, nx=True)
+    now: object = broker.get(SENTINEL)
+    if new or before not in (None, now):
+        again = outbox.publish_again(database, run=run)
+        if again:
+            log.warning("the broker has lost its queues; %d messages are published again", again)
+    return now
 
 
 def _send(app: Celery, batch: Sequence[outbox.Outgoing]) -> list[int]:

@@ -10,7 +10,6 @@ import logging
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable
 
 import redis
@@ -20,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.broker import BrokerUnavailable
 from jobs.celery_app import JUDGE, JUDGE_QUEUE, REPORT, REPORTS_QUEUE, simulate_queue
-from jobs.producer import publish
+from jobs.producer import notice_lost_broker, publish
 from storage import outbox
 from storage.database import Database
 from storage.deaths import QUARANTINE_AFTER, Freed, free_expired, free_owned
@@ -43,8 +42,6 @@ LATE_SECONDS = 10.0
 RENEWAL_SECONDS = 7.0
 #: Seconds between two requests for the same report.
 REPORT_AGAIN_SECONDS = 60.0
-#: Key that vanishes together with the broker's memory.
-SENTINEL = "defsurvey:sentinel"
 
 
 class Reconciler:
@@ -97,7 +94,7 @@ class Reconciler:
     def reconcile(self) -> None:
         """One pass."""
         self._passes += 1
-        self._notice_lost_broker()
+        self._sentinel = notice_lost_broker(self.database, self.broker, before=self._sentinel, run=self.only)
         release_dead(self.database)
         self._free_expired()
         reopen_asked_again(self.database)
@@ -124,18 +121,6 @@ class Reconciler:
         if expired.participants:
             log.warning("%d leases ran out; their participants are published again", expired.participants)
         _warn(expired)
-
-    def _notice_lost_broker(self) -> None:
-        """Without its sentinel the broker is a new one, or was flushed: whatever it was given is gone.
-
-        With another one than before it is new as well, and another reconciler was the first to notice.
-        """
-        new = self.broker.set(SENTINEL, uuid.uuid4().hex, nx=True)
-        before, self._sentinel = self._sentinel, self.broker.get(SENTINEL)
-        if new or before not in (None, self._sentinel):
-            again = outbox.publish_again(self.database, run=self.only)
-            if again:
-                log.warning("the broker has lost its queues; %d messages are published again", again)
 
     def _notice_lost_messages(self) -> None:
         now, models = self._clock(), [backlog.model for backlog in backlogs(self.database, run=self.only)]

@@ -116,6 +116,27 @@ def test_a_flushed_broker_gets_everything_again(
     assert queued(client) == EVERYONE
 
 
+@pytest.mark.parametrize("flushed", [False, True])
+def test_the_first_reconciler_of_a_broker_sends_again_only_what_was_lost(
+    database: Database, app: Celery, client: redis.Redis, flushed: bool
+) -> None:
+    """Whoever publishes marks the broker: a fresh one has lost nothing, and one that is flushed afterwards has."""
+    enqueue_small(database, app)
+    if flushed:
+        client.flushall()
+    Reconciler(database=database, app=app, broker=client).reconcile()
+    assert queued(client) == EVERYONE
+
+
+def test_a_flush_is_noticed_by_whoever_publishes_next(database: Database, app: Celery, client: redis.Redis) -> None:
+    """Another run is enqueued after a flush that no reconciler has seen: the first run is sent again as well."""
+    enqueue_small(database, app)
+    client.flushall()
+    enqueue(database, app, study(name="second", models="[human]", participants="1"))
+    Reconciler(database=database, app=app, broker=client).reconcile()
+    assert sorted(queued(client)) == [*EVERYONE, 7, 8]
+
+
 def test_what_is_held_or_finished_is_not_published_again(
     database: Database, app: Celery, client: redis.Redis, reconciler: Reconciler
 ) -> None:
