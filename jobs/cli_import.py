@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,7 @@ def _write(read: Callable[[str], Imported], output: Path, survey_id: str | None,
             "cultures": cultures,
             "references": len(survey.references),
             "notes": notes,
+            "matched": [asdict(match) for match in imported.matches],
         }
         print_json(told)
         return

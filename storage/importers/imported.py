@@ -1,8 +1,4 @@
-"""What an importer hands over: a survey not yet written, and what there is to tell of it.
-
-Knows the words that all importers use for what they left out. Deliberately knows nothing of
-any source format.
-"""
+"""What an importer hands over: a survey not yet written, and what there is to tell of it."""
 
 from __future__ import annotations
 
@@ -32,12 +28,28 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A label of a file that is none of the known ones, and the answer that it was taken for."""
+
+    columns: tuple[str, ...]  #: in which it stands
+    value: str  #: as the file has it
+    code: int | None  #: of the option; None: a missing answer
+    label: str  #: the known label; empty for a missing answer
+    respondents: int  #: cells with it, in all columns
+
+    def __str__(self) -> str:
+        meant = "a missing answer" if self.code is None else f"{self.code} {self.label!r}"
+        return f"label {self.value!r} read as {meant}: {self.respondents:,} answers to {told(self.columns)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
     """A survey as it was read from a source."""
 
     survey: Survey
     notes: tuple[str, ...]  #: what was left out or assumed, one sentence each, for the user
     counts: tuple[Left, ...] = ()  #: empty where the source has no respondents
+    matches: tuple[Match, ...] = ()  #: labels that were matched loosely; the notes tell each
 
     def write(self, folder: Path) -> Survey:
         """Write the survey as a folder, with ``import.csv`` beside it where there are counts.

@@ -1,8 +1,6 @@
-"""The official files of the World Values Survey, wave 7.
+"""The official files of the World Values Survey, wave 7: which survey comes of them.
 
-Knows which questions there are, how they are stored in the country and cross-national CSV
-files, and what survey comes of them. Deliberately knows nothing of blocks and cells
-(``storage.importers.wvs_counts``), of single codes (``wvs_codes``) or of shares (``wvs_tally``).
+``wvs_counts`` goes through a file, ``wvs_codes`` reads a cell, ``wvs_tally`` makes shares of counts.
 """
 
 from __future__ import annotations
@@ -14,9 +12,9 @@ from pathlib import Path
 from storage.catalogue import find_survey
 from storage.importers.cultures import DATA, Population, read_populations
 from storage.importers.delimited import Header, read_header
-from storage.importers.imported import Imported, Left, language_notes, told
-from storage.importers.wvs_codes import SEX, columns_of, read_region, to_region
-from storage.importers.wvs_counts import COUNTRY, WEIGHT, Counter, Counts
+from storage.importers.imported import Imported, Left, Match, language_notes, told
+from storage.importers.wvs_codes import AGE, AGE_GROUP, MISSING, SEX, Reading, columns_of, read_region, to_region
+from storage.importers.wvs_counts import COUNTRY, INTERVIEW, WEIGHT, Counter, Counts
 from storage.importers.wvs_tally import tally
 from storage.survey import Group, Question, ReferenceDistribution, Region, Survey, SurveyError
 from storage.survey_problem import Fault, InvalidSurvey, Problem, Problems
@@ -24,6 +22,11 @@ from storage.survey_questions import QuestionReader
 from storage.survey_yaml import parse_yaml
 
 _QUESTIONS = "wvs7_questions.yaml"
+#: What respondents are divided by, the groups that come of it, and the columns that tell them.
+_DIVISIONS = (
+    ("sex", (Group.MALE, Group.FEMALE), (SEX,)),
+    ("age", (Group.AGE_LE29, Group.AGE_30_49, Group.AGE_50PLUS), (AGE_GROUP, AGE)),
+)
 
 
 def wvs_questions() -> tuple[Question, ...]:
@@ -65,7 +68,7 @@ def import_wvs(path: Path, *, id: str, countries: Sequence[str] = (), cultures: 
     counts = counter.count()
     rows = [populations.named(code) for code in counts.cultures]
     _check(path, counts, rows)
-    return _to_survey(path, id, questions, counts, rows, has_sex=SEX in header.names)
+    return _to_survey(path, id, questions, counts, rows, header=header)
 
 
 def _header(path: Path) -> Header:
@@ -100,7 +103,7 @@ def _check(path: Path, counts: Counts, rows: Sequence[Population]) -> None:
 
 
 def _to_survey(
-    path: Path, id: str, questions: Sequence[Question], counts: Counts, rows: Sequence[Population], *, has_sex: bool
+    path: Path, id: str, questions: Sequence[Question], counts: Counts, rows: Sequence[Population], *, header: Header
 ) -> Imported:
     bundled = find_survey("wvs7")
     references: list[ReferenceDistribution] = []
@@ -134,7 +137,9 @@ def _to_survey(
         cultures=cultures,
         references=tuple(references),
     )
-    return Imported(survey=survey, notes=_notes(survey, counts, without, has_sex=has_sex), counts=tuple(left))
+    matches = _matches(counts)
+    notes = (*_notes(survey, counts, without, header), *map(str, matches), *language_notes(cultures))
+    return Imported(survey=survey, notes=notes, counts=tuple(left), matches=matches)
 
 
 def _distributions(
@@ -166,10 +171,10 @@ def _source(path: Path, counts: Counts, index: int, row: Population) -> str:
     """Where figures are from; the design effect is Kish's, for those who want an effective number of respondents."""
     respondents = int(counts.people[index] - counts.unweighted[index])
     effect = respondents * counts.squares[index] / counts.weights[index] ** 2
-    return (
-        f"World Values Survey wave 7, {row.names['en']}, file {path.name}, {respondents} respondents weighted by "
-        f"{WEIGHT} (design effect {effect:.2f})"
-    )
+    weighted = f"weighted by {WEIGHT} (design effect {effect:.2f})"
+    if counts.even[index] == counts.people[index]:
+        weighted = "without weights, since the file has none"
+    return f"World Values Survey wave 7, {row.names['en']}, file {path.name}, {respondents} respondents {weighted}"
 
 
 def _regions(counts: Counts, index: int, country: str) -> tuple[Region, ...]:
@@ -185,16 +190,43 @@ def _regions(counts: Counts, index: int, country: str) -> tuple[Region, ...]:
     return tuple(to_region(code, names[code], weights[code] / whole) for code in sorted(weights))
 
 
-def _notes(survey: Survey, counts: Counts, without: Sequence[str], *, has_sex: bool) -> tuple[str, ...]:
+def _matches(counts: Counts) -> tuple[Match, ...]:
+    """Labels that were matched loosely; one that stands for the same in several columns is one."""
+    columns: dict[tuple[str, Reading], dict[str, int]] = {}
+    for (column, value, reading), people in counts.matches.items():
+        columns.setdefault((value, reading), {})[column] = people
+    return tuple(
+        Match(
+            columns=tuple(found),
+            value=value,
+            code=None if reading.code == MISSING else reading.code,
+            label="" if reading.code == MISSING else reading.label,
+            respondents=sum(found.values()),
+        )
+        for (value, reading), found in columns.items()
+    )
+
+
+def _notes(survey: Survey, counts: Counts, without: Sequence[str], header: Header) -> list[str]:
     people = ", ".join(f"{code} {counts.people[index]:,}" for index, code in enumerate(counts.cultures))
     notes = [f"{len(survey.questions)} questions; respondents: {people}"]
     if without:
         notes.append(f"{len(without)} questions left out, not asked everywhere: {told(without)}")
     if counts.unweighted.any():
         notes.append(f"{int(counts.unweighted.sum()):,} respondents left out whose weight is 0")
-    if not has_sex:
-        notes.append(f"no distributions by sex: there is no column {SEX}")
+    even = [f"{code} {counts.even[index]:,}" for index, code in enumerate(counts.cultures) if counts.even[index]]
+    if even:
+        notes.append(f"{WEIGHT} is 'No weighting', each respondent counts as 1: {told(even)}")
+    if INTERVIEW not in header.names:
+        notes.append(f"rows that stand twice are not noticed: there is no column {INTERVIEW}")
+    for name, groups, columns in _DIVISIONS:
+        divided = {reference.culture for reference in survey.references if reference.group in groups}
+        whole = [culture.code for culture in survey.cultures if culture.code not in divided]
+        if whole:
+            present = [column for column in columns if column in header.names]
+            why = f"nothing in {told(present)}" if present else f"there is no column {' or '.join(columns)}"
+            notes.append(f"no distributions by {name} for {told(whole)}: {why}")
     nowhere = [culture.code for culture in survey.cultures if not culture.regions]
     if nowhere:
         notes.append(f"no regions for {told(nowhere)}: participants are told the country alone")
-    return (*notes, *language_notes(survey.cultures))
+    return notes

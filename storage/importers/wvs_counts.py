@@ -1,9 +1,8 @@
 """Weighted counts of an official World Values Survey file, block by block.
 
-Knows how to go through a file of any size in constant memory and count each column's codes
-by culture, sex and age. Deliberately knows nothing of questions or surveys. Arrow reads
-blocks of cells; only where one is not as it should be is the file gone through again line by
-line, to say where.
+A file of any size is read with the memory of one block and of the interviews' ids; each column's codes are counted by
+culture, sex and age. Arrow reads blocks of cells; only where one is not as it should be is the file gone through again
+line by line, to say where.
 """
 
 from __future__ import annotations
@@ -26,13 +25,16 @@ from storage.importers.wvs_codes import (
     MISSING,
     SEX,
     UNREADABLE,
+    Reading,
     labels_of,
-    read_code,
+    read_cell,
 )
 from storage.survey_problem import Fault, Problem, nearest, one_of
 from storage.survey_tables import to_number
 
-WEIGHT, REGION = "W_WEIGHT", "N_REGION_ISO"
+WEIGHT, REGION, INTERVIEW = "W_WEIGHT", "N_REGION_ISO", "D_INTERVIEW"
+#: What stands in place of a weight in the files of countries that made none: each respondent counts as 1.
+_NO_WEIGHTS = "no weighting"
 COUNTRY = ("B_COUNTRY_ALPHA", "B_COUNTRY")
 #: Slots of a count: codes 0 to LARGEST, then what is missing and what is no code that is counted.
 SLOTS = LARGEST + 3
@@ -55,14 +57,17 @@ class Counts:
     respondents: dict[str, NDArray[np.int64]] = field(default_factory=dict)  #: the same, each respondent as 1
     people: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  #: respondents of a culture
     unweighted: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  #: those left out: weight 0
+    even: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  #: those with no weighting
     weights: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  #: their sum
     squares: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  #: the sum of their squares
     regions: dict[tuple[int, str], float] = field(default_factory=dict)  #: (culture, cell) -> weight
+    #: (column, text of its cells, what they are read as) -> respondents, for texts that are no known label
+    matches: dict[tuple[str, str, Reading], int] = field(default_factory=dict)
 
     def grow(self, code: str) -> int:
         """Make room for a further culture; its index."""
         self.cultures.append(code)
-        for name in ("people", "unweighted", "weights", "squares"):
+        for name in ("people", "unweighted", "even", "weights", "squares"):
             setattr(self, name, np.append(getattr(self, name), 0))
         for counted in (self.weighted, self.squared, self.respondents):
             for column, array in counted.items():
@@ -96,7 +101,8 @@ class Counter:
         self._populations = populations
         self._index = {code: self.counts.grow(code) for code in chosen}
         self._open = not chosen
-        self._codes: dict[str, dict[str, int]] = {}
+        self._readings: dict[tuple[str, str], Reading] = {}
+        self._interviews: set[tuple[int, str]] = set()
 
     def count(self) -> Counts:
         """Go through the file.
@@ -124,7 +130,9 @@ class Counter:
 
     def _blocks(self) -> Iterator[Mapping[str, Cells]]:
         used = [self.country, WEIGHT, *self.columns]
-        used += [name for name in (SEX, AGE_GROUP, AGE, REGION) if name in self.header.names and name not in used]
+        used += [
+            name for name in (SEX, AGE_GROUP, AGE, REGION, INTERVIEW) if name in self.header.names and name not in used
+        ]
         numbered = [f"{position}" for position in range(len(self.header.names))]
         places = {name: numbered[self.header.names.index(name)] for name in used}
         text = pa.dictionary(pa.int32(), pa.utf8())
@@ -155,7 +163,10 @@ class Counter:
         self._readable(meant & np.isnan(weights))
         rows = np.flatnonzero(meant)
         culture, weight = which[rows].astype(np.int64), weights[rows]
-        self._count_people(culture, weight)
+        if INTERVIEW in block and not self._are_new(block[INTERVIEW], rows, culture):
+            self._locate_repetition()
+        even = self._each(block[WEIGHT], _is_unweighted)[rows].astype(bool)
+        self._count_people(culture, weight, even)
         group = (culture * SEXES + self._sex(block, rows)) * AGES + self._age(block, rows)
         for column in self.columns:
             codes = self._coded(column, block[column], rows)
@@ -170,9 +181,22 @@ class Counter:
         empty: NDArray[np.bool_] = np.equal(filled, 0)
         return empty
 
-    def _count_people(self, culture: NDArray[np.int64], weight: NDArray[np.float64]) -> None:
+    def _are_new(self, cells: Cells, rows: NDArray[np.int64], culture: NDArray[np.int64]) -> bool:
+        """Whether no interview of the rows stands twice in the file, as far as it was read; ids may be missing."""
+        texts, which = cells
+        found = [
+            (country, texts[place])
+            for country, place in zip(culture.tolist(), which[rows].tolist(), strict=True)
+            if _identifies(texts[place])
+        ]
+        before = len(self._interviews)
+        self._interviews.update(found)
+        return len(self._interviews) == before + len(found)
+
+    def _count_people(self, culture: NDArray[np.int64], weight: NDArray[np.float64], even: NDArray[np.bool_]) -> None:
         found = len(self.counts.cultures)
         self.counts.people += np.bincount(culture, minlength=found)
+        self.counts.even += np.bincount(culture[even], minlength=found)
         self.counts.unweighted += np.bincount(culture[weight == 0], minlength=found)
         self.counts.weights += np.bincount(culture, weights=weight, minlength=found)
         self.counts.squares += np.bincount(culture, weights=weight**2, minlength=found)
@@ -212,11 +236,22 @@ class Counter:
         return group
 
     def _coded(self, column: str, cells: Cells, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        known = self._codes.setdefault(column, {})
-        codes = self._each(cells, lambda cell: _once(known, column, cell))[rows].astype(np.int64)
+        texts, which = cells[0], cells[1][rows]
+        readings = [self._read(column, text) for text in texts]
+        codes = np.array([reading.code for reading in readings], np.int64)[which]
         if (codes == UNREADABLE).any():
             self._locate()
+        for place, reading in enumerate(readings):
+            people = int(np.count_nonzero(which == place)) if reading.label else 0
+            if people:
+                match = (column, texts[place].strip(), reading)
+                self.counts.matches[match] = self.counts.matches.get(match, 0) + people
         return codes
+
+    def _read(self, column: str, cell: str) -> Reading:
+        if (column, cell) not in self._readings:
+            self._readings[column, cell] = read_cell(column, cell)
+        return self._readings[column, cell]
 
     def _each(self, cells: Cells, read: Callable[[str], float]) -> NDArray[np.float64]:
         texts, which = cells
@@ -238,6 +273,8 @@ class Counter:
         return self._index[row.code]
 
     def _weight(self, cell: str) -> float:
+        if _is_unweighted(cell):
+            return 1.0
         text = cell.strip()
         weight = to_number(text if self.header.delimiter == "," else text.replace(",", "."), _HEAVIEST)
         return math.nan if weight is None else weight
@@ -258,13 +295,33 @@ class Counter:
             if math.isnan(self._weight(cells[places[WEIGHT]])):
                 raise self.header.fault(line, WEIGHT, "a weight, 0 or more", cells[places[WEIGHT]])
             for name, place in places.items():
-                if name not in (self.country, WEIGHT) and read_code(name, cells[place]) == UNREADABLE:
+                if name in (self.country, WEIGHT):
+                    continue
+                reading = self._read(name, cells[place])
+                if reading.code == UNREADABLE:
                     labels = labels_of(name)
                     expected = f"a code or one of the labels {one_of(labels)}" if labels else "a number"
-                    raise self.header.fault(line, name, expected, cells[place])
+                    raise self.header.fault(line, name, expected, cells[place], reading.doubt)
+
+    def _locate_repetition(self) -> None:
+        """Raise the fault of the first interview that stands twice."""
+        place, country = self.header.names.index(INTERVIEW), self.header.names.index(self.country)
+        lines: dict[tuple[int, str], int] = {}
+        for line, cells in read_rows(self.header):
+            culture = self._culture(cells[country])
+            if culture < 0 or not _identifies(cells[place]):
+                continue
+            first = lines.setdefault((culture, cells[place]), line)
+            if first != line:
+                expected = "every interview once; take the repeated rows out of the file"
+                raise self.header.fault(line, INTERVIEW, expected, cells[place], f" again, first on line {first}")
 
 
-def _once(known: dict[str, int], column: str, cell: str) -> int:
-    if cell not in known:
-        known[cell] = read_code(column, cell)
-    return known[cell]
+def _is_unweighted(cell: str) -> bool:
+    return " ".join(cell.casefold().split()) == _NO_WEIGHTS
+
+
+def _identifies(interview: str) -> bool:
+    """Whether the id of an interview is one, and none of the codes for a missing one."""
+    text = interview.strip()
+    return bool(text) and not text.startswith("-")

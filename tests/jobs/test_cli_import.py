@@ -15,6 +15,7 @@ from jobs.cli import main
 from jobs.cli_import import exclude
 from storage import survey_write
 from storage.survey import Survey
+from storage.survey_folder import read_survey
 
 WVS = "B_COUNTRY_ALPHA,W_WEIGHT,Q260,Q262,Q1\n" + "".join(
     f"{country},1.5,{1 + number % 2},{20 + number},{1 + number % 4}\n"
@@ -61,6 +62,111 @@ def test_programs_read_json(here: Path) -> None:
     (here / "g.csv").write_text(GLOBAL, encoding="utf-8")
     other = json.loads(run("import", "globalopinions", "g.csv", "-o", "g", "--id", "opinions", "--json").stdout)
     assert (other["id"], other["references"]) == ("opinions", 1)
+
+
+#: A text export of a country that made no weights, as the official ones are: headers with titles, labels for codes.
+TEXT_EXPORT = {
+    "B_COUNTRY_ALPHA ISO 3166-1 alpha-3 country code": ["EGY"] * 4,
+    "D_INTERVIEW Interview ID": ["818070001", "818070002", "818070003", "-4"],
+    "W_WEIGHT Weight": ["No weighting"] * 4,
+    "Q106 Income equality vs larger income differences": [
+        "Incomes should be made more equal",
+        "There should be greater incentives for individual effort",
+        "5",
+        "5",
+    ],
+    "Q107 Private vs state ownership of business": ["Don't -9:-2", "3", "3", "4"],
+    "Q109 Competition good or harmful": [
+        "Competition is good{1}",
+        "Competition is harmful{10}",
+        "Competition good",
+        "2",
+    ],
+    "Q112 Perceptions of corruption": [
+        "10 There is abundant corruption in my country",
+        "1 There is no corruption in my country",
+        "9",
+        "Don't know",
+    ],
+    "Q260 Sex": ["Male", "Female", "Female", "Male"],
+}
+
+
+def text_export(**changed: list[str]) -> str:
+    """The text export, some of its columns with other cells; none for a column that is left out."""
+    columns = {name: changed.get(name.split()[0], cells) for name, cells in TEXT_EXPORT.items()}
+    kept = {name: cells for name, cells in columns.items() if cells}
+    rows = [list(kept), *zip(*kept.values(), strict=True)]
+    return "".join(";".join(f'"{cell}"' for cell in row) + "\n" for row in rows)
+
+
+def test_a_text_export_tells_what_it_was_read_as(here: Path) -> None:
+    """Labels in other words are read; each, the missing weights and the missing ages are told."""
+    (here / "egypt.csv").write_text("\ufeff" + text_export(), encoding="utf-8")
+    made = run("import", "wvs", "egypt.csv", "-o", "eg")
+    assert made.exit_code == 0, made.output
+    for note in (
+        "- W_WEIGHT is 'No weighting', each respondent counts as 1: eg 4",
+        '- label "Don\'t -9:-2" read as a missing answer: 1 answers to Q107',
+        "- label 'Competition is good{1}' read as 1 'Competition is good': 1 answers to Q109",
+        "- label 'Competition good' read as 1 'Competition is good': 1 answers to Q109",
+        "- label '10 There is abundant corruption in my country' read as 10 'There is abundant corruption...'",
+        "- no distributions by age for eg: there is no column X003R2 or Q262",
+    ):
+        assert note in made.stdout
+    assert "no distributions by sex" not in made.stdout
+    survey = read_survey(here / "eg")
+    shares = {q.id: survey.reference(q.id, "eg").shares for q in survey.questions}  # type: ignore[union-attr]
+    assert shares["Q106"] == pytest.approx({code: {1: 0.25, 5: 0.5, 10: 0.25}.get(code, 0) for code in range(1, 11)})
+    assert (shares["Q107"][3], shares["Q109"][1], shares["Q112"][10]) == pytest.approx((2 / 3, 0.5, 1 / 3))
+    assert "without weights" in survey.references[0].source
+    told = json.loads(run("import", "wvs", "egypt.csv", "-o", "again", "--json").stdout)
+    assert {"columns": ["Q109"], "value": "Competition is harmful{10}", "code": 10, "label": "Competition is harmful",
+            "respondents": 1} in told["matched"]  # fmt: skip
+    assert len(told["matched"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        (
+            {"Q109": ["1", "Competition is good{10}", "2", "2"]},
+            (
+                "line 3, column 6, Q109: expected a code or one of the labels Competition is good, Competition is harmful"
+                ", got 'Competition is good{10}', whose number is 10 and whose words are 1 'Competition is good'"
+            ),
+        ),
+        ({"Q109": ["1", "2", "Competition is bad", "2"]}, "Competition is harmful, got 'Competition is bad'"),
+        (
+            {"D_INTERVIEW": ["7", "8", "-4", "7"]},
+            (
+                "line 5, column 2, D_INTERVIEW: expected every interview once; take the repeated rows out of the file, "
+                "got '7' again, first on line 2"
+            ),
+        ),
+    ],
+)
+def test_a_text_export_in_doubt_is_refused(here: Path, changed: dict[str, list[str]], error: str) -> None:
+    """A label that contradicts itself and an interview that stands twice are one error; no folder is made."""
+    (here / "egypt.csv").write_text(text_export(**changed), encoding="utf-8")
+    refused = run("import", "wvs", "egypt.csv", "-o", "eg")
+    assert refused.exit_code == 2
+    assert error in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert not (here / "eg").exists()
+
+
+def test_interviews_are_told_apart_by_country(here: Path) -> None:
+    """Two countries may count their interviews alike; without ids, repeated rows cannot be noticed, which is told."""
+    both = {"B_COUNTRY_ALPHA": ["EGY", "COL", "EGY", "COL"], "D_INTERVIEW": ["1", "1", "2", "2"], "Q260": []}
+    (here / "both.csv").write_text(text_export(**both), encoding="utf-8")
+    made = run("import", "wvs", "both.csv", "-o", "both")
+    assert "respondents: eg 2, co 2" in made.stdout
+    assert "no distributions by sex for eg, co: there is no column Q260" in made.stdout
+    (here / "none.csv").write_text(text_export(D_INTERVIEW=[]), encoding="utf-8")
+    assert "rows that stand twice are not noticed: there is no column D_INTERVIEW" in run(
+        "import", "wvs", "none.csv", "-o", "none"
+    ).stdout  # fmt: skip
 
 
 def test_the_template_is_imported(here: Path) -> None:

@@ -252,9 +252,11 @@ def test_100_000_respondents_take_little(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     questions = [name for name in header_of("cross-national v5") if name[0] == "Q" and name[1:].isdigit()]
     rows = [person(rng, "840") | {name: str(rng.integers(1, 5)) for name in questions} for _ in range(1000)]
-    path = write_official(tmp_path / "large.csv", "cross-national v5", [row | {"Q262": "40"} for row in rows])
+    rows = [row | {"Q262": "40", "D_INTERVIEW": f"ID{number:03}"} for number, row in enumerate(rows)]
+    path = write_official(tmp_path / "large.csv", "cross-national v5", rows)
     head, _, body = path.read_text(encoding="utf-8").partition("\n")
-    path.write_text(f"{head}\n{body * 100}", encoding="utf-8")
+    bodies = "".join(body.replace("ID", f"8400{copy:02}") for copy in range(100))
+    path.write_text(f"{head}\n{bodies}", encoding="utf-8")
     code = (
         "import resource, sys, time; from pathlib import Path; from storage.importers.wvs import import_wvs\n"
         "begin = time.monotonic(); import_wvs(Path(sys.argv[1]), id='x')\n"

@@ -8,7 +8,7 @@ import pytest
 
 from storage.importers.cultures import DATA
 from storage.importers.wvs import wvs_questions
-from storage.importers.wvs_codes import MISSING, UNREADABLE, columns_of, read_code, read_region
+from storage.importers.wvs_codes import MISSING, UNREADABLE, columns_of, read_cell, read_code, read_region
 
 with (DATA / "wvs7_labels.csv").open(encoding="utf-8", newline="") as _file:
     LABELS = [
@@ -38,6 +38,66 @@ def test_every_question_has_its_labels() -> None:
 def test_missing_answers(cell: str) -> None:
     """Negative codes, empty cells and the words for a missing answer are missing."""
     assert read_code("Q1", cell) == MISSING
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "code"),
+    [
+        ("Q106", "Incomes should be made more equal", 1),
+        ("Q106", "There should be greater incentives for individual effort", 10),
+        ("Q107", "Don't -9:-2", MISSING),
+        ("Q109", "Competition is good{1}", 1),
+        ("Q109", "Competition is harmful{10}", 10),
+        ("Q109", "COMPETITION IS GOOD.", 1),
+        ("Q112", "10 There is abundant corruption in my country", 10),
+        ("Q112", "1 There is no corruption in my country", 1),
+        ("Q108", "Government should take more responsibility to ensure that everyone is provided for", 1),
+        ("Q110", "Hard work does not generally bring success", 10),
+        ("Q182", "Never justifable", 1),
+        ("Q1", "2. Rather important", 2),
+        ("Q1", "Unknown{-5}", MISSING),
+        ("X003R2", "50 years and over", 3),
+    ],
+)
+def test_labels_of_text_files(column: str, cell: str, code: int) -> None:
+    """Labels with their codes, missing answers by their codes, and the ends of scales in other words."""
+    assert read_code(column, cell) == code
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "doubt"),
+    [
+        ("Q49", "Completely disatisfied", "near 1 'Completely dissatisfied' and 10 'Completely satisfied'"),
+        ("Q49", "Not completely satisfied", ""),
+        ("Q109", "Competition is good{10}", "whose number is 10 and whose words are 1 'Competition is good'"),
+        ("Q109", "Competition is bad", ""),
+        ("Q250", "At all important", ""),
+        ("Q1", "1 Rather important", "whose number is 1 and whose words are 2 'Rather important'"),
+        ("Q1", "Rather importan", ""),
+    ],
+)
+def test_labels_in_doubt_are_not_read(column: str, cell: str, doubt: str) -> None:
+    """What is near both ends of a scale, contradicts itself or is near nothing; likeness is for scales alone."""
+    reading = read_cell(column, cell)
+    assert reading.code == UNREADABLE
+    assert doubt in reading.doubt
+    assert bool(doubt) == bool(reading.doubt)
+
+
+def test_a_slip_never_turns_an_answer_into_another() -> None:
+    """Without any one letter or word, a label is matched with its own code, if at all."""
+    matched = 0
+    for column, code, label in LABELS:
+        text = label.removesuffix("...")
+        words = text.split()
+        slips = {text[:place] + text[place + 1 :] for place in range(len(text))}
+        slips |= {" ".join(words[:place] + words[place + 1 :]) for place in range(len(words))}
+        for slip in slips:
+            reading = read_cell(column, slip)
+            if reading.label:
+                matched += 1
+                assert reading.code == code, (column, label, slip)
+    assert matched > 500
 
 
 @pytest.mark.parametrize("cell", ["very unimportant", "1.5", "one", "1 2", "0x1", "Q1", "9999999999"])
