@@ -132,8 +132,8 @@ def test_a_text_export_tells_what_it_was_read_as(here: Path) -> None:
         (
             {"Q109": ["1", "Competition is good{10}", "2", "2"]},
             (
-                "line 3, column 6, Q109: expected a code or one of the labels Competition is good, Competition is harmful"
-                ", got 'Competition is good{10}', whose number is 10 and whose words are 1 'Competition is good'"
+                "line 3, column 6, Q109: expected a code or one of the labels Competition is good, Competition is "
+                "harmful, got 'Competition is good{10}', whose number is 10 and whose words are 1 'Competition is good'"
             ),
         ),
         ({"Q109": ["1", "2", "Competition is bad", "2"]}, "Competition is harmful, got 'Competition is bad'"),
