@@ -211,6 +211,7 @@ def _prompt_to_json(prompt: Prompt) -> dict[str, object]:
             "do_sample": decoding.do_sample,
             "temperature": decoding.temperature,
             "top_p": decoding.top_p,
+            "top_k": decoding.top_k,
             "max_new_tokens": decoding.max_new_tokens,
         },
         "seed": prompt.request.seed,
@@ -252,6 +253,7 @@ def _facts(prompt: Prompt) -> Iterable[tuple[str, str]]:
     yield "region", "none: the country alone" if prompt.region is None else f"{prompt.region} ({prompt.draws.region})"
     yield "memory", f"capacity {prompt.draws.memory_capacity}, {prompt.memory}"
     sampling = f"sampled at temperature {decoding.temperature:g}, top_p {decoding.top_p:g}"
+    sampling += f", top_k {decoding.top_k}" if decoding.top_k else ""
     beams = f"{decoding.num_beams} beam{'s' if decoding.num_beams > 1 else ''}"
     how = sampling if decoding.do_sample else "not sampled"
     yield "decoding", f"{beams}, {how}, at most {decoding.max_new_tokens} new tokens"

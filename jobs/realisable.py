@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations
 
 from jobs.study_file import StudyError
-from storage.run import Condition, Method, Preset
+from storage.run import Condition, Method, Preset, Protocol
 from workers.models import WITHOUT_PROBABILITIES, ModelCard
 from workers.simulation.participant import PRESETS
 
 
 def check_conditions(
-    conditions: Iterable[Condition], models: Iterable[str], cards: Mapping[str, ModelCard], preset: Preset
+    conditions: Iterable[Condition], models: Iterable[str], cards: Mapping[str, ModelCard], protocol: Protocol
 ) -> None:
     """Refuse conditions that one of the models cannot be asked in.
 
@@ -24,7 +24,7 @@ def check_conditions(
         conditions: of the study.
         models: names of their cards.
         cards: model name -> card.
-        preset: decides how options are shown where a condition does not say.
+        protocol: decides how options are shown where a condition does not say, and may fix whether to sample.
 
     Raises:
         StudyError: probabilities are to be read of a model whose engine gives none, or two conditions differ in the
@@ -32,11 +32,14 @@ def check_conditions(
     """
     conditions, models = tuple(conditions), tuple(models)
     check_probabilities(conditions, models, cards)
+    drawn = {"beams"} if protocol.do_sample is not None else {"temperature", "beams"}
     for first, second in combinations(conditions, 2):
         for name in models:
-            if _differ_in_decoding_alone(first, second, preset) and not _takes_decoding(cards[name]):
+            alike = _differ_in_decoding_alone(first, second, protocol.preset)
+            if alike and not _takes_any(cards[name], drawn):
                 ablated, other = (first, second) if second.config else (second, first)
-                expected = f"models that take a temperature or beams, by which it differs from {other.name}"
+                by = "a temperature or beams" if "temperature" in drawn else "beams"
+                expected = f"models that take {by}, by which it differs from {other.name}"
                 got = f"{name!r}, which would be asked the same in both"
                 raise StudyError(f"condition {ablated.name}: expected {expected}, got {got}")
 
@@ -65,6 +68,6 @@ def _but_decoding(condition: Condition, preset: Preset) -> tuple[object, ...]:
     return condition.method, condition.prompt, condition.memory, order, condition.paraphrase
 
 
-def _takes_decoding(card: ModelCard) -> bool:
+def _takes_any(card: ModelCard, drawn: set[str]) -> bool:
     """Whether drawn beams or sampling reach a model: a server's switch for sampling is the temperature."""
-    return card.api is None or not {"temperature", "beams"}.isdisjoint(card.api.takes)
+    return card.api is None or not drawn.isdisjoint(card.api.takes)

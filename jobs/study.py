@@ -128,7 +128,9 @@ class Study:
                 "top_p": float(protocol.top_p),
                 "max_new_tokens": protocol.max_new_tokens,
             }
-            | ({} if protocol.reply is Reply.FULL else {"reply": protocol.reply.value}),
+            | ({} if protocol.reply is Reply.FULL else {"reply": protocol.reply.value})
+            | ({"top_k": protocol.top_k} if protocol.top_k else {})
+            | ({} if protocol.do_sample is None else {"do_sample": protocol.do_sample}),
         }
 
     def fingerprint(self) -> str:
@@ -192,7 +194,7 @@ def _study(text: str, path: Path, cards: Mapping[str, ModelCard], survey: Survey
     used = [language for culture in cultures for language in languages_of(survey, culture, languages)]
     keys.check_paraphrases(entries["conditions"], conditions, survey, chosen.asked, used)
     models, judge = keys.models(entries["models"], cards), keys.judge(entries.get("judge"), cards)
-    check_conditions(conditions, models, cards, protocol.preset)
+    check_conditions(conditions, models, cards, protocol)
     paid = models if judge is None else (*models, judge.model)
     return Study(
         name=name,

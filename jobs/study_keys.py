@@ -20,6 +20,7 @@ from storage.survey import Survey, SurveyError
 from storage.survey_problem import nearest, one_of
 from storage.survey_yaml import Entry
 from workers.models import ModelCard
+from workers.simulation.participant import PRESETS
 from workers.simulation.prompts import languages as prompt_languages
 
 REQUIRED_KEYS = ("name", "survey", "questions", "cultures", "models", "conditions")
@@ -38,7 +39,7 @@ DEFAULT_PARTICIPANTS = 20
 #: Share of the answers that a judge sees.
 DEFAULT_SAMPLE = 0.01
 
-DECODING = ("temperature", "top_p", "max_new_tokens")
+DECODING = ("temperature", "top_p", "top_k", "do_sample", "max_new_tokens")
 TOGGLES = ("prompt", "config", "memory", "option_order")
 #: All that a condition of one's own can say; fingerprints hold ``paraphrase`` only where it is on.
 AXES = (*TOGGLES, "paraphrase")
@@ -214,15 +215,18 @@ def protocol(entries: Mapping[str, Entry]) -> Protocol:
     seed = entries.get("seed")
     default = Protocol(seed=DEFAULT_SEED)
     decoding = entries["decoding"].fields((), DECODING) if "decoding" in entries else {}
-    temperature, top_p, length = (decoding.get(key) for key in DECODING)
+    temperature, top_p, top_k, do_sample, length = (decoding.get(key) for key in DECODING)
+    preset = _choice(entries.get("preset"), default.preset)
     return Protocol(
         seed=DEFAULT_SEED if seed is None else whole_number(seed, 0),
-        preset=_choice(entries.get("preset"), default.preset),
+        preset=preset,
         draws=_choice(entries.get("draws"), default.draws),
         question_order=_choice(entries.get("question_order"), default.question_order),
         memory_order=_choice(entries.get("memory_order"), default.memory_order),
         temperature=default.temperature if temperature is None else number_above_zero(temperature),
         top_p=default.top_p if top_p is None else number_above_zero(top_p, 1),
+        top_k=PRESETS[preset].top_k if top_k is None else whole_number(top_k, 0),
+        do_sample=None if do_sample is None else do_sample.flag(),
         max_new_tokens=default.max_new_tokens if length is None else whole_number(length, 1),
         reply=_choice(entries.get("reply"), default.reply),
     )

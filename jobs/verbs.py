@@ -56,7 +56,7 @@ def read(settings: Settings, path: Path, *, name: str | None = None, pilot: int 
 
 def _check_models(settings: Settings, study: Study) -> None:
     cards = read_cards(settings.models)
-    check_conditions(study.conditions, study.models, cards, study.protocol.preset)
+    check_conditions(study.conditions, study.models, cards, study.protocol)
     models = (*study.models, *([study.judge.model] if study.judge else ()))
     check_prices(study.budget, models, cards)
     for model in models:

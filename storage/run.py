@@ -139,6 +139,8 @@ class Protocol:
     top_p: float = 1.0
     max_new_tokens: int = 512
     reply: Reply = Reply.FULL
+    top_k: int = 0  #: sample among so many of the likeliest tokens; 0: among all
+    do_sample: bool | None = None  #: whether every condition of DEF samples; None: as preset and condition say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +162,7 @@ class Decoding:
     do_sample: bool = False
     temperature: float = 1.0
     top_p: float = 1.0
+    top_k: int = 0  #: 0: no limit
     max_new_tokens: int = 512
 
 
@@ -172,6 +175,7 @@ class UsedDecoding:
     temperature: float | None
     top_p: float | None
     max_new_tokens: int | None
+    top_k: int | None = None  #: 0: no limit. Answers from before it was recorded have None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

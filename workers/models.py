@@ -39,8 +39,8 @@ WITHOUT_PROBABILITIES = ("refuser", "garbler")
 #: another name of the limit, which it is told in any case.
 TAKEN: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "anthropic": ("temperature", "top_p"),
-        "openai": ("temperature", "top_p", "seed", "beams", "max_completion_tokens"),
+        "anthropic": ("temperature", "top_p", "top_k"),
+        "openai": ("temperature", "top_p", "top_k", "seed", "beams", "max_completion_tokens"),
     }
 )
 #: What it takes where its card does not say.
@@ -270,13 +270,14 @@ def _api(fields: Fields, engine: str) -> Api | None:
     """How the model's server is asked; the fields are read whatever the engine, so that a misplaced one is told."""
     hosted = engine in TAKEN
     taken = fields.some_of("takes", TAKEN.get(engine, ()) if hosted else TAKEN["openai"])
+    takes = taken if "takes" in fields.given else USUALLY_TAKEN.get(engine, ())
     prices = {name: fields.amount(name, "US dollars per million tokens") for name in ("input_price", "output_price")}
     api = Api(
         model=fields.text("model", None if hosted else "", form="the name by which the server knows the model"),
         base_url=fields.url("base_url"),
         key=fields.text("key", "", pattern=r"[A-Z][A-Z0-9_]*", form="the name of an environment variable") or None,
-        takes=taken if "takes" in fields.given else USUALLY_TAKEN.get(engine, ()),
-        body=fields.verbatim("body", SET_PER_REQUEST),
+        takes=takes,
+        body=fields.verbatim("body", (*SET_PER_REQUEST, *({"top_k"} & set(takes)))),
         concurrency=fields.count("concurrency", 16, most=256),
         attempts=fields.count("attempts", 10, most=100),
         timeout_seconds=fields.count("timeout_seconds", 300, most=3600),

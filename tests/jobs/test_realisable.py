@@ -54,6 +54,14 @@ def test_it_is_a_study_where_some_of_the_decoding_is_taken(model: str) -> None:
     assert len(asking(models=f"[{model}]", conditions="[def, def-without-config]").conditions) == 2
 
 
+def test_beams_alone_tell_conditions_apart_where_sampling_is_fixed() -> None:
+    """A study that says whether to sample has nothing else drawn but beams."""
+    changes = {"conditions": "[def, def-without-config]", "decoding": "{do_sample: true}"}
+    assert len(asking(models="[searching]", **changes).conditions) == 2
+    with pytest.raises(StudyError, match=r"expected models that take beams, by which it differs from def, got 'warm'"):
+        asking(models="[warm]", **changes)
+
+
 def test_conditions_that_differ_otherwise_too_stay() -> None:
     """Without anything drawn, or asked by another method: no two are the same requests."""
     conditions = "[def, none, def-without-prompt, def-without-memory, cao2023, ccsv-single]"

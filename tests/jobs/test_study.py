@@ -49,6 +49,8 @@ class TestWhatItSays:
             memory_order=MemoryOrder.DRAWN,
             temperature=1.0,
             top_p=1.0,
+            top_k=0,
+            do_sample=None,
             max_new_tokens=512,
         )
         assert read.text == TEXT
@@ -64,7 +66,7 @@ class TestWhatItSays:
             question_order="shuffled",
             memory_order="chronological",
             reply="first-sentence",
-            decoding="{temperature: 0.5, top_p: 1e-1, max_new_tokens: 64}",
+            decoding="{temperature: 0.5, top_p: 1e-1, top_k: 7, do_sample: false, max_new_tokens: 64}",
         )
         assert read.languages == ("en", "zh")
         assert read.participants == 3
@@ -76,6 +78,8 @@ class TestWhatItSays:
             memory_order=MemoryOrder.CHRONOLOGICAL,
             temperature=0.5,
             top_p=0.1,
+            top_k=7,
+            do_sample=False,
             max_new_tokens=64,
             reply=Reply.FIRST_SENTENCE,
         )
@@ -83,6 +87,12 @@ class TestWhatItSays:
     def test_code_preset_allows_as_many_tokens(self) -> None:
         """The published code used 128 or 512 new tokens; where the file does not say, both presets allow 512."""
         assert study(preset="code").protocol.max_new_tokens == 512
+
+    def test_code_preset_has_the_top_k_of_the_library(self) -> None:
+        """The published code leaves it to the library, which takes 50; a study can say otherwise, in either preset."""
+        assert study(preset="code").protocol.top_k == 50
+        assert study(preset="code", decoding="{top_k: 0}").protocol.top_k == 0
+        assert study(decoding="{top_k: 50}").protocol.top_k == 50
 
     def test_built_in_conditions(self) -> None:
         """The built-in names switch off what they say, and ``none`` shows options in the survey's order."""
@@ -241,6 +251,8 @@ class TestDesign:
             {"reply": "answer"},
             {"decoding": "{temperature: 0.9}"},
             {"decoding": "{top_p: 0.9}"},
+            {"decoding": "{top_k: 50}"},
+            {"decoding": "{do_sample: true}"},
             {"decoding": "{max_new_tokens: 511}"},
         ],
     )
@@ -325,7 +337,9 @@ WRONG_VALUES = [
     ({"decoding": "{top_p: 1.01}"}, "decoding.top_p", "a number above 0 and at most 1, got '1.01'"),
     ({"decoding": "{top_p: 0}"}, "decoding.top_p", "a number above 0 and at most 1, got '0'"),
     ({"decoding": "{max_new_tokens: 0}"}, "decoding.max_new_tokens", "a whole number of at least 1, got '0'"),
-    ({"decoding": "{num_beams: 3}"}, "decoding.num_beams", "temperature, top_p, max_new_tokens"),
+    ({"decoding": "{num_beams: 3}"}, "decoding.num_beams", "temperature, top_p, top_k, do_sample, max_new_tokens"),
+    ({"decoding": "{top_k: -1}"}, "decoding.top_k", "a whole number of at least 0, got '-1'"),
+    ({"decoding": "{do_sample: maybe}"}, "decoding.do_sample", "true or false, got 'maybe'"),
     ({"decoding": "64"}, "line 7, decoding", "a mapping, got '64'"),
     ({"name": "My Run"}, "line 1, name", "lower-case letters, digits, '-', '_' and '.'"),
     ({"name": "../up"}, "line 1, name", "got '../up'"),

@@ -81,6 +81,7 @@ def test_a_row_holds_what_was_asked_and_answered(database: Database, ledger: Led
         "used_do_sample": True,
         "used_temperature": 1.0,
         "used_top_p": None,
+        "used_top_k": None,
         "used_max_new_tokens": 64,
         "prompt_tokens": 100,
         "completion_tokens": 7,

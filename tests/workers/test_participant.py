@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from storage.run import Condition, Draws, DrawsPer, Preset, Protocol, QuestionOrder
+from storage.run import Condition, Draws, DrawsPer, Method, Preset, Protocol, QuestionOrder
 from tests.workers.citizens import AIM, CN, DEF, DIVORCE, FAMILY, NONE, QUALITIES, QUESTIONS, US
 from workers.simulation.participant import completion_seed, draw_axes, options_shown, question_order, substream
 
@@ -98,10 +98,11 @@ def test_an_ablation_leaves_the_other_axes_alone(draws: DrawsPer) -> None:
             for axis in ("prompt", "config", "memory")
         }
         assert without["prompt"] == replace(full, region=None)
-        assert without["config"] == replace(full, num_beams=1, do_sample=False)
+        beams = 5 if protocol is CODE else 1
+        assert without["config"] == replace(full, num_beams=beams, do_sample=False)
         assert without["memory"] == replace(full, memory_capacity=0)
         assert draw_axes(protocol, NONE, US, index, "family") == Draws(
-            region=None, num_beams=1, do_sample=False, memory_capacity=0
+            region=None, num_beams=beams, do_sample=False, memory_capacity=0
         )
 
 
@@ -131,6 +132,22 @@ def test_axes_are_uniform_in_the_published_code() -> None:
     assert _is_uniform([draws.memory_capacity for draws in drawn], range(15))
     places = [region.code for region in US.regions]
     assert _is_uniform([places.index(draws.region or "") for draws in drawn], range(3))
+
+
+@pytest.mark.parametrize("protocol", [PAPER, CODE], ids=["paper", "code"])
+@pytest.mark.parametrize("sampled", [True, False])
+def test_a_study_can_fix_whether_to_sample(protocol: Protocol, sampled: bool) -> None:
+    """As the code's configuration files do: in every condition, the beams being as they were. Baselines keep theirs."""
+    fixed = replace(protocol, do_sample=sampled)
+    for condition in (DEF, NONE):
+        for index in range(20):
+            drawn = draw_axes(protocol, condition, US, index)
+            assert draw_axes(fixed, condition, US, index) == replace(drawn, do_sample=sampled)
+    for method in (Method.CAO2023, Method.CCSV_SINGLE):
+        baseline = replace(NONE, method=method)
+        draws = draw_axes(fixed, baseline, US, 0)
+        assert draws == draw_axes(PAPER, baseline, US, 0)
+        assert (draws.num_beams, draws.do_sample) == (1, method is Method.CCSV_SINGLE)
 
 
 def test_axes_are_independent_of_each_other() -> None:

@@ -32,8 +32,12 @@ DECODINGS = [
     Decoding(max_new_tokens=16, do_sample=True, temperature=0.7, top_p=0.8),
     Decoding(max_new_tokens=16, num_beams=4, do_sample=True),
     Decoding(max_new_tokens=16, num_beams=3, do_sample=True, temperature=0.9, top_p=0.95),
+    Decoding(max_new_tokens=16, do_sample=True, temperature=5.0, top_k=50),
+    Decoding(max_new_tokens=16, num_beams=4, do_sample=True, temperature=5.0, top_k=5),
 ]
-NAMES = ["greedy", "beams", "sampled", "sampled-0.7", "beam-sampled", "beam-sampled-0.9"]
+NAMES = [
+    "greedy", "beams", "sampled", "sampled-0.7", "beam-sampled", "beam-sampled-0.9", "top-50", "beam-top-5",
+]  # fmt: skip
 
 
 def _request(
@@ -45,7 +49,7 @@ def _request(
 def _generate(loaded: LoadedModel, prompt: str, decoding: Decoding, seed: int) -> str:
     """What the library itself makes of a rendered prompt, every setting passed by name."""
     inputs = loaded.tokenizer(prompt, return_tensors="pt", add_special_tokens=False, return_token_type_ids=False)
-    settings: dict[str, Any] = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    settings: dict[str, Any] = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": decoding.top_k}
     torch.manual_seed(seed)
     with torch.no_grad():
         sequences = loaded.model.generate(
@@ -75,6 +79,7 @@ def test_a_reply_is_what_generate_gives(
         do_sample=decoding.do_sample,
         temperature=decoding.temperature,
         top_p=decoding.top_p,
+        top_k=decoding.top_k,
         max_new_tokens=16,
     )
 
@@ -89,7 +94,7 @@ def test_other_seeds_give_other_samples(tiny_engine: TransformersEngine) -> None
 
 def test_many_threads_get_their_own_replies(tiny_engine: TransformersEngine) -> None:
     """Thirty-two threads at once get what each would get alone, whatever was asked before."""
-    requests = [_request(f"Question {number}", DECODINGS[number % 6], seed=number) for number in range(32)]
+    requests = [_request(f"Question {number}", DECODINGS[number % len(DECODINGS)], seed=number) for number in range(32)]
     alone = [tiny_engine.submit(request).result() for request in requests]
     gate = threading.Barrier(32)
 
@@ -195,8 +200,8 @@ def test_published_generation_defaults_do_not_apply(tmp_path: Path, tiny_loaded:
     assert dropped == "do_sample=True, repetition_penalty=1.7, temperature=0.3, top_k=2"
 
 
-def test_top_k_of_the_library_is_switched_off(tiny_engine: TransformersEngine, tiny_loaded: LoadedModel) -> None:
-    """Left alone, the library samples among 50 tokens only; here a rarer token can come."""
+def test_the_top_k_of_the_library_is_no_default(tiny_engine: TransformersEngine, tiny_loaded: LoadedModel) -> None:
+    """Left alone, the library samples among 50 tokens only; a request that says nothing can get a rarer one."""
     decoding = Decoding(max_new_tokens=48, do_sample=True, temperature=5.0)
     rare = 0
     for seed in range(4):
@@ -219,8 +224,8 @@ def loaded_inputs(loaded: LoadedModel, prompt: str) -> torch.Tensor:
 
 def test_without_sampling_temperature_and_top_p_are_recorded_as_one() -> None:
     """What is recorded is what was done, not what was asked."""
-    used = resolve_decoding(Decoding(num_beams=2, temperature=0.3, top_p=0.5, max_new_tokens=9))
-    assert used == UsedDecoding(num_beams=2, do_sample=False, temperature=1.0, top_p=1.0, max_new_tokens=9)
+    used = resolve_decoding(Decoding(num_beams=2, temperature=0.3, top_p=0.5, top_k=50, max_new_tokens=9))
+    assert used == UsedDecoding(num_beams=2, do_sample=False, temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=9)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +234,7 @@ def test_without_sampling_temperature_and_top_p_are_recorded_as_one() -> None:
         (Decoding(num_beams=0), "num_beams: expected at least 1, got 0"),
         (Decoding(do_sample=True, temperature=0.0), "temperature: expected above 0, got 0.0"),
         (Decoding(top_p=1.5), "top_p: expected above 0 and at most 1, got 1.5"),
+        (Decoding(top_k=-1), "top_k: expected at least 0, got -1"),
         (Decoding(max_new_tokens=0), "max_new_tokens: expected at least 1, got 0"),
     ],
 )

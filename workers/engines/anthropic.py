@@ -148,11 +148,14 @@ class AnthropicProvider:
         """What the model takes of the decoding; it has no switch for sampling, but at temperature 0 there is none."""
         decoding = request.decoding
         wanted = {"temperature": decoding.temperature if decoding.do_sample else 0.0, "top_p": decoding.top_p}
+        if decoding.do_sample and decoding.top_k:
+            wanted["top_k"] = decoding.top_k  # no limit has no number there: it is the default
         return {name: value for name, value in wanted.items() if name in self._api.takes}
 
     def _used(self, request: Request) -> UsedDecoding:
         sent = self._sampling(request)
         return UsedDecoding(
+            top_k=request.decoding.top_k if "top_k" in sent else None,
             num_beams=None,
             do_sample=request.decoding.do_sample if "temperature" in sent else None,
             temperature=sent.get("temperature"),

@@ -127,6 +127,7 @@ class OpenAIProvider:
         wanted = {
             "temperature": decoding.temperature if sampled else 0.0,
             "top_p": decoding.top_p,
+            "top_k": decoding.top_k or -1,
             "seed": request.seed & _SEED_BITS,
         }
         sent: dict[str, object] = {name: value for name, value in wanted.items() if name in takes}
@@ -141,6 +142,7 @@ class OpenAIProvider:
             do_sample=decoding.do_sample and not self._searches(request) if "temperature" in sent else None,
             temperature=_number(sent.get("temperature")),
             top_p=_number(sent.get("top_p")),
+            top_k=decoding.top_k if "top_k" in sent else None,
             max_new_tokens=decoding.max_new_tokens,
         )
 

@@ -97,6 +97,7 @@ class Deliberation:
                 do_sample=draws.do_sample,
                 temperature=self.protocol.temperature,
                 top_p=self.protocol.top_p,
+                top_k=self.protocol.top_k,
                 max_new_tokens=self.protocol.max_new_tokens,
             ),
             seed=step_seed(self.protocol, self.participant.index, self.question.id, self.attempt, number),

@@ -29,6 +29,8 @@ class PresetRules:
     region_by_share: bool  #: a region is drawn by its share of respondents; else uniformly
     with_replacement: bool  #: memory above capacity is drawn with replacement
     options_shuffled: bool  #: listed options are shuffled where the condition does not say
+    undrawn_beams: int  #: num_beams where a condition switches the drawn decoding off; nothing is sampled then
+    top_k: int  #: of sampling, where a study does not say; 0: no limit
 
 
 PRESETS = {
@@ -39,6 +41,8 @@ PRESETS = {
         region_by_share=True,
         with_replacement=False,
         options_shuffled=False,
+        undrawn_beams=1,
+        top_k=0,
     ),
     Preset.CODE: PresetRules(
         max_beams=4,
@@ -47,6 +51,8 @@ PRESETS = {
         region_by_share=False,
         with_replacement=True,
         options_shuffled=True,
+        undrawn_beams=5,
+        top_k=50,
     ),
 }
 
@@ -110,10 +116,15 @@ def draw_axes(
     capacity = int(substream(protocol.seed, "capacity", *key).integers(0, rules.max_capacity, endpoint=True))
     region = _draw_region(culture, rules, substream(protocol.seed, "region", culture.code, *key))
     wording = substream(protocol.seed, "paraphrase", *key).integers(0, paraphrases, endpoint=True)
+    if condition.method is not Method.DEF:
+        num_beams, do_sample = 1, condition.method in SAMPLED
+    else:
+        num_beams = num_beams if condition.config else rules.undrawn_beams
+        do_sample = do_sample and condition.config if protocol.do_sample is None else protocol.do_sample
     return Draws(
         region=region if condition.prompt else None,
-        num_beams=num_beams if condition.config else 1,
-        do_sample=do_sample if condition.config else condition.method in SAMPLED,
+        num_beams=num_beams,
+        do_sample=do_sample,
         memory_capacity=capacity if condition.memory else 0,
         paraphrase=int(wording) if condition.paraphrase else 0,
     )

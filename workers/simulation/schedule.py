@@ -132,6 +132,7 @@ class Schedule:
                 do_sample=draws.do_sample,
                 temperature=self.protocol.temperature,
                 top_p=self.protocol.top_p,
+                top_k=self.protocol.top_k,
                 max_new_tokens=self.protocol.max_new_tokens,
             ),
             seed=completion_seed(self.protocol, self.participant.index, question.id, attempt),

@@ -79,6 +79,16 @@ def test_a_model_that_takes_a_temperature_is_given_one(protocol: Protocol, do_sa
     )
 
 
+@pytest.mark.parametrize(("do_sample", "top_k", "sent"), [(True, 50, 50), (True, 0, None), (False, 50, None)])
+def test_a_model_that_takes_a_top_k_is_given_one(
+    protocol: Protocol, do_sample: bool, top_k: int, sent: int | None
+) -> None:
+    """Where it limits anything; the API has no number for no limit, which is its default."""
+    decoding = Decoding(do_sample=do_sample, top_k=top_k, max_new_tokens=64)
+    completion, got = exchange(protocol, message(), ask(decoding=decoding), takes=("temperature", "top_k"))
+    assert got.body.get("top_k") == completion.used.top_k == sent
+
+
 @pytest.mark.parametrize(
     ("stop", "finish"),
     [

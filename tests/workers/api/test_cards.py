@@ -90,7 +90,8 @@ priced = "2026-10-05"
         ('model = "x"\nbase_url = "http://there:80000/v1"', "field base_url: expected an http or https URL"),
         ('model = "x"\nbase_url = "https://:443/v1"', "field base_url: expected an http or https URL"),
         ('model = "x"\nkey = "sk-123"', "field key: expected the name of an environment variable"),
-        ('model = "x"\ntakes = ["top_k"]', "field takes: expected a list of any of temperature, top_p, seed, beams"),
+        ('model = "x"\ntakes = ["top_n"]', "field takes: expected a list of any of temperature, top_p, top_k, seed"),
+        ('model = "x"\ntakes = ["top_k"]\nbody = {top_k = 9}', "field body: expected none of model.*, got 'top_k'"),
         ('model = "x"\nbody = {seed = 1}', "field body: expected none of model, messages.*, got 'seed'"),
         ('model = "x"\nbody = 3', "field body: expected a table of fields, got 3"),
         ('model = "x"\nconcurrency = 0', "field concurrency: expected a whole number from 1 to 256, got 0"),
@@ -115,5 +116,5 @@ def test_fields_of_a_server_belong_to_its_engines(tmp_path: Path) -> None:
     """A price on weights of one's own is a mistake; so are beams for a provider that has none."""
     with pytest.raises(ModelError, match="expected anthropic or openai, since the card has the field input_price"):
         read(tmp_path, '[m]\nhub = "a/b"\ninput_price = 1\n')
-    with pytest.raises(ModelError, match="field takes: expected a list of any of temperature, top_p, got"):
+    with pytest.raises(ModelError, match="field takes: expected a list of any of temperature, top_p, top_k, got"):
         read(tmp_path, '[m]\nengine = "anthropic"\nmodel = "x"\ntakes = ["beams"]\n')

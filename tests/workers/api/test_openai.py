@@ -84,6 +84,18 @@ def test_a_structured_reply_is_asked_for_where_a_request_has_a_schema(protocol: 
     assert got.body["response_format"] == {"type": "json_schema", "json_schema": told}
 
 
+@pytest.mark.parametrize(("top_k", "sent"), [(50, 50), (0, -1)])
+def test_a_server_that_takes_a_top_k_is_given_one(protocol: Protocol, top_k: int, sent: int) -> None:
+    """No limit is -1, as vLLM, SGLang and llama.cpp have it; a server that is told nothing takes the model's own."""
+    decoding = Decoding(do_sample=True, top_k=top_k, max_new_tokens=64)
+    completion, got = exchange(protocol, chat(), ask(decoding=decoding), takes=(*USUAL, "top_k"))
+    assert got.body["top_k"] == sent
+    assert completion.used.top_k == top_k
+    completion, got = exchange(protocol, chat(), ask(decoding=decoding))
+    assert "top_k" not in got.body
+    assert completion.used.top_k is None
+
+
 @pytest.mark.parametrize("beams", [1, 3])
 def test_a_server_that_searches_beams_is_asked_to(protocol: Protocol, beams: int) -> None:
     """It cannot sample at the same time, and the record says so; one beam is no search."""

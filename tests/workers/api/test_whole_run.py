@@ -126,6 +126,6 @@ def test_a_key_that_is_not_accepted_ends_the_work_and_resume_goes_on_with_a_bett
     status = machine.json("status")
     assert (status["answered"], status["refused"]) == (PLANNED - 5, 5)
     used = [value for row in exported(machine) for name, value in row.items() if name.startswith("used_")]
-    assert Counter(used) == {None: 4 * PLANNED, 512: PLANNED}
+    assert Counter(used) == {None: 5 * PLANNED, 512: PLANNED}
     assert traces(machine, KEY) == []
     assert KEY not in ran.stdout + ran.stderr + resumed.stdout + resumed.stderr

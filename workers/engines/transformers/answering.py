@@ -66,13 +66,14 @@ def read_request(card: ModelCard, loaded: LoadedModel, request: Request) -> Ques
         )
         prompt = encode_prompt(loaded.tokenizer, card.chat_template, text)
         asked = request.decoding
+        sampling = Sampling(temperature=asked.temperature, top_k=asked.top_k, top_p=asked.top_p)
         start = request.reply_start if card.answer_prefix else ""
         beginning = thought_begun(text.removesuffix(start)) + start
         marks = special_marks(loaded.tokenizer)
         resolved = ResolvedRequest(
             prompt=tuple(prompt),
             num_beams=asked.num_beams,
-            sampling=Sampling(temperature=asked.temperature, top_p=asked.top_p) if asked.do_sample else None,
+            sampling=sampling if asked.do_sample else None,
             max_new_tokens=asked.max_new_tokens,
             ends=loaded.ends,
             seed=request.seed,

@@ -1,14 +1,14 @@
 """What a request may ask of decoding, and what is done about all that it cannot ask.
 
 Knows every setting that could change a reply, and its value: whatever is left open would be filled in by the
-library (top_k = 50) or by the model's publisher, unseen. Deliberately knows nothing of prompts.
+library or by the model's publisher, unseen. Deliberately knows nothing of prompts.
 """
 
 from __future__ import annotations
 
 from storage.run import Decoding, UsedDecoding
 
-#: Settings that no request has: each at the value at which it does nothing. Zero switches top_k off.
+#: Each setting at the value at which it does nothing; zero switches top_k off. Of these a request sets top_k alone.
 SWITCHED_OFF = {
     "top_k": 0,
     "typical_p": 1.0,
@@ -22,7 +22,7 @@ SWITCHED_OFF = {
 
 
 def resolve_decoding(decoding: Decoding) -> UsedDecoding:
-    """What will really be done: without sampling, temperature and top_p do nothing, which is 1 for both.
+    """What will really be done: without sampling, temperature, top_p and top_k do nothing, which is 1, 1 and 0.
 
     Raises:
         ValueError: a value is out of range.
@@ -31,6 +31,7 @@ def resolve_decoding(decoding: Decoding) -> UsedDecoding:
         "num_beams": (decoding.num_beams >= 1, "at least 1"),
         "temperature": (decoding.temperature > 0 or not decoding.do_sample, "above 0"),
         "top_p": (0 < decoding.top_p <= 1, "above 0 and at most 1"),
+        "top_k": (decoding.top_k >= 0, "at least 0"),
         "max_new_tokens": (decoding.max_new_tokens >= 1, "at least 1"),
     }
     for name, (right, expected) in limits.items():
@@ -41,5 +42,6 @@ def resolve_decoding(decoding: Decoding) -> UsedDecoding:
         do_sample=decoding.do_sample,
         temperature=decoding.temperature if decoding.do_sample else 1.0,
         top_p=decoding.top_p if decoding.do_sample else 1.0,
+        top_k=decoding.top_k if decoding.do_sample else 0,
         max_new_tokens=decoding.max_new_tokens,
     )

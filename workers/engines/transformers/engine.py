@@ -139,7 +139,7 @@ class TransformersEngine:
             "threads": str(threads or "library default"),
             "batching": batching,
             "generation_defaults_dropped": loaded.dropped,
-            "decoding": "as each answer says; top_k, typical_p, penalties and minimum length switched off",
+            "decoding": "as each answer says; typical_p, penalties and minimum length switched off",
         }
         run = partial(self._run_alone, loaded, tally) if decoder is None else partial(self._run, loaded, decoder)
         self._runner = threading.Thread(target=run, name=f"model {card.name}", daemon=True)
