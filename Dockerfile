@@ -1,52 +1,50 @@
 # The images of defsurvey: `cpu` (the last stage, built when no target is named) and `cuda`.
 # docs/install.md says how to build, and how to get a small CPU build of torch.
-ARG PYTHON_VERSION=3.11
+ARG PYTHON_IMAGE=python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
 
-FROM python:${PYTHON_VERSION}-slim AS python
+FROM ${PYTHON_IMAGE} AS python
 
-# Wheels that are to be preferred over the package index, and a constraints.txt that holds versions back.
+# A wheel of torch that is to be taken instead of that of an index.
 # Empty; `docker build --build-context wheels=FOLDER` puts a folder in its place.
 FROM scratch AS wheels
 
 # --- the environment: everything that needs a network or an installer happens here ---------------------------------
-FROM python AS list
-COPY pyproject.toml .
-# the image can show the queue as well: the extra `monitoring` is in it
-RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-    print(*project['dependencies'], *project['optional-dependencies']['monitoring'], sep='\n')" > /requirements.txt
-
 FROM python AS requirements
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/defsurvey
 ENV PATH=/opt/defsurvey/bin:$PATH
 WORKDIR /source
-# by its content: other changes of pyproject.toml install nothing anew
-COPY --from=list /requirements.txt .
+# every version with its hashes, the extra `monitoring` among them; `make compose-lock` renews it
+COPY deploy/requirements.lock .
 
 FROM requirements AS install-cpu
-# Address of a package index with CPU builds of torch; empty: whatever the usual index gives.
-ARG TORCH_INDEX=""
+# PyTorch's own index of CPU builds: the version that the lock names is taken from there. Where it does not answer, the
+# build of the usual index is taken, which brings CUDA.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=wheels,target=/wheels \
-    export PIP_FIND_LINKS=/wheels && \
-    if [ -e /wheels/constraints.txt ]; then export PIP_CONSTRAINT=/wheels/constraints.txt; fi && \
-    pip install --quiet ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch[^a-z]' requirements.txt)" && \
-    pip install --quiet --requirement requirements.txt && \
+    torch=$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.lock) && \
+    wheel=$(find /wheels -name 'torch-*.whl') && \
+    if pip install --quiet --no-deps ${wheel:---retries 1 --timeout 20 --index-url "$TORCH_INDEX" "$torch"}; \
+    then sed -i '/^\(torch\|triton\|nvidia-[^=]*\|cuda-[^=]*\)==/,/[^\\]$/d' requirements.lock; \
+    else echo "no CPU build of $torch from $TORCH_INDEX: the usual build is taken, with CUDA" >&2; fi && \
+    pip install --quiet --no-deps --require-hashes --requirement requirements.lock && \
     # what only a compiler or a GPU could use
     cd /opt/defsurvey/lib/python3.*/site-packages && \
     rm -rf torch/include torch/bin/protoc* torch/share/cmake pyarrow/include && \
     find bitsandbytes -name 'libbitsandbytes_*' ! -name '*_cpu*' -delete
 
 FROM requirements AS install-cuda
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=wheels,target=/wheels \
-    export PIP_FIND_LINKS=/wheels && \
-    if [ -e /wheels/constraints.txt ]; then export PIP_CONSTRAINT=/wheels/constraints.txt; fi && \
-    pip install --quiet --requirement requirements.txt && \
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --quiet --no-deps --require-hashes --requirement requirements.lock && \
     cd /opt/defsurvey/lib/python3.*/site-packages && \
     rm -rf torch/include torch/bin/protoc* torch/share/cmake pyarrow/include
 
 FROM requirements AS project
+RUN --mount=type=cache,target=/root/.cache/pip \
+    sed -n '/^setuptools==/,/[^\\]$/p' requirements.lock > build.lock && \
+    pip install --quiet --no-deps --require-hashes --requirement build.lock
 COPY . .
-RUN --mount=type=cache,target=/root/.cache/pip pip wheel --quiet --no-deps --wheel-dir /dist .
+RUN pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir /dist .
 
 # --- what runs: Python, the environment, an account without rights ------------------------------------------------
 FROM python AS runtime

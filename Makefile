@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check lint types contracts tests slow chaos exact gpu kernels bench bench-gpu bench-ledger bench-peers compose-prepare compose-test browser modules docs clean
+.PHONY: install demo test check lint types contracts tests slow chaos exact gpu kernels bench bench-gpu bench-ledger bench-peers compose-prepare compose-lock compose-test browser modules docs clean
 
 install: $(VENV)/.installed
 
@@ -83,6 +83,16 @@ compose-prepare:
 	chmod 644 secrets/*
 	if test "$$(id -u)" = 0; then chown 1000:1000 results; else test -e .env || \
 		printf 'HOST_UID=%s\nHOST_GID=%s\n' "$$(id -u)" "$$(id -g)" > .env; fi
+
+# What the images are built from: the newest digest of each image of these tags, and every Python package with its hashes.
+# Needs Docker and the images' registry.
+compose-lock: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	echo 'setuptools>=77' | $(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --extra monitoring --output-file deploy/requirements.lock pyproject.toml -
+	set -e; for image in $$(grep -ohE '[a-z./:0-9-]+@sha256:[0-9a-f]{64}' compose.yaml Dockerfile | sed 's/^:-//' | sort -u); do \
+		digest=$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "$${image%@*}"); \
+		sed -i "s#$${image##*@}#$$digest#" compose.yaml Dockerfile .env.example; done
 
 compose-test: install
 	$(BIN)/pytest -m compose --timeout 3600

@@ -107,13 +107,13 @@ def enqueue(settings: Settings, study: Path, name: str | None, as_json: bool) ->
     wanted = verbs.read(settings, study, name=name)
     with _database(settings) as database:
         done = verbs.enqueue(settings, database, wanted)
-        waiting = verbs.unpublished(settings, database, done.run)
+        notes = [verbs.keyless(settings, wanted), verbs.unpublished(settings, database, done.run)]
     if as_json:
         print_json({"run": done.run, "added": done.added, "published": done.published, "waiting": done.waiting})
         return
     click.echo(done.run)
-    if waiting:
-        click.echo(waiting, err=True)
+    for note in filter(None, notes):
+        click.echo(note, err=True)
 
 
 @main.command()

@@ -28,13 +28,16 @@ def migrate(settings: Settings, patience: float) -> None:
 
 
 @click.command()
-@click.argument("role", type=click.Choice(["worker", "reporter", "reconciler"]))
+@click.argument("role", type=click.Choice(["worker", "reporter", "judge", "reconciler"]))
 @click.pass_obj
 def healthy(settings: Settings, role: str) -> None:
-    """Whether this host's daemon of that role lives and works: 0 or 1, for a container's health check."""
-    from jobs import serving
+    """Whether this host's daemon of that role lives and works: 0 or 1.
 
-    health = serving.health(settings, role)
+    It looks at the age of a file that the daemon touches, as the health checks of compose.yaml do without Python.
+    """
+    from jobs.health import look
+
+    health = look(settings, role)
     click.echo(health, err=not health.well)
     sys.exit(DONE if health.well else ERROR)
 

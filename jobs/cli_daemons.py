@@ -18,6 +18,11 @@ CONCURRENCY = click.option(
     type=click.IntRange(min=1),
     help="Participants at once in each worker; where not given, as many as the model leaves memory for.",
 )
+TASKS = click.option(
+    "--tasks",
+    type=click.Choice(["reports", "judging"]),
+    help="Only build reports, or only judge; both where not given.",
+)
 EVENTS = click.option("--events", is_flag=True, help="Send Celery's events, which `defsurvey flower` shows.")
 
 
@@ -83,15 +88,18 @@ def worker(
 
 @click.command()
 @DEVICE
+@TASKS
 @EVENTS
 @ONLY
 @PARENT
 @click.pass_obj
-def reporter(settings: Settings, device: str, events: bool, only: str | None, parent: int | None) -> NoReturn:
-    """Build the reports of finished runs until told to stop."""
+def reporter(
+    settings: Settings, device: str, tasks: str | None, events: bool, only: str | None, parent: int | None
+) -> NoReturn:
+    """Build the reports of finished runs, and judge those that name a judge, until told to stop."""
     from jobs import serving
 
-    sys.exit(serving.reporter(settings, device=device, events=events, only=only, parent=parent))
+    sys.exit(serving.reporter(settings, device=device, tasks=tasks, events=events, only=only, parent=parent))
 
 
 @click.command()

@@ -1,8 +1,8 @@
-"""Whether the daemon of this host lives and does its work: what a container's health check asks.
+"""Whether a daemon of this host lives and does its work, by the age of a file that it touches.
 
-A worker is known by its heartbeat in SQL. Reporter and reconciler hold nothing in SQL: they
-touch a file, their pulse, each time they have shown that they can work. Deliberately starts,
-stops and repairs nothing.
+Each daemon touches its file, its pulse, only when it has shown that it can work. A container's
+health check looks at the file's age in plain shell (compose.yaml); ``defsurvey healthy`` looks
+at the same file. Starts, stops and repairs nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from celery import Celery, bootsteps
 from jobs.reconciler import Reconciler
 from jobs.settings import Settings
 from storage.database import Database
-from storage.heartbeats import heartbeat_age
 from storage.hosts import host
 
 log = logging.getLogger(__name__)
@@ -55,9 +54,11 @@ class Health:
 class Pulse:
     """The file that a daemon touches when it has shown that it can work.
 
+    Workers of one host and home share it, so that it is as old as the newest beat of any.
+
     Args:
         settings: the file is under ``home``.
-        role: which daemon of this host.
+        role: which daemon of this host, ``worker``, ``reporter``, ``judge`` or ``reconciler``.
     """
 
     def __init__(self, settings: Settings, role: str) -> None:
@@ -70,6 +71,10 @@ class Pulse:
             self.path.touch()
         except OSError as error:
             log.warning("pulse: %s", error)
+
+    def end(self) -> None:
+        """Take the file away: the daemon works no more."""
+        self.path.unlink(missing_ok=True)
 
     def age(self) -> float | None:
         """Seconds since the last beat, or None where there was none."""
@@ -115,13 +120,5 @@ def beating_step(pulse: Pulse) -> type[bootsteps.StartStopStep]:
 
 
 def look(settings: Settings, role: str) -> Health:
-    """The last sign of life of this host's daemon of that role.
-
-    Raises:
-        sqlalchemy.exc.DBAPIError: role ``worker``, and the database cannot be asked.
-    """
-    name = socket.gethostname()
-    if role != "worker":
-        return Health(role=role, host=name, age=Pulse(settings, role).age())
-    with Database(settings.database_url, threads=1) as database:
-        return Health(role=role, host=name, age=heartbeat_age(database, host()))
+    """The last sign of life of this host's daemon of that role."""
+    return Health(role=role, host=socket.gethostname(), age=Pulse(settings, role).age())

@@ -24,7 +24,6 @@ from storage.ledger import lease_owner
 from storage.schema import HEAD, migrate
 
 if TYPE_CHECKING:
-    from jobs.health import Health
     from workers.engines.base import Engine
 
 log = logging.getLogger(__name__)
@@ -95,20 +94,6 @@ def migrate_when_up(settings: Settings, *, patience: float) -> str:
             return HEAD
 
 
-def health(settings: Settings, role: str) -> Health:
-    """The last sign of life of this host's daemon of that role, see ``jobs.health``.
-
-    Raises:
-        DatabaseUnavailable: role ``worker``, and the database cannot be asked.
-    """
-    from jobs.health import look
-
-    try:
-        return look(settings, role)
-    except DBAPIError as error:
-        raise unavailable(settings, error) from None
-
-
 def broker_url(settings: Settings) -> str:
     """The broker's URL; the embedded one is started, or attached to, where none is named.
 
@@ -175,9 +160,11 @@ def worker(
         MetricsUnavailable: nothing can be shown at ``metrics``.
     """
     wait_shortly()
+    from jobs.health import Pulse
     from jobs.tasks import register_simulation, report_sender
     from workers.affinity import affinity_step
     from workers.daemon import end_with_parent, serve
+    from workers.engines.keys import missing_key
     from workers.models import find_card, read_cards
     from workers.profile import profile
     from workers.room import MOST, room_step
@@ -198,6 +185,7 @@ def worker(
         find_card(model, cards)
     database = open_database(settings, threads=concurrency or CONNECTIONS)
     app = make_app(broker_url(settings), visibility_timeout=settings.visibility_timeout)
+    pulse = Pulse(settings, "worker")
     stage = Stage(
         database=database,
         ledger=CountedLedger(database, owner=lease_owner(), ttl=settings.lease_seconds, registry=registry),
@@ -208,6 +196,7 @@ def worker(
         hang_seconds=settings.hang_seconds,
         on_close=tell,
         on_run_finished=report_sender(app, database),
+        on_beat=pulse.beat,
     )
     registry.register(Gauges(stage, database=database, device=device))
     register_simulation(app, stage, only=only)
@@ -215,7 +204,11 @@ def worker(
         end_with_parent(parent, lambda: _orphaned(settings))
     stage.leases.start()
     stage.watchdog.start()
-    known = models or tuple(cards)  # a model without a card here is for workers that have one
+    # a model without a card here, or without its key, is for workers that have one
+    keyless = [] if models else [name for name, card in cards.items() if missing_key(card)]
+    if keyless:
+        log.info("left to workers that have a key for them: %s", ", ".join(keyless))
+    known = models or tuple(name for name in cards if name not in keyless)
     steps = [affinity_step(stage, database=database, models=known, queue_of=simulate_queue, run=only)]
     if concurrency is None:
         steps.append(room_step(stage))
@@ -238,12 +231,24 @@ def worker(
         if hide is not None:
             hide()
         stage.leases.stop()
+        pulse.end()
         stage.close()
         database.close()
 
 
-def reporter(settings: Settings, *, device: str, events: bool, only: str | None, parent: int | None) -> int:
-    """Build reports, and judge what studies (or the only run's) want judged, until told to stop. Returns its status."""
+def reporter(
+    settings: Settings, *, device: str, tasks: str | None = None, events: bool, only: str | None, parent: int | None
+) -> int:
+    """Build reports, and judge what studies (or the only run's) want judged, until told to stop. Returns its status.
+
+    Args:
+        settings: database, broker, model cards and cache.
+        device: where a judge runs whose weights are here.
+        tasks: ``reports`` or ``judging``, to do that alone; None: both.
+        events: whether Celery's events are sent.
+        only: the one run to work on; None: every run.
+        parent: process id of the ``defsurvey run`` without which it is to end.
+    """
     from jobs.health import Pulse, beating_step
     from jobs.tasks import register_judging, register_reports, warm
     from workers.daemon import end_with_parent, serve
@@ -265,14 +270,16 @@ def reporter(settings: Settings, *, device: str, events: bool, only: str | None,
         end_with_parent(parent, lambda: None)
         # A run's own reporter will have a report to build, and nothing to do until then.
         threading.Thread(target=warm, name="warm", daemon=True).start()
+    queues = {"reports": [REPORTS_QUEUE], "judging": [JUDGE_QUEUE], None: [REPORTS_QUEUE, JUDGE_QUEUE]}
+    role = "judge" if tasks == "judging" else "reporter"
     try:
         return serve(
             app,
-            queues=[REPORTS_QUEUE, JUDGE_QUEUE],
+            queues=queues[tasks],
             concurrency=2,  # one run at a time is judged, so that a report never waits for a judge
-            name=f"reporter-{lease_owner().replace(':', '-')}",
+            name=f"{role}-{lease_owner().replace(':', '-')}",
             on_stop=stop,
-            steps=[beating_step(Pulse(settings, "reporter"))],
+            steps=[beating_step(Pulse(settings, role))],
             events=events,
         )
     finally:

@@ -29,6 +29,7 @@ from storage.deaths import free_expired
 from storage.paces import paces
 from storage.run import AnswerState
 from storage.schema import HEAD, current_revision
+from workers.engines.keys import missing_key
 from workers.engines.opening import check_card
 from workers.models import find_card, read_cards
 
@@ -54,13 +55,13 @@ def read(settings: Settings, path: Path, *, name: str | None = None, pilot: int 
     return study if pilot is None else study.pilot(pilot)
 
 
-def _check_models(settings: Settings, study: Study) -> None:
+def _check_models(settings: Settings, study: Study, *, keys: bool = True) -> None:
     cards = read_cards(settings.models)
     check_conditions(study.conditions, study.models, cards, study.protocol)
     models = (*study.models, *([study.judge.model] if study.judge else ()))
     check_prices(study.budget, models, cards)
     for model in models:
-        check_card(find_card(model, cards), cache=settings.cache)
+        check_card(find_card(model, cards), cache=settings.cache, key=keys)
 
 
 def check_retired(settings: Settings, study: Study) -> None:
@@ -101,9 +102,10 @@ def paces_of(settings: Settings, study: Study) -> dict[str, float]:
 def enqueue(settings: Settings, database: Database, study: Study, *, extend: bool = False) -> producer.Enqueued:
     """Write the run and publish what a broker that is up will take; the rest waits in the outbox.
 
-    One that is there already goes on, also where it was cancelled; one that is extended stays as it was.
+    One that is there already goes on, also where it was cancelled; one that is extended stays as it was. Where others
+    do the work, on a broker that is named, keys have to be with them and not here.
     """
-    _check_models(settings, study)
+    _check_models(settings, study, keys=settings.broker_url is None)
     app = _app_if_up(settings)
     done = producer.enqueue(database, app, study, extend=extend)
     if extend or not store.load_run(database, done.run).cancelled:
@@ -240,6 +242,14 @@ def _app_if_up(settings: Settings) -> Celery | None:
         return make_app(settings.broker_url, visibility_timeout=settings.visibility_timeout)
     broker = EmbeddedBroker(settings.home)
     return make_app(broker.url, visibility_timeout=settings.visibility_timeout) if broker.alive() else None
+
+
+def keyless(settings: Settings, study: Study) -> str:
+    """Which models of a study have no key here, so that others have to have it; nothing where none needs one."""
+    cards = read_cards(settings.models)
+    named = dict.fromkeys((*study.models, *([study.judge.model] if study.judge else ())))
+    without = [model for model in named if missing_key(find_card(model, cards))]
+    return f"no key here for {', '.join(without)}: the workers that ask them need one" if without else ""
 
 
 def unpublished(settings: Settings, database: Database, run_id: str) -> str:

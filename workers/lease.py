@@ -40,6 +40,7 @@ class Leases:
         model: tells the model that is drained now, for the list of workers.
         clock: seconds that never run backward.
         wall: seconds that go on while the machine sleeps.
+        on_beat: called after each beat that the database took.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class Leases:
         model: Callable[[], str],
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        on_beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.ledger = ledger
         self._model = model
         self._clock = clock
         self._wall = wall
+        self._on_beat = on_beat
         self._held: dict[_Claim, Participant] = {}
         self._lost: set[_Claim] = set()
         self._rates = Rates(clock)
@@ -140,6 +143,7 @@ class Leases:
                     self.renew()
                     due = self._clock() + renew_every
                 self.beat()
+                self._on_beat()
             except SQLAlchemyError as error:  # an outage: the next beat tries again, the fence protects meanwhile
                 log.warning("heartbeat: %s", error)
 

@@ -66,6 +66,7 @@ class Stage:
         hang_seconds: after how long without a completion the engine counts as hung.
         on_close: called with a model and its engine before the engine is closed.
         on_run_finished: called with a run's id after the commit that finished its last participant.
+        on_beat: called when the database has taken a sign of life of this process.
     """
 
     def __init__(
@@ -80,10 +81,11 @@ class Stage:
         hang_seconds: float = 1800.0,
         on_close: Callable[[str, Engine], None] = lambda _model, _engine: None,
         on_run_finished: Callable[[str], None],
+        on_beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.database = database
         self.ledger = ledger
-        self.leases = Leases(ledger, model=lambda: self.model)
+        self.leases = Leases(ledger, model=lambda: self.model, on_beat=on_beat)
         self.watchdog = Watchdog(hang_seconds)
         self.model = ""  #: the model whose queue is drained now, set by ``workers.affinity``
         self._cards = cards

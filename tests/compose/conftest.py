@@ -40,7 +40,7 @@ seed: 7
 def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The image, built as compose.yaml says; gives its name.
 
-    ``WHEELS_DIR`` names a folder with wheels that go before the package index, such as a CPU build of torch.
+    ``WHEELS_DIR`` names a folder with a wheel of torch that goes before PyTorch's index.
     """
     folder = tmp_path_factory.mktemp("build")
     overrides = []

@@ -16,6 +16,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 #: Files of secrets; all but the passwords may be empty.
 SECRETS = ("postgres-password", "redis-password", "anthropic-api-key", "openai-api-key", "hf-token")
+#: Images that stand for those of compose.yaml where no registry is reached.
+IMAGES = ("PYTHON_IMAGE", "POSTGRES_IMAGE", "REDIS_IMAGE", "PROMETHEUS_IMAGE")
 #: Account that the containers run under where the tests themselves run as root.
 ACCOUNT = 1000
 #: Seconds that anything may take which takes seconds.
@@ -55,10 +57,9 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables for Compose: none of ``.env`` or of the caller's shell counts."""
-        kept = {
-            name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONTEXT") if name in os.environ
-        }
+        """Variables for Compose: none of ``.env`` counts, and of the caller's shell only the engine and ``IMAGES``."""
+        names = ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONTEXT", *IMAGES)
+        kept = {name: os.environ[name] for name in names if name in os.environ}
         uid, gid = account()
         folders = {"RESULTS_DIR": self.results, "STUDIES_DIR": self.studies, "SECRETS_DIR": self.secrets}
         return {

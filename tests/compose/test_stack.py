@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.compose.stack import SECRETS, Stack, account, free_port, wait_for
+from tests.compose.stack import PATIENCE, SECRETS, Stack, account, free_port, wait_for
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 
-DAEMONS = ("reconciler", "reporter", "worker-cpu", "worker-api")
+DAEMONS = ("reconciler", "reporter", "judge", "worker-cpu", "worker-api")
 
 
 def test_everything_is_up_and_healthy(stack: Stack) -> None:
@@ -135,14 +135,43 @@ def test_an_empty_secret_is_named(stack: Stack, tmp_path: Path) -> None:
     assert "expected a password in /run/secrets/postgres-password, got an empty file" in done.stderr
 
 
-def test_a_missing_key_is_told_before_anything_is_enqueued(stack: Stack) -> None:
-    """The file into which it belongs is named, and there is no such run."""
+def test_a_missing_key_makes_the_worker_ill_that_needs_it_and_no_other(stack: Stack) -> None:
+    """Its log names the file into which the key belongs; the worker without keys leaves the model alone."""
     study = (stack.studies / "quick.yaml").read_text().replace("human", "claude-haiku-5-5")
     (stack.studies / "api.yaml").write_text(study)
-    done = stack.cli("enqueue", "studies/api.yaml", "--name", "api", check=False)
-    assert done.returncode == 2
-    assert "model claude-haiku-5-5: file /run/secrets/anthropic-api-key: expected a key" in done.stderr
-    assert stack.cli("status", "api", check=False).returncode == 2
+    done = stack.cli("enqueue", "studies/api.yaml", "--name", "api")
+    assert "no key here for claude-haiku-5-5" in done.stderr
+    needed = "model claude-haiku-5-5: file /run/secrets/anthropic-api-key: expected a key"
+    try:
+        wait_for(lambda: [line for line in _log(stack, "worker-api") if needed in line], "its complaint", 60)
+        assert any("left to workers that have a key" in line for line in _log(stack, "worker-cpu"))
+        assert stack.inspect("worker-cpu")["State"]["Health"]["Status"] == "healthy"
+    finally:
+        stack.cli("cancel", "api")
+        stack.compose("restart", "worker-api")
+    stack.await_health("worker-api")
+
+
+def test_no_container_sees_a_key_that_it_does_not_need(stack: Stack) -> None:
+    """As the containers themselves find their secrets."""
+    for service in ("reconciler", "reporter", "worker-cpu"):
+        assert "api-key" not in stack.compose("exec", "--no-TTY", service, "ls", "/run/secrets").stdout
+    assert "anthropic-api-key" in stack.compose("exec", "--no-TTY", "judge", "ls", "/run/secrets").stdout
+
+
+def test_a_daemon_that_is_frozen_becomes_unhealthy(stack: Stack) -> None:
+    """It is stopped in its container, whose check goes on to be answered; well again when it goes on."""
+    daemon = "$(cat /proc/1/task/1/children)"  # of the init process
+    stack.compose("exec", "--no-TTY", "reconciler", "sh", "-c", f"kill -STOP {daemon}")
+
+    def ill() -> bool:
+        return bool(stack.inspect("reconciler")["State"]["Health"]["Status"] == "unhealthy")
+
+    try:
+        wait_for(ill, "an unhealthy reconciler", 2 * PATIENCE)
+    finally:
+        stack.compose("exec", "--no-TTY", "reconciler", "sh", "-c", f"kill -CONT {daemon}")
+    stack.await_health("reconciler")
 
 
 def test_a_results_folder_that_cannot_be_written_to_is_said_in_words(stack: Stack) -> None:

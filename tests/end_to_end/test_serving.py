@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
+import resource
 import signal
 import socket
 import subprocess
+import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
+import yaml
 
 from jobs.broker import EmbeddedBroker
 from jobs.exit_codes import UNAVAILABLE
+from jobs.health import ILL_AFTER_SECONDS
 from tests.end_to_end.machine import PLANNED, STUDY, Machine, ended, wait_until
+
+ROOT = Path(__file__).parents[2]
+DAEMONS = ("reconciler", "reporter", "judge", "worker-cpu", "worker-api", "worker-gpu-0", "worker-gpu-1")
 
 
 def _free_port() -> int:
@@ -79,6 +87,91 @@ def test_an_address_that_is_none(machine: Machine, address: str) -> None:
     done = machine.type("worker", "--metrics", address)
     assert done.returncode == 2
     assert f"expected [HOST:]PORT with a port from 1 to 65535, got '{address}'" in done.stderr
+
+
+def test_models_whose_key_is_elsewhere_are_enqueued_and_left_to_others(machine: Machine) -> None:
+    """On a broker that is named; on one machine alone the key has to be there, and nothing is enqueued without it."""
+    served = '\n[served]\nengine = "openai"\nmodel = "some"\nbase_url = "http://127.0.0.1:1/v1"\nkey = "MARKED_KEY"\n'
+    with (machine.folder / "cards.toml").open("a") as cards:
+        cards.write(served)
+    machine.write_study(STUDY.replace("[citizen]", "[served, citizen]"))
+    alone = machine.type("enqueue", "study.yaml")
+    assert alone.returncode == 2
+    assert "model served: there is no key: set MARKED_KEY" in alone.stderr
+    with EmbeddedBroker(machine.home) as broker:
+        named = {"DEFSURVEY_BROKER_URL": broker.url}
+        enqueued = machine.type("enqueue", "study.yaml", **named)
+        assert (enqueued.returncode, enqueued.stdout) == (0, "small\n")
+        assert "no key here for served: the workers that ask them need one" in enqueued.stderr
+        worker = machine.start("worker", **named)
+        assert ", served\n" in _read_until(worker, "left to workers that have a key for them: ")
+        wait_until(lambda: machine.answers() == PLANNED, "the answers of the model that needs no key")
+        worker.send_signal(signal.SIGTERM)
+        assert ended(worker).returncode == 0
+
+
+def _check() -> list[str]:
+    """The command by which compose.yaml asks after every daemon, for a shell of this machine."""
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    checks = {services[name]["healthcheck"]["test"][1] for name in DAEMONS}
+    assert {services[name]["healthcheck"]["test"][0] for name in DAEMONS} == {"CMD-SHELL"}
+    (check,) = checks
+    limit = f"-mmin -{ILL_AFTER_SECONDS / 60:g} "
+    assert limit in check
+    return ["sh", "-c", check.replace("$$", "$").replace(limit, "-mmin -0.1 ")]  # 6 s, for want of time
+
+
+def test_a_container_s_check_is_cheap_and_sees_a_daemon_that_is_stopped(machine: Machine) -> None:
+    """Shell alone; a worker that is frozen is ill, and well again when it goes on; one that has ended is not well."""
+    check, environment = _check(), machine.environment()
+
+    def well() -> bool:
+        return subprocess.run(check, env=environment, capture_output=True).returncode == 0
+
+    assert not well()
+    worker = machine.start("worker")
+    wait_until(well, "a sign of life")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert well()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.1
+    worker.send_signal(signal.SIGSTOP)
+    wait_until(lambda: not well(), "the frozen worker to be ill", seconds=15)
+    worker.send_signal(signal.SIGCONT)
+    wait_until(well, "a sign of life again")
+    worker.send_signal(signal.SIGTERM)
+    assert ended(worker).returncode == 0
+    assert not well()
+    EmbeddedBroker(machine.home).stop()
+
+
+@pytest.mark.slow
+def test_a_busy_machine_makes_nobody_ill(machine: Machine) -> None:
+    """A load of 24 beside a worker: no look finds it ill, in a fifth of the time that Compose gives it."""
+    machine.set_latency(0.01)
+    check, environment = _check(), machine.environment()
+    worker = machine.start("worker")
+    reconciler = machine.start("reconciler")
+    wait_until(lambda: subprocess.run(check, env=environment, capture_output=True).returncode == 0, "a sign of life")
+    loops = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(24)]
+    try:
+        enqueued = machine.start("enqueue", "study.yaml")
+        until = time.monotonic() + 45
+        looks = 0
+        while time.monotonic() < until:
+            assert subprocess.run(check, env=environment, capture_output=True).returncode == 0
+            looks += 1
+            time.sleep(1)
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+    assert ended(enqueued).returncode == 0
+    assert looks > 10
+    for daemon in (worker, reconciler):
+        daemon.send_signal(signal.SIGTERM)
+        assert ended(daemon).returncode == 0
+    EmbeddedBroker(machine.home).stop()
 
 
 def _read_until(process: subprocess.Popen[str], words: str) -> str:

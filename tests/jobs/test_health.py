@@ -15,6 +15,7 @@ import pytest
 import redis
 from celery import Celery
 from click.testing import CliRunner
+from sqlalchemy import text
 
 from jobs import health
 from jobs.broker import EmbeddedBroker
@@ -23,10 +24,10 @@ from jobs.health import BeatingReconciler, Health, Pulse
 from jobs.serving import DatabaseUnavailable, migrate_when_up, open_database
 from jobs.settings import Settings
 from storage.database import Database
-from storage.heartbeats import heartbeat_age
 from storage.hosts import host
 from storage.ledger import Ledger
 from storage.schema import HEAD
+from workers.lease import Leases
 
 HOST = socket.gethostname()
 
@@ -51,51 +52,49 @@ def defsurvey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return call
 
 
-def test_a_worker_is_known_by_its_heartbeat(database: Database) -> None:
-    """The newest of the host's workers counts; those of other hosts, and of hosts whose name begins alike, do not."""
-    assert heartbeat_age(database, "here") is None
-    Ledger(database, owner="here2:7:aa").beat("", {})
-    assert heartbeat_age(database, "here") is None
-    ledger = Ledger(database, owner="here:7:bb")
-    ledger.beat("", {})
-    time.sleep(0.2)
-    age = heartbeat_age(database, "here")
-    assert age is not None
-    assert 0.19 <= age < 5
-    ledger.leave()
-    assert heartbeat_age(database, "here") is None
-
-
-def test_health_of_a_worker_on_the_command_line(
-    database: Database, defsurvey: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """0 while it beats; 1, with one line that says why, before and after."""
-    assert defsurvey("healthy", "worker") == (1, f"worker on {HOST}: no sign of life yet\n")
-    Ledger(database, owner=f"{HOST}:another:7:aa").beat("", {})  # of a host that only has the same name
-    assert defsurvey("healthy", "worker")[0] == 1
-    Ledger(database, owner=f"{host()}:7:aa").beat("", {})
-    assert defsurvey("healthy", "worker") == (
-        0,
-        f"worker on {HOST}: last sign of life 0 s ago (at most 30 s are healthy)\n",
-    )
-    monkeypatch.setattr(health, "ILL_AFTER_SECONDS", 0.0)
-    code, line = defsurvey("healthy", "worker")
-    assert code == 1
-    assert line.startswith(f"worker on {HOST}: last sign of life")
-
-
 def test_a_pulse_is_as_old_as_its_last_beat(settings: Settings) -> None:
     """No beat, a beat now, a beat a minute ago."""
     pulse = Pulse(settings, "reporter")
     assert health.look(settings, "reporter") == Health(role="reporter", host=HOST, age=None)
     pulse.beat()
     assert health.look(settings, "reporter").well
+    assert not health.look(settings, "judge").well
     minute_ago = time.time() - 60
     os.utime(pulse.path, (minute_ago, minute_ago))
     found = health.look(settings, "reporter")
     assert found.age == pytest.approx(60, abs=5)
     assert not found.well
     assert not health.look(settings, "reconciler").well
+
+
+def test_health_on_the_command_line(settings: Settings, defsurvey: Callable[..., tuple[int, str]]) -> None:
+    """0 while the file is fresh; 1, with one line that says why, before and after."""
+    pulse = Pulse(settings, "worker")
+    assert defsurvey("healthy", "worker") == (1, f"worker on {HOST}: no sign of life yet\n")
+    pulse.beat()
+    said = f"worker on {HOST}: last sign of life 0 s ago (at most 30 s are healthy)\n"
+    assert defsurvey("healthy", "worker") == (0, said)
+    os.utime(pulse.path, (time.time() - 31, time.time() - 31))
+    assert defsurvey("healthy", "worker")[0] == 1
+    pulse.end()
+    assert defsurvey("healthy", "worker") == (1, f"worker on {HOST}: no sign of life yet\n")
+
+
+def test_a_worker_beats_for_as_long_as_it_has_a_database(settings: Settings, database: Database) -> None:
+    """Each beat of its leases that the database took is one of the pulse."""
+    pulse = Pulse(settings, "worker")
+    leases = Leases(Ledger(database, owner=f"{host()}:7:aa", ttl=0.3), model=lambda: "quick", on_beat=pulse.beat)
+    leases.start()
+    _await_beat(pulse, since=0.0)
+    _await_beat(pulse, since=pulse.path.stat().st_mtime)
+    database.write(lambda connection: connection.execute(text("ALTER TABLE worker RENAME TO away")))
+    time.sleep(0.3)
+    stopped = pulse.path.stat().st_mtime
+    time.sleep(0.5)
+    assert pulse.path.stat().st_mtime == stopped
+    database.write(lambda connection: connection.execute(text("ALTER TABLE away RENAME TO worker")))
+    _await_beat(pulse, since=stopped)
+    leases.stop()
 
 
 def test_a_pulse_that_cannot_be_written_ends_nobody(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
@@ -191,13 +190,3 @@ def test_a_database_that_is_not_there_is_named_without_its_password(tmp_path: Pa
     assert str(caught.value).startswith(told)
     assert ("refused" in str(caught.value)) == ("sesame@" not in url)
     assert not any(piece in str(caught.value) for piece in ("sesame", "pen"))
-
-
-def test_health_of_a_worker_whose_database_is_gone(
-    defsurvey: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One line and exit code 1, not a traceback."""
-    monkeypatch.setenv("DEFSURVEY_DATABASE_URL", "postgresql://me@127.0.0.1:1/db")
-    code, line = defsurvey("healthy", "worker")
-    assert code == 1
-    assert line.startswith("defsurvey: database postgresql://me@127.0.0.1:1/db: ")

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from click.testing import CliRunner
 
 from jobs import judge, serving
 from jobs.broker import EmbeddedBroker
 from jobs.celery_app import JUDGE
+from jobs.cli import main
 from jobs.producer import enqueue
 from jobs.settings import Settings
 from tests.jobs.small_study import study
@@ -81,3 +83,22 @@ def test_a_reporter_that_is_told_to_end_asks_its_judge_no_more_and_ends(
     settings = Settings.from_environment(home)
     assert serving.reporter(settings, device="cpu", events=False, only=None, parent=None) == 0
     assert (leaving, ended, len(told)) == ([False, True], [8.0], 1)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "queues"), [(None, ["reports", "judge"]), ("reports", ["reports"]), ("judging", ["judge"])]
+)
+def test_a_reporter_serves_the_tasks_that_it_is_given(
+    tasks: str | None,
+    queues: list[str],
+    tmp_path: Path,
+    running_broker: EmbeddedBroker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both where none are named; who judges alone needs no place for reports, and who reports alone no key."""
+    home = {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_BROKER_URL": running_broker.url}
+    served: list[object] = []
+    monkeypatch.setattr("workers.daemon.serve", lambda _app, **options: served.extend(options["queues"]) or 0)
+    command = ["reporter", *(("--tasks", tasks) if tasks else ())]
+    assert CliRunner().invoke(main, command, env=home).exit_code == 0
+    assert served == queues

@@ -57,6 +57,16 @@ def find_key(
     return _checked(key, card, f"file {file}")
 
 
+def missing_key(card: ModelCard) -> str:
+    """Why a model cannot be asked from here for want of a key; empty where it can."""
+    try:
+        if card.api is not None:
+            find_key(card)
+    except EngineUnavailable as error:
+        return str(error)
+    return ""
+
+
 def key_name(card: ModelCard) -> str | None:
     """The environment variable that holds the key of a model's server; None where it is asked without one."""
     assert card.api is not None

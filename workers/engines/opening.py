@@ -22,12 +22,13 @@ from workers.models import ENGINES, OWN_ENGINE, TAKEN, ModelCard
 log = logging.getLogger(__name__)
 
 
-def check_card(card: ModelCard, *, cache: Path) -> None:
+def check_card(card: ModelCard, *, cache: Path, key: bool = True) -> None:
     """Find out cheaply whether a card can be served here: no weights are read and nothing is fetched.
 
     Args:
         card: The model.
         cache: Folder under which fetched weights are kept; it need not exist.
+        key: Whether the key of its server has to be here.
 
     Raises:
         EngineUnavailable: its provider has retired it, its engine is unknown or not installed, its weights are
@@ -40,7 +41,7 @@ def check_card(card: ModelCard, *, cache: Path) -> None:
     if card.engine == "scripted":
         return
     if card.engine in TAKEN:
-        _check_api(card)
+        _check_api(card, key=key)
         return
     if OWN_ENGINE.fullmatch(card.engine):
         _own_engine(card)
@@ -128,11 +129,12 @@ def _open(card: ModelCard, *, survey: Survey, device: str, cache: Path, threads:
     return open_transformers(card, device=device, cache=cache, threads=threads)
 
 
-def _check_api(card: ModelCard) -> None:
+def _check_api(card: ModelCard, *, key: bool) -> None:
     """A server is not asked whether it is there: that can cost money, and it may come up later."""
     if card.api is None:
         raise EngineUnavailable(f"model {card.name}: field api: expected how its server is asked, got nothing")
-    find_key(card)
+    if key:
+        find_key(card)
 
 
 def _own_engine(card: ModelCard) -> Callable[..., Engine]:
