@@ -25,7 +25,7 @@ OWN_ENGINE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 #: Number formats in which weights are held; ``auto``: as they were published.
 DTYPES = ("float32", "bfloat16", "auto")
 #: How messages become text: the tokenizer's own template, one of ours, or the bare text.
-CHAT_TEMPLATES = ("tokenizer", "vicuna", "baichuan2", "chatglm2", "chatml", "smollm3", "none")
+CHAT_TEMPLATES = ("tokenizer", "vicuna", "baichuan2", "chatglm2", "chatml", "llama3", "smollm3", "none")
 #: What a template is given for each request and cannot be in a card's ``template_options``.
 GIVEN_TO_TEMPLATES = ("messages", "conversation", "chat_template", "tokenize", "add_generation_prompt")
 #: How weights are held in fewer bits: made so while they are loaded, or published so.

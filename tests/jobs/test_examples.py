@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 
 from jobs.cli import main
 from tests.storage.importers.test_def_dataset import dataset
+from workers.models import read_cards
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 #: Their surveys have to be imported from files that cannot be passed on.
@@ -46,6 +48,15 @@ def test_the_paper_has_eleven_models() -> None:
     cells = plan(EXAMPLES / "paper.yaml")["cells"]
     assert len(cells) == 11 * 2 * 2
     assert {cell["answers"] for cell in cells} == {20 * 89}
+
+
+def test_cards_of_the_published_code_take_the_place_of_bundled_ones() -> None:
+    """Of models that the paper has, with a template of ours."""
+    file = EXAMPLES / "models-of-the-code.toml"
+    named = set(tomllib.loads(file.read_text()))
+    bundled, cards = read_cards(), read_cards(file)
+    assert named == {name for name, card in cards.items() if card != bundled[name]}
+    assert {cards[name].chat_template for name in named} == {"llama3"}
 
 
 def test_the_papers_own_questions_are_two_studies(tmp_path: Path) -> None:

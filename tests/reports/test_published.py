@@ -33,6 +33,13 @@ def test_slips_of_the_source_are_kept_and_noted() -> None:
     assert any(".58" in note for note in published("table2").notes)
 
 
+def test_table_3_leaves_out_a_llama_3_model() -> None:
+    """Table 2 has four, and 27 values are of three."""
+    named = [row["model"] for row in published("table2").rows if "Llama-3" in row["model"]]
+    assert len(named) == 4
+    assert any("four Llama-3 models" in note for note in published("table3").notes)
+
+
 def test_every_dimension_has_both_meanings() -> None:
     """High and low, for the nine dimensions of Table 2."""
     codes = set(published("table2").columns) - {"model", "average"}

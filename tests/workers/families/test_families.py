@@ -99,8 +99,8 @@ def test_an_interview_is_answered_as_by_the_library_alone(opened: Opened) -> Non
         answer_prefix=opened.card.answer_prefix,
         options=opened.card.template_options,
     )
-    bare = opened.card.chat_template == "none"
-    ids = torch.tensor([opened.tokenizer(text, add_special_tokens=bare)["input_ids"]])
+    written = text.startswith(FAMILIES[opened.name].begin or "no token")
+    ids = torch.tensor([opened.tokenizer(text, add_special_tokens=not written)["input_ids"]])
     ends = {opened.tokenizer.eos_token_id, *opened.tokenizer.convert_tokens_to_ids(list(opened.card.ends))}
     with torch.inference_mode():
         whole = opened.model.generate(

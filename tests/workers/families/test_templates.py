@@ -42,6 +42,15 @@ def asked(*messages: Message) -> Request:
             "[Round 1]\n\n问：你好\n\n答：您好！\n\n[Round 2]\n\n问：再见\n\n答：",
         ),
         ("chatglm2", CHATGLM2, (SYSTEM, FIRST), "Be brief.\n\n[Round 1]\n\n问：你好\n\n答："),
+        (
+            "llama3",
+            FAMILIES["llama-3-8b-instruct"],
+            (SYSTEM, FIRST),
+            (
+                "<|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+                "<|start_header_id|>user<|end_header_id|>\n\n你好<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+            ),
+        ),
         ("vicuna", FAMILIES["wizardlm-13b-v1-2"], (SYSTEM, FIRST), "<s>Be brief. USER: 你好 ASSISTANT:"),
         (
             "smollm3",

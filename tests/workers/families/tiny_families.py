@@ -53,8 +53,16 @@ class Family:
     template: str | None = None  #: the tokenizer's own
     special: tuple[str, ...] = ()  #: tokens of its own, beside those that begin and end
     begin: str | None = "<s>"
+    adds: tuple[str, ...] | None = None  #: what the vendor's tokenizer puts before every text; None: what begins
     end: str = "</s>"
     prompt: str = ""  #: of the conversation "Hi." "Hello." "And?", written out by hand
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The tokens that its tokenizer puts before every text."""
+        if self.adds is not None:
+            return self.adds
+        return () if self.begin is None else (self.begin,)
 
 
 def _sliding() -> dict[str, Any]:
@@ -79,7 +87,8 @@ FAMILIES: Mapping[str, Family] = {
         architecture="Mistral",
         settings=_sliding(),
         special=("<|im_start|>", "<|im_end|>"),
-        prompt="<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
+        prompt="<|im_start|>system\nYou are Dolphin, a helpful AI assistant.<|im_end|>\n"
+        "<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
         "<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\n",
     ),
     "mixtral-8x7b-instruct-v0-1": Family(
@@ -146,6 +155,7 @@ FAMILIES: Mapping[str, Family] = {
         architecture="Olmo2",
         template=_OLMO_2,
         begin="<|endoftext|>",
+        adds=(),
         end="<|endoftext|>",
         special=("<|user|>", "<|assistant|>"),
         prompt="<|endoftext|><|user|>\nHi.\n<|assistant|>\nHello.<|endoftext|>\n<|user|>\nAnd?\n<|assistant|>\n",
@@ -154,6 +164,7 @@ FAMILIES: Mapping[str, Family] = {
         architecture="Phi3",
         template=_PHI_4,
         begin="<|endoftext|>",
+        adds=(),
         end="<|im_end|>",
         special=("<|im_start|>", "<|im_sep|>"),
         prompt="<|im_start|>user<|im_sep|>Hi.<|im_end|><|im_start|>assistant<|im_sep|>Hello.<|im_end|>"
@@ -195,14 +206,15 @@ def write_tokenizer(folder: Path, family: Family) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    special = list(dict.fromkeys([token for token in (family.begin, family.end, *family.special) if token]))
+    named = (family.begin, family.end, *family.added, *family.special)
+    special = list(dict.fromkeys([token for token in named if token]))
     vocabulary = {token: number for number, token in enumerate([*special, *ALPHABET])}
     made = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
-    if family.begin is not None:
-        begin = (family.begin, vocabulary[family.begin])
-        made.post_processor = processors.TemplateProcessing(single=f"{family.begin} $A", special_tokens=[begin])
+    if family.added:
+        single, added = " ".join([*family.added, "$A"]), [(token, vocabulary[token]) for token in family.added]
+        made.post_processor = processors.TemplateProcessing(single=single, special_tokens=added)
     own: dict[str, Any] = {"additional_special_tokens": list(family.special)} if family.special else {}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, bos_token=family.begin, eos_token=family.end, **own)
     tokenizer.chat_template = family.template

@@ -76,6 +76,12 @@ def _render(
 
 
 def encode_prompt(tokenizer: Any, template: str, text: str) -> list[int]:
-    """Token ids of a rendered prompt. A chat template writes its own special tokens; bare text gets the tokenizer's."""
-    ids: list[int] = tokenizer(text, add_special_tokens=template == "none")["input_ids"]
-    return ids
+    """Token ids of a rendered prompt, special tokens at its beginning once.
+
+    A tokenizer's own template writes them itself. Bare text and templates of ours get what the tokenizer adds to a
+    text, unless the template has written it.
+    """
+    own = template == "tokenizer"
+    ids: list[int] = tokenizer(text, add_special_tokens=not own)["input_ids"]
+    added = 0 if own else tokenizer.num_special_tokens_to_add()
+    return ids[added:] if added and ids[:added] == ids[added : 2 * added] else ids

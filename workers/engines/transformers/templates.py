@@ -1,10 +1,11 @@
 """Chat templates of our own, for models whose tokenizer has none or one that cannot be used.
 
 Knows how each model's publisher wrote a conversation when it was trained. Deliberately knows no tokenizer: what begins
-a text comes in as ``bos_token``, empty where a tokenizer has none.
+a text comes in as ``bos_token``, empty where a tokenizer has none, or is added by the tokenizer (``encode_prompt``).
 
 Sources: FastChat's ``vicuna_v1.1`` (WizardLM-13B-V1.2 was trained with it); ``build_chat_input`` of Baichuan2;
-``build_prompt`` of ChatGLM2; ChatML as OpenAI described it in 2023; SmolLM3's own template with thinking off.
+``build_prompt`` of ChatGLM2; ChatML as OpenAI described it in 2023, with a ``system`` message where the card gives one;
+Meta's format of Llama 3; SmolLM3's own template with thinking off.
 """
 
 from __future__ import annotations
@@ -58,11 +59,24 @@ _CHATGLM2 = """\
 """
 
 _CHATML = """\
+{% if system is defined and messages[0]['role'] != 'system' -%}
+{{ '<|im_start|>system\\n' ~ system ~ '<|im_end|>\\n' -}}
+{% endif -%}
 {% for message in messages -%}
 {{ '<|im_start|>' ~ message['role'] ~ '\\n' ~ message['content'] ~ '<|im_end|>\\n' -}}
 {% endfor -%}
 {% if add_generation_prompt -%}
 {{ '<|im_start|>assistant\\n' -}}
+{% endif -%}
+"""
+
+# Without a BOS token: the tokenizer adds it.
+_LLAMA3 = """\
+{% for message in messages -%}
+{{ '<|start_header_id|>' ~ message['role'] ~ '<|end_header_id|>\\n\\n' ~ message['content'] | trim ~ '<|eot_id|>' -}}
+{% endfor -%}
+{% if add_generation_prompt -%}
+{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' -}}
 {% endif -%}
 """
 
@@ -86,5 +100,6 @@ TEMPLATES: Mapping[str, str] = {
     "baichuan2": _BAICHUAN2,
     "chatglm2": _CHATGLM2,
     "chatml": _CHATML,
+    "llama3": _LLAMA3,
     "smollm3": _SMOLLM3,
 }

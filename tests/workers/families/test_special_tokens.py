@@ -1,0 +1,87 @@
+"""Special tokens that a vendor's tokenizer adds reach the model exactly once, in process and behind a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.run import Decoding
+from tests.workers.api.server import Got, Reply, chat, serving
+from tests.workers.families.tiny_families import FAMILIES, Family, write_tokenizer
+from workers.engines.base import Message, Request
+from workers.engines.openai import open_openai
+from workers.engines.transformers.prompt import TEMPLATES, encode_prompt, render_prompt
+from workers.models import ModelCard, find_card, read_cards
+
+TURNS = (
+    Message(role="user", content="Hi."),
+    Message(role="assistant", content="Hello."),
+    Message(role="user", content="And?"),
+)
+REQUEST = Request(messages=TURNS, decoding=Decoding(max_new_tokens=8), seed=1, reply_start="Answer: ")
+#: Families of the cards behind a server, as their publishers' own code behaves.
+SERVED: Mapping[str, Family] = {
+    "chatglm2-6b": Family(architecture="", begin=None, adds=("[gMASK]", "sop")),
+    "baichuan2-13b-chat": Family(architecture="", adds=(), special=("<reserved_106>", "<reserved_107>")),
+}
+#: Whether a vendor's tokenizer adds a token that we have not seen; what it adds is what the model gets.
+UNSEEN = {"smollm3-3b": replace(FAMILIES["smollm3-3b"], begin="<|begin_of_text|>")}
+
+
+def first_of(family: Family) -> tuple[str, ...]:
+    """What a prompt has to begin with: what the tokenizer adds, or its own template writes."""
+    written = family.begin is not None and family.prompt.startswith(family.begin)
+    return (str(family.begin),) if written else family.added
+
+
+def assert_once(tokenizer: Any, ids: list[int], first: tuple[str, ...]) -> None:
+    """The prompt begins with these tokens and holds them nowhere else, but for one that ends a turn as well."""
+    tokens = tokenizer.convert_ids_to_tokens(ids)
+    assert tuple(tokens[: len(first)]) == first
+    assert not set(tokens[len(first) :]) & set(first) - {tokenizer.eos_token}
+    assert tokens[len(first)] != tokenizer.bos_token
+
+
+def test_every_card_behind_a_server_of_ones_own_is_looked_at() -> None:
+    """Weights are in ``FAMILIES``; a card that is added needs its vendor's behaviour here."""
+    assert {name for name, card in read_cards().items() if card.engine == "openai"} == set(SERVED)
+
+
+@pytest.mark.parametrize(("name", "family"), [*FAMILIES.items(), *UNSEEN.items()])
+def test_special_tokens_arrive_once_in_process(tmp_path: Path, name: str, family: Family) -> None:
+    """By the template or by the tokenizer, never by both and never by neither."""
+    card, tokenizer = find_card(name, read_cards()), write_tokenizer(tmp_path, family)
+    options = card.template_options
+    text = render_prompt(tokenizer, card.chat_template, REQUEST, answer_prefix=card.answer_prefix, options=options)
+    assert_once(tokenizer, encode_prompt(tokenizer, card.chat_template, text), first_of(family))
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_special_tokens_arrive_once_behind_a_server(tmp_path: Path, name: str) -> None:
+    """The card asks for them where the template cannot write them."""
+    tokenizer = write_tokenizer(tmp_path, SERVED[name])
+    assert_once(tokenizer, _seen_by_the_model(find_card(name, read_cards()), tokenizer), SERVED[name].added)
+
+
+def _seen_by_the_model(card: ModelCard, tokenizer: Any) -> list[int]:
+    """The prompt that a model behind vLLM sees: special tokens are added where the request asks for them alone."""
+    seen: list[list[int]] = []
+
+    def behave(got: Got, _before: int) -> Reply:
+        told = {"chat_template": TEMPLATES[card.chat_template], "tokenize": False, "add_generation_prompt": True}
+        text = tokenizer.apply_chat_template(got.body["messages"], **told)
+        seen.append(tokenizer(text, add_special_tokens=got.body.get("add_special_tokens", False))["input_ids"])
+        return chat("Answer: 2")
+
+    assert card.api is not None
+    with serving(behave) as server:
+        engine = open_openai(replace(card, api=replace(card.api, base_url=f"{server.url}/v1")))
+        try:
+            assert engine.submit(REQUEST).result(20).text == "Answer: 2"
+        finally:
+            engine.close()
+    return seen[0]
