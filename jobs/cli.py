@@ -85,7 +85,7 @@ def run(
     device: str,
     as_json: bool,
 ) -> NoReturn:
-    """All of it on this machine: enqueue, work, report. Typed again, it goes on."""
+    """Enqueue, work and report on this machine. The same command continues a run that was interrupted or piloted."""
     from jobs import verbs
 
     wanted = verbs.read(settings, study, name=name, pilot=pilot)
@@ -132,14 +132,16 @@ def extend(
 
     if participants is None and not models:
         raise click.UsageError("extend needs --participants or --models")
-    with _database(settings) as database:
+    with _existing(settings) as database:
         wanted = verbs.extended(settings, database, run_id, participants=participants, models=models or ())
         done = verbs.enqueue(settings, database, wanted, extend=True)
         waiting = verbs.unpublished(settings, database, run_id)
     if as_json:
         print_json({"run": done.run, "added": done.added, "published": done.published, "waiting": done.waiting})
-    else:
+    elif done.added:
         click.echo(f"{done.run}: {done.added} participants added; work on them: defsurvey resume {done.run} --wait")
+    else:
+        click.echo(f"{done.run}: nothing added, it has these participants and models already")
     if waiting and settings.broker_url is not None:  # a broker of our own is started by the command just named
         click.echo(waiting, err=True)
 
@@ -171,11 +173,12 @@ def resume(
     from jobs import verbs
     from jobs.progress import set_aside, snapshot
 
-    with _database(settings) as database:
+    with _existing(settings) as database:
         if budget is not None:
             verbs.set_budget(settings, database, run_id, budget)
         now = snapshot(database, run_id)
         if now.state == "finished" and now.reported:
+            verbs.uncancel(database, run_id)  # so that workers take what extend or retry add to it
             click.echo(f"{run_id} is finished; {set_aside(now) or 'nothing to do'}", err=True)
             _finish(verbs.with_report(settings, database, now), as_json=as_json)
         if wait:
@@ -183,13 +186,16 @@ def resume(
             ended = verbs.resume_here(settings, database, run_id, workers=workers, worker_options=options)
             _finish(ended, as_json=as_json)
         again = verbs.resume(settings, database, run_id)
+        idle = not verbs.has_worker(settings, database)
         waiting = verbs.unpublished(settings, database, run_id)
     if as_json:
         print_json({"run": run_id, "published": again})
     else:
         click.echo(f"{run_id}: {again} messages published")
-    if waiting:
+    if waiting and settings.broker_url is not None:
         click.echo(waiting, err=True)
+    elif idle:
+        click.echo(f"nothing is working on it; work on it here: defsurvey resume {run_id} --wait", err=True)
 
 
 @main.command()
@@ -201,7 +207,7 @@ def status(settings: Settings, run_id: str | None, watch: bool, as_json: bool) -
     """How far a run has come; the newest where none is named."""
     from jobs import progress, verbs
 
-    with _database(settings) as database:
+    with _existing(settings) as database:
         chosen = verbs.named_or_newest(database, run_id)
         if watch:
             now = verbs.watch_run(database, chosen, verbs.console(stderr=as_json))
@@ -218,6 +224,12 @@ def _database(settings: Settings) -> Database:
     from jobs.serving import open_database
 
     return open_database(settings)
+
+
+def _existing(settings: Settings) -> Database:
+    from jobs.serving import open_existing
+
+    return open_existing(settings)
 
 
 def _worker_options(concurrency: int | None, device: str) -> list[str]:

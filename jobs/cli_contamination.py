@@ -26,11 +26,11 @@ def contamination(settings: Settings, run_id: str, models: tuple[str, ...] | Non
     """
     from jobs import verbs
     from jobs.contamination import check_contamination
-    from jobs.serving import open_database
+    from jobs.serving import open_existing
     from jobs.tasks import write_report
 
     console = verbs.console(stderr=True)
-    with open_database(settings) as database:
+    with open_existing(settings) as database:
         done = check_contamination(settings, database, run_id, models=models or (), device=device, console=console)
         built = write_report(database, run_id, settings.reports / run_id)
     if as_json:

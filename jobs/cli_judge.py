@@ -64,12 +64,12 @@ def judge(
     from jobs.audit import read_labels, write_template
     from jobs.outputs import written_to
     from jobs.results import current_report, open_already
-    from jobs.serving import open_database
+    from jobs.serving import open_existing
 
     placed = click.get_current_context().get_parameter_source("device") is ParameterSource.COMMANDLINE
     if (template is not None) + (audit is not None) + bool(model or sample or batch or placed) > 1:
         raise click.UsageError("--template and --audit stand alone: they ask no judge")
-    with open_database(settings) as database:
+    with open_existing(settings) as database:
         if template is not None:
             with written_to("--template", template):
                 rows = write_template(database, run_id, template)

@@ -24,12 +24,12 @@ def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None, re
     """
     from jobs import results, verbs
     from jobs.outputs import written_to
-    from jobs.serving import open_database
+    from jobs.serving import open_existing
     from reports.merge import CannotMerge
 
     if readings and len(run_ids) > 1:
         raise click.UsageError("--readings is for the report of one run")
-    with open_database(settings) as database, written_to("--output", output):
+    with open_existing(settings) as database, written_to("--output", output):
         if len(run_ids) > 1:
             try:
                 paths = results.joint_report(settings, database, run_ids, output)
@@ -64,7 +64,7 @@ def export(
     """A run's answers, one row each, ordered by key, or its metrics; equal runs export equal bytes."""
     from jobs import results
     from jobs.outputs import written_to
-    from jobs.serving import open_database
+    from jobs.serving import open_existing
 
     if output is None and kind == "parquet":
         raise click.UsageError("--format parquet is binary: name a file by --output")
@@ -72,7 +72,7 @@ def export(
         raise click.UsageError("--metrics and --probabilities: expected one of them, a file holds one kind of row")
     if telemetry and (metrics or probabilities):
         raise click.UsageError("--telemetry is of answers: a metric or a probability has no worker and no time")
-    with open_database(settings) as database:
+    with open_existing(settings) as database:
 
         def write(target: IO[bytes]) -> None:
             if metrics:

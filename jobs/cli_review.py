@@ -18,13 +18,13 @@ from jobs.settings import Settings
 def review(settings: Settings, run_id: str, reader: str | None) -> None:
     """Read the answers that the program could not read; kept beside them, and in a report only by --readings."""
     from jobs import review as reviewing
-    from jobs.serving import open_database
+    from jobs.serving import open_existing
     from jobs.tasks import write_report
     from jobs.verbs import console
 
     if not sys.stdin.isatty():
         raise click.UsageError("review is for a person at a terminal: stdin is none")
-    with open_database(settings) as database:
+    with open_existing(settings) as database:
         done = reviewing.review(
             database, run_id, reader=reader or getpass.getuser(), key=click.getchar, console=console()
         )

@@ -17,11 +17,12 @@ from jobs.following import RunFailed
 from jobs.judge_lease import BeingJudged
 from jobs.locks import HomeInUse
 from jobs.outputs import DISK, BadOutput
-from jobs.serving import DatabaseUnavailable, unavailable
+from jobs.serving import DatabaseUnavailable, NothingHere, unavailable
 from jobs.settings import BadSetting, Settings
 from jobs.study import StudyError
+from storage.address import shown
 from storage.bundle import BadBundle
-from storage.database import BadDatabaseUrl
+from storage.database import BadDatabaseUrl, LogMissing
 from storage.schema import SchemaTooNew
 from storage.served import OtherEngine
 from storage.store import UnknownRun
@@ -39,6 +40,8 @@ _USAGE = (
     StudyError,
     BadDatabaseUrl,
     UnknownRun,
+    NothingHere,
+    LogMissing,
     SurveyError,
     BadBundle,
     ModelError,
@@ -69,6 +72,8 @@ def in_words(error: BaseException, settings: Settings | None) -> str:
         return f"broker: {error}"
     if settings is not None and _of_database(error):
         return str(unavailable(settings, error))
+    if settings is not None and isinstance(error, UnknownRun):
+        return f"{visible(str(error))} (in {shown(settings.database_url)})"
     return visible(str(error))
 
 

@@ -207,7 +207,11 @@ def work(
         RunFailed: the workers cannot go on.
     """
     settings.make_home()
-    lock = exclusive(settings.home / "run.lock", "defsurvey run", patience=PATIENCE_SECONDS)
+    remedy = (
+        "wait until it has ended; or keep this study for later (defsurvey enqueue STUDY, then defsurvey resume RUN "
+        f"--wait); or run it in a home of its own: DEFSURVEY_HOME=FOLDER DEFSURVEY_CACHE={settings.cache}"
+    )
+    lock = exclusive(settings.home / "run.lock", "defsurvey run", patience=PATIENCE_SECONDS, remedy=remedy)
     with lock, broker_app(settings) as (app, broker):
         _log_to_file(settings.logs / "run.log")
         release_dead(database)

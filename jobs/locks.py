@@ -19,17 +19,18 @@ _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 
 
 class HomeInUse(RuntimeError):
-    """Another process holds the lock; the message names the folder and the process."""
+    """Another process holds the lock; the message names the folder and the process, and says how to go on."""
 
 
 @contextmanager
-def exclusive(path: Path, what: str, *, patience: float = 0.0, needed: bool = True) -> Iterator[None]:
+def exclusive(path: Path, what: str, *, patience: float = 0.0, needed: bool = True, remedy: str = "") -> Iterator[None]:
     """Hold a lock file for as long as the block runs; it is let go of even by kill -9.
 
     Args:
         path: the lock file; it holds the process id of whoever took it last.
         what: what holds it, in words.
         patience: seconds to wait for whoever holds it now.
+        remedy: what the user can do where another process holds it.
         needed: whether there must be a lock; else the block runs without one where the file system has none.
 
     Raises:
@@ -43,7 +44,8 @@ def exclusive(path: Path, what: str, *, patience: float = 0.0, needed: bool = Tr
             if time.monotonic() >= deadline:
                 lock.seek(0)
                 holder = lock.read().strip() or "unknown"
-                raise HomeInUse(f"{path.parent} is in use by another {what} (process {holder})")
+                told = f"{path.parent} is in use by another {what} (process {holder})"
+                raise HomeInUse(f"{told}{': ' if remedy else ''}{remedy}")
             time.sleep(0.05)
         lock.truncate(0)
         lock.write(str(os.getpid()))

@@ -78,8 +78,8 @@ def enqueue(database: Database, app: Celery | None, study: Study, *, extend: boo
         app: the broker's app; None leaves the messages in the outbox, from where the
             reconciler publishes them.
         study: a validated study.
-        extend: whether an existing run may be given further participants or models. Its judge and its budget stay
-            as they are, whatever the study says.
+        extend: whether an existing run may be given further models; further participants, as after a pilot, it is
+            given in any case. Its judge and its budget then stay as they are, whatever the study says.
 
     Raises:
         StudyError: a run of that name exists with another design, or would be extended
@@ -87,7 +87,7 @@ def enqueue(database: Database, app: Celery | None, study: Study, *, extend: boo
     """
     planned = new_run(study)
     if not extend:
-        _refuse_extension(database, planned)
+        _refuse_new_models(database, planned)
     try:
         added = store.add_run(database, planned, extend=extend)
     except store.OtherDesign:
@@ -103,7 +103,7 @@ def enqueue(database: Database, app: Celery | None, study: Study, *, extend: boo
     return Enqueued(run=study.name, added=added, published=published, waiting=outbox.waiting(database, study.name))
 
 
-def _refuse_extension(database: Database, planned: store.NewRun) -> None:
+def _refuse_new_models(database: Database, planned: store.NewRun) -> None:
     if not store.has_run(database, planned.id) or store.design_of(database, planned.id) != planned.design:
         return
     there = {
@@ -115,12 +115,6 @@ def _refuse_extension(database: Database, planned: store.NewRun) -> None:
         raise StudyError(
             f"run {planned.id} exists already without model {', '.join(models)}; "
             f"add it: defsurvey extend {planned.id} --models {','.join(models)}"
-        )
-    wanted = max(len(cell.draws) for cell in planned.cells)
-    if any(len(cell.draws) > there[cell.key] for cell in planned.cells):
-        raise StudyError(
-            f"run {planned.id} exists already with {max(there.values())} participants a cell, the study asks for "
-            f"{wanted}; add them: defsurvey extend {planned.id} --participants {wanted}"
         )
 
 

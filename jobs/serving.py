@@ -21,7 +21,7 @@ from jobs.told import when_told_to_end
 from storage.address import in_words, shown
 from storage.database import BadDatabaseUrl, Database
 from storage.ledger import lease_owner
-from storage.schema import HEAD, migrate
+from storage.schema import HEAD, is_empty, migrate
 
 if TYPE_CHECKING:
     from workers.engines.base import Engine
@@ -38,20 +38,54 @@ class DatabaseUnavailable(RuntimeError):
     """The database cannot be opened; the message says which and why."""
 
 
-def open_database(settings: Settings, *, threads: int = 4) -> Database:
-    """The database that the settings name, brought up to date.
+class NothingHere(LookupError):
+    """A verb needs a run, and there is no database yet; the message says where it looked and what to do."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            f"there is no run in {settings.home} (database {shown(settings.database_url)}): begin one with "
+            "defsurvey run STUDY, or go to the folder where yours are, or name it by DEFSURVEY_HOME"
+        )
+
+
+def open_existing(settings: Settings) -> Database:
+    """The same for a verb that needs a run: where there is no database yet, none is made.
 
     Raises:
+        NothingHere: there is none; besides, what ``open_database`` raises.
+    """
+    return open_database(settings, make=False)
+
+
+def open_database(settings: Settings, *, threads: int = 4, make: bool = True, without_log: bool = False) -> Database:
+    """The database that the settings name, brought up to date.
+
+    Args:
+        settings: where it is.
+        threads: connections kept ready.
+        make: whether it is made where there is none.
+        without_log: whether a SQLite file may have lost its log, see ``Database.check_log``.
+
+    Raises:
+        LogMissing: it has.
+        NothingHere: there is none, and none is to be made.
         DatabaseUnavailable: it cannot be reached, or is no database.
         jobs.settings.BadSetting: its URL, or the folder that it is kept in, cannot be used.
     """
-    if settings.database_url.startswith("sqlite"):
-        settings.make_home()
     try:
         database = Database(settings.database_url, threads=threads, synchronous=settings.synchronous)
     except BadDatabaseUrl as error:
         raise BadSetting(f"environment variable DEFSURVEY_DATABASE_URL: {error.told}") from None
     try:
+        if database.file is not None and not database.file.exists():
+            if not make:
+                raise NothingHere(settings)
+            settings.make_home()
+        if not without_log:
+            database.check_log()
+        if not make and is_empty(database):
+            database.close()
+            raise NothingHere(settings)
         migrate(database)
     except DBAPIError as error:
         database.close()
@@ -82,7 +116,7 @@ def migrate_when_up(settings: Settings, *, patience: float) -> str:
     said = ""
     while True:
         try:
-            open_database(settings).close()
+            open_database(settings, without_log=True).close()
         except DatabaseUnavailable as error:
             if time.monotonic() >= deadline:
                 raise

@@ -30,7 +30,8 @@ class Settings:
     """Where everything is and how it is opened.
 
     Attributes:
-        home: folder under which everything lives (``DEFSURVEY_HOME``).
+        home: folder under which everything lives: ``DEFSURVEY_HOME``; else the nearest ``.defsurvey`` of this account
+            in the working folder or above it, as git finds a repository; else ``.defsurvey`` in the working folder.
         database_url: SQLite under ``home`` unless ``DEFSURVEY_DATABASE_URL`` says otherwise; its password may
             lie in a file (``DEFSURVEY_DATABASE_PASSWORD_FILE``), as a container's secrets do.
         broker_url: a Redis URL (``DEFSURVEY_BROKER_URL``), its password in it or in a file
@@ -126,12 +127,27 @@ def _check_names(environment: Mapping[str, str]) -> None:
 
 def _home(environment: Mapping[str, str]) -> Path:
     home = _path("HOME", environment.get(_PREFIX + "HOME") or ".defsurvey")
+    if not environment.get(_PREFIX + "HOME"):
+        home = next((above for above in _above(home) if _is_ours(above)), home)
     try:
         str(home).encode()
     except UnicodeEncodeError:  # a file's name may be any bytes; these could be in no URL and in no database
         got = os.fsencode(home)
         raise BadSetting(f"environment variable {_PREFIX}HOME: expected a path in UTF-8, got {got!r}") from None
     return home
+
+
+def _above(home: Path) -> list[Path]:
+    """The folders of this name in the working folder and in those above it, the nearest first."""
+    return [folder / home.name for folder in home.parents]
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether it is a folder of this account: what another account left in /tmp, say, decides nothing here."""
+    try:
+        return folder.is_dir() and folder.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def _path(name: str, text: str) -> Path:

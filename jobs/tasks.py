@@ -210,6 +210,7 @@ def write_report(
             outbox.record_report(database, report)
             newest = outbox.latest_report(database, run) or report
             if (newest.revision, newest.judgements) <= (report.revision, report.judgements):
+                database.checkpoint()  # a run's end: from here on the file is whole without its log
                 return report
 
 

@@ -25,7 +25,7 @@ from storage import judgements, outbox, store
 from storage import retry as retrying
 from storage.budget import budget_of, change_budget, halt_if_spent
 from storage.database import BadDatabaseUrl, Database
-from storage.deaths import free_expired
+from storage.deaths import free_expired, last_heartbeat
 from storage.paces import paces
 from storage.run import AnswerState
 from storage.schema import HEAD, current_revision
@@ -181,6 +181,29 @@ def _reopen(database: Database, app: Celery | None, run_id: str) -> int:
     halt_if_spent(database, run_id)
     outbox.publish_again(database, run=run_id)
     return producer.publish(database, app, run=run_id) if app is not None else 0
+
+
+def has_worker(settings: Settings, database: Database) -> bool:
+    """Whether any worker has been heard of within the time of a lease."""
+    age = last_heartbeat(database)
+    return age is not None and age < settings.lease_seconds
+
+
+def cancel(database: Database, run_id: str) -> bool:
+    """Cancel a run. Returns False, and changes nothing, where it is finished.
+
+    Raises:
+        storage.store.UnknownRun: there is no such run.
+    """
+    if progress.snapshot(database, run_id).state == "finished":
+        return False
+    store.cancel(database, run_id)
+    return True
+
+
+def uncancel(database: Database, run_id: str) -> None:
+    """Let workers take a run's participants again."""
+    store.cancel(database, run_id, cancelled=False)
 
 
 def set_budget(settings: Settings, database: Database, run_id: str, budget: float) -> None:

@@ -7,12 +7,16 @@ nor block each other. Deliberately knows no table.
 from __future__ import annotations
 
 import logging
+import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
@@ -35,6 +39,8 @@ RETRY_PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)
 #: kernel waits for two hours. Silent for so many seconds it is asked, so often and so many times without an answer, and
 #: what was sent may be unacknowledged for so many milliseconds: within 60 seconds in all.
 DROPPED = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+#: Where a SQLite file says in two bytes whether it is written through a log (https://sqlite.org/fileformat.html).
+_VERSIONS = 18
 #: SQLSTATEs after which the same transaction may simply be tried again.
 _SERIALIZATION = {"40001", "40P01"}
 #: SQLSTATE of a write to a server that only reads: a standby, or the server of before after a failover.
@@ -52,6 +58,17 @@ class BadDatabaseUrl(ValueError):
     def __init__(self, told: str, *, what: str = "database URL") -> None:
         super().__init__(f"{what}: {told}")
         self.told = told
+
+
+class LogMissing(RuntimeError):
+    """A SQLite file was left in use, and its write-ahead log is gone: what was committed last is not in the file."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(
+            f"database {file}: its write-ahead log {file.name}-wal is missing, and with it the last answers. Put that "
+            "file back beside it, or a copy made by defsurvey backup in its place. If nothing is missing (another "
+            "program opened and closed the file), go on with defsurvey migrate"
+        )
 
 
 class Database:
@@ -74,6 +91,7 @@ class Database:
             raise BadDatabaseUrl(f"expected one of {', '.join(SYNCHRONOUS)}, got {synchronous!r}", what="synchronous")
         self.url = _parse(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
+        self.file = Path(str(self.url.database)) if self.sqlite else None  #: of SQLite
         self._lock = threading.RLock()
         if self.sqlite:
             self.engine = _sqlite(self.url, threads, synchronous)
@@ -123,6 +141,50 @@ class Database:
                 log.warning("write kept waiting, trying again in %.2f s: %s", pause, error.orig)
                 time.sleep(pause)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def check_log(self) -> None:
+        """Refuse a SQLite file that was copied or moved without its write-ahead log.
+
+        Whoever closes a file last leaves it without need of a log (see ``_settle``), so that a file which needs one
+        and has none has lost it. Another process may be opening or closing it this moment, so it is looked at for a
+        while.
+
+        Raises:
+            LogMissing: the log is gone.
+        """
+        for pause in (*[0.1] * 10, None):
+            if self.file is None or not _needs_log(self.file):
+                return
+            if pause is None:
+                raise LogMissing(self.file)
+            time.sleep(pause)
+
+    def checkpoint(self) -> None:
+        """Write what SQLite's log holds into the database file, as far as nobody reads older states of it."""
+        if self.sqlite:
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def backup(self, target: IO[bytes]) -> None:
+        """Copy a SQLite database, also while others write to it.
+
+        Args:
+            target: where the copy, one file that needs no log, is written.
+
+        Raises:
+            BadDatabaseUrl: this is PostgreSQL, whose own tool is pg_dump.
+        """
+        if not self.sqlite:
+            raise BadDatabaseUrl("expected SQLite, got PostgreSQL, which pg_dump copies", what="backup")
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "copy.db"
+            with closing(sqlite3.connect(file)) as copy, self.engine.connect() as connection:
+                source = connection.connection.driver_connection
+                assert isinstance(source, sqlite3.Connection)
+                source.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE")
+            with file.open("rb") as whole:
+                shutil.copyfileobj(whole, target)
 
     def close(self) -> None:
         """Close every connection; one that is in use is closed when it comes back."""
@@ -215,15 +277,52 @@ def _sqlite(url: URL, threads: int, synchronous: str) -> Engine:
         # The driver opens no transaction of its own: Database does, and not in a listener to "begin", since where there
         # is one, every statement looks for further listeners.
         dbapi.isolation_level = None
+        _begin_log(dbapi)
         for pragma in (
-            "journal_mode = WAL",
             f"synchronous = {synchronous}",
             "foreign_keys = ON",
             f"busy_timeout = {int(BUSY_TIMEOUT * 1000)}",
         ):
             dbapi.execute(f"PRAGMA {pragma}")
 
+    event.listen(engine, "close", _settle)
     return engine
+
+
+def _begin_log(dbapi: sqlite3.Connection) -> None:
+    """Have writes go to a log. SQLite answers "locked" at once where two processes begin or end it together."""
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            dbapi.execute("PRAGMA journal_mode = WAL")
+            dbapi.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # the first read makes the log's file
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _settle(dbapi: sqlite3.Connection, _record: object) -> None:
+    """Before a connection is closed: if it is the file's last, the log goes into the file, which then needs none.
+
+    SQLite alone would do the first and not the second, and a file without its log would look like one closed in order.
+    """
+    with suppress(sqlite3.Error):  # others have it open, or it cannot be written
+        dbapi.execute("PRAGMA busy_timeout = 0")
+        dbapi.execute("PRAGMA journal_mode = DELETE")
+
+
+def _needs_log(file: Path) -> bool:
+    """Whether a SQLite file says that transactions may be in a log, and neither that nor a journal is there."""
+    try:
+        with file.open("rb") as opened:
+            opened.seek(_VERSIONS)
+            in_log = opened.read(2) == b"\x02\x02"
+    except OSError:
+        return False  # whoever opens it as a database says why
+    return in_log and not any(file.with_name(file.name + end).exists() for end in ("-wal", "-journal"))
 
 
 def _transient(error: DBAPIError) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, case, select, update
+from sqlalchemy import Connection, case, func, select, update
 
 from storage import tables
 from storage.claimable import OPEN
@@ -121,3 +121,10 @@ def _free(connection: Connection, held: Sequence[Any]) -> Freed:
                 freed += 1
                 quarantined += [row.id] if aside else []
     return Freed(participants=freed, quarantined=tuple(quarantined))
+
+
+def last_heartbeat(database: Database) -> float | None:
+    """Seconds since any worker process was last heard of, by the database's clock; None where none is listed."""
+    with database.read() as connection:
+        beat_at, now = connection.execute(select(func.max(tables.worker.c.beat_at), Now())).one()
+    return None if beat_at is None else max(float(now) - float(beat_at), 0.0)

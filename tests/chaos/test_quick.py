@@ -33,7 +33,8 @@ def test_everything_at_once(sqlite_machine: ChaosMachine, expected: bytes, recor
     wait_until(lambda: any(machine.kill_in_flight(pid) for pid in machine.holders()), "a worker with work")
     second = machine.type("run", "study.yaml", "--name", "other")
     assert second.returncode == 1
-    assert second.stderr == f"defsurvey: {machine.home} is in use by another defsurvey run (process {run.pid})\n"
+    in_use = f"defsurvey: {machine.home} is in use by another defsurvey run (process {run.pid}): "
+    assert second.stderr.startswith(f"{in_use}wait until it has ended; or ")
     machine.wait_for_answers(120, run)
     machine.catch()
     kill_server(EmbeddedBroker(machine.home), and_its_file=True)

@@ -166,6 +166,11 @@ class Machine:
         with Database(self.database_url) as database, database.read() as connection:
             return [tuple(row) for row in connection.execute(text(sql))]
 
+    def change(self, sql: str) -> None:
+        """Change the database, behind the back of the command line."""
+        with Database(self.database_url) as database:
+            database.write(lambda connection: connection.execute(text(sql)))
+
     def answers(self) -> int:
         """How many answers are committed; 0 where there is no database yet."""
         if not (self.home / "defsurvey.db").exists() or not self.rows(

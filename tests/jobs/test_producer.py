@@ -127,14 +127,14 @@ def test_another_design_under_the_same_name_is_refused(database: Database) -> No
     assert store.load_run(database, "first").protocol.seed == 0
 
 
-def test_further_participants_or_models_have_to_be_asked_for(database: Database) -> None:
-    """A pilot does not grow by itself: the message gives the command that extends it."""
+def test_a_pilot_grows_by_itself_and_models_have_to_be_asked_for(database: Database) -> None:
+    """The study without its pilot adds the rest; for another model the message gives the command."""
     enqueue(database, None, small().pilot(2))
-    with pytest.raises(StudyError, match=r"with 2 participants a cell, .* 3; .* extend first --participants 3"):
-        enqueue(database, None, small())
     with pytest.raises(StudyError, match="without model plain-model; add it: defsurvey extend first --models plain-"):
         enqueue(database, None, small(models="[human, plain-model]").pilot(2))
     assert rows(database, PARTICIPANTS) == [(1,), (2,), (3,), (4,)]
+    assert enqueue(database, None, small()).added == 2
+    assert rows(database, PARTICIPANTS)[:4] == [(1,), (2,), (3,), (4,)]
 
 
 def test_an_extended_run_keeps_what_it_had(database: Database) -> None:

@@ -185,6 +185,7 @@ def locked(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[D
     monkeypatch.setattr(database_module, "RETRY_PAUSES", (0.01, 0.02, 0.03))
     path = sqlite_url.removeprefix("sqlite:///")
     with closing(sqlite3.connect(path, isolation_level=None)) as holder, Database(sqlite_url) as database:
+        holder.execute("PRAGMA journal_mode = WAL")  # as it is where another process of ours has it open
         holder.execute("BEGIN IMMEDIATE")
         yield database, holder
 
