@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check lint types contracts tests slow chaos exact gpu kernels bench bench-gpu bench-ledger bench-peers compose-prepare compose-lock compose-test browser modules docs clean
+.PHONY: install demo test check lint types contracts tests slow chaos exact gpu kernels bench bench-gpu bench-ledger bench-peers compose-prepare compose-tls compose-lock compose-test browser modules docs clean
 
 install: $(VENV)/.installed
 
@@ -84,6 +84,19 @@ compose-prepare:
 	if test "$$(id -u)" = 0; then chown 1000:1000 results; else test -e .env || \
 		printf 'HOST_UID=%s\nHOST_GID=%s\n' "$$(id -u)" "$$(id -g)" > .env; fi
 
+# A certificate authority of your own and a certificate for PostgreSQL and Redis (docs/security.md). The authority's key is
+# thrown away: to add a name, make all of them anew.
+SECRETS_DIR ?= secrets
+TLS_NAMES ?= DNS:postgres,DNS:redis,DNS:localhost,IP:127.0.0.1
+EC := -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes
+compose-tls:
+	set -e; cd $(SECRETS_DIR); trap 'rm -f ca-key.pem' EXIT; umask 077; \
+	openssl req -x509 $(EC) -days 3650 -subj /CN=defsurvey -addext keyUsage=critical,keyCertSign,cRLSign \
+		-keyout ca-key.pem -out tls-ca.pem; \
+	openssl req $(EC) -subj /CN=defsurvey-server -addext subjectAltName=$(TLS_NAMES) -keyout tls-key.pem | \
+	openssl x509 -req -CA tls-ca.pem -CAkey ca-key.pem -copy_extensions copy -days 3650 -out tls-certificate.pem; \
+	chmod 644 tls-*.pem
+
 # What the images are built from: the newest digest of each image of these tags, and every Python package with its hashes.
 # Needs Docker and the images' registry.
 compose-lock: install
@@ -91,7 +104,8 @@ compose-lock: install
 	echo 'setuptools>=77' | $(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --extra monitoring --output-file deploy/requirements.lock pyproject.toml -
 	set -e; for image in $$(grep -ohE '[a-z./:0-9-]+@sha256:[0-9a-f]{64}' compose.yaml Dockerfile | sed 's/^:-//' | sort -u); do \
-		digest=$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "$${image%@*}"); \
+		found=$$(docker buildx imagetools inspect --format '{{json .Manifest}}' "$${image%@*}"); \
+		digest=$$(echo "$$found" | grep -o 'sha256:[0-9a-f]*' | head -1); \
 		sed -i "s#$${image##*@}#$$digest#" compose.yaml Dockerfile .env.example; done
 
 compose-test: install

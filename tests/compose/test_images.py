@@ -78,6 +78,19 @@ def test_the_overrides_of_the_documentation_are_valid(tmp_path: Path) -> None:
         assert not service.get("depends_on"), name
 
 
+def test_tls_reaches_every_service_of_the_program(tmp_path: Path) -> None:
+    """Whoever has a URL of database or broker has the encrypted one, and the authority to check it by."""
+    override = ROOT / "deploy" / "compose.tls.yaml"
+    services = _config(tmp_path, "gpu", "cli", "monitoring", override=override)["services"]
+    plain = _config(tmp_path, "gpu", "cli", "monitoring")["services"]
+    for name, service in services.items():
+        given = service.get("environment") or {}
+        assert given.keys() >= (plain[name].get("environment") or {}).keys(), name
+        urls = {variable: url for variable, url in given.items() if variable.endswith("_URL")}
+        assert all("sslmode=verify-full" in url or url.startswith("rediss://") for url in urls.values()), name
+        assert not urls or "tls-ca" in {secret["source"] for secret in service["secrets"]}, name
+
+
 def test_every_knob_is_in_the_example(tmp_path: Path) -> None:
     """What compose.yaml takes from its environment, .env.example explains, and nothing else."""
     del tmp_path
