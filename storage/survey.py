@@ -137,6 +137,7 @@ class Region:
     code: str  #: ISO 3166-2, e.g. ``US-OH``
     name: Wording
     share: float  #: in [0, 1]; the shares of a culture sum to 1
+    uniform: bool = True  #: whether it can be drawn where regions are drawn whatever their share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,7 +150,10 @@ def _culture_to_json(culture: Culture) -> dict[str, object]:
         "code": culture.code,
         "name": dict(culture.name),
         "language": culture.language,
-        "regions": [{"code": r.code, "name": dict(r.name), "share": r.share} for r in culture.regions],
+        "regions": [
+            {"code": r.code, "name": dict(r.name), "share": r.share, **({} if r.uniform else {"uniform": False})}
+            for r in culture.regions
+        ],
         **({"spoken": culture.spoken} if culture.spoken else {}),
         **({"in_sentence": culture.in_sentence} if culture.in_sentence else {}),
     }
@@ -162,7 +165,13 @@ def _culture_from_json(body: Mapping[str, Any]) -> Culture:
         name=dict(body["name"]),
         language=body["language"],
         regions=tuple(
-            Region(code=region["code"], name=dict(region["name"]), share=region["share"]) for region in body["regions"]
+            Region(
+                code=region["code"],
+                name=dict(region["name"]),
+                share=region["share"],
+                uniform=region.get("uniform", True),
+            )
+            for region in body["regions"]
         ),
         spoken=body.get("spoken", ""),
         in_sentence=body.get("in_sentence", ""),

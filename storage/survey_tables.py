@@ -25,7 +25,7 @@ _LAST_DIGITS = 1e-9
 _COUNT = re.compile(r"[0-9]{1,9}")
 #: A number as programs write it, pandas and R among them: "61.5", ".5", "33.333333333333336", "1e-05".
 _NUMBER = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3})?")
-_FLAGS = {"": False, "no": False, "yes": True}
+_FLAGS = {"no": False, "yes": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,9 +171,7 @@ class ReferenceReader:
         n = row.cells["n"]
         if not _COUNT.fullmatch(n) or int(n) < 1:
             raise row.fault("n", "a whole number of respondents, 1 or more", repr(n) if n else "nothing")
-        low_n = row.cells["low_n"].lower()
-        if low_n not in _FLAGS:
-            raise row.fault("low_n", "yes, no or nothing", repr(row.cells["low_n"]))
+        low_n = _flag(row, "low_n", "no")
         source = row.choice("source", self.sources, "a source of survey.yaml") if row.cells["source"] else ""
         percentages = self._percentages(row, question)
         multiple = question.type is QuestionType.MULTIPLE
@@ -183,7 +181,7 @@ class ReferenceReader:
             group=group,
             shares={code: part / 100 for code, part in percentages.items()} if multiple else to_shares(percentages),
             n=int(n),
-            low_n=_FLAGS[low_n],
+            low_n=low_n,
             source=self.sources.get(source, ""),
             n_eff=_effective(row, int(n)),
         )
@@ -220,6 +218,15 @@ def _effective(row: Row, n: int) -> float | None:
     return number
 
 
+def _flag(row: Row, field: str, nothing: str) -> bool:
+    """Yes or no; ``nothing`` is what an empty cell, or no such column, says. Raises Fault."""
+    written = row.cells.get(field, "")
+    word = written.lower() or nothing
+    if word not in _FLAGS:
+        raise row.fault(field, "yes, no or nothing", repr(written))
+    return _FLAGS[word]
+
+
 def _check_sum(row: Row, field: str, parts: Collection[float], whose: str = "") -> None:
     total = math.fsum(parts)
     if abs(total - 100) > ROUNDING + 1e-9:
@@ -240,7 +247,7 @@ class RegionReader:
         columns = ("culture", "code", *names.values(), "share")
         rows: dict[str, dict[str, Row]] = {}
         before = len(self.problems.found)
-        for row in read_rows(file, text, columns, self.problems):
+        for row in read_rows(file, text, columns, self.problems, optional=("uniform",)):
             with self.problems.gathered():
                 culture = row.choice("culture", self.cultures, "a culture of the survey")
                 code = row.text("code")
@@ -250,6 +257,7 @@ class RegionReader:
                 for name in names.values():
                     row.text(name)
                 row.percent("share")
+                _flag(row, "uniform", "yes")
         if len(self.problems.found) > before:
             return {}  # what rows at fault leave out would be missing in the sums, too
         return {culture: self._regions(places, names) for culture, places in rows.items()}
@@ -259,9 +267,17 @@ class RegionReader:
         last = list(places.values())[-1]
         with self.problems.gathered():
             _check_sum(last, "share", percentages.values(), f" over the regions of {last.cells['culture']}")
+            if not any(_flag(row, "uniform", "yes") for row in places.values()):
+                expected = f"a region of {last.cells['culture']} that may be drawn"
+                raise last.fault("uniform", expected, "no for all")
             shares = dict(zip(places, to_shares(dict(enumerate(percentages.values()))).values(), strict=True))
             return tuple(
-                Region(code=code, name={lang: row.cells[name] for lang, name in names.items()}, share=shares[code])
+                Region(
+                    code=code,
+                    name={lang: row.cells[name] for lang, name in names.items()},
+                    share=shares[code],
+                    uniform=_flag(row, "uniform", "yes"),
+                )
                 for code, row in places.items()
             )
         return ()

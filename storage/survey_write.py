@@ -228,12 +228,19 @@ def _effective(n_eff: float | None) -> str:
 
 def _regions(survey: Survey) -> str:
     names = [f"name_{language}" for language in survey.languages]
+    rows = [(culture.code, region) for culture in survey.cultures for region in culture.regions]
+    some = not all(region.uniform for _, region in rows)
     return table(
-        ("culture", "code", *names, "share"),
+        ("culture", "code", *names, "share", *(["uniform"] if some else [])),
         (
-            (culture.code, region.code, *(region.name[lang] for lang in survey.languages), percent(region.share))
-            for culture in survey.cultures
-            for region in culture.regions
+            (
+                culture,
+                region.code,
+                *(region.name[lang] for lang in survey.languages),
+                percent(region.share),
+                *(["yes" if region.uniform else "no"] if some else []),
+            )
+            for culture, region in rows
         ),
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from storage.catalogue import find_survey
@@ -25,6 +25,7 @@ from storage.survey import (
     Question,
     QuestionType,
     ReferenceDistribution,
+    Region,
     Survey,
     SurveyError,
     UnknownName,
@@ -75,7 +76,8 @@ def import_def(
     for reader in readers:
         reader.read()
     languages = tuple(sorted(parts[0].questionnaires))
-    known = find_survey("wvs7").dimensions
+    bundled = find_survey("wvs7")
+    known = bundled.dimensions
     codes = dict.fromkeys(code for reader in readers for q in reader.questions for code in q.dimensions)
     survey = Survey(
         id=id,
@@ -86,11 +88,22 @@ def import_def(
         languages=languages,
         dimensions={code: {lang: known.get(code, {}).get(lang, code) for lang in languages} for code in codes},
         questions=tuple(question for reader in readers for question in reader.questions),
-        cultures=tuple(reader.population.culture(languages) for reader in readers),
+        cultures=tuple(
+            reader.population.culture(languages, _regions(bundled, reader.population.code, languages))
+            for reader in readers
+        ),
         references=tuple(reference for reader in readers for reference in reader.references),
     )
     notes = [note for reader in readers for note in reader.notes]
     return Imported(survey=survey, notes=(*notes, *number_notes(survey.questions), *language_notes(survey.cultures)))
+
+
+def _regions(bundled: Survey, code: str, languages: Sequence[str]) -> tuple[Region, ...]:
+    """The regions of the bundled survey, since the dataset has none; only where they have names in all languages."""
+    found = next((culture.regions for culture in bundled.cultures if culture.code == code), ())
+    if not set(languages) <= set(bundled.languages):
+        return ()
+    return tuple(replace(region, name={language: region.name[language] for language in languages}) for region in found)
 
 
 def _chosen(folder: Path, parts: Sequence[Part], name: str | None) -> Sequence[Part]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.survey import Group, QuestionType
+from storage.survey import Group, QuestionType, SurveyError
 from storage.survey_folder import check_survey, read_survey
 from storage.survey_problem import InvalidSurvey
 
@@ -223,6 +223,22 @@ def test_region_shares_are_shares(write: Write) -> None:
         ("US-OH", "俄亥俄州", pytest.approx(0.3)),
         ("US-TX", "得克萨斯州", pytest.approx(0.7)),
     ]
+
+
+def test_a_region_may_be_left_out_of_uniform_draws(write: Write) -> None:
+    """By a column that may be missing; a region without a word on it is in."""
+    assert all(region.uniform for region in read_survey(write()).culture("us").regions)
+    folder = write()
+    head, ohio, texas = (folder / "regions.csv").read_text(encoding="utf-8").splitlines()
+    rows = (f"{head},uniform", f"{ohio},no", f"{texas},")
+    (folder / "regions.csv").write_text("\n".join(rows), encoding="utf-8")
+    survey = read_survey(folder)
+    assert [region.uniform for region in survey.culture("us").regions] == [False, True]
+    (folder / "regions.csv").write_text("\n".join((f"{head},uniform", f"{ohio},no", f"{texas},no")), encoding="utf-8")
+    with pytest.raises(
+        SurveyError, match=r"line 3, uniform: expected a region of us that may be drawn, got no for all"
+    ):
+        read_survey(folder)
 
 
 def test_regions_may_be_left_out(write: Write) -> None:

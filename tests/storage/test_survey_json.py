@@ -45,12 +45,15 @@ _questions = st.builds(
     max_choices=st.integers(1, 9),
     value=st.none() | _values,
 )
+_regions = st.builds(Region, code=_texts, name=_wordings, share=_shares, uniform=st.booleans())
 _cultures = st.builds(
     Culture,
     code=_texts,
     name=_wordings,
     language=_texts,
-    regions=st.lists(st.builds(Region, code=_texts, name=_wordings, share=_shares), max_size=2).map(tuple),
+    regions=st.lists(
+        st.builds(Region, code=_texts, name=_wordings, share=_shares, uniform=st.booleans()), max_size=2
+    ).map(tuple),
     in_sentence=st.just("") | _texts,
 )
 _references = st.builds(

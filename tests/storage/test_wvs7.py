@@ -179,8 +179,8 @@ def test_groups_of_china_are_partly_known(wvs7: Survey) -> None:
 
 
 def test_regions(wvs7: Survey) -> None:
-    """49 states and the District of Columbia, 29 provinces; shares sum to 1; names in both languages."""
-    for code, count in (("us", 50), ("cn", 29)):
+    """50 states and the District of Columbia, 30 provinces; shares sum to 1; names in both languages."""
+    for code, count in (("us", 51), ("cn", 30)):
         regions = wvs7.culture(code).regions
         assert len(regions) == len({region.code for region in regions}) == count
         assert math.fsum(region.share for region in regions) == pytest.approx(1, abs=1e-15)
@@ -192,7 +192,16 @@ def test_regions(wvs7: Survey) -> None:
     assert 100 * ohio.share == pytest.approx(3.7, abs=0.05)
     assert 100 * anhui.share == pytest.approx(4.3, abs=0.05)
     assert 100 * wvs7.culture("cn").region("CN-HA").share == pytest.approx(12.8, abs=0.1)
-    assert all(region.share > 0 for culture in wvs7.cultures for region in culture.regions)
+    nobody = [region.code for culture in wvs7.cultures for region in culture.regions if not region.share]
+    assert nobody == ["US-AK", "CN-TW"]
+
+
+def test_regions_of_the_published_code(wvs7: Survey) -> None:
+    """The 50 states without the capital's district; 23 provinces without municipalities and autonomous regions."""
+    listed = {code: [r.code for r in wvs7.culture(code).regions if r.uniform] for code in ("us", "cn")}
+    assert (len(listed["us"]), len(listed["cn"])) == (50, 23)
+    left = {r.code for culture in wvs7.cultures for r in culture.regions if not r.uniform}
+    assert left == {"US-DC", "CN-BJ", "CN-TJ", "CN-SH", "CN-CQ", "CN-GX", "CN-NM", "CN-NX"}
 
 
 def test_everything_is_said_in_both_languages(wvs7: Survey) -> None:

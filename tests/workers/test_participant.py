@@ -169,6 +169,16 @@ def test_regions_follow_their_shares() -> None:
     assert chisquare([counts[region.code] for region in US.regions], expected).pvalue > 0.001
 
 
+def test_the_published_code_draws_from_its_own_list() -> None:
+    """Regions that are not on it are never drawn uniformly; one on it is, whether or not people there were asked."""
+    alaska = replace(US.regions[0], code="US-AK", share=0.0)
+    culture = replace(US, regions=(alaska, *(replace(region, uniform=False) for region in US.regions[1:])))
+    counts = Counter(draw_axes(CODE, DEF, culture, index).region for index in INDICES)
+    assert set(counts) == {"US-AK"}
+    by_share = {draw_axes(PAPER, DEF, culture, index).region for index in INDICES}
+    assert by_share == {region.code for region in US.regions[1:]}
+
+
 def test_a_culture_without_regions_has_none_drawn() -> None:
     """The country alone is then named, in either preset."""
     bare = replace(US, regions=())

@@ -26,7 +26,7 @@ class PresetRules:
     max_beams: int  #: num_beams is uniform in 1..max_beams
     sampling_drawn: bool  #: do_sample is a coin toss; else always true
     max_capacity: int  #: memory capacity is uniform in 0..max_capacity
-    region_by_share: bool  #: a region is drawn by its share of respondents; else uniformly
+    region_by_share: bool  #: a region is drawn by its share of respondents; else all listed ones alike
     with_replacement: bool  #: memory above capacity is drawn with replacement
     options_shuffled: bool  #: listed options are shuffled where the condition does not say
     undrawn_beams: int  #: num_beams where a condition switches the drawn decoding off; nothing is sampled then
@@ -134,7 +134,8 @@ def _draw_region(culture: Culture, rules: PresetRules, rng: Generator) -> str | 
     if not culture.regions:
         return None
     if not rules.region_by_share:
-        return culture.regions[int(rng.integers(len(culture.regions)))].code
+        listed = [region.code for region in culture.regions if region.uniform]
+        return listed[int(rng.integers(len(listed)))]
     point = rng.random() * sum(region.share for region in culture.regions)
     for region in culture.regions:
         point -= region.share

@@ -109,6 +109,15 @@ def test_questions_and_scores_come_back(tmp_path: Path) -> None:
     assert "1000 respondents assumed behind each" in notes
 
 
+def test_regions_are_those_of_the_bundled_survey(tmp_path: Path) -> None:
+    """The dataset has none; its code draws 50 states and 23 provinces, which the bundled survey marks."""
+    survey = import_def(dataset(tmp_path / "in"), id="def").write(tmp_path / "def")
+    for code, count in (("us", 50), ("cn", 23)):
+        assert sum(region.uniform for region in survey.culture(code).regions) == count
+    one = import_def(dataset(tmp_path / "one", both=False), id="one", part="CN_survey").write(tmp_path / "cn")
+    assert {tuple(region.name) for region in one.culture("cn").regions} == {("zh",)}
+
+
 def test_labels_that_are_other_options_are_noted(tmp_path: Path) -> None:
     """The files say which code an answer has, so that a label may be the number of another option."""
     folder = dataset(tmp_path / "in", people=False)
