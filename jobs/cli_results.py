@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import IO
@@ -65,6 +66,7 @@ def export(
     from jobs import results
     from jobs.outputs import written_to
     from jobs.serving import open_existing
+    from storage.visible import visible
 
     if output is None and kind == "parquet":
         raise click.UsageError("--format parquet is binary: name a file by --output")
@@ -82,7 +84,11 @@ def export(
             else:
                 results.export(database, run_id, kind, target, telemetry=telemetry)
 
-        if output is None:
+        if output is None and sys.stdout.isatty():  # replies of models, which could write on a terminal what they like
+            shown = io.BytesIO()
+            write(shown)
+            click.echo(visible(shown.getvalue().decode()), nl=False)
+        elif output is None:
             write(sys.stdout.buffer)
         else:
             with written_to("--output", output):

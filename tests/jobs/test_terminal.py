@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 
 from jobs.producer import enqueue
 from storage.database import Database
+from tests.jobs.ledger_rows import finish
 from tests.jobs.small_study import study
 
 
@@ -71,3 +74,24 @@ def test_a_file_that_is_opened_is_not_taken_for_a_stream(home: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert (home / "opened").read_text() == ""
+
+
+def test_an_export_on_a_terminal_writes_out_what_would_steer_it(database: Database, home: Path) -> None:
+    """A reply may hold escape sequences; in a pipe or a file the bytes are those of the reply."""
+    finish(database, completion="1: \x1b[2J\u202echoice")
+    command = [sys.executable, "-m", "jobs.cli", "export", "first"]
+    environment = {**os.environ, "DEFSURVEY_HOME": str(home)}
+    piped = subprocess.run(command, env=environment, capture_output=True, check=True).stdout
+    assert b"1: \x1b[2J" in piped
+    master, terminal = os.openpty()
+    shown = subprocess.Popen(command, env=environment, stdout=terminal)
+    os.close(terminal)
+    text = b""
+    with contextlib.suppress(OSError):  # which a terminal says at its end
+        while piece := os.read(master, 1 << 16):
+            text += piece
+    os.close(master)
+    assert shown.wait() == 0
+    assert "1: ⟨U+001B⟩[2J⟨U+202E⟩choice" in text.decode()
+    assert text.decode().count("\n") == piped.decode().count("\n")
+    assert not {"\x1b", "\u202e"} & set(text.decode())

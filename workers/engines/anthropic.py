@@ -18,7 +18,7 @@ from workers.engines.api import ApiEngine
 from workers.engines.base import Completion, FinishReason, Request
 from workers.engines.exchange import Rejected, Retryable, failure, json_object, tokens
 from workers.engines.in_time import InTime, TooLong
-from workers.engines.keys import find_key, redacted
+from workers.engines.keys import find_key, redacted, without_key
 from workers.models import ModelCard
 
 #: The provider's own address; the client's environment variable for it is not read: a card says who is asked.
@@ -182,7 +182,7 @@ class AnthropicProvider:
         )
         usage = body.get("usage")
         return Completion(
-            text=self._start(request) + said if said else "",
+            text=without_key(self._start(request) + said if said else "", self._key),
             finish=_FINISHES.get(str(body.get("stop_reason")), FinishReason.STOP),
             used=self._used(request),
             prompt_tokens=tokens(usage, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"),

@@ -118,7 +118,7 @@ def _error(body: str) -> tuple[str, str]:
     """The code and the message of an error, wherever a server puts them: Anthropic has codes in an error's details."""
     try:
         told = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter where it is nested too deeply
         return "", " ".join(body.split())
     if isinstance(told, dict):
         told = told.get("error") or told
@@ -146,8 +146,8 @@ def json_object(text: str) -> Mapping[str, object]:
     """
     try:
         body = json.loads(text)
-    except ValueError:
-        raise Retryable(f"the server's reply is no JSON ({len(text)} characters)") from None
+    except (ValueError, RecursionError):  # the latter where it is nested too deeply
+        raise Retryable(f"the server's reply is no JSON that can be read ({len(text)} characters)") from None
     if not isinstance(body, dict):
         raise Retryable(f"the server's reply is no JSON object ({len(text)} characters)")
     return body

@@ -24,6 +24,7 @@ _LIKE_A_KEY = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|hf|nvapi)[-_][\w*.-]{6,}|\bAIza[\w-]{10,}|(?i:\bbearer)\s+\S{8,}|\beyJ[\w-]{10,}[\w.-]*"
 )
 _MOST_REPEATED = 500
+_SHORTEST_KEY = 12
 
 
 def find_key(
@@ -80,6 +81,14 @@ def _checked(key: str, card: ModelCard, where: str) -> str:
     if not re.fullmatch(r"[!-~]+", key):
         raise EngineUnavailable(f"model {card.name}: {where}: expected a key, one line of visible ASCII characters")
     return key
+
+
+def without_key(text: str, key: str | None) -> str:
+    """A reply without the key with which it was asked for, which a server may echo: replies are kept and published.
+
+    What has fewer than 12 characters is no provider's key but a placeholder, such as ``EMPTY``, and may be an answer.
+    """
+    return text.replace(key, "[key]") if key and len(key) >= _SHORTEST_KEY else text
 
 
 def redacted(text: str, key: str | None) -> str:

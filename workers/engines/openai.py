@@ -18,7 +18,7 @@ from workers.engines.api import ApiEngine
 from workers.engines.base import Completion, FinishReason, Request
 from workers.engines.exchange import Rejected, Retryable, failure, json_object, tokens
 from workers.engines.in_time import TooLong
-from workers.engines.keys import find_key, redacted
+from workers.engines.keys import find_key, redacted, without_key
 from workers.engines.posting import NOT_REACHED, open_post
 from workers.models import ModelCard
 
@@ -156,7 +156,9 @@ class OpenAIProvider:
         usage = body.get("usage")
         return Completion(
             # Some servers repeat the beginning that they were given, others do not.
-            text=declined or (said if not said or said.lstrip().startswith(start) else start + said),
+            text=without_key(
+                declined or (said if not said or said.lstrip().startswith(start) else start + said), self._key
+            ),
             finish=FinishReason.REFUSAL
             if declined
             else _FINISHES.get(str(choice.get("finish_reason")), FinishReason.STOP),

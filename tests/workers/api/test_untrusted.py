@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from tests.workers.api.conftest import Protocol, ask
+from tests.workers.api.conftest import KEY, Protocol, ask
 from tests.workers.api.server import Reply
 from workers.engines.base import EngineUnavailable
 from workers.engines.exchange import MOST_TOKENS, tokens
@@ -31,6 +31,22 @@ def test_no_message_of_a_server_forges_a_line_or_reaches_a_terminal_raw(
             engine.submit(ask()).result(PATIENCE)
     assert f"the server says 500: {WRITTEN}; asking again" in caplog.text
     assert ODD not in caplog.text
+
+
+def test_a_key_that_is_echoed_in_a_reply_is_not_kept(protocol: Protocol) -> None:
+    """Replies end in the database, in exports and in reports; a placeholder for a key may be an answer."""
+    with protocol.engine(lambda got, before: protocol.says(f"Answer: 1. I was asked with {KEY}.")) as (engine, _):
+        assert engine.submit(ask()).result(PATIENCE).text == "Answer: 1. I was asked with [key]."
+    with protocol.engine(lambda got, before: protocol.says("Answer: EMPTY"), key="EMPTY") as (engine, _):
+        assert engine.submit(ask()).result(PATIENCE).text == "Answer: EMPTY"
+
+
+def test_json_that_is_nested_too_deeply_is_asked_again(protocol: Protocol) -> None:
+    """As a success and as an error; it ends no thread of the engine."""
+    nested = "[" * 100_000
+    replies = [Reply(body=nested), Reply(status=500, body=nested), protocol.says("Answer: 2")]
+    with protocol.engine(lambda got, before: replies[before]) as (engine, _):
+        assert engine.submit(ask()).result(PATIENCE).text == "Answer: 2"
 
 
 @pytest.mark.parametrize(
