@@ -28,11 +28,12 @@ def contamination(settings: Settings, run_id: str, models: tuple[str, ...] | Non
     from jobs.contamination import check_contamination
     from jobs.serving import open_existing
     from jobs.tasks import write_report
+    from storage.paths import path_under
 
     console = verbs.console(stderr=True)
     with open_existing(settings) as database:
         done = check_contamination(settings, database, run_id, models=models or (), device=device, console=console)
-        built = write_report(database, run_id, settings.reports / run_id)
+        built = write_report(database, run_id, path_under(settings.reports, run_id))
     if as_json:
         print_json({"run": run_id, **asdict(done), "report": str(built.html)})
     else:

@@ -21,6 +21,7 @@ def review(settings: Settings, run_id: str, reader: str | None) -> None:
     from jobs.serving import open_existing
     from jobs.tasks import write_report
     from jobs.verbs import console
+    from storage.paths import path_under
 
     if not sys.stdin.isatty():
         raise click.UsageError("review is for a person at a terminal: stdin is none")
@@ -29,7 +30,7 @@ def review(settings: Settings, run_id: str, reader: str | None) -> None:
             database, run_id, reader=reader or getpass.getuser(), key=click.getchar, console=console()
         )
         if done.read:  # the report says how many answers people have read
-            write_report(database, run_id, settings.reports / run_id)
+            write_report(database, run_id, path_under(settings.reports, run_id))
     click.echo(f"{run_id}: {done.read} read, {done.skipped} skipped, {done.left} left to read")
     if done.read:
         click.echo(f"with them: defsurvey report {run_id} --readings")

@@ -13,6 +13,7 @@ from jobs.tasks import write_report
 from storage import outbox, store
 from storage.database import Database
 from storage.outbox import BuiltReport
+from storage.paths import path_under
 from storage.read_draws import read_draws
 from storage.read_judgements import read_judgements
 from storage.read_results import read_results
@@ -44,14 +45,14 @@ def current_report(
     store.design_of(database, run)
     if readings:
         return write_report(
-            database, run, output or settings.reports / run / "with-readings", record=False, readings=True
+            database, run, output or path_under(settings.reports, run, "with-readings"), record=False, readings=True
         )
     if output is not None:
         return write_report(database, run, output, record=False)
     built = outbox.latest_report(database, run)
     if built is not None and outbox.is_current(database, built) and Path(built.html).is_file():
         return built
-    return write_report(database, run, settings.reports / run)
+    return write_report(database, run, path_under(settings.reports, run))
 
 
 def export(database: Database, run: str, kind: str, target: IO[bytes], *, telemetry: bool) -> None:
@@ -136,4 +137,4 @@ def joint_folder(settings: Settings, runs: Sequence[str]) -> Path:
     name = "+".join(runs)
     if len(os.fsencode(name)) > _LONGEST_NAME:
         name = f"{runs[0]}+{len(runs) - 1}-{sha256(name.encode()).hexdigest()[:12]}"
-    return settings.reports / name
+    return path_under(settings.reports, name)

@@ -26,8 +26,9 @@ from jobs.locks import HomeInUse, exclusive
 from jobs.outputs import DISK
 from jobs.settings import Settings
 from jobs.study_file import StudyError
-from storage import judgements, outbox
+from storage import judgements, outbox, store
 from storage.database import Database
+from storage.paths import path_under
 from storage.read_draws import read_draws
 from storage.read_results import read_results
 from storage.readings import ReadBy, read_by, with_readings
@@ -89,12 +90,15 @@ def register_reports(app: Celery, database: Database, folder: Path, broker: redi
 
     @app.task(name=REPORT, shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
     def build_report(run: str, revision: int, judgements: int = 0) -> None:
+        if not store.has_run(database, run):
+            log.warning("a report is asked for of run %r, which is not there", run)
+            return
         with building:
             built = outbox.latest_report(database, run)
             shown = (-1, -1) if built is None else (built.revision, built.judgements)
             if built is None or shown < (revision, judgements) or not Path(built.html).is_file():
                 try:
-                    write_report(database, run, folder / run, patience=_REPORT_PATIENCE)
+                    write_report(database, run, path_under(folder, run), patience=_REPORT_PATIENCE)
                 except HomeInUse as error:
                     log.info("report of %s: %s", run, error)
                     return  # the reconciler asks again; other runs' reports do not wait for this one

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from storage.paths import OutsideFolder, path_under
 from storage.survey import Survey, SurveyError, UnknownName
 from storage.survey_folder import FILES, read_survey
 from storage.survey_problem import nearest, shown
@@ -48,8 +49,11 @@ def find_folder(name: str, *, beside: Path | None = None) -> Path:
         return _BUNDLED / name
     folder = Path(name) if beside is None else beside / name
     called = shown(name) if name else repr(name)
-    if "\0" not in name and beside is not None and not folder.resolve().is_relative_to(beside.resolve()):
-        raise SurveyError(f"survey {called}: expected a folder within {beside}, got {folder.resolve()}")
+    if "\0" not in name and beside is not None and Path(name) != Path():
+        try:
+            path_under(beside, name)
+        except OutsideFolder:
+            raise SurveyError(f"survey {called}: expected a folder within {beside}, got {folder.resolve()}") from None
     if not name.strip() or not _is_folder(folder):
         raise UnknownName(
             f"survey {called}: expected a bundled survey ({', '.join(bundled)}) or a folder, got neither"

@@ -12,8 +12,10 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from jobs import tasks
 from jobs.celery_app import REPORT, report_failure_key
+from jobs.producer import enqueue
 from jobs.tasks import register_reports
 from storage.database import Database
+from tests.jobs.small_study import study
 
 PASSING = {
     "the database is away": OperationalError("SELECT", {}, Exception("the server is starting up")),
@@ -46,8 +48,22 @@ def test_a_report_is_given_up_only_where_asking_again_mends_nothing(
         raise error
 
     monkeypatch.setattr(tasks, "write_report", fail)
+    enqueue(database, None, study())
     register_reports(app, database, tmp_path, client)
     assert app.tasks[REPORT].apply(args=("first", 1)).failed()
     told = client.get(report_failure_key("first"))
     assert told == (None if why in PASSING else str(error).encode())
     assert "report of first: " in caplog.text
+
+
+@pytest.mark.parametrize("run", ["nobody", "../nobody", "/tmp/nobody", ".", "..", "x" * 300, "a\0b"])
+def test_a_report_of_a_run_that_is_not_there_leaves_no_trace(
+    database: Database, app: Celery, client: redis.Redis, tmp_path: Path, run: str
+) -> None:
+    """Whatever name a message has: the run is looked up before a folder is made, inside or outside the home."""
+    reports = tmp_path / "home" / "reports"
+    before = sorted(tmp_path.iterdir())
+    register_reports(app, database, reports, client)
+    assert app.tasks[REPORT].apply(args=(run, 1, 0)).successful()
+    assert sorted(tmp_path.iterdir()) == before
+    assert client.keys() == []

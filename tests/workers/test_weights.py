@@ -312,6 +312,15 @@ def test_a_cache_that_cannot_be_written_to_is_named(no_hub: None, index: Path, t
         find_weights(_card(), tmp_path / "cache")
 
 
+def test_a_name_of_a_model_leads_out_of_no_cache(no_hub: None, index: Path, tmp_path: Path) -> None:
+    """Whatever the card is called: the lock lies in the cache, or one error says that it cannot."""
+    cache = tmp_path / "deep" / "cache"
+    find_weights(_card(name="/../../x"), cache)
+    assert [path.name for path in cache.glob(".*lock")] == [".-..-..-x.lock"]
+    with pytest.raises(EngineUnavailable, match=r"expected a name within .*cache, got no path"):
+        find_weights(_card(name="a\0b", revision="other"), tmp_path / "other" / "cache")
+
+
 def test_a_full_disk_is_named_with_its_place(
     no_hub: None, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

