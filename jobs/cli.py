@@ -213,10 +213,16 @@ def status(settings: Settings, run_id: str | None, watch: bool, as_json: bool) -
             now = verbs.watch_run(database, chosen, verbs.console(stderr=as_json))
         else:
             now = progress.snapshot(database, chosen)
+        before = verbs.waits_behind(settings, database, now)
+    dead = verbs.dead_letters(settings)
     if as_json:
-        print_json(now.to_json())
+        print_json({**now.to_json(), "behind": before, "dead_letters": dead})
     elif not watch:
         verbs.console().print(progress.render(now, now.rate_per_second))
+        if before:
+            click.echo(progress.behind_line(now.run, before))
+        if dead:
+            click.echo(progress.dead_letters_line(dead))
         click.echo(progress.report_line(now))
 
 

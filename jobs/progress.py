@@ -6,7 +6,7 @@ Knows the store's counts and rich. Deliberately changes nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -176,6 +176,18 @@ def report_line(current: Snapshot) -> str:
     again = f"defsurvey report {in_one_line(current.run)}"
     gone = f" is not there any more; write it again: {again}" if current.missing else ""
     return f"report: {visible(current.report or 'none yet')}{gone}"
+
+
+def behind_line(run: str, before: Mapping[str, int]) -> str:
+    """Which runs a run waits for; ``before`` has the participants of each that are asked first."""
+    runs = f"run{'s' if len(before) > 1 else ''} {', '.join(map(in_one_line, before))}"
+    return f"{in_one_line(run)} waits behind {runs}: {sum(before.values()):,} participants before it"
+
+
+def dead_letters_line(counts: Mapping[str, int]) -> str:
+    """What lay in the broker's queues and was no message of ours."""
+    queues = ", ".join(f"{in_one_line(queue)}: {number:,}" for queue, number in counts.items())
+    return f"dead letters: {sum(counts.values()):,} items in the broker were not messages of defsurvey ({queues})"
 
 
 def _line(current: Snapshot, speed: float) -> str:

@@ -218,7 +218,8 @@ def worker(
     for model in models:
         find_card(model, cards)
     database = open_database(settings, threads=concurrency or CONNECTIONS)
-    app = make_app(broker_url(settings), visibility_timeout=settings.visibility_timeout)
+    url = broker_url(settings)
+    app = make_app(url, visibility_timeout=settings.visibility_timeout)
     pulse = Pulse(settings, "worker")
     stage = Stage(
         database=database,
@@ -232,7 +233,7 @@ def worker(
         on_run_finished=report_sender(app, database),
         on_beat=pulse.beat,
     )
-    registry.register(Gauges(stage, database=database, device=device))
+    registry.register(Gauges(stage, database=database, device=device, broker=client_of(url)))
     register_simulation(app, stage, only=only)
     if parent is not None:
         end_with_parent(parent, lambda: _orphaned(settings))

@@ -11,13 +11,14 @@ import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import redis
 from celery import Celery, signals
 from celery.exceptions import Reject
 from celery.worker import state as worker_state
 from kombu.exceptions import OperationalError
+from pydantic import Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.celery_app import JUDGE, REPORT, REPORTS_QUEUE, SIMULATE, report_failure_key
@@ -32,6 +33,7 @@ from storage.paths import path_under
 from storage.read_draws import read_draws
 from storage.read_results import read_results
 from storage.readings import ReadBy, read_by, with_readings
+from storage.run import NAME
 from storage.served import OtherEngine
 from workers.engines.base import EngineUnavailable
 from workers.models import ModelError
@@ -39,6 +41,11 @@ from workers.patience import OUTAGE
 from workers.stage import Outcome, Stage
 
 log = logging.getLogger(__name__)
+
+#: What messages may say, see ``workers.dead_letters``: a row's number, a revision, a run's name.
+RowId = Annotated[int, Field(ge=1, lt=2**63)]
+Revision = Annotated[int, Field(ge=0, lt=2**63)]
+RunName = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 
 #: Seconds for which the broker remembers why a report could not be built.
 _FAILURE_SECONDS = 3600
@@ -58,7 +65,7 @@ def register_simulation(app: Celery, stage: Stage, *, only: str | None = None) -
     """
 
     @app.task(name=SIMULATE, shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
-    def simulate_participant(participant: int) -> None:
+    def simulate_participant(participant: RowId) -> None:
         try:
             if only is not None and outbox.put_back(stage.database, participant, unless_of=only):
                 return
@@ -89,7 +96,7 @@ def register_reports(app: Celery, database: Database, folder: Path, broker: redi
     building = threading.Lock()
 
     @app.task(name=REPORT, shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
-    def build_report(run: str, revision: int, judgements: int = 0) -> None:
+    def build_report(run: RunName, revision: Revision, judgements: Revision = 0) -> None:
         if not store.has_run(database, run):
             log.warning("a report is asked for of run %r, which is not there", run)
             return
@@ -141,7 +148,7 @@ def register_judging(
     judging = threading.Lock()
 
     @app.task(name=JUDGE, shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
-    def judge_answers(run: str) -> None:
+    def judge_answers(run: RunName) -> None:
         if only not in (None, run) or leaving() or not judging.acquire(blocking=False):
             return  # the reconciler asks again
         try:

@@ -9,11 +9,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+import redis
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from jobs import following, local, producer, progress
 from jobs.billed import check_prices
-from jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable
+from jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of
 from jobs.celery_app import make_app
 from jobs.realisable import check_conditions
 from jobs.settings import BadSetting, Settings
@@ -29,6 +30,8 @@ from storage.deaths import free_expired, last_heartbeat
 from storage.paces import paces
 from storage.run import AnswerState
 from storage.schema import HEAD, current_revision
+from storage.waiting import before
+from workers.dead_letters import counts
 from workers.engines.keys import missing_key
 from workers.engines.opening import check_card
 from workers.models import find_card, read_cards
@@ -288,6 +291,27 @@ def unpublished(settings: Settings, database: Database, run_id: str) -> str:
     except BrokerUnavailable as error:
         return f"{error}; {waiting} until it answers and defsurvey reconciler runs"
     return f"{waiting} for defsurvey reconciler"
+
+
+def dead_letters(settings: Settings) -> dict[str, int] | None:
+    """Queue -> how many of its items were put aside as dead letters; None where the broker does not answer."""
+    embedded = EmbeddedBroker(settings.home)
+    if settings.broker_url is None and not embedded.alive():
+        return None
+    try:
+        with client_of(settings.broker_url or embedded.url) as client:
+            return counts(client)
+    except (redis.RedisError, ValueError):  # ValueError: a port that is none
+        return None
+
+
+def waits_behind(settings: Settings, database: Database, now: Snapshot) -> dict[str, int]:
+    """Other run -> participants that workers take up before this run, where nobody of it is asked yet.
+
+    Only a broker that the settings name is shared by runs: ``defsurvey run`` keeps others out of the embedded one.
+    """
+    shared = settings.broker_url is not None
+    return before(database, now.run) if shared and now.state == "waiting" else {}
 
 
 def retry(settings: Settings, database: Database, run_id: str, *, states: Sequence[str], rewind: bool) -> int:

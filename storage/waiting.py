@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select, tuple_
 
 from storage import tables
 from storage.claimable import CLAIMABLE, TO_BE_ASKED
@@ -62,3 +62,29 @@ def remaining(database: Database) -> dict[str, int]:
     )
     with database.read() as connection:
         return {model: int(answers) for model, answers in connection.execute(query)}
+
+
+def before(database: Database, run: str) -> dict[str, int]:
+    """Other run -> how many of its participants a worker takes up before the first one of this run.
+
+    A model's messages are taken in the order in which they were sent, whichever run they belong to.
+    """
+    model = tables.cell.c.model
+    own = (
+        select(model, func.min(_P.published_at).label("sent"), func.min(_P.id).label("id"))
+        .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)
+        .where(CLAIMABLE, _P.run == run)
+        .group_by(model)
+    ).subquery()
+    first = own.c
+    sooner = or_(first.sent.is_(None), tuple_(_P.published_at, _P.id) < tuple_(first.sent, first.id))
+    query = (
+        select(_P.run, func.count().label("participants"))
+        .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)
+        .join(own, first.model == model)
+        .where(CLAIMABLE, _P.run != run, _P.published_at.is_not(None), sooner)
+        .group_by(_P.run)
+        .order_by(_P.run)
+    )
+    with database.read() as connection:
+        return {row.run: row.participants for row in connection.execute(query)}

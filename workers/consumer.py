@@ -1,4 +1,4 @@
-"""Celery's consumer, but that it begins only at a broker that takes writes.
+"""Celery's consumer, but that it begins only at a broker that takes writes, and takes only messages to our tasks.
 
 One that is full (OOM), whose disk fails (MISCONF) or that became a replica (READONLY) answers and refuses whatever a
 worker has to write. To connect anew would not help, and each message that is taken meanwhile can neither be noted nor
@@ -15,6 +15,8 @@ import redis
 from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 
+from workers.dead_letters import screened
+
 log = logging.getLogger(__name__)
 
 #: Seconds between two tries.
@@ -24,11 +26,13 @@ _KEY = "defsurvey:writable"
 
 
 class WaitingConsumer(Consumer):  # type: ignore[misc]  # Celery ships no types
-    """A consumer that waits for its broker to take writes."""
+    """A consumer that waits for its broker to take writes, and leaves to Celery nothing but messages to our tasks."""
 
     def connection_for_read(self, heartbeat: float | None = None) -> Any:
         """Connect, and wait before anything is done with the connection; whoever is told to stop meanwhile stops."""
-        connection = super().connection_for_read(heartbeat)
+        connection = self.app.connection_for_read(heartbeat=heartbeat)
+        connection.transport_cls = screened(self.app)
+        self.ensure_connected(connection)
         said = False
         while why := _refusal(connection):
             if not said:

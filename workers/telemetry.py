@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
+import redis
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -27,6 +28,7 @@ from storage.database import Database
 from storage.ledger import LEASE_SECONDS, Ledger, StaleLease
 from storage.run import Answer, Participant
 from storage.waiting import remaining, waiting
+from workers.dead_letters import counts
 from workers.engines.base import Engine
 from workers.stage import Stage
 
@@ -152,12 +154,14 @@ class Gauges(Collector):
         stage: whose leases and engine are shown.
         database: where the backlog is seen.
         device: ``cpu`` or ``cuda:N``.
+        broker: where dead letters are counted.
     """
 
-    def __init__(self, stage: Stage, *, database: Database, device: str) -> None:
+    def __init__(self, stage: Stage, *, database: Database, device: str, broker: redis.Redis) -> None:
         self._stage = stage
         self._database = database
         self._device = device
+        self._broker = broker
 
     def collect(self) -> Iterator[Metric]:
         """Every metric, read now; without the backlog while the database is away."""
@@ -171,6 +175,7 @@ class Gauges(Collector):
         yield from _batch(model, engine)
         yield from _device_memory(self._device)
         yield from self._backlog()
+        yield from _dead_letters(self._broker)
 
     def _backlog(self) -> Iterator[Metric]:
         try:
@@ -201,6 +206,18 @@ class Gauges(Collector):
         for name, number in to_come.items():
             all_answers.add_metric([name], number)
         yield from (participants, answers, all_answers, seconds)
+
+
+def _dead_letters(broker: redis.Redis) -> Iterator[Metric]:
+    letters = CounterMetricFamily(
+        "defsurvey_dead_letters", "Items of the broker's queues that were not messages of ours.", labels=["queue"]
+    )
+    try:
+        for queue, number in counts(broker).items():
+            letters.add_metric([queue], number)
+    except redis.RedisError as error:
+        log.warning("metrics: dead letters: %s", error)
+    yield letters
 
 
 #: Of the transformers engine's counters: name here, what it is.

@@ -14,10 +14,12 @@ from pathlib import Path
 import click
 import pytest
 import redis
+from celery import Celery
 from click.testing import CliRunner, Result
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from jobs.broker import EmbeddedBroker
 from jobs.cli import main
 from jobs.exits import exit_code, in_words
 from jobs.following import RunFailed
@@ -29,6 +31,7 @@ from storage.served import OtherEngine
 from storage.store import UnknownRun
 from tests.jobs.ledger_rows import change, finish, rows
 from tests.jobs.small_study import study
+from workers.dead_letters import put_aside
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HEAVY = ("torch", "transformers", "celery", "kombu", "redis", "sqlalchemy", "numpy", "altair", "rich", "yaml", "scipy")
@@ -243,6 +246,25 @@ def test_resume_says_who_was_set_aside(without_somebody: str) -> None:
     again = typed("retry", "first", "--state", "missing", DEFSURVEY_HOME=without_somebody)
     assert again.stdout.startswith("first: 1 to be asked again")
     assert " waiting" in typed("status", "first", DEFSURVEY_HOME=without_somebody).stdout.splitlines()[0]
+
+
+def test_status_says_what_a_run_waits_for_and_what_the_broker_holds_that_is_not_ours(
+    database: Database, app: Celery, client: redis.Redis, running_broker: EmbeddedBroker
+) -> None:
+    """On a broker that runs share; a run that comes first waits for none."""
+    home = str(Path(str(database.url.database)).parent)
+    where = {"DEFSURVEY_HOME": home, "DEFSURVEY_BROKER_URL": running_broker.url}
+    for name in ("first", "second"):
+        enqueue(database, app, study(name=name, models="[human]", participants="3"))
+    put_aside(client, "reports", b"x", "no reason")
+    shown = typed("status", "second", **where).stdout
+    assert "second waits behind run first: 6 participants before it\n" in shown
+    assert "dead letters: 1 items in the broker were not messages of defsurvey (reports: 1)\n" in shown
+    told = json.loads(typed("status", "second", "--json", **where).stdout)
+    assert (told["behind"], told["dead_letters"]) == ({"first": 6}, {"reports": 1})
+    assert "behind" not in typed("status", "first", **where).stdout
+    alone = json.loads(typed("status", "second", "--json", DEFSURVEY_HOME=home).stdout)
+    assert (alone["behind"], alone["dead_letters"]) == ({}, None)
 
 
 def test_what_an_error_says_cannot_write_on_the_terminal() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from storage import outbox, store
 from storage.database import Database
 from storage.ledger import Ledger
-from storage.waiting import remaining, waiting
+from storage.waiting import before, remaining, waiting
 from tests.storage.small_run import answer, claimed, new_cell, new_run, participant_ids
 
 
@@ -58,3 +58,21 @@ def test_a_message_waits_from_when_it_was_sent(database: Database) -> None:
         connection.exec_driver_sql("UPDATE participant SET published_at = published_at - 3600")
     (found,) = waiting(database)
     assert 3600 <= found.seconds < 3660
+
+
+def test_a_run_waits_behind_what_was_sent_before_it(database: Database) -> None:
+    """By model and in the order of sending; what is held, cancelled, unsent or sent later is not before it."""
+    for name, model in (("first", "a"), ("second", "a"), ("third", "a"), ("elsewhere", "b")):
+        store.add_run(database, new_run(new_cell(model), id=name))
+    assert before(database, "second") == {}  # nothing was sent yet
+    for name in ("elsewhere", "first", "second", "third"):
+        outbox.mark_published(database, participant_ids(database, run=name))
+    assert before(database, "first") == {}
+    assert before(database, "second") == {"first": 2}
+    assert before(database, "third") == {"first": 2, "second": 2}
+    assert before(database, "elsewhere") == {}
+    claimed(Ledger(database, owner="here:1:a"), participant_ids(database, run="first")[0])
+    store.cancel(database, "second")
+    assert before(database, "third") == {"first": 1}
+    outbox.publish_again(database, run="third")
+    assert before(database, "third") == {"first": 1}  # its messages come behind whatever is in the queue

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import redis
 from prometheus_client import CollectorRegistry, generate_latest
 
 from storage.database import Database
@@ -47,7 +48,8 @@ def stage(database: Database, registry: CollectorRegistry) -> Iterator[Stage]:
     """A stage whose ledger counts."""
     made = make_stage(database, CARDS, [])
     made.ledger = CountedLedger(database, owner="here:1:token", registry=registry)
-    registry.register(Gauges(made, database=database, device="cpu"))
+    away = redis.Redis(unix_socket_path="/nowhere/broker.sock")
+    registry.register(Gauges(made, database=database, device="cpu", broker=away))
     yield made
     made.close()
 
@@ -143,6 +145,12 @@ def test_without_the_database_everything_else_is_shown(
     assert value(registry, "defsurvey_database_up") == 0
     assert value(registry, "defsurvey_leases") == 0
     assert "metrics: backlog: no such table: participant" in caplog.text
+
+
+def test_without_the_broker_everything_else_is_shown(stage: Stage, registry: CollectorRegistry) -> None:
+    """Dead letters are counted in the broker, which is away here."""
+    assert value(registry, "defsurvey_dead_letters_total", queue="reports") is None
+    assert value(registry, "defsurvey_database_up") == 1
 
 
 def test_the_batch_shows_what_the_engine_counts(tiny_engine: TransformersEngine) -> None:
