@@ -7,6 +7,8 @@ soft shutdown) is left off.
 
 from __future__ import annotations
 
+import ssl
+
 from celery import Celery
 
 #: Task names, by which producers send without importing the tasks.
@@ -66,4 +68,6 @@ def make_app(broker_url: str, *, visibility_timeout: float = 3600.0) -> Celery:
             "polling_interval": POLLING_SECONDS,
         },
     )
+    if broker_url.startswith("rediss:"):
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}  # kombu checks no certificate unless told to
     return app

@@ -1,6 +1,7 @@
 """Celery options that must stay as they are: each that is named here was found to lose or double work otherwise."""
 
 import json
+import ssl
 
 import pytest
 import redis
@@ -48,6 +49,20 @@ def test_messages_come_back_after_the_visibility_timeout_that_is_asked_for() -> 
         "unacked_restore_throttle": 1,
         "polling_interval": 0.1,  # the transport's own second is waited for at every end of a process
     }
+
+
+@pytest.mark.parametrize(
+    ("url", "checked"),
+    [
+        ("rediss://somewhere/0", {"ssl_cert_reqs": ssl.CERT_REQUIRED}),
+        ("rediss://somewhere/0?ssl_ca_certs=ca.pem", {"ssl_ca_certs": "ca.pem"}),  # the driver's default is to check
+        ("rediss://somewhere/0?ssl_cert_reqs=none", {"ssl_cert_reqs": ssl.CERT_NONE}),
+        ("redis://somewhere/0", False),
+    ],
+)
+def test_the_certificate_of_a_broker_is_checked_unless_the_url_says_otherwise(url: str, checked: object) -> None:
+    """Kombu's own default is to encrypt and to trust whoever answers."""
+    assert make_app(url).connection_for_read().ssl == checked
 
 
 def test_the_task_itself_turns_no_guard_off() -> None:
