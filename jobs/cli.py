@@ -88,6 +88,7 @@ def run(
     """Enqueue, work and report on this machine. The same command continues a run that was interrupted or piloted."""
     from jobs import verbs
 
+    settings = settings.for_study(study)
     wanted = verbs.read(settings, study, name=name, pilot=pilot)
     options = _worker_options(concurrency, device)
     with _database(settings) as database:
@@ -104,6 +105,7 @@ def enqueue(settings: Settings, study: Path, name: str | None, as_json: bool) ->
     """Write a run and publish its messages; prints the run's id."""
     from jobs import verbs
 
+    settings = settings.for_study(study)
     wanted = verbs.read(settings, study, name=name)
     with _database(settings) as database:
         done = verbs.enqueue(settings, database, wanted)

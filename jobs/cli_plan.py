@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from jobs.cli_options import JSON, NAME, STUDY, TEXT, print_json
+from jobs.cli_options import JSON, NAME, PATH, STUDY, TEXT, print_json
 from jobs.settings import Settings
 
 
@@ -21,6 +21,7 @@ def plan(settings: Settings, study: Path, name: str | None, as_json: bool) -> No
     from jobs.plan import plan as planning
     from workers.models import read_cards
 
+    settings = settings.for_study(study)
     wanted = verbs.read(settings, study, name=name)
     verbs.check_retired(settings, wanted)
     planned = planning(wanted, cards=read_cards(settings.models), paces=verbs.paces_of(settings, wanted))
@@ -45,6 +46,7 @@ def preview(
     from jobs import verbs
     from workers.models import read_cards
 
+    settings = settings.for_study(study)
     shown = previewing.preview(
         verbs.read(settings, study),
         model=model,
@@ -58,4 +60,16 @@ def preview(
         verbs.console().print(previewing.render(shown))
 
 
-VERBS = (plan, preview)
+@click.command()
+@click.argument("folder", type=PATH, metavar="[FOLDER]", default=".")
+def init(folder: Path) -> None:
+    """Write files to start from: a demo study, a survey of your own, cards of your own models."""
+    from jobs.outputs import written_to
+    from jobs.starters import write_starters
+
+    with written_to("FOLDER", folder):
+        for line in write_starters(folder):
+            click.echo(line)
+
+
+VERBS = (init, plan, preview)

@@ -166,6 +166,7 @@ class Crew:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                env={**os.environ, **self.settings.for_children()},
                 start_new_session=True,  # Ctrl-C reaches this process alone, which ends them in order
             )
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from storage.survey_problem import nearest
 from storage.synchronous import SYNCHRONOUS
+from workers.models import OWN_CARDS
 
 _PREFIX = "DEFSURVEY_"
 #: Schemes of a broker's URL.
@@ -37,7 +38,8 @@ class Settings:
         broker_url: a Redis URL (``DEFSURVEY_BROKER_URL``), its password in it or in a file
             (``DEFSURVEY_BROKER_PASSWORD_FILE``); None: the embedded broker of ``home``.
         cache: where model weights are kept (``DEFSURVEY_CACHE``).
-        models: the user's own model cards (``DEFSURVEY_MODELS``), or None.
+        models: the user's own model cards: ``DEFSURVEY_MODELS``, else ``models.toml`` in the working folder, else the
+            one beside a study (see ``for_study``); None where there is none.
         synchronous: SQLite's promise at a power loss, ``full``, ``normal`` or ``off`` (``DEFSURVEY_SYNCHRONOUS``).
         lease_seconds: how long a claim holds without a heartbeat (``DEFSURVEY_LEASE_SECONDS``).
         hang_seconds: seconds without any completion after which a worker counts its engine as hung and ends
@@ -55,6 +57,14 @@ class Settings:
     lease_seconds: float
     hang_seconds: float
     visibility_timeout: float
+
+    def for_study(self, study: Path) -> Settings:
+        """The same for a study file: beside it may lie the model cards that it names."""
+        return self if self.models is not None else replace(self, models=own_cards(study.parent))
+
+    def for_children(self) -> dict[str, str]:
+        """What processes that are started for a study need in their environment besides."""
+        return {} if self.models is None else {_PREFIX + "MODELS": str(self.models)}
 
     @property
     def reports(self) -> Path:
@@ -87,14 +97,15 @@ class Settings:
         """
         _check_names(environment)
         home = _home(environment)
-        models = environment.get(_PREFIX + "MODELS")
+        named = environment.get(_PREFIX + "MODELS")
+        models = _path("MODELS", named) if named else own_cards(Path())
         return cls(
             home=home,
             database_url=_with_password(environment, "DATABASE", environment.get(_PREFIX + "DATABASE_URL") or None)
             or f"sqlite:///{quote(str(home / 'defsurvey.db'))}",
             broker_url=_with_password(environment, "BROKER", _broker_url(environment)),
             cache=_path("CACHE", environment.get(_PREFIX + "CACHE") or str(home / "models")),
-            models=_path("MODELS", models) if models else None,
+            models=models,
             synchronous=_synchronous(environment),
             lease_seconds=_seconds(environment, "LEASE_SECONDS", 90.0),
             hang_seconds=_seconds(environment, "HANG_SECONDS", 1800.0),
@@ -115,6 +126,12 @@ _NAMES = (
     "HANG_SECONDS",
     "VISIBILITY_TIMEOUT",
 )
+
+
+def own_cards(folder: Path) -> Path | None:
+    """The user's own model cards in a folder, or None."""
+    file = folder / OWN_CARDS
+    return file.absolute() if file.is_file() else None
 
 
 def _check_names(environment: Mapping[str, str]) -> None:

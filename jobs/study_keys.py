@@ -6,7 +6,8 @@ place. Deliberately knows nothing of how keys make up a study (see ``jobs.study`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,9 +18,9 @@ from jobs.study_file import StudyError, number_above_zero, whole_number
 from storage.catalogue import find_survey
 from storage.run import MOST_PARTICIPANTS, NAME, NAME_RULE, Condition, Method, Protocol
 from storage.survey import Survey, SurveyError
-from storage.survey_problem import nearest, one_of
+from storage.survey_problem import Fault, nearest, one_of
 from storage.survey_yaml import Entry
-from workers.models import ModelCard
+from workers.models import ModelCard, where_to_add
 from workers.simulation.participant import PRESETS
 from workers.simulation.prompts import languages as prompt_languages
 
@@ -131,7 +132,16 @@ def cultures(written: Entry, survey: Survey) -> tuple[str, ...]:
 
 def models(written: Entry, cards: Mapping[str, ModelCard]) -> tuple[str, ...]:
     """``models``: names of model cards."""
-    return tuple(each(written, cards))
+    with _saying_where_cards_are(cards):
+        return tuple(each(written, cards))
+
+
+@contextmanager
+def _saying_where_cards_are(cards: Mapping[str, ModelCard]) -> Iterator[None]:
+    try:
+        yield
+    except Fault as unknown:
+        raise StudyError(f"{unknown}{where_to_add(cards)}") from None
 
 
 def languages(written: Entry | None, survey: Survey, cultures: Iterable[str]) -> tuple[str, ...]:
@@ -241,7 +251,8 @@ def judge(written: Entry | None, cards: Mapping[str, ModelCard]) -> Judge | None
     if written is None:
         return None
     said = written.fields(("model",), ("sample",))
-    model = said["model"].choice(cards)
+    with _saying_where_cards_are(cards):
+        model = said["model"].choice(cards)
     if cards[model].engine == "scripted":
         raise said["model"].fault("a model that reads prompts", f"{model!r}, a scripted respondent")
     share = said.get("sample")

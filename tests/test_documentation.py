@@ -134,7 +134,7 @@ def test_the_tour_is_five_commands_that_exist() -> None:
     for program, verb, *words in rest:
         assert program == ".venv/bin/defsurvey"
         options = main.commands[verb].make_context(verb, list(words), resilient_parsing=False).params
-        assert options.get("study") in (None, Path("examples/demo.yaml"))
+        assert options.get("study") in (None, Path("tour/demo.yaml"))
     assert "run" in [verb for _program, verb, *_words in rest]
 
 

@@ -64,6 +64,8 @@ SET_PER_REQUEST = (
 )
 
 BUNDLED = Path(__file__).with_name("models.toml")
+#: The user's own cards, where they lie in the working folder or beside a study.
+OWN_CARDS = "models.toml"
 
 
 class UnknownModel(ModelError):
@@ -162,7 +164,20 @@ class ModelCard:
         return self.engine == "transformers"
 
 
-def read_cards(extra: Path | None = None) -> Mapping[str, ModelCard]:
+class Cards(dict[str, ModelCard]):
+    """Model name -> card.
+
+    Args:
+        cards: all of them.
+        own: the file of the user's own cards, be it there or not.
+    """
+
+    def __init__(self, cards: Mapping[str, ModelCard], own: Path) -> None:
+        super().__init__(cards)
+        self.own = own
+
+
+def read_cards(extra: Path | None = None) -> Cards:
     """The bundled cards and, where given, those of the user's own file, which win over bundled ones of the same name.
 
     A ``path`` in a file is relative to the folder of that file. Whether it exists is
@@ -171,22 +186,25 @@ def read_cards(extra: Path | None = None) -> Mapping[str, ModelCard]:
     Raises:
         ModelError: a file is missing, is no TOML, or has a card that is not well formed.
     """
-    cards = _read(BUNDLED)
-    if extra is not None:
-        cards |= _read(extra)
-    return MappingProxyType(cards)
+    return Cards(_read(BUNDLED) | ({} if extra is None else _read(extra)), extra or Path(OWN_CARDS).absolute())
 
 
 def find_card(name: str, cards: Mapping[str, ModelCard]) -> ModelCard:
     """The card of that name.
 
     Raises:
-        UnknownModel: there is none; the message names the nearest and all there are.
+        UnknownModel: there is none; the message names the nearest, all there are, and where a card would stand.
     """
     try:
         return cards[name]
     except KeyError:
-        raise UnknownModel(f"there is no model {name!r}{nearest(name, cards)}; known: {', '.join(cards)}") from None
+        known = f"known: {', '.join(cards)}"
+        raise UnknownModel(f"there is no model {name!r}{nearest(name, cards)}; {known}{where_to_add(cards)}") from None
+
+
+def where_to_add(cards: Mapping[str, ModelCard]) -> str:
+    """What an error about an unknown model ends with."""
+    return f"; to add a model, write its card into {cards.own}" if isinstance(cards, Cards) else ""
 
 
 def _read(file: Path) -> dict[str, ModelCard]:
