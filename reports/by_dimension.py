@@ -30,6 +30,7 @@ class DimensionRow:
     floor: Floats
     paper: Floats
     items: Floats  #: with a value, per dimension
+    answers: Floats  #: valid ones to the questions of these items
     comparable: bool  #: whether it has answers enough for a headline
     infinite: Floats  #: of them infinite in the paper's way
     sound_quantiles: Floats  #: of the items of a dimension, at ``QUANTILES``
@@ -76,6 +77,13 @@ def _dimension_row(measured: Measured, cell: CellAnalysis) -> DimensionRow:
         floor=cell.sound_floor.by_dimension,
         paper=cell.paper.by_dimension,
         items=count(known.astype(np.float64)),
+        answers=np.array(
+            [
+                cell.n_valid[np.unique(measured.items.question[known & (grouping.dimension == dimension)])].sum()
+                for dimension in range(grouping.dimensions)
+            ],
+            dtype=np.float64,
+        ),
         comparable=cell.comparable,
         infinite=count(infinite.astype(np.float64)),
         sound_quantiles=quantiles(cell.divergences.smoothed_kl),

@@ -55,7 +55,7 @@ class CellAnalysis:
     floor: FloorValues  #: per item, at the item's own number of valid answers
     sound: Means  #: of the smoothed KL
     sound_floor: Means  #: the same for as many people of the culture
-    sound_random: Means  #: the same for as many respondents who answer at random
+    sound_random: Means  #: the same for as many uniform answers
     paper: Means  #: of the plug-in KL, infinite values by the paper's rule
     paper_floor: Means  #: of the plug-in KL
     paper_values: PaperValues  #: per item

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from reports.analysis import Analysis
+from reports.circumstances import circumstances
 from reports.figures import percent
 from reports.finding import find
 from reports.method import method
@@ -89,7 +90,7 @@ def page(analysis: Analysis, *, remarks: Sequence[str] = ()) -> Page:
         title=f"{results.run.id}: {results.survey.title}",
         kicker=f"{results.survey.title} · run {results.run.id} · {created:%-d %B %Y}",
         headline=found.headline,
-        sentences=found.sentences,
+        sentences=(circumstances(analysis), *found.sentences),
         cautions=(*remarks, *found.cautions),
         tiles=_tiles(analysis),
         sections=(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isinf, isnan
 
 #: Written where there is no figure.
@@ -40,13 +41,13 @@ def signed(value: float, digits: int = 3) -> str:
     return f"+{text}" if value > 0 and text.strip("0.") else text
 
 
-def counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str, plural: str = "") -> str:
     """A number of things, in the singular where it is one.
 
-    >>> counted(1, "question"), counted(1280, "answer")
-    ('1 question', '1,280 answers')
+    >>> counted(1, "question"), counted(1280, "answer"), counted(2, "reply", "replies")
+    ('1 question', '1,280 answers', '2 replies')
     """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def percent(share: float) -> str:
@@ -77,3 +78,12 @@ def chance(p: float) -> str:
     if isnan(p):
         return NONE
     return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words in a row.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -28,14 +28,14 @@ NAMED = 4
 
 
 class Standing(StrEnum):
-    """Where a cell lies between people and answers at random, by its interval and the test against people."""
+    """Where a cell lies between people and uniform answers, by its interval and the test against people."""
 
     UNKNOWN = "unknown"  #: no value, or no interval to judge it by
     NARROWER = "narrower"  #: below the floor: its answers are more alike than those of as many people
     ALIKE = "alike"  #: its interval holds the floor, and the test does not tell it from people
-    CLOSER = "closer"  #: above the floor, or told from people by the test, and below random
-    RANDOM = "random"  #: its interval holds what random answers score
-    FURTHER = "further"  #: above random
+    CLOSER = "closer"  #: above the floor, or told from people by the test, and below uniform answers
+    UNIFORM = "uniform"  #: its interval holds what uniform answers score
+    FURTHER = "further"  #: above uniform answers
     UNDECIDED = "undecided"  #: its interval holds both, or rests on too few answers
 
 
@@ -67,21 +67,32 @@ def standing(cell: CellAnalysis, items: ItemTable) -> Standing:
         return Standing.CLOSER if cell.p_people < LEVEL else Standing.ALIKE
     if high < cell.sound_random.headline:
         return Standing.CLOSER
-    return Standing.RANDOM if low <= cell.sound_random.headline else Standing.FURTHER
+    return Standing.UNIFORM if low <= cell.sound_random.headline else Standing.FURTHER
 
 
 def _many(cell: CellAnalysis, items: ItemTable) -> bool:
     """Whether a cell has as many answers as ten to each of ten items of the headline come to, if fewer to each."""
+    behind, _, answers = _behind(cell, items)
+    return behind >= ENOUGH and answers >= ENOUGH**2
+
+
+def _behind(cell: CellAnalysis, items: ItemTable) -> tuple[int, int, int]:
+    """Items with a value behind the mean, their questions, and the valid answers to these."""
     behind = ~np.isnan(cell.divergences.smoothed_kl) & items.grouping.headline
-    answers = cell.n_valid[np.unique(items.question[behind])].sum()
-    return bool(np.count_nonzero(behind) >= ENOUGH and answers >= ENOUGH**2)
+    questions = np.unique(items.question[behind])
+    return int(np.count_nonzero(behind)), len(questions), int(cell.n_valid[questions].sum())
+
+
+_UNIFORM = "Uniform answers are those of respondents who pick every option equally often."
 
 
 def find(analysis: Analysis) -> Finding:
     """Say what a run shows, and no more."""
+    headline = _headline(analysis) + _of_valid(analysis)
+    sentences = [_sentence(culture, analysis.items) for culture in analysis.cultures if _measured(culture)]
     return Finding(
-        headline=_headline(analysis) + _of_valid(analysis),
-        sentences=tuple(_sentence(culture) for culture in analysis.cultures if _measured(culture)),
+        headline=headline,
+        sentences=(*sentences, *((_UNIFORM,) if "uniform answers" in " ".join((headline, *sentences)) else ())),
         cautions=tuple(_cautions(analysis)),
     )
 
@@ -154,10 +165,10 @@ def _came(names: tuple[str, ...], people: str) -> str:
 _VERDICTS = {
     Standing.NARROWER: "answers more alike than {people} do",
     Standing.ALIKE: "cannot be told from {people}",
-    Standing.CLOSER: "comes closer to {people} than chance, but not as close as people themselves",
-    Standing.RANDOM: "is about as far from {people} as chance",
-    Standing.FURTHER: "is further from {people} than chance",
-    Standing.UNDECIDED: "gave too few answers to tell it from {people}, or from chance",
+    Standing.CLOSER: "comes closer to {people} than uniform answers do, but not as close as people themselves",
+    Standing.UNIFORM: "is about as far from {people} as uniform answers are",
+    Standing.FURTHER: "is further from {people} than uniform answers are",
+    Standing.UNDECIDED: "gave too few answers to tell it from {people}, or from uniform answers",
     Standing.UNKNOWN: "has too few participants to be compared with {people}",
 }
 
@@ -175,10 +186,10 @@ def _one_each(cultures: Sequence[CultureAnalysis], items: ItemTable) -> str:
     return "; ".join(clauses)
 
 
-def _sentence(culture: CultureAnalysis) -> str:
+def _sentence(culture: CultureAnalysis, items: ItemTable) -> str:
     order = culture.ranking.order
     if len(culture.cells) == 1 or not order:
-        return " ".join(_single(culture, cell) for cell in _measured(culture)[:NAMED])
+        return " ".join(_single(culture, cell, items) for cell in _measured(culture)[:NAMED])
     (first, value), (second, next_value) = order[0], order[1]
     ranking = culture.ranking
     p, pairs = float(ranking.p[0, 1]), len(order) * (len(order) - 1) // 2
@@ -187,17 +198,18 @@ def _sentence(culture: CultureAnalysis) -> str:
     return (
         f"{culture.name}: {first} scores {nats(value)} and {second}, the next, {nats(next_value)}; {gap} "
         f"({counted(ranking.questions, 'question')}, all brought down to {ranking.n} answers each). "
-        f"{ranking.n} real people would score {nats(ranking.people)}, answers at random {nats(ranking.random)}."
+        f"{ranking.n} real people would score {nats(ranking.people)}, uniform answers {nats(ranking.random)}."
     )
 
 
-def _single(culture: CultureAnalysis, cell: CellAnalysis) -> str:
-    interval = cell.interval
+def _single(culture: CultureAnalysis, cell: CellAnalysis, items: ItemTable) -> str:
+    interval, (_, questions, answers) = cell.interval, _behind(cell, items)
     between = "" if isnan(interval.low) else f" (95% interval {nats(max(interval.low, 0))} to {nats(interval.high)})"
     return (
-        f"{culture.name}: {cell.name} lies {nats(cell.sound.headline)} nats from people{between}; "
+        f"{culture.name}: {cell.name} lies {nats(cell.sound.headline)} nats from people{between}, by "
+        f"{counted(answers, 'valid answer')} to {counted(questions, 'question')}; "
         f"equally many real people would score {nats(cell.sound_floor.headline)}, "
-        f"answers at random {nats(cell.sound_random.headline)}."
+        f"uniform answers {nats(cell.sound_random.headline)}."
     )
 
 
@@ -221,8 +233,6 @@ def _cautions(analysis: Analysis) -> Iterable[str]:
             names = [name for name, _ in culture.ranking.unranked]
             told = _and(names) if len(names) <= NAMED else f"{len(names)} cells"
             yield f"Not ranked for {culture.named}, too few valid answers: {told}."
-        if culture.culture.spoken:
-            yield f"{culture.name} was not asked in its own language ({culture.culture.spoken}): see what was asked."
     if any(cell.cell.participants == 1 and not cell.panel for cell in analysis.cells):
         yield "One participant shows no spread: there is no interval, and the noise floor is high."
     panels = list(dict.fromkeys(cell.cell.condition.name for cell in analysis.cells if cell.panel))

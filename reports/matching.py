@@ -33,7 +33,7 @@ class MatchingRow:
     culture: str
     matching: Matching
     by_dimension: Floats  #: share of matching items, shape (D,)
-    chance_by_dimension: Floats  #: shape (D,)
+    uniform_by_dimension: Floats  #: shape (D,)
     comparable: bool  #: whether it has answers enough to all questions for a heading
 
 
@@ -100,15 +100,15 @@ class RankAgreement:
 
 def matching_figure(measured: Measured) -> MatchingFigure:
     """Figure 8: every model of the main condition."""
-    random = uniform_shares(measured.items)
+    uniform = uniform_shares(measured.items)
     cultures = {culture.culture.code: culture for culture in measured.cultures}
     return MatchingFigure(
-        rows=tuple(_row(measured, cultures[cell.cell.culture], cell, random) for cell in main_cells(measured))
+        rows=tuple(_row(measured, cultures[cell.cell.culture], cell, uniform) for cell in main_cells(measured))
     )
 
 
-def _row(measured: Measured, culture: CultureAnalysis, cell: CellAnalysis, random: Floats) -> MatchingRow:
-    found = matching(cell.counts, culture.reference.shares, random, culture.reference.low_n)
+def _row(measured: Measured, culture: CultureAnalysis, cell: CellAnalysis, uniform: Floats) -> MatchingRow:
+    found = matching(cell.counts, culture.reference.shares, uniform, culture.reference.low_n)
     grouping = measured.items.grouping
     return MatchingRow(
         name=cell.name,
@@ -116,7 +116,7 @@ def _row(measured: Measured, culture: CultureAnalysis, cell: CellAnalysis, rando
         culture=cell.cell.culture,
         matching=found,
         by_dimension=found.by(grouping.dimension, grouping.dimensions),
-        chance_by_dimension=found.chance_by(grouping.dimension, grouping.dimensions),
+        uniform_by_dimension=found.uniform_by(grouping.dimension, grouping.dimensions),
         comparable=answered(cell.counts, measured.items, culture.reference),
     )
 

@@ -90,9 +90,9 @@ _METHOD = (
     Term(
         name="Simple respondents",
         value=(
-            "At random: every option alike; of a list, any number of options up to the maximum, each number "
-            "alike. The commonest answer: always the option that most people chose; of a list, every option "
-            "that more than half chose."
+            "Uniform answers: every option equally often; of a list, any number of options up to the maximum, each "
+            "number equally often. The commonest answer: always the option that most people chose; of a list, every "
+            "option that more than half chose."
         ),
     ),
     Term(

@@ -24,7 +24,7 @@ class Control:
 
 
 def uniform_shares(items: ItemTable) -> Floats:
-    """Picks at random: every option alike; of a list of k options, 1 to the maximum, each number alike.
+    """Uniform answers: every option alike; of a list of k options, 1 to the maximum, each number alike.
 
     Returns:
         Shape (I, K).
@@ -58,7 +58,7 @@ def controls(
     people: str,
     n: int,
 ) -> tuple[Control, ...]:
-    """All respondents for one culture: n of its own people, random, its mode, and people of other cultures.
+    """All respondents for one culture: n of its own people, uniform answers, its mode, and people of other cultures.
 
     Args:
         items: the run's items.
@@ -69,7 +69,7 @@ def controls(
     """
     sources = [
         (f"{n} people of {people}" if n > 1 else f"1 person of {people}", reference.shares),
-        ("answers at random", uniform_shares(items)),
+        ("uniform answers", uniform_shares(items)),
         ("always the commonest answer", mode_shares(reference)),
         *((f"people of {name}", other.shares) for name, other in others.items()),
     ]

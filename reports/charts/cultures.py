@@ -57,7 +57,10 @@ def culture_map(name: str, title: str, projection: Projection, spelled: dict[str
 
 def _description(projection: Projection) -> str:
     first, second = (f"{share:.0%}" for share in projection.components.explained.tolist())
-    return f"Two principal components, {first} and {second} of the variance; an arrow per subject between cultures."
+    return (
+        f"Two principal components, {first} and {second} of the variance of {len(projection.rows)} points; an "
+        "arrow per subject between cultures."
+    )
 
 
 def _axes(alt: Any, projection: Projection) -> tuple[Any, Any, float]:

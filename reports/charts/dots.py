@@ -75,14 +75,14 @@ def cell_figures(cell: CellAnalysis) -> tuple[float, ...]:
 
 
 def cell_mark(row: str, cell: CellAnalysis, *, series: int = 0, prefix: str = "") -> Mark:
-    """A cell's headline divergence with its interval, and what as many people and answers at random would score."""
+    """A cell's headline divergence with its interval, and what as many people and uniform answers would score."""
     low, high = cell.interval.low, cell.interval.high
     between = "" if isnan(low) else f" ({nats(max(low, 0.0))} to {nats(high)})"
     return Mark(
         row=row,
         value=cell.sound.headline,
         says=f"{prefix or row}: {nats(cell.sound.headline)}{between}; "
-        f"as many people: {nats(cell.sound_floor.headline)}, at random: {nats(cell.sound_random.headline)}",
+        f"as many people: {nats(cell.sound_floor.headline)}, uniform answers: {nats(cell.sound_random.headline)}",
         series=series,
         low=max(low, 0.0) if isfinite(low) else low,
         high=high,

@@ -1,4 +1,4 @@
-"""Figures on rows: a mark per row and series, its interval, the noise floor or what chance would give.
+"""Figures on rows: a mark per row and series, its interval, the noise floor or what uniform answers would give.
 
 Knows how such a chart is drawn. Most of the report's charts are of this kind, so that reading one teaches to read
 all. Deliberately knows nothing of what is measured.
@@ -38,7 +38,7 @@ class Mark:
     low: float = nan  #: of its interval
     high: float = nan
     floor: float = nan  #: a shaded bar from 0: what people would score
-    expected: float = nan  #: a tick: what chance would give
+    expected: float = nan  #: a tick: what uniform answers would give
     quiet: bool = False  #: something to compare with, drawn open
 
 

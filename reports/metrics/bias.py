@@ -20,22 +20,22 @@ from reports.metrics.divergence import Floats, MetricInput
 #: Names of the groups, in the order of every array's group axis.
 GENDERS = ("male", "female")
 AGES = ("<=29", "30-49", "50+")
-#: Most answers for which the chance of a match is worked out exactly: the cost grows with their square.
+#: Most answers for which the probability of a match is worked out exactly: the cost grows with their square.
 EXACT = 250
 #: Draws where there are more, and their seed.
-DRAWN, CHANCE_SEED = 20_000, 20250314
+DRAWN, MATCH_SEED = 20_000, 20250314
 #: Shares this near to each other are equal: percentages are printed with two digits.
 EQUAL = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matching:
-    """Which items match, and how many would by chance; arrays of shape (I,)."""
+    """Which items match, and how many of as many uniform answers would; arrays of shape (I,)."""
 
     match: Floats  #: 1 or 0; nan where the cell or the reference is empty
-    chance: Floats  #: probability that as many answers at random would match; nan where ``match`` is
+    uniform: Floats  #: probability that as many uniform answers would match; nan where ``match`` is
     share: float  #: of the items with a value, in [0, 1]; nan if there is none
-    expected: float  #: mean of ``chance``
+    expected: float  #: mean of ``uniform``
     items: int  #: with a value
     low_n: int  #: of them, resting on too few people
 
@@ -43,9 +43,9 @@ class Matching:
         """Share of matching items per dimension, shape (D,); nan for one without an item."""
         return _by_dimension(self.match, dimension, dimensions)
 
-    def chance_by(self, dimension: NDArray[np.int64], dimensions: int) -> Floats:
-        """The same by chance, shape (D,)."""
-        return _by_dimension(self.chance, dimension, dimensions)
+    def uniform_by(self, dimension: NDArray[np.int64], dimensions: int) -> Floats:
+        """The same of uniform answers, shape (D,)."""
+        return _by_dimension(self.uniform, dimension, dimensions)
 
 
 def _by_dimension(values: Floats, dimension: NDArray[np.int64], dimensions: int) -> Floats:
@@ -72,38 +72,38 @@ def matching(counts: ArrayLike, shares: ArrayLike, source: ArrayLike, low_n: Arr
     Args:
         counts: valid answers, shape (I, K).
         shares: what people answered, shape (I, K); nan rows have no value.
-        source: how a respondent at random answers, shape (I, K), for the chance level.
+        source: shares of uniform answers, shape (I, K).
         low_n: which references rest on too few people, shape (I,); none by default.
 
-    Source: Liu et al. (2025), section 4.2.3 (a tie is not mentioned there, nor the chance level).
+    Source: Liu et al. (2025), section 4.2.3 (a tie is not mentioned there, nor uniform answers).
 
     >>> found = matching([[3, 1], [2, 2], [0, 0]], [[.2, .8], [.6, .4], [.5, .5]], np.full((3, 2), .5))
     >>> found.match.tolist(), found.share
     ([0.0, 1.0, nan], 0.5)
-    >>> round(float(found.chance[1]), 6)   # 4 answers at random: 5/16 for, 5/16 against, 6/16 tied
+    >>> round(float(found.uniform[1]), 6)   # 4 uniform answers: 5/16 for, 5/16 against, 6/16 tied
     0.6875
     """
     observed, known = np.asarray(counts, dtype=np.float64), np.asarray(shares, dtype=np.float64)
     own, theirs = modes(observed), modes(known)
     valid = own.any(axis=-1) & theirs.any(axis=-1)
     match = np.where(valid, (own & theirs).any(axis=-1), np.nan).astype(np.float64)
-    chance, n = np.full(len(observed), np.nan), observed.sum(axis=-1)
+    uniform, n = np.full(len(observed), np.nan), observed.sum(axis=-1)
     random = np.asarray(source, dtype=np.float64)
     for item in np.flatnonzero(valid).tolist():
-        chance[item] = chance_of_match(int(n[item]), random[item], theirs[item])
+        uniform[item] = probability_of_match(int(n[item]), random[item], theirs[item])
     low = np.zeros(len(observed), dtype=bool) if low_n is None else np.asarray(low_n, dtype=bool)
     items = int(valid.sum())
     return Matching(
         match=match,
-        chance=chance,
+        uniform=uniform,
         share=float(match[valid].mean()) if items else np.nan,
-        expected=float(chance[valid].mean()) if items else np.nan,
+        expected=float(uniform[valid].mean()) if items else np.nan,
         items=items,
         low_n=int((low & valid).sum()),
     )
 
 
-def chance_of_match(n: int, source: ArrayLike, mode: ArrayLike) -> float:
+def probability_of_match(n: int, source: ArrayLike, mode: ArrayLike) -> float:
     """Probability that one of the given categories is among the commonest of n answers drawn from ``source``.
 
     Args:
@@ -118,7 +118,7 @@ def chance_of_match(n: int, source: ArrayLike, mode: ArrayLike) -> float:
     largest of the matching categories is m and no other exceeds it is a product over categories, for every m at once by
     a Fourier transform. Beyond, the mean of ``DRAWN`` draws with a fixed seed.
 
-    >>> round(chance_of_match(1, [.25, .25, .25, .25], [True, False, False, False]), 6)
+    >>> round(probability_of_match(1, [.25, .25, .25, .25], [True, False, False, False]), 6)
     0.25
     """
     if n < 1:
@@ -126,14 +126,14 @@ def chance_of_match(n: int, source: ArrayLike, mode: ArrayLike) -> float:
     given = np.asarray(source, dtype=np.float64).round(12)
     wanted = np.asarray(mode, dtype=bool) & (given > 0)
     pairs = sorted((float(share), bool(hit)) for share, hit in zip(given, wanted, strict=True) if share > 0)
-    return _chance(n, tuple(pairs))
+    return _probability(n, tuple(pairs))
 
 
 @lru_cache(maxsize=4096)
-def _chance(n: int, pairs: tuple[tuple[float, bool], ...]) -> float:
+def _probability(n: int, pairs: tuple[tuple[float, bool], ...]) -> float:
     if n > EXACT:
         shares, hits = np.array([share for share, _ in pairs]), np.array([hit for _, hit in pairs])
-        counts = np.random.default_rng(CHANCE_SEED).multinomial(n, shares / shares.sum(), size=DRAWN)
+        counts = np.random.default_rng(MATCH_SEED).multinomial(n, shares / shares.sum(), size=DRAWN)
         return float((counts[:, hits].max(axis=1, initial=-1) == counts.max(axis=1)).mean())
     count, most = np.arange(n + 1), np.arange(-1, n + 1)[:, None]
     size = 2 * n + 2  # room enough that products of two do not wrap; cut back to n after each

@@ -10,7 +10,8 @@ from math import isnan
 
 from reports.analysis import Analysis, CellAnalysis
 from reports.cards import question_cards
-from reports.figures import NONE, fixed, percent
+from reports.distinguishing import DistinguishedCell
+from reports.figures import NONE, counted, fixed, percent
 from reports.metrics.quality import Rate
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun
@@ -190,9 +191,19 @@ def _ordered(part: Placement) -> str:
     flagged = [row for row in tested if row.flagged]
     names = list(dict.fromkeys(row.name for row in flagged))
     if not names:
-        return "The order shown moves no model's answers beyond chance" if tested else ""
+        if not tested:
+            return ""
+        return f"In none of {counted(len(tested), 'cell')} tested does the order of options move answers beyond chance"
     whose = " and ".join(names) if len(names) < 3 else f"{len(flagged)} of {len(tested)} cells"
     return f"The order of options moves the answers of {whose}"
+
+
+def _alike(analysis: Analysis, best: DistinguishedCell, tested: int) -> str:
+    """On how many questions the cell that is told from people least is not told from them."""
+    return (
+        f"{best.name} is not told from people on {percent(best.share_alike)} of {counted(best.questions, 'question')} "
+        f"in {named_cultures(analysis)[best.culture]}{f', the most of {tested} cells' if tested > 1 else ''}"
+    )
 
 
 def question_section(analysis: Analysis) -> Section:
@@ -200,16 +211,10 @@ def question_section(analysis: Analysis) -> Section:
     cells, names = analysis.parts.distinguished.cells, culture_names(analysis)
     tested = [cell for cell in cells if cell.questions and cell.comparable]
     best = max(tested, key=lambda cell: cell.share_alike, default=None)
-    people = (
-        f"{best.name} is not told from people on {percent(best.share_alike)} of questions in "
-        f"{named_cultures(analysis)[best.culture]}"
-        if best is not None
-        else "Question by question"
-    )
     return Section(
         anchor="questions",
         contents="Questions",
-        title=people,
+        title="Question by question" if best is None else _alike(analysis, best, len(tested)),
         paragraphs=(
             (
                 "Each question is tested by itself: could these answers come from as many people? G-test with its "

@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 
 from reports.analysis import Analysis
+from reports.circumstances import language_name, languages_asked
 from reports.figures import counted
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.sections.words import (
     dimension_columns,
     largest,
-    listed,
     named_cultures,
     places,
 )
@@ -39,11 +39,10 @@ def landscape_section(analysis: Analysis) -> Section:
 def stand_ins(analysis: Analysis) -> list[str]:
     """A sentence for every culture that was not asked in its own language, since the survey has no wording in it."""
     return [
-        f"The survey has no wording in {culture.culture.spoken}, the language of {culture.named}: its participants "
-        f"were asked in {listed(asked)}."
+        f"The survey has no wording in {language_name(culture.culture.spoken)}, the language of {culture.named}: its "
+        f"participants were asked in {languages_asked(culture)[0]}."
         for culture in analysis.cultures
         if culture.culture.spoken
-        for asked in [list(dict.fromkeys(cell.cell.language for cell in culture.cells))]
     ]
 
 

@@ -26,7 +26,7 @@ def closeness(analysis: Analysis) -> Section:
         charts=charts,
         chart_note=(
             "Filled marks: a model's mean divergence, with its 95% interval. Shaded: up to what equally many real "
-            "people would score on the same questions. Dark ticks: what as many answers at random would score. Open "
+            "people would score on the same questions. Dark ticks: what as many uniform answers would score. Open "
             "diamonds: simple respondents, as many as a cell has participants or a panel stands for, on every question "
             "behind the mean."
         )
@@ -68,7 +68,7 @@ def ranking_table(culture: CultureAnalysis) -> Table:
             (
                 f"Over the {counted(ranking.questions, 'question')} behind the mean with at least 10 valid answers "
                 f"from every model ranked, all brought down to {ranking.n}; {ranking.n} real people would score "
-                f"{fixed(ranking.people)}, answers at random {fixed(ranking.random)}. Two models are told apart where "
+                f"{fixed(ranking.people)}, uniform answers {fixed(ranking.random)}. Two models are told apart where "
                 "they would differ on other questions and with other participants too (sign-flip permutation of "
                 "questions, jackknife of participants, the larger p; Holm over all pairs)."
             ),

@@ -12,12 +12,13 @@ import numpy as np
 
 from reports.analysis import Analysis
 from reports.configured import Configuration, Configured, ConfiguredCell
-from reports.figures import NONE, fixed, percent
+from reports.figures import NONE, counted, fixed, percent
+from reports.finding import NAMED
 from reports.metrics.comparisons import holm
 from reports.metrics.configurations import Extreme
 from reports.page import Column, Entry, Fold, Section, Table, TableRow
 from reports.parts import NotRun
-from reports.sections.words import LEVEL, chance, culture_names, interval_entry, missing
+from reports.sections.words import LEVEL, chance, culture_names, interval_entry, listed, missing, named_cultures
 
 
 def configuration_section(analysis: Analysis) -> Section:
@@ -35,6 +36,7 @@ def configuration_section(analysis: Analysis) -> Section:
         section,
         title=_moving(part) or section.title,
         paragraphs=(
+            *_untested(analysis, part),
             part.warning,
             (
                 "A participant's figure is the mean divergence of its own answers over all questions, what is due to "
@@ -53,23 +55,43 @@ def _adjusted(part: Configured) -> dict[tuple[str, str, str], float]:
     return dict(zip(keys, p.tolist(), strict=True))
 
 
+def _testable(part: Configured) -> set[tuple[str, str, str]]:
+    """The axes with a test of which p, adjusted for all of them, could be below the level."""
+    least = {
+        (cell.culture, cell.name, axis.name): axis.axis.least
+        for cell in part.cells
+        for axis in cell.axes
+        if not isnan(axis.axis.p)
+    }
+    return {key for key, smallest in least.items() if smallest * len(least) < LEVEL}
+
+
 def _moving(part: Configured) -> str:
-    """How many axes go with the divergence; empty where none could have been told to, by the participants there are."""
-    adjusted = _adjusted(part)
-    moving = sum(p < LEVEL for p in adjusted.values())
-    least = [axis.axis.least for cell in part.cells for axis in cell.axes if not isnan(axis.axis.p)]
-    tested = len(least)
-    if moving == 0:
-        telling = any(smallest * tested < LEVEL for smallest in least)
-        return "No axis of the configuration moves the divergence beyond chance" if telling else ""
-    return f"{moving} of {tested} axes go with the divergence beyond chance"
+    """How many axes go with the divergence, of those that could be tested; empty where none could."""
+    adjusted, testable = _adjusted(part), _testable(part)
+    if not testable:
+        return ""
+    moving, others = sum(adjusted[key] < LEVEL for key in testable), len(adjusted) - len(testable)
+    begin = f"{moving} of the {len(testable)}" if moving else f"None of the {len(testable)}"
+    verb = "go" if moving > 1 else "goes"
+    rest = f"; {others} could not be tested" if others else ""
+    return f"{begin} axes that could be tested {verb} with the divergence beyond chance{rest}"
 
 
-def _untold(part: Configured) -> tuple[str, ...]:
-    """How many axes have too few participants for any p to be told from chance, adjusted for all of them."""
-    least = [axis.axis.least for cell in part.cells for axis in cell.axes if not isnan(axis.axis.p)]
-    few = sum(smallest * len(least) >= LEVEL for smallest in least)
-    return (f"Of {few} of {len(least)} axes no p could be small enough: too few participants.",) if few else ()
+def _untested(analysis: Analysis, part: Configured) -> tuple[str, ...]:
+    """Which axes could not be tested: their levels have too few participants for any p to be small enough."""
+    names, axes, testable = named_cultures(analysis), _adjusted(part), _testable(part)
+    several = len({cell.name for cell in part.cells}) > 1
+    cells: dict[str, list[str]] = {}
+    for culture, name, axis in axes:
+        if (culture, name, axis) not in testable:
+            cells.setdefault(axis, []).append(f"{name} in {names[culture]}" if several else names[culture])
+    told = "; ".join(
+        f"{axis} ({listed(where) if len(where) <= NAMED else f'{len(where)} of {len(part.cells)} cells'})"
+        for axis, where in cells.items()
+    )
+    few = f"for too few participants, or one level only (p is adjusted for all {counted(len(axes), 'axis', 'axes')})"
+    return (f"An axis is tested for each model and culture by itself. Not testable, {few}: {told}.",) if told else ()
 
 
 def _by_culture(analysis: Analysis, part: Configured) -> list[tuple[str, ConfiguredCell]]:
@@ -150,10 +172,7 @@ def _axes(analysis: Analysis, part: Configured) -> Table:
         grouped_by="Culture",
         columns=(Column(text="Model", words=True), *(Column(text=name.capitalize()) for name in names)),
         rows=tuple(rows),
-        notes=(
-            "Levels are dealt out anew among participants; a level that few drew has a mean that varies much.",
-            *_untold(part),
-        ),
+        notes=("Levels are dealt out anew among participants; a level that few drew has a mean that varies much.",),
     )
 
 

@@ -16,7 +16,7 @@ from reports.by_dimension import QUANTILES, ByDimension, DimensionRow
 from reports.charts.dimensions import mean_plots, spread_plots
 from reports.charts.drawing import Chart
 from reports.extremes import furthest, nameable
-from reports.figures import counted, fixed
+from reports.figures import counted, fixed, nats
 from reports.finding import NAMED
 from reports.metrics.aggregate import mean_known
 from reports.page import Column, Entry, Fold, Section, Table, TableRow
@@ -150,7 +150,11 @@ def _widest(analysis: Analysis, part: ByDimension) -> str:
     known = sorted(((value, code) for code, value in means.items() if not isnan(value)), reverse=True)
     if len(known) < 2:
         return "Spread of the divergence within a dimension"
-    return f"Items differ most within {listed([known[0][1]])}, least within {known[-1][1]}"
+    (widest, most), (narrowest, least) = known[0], known[-1]
+    return (
+        f"Items differ most within {most} (their middle half spans {nats(widest)} nats on average), least within "
+        f"{least} ({nats(narrowest)})"
+    )
 
 
 def _quartiles(analysis: Analysis, part: ByDimension, *, paper: bool) -> Table:

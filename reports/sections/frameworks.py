@@ -25,6 +25,7 @@ from reports.sections.words import (
     infinite_entry,
     largest,
     missing,
+    places,
     published_fold,
     published_tables,
     shaded,
@@ -98,10 +99,40 @@ def model_section(analysis: Analysis) -> Section:
         ),
         tables=(
             _sound(analysis, rows, "table-2-smoothed", "Smoothed KL by model and dimension (nats; lower is closer)"),
+            *_behind(analysis),
             _paper(analysis, rows, "table-2-plug-in", "The paper's way: plug-in KL by model and dimension (nats)"),
             *published_tables(analysis, "table2"),
         ),
         folds=published_fold(analysis, "table2"),
+    )
+
+
+def _behind(analysis: Analysis) -> tuple[Table, ...]:
+    """How many items and answers stand behind each mean, by culture; none where no item speaks to a dimension."""
+    part, names = analysis.parts.by_dimension, culture_names(analysis)
+    if isinstance(part, NotRun):
+        return ()
+    return (
+        Table(
+            anchor="table-2-behind",
+            caption="Items behind the mean of each dimension; beneath, valid answers to their questions",
+            grouped_by="Culture",
+            columns=(MODEL, *dimension_columns(analysis)),
+            rows=tuple(
+                TableRow(
+                    head=Entry(text=row.name),
+                    group=name,
+                    entries=tuple(
+                        Entry(text=f"{row.items[place]:.0f}", beneath=f"{row.answers[place]:,.0f}")
+                        for place in places(analysis)
+                    ),
+                )
+                for code, name in names.items()
+                for row in part.rows
+                if row.culture == code
+            ),
+            notes=("A mean of one or two items says little of its dimension, and nothing of how its items vary.",),
+        ),
     )
 
 

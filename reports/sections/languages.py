@@ -50,7 +50,7 @@ def language_section(analysis: Analysis) -> Section:
         if compared
         else section.title,
         charts=_language_charts(analysis, part),
-        chart_note=f"Shaded: the noise floor. Lines: 95% intervals. Dark ticks: answers at random.{_mapped(analysis)}",
+        chart_note=f"Shaded: the noise floor. Lines: 95% intervals. Dark ticks: uniform answers.{_mapped(analysis)}",
         tables=(_language_table(analysis, part.rows),),
         folds=(
             Fold(

@@ -1,6 +1,6 @@
 """Figure 8 and the rank by matching: on which items the commonest answer is people's.
 
-Knows matching items and what chance would match.
+Knows matching items and how many uniform answers would match.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from reports.analysis import Analysis
 from reports.charts.drawing import Chart
 from reports.charts.rows import Frame, Mark, Scale, rows_chart
 from reports.figures import NONE, counted, fixed, percent
-from reports.finding import ENOUGH
+from reports.finding import ENOUGH, NAMED
 from reports.matching import MatchingRow, RankAgreement
+from reports.metrics.bias import Matching
 from reports.metrics.comparisons import holm
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.parts import NotRun
@@ -48,22 +49,42 @@ def matching_section(analysis: Analysis) -> Section:
         return missing(section, NotRun(reason=_NONE))
     return replace(
         section,
-        title=_matched(rows) or section.title,
+        title=_matched(analysis, rows) or section.title,
         charts=_charts(analysis, rows),
-        chart_note="Dark ticks: the share that as many answers at random would match.",
+        chart_note="Dark ticks: the share that as many uniform answers would match.",
         tables=(_table(analysis, analysis.parts.matching.rows),),
     )
 
 
-def _matched(rows: Sequence[MatchingRow]) -> str:
-    """On how many items those match who have items and answers enough; empty where nobody has."""
-    enough = [row.matching for row in rows if row.comparable and row.matching.items >= ENOUGH]
-    if not enough:
+def _matched(analysis: Analysis, rows: Sequence[MatchingRow]) -> str:
+    """On how many items those match who have items and answers enough, by culture; empty where nobody has."""
+    enough = [row for row in rows if row.comparable and row.matching.items >= ENOUGH]
+    by_culture = {
+        name: [row.matching for row in enough if row.culture == code] for code, name in named_cultures(analysis).items()
+    }
+    known = {name: found for name, found in by_culture.items() if found}
+    if not known:
         return ""
-    low, high = min(each.share for each in enough), max(each.share for each in enough)
-    expected = float(np.mean([each.expected for each in enough]))
-    span = percent(low) if low == high else f"{percent(low)} to {percent(high)}"
-    return f"The commonest answer is people's on {span} of items; at random it would be on {percent(expected)}"
+    begin = "The commonest answer is people's on"
+    if len(known) <= NAMED:
+        return f"{begin} {'; on '.join(f'{_on(found)} in {name}' for name, found in known.items())}"
+    return f"{begin} {_on([row.matching for row in enough])} in {len(known)} cultures"
+
+
+def _on(found: Sequence[Matching]) -> str:
+    """The share of items that match, the lowest and highest of several, and what uniform answers would match."""
+    share, expected = (
+        _span([percent(low), percent(high)])
+        for low, high in (
+            (min(values), max(values)) for values in zip(*((each.share, each.expected) for each in found), strict=True)
+        )
+    )
+    items = _span([str(min(each.items for each in found)), str(max(each.items for each in found))])
+    return f"{share} of {items} items (uniform answers: {expected})"
+
+
+def _span(ends: Sequence[str]) -> str:
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _charts(analysis: Analysis, rows: Sequence[MatchingRow]) -> tuple[Chart, ...]:
@@ -76,7 +97,7 @@ def _charts(analysis: Analysis, rows: Sequence[MatchingRow]) -> tuple[Chart, ...
                 value=row.matching.share,
                 expected=row.matching.expected,
                 says=f"{visible(row.name)}: {percent(row.matching.share)} of {counted(row.matching.items, 'item')}; "
-                f"at random {percent(row.matching.expected)}",
+                f"uniform answers {percent(row.matching.expected)}",
             )
             for row in sorted(mine, key=lambda row: -row.matching.share)
         ]
@@ -100,7 +121,7 @@ def _table(analysis: Analysis, rows: Sequence[MatchingRow]) -> Table:
     names = culture_names(analysis)
     return Table(
         anchor="figure-8-dimensions",
-        caption="Share of matching items by dimension; beneath, at random",
+        caption="Share of matching items by dimension; beneath, of as many uniform answers",
         grouped_by="Culture",
         columns=(
             MODEL,
@@ -117,7 +138,7 @@ def _table(analysis: Analysis, rows: Sequence[MatchingRow]) -> Table:
                     *(
                         Entry(
                             text=percent(row.by_dimension[place]),
-                            beneath=percent(row.chance_by_dimension[place]),
+                            beneath=percent(row.uniform_by_dimension[place]),
                             shade=None if isnan(row.by_dimension[place]) else float(row.by_dimension[place]),
                             why=f"{_NONE} in this dimension" if isnan(row.by_dimension[place]) else "",
                         )

@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isnan
 
+import numpy as np
+
 from reports.analysis import Analysis
 from reports.cards import SAMPLES, option_label, sample_cards, worded
 from reports.charts.drawing import Chart
 from reports.charts.rows import Frame, Mark, Scale, rows_chart
-from reports.figures import fixed, percent
+from reports.figures import counted, fixed, percent
 from reports.landscape import NearQuestion
 from reports.page import Column, Entry, Fold, Section, Table, TableRow
 from reports.parts import NotRun
@@ -32,16 +34,17 @@ def near_section(analysis: Analysis) -> Section:
     if isinstance(part, NotRun):
         return missing(section, part)
     question = analysis.results.survey.question(part.question)
-    used = int((part.counts > 0).sum())
+    used = f"{np.count_nonzero(part.counts)} of {len(part.counts)} options"
     return replace(
         section,
-        title=f"Asked {question.id}, {part.name} gave {used} of {len(part.counts)} answers "
-        f"in {part.distinct} of {part.replies} wordings",
+        title=f"Asked {question.id} in {_culture(analysis, part)}, {part.name} chose {used}; "
+        f"its {counted(part.replies, 'reply', 'replies')} have {counted(part.distinct, 'distinct text')}",
         paragraphs=(
             worded(question.text, "en")[0],
             (
                 f"The question and model with the most varied answers for its number of options, in "
-                f"{_culture(analysis, part)}: {fixed(part.effective, 1)} options effectively used."
+                f"{_culture(analysis, part)}: {fixed(part.effective, 1)} options effectively used in "
+                f"{counted(int(part.counts.sum()), 'valid answer')}."
             ),
         ),
         legend=("People", part.name),
@@ -119,7 +122,7 @@ def score_section(analysis: Analysis) -> Section:
         tables=(
             Table(
                 anchor="appendix-c-meanings",
-                caption="Value dimensions",
+                caption="Value dimensions; mean scores of people, 0 to 1",
                 columns=(
                     Column(text="Dimension", words=True),
                     Column(text="A high score", words=True),

@@ -15,13 +15,14 @@ from reports.analysis import Analysis
 from reports.charts.drawing import Chart
 from reports.charts.rows import Frame, Mark, Scale, reach, rows_chart
 from reports.figures import fixed, percent
-from reports.finding import ENOUGH
+from reports.finding import ENOUGH, NAMED
 from reports.matching import ProfileCoverage, ProfileRow, Profiles
 from reports.metrics.bias import AGES, GENDERS
 from reports.metrics.quality import wilson_rate
 from reports.page import Column, Entry, Fold, Section, Table, TableRow
 from reports.parts import NotRun
 from reports.sections.words import (
+    LEVEL,
     MODEL,
     culture_names,
     missing,
@@ -29,6 +30,7 @@ from reports.sections.words import (
 )
 from reports.untrusted import visible
 
+_LINES = "Lines: 95% Wilson intervals, as if items were independent. Items whose commonest answer is not people's."
 AGE_LABELS = tuple(age.replace("<=", "to ").replace("-", "–") for age in AGES)
 
 
@@ -49,26 +51,34 @@ def gender_section(analysis: Analysis) -> Section:
         title=_skewed(analysis, rows),
         paragraphs=(_explained(), *_coverage(analysis, part.coverage)),
         charts=_gender_charts(analysis, rows),
-        chart_note="Dashed: half. Lines: 95% Wilson intervals. Items whose commonest answer is not people's.",
+        chart_note=f"Dashed: half. {_LINES}",
         tables=(_profile_table(analysis, part.sound, "figure-11-shares", gender=True),),
         folds=(_raw(analysis, part, "figure-11-paper", gender=True),),
     )
 
 
 def _skewed(analysis: Analysis, rows: Sequence[ProfileRow]) -> str:
-    """Who leans furthest, among those with items enough to say."""
+    """Who leans furthest, among those with items enough to say, and whether that is told from even.
+
+    The furthest of several is held to the interval at the level that Bonferroni asks of so many.
+    """
     enough = [row for row in rows if row.mismatching.gender_items >= ENOUGH]
     if not enough:
         return "Whose answers: too few mismatching items with a known sex to say"
-    skewed = max(enough, key=lambda row: abs(float(row.mismatching.gender[0]) - 0.5))
-    men = float(skewed.mismatching.gender[0])
-    if men == 0.5:
-        return "Mismatching answers are as often most typical of women as of men"
-    who, share = ("men", men) if men > 0.5 else ("women", 1 - men)
+    told = [row for row in enough if _told_from_even(row, len(enough))]
+    skewed = max(told or enough, key=lambda row: (row.mismatching.gender.max(), row.mismatching.gender_items))
+    share, items = float(skewed.mismatching.gender.max()), skewed.mismatching.gender_items
+    who = ("men", "women")[int(skewed.mismatching.gender.argmax())]
     return (
-        f"Furthest from even: {skewed.name}, {percent(share)} of whose mismatching answers in "
-        f"{named_cultures(analysis)[skewed.culture]} are most typical of {who}"
+        f"{'Furthest from even' if told else 'No lean to a sex is told; furthest from even'}: {skewed.name}, "
+        f"{percent(share)} of whose {items} mismatching answers in {named_cultures(analysis)[skewed.culture]} are most "
+        f"typical of {who} ({_between(share, items)})"
     )
+
+
+def _told_from_even(row: ProfileRow, compared: int) -> bool:
+    """Whether the interval of a row's larger share, at the level for so many rows, lies above half."""
+    return _uncertain(float(row.mismatching.gender.max()), row.mismatching.gender_items, compared)[0] > 0.5
 
 
 def _explained() -> str:
@@ -124,10 +134,15 @@ def _gender_charts(analysis: Analysis, rows: Sequence[ProfileRow]) -> tuple[Char
     return tuple(charts)
 
 
-def _uncertain(share: float, items: int) -> tuple[float, float]:
-    """Wilson's interval of a share of items, as if they were independent."""
-    rate = wilson_rate(share, float(items), count=round(share * items), n=items)
+def _uncertain(share: float, items: int, compared: int = 1) -> tuple[float, float]:
+    """Wilson's interval of a share of items, as if they were independent; of several together by Bonferroni."""
+    rate = wilson_rate(share, float(items), count=round(share * items), n=items, level=1 - LEVEL / compared)
     return rate.low, rate.high
+
+
+def _between(share: float, items: int) -> str:
+    low, high = _uncertain(share, items)
+    return f"95% interval {percent(low)} to {percent(high)}"
 
 
 def age_section(analysis: Analysis) -> Section:
@@ -141,25 +156,40 @@ def age_section(analysis: Analysis) -> Section:
         return missing(section, NotRun(reason="no mismatching item has a reference for all three age groups"))
     return replace(
         section,
-        title=_oldest(rows),
+        title=_ages(analysis, rows),
         paragraphs=(_explained(), *_coverage(analysis, part.coverage)),
         legend=AGE_LABELS,
         charts=_age_charts(analysis, rows),
-        chart_note="Dashed: a third. Lines: 95% Wilson intervals. Items whose commonest answer is not people's.",
+        chart_note=f"Dashed: a third. {_LINES}",
         tables=(_profile_table(analysis, part.sound, "figure-12-shares", gender=False),),
         folds=(_raw(analysis, part, "figure-12-paper", gender=False),),
     )
 
 
-def _oldest(rows: Sequence[ProfileRow]) -> str:
-    """The age that most items of all models are typical of, where there are enough to say."""
+def _ages(analysis: Analysis, rows: Sequence[ProfileRow]) -> str:
+    """The age that most items of a culture's models are typical of, where there are enough to say."""
     enough = [row for row in rows if row.mismatching.age_items >= ENOUGH]
     if not enough:
         return "Whose answers: too few mismatching items with known ages to say"
-    weights = np.array([row.mismatching.age_items for row in enough], dtype=np.float64)
-    means = np.average([row.mismatching.age for row in enough], axis=0, weights=weights)
-    most = int(means.argmax())
-    return f"Mismatching answers are most often typical of people {_spoken(most)}: {percent(float(means[most]))}"
+    clauses, commonest = [], []
+    for code, name in named_cultures(analysis).items():
+        mine = [row for row in enough if row.culture == code]
+        if mine:
+            means = np.average(
+                [row.mismatching.age for row in mine], axis=0, weights=[row.mismatching.age_items for row in mine]
+            )
+            most, items = int(means.argmax()), sum(row.mismatching.age_items for row in mine)
+            share, models = float(means[most]), f"{len(mine)} models"
+            commonest.append(most)
+            clauses.append(
+                f"{percent(share)} of {items} in {name} are most typical of people {_spoken(most)} "
+                f"({_between(share, items) if len(mine) == 1 else models})"
+            )
+    if len(clauses) <= NAMED:
+        return f"Mismatching answers: {'; '.join(clauses)}"
+    age = max(dict.fromkeys(commonest), key=commonest.count)
+    count = f"{commonest.count(age)} of {len(clauses)} cultures"
+    return f"Mismatching answers are most often typical of people {_spoken(age)} in {count}"
 
 
 def _spoken(age: int) -> str:

@@ -5,13 +5,14 @@ Knows what is stored beside a run. Deliberately estimates nothing that was not s
 
 from __future__ import annotations
 
-from reports.analysis import Analysis
+from reports.analysis import Analysis, CultureAnalysis
+from reports.circumstances import SAID_OF_WEIGHTS, languages_asked, weights_loaded
 from reports.merge import run_ids, runs_of
 from reports.page import Download, Section, Term
 from reports.parts import NotRun
 from reports.publications import CITATION
 from reports.replies import read_how_far
-from storage.run import Run
+from storage.run import EngineDescription, Run
 
 #: Files that lie beside a report.
 METRICS, ANSWERS = "metrics.csv", "answers.csv"
@@ -50,14 +51,26 @@ def _of_each(run: Run) -> tuple[Term, ...]:
     )
 
 
+def _served(model: str, served: EngineDescription) -> tuple[Term, ...]:
+    """How an engine described itself; what it says of quantisation stands in a term by itself, in words."""
+    loaded = weights_loaded(served)
+    shown = {name: value for name, value in served.items() if not loaded or name not in SAID_OF_WEIGHTS}
+    return (
+        Term(name=f"Model {model}", value="; ".join(f"{name}: {value}" for name, value in sorted(shown.items()))),
+        *((Term(name=f"Weights of {model}", value=loaded),) if loaded else ()),
+    )
+
+
+def _languages(culture: CultureAnalysis) -> str:
+    asked, own = languages_asked(culture)
+    return f"{asked}; its own is {own}" if own else asked
+
+
 def provenance_section(analysis: Analysis) -> Section:
     """Versions, models, survey, seeds, judge, failures and the study file."""
     results = analysis.results
     survey, run, progress = results.survey, results.run, results.progress
-    engines = tuple(
-        Term(name=f"Model {model}", value="; ".join(f"{name}: {value}" for name, value in sorted(served.items())))
-        for model, served in sorted(results.engines.items())
-    )
+    engines = tuple(term for model, served in sorted(results.engines.items()) for term in _served(model, served))
     facts = tuple(
         Term(name=f"Card of {model}", value="; ".join(f"{name}: {value}" for name, value in sorted(said.items())))
         for model, said in sorted(results.model_facts.items())
@@ -71,6 +84,7 @@ def provenance_section(analysis: Analysis) -> Section:
         created,
         Term(name="Ledger revision", value=str(results.revision)),
         *settings,
+        Term(name="Languages", value="; ".join(f"{each.name}: {_languages(each)}" for each in analysis.cultures)),
         Term(name="Survey", value=f"{survey.title} ({survey.id}), version {survey.version}"),
         Term(name="Survey fingerprint", value=survey.fingerprint or run.survey),
         Term(name="Citation", value=survey.citation),

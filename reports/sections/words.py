@@ -14,6 +14,7 @@ import numpy as np
 from reports.analysis import Analysis
 from reports.figures import NONE, fixed, percent
 from reports.figures import chance as chance
+from reports.figures import listed as listed
 from reports.items import Floats
 from reports.page import Column, Entry, Fold, Section, Table, TableRow
 from reports.parts import NotRun
@@ -102,15 +103,6 @@ def interval_entry(low: float, high: float, *, least: float = -np.inf, reason: s
 def missing(about: Section, part: NotRun) -> Section:
     """A figure of the paper that the run does not cover, with the reason."""
     return replace(about, not_run=part.reason)
-
-
-def listed(words: Sequence[str]) -> str:
-    """Words in a row.
-
-    >>> listed(["a"]), listed(["a", "b", "c"])
-    ('a', 'a, b and c')
-    """
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def published_fold(analysis: Analysis, name: str) -> tuple[Fold, ...]:

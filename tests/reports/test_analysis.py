@@ -109,7 +109,7 @@ def test_honest_humans_lie_at_the_floor() -> None:
 
 
 def test_random_respondents_score_what_is_expected_of_them() -> None:
-    """The control "at random" is what a simulated random respondent scores on questions with one choice."""
+    """The control "uniform answers" is what a simulated random respondent scores on questions with one choice."""
     tiny = one_question()
     found = analyse(results([("random", "us", "def", uniform)], tiny=tiny, participants=4000))
     assert found.cells[0].sound.headline == pytest.approx(found.cells[0].sound_random.headline, rel=0.03)
@@ -133,7 +133,7 @@ def test_people_of_the_other_culture_stand_beside() -> None:
     alone = analyse(results([("human", "us", "def", human)])).cultures[0].controls
     assert [control.name for control in both] == [
         "20 people of the United States",
-        "answers at random",
+        "uniform answers",
         "always the commonest answer",
         "people of China",
     ]

@@ -54,7 +54,7 @@ def test_marks_say_their_figures() -> None:
             and "as many people" in title
             for title in titles
         )
-    assert any(title.startswith("answers at random: ") for title in titles)
+    assert any(title.startswith("uniform answers: ") for title in titles)
 
 
 def test_too_few_answers_are_never_the_closest() -> None:

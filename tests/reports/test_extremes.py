@@ -23,7 +23,7 @@ def made_up(values: np.ndarray, error: float, culture: str = "us", model: str = 
     quantiles = np.full((len(values), 7), np.nan)
     return DimensionRow(
         name=model, model=model, culture=culture, sound=values, intervals=between, floor=np.zeros(len(values)),
-        paper=given, items=np.full(len(values), 6.0), comparable=True, infinite=given,
+        paper=given, items=np.full(len(values), 6.0), answers=given, comparable=True, infinite=given,
         sound_quantiles=quantiles, paper_quantiles=quantiles,
     )  # fmt: skip
 

@@ -37,7 +37,7 @@ def titles(analysis: Analysis) -> dict[str, str]:
 
 @pytest.mark.parametrize("participants", [2, 5, 9])
 def test_fewer_than_ten_answers_to_a_question_place_nobody(participants: int) -> None:
-    """Answers at random are not called anything else by luck, nor people's, in any of twenty runs."""
+    """Uniform answers are not called anything else by luck, nor people's, in any of twenty runs."""
     made = [
         results([("m", "us", "def", respondent)], participants=participants, tiny=tiny, seed=seed)
         for seed in range(5)
@@ -45,13 +45,13 @@ def test_fewer_than_ten_answers_to_a_question_place_nobody(participants: int) ->
         for tiny in (one_question(), None)
     ]
     said = {find(analyse(each)).headline for each in made}
-    assert said == {"m gave too few answers to tell it from people of the United States, or from chance"}
+    assert said == {"m gave too few answers to tell it from people of the United States, or from uniform answers"}
 
 
 def test_a_hundred_answers_are_enough_for_a_verdict_however_few_there_are_to_each_question() -> None:
     """Eight participants and sixteen questions: what is far from people is said to be."""
     said = find(analyse(results([("m", "us", "def", last)], participants=8, tiny=repeated(4)))).headline
-    assert said == "m is further from people of the United States than chance"
+    assert said == "m is further from people of the United States than uniform answers are"
 
 
 @pytest.mark.parametrize(

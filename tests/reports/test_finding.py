@@ -60,29 +60,34 @@ def test_answers_more_alike_than_peoples_can_be_told_from_them() -> None:
     assert not any("b, United States" in caution for caution in both.cautions)
 
 
-def test_a_caricature_is_further_than_chance() -> None:
+def test_a_caricature_is_further_than_uniform_answers() -> None:
     """Always the last option is worse than answering at random."""
-    assert headline(results([("m", "us", "def", last)])) == "m is further from people of the United States than chance"
+    said = headline(results([("m", "us", "def", last)]))
+    assert said == "m is further from people of the United States than uniform answers are"
 
 
-def test_random_answers_are_called_so() -> None:
-    """A random respondent on single-choice questions lies where chance does."""
+def test_uniform_answers_are_called_so() -> None:
+    """A respondent who picks options alike on single-choice questions lies where uniform answers do."""
     made = results([("m", "us", "def", uniform)], tiny=one_question(), participants=200)
-    assert headline(made) == "m is about as far from people of the United States as chance"
+    assert headline(made) == "m is about as far from people of the United States as uniform answers are"
 
 
-def test_closer_than_chance_yet_not_people() -> None:
-    """Americans asked for Chinese people: closer than random answers, further than Chinese people."""
+def test_closer_than_uniform_answers_yet_not_people() -> None:
+    """Americans asked for Chinese people: closer than uniform answers, further than Chinese people."""
     answers = lambda question, culture, people, rng: human(question, "us", people, rng)  # noqa: E731
     made = results([("m", "cn", "def", answers)], participants=200)
-    assert headline(made) == "m comes closer to people of China than chance, but not as close as people themselves"
+    assert headline(made) == (
+        "m comes closer to people of China than uniform answers do, but not as close as people themselves"
+    )
 
 
 def test_too_few_answers_decide_nothing() -> None:
-    """One participant has no interval; three may have one that holds both people and chance."""
+    """One participant has no interval; three may have one that holds both people and uniform answers."""
     assert "too few participants" in headline(results(US_ONLY, participants=1))
     made = results([("m", "us", "def", uniform)], participants=3)
-    assert headline(made) == "m gave too few answers to tell it from people of the United States, or from chance"
+    assert (
+        headline(made) == "m gave too few answers to tell it from people of the United States, or from uniform answers"
+    )
 
 
 def two_models(participants: int = 20) -> Results:

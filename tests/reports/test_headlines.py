@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +23,18 @@ from reports.sections.configurations import configuration_section
 from reports.series import Series
 from storage.results import Results
 from tests.reports.planted import planted, wide_survey
-from tests.reports.synthetic import FAILED, answering, human, last, rare, repeated, results, survey, uniform
+from tests.reports.synthetic import (
+    FAILED,
+    answering,
+    human,
+    last,
+    one_question,
+    rare,
+    repeated,
+    results,
+    survey,
+    uniform,
+)
 
 
 def title(analysis: Analysis, anchor: str) -> str:
@@ -65,22 +77,66 @@ def test_questions_name_no_model_with_few_answers() -> None:
     assert thin.share_alike > whole.share_alike
     assert (thin.comparable, whole.comparable) == (False, True)
     assert title(found, "questions").startswith("m is not told from people on ")
-    assert title(found, "questions").endswith("% of questions in the United States")
+    assert title(found, "questions").endswith("% of 4 questions in the United States")
     alone = analyse(answering(results([("thin", "us", "def", human)]), 0, 2))
     assert title(alone, "questions") == "Question by question"
 
 
 def test_the_furthest_from_even_is_of_a_culture() -> None:
-    """A model leans in one culture: which one is said; half and half leans to nobody."""
+    """A model leans in one culture: which one is said, by how many items; what holds half leans to nobody."""
     found = analyse(planted(wide_survey(60), models=("men",)).results)
     part = found.parts.profiles
     assert isinstance(part, Profiles)
-    men = {row.culture: float(row.mismatching.gender[0]) for row in part.sound}
-    named = "the United States" if abs(men["us"] - 0.5) >= abs(men["cn"] - 0.5) else "China"
-    assert title(found, "figure-11").endswith(f"of whose mismatching answers in {named} are most typical of men")
-    even = tuple(replace(row, mismatching=replace(row.mismatching, gender=np.array([0.5, 0.5]))) for row in part.sound)
-    halves = replace(found, parts=replace(found.parts, profiles=replace(part, sound=even)))
-    assert title(halves, "figure-11") == "Mismatching answers are as often most typical of women as of men"
+    most = max(part.sound, key=lambda row: (float(row.mismatching.gender[0]), row.mismatching.gender_items))
+    where = {"us": "the United States", "cn": "China"}[most.culture]
+    told = f"of whose {most.mismatching.gender_items} mismatching answers in {where} are most typical of men"
+    assert f"{told} (95% interval " in title(found, "figure-11")
+    sixteen = [
+        replace(row, mismatching=replace(row.mismatching, gender=np.array([7 / 16, 9 / 16]), gender_items=16))
+        for row in part.sound
+    ]
+    few = replace(found, parts=replace(found.parts, profiles=replace(part, sound=tuple(sixteen))))
+    assert title(few, "figure-11") == (
+        "No lean to a sex is told; furthest from even: men, 56.2% of whose 16 mismatching answers in the United States "
+        "are most typical of women (95% interval 33.2% to 76.9%)"
+    )
+
+
+def test_the_commonest_age_is_of_the_cultures_with_items_enough() -> None:
+    """A share that holds for one culture names it; another with five items has no part in it."""
+    found = analyse(planted(wide_survey(60), models=("men",)).results)
+    part = found.parts.profiles
+    assert isinstance(part, Profiles)
+    made = {"us": (np.array([0.75, 0.15, 0.1]), 16), "cn": (np.array([0.2, 0.4, 0.4]), 5)}
+    rows = [
+        replace(row, mismatching=replace(row.mismatching, age=made[row.culture][0], age_items=made[row.culture][1]))
+        for row in part.sound
+    ]
+    said = replace(found, parts=replace(found.parts, profiles=replace(part, sound=tuple(rows))))
+    assert title(said, "figure-12") == (
+        "Mismatching answers: 75.0% of 16 in the United States are most typical of people up to 29 "
+        "(95% interval 50.5% to 89.8%)"
+    )
+
+
+def test_one_question_counts_valid_answers_and_replies_apart() -> None:
+    """Texts are of all replies; options are of valid answers alone."""
+    found = analyse(results([("m", "us", "def", uniform)], tiny=one_question()))
+    part = found.parts.near_question
+    assert isinstance(part, NearQuestion)
+    said = replace(found, parts=replace(found.parts, near_question=replace(part, replies=8, distinct=5)))
+    assert title(said, "figure-4").endswith("; its 8 replies have 5 distinct texts")
+    assert title(said, "figure-4").startswith("Asked Q1 in the United States, m chose 4 of 4 options")
+
+
+def test_items_and_answers_stand_behind_the_mean_of_each_dimension() -> None:
+    """Table 2 counts them by culture: what was not answered, and what few items speak to, is seen."""
+    made = answering(results([("m", "us", "def", human), ("m", "cn", "def", human)]), 1, 3)
+    (section,) = [section for section in page(analyse(made)).sections if section.anchor == "table-2"]
+    (table,) = [table for table in section.tables if table.anchor == "table-2-behind"]
+    entries = {row.group: [(entry.text, entry.beneath) for entry in row.entries] for row in table.rows}
+    assert entries["United States"] == [("1", "20"), ("1", "20"), ("1", "20"), ("2", "40")]
+    assert entries["China"] == [("1", "3"), ("1", "3"), ("1", "3"), ("2", "6")]
 
 
 def test_the_dimensions_named_are_of_the_table_beneath() -> None:
@@ -100,7 +156,10 @@ def test_no_axis_was_tested_is_not_no_effect() -> None:
     }
     found = analyse(made.results, draws=replace(made.draws, **same))
     assert title(found, "appendix-f") == "Best and worst configurations"
-    assert title(analyse(made.results, draws=made.draws), "appendix-f").endswith("beyond chance")
+    told = configuration_section(analyse(made.results, draws=made.draws))
+    assert re.match(
+        r"(\d+|None) of the \d+ axes that could be tested goes? with the divergence beyond chance", told.title
+    )
 
 
 def test_few_participants_tell_no_axis() -> None:
@@ -108,14 +167,15 @@ def test_few_participants_tell_no_axis() -> None:
     made = planted(wide_survey(18), models=("honest",), participants=4)
     section = configuration_section(analyse(made.results, draws=made.draws))
     assert section.title == "Best and worst configurations"
-    assert any("too few participants" in note for note in section.tables[1].notes)
+    assert section.paragraphs[0].startswith("An axis is tested for each model and culture by itself. Not testable, ")
+    assert "region (the United States and China)" in section.paragraphs[0]
 
 
 @pytest.mark.parametrize(
     ("p", "said"),
     [
         ((np.nan, np.nan, np.nan), "Does the order shown move the answer?"),
-        ((0.8, np.nan, 0.9), "The order shown moves no model's answers beyond chance"),
+        ((0.8, np.nan, 0.9), "In none of 2 cells tested does the order of options move answers beyond chance"),
         ((0.01, np.nan, 0.9), "The order of options moves the answers of a"),
         ((0.01, 0.01, 0.01), "The order of options moves the answers of 3 of 3 cells"),
     ],

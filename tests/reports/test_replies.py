@@ -111,10 +111,10 @@ def test_a_culture_asked_in_another_language_is_told() -> None:
     )
     made = results(tiny=replace(known, cultures=cultures))
     whole = page(analyse(made))
-    assert "China was not asked in its own language (yue)" in " ".join(whole.cautions)
+    assert "China was asked in English, not in its own language, Cantonese." in whole.sentences[0]
     (asked,) = [section for section in whole.sections if section.anchor == "figure-3"]
     assert asked.paragraphs == (
-        "The survey has no wording in yue, the language of China: its participants were asked in en.",
+        "The survey has no wording in Cantonese, the language of China: its participants were asked in English.",
     )
 
 

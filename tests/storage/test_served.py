@@ -94,6 +94,7 @@ def test_whoever_answers_otherwise_is_refused_with_what_differs(
         (HUB, HUB | {"answer_prefix": "false", "ends": "<|e|>"}),
         ({"weights": "hub org/m"}, HUB | {"quantisation": "nf4"}),
         ({}, FILE),
+        (FILE, FILE | {"weights_format": "GGUF", "weights_type": "Q4_1"}),
     ],
 )
 def test_whoever_answers_alike_may_go_on(

@@ -448,3 +448,8 @@ def test_the_small_model_says_what_it_is(smollm_engine: TransformersEngine, smol
     assert description["dtype"] == "float32"
     assert description["quantisation"] == "none"
     assert "published_in" not in description  # a GGUF file is unpacked
+    stored = {name: description.get(name, "") for name in ("weights_format", "weights_type")}
+    assert stored in (
+        {"weights_format": "GGUF", "weights_type": "Q4_1"},
+        {"weights_format": "safetensors", "weights_type": ""},
+    )

@@ -84,6 +84,7 @@ def _sent(card: ModelCard, request: Request) -> Checked:
 def _described(card: ModelCard, request: Request, cache: Path) -> Checked:
     from workers.engines.transformers import loading
     from workers.engines.transformers.prompt import encode_prompt, render_prompt
+    from workers.engines.transformers.quantising import stored_as
     from workers.engines.transformers.weights import find_description
 
     found = find_description(card, cache)
@@ -103,6 +104,7 @@ def _described(card: ModelCard, request: Request, cache: Path) -> Checked:
         facts = {
             "engine": card.engine,
             **found.origin,
+            **(stored_as(found) if found.gguf is not None else {}),
             "architecture": ", ".join(config.architectures or ()) or config.model_type,
             "window": str(window),
             "vocabulary": str(len(tokenizer)),

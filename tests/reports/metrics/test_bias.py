@@ -1,4 +1,4 @@
-"""Matching, chance and profiles."""
+"""Matching, uniform answers and profiles."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from reports.metrics.bias import (
     Profile,
-    chance_of_match,
     matching,
     mismatch_tensor,
     modes,
+    probability_of_match,
     profile,
     profile_shares,
 )
 from reports.metrics.divergence import MetricInput
 
 
-def brute_chance(n: int, shares: list[float], mode: list[bool]) -> float:
+def brute_probability(n: int, shares: list[float], mode: list[bool]) -> float:
     """Every sequence of n answers, one by one."""
     total = 0.0
     for sequence in product(range(len(shares)), repeat=n):
@@ -36,24 +36,24 @@ def brute_chance(n: int, shares: list[float], mode: list[bool]) -> float:
     ("shares", "mode"),
     [([0.25] * 4, [True, False, False, False]), ([0.5, 0.3, 0.2], [True, False, True]), ([0.7, 0.3], [False, True])],
 )
-def test_the_chance_of_a_match_is_that_of_every_sequence(n: int, shares: list[float], mode: list[bool]) -> None:
+def test_the_probability_of_a_match_is_that_of_every_sequence(n: int, shares: list[float], mode: list[bool]) -> None:
     """Exact, ties included."""
-    assert chance_of_match(n, shares, mode) == pytest.approx(brute_chance(n, shares, mode), abs=1e-12)
+    assert probability_of_match(n, shares, mode) == pytest.approx(brute_probability(n, shares, mode), abs=1e-12)
 
 
-def test_the_chance_of_a_match_holds_for_many_answers() -> None:
+def test_the_probability_of_a_match_holds_for_many_answers() -> None:
     """200 answers to ten options: near 1/10 by symmetry, and what drawing says."""
-    found = chance_of_match(200, np.full(10, 0.1), np.eye(10, dtype=bool)[0])
+    found = probability_of_match(200, np.full(10, 0.1), np.eye(10, dtype=bool)[0])
     counts = np.random.default_rng(2).multinomial(200, np.full(10, 0.1), size=20_000)
     assert found == pytest.approx((counts[:, 0] == counts.max(axis=1)).mean(), abs=0.01)
 
 
-def test_the_chance_of_a_match_goes_on_smoothly_where_it_is_drawn() -> None:
+def test_the_probability_of_a_match_goes_on_smoothly_where_it_is_drawn() -> None:
     """At 250 answers exact, beyond drawn: the same figure within what draws allow."""
     shares, mode = [0.26, 0.25, 0.25, 0.24], [False, True, False, False]
-    exact, drawn = chance_of_match(250, shares, mode), chance_of_match(251, shares, mode)
+    exact, drawn = probability_of_match(250, shares, mode), probability_of_match(251, shares, mode)
     assert drawn == pytest.approx(exact, abs=0.01)
-    assert drawn == chance_of_match(251, shares, mode)
+    assert drawn == probability_of_match(251, shares, mode)
 
 
 def test_ties_match_if_any_mode_is_shared() -> None:
@@ -65,7 +65,7 @@ def test_ties_match_if_any_mode_is_shared() -> None:
     assert np.isnan(found.match[2:]).all()
     assert (found.items, found.share, found.low_n) == (2, 0.5, 1)
     assert found.by(np.array([0, 0, 1, 1]), 2).tolist() == pytest.approx([0.5, np.nan], nan_ok=True)
-    assert found.chance_by(np.array([0, 1, 0, 0]), 2)[1] == found.chance[1]
+    assert found.uniform_by(np.array([0, 1, 0, 0]), 2)[1] == found.uniform[1]
 
 
 @settings(max_examples=50, deadline=None)
@@ -77,7 +77,7 @@ def test_relabelling_options_leaves_matches(seed: int) -> None:
     random = np.full((5, 4), 0.25)
     one, two = matching(counts, shares, random), matching(counts[:, order], shares[:, order], random)
     assert one.match.tolist() == pytest.approx(two.match.tolist(), nan_ok=True)
-    assert one.chance.tolist() == pytest.approx(two.chance.tolist(), nan_ok=True)
+    assert one.uniform.tolist() == pytest.approx(two.uniform.tolist(), nan_ok=True)
 
 
 def groups(male: list[float], female: list[float], ages: list[list[float]]) -> np.ndarray:
@@ -146,4 +146,4 @@ def test_modes_of_unknown_shares_are_none() -> None:
 def test_a_match_needs_an_answer() -> None:
     """Chance is of at least one answer."""
     with pytest.raises(MetricInput, match="n must be at least 1"):
-        chance_of_match(0, [0.5, 0.5], [True, False])
+        probability_of_match(0, [0.5, 0.5], [True, False])

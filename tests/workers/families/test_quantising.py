@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from gguf import GGUFWriter, LlamaFileType
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from tests.workers.citizens import SURVEY
@@ -20,7 +21,7 @@ from workers.engines.transformers import loading, quantising
 from workers.engines.transformers.engine import TransformersEngine
 from workers.engines.transformers.loading import load_model
 from workers.engines.transformers.prompt import encode_prompt, render_prompt
-from workers.engines.transformers.quantising import check_quantisation, load_nf4
+from workers.engines.transformers.quantising import check_quantisation, load_nf4, stored_as
 from workers.engines.transformers.weights import Weights
 from workers.models import ModelCard, read_cards
 
@@ -191,3 +192,27 @@ def test_a_mixture_in_four_bits_is_served_in_one_batch(
     engine.close()
     assert completion.text == expected
     assert (description["quantisation"], description["batching"]) == ("nf4", "continuous")
+
+
+@pytest.mark.parametrize(
+    ("header", "name", "expected"),
+    [
+        (LlamaFileType.MOSTLY_Q4_K_M, "model.gguf", "Q4_K_M"),
+        (LlamaFileType.MOSTLY_F16, "model.Q8_0.gguf", "F16"),
+        (LlamaFileType.ALL_F32, "model.gguf", "F32"),
+        (None, "SmolLM2-135M.q5_0.gguf", "Q5_0"),
+        (None, "model.gguf", "not known"),
+    ],
+)
+def test_the_number_type_of_a_gguf_file_is_told(
+    tmp_path: Path, header: LlamaFileType | None, name: str, expected: str
+) -> None:
+    """By its header; where that does not say, by the file's name."""
+    writer = GGUFWriter(tmp_path / name, "llama")
+    if header is not None:
+        writer.add_file_type(header)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    found = stored_as(Weights(folder=tmp_path, gguf=name, origin={}))
+    assert found == {"weights_format": "GGUF", "weights_type": expected}

@@ -18,7 +18,7 @@ from typing import Any
 from storage.run import EngineDescription
 from workers.engines.base import EngineUnavailable
 from workers.engines.transformers.prompt import date_told
-from workers.engines.transformers.quantising import check_quantisation, load_nf4
+from workers.engines.transformers.quantising import check_quantisation, load_nf4, stored_as
 from workers.engines.transformers.weights import Weights
 from workers.models import ModelCard
 
@@ -68,6 +68,7 @@ def load_model(card: ModelCard, weights: Weights, *, device: str) -> LoadedModel
         description={
             "engine": "transformers",
             **weights.origin,
+            **stored_as(weights),
             "dtype": str(model.dtype).removeprefix("torch."),
             "quantisation": card.quantisation,
             **_published(weights, card, model.config),

@@ -1,4 +1,4 @@
-"""Weights held in fewer bits: 4-bit NormalFloat made while loading, or weights published in GPTQ.
+"""Weights in fewer bits: 4-bit NormalFloat made while loading, weights published in GPTQ, and what GGUF files hold.
 
 Knows what each needs of the machine, and that a mixture's experts are not layers of their own in transformers: they
 are made 4 bits one after the other, so that they never lie on the device whole. Deliberately knows no sources.
@@ -8,11 +8,15 @@ Source: Dettmers et al. (2023), QLoRA, section 3 (NF4).
 
 from __future__ import annotations
 
+import re
+import struct
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from storage.run import EngineDescription
 from workers.engines.base import EngineUnavailable
+from workers.engines.transformers.weights import Weights
 from workers.models import ModelCard
 
 #: What nobody has quantised yet.
@@ -21,6 +25,10 @@ _FULL = "full weights"
 _PACKAGES = {"none": (), "nf4": ("bitsandbytes", "accelerate"), "gptq": ("optimum", "gptqmodel")}
 #: What must have been published for it.
 _WANTED = {"nf4": _FULL, "gptq": "gptq"}
+#: How far into a GGUF file its general entries stand, in bytes; the vocabulary comes after them.
+_HEADER = 1 << 20
+#: An entry's value: its type and its number.
+_UINT32 = struct.Struct("<II")
 
 
 def check_quantisation(card: ModelCard, folder: Path, device: str) -> None:
@@ -54,6 +62,31 @@ def _published(folder: Path) -> str:
     config, _ = PreTrainedConfig.get_config_dict(folder, local_files_only=True)
     published: dict[str, Any] = config.get("quantization_config") or {}
     return str(published.get("quant_method", _FULL))
+
+
+def stored_as(weights: Weights) -> EngineDescription:
+    """The format of the files that weights lie in; of a GGUF file also the number type of most of its weights."""
+    if weights.gguf is not None:
+        return {"weights_format": "GGUF", "weights_type": gguf_type(weights.folder / weights.gguf)}
+    safe = any(weights.folder.glob("*.safetensors"))
+    return {"weights_format": "safetensors" if safe else "pickle"}
+
+
+def gguf_type(file: Path) -> str:
+    """The number type of most weights of a GGUF file: ``Q4_K_M``, ``F16``; by its header, else by its name.
+
+    The header is searched and not parsed: the library's parser takes seconds for the vocabulary that stands in it.
+    """
+    from gguf import GGUFValueType, LlamaFileType
+
+    with file.open("rb") as source:
+        _, _, entry = source.read(_HEADER).partition(b"general.file_type")
+    if len(entry) >= _UINT32.size:
+        kind, value = _UINT32.unpack_from(entry)
+        if kind == GGUFValueType.UINT32 and value in set(LlamaFileType):
+            return LlamaFileType(value).name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    named = re.search(r"(?<![A-Z0-9])(?:I?Q\d\w*|B?F16|F32)$", file.stem.upper())
+    return named[0] if named else "not known"
 
 
 def load_nf4(source: dict[str, Any], *, dtype: Any, place: Any) -> Any:

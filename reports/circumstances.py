@@ -1,0 +1,124 @@
+"""The circumstances of a finding: in which language each culture was asked, and which weights answered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from reports.analysis import Analysis, CultureAnalysis
+from reports.figures import counted, listed
+from reports.finding import NAMED
+
+#: English names of the languages that surveys of several countries are asked in, by ISO 639 code.
+_LANGUAGES = {
+    "am": "Amharic", "ar": "Arabic", "bn": "Bengali", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek",
+    "en": "English", "es": "Spanish", "fa": "Persian", "fi": "Finnish", "fr": "French", "ha": "Hausa", "he": "Hebrew",
+    "hi": "Hindi", "hu": "Hungarian", "hy": "Armenian", "id": "Indonesian", "it": "Italian", "ja": "Japanese",
+    "ka": "Georgian", "kk": "Kazakh", "ko": "Korean", "ky": "Kyrgyz", "mn": "Mongolian", "ms": "Malay", "my": "Burmese",
+    "ne": "Nepali", "nl": "Dutch", "no": "Norwegian", "pl": "Polish", "pt": "Portuguese", "ro": "Romanian",
+    "ru": "Russian", "sk": "Slovak", "sr": "Serbian", "sv": "Swedish", "sw": "Swahili", "ta": "Tamil", "te": "Telugu",
+    "tg": "Tajik", "th": "Thai", "tl": "Tagalog", "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "uz": "Uzbek",
+    "vi": "Vietnamese", "yue": "Cantonese", "zh": "Chinese",
+}  # fmt: skip
+#: How names of GGUF files tell the numbers that most of their weights are.
+_IN_NAME = re.compile(r"(?<![A-Z0-9])(I?Q\d\w*|B?F16|F32)(?=\.gguf$)", re.IGNORECASE)
+
+#: What :func:`weights_loaded` says of an engine's description.
+SAID_OF_WEIGHTS = ("quantisation", "published_in", "weights_format", "weights_type")
+
+
+def language_name(code: str) -> str:
+    """A language's English name, or its code.
+
+    >>> language_name("zh"), language_name("qu")
+    ('Chinese', 'qu')
+    """
+    return _LANGUAGES.get(code, code)
+
+
+def circumstances(analysis: Analysis) -> str:
+    """The sentences that stand beside the finding."""
+    return " ".join((_languages(analysis), *_weights(analysis)))
+
+
+def languages_asked(culture: CultureAnalysis) -> tuple[str, str]:
+    """The languages a culture was asked in, in words, and its own where that is none of them."""
+    asked = list(dict.fromkeys(cell.cell.language for cell in culture.cells))
+    own = culture.culture.spoken or culture.culture.language
+    return listed([language_name(code) for code in asked]), "" if own in asked else language_name(own)
+
+
+def _languages(analysis: Analysis) -> str:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for culture in analysis.cultures:
+        groups.setdefault(languages_asked(culture), []).append(culture.named)
+    if len(groups) > NAMED:
+        foreign = sum(len(names) for (_, own), names in groups.items() if own)
+        spoken = sorted({language for language, _ in groups})
+        told = f"{counted(len(analysis.cultures), 'culture')} were asked in {listed(spoken)}"
+        return told + (f", {foreign} of them not in their own language." if foreign else ".")
+    said = "; ".join(_asked(names, language, own) for (language, own), names in groups.items())
+    return f"{said[:1].upper()}{said[1:]}."
+
+
+def _asked(names: list[str], language: str, own: str) -> str:
+    """A clause on cultures that were asked alike."""
+    one = len(names) == 1
+    who = listed(names) if len(names) <= NAMED else counted(len(names), "culture")
+    otherwise = f", not in {'its' if one else 'their'} own language, {own}" if own else ""
+    return f"{who} {'was' if one else 'were'} asked in {language}{otherwise}"
+
+
+def _weights(analysis: Analysis) -> tuple[str, ...]:
+    """Which models answered from quantised weights; nothing where none did."""
+    groups: dict[str, list[str]] = {}
+    for model, description in analysis.results.engines.items():
+        if said := quantised(description):
+            groups.setdefault(said, []).append(model)
+    models = sum(map(len, groups.values()))
+    if models > NAMED:
+        return (f"{counted(models, 'model')} answered from quantised weights: provenance says which.",)
+    return tuple(f"{listed(names)} answered from {said}." for said, names in groups.items())
+
+
+def quantised(description: Mapping[str, str]) -> str:
+    """The weights that an engine described, where they are or were quantised; else empty.
+
+    >>> quantised({"weights": "package a 1, a/m.Q4_1.gguf", "dtype": "float32", "quantisation": "none"})
+    '4-bit weights (GGUF, Q4_1), dequantised to float32'
+    >>> quantised({"quantisation": "nf4", "dtype": "bfloat16"}), quantised({"quantisation": "none"})
+    ('weights made 4-bit (NF4) while loading, computed in bfloat16', '')
+    """
+    dtype = description.get("dtype", "an unknown number format")
+    kind = _gguf_type(description)
+    if kind and not kind.endswith(("F16", "F32")):
+        bits = re.search(r"\d", kind)
+        return f"{f'{bits[0]}-bit' if bits else 'quantised'} weights (GGUF, {kind}), dequantised to {dtype}"
+    held = description.get("quantisation", "none")
+    if held == "nf4":
+        return f"weights made 4-bit (NF4) while loading, computed in {dtype}"
+    published = description.get("published_in", "" if held == "none" else held)
+    return f"weights published in {published}, computed in {dtype}" if published else ""
+
+
+def weights_loaded(description: Mapping[str, str]) -> str:
+    """The same for provenance, which also says that weights were not quantised; empty where no weights were loaded."""
+    if "dtype" not in description:
+        return ""
+    file = description.get("weights_format", "GGUF" if _gguf_type(description) else "")
+    plain = f"not quantised{f' ({file})' if file else ''}, held in {description['dtype']}"
+    return quantised(description) or plain
+
+
+def _gguf_type(description: Mapping[str, str]) -> str:
+    """The numbers that most weights of a GGUF file are; empty of other files.
+
+    Runs that began before engines said so tell it by the file's name.
+    """
+    if description.get("weights_format", "GGUF") != "GGUF":
+        return ""
+    weights = description.get("weights", "")
+    if "weights_type" in description or not weights.endswith(".gguf"):
+        return description.get("weights_type", "")
+    named = _IN_NAME.search(weights)
+    return named[1].upper() if named else "quantisation not known"
