@@ -40,6 +40,7 @@ class Share(click.ParamType[float]):
 @RUN
 @click.option("--model", type=TEXT, metavar="M", help="Who judges; the study's judge, or claude-haiku-5-5.")
 @click.option("--sample", type=Share(), metavar="S", help="all, or a share such as 0.05; the study's, or 0.01.")
+@click.option("--rubric", type=click.Choice(["own", "code"]), help="By which words; the study's, or our own.")
 @click.option("--batch", is_flag=True, help="In batches, at half the price; takes minutes to a day. Anthropic only.")
 @DEVICE
 @click.option("--template", type=FILE, metavar="FILE.csv",
@@ -53,6 +54,7 @@ def judge(
     run_id: str,
     model: str | None,
     sample: float | None,
+    rubric: str | None,
     batch: bool,
     device: str,
     template: Path | None,
@@ -65,9 +67,10 @@ def judge(
     from jobs.outputs import written_to
     from jobs.results import current_report, open_already
     from jobs.serving import open_existing
+    from storage.judgement import Rubric
 
     placed = click.get_current_context().get_parameter_source("device") is ParameterSource.COMMANDLINE
-    if (template is not None) + (audit is not None) + bool(model or sample or batch or placed) > 1:
+    if (template is not None) + (audit is not None) + bool(model or sample or rubric or batch or placed) > 1:
         raise click.UsageError("--template and --audit stand alone: they ask no judge")
     with open_existing(settings) as database:
         if template is not None:
@@ -87,7 +90,15 @@ def judge(
             return
         with _progress() as watch:
             done = judging.judge_run(
-                settings, database, run_id, model=model, share=sample, batch=batch, device=device, watch=watch
+                settings,
+                database,
+                run_id,
+                model=model,
+                share=sample,
+                rubric=None if rubric is None else Rubric(rubric),
+                batch=batch,
+                device=device,
+                watch=watch,
             )
         report = current_report(settings, database, run_id, None).html
     _say({**done.to_json(), "report": report}, f"{judging.in_words(done)}\nreport: {report}", as_json=as_json)

@@ -18,8 +18,8 @@ from workers.models import Api, ModelCard
 
 #: Tokens of a judge's prompt beside the rubric, fewest and most: question, options, a short or a long answer.
 AROUND_ANSWER = (120, 1200)
-#: Tokens of the rubric: characters of English text by 0.18 and by 0.3, as in ``jobs.plan``.
-RUBRIC_TOKENS = (round(0.18 * len(INSTRUCTIONS)), round(0.3 * len(INSTRUCTIONS)))
+#: Tokens of a character of English text, fewest and most, as in ``jobs.plan``.
+PER_CHARACTER = (0.18, 0.3)
 #: Fewest tokens of a judge's reply: six verdicts with a few words each.
 SHORTEST_VERDICTS = 150
 #: States of answers that are sampled apart: answered, refused, unparsable.
@@ -72,8 +72,11 @@ def planned_judging(study: Study, card: ModelCard | None) -> PlannedJudging | No
     share = ceil(study.judge.sample * each)
     fewest = judged * min(each, max(share, LEAST))
     most = judged * min(each, max(share, LEAST) + (_STATES - 1) * LEAST)
-    calls = [n + min(MOST_REPEATED, ceil(REPEATED * n)) + len(calibration_set()) for n in (fewest, most)]
-    read = tuple(n * (RUBRIC_TOKENS[b] + AROUND_ANSWER[b]) for b, n in enumerate(calls))
+    calls = [
+        n + min(MOST_REPEATED, ceil(REPEATED * n)) + len(calibration_set(study.judge.rubric)) for n in (fewest, most)
+    ]
+    rubric = len(INSTRUCTIONS[study.judge.rubric])
+    read = tuple(n * (round(PER_CHARACTER[b] * rubric) + AROUND_ANSWER[b]) for b, n in enumerate(calls))
     written = (calls[0] * SHORTEST_VERDICTS, calls[1] * MAX_TOKENS)
     return PlannedJudging(
         model=card.name, low=calls[0], high=calls[1], cost=cost(card.api, (read[0], read[1]), written)

@@ -23,6 +23,7 @@ from jobs.study_keys import DEFAULT_SAMPLE
 from reports.parts import main_condition
 from storage import budget, judgements, outbox, store
 from storage.database import Database
+from storage.judgement import Judge, Rubric
 from storage.judgements import Call
 from storage.judgements import Ended as Ended
 from storage.run import Run
@@ -88,6 +89,7 @@ def judge_run(
     *,
     model: str | None = None,
     share: float | None = None,
+    rubric: Rubric | None = None,
     batch: bool = False,
     device: str = "cpu",
     watch: Watch = lambda *_: None,
@@ -105,6 +107,7 @@ def judge_run(
         model: name of the judge's card; None: as the study says, or ``DEFAULT_JUDGE``.
         share: of the answers of each model, culture and state, above 0 and at most 1; None: as the study says, or
             ``DEFAULT_SAMPLE``. At least 30 of each are judged, where there are so many.
+        rubric: by which words; None: as the study says, or our own.
         batch: whether to hand the calls over in batches.
         device: where a judge whose weights are here runs: ``cpu``, ``cuda`` or ``cuda:N``.
         watch: told how far it has come.
@@ -121,24 +124,24 @@ def judge_run(
     """
     ledger = outbox.revision(database, run_id)  # before the run is read: whatever comes later is not in the sample
     run = store.load_run(database, run_id)
-    wanted = judgements.wanted(database, run_id) or (DEFAULT_JUDGE, DEFAULT_SAMPLE)
-    model, share = model or wanted[0], share or wanted[1]
+    wanted = judgements.wanted(database, run_id) or Judge(model=DEFAULT_JUDGE, sample=DEFAULT_SAMPLE)
+    wanted = Judge(model=model or wanted.model, sample=share or wanted.sample, rubric=rubric or wanted.rubric)
     cards = read_cards(settings.models)
-    card = find_card(model, cards)
+    card = find_card(wanted.model, cards)
     check_judge(card)
     check_card(card, cache=settings.cache)
-    check_prices(budget.budget_of(database, run_id), [model], cards)
+    check_prices(budget.budget_of(database, run_id), [wanted.model], cards)
     if batch:
         check_batches(card)
     survey = store.load_survey(database, run.survey)
     with judging(database, run_id) as held:
-        sample = judgements.sample(database, judged_cells(run, survey), share=share, seed=run.protocol.seed)
+        sample = judgements.sample(database, judged_cells(run, survey), share=wanted.sample, seed=run.protocol.seed)
         if not sample:
             done = Ended.DONE
-            judgements.end(database, run_id, model, judge=None, ended=done, told=NOTHING, share=share, ledger=ledger)
-            return Judged(run=run_id, judge=model, score="", ended=done, sampled=0, judged=0, told=NOTHING)
+            _end_unopened(database, run_id, wanted, done, NOTHING, ledger)
+            return Judged(run=run_id, judge=wanted.key, score="", ended=done, sampled=0, judged=0, told=NOTHING)
         with _opened(settings, card, survey, device) as engine:
-            name = judge_name(card, engine)
+            name = judge_name(card, engine, wanted.rubric)
             judge = judgements.register(database, name)
             work = Work(
                 database=database,
@@ -146,7 +149,7 @@ def judge_run(
                 survey=survey,
                 card=card,
                 judge=judge,
-                share=share,
+                wanted=wanted,
                 ledger=ledger,
                 watch=watch,
                 held=held,
@@ -173,7 +176,7 @@ def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[Call], *,
     """Calibrate an open judge, and have it judge a sample that is not empty."""
     database, run, judge = work.database, work.run.id, work.judge
     unpaid = f"{identity}: the budget of {budget.budget_of(database, run)} US dollars is spent"
-    if work.spent and not is_calibrated(database, judge):
+    if work.spent and not is_calibrated(database, judge, work.wanted.rubric):
         ended, done = Ended.OVER_BUDGET, len(sample) - len(work.left(sample))
         work.end(ended, unpaid)
         return Judged(run=run, judge=identity, score="", ended=ended, sampled=len(sample), judged=done, told=unpaid)
@@ -232,9 +235,12 @@ def end_unasked(database: Database, run: str, told: str, *, ledger: int) -> None
     """
     wanted = judgements.wanted(database, run)
     if wanted is not None and judgements.is_due(database, run):
-        model, share = wanted
-        ended = Ended.INCOMPLETE
-        judgements.end(database, run, model, judge=None, ended=ended, told=told, share=share, ledger=ledger)
+        _end_unopened(database, run, wanted, Ended.INCOMPLETE, told, ledger)
+
+
+def _end_unopened(database: Database, run: str, wanted: Judge, ended: Ended, told: str, ledger: int) -> None:
+    """Note how judging ended by a judge that was never opened."""
+    judgements.end(database, run, wanted.key, judge=None, ended=ended, told=told, share=wanted.sample, ledger=ledger)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from itertools import takewhile
 
 from storage import budget, judge_batches, judgements
 from storage.database import Database
-from storage.judgement import DIMENSIONS, Finding, GivenAnswer, Judgement
+from storage.judgement import DIMENSIONS, Finding, GivenAnswer, Judge, Judgement, Rubric
 from storage.judgements import NONE, Call, Ended, Prices
 from storage.run import Run
 from storage.survey import Survey
@@ -60,7 +60,7 @@ class Work:
     survey: Survey
     card: ModelCard
     judge: int
-    share: float  #: of the answers that are to be judged
+    wanted: Judge  #: by what card, on what share of the answers, by which rubric
     ledger: int  #: its revision before they were drawn
     watch: Watch
     held: Callable[[], bool]  #: whether no other process judges the run by now
@@ -115,7 +115,7 @@ class Work:
             call=call,
             response=answer.completion,
             by_program=decided(answer.state, answer.reason, answer.completion, self.run.protocol.reply),
-            request=judge_request(subject_of(answer, self.survey)),
+            request=judge_request(subject_of(answer, self.survey), self.wanted.rubric),
         )
 
     def keep(self, said: Sequence[tuple[Call, Judgement]], *, batched: bool = False) -> None:
@@ -127,11 +127,11 @@ class Work:
         judgements.end(
             self.database,
             self.run.id,
-            self.card.name,
+            self.wanted.key,
             judge=self.judge,
             ended=ended,
             told=told,
-            share=self.share,
+            share=self.wanted.sample,
             ledger=NONE if go_on else self.ledger,
         )
 
@@ -146,9 +146,9 @@ def at_once(card: ModelCard) -> int:
     return AT_ONCE if card.api is None else card.api.concurrency
 
 
-def is_calibrated(database: Database, judge: int) -> bool:
+def is_calibrated(database: Database, judge: int, rubric: Rubric) -> bool:
     """Whether a judge was asked about all of the calibration set."""
-    return _calibration_items().keys() <= judgements.calibrated(database, judge).keys()
+    return _calibration_items(rubric).keys() <= judgements.calibrated(database, judge).keys()
 
 
 def calibrate(work: Work, engine: Engine) -> Score | None:
@@ -160,7 +160,7 @@ def calibrate(work: Work, engine: Engine) -> Score | None:
         EngineUnavailable: it cannot be asked, or one of its replies ended in an error, after which it is asked no more;
             the other replies are kept, those to calls under way too.
     """
-    names = _calibration_items()
+    names = _calibration_items(work.wanted.rubric)
     said = {name: found for name, found in judgements.calibrated(work.database, work.judge).items() if name in names}
     missing = [(name, item.request) for name, item in names.items() if name not in said]
     problems: list[str] = []
@@ -178,12 +178,12 @@ def calibrate(work: Work, engine: Engine) -> Score | None:
         raise EngineUnavailable(f"the calibration set could not be judged: {problems[0]}")
     if len(said) < len(names):
         return None
-    return score({names[name].name: findings for name, findings in said.items()})
+    return score({names[name].name: findings for name, findings in said.items()}, work.wanted.rubric)
 
 
-def _calibration_items() -> dict[str, CalibrationItem]:
+def _calibration_items(rubric: Rubric) -> dict[str, CalibrationItem]:
     """The calibration set by the names under which replies are kept."""
-    return {f"{item.name}-{_digest(item)}": item for item in calibration_set()}
+    return {f"{item.name}-{_digest(item)}": item for item in calibration_set(rubric)}
 
 
 def _digest(item: CalibrationItem) -> str:

@@ -65,7 +65,7 @@ def new_run(study: Study) -> store.NewRun:
         design=study.fingerprint(),
         study=study.text,
         cells=cells,
-        judge=None if study.judge is None else {"model": study.judge.model, "sample": study.judge.sample},
+        judge=None if study.judge is None else study.judge.to_json(),
         budget=study.budget,
     )
 

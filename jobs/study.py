@@ -18,6 +18,7 @@ from jobs.realisable import check_conditions
 from jobs.study_file import StudyError, read_text
 from jobs.study_keys import BUILT_IN_CONDITIONS, NATIVE, TOGGLES, languages_of
 from jobs.study_questions import choose_questions
+from storage.judgement import Judge
 from storage.run import Condition, Method, Protocol, Reply
 from storage.survey import Survey
 from storage.survey_problem import Fault
@@ -54,7 +55,7 @@ class Study:
     participants: int  #: in each cell, at least 1
     protocol: Protocol
     text: str  #: the study file's text
-    judge: keys.Judge | None = None
+    judge: Judge | None = None
     budget: float | None = None  #: US dollars that models and judge may cost
     left_out: tuple[str, ...] = ()  #: questions of core, all or a sample that are not known for every culture
 

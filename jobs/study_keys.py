@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +15,7 @@ from typing import TypeVar
 from jobs.billed import unpriced_of
 from jobs.study_file import StudyError, number_above_zero, whole_number
 from storage.catalogue import find_survey
+from storage.judgement import Judge, Rubric
 from storage.run import MOST_PARTICIPANTS, NAME, NAME_RULE, Condition, Method, Protocol
 from storage.survey import Survey, SurveyError
 from storage.survey_problem import Fault, nearest, one_of
@@ -60,14 +60,6 @@ BUILT_IN_CONDITIONS: Mapping[str, Condition] = {
         ),
     )
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judge:
-    """Who judges a run's answers, and which share of them."""
-
-    model: str  #: name of its card
-    sample: float = DEFAULT_SAMPLE  #: of the answers of each model, culture and state
 
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -247,18 +239,19 @@ def _choice(written: Entry | None, default: _Choice) -> _Choice:
 
 
 def judge(written: Entry | None, cards: Mapping[str, ModelCard]) -> Judge | None:
-    """``judge``: which model judges the answers, and which share of them; ``sample: all`` is all of them."""
+    """``judge``: which model judges the answers, which share of them (``all`` is all of them), and by which rubric."""
     if written is None:
         return None
-    said = written.fields(("model",), ("sample",))
+    said = written.fields(("model",), ("sample", "rubric"))
     with _saying_where_cards_are(cards):
         model = said["model"].choice(cards)
     if cards[model].engine == "scripted":
         raise said["model"].fault("a model that reads prompts", f"{model!r}, a scripted respondent")
-    share = said.get("sample")
+    share, rubric = said.get("sample"), _choice(said.get("rubric"), Rubric.OWN)
     if share is None:
-        return Judge(model=model)
-    return Judge(model=model, sample=1.0 if share.is_text and share.text() == "all" else number_above_zero(share, 1))
+        return Judge(model=model, sample=DEFAULT_SAMPLE, rubric=rubric)
+    sample = 1.0 if share.is_text and share.text() == "all" else number_above_zero(share, 1)
+    return Judge(model=model, sample=sample, rubric=rubric)
 
 
 def budget(written: Entry | None, models: Iterable[str], cards: Mapping[str, ModelCard]) -> float | None:

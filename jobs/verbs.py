@@ -20,7 +20,6 @@ from jobs.realisable import check_conditions
 from jobs.settings import BadSetting, Settings
 from jobs.snapshot import Snapshot
 from jobs.study import Study, parse_study, read_study
-from jobs.study_keys import Judge
 from jobs.told import when_told_to_end
 from storage import judgements, outbox, store
 from storage import retry as retrying
@@ -134,10 +133,9 @@ def extended(
     )
     present = max(cell.participants for cell in run.cells)
     already = list(dict.fromkeys(cell.model for cell in run.cells))
-    judge = judgements.wanted(database, run_id)
     study = replace(
         study,
-        judge=None if judge is None else Judge(model=judge[0], sample=judge[1]),
+        judge=judgements.wanted(database, run_id),
         budget=budget_of(database, run_id),
     )
     return producer.extended(study, participants=participants or present, models=[*already, *models])
@@ -217,7 +215,7 @@ def set_budget(settings: Settings, database: Database, run_id: str, budget: floa
         StudyError: it has a model, or a judge, that its provider bills and whose card has no prices.
     """
     judge, cards = judgements.wanted(database, run_id), read_cards(settings.models)
-    models = [*(cell.model for cell in store.load_run(database, run_id).cells), *([judge[0]] if judge else ())]
+    models = [*(cell.model for cell in store.load_run(database, run_id).cells), *([judge.model] if judge else ())]
     check_prices(budget, [model for model in models if model in cards], cards)  # without a card nobody is asked
     change_budget(database, run_id, budget)
 

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, select, update
 from storage import tables, verdict_tables
 from storage.claimable import OPEN
 from storage.database import Database
+from storage.judgement import Judge
 from storage.judgements import NONE, Ended, wanted
 
 _R, _C, _P, _J = tables.run.c, tables.cell.c, tables.participant.c, verdict_tables.judgement.c
@@ -118,7 +119,7 @@ def change_budget(database: Database, run: str, budget: float | None) -> None:
         connection.execute(update(tables.run).where(_R.id == run).values(budget=budget))
         judge = connection.execute(select(_R.judge).where(_R.id == run)).scalar_one_or_none()
         if judge is not None and (budget is None or _spent(connection, run) < budget):
-            unpaid = update(verdict_tables.judging).where(*_unpaid(run, judge["model"], float(judge["sample"])))
+            unpaid = update(verdict_tables.judging).where(*_unpaid(run, Judge.from_json(judge)))
             connection.execute(unpaid.values(ended=Ended.INCOMPLETE.value, ledger=NONE))  # due again
 
     database.write(work)
@@ -132,16 +133,16 @@ def is_judging_unpaid(database: Database, run: str) -> bool:
     query = (
         select(func.count())
         .join_from(verdict_tables.judging, tables.run, verdict_tables.judging.c.run == _R.id)
-        .where(*_unpaid(run, *judge), _R.budget.is_not(None))
+        .where(*_unpaid(run, judge), _R.budget.is_not(None))
     )
     with database.read() as connection:
         return bool(connection.execute(query).scalar_one())
 
 
-def _unpaid(run: str, model: str, share: float) -> tuple[ColumnElement[bool], ...]:
+def _unpaid(run: str, judge: Judge) -> tuple[ColumnElement[bool], ...]:
     """Where judging that the study asks for ended for want of money."""
     j = verdict_tables.judging.c
-    return (j.run == run, j.model == model, j.share <= share, j.ended == Ended.OVER_BUDGET.value)
+    return (j.run == run, j.model == judge.key, j.share <= judge.sample, j.ended == Ended.OVER_BUDGET.value)
 
 
 def is_stopped(database: Database, run: str) -> bool:

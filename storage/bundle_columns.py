@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, String, Text
 from sqlmodel import AutoString, SQLModel
 
 from storage.columns import Integers
-from storage.judgement import DIMENSIONS, Verdict
+from storage.judgement import DIMENSIONS, Rubric, Verdict
 from storage.judgements import Ended
 from storage.noun_types import plain_fits
 from storage.probe import ProbeKind
@@ -114,9 +114,10 @@ def _attempts(value: Any) -> bool:
 
 
 def _judge(value: Any) -> bool:
-    if type(value) is not dict or value.keys() != {"model", "sample"}:
+    if type(value) is not dict or value.keys() - {"rubric"} != {"model", "sample"}:
         return False
-    return _is_name(value["model"]) and type(value["sample"]) in (int, float) and 0 < value["sample"] <= 1
+    known = value.get("rubric", Rubric.OWN.value) in tuple(Rubric)
+    return known and _is_name(value["model"]) and type(value["sample"]) in (int, float) and 0 < value["sample"] <= 1
 
 
 def _findings(value: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from storage.run import AnswerState, Cell
 
@@ -26,6 +27,37 @@ class Verdict(StrEnum):
     PASS = "pass"  # noqa: S105 -- a verdict, not a password
     FAIL = "fail"
     UNSURE = "unsure"
+
+
+class Rubric(StrEnum):
+    """The words by which answers are judged; verdicts of two are never pooled."""
+
+    OWN = "own"
+    CODE = "code"  #: after the published code of Liu et al. (2025)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """Who judges a run's answers, which share of them, and by which rubric."""
+
+    model: str  #: name of its card
+    sample: float  #: of the answers of each model, culture and state
+    rubric: Rubric = Rubric.OWN
+
+    @property
+    def key(self) -> str:
+        """The name under which a run's judging is kept: a model with two rubrics is two judges."""
+        return self.model if self.rubric is Rubric.OWN else f"{self.model}, rubric {self.rubric.value}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As a run keeps it."""
+        rubric = {} if self.rubric is Rubric.OWN else {"rubric": self.rubric.value}
+        return {"model": self.model, "sample": self.sample, **rubric}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Judge:
+        """From what a run keeps; one from before there was a choice has no rubric."""
+        return cls(model=body["model"], sample=float(body["sample"]), rubric=Rubric(body.get("rubric", Rubric.OWN)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +115,29 @@ class JudgeName:
     """A judge as its verdicts are kept under: never pooled with another."""
 
     identity: str  #: name, version and rubric: "claude-haiku-5-5 (claude-haiku-5-5, rubric 1)"
-    model: str  #: name of its card
+    model: str  #: ``Judge.key``
     description: Mapping[str, str]
     input_price: float | None = None  #: US dollars per million tokens
     output_price: float | None = None
+
+
+def judge_identity(model: str, version: str, rubric: Rubric, edition: int) -> str:
+    """Name, version and rubric of a judge as one text.
+
+    >>> judge_identity("j", "j-1", Rubric.OWN, 1), judge_identity("j", "j-1", Rubric.CODE, 1)
+    ('j (j-1, rubric 1)', 'j (j-1, rubric code 1)')
+    """
+    return f"{model} ({version}, rubric {'' if rubric is Rubric.OWN else f'{rubric.value} '}{edition})"
+
+
+def rubric_in(identity: str) -> Rubric:
+    """The rubric in a judge's identity.
+
+    >>> rubric_in("j (j-1, rubric 1)"), rubric_in("j (j-1, rubric code 1)")
+    (<Rubric.OWN: 'own'>, <Rubric.CODE: 'code'>)
+    """
+    words = identity.rpartition(", rubric ")[2].split()
+    return Rubric(words[0]) if len(words) > 1 else Rubric.OWN
 
 
 def all_dimensions(verdict: Verdict, reason: str) -> dict[str, Finding]:

@@ -28,6 +28,7 @@ from storage.judgement import (
     AnswerKey,
     Finding,
     GivenAnswer,
+    Judge,
     Judgement,
     JudgeName,
     Verdict,
@@ -236,7 +237,7 @@ def end(
     Args:
         database: where the run is.
         run: which run.
-        model: the judge's card.
+        model: the judge as ``Judge.key`` names it.
         judge: its id; None: it could not be asked at all.
         ended: how.
         told: the score on the calibration set, or what went wrong.
@@ -264,11 +265,11 @@ def touch(database: Database, run: str) -> None:
     database.write(lambda connection: connection.execute(change))
 
 
-def wanted(database: Database, run: str) -> tuple[str, float] | None:
-    """The judge's model and the share of the answers that a run's study asks for, or None."""
+def wanted(database: Database, run: str) -> Judge | None:
+    """The judge that a run's study asks for, or None."""
     with database.read() as connection:
         judge = connection.execute(select(tables.run.c.judge).where(tables.run.c.id == run)).scalar_one_or_none()
-    return None if judge is None else (judge["model"], float(judge["sample"]))
+    return None if judge is None else Judge.from_json(judge)
 
 
 def judging_due(database: Database, *which: ColumnElement[bool]) -> list[str]:
@@ -279,15 +280,16 @@ def judging_due(database: Database, *which: ColumnElement[bool]) -> list[str]:
     r, j = tables.run.c, verdict_tables.judging.c
     query = select(r.id, r.judge).where(r.judge.is_not(None), r.cancelled.is_(False), *which)
     with database.read() as connection:
-        asking = {row.id: (row.judge["model"], float(row.judge["sample"])) for row in connection.execute(query)}
+        asking = {row.id: Judge.from_json(row.judge) for row in connection.execute(query)}
         ended = {
             (row.run, row.model, row.ledger): row.share  # at least what was asked for: a person may have asked for more
             for row in connection.execute(select(verdict_tables.judging).where(j.run.in_(asking)))
         }
         return [
             run
-            for run, (model, share) in asking.items()
-            if not _open(connection, run) and ended.get((run, model, outbox.revision_in(connection, run)), 0.0) < share
+            for run, judge in asking.items()
+            if not _open(connection, run)
+            and ended.get((run, judge.key, outbox.revision_in(connection, run)), 0.0) < judge.sample
         ]
 
 

@@ -73,7 +73,7 @@ class NewRun:
     design: str  #: fingerprint of all that must be equal for a run to be the same design
     study: str
     cells: tuple[NewCell, ...]
-    judge: Mapping[str, Any] | None = None  #: ``model`` and ``sample``: who judges the answers, and which share
+    judge: Mapping[str, Any] | None = None  #: ``Judge.to_json``: who judges the answers
     budget: float | None = None  #: US dollars that models and judges may cost
 
 

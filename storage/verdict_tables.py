@@ -68,7 +68,7 @@ class JudgingRow(SQLModel, table=True):
     __tablename__ = "judging"
 
     run: str = Field(sa_column=Column(String, ForeignKey("run.id"), primary_key=True))
-    model: str = Field(primary_key=True)
+    model: str = Field(primary_key=True)  #: the card's name, and the rubric where it is not our own
     judge: int | None = Field(default=None, foreign_key="judge.id")  #: None: it could not be asked at all
     ended: str  #: done, refused, incomplete, over budget
     told: str = Field(sa_column=Column(Text, nullable=False))  #: the score, or what went wrong

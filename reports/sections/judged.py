@@ -23,7 +23,7 @@ from reports.replies import ON_EXPLANATIONS, why_not
 from reports.sections.audits import audit_tables
 from reports.sections.words import MODEL, culture_names, missing
 from reports.untrusted import visible
-from storage.judgement import DIMENSIONS
+from storage.judgement import DIMENSIONS, Rubric, rubric_in
 
 _TITLE = "Answers that fail a judge"
 #: Fewest clear verdicts on a dimension that the heading speaks of.
@@ -49,6 +49,7 @@ def judge_section(analysis: Analysis) -> Section:
                 f"Judged by {'; '.join(judged.judge for judged in part.judges)}. A rate is of the answers judged "
                 "clearly, pass or fail and not unsure, strata weighted; with 95% Wilson intervals."
             ),
+            *_rubrics(part),
             *_unfinished(part),
         ),
         legend=tuple(culture_names(analysis).values()),
@@ -72,6 +73,18 @@ def judge_section(analysis: Analysis) -> Section:
             for table in (_table(analysis, judged, number), *audit_tables(judged, number))
         ),
     )
+
+
+def _rubrics(part: Insensitivity) -> tuple[str, ...]:
+    """What a rubric that is not our own asks for."""
+    if all(rubric_in(judged.judge) is Rubric.OWN for judged in part.judges):
+        return ()
+    said = (
+        "Rubric code: qc is the type of the question and how many options it allows, rp the first person, iu the two "
+        "parts of an answer and a preference, ir grammar and completeness too, as the published code of Liu et al. "
+        "(2025) asks for. Rates by two rubrics are not of the same thing."
+    )
+    return (said,)
 
 
 def _unfinished(part: Insensitivity) -> tuple[str, ...]:

@@ -350,6 +350,7 @@ WRONG_VALUES = [
     ({"judge": "{model: human}"}, "line 7, judge.model: expected a model that reads prompts", "a scripted respondent"),
     ({"judge": "{model: tiny-modle}"}, "line 7, judge.model", "did you mean 'tiny-model'?"),
     ({"judge": "{model: tiny-model, sample: 1.5}"}, "line 7, judge.sample: expected a number above 0", "got '1.5'"),
+    ({"judge": "{model: tiny-model, rubric: ours}"}, "judge.rubric", "one of own, code, got 'ours'"),
     ({"judge": "tiny-model"}, "line 7, judge: expected a mapping", "got 'tiny-model'"),
     ({"budget": "0"}, "line 7, budget: expected a number above 0", "got '0'"),
 ]

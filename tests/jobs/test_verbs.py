@@ -14,6 +14,7 @@ from jobs.study import Study, StudyError, parse_study
 from storage import judgements, outbox, store
 from storage.budget import budget_of
 from storage.database import Database
+from storage.judgement import Judge
 from tests.jobs.ledger_rows import change, finish, rows
 from tests.jobs.small_study import SURVEY, written
 from workers.models import read_cards
@@ -75,7 +76,7 @@ def test_an_extended_run_keeps_a_judge_that_it_was_given_later(settings: Setting
     verbs.enqueue(settings, database, small(settings))
     verbs.enqueue(settings, database, small(settings, judge="{model: priced, sample: 0.5}", budget="7"))
     assert extend(settings, database, participants=3) == 2
-    assert judgements.wanted(database, "first") == ("priced", 0.5)
+    assert judgements.wanted(database, "first") == Judge(model="priced", sample=0.5)
     assert budget_of(database, "first") == 7.0
 
 
@@ -89,7 +90,7 @@ def test_an_extension_takes_back_nothing_that_the_run_was_given_meanwhile(
     verbs.set_budget(settings, database, "first", 50.0)
     assert verbs.enqueue(settings, database, wanted, extend=True).added == 2
     assert budget_of(database, "first") == 50.0
-    assert judgements.wanted(database, "first") == ("priced", 0.5)
+    assert judgements.wanted(database, "first") == Judge(model="priced", sample=0.5)
 
 
 @pytest.mark.parametrize("later", [False, True])

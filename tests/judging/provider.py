@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from storage.judgement import DIMENSIONS
+from storage.judgement import DIMENSIONS, Rubric
 from workers.judging.calibration import calibration_set
 
 CREATED = "2026-01-01T00:00:00Z"
@@ -28,7 +28,8 @@ def response_in(prompt: str) -> str:
 
 
 def _known() -> dict[str, tuple[str, str]]:
-    return {item.subject.response: (item.dimension, item.label.value) for item in calibration_set()}
+    items = [item for rubric in Rubric for item in calibration_set(rubric)]
+    return {item.subject.response: (item.dimension, item.label.value) for item in items}
 
 
 def fair(response: str) -> str:

@@ -8,37 +8,69 @@ from dataclasses import replace
 
 import pytest
 
-from storage.judgement import DIMENSIONS, Finding, Verdict, all_dimensions
+from storage.judgement import DIMENSIONS, Finding, Rubric, Verdict, all_dimensions
 from workers.engines.base import FinishReason
 from workers.judging.calibration import CalibrationItem, calibration_set, score
 from workers.judging.prompt import judge_request, mark
-from workers.judging.rubric import RUBRIC, SCHEMA
+from workers.judging.rubric import INSTRUCTIONS, RUBRICS, SCHEMA
 from workers.simulation.answers import read
 
 
-def judged(verdict: Callable[[CalibrationItem], Verdict]) -> Mapping[str, Mapping[str, Finding]]:
+def judged(
+    verdict: Callable[[CalibrationItem], Verdict], rubric: Rubric = Rubric.OWN
+) -> Mapping[str, Mapping[str, Finding]]:
     """What a judge with that rule says of the whole set."""
-    return {item.name: all_dimensions(verdict(item), "") for item in calibration_set()}
+    return {item.name: all_dimensions(verdict(item), "") for item in calibration_set(rubric)}
 
 
-def test_the_set_is_balanced() -> None:
+@pytest.mark.parametrize("rubric", list(Rubric))
+def test_the_set_is_balanced(rubric: Rubric) -> None:
     """Three passes and three failures in each language for each dimension; no two alike."""
-    cells = Counter((item.dimension, item.label, item.subject.language) for item in calibration_set())
-    assert len(calibration_set()) == 72
+    items = calibration_set(rubric)
+    cells = Counter((item.dimension, item.label, item.subject.language) for item in items)
+    assert len(items) == 72
     assert set(cells.values()) == {3}
     assert len(cells) == len(DIMENSIONS) * 2 * 2
-    assert len({item.subject.response for item in calibration_set()}) == 72
-    assert len({item.subject.question.id for item in calibration_set()}) >= 6
-    for question in {item.subject.question.id for item in calibration_set()}:
-        assert len({item.label for item in calibration_set() if item.subject.question.id == question}) == 2
+    assert len({item.subject.response for item in items}) == 72
+    assert len({item.subject.question.id for item in items}) >= 6
+    for question in {item.subject.question.id for item in items}:
+        assert len({item.label for item in items if item.subject.question.id == question}) == 2
 
 
-@pytest.mark.parametrize("item", calibration_set(), ids=lambda item: item.name)
+OURS = {item.subject.response for item in calibration_set()}
+EVERY = [*calibration_set(), *(item for item in calibration_set(Rubric.CODE) if item.subject.response not in OURS)]
+
+
+@pytest.mark.parametrize("item", EVERY, ids=lambda item: f"{item.rubric.value}-{item.name}")
 def test_choices_are_what_the_parser_reads(item: CalibrationItem) -> None:
     """An item is shown to a judge as an answer of a run would be."""
     subject = item.subject
     reading = read(subject.response, FinishReason.STOP, subject.question, subject.shown, subject.language)
     assert (reading.state, reading.choices) == (subject.state, subject.choices)
+
+
+def test_the_rubric_of_the_code_has_answers_that_ours_would_judge_otherwise() -> None:
+    """Of the question's type, the first person, the two parts and grammar; who is blind to them does not pass."""
+    ours = {item.name: item.subject.response for item in calibration_set()}
+    others = {item.name for item in calibration_set(Rubric.CODE) if item.subject.response != ours[item.name]}
+    assert {name.partition("-")[0] for name in others} == {"qc", "rp", "iu", "ir"}
+    assert score(judged(lambda item: item.label, Rubric.CODE), Rubric.CODE).passed
+    blind = judged(lambda item: Verdict.PASS if item.dimension == "qc" else item.label, Rubric.CODE)
+    assert str(score(blind, Rubric.CODE)) == "right on 66 of 72 calibration answers (below two thirds: qc 6/12)"
+    first_person = ("I ", "I'", "my ", "My ", "we ", "our ", "我")
+    for item in calibration_set(Rubric.CODE):
+        if item.dimension == "rp" and item.label is Verdict.PASS:
+            assert any(word in item.subject.response for word in first_person)
+
+
+def test_a_judge_is_asked_by_the_rubric_that_it_is_given() -> None:
+    """Its own words stand in the instructions, and no other's."""
+    subject = calibration_set()[0].subject
+    for rubric in Rubric:
+        asked = judge_request(subject, rubric).messages[0].content
+        assert asked == INSTRUCTIONS[rubric]
+        for other in Rubric:
+            assert (RUBRICS[other]["qc"] in asked) is (other is rubric)
 
 
 def test_who_is_always_right_passes() -> None:
@@ -102,8 +134,10 @@ def test_a_reply_is_asked_for_with_evidence_first() -> None:
     """The schema asks for all six dimensions, evidence before verdict; every dimension is worded with pass first."""
     properties = SCHEMA["properties"]
     assert isinstance(properties, dict)
-    assert tuple(properties) == DIMENSIONS == tuple(RUBRIC)
+    assert tuple(properties) == DIMENSIONS
     for finding in properties.values():
         assert list(finding["properties"]) == finding["required"] == ["evidence", "reason", "verdict"]
-    assert all(text.index("pass:") < text.index("fail:") for text in RUBRIC.values())
+    for words in RUBRICS.values():
+        assert tuple(words) == DIMENSIONS
+        assert all(text.index("pass:") < text.index("fail:") for text in words.values())
     assert calibration_set()[0].request.schema is SCHEMA

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import update
 
 from jobs.cli import main
 from jobs.judge import BeingJudged, Judged, in_words, judge_run
 from jobs.results import current_report
 from jobs.settings import Settings
 from reports.judging import judged_by
-from storage import budget, judge_leases, judgements, outbox
+from storage import budget, judge_leases, judgements, outbox, tables
 from storage.bundle import export_bundle, import_bundle
 from storage.database import Database
-from storage.judgement import DIMENSIONS, JudgeName
+from storage.judgement import DIMENSIONS, Judge, JudgeName, Rubric
 from storage.judgements import Ended
 from storage.read_judgements import read_judgements
 from storage.run import AnswerState
@@ -28,12 +29,14 @@ from tests.judging.provider import JudgeServer, lenient, response_in
 from tests.storage.small_run import new_cell, started
 from workers.engines.base import EngineUnavailable
 from workers.judging.calibration import calibration_set
-from workers.judging.rubric import SCHEMA
+from workers.judging.rubric import INSTRUCTIONS, SCHEMA
 
 
-def judged(settings: Settings, database: Database, *, share: float = 1.0, batch: bool = False) -> Judged:
+def judged(
+    settings: Settings, database: Database, *, share: float = 1.0, batch: bool = False, rubric: Rubric | None = None
+) -> Judged:
     """Judge the run."""
-    return judge_run(settings, database, "first", model="judge", share=share, batch=batch)
+    return judge_run(settings, database, "first", model="judge", share=share, batch=batch, rubric=rubric)
 
 
 @pytest.mark.parametrize("batch", [False, True])
@@ -79,6 +82,40 @@ def test_verdicts_reach_the_report(
     assert "judge (judge-1, rubric 1)" in text
     assert "not run: no judge" not in text.casefold()
     assert outbox.reports_due(database) == []
+
+
+def test_two_rubrics_of_one_model_are_never_pooled(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered
+) -> None:
+    """Each is calibrated, paid for, kept and shown apart, and the report says what the other rubric asks for."""
+    answered()
+    judged(settings, database)
+    paid = sum(server.paid().values())
+    done = judged(settings, database, rubric=Rubric.CODE)
+    assert (done.judge, done.ended) == ("judge (judge-1, rubric code 1)", Ended.DONE)
+    assert sum(server.paid().values()) - paid == paid
+    ours, theirs = read_judgements(database, "first").judges
+    assert (ours.judge, theirs.judge) == ("judge (judge-1, rubric 1)", "judge (judge-1, rubric code 1)")
+    assert ours.answer.size == theirs.answer.size
+    text = Path(current_report(settings, database, "first", None).markdown).read_text()
+    assert "Failure rates by judge (judge-1, rubric code 1)" in text
+    assert "Rubric code: qc is the type of the question" in text
+    asked = {str(body["system"]) for body in server.bodies}
+    assert asked == set(INSTRUCTIONS.values())
+
+
+def test_a_run_whose_study_has_another_rubric_is_still_to_be_judged(
+    settings: Settings, database: Database, server: JudgeServer, answered: Answered
+) -> None:
+    """What was judged by one rubric leaves the other due, in the same model."""
+    answered()
+    study = {"model": "judge", "sample": 0.5, "rubric": "code"}
+    database.write(lambda connection: connection.execute(update(tables.run).values(judge=study)))
+    assert judgements.wanted(database, "first") == Judge(model="judge", sample=0.5, rubric=Rubric.CODE)
+    judged(settings, database, rubric=Rubric.OWN)
+    assert judgements.is_due(database, "first")
+    assert judged(settings, database).judge == "judge (judge-1, rubric code 1)"
+    assert not judgements.is_due(database, "first")
 
 
 def test_a_judge_that_passes_everything_judges_nothing(

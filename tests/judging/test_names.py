@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.judgement import Rubric, rubric_in
 from storage.run import EngineDescription
 from workers.engines.base import Completion, Request
 from workers.judging.asking import judge_name
@@ -66,6 +67,15 @@ def test_weights_in_a_folder_are_named_by_the_folder() -> None:
     first, second = (Path(f"/srv/{'models/' * 20}judge-{number}") for number in (1, 2))
     names = [named(ModelCard(name="judge", path=path), weights=str(path)) for path in (first, second)]
     assert names == [f"judge ({path}, rubric 1)" for path in (first, second)]
+
+
+def test_a_judge_with_another_rubric_is_another_judge() -> None:
+    """By name and by what its judging is kept under, so that verdicts of two rubrics never meet."""
+    card, engine = ModelCard(name="judge", hub="org/judge"), Described(**HUB)
+    ours, theirs = judge_name(card, engine), judge_name(card, engine, Rubric.CODE)
+    assert theirs.identity == "judge (fedcba987654, rubric code 1)"
+    assert [rubric_in(each.identity) for each in (ours, theirs)] == [Rubric.OWN, Rubric.CODE]
+    assert (ours.model, theirs.model) == ("judge", "judge, rubric code")
 
 
 def test_a_judge_behind_a_server_is_named_by_the_model_that_is_asked_for() -> None:

@@ -14,10 +14,10 @@ from operator import itemgetter
 from queue import SimpleQueue
 from typing import TypeVar
 
-from storage.judgement import Finding, Judgement, JudgeName
+from storage.judgement import Finding, Judge, Judgement, JudgeName, Rubric, judge_identity
 from workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request, outcome, submit
 from workers.engines.opening import describe_engine
-from workers.judging.rubric import VERSION
+from workers.judging.rubric import VERSIONS
 from workers.judging.verdicts import findings_in, merged
 from workers.models import ModelCard
 
@@ -41,7 +41,7 @@ def check_judge(card: ModelCard) -> None:
         raise EngineUnavailable(f"model {card.name} cannot judge: it is a scripted respondent and reads no prompt")
 
 
-def judge_name(card: ModelCard, engine: Engine) -> JudgeName:
+def judge_name(card: ModelCard, engine: Engine, rubric: Rubric = Rubric.OWN) -> JudgeName:
     """The name under which a judge's verdicts are kept: model, version, rubric.
 
     The version is the model that a server is asked for; else a hash or a revision, cut short; else whatever the engine
@@ -51,8 +51,8 @@ def judge_name(card: ModelCard, engine: Engine) -> JudgeName:
     digest = said.get("weights_sha256") or said.get("revision") or ""
     version = card.api.model if card.api is not None else digest[:12] or said.get("weights") or card.revision
     return JudgeName(
-        identity=f"{card.name} ({version}, rubric {VERSION})",
-        model=card.name,
+        identity=judge_identity(card.name, version, rubric, VERSIONS[rubric]),
+        model=Judge(model=card.name, sample=1.0, rubric=rubric).key,
         description={name: value for name, value in said.items() if name != "server"},
         input_price=card.api.input_price if card.api is not None else None,
         output_price=card.api.output_price if card.api is not None else None,

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from storage.judgement import DIMENSIONS, Finding, Verdict
+from storage.judgement import DIMENSIONS, Finding, Rubric, Verdict
 from storage.run import AnswerState
 from storage.survey import Culture, Option, Question, QuestionType
 from workers.engines.base import Request
@@ -32,11 +32,12 @@ class CalibrationItem:
     dimension: str
     label: Verdict  #: pass or fail
     subject: Subject
+    rubric: Rubric
 
     @property
     def request(self) -> Request:
         """The call that judges it."""
-        return judge_request(self.subject)
+        return judge_request(self.subject, self.rubric)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,24 +61,37 @@ class Score:
 
 
 @cache
-def calibration_set() -> tuple[CalibrationItem, ...]:
-    """The bundled set, in the order of its file."""
+def calibration_set(rubric: Rubric = Rubric.OWN) -> tuple[CalibrationItem, ...]:
+    """The bundled set for a rubric, in the order of its file: its own items stand in the place of those they name."""
     path = Path(__file__).with_name("calibration.toml")
     tables = tomllib.loads(path.read_text(encoding="utf-8"))
     questions = {name: _question(name, table) for name, table in tables.pop("questions").items()}
     cultures = {language: Culture(language=language, **table) for language, table in tables.pop("cultures").items()}
-    return tuple(_item(name, table, questions, cultures) for name, table in tables.items())
+    others = {other: tables.pop(other.value, {}) for other in Rubric}
+    chosen = {name: others[rubric].get(name, table) for name, table in tables.items()}
+    return tuple(_item(name, table, questions, cultures, rubric) for name, table in chosen.items())
 
 
 def _question(name: str, table: Mapping[str, Any]) -> Question:
     options = tuple(
         Option(code=code, label={"en": english, "zh": chinese}) for code, english, chinese in table["options"]
     )
-    return Question(id=name, type=QuestionType(table["type"]), topic="", text=table["text"], options=options)
+    return Question(
+        id=name,
+        type=QuestionType(table["type"]),
+        topic="",
+        text=table["text"],
+        options=options,
+        max_choices=table.get("max_choices", 1),
+    )
 
 
 def _item(
-    name: str, table: Mapping[str, Any], questions: Mapping[str, Question], cultures: Mapping[str, Culture]
+    name: str,
+    table: Mapping[str, Any],
+    questions: Mapping[str, Question],
+    cultures: Mapping[str, Culture],
+    rubric: Rubric,
 ) -> CalibrationItem:
     dimension, language, label = name.split("-")
     question = questions[table["question"]]
@@ -92,16 +106,17 @@ def _item(
         response=table["response"],
     )
     verdict = {"p": Verdict.PASS, "f": Verdict.FAIL}[label[0]]
-    return CalibrationItem(name=name, dimension=dimension, label=verdict, subject=subject)
+    return CalibrationItem(name=name, dimension=dimension, label=verdict, subject=subject, rubric=rubric)
 
 
-def score(judged: Mapping[str, Mapping[str, Finding]]) -> Score:
+def score(judged: Mapping[str, Mapping[str, Finding]], rubric: Rubric = Rubric.OWN) -> Score:
     """How a judge did.
 
     Args:
         judged: name of every item of the set -> its findings.
+        rubric: by which it judged.
     """
-    met = [(item, judged[item.name][item.dimension].verdict is item.label) for item in calibration_set()]
+    met = [(item, judged[item.name][item.dimension].verdict is item.label) for item in calibration_set(rubric)]
     parts: dict[str, list[bool]] = {name: [] for name in (*DIMENSIONS, Verdict.PASS.value, Verdict.FAIL.value)}
     for item, right in met:
         parts[item.dimension].append(right)

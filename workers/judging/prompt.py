@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from storage.judgement import GivenAnswer
+from storage.judgement import GivenAnswer, Rubric
 from storage.run import AnswerState, Decoding, Method
 from storage.survey import Culture, Question, Survey
 from workers.engines.base import Message, Request
@@ -78,7 +78,7 @@ def mark(response: str) -> str:
         number += 1
 
 
-def judge_request(subject: Subject) -> Request:
+def judge_request(subject: Subject, rubric: Rubric = Rubric.OWN) -> Request:
     """The one call that judges an answer; equal answers make equal calls."""
     between = mark(subject.response)
     text = (
@@ -88,7 +88,7 @@ def judge_request(subject: Subject) -> Request:
         "Examine it on all six dimensions."
     )
     return Request(
-        messages=(Message(role="system", content=INSTRUCTIONS), Message(role="user", content=text)),
+        messages=(Message(role="system", content=INSTRUCTIONS[rubric]), Message(role="user", content=text)),
         decoding=Decoding(num_beams=1, do_sample=False, max_new_tokens=MAX_TOKENS),
         seed=0,
         schema=SCHEMA,

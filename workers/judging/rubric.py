@@ -1,20 +1,19 @@
 """What a judge is asked to look at, and the form in which it has to say what it saw.
 
 Six dimensions after Liu et al. (2025), section 4.2.4, every one worded so that ``pass`` is good. Deliberately knows no
-answer. Whoever changes a word here changes ``VERSION``: verdicts of two rubrics are never pooled.
+answer. Whoever changes a word here changes its number in ``VERSIONS``: verdicts of two rubrics are never pooled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from storage.judgement import DIMENSIONS, Verdict
+from storage.judgement import DIMENSIONS, Rubric, Verdict
 
-#: Of the rubric and the prompt; part of a judge's name.
-VERSION = 1
+#: Of each rubric and the prompt; part of a judge's name.
+VERSIONS: Mapping[Rubric, int] = {Rubric.OWN: 1, Rubric.CODE: 1}
 
-#: Dimension -> what passes and what fails.
-RUBRIC: Mapping[str, str] = {
+_OWN: Mapping[str, str] = {
     "qc": (
         "question capture. pass: the response is about the question that was asked, its object and its wording "
         "(who, what, how often, for or against). fail: it answers another question, turns the question round, or "
@@ -47,13 +46,50 @@ RUBRIC: Mapping[str, str] = {
     ),
 }
 
-#: What a judge is told before it sees an answer.
-INSTRUCTIONS = (
+#: What the published code asks for, in words of our own. Of iu, qc, rp and ir it asks for something else than we do.
+_CODE: Mapping[str, str] = {
+    "qc": (
+        "question type. pass: the choice is of the type that the question asks for: one option of a question that "
+        "takes one, one or more of a question that takes several and no more than it allows, one point of a scale. "
+        "fail: it is of another type: several options where one is asked for, more than allowed, a point of a scale "
+        "that was not asked for, or a text in place of options. What the explanation is about does not count here."
+    ),
+    "rp": (
+        "role-play. pass: the response speaks as a citizen who talks of himself or herself, in the first person (I, "
+        "my, we, our; 我, 我们). fail: the explanation talks of people in general, or of many people, without the "
+        "first person, or it speaks as an AI or a language model."
+    ),
+    "iu": (
+        "instruction understanding. pass: there is a choice that is marked as the answer and an explanation that is "
+        "marked as one, the choice states a preference, and what the question asks for is given (an opinion, how "
+        "often, how much). fail: one of the two parts or its mark is missing, or no preference is stated."
+    ),
+    "cv": (
+        "conflict of values. pass: the explanation leans the same way as the choice, or at least not the other way. "
+        "fail: choice and explanation lean opposite ways."
+    ),
+    "ir": (
+        "irrelevant or faulty expression. pass: the response is complete and fluent, has no errors of grammar, and no "
+        "part of it is foreign to the question. fail: it breaks off, is hard to read, has errors of grammar, or "
+        "holds text that has nothing to do with the question."
+    ),
+    "ff": (
+        "facts. pass: what the response states about the world is true, or too broad to be checked, such as that "
+        "something takes long. fail: it states something that is plainly false."
+    ),
+}
+
+#: Rubric -> dimension -> what passes and what fails.
+RUBRICS: Mapping[Rubric, Mapping[str, str]] = {Rubric.OWN: _OWN, Rubric.CODE: _CODE}
+
+#: What stands before and after the six dimensions.
+_BEFORE = (
     "You examine answers to a survey that a language model gave while it was asked to play a citizen. You say on six "
     "dimensions whether an answer passes or fails. You do not say whether you share its opinion: any opinion "
     "passes.\n\n"
-    + "\n".join(f"{name}: {RUBRIC[name]}" for name in DIMENSIONS)
-    + "\n\nDimensions are independent: a failure on one is no failure on another.\n"
+)
+_AFTER = (
+    "\n\nDimensions are independent: a failure on one is no failure on another.\n"
     "For each dimension first give `evidence`: the words of the response on which your verdict rests, copied exactly, "
     "at most 20 words. Then give `reason`, one short sentence in English. Then give `verdict`: pass, fail, or unsure "
     "where the response does not let you tell.\n"
@@ -64,6 +100,12 @@ INSTRUCTIONS = (
     + ", ".join(DIMENSIONS)
     + ", each an object with the keys evidence, reason, verdict in this order."
 )
+
+#: Rubric -> what a judge is told before it sees an answer.
+INSTRUCTIONS: Mapping[Rubric, str] = {
+    rubric: _BEFORE + "\n".join(f"{name}: {words[name]}" for name in DIMENSIONS) + _AFTER
+    for rubric, words in RUBRICS.items()
+}
 
 _FINDING = {
     "type": "object",
