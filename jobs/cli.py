@@ -19,7 +19,7 @@ from click.core import ParameterSource
 from jobs.cli_daemons import CONCURRENCY
 from jobs.cli_device import DEVICE
 from jobs.cli_options import JSON, NAME, NAMES, RUN, STUDY, Dollars, Text, print_json
-from jobs.exit_codes import DONE, ERROR, INCOMPLETE
+from jobs.exit_codes import DONE, INCOMPLETE, INTERRUPTED
 from jobs.settings import Settings
 from jobs.terminal import open_closed, write_whatever
 
@@ -42,7 +42,7 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             click.echo("interrupted; what was committed is kept: defsurvey resume goes on", err=True)
-            ctx.exit(ERROR)
+            ctx.exit(INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:

@@ -12,5 +12,7 @@ ERROR = 1
 USAGE = 2
 #: It has ended, and not everything that was asked for is there.
 INCOMPLETE = 3
+#: A person or a signal ended it (128 and the number of SIGINT, as shells count).
+INTERRUPTED = 130
 #: A worker cannot serve at all (sysexits' EX_UNAVAILABLE): to start it again will not help.
 UNAVAILABLE = 69

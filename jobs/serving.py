@@ -34,6 +34,15 @@ LOOK_SECONDS = 1.0
 CONNECTIONS = 48
 
 
+#: What a person can do about what SQLite says.
+_REMEDIES = {
+    "not a database": "move the file away and put a copy by defsurvey backup in its place",
+    "malformed": "move the file away and put a copy by defsurvey backup in its place",
+    "readonly": "make the file and its folder writable for this account, or set DEFSURVEY_HOME to a folder that is",
+    "unable to open": "make its folder writable for this account, or set DEFSURVEY_HOME to a folder that is",
+}
+
+
 class DatabaseUnavailable(RuntimeError):
     """The database cannot be opened; the message says which and why."""
 
@@ -98,7 +107,9 @@ def open_database(settings: Settings, *, threads: int = 4, make: bool = True, wi
 def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable:
     """An error of the database, as one line that names it without its password."""
     where = shown(settings.database_url)  # by which it is known whether the driver's words can be, too
-    return DatabaseUnavailable(f"database {where}: {in_words(where, getattr(error, 'orig', None) or error)}")
+    said = in_words(where, getattr(error, "orig", None) or error)
+    remedy = next((f"; {remedy}" for sign, remedy in _REMEDIES.items() if sign in said), "")
+    return DatabaseUnavailable(f"database {where}: {said}{remedy}")
 
 
 def migrate_when_up(settings: Settings, *, patience: float) -> str:

@@ -86,7 +86,8 @@ class Settings:
             self.home.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             got = "it is none" if self.home.exists() else error.strerror
-            raise BadSetting(f"environment variable {_PREFIX}HOME: expected a folder, got {self.home}: {got}") from None
+            expected = "expected a folder that this account can write to"
+            raise BadSetting(f"environment variable {_PREFIX}HOME: {expected}, got {self.home}: {got}") from None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

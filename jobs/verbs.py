@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -48,7 +49,8 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 120)
+    given = stream.isatty() or "COLUMNS" in os.environ
+    return Console(stderr=stderr, width=None if given else 120)
 
 
 def read(settings: Settings, path: Path, *, name: str | None = None, pilot: int | None = None) -> Study:

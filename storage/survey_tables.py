@@ -53,11 +53,11 @@ class Row:
             raise self.fault(field, f"{what}: one of {one_of(known)}", f"{word!r}{nearest(word, known)}")
         return word
 
-    def percent(self, field: str, written: str | None = None) -> float:
+    def percent(self, field: str, written: str | None = None, whose: str = "") -> float:
         """A percentage, 0 to 100; raises Fault."""
         text = self.cells[field] if written is None else written
         if (percent := to_percent(text)) is None:
-            raise self.fault(field, "a percentage from 0 to 100", repr(text) if text else "nothing")
+            raise self.fault(field, f"a percentage from 0 to 100{whose}", repr(text) if text else "nothing")
         return percent
 
 
@@ -193,18 +193,18 @@ class ReferenceReader:
         for pair in row.text("percent").split("|"):
             code, colon, written = (part.strip() for part in pair.partition(":"))
             if not colon or not _COUNT.fullmatch(code):
-                raise row.fault("percent", "code:percent|code:percent|...", repr(pair))
+                raise row.fault("percent", f"code:percent|code:percent|... for question {question.id}", repr(pair))
             if int(code) not in known:
                 expected = f"an option of question {question.id}: one of {one_of(map(str, known))}"
                 raise row.fault("percent", expected, f"option {code}")
             if int(code) in found:
-                raise row.fault("percent", "every option once", f"option {code} again")
-            found[int(code)] = row.percent("percent", written)
+                raise row.fault("percent", f"every option of question {question.id} once", f"option {code} again")
+            found[int(code)] = row.percent("percent", written, f" for question {question.id}")
         if question.type is not QuestionType.MULTIPLE:
             missing = [str(code) for code in known if code not in found]
             if missing:
                 raise row.fault("percent", f"every option of question {question.id}", f"none for {', '.join(missing)}")
-            _check_sum(row, "percent", found.values())
+            _check_sum(row, "percent", found.values(), f" for question {question.id}")
         return {code: found[code] for code in known if code in found}
 
 

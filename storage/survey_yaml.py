@@ -178,6 +178,29 @@ def dump_yaml(body: Mapping[str, object]) -> str:
     return str(yaml.dump(body, Dumper=_DUMPER, allow_unicode=True, sort_keys=False, width=120))
 
 
+#: What to do about what the parser says, of which the first that fits holds.
+_REMEDIES = {
+    "mapping values are not allowed": "put a text that holds ': ' into quotes, and every key on its own line",
+    "\\t": "indent by spaces, not by tabs",
+    "tab character": "indent by spaces, not by tabs",
+    "quoted scalar": "close the quotes",
+    "flow sequence": "close the bracket ] and put commas between its parts",
+    "flow mapping": "close the brace } and put commas between its parts",
+    "cannot start any token": "put a text that begins with this character into quotes",
+    "alias": "put a text that begins with * or & into quotes",
+}
+
+
+def _remedy(problem: str) -> str:
+    """What a person can do about a parser's complaint."""
+    for sign, remedy in _REMEDIES.items():
+        if sign in problem:
+            return remedy
+    return (
+        "see that this line and the one before are indented like their neighbours, and that brackets and quotes close"
+    )
+
+
 def parse_yaml(file: str, text: str) -> Entry:
     """The one document of a YAML file.
 
@@ -189,8 +212,9 @@ def parse_yaml(file: str, text: str) -> Entry:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
-        told = ", ".join(part for part in (error.context, error.problem) if part)
-        raise Fault(Problem(file=file, line=line, column=column, expected="YAML", got=told)) from None
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+        got = f"{problem}; {_remedy(problem)}"
+        raise Fault(Problem(file=file, line=line, column=column, expected="YAML", got=got)) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise Fault(Problem(file=file, line=line, expected="YAML", got="a control character")) from None

@@ -17,7 +17,7 @@ def test_an_interrupted_run_is_not_gone_on_with_by_another(machine: Machine, exp
     first = machine.start("run", "study.yaml", "--name", "mistaken", "--concurrency", "2")
     wait_until(lambda: machine.answers() >= 4 or first.poll() is not None, "the first answers")
     first.terminate()
-    assert ended(first).returncode == 1
+    assert ended(first).returncode == 130
     before = answers_of(machine, "mistaken")
     assert 4 <= before < PLANNED
     machine.set_latency(0.0)

@@ -146,7 +146,7 @@ def test_an_interrupted_run_is_resumed(machine: Machine, expected: list[str]) ->
     run = start_slowly(machine)
     run.send_signal(signal.SIGINT)
     interrupted = ended(run)
-    assert interrupted.returncode == 1
+    assert interrupted.returncode == 130
     assert interrupted.stderr.splitlines()[-1] == ("interrupted; what was committed is kept: defsurvey resume goes on")
     assert machine.processes() == []
     before = machine.committed_at()
@@ -167,7 +167,7 @@ def test_a_second_run_in_the_same_home_is_refused(machine: Machine) -> None:
     assert second.stderr.startswith(f"{in_use}wait until it has ended; or ")
     assert machine.rows("SELECT id FROM run") == [("small",)]
     first.send_signal(signal.SIGTERM)
-    assert ended(first).returncode == 1
+    assert ended(first).returncode == 130
     assert machine.processes() == []
 
 

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from jobs.cli import main
 from jobs.exits import exit_code, in_words
 from jobs.following import RunFailed
 from jobs.producer import enqueue
+from jobs.settings import Settings
 from jobs.study import StudyError
 from storage import outbox
 from storage.database import Database
@@ -169,7 +171,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr("jobs.catalogue.surveys", interrupted)
     ended = typed("survey", "list")
-    assert ended.exit_code == 1
+    assert ended.exit_code == 130
     assert ended.stderr == "interrupted; what was committed is kept: defsurvey resume goes on\n"
 
 
@@ -310,3 +312,36 @@ def test_the_program_is_named_as_it_is_installed() -> None:
     """``defsurvey`` is this group of verbs."""
     assert isinstance(main, click.Group)
     assert typed("--version").stdout.endswith(f", version {version('defsurvey')}\n")
+
+
+@pytest.mark.parametrize(
+    ("problem", "remedy"),
+    [
+        ("attempt to write a readonly database", "make the file and its folder writable"),
+        ("unable to open database file", "set DEFSURVEY_HOME to a folder that is"),
+        ("database disk image is malformed", "put a copy by defsurvey backup in its place"),
+    ],
+)
+def test_what_sqlite_says_names_the_remedy(problem: str, remedy: str, tmp_path: Path) -> None:
+    """A home that cannot be written to, or a file that is damaged."""
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
+    told = in_words(OperationalError("SELECT 1", None, sqlite3.OperationalError(problem)), settings)
+    assert problem in told
+    assert remedy in told
+
+
+def test_a_file_that_is_no_database_names_the_remedy(tmp_path: Path) -> None:
+    """And stays as it is."""
+    (tmp_path / "defsurvey.db").write_text("garbage " * 1000)
+    told = typed("status", DEFSURVEY_HOME=str(tmp_path))
+    assert told.exit_code == 1
+    assert "file is not a database; move the file away" in told.stderr
+    assert (tmp_path / "defsurvey.db").read_text() == "garbage " * 1000
+
+
+def test_the_width_that_is_given_counts_in_a_pipe(tmp_path: Path, database: Database) -> None:
+    """Whoever pages or records a narrow terminal says so by COLUMNS."""
+    enqueue(database, None, study(models="[human]", participants="1"))
+    narrow = typed("status", DEFSURVEY_HOME=str(tmp_path), COLUMNS="40").stdout
+    wide = typed("status", DEFSURVEY_HOME=str(tmp_path)).stdout
+    assert max(map(len, narrow.splitlines()[:-1])) <= 40 < max(map(len, wide.splitlines()[:-1]))

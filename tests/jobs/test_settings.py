@@ -205,7 +205,8 @@ def test_a_home_that_is_no_folder_is_refused_by_its_name(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     for home, got in (("file", "it is none"), ("file/home", "Not a directory")):
         settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path / home)})
-        with pytest.raises(BadSetting, match=f"DEFSURVEY_HOME: expected a folder, got {tmp_path / home}: {got}"):
+        expected = f"DEFSURVEY_HOME: expected a folder that this account can write to, got {tmp_path / home}: {got}"
+        with pytest.raises(BadSetting, match=expected):
             settings.make_home()
     Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path / "a" / "b")}).make_home()
     assert (tmp_path / "a" / "b").is_dir()

@@ -415,9 +415,9 @@ class TestWhatIsWrong:
     @pytest.mark.parametrize(
         ("text", "told"),
         [
-            ("name: [a\n", "study.yaml, line 2, column 1: expected YAML"),
-            ("name: a\n  b: c\n", "study.yaml, line 2, column 4: expected YAML"),
-            ("name: a\n\tb: c\n", "study.yaml, line 2, column 1: expected YAML"),
+            ("name: [a\n", "close the bracket ]"),
+            ("name: a: b\n", "mapping values are not allowed in this context; put a text that holds"),
+            ("name: a\n\tb: c\n", "indent by spaces, not by tabs"),
             ("", "an empty file"),
             ("# nothing\n", "an empty file"),
             ("- a\n- b\n", "study.yaml, line 1: expected a mapping, got a list"),

