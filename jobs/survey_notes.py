@@ -10,8 +10,7 @@ from collections.abc import Iterable
 
 from storage.importers.imported import number_notes, told
 from storage.survey import Question, Survey
-from workers.simulation.lexicon import clean
-from workers.simulation.mentions import vocabulary
+from workers.simulation.answer_parser import unread_labels
 from workers.simulation.prompts import languages
 
 
@@ -34,17 +33,8 @@ def _prompt_notes(survey: Survey) -> list[str]:
 
 
 def _label_notes(questions: Iterable[Question]) -> list[str]:
-    unread = [question.id for question in questions if any(_unread(question))]
+    unread = [question.id for question in questions if any(unread_labels(question))]
     if not unread:
         return []
     why = "it has no letter, or differs from another in signs alone"
     return [f"a label in {told(unread)} cannot be read ({why}): a reply of that label without its number is unparsable"]
-
-
-def _unread(question: Question) -> Iterable[bool]:
-    """Of each label whether it is no mention of its own option; what is read as a number is told by the importers."""
-    words = vocabulary(question, question.codes)
-    for option in question.options:
-        for label in option.label.values():
-            mentioned = words.mentions(words.fold(clean(label)))
-            yield not label.isdecimal() and all(mention.code != option.code for mention in mentioned)

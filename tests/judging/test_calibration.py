@@ -13,7 +13,7 @@ from workers.engines.base import FinishReason
 from workers.judging.calibration import CalibrationItem, calibration_set, score
 from workers.judging.prompt import judge_request, mark
 from workers.judging.rubric import INSTRUCTIONS, RUBRICS, SCHEMA
-from workers.simulation.answers import read
+from workers.simulation.answer_parser import read
 
 
 def judged(

@@ -1,9 +1,11 @@
-"""Reading answers: hand-written completions in two languages, and properties that any text must keep."""
+"""Reading answers: a table of replies by kind, and properties that any text must keep."""
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,23 +15,30 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.run import AnswerState
+from storage.catalogue import find_survey
+from storage.run import AnswerState, Reply
 from storage.survey import Option, Question, QuestionType
 from workers.engines.base import FinishReason
-from workers.simulation.answers import Reading, read
+from workers.simulation.answer_parser import Reading, read
 from workers.simulation.prompts import option_text, words
 
-_FILE = yaml.safe_load(Path(__file__).with_name("completions.yaml").read_text(encoding="utf-8"))
-CASES: list[dict[str, Any]] = _FILE["completions"]
+_FILE = yaml.safe_load(Path(__file__).with_name("replies.yaml").read_text(encoding="utf-8"))
+_SURVEY = find_survey("wvs7")
 
 
 def _question(name: str, body: Mapping[str, Any]) -> Question:
+    languages = body.keys() - {"type", "text", "max_choices", "codes"}
+    codes = body.get("codes", range(1, len(body[min(languages)]) + 1))
+    labels = [
+        dict(zip(languages, wordings, strict=True)) for wordings in zip(*(body[n] for n in languages), strict=True)
+    ]
+    text = body.get("text", "What do you think?")
     return Question(
         id=name,
         type=QuestionType(body["type"]),
         topic="",
-        text=body["text"],
-        options=tuple(Option(code=code, label=label) for code, label in body["options"].items()),
+        text=text if isinstance(text, dict) else dict.fromkeys(languages, text),
+        options=tuple(Option(code=code, label=label) for code, label in zip(codes, labels, strict=True)),
         max_choices=body.get("max_choices", 1),
     )
 
@@ -37,33 +46,50 @@ def _question(name: str, body: Mapping[str, Any]) -> Question:
 QUESTIONS = {name: _question(name, body) for name, body in _FILE["questions"].items()}
 
 
+@dataclass(frozen=True)
+class Case:
+    """A reply, and what has to be read from it: an option's code or several, or the state that is no answer."""
+
+    question: str
+    text: str
+    expected: int | list[int] | str
+    finish: str = "stop"
+    shown: Sequence[int] = ()
+
+    @property
+    def asked(self) -> Question:
+        """The question, of the table or of the bundled survey."""
+        return QUESTIONS.get(self.question) or _SURVEY.question(self.question)
+
+    def read(self, text: str | None = None, reply: Reply = Reply.FULL) -> Reading:
+        """What is read from it, or from another text in its place."""
+        asked, text = self.asked, self.text if text is None else text
+        language = "zh" if re.search("[\u4e00-\u9fff]", self.text) else "en"
+        return read(text, FinishReason(self.finish), asked, self.shown or asked.codes, language, reply)
+
+
+KINDS = {kind: [Case(*row[:3], **dict(*row[3:])) for row in rows] for kind, rows in _FILE["replies"].items()}
+CASES = [case for cases in KINDS.values() for case in cases]
+
+
 def _read(text: str, question: str = "family", language: str = "en") -> Reading:
     asked = QUESTIONS[question]
     return read(text, FinishReason.STOP, asked, asked.codes, language)
 
 
-def test_the_collection_is_as_large_as_it_claims() -> None:
-    """Every completion has an id of its own, and both languages and all states are there."""
-    ids = [case["id"] for case in CASES]
-    assert len(ids) == len(set(ids)) >= 130
-    assert sum(name.startswith("zh") for name in ids) >= 50
-    assert {case["state"] for case in CASES} == {state.value for state in AnswerState}
-
-
-@pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
-def test_a_completion_is_read_as_a_person_would(case: dict[str, Any]) -> None:
-    """State and choices of every hand-written completion are as expected; only answers are remembered."""
-    question = QUESTIONS[case["question"]]
-    language = "zh" if case["id"].startswith("zh") else "en"
-    shown = tuple(case.get("shown", question.codes))
-    reading = read(case["text"], FinishReason(case.get("finish", "stop")), question, shown, language)
-    assert (reading.state.value, list(reading.choices)) == (case["state"], case.get("choices", [])), reading
-    assert (reading.remembered is not None) == (reading.state is AnswerState.ANSWERED)
-    assert bool(reading.reason) == (reading.state is not AnswerState.ANSWERED)
+@pytest.mark.parametrize("case", CASES, ids=[f"{kind}: {c.text[:40]}" for kind, cases in KINDS.items() for c in cases])
+def test_a_reply_is_read_as_a_person_would(case: Case) -> None:
+    """State and choices of every reply of the table are as expected; only answers are remembered."""
+    reading = case.read()
+    expected = [case.expected] if isinstance(case.expected, int) else case.expected
+    assert (list(reading.choices) or reading.state.value) == expected, reading
+    assert (reading.remembered is not None) == (reading.state is AnswerState.ANSWERED) == (not reading.reason)
 
 
 @pytest.mark.parametrize(("language", "separator"), [("en", "; "), ("zh", "；")])
-@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize(
+    "name", [name for name, asked in QUESTIONS.items() if "zh" in asked.text and "en" in asked.text]
+)
 def test_every_choice_in_the_asked_format_is_read_back(name: str, language: str, separator: str) -> None:
     """Whatever may be chosen, written as the prompt asks for it, is read as that choice."""
     question, table = QUESTIONS[name], words(language)
@@ -187,6 +213,10 @@ def test_memory_keeps_the_first_sentence_of_the_explanation() -> None:
     assert reading.remembered == "Answer: 2: Rather important\nExplanation: I moved to the U.S. with my wife."
     reading = _read("答案：2：比较重要\n解释：家人很好。我有两个孩子。", language="zh")
     assert reading.remembered == "答案：2：比较重要\n解释：家人很好。"
+    reading = _read("Answer: 2: Rather important\nExplanation: My answer is 2 because of my work. More follows.")
+    assert reading.remembered == "Answer: 2: Rather important\nExplanation: My answer is 2 because of my work."
+    reading = _read("答案：2：比較重要\n解釋：我不同意傳統觀念。", language="zh")
+    assert reading.remembered == "答案：2：比較重要\n解释：我不同意傳統觀念。"
     assert _read("2. Rather important").remembered == "Answer: 2. Rather important"
     assert _read("I would say rather important. It helps.").remembered == "Answer: I would say rather important."
 
@@ -214,3 +244,14 @@ def test_reasons_say_what_is_wrong() -> None:
     assert {text: _read(text).reason for text in reasons} == reasons
     assert _read("As an AI, I have no view.").reason == "it declines: as an ai"
     assert _read("Answer: Hard work, patience", "qualities").reason == "it lists 'patience', which is not offered"
+    ends = "number and sentence are at different ends of the scale"
+    assert _read("Answer: 1. Divorce can be justified.", "divorce").reason == ends
+
+
+def test_a_question_of_few_words_is_not_cut_out_of_an_answer() -> None:
+    """It is a repetition as all of a line, or after the marker of the request."""
+    assert _read("Answer: 1: Income from work", "income").remembered == "Answer: 1: Income from work"
+    assert _read("Answer: Income from work", "income").choices == (1,)
+    assert _read("Request: Income\nAnswer: 2", "income").choices == (2,)
+    assert _read("Income", "income").reason == "the completion only repeats the question"
+    assert _read("答案：1：中国", "country_zh", "zh").remembered == "答案：1：中国"

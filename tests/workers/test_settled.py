@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from storage.run import AnswerState, Reply
-from tests.workers.test_answers import CASES, QUESTIONS
-from workers.engines.base import FinishReason
-from workers.simulation.answers import Reading, is_settled, read
+from tests.workers.test_answers import CASES, KINDS, Case
+from workers.simulation.answer_parser import is_settled
 from workers.simulation.prompts import words
 
 #: What a model may go on to say, the things that would change a reading among them.
@@ -22,50 +19,40 @@ TAILS = (
 CUT = [Reply.ANSWER, Reply.FIRST_SENTENCE]
 
 
-def _language(case: dict[str, Any]) -> str:
-    return "zh" if case["id"].startswith("zh") else "en"
-
-
-def _read(case: dict[str, Any], text: str, reply: Reply) -> Reading:
-    question = QUESTIONS[case["question"]]
-    shown = tuple(case.get("shown", question.codes))
-    return read(text, FinishReason(case.get("finish", "stop")), question, shown, _language(case), reply)
-
-
-def _cut(case: dict[str, Any], text: str, reply: Reply, first: int = 1) -> str | None:
+def _cut(case: Case, text: str, reply: Reply, first: int = 1) -> str | None:
     """What an engine that looks after every character, from the first one on, would have stopped at, or None."""
-    question = QUESTIONS[case["question"]]
-    shown = tuple(case.get("shown", question.codes))
-    return next((text[:n] for n in range(first, len(text)) if is_settled(text[:n], question, shown, reply)), None)
+    asked, shown = case.asked, case.shown or case.asked.codes
+    return next((text[:n] for n in range(first, len(text)) if is_settled(text[:n], asked, shown, reply)), None)
 
 
 @pytest.mark.parametrize("reply", CUT)
-@pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
-def test_nothing_that_follows_a_cut_changes_the_reading(case: dict[str, Any], reply: Reply) -> None:
-    """Of every hand-written completion, with whatever a model might add, the cut text reads as the whole does."""
-    early = _cut(case, case["text"], reply)
-    for tail in TAILS:
-        whole = case["text"] + tail
-        cut = early or _cut(case, whole, reply, len(case["text"]))
-        if cut is not None:
-            assert _read(case, cut, reply) == _read(case, whole, reply), (cut, whole)
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_that_follows_a_cut_changes_the_reading(kind: str, reply: Reply) -> None:
+    """Of every reply of the table, with whatever a model might add, the cut text reads as the whole does."""
+    for case in KINDS[kind]:
+        early = _cut(case, case.text, reply)
+        for tail in TAILS:
+            whole = case.text + tail
+            cut = early or _cut(case, whole, reply, len(case.text))
+            if cut is not None:
+                assert case.read(cut, reply) == case.read(whole, reply), (cut, whole)
 
 
 @pytest.mark.parametrize("reply", CUT)
 def test_a_cut_reads_as_the_whole_but_for_an_answer_taken_back(reply: Reply) -> None:
-    """The hand-written completions read alike in all kinds of reply; only a second, other answer goes unheard."""
+    """The replies of the table read alike in all kinds of reply; only a second, other answer goes unheard."""
     changed, cut = set(), 0
     for case in CASES:
-        full, short = _read(case, case["text"], Reply.FULL), _read(case, case["text"], reply)
-        cut += _cut(case, case["text"], reply) is not None
+        full, short = case.read(), case.read(reply=reply)
+        cut += _cut(case, case.text, reply) is not None
         if (full.state, full.choices) != (short.state, short.choices):
-            changed.add(case["id"])
+            changed.add(case.text)
             assert full.reason == "it gives answers that differ"
             assert short.state is AnswerState.ANSWERED
         elif reply is Reply.FIRST_SENTENCE:
             assert full.remembered == short.remembered
-    assert changed == {"en-two-answers-differ"}
-    assert cut >= 5
+    assert changed == {"Answer: 2\nExplanation: It matters.\nAnswer: 3\nExplanation: Or not."}
+    assert cut >= 3
 
 
 @pytest.mark.parametrize(
@@ -79,7 +66,7 @@ def test_a_cut_reads_as_the_whole_but_for_an_answer_taken_back(reply: Reply) -> 
 )
 def test_where_a_reply_is_cut(text: str, answer: str, first_sentence: str) -> None:
     """At the marker behind the answer, or behind the explanation's first sentence."""
-    case = {"id": "zh" if "答" in text else "en", "question": "family"}
+    case = Case("family", text, 2)
     for reply, end in ((Reply.ANSWER, answer), (Reply.FIRST_SENTENCE, first_sentence)):
         found = _cut(case, text + " And so on, and on.", reply)
         assert found is not None
@@ -100,21 +87,21 @@ def test_where_a_reply_is_cut(text: str, answer: str, first_sentence: str) -> No
 )
 def test_what_is_not_settled_goes_on(question: str, text: str) -> None:
     """No choice yet, no marker, several where one is allowed, a failure, a list that may go on, a quantity."""
-    assert not any(_cut({"id": "en", "question": question}, text, reply) for reply in CUT)
+    assert not any(_cut(Case(question, text, ""), text, reply) for reply in CUT)
 
 
 def test_a_choice_far_back_is_settled_without_a_marker() -> None:
     """A model that never writes "Explanation:" need not go on to its end either."""
     text = "Answer: 2. " + "My family has always been there for me, in good times and in bad. " * 4
-    cut = _cut({"id": "en", "question": "family"}, text, Reply.ANSWER)
+    cut = _cut(Case("family", text, 2), text, Reply.ANSWER)
     assert cut is not None
     assert len(cut) < 200
-    assert _cut({"id": "en", "question": "family"}, text, Reply.FIRST_SENTENCE) is None
+    assert _cut(Case("family", text, 2), text, Reply.FIRST_SENTENCE) is None
 
 
 def test_only_the_answer_is_remembered_of_a_reply_that_ends_there() -> None:
     """Whatever an engine that cannot stop has gone on to say."""
     text = f"Answer: 2: Rather important\n{words('en').explanation}My family. My friends."
-    case = {"id": "en", "question": "family"}
-    assert _read(case, text, Reply.ANSWER).remembered == "Answer: 2: Rather important"
-    assert _read(case, text, Reply.FIRST_SENTENCE).remembered == _read(case, text, Reply.FULL).remembered
+    case = Case("family", text, 2)
+    assert case.read(reply=Reply.ANSWER).remembered == "Answer: 2: Rather important"
+    assert case.read(reply=Reply.FIRST_SENTENCE).remembered == case.read().remembered

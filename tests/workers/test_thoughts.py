@@ -23,8 +23,7 @@ from workers.engines.transformers.engine import TransformersEngine
 from workers.engines.transformers.loading import LoadedModel
 from workers.engines.transformers.thoughts import decode_reply, special_marks, thought_begun
 from workers.models import ModelCard
-from workers.simulation.answers import Reading, is_settled, read
-from workers.simulation.thoughts import spoken
+from workers.simulation.answer_parser import Reading, is_settled, read, spoken
 
 FAMILY = QUESTIONS["family"]
 REPLY = "Answer: 1\nExplanation: Family comes first. Always."
@@ -86,7 +85,7 @@ def test_thoughts_without_a_reply_and_a_reply_before_thoughts() -> None:
 @settings(max_examples=300, deadline=None)
 def test_a_text_without_marks_says_all_of_itself(text: str) -> None:
     """As every hand-written completion does, so that it is read as ever."""
-    for plain in (text, *(case["text"] for case in CASES)):
+    for plain in (text, *(case.text for case in CASES)):
         assert spoken(plain) == (plain, False)
 
 

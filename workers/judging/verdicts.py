@@ -16,7 +16,7 @@ from typing import Any
 from storage.judgement import DIMENSIONS, Finding, Verdict, all_dimensions
 from storage.run import AnswerState, Reply
 from workers.engines.base import Completion, FinishReason
-from workers.simulation.thoughts import spoken
+from workers.simulation.answer_parser import spoken
 
 #: Evidence and reasons are kept up to so many characters.
 MOST_KEPT = 400

@@ -18,8 +18,8 @@ from storage.run import Decoding
 from storage.survey import Culture, Question, QuestionType, Survey
 from workers.engines.base import Engine, FinishReason, Message, Request
 from workers.judging.asking import ask_together
+from workers.simulation.answer_parser import spoken
 from workers.simulation.prompts import UnknownLanguage, option_text
-from workers.simulation.thoughts import spoken
 
 #: Requests under way at once; a process that is killed loses at most so many.
 BATCH = 16

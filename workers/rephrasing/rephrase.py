@@ -21,9 +21,9 @@ from storage.survey_paraphrases import Tried
 from workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Message, Request
 from workers.judging.asking import ask_together
 from workers.rephrasing.checks import Vocabulary, fault
+from workers.simulation.answer_parser import spoken
 from workers.simulation.participant import substream
 from workers.simulation.prompts import UnknownLanguage, option_text
-from workers.simulation.thoughts import spoken
 
 #: Requests under way at once; a process that is killed loses at most so many wordings.
 BATCH = 16

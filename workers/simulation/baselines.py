@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from storage.run import CCSV_DECODES, Answer, AnswerState, CompletedStep, Decoding, Participant, Protocol, UsedDecoding
 from storage.survey import Culture, Question
 from workers.engines.base import Asked, Engine, FinishReason, Message, Request, Task
-from workers.simulation.answers import Reading, read
+from workers.simulation.answer_parser import Reading, clean, read, spoken, without_echo
 from workers.simulation.baseline_prompts import (
     conversation,
     critique_text,
@@ -23,12 +23,9 @@ from workers.simulation.baseline_prompts import (
     vote_text,
     voted,
 )
-from workers.simulation.lexicon import clean
 from workers.simulation.participant import step_seed
 from workers.simulation.prompts import fill, words
-from workers.simulation.sections import without_echo
 from workers.simulation.taking import Cost, GaveUp, Notes, Steps, Towards
-from workers.simulation.thoughts import spoken
 
 DECODES = CCSV_DECODES
 DRAFT, CRITIQUE, REWRITE = range(3)

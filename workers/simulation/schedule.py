@@ -13,7 +13,7 @@ from functools import partial
 from storage.run import Answer, Decoding, Draws, DrawsPer, Method, Participant, Protocol, Reply
 from storage.survey import Question, Survey
 from workers.engines.base import Asked, Engine, Message, Request, outcome, submit
-from workers.simulation.answers import is_settled, read
+from workers.simulation.answer_parser import is_settled, read
 from workers.simulation.baseline_prompts import average_text, average_wording, conversation
 from workers.simulation.baselines import Deliberation, deliberate, deliberate_again
 from workers.simulation.memory import remember

@@ -24,7 +24,7 @@ from workers.engines.transformers.loading import LoadedModel
 from workers.engines.transformers.scheduler import Limits
 from workers.engines.transformers.support import UnsupportedModel, adopt
 from workers.models import ModelCard
-from workers.simulation.answers import is_settled, read
+from workers.simulation.answer_parser import is_settled, read
 
 
 def _request(number: int, decoding: Decoding | None = None) -> Request:

@@ -1,7 +1,7 @@
 """Thoughts that a prompt begins, and the marks around thoughts that a tokenizer would leave out of a reply.
 
 Knows templates and tokenizers. Deliberately knows nothing of what is made of a thought: that is
-``workers.simulation.thoughts``.
+``workers.simulation.answer_parser``.
 """
 
 from __future__ import annotations

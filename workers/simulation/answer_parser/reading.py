@@ -1,42 +1,36 @@
 """What a completion answers: one state, and the options chosen.
 
-Knows the four ways in which an answer ends. How a completion is taken apart is in
-``workers.simulation.thoughts`` and ``workers.simulation.sections``, how options are recognised
-in ``workers.simulation.mentions`` and ``workers.simulation.choices``. Nothing is coerced and
-nothing raises: whatever a model writes ends in exactly one state, with the reason where it is
+Nothing is coerced and nothing raises: whatever a model writes ends in exactly one state, with the reason where it is
 no answer.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from storage.run import AnswerState, Reply
 from storage.survey import Question
 from workers.engines.base import FinishReason
-from workers.simulation.amounting import NOTHING, Choice
-from workers.simulation.choices import begins, choose, stands
-from workers.simulation.lexicon import clean, fold, lexicon
-from workers.simulation.prompts import words
-from workers.simulation.sections import (
+from workers.simulation.answer_parser.choice import CONTRADICTIONS, NOTHING, Choice, choose
+from workers.simulation.answer_parser.lexicon import clean, fold, pattern
+from workers.simulation.answer_parser.sections import (
+    MOST_REMEMBERED,
     Section,
     first_sentence,
     has_first_sentence,
     is_blank,
     split_sections,
+    with_plain_marks,
     without_echo,
 )
-from workers.simulation.thoughts import spoken
-
-#: An answer that runs on without explanation is remembered up to so many characters.
-MOST_REMEMBERED = 300
+from workers.simulation.answer_parser.thoughts import spoken
+from workers.simulation.prompts import words
 
 _CUT_OFF = "cut off while thinking"
-_TELLING = re.compile(r"[\n.!?。！？:：=]")
-#: Characters: a long token, and the white space before it.
-_JUST_SAID = 20
+#: What may settle an answer, in the last characters of a text: a long token, and the white space before it.
+_TELLING, _JUST_SAID = re.compile(r"[\n.!?。！？:：=]"), 20
 #: Characters: a look takes longer the longer the text, and none may hold up the others of a batch.
 _LONG = 1500
 
@@ -62,8 +56,8 @@ def read(
     """Read the options that a completion chooses.
 
     A completion that disclaims and then answers is answered; one that only disclaims is
-    refused. A number and a label that contradict each other, several options where one is
-    allowed, more than the maximum, or two answers that differ, are unparsable. What a model thinks
+    refused. A number and a label, or a number and the end of a scale, that contradict each other, several options
+    where one is allowed, more than the maximum, or two answers that differ, are unparsable. What a model thinks
     before it replies is no part of the reply: where nothing else is there, it is unparsable.
 
     Args:
@@ -82,20 +76,23 @@ def read(
     said, cut_off = spoken(text)
     cleaned = clean(said)
     folded = fold(cleaned)
-    if lexicon().failure.match(folded):
+    if pattern("failure").match(folded):
         return Reading(state=AnswerState.FAILED, reason=f"the completion is an error message: {cleaned[:80]}")
-    own = without_echo(cleaned, question, shown)
+    own = without_echo(with_plain_marks(cleaned), question, shown)
     if is_blank(own):
         return _unparsable(_CUT_OFF if cut_off else _nothing(text, cleaned))
-    choice, section = _settled(own, question, shown, reply) or _choice(own, question, shown)
+    choice, section = _settled(own, question, shown, reply) or _agreed(own, question, shown)
     if section is not None and choice.codes:
         return Reading(
             state=AnswerState.ANSWERED,
             choices=tuple(sorted(choice.codes)),
             remembered=_remembered(section, choice, question, shown, language),
         )
-    if refusal := lexicon().refusal.search(folded) or _declined(own):
-        return Reading(state=AnswerState.REFUSED, reason=f"it declines: {refusal[0][:80].strip()}")
+    # what declines anything at all counts where the answer should be, and not in an explanation
+    answers = [fold(section.answer) for section in split_sections(own)]
+    for found in (pattern("refusal").search(folded), *map(pattern("declining").search, answers)):
+        if found:
+            return Reading(state=AnswerState.REFUSED, reason=f"it declines: {found[0][:80].strip()}")
     return _unparsable(choice.problem or (_CUT_OFF if cut_off else "it names no option"))
 
 
@@ -112,46 +109,13 @@ def is_settled(text: str, question: Question, shown: Sequence[int], reply: Reply
     if thinking or len(said) > _LONG:
         return False
     cleaned = clean(said)
-    if lexicon().failure.match(fold(cleaned)):
+    if pattern("failure").match(fold(cleaned)):
         return False
-    return _settled(without_echo(cleaned, question, shown), question, shown, reply) is not None
+    return _settled(without_echo(with_plain_marks(cleaned), question, shown), question, shown, reply) is not None
 
 
-def _settled(text: str, question: Question, shown: Sequence[int], reply: Reply) -> tuple[Choice, Section] | None:
-    """The first choice and its section, where it is complete for this ``reply``."""
-    if reply is Reply.FULL:
-        return None
-    for section in split_sections(text):
-        choice = choose(section.answer, question, shown, marked=section.marked)
-        if choice == NOTHING:
-            continue
-        if not choice.codes or not (section.marked or begins(section.answer, question, shown)):
-            return None
-        if reply is Reply.ANSWER:
-            complete = section.explained or section.ended or _stays(section, choice, question, shown)
-            return (choice, replace(section, explanation="")) if complete else None
-        complete = section.ended or (section.explained and has_first_sentence(section.explanation, MOST_REMEMBERED))
-        return (choice, section) if complete else None
-    return None
-
-
-def _declined(text: str) -> re.Match[str] | None:
-    """Words that decline where the answer should be; in an explanation they may be about anything."""
-    answers = (fold(section.answer) for section in split_sections(text))
-    return next((found for answer in answers if (found := lexicon().declining.search(answer))), None)
-
-
-def _stays(section: Section, choice: Choice, question: Question, shown: Sequence[int]) -> bool:
-    """Whether neither the choice nor what is remembered of it changes, however the section goes on."""
-    if not stands(section.answer, question, shown):
-        return False
-    if len(section.answer) > MOST_REMEMBERED:
-        return True
-    short = first_sentence(section.answer, MOST_REMEMBERED)
-    return (
-        has_first_sentence(section.answer, MOST_REMEMBERED)
-        and choose(short, question, shown, marked=section.marked) == choice
-    )
+def _unparsable(reason: str) -> Reading:
+    return Reading(state=AnswerState.UNPARSABLE, reason=reason)
 
 
 def _nothing(text: str, said: str) -> str:
@@ -161,40 +125,65 @@ def _nothing(text: str, said: str) -> str:
     return "nothing follows its thoughts" if not is_blank(clean(text)) else "it is empty"
 
 
-def _unparsable(reason: str) -> Reading:
-    return Reading(state=AnswerState.UNPARSABLE, reason=reason)
-
-
-def _choice(text: str, question: Question, shown: Sequence[int]) -> tuple[Choice, Section | None]:
-    """The choice on which the sections agree, and the section that states it.
+def _choices(text: str, question: Question, shown: Sequence[int]) -> Iterator[tuple[Choice, Section]]:
+    """The sections that say something about the options, and what.
 
     What follows like a new turn of a conversation ("Request:", "User:") once something was
     chosen is the model's own invention and is not read.
     """
-    chosen: list[tuple[Choice, Section]] = []
+    chosen = False
     for section in split_sections(text):
         if section.turn and chosen:
-            break
+            return
         choice = choose(section.answer, question, shown, marked=section.marked)
         if choice != NOTHING:
-            chosen.append((choice, section))
+            chosen = True
+            yield choice, section
+
+
+def _agreed(text: str, question: Question, shown: Sequence[int]) -> tuple[Choice, Section | None]:
+    """The choice on which the sections agree, and the section that states it."""
+    chosen = list(_choices(text, question, shown))
     deciding = [pair for pair in chosen if pair[1].marked] or chosen
-    definite = [pair for pair in deciding if pair[0].codes]
+    definite = [pair for pair in deciding if pair[0].codes or pair[0].problem in CONTRADICTIONS]
     if len({choice.codes for choice, _ in definite}) > 1:
         return Choice(problem="it gives answers that differ"), None
     return next(iter(definite or deciding), (NOTHING, None))
 
 
+def _settled(text: str, question: Question, shown: Sequence[int], reply: Reply) -> tuple[Choice, Section] | None:
+    """The first choice and its section, where it is complete for this ``reply``."""
+    if reply is Reply.FULL:
+        return None
+    for choice, section in _choices(text, question, shown):
+        if not choice.codes or not (section.marked or choice.opening):
+            return None
+        if reply is Reply.ANSWER:
+            complete = section.explained or section.ended or _stays(section, choice, question, shown)
+            return (choice, replace(section, explanation="")) if complete else None
+        complete = section.ended or (section.explained and has_first_sentence(section.explanation))
+        return (choice, section) if complete else None
+    return None
+
+
+def _stays(section: Section, choice: Choice, question: Question, shown: Sequence[int]) -> bool:
+    """Whether neither the choice nor what is remembered of it changes, however the section goes on."""
+    if not choice.final or len(section.answer) > MOST_REMEMBERED:
+        return choice.final
+    return has_first_sentence(section.answer) and _in_short(section, choice, question, shown) != section.answer
+
+
+def _in_short(section: Section, choice: Choice, question: Question, shown: Sequence[int]) -> str:
+    """The first sentence of an answer, or all of it where the sentence does not hold the whole choice."""
+    short = first_sentence(section.answer)
+    return short if choose(short, question, shown, marked=section.marked).codes == choice.codes else section.answer
+
+
 def _remembered(section: Section, choice: Choice, question: Question, shown: Sequence[int], language: str) -> str:
     """The answer in the model's own words, up to the first sentence of its explanation."""
     table = words(language)
-    answer = section.answer
-    if not section.explanation:
-        short = first_sentence(answer, MOST_REMEMBERED)
-        # A first sentence that does not hold the whole answer is too short.
-        if choose(short, question, shown, marked=section.marked) == choice:
-            answer = short
+    answer = section.answer if section.explanation else _in_short(section, choice, question, shown)
     answer = table.answer + answer[:MOST_REMEMBERED].strip(" \n\"',;{}")
     if not section.explanation:
         return answer
-    return f"{answer}\n{table.explanation}{first_sentence(section.explanation, MOST_REMEMBERED)}"
+    return f"{answer}\n{table.explanation}{first_sentence(section.explanation)}"

@@ -1,8 +1,6 @@
 """A completion taken apart: what it gives as answer, as explanation, and what it merely repeats.
 
-Knows the markers ("Answer:", "解释：") that the prompt asks for and those that models use
-instead. Deliberately does not know which option a section names: that is
-``workers.simulation.choices``.
+It looks for the markers that the prompt asks for ("Answer:", "解释：") and for those that models use instead.
 """
 
 from __future__ import annotations
@@ -13,16 +11,23 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from storage.survey import Question
-from workers.simulation.lexicon import clean, lexicon
-from workers.simulation.prompts import languages, option_text
+from workers.simulation.answer_parser.lexicon import clean, in_one_form, marker
+from workers.simulation.prompts import languages
 
 #: A survey's wordings are looked for in every completion.
 _cleaned = lru_cache(maxsize=1024)(clean)
 #: No completion has a use for more sections; the rest of one that has more is not read.
 MOST_SECTIONS = 20
+#: An answer that runs on without explanation is remembered up to so many characters.
+MOST_REMEMBERED = 300
 
 _SENTENCE_END = re.compile(r"[。！？]|[.!?](?=[\s\"'”)]|$)")
 _FULL = re.compile(r"[.?!。？！…:：]\W*$")
+#: A choice as mathematics marks it, and what it holds as text.
+_BOXED = re.compile(r"\\boxed ?\{((?:[^{}]|\{[^{}]*\})*)\}")
+_COMMAND = re.compile(r"\\[a-z]+ ?\{([^{}]*)\}")
+_NOT_TICKED = re.compile(r"^[ \-–•·+]*(?:\[ ?\]|[☐□])[^\n]*\n?", re.MULTILINE)
+_TICKED = re.compile(r"\[[xX✓✔]\]|[☑☒✅✓✔]")
 _NO_END = re.compile(r"^\W*\d+$|\b(?:[A-Za-z]|[Mm]rs?|[Dd]r|[Ss]t|vs)$")
 
 
@@ -59,7 +64,7 @@ def split_sections(text: str) -> Iterator[Section]:
 
 
 def _marks(text: str) -> Iterator[re.Match[str]]:
-    for count, mark in enumerate(lexicon().marker.finditer(text)):
+    for count, mark in enumerate(marker().finditer(in_one_form(text))):
         if count >= 2 * MOST_SECTIONS:
             return
         yield mark
@@ -73,6 +78,14 @@ def _is_prose(mark: re.Match[str]) -> bool:
 
 def _section(kind: str, answer: str) -> Section:
     return Section(answer=answer.strip(), marked=kind == "answer", turn=kind == "turn")
+
+
+def with_plain_marks(text: str) -> str:
+    """The cleaned completion with ``\\boxed{2}`` as an answer, and of a list with boxes only what is ticked."""
+    if "\\boxed" in text:
+        text = _BOXED.sub(lambda found: "\nAnswer: " + _COMMAND.sub(r"\1", found[1]) + "\n", text)
+    boxes = any(sign in text for sign in "[☐□☑☒✅✓✔")
+    return _TICKED.sub("", _NOT_TICKED.sub("", text)).strip() if boxes else text.strip()
 
 
 def without_echo(text: str, question: Question, shown: Sequence[int]) -> str:
@@ -94,8 +107,9 @@ def without_echo(text: str, question: Question, shown: Sequence[int]) -> str:
         return text.strip()
     for language in languages():
         if all(language in question.option(code).label for code in shown):
-            listing = "\n".join(clean(option_text(question, code, language)) for code in shown)
-            text = f"\n{text}\n".replace(f"\n{listing}\n", "\n\n")
+            options = ((code, _cleaned(question.option(code).label[language])) for code in shown)
+            listing = r"\n".join(rf"{code} ?[:：.)、] ?{re.escape(label)}" for code, label in options)
+            text = re.sub(rf"(?<=\n){listing}(?=\n)", "", f"\n{text}\n")
     return text.strip()
 
 
@@ -107,32 +121,30 @@ def _as_line(wording: str) -> re.Pattern[str]:
 
 def is_blank(text: str) -> bool:
     """Whether a completion has no words but markers."""
-    return not re.search(r"\w", lexicon().marker.sub("", text))
+    return not re.search(r"\w", marker().sub("", in_one_form(text)))
 
 
-def first_sentence(text: str, most: int = 300) -> str:
-    """The text up to the end of its first sentence, at most ``most`` characters.
+def first_sentence(text: str) -> str:
+    """The text up to the end of its first sentence, at most ``MOST_REMEMBERED`` characters.
 
-    A full stop behind a leading number, a single letter or a common abbreviation ends nothing.
+    A full stop after a leading number, a single letter or a common abbreviation ends nothing.
     """
-    line = text.strip()[: most + 1].partition("\n")[0]
+    line = text.strip()[: MOST_REMEMBERED + 1].partition("\n")[0]
     end = _sentence_end(line)
-    return line[:most].strip() if end is None else line[:end][:most]
+    return line[:MOST_REMEMBERED].strip() if end is None else line[:end][:MOST_REMEMBERED]
 
 
-def has_first_sentence(text: str, most: int = 300) -> bool:
+def has_first_sentence(text: str) -> bool:
     """Whether the first sentence is there, so that ``first_sentence`` stays as it is whatever follows the text."""
-    stripped = text.lstrip()
-    line, newline, _ = stripped.partition("\n")
-    if newline or len(line) > most + 1:
-        return True
+    line, newline, _ = text.lstrip().partition("\n")
     end = _sentence_end(line)
     # What follows a full stop tells whether it ends a sentence: "7." may become 7.5.
-    return end is not None and (end < len(line) or line[end - 1] in "。！？")
+    ended = end is not None and (end < len(line) or line[end - 1] in "。！？")
+    return bool(newline) or len(line) > MOST_REMEMBERED + 1 or ended
 
 
 def _sentence_end(line: str) -> int | None:
-    for end in _SENTENCE_END.finditer(line):
-        if not _NO_END.search(line[: end.start()]):
-            return end.end()
-    return None
+    ends = (
+        end for end in _SENTENCE_END.finditer(line[: MOST_REMEMBERED + 2]) if not _NO_END.search(line[: end.start()])
+    )
+    return next((end.end() for end in ends), None)
