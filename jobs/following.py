@@ -20,6 +20,7 @@ from jobs.outputs import why_unwritable
 from jobs.progress import duration, snapshot, watch
 from jobs.settings import Settings
 from jobs.snapshot import Snapshot
+from storage import outbox
 from storage.database import Database
 from workers.patience import OUTAGE
 
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 SILENT_SECONDS = 300.0
 #: Seconds between two words on a report that takes long.
 WORD_SECONDS = 300.0
+#: Seconds of work after which an unfinished run gets its first report; each further one after three times as long.
+FIRST_REPORT_SECONDS = 60.0
 #: Seconds between two looks at whether there is room on the disk.
 DISK_SECONDS = 10.0
 
@@ -60,6 +63,7 @@ def follow(
     console: Console,
     broker: redis.Redis,
     stopped: Callable[[], bool] = lambda: False,
+    ask_report: Callable[[str], None] = lambda _run: None,
 ) -> Snapshot:
     """Show progress until the run is finished and its report shows everything, or until it was stopped.
 
@@ -71,6 +75,7 @@ def follow(
         broker: where a report that cannot be built is told.
         stopped: whether this process was told to end. It is asked besides, since what a signal raises is lost where the
             interpreter happens to be in a destructor or a callback.
+        ask_report: asks a reporter for the report of a run as it is now.
 
     Returns:
         The look at the run that decided so: what it says of the report and of the run belongs together.
@@ -81,6 +86,7 @@ def follow(
     """
     look = Look(database, run)
     disk = Disk(crew.settings.home, console)
+    early = ReportsSoFar(ask_report, database, console)
     waiting: list[Waiting] = []  # from when only the report is still to come
     log_file = crew.settings.logs / "reporter.log"
 
@@ -90,6 +96,7 @@ def follow(
         disk.look()
         crew.look(look.latest.progress.done + look.latest.participants["quarantined"])
         if not waiting:
+            early.look(look.latest)
             return
         failure = None
         with outages_survived("reports"):
@@ -104,6 +111,8 @@ def follow(
 
     def over(current: Snapshot) -> bool:
         if current.reporting and not waiting:
+            with outages_survived("reports"):
+                broker.delete(report_failure_key(run))  # of a report so far, which this one replaces
             waiting.append(Waiting(Pulse(crew.settings, "reporter"), log_file, console))
         return current.reported if current.reporting else current.state in ("cancelled", "budget reached")
 
@@ -135,6 +144,38 @@ class Look:
         else:
             self._away = False
         return self.latest
+
+
+class ReportsSoFar:
+    """Has the report of an unfinished run built now and then, and says once where each one is.
+
+    Args:
+        ask: asks a reporter for the report of a run as it is now.
+        database: where built reports are noted.
+        console: where it is said.
+    """
+
+    def __init__(self, ask: Callable[[str], None], database: Database, console: Console) -> None:
+        self._ask, self._database, self._console = ask, database, console
+        self._begun = time.monotonic()
+        self._after = FIRST_REPORT_SECONDS
+        self._older: outbox.BuiltReport | None = None  #: the newest report when another one was asked for
+        self._asked = 0  #: answers that there were then; 0: none is asked for
+
+    def look(self, now: Snapshot) -> None:
+        """Ask for a report if it is time, or say that the one asked for is there."""
+        due = now.progress.done > 0 and time.monotonic() - self._begun >= self._after
+        if not due and not self._asked:
+            return
+        with outages_survived("reports"):
+            newest = outbox.latest_report(self._database, now.run)
+            if due:
+                self._ask(now.run)
+                self._older, self._asked, self._after = newest, now.progress.done, self._after * 3
+            elif newest is not None and newest != self._older:
+                told = f"report so far ({self._asked} of {now.progress.planned} answers): {newest.html}"
+                self._console.print(told, highlight=False, markup=False, soft_wrap=True)
+                self._asked = 0
 
 
 class Waiting:

@@ -231,7 +231,7 @@ def work(
         try:
             crew.start()
             thread.start()  # its first pass publishes the run while the workers come up
-            return follow(database, run, crew, console, broker, stopped)
+            return follow(database, run, crew, console, broker, stopped, lambda run: _ask_report(app, database, run))
         finally:
             stop.set()
             if thread.ident is not None:
@@ -239,6 +239,12 @@ def work(
             crew.stop()
             with outages_survived("leases of ended workers"):
                 release_dead(database)
+
+
+def _ask_report(app: Celery, database: Database, run: str) -> None:
+    from jobs.tasks import report_sender  # which loads what simulates
+
+    report_sender(app, database)(run)
 
 
 def _models(settings: Settings, database: Database, run: str) -> Sequence[str]:

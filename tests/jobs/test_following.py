@@ -17,9 +17,11 @@ from jobs.producer import enqueue
 from jobs.progress import snapshot
 from jobs.settings import Settings
 from jobs.snapshot import Snapshot
+from jobs.tasks import write_report
 from storage import outbox
 from storage.database import Database
-from tests.jobs.ledger_rows import finish
+from storage.ledger import Ledger
+from tests.jobs.ledger_rows import answer_to, finish
 from tests.jobs.small_study import study
 from tests.jobs.test_progress import Clock
 
@@ -78,3 +80,34 @@ def test_a_reporter_without_a_sign_of_life_is_given_up(follow: Follow) -> None:
         follow(beats=8, looks=20)
     ended, _ = follow(beats=8, looks=13)
     assert ended.reported
+
+
+def test_a_run_that_goes_on_shows_a_report_of_what_is_there(
+    database: Database, client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a minute, and again after three; each is said once, and says that the run is unfinished."""
+    enqueue(database, None, study(models="[human]", participants="2"))
+    ledger = Ledger(database, owner="host:1:token")
+    held = ledger.claim(1)
+    assert held is not None
+    ledger.checkpoint(held, answer_to(held, "Q1"), ())
+    clock = Clock()
+    monkeypatch.setattr(following, "time", clock)
+    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 20.0)
+    shown: list[tuple[float, str]] = []
+
+    def ask(run: str) -> None:
+        built = write_report(database, run, tmp_path / "reports")
+        shown.append((clock.monotonic(), Path(built.html).read_text()))
+
+    def stopped() -> bool:
+        return clock.monotonic() > 300
+
+    written = io.StringIO()
+    crew = local.Crew(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=0)
+    with pytest.raises(KeyboardInterrupt):
+        following.follow(database, "first", crew, Console(file=written, width=400), client, stopped, ask)
+    assert [60 <= when < 90 or 180 <= when < 210 for when, _ in shown] == [True, True]
+    assert all("The run is unfinished: 1 of 12 planned answers" in html for _, html in shown)
+    assert written.getvalue().count("report so far (1 of 12 answers): ") == 1  # the second is the same report
