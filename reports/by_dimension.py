@@ -26,7 +26,7 @@ class DimensionRow:
     model: str
     culture: str
     sound: Floats
-    intervals: tuple[Interval, ...]  #: of ``sound``, participants resampled
+    intervals: tuple[Interval, ...]  #: of ``sound``, for other participants
     floor: Floats
     paper: Floats
     items: Floats  #: with a value, per dimension

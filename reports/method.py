@@ -25,7 +25,7 @@ _METHOD = (
         name="Unit of analysis",
         value=(
             "One participant's answer to one question. A cell is a model, a culture, a condition and a "
-            "language. Intervals resample whole participants and keep the questions as they are, so they speak "
+            "language. Intervals are over other participants and keep the questions as they are, so they speak "
             "of these questions."
         ),
     ),
@@ -57,11 +57,10 @@ _METHOD = (
     Term(
         name="Intervals",
         value=(
-            "Point less the quantiles of (resample less mean of resamples), 2,000 resamples with a fixed seed. "
-            "They estimate the divergence expected at this number of participants, and so compare with the "
-            "floor. They are no narrower than independent answers would make them, of which one more might be any. "
-            "Their lower end is drawn at 0 where it would fall below. The two-way interval resamples questions too, "
-            "for statements about questions like these."
+            "95%, by t on the scale of the root of the divergence. The variance is that of independent answers, and "
+            "beyond it what the participants move together, by the jackknife. Intervals estimate the divergence "
+            "expected at this number of participants, and so compare with the floor. The two-way interval counts the "
+            "variance over questions too, for statements about questions like these."
         ),
     ),
     Term(

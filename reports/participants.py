@@ -9,11 +9,7 @@ import numpy as np
 
 from reports.items import Floats, ItemTable, ReferenceTable
 from reports.metrics.divergence import smoothed_kl
-from reports.metrics.intervals import DRAWS, Intervals, intervals_of_means
-from reports.metrics.resampling import independent_variance, resampled_smoothed_kl
-
-#: Seed of the resamples: the same answers always give the same intervals.
-BOOTSTRAP_SEED = 20250314
+from reports.metrics.intervals import Intervals, independent_variance, intervals_of_means, without_one
 
 
 def single_answers(weights: Floats, items: ItemTable, reference: ReferenceTable) -> Floats:
@@ -34,7 +30,7 @@ def _mean_over_answers(weights: Floats, values: Floats, count: Floats) -> Floats
 
 
 def intervals(items: ItemTable, reference: ReferenceTable, weights: Floats, points: Floats) -> Intervals:
-    """Intervals of a cell's means, by resamples of its participants.
+    """Intervals of a cell's means, over other participants.
 
     Args:
         items: the run's items.
@@ -42,17 +38,13 @@ def intervals(items: ItemTable, reference: ReferenceTable, weights: Floats, poin
         weights: what each participant answered, shape (P, I, K).
         points: smoothed KL of each item, shape (I,).
     """
-    # who answered nothing that the headline is of would only be drawn in place of those who did
     known = ~np.isnan(points) & items.grouping.headline
-    shares, people, offered = reference.shares[known], reference.n[known], items.offered[known]
-    # the same resamples for every cell: cells of equal size share participants' draws
-    resampled = resampled_smoothed_kl(weights[:, known], shares, people, offered, draws=DRAWS, seed=BOOTSTRAP_SEED)
-    grouping = items.grouping.of(known)
+    answers, people = weights[:, known], (reference.shares[known], reference.n[known], items.offered[known])
+    counts = answers.sum(axis=0)
+    changes = np.einsum("pik,ik->pi", answers, without_one(counts, *people))
     return intervals_of_means(
         points[known],
-        resampled.values,
-        resampled.answered,
-        grouping,
-        seed=BOOTSTRAP_SEED,
-        least=independent_variance(weights[:, known].sum(axis=0), shares, people, offered),
+        independent_variance(counts, *people),
+        np.where(answers.any(axis=-1), changes, np.nan),
+        items.grouping.of(known),
     )

@@ -1,12 +1,8 @@
-"""Intervals by resampling whole participants, questions fixed.
+"""Intervals of a mean smoothed KL over other participants, questions fixed.
 
-Knows a value of each item, what resamples of participants make of it (see ``resampling``), and means over items.
-Deliberately knows nothing of which value it is.
-
-The estimand is the expected divergence at this n. A divergence is biased upwards in small samples,
-and more so in resamples of them, so percentiles of the resamples lie above the point; what carries
-over is their spread about their own mean. Participants who answer alike have resamples that hardly vary, although
-others may answer otherwise: an interval is as wide, at least, as a least variance makes it.
+The estimand is the expected divergence at this n: what as many people would score is the same quantity. The variance of
+the mean is what independent answers would give, and beyond it how far the participants move the items together. The
+interval is symmetric on the scale of the root, since a divergence near 0 grows with the square of a distance.
 """
 
 from __future__ import annotations
@@ -15,23 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import stdtrit
 
-from reports.metrics.aggregate import (
-    Grouping,
-    grouped_mean,
-    grouped_sum,
-    headline_mean,
-    headline_weights,
-    mean_known,
-)
-from reports.metrics.resampling import weights_of
+from reports.metrics.aggregate import Grouping, headline_mean, headline_weights
+from reports.metrics.divergence import PRIOR, Floats, smoothed_kl, smoothed_reference
 
-Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
-#: Resamples behind an interval.
-DRAWS = 2_000
 _FEW = "fewer than 2 participants with a valid answer to what the mean is of"
+#: Degrees of freedom from which t is normal.
+_NORMAL = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,119 +33,170 @@ class Interval:
     reason: str = ""
 
 
-def centred(point: float, resampled: Floats, level: float = 0.95, *, least: float = 0.0) -> Interval:
-    """[D - upper quantile, D - lower quantile] of the resamples about their own mean.
-
-    Args:
-        point: D, the statistic of the sample itself.
-        resampled: D*, shape (B,); nan where a resample has no value.
-        level: of the interval, in (0, 1).
-        least: variance of D to either side of which the interval reaches, normal, however little resamples vary.
-
-    >>> found = centred(1.0, np.array([1.2, 1.3, 1.4]), level=.5)
-    >>> round(found.low, 2), round(found.high, 2)
-    (0.95, 1.05)
-    >>> alike = centred(1.0, np.array([1.2, 1.2, 1.2]), least=.01)
-    >>> round(alike.low, 2), round(alike.high, 2)
-    (0.8, 1.2)
-    """
-    if np.isnan(point):
-        return _none(level, "the point itself has no value")
-    spread = resampled[~np.isnan(resampled)]
-    if spread.size == 0:
-        return _none(level, "no resample has a value")
-    below, above = np.quantile(spread - spread.mean(), [(1 - level) / 2, (1 + level) / 2])
-    reach = float(ndtri((1 + level) / 2)) * float(np.sqrt(least))
-    return Interval(low=point - max(float(above), reach), high=point - min(float(below), -reach), level=level)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intervals:
     """Intervals of one cell's means."""
 
-    headline: Interval  #: participants resampled, questions fixed: about these questions
-    two_way: Interval  #: participants and the questions of the headline resampled: about questions like these
-    by_dimension: tuple[Interval, ...]  #: participants resampled, one per dimension
+    headline: Interval  #: other participants, questions fixed: about these questions
+    two_way: Interval  #: other participants and other questions: about questions like these
+    by_dimension: tuple[Interval, ...]  #: other participants, one per dimension
+
+
+def interval(
+    point: float, variance: float, together: float = 0.0, *, participants: int = 2, level: float = 0.95
+) -> Interval:
+    """Interval about a mean divergence, by t on the scale of its root.
+
+    Args:
+        point: the mean, at least 0.
+        variance: of the mean, known well.
+        together: variance beyond it, of which only the participants tell. It has half the degrees of freedom that a
+            normal sample of them has: what a participant moves is skewed (docs/metrics.md has the simulation).
+        participants: at least 2.
+        level: in (0, 1).
+
+    Source: Satterthwaite (1946) for the degrees of freedom.
+
+    >>> alone, shared = interval(0.25, 1e-4), interval(0.25, 5e-5, 5e-5, participants=3)
+    >>> [round(end, 3) for end in (alone.low, alone.high, shared.low, shared.high)]
+    [0.231, 0.27, 0.223, 0.279]
+    """
+    total = variance + together
+    freedom = (participants - 1) / 2 * (total / together) ** 2 if together > 0 else _NORMAL
+    return _on_roots(point, total, freedom, level)
+
+
+def _on_roots(point: float, variance: float, freedom: float, level: float) -> Interval:
+    root = np.sqrt(point)
+    reach = stdtrit(min(freedom, _NORMAL), (1 + level) / 2) * np.sqrt(variance)
+    half = reach / (2 * root) if root > 0 else 0.0
+    return Interval(low=float(max(root - half, 0.0) ** 2), high=float((root + half) ** 2), level=level)
+
+
+def independent_variance(counts: Floats, shares: Floats, n_human: Floats, offered: Bools) -> Floats:
+    """Variance of the smoothed KL of each item if answers are independent, to first order, shape (I,).
+
+    The shares of the answers are taken to be (c + 1/k) / (n + 1), one answer more, spread over the options: five
+    participants who all answer alike do not say that a sixth would. With L the logarithm of smoothed shares over
+    people's, the variance is (E L^2 - (E L)^2) n / (n + k/2)^2. Near people it is larger than the true one, since L is
+    as noisy as the answers.
+
+    Args:
+        counts: valid answers, shape (I, K).
+        shares: the reference's, shape (I, K); nan rows give nan.
+        n_human: people behind it, shape (I,).
+        offered: which columns each item has, shape (I, K).
+
+    Source: Perks (1947) for the prior; the delta method; Efron and Stein (1981) for its bias.
+
+    >>> people, mask = np.array([[.5, .3, .2]]), np.ones((1, 3), bool)
+    >>> counts = np.array([[5, 0, 0]]), np.array([[3, 1, 1]])
+    >>> alike, apart = (independent_variance(each, people, np.array([1e9]), mask) for each in counts)
+    >>> bool(alike[0] > 0), bool(apart[0] > 0)
+    (True, True)
+    """
+    n, size = counts.sum(axis=-1, keepdims=True), offered.sum(axis=-1, keepdims=True)
+    known = np.where(offered, smoothed_reference(shares, n_human, offered), 1.0)
+    logs = np.where(offered, np.log(np.where(offered, (counts + PRIOR) / (n + PRIOR * size), 1.0) / known), 0.0)
+    drawn = np.where(offered, (counts + 1 / size) / (n + 1), 0.0)
+    spread = (drawn * logs**2).sum(axis=-1) - (drawn * logs).sum(axis=-1) ** 2
+    return np.asarray(np.maximum(spread, 0.0) * n[:, 0] / (n + PRIOR * size)[:, 0] ** 2, dtype=np.float64)
+
+
+def without_one(counts: Floats, shares: Floats, n_human: Floats, offered: Bools) -> Floats:
+    """By how much the smoothed KL of an item changes where one answer of a category is left out, shape (I, K).
+
+    0 where no answer is of that category, or where no other is left. Arguments as for :func:`independent_variance`.
+
+    >>> without_one(np.array([[2, 2]]), np.array([[.5, .5]]), np.array([1e9]), np.ones((1, 2), bool)).round(3).tolist()
+    [[0.032, 0.032]]
+    """
+    whole, changes = smoothed_kl(counts, shares, n_human, offered), np.zeros(counts.shape)
+    for category, one in enumerate(np.eye(counts.shape[1])):
+        there = (counts[:, category] > 0) & (counts.sum(axis=-1) > 1)
+        less = smoothed_kl(counts[there] - one, shares[there], n_human[there], offered[there])
+        changes[there, category] = less - whole[there]
+    return changes
 
 
 def intervals_of_means(
-    points: Floats,
-    values: Floats,
-    answered: NDArray[np.bool_],
-    grouping: Grouping,
-    *,
-    seed: int,
-    level: float = 0.95,
-    least: Floats | None = None,
+    points: Floats, variances: Floats, left_out: Floats, grouping: Grouping, *, level: float = 0.95
 ) -> Intervals:
-    """Intervals about the means of a value per item, all from the same resamples of participants.
+    """Intervals about the means of a divergence per item.
 
     Args:
-        points: the value of each item, shape (I,); nan where there is none.
-        values: the same of B resamples of participants, shape (B, I); nan where a resample has no value.
-        answered: which of the participants resampled has a valid answer to which item, shape (P, I); a mean that fewer
-            than 2 of them stand behind has no interval: its resamples would be copies of one.
+        points: the divergence of each item, shape (I,); nan where there is none.
+        variances: of each item if answers are independent, shape (I,).
+        left_out: by how much each item changes without a participant, shape (P, I); nan where that one has no valid
+            answer to it. A mean that fewer than 2 stand behind has no interval.
         grouping: of the I items.
-        seed: of the questions drawn for the two-way interval.
         level: in (0, 1).
-        least: variance of each item's value, shape (I,), that intervals reach as far as, items taken as independent;
-            None: none.
 
-    Source: docs/metrics.md, "Intervals".
+    Source: Tukey (1958) for the jackknife; Cameron, Gelbach and Miller (2011) for two ways; docs/metrics.md,
+        "Intervals".
 
     >>> one = np.array([0])
     >>> lone = Grouping(question=one, questions=1, dimension=one, dimensions=1, by_dimension=True)
-    >>> answered = np.ones((5, 1), bool)
-    >>> found = intervals_of_means(np.array([2.]), np.array([[2.], [3.], [4.]]), answered, lone, seed=0)
-    >>> found.headline == found.by_dimension[0] == found.two_way
-    True
+    >>> found = intervals_of_means(np.array([.25]), np.array([1e-4]), np.zeros((5, 1)), lone)
+    >>> found.headline == found.by_dimension[0], round(found.headline.low, 3), found.two_way.reason
+    (True, 0.231, 'one question')
     """
     known = ~np.isnan(points) & grouping.headline
-    if not known.any() or _few(answered[:, known]):
-        none = _none(level, _FEW if known.any() else "the point itself has no value")
+    if not known.any():
+        none = _none(level, "the point itself has no value")
         return Intervals(headline=none, two_way=none, by_dimension=(none,) * grouping.dimensions)
-    variance = np.zeros(int(known.sum())) if least is None else least[known]
-    points, values, answered, grouping = points[known], values[:, known], answered[:, known], grouping.of(known)
-    dimension = grouped_mean(points, grouping.dimension, grouping.dimensions)
-    resampled = grouped_mean(values, grouping.dimension, grouping.dimensions)
-    point = float(headline_mean(points, grouping))
+    points, variances, left_out, grouping = points[known], variances[known], left_out[:, known], grouping.of(known)
+
+    def of(weights: Floats) -> Interval:
+        behind = weights > 0
+        moved = _together(left_out[:, behind], weights[behind])
+        if moved is None:
+            return _none(level, _FEW)
+        alone = float((weights**2) @ variances)
+        return interval(float(weights @ points), alone, moved[0], participants=moved[1], level=level)
 
     def of_dimension(place: int) -> Interval:
         mine = grouping.dimension == place
-        if mine.any() and _few(answered[:, mine]):
-            return _none(level, _FEW)
-        spread = float(variance[mine].sum()) / max(int(mine.sum()), 1) ** 2
-        return centred(float(dimension[place]), resampled[:, place], level, least=spread)
+        return of(mine / mine.sum()) if mine.any() else _none(level, "the point itself has no value")
 
-    of_all = float((headline_weights(grouping) ** 2 * variance).sum())
+    headline = headline_weights(grouping)
     return Intervals(
-        headline=centred(point, headline_mean(values, grouping), level, least=of_all),
-        two_way=centred(point, _both_ways(values, grouping, seed), level, least=of_all),
+        headline=of(headline),
+        two_way=_both_ways(points, variances, left_out, grouping, level),
         by_dimension=tuple(of_dimension(place) for place in range(grouping.dimensions)),
     )
 
 
-def _few(answered: NDArray[np.bool_]) -> bool:
-    """Whether fewer than two participants answered any of these items, shape (P, I)."""
-    return int(answered.any(axis=1).sum()) < 2
+def _together(left_out: Floats, weights: Floats) -> tuple[float, int] | None:
+    """Variance of a mean beyond that of its items one by one, by the jackknife, and how many participants tell of it.
+
+    None where fewer than two do.
+    """
+    present = left_out[~np.isnan(left_out).all(axis=1)]
+    people = len(present)
+    if people < 2:
+        return None
+    moved = np.nan_to_num(present) * weights
+    moved -= moved.mean(axis=0)
+    beyond = float((moved.sum(axis=1) ** 2).sum() - (moved**2).sum())
+    return max((people - 1) / people * beyond, 0.0), people
 
 
-def _both_ways(values: Floats, grouping: Grouping, seed: int) -> Floats:
-    """The headline mean of resampled questions of resampled participants, shape (B,)."""
-    asked, place = np.unique(grouping.question, return_inverse=True)
-    # another seed than the participants': with as many questions as participants both would be drawn alike
-    weights = weights_of(len(asked), len(values), seed + 1)[:, place]
-    known = ~np.isnan(values)
-    of, groups = grouping.dimension, grouping.dimensions
-    if not grouping.by_dimension:
-        # a question weighs the same however many items it has
-        weights = weights / np.bincount(place)[place]
-        of, groups = np.zeros_like(place), 1
-    total, mass = (
-        grouped_sum(np.where(known, weights * values, 0.0), of, groups),
-        grouped_sum(weights * known, of, groups),
-    )
-    return mean_known(np.divide(total, mass, out=np.full_like(total, np.nan), where=mass > 0))
+def _both_ways(points: Floats, variances: Floats, left_out: Floats, grouping: Grouping, level: float) -> Interval:
+    """For other questions too: their own variance, by the jackknife over questions, in place of the items' own."""
+    weights, asked = headline_weights(grouping), np.unique(grouping.question)
+    moved = _together(left_out, weights)
+    if moved is None:
+        return _none(level, _FEW)
+    if len(asked) < 2:
+        return _none(level, "one question")
+    together, people = moved
+    without = np.where(grouping.question == asked[:, None], np.nan, points)
+    over = float(headline_mean(without, grouping).var()) * (len(asked) - 1)
+    over = max(over, float((weights**2) @ variances))
+    variance = over + together
+    freedom = variance**2 / max(over**2 / (len(asked) - 1) + 2 * together**2 / (people - 1), 1e-300)
+    return _on_roots(float(weights @ points), variance, freedom, level)
 
 
 def _none(level: float, reason: str) -> Interval:

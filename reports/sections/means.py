@@ -44,7 +44,7 @@ def mean_table(analysis: Analysis) -> Table:
             MODEL,
             *dimension_columns(analysis),
             _mean_column(analysis),
-            Column(text="95% interval", meaning="of the mean, participants resampled; beneath, questions too"),
+            Column(text="95% interval", meaning="for other participants; beneath, for other questions too"),
             Column(text="Excess", meaning="mean less what equally many people would score"),
             *_question_column(analysis),
         ),

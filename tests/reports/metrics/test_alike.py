@@ -1,4 +1,4 @@
-"""Intervals of models that nearly always give one answer: resamples hardly vary, and others might answer otherwise."""
+"""Intervals of models that nearly always give one answer: answers hardly vary, and others might answer otherwise."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from reports.metrics.aggregate import Grouping, grouped_mean, headline_mean
 from reports.metrics.divergence import smoothed_kl
 from reports.metrics.floor import respondents
-from reports.metrics.intervals import Intervals, intervals_of_means
-from reports.metrics.resampling import independent_variance, resampled_smoothed_kl
+from reports.metrics.intervals import Intervals, independent_variance, intervals_of_means, without_one
 
 Floats = NDArray[np.float64]
 K, QUESTIONS, DIMENSIONS = 5, 60, 6
@@ -34,14 +33,11 @@ def nearly(share: float, *, rarest: bool = False) -> Floats:
 def found(answers: Floats) -> Intervals:
     """Intervals of one sample, shape (P, QUESTIONS, K)."""
     counts = answers.sum(axis=0)
-    drawn = resampled_smoothed_kl(answers, PEOPLE, N_HUMAN, OFFERED, draws=300, seed=1)
     return intervals_of_means(
         smoothed_kl(counts, PEOPLE, N_HUMAN),
-        drawn.values,
-        drawn.answered,
+        independent_variance(counts, PEOPLE, N_HUMAN, OFFERED),
+        np.einsum("pik,ik->pi", answers, without_one(counts, PEOPLE, N_HUMAN, OFFERED)),
         GROUPING,
-        seed=1,
-        least=independent_variance(counts, PEOPLE, N_HUMAN, OFFERED),
     )
 
 
@@ -66,7 +62,7 @@ def test_intervals_of_answers_that_hardly_vary_cover(participants: int, share: f
 
 
 def test_five_who_answer_alike_do_not_speak_for_all() -> None:
-    """Their resamples are copies of one; the interval has a width, and the point within."""
+    """The interval has a width, and the point within."""
     answers = np.repeat(np.eye(K)[PEOPLE.argmax(axis=1)][None], 5, axis=0)
     intervals = found(answers)
     point = float(headline_mean(smoothed_kl(answers.sum(axis=0), PEOPLE, N_HUMAN), GROUPING))
@@ -74,7 +70,7 @@ def test_five_who_answer_alike_do_not_speak_for_all() -> None:
         assert each.low < point - 0.01 < point + 0.01 < each.high
 
 
-def test_the_least_variance_is_that_of_answers_drawn_anew() -> None:
+def test_the_variance_of_independent_answers_is_that_of_answers_drawn_anew() -> None:
     """To first order: of many answers it is what simulation gives."""
     rng, own = np.random.default_rng(4), nearly(0.6)
     drawn = rng.multinomial(200, own, size=(2_000, QUESTIONS))
