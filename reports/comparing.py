@@ -2,8 +2,7 @@
 
 A difference counts where it would hold for other questions like these (their signs turned) and for other participants
 of these models as well (each left out in turn): what the same participants answer to several questions hangs together.
-Knows counts by item and which difference is tested. Deliberately knows nothing of models, series
-or conditions: whoever compares says which cells stand against which.
+Two cells are compared on the questions that these two share, planned contrasts of groups on those that all share.
 """
 
 from __future__ import annotations
@@ -13,14 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.items import Bools, Floats, ItemTable, ReferenceTable
+from reports.items import Bools, Floats, Ints, ItemTable, ReferenceTable
 from reports.metrics.aggregate import Grouping, grouped_sum, headline_mean, headline_weights
-from reports.metrics.comparisons import holm, participants_apart, sign_flip
+from reports.metrics.comparisons import FLIPS, holm, participants_apart, sign_flip
+from reports.metrics.configurations import rearrangements_for
 from reports.metrics.corrected import corrected_kl, expected_corrected_kl, one_less
 
 #: Fewest valid answers to a question with which it enters a comparison, and the number that every cell is brought to.
 #: Were it the smallest number found, a cell that answers less would change the yardstick for all the others.
 COMPARABLE = 10
+#: Two cells with an adjusted p below this are told apart.
+LEVEL = 0.05
 #: Seed of the sign vectors: the same answers always give the same p.
 SIGNS_SEED = 20250314
 
@@ -171,13 +173,98 @@ def told_from_people(sample: Sample, items: ItemTable, reference: ReferenceTable
     return float(_p(alone.left_out, np.ones((1, 1)), (alone.by_question[0] - people)[:, None])[0])
 
 
-def pairwise(compared: Compared) -> Floats:
-    """Holm-adjusted p of every pair, shape (M, M); 1 on the diagonal."""
-    cells = len(compared.names)
-    first, second = np.triu_indices(cells, k=1)
-    signs = np.eye(cells)[first] - np.eye(cells)[second]
-    p = np.ones((cells, cells))
-    p[first, second] = p[second, first] = holm(_tested(compared, signs)[1])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """M cells, every two of them compared on the items of the headline where both have at least n valid answers."""
+
+    names: tuple[str, ...]
+    items: Bools  #: that at least two cells share, shape (I,)
+    figures: Floats  #: corrected KL of each cell over all of these items, by an additive fit, nats, shape (M,)
+    p: Floats  #: Holm-adjusted, shape (M, M); 1 where the two differ the other way round than their figures
+    questions: Ints  #: that two cells share, shape (M, M); on the diagonal those that a cell shares with any
+    n: int
+
+
+def pairwise(samples: Mapping[str, Sample], items: ItemTable, reference: ReferenceTable) -> Pairs | None:
+    """Compare every two cells on what these two share, at the same number of answers.
+
+    Args:
+        samples: by cell, at least two.
+        items: the run's items.
+        reference: the culture's.
+
+    Returns:
+        None where no two cells share a question of the headline.
+    """
+    values = np.stack(
+        [corrected_kl(s.counts, reference.shares, reference.n, items.offered, COMPARABLE) for s in samples.values()]
+    )
+    usable = ~np.isnan(values) & items.grouping.headline
+    shared = usable.sum(axis=0) > 1
+    if not shared.any():
+        return None
+    usable &= shared
+    figures = _fitted(values[:, shared], usable[:, shared], headline_weights(items.grouping.of(shared)))
+    p, questions = _every_two(list(samples.values()), values, usable, items.grouping, figures)
+    return Pairs(names=tuple(samples), items=shared, figures=figures, p=p, questions=questions, n=COMPARABLE)
+
+
+def _fitted(values: Floats, usable: Bools, weights: Floats) -> Floats:
+    """The mean of each cell over all items, shape (M,): what it lacks is taken from an additive fit.
+
+    Least squares of value = cell + item over what is usable, each item by its weight in the mean. Of cells that all
+    have every item it is their plain mean.
+    """
+    weighed, count = usable * weights, usable.sum(axis=0)
+    known = np.where(usable, values, 0.0)
+    level = known.sum(axis=0) / count
+    normal = np.diag(weighed.sum(axis=1)) - (weighed / count) @ usable.T
+    cells = np.linalg.lstsq(normal, (weighed * (known - level)).sum(axis=1), rcond=None)[0]
+    by_item = np.where(usable, known - cells[:, None], 0.0).sum(axis=0) / count
+    return np.asarray(cells + weights @ by_item, dtype=np.float64)
+
+
+def _every_two(
+    samples: Sequence[Sample], values: Floats, usable: Bools, grouping: Grouping, figures: Floats
+) -> tuple[Floats, Ints]:
+    """Holm-adjusted p of every two cells and how many questions they share, each of shape (M, M)."""
+    first, second = np.triu_indices(len(samples), k=1)
+    differences = np.zeros((grouping.questions, len(first)))
+    over_participants = np.full(len(first), np.nan)
+    questions = np.diag([len(np.unique(grouping.question[mine])) for mine in usable])
+    # cells that lack nothing share one set of items: pairs that share the same one are tested together
+    patterns, of = np.unique(usable[first] & usable[second], axis=0, return_inverse=True)
+    for pattern, common in enumerate(patterns):
+        pairs = np.flatnonzero(of.ravel() == pattern)
+        if not common.any():
+            continue
+        here = grouping.of(common)
+        asked = np.unique(here.question)
+        cells, place = np.unique([first[pairs], second[pairs]], return_inverse=True)
+        one, other = place.reshape(2, -1)
+        signs = np.eye(len(cells))[one] - np.eye(len(cells))[other]
+        found = (signs @ _by_question(values[np.ix_(cells, common)], here)).T
+        left_out = [_left_out(samples[cell].left_out[:, common], here) for cell in cells]
+        over_participants[pairs] = participants_apart(left_out, signs, found)
+        differences[np.ix_(asked, pairs)] = found
+        questions[first[pairs], second[pairs]] = questions[second[pairs], first[pairs]] = len(asked)
+    tested = np.maximum(_over_questions(differences), over_participants)
+    adjusted = np.nan_to_num(holm(tested), nan=1.0)
+    # on its own questions a pair may differ the other way round than in the order: that tells nothing of the order
+    against = differences.sum(axis=0) * (figures[first] - figures[second]) < 0
+    p = np.ones((len(samples), len(samples)))
+    p[first, second] = p[second, first] = np.where(against, 1.0, adjusted)
+    return p, questions
+
+
+def _over_questions(differences: Floats) -> Floats:
+    """p over questions; as finely as Holm needs over so many pairs, of those that may yet be told apart."""
+    differences = differences[differences.any(axis=1)]
+    p = sign_flip(differences, np.random.default_rng(SIGNS_SEED))
+    needed = rearrangements_for(differences.shape[1])
+    if needed > FLIPS:
+        close = p < LEVEL
+        p[close] = sign_flip(differences[:, close], np.random.default_rng(SIGNS_SEED + 1), flips=needed)
     return p
 
 

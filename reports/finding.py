@@ -197,7 +197,7 @@ def _sentence(culture: CultureAnalysis, items: ItemTable) -> str:
     gap = f"they differ ({how})" if ranking.apart[0, 1] else f"the difference may be chance ({how})"
     return (
         f"{culture.name}: {first} scores {nats(value)} and {second}, the next, {nats(next_value)}; {gap} "
-        f"({counted(ranking.questions, 'question')}, all brought down to {ranking.n} answers each). "
+        f"({counted(int(ranking.shared[0, 1]), 'question')}, all brought down to {ranking.n} answers each). "
         f"{ranking.n} real people would score {nats(ranking.people)}, uniform answers {nats(ranking.random)}."
     )
 

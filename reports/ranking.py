@@ -1,8 +1,8 @@
 """Which cell of a culture comes closest to its people, compared so that few valid answers do not pay.
 
-Knows counts by item. Cells are compared on the questions where all have enough valid answers, at one number of
-answers, and share a place where their difference may be due to these questions or these participants. A cell with
-too few answers for that is not ranked, instead of taking questions away from the others.
+Every two cells are compared on the questions where both have enough valid answers, at one number of answers. They share
+a place where their difference may be due to these questions or these participants. A cell with too few answers for that
+is not ranked.
 """
 
 from __future__ import annotations
@@ -13,15 +13,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.comparing import COMPARABLE, Compared, Sample, compare, enough, pairwise
-from reports.items import Floats, ItemTable, ReferenceTable
+from reports.comparing import COMPARABLE, LEVEL, Pairs, Sample, enough, pairwise
+from reports.items import Floats, Ints, ItemTable, ReferenceTable
 from reports.metrics.aggregate import headline_mean
 from reports.metrics.comparisons import Place, places
 from reports.metrics.corrected import expected_corrected_kl
 from reports.respondents import uniform_shares
-
-#: Two cells with an adjusted p below this are told apart.
-LEVEL = 0.05
 
 __all__ = ["COMPARABLE", "LEVEL", "Ranking", "rank"]
 
@@ -34,7 +31,8 @@ class Ranking:
     places: tuple[Place, ...] = ()  #: of each, ties shared
     p: Floats = field(default_factory=lambda: np.zeros((0, 0)))  #: Holm-adjusted, pairs in the order of ``order``
     unranked: tuple[tuple[str, float], ...] = ()  #: name, share of the headline's questions with enough valid answers
-    questions: int = 0  #: questions compared
+    questions: int = 0  #: that at least two cells share
+    shared: Ints = field(default_factory=lambda: np.zeros((0, 0), np.int64))  #: questions that a pair is compared on
     n: int = 0  #: valid answers per question that every cell was brought down to
     people: float = np.nan  #: what n real people would score on those questions
     random: float = np.nan  #: what n respondents who answer at random would score
@@ -52,7 +50,7 @@ class Ranking:
 
 
 def rank(samples: Mapping[str, Sample], items: ItemTable, reference: ReferenceTable) -> Ranking:
-    """Order cells by corrected KL over the headline's questions where all have enough valid answers, at equal n.
+    """Order cells by corrected KL over the headline's questions, every two on those that they share, at equal n.
 
     Args:
         samples: by cell.
@@ -78,32 +76,33 @@ def rank(samples: Mapping[str, Sample], items: ItemTable, reference: ReferenceTa
             unranked=unranked,
             reason=f"only one cell has {COMPARABLE} valid answers to at least half of the questions behind the mean",
         )
-    compared = compare(eligible, items, reference)
-    if compared is None:
-        return Ranking(unranked=unranked, reason=f"no question has {COMPARABLE} valid answers in every cell compared")
-    return _ranked(compared, items, reference, unranked)
+    pairs = pairwise(eligible, items, reference)
+    if pairs is None:
+        return Ranking(unranked=unranked, reason=f"no question has {COMPARABLE} valid answers in any two cells")
+    return _ranked(pairs, items, reference, unranked)
 
 
 def _ranked(
-    compared: Compared, items: ItemTable, reference: ReferenceTable, unranked: tuple[tuple[str, float], ...]
+    pairs: Pairs, items: ItemTable, reference: ReferenceTable, unranked: tuple[tuple[str, float], ...]
 ) -> Ranking:
-    figures = compared.figures
-    order = sorted(range(len(figures)), key=lambda place: (figures[place], compared.names[place]))
-    p = pairwise(compared)[np.ix_(order, order)]
-    common, n = compared.common, compared.n
+    figures, compared = pairs.figures, pairs.items
+    order = sorted(range(len(figures)), key=lambda place: (figures[place], pairs.names[place]))
+    p = pairs.p[np.ix_(order, order)]
+    grouping = items.grouping.of(compared)
 
     def expected(source: Floats) -> float:
-        people = reference.shares[common], reference.n[common]
-        values = expected_corrected_kl(source[common], *people, items.offered[common], n)
-        return float(headline_mean(values, items.grouping.of(common)))
+        people = reference.shares[compared], reference.n[compared]
+        values = expected_corrected_kl(source[compared], *people, items.offered[compared], pairs.n)
+        return float(headline_mean(values, grouping))
 
     return Ranking(
-        order=tuple((compared.names[place], float(figures[place])) for place in order),
+        order=tuple((pairs.names[place], float(figures[place])) for place in order),
         places=places([float(figures[place]) for place in order], p < LEVEL),
         p=p,
         unranked=unranked,
-        questions=compared.questions,
-        n=n,
+        questions=len(np.unique(grouping.question)),
+        shared=pairs.questions[np.ix_(order, order)],
+        n=pairs.n,
         people=expected(reference.shares),
         random=expected(uniform_shares(items)),
     )

@@ -62,7 +62,7 @@ def sign_flip(differences: ArrayLike, rng: np.random.Generator, *, flips: int = 
         signs = 1.0 - 2.0 * ((np.arange(2**asked)[:, None] >> np.arange(asked)) & 1)
         p = (np.abs(signs @ columns) >= bound).mean(axis=0)
     else:
-        above, part = np.ones(comparisons), max(1, AT_ONCE // asked)
+        above, part = np.ones(comparisons), max(1, AT_ONCE // max(asked, comparisons))
         for start in range(0, flips, part):
             signs = 1.0 - 2.0 * rng.integers(0, 2, size=(min(part, flips - start), asked), dtype=np.int8)
             above += (np.abs(signs @ columns) >= bound).sum(axis=0)

@@ -5,9 +5,12 @@ Knows the dot plot, the order of closeness with its ties, and the simple respond
 
 from __future__ import annotations
 
+import numpy as np
+
 from reports.analysis import Analysis, CultureAnalysis
 from reports.charts.dots import dot_plots
 from reports.figures import counted, fixed, percent
+from reports.items import Ints
 from reports.metrics.comparisons import Place
 from reports.page import Column, Entry, Section, Table, TableRow
 from reports.sections.words import MODEL
@@ -40,6 +43,18 @@ def closeness(analysis: Analysis) -> Section:
     )
 
 
+#: Where a model lacks some of the questions.
+_FITTED = (
+    "Models are in the order of their means over all of these questions; what a model lacks is filled in by a fit, as "
+    "the question's level and the model's own. "
+)
+
+
+def _questions(shared: Ints) -> str:
+    least, most = int(shared.min()), int(shared.max())
+    return str(most) if least == most else f"{least}–{most}"
+
+
 def _spelled(place: Place) -> str:
     return str(place.first) if place.first == place.last else f"{place.first}–{place.last}"
 
@@ -47,12 +62,18 @@ def _spelled(place: Place) -> str:
 def ranking_table(culture: CultureAnalysis) -> Table:
     """Cells of one culture in order, at equal n, ties shared."""
     ranking = culture.ranking
+    partly = bool((ranking.shared < ranking.questions).any())
     rows = tuple(
         TableRow(
             head=Entry(text=name),
-            entries=(Entry(text=_spelled(place)), Entry(text=str(place.group)), Entry(text=fixed(value))),
+            entries=(
+                Entry(text=_spelled(place)),
+                Entry(text=str(place.group)),
+                Entry(text=fixed(value)),
+                Entry(text=_questions(np.delete(ranking.shared[row], row))),
+            ),
         )
-        for (name, value), place in zip(ranking.order, ranking.places, strict=True)
+        for row, ((name, value), place) in enumerate(zip(ranking.order, ranking.places, strict=True))
     )
     return Table(
         anchor=f"table-order-{culture.culture.code}",
@@ -62,13 +83,16 @@ def ranking_table(culture: CultureAnalysis) -> Table:
             Column(text="Places", meaning="that it may hold: it shares them with all it cannot be told from"),
             Column(text="Group", meaning="models of one group are not told from the group's closest one"),
             Column(text="Corrected KL", meaning="at equal n, nats; without the bias of small samples"),
+            Column(text="Questions", meaning="that its place rests on: shared with another model, fewest to most"),
         ),
         rows=rows,
         notes=(
             (
-                f"Over the {counted(ranking.questions, 'question')} behind the mean with at least 10 valid answers "
-                f"from every model ranked, all brought down to {ranking.n}; {ranking.n} real people would score "
-                f"{fixed(ranking.people)}, uniform answers {fixed(ranking.random)}. Two models are told apart where "
+                f"Every two models are compared on the questions behind the mean to which both gave at least "
+                f"{ranking.n} valid answers, all brought down to {ranking.n}: "
+                f"{counted(ranking.questions, 'question')} in all, on which {ranking.n} real people would score "
+                f"{fixed(ranking.people)}, uniform answers {fixed(ranking.random)}. {_FITTED if partly else ''}"
+                "Two models are told apart where "
                 "they would differ on other questions and with other participants too (sign-flip permutation of "
                 "questions, jackknife of participants, the larger p; Holm over all pairs)."
             ),

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from reports.comparing import SIGNS_SEED, Compared, Sample, compare, pairwise, sample_of, told_from_people
+from reports.comparing import (
+    COMPARABLE,
+    SIGNS_SEED,
+    Compared,
+    Pairs,
+    Sample,
+    compare,
+    pairwise,
+    sample_of,
+    told_from_people,
+)
 from reports.items import Floats, ItemTable, ReferenceTable
 from reports.metrics.aggregate import Grouping
 from reports.metrics.comparisons import participants_apart, sign_flip
@@ -37,12 +47,20 @@ REFERENCE = ReferenceTable(
 FIRST = np.eye(OPTIONS)[np.zeros(QUESTIONS, np.int64)]
 
 
-def answers(shares: Floats, rng: np.random.Generator, *, alike: float = 0.0) -> Sample:
-    """Twenty participants, of whom a share ``alike`` takes the first option throughout."""
-    throughout = rng.random((PARTICIPANTS, 1, 1)) < alike
+def answers(
+    shares: Floats,
+    rng: np.random.Generator,
+    *,
+    alike: float = 0.0,
+    participants: int = PARTICIPANTS,
+    valid: float = 1.0,
+) -> Sample:
+    """Participants of whom a share ``alike`` takes the first option throughout; of their answers some are not valid."""
+    throughout = rng.random((participants, 1, 1)) < alike
     below = np.cumsum(np.where(throughout, FIRST, shares), axis=-1)
-    chosen = (rng.random((PARTICIPANTS, QUESTIONS, 1)) > below).sum(axis=-1).clip(max=OPTIONS - 1)
-    return sample_of(np.eye(OPTIONS)[chosen], ITEMS, REFERENCE)
+    chosen = (rng.random((participants, QUESTIONS, 1)) > below).sum(axis=-1).clip(max=OPTIONS - 1)
+    given = rng.random((participants, QUESTIONS, 1)) < valid
+    return sample_of(np.eye(OPTIONS)[chosen] * given, ITEMS, REFERENCE)
 
 
 def compared(first: Sample, second: Sample) -> Compared:
@@ -52,14 +70,22 @@ def compared(first: Sample, second: Sample) -> Compared:
     return found
 
 
+def paired(*samples: Sample) -> Pairs:
+    """Every two models on the questions that they share."""
+    found = pairwise({f"{place}": sample for place, sample in enumerate(samples)}, ITEMS, REFERENCE)
+    assert found is not None
+    return found
+
+
 def test_equal_models_are_not_told_apart_for_a_few_participants() -> None:
     """Of two equal models one happens to have more who answer all alike: by questions alone that is a difference."""
     rng, by_question, told = np.random.default_rng(5), 0, 0
     for _ in range(60):
-        pair = compared(*(answers(PEOPLE, rng, alike=0.2) for _ in range(2)))
+        both = [answers(PEOPLE, rng, alike=0.2) for _ in range(2)]
+        pair = compared(*both)
         differences = pair.by_question[0] - pair.by_question[1]
         by_question += sign_flip(differences, np.random.default_rng(SIGNS_SEED), flips=499)[0] < 0.05
-        told += pairwise(pair)[0, 1] < 0.05
+        told += paired(*both).p[0, 1] < 0.05
     assert by_question > 24
     assert told <= 6
 
@@ -70,11 +96,11 @@ def test_where_participants_answer_independently_little_power_is_lost() -> None:
     sharper = PEOPLE**2 / (PEOPLE**2).sum(axis=-1, keepdims=True)
     told, wrong, equal = 0, 0, 0
     for _ in range(30):
-        pair = compared(answers(PEOPLE, rng), answers(sharper, rng))
-        found = pairwise(pair)[0, 1] < 0.05
+        pair = paired(answers(PEOPLE, rng), answers(sharper, rng))
+        found = pair.p[0, 1] < 0.05
         told += found and pair.figures[0] < pair.figures[1]
         wrong += found and pair.figures[0] > pair.figures[1]
-        equal += pairwise(compared(answers(sharper, rng), answers(sharper, rng)))[0, 1] < 0.05
+        equal += paired(answers(sharper, rng), answers(sharper, rng)).p[0, 1] < 0.05
     assert told >= 27
     assert wrong == 0
     assert equal <= 4
@@ -105,7 +131,7 @@ def test_who_answered_nothing_is_no_participant() -> None:
     few = np.eye(OPTIONS)[given]
     planned = np.concatenate([few, np.zeros((300, QUESTIONS, OPTIONS))])
     other = answers(PEOPLE, rng)
-    alone, among = (pairwise(compared(sample_of(each, ITEMS, REFERENCE), other))[0, 1] for each in (few, planned))
+    alone, among = (paired(sample_of(each, ITEMS, REFERENCE), other).p[0, 1] for each in (few, planned))
     assert among == pytest.approx(alone, abs=1e-12)
 
 
@@ -129,3 +155,51 @@ def test_a_panel_says_nothing_of_other_participants() -> None:
     panel = [np.array([[0.3, 0.3]]), np.array([[0.2, 0.1]])]
     found = participants_apart(panel, [[1.0, -1.0]], differences)[0]
     assert found == pytest.approx(2 * student.sf(0.8 / np.sqrt((differences**2).sum()), 2), abs=1e-12)
+
+
+def test_many_cells_are_ranked_on_what_every_two_share() -> None:
+    """72 cells, 13 participants, 88% valid: all share at most 3 questions, every two most; near ones come first."""
+    rng, uniform = np.random.default_rng(8), np.full((QUESTIONS, OPTIONS), 1 / OPTIONS)
+    near, far = 0.95 * PEOPLE + 0.05 * uniform, 0.2 * PEOPLE + 0.8 * FIRST
+    samples = [answers(near if place < 36 else far, rng, participants=13, valid=0.88) for place in range(72)]
+    shared = np.stack([sample.counts.sum(axis=-1) >= COMPARABLE for sample in samples]).all(axis=0)
+    assert shared.sum() <= 3
+    found = paired(*samples)
+    every_two = found.questions[np.triu_indices(72, k=1)]
+    assert every_two.min() >= QUESTIONS / 2
+    assert found.figures[:36].max() < found.figures[36:].min()
+    apart = found.p < 0.05
+    assert apart[:36, 36:].mean() > 0.9
+    assert not apart[:36, :36].any()
+    assert not apart[36:, 36:].any()
+
+
+def test_equal_cells_that_share_different_questions_are_seldom_told_apart() -> None:
+    """Eight equal models, 13 participants, 85% valid: any two of them are told apart in at most 1 of 20 runs."""
+    rng = np.random.default_rng(21)
+    told = sum(
+        (paired(*(answers(PEOPLE, rng, participants=13, valid=0.85) for _ in range(8))).p < 0.05).any()
+        for _ in range(40)
+    )
+    assert told <= 4
+
+
+def test_a_cell_that_lacks_hard_questions_gains_nothing() -> None:
+    """Of two equal models one answers only where both lie close: its figure is made up by how others do elsewhere."""
+    rng, uniform = np.random.default_rng(4), np.full((QUESTIONS, OPTIONS), 1 / OPTIONS)
+    hard = np.arange(QUESTIONS) % 2 == 0
+    model = np.where(hard[:, None], FIRST, 0.9 * PEOPLE + 0.1 * uniform)
+    samples = [answers(model, rng, participants=20) for _ in range(4)]
+    easy = Sample(counts=samples[0].counts * ~hard[:, None], left_out=np.where(hard, np.nan, samples[0].left_out))
+    whole, found = paired(*samples), paired(easy, *samples[1:])
+    assert found.questions[0, 1] == (~hard).sum() < found.questions[1, 2] == QUESTIONS
+    assert found.figures[0] == pytest.approx(whole.figures[0], abs=0.05)
+    assert found.figures[1:] == pytest.approx(whole.figures[1:], abs=1e-9)
+    assert not (found.p < 0.05).any()
+
+
+def test_figures_of_cells_that_share_everything_are_plain_means() -> None:
+    """Nothing is fitted where nothing is missing."""
+    rng = np.random.default_rng(2)
+    both = [answers(PEOPLE, rng) for _ in range(2)]
+    assert paired(*both).figures == pytest.approx(compared(*both).figures, abs=1e-12)
