@@ -6,6 +6,7 @@ how a judge is asked (see ``workers.judging``), and needs the standard library o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -136,8 +137,7 @@ def rubric_in(identity: str) -> Rubric:
     >>> rubric_in("j (j-1, rubric 1)"), rubric_in("j (j-1, rubric code 1)")
     (<Rubric.OWN: 'own'>, <Rubric.CODE: 'code'>)
     """
-    words = identity.rpartition(", rubric ")[2].split()
-    return Rubric(words[0]) if len(words) > 1 else Rubric.OWN
+    return Rubric.CODE if re.search(rf", rubric {Rubric.CODE.value} \d+\)$", identity) else Rubric.OWN
 
 
 def all_dimensions(verdict: Verdict, reason: str) -> dict[str, Finding]:

@@ -31,7 +31,10 @@ def _settings(run: Run) -> tuple[Term, ...]:
             name="Temperature, top-p, top-k",
             value=f"{protocol.temperature:g}, {protocol.top_p:g}, {protocol.top_k or 'no limit'}",
         ),
-        Term(name="Sampling", value={None: "as drawn", True: "always", False: "never"}[protocol.do_sample]),
+        Term(
+            name="Sampling",
+            value={None: "as preset and condition say", True: "always", False: "never"}[protocol.do_sample],
+        ),
         Term(name="New tokens at most", value=str(protocol.max_new_tokens)),
         Term(name="Replies", value=f"{protocol.reply.value}: read {read_how_far(protocol.reply)}"),
     )
