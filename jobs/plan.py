@@ -6,6 +6,7 @@ rule of thumb stands beside its figure. Deliberately touches no database and no 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -30,6 +31,9 @@ REMEMBERED_CHARACTERS: Mapping[str, tuple[int, int]] = {"en": (10, 220), "zh": (
 
 #: The shortest completion that can be read; the longest is ``max_new_tokens``.
 SHORTEST_COMPLETION = 3
+
+#: Share of valid answers where no run has shown one.
+ASSUMED_VALIDITY = 0.9
 
 #: A rate is taken to hold within a third: prompts grow with memory, and machines are shared.
 RATE_SPREAD = 1 / 3
@@ -72,6 +76,7 @@ def plan(
     *,
     cards: Mapping[str, ModelCard],
     paces: Mapping[str, float] | None = None,
+    validities: Mapping[str, float] | None = None,
 ) -> Plan:
     """Count what a study would run.
 
@@ -80,6 +85,7 @@ def plan(
         cards: model name -> card, for every model of the study.
         paces: model -> answers per second in an earlier run, as far as known; those of all models tell the time, one
             after the other.
+        validities: model -> share of valid answers in an earlier run, as far as known.
 
     Raises:
         ValueError: a pace is not above 0.
@@ -112,7 +118,7 @@ def plan(
         judging=judging,
         detectable=_detectable(study),
         noise_floor=_noise_floor(study),
-        notes=_notes(cells, cards),
+        notes=(*_notes(cells, cards), *_unranked(study, cells, validities or {})),
     )
 
 
@@ -246,3 +252,28 @@ def _notes(cells: Iterable[PlannedCell], cards: Mapping[str, ModelCard]) -> tupl
         if known and language not in known:
             found.append(f"{model} is asked in {language}, but its card lists only {', '.join(known)}")
     return tuple(found)
+
+
+def _unranked(study: Study, cells: Iterable[PlannedCell], validities: Mapping[str, float]) -> Iterable[str]:
+    """Models of which so few answers are planned that they would probably have no place, and how many it takes."""
+    from reports.comparing import COMPARABLE
+    from reports.items import item_table
+    from reports.metrics.detectable import enough_participants, ranked
+
+    interviews = [cell for cell in cells if cell.condition.method.slots == 1]
+    cultures = Counter(cell.culture for cell in interviews)
+    if not cultures or max(cultures.values()) < 2:
+        return  # nothing to compare
+    items = item_table(study.survey, study.questions)
+    questions = len(set(items.question[items.grouping.headline].tolist()))
+    for model in dict.fromkeys(cell.model for cell in interviews):
+        valid = validities.get(model, ASSUMED_VALIDITY)
+        if ranked(study.participants, valid, questions, answers=COMPARABLE) >= 0.5:
+            continue
+        least = enough_participants(valid, questions, answers=COMPARABLE)
+        known = "were valid in an earlier run" if model in validities else "are valid, which is assumed"
+        remedy = f"plan {least} participants" if least else "no number of participants changes that"
+        yield (
+            f"{model} would probably not be ranked: that takes {COMPARABLE} valid answers to half of the questions, "
+            f"and {valid:.0%} of its answers {known}; {remedy}"
+        )

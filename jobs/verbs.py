@@ -27,7 +27,7 @@ from storage import retry as retrying
 from storage.budget import budget_of, change_budget, halt_if_spent
 from storage.database import BadDatabaseUrl, Database
 from storage.deaths import free_expired, last_heartbeat
-from storage.paces import paces
+from storage.paces import paces, validities
 from storage.run import AnswerState
 from storage.schema import HEAD, current_revision
 from storage.waiting import before
@@ -81,7 +81,17 @@ def check_retired(settings: Settings, study: Study) -> None:
 
 
 def paces_of(settings: Settings, study: Study) -> dict[str, float]:
-    """Model -> answers per second in its newest run, from a database that is read as it is.
+    """Model -> answers per second in its newest run, where it is known (see :func:`_seen`)."""
+    return _seen(settings, lambda database: paces(database, study.models))
+
+
+def validities_of(settings: Settings, study: Study) -> dict[str, float]:
+    """Model -> share of valid answers in this study's run, or else in its newest (see :func:`_seen`)."""
+    return _seen(settings, lambda database: validities(database, study.models, run=study.name))
+
+
+def _seen(settings: Settings, read: Callable[[Database], dict[str, float]]) -> dict[str, float]:
+    """What earlier runs tell, from a database that is read as it is.
 
     Of none where there is none yet, it does not answer or has another schema, which whoever writes to it changes.
 
@@ -94,7 +104,7 @@ def paces_of(settings: Settings, study: Study) -> dict[str, float]:
                 return {}  # and none is made
             with database.read() as connection:
                 known = current_revision(connection) == HEAD
-            return paces(database, study.models) if known else {}
+            return read(database) if known else {}
     except BadDatabaseUrl as error:
         raise BadSetting(f"environment variable DEFSURVEY_DATABASE_URL: {error.told}") from None
     except DatabaseError as error:

@@ -1,4 +1,4 @@
-"""The smallest difference between two models that a design can be expected to find.
+"""What a design can be expected to find: the smallest difference between two models, and whether one has a place.
 
 Knows reference distributions and a number of participants. Deliberately knows no model: it is what chance alone does to
 two models that both answer nearly as people do.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
+from scipy.stats import binom
 
 from reports.metrics.aggregate import Grouping, headline_weights
 from reports.metrics.corrected import corrected_kl
@@ -16,6 +17,8 @@ from reports.metrics.corrected import corrected_kl
 #: Two-sided level of the test, and the probability with which a true difference is to be found.
 LEVEL, POWER = 0.05, 0.8
 DRAWS = 400
+#: Probability with which a number of participants is said to be enough for a place.
+ENOUGH = 0.95
 
 
 def detectable_difference(
@@ -71,3 +74,30 @@ def detectable_difference(
     figures = weights @ corrected_kl(counts, shares_of, people_of, offered_of, answers).reshape(len(people), draws)
     spread = figures.std(ddof=1) * np.sqrt(2)
     return float((ndtri(1 - LEVEL / 2) + ndtri(POWER)) * spread)
+
+
+def ranked(participants: int, valid: float, questions: int, *, answers: int) -> float:
+    """Probability that at least half of the questions get enough valid answers, each valid independently.
+
+    Args:
+        participants: of the cell.
+        valid: share of valid answers, in [0, 1].
+        questions: behind the mean.
+        answers: how many valid ones a question needs.
+
+    >>> [round(ranked(n, 0.9, 60, answers=10), 3) for n in (10, 11)]
+    [0.011, 1.0]
+    """
+    of_one = binom.sf(answers - 1, participants, valid)
+    return float(binom.sf((questions - 1) // 2, questions, of_one))
+
+
+def enough_participants(valid: float, questions: int, *, answers: int) -> int:
+    """The smallest number of participants that is :func:`ranked` with probability .95; 0 where hardly any answer is.
+
+    >>> enough_participants(0.9, 60, answers=10), enough_participants(0.5, 60, answers=10)
+    (11, 21)
+    """
+    most = int(4 * answers / max(valid, 0.01))
+    numbers = range(answers, most + 1)
+    return next((n for n in numbers if ranked(n, valid, questions, answers=answers) >= ENOUGH), 0)

@@ -235,3 +235,26 @@ def test_too_few_participants_find_no_difference() -> None:
     """Below ten valid answers to a question models are not compared."""
     assert plan(study(participants="9"), cards=CARDS).detectable == {}
     assert "none: models are compared from 10 participants on" in printed(participants="9")
+
+
+@pytest.mark.parametrize(
+    ("participants", "seen", "said"),
+    [
+        ("10", {}, "90% of its answers are valid, which is assumed; plan 12 participants"),
+        ("12", {}, ""),
+        ("12", {"tiny-model": 0.6}, "60% of its answers were valid in an earlier run; plan 20 participants"),
+        ("30", {"tiny-model": 0.0}, "0% of its answers were valid in an earlier run; no number of participants"),
+        ("10", {"tiny-model": 1.0}, ""),
+    ],
+)
+def test_too_few_participants_for_a_place_are_told(participants: str, seen: dict[str, float], said: str) -> None:
+    """With the smallest number that would do for a model, by the validity that was seen or is assumed."""
+    read = study(models="[tiny-model, human]", participants=participants)
+    notes = [note for note in plan(read, cards=CARDS, validities={"human": 1.0, **seen}).notes if "ranked" in note]
+    assert len(notes) == bool(said)
+    assert all("tiny-model would probably not be ranked" in note and said in note for note in notes)
+
+
+def test_one_cell_has_no_place_to_be_told_of() -> None:
+    """Nothing is compared, so that nothing is missed."""
+    assert not [note for note in plan(study(participants="5"), cards=CARDS).notes if "ranked" in note]

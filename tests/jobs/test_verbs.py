@@ -159,6 +159,22 @@ def test_paces_are_of_a_database_that_is_there(settings: Settings, database: Dat
     assert found == {"human": pytest.approx(4.0)}
 
 
+def test_validity_is_that_of_the_studys_own_run_or_of_the_newest(settings: Settings, database: Database) -> None:
+    """A pilot of this run tells; another study is told by the newest run of the model; without any, nothing."""
+    study = small(settings, participants="10")
+    assert verbs.validities_of(settings, study) == {}
+    verbs.enqueue(settings, database, study)
+    finish(database)
+    change(database, "UPDATE answer SET state = 'refused' WHERE item = 0")
+    here = replace(settings, database_url=str(database.url))
+    asked = len(study.questions)
+    assert verbs.validities_of(here, study) == {"human": pytest.approx(1 - 1 / asked)}
+    verbs.enqueue(settings, database, replace(study, name="second"))
+    finish(database, "second")
+    assert verbs.validities_of(here, replace(study, name="third")) == {"human": 1.0}
+    assert verbs.validities_of(here, study) == {"human": pytest.approx(1 - 1 / asked)}
+
+
 def test_paces_are_asked_of_the_present_schema_alone(settings: Settings, database: Database) -> None:
     """One that a newer version of this program has made is not read."""
     verbs.enqueue(settings, database, small(settings, participants="10"))
