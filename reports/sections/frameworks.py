@@ -99,8 +99,8 @@ def model_section(analysis: Analysis) -> Section:
         ),
         tables=(
             _sound(analysis, rows, "table-2-smoothed", "Smoothed KL by model and dimension (nats; lower is closer)"),
-            *_behind(analysis),
             _paper(analysis, rows, "table-2-plug-in", "The paper's way: plug-in KL by model and dimension (nats)"),
+            *_behind(analysis),
             *published_tables(analysis, "table2"),
         ),
         folds=published_fold(analysis, "table2"),
