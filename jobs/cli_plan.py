@@ -24,12 +24,7 @@ def plan(settings: Settings, study: Path, name: str | None, as_json: bool) -> No
     settings = settings.for_study(study)
     wanted = verbs.read(settings, study, name=name)
     verbs.check_retired(settings, wanted)
-    planned = planning(
-        wanted,
-        cards=read_cards(settings.models),
-        paces=verbs.paces_of(settings, wanted),
-        validities=verbs.validities_of(settings, wanted),
-    )
+    planned = planning(wanted, cards=read_cards(settings.models), earlier=verbs.earlier(settings, wanted))
     if as_json:
         print_json(plan_told.to_json(planned))
     else:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 
-from jobs.costs import Dollars, PlannedJudging, cost, planned_judging, total
+from jobs.costs import SPREAD, Dollars, PlannedJudging, between, cost, planned_judging, total
 from jobs.study import PlannedCell, Study
+from storage.paces import TokensSeen
 from storage.run import Method
 from storage.survey import Culture, Question
 from workers.models import ModelCard
@@ -35,9 +36,6 @@ SHORTEST_COMPLETION = 3
 #: Share of valid answers where no run has shown one.
 ASSUMED_VALIDITY = 0.9
 
-#: A rate is taken to hold within a third: prompts grow with memory, and machines are shared.
-RATE_SPREAD = 1 / 3
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
@@ -47,7 +45,17 @@ class Spread:
     high: int
 
     def __str__(self) -> str:
-        return f"{self.low:,} to {self.high:,}"
+        return between(f"{self.low:,}", f"{self.high:,}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """What earlier runs, a pilot above all, showed of a study's models and judge."""
+
+    paces: Mapping[str, float] = field(default_factory=dict)  #: model -> answers per second
+    validities: Mapping[str, float] = field(default_factory=dict)  #: model -> share of valid answers
+    tokens: Mapping[tuple[str, str, str], TokensSeen] = field(default_factory=dict)  #: by model, condition, language
+    judge: tuple[float, float] | None = None  #: tokens that a call of the judge read and wrote on average
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +71,8 @@ class Plan:
     answers: int  #: planned over all cells
     prompt_tokens: Spread  #: read by language models; scripted respondents read none
     completion_tokens: Spread  #: written by language models
+    tokens_seen: Mapping[str, int]  #: run -> its answers by which tokens are estimated
+    tokens_guessed: bool  #: whether tokens of some cell are estimated by rules of thumb
     seconds: Spread | None  #: None until a rate is known
     cost: Dollars | None  #: of answers and judging; None where no model has a price
     judging: PlannedJudging | None  #: None where the study names no judge
@@ -71,30 +81,25 @@ class Plan:
     notes: tuple[str, ...]  #: what is allowed but likely not meant
 
 
-def plan(
-    study: Study,
-    *,
-    cards: Mapping[str, ModelCard],
-    paces: Mapping[str, float] | None = None,
-    validities: Mapping[str, float] | None = None,
-) -> Plan:
+def plan(study: Study, *, cards: Mapping[str, ModelCard], earlier: Earlier | None = None) -> Plan:
     """Count what a study would run.
 
     Args:
         study: the study.
         cards: model name -> card, for every model of the study.
-        paces: model -> answers per second in an earlier run, as far as known; those of all models tell the time, one
-            after the other.
-        validities: model -> share of valid answers in an earlier run, as far as known.
+        earlier: what is known of earlier runs; the paces of all models tell the time, one after the other.
 
     Raises:
         ValueError: a pace is not above 0.
     """
+    earlier = earlier or Earlier()
     cells = study.cells()
-    rate = _rate(cells, paces or {})
+    rate = _rate(cells, earlier.paces)
     reading = [cell for cell in cells if cards[cell.model].engine != "scripted"]
+    seen = {_key(cell): earlier.tokens.get(_key(cell)) for cell in reading}
+    tokens = [(cards[cell.model].api, *_tokens(study, cell, seen[_key(cell)])) for cell in reading]
     answers = study.planned_answers()
-    judging = planned_judging(study, None if study.judge is None else cards[study.judge.model])
+    judging = planned_judging(study, None if study.judge is None else cards[study.judge.model], seen=earlier.judge)
     return Plan(
         name=study.name,
         survey=study.survey.id,
@@ -103,23 +108,47 @@ def plan(
         questions=study.questions,
         left_out=study.left_out,
         answers=answers,
-        prompt_tokens=_sum(_prompt_tokens(study, cell) for cell in reading),
-        completion_tokens=_sum(_written(study, cell) for cell in reading),
-        seconds=None if rate is None else _seconds(answers, rate),
+        prompt_tokens=_sum(read for _, read, _ in tokens),
+        completion_tokens=_sum(written for _, _, written in tokens),
+        tokens_seen=_answers_seen(seen.values()),
+        tokens_guessed=None in seen.values(),
+        seconds=None if rate is None else _within_a_third(answers / rate),
         cost=total(
             [
-                *(
-                    cost(cards[cell.model].api, _bounds(_prompt_tokens(study, cell)), _bounds(_written(study, cell)))
-                    for cell in reading
-                ),
+                *(cost(api, _bounds(read), _bounds(written)) for api, read, written in tokens),
                 None if judging is None else judging.cost,
             ]
         ),
         judging=judging,
         detectable=_detectable(study),
         noise_floor=_noise_floor(study),
-        notes=(*_notes(cells, cards), *_unranked(study, cells, validities or {})),
+        notes=(*_notes(cells, cards), *_unranked(study, cells, earlier.validities)),
     )
+
+
+def _key(cell: PlannedCell) -> tuple[str, str, str]:
+    return cell.model, cell.condition.name, cell.language
+
+
+def _answers_seen(seen: Iterable[TokensSeen | None]) -> Mapping[str, int]:
+    counts: Counter[str] = Counter()
+    for each in seen:
+        if each is not None:
+            counts[each.run] += each.answers
+    return counts
+
+
+def _tokens(study: Study, cell: PlannedCell, seen: TokensSeen | None) -> tuple[Spread, Spread]:
+    """Tokens that all participants of a cell read and write: as seen before, else by rules of thumb."""
+    longest = _written(study, cell)
+    if seen is None:
+        return _prompt_tokens(study, cell), longest
+    read, written = _within_a_third(cell.answers * seen.prompt), _within_a_third(cell.answers * seen.completion)
+    return read, Spread(low=min(written.low, longest.high), high=min(written.high, longest.high))
+
+
+def _within_a_third(exact: float) -> Spread:
+    return Spread(low=round(exact * (1 - SPREAD)), high=round(exact * (1 + SPREAD)))
 
 
 def _written(study: Study, cell: PlannedCell) -> Spread:
@@ -149,11 +178,6 @@ def _rate(cells: Iterable[PlannedCell], paces: Mapping[str, float]) -> float | N
         if paces[cell.model] <= 0:
             raise ValueError(f"pace of {cell.model}: expected answers per second above 0, got {paces[cell.model]}")
     return sum(cell.answers for cell in wanted) / sum(cell.answers / paces[cell.model] for cell in wanted)
-
-
-def _seconds(answers: int, rate: float) -> Spread:
-    exact = answers / rate
-    return Spread(low=round(exact * (1 - RATE_SPREAD)), high=round(exact * (1 + RATE_SPREAD)))
 
 
 def _prompt_tokens(study: Study, cell: PlannedCell) -> Spread:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from jobs.costs import between
 from jobs.plan import Plan, Spread
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def to_json(plan: Plan) -> dict[str, object]:
         "planned": plan.answers,
         "prompt_tokens": [plan.prompt_tokens.low, plan.prompt_tokens.high],
         "completion_tokens": [plan.completion_tokens.low, plan.completion_tokens.high],
+        "tokens_seen": dict(plan.tokens_seen),
         "seconds": None if plan.seconds is None else [plan.seconds.low, plan.seconds.high],
         "cost": None if plan.cost is None else [round(plan.cost.low, 4), round(plan.cost.high, 4)],
         "judging": None
@@ -76,10 +78,10 @@ def _facts(plan: Plan) -> Iterable[tuple[str, str]]:
         reason = "not known for every culture, so asked in none"
         yield f"left out ({len(plan.left_out)})", f"{', '.join(plan.left_out)}: {reason}"
     if plan.completion_tokens.high:
-        yield "prompt tokens", f"{plan.prompt_tokens} (rule of thumb)"
-        yield "completion tokens", f"{plan.completion_tokens} (at most max_new_tokens each)"
+        yield "prompt tokens", f"{plan.prompt_tokens} ({_basis(plan, 'rule of thumb')})"
+        yield "completion tokens", f"{plan.completion_tokens} ({_basis(plan, 'at most max_new_tokens each')})"
     if plan.judging is not None:
-        calls = f"{plan.judging.low:,} to {plan.judging.high:,} calls"
+        calls = f"{between(f'{plan.judging.low:,}', f'{plan.judging.high:,}')} calls"
         yield "judging", f"{calls} by {plan.judging.model}, those of its calibration counted"
     if plan.cost is not None:
         yield (
@@ -102,8 +104,17 @@ def _facts(plan: Plan) -> Iterable[tuple[str, str]]:
         yield "note", note
 
 
+def _basis(plan: Plan, otherwise: str) -> str:
+    """What an estimate of tokens rests on."""
+    if not plan.tokens_seen:
+        return otherwise
+    seen = " and ".join(f"{answers:,} answers of run {run}" for run, answers in plan.tokens_seen.items())
+    rest = f"; conditions and languages not seen: {otherwise}" if plan.tokens_guessed else ""
+    return f"as seen in {seen}, within a third{rest}"
+
+
 def _time(seconds: Spread) -> str:
-    return f"{_clock(seconds.low)} to {_clock(seconds.high)}"
+    return between(_clock(seconds.low), _clock(seconds.high))
 
 
 def _clock(seconds: int) -> str:

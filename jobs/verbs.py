@@ -17,17 +17,18 @@ from jobs import following, local, producer, progress
 from jobs.billed import check_prices
 from jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of
 from jobs.celery_app import make_app
+from jobs.plan import Earlier
 from jobs.realisable import check_conditions
 from jobs.settings import BadSetting, Settings
 from jobs.snapshot import Snapshot
 from jobs.study import Study, parse_study, read_study
 from jobs.told import when_told_to_end
-from storage import judgements, outbox, store
+from storage import judge_batches, judgements, outbox, store
 from storage import retry as retrying
 from storage.budget import budget_of, change_budget, halt_if_spent
 from storage.database import BadDatabaseUrl, Database
 from storage.deaths import free_expired, last_heartbeat
-from storage.paces import paces, validities
+from storage.paces import paces, tokens_seen, validities
 from storage.run import AnswerState
 from storage.schema import HEAD, current_revision
 from storage.waiting import before
@@ -80,20 +81,11 @@ def check_retired(settings: Settings, study: Study) -> None:
             check_card(find_card(model, cards), cache=settings.cache)
 
 
-def paces_of(settings: Settings, study: Study) -> dict[str, float]:
-    """Model -> answers per second in its newest run, where it is known (see :func:`_seen`)."""
-    return _seen(settings, lambda database: paces(database, study.models))
+def earlier(settings: Settings, study: Study) -> Earlier:
+    """How fast a study's models answered before, how many answers were valid, and the tokens that it all took.
 
-
-def validities_of(settings: Settings, study: Study) -> dict[str, float]:
-    """Model -> share of valid answers in this study's run, or else in its newest (see :func:`_seen`)."""
-    return _seen(settings, lambda database: validities(database, study.models, run=study.name))
-
-
-def _seen(settings: Settings, read: Callable[[Database], dict[str, float]]) -> dict[str, float]:
-    """What earlier runs tell, from a database that is read as it is.
-
-    Of none where there is none yet, it does not answer or has another schema, which whoever writes to it changes.
+    The database is read as it is. Nothing is known where there is none yet, where it does not answer, or where it has
+    another schema, which whoever writes to it changes.
 
     Raises:
         BadSetting: its URL cannot be used.
@@ -101,16 +93,24 @@ def _seen(settings: Settings, read: Callable[[Database], dict[str, float]]) -> d
     try:
         with Database(settings.database_url, synchronous=settings.synchronous) as database:
             if database.url.drivername == "sqlite" and not Path(str(database.url.database)).exists():
-                return {}  # and none is made
+                return Earlier()  # and none is made
             with database.read() as connection:
                 known = current_revision(connection) == HEAD
-            return read(database) if known else {}
+            if not known:
+                return Earlier()
+            survey, run = study.survey.id, study.name
+            return Earlier(
+                paces=paces(database, study.models),
+                validities=validities(database, study.models, run=run),
+                tokens=tokens_seen(database, study.models, survey=survey, questions=study.questions, run=run),
+                judge=judge_batches.tokens_seen(database, run, study.judge.key) if study.judge else None,
+            )
     except BadDatabaseUrl as error:
         raise BadSetting(f"environment variable DEFSURVEY_DATABASE_URL: {error.told}") from None
     except DatabaseError as error:
         if type(error) not in (OperationalError, DatabaseError):
             raise  # a defect of ours, not of the place
-        return {}
+        return Earlier()
 
 
 def enqueue(settings: Settings, database: Database, study: Study, *, extend: bool = False) -> producer.Enqueued:

@@ -81,6 +81,21 @@ def tokens_of_a_call(database: Database, run: str, judge: int) -> tuple[float, f
     return float(read or 0), float(written or 0)
 
 
+def tokens_seen(database: Database, run: str, judge: str) -> tuple[float, float] | None:
+    """Tokens that a call of a run's judge read and wrote on average; None where it was not asked or did not say.
+
+    Args:
+        database: where judgements are.
+        run: the run; it need not exist.
+        judge: ``storage.judgement.Judge.key``.
+    """
+    j = verdict_tables.judging.c
+    with database.read() as connection:
+        found = connection.execute(select(j.judge).where(j.run == run, j.model == judge)).scalar_one_or_none()
+    read, written = (0.0, 0.0) if found is None else tokens_of_a_call(database, run, found)
+    return (read, written) if read and written else None
+
+
 def expected_cost(database: Database, run: str) -> float:
     """US dollars that the open batches of a run, whosever they are, are expected to cost."""
     b, j = verdict_tables.judge_batch.c, verdict_tables.judge.c

@@ -1,8 +1,9 @@
-"""How fast answers came, by the times at which they were committed, and how many were valid: what a pilot is for."""
+"""How fast answers came, how many were valid, and how many tokens they took: what a pilot is for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Select, func, select
 
@@ -12,10 +13,20 @@ from storage.run import AnswerState
 
 #: Longer without an answer, and nobody was at work: a worker had been stopped, or another model's turn had come.
 PAUSE_SECONDS = 300.0
-#: Fewer answers tell nothing.
+#: Fewer answers of a model tell nothing.
 FEWEST = 20
 
 _A, _P, _C = tables.answer.c, tables.participant.c, tables.cell.c
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokensSeen:
+    """The tokens of a model's answers in a run, under one condition and in one language."""
+
+    run: str
+    answers: int  #: at least 1; failed ones are not counted
+    prompt: float  #: mean per answer
+    completion: float  #: mean per answer
 
 
 def paces(database: Database, models: Sequence[str]) -> dict[str, float]:
@@ -68,3 +79,52 @@ def _runs_of(model: str) -> Select[tuple[str]]:
     run = tables.run.c
     asked = select(_C.run).where(_C.model == model)
     return select(run.id).where(run.id.in_(asked)).order_by(run.created_at.desc(), run.id)
+
+
+def tokens_seen(
+    database: Database, models: Sequence[str], *, survey: str, questions: Sequence[str], run: str
+) -> dict[tuple[str, str, str], TokensSeen]:
+    """Model, name of a condition and language -> tokens of the answers, in a run that asked the very same questions.
+
+    Prompts grow with the questions and with the answers remembered, so other questions would say little.
+
+    Args:
+        database: where the answers are.
+        models: whose answers.
+        survey: its id; which version of it was asked makes no difference here.
+        questions: ids of all questions asked, in order.
+        run: the run that counts before all others, where it has enough answers; of the others the newest does.
+    """
+    r, found = tables.run.c, {}
+    same = (
+        select(r.id, r.questions)
+        .join_from(tables.run, tables.survey, r.survey == tables.survey.c.fingerprint)
+        .where(tables.survey.c.name == survey)
+        .order_by(r.id != run, r.created_at.desc(), r.id)
+    )
+    with database.read() as connection:
+        runs = [name for name, asked in connection.execute(same) if list(asked) == list(questions)]
+        for model in models:
+            for candidate in runs:
+                query = (
+                    select(
+                        _C.condition_name,
+                        _C.language,
+                        func.count(),
+                        func.sum(_A.prompt_tokens),
+                        func.sum(_A.completion_tokens),
+                    )
+                    .join_from(tables.answer, tables.participant, _A.participant == _P.id)
+                    .join(tables.cell, _P.cell == _C.id)
+                    .where(_P.run == candidate, _C.model == model, _A.state != AnswerState.FAILED.value)
+                    .group_by(_C.condition_name, _C.language)
+                )
+                rows = [row for row in connection.execute(query) if row[3] and row[4]]
+                if sum(row[2] for row in rows) < FEWEST:
+                    continue
+                for condition, language, answers, read, written in rows:
+                    found[model, condition, language] = TokensSeen(
+                        run=candidate, answers=answers, prompt=int(read) / answers, completion=int(written) / answers
+                    )
+                break
+    return found

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from jobs.plan import Spread, plan
+from jobs.costs import Dollars
+from jobs.plan import Earlier, Plan, Spread, plan
 from jobs.plan_told import render, to_json
 from jobs.preview import preview
 from jobs.study import parse_study
+from storage.paces import TokensSeen
 from tests.jobs.small_study import CARDS, SURVEY, study, written
 from workers.models import Api, ModelCard
 from workers.simulation.first_token import option_orders
@@ -20,9 +23,14 @@ from workers.simulation.first_token import option_orders
 
 def printed(**changes: str | None) -> str:
     """A plan as it is printed."""
-    console = Console(width=160, record=True, file=None, force_terminal=False)
+    return in_words(plan(study(**changes), cards=CARDS))
+
+
+def in_words(made: Plan) -> str:
+    """What a person reads of a plan."""
+    console = Console(width=200, record=True, file=None, force_terminal=False)
     with console.capture() as capture:
-        console.print(render(plan(study(**changes), cards=CARDS)))
+        console.print(render(made))
     return capture.get()
 
 
@@ -92,6 +100,37 @@ def test_completion_tokens() -> None:
     assert short.completion_tokens == Spread(low=60, high=60)
 
 
+def test_tokens_seen_in_a_pilot_take_the_place_of_rules_of_thumb() -> None:
+    """Means per answer give or take a third, never above max_new_tokens; a language not seen stays a guess."""
+    changes = {"models": "[paid]", "participants": "10", "decoding": "{max_new_tokens: 60}"}
+    pilot = {
+        ("paid", "def", language): TokensSeen(run="first", answers=12, prompt=300.0, completion=written)
+        for language, written in (("en", 45.0), ("zh", 54.0))
+    }
+    read = parse_study(written(**changes), path=Path("s.yaml"), cards=priced(), survey=SURVEY)
+    made = plan(read, cards=priced(), earlier=Earlier(tokens=pilot))
+    assert made.prompt_tokens == Spread(low=2 * 30 * 200, high=2 * 30 * 400)
+    assert made.completion_tokens == Spread(low=30 * (30 + 36), high=30 * (60 + 60))
+    assert made.cost is not None
+    assert made.cost.high == pytest.approx((made.prompt_tokens.high + 5 * made.completion_tokens.high) / 1e6)
+    assert "12,000 to 24,000 (as seen in 24 answers of run first, within a third)" in in_words(made)
+    assert to_json(made)["tokens_seen"] == {"first": 24}
+    half = plan(read, cards=priced(), earlier=Earlier(tokens={key: pilot[key] for key in pilot if key[2] == "en"}))
+    alone = plan(replace(read, cultures=("cn",)), cards=priced())
+    assert half.prompt_tokens.high == 30 * 400 + alone.prompt_tokens.high
+    assert "12 answers of run first, within a third; conditions and languages not seen: at most" in in_words(half)
+
+
+def test_a_range_whose_ends_are_equal_is_one_number() -> None:
+    """Calls of a judge, tokens, dollars and time."""
+    changes = {"cultures": "[us]", "participants": "30", "questions": "[Q1]", "decoding": "{max_new_tokens: 3}"}
+    text = written(**changes, judge="{model: paid, sample: 1}")
+    made = plan(parse_study(text, path=Path("s.yaml"), cards=priced(), survey=SURVEY), cards=priced())
+    told = in_words(replace(made, cost=Dollars(low=0.001, high=0.004), seconds=Spread(low=7201, high=7219)))
+    for line in ("105 calls by paid", "90 (at most", "0.00 US dollars", "2 h 00 min (as fast"):
+        assert f"  {line}" in told
+
+
 def test_scripted_respondents_cost_no_tokens() -> None:
     """A respondent that follows a rule reads and writes no tokens, and none are printed."""
     made = plan(study(models="[human]"), cards=CARDS)
@@ -105,9 +144,9 @@ def test_time() -> None:
     """90 answers at 1 a second take a minute and a half, give or take a third; without a rate nothing is claimed."""
     read = study(participants="15")
     assert plan(read, cards=CARDS).seconds is None
-    assert plan(read, cards=CARDS, paces={"tiny-model": 1.0}).seconds == Spread(low=60, high=120)
+    assert plan(read, cards=CARDS, earlier=Earlier(paces={"tiny-model": 1.0})).seconds == Spread(low=60, high=120)
     with pytest.raises(ValueError, match="pace of tiny-model: expected answers per second above 0, got 0"):
-        plan(read, cards=CARDS, paces={"tiny-model": 0})
+        plan(read, cards=CARDS, earlier=Earlier(paces={"tiny-model": 0}))
 
 
 def test_time_by_the_paces_of_models() -> None:
@@ -115,21 +154,18 @@ def test_time_by_the_paces_of_models() -> None:
     read = study(models="[tiny-model, plain-model]", participants="5")
     paces = {"tiny-model": 1.0, "plain-model": 3.0, "another": 9.0}
     assert read.planned_answers() == 60
-    assert plan(read, cards=CARDS, paces=paces).seconds == Spread(low=27, high=53)
-    assert plan(read, cards=CARDS, paces={"tiny-model": 1.0}).seconds is None
+    assert plan(read, cards=CARDS, earlier=Earlier(paces=paces)).seconds == Spread(low=27, high=53)
+    assert plan(read, cards=CARDS, earlier=Earlier(paces={"tiny-model": 1.0})).seconds is None
 
 
 def test_a_study_that_only_weighs_options_has_no_pace() -> None:
     """No answers are planned that a pace could be of; where others are, their pace alone is asked for."""
     only = study(models="[tiny-model]", conditions="[first-token]")
-    made = plan(only, cards=CARDS, paces={"tiny-model": 2.0})
+    made = plan(only, cards=CARDS, earlier=Earlier(paces={"tiny-model": 2.0}))
     assert (made.answers, made.seconds) == (0, None)
-    console = Console(width=160)
-    with console.capture() as capture:
-        console.print(render(made))
-    assert "unknown: no answers are planned, by whose pace it could be told" in capture.get()
+    assert "unknown: no answers are planned, by whose pace it could be told" in in_words(made)
     both = study(models="[tiny-model]", conditions="[first-token, def]", participants="5")
-    assert plan(both, cards=CARDS, paces={"tiny-model": 1.0}).seconds == Spread(low=20, high=40)
+    assert plan(both, cards=CARDS, earlier=Earlier(paces={"tiny-model": 1.0})).seconds == Spread(low=20, high=40)
 
 
 @pytest.mark.parametrize(
@@ -137,10 +173,7 @@ def test_a_study_that_only_weighs_options_has_no_pace() -> None:
 )
 def test_time_in_words(rate: float, told: str) -> None:
     """Times are printed in the units that a person would use."""
-    console = Console(width=160)
-    with console.capture() as capture:
-        console.print(render(plan(study(participants="15"), cards=CARDS, paces={"tiny-model": rate})))
-    assert told in capture.get()
+    assert told in in_words(plan(study(participants="15"), cards=CARDS, earlier=Earlier(paces={"tiny-model": rate})))
 
 
 def test_noise_floor() -> None:
@@ -164,7 +197,7 @@ def test_notes() -> None:
 
 def test_json() -> None:
     """A program reads the same figures."""
-    made = plan(study(participants="5"), cards=CARDS, paces={"tiny-model": 1.0})
+    made = plan(study(participants="5"), cards=CARDS, earlier=Earlier(paces={"tiny-model": 1.0}))
     body = json.loads(json.dumps(to_json(made)))
     assert body["planned"] == 30
     assert body["cells"][1] == {
@@ -222,6 +255,13 @@ def test_a_judge_is_counted_and_priced() -> None:
     assert made.cost == made.judging.cost
     assert 0.1 < made.cost.low < made.cost.high < 3
     assert to_json(made)["judging"] == {"model": "paid", "calls": [105, 171]}
+    seen = plan(
+        parse_study(text, path=Path("s.yaml"), cards=priced(), survey=SURVEY),
+        cards=priced(),
+        earlier=Earlier(judge=(900.0, 300.0)),
+    ).cost
+    assert seen is not None
+    assert (seen.low, seen.high) == pytest.approx((105 * (600 + 5 * 200) / 1e6, 171 * (1200 + 5 * 400) / 1e6))
 
 
 def test_more_participants_find_smaller_differences() -> None:
@@ -250,7 +290,11 @@ def test_too_few_participants_find_no_difference() -> None:
 def test_too_few_participants_for_a_place_are_told(participants: str, seen: dict[str, float], said: str) -> None:
     """With the smallest number that would do for a model, by the validity that was seen or is assumed."""
     read = study(models="[tiny-model, human]", participants=participants)
-    notes = [note for note in plan(read, cards=CARDS, validities={"human": 1.0, **seen}).notes if "ranked" in note]
+    notes = [
+        note
+        for note in plan(read, cards=CARDS, earlier=Earlier(validities={"human": 1.0, **seen})).notes
+        if "ranked" in note
+    ]
     assert len(notes) == bool(said)
     assert all("tiny-model would probably not be ranked" in note and said in note for note in notes)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs import verbs
+from jobs.plan import Earlier
 from jobs.settings import BadSetting, Settings
 from jobs.study import Study, StudyError, parse_study
 from storage import judgements, outbox, store
@@ -148,31 +149,31 @@ def test_a_run_that_is_only_extended_stays_cancelled(settings: Settings, databas
 def test_paces_are_of_a_database_that_is_there(settings: Settings, database: Database) -> None:
     """Looking ahead makes no database, and does without one that does not answer."""
     study = small(settings, participants="10")
-    assert verbs.paces_of(settings, study) == {}
+    assert verbs.earlier(settings, study) == Earlier()
     assert not settings.home.exists()
     away = replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none?connect_timeout=1")
-    assert verbs.paces_of(away, study) == {}
+    assert verbs.earlier(away, study) == Earlier()
     verbs.enqueue(settings, database, study)
     finish(database)
     change(database, "UPDATE answer SET committed_at = 1000 + rowid / 4.0")
-    found = verbs.paces_of(replace(settings, database_url=str(database.url)), study)
-    assert found == {"human": pytest.approx(4.0)}
+    found = verbs.earlier(replace(settings, database_url=str(database.url)), study)
+    assert (found.paces, found.tokens) == ({"human": pytest.approx(4.0)}, {})  # a rule reads and writes nothing
 
 
 def test_validity_is_that_of_the_studys_own_run_or_of_the_newest(settings: Settings, database: Database) -> None:
     """A pilot of this run tells; another study is told by the newest run of the model; without any, nothing."""
     study = small(settings, participants="10")
-    assert verbs.validities_of(settings, study) == {}
+    assert verbs.earlier(settings, study) == Earlier()
     verbs.enqueue(settings, database, study)
     finish(database)
     change(database, "UPDATE answer SET state = 'refused' WHERE item = 0")
     here = replace(settings, database_url=str(database.url))
     asked = len(study.questions)
-    assert verbs.validities_of(here, study) == {"human": pytest.approx(1 - 1 / asked)}
+    assert verbs.earlier(here, study).validities == {"human": pytest.approx(1 - 1 / asked)}
     verbs.enqueue(settings, database, replace(study, name="second"))
     finish(database, "second")
-    assert verbs.validities_of(here, replace(study, name="third")) == {"human": 1.0}
-    assert verbs.validities_of(here, study) == {"human": pytest.approx(1 - 1 / asked)}
+    assert verbs.earlier(here, replace(study, name="third")).validities == {"human": 1.0}
+    assert verbs.earlier(here, study).validities == {"human": pytest.approx(1 - 1 / asked)}
 
 
 def test_paces_are_asked_of_the_present_schema_alone(settings: Settings, database: Database) -> None:
@@ -181,7 +182,7 @@ def test_paces_are_asked_of_the_present_schema_alone(settings: Settings, databas
     finish(database)
     change(database, "UPDATE answer SET committed_at = 1000 + rowid / 4.0")
     change(database, "UPDATE alembic_version SET version_num = '9999'")
-    assert verbs.paces_of(replace(settings, database_url=str(database.url)), small(settings)) == {}
+    assert verbs.earlier(replace(settings, database_url=str(database.url)), small(settings)) == Earlier()
 
 
 def test_looking_ahead_brings_no_database_up_to_date(settings: Settings, tmp_path: Path) -> None:
@@ -189,15 +190,17 @@ def test_looking_ahead_brings_no_database_up_to_date(settings: Settings, tmp_pat
     older = replace(settings, database_url=f"sqlite:///{tmp_path / 'older.db'}")
     with Database(older.database_url) as database:
         change(database, "CREATE TABLE alembic_version (version_num VARCHAR)")
-        assert verbs.paces_of(older, small(settings)) == {}
+        assert verbs.earlier(older, small(settings)) == Earlier()
         assert rows(database, "SELECT name FROM sqlite_master") == [("alembic_version",)]
 
 
 def test_a_file_that_is_no_database_has_no_paces(settings: Settings, tmp_path: Path) -> None:
     """Whoever writes to it is told. A URL that is none is told at once."""
     (tmp_path / "file.db").write_text("no database, but long enough to be taken for one" * 9)
-    assert verbs.paces_of(replace(settings, database_url=f"sqlite:///{tmp_path / 'file.db'}"), small(settings)) == {}
+    assert (
+        verbs.earlier(replace(settings, database_url=f"sqlite:///{tmp_path / 'file.db'}"), small(settings)) == Earlier()
+    )
     with pytest.raises(BadSetting, match="DEFSURVEY_DATABASE_URL: expected sqlite or postgresql"):
-        verbs.paces_of(replace(settings, database_url="mysql://here/x"), small(settings))
+        verbs.earlier(replace(settings, database_url="mysql://here/x"), small(settings))
     with pytest.raises(BadSetting, match="DEFSURVEY_DATABASE_URL: expected sqlite:///path or"):
-        verbs.paces_of(replace(settings, database_url="sqlite:/here/x.db"), small(settings))
+        verbs.earlier(replace(settings, database_url="sqlite:/here/x.db"), small(settings))

@@ -15,7 +15,7 @@ from jobs.judge import BeingJudged, Judged, in_words, judge_run
 from jobs.results import current_report
 from jobs.settings import Settings
 from reports.judging import judged_by
-from storage import budget, judge_leases, judgements, outbox, tables
+from storage import budget, judge_batches, judge_leases, judgements, outbox, tables
 from storage.bundle import export_bundle, import_bundle
 from storage.database import Database
 from storage.judgement import DIMENSIONS, Judge, JudgeName, Rubric
@@ -59,6 +59,8 @@ def test_every_answer_is_judged_once(
     assert sum(server.paid().values()) == before
     assert len(server.batches) == (1 if batch else 0)
     assert all(KEY in str(headers) for headers in server.headers)
+    assert judge_batches.tokens_seen(database, "first", "judge") == (1000, 200)
+    assert judge_batches.tokens_seen(database, "first", "another") is None
 
 
 def test_verdicts_reach_the_report(

@@ -1,4 +1,4 @@
-"""How fast answers came: gaps between them, without the pauses, by the newest run that has enough."""
+"""How fast answers came, and the tokens they took, by the newest run that has enough."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from sqlalchemy import text
 
 from storage.database import Database
 from storage.ledger import Ledger
-from storage.paces import FEWEST, PAUSE_SECONDS, paces
+from storage.paces import FEWEST, PAUSE_SECONDS, TokensSeen, paces, tokens_seen
 from storage.store import add_run
-from tests.storage.small_run import finish, new_cell, new_run, started
+from tests.storage.small_run import SURVEY, finish, new_cell, new_run, started
 
 
 def _change(database: Database, statement: str) -> None:
@@ -55,3 +55,26 @@ def test_where_nothing_was_ever_asked_nothing_is_known(database: Database) -> No
     assert Ledger(database, owner="host:1:a").claim(1) is None
     add_run(database, new_run(new_cell("model-a")))
     assert paces(database, ["model-a"]) == {}
+
+
+def test_tokens_are_means_per_answer_by_condition_of_the_run_that_is_named(database: Database) -> None:
+    """The named run goes before a newer one; failed answers took none, and a run with few answers says nothing."""
+    ledger = Ledger(database, owner="host:1:here")
+    for at, (run, participants) in enumerate((("pilot", 7), ("newer", 8), ("newest", 2))):
+        cells = (new_cell(participants=participants), new_cell(participants=2, condition="none"))
+        for who in started(database, *cells, id=run):
+            finish(ledger, who)
+        _change(database, f"UPDATE run SET created_at = {at} WHERE id = '{run}'")
+    _change(database, "UPDATE answer SET prompt_tokens = 400 WHERE participant = 1")
+    _change(database, "UPDATE answer SET state = 'failed', prompt_tokens = NULL WHERE participant = 2 AND item = 0")
+
+    def seen(run: str, *questions: str) -> dict[tuple[str, str, str], TokensSeen]:
+        return tokens_seen(database, ["model-a"], survey=SURVEY.id, questions=questions, run=run)
+
+    pilot = seen("pilot", "A", "B", "C")
+    assert pilot["model-a", "def", "en"] == TokensSeen(
+        run="pilot", answers=20, prompt=(3 * 400 + 17 * 100) / 20, completion=7
+    )
+    assert pilot["model-a", "none", "en"] == TokensSeen(run="pilot", answers=6, prompt=100, completion=7)
+    assert {each.run for each in seen("another", "A", "B", "C").values()} == {"newer"}
+    assert seen("pilot", "A", "B") == {}
