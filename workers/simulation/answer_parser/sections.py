@@ -108,7 +108,10 @@ def without_echo(text: str, question: Question, shown: Sequence[int]) -> str:
     for language in languages():
         if all(language in question.option(code).label for code in shown):
             options = ((code, _cleaned(question.option(code).label[language])) for code in shown)
-            listing = r"\n".join(rf"{code} ?[:：.)、] ?{re.escape(label)}" for code, label in options)
+            # a point of a scale is shown as its number alone
+            listing = r"\n".join(
+                label if label == str(code) else rf"{code} ?[:：.)、] ?{re.escape(label)}" for code, label in options
+            )
             text = re.sub(rf"(?<=\n){listing}(?=\n)", "", f"\n{text}\n")
     return text.strip()
 
