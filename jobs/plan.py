@@ -10,13 +10,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from jobs.costs import SPREAD, Dollars, PlannedJudging, between, cost, planned_judging, total
 from jobs.study import PlannedCell, Study
-from storage.paces import TokensSeen
 from storage.run import Method
 from storage.survey import Culture, Question
 from workers.models import ModelCard
+
+if TYPE_CHECKING:
+    from storage.paces import TokensSeen
 
 #: Tokens per character, fewest and most. English: 0.2 in survey wvs7 by SmolLM2's vocabulary. Chinese: 0.6 by a
 #: vocabulary that knows it, 1.8 by SmolLM2's, which spells it in bytes. Other languages: anything between.
