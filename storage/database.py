@@ -39,8 +39,11 @@ RETRY_PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)
 #: kernel waits for two hours. Silent for so many seconds it is asked, so often and so many times without an answer, and
 #: what was sent may be unacknowledged for so many milliseconds: within 60 seconds in all.
 DROPPED = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 30_000}
-#: Where a SQLite file says in two bytes whether it is written through a log (https://sqlite.org/fileformat.html).
-_VERSIONS = 18
+#: Where a SQLite file says in two bytes whether it is written through a log, and in four its user version
+#: (https://sqlite.org/fileformat.html).
+_VERSIONS, _USER_VERSION = 18, 60
+#: The user version of files that are left without need of a log by whoever closes them last: older ones were not.
+_SETTLED = 1
 #: SQLSTATEs after which the same transaction may simply be tried again.
 _SERIALIZATION = {"40001", "40P01"}
 #: SQLSTATE of a write to a server that only reads: a standby, or the server of before after a failover.
@@ -294,6 +297,9 @@ def _begin_log(dbapi: sqlite3.Connection) -> None:
     deadline = time.monotonic() + BUSY_TIMEOUT
     while True:
         try:
+            mode = dbapi.execute("PRAGMA journal_mode").fetchone()
+            if mode != ("wal",) and dbapi.execute("PRAGMA user_version").fetchone() != (_SETTLED,):
+                dbapi.execute(f"PRAGMA user_version = {_SETTLED}")
             dbapi.execute("PRAGMA journal_mode = WAL")
             dbapi.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # the first read makes the log's file
         except sqlite3.OperationalError as error:
@@ -318,10 +324,11 @@ def _needs_log(file: Path) -> bool:
     """Whether a SQLite file says that transactions may be in a log, and neither that nor a journal is there."""
     try:
         with file.open("rb") as opened:
-            opened.seek(_VERSIONS)
-            in_log = opened.read(2) == b"\x02\x02"
+            head = opened.read(100)
     except OSError:
         return False  # whoever opens it as a database says why
+    settled = head[_USER_VERSION : _USER_VERSION + 4] == _SETTLED.to_bytes(4, "big")
+    in_log = settled and head[_VERSIONS : _VERSIONS + 2] == b"\x02\x02"
     return in_log and not any(file.with_name(file.name + end).exists() for end in ("-wal", "-journal"))
 
 

@@ -108,3 +108,13 @@ def test_a_backup_is_a_database(undisturbed: Machine, machine: Machine) -> None:
     machine.home.mkdir()
     copy.rename(machine.home / "defsurvey.db")
     assert machine.export() == undisturbed.export()
+
+
+def test_a_database_of_an_older_version_lacks_no_log(machine: Machine) -> None:
+    """It was closed in order, though it says that it is written through a log."""
+    machine.done("enqueue", "study.yaml")
+    with closing(sqlite3.connect(machine.home / "defsurvey.db")) as older:
+        older.execute("PRAGMA user_version = 0")
+        older.execute("PRAGMA journal_mode = WAL")
+        older.execute("SELECT 1 FROM run").fetchall()
+    assert machine.json("status")["run"] == "small"
