@@ -235,3 +235,5 @@ def checked_lines(checked: Checked) -> Iterator[str]:
     if checked.reply is not None:
         yield from (visible(f"served {name}: {value}") for name, value in (checked.served or {}).items())
         yield f"reply: {checked.reply!r}"
+    if checked.note:
+        yield checked.note

@@ -18,6 +18,8 @@ from workers.models import ModelCard
 
 #: How many tokens of a reply are asked for.
 TOKENS = 8
+#: What is said where a server was not asked.
+NOT_CONTACTED = "server not contacted: use --weights"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,7 @@ class Checked:
     prompt_tokens: int | None  #: None: not known, since the tokenizer is not here
     served: Mapping[str, str] | None = None  #: how the engine describes itself; None: the weights were not asked for
     reply: str | None = None  #: its first tokens; None: the weights were not asked for
+    note: str = ""  #: what was not checked
 
 
 def check_model(
@@ -54,13 +57,15 @@ def check_model(
     checked = _described(card, short, cache) if card.engine == "transformers" else _sent(card, short)
     if not weights:
         return checked
+    if card.api is not None:  # a person waits: a server that is down is told of after one attempt
+        card = replace(card, api=replace(card.api, attempts=1))
     engine = open_engine(card, survey=survey, device=device, cache=cache)
     try:
         completion = _replied(card, engine, short)
         served = describe_engine(card.name, engine)
     finally:
         engine.close()
-    return replace(checked, served=served, reply=completion.text)
+    return replace(checked, served=served, reply=completion.text, note="")
 
 
 def _replied(card: ModelCard, engine: Engine, request: Request) -> Completion:
@@ -78,7 +83,13 @@ def _sent(card: ModelCard, request: Request) -> Checked:
     """A model behind a server, a respondent that follows a rule, or an engine of the user's own."""
     server = {} if card.api is None else {"model": card.api.model, "server": card.api.base_url or "the provider's own"}
     turns = "\n".join(f"[{message.role}] {message.content}" for message in request.messages)
-    return Checked(name=card.name, facts={"engine": card.engine, **server}, prompt=turns, prompt_tokens=None)
+    return Checked(
+        name=card.name,
+        facts={"engine": card.engine, **server},
+        prompt=turns,
+        prompt_tokens=None,
+        note=NOT_CONTACTED if server else "",
+    )
 
 
 def _described(card: ModelCard, request: Request, cache: Path) -> Checked:

@@ -38,7 +38,6 @@ respondent = "first-shown"
 engine = "openai"
 model = "x"
 base_url = "http://127.0.0.1:9/v1"
-attempts = 1
 chat_template = "chatglm2"
 """
 
@@ -93,13 +92,17 @@ def test_a_model_is_checked_with_its_weights(home: Path) -> None:
 
 
 def test_a_respondent_and_a_server_are_checked_as_far_as_they_go(home: Path) -> None:
-    """A rule answers; a server that is not there is told only when it is asked."""
+    """A rule answers; a server is asked once, with --weights alone, and without them that is said."""
     assert typed(home, "check", "rule", "--weights").stdout.splitlines()[-1].startswith("reply: 'Answer: 1")
     shown = typed(home, "check", "server")
     assert "server: http://127.0.0.1:9/v1" in shown.stdout
+    assert shown.stdout.splitlines()[-1] == "server not contacted: use --weights"
+    assert json.loads(typed(home, "check", "server", "--json").stdout)["note"] == "server not contacted: use --weights"
     asked = typed(home, "check", "server", "--weights")
-    assert asked.exit_code == 2
-    assert "model server" in asked.stderr
+    assert (asked.exit_code, asked.stdout) == (2, "")
+    (line,) = asked.stderr.splitlines()
+    assert "model server: the reply ended in an error: the server was not reached" in line
+    assert line.endswith("(asked once)")
 
 
 def test_what_is_missing_is_told(home: Path) -> None:
