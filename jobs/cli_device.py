@@ -1,7 +1,4 @@
-"""The command line's option that says where models run: ``cpu``, ``cuda`` or ``cuda:N``.
-
-Knows how a device is written. Deliberately does not know which ones this machine has: that takes torch.
-"""
+"""The command line's option that says where models run: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
 
 from __future__ import annotations
 
@@ -10,21 +7,27 @@ from typing import Any
 
 import click
 
-_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+#: ``auto:N`` is for workers that a command starts beside others, see ``workers.device``.
+_DEVICE = re.compile(r"cpu|(auto|cuda)(:\d+)?")
 
 
 class Device(click.ParamType[str]):
-    """``cpu``, ``cuda``, or ``cuda:`` and the number of a GPU."""
+    """A device as it is written; whether this machine has it is found out when a model is loaded, by torch."""
 
     name = "device"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """What was typed, if it is a device."""
         if not _DEVICE.fullmatch(value):
-            self.fail(f"expected cpu, cuda or cuda:N, got {value!r}", param, ctx)
+            self.fail(f"expected auto, cpu, cuda or cuda:N, got {value!r}", param, ctx)
         return str(value)
 
 
 DEVICE = click.option(
-    "--device", type=Device(), default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:N."
+    "--device",
+    type=Device(),
+    default="auto",
+    show_default=True,
+    metavar="DEVICE",
+    help="auto, cpu, cuda or cuda:N; auto is the first GPU that torch can use, else the CPU.",
 )

@@ -7,8 +7,6 @@ and fetches no weights; a key is looked for and never shown.
 from __future__ import annotations
 
 import logging
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
@@ -16,14 +14,11 @@ from importlib.util import find_spec
 
 from jobs.finding import BAD, NOTE, OK, Finding
 from jobs.settings import Settings
+from workers.device import nvidia_gpus
 from workers.engines.base import EngineUnavailable
 from workers.engines.keys import find_key, key_name
 from workers.models import ModelCard, ModelError, read_cards
 
-#: What NVIDIA's own program is asked, one line for each GPU.
-_NVIDIA = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
-#: Seconds that it may take.
-_NVIDIA_SECONDS = 20.0
 #: Models asked for at the hub at once.
 _HUB_QUESTIONS = 8
 
@@ -32,7 +27,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Every finding about models, as soon as it is there."""
     yield _libraries()
     torch = _torch()
-    yield gpu(driver=_driver(), torch=torch)
+    yield gpu(driver=nvidia_gpus(), torch=torch)
     yield four_bits(usable=bool(torch[1]))
     try:
         cards = read_cards(settings.models)
@@ -49,19 +44,6 @@ def _libraries() -> Finding:
         said = f"{' and '.join(missing)} not installed"
         return Finding(name="libraries", state=BAD, said=said, remedy=f"pip install {' '.join(missing)}")
     return Finding(name="libraries", state=OK, said=f"torch {version('torch')}, transformers {version('transformers')}")
-
-
-def _driver() -> list[str]:
-    """A line for each GPU that NVIDIA's driver knows: name, memory, version of the driver."""
-    program = shutil.which(_NVIDIA[0])
-    if program is None:
-        return []
-    command = [program, *_NVIDIA[1:]]
-    try:
-        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_NVIDIA_SECONDS)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in said.stdout.splitlines() if line.strip()]
 
 
 def _torch() -> tuple[str | None, list[str]]:
@@ -85,10 +67,12 @@ def gpu(*, driver: list[str], torch: tuple[str | None, list[str]]) -> Finding:
     built_for, usable = torch
     if usable:
         seen = "; ".join(driver) or ", ".join(usable)
-        return Finding(name="GPU", state=OK, said=f"{len(usable)} usable (CUDA {built_for}): {seen}")
+        return Finding(
+            name="GPU", state=OK, said=f"{len(usable)} usable (CUDA {built_for}): {seen}; --device auto is cuda:0"
+        )
     if not driver:
-        return Finding(name="GPU", state=OK, said="none: models run on the CPU")
-    said = f"{'; '.join(driver)}; torch cannot use it"
+        return Finding(name="GPU", state=OK, said="none: --device auto is the CPU")
+    said = f"{'; '.join(driver)}; torch cannot use it: --device auto is the CPU"
     if built_for is None:
         remedy = "install torch's CUDA build: this one is for CPUs only"
         return Finding(name="GPU", state=NOTE, said=f"{said} (CPU build)", remedy=remedy)

@@ -109,7 +109,7 @@ def judge_run(
             ``DEFAULT_SAMPLE``. At least 30 of each are judged, where there are so many.
         rubric: by which words; None: as the study says, or our own.
         batch: whether to hand the calls over in batches.
-        device: where a judge whose weights are here runs: ``cpu``, ``cuda`` or ``cuda:N``.
+        device: where a judge whose weights are here runs: see ``workers.device.resolved``.
         watch: told how far it has come.
         leaving: whether this process was told to end: nothing more is asked then.
 

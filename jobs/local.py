@@ -33,10 +33,11 @@ from jobs.outputs import why_unwritable
 from jobs.reconciler import Reconciler, release_dead
 from jobs.settings import Settings
 from jobs.snapshot import Snapshot
-from storage import outbox, store
+from storage import judgements, outbox, store
 from storage.database import Database
 from storage.deaths import QUARANTINE_AFTER
 from workers import machine
+from workers.device import AUTO, expected
 from workers.models import read_cards
 
 if TYPE_CHECKING:
@@ -107,7 +108,10 @@ class Crew:
         told = "OMP_NUM_THREADS" in os.environ
         threads = [] if told else ["--threads", str(max(1, machine.cores() // self.workers))]
         kinds = [("reporter", ["reporter", *_device_in(self.worker_options), *only])]
-        kinds += [(f"worker-{n + 1}", ["worker", *threads, *self.worker_options, *only]) for n in range(self.workers)]
+        kinds += [
+            (f"worker-{n + 1}", ["worker", *threads, *_of_worker(n, self.workers, self.worker_options), *only])
+            for n in range(self.workers)
+        ]
         for name, arguments in kinds:
             process = _Process(name=name, arguments=arguments, log=self.settings.logs / f"{name}.log")
             self._processes.append(process)
@@ -177,6 +181,15 @@ def _device_in(options: Sequence[str]) -> Sequence[str]:
     return options[place : place + 2]
 
 
+def _of_worker(number: int, workers: int, options: Sequence[str]) -> Sequence[str]:
+    """A worker's options: where it is one of several and may choose its device, they share the GPUs."""
+    device = _device_in(options)
+    if workers == 1 or list(device[1:]) != [AUTO]:
+        return options
+    place = options.index("--device") + 1
+    return [*options[:place], f"{AUTO}:{number}", *options[place + 1 :]]
+
+
 def _killed(status: int) -> str:
     """What an exit status of a process that said nothing may mean, to go behind a sentence."""
     return " (killed, as where memory runs out)" if status == -signal.SIGKILL else ""
@@ -217,6 +230,7 @@ def work(
         _log_to_file(settings.logs / "run.log")
         release_dead(database)
         run = prepare()
+        _tell_device(settings, database, run, workers, worker_options, console)
         broker.delete(report_failure_key(run))
         reconciler = Reconciler(database=database, app=app, broker=broker, only=run)
         options = [*worker_options, *_models(settings, database, run)]
@@ -253,6 +267,18 @@ def _models(settings: Settings, database: Database, run: str) -> Sequence[str]:
     models = dict.fromkeys(cell.model for cell in store.load_run(database, run).cells)
     known = ",".join(model for model in models if model in cards)
     return ["--models", known] if known else []
+
+
+def _tell_device(
+    settings: Settings, database: Database, run: str, workers: int, options: Sequence[str], console: Console
+) -> None:
+    """Where models of this machine will run, if any of them is still to be asked."""
+    cards, judge = read_cards(settings.models), judgements.wanted(database, run)
+    asked = [*outbox.unfinished_models(database, run), *([judge.model] if judge else ())]
+    device = _device_in(options)[1:]
+    if device and any(cards[model].needs_device for model in asked if model in cards):
+        told = f"device: {expected(device[0], workers=workers)}"
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
 
 
 def _tell_others(database: Database, run: str, console: Console) -> None:

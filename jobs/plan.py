@@ -16,6 +16,7 @@ from jobs.costs import SPREAD, Dollars, PlannedJudging, between, cost, planned_j
 from jobs.study import PlannedCell, Study
 from storage.run import Method
 from storage.survey import Culture, Question
+from workers.device import AUTO, expected
 from workers.models import ModelCard
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Plan:
     detectable: Mapping[str, float]  #: culture -> smallest difference of two models found in 4 of 5 runs at best, nats
     noise_floor: Mapping[str, float]  #: culture -> smoothed KL that as many honest people would score, in nats
     notes: tuple[str, ...]  #: what is allowed but likely not meant
+    device: str  #: in words, where models of this machine would run; empty where there are none
 
 
 def plan(study: Study, *, cards: Mapping[str, ModelCard], earlier: Earlier | None = None) -> Plan:
@@ -103,6 +105,7 @@ def plan(study: Study, *, cards: Mapping[str, ModelCard], earlier: Earlier | Non
     tokens = [(cards[cell.model].api, *_tokens(study, cell, seen[_key(cell)])) for cell in reading]
     answers = study.planned_answers()
     judging = planned_judging(study, None if study.judge is None else cards[study.judge.model], seen=earlier.judge)
+    asked = [*study.models, *([study.judge.model] if study.judge else ())]
     return Plan(
         name=study.name,
         survey=study.survey.id,
@@ -126,6 +129,7 @@ def plan(study: Study, *, cards: Mapping[str, ModelCard], earlier: Earlier | Non
         detectable=_detectable(study),
         noise_floor=_noise_floor(study),
         notes=(*_notes(cells, cards), *_unranked(study, cells, earlier.validities)),
+        device=expected(AUTO) if any(cards[model].needs_device for model in asked) else "",
     )
 
 

@@ -46,6 +46,7 @@ def to_json(plan: Plan) -> dict[str, object]:
         "smallest_difference": dict(plan.detectable),
         "noise_floor": dict(plan.noise_floor),
         "notes": list(plan.notes),
+        "device": plan.device,
     }
 
 
@@ -93,6 +94,8 @@ def _facts(plan: Plan) -> Iterable[tuple[str, str]]:
         pilot = "unknown: no answers are planned, by whose pace it could be told"
     known = "as fast as these models answered in their newest runs here, one model after the other"
     yield "time", pilot if plan.seconds is None else f"{_time(plan.seconds)} ({known})"
+    if plan.device:
+        yield "device", f"{plan.device}; another: --device of run"
     for culture, floor in plan.noise_floor.items():
         yield f"noise floor, {culture}", f"{floor:.3f} nats: what {plan.participants:,} honest people would score"
     if not plan.detectable:

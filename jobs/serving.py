@@ -191,7 +191,7 @@ def worker(
 
     Args:
         settings: database, broker, model cards and cache.
-        device: ``cpu`` or ``cuda:N``.
+        device: see ``workers.device.resolved``.
         models: only these; all that have a card now where none is named.
         concurrency: participants in flight at once; None: as many as the engine has room for.
         threads: CPU threads of a model; None: all.

@@ -141,7 +141,7 @@ def register_judging(
         settings: where everything is.
         database: where the runs are.
         only: the one run to judge; None: every run.
-        device: where judges run whose weights are here: ``cpu``, ``cuda`` or ``cuda:N``.
+        device: where judges run whose weights are here: see ``workers.device.resolved``.
         leaving: whether this process was told to end: nothing more is judged then.
     """
     # Judging takes hours: for a second run there must be no waiting on a thread that a report may need.

@@ -157,6 +157,11 @@ class ModelCard:
         return {name: value for name, value in said.items() if value}
 
     @property
+    def needs_device(self) -> bool:
+        """Whether it is computed on this machine, rather than by a server or a rule."""
+        return self.engine not in (*TAKEN, "scripted")
+
+    @property
     def gives_probabilities(self) -> bool:
         """Whether its engine says how probable each option is, which condition ``first-token`` asks for."""
         if self.engine == "scripted":

@@ -61,7 +61,7 @@ class Stage:
         ledger: claims under this process's name.
         cards: models that can be served.
         cache: where weights are kept.
-        device: ``cpu`` or ``cuda:N``.
+        device: see ``workers.device.resolved``.
         threads: CPU threads of a model; None: as many as the library likes.
         hang_seconds: after how long without a completion the engine counts as hung.
         on_close: called with a model and its engine before the engine is closed.

@@ -29,6 +29,7 @@ from storage.ledger import LEASE_SECONDS, Ledger, StaleLease
 from storage.run import Answer, Participant
 from storage.waiting import remaining, waiting
 from workers.dead_letters import counts
+from workers.device import resolved
 from workers.engines.base import Engine
 from workers.stage import Stage
 
@@ -153,7 +154,7 @@ class Gauges(Collector):
     Args:
         stage: whose leases and engine are shown.
         database: where the backlog is seen.
-        device: ``cpu`` or ``cuda:N``.
+        device: see ``workers.device.resolved``.
         broker: where dead letters are counted.
     """
 
@@ -257,7 +258,7 @@ def _batch(model: str, engine: Engine | None) -> Iterator[Metric]:
 def _device_memory(device: str) -> Iterator[Metric]:
     """A GPU's memory; on the CPU the process's own (``process_resident_memory_bytes``) says it."""
     torch = sys.modules.get("torch")
-    if torch is None or not device.startswith("cuda"):
+    if torch is None or not (device := resolved(device)).startswith("cuda"):
         return
     memory = GaugeMetricFamily("defsurvey_device_memory_bytes", "The GPU's memory.", labels=["device", "kind"])
     free, total = torch.cuda.mem_get_info(device)

@@ -195,12 +195,13 @@ def test_extending_without_saying_by_what_is_a_usage_error(undisturbed: Machine)
 
 
 def test_an_engine_that_cannot_load_ends_the_run_with_its_reason(machine: Machine) -> None:
-    """The run does not wait for workers that can never serve."""
+    """The run says first where models run, and does not wait for workers that can never serve."""
     machine.write_study((machine.folder / "study.yaml").read_text().replace("[citizen]", "[empty]"))
-    finished = machine.type("run", "study.yaml")
+    finished = machine.type("run", "study.yaml", CUDA_VISIBLE_DEVICES="")
     assert finished.returncode == 1
     assert "Traceback" not in finished.stderr
-    last = finished.stderr.splitlines()[-1]
+    first, *_, last = finished.stderr.splitlines()
+    assert first == "device: auto: cpu, CUDA_VISIBLE_DEVICES hides every GPU"
     assert last.startswith("defsurvey: model empty: ")
     assert str(machine.folder / "empty") in last
     assert machine.processes() == []

@@ -207,7 +207,7 @@ DEVICES = (
 
 
 @pytest.mark.parametrize("words", DEVICES, ids=" ".join)
-@pytest.mark.parametrize("device", ["foo", "cuda:x", "cuda:", "gpu", "", "CPU"])
+@pytest.mark.parametrize("device", ["foo", "cuda:x", "cuda:", "auto:", "gpu", "", "CPU"])
 def test_a_device_that_is_none_is_a_usage_error_of_every_verb(
     words: tuple[str, ...], device: str, tmp_path: Path
 ) -> None:
@@ -215,11 +215,11 @@ def test_a_device_that_is_none_is_a_usage_error_of_every_verb(
     named = [str(EXAMPLES / "human-control.yaml") if word == "STUDY" else word for word in words]
     refused = typed(*named, "--device", device, DEFSURVEY_HOME=str(tmp_path / "home"))
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert f"Invalid value for '--device': expected cpu, cuda or cuda:N, got {device!r}" in refused.stderr
+    assert f"Invalid value for '--device': expected auto, cpu, cuda or cuda:N, got {device!r}" in refused.stderr
     assert not (tmp_path / "home").exists()
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0", "cuda:11"])
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:11"])
 def test_a_device_is_taken_as_it_is_written(device: str) -> None:
     """These are all that there are."""
     context = main.commands["worker"].make_context("worker", ["--device", device])

@@ -168,6 +168,18 @@ def test_a_judge_runs_where_the_models_of_its_run_do(tmp_path: Path, options: tu
     assert reporter == ["reporter", *options[:-2], "--only", "first"]
 
 
+@pytest.mark.parametrize(
+    ("workers", "device", "given"),
+    [(1, "auto", ["auto"]), (3, "auto", ["auto:0", "auto:1", "auto:2"]), (2, "cuda:1", ["cuda:1", "cuda:1"])],
+)
+def test_several_workers_share_the_gpus(tmp_path: Path, workers: int, device: str, given: list[str]) -> None:
+    """Unless a device is named, each worker has its own choice."""
+    crew = Noting(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers, ("--device", device))
+    crew.start()
+    started = [process.arguments for process in crew._processes if process.name != "reporter"]
+    assert [arguments[arguments.index("--device") + 1] for arguments in started] == given
+
+
 def test_workers_are_given_no_empty_list_of_models(database: Database, tmp_path: Path) -> None:
     """They would refuse it, although a run whose cards are all gone may still be reported."""
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})

@@ -214,6 +214,14 @@ def test_json() -> None:
     assert json.loads(json.dumps(to_json(plan(study(), cards=CARDS))))["seconds"] is None
 
 
+def test_the_device_is_said_where_a_model_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where a rule answers, or a server."""
+    monkeypatch.setattr("workers.device.nvidia_gpus", list)
+    assert "auto: cpu, no NVIDIA GPU was found" in printed()
+    assert to_json(plan(study(), cards=CARDS))["device"] == "auto: cpu, no NVIDIA GPU was found"
+    assert "NVIDIA" not in printed(models="[human]")
+
+
 def test_printed() -> None:
     """A person reads what would run, what is left out and why, and that the time is not known."""
     text = printed(participants="5")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from storage.run import EngineDescription
 from storage.survey import Survey
+from workers.device import resolved
 from workers.engines.base import Engine, EngineUnavailable
 from workers.engines.keys import find_key
 from workers.models import ENGINES, OWN_ENGINE, TAKEN, ModelCard
@@ -69,7 +70,7 @@ def open_engine(
     Args:
         card: The model.
         survey: What is asked; scripted respondents look up in it what people answered.
-        device: Where the model runs: ``cpu``, ``cuda`` or ``cuda:N``.
+        device: Where the model runs, see ``workers.device.resolved``.
         cache: Folder under which fetched weights are kept.
         threads: CPU threads for one model, at least 1; None leaves it to the library.
 
@@ -111,7 +112,7 @@ def _open(card: ModelCard, *, survey: Survey, device: str, cache: Path, threads:
 
         return ScriptedEngine(card, survey)
     if OWN_ENGINE.fullmatch(card.engine):
-        opened = _own_engine(card)(card, survey=survey, device=device)
+        opened = _own_engine(card)(card, survey=survey, device=resolved(device))
         if not isinstance(opened, Engine):
             got = f"{card.engine} opened a {type(opened).__name__}, which is no engine"
             raise EngineUnavailable(f"model {card.name}: field engine: {got}: it needs submit, describe and close")
@@ -126,7 +127,7 @@ def _open(card: ModelCard, *, survey: Survey, device: str, cache: Path, threads:
         return open_openai(card)
     from workers.engines.transformers.engine import open_transformers
 
-    return open_transformers(card, device=device, cache=cache, threads=threads)
+    return open_transformers(card, device=resolved(device), cache=cache, threads=threads)
 
 
 def _check_api(card: ModelCard, *, key: bool) -> None:

@@ -1,0 +1,78 @@
+"""Which device `auto` is, as torch sees it when a model is loaded and as it is said before."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from storage.survey import Survey
+from tests.workers.citizens import SURVEY
+from workers import device
+from workers.engines.base import Engine
+from workers.engines.opening import open_engine
+from workers.models import ModelCard
+
+H100 = "NVIDIA H100, 81559 MiB, 570.1"
+
+
+@pytest.mark.parametrize(
+    ("named", "gpus", "chosen"),
+    [
+        ("auto", 0, "cpu"),
+        ("auto", 2, "cuda:0"),
+        ("auto:0", 2, "cuda:0"),
+        ("auto:1", 2, "cuda:1"),
+        ("auto:5", 2, "cuda:1"),
+        ("auto:3", 0, "cpu"),
+        ("cpu", 2, "cpu"),
+        ("cuda", 0, "cuda"),
+        ("cuda:1", 0, "cuda:1"),
+    ],
+)
+def test_an_engine_is_opened_on_a_gpu_where_torch_sees_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str, gpus: int, chosen: str
+) -> None:
+    """Of several, workers take one after the other; a device that is named stays."""
+    monkeypatch.setattr(device, "torch_gpus", lambda: gpus)
+    card = ModelCard(name="own", engine=f"{__name__}:refuse")
+    with pytest.raises(Exception, match=f"no room on {chosen}$"):
+        open_engine(card, survey=SURVEY, device=named, cache=tmp_path)
+
+
+def refuse(card: ModelCard, *, survey: Survey, device: str) -> Engine:
+    """An engine that says where it was to run."""
+    raise MemoryError(f"no room on {device}")
+
+
+@pytest.mark.parametrize(
+    ("named", "gpus", "visible", "workers", "torch", "said"),
+    [
+        ("auto", [], "0", 1, "2.8.0", "auto: cpu, no NVIDIA GPU was found"),
+        ("auto", [H100], "0", 1, "2.8.0", f"auto: cuda:0, the driver lists {H100}"),
+        ("auto", [H100, H100], "0,1", 3, "2.8.0", f"auto: cuda:0, cuda:1, the driver lists {H100}; {H100}"),
+        ("auto", [H100], "", 1, "2.8.0", "auto: cpu, CUDA_VISIBLE_DEVICES hides every GPU"),
+        ("auto", [H100], "0", 1, "2.8.0+cpu", f"auto: cpu, this torch is a build for CPUs and cannot use {H100}"),
+        ("cuda:1", [], "0", 1, "2.8.0", "cuda:1"),
+    ],
+)
+def test_what_auto_will_be_is_said_before(
+    monkeypatch: pytest.MonkeyPatch, named: str, gpus: list[str], visible: str, workers: int, torch: str, said: str
+) -> None:
+    """By what the driver lists, without loading torch."""
+    monkeypatch.setattr(device, "nvidia_gpus", lambda: gpus)
+    monkeypatch.setattr(device, "version", lambda _package: torch)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert device.expected(named, workers=workers) == said
+
+
+def test_the_driver_is_asked_by_its_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that stands for NVIDIA's, and one that fails."""
+    program = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    program.write_text("#!/bin/sh\necho 'NVIDIA A100, 40960 MiB, 550.1'\n")
+    program.chmod(0o755)
+    assert device.nvidia_gpus() == ["NVIDIA A100, 40960 MiB, 550.1"]
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert device.nvidia_gpus() == []
