@@ -82,7 +82,7 @@ def test_a_kill_loses_at_most_what_is_under_way(here: Path, monkeypatch: pytest.
         kept = len(tried)
 
     monkeypatch.setattr("jobs.rephrasing.write_tried", once)
-    assert rephrase("--model", "good", "-n", "4").exit_code == 1
+    assert rephrase("--model", "good", "-n", "4").exit_code == 130
     assert len(read_survey(here / "mine").paraphrases) == kept > 0
     before = len((here / "requests").read_text().splitlines())
     monkeypatch.setattr("jobs.rephrasing.write_tried", write)
