@@ -21,7 +21,8 @@ from jobs.settings import Settings
 def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None, readings: bool) -> None:
     """The paths of a run's report, built now if the ledger has moved on since; the newest run where none is named.
 
-    Several runs of one survey, with the same questions and the same preset, make one report together.
+    Several runs of one preset make one report together if they asked the same questions of one survey, or have neither
+    a culture nor a question in common.
     """
     from jobs import results, verbs
     from jobs.outputs import written_to

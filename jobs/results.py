@@ -98,7 +98,7 @@ def export_probabilities(database: Database, run: str, kind: str, target: IO[byt
 
 
 def joint_report(settings: Settings, database: Database, runs: Sequence[str], output: Path | None) -> ReportPaths:
-    """One report of several runs of one survey, built anew each time.
+    """One report of several runs, built anew each time.
 
     Args:
         settings: where reports are.

@@ -13,6 +13,7 @@ from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from reports.distinguishing import LEVEL, DistinguishedCell
 from reports.figures import NONE, chance, counted, fixed, percent
 from reports.items import Floats, Ints
+from reports.merge import run_of_cells
 from reports.metrics.aggregate import mean_known
 from reports.page import Column, Entry, OptionLine, QuestionCard, SampleCard, Table, TableRow
 from reports.untrusted import cut
@@ -148,7 +149,10 @@ def _table(
     items = analysis.items.of_question(place)
     rows: list[TableRow] = []
     notes: list[str] = []
+    asked = run_of_cells(analysis.results.run)
     for culture in analysis.cultures:
+        if not any(question.id in asked[cell.place].questions for cell in culture.cells):
+            continue
         known = ~np.isnan(culture.reference.n[items])
         rows.append(_people(question, culture, items))
         rows += [

@@ -23,6 +23,7 @@ from reports.items import (
     state_counts,
     valid_answers,
 )
+from reports.merge import run_of_cells
 from reports.metrics.aggregate import Means, mean_known, means
 from reports.metrics.divergence import Divergences, PaperValues, divergences, paper_values
 from reports.metrics.diversity import Diversity, diversity, effective_options
@@ -252,7 +253,7 @@ def _cell(
         participant_code=codes(weights, items),
         intervals=intervals(items, reference, weights, found.smoothed_kl),
         quality=quality(
-            planned=cell.participants * cell.condition.method.slots * len(items.questions),
+            planned=cell.participants * cell.condition.method.slots * len(run_of_cells(results.run)[place].questions),
             answered=states[AnswerState.ANSWERED],
             refused=states[AnswerState.REFUSED],
             unparsable=states[AnswerState.UNPARSABLE],

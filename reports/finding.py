@@ -15,6 +15,7 @@ import numpy as np
 from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from reports.figures import counted, nats, percent
 from reports.items import ItemTable
+from reports.merge import run_of_cells
 from reports.ranking import LEVEL, Ranking
 
 #: Below this share of valid answers the finding says so.
@@ -221,9 +222,10 @@ def _cautions(analysis: Analysis) -> Iterable[str]:
     yield from _low_validity(analysis)
     yield from _alike(analysis)
     for culture in analysis.cultures:
-        unknown = sum(results.survey.reference(q, culture.culture.code) is None for q in results.run.questions)
+        asked = run_of_cells(results.run)[culture.cells[0].place].questions
+        unknown = sum(results.survey.reference(name, culture.culture.code) is None for name in asked)
         if unknown:
-            yield f"{unknown} of {len(results.run.questions)} questions have no reference for {culture.named}."
+            yield f"{unknown} of {len(asked)} questions have no reference for {culture.named}."
         if culture.reference.low_n.any():
             yield f"Some references for {culture.named} rest on too few people for anything but a demonstration."
         yield from _as_many_as_people(culture, analysis.items)

@@ -1,13 +1,13 @@
-"""Several runs of one survey as one: models are run weeks apart and belong into one report.
+"""Several runs as one: models are run weeks apart, and a survey may ask each culture other questions.
 
-Knows what runs must have in common to be compared, and how their arrays are put one after the other. Deliberately
-knows nothing of where runs are stored.
+Two runs that belong into one report asked the same questions of one survey, or have neither a culture nor a question in
+common. Their arrays are put one after the other.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import combinations
 from typing import TypeVar
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.read_judgements import JudgeArrays, Pairs, RunJudgements
-from storage.results import AnswerArrays, DrawArrays, Results
-from storage.run import Cell, Progress, Protocol, Reply, Run
+from storage.results import AnswerArrays, DrawArrays, Results, TokenCount
+from storage.run import Cell, EngineDescription, Progress, Protocol, Reply, Run
+from storage.survey import Survey, Wording
 
 _Value = TypeVar("_Value")
 #: Between the runs in the name of a report of several: no run has a space in its name.
@@ -32,7 +33,8 @@ class CannotMerge(ValueError):
 class JointRun(Run):
     """Several runs as one, whose cells follow each other run by run.
 
-    Its protocol is the first run's, but for how far replies were read: what a run was asked with stands in ``parts``.
+    Its questions are those of all runs; each cell was asked those of its own run. Its protocol is the first run's, but
+    for how far replies were read: what a run was asked with stands in ``parts``.
     """
 
     parts: tuple[Run, ...]
@@ -41,40 +43,41 @@ class JointRun(Run):
 def merge(results: Sequence[Results]) -> Results:
     """One Results of several runs; a single one is given back as it is.
 
-    Cells follow each other run by run. A model that answered in several of the runs is called by the run as well,
-    "model (run)", so that the two are compared and not confused.
+    Cells follow each other run by run. A model that answered the same questions in several of the runs is called by the
+    run as well, "model (run)", so that the two are compared and not confused. Where it answered the questions of one
+    culture in one run and of another in the other, served alike, it is one model.
 
     Raises:
-        CannotMerge: there is no run, one is named twice, or survey, questions or preset differ.
+        CannotMerge: there is no run, one is named twice, or survey, questions or preset of two of them differ.
     """
     if not results:
         raise CannotMerge("there is no run to report on")
     if len(results) == 1:
         return results[0]
-    first = results[0]
     for one, other in combinations(results, 2):
         if one.run.id == other.run.id:
             raise CannotMerge(f"run {one.run.id} is named twice")
-    for other in results[1:]:
-        _check(first, other)
+    for one, other in combinations(results, 2):
+        _check(one, other)
     named = _told_apart(results)
+    questions = _questions(named)
     return Results(
-        run=_run(named),
-        survey=first.survey,
-        answers=_answers(named),
+        run=_run(named, questions),
+        survey=_survey(named, questions),
+        answers=_answers(named, questions),
         samples=tuple(
             replace(sample, cell=sample.cell + offset)
             for offset, each in zip(_offsets(named), named, strict=True)
             for sample in each.samples
         ),
         progress=_progress(each.progress for each in named),
-        engines=_joined(each.engines for each in named),
+        engines=_added([each.engines for each in named], _both),
         versions=_versions(named),
         revision=sum(each.revision for each in named),
         out_of_sequence=sum(each.out_of_sequence for each in named),
-        model_seconds=_joined(each.model_seconds for each in named),
+        model_seconds=_added([each.model_seconds for each in named], float.__add__),
         model_facts=_joined(each.model_facts for each in named),
-        tokens=_joined(each.tokens for each in named),
+        tokens=_added([each.tokens for each in named], _more),
         probabilities=tuple(
             replace(row, cell=row.cell + offset)
             for offset, each in zip(_offsets(named), named, strict=True)
@@ -109,9 +112,16 @@ def merge_draws(results: Sequence[Results], draws: Sequence[DrawArrays | None]) 
     columns = {
         field.name: np.concatenate([getattr(each, field.name) for each in known])
         for field in fields(DrawArrays)
-        if field.name not in ("cell", "region", "regions")
+        if field.name not in ("cell", "question", "region", "regions")
     }
+    places = _places(results, _questions(results))
     return DrawArrays(
+        question=np.concatenate(
+            [
+                np.where(each.question >= 0, place[each.question], -1).astype(np.int32)
+                for each, place in zip(known, places, strict=True)
+            ]
+        ),
         cell=np.concatenate([each.cell + offset for each, offset in zip(known, _offsets(results), strict=True)]).astype(
             np.int32
         ),
@@ -175,8 +185,19 @@ def differences(results: Sequence[Results]) -> tuple[str, ...]:
     return tuple(said)
 
 
+def _apart(one: Results, other: Results) -> bool:
+    """Whether two runs have neither a culture nor a question in common: nothing of them is compared item by item."""
+    cultures = [{cell.culture for cell in each.run.cells} for each in (one, other)]
+    return cultures[0].isdisjoint(cultures[1]) and set(one.run.questions).isdisjoint(other.run.questions)
+
+
 def _check(first: Results, other: Results) -> None:
     pair = f"runs {first.run.id} and {other.run.id}"
+    if first.run.protocol.preset is not other.run.protocol.preset:
+        one, two = first.run.protocol.preset.value, other.run.protocol.preset.value
+        raise CannotMerge(f"{pair} differ in preset: {one} and {two}")
+    if _apart(first, other):
+        return
     if first.run.survey != other.run.survey:
         names = f"{first.survey.title} and {other.survey.title}"
         versions = names if first.survey.title != other.survey.title else f"two versions of {first.survey.title}"
@@ -187,19 +208,21 @@ def _check(first: Results, other: Results) -> None:
         raise CannotMerge(f"{pair} differ in questions: {shown} only in one of them")
     if first.run.questions != other.run.questions:
         raise CannotMerge(f"{pair} differ in the order of their questions")
-    if first.run.protocol.preset is not other.run.protocol.preset:
-        one, two = first.run.protocol.preset.value, other.run.protocol.preset.value
-        raise CannotMerge(f"{pair} differ in preset: {one} and {two}")
 
 
 def _told_apart(results: Sequence[Results]) -> list[Results]:
-    """The same results with every model that is in more than one of them called by its run as well."""
-    seen: dict[str, set[str]] = {}
-    for each in results:
-        for cell in each.run.cells:
-            seen.setdefault(cell.model, set()).add(each.run.id)
-    several = {model for model, runs in seen.items() if len(runs) > 1}
+    """The same results with every model that is not one model in all of them called by its run as well."""
+    several: set[str] = set()
+    for one, other in combinations(results, 2):
+        shared = {cell.model for cell in one.run.cells} & {cell.model for cell in other.run.cells}
+        several |= {model for model in shared if not (_apart(one, other) and _served_alike(model, one, other))}
     return [_renamed(each, {model: f"{model} ({each.run.id})" for model in several}) for each in results]
+
+
+def _served_alike(model: str, one: Results, other: Results) -> bool:
+    """Whether card and engine are the same; a scripted respondent names the survey that it answers as well."""
+    engines = [{**each.engines.get(model, {}), "survey": ""} for each in (one, other)]
+    return engines[0] == engines[1] and one.model_facts.get(model) == other.model_facts.get(model)
 
 
 def _renamed(results: Results, names: Mapping[str, str]) -> Results:
@@ -228,7 +251,46 @@ def _offsets(results: Sequence[Results]) -> list[int]:
     return [sum(sizes[:place]) for place in range(len(sizes))]
 
 
-def _run(results: Sequence[Results]) -> JointRun:
+def _questions(results: Sequence[Results]) -> tuple[str, ...]:
+    """The questions of all runs, each once, in the order of the runs."""
+    return tuple(dict.fromkeys(name for each in results for name in each.run.questions))
+
+
+def _places(results: Sequence[Results], questions: Sequence[str]) -> list[NDArray[np.int32]]:
+    """For each run, where its questions stand among those of all."""
+    place = {name: position for position, name in enumerate(questions)}
+    return [np.array([place[name] for name in each.run.questions], dtype=np.int32) for each in results]
+
+
+def _survey(results: Sequence[Results], questions: Sequence[str]) -> Survey:
+    """The survey of all runs: the one that they have, or what was asked of several in one."""
+    surveys = list({each.run.survey: each.survey for each in results}.values())
+    if len(surveys) == 1:
+        return surveys[0]
+    asked = set(questions)
+    dimensions: dict[str, Wording] = {}
+    for survey in surveys:
+        for code, name in survey.dimensions.items():
+            dimensions[code] = {**name, **dimensions.get(code, {})}
+    return replace(
+        surveys[0],
+        id=_AND.join(survey.id for survey in surveys),
+        title="; ".join(dict.fromkeys(survey.title for survey in surveys)),
+        version=" and ".join(dict.fromkeys(survey.version for survey in surveys)),
+        citation=" ".join(dict.fromkeys(survey.citation for survey in surveys)),
+        terms=" ".join(dict.fromkeys(survey.terms for survey in surveys)),
+        languages=tuple(dict.fromkeys(language for survey in surveys for language in survey.languages)),
+        dimensions=dimensions,
+        questions=tuple(question for survey in surveys for question in survey.questions if question.id in asked),
+        cultures=tuple(culture for survey in surveys for culture in survey.cultures),
+        references=tuple(r for survey in surveys for r in survey.references if r.question in asked),
+        excluded=_joined(survey.excluded for survey in surveys),
+        paraphrases=tuple(p for survey in surveys for p in survey.paraphrases if p.question in asked),
+        fingerprint=" and ".join(survey.fingerprint for survey in surveys),
+    )
+
+
+def _run(results: Sequence[Results], questions: tuple[str, ...]) -> JointRun:
     first = results[0].run
     cells: list[Cell] = []
     for each in results:
@@ -237,7 +299,7 @@ def _run(results: Sequence[Results]) -> JointRun:
         id=_AND.join(each.run.id for each in results),
         created_at=max(each.run.created_at for each in results),
         survey=first.survey,
-        questions=first.questions,
+        questions=questions,
         cells=tuple(cells),
         protocol=replace(first.protocol, reply=max((each.run.protocol.reply for each in results), key=_REPLIES.index)),
         study="\n".join(f"# run {each.run.id}\n{each.run.study}" for each in results),
@@ -246,12 +308,16 @@ def _run(results: Sequence[Results]) -> JointRun:
     )
 
 
-def _answers(results: Sequence[Results]) -> AnswerArrays:
+def _answers(results: Sequence[Results], questions: Sequence[str]) -> AnswerArrays:
     columns: dict[str, list[NDArray[np.generic]]] = {field.name: [] for field in fields(AnswerArrays)}
-    for offset, each in zip(_offsets(results), results, strict=True):
+    for offset, places, each in zip(_offsets(results), _places(results, questions), results, strict=True):
+        moved = replace(
+            each.answers,
+            cell=(each.answers.cell + offset).astype(each.answers.cell.dtype),
+            question=places[each.answers.question],
+        )
         for name, parts in columns.items():
-            column = getattr(each.answers, name)
-            parts.append((column + offset).astype(column.dtype) if name == "cell" else column)
+            parts.append(getattr(moved, name))
     return AnswerArrays(**{name: np.concatenate(parts) for name, parts in columns.items()})
 
 
@@ -262,6 +328,25 @@ def _progress(parts: Iterable[Progress]) -> Progress:
 
 def _joined(parts: Iterable[Mapping[str, _Value]]) -> dict[str, _Value]:
     return {name: value for part in parts for name, value in part.items()}
+
+
+def _added(parts: Sequence[Mapping[str, _Value]], add: Callable[[_Value, _Value], _Value]) -> dict[str, _Value]:
+    """Model -> its amounts in all runs together."""
+    found: dict[str, _Value] = {}
+    for part in parts:
+        for name, value in part.items():
+            found[name] = add(found[name], value) if name in found else value
+    return found
+
+
+def _both(one: EngineDescription, other: EngineDescription) -> EngineDescription:
+    return {**one, **{name: value for name, value in other.items() if name not in one}} | {
+        name: f"{one[name]} and {value}" for name, value in other.items() if one.get(name, value) != value
+    }
+
+
+def _more(one: TokenCount, other: TokenCount) -> TokenCount:
+    return TokenCount(**{field.name: getattr(one, field.name) + getattr(other, field.name) for field in fields(one)})
 
 
 def _versions(results: Sequence[Results]) -> dict[str, str]:

@@ -1,8 +1,6 @@
-"""The dataset of Liu et al. (2025), as its authors keep it on their disks.
+"""The dataset of Liu et al. (2025), as its authors keep it on their disks, made a survey.
 
-Knows how the files of the dataset belong together and make a survey. Deliberately knows
-nothing of where they lie (``def_files``), of one line of a questionnaire (``def_questions``)
-or of one table (``def_scores``).
+``def_files`` finds the files, ``def_questions`` reads a questionnaire, ``def_scores`` the figures.
 """
 
 from __future__ import annotations
@@ -149,7 +147,7 @@ class _PartReader:
             lines = {language: lines[number - 1] for language, lines in wordings.items()}
             question = self._question(number, lines, scores, number in lists, dimensions.get(number))
             found = self._references(number, question, scores, groups, lists)
-            if not found:
+            if not any(reference.group is Group.ALL for reference in found):
                 without.append(question.id)
             self.questions.append(question)
             self.references += found
@@ -161,7 +159,9 @@ class _PartReader:
             f"{name}: {number} questions, {len(lists)} of them lists ({told(map(str, sorted(lists))) or 'none'})"
         )
         if without:
-            self.notes.append(f"{name}: {len(without)} questions have no reference scores: {told(without)}")
+            self.notes.append(
+                f"{name}: {len(without)} questions have no reference scores and cannot be asked: {told(without)}"
+            )
         failed = math.fsum(scores.failed.values())
         if failed:
             self.notes.append(f"{name}: failures in column 12 left out: {failed:g}")

@@ -76,6 +76,67 @@ def test_a_model_of_two_runs_is_called_by_its_run() -> None:
     assert both.tokens == {"m (a)": counted}
 
 
+def part(name: str, culture: str, questions: slice, **changes: object) -> Results:
+    """A run of a survey of its own, which asks one culture some of the questions."""
+    whole = survey(questions=QUESTIONS[questions])
+    own = replace(
+        whole,
+        id=f"part-{culture}",
+        title=f"Part {culture}",
+        cultures=tuple(each for each in whole.cultures if each.code == culture),
+        references=tuple(each for each in whole.references if each.culture == culture),
+        fingerprint=culture * 32,
+    )
+    counted = TokenCount(answers=1, prompt=2, completion=3, seconds=4.0)
+    made = results([("m", culture, "def", human)], tiny=own, **changes)  # type: ignore[arg-type]
+    return replace(made, run=replace(made.run, id=name), tokens={"m": counted})
+
+
+def test_two_parts_that_ask_each_culture_its_own_questions_are_one(tmp_path: Path) -> None:
+    """One model over both surveys: each cell measures what it did, of the questions that it was asked."""
+    one, two = part("a", "us", slice(0, 2)), part("b", "cn", slice(2, 4), participants=12)
+    both = merge([one, two])
+    assert both.run.questions == ("Q1", "Q2", "Q3", "Q4")
+    assert (both.survey.title, both.survey.fingerprint) == ("Part us; Part cn", f"{'us' * 32} and {'cn' * 32}")
+    assert [(cell.model, cell.culture) for cell in both.run.cells] == [("m", "us"), ("m", "cn")]
+    assert (both.model_seconds, both.tokens["m"].prompt) == ({"m": 25.0}, 4)
+    own = {cell.cell.culture: cell for each in (one, two) for cell in analyse(each).cells}
+    for cell in analyse(both).cells:
+        before = own[cell.cell.culture]
+        assert cell.quality == before.quality
+        assert cell.sound.headline == pytest.approx(before.sound.headline)
+        assert cell.paper.headline == pytest.approx(before.paper.headline)
+        assert cell.intervals.headline.high == pytest.approx(before.intervals.headline.high)
+    asked = {(row["run"], row["culture"], row["question"]) for row in answer_rows(both)}
+    assert asked == {("a", "us", "Q1"), ("a", "us", "Q2"), ("b", "cn", "Q3"), ("b", "cn", "Q4")}
+    text = build_report(both, tmp_path).markdown.read_text(encoding="utf-8")
+    assert "questions have no reference" not in text
+    assert "not asked there or not known" not in text
+    draws = DrawArrays(
+        **dict.fromkeys(("cell", "participant", "region"), np.zeros(2, np.int32)),
+        question=np.array([1, -1], np.int32),
+        **dict.fromkeys(("num_beams", "do_sample"), np.ones(2)),
+        memory_capacity=np.ones(2, np.int64),
+        regions=("r",),
+    )
+    merged = merge_draws([one, two], [draws, draws])
+    assert merged is not None
+    assert merged.question.tolist() == [1, -1, 3, -1]
+
+
+def test_a_model_served_otherwise_is_another() -> None:
+    """In two parts too: its name says of which run it is."""
+    two = replace(part("b", "cn", slice(2, 4)), engines={"m": {"engine": "other"}})
+    assert [cell.model for cell in merge([part("a", "us", slice(0, 2)), two]).run.cells] == ["m (a)", "m (b)"]
+
+
+@pytest.mark.parametrize(("culture", "questions"), [("us", slice(2, 4)), ("cn", slice(1, 3))])
+def test_parts_that_overlap_are_refused(culture: str, questions: slice) -> None:
+    """A culture that was asked in both, or a question of both, would be compared on other questions."""
+    with pytest.raises(CannotMerge, match=r"runs a and b differ in (survey|questions)"):
+        merge([part("a", "us", slice(0, 2)), part("b", culture, questions)])
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

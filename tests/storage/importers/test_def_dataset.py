@@ -154,7 +154,7 @@ def test_counts_are_respondents(tmp_path: Path) -> None:
     found = {q.id: survey.reference(q.id, "us") for q in survey.questions}
     assert {name: reference.n for name, reference in found.items() if reference} == {"US1": 200, "US2": 200, "US5": 40}
     assert found["US2"].shares == pytest.approx({1: 0.75, 2: 0.25, 3: 0.05})  # type: ignore[union-attr]
-    assert any("2 questions have no reference scores: US3, US4" in note for note in imported.notes)
+    assert any("2 questions have no reference scores and cannot be asked: US3, US4" in note for note in imported.notes)
 
 
 def test_the_user_names_lists(tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""The dataset of Liu et al. (2025) in full size: both parts imported, asked as two studies and joined in one report."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from storage.survey import Group, QuestionType
+from storage.survey_folder import read_survey
+from tests.end_to_end.machine import Machine, machine_in
+from tests.storage.importers.def_files import SIZES, UNREPORTED, MadeUpPart, make_part, write_dataset
+
+#: Seconds that an import or a run of a part may take on a machine with other things to do.
+PATIENCE = 1000
+STUDY = """\
+name: paper-{culture}
+survey: ./{culture}
+questions: all
+cultures: [{culture}]
+models: [human]
+conditions: [def]
+participants: 5
+seed: 20250314
+"""
+
+
+def timed(machine: Machine, *words: str) -> str:
+    """Type a command that may take long and must end well; its stdout. The seconds are printed."""
+    begun = time.monotonic()
+    process = machine.start(*words, DEFSURVEY_MODELS="")
+    printed, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    print(f"{' '.join(words)}: {time.monotonic() - begun:.0f} s")  # noqa: T201
+    return printed
+
+
+def check_figures(folder: Path, part: MadeUpPart, culture: str) -> None:
+    """Every question has the shares that its respondents gave, up to the rounding of the files."""
+    survey = read_survey(folder)
+    assert len(survey.questions) == SIZES[part.name][0]
+    for number, (question, made) in enumerate(zip(survey.questions, part.questions, strict=True), start=1):
+        assert question.codes == made.codes
+        assert (question.type is QuestionType.MULTIPLE, question.type is QuestionType.SCALE) == (
+            made.multiple,
+            made.scale,
+        )
+        reference = survey.reference(question.id, culture)
+        if number in UNREPORTED[part.name]:
+            assert reference is None
+            continue
+        assert reference is not None
+        # Of a list that is repeated no respondent tells how many were asked: the largest number is taken.
+        slack = 0.02 if made.multiple and made.repeats else 0.002
+        assert reference.shares == pytest.approx(part.shares(number), abs=slack), question.id
+        women = survey.reference(question.id, culture, Group.FEMALE)
+        assert (women is None) == (made.multiple and made.repeats > 0)
+
+
+@pytest.mark.slow
+def test_both_parts_go_into_one_report(tmp_path: Path) -> None:
+    """613 questions of the United States and 540 of China, with the oddities that are known of the files."""
+    parts = {
+        "us": make_part("US_survey", people=1200, seed=1),
+        "cn": make_part("CN_survey", people=1200, seed=2),
+    }
+    data = write_dataset(tmp_path / "data", list(parts.values()))
+    with machine_in(tmp_path / "machine") as machine:
+        for culture, part in parts.items():
+            told = timed(machine, "survey", "import", "def", str(data), "--part", part.name, "-o", culture)
+            lists = [str(number) for number, made in enumerate(part.questions, start=1) if made.multiple]
+            size, unreported = SIZES[part.name][0], UNREPORTED[part.name]
+            assert f"{part.name}: {size} questions, {len(lists)} of them lists ({', '.join(lists)})" in told
+            missing = ", ".join(f"{culture.upper()}{number}" for number in unreported)
+            assert f"{len(unreported)} questions have no reference scores and cannot be asked: {missing}" in told
+            check_figures(machine.folder / culture, part, culture)
+            machine.write_study(STUDY.format(culture=culture))
+            asked = size - len(unreported)
+            timed(machine, "run", "study.yaml")
+            assert machine.json("status", f"paper-{culture}")["answered"] == 5 * asked
+        report = Path(timed(machine, "report", "paper-us", "paper-cn").split()[1])
+        text = report.read_text(encoding="utf-8")
+    assert "run paper-us + paper-cn" in text
+    assert "human comes closest" in text or "| human |" in text
+    assert "(paper-us)" not in text
+    assert "| US\\_survey | 611 |" in text
+    assert "| CN\\_survey | 539 |" in text
