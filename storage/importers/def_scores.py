@@ -115,6 +115,8 @@ def read_respondents(path: Path) -> Respondents:
             value = _number(header, line, position, cells[position])
             if value is None or value < 0:
                 continue
+            if value != int(value):
+                raise header.fault(line, header.names[position], "a code, a whole number", cells[position])
             question, code = int(match[1]), int(value)
             if match[2] is None:
                 answers = found.single.setdefault(question, {})

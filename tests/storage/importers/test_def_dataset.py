@@ -198,6 +198,7 @@ SWEET, LAST = "[10] On a scale of 1 to", "[2]那么在[PREVIOUS CHIOCE]之后呢
         (FIGURES, "10,20,30,40", "10,-20,30,40", "line 3, column 4, 2: expected an amount, 0 or more, got '-20'"),
         (FIGURES, "\n2,0", "\n1,0", "line 4, column 1: expected the number of a question, each once, got '1'"),
         (FIGURES, "60,30,10,0", "160,30,10,0", "line 4, question 2: expected at most 100 for each option of a list"),
+        (ANSWERS, "0,1,1,2,2,10", "0,1.5,1,2,2,10", "line 2, column 2, 1: expected a code, a whole number, got '1.5'"),
         (ANSWERS, "0,1,1,2,2,10", "0,1,1,2,2,ten", "line 2, column 6, 3: expected a number, got 'ten'"),
     ],
 )
