@@ -3,6 +3,8 @@
 import gc
 import os
 
+os.environ.pop("COLUMNS", None)  # the width that a command prints in is that of a pipe, wherever the tests are started
+
 
 def pytest_xdist_auto_num_workers() -> int:
     """Half as many processes again as there are cores: many tests wait for processes that they started."""

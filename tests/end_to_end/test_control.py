@@ -78,7 +78,7 @@ def test_a_rewound_run_is_asked_anew_in_sequence(machine: Machine) -> None:
 
 def test_nothing_is_asked_again_where_nothing_ended_so(undisturbed: Machine) -> None:
     """Retrying a run without failed answers changes nothing; a state that does not exist is a usage error."""
-    assert undisturbed.done("retry", "small").startswith("small: 0 to be asked again")
+    assert undisturbed.done("retry", "small") == "small: nothing to ask again, no answer of it is failed\n"
     assert "nothing to do" in undisturbed.type("resume", "small").stderr
     wrong = undisturbed.type("retry", "small", "--state", "lost")
     assert wrong.returncode == 2

@@ -222,7 +222,7 @@ def test_infinite_values_are_counted_where_the_headline_is_of() -> None:
     (cell,) = found.cells
     assert np.isinf(cell.divergences.plug_in_kl).sum() == PLAIN
     assert cell.paper_values.infinite_share == 0.0
-    plug_in = model_section(found).tables[2]
+    plug_in = model_section(found).tables[1]
     assert plug_in.rows[0].entries[-1].text == "0%"
     assert isinstance(found.parts.training, Training)
     assert [stage.infinite for stage in found.parts.training.stages] == [0.0]
@@ -253,7 +253,7 @@ def test_without_a_headline_there_is_no_share_of_infinite_values() -> None:
     """A dash, with its reason: there is no mean that the share could be of."""
     found = of_plain(made(("h", human)))
     assert np.isnan(found.cells[0].paper_values.infinite_share)
-    shown = model_section(found).tables[2].rows[0].entries[-1]
+    shown = model_section(found).tables[1].rows[0].entries[-1]
     assert (shown.text, shown.why) == (NONE, "no item behind the mean has a value")
 
 
