@@ -46,7 +46,7 @@ from workers.engines.transformers import exchanging, support
 from workers.engines.transformers.comparing import same
 from workers.engines.transformers.exchanging import GatedLayers, Layer, Norm, exchange
 from workers.engines.transformers.kv import LayerShape, Layout
-from workers.engines.transformers.packing import pack
+from workers.engines.transformers.packing import can_pack, pack
 
 LAYOUT = Layout(layers=(LayerShape(2, 4),), dtype=torch.float32, device=torch.device("cpu"))
 WINDOW = 6
@@ -73,9 +73,10 @@ def test_a_model_computes_the_same_as_before(
     """By itself and packed, prompts and beams; a second time nothing is left to do."""
     model, untouched = built(model_class, config).to(dtype), built(model_class, config).to(dtype)
     layout = support.adopt(model)
-    assert pack(model)
+    assert bool(pack(model)) is can_pack(dtype)
     assert exchange(model, layout)
-    assert sum(isinstance(module.forward, Layer) for module in model.modules()) == layers
+    exchanged = sum(isinstance(module.forward, Layer) for module in model.modules())
+    assert exchanged == (layers if can_pack(dtype) else 0)
     assert exchange(model, layout) == 0
     ids = torch.arange(20)[None]
     with torch.inference_mode():
@@ -121,7 +122,7 @@ def test_a_layer_is_known_by_what_it_adds(one_thread: None, model_class: Any, co
     layout = support.adopt(model)
     pack(model)
     exchange(model, layout)
-    assert exchanged_layers(model) == layers
+    assert exchanged_layers(model) == (layers if can_pack(torch.bfloat16) else [])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -136,7 +137,7 @@ def test_layers_that_make_a_model_another_are_its_own_again(
     monkeypatch.setattr(exchanging, "same_layer", lambda made, layout: tried(made, layout) or True)
     exchange(model, layout)
     assert exchanged_layers(model) == []
-    assert "layers of HunYuanDenseV1ForCausalLM are computed the library's way" in caplog.text
+    assert ("layers of HunYuanDenseV1ForCausalLM are computed the library's way" in caplog.text) is can_pack(dtype)
     difference, largest = support._differ(support.packed_logits(model, layout), support.plain_logits(model))
     assert difference <= (0.05 if dtype is torch.bfloat16 else 1e-5) * largest
 
@@ -218,8 +219,11 @@ def test_gated_layers_are_the_librarys(one_thread: None, dtype: torch.dtype) -> 
         expected = layers(rows)
         model = nn.Sequential(layers)
         pack(model)
-        assert exchange(model, LAYOUT) == 1
+        assert exchange(model, LAYOUT) == can_pack(dtype)
         gated: Any = model[0]
+        if not can_pack(dtype):
+            assert gated is layers
+            return
         assert isinstance(gated, GatedLayers)
         for found, wanted in ((gated(rows), expected), (gated(rows, rows), expected + rows)):
             scale = wanted.abs().amax(dim=-1, keepdim=True)

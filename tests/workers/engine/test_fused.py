@@ -17,7 +17,7 @@ from workers.engines.transformers.buffers import Buffers
 from workers.engines.transformers.exchanging import Layer, exchange
 from workers.engines.transformers.fused import FusedLayer
 from workers.engines.transformers.linear import IN_MATRIX_UNITS, IN_REGISTERS, Way
-from workers.engines.transformers.packing import pack
+from workers.engines.transformers.packing import can_pack, pack
 
 SIZES: dict[str, Any] = {
     "hidden_size": 128,
@@ -51,9 +51,15 @@ def made(model_class: Any, config: Any, how: Way | None, monkeypatch: pytest.Mon
         monkeypatch.setattr(linear, "can", lambda feature: True)
     model = built(model_class, config).bfloat16()
     layout = support.adopt(model)
-    assert pack(model)
-    assert exchange(model, layout)
+    pack(model)
+    exchange(model, layout)
+    assert len(fused(model)) == (0 if how is None else of_ours(2))
     return model, layout
+
+
+def of_ours(layers: int) -> int:
+    """So many layers are fused where this processor computes their products: on AVX2 alone none is packed."""
+    return layers if can_pack(torch.bfloat16) else 0
 
 
 def fused(model: Any) -> list[FusedLayer]:
@@ -95,7 +101,6 @@ def test_a_fused_layer_is_the_librarys(
 ) -> None:
     """Prompts in pieces and beams together, with biases and windows; as close as numbers of the format can be."""
     model, layout = made(model_class, config, how, monkeypatch)
-    assert len(fused(model)) == 2
     found = decoded(model, layout)
     monkeypatch.setattr(FusedLayer, "__call__", lambda self, *given: None)
     step_by_step = decoded(model, layout)
@@ -125,8 +130,8 @@ def test_other_layers_may_attend_in_between(how: Way, monkeypatch: pytest.Monkey
     layout = support.adopt(model)
     pack(model)
     exchange(model, layout)
-    assert [isinstance(layer.forward, Layer) for layer in model.model.layers] == [True, False, True]
-    assert len(fused(model)) == 2
+    assert sum(isinstance(layer.forward, Layer) for layer in model.model.layers) == len(fused(model)) == of_ours(2)
+    assert not isinstance(model.model.layers[1].forward, Layer)
     truth = odd().float()
     for some, right in zip(decoded(model, layout), decoded(truth, support.adopt(truth)), strict=True):
         assert float((some - right).norm() / right.norm()) < 0.03
@@ -149,8 +154,7 @@ def test_how_many_threads_there_are_changes_nothing(how: Way, monkeypatch: pytes
 
 def test_what_the_library_computes_is_not_fused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its products take and give tensors."""
-    model, _ = made(*MODELS[0], None, monkeypatch)
-    assert not fused(model)
+    made(*MODELS[0], None, monkeypatch)
 
 
 @ways

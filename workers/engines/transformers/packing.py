@@ -150,12 +150,12 @@ def _packed(layer: nn.Module) -> PackedLinear | None:
 
 
 def _can_be_packed(layer: nn.Linear) -> bool:
-    return layer.weight.device.type == "cpu" and layer.weight.dtype in _FORMATS and _works(layer.weight.dtype)
+    return layer.weight.device.type == "cpu" and layer.weight.dtype in _FORMATS and can_pack(layer.weight.dtype)
 
 
 @cache
-def _works(dtype: torch.dtype) -> bool:
-    """Whether this torch, on this processor, computes products of packed weights; found out by trying."""
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this torch packs weights of a number format on this processor; found out by trying."""
     if dtype is torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False  # computed without instructions for it, they would be slow
     layer = nn.Linear(64, 32, dtype=dtype)
