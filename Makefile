@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check lint types contracts tests slow chaos exact gpu kernels bench bench-gpu bench-ledger bench-peers compose-prepare compose-tls compose-lock compose-test browser modules docs clean
+.PHONY: install demo test check lint types contracts tests coverage slow chaos exact gpu kernels bench bench-gpu bench-ledger bench-peers compose-prepare compose-tls compose-lock compose-test browser modules docs clean
 
 install: $(VENV)/.installed
 
@@ -30,8 +30,16 @@ types: install
 contracts: install
 	$(BIN)/lint-imports
 
+# What depends on the processor runs a second time, as on one with AVX2 and nothing newer.
+AVX2 := tests/benchmarks/test_gpu.py $(patsubst %,tests/workers/engine/test_%.py,attention exchanging fused linear packing product)
+
 tests: install
-	$(BIN)/pytest -n auto --dist loadfile --cov --cov-report term:skip-covered --durations 40
+	$(BIN)/pytest -n auto --dist loadfile --durations 40
+	$(BIN)/pytest -p tests.avx2 -n auto --dist worksteal $(AVX2)
+
+# The tests once more, with the lines that they reach: at least 90%.
+coverage: install
+	$(BIN)/pytest -n auto --dist loadfile --cov --cov-report term:skip-covered
 
 slow: install
 	$(BIN)/pytest -m slow --timeout 1200

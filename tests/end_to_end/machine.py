@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+from click.testing import CliRunner, Result
 from sqlalchemy import text
 
+from jobs.cli import main
 from storage.database import Database
 
 #: Seconds that anything here may take before it is a failure.
@@ -150,6 +153,11 @@ class Machine:
     def type(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Type a command and wait for its end."""
         return ended(self.start(*words, **environment))
+
+    def type_here(self, *words: str, **environment: str) -> Result:
+        """Type a command that starts nothing into this process: a new one takes a second to import the program."""
+        with chdir(self.folder), patch.dict(os.environ, self.environment(**environment), clear=True):
+            return CliRunner().invoke(main, words)
 
     def done(self, *words: str, **environment: str) -> str:
         """Type a command that must end well. Returns its stdout."""

@@ -103,17 +103,16 @@ def test_only_modules_that_have_to_do_with_compiling_count(tmp_path: Path) -> No
     assert sources.__wrapped__(tmp_path) != before
 
 
-#: Opens loops of every kind, as a worker does at its start.
+#: Opens a loop of every kind, as a worker does at its start.
 OPENED = """
 from workers.engines.transformers import linear, loops, outputs, rowwise, team, tiles
 
-for then in (outputs.NONE, outputs.SWISH, outputs.PLUS, outputs.TIMES, outputs.GATED):
-    linear.multiplying(then, linear.IN_REGISTERS, biased=then == outputs.NONE)
-for dtype in ("float32", "bfloat16"):
-    loops.storing(64, dtype)
-    loops.attending(64, 3, dtype)
-    tiles.laying(64, dtype)
-    tiles.attending(64, 3, dtype)
+linear.multiplying(outputs.NONE, linear.IN_REGISTERS, biased=True)
+linear.multiplying(outputs.GATED, linear.IN_REGISTERS, biased=False)
+loops.storing(64, "bfloat16")
+loops.attending(64, 3, "bfloat16")
+tiles.laying(64, "bfloat16")
+tiles.attending(64, 3, "bfloat16")
 rowwise.norming(1)
 rowwise.rotating(1)
 team._sequence()
@@ -126,5 +125,5 @@ def test_the_next_process_finds_all_that_was_compiled(tmp_path: Path) -> None:
     for _ in range(2):
         subprocess.run([sys.executable, "-c", OPENED], env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}, check=True)
         files.append({file.name for file in tmp_path.rglob("*.nbc")})
-    assert len(files[0]) == 16
+    assert len(files[0]) == 9
     assert files[0] == files[1]
