@@ -25,16 +25,21 @@ ENVIRONMENT = {
 NEWER = ("avx512f", "avxneconvert")
 
 
-def pytest_load_initial_conftests() -> None:
-    """Hold the libraries back before any of them is imported, unless there is nothing to hold back."""
+def _is_newer() -> bool:
     has = get_host_cpu_features()
-    if not has.get("avx2") or not any(has.get(name) for name in NEWER):
-        pytest.exit("this processor has nothing newer than AVX2: nothing to run as on AVX2", returncode=0)
-    os.environ.update(ENVIRONMENT)
+    return has.get("avx2", False) and any(has.get(name) for name in NEWER)
+
+
+def pytest_load_initial_conftests() -> None:
+    """Hold the libraries back before any of them is imported."""
+    if _is_newer():
+        os.environ.update(ENVIRONMENT)
 
 
 def pytest_configure() -> None:
-    """Let torch find no instructions for bfloat16."""
+    """Let torch find no instructions for bfloat16; end where the processor has nothing to be held back."""
+    if not _is_newer():
+        pytest.exit("this processor has nothing newer than AVX2: the tests have run as on AVX2 already", returncode=0)
     import torch
 
     if torch.backends.cpu.get_cpu_capability() != "AVX2":
