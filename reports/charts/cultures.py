@@ -6,11 +6,12 @@ Knows a ``Projection``. Ellipses are drawn as polygons, since a specification kn
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 from math import cos, hypot, isfinite, pi, radians, sin
 from typing import Any
 
-from reports.charts.drawing import INK, LINE, SOFT, Chart, Row, draw, look, shortened
+from reports.charts.drawing import INK, LINE, SOFT, Chart, Row, look, shortened
 from reports.figures import fixed
 from reports.mapping import MapRow, Projection
 from reports.metrics.cultural_map import Ellipse
@@ -33,6 +34,11 @@ def culture_map(name: str, title: str, projection: Projection, spelled: dict[str
         projection: sound or paper.
         spelled: code -> name of every culture of the run, whose colours and shapes go by their places here.
     """
+    drawn = partial(_drawn, projection, spelled)
+    return Chart(name=name, title=title, description=_description(projection), make=drawn)
+
+
+def _drawn(projection: Projection, spelled: dict[str, str]) -> Any:
     import altair as alt
 
     x, y, height = _axes(alt, projection)
@@ -51,8 +57,7 @@ def culture_map(name: str, title: str, projection: Projection, spelled: dict[str
             .encode(x=x, y=y, color=colour, shape=shape, description="says:N")
         )
     layers += _labels(alt, projection, spelled, x, y)
-    drawn = alt.layer(*layers).properties(width=SIZE, height=height)
-    return draw(drawn, name, title, _description(projection))
+    return alt.layer(*layers).properties(width=SIZE, height=height)
 
 
 def _description(projection: Projection) -> str:

@@ -6,13 +6,14 @@ Knows rows of ``reports.frameworks``. Cultures stand beneath each other on the r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import isfinite
 from typing import Any
 
 from reports.analysis import Analysis
 from reports.by_dimension import QUANTILES, ByDimension, DimensionRow
 from reports.charts.dots import NATS
-from reports.charts.drawing import FLOOR, INK, LINE, SOFT, Chart, Row, draw, room_for, shortened, width_beside
+from reports.charts.drawing import FLOOR, INK, LINE, SOFT, Chart, Row, room_for, shortened, width_beside
 from reports.charts.rows import Frame, Mark, Scale, looks, reach, rows_axis, rows_chart
 from reports.figures import counted, nats
 from reports.untrusted import visible
@@ -105,6 +106,12 @@ def _mean_marks(analysis: Analysis, rows: Sequence[DimensionRow]) -> list[Mark]:
 
 
 def _spread_plot(analysis: Analysis, model: str, place: int, rows: Sequence[DimensionRow], high: float) -> Chart:
+    says = "Spread of the smoothed KL divergence of a dimension's items."
+    drawn = partial(_drawn, analysis, rows, high)
+    return Chart(name=f"spread-{place}", title=model, description=says, make=drawn)
+
+
+def _drawn(analysis: Analysis, rows: Sequence[DimensionRow], high: float) -> Any:
     import altair as alt
 
     labels = list(_labels(analysis).values())
@@ -129,7 +136,7 @@ def _spread_plot(analysis: Analysis, model: str, place: int, rows: Sequence[Dime
         return alt.X(f"{field}:Q", scale=alt.Scale(domain=[0, high], nice=False), axis=axis, title=NATS)
 
     base = alt.Chart(data)
-    drawn = alt.layer(
+    return alt.layer(
         base.mark_bar(color=FLOOR, aria=False).encode(x=x("floor"), **common),
         base.mark_rule(strokeWidth=1.5, aria=False).encode(x=x("low"), x2="high:Q", color=colour, **common),
         base.mark_bar(size=8, opacity=0.75).encode(
@@ -139,7 +146,6 @@ def _spread_plot(analysis: Analysis, model: str, place: int, rows: Sequence[Dime
             x=x("median"), shape=shape, **common
         ),
     ).properties(width=width_beside(room_for(labels)), height=alt.Step(max(13, 26 // len(series)), **{"for": "offset"}))
-    return draw(drawn, f"spread-{place}", model, "Spread of the smoothed KL divergence of a dimension's items.")
 
 
 def _boxes(analysis: Analysis, rows: Sequence[DimensionRow]) -> list[Row]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from unicodedata import east_asian_width
 from xml.etree import ElementTree
@@ -59,39 +60,34 @@ _NOISE = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Chart:
-    """One drawing."""
+    """One drawing, which is drawn when it is first looked at: a page in Markdown shows none."""
 
     name: str  #: unique in its report; part of the ids within the drawing
-    title: str
-    description: str
-    svg: str
+    title: str  #: what stands above it
+    description: str  #: what a reader who cannot see it is told
+    make: Callable[[], Any] = field(repr=False, compare=False)  #: gives the Altair chart, without a configuration
 
+    def __post_init__(self) -> None:
+        for text in ("title", "description"):
+            object.__setattr__(self, text, visible(getattr(self, text)))
 
-def draw(chart: Any, name: str, title: str, description: str) -> Chart:
-    """Draw an Altair chart.
+    @cached_property
+    def svg(self) -> str:
+        """The drawing, with invisible characters written out: one that XML cannot hold would end the process."""
+        import vl_convert
+        from altair.utils.schemapi import debug_mode
 
-    Its texts are drawn with invisible characters written out: one that XML cannot hold would end the process.
-
-    Args:
-        chart: without configuration of its own.
-        name: unique in its report.
-        title: what stands above it.
-        description: what a reader who cannot see it is told.
-    """
-    import vl_convert
-
-    specification = _seen(chart.to_dict(validate=False))  # the drawing is checked by what comes out of it
-    title, description = visible(title), visible(description)
-    specification["config"] = {
-        "background": "transparent",
-        "padding": 2,
-        "view": {"stroke": None},
-        "axis": {"labelFontSize": 12, "titleFontSize": 12},
-    }
-    svg = settle(vl_convert.vegalite_to_svg(specification), name, f"{title}. {description}")
-    return Chart(name=name, title=title, description=description, svg=svg)
+        with debug_mode(False):  # what comes out is checked, not every part on its way
+            specification = _seen(self.make().to_dict(validate=False))
+        specification["config"] = {
+            "background": "transparent",
+            "padding": 2,
+            "view": {"stroke": None},
+            "axis": {"labelFontSize": 12, "titleFontSize": 12},
+        }
+        return settle(vl_convert.vegalite_to_svg(specification), self.name, f"{self.title}. {self.description}")
 
 
 def _seen(part: Any) -> Any:
@@ -107,7 +103,8 @@ def warm() -> None:
     """Load what draws: the first drawing of a process takes half a second longer than the next."""
     import altair as alt
 
-    draw(alt.Chart({"values": [{}]}).mark_point(), "warm", "", "")
+    nothing = Chart(name="warm", title="", description="", make=lambda: alt.Chart({"values": [{}]}).mark_point())
+    assert nothing.svg
 
 
 def settle(svg: str, name: str, label: str) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import cos, isfinite, pi, sin
 from typing import Any
 
-from reports.charts.drawing import INK, LINE, SOFT, Chart, Row, draw, look, turn
+from reports.charts.drawing import INK, LINE, SOFT, Chart, Row, look, turn
 from reports.figures import percent
 
 #: Width and height, labels included.
@@ -55,7 +56,12 @@ def rounded_reach(shares: Sequence[float]) -> float:
 
 
 def radar(loops: Sequence[Loop], spokes: Spokes) -> Chart:
-    """Draw loops on spokes; a loop that lacks a share is drawn as points alone, since no line would be true."""
+    """Loops on spokes; a loop that lacks a share is drawn as points alone, since no line would be true."""
+    drawn = partial(_drawn, loops, spokes)
+    return Chart(name=spokes.name, title=spokes.title, description=spokes.description, make=drawn)
+
+
+def _drawn(loops: Sequence[Loop], spokes: Spokes) -> Any:
     import altair as alt
 
     limits = alt.Scale(domain=[-ROOM, ROOM], nice=False, zero=False)
@@ -81,8 +87,7 @@ def radar(loops: Sequence[Loop], spokes: Spokes) -> Chart:
         .mark_point(size=42, filled=True, opacity=1)
         .encode(**places, color=colour, shape=shape, description="says:N"),
     ]
-    drawn = alt.layer(*layers).properties(width=SIZE, height=SIZE)
-    return draw(drawn, spokes.name, spokes.title, spokes.description)
+    return alt.layer(*layers).properties(width=SIZE, height=SIZE)
 
 
 def _layer(alt: Any, rows: list[Row]) -> Any:

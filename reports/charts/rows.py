@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isfinite, nan
 from typing import Any
 
@@ -19,7 +20,6 @@ from reports.charts.drawing import (
     SOFT,
     Chart,
     Row,
-    draw,
     look,
     room_for,
     shortened,
@@ -73,7 +73,12 @@ def reach(values: Iterable[float]) -> float:
 
 
 def rows_chart(marks: Sequence[Mark], frame: Frame) -> Chart:
-    """Draw marks on rows, the first row on top; long names of rows are cut."""
+    """Marks on rows, the first row on top; long names of rows are cut."""
+    drawn = partial(_drawn, marks, frame)
+    return Chart(name=frame.name, title=frame.title, description=frame.description, make=drawn)
+
+
+def _drawn(marks: Sequence[Mark], frame: Frame) -> Any:
     import altair as alt
 
     names = list(frame.rows or dict.fromkeys(mark.row for mark in marks))
@@ -89,8 +94,7 @@ def rows_chart(marks: Sequence[Mark], frame: Frame) -> Chart:
         )
     layers = [*_beneath(alt, marks, frame, together), *_upon(alt, marks, frame, together)]
     step = alt.Step(max(13, ROW // frame.series), **{"for": "offset"}) if frame.series > 1 else alt.Step(ROW)
-    drawn = alt.layer(*layers).properties(width=width_beside(room), height=step)
-    return draw(drawn, frame.name, frame.title, frame.description)
+    return alt.layer(*layers).properties(width=width_beside(room), height=step)
 
 
 def rows_axis(alt: Any, labels: Sequence[str], room: float) -> Any:

@@ -16,7 +16,7 @@ TINY_STUDY = TINY_STUDY.replace("[us, cn]", "[us]")
 def refusal(machine: Machine, *words: str, code: int = 2, **environment: str) -> str:
     """The one line on stderr with which a command is refused, without the program's name."""
     refused = machine.type_here(*words, **environment)
-    assert refused.exit_code == code, refused.stderr
+    assert refused.returncode == code, refused.stderr
     assert refused.stdout == ""
     assert refused.stderr.startswith("defsurvey: ")
     assert refused.stderr.count("\n") == 1
@@ -86,7 +86,7 @@ def test_a_wrong_survey(machine: Machine, file: str, right: str, wrong: str, tol
     assert told in refusal(machine, "run", "study.yaml")
     assert_nothing_was_enqueued(machine)
     checked = machine.type_here("survey", "validate", "tiny")
-    assert checked.exit_code == 2
+    assert checked.returncode == 2
     assert told in checked.stderr
 
 
@@ -190,7 +190,7 @@ def test_a_worker_for_a_model_that_nobody_knows(machine: Machine) -> None:
 def test_parquet_needs_a_file(undisturbed: Machine) -> None:
     """A binary format is not poured onto a terminal."""
     refused = undisturbed.type_here("export", "small", "--format", "parquet")
-    assert refused.exit_code == 2
+    assert refused.returncode == 2
     assert "--format parquet is binary: name a file by --output" in refused.stderr
 
 

@@ -10,7 +10,7 @@ from reports.analysis import Analysis, analyse
 from reports.by_dimension import ByDimension
 from reports.charts.dimensions import mean_plots, spread_plots
 from reports.charts.dots import dot_plots
-from reports.charts.drawing import PALETTE, Chart, draw
+from reports.charts.drawing import PALETTE, Chart
 from reports.charts.radar import ROOM, SIZE, Loop, Spokes, radar
 from tests.reports.planted import planted, wide_survey
 from tests.reports.reading import read
@@ -99,7 +99,7 @@ def test_a_sign_that_no_drawing_can_hold_is_written_out(sign: str) -> None:
     import altair as alt
 
     chart = alt.Chart({"values": [{f"a{sign}": [f"b{sign}"], "c": f"d{sign}"}]}).mark_point().encode(y="c:N")
-    drawn = draw(chart, "name", f"title{sign}", f"description{sign}")
+    drawn = Chart(name="name", title=f"title{sign}", description=f"description{sign}", make=lambda: chart)
     written = f"⟨U+{ord(sign):04X}⟩"
     assert sign not in drawn.svg + drawn.title + drawn.description
     assert f"d{written}" in drawn.svg
