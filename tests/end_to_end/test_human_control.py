@@ -58,6 +58,7 @@ def several(shares: NDArray[np.float64], generator: np.random.Generator) -> NDAr
     return np.asarray(taken.sum(axis=1))
 
 
+@pytest.mark.slow
 def test_respondents_drawn_from_people_come_out_at_the_floor(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

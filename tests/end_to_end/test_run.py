@@ -127,7 +127,7 @@ def test_a_killed_run_leaves_no_process_behind(machine: Machine) -> None:
     wait_until(lambda: not machine.processes(), "every process to end", seconds=15)
 
 
-@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("blow", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_worker_that_ends_is_replaced(machine: Machine, expected: list[str], blow: signal.Signals) -> None:
     """Killed or sent away in good order, a worker costs the run nothing but answers that it had not committed."""
     run = start_slowly(machine)

@@ -24,11 +24,17 @@ from tests.storage.conftest import (  # noqa: F401 -- fixtures
     postgres,
     postgresql_url,
     sqlite_url,
-    url,
 )
 from tests.storage.small_run import SURVEY, answer, claimed, new_cell, started
 
 KEY = "sk-marked-0123456789abcdef-KEY"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest) -> str:
+    """URL of a database with the schema and nothing in it; `make test` takes PostgreSQL in some files only."""
+    found: str = request.getfixturevalue(f"{request.param}_url")
+    return found
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from storage.database import Database
 from storage.judgements import Ended
 from tests.judging.conftest import Answered
 from tests.judging.provider import JudgeServer
+from tests.storage.conftest import url  # noqa: F401 -- the fixture of either database
 from workers.engines.base import EngineUnavailable
 
 

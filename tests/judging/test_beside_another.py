@@ -20,6 +20,7 @@ from storage.hosts import host
 from storage.judgements import Ended
 from tests.judging.conftest import Answered
 from tests.judging.provider import JudgeServer
+from tests.storage.conftest import url  # noqa: F401 -- the fixture of either database
 
 
 def judged(settings: Settings, database: Database, *, batch: bool = False) -> Judged:

@@ -26,6 +26,7 @@ from storage.schema import migrate
 from storage.store import UnknownRun
 from tests.judging.conftest import KEY, Answered, nowhere
 from tests.judging.provider import JudgeServer, lenient, response_in
+from tests.storage.conftest import url  # noqa: F401 -- the fixture of either database
 from tests.storage.small_run import new_cell, started
 from workers.engines.base import EngineUnavailable
 from workers.judging.calibration import calibration_set

@@ -31,6 +31,7 @@ def measured(participants: int) -> tuple[int, float, float]:
     return int(answers), float(seconds), float(megabytes)
 
 
+@pytest.mark.slow
 def test_a_quarter_of_a_million_answers_take_little_memory() -> None:
     """11 models x 2 cultures x 20 participants x 576 questions: less than 1 GB at the peak."""
     answers, _, megabytes = measured(20)

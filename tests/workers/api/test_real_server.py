@@ -91,6 +91,7 @@ def generated(folder: Path, prompt: str, tokens: int) -> tuple[str, int]:
     return tokenizer.decode(output[0, count:], skip_special_tokens=True), count
 
 
+@pytest.mark.slow
 def test_a_real_server_answers_as_the_model_does(small_survey: Survey, tmp_path: Path) -> None:
     """Greedy replies are those of the model itself; sampled ones follow the seed; refusals end as errors."""
     folder = write_tiny_model(tmp_path / "model", do_sample=True)

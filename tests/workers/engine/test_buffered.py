@@ -256,7 +256,18 @@ def test_a_large_tree_is_what_the_library_makes_of_it() -> None:
 
 def test_no_memory_is_used_that_was_given_back() -> None:
     """Where whatever one thread gives back is what another gets next."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "large_tree"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--noconftest",
+        __file__,
+        "-k",
+        "large_tree",
+    ]
     environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
     assert "1 passed" in ended.stdout, ended.stdout

@@ -68,7 +68,7 @@ def test_a_reply_without_beams_ends_where_the_rest_says_nothing_new(
             seed=seed,
             reply_start="Answer: 2. ",
         )
-        for seed, (sampled, beams) in enumerate([(False, 1), *[(True, 1)] * 8, (True, 2)])
+        for seed, (sampled, beams) in enumerate([(False, 1), *[(True, 1)] * 4, (True, 2)])
     ]
     whole = [engine.submit(request).result() for request in asked]
     together = [engine.submit(replace(request, enough=enough)) for request in asked]
