@@ -35,7 +35,7 @@ AVX2 := tests/benchmarks/test_gpu.py $(patsubst %,tests/workers/engine/test_%.py
 
 tests: install
 	$(BIN)/pytest -n auto --dist loadfile --durations 40
-	$(BIN)/pytest -p tests.avx2 -n auto --dist worksteal $(AVX2)
+	$(BIN)/python -m pytest -p tests.avx2 -n auto --dist worksteal $(AVX2)
 
 # The tests once more, with the lines that they reach: at least 90%.
 coverage: install

@@ -1,6 +1,6 @@
 """A pytest plugin that makes this processor look like one with AVX2 and nothing newer, as many laptops have.
 
-    pytest -p tests.avx2 tests/workers/engine
+    python -m pytest -p tests.avx2 tests/workers/engine
 
 Variables hold numba, oneDNN and torch's own kernels back. Two operations of torch ask the real processor whether it
 computes bfloat16: they are made to answer as on AVX2. Where the processor has nothing newer, no test is run.
