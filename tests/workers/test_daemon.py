@@ -14,7 +14,7 @@ from jobs.broker import EmbeddedBroker
 
 PATIENCE = 20.0
 PROGRAM = """
-import signal, sys
+import os, signal, sys
 from celery import signals
 from jobs.celery_app import make_app
 from workers.daemon import serve
@@ -22,7 +22,7 @@ from workers.daemon import serve
 if sys.argv[2] == "nohup":
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 signals.worker_ready.connect(lambda **_: print("ready", flush=True), weak=False)
-stopping = lambda: print("stopping", flush=True)
+stopping = lambda: os.write(1, b"stopping\\n")  # a signal's handler may come amid a print
 sys.exit(serve(make_app(sys.argv[1]), queues=["idle"], concurrency=1, name="x", on_stop=stopping))
 """
 
