@@ -25,7 +25,8 @@ def path_under(root: Path, *names: str) -> Path:
     path = root.joinpath(*names)
     try:
         leads_to = path.resolve()
-        circle = os.path.islink(leads_to)  # noqa: PTH114 -- says no of what is too long; from Python 3.13 on a circle of links is left as it is
+        # From Python 3.13 on a circle of links is left as it is; what is too long a name is no link.
+        circle = os.path.islink(leads_to)  # noqa: PTH114 -- Path.is_symlink raises where a name is too long
     except (OSError, RuntimeError, ValueError):  # a circle of links before that; a NUL
         circle = True
     if circle:
