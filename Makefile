@@ -128,10 +128,6 @@ $(AXE):
 browser: install $(AXE)
 	$(BIN)/pytest -m browser tests/reports
 
-# The page that says what each module is for.
-modules: install
-	$(BIN)/python -m tests.modules_page
-
 # The documentation as a site under build/site; a broken link is an error.
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

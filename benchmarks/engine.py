@@ -29,16 +29,16 @@ from benchmarks import gpu
 from benchmarks.measuring import Measured, in_its_own_process, measured
 from benchmarks.ways import alone, batched, grouped
 from benchmarks.workloads import Interviews, Recording, fixed, interviews
-from storage.run import MemoryOrder
-from workers.engines.base import Completion, Request
-from workers.engines.counters import Counters
-from workers.engines.transformers.answering import read_request
-from workers.engines.transformers.engine import TransformersEngine, prepare
-from workers.engines.transformers.loading import LoadedModel, load_model
-from workers.engines.transformers.request import ResolvedRequest
-from workers.engines.transformers.threads import in_passing
-from workers.engines.transformers.weights import Weights, find_weights
-from workers.models import ModelCard, find_card, read_cards
+from defsurvey.storage.runs.run import MemoryOrder
+from defsurvey.workers.engines.base import Completion, Request
+from defsurvey.workers.engines.counters import Counters
+from defsurvey.workers.engines.transformers.answering import read_request
+from defsurvey.workers.engines.transformers.engine import TransformersEngine, prepare
+from defsurvey.workers.engines.transformers.loading import LoadedModel, load_model
+from defsurvey.workers.engines.transformers.request import ResolvedRequest
+from defsurvey.workers.engines.transformers.threads import in_passing
+from defsurvey.workers.engines.transformers.weights import Weights, find_weights
+from defsurvey.workers.models import ModelCard, find_card, read_cards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

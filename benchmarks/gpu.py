@@ -33,13 +33,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.ways import alone, batched
 from benchmarks.workloads import random_prompts
-from workers.engines.counters import Counters
-from workers.engines.transformers import paged
-from workers.engines.transformers.engine import prepare
-from workers.engines.transformers.kv import Layout
-from workers.engines.transformers.loading import LoadedModel, attend_without_plans
-from workers.engines.transformers.quantising import load_nf4
-from workers.engines.transformers.request import ResolvedRequest
+from defsurvey.workers.engines.counters import Counters
+from defsurvey.workers.engines.transformers import paged
+from defsurvey.workers.engines.transformers.engine import prepare
+from defsurvey.workers.engines.transformers.kv import Layout
+from defsurvey.workers.engines.transformers.loading import LoadedModel, attend_without_plans
+from defsurvey.workers.engines.transformers.quantising import load_nf4
+from defsurvey.workers.engines.transformers.request import ResolvedRequest
 
 #: Shapes of models that the paper has, as their publishers' configurations give them.
 SHAPE = "llama-2-7b"

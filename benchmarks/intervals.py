@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from reports.items import ItemTable, ReferenceTable, item_table, reference_table
-from reports.metrics.aggregate import grouped_mean, headline_mean
-from reports.metrics.divergence import smoothed_kl
-from reports.participants import intervals
-from storage.catalogue import find_survey
+from defsurvey.reports.cells.items import ItemTable, ReferenceTable, item_table, reference_table
+from defsurvey.reports.cells.participants import intervals
+from defsurvey.reports.metrics.aggregate import grouped_mean, headline_mean
+from defsurvey.reports.metrics.divergence import smoothed_kl
+from defsurvey.storage.surveys.catalogue import find_survey
 
 Floats = NDArray[np.float64]
 #: Interviews behind the expected divergence of a setting.

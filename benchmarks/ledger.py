@@ -30,7 +30,7 @@ from pathlib import Path
 import psycopg
 from sqlalchemy import text
 
-from storage.database import Database
+from defsurvey.storage.database import Database
 
 STUDY = """\
 name: {name}
@@ -99,7 +99,7 @@ class Bench:
     def peak(self, *words: str) -> float:
         """Type a command. Returns its peak resident memory in MB."""
         process = subprocess.Popen(  # noqa: S603  # this very program, and no shell
-            [sys.executable, "-m", "jobs.cli", *words],
+            [sys.executable, "-m", "defsurvey", *words],
             cwd=self.folder,
             env=self._environment,
             stdout=subprocess.DEVNULL,

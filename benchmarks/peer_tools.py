@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peer_server import MODEL
-from storage.catalogue import find_survey
+from defsurvey.storage.surveys.catalogue import find_survey
 
 TOOLS = ("ours", "qstn", "edsl", "inspect")
 #: Asked of every participant: questions of wvs7 with one choice.
@@ -115,7 +115,7 @@ def _own(workload: Workload, server: str, folder: Path, ours: Ours) -> Command:
     (folder / "study.yaml").write_text(study, encoding="utf-8")
     (folder / "cards.toml").write_text(CARD.format(server=server, model=MODEL, concurrency=share), encoding="utf-8")
     return Command(
-        words=(sys.executable, "-m", "jobs.cli", "run", "study.yaml", "--workers", str(ours.workers)),
+        words=(sys.executable, "-m", "defsurvey", "run", "study.yaml", "--workers", str(ours.workers)),
         environment=_environment(folder)
         | {"DEFSURVEY_HOME": str(folder / "home"), "DEFSURVEY_MODELS": str(folder / "cards.toml")},
     )

@@ -11,13 +11,13 @@ from itertools import groupby
 
 import torch
 
-from workers.engines.counters import Counters
-from workers.engines.transformers import plain
-from workers.engines.transformers.decoder import Decoder
-from workers.engines.transformers.kv import Layout
-from workers.engines.transformers.loading import LoadedModel
-from workers.engines.transformers.request import ResolvedRequest
-from workers.engines.transformers.scheduler import Limits
+from defsurvey.workers.engines.counters import Counters
+from defsurvey.workers.engines.transformers import plain
+from defsurvey.workers.engines.transformers.decoder import Decoder
+from defsurvey.workers.engines.transformers.kv import Layout
+from defsurvey.workers.engines.transformers.loading import LoadedModel
+from defsurvey.workers.engines.transformers.request import ResolvedRequest
+from defsurvey.workers.engines.transformers.scheduler import Limits
 
 
 class Nobody:

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from storage.catalogue import find_survey
-from storage.run import Cell, Condition, EngineDescription, MemoryOrder, Participant, Protocol
-from storage.survey import Survey
-from workers.engines.base import Completion, Engine, Request
-from workers.engines.scripted import ScriptedEngine
-from workers.engines.transformers.request import ResolvedRequest, Sampling
-from workers.models import find_card, read_cards
-from workers.simulation.interview import interview
-from workers.simulation.participant import draw_axes
+from defsurvey.storage.runs.run import Cell, Condition, EngineDescription, MemoryOrder, Participant, Protocol
+from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines.base import Completion, Engine, Request
+from defsurvey.workers.engines.scripted import ScriptedEngine
+from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
+from defsurvey.workers.models import find_card, read_cards
+from defsurvey.workers.simulation.interview import interview
+from defsurvey.workers.simulation.participant import draw_axes
 
 CONDITION = Condition(name="def")
 #: The longest reply in an interview; the demo study has the same.

@@ -18,14 +18,14 @@ import redis
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs import doctor_models
-from jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of, server_program
-from jobs.finding import BAD, NOTE, OK, Finding, clock_finding
-from jobs.settings import Settings
-from storage.address import in_words, shown
-from storage.condition import Condition, condition
-from storage.database import BadDatabaseUrl, Database
-from storage.schema import HEAD
+from defsurvey.jobs import doctor_models
+from defsurvey.jobs.finding import BAD, NOTE, OK, Finding, clock_finding
+from defsurvey.jobs.queue.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of, server_program
+from defsurvey.jobs.settings import Settings
+from defsurvey.storage.address import in_words, shown
+from defsurvey.storage.condition import Condition, condition
+from defsurvey.storage.database import BadDatabaseUrl, Database
+from defsurvey.storage.schema import HEAD
 
 #: Free bytes below which a disk is too full to work at all, and below which that is worth a word.
 FULL_BYTES, SCANT_BYTES = 200 * 10**6, 5 * 10**9

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from jobs.finding import BAD, NOTE, OK, Finding
-from jobs.settings import Settings
-from workers.device import nvidia_gpus
-from workers.engines.base import EngineUnavailable
-from workers.engines.keys import find_key, key_name
-from workers.models import ModelCard, ModelError, read_cards
+from defsurvey.jobs.finding import BAD, NOTE, OK, Finding
+from defsurvey.jobs.settings import Settings
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.engines.device import nvidia_gpus
+from defsurvey.workers.engines.keys import find_key, key_name
+from defsurvey.workers.models import ModelCard, ModelError, read_cards
 
 #: Models asked for at the hub at once.
 _HUB_QUESTIONS = 8

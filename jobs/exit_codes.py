@@ -1,7 +1,7 @@
 """With which status a process ends: what verbs promise to scripts, and what daemons tell whoever starts them again.
 
-Which error ends with which of them is said in ``jobs.exits``. A worker whose engine hangs ends with a status of its
-own, ``workers.watchdog.EXIT_HUNG``.
+Which error ends with which of them is said in ``jobs.cli.exits``. A worker whose engine hangs ends with a status of its
+own, ``workers.runner.watchdog.EXIT_HUNG``.
 """
 
 #: Everything that was asked for is there.

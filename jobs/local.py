@@ -23,22 +23,22 @@ from typing import IO, TYPE_CHECKING
 import redis
 from celery import Celery
 
-from jobs.broker import EmbeddedBroker, check_reachable, client_of
-from jobs.celery_app import make_app, report_failure_key
-from jobs.exit_codes import UNAVAILABLE, USAGE
-from jobs.following import RunFailed, follow, outages_survived
-from jobs.locks import exclusive
-from jobs.logs import keep_short, last_error, last_line
-from jobs.outputs import why_unwritable
-from jobs.reconciler import Reconciler, release_dead
-from jobs.settings import Settings
-from jobs.snapshot import Snapshot
-from storage import judgements, outbox, store
-from storage.database import Database
-from storage.deaths import QUARANTINE_AFTER
-from workers import machine
-from workers.device import AUTO, expected
-from workers.models import read_cards
+from defsurvey.jobs.daemons.reconciler import Reconciler, release_dead
+from defsurvey.jobs.exit_codes import UNAVAILABLE, USAGE
+from defsurvey.jobs.locks import exclusive
+from defsurvey.jobs.logs import LOG_FORMAT, keep_short, last_error, last_line
+from defsurvey.jobs.outputs import why_unwritable
+from defsurvey.jobs.progress.following import RunFailed, follow, outages_survived
+from defsurvey.jobs.progress.snapshot import Snapshot
+from defsurvey.jobs.queue.broker import EmbeddedBroker, check_reachable, client_of
+from defsurvey.jobs.queue.celery_app import make_app, report_failure_key
+from defsurvey.jobs.settings import Settings
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import judgements, outbox, store
+from defsurvey.storage.runs.deaths import QUARANTINE_AFTER
+from defsurvey.workers.engines import machine
+from defsurvey.workers.engines.device import AUTO, expected
+from defsurvey.workers.models import read_cards
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,8 +48,6 @@ log = logging.getLogger(__name__)
 #: Deaths of worker processes in a row, without any progress between them, after which a run is given up: more
 #: than it takes to find out which participant causes them and to set it aside, which is progress.
 DEATHS_WITHOUT_PROGRESS = QUARANTINE_AFTER + 2
-#: Log lines: time, level, logger, message.
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 #: Seconds that a process may take to end after SIGTERM.
 GRACE_SECONDS = 20.0
 #: Seconds between two looks at how long the logs have grown.
@@ -166,7 +164,7 @@ class Crew:
         output: IO[bytes]
         with process.log.open("ab") as output:
             process.popen = subprocess.Popen(  # noqa: S603  # this very program, and no shell
-                [sys.executable, "-m", "jobs.cli", *process.arguments, "--parent", str(os.getpid())],
+                [sys.executable, "-P", "-m", "defsurvey", *process.arguments, "--parent", str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -256,7 +254,7 @@ def work(
 
 
 def _ask_report(app: Celery, database: Database, run: str) -> None:
-    from jobs.tasks import report_sender  # which loads what simulates
+    from defsurvey.jobs.daemons.tasks import report_sender  # which loads what simulates
 
     report_sender(app, database)(run)
 

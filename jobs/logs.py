@@ -10,6 +10,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+#: Log lines: time, level, logger, message.
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 #: Bytes above which a log is begun anew.
 MOST_BYTES = 10_000_000
 #: Bytes at the end of a log that are read: more than any error has lines for.

@@ -8,20 +8,20 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from jobs.settings import Settings
-from jobs.tasks import write_report
-from storage import outbox, store
-from storage.database import Database
-from storage.outbox import BuiltReport
-from storage.paths import path_under
-from storage.read_draws import read_draws
-from storage.read_judgements import read_judgements
-from storage.read_results import read_results
-from storage.whole_file import open_already as open_already
-from storage.whole_file import write_whole as write_whole
+from defsurvey.jobs.daemons.tasks import write_report
+from defsurvey.jobs.settings import Settings
+from defsurvey.storage.database import Database
+from defsurvey.storage.paths import path_under
+from defsurvey.storage.runs import outbox, store
+from defsurvey.storage.runs.outbox import BuiltReport
+from defsurvey.storage.runs.read_draws import read_draws
+from defsurvey.storage.runs.read_judgements import read_judgements
+from defsurvey.storage.runs.read_results import read_results
+from defsurvey.storage.whole_file import open_already as open_already
+from defsurvey.storage.whole_file import write_whole as write_whole
 
 if TYPE_CHECKING:
-    from reports.build import ReportPaths
+    from defsurvey.reports.build import ReportPaths
 
 #: Longest name of a folder that tells all the runs in it, in bytes; most file systems take 255.
 _LONGEST_NAME = 200
@@ -40,7 +40,7 @@ def current_report(
         readings: whether answers that people have read count as they read them; such a report is not the run's own.
 
     Raises:
-        storage.store.UnknownRun: there is no such run.
+        storage.runs.store.UnknownRun: there is no such run.
     """
     store.design_of(database, run)
     if readings:
@@ -66,11 +66,11 @@ def export(database: Database, run: str, kind: str, target: IO[bytes], *, teleme
         telemetry: whether to add what depends on time, worker and attempt.
 
     Raises:
-        storage.store.UnknownRun: there is no such run.
+        storage.runs.store.UnknownRun: there is no such run.
     """
     store.design_of(database, run)  # before anything is written
-    from reports.export import WRITERS
-    from storage.read_answers import COLUMNS, TELEMETRY, answer_rows
+    from defsurvey.reports.export import WRITERS
+    from defsurvey.storage.runs.read_answers import COLUMNS, TELEMETRY, answer_rows
 
     columns = COLUMNS | TELEMETRY if telemetry else COLUMNS
     WRITERS[kind](answer_rows(database, run, telemetry=telemetry), columns, target)
@@ -78,10 +78,10 @@ def export(database: Database, run: str, kind: str, target: IO[bytes], *, teleme
 
 def export_metrics(database: Database, run: str, kind: str, target: IO[bytes]) -> None:
     """Write every figure of a run's report to an open stream; arguments as for :func:`export`."""
-    from reports.analysis import analyse
-    from reports.export import WRITERS
-    from reports.judging import judged_by
-    from reports.measures import MEASURES, measure_rows
+    from defsurvey.reports.analysis import analyse
+    from defsurvey.reports.export import WRITERS
+    from defsurvey.reports.figures.judging import judged_by
+    from defsurvey.reports.measures import MEASURES, measure_rows
 
     verdicts, notes = judged_by(read_judgements(database, run))
     analysis = analyse(read_results(database, run), draws=read_draws(database, run), verdicts=verdicts, notes=notes)
@@ -91,8 +91,8 @@ def export_metrics(database: Database, run: str, kind: str, target: IO[bytes]) -
 def export_probabilities(database: Database, run: str, kind: str, target: IO[bytes]) -> None:
     """Write a run's option probabilities to an open stream; arguments as for :func:`export`."""
     store.design_of(database, run)  # before anything is written
-    from reports.export import WRITERS
-    from storage.read_answers import PROBABILITIES, probability_rows
+    from defsurvey.reports.export import WRITERS
+    from defsurvey.storage.runs.read_answers import PROBABILITIES, probability_rows
 
     WRITERS[kind](probability_rows(database, run), PROBABILITIES, target)
 
@@ -107,12 +107,12 @@ def joint_report(settings: Settings, database: Database, runs: Sequence[str], ou
         output: a folder of the user's, in place of ``joint_folder``.
 
     Raises:
-        storage.store.UnknownRun: there is no such run.
+        storage.runs.store.UnknownRun: there is no such run.
         reports.merge.CannotMerge: the runs do not belong into one report.
     """
-    from reports.build import build_report
-    from reports.judging import judged_by
-    from reports.merge import differences, merge, merge_draws, merge_judgements
+    from defsurvey.reports.build import build_report
+    from defsurvey.reports.figures.judging import judged_by
+    from defsurvey.reports.merge import differences, merge, merge_draws, merge_judgements
 
     results = [read_results(database, run) for run in runs]
     draws = merge_draws(results, [read_draws(database, run) for run in runs])

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from storage.survey_problem import nearest
-from storage.synchronous import SYNCHRONOUS
-from workers.models import OWN_CARDS
+from defsurvey.storage.surveys.problem import nearest
+from defsurvey.storage.synchronous import SYNCHRONOUS
+from defsurvey.workers.models import OWN_CARDS
 
 _PREFIX = "DEFSURVEY_"
 #: Schemes of a broker's URL.

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.by_dimension import ByDimension, by_dimension
-from reports.cells import (
+from defsurvey.reports.cells.cells import (
     CellAnalysis,
     CultureAnalysis,
     Measured,
@@ -19,11 +18,14 @@ from reports.cells import (
     in_sentence,
     measure,
 )
-from reports.configured import Configured, Drawn, configured, drawn
-from reports.contamination import Contamination, contamination
-from reports.distinguishing import Distinguished, distinguish
-from reports.first_token import FirstToken, first_token
-from reports.frameworks import (
+from defsurvey.reports.cells.distinguishing import Distinguished, distinguish
+from defsurvey.reports.cells.items import ItemTable
+from defsurvey.reports.cells.replies import judgeable
+from defsurvey.reports.figures.by_dimension import ByDimension, by_dimension
+from defsurvey.reports.figures.configured import Configured, Drawn, configured, drawn
+from defsurvey.reports.figures.contamination import Contamination, contamination
+from defsurvey.reports.figures.first_token import FirstToken, first_token
+from defsurvey.reports.figures.frameworks import (
     Ablation,
     Frameworks,
     Languages,
@@ -33,9 +35,8 @@ from reports.frameworks import (
     languages,
     model_table,
 )
-from reports.items import ItemTable
-from reports.judging import Insensitivity, JudgeNotes, insensitivity
-from reports.landscape import (
+from defsurvey.reports.figures.judging import Insensitivity, JudgeNotes, insensitivity
+from defsurvey.reports.figures.landscape import (
     Cases,
     Landscape,
     NearQuestion,
@@ -45,8 +46,8 @@ from reports.landscape import (
     near_question,
     score_rows,
 )
-from reports.mapping import CulturalMap, Projection, cultural_map, paper_map
-from reports.matching import (
+from defsurvey.reports.figures.mapping import CulturalMap, Projection, cultural_map, paper_map
+from defsurvey.reports.figures.matching import (
     MatchingFigure,
     Profiles,
     RankAgreement,
@@ -54,14 +55,13 @@ from reports.matching import (
     profiles,
     rank_agreement,
 )
-from reports.metrics.insensitivity import Verdicts
-from reports.metrics.quality import Quality, quality
-from reports.parts import NotRun
-from reports.placement import Placement, placement
-from reports.replies import judgeable
-from reports.series import Series, Training, series, training
-from reports.throughput import ThroughputRow, throughput
-from storage.results import DrawArrays, Results
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.figures.placement import Placement, placement
+from defsurvey.reports.figures.series import Series, Training, series, training
+from defsurvey.reports.figures.throughput import ThroughputRow, throughput
+from defsurvey.reports.metrics.insensitivity import Verdicts
+from defsurvey.reports.metrics.quality import Quality, quality
+from defsurvey.storage.runs.results import DrawArrays, Results
 
 __all__ = ["Analysis", "CellAnalysis", "CultureAnalysis", "Parts", "analyse", "cell_names", "english", "in_sentence"]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from reports.merge import run_of_cells
-from storage.results import STATES, Results
-from storage.survey import Question
+from defsurvey.reports.merge import run_of_cells
+from defsurvey.storage.runs.results import STATES, Results
+from defsurvey.storage.surveys.survey import Question
 
 #: Columns of every row, in order.
 ANSWERS: dict[str, type] = {

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from reports.analysis import analyse
-from reports.answer_rows import ANSWERS as ANSWER_COLUMNS
-from reports.answer_rows import answer_rows
-from reports.contents import page
-from reports.export import write_csv
-from reports.html import render_html
-from reports.judging import JudgeNotes
-from reports.markdown import render_markdown
-from reports.measures import MEASURES, measure_rows
-from reports.metrics.insensitivity import Verdicts
-from reports.sections.provenance import ANSWERS, METRICS
-from storage.results import DrawArrays, Results
-from storage.whole_file import write_whole
+from defsurvey.reports.analysis import analyse
+from defsurvey.reports.answer_rows import ANSWERS as ANSWER_COLUMNS
+from defsurvey.reports.answer_rows import answer_rows
+from defsurvey.reports.contents import page
+from defsurvey.reports.export import write_csv
+from defsurvey.reports.figures.judging import JudgeNotes
+from defsurvey.reports.html import render_html
+from defsurvey.reports.markdown import render_markdown
+from defsurvey.reports.measures import MEASURES, measure_rows
+from defsurvey.reports.metrics.insensitivity import Verdicts
+from defsurvey.reports.sections.provenance import ANSWERS, METRICS
+from defsurvey.storage.runs.results import DrawArrays, Results
+from defsurvey.storage.whole_file import write_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

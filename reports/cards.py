@@ -9,17 +9,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
-from reports.distinguishing import LEVEL, DistinguishedCell
-from reports.figures import NONE, chance, counted, fixed, percent
-from reports.items import Floats, Ints
-from reports.merge import run_of_cells
-from reports.metrics.aggregate import mean_known
-from reports.page import Column, Entry, OptionLine, QuestionCard, SampleCard, Table, TableRow
-from reports.untrusted import cut
-from storage.results import Sample
-from storage.run import AnswerState, Draws, UsedDecoding
-from storage.survey import Question, QuestionType, Wording
+from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
+from defsurvey.reports.cells.distinguishing import LEVEL, DistinguishedCell
+from defsurvey.reports.cells.items import Floats, Ints
+from defsurvey.reports.merge import run_of_cells
+from defsurvey.reports.metrics.aggregate import mean_known
+from defsurvey.reports.number_format import NONE, chance, counted, fixed, percent
+from defsurvey.reports.page import Column, Entry, OptionLine, QuestionCard, SampleCard, Table, TableRow
+from defsurvey.reports.untrusted import cut
+from defsurvey.storage.runs.results import Sample
+from defsurvey.storage.runs.run import AnswerState, Draws, UsedDecoding
+from defsurvey.storage.surveys.survey import Question, QuestionType, Wording
 
 #: Sample answers shown in the open.
 SAMPLES = 10

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from reports.analysis import Analysis, CultureAnalysis
-from reports.figures import counted, listed
-from reports.finding import NAMED
+from defsurvey.reports.analysis import Analysis, CultureAnalysis
+from defsurvey.reports.finding import NAMED
+from defsurvey.reports.number_format import counted, listed
 
 #: English names of the languages that surveys of several countries are asked in, by ISO 639 code.
 _LANGUAGES = {

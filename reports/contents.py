@@ -9,32 +9,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from reports.analysis import Analysis
-from reports.circumstances import circumstances
-from reports.figures import percent
-from reports.finding import find
-from reports.method import method
-from reports.page import Page, Section, Tile
-from reports.sections.ablation import ablation_section
-from reports.sections.answers import position_section, quality_section, question_section
-from reports.sections.asked import landscape_section
-from reports.sections.closeness import closeness
-from reports.sections.configurations import configuration_section, draw_section
-from reports.sections.contamination import with_contamination
-from reports.sections.cultures import map_section
-from reports.sections.dimensions import mean_section, spread_section
-from reports.sections.first_token import first_token_section
-from reports.sections.frameworks import framework_section, model_section
-from reports.sections.judged import judge_section
-from reports.sections.languages import language_section
-from reports.sections.matching import matching_section, rank_section
-from reports.sections.mismatches import heatmap_section
-from reports.sections.near import case_section, near_section, score_section
-from reports.sections.profiles import age_section, gender_section
-from reports.sections.provenance import download_section, provenance_section
-from reports.sections.series import series_section
-from reports.sections.throughput import throughput_section
-from reports.sections.training import training_section
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.circumstances import circumstances
+from defsurvey.reports.finding import find
+from defsurvey.reports.method import method
+from defsurvey.reports.number_format import percent
+from defsurvey.reports.page import Page, Section, Tile
+from defsurvey.reports.sections.ablation import ablation_section
+from defsurvey.reports.sections.answers import position_section, quality_section, question_section
+from defsurvey.reports.sections.asked import landscape_section
+from defsurvey.reports.sections.closeness import closeness
+from defsurvey.reports.sections.configurations import configuration_section, draw_section
+from defsurvey.reports.sections.contamination import with_contamination
+from defsurvey.reports.sections.cultures import map_section
+from defsurvey.reports.sections.dimensions import mean_section, spread_section
+from defsurvey.reports.sections.first_token import first_token_section
+from defsurvey.reports.sections.frameworks import framework_section, model_section
+from defsurvey.reports.sections.judged import judge_section
+from defsurvey.reports.sections.languages import language_section
+from defsurvey.reports.sections.matching import matching_section, rank_section
+from defsurvey.reports.sections.mismatches import heatmap_section
+from defsurvey.reports.sections.near import case_section, near_section, score_section
+from defsurvey.reports.sections.profiles import age_section, gender_section
+from defsurvey.reports.sections.provenance import download_section, provenance_section
+from defsurvey.reports.sections.series import series_section
+from defsurvey.reports.sections.throughput import throughput_section
+from defsurvey.reports.sections.training import training_section
 
 #: The paper's tables and figures, in the order in which they are read.
 _PAPER = (

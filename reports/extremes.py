@@ -12,13 +12,13 @@ from math import comb, hypot, isnan
 import numpy as np
 from scipy.special import ndtri
 
-from reports.analysis import Analysis
-from reports.by_dimension import DimensionRow
-from reports.finding import ENOUGH
-from reports.frameworks import lacks
-from reports.items import Bools, Floats
-from reports.metrics.aggregate import mean_known
-from reports.parts import NotRun
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.items import Bools, Floats
+from defsurvey.reports.figures.by_dimension import DimensionRow
+from defsurvey.reports.figures.frameworks import lacks
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.finding import ENOUGH
+from defsurvey.reports.metrics.aggregate import mean_known
 
 #: Fewest items of a value dimension that a headline names.
 OF_DIMENSION = 4

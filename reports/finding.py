@@ -12,11 +12,11 @@ from math import isnan
 
 import numpy as np
 
-from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
-from reports.figures import counted, nats, percent
-from reports.items import ItemTable
-from reports.merge import run_of_cells
-from reports.ranking import LEVEL, Ranking
+from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
+from defsurvey.reports.cells.items import ItemTable
+from defsurvey.reports.cells.ranking import LEVEL, Ranking
+from defsurvey.reports.merge import run_of_cells
+from defsurvey.reports.number_format import counted, nats, percent
 
 #: Below this share of valid answers the finding says so.
 LOW_VALIDITY = 0.8

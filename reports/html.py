@@ -14,10 +14,10 @@ from hashlib import sha256
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports.charts.drawing import SERIES, SHAPES, look
-from reports.html_table import table_html
-from reports.page import Page
-from reports.untrusted import html_text, visible
+from defsurvey.reports.charts.drawing import SERIES, SHAPES, look
+from defsurvey.reports.html_table import table_html
+from defsurvey.reports.page import Page
+from defsurvey.reports.untrusted import html_text, visible
 
 
 def _seen(value: object) -> object:

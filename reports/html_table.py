@@ -11,8 +11,8 @@ from itertools import groupby
 
 from markupsafe import Markup, escape
 
-from reports.page import Column, Entry, Table, TableRow
-from reports.untrusted import visible
+from defsurvey.reports.page import Column, Entry, Table, TableRow
+from defsurvey.reports.untrusted import visible
 
 #: Steps of a shade: the style sheet has a class for each.
 SHADES = 20

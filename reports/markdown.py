@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports.page import Column, Entry, Page, Table
-from reports.untrusted import markdown_block, markdown_text
+from defsurvey.reports.page import Column, Entry, Page, Table
+from defsurvey.reports.untrusted import markdown_block, markdown_text
 
 
 def _escaped(value: object) -> object:

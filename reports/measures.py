@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
-from reports.items import Floats
-from reports.merge import run_of_cells
-from reports.metrics.intervals import Interval
-from reports.metrics.quality import Rate
-from reports.parts import NotRun
+from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
+from defsurvey.reports.cells.items import Floats
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.merge import run_of_cells
+from defsurvey.reports.metrics.intervals import Interval
+from defsurvey.reports.metrics.quality import Rate
 
 #: Columns of every row, in order. ``way``: ``sound`` or ``paper`` where a figure has two; ``of``: people compared.
 MEASURES: dict[str, type] = {

@@ -15,10 +15,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.read_judgements import JudgeArrays, Pairs, RunJudgements
-from storage.results import AnswerArrays, DrawArrays, Results, TokenCount
-from storage.run import Cell, EngineDescription, Progress, Protocol, Reply, Run
-from storage.survey import Survey, Wording
+from defsurvey.storage.runs.read_judgements import JudgeArrays, Pairs, RunJudgements
+from defsurvey.storage.runs.results import AnswerArrays, DrawArrays, Results, TokenCount
+from defsurvey.storage.runs.run import Cell, EngineDescription, Progress, Protocol, Reply, Run
+from defsurvey.storage.surveys.survey import Survey, Wording
 
 _Value = TypeVar("_Value")
 #: Between the runs in the name of a report of several: no run has a space in its name.

@@ -5,9 +5,9 @@ Knows the words for what docs/metrics.md defines. Deliberately holds no figure.
 
 from __future__ import annotations
 
-from reports.page import Term
-from reports.replies import read_how_far, why_not
-from storage.run import Reply
+from defsurvey.reports.cells.replies import read_how_far, why_not
+from defsurvey.reports.page import Term
+from defsurvey.storage.runs.run import Reply
 
 
 def method(reply: Reply) -> tuple[Term, ...]:

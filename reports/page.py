@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reports.charts.drawing import Chart
+from defsurvey.reports.charts.drawing import Chart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ import re
 
 from markupsafe import Markup, escape
 
-from storage.visible import characters, name_character
-from storage.visible import visible as visible
+from defsurvey.storage.visible import characters, name_character
+from defsurvey.storage.visible import visible as visible
 
 #: Longest text shown of one completion, in characters.
 SHOWN = 1_200

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-from storage.visible import visible
+from defsurvey.storage.visible import visible
 
 #: A sign that parts nothing of a URL, and that every reader leaves where it stands.
 _SIGN = r"(?:(?![/?#@:\[\]])[!-~])"

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from storage.columns import Now
-from storage.database import Database
-from storage.schema import current_revision
+from defsurvey.storage.columns import Now
+from defsurvey.storage.database import Database
+from defsurvey.storage.schema import current_revision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,8 +24,8 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from storage.address import shown
-from storage.synchronous import SYNCHRONOUS
+from defsurvey.storage.address import shown
+from defsurvey.storage.synchronous import SYNCHRONOUS
 
 log = logging.getLogger(__name__)
 

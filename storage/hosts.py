@@ -6,6 +6,7 @@ Knows what Linux says of its boot and of a process's own numbering of processes.
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 from functools import cache
 from pathlib import Path
@@ -32,3 +33,19 @@ def _mark() -> str:
     except (OSError, ValueError):
         return ""
     return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+def is_dead(owner: str) -> bool:
+    """Whether the owner of a lease was a process of this host that is no more; of other hosts nothing is known."""
+    where, pid, _token = owner.rsplit(":", 2)
+    return where == host() and not _alive(int(pid))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from storage.database import Database
+from defsurvey.storage.database import Database
 
 #: The revision that this version of the code works with: the newest file in ``migrations/versions``.
 HEAD = "0007"

@@ -28,5 +28,5 @@ def test_examples_hold(name: str) -> None:
 
 def test_every_metric_has_an_example() -> None:
     """A formula is easier read with numbers in it."""
-    metrics = {f"reports.metrics.{path.stem}" for path in (ROOT / "reports" / "metrics").glob("*.py")}
-    assert metrics - {"reports.metrics.__init__"} <= set(WITH_EXAMPLES)
+    metrics = {f"defsurvey.reports.metrics.{path.stem}" for path in (ROOT / "reports" / "metrics").glob("*.py")}
+    assert metrics - {"defsurvey.reports.metrics.__init__"} <= set(WITH_EXAMPLES)

@@ -10,7 +10,7 @@ import math
 import re
 from urllib.parse import urlsplit
 
-from storage.survey_problem import nearest
+from defsurvey.storage.surveys.problem import nearest
 
 
 class ModelError(ValueError):

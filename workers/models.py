@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from storage.survey_problem import nearest
-from workers.card_fields import Fields
-from workers.card_fields import ModelError as ModelError
+from defsurvey.storage.surveys.problem import nearest
+from defsurvey.workers.card_fields import Fields
+from defsurvey.workers.card_fields import ModelError as ModelError
 
 #: Engines that a card can name.
 ENGINES = ("transformers", "anthropic", "openai", "scripted")

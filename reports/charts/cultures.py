@@ -11,11 +11,11 @@ from itertools import product
 from math import cos, hypot, isfinite, pi, radians, sin
 from typing import Any
 
-from reports.charts.drawing import INK, LINE, SOFT, Chart, Row, look, shortened
-from reports.figures import fixed
-from reports.mapping import MapRow, Projection
-from reports.metrics.cultural_map import Ellipse
-from reports.untrusted import visible
+from defsurvey.reports.charts.drawing import INK, LINE, SOFT, Chart, Row, look, shortened
+from defsurvey.reports.figures.mapping import MapRow, Projection
+from defsurvey.reports.metrics.cultural_map import Ellipse
+from defsurvey.reports.number_format import fixed
+from defsurvey.reports.untrusted import visible
 
 #: Corners of an ellipse.
 CORNERS = 40

@@ -1,6 +1,6 @@
 """Figures 5 and 6: divergence by value dimension, its means and its spread, one chart per model.
 
-Knows rows of ``reports.frameworks``. Cultures stand beneath each other on the row of a dimension.
+Knows rows of ``reports.figures.frameworks``. Cultures stand beneath each other on the row of a dimension.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from functools import partial
 from math import isfinite
 from typing import Any
 
-from reports.analysis import Analysis
-from reports.by_dimension import QUANTILES, ByDimension, DimensionRow
-from reports.charts.dots import NATS
-from reports.charts.drawing import FLOOR, INK, LINE, SOFT, Chart, Row, room_for, shortened, width_beside
-from reports.charts.rows import Frame, Mark, Scale, looks, reach, rows_axis, rows_chart
-from reports.figures import counted, nats
-from reports.untrusted import visible
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.charts.dots import NATS
+from defsurvey.reports.charts.drawing import FLOOR, INK, LINE, SOFT, Chart, Row, room_for, shortened, width_beside
+from defsurvey.reports.charts.rows import Frame, Mark, Scale, looks, reach, rows_axis, rows_chart
+from defsurvey.reports.figures.by_dimension import QUANTILES, ByDimension, DimensionRow
+from defsurvey.reports.number_format import counted, nats
+from defsurvey.reports.untrusted import visible
 
 _FIVE, _QUARTER, _MEDIAN, _THREE, _NINETY_FIVE = (QUANTILES.index(q) for q in (0.05, 0.25, 0.5, 0.75, 0.95))
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite, isnan
 
-from reports.analysis import Analysis, CellAnalysis, CultureAnalysis
-from reports.charts.drawing import Chart, room_for
-from reports.charts.rows import Frame, Mark, Scale, reach, rows_chart
-from reports.figures import nats
-from reports.untrusted import visible
+from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
+from defsurvey.reports.charts.drawing import Chart, room_for
+from defsurvey.reports.charts.rows import Frame, Mark, Scale, reach, rows_chart
+from defsurvey.reports.number_format import nats
+from defsurvey.reports.untrusted import visible
 
 #: Most cells whose figures are told beneath a drawing where none of them is the closest.
 FEW = 3

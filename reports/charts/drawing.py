@@ -16,7 +16,7 @@ from typing import Any
 from unicodedata import east_asian_width
 from xml.etree import ElementTree
 
-from reports.untrusted import visible
+from defsurvey.reports.untrusted import visible
 
 #: Colours as the specification knows them -> what the page calls them.
 PALETTE: Mapping[str, str] = {

@@ -12,8 +12,8 @@ from functools import partial
 from math import cos, isfinite, pi, sin
 from typing import Any
 
-from reports.charts.drawing import INK, LINE, SOFT, Chart, Row, look, turn
-from reports.figures import percent
+from defsurvey.reports.charts.drawing import INK, LINE, SOFT, Chart, Row, look, turn
+from defsurvey.reports.number_format import percent
 
 #: Width and height, labels included.
 SIZE = 320

@@ -12,7 +12,7 @@ from functools import partial
 from math import isfinite, nan
 from typing import Any
 
-from reports.charts.drawing import (
+from defsurvey.reports.charts.drawing import (
     FLOOR,
     INK,
     LINE,

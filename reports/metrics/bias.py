@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
-from reports.metrics.divergence import Floats, MetricInput
+from defsurvey.reports.metrics.divergence import Floats, MetricInput
 
 #: Names of the groups, in the order of every array's group axis.
 GENDERS = ("male", "female")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr
 
-from reports.metrics.divergence import MetricInput
+from defsurvey.reports.metrics.divergence import MetricInput
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from reports.metrics.aggregate import mean_known
-from reports.metrics.divergence import Floats, MetricInput
-from reports.metrics.intervals import Interval
-from reports.metrics.resampling import weights_of
+from defsurvey.reports.metrics.aggregate import mean_known
+from defsurvey.reports.metrics.divergence import Floats, MetricInput
+from defsurvey.reports.metrics.intervals import Interval
+from defsurvey.reports.metrics.resampling import weights_of
 
 #: Rearrangements of participants behind the p of an axis, at least; and as many are worked off at once.
 REARRANGEMENTS = 999

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reports.metrics.divergence import MetricInput
+from defsurvey.reports.metrics.divergence import MetricInput
 
 #: Shuffles of each control.
 SHUFFLES = 1999

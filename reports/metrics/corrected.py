@@ -5,7 +5,7 @@ their divergence too large. By a smoothed divergence the closest of all is there
 who gives people's commonest answers somewhat more often than they. Here the entropy is corrected by the jackknife.
 
 Knows that what is left is a sum over categories, of which each needs its own count alone. Deliberately knows nothing
-of who is compared (see ``reports.comparing``).
+of who is compared (see ``reports.cells.comparing``).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 
-from reports.metrics.divergence import Bools, Floats, MetricInput, smoothed_reference
-from reports.metrics.floor import binomial_masses, hypergeometric_masses
+from defsurvey.reports.metrics.divergence import Bools, Floats, MetricInput, smoothed_reference
+from defsurvey.reports.metrics.floor import binomial_masses, hypergeometric_masses
 
 
 @lru_cache(maxsize=256)

@@ -1,7 +1,7 @@
 """The map of cultures: mean scores per value dimension, projected on two principal components.
 
 Knows scores of rows (a subject in a culture) on columns (dimensions). Deliberately knows nothing of how answers become
-scores (see ``reports.map_scores``), nor of ways from one culture to another (see ``reports.metrics.ways``).
+scores (see ``reports.figures.map_scores``), nor of ways from one culture to another (see ``reports.metrics.ways``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import chdtri, fdtri
 
-from reports.metrics.divergence import Floats, MetricInput
+from defsurvey.reports.metrics.divergence import Floats, MetricInput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from reports.metrics.aggregate import Grouping, headline_weights
-from reports.metrics.corrected import corrected_kl
+from defsurvey.reports.metrics.aggregate import Grouping, headline_weights
+from defsurvey.reports.metrics.corrected import corrected_kl
 
 #: Two-sided level of the test, and the probability with which a true difference is to be found.
 LEVEL, POWER = 0.05, 0.8

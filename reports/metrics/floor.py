@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, rel_entr, xlog1py, xlogy
 
-from reports.metrics.divergence import PRIOR, Floats, MetricInput, smoothed_reference
-from reports.metrics.outcomes import outcomes
+from defsurvey.reports.metrics.divergence import PRIOR, Floats, MetricInput, smoothed_reference
+from defsurvey.reports.metrics.outcomes import outcomes
 
 #: Most outcomes of n answers to an item that are enumerated; beyond it the floor is simulated.
 ENUMERATED = 20_000

@@ -2,7 +2,7 @@
 
 Knows counts and shares of exclusive categories. With 20 answers to ten options the chi-squared approximation is
 far off: every outcome is enumerated where there are few, else outcomes are drawn. Deliberately knows nothing of
-questions with several items (see ``reports.distinguishing``).
+questions with several items (see ``reports.cells.distinguishing``).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, xlogy
 
-from reports.metrics.divergence import Floats, MetricInput
-from reports.metrics.outcomes import outcomes
+from defsurvey.reports.metrics.divergence import Floats, MetricInput
+from defsurvey.reports.metrics.outcomes import outcomes
 
 #: Most outcomes of n answers that are enumerated.
 ENUMERATED = 11_000

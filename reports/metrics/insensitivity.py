@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.metrics.divergence import Floats, MetricInput
-from reports.metrics.quality import Rate, wilson_rate
-from storage.judgement import DIMENSIONS, Verdict
+from defsurvey.reports.metrics.divergence import Floats, MetricInput
+from defsurvey.reports.metrics.quality import Rate, wilson_rate
+from defsurvey.storage.runs.judgement import DIMENSIONS, Verdict
 
 NAMES = {
     "qc": "question capture",

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from reports.metrics.aggregate import Grouping, headline_mean, headline_weights
-from reports.metrics.divergence import PRIOR, Floats, smoothed_kl, smoothed_reference
+from defsurvey.reports.metrics.aggregate import Grouping, headline_mean, headline_weights
+from defsurvey.reports.metrics.divergence import PRIOR, Floats, smoothed_kl, smoothed_reference
 
 Bools = NDArray[np.bool_]
 

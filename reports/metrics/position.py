@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from reports.metrics.divergence import Floats, MetricInput
+from defsurvey.reports.metrics.divergence import Floats, MetricInput
 
 #: Most answers, to questions on which answers could meet more or less often, of which every way to deal is counted.
 EXACT = 300

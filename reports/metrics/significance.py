@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtr
 
-from reports.metrics.divergence import MetricInput
+from defsurvey.reports.metrics.divergence import MetricInput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

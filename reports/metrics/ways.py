@@ -2,7 +2,7 @@
 
 Knows scores at both ends, and how far resampled participants move them. Few participants lie somewhere else in every
 culture by chance alone, so that a model which does not move has a way too: it is called one where it is longer than
-that. Deliberately knows nothing of how answers become scores (see ``reports.map_scores``).
+that. Deliberately knows nothing of how answers become scores (see ``reports.figures.map_scores``).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import ArrayLike
 
-from reports.metrics.cultural_map import Components
-from reports.metrics.divergence import Floats
+from defsurvey.reports.metrics.cultural_map import Components
+from defsurvey.reports.metrics.divergence import Floats
 
 #: Cosine above which two ways are called alike: within 45 degrees.
 ALIKE = float(np.cos(np.pi / 4))

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from reports.analysis import Analysis
-from reports.comparing import Contrast
-from reports.figures import NONE, counted, fixed, percent, signed
-from reports.frameworks import Ablation, AblationRow
-from reports.page import Column, Entry, Section, Table, TableRow
-from reports.parts import NotRun
-from reports.replies import why_not
-from reports.sections.frameworks import apart, asked_in, fewer, named_in, where_asked
-from reports.sections.words import (
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.comparing import Contrast
+from defsurvey.reports.cells.replies import why_not
+from defsurvey.reports.figures.frameworks import Ablation, AblationRow
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.number_format import NONE, counted, fixed, percent, signed
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.sections.frameworks import apart, asked_in, fewer, named_in, where_asked
+from defsurvey.reports.sections.words import (
     INFINITE,
     RULE,
     chance,

@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isnan
 
-from reports.analysis import Analysis, CellAnalysis
-from reports.cards import question_cards
-from reports.distinguishing import DistinguishedCell
-from reports.figures import NONE, counted, fixed, percent
-from reports.metrics.quality import Rate
-from reports.page import Column, Entry, Section, Table, TableRow
-from reports.parts import NotRun
-from reports.placement import Placement
-from reports.sections.words import MODEL, chance, culture_names, missing, named_cultures
+from defsurvey.reports.analysis import Analysis, CellAnalysis
+from defsurvey.reports.cards import question_cards
+from defsurvey.reports.cells.distinguishing import DistinguishedCell
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.figures.placement import Placement
+from defsurvey.reports.metrics.quality import Rate
+from defsurvey.reports.number_format import NONE, counted, fixed, percent
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.sections.words import MODEL, chance, culture_names, missing, named_cultures
 
 
 def quality_section(analysis: Analysis) -> Section:

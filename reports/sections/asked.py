@@ -7,16 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from reports.analysis import Analysis
-from reports.circumstances import language_name, languages_asked
-from reports.figures import counted
-from reports.page import Column, Entry, Section, Table, TableRow
-from reports.sections.words import (
-    dimension_columns,
-    largest,
-    named_cultures,
-    places,
-)
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.circumstances import language_name, languages_asked
+from defsurvey.reports.number_format import counted
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.sections.words import dimension_columns, largest, named_cultures, places
 
 
 def landscape_section(analysis: Analysis) -> Section:

@@ -5,11 +5,11 @@ Knows the audits of one judge. Deliberately says nothing of which of the two is 
 
 from __future__ import annotations
 
-from reports.figures import NONE, fixed, percent
-from reports.judging import Audit, Judged
-from reports.metrics.insensitivity import NAMES
-from reports.page import Column, Entry, Table, TableRow
-from reports.sections.words import chance
+from defsurvey.reports.figures.judging import Audit, Judged
+from defsurvey.reports.metrics.insensitivity import NAMES
+from defsurvey.reports.number_format import NONE, fixed, percent
+from defsurvey.reports.page import Column, Entry, Table, TableRow
+from defsurvey.reports.sections.words import chance
 
 
 def audit_tables(judged: Judged, number: int) -> tuple[Table, ...]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from reports.analysis import Analysis, CultureAnalysis
-from reports.charts.dots import dot_plots
-from reports.figures import counted, fixed, percent
-from reports.items import Ints
-from reports.metrics.comparisons import Place
-from reports.page import Column, Entry, Section, Table, TableRow
-from reports.sections.words import MODEL
+from defsurvey.reports.analysis import Analysis, CultureAnalysis
+from defsurvey.reports.cells.items import Ints
+from defsurvey.reports.charts.dots import dot_plots
+from defsurvey.reports.metrics.comparisons import Place
+from defsurvey.reports.number_format import counted, fixed, percent
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.sections.words import MODEL
 
 CONTROL_NOTE = "Expected scores: what such respondents would get on average."
 

@@ -10,15 +10,23 @@ from math import isnan
 
 import numpy as np
 
-from reports.analysis import Analysis
-from reports.configured import Configuration, Configured, ConfiguredCell
-from reports.figures import NONE, counted, fixed, percent
-from reports.finding import NAMED
-from reports.metrics.comparisons import holm
-from reports.metrics.configurations import Extreme
-from reports.page import Column, Entry, Fold, Section, Table, TableRow
-from reports.parts import NotRun
-from reports.sections.words import LEVEL, chance, culture_names, interval_entry, listed, missing, named_cultures
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.figures.configured import Configuration, Configured, ConfiguredCell
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.finding import NAMED
+from defsurvey.reports.metrics.comparisons import holm
+from defsurvey.reports.metrics.configurations import Extreme
+from defsurvey.reports.number_format import NONE, counted, fixed, percent
+from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.sections.words import (
+    LEVEL,
+    chance,
+    culture_names,
+    interval_entry,
+    listed,
+    missing,
+    named_cultures,
+)
 
 
 def configuration_section(analysis: Analysis) -> Section:

@@ -1,19 +1,19 @@
 """Do models know the survey? Tables for the section on the quality of answers.
 
-Knows how the check is told. Deliberately measures nothing (see ``reports.contamination``).
+Knows how the check is told. Deliberately measures nothing (see ``reports.figures.contamination``).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from reports.analysis import Analysis
-from reports.contamination import Contamination, GuessedRow, RecalledRow
-from reports.figures import fixed
-from reports.metrics.contamination import CLOSE, VERBATIM
-from reports.page import Column, Entry, Fold, Section, Table, TableRow
-from reports.parts import NotRun
-from reports.sections.words import MODEL, chance, culture_names
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.figures.contamination import Contamination, GuessedRow, RecalledRow
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.metrics.contamination import CLOSE, VERBATIM
+from defsurvey.reports.number_format import fixed
+from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.sections.words import MODEL, chance, culture_names
 
 _HOW = (
     "Whether a model has seen the survey: it was given each question's wording alone and asked for the options, and "

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from reports.analysis import Analysis
-from reports.charts.cultures import culture_map, numbered
-from reports.figures import NONE, counted, fixed, signed
-from reports.mapping import CulturalMap, Projection, every
-from reports.metrics.ways import Arrow, Way
-from reports.page import Column, Entry, Fold, Section, Table, TableRow
-from reports.parts import NotRun
-from reports.sections.words import culture_names, listed, missing, named_cultures
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.charts.cultures import culture_map, numbered
+from defsurvey.reports.figures.mapping import CulturalMap, Projection, every
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.metrics.ways import Arrow, Way
+from defsurvey.reports.number_format import NONE, counted, fixed, signed
+from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.sections.words import culture_names, listed, missing, named_cultures
 
 
 def map_section(analysis: Analysis) -> Section:

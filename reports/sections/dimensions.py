@@ -11,18 +11,18 @@ from math import isfinite, isnan
 
 import numpy as np
 
-from reports.analysis import Analysis
-from reports.by_dimension import QUANTILES, ByDimension, DimensionRow
-from reports.charts.dimensions import mean_plots, spread_plots
-from reports.charts.drawing import Chart
-from reports.extremes import furthest, nameable
-from reports.figures import counted, fixed, nats
-from reports.finding import NAMED
-from reports.metrics.aggregate import mean_known
-from reports.page import Column, Entry, Fold, Section, Table, TableRow
-from reports.parts import NotRun
-from reports.sections.means import mean_table, paper_mean_table
-from reports.sections.words import (
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.charts.dimensions import mean_plots, spread_plots
+from defsurvey.reports.charts.drawing import Chart
+from defsurvey.reports.extremes import furthest, nameable
+from defsurvey.reports.figures.by_dimension import QUANTILES, ByDimension, DimensionRow
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.finding import NAMED
+from defsurvey.reports.metrics.aggregate import mean_known
+from defsurvey.reports.number_format import counted, fixed, nats
+from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.sections.means import mean_table, paper_mean_table
+from defsurvey.reports.sections.words import (
     MODEL,
     RULE,
     culture_names,

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reports.analysis import Analysis
-from reports.figures import fixed, signed
-from reports.page import Column, Entry, Section, Table, TableRow
-from reports.parts import NotRun
-from reports.sections.words import MODEL, culture_names, missing
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.number_format import fixed, signed
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.sections.words import MODEL, culture_names, missing
 
 
 def first_token_section(analysis: Analysis) -> Section:

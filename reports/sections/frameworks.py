@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reports.analysis import Analysis
-from reports.extremes import closest_dimension
-from reports.figures import NONE, fixed, percent, signed
-from reports.frameworks import Frameworks, MeanRow, lacks
-from reports.page import Column, Entry, Section, Table, TableRow
-from reports.parts import NotRun
-from reports.replies import why_not
-from reports.sections.words import (
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.replies import why_not
+from defsurvey.reports.extremes import closest_dimension
+from defsurvey.reports.figures.frameworks import Frameworks, MeanRow, lacks
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.number_format import NONE, fixed, percent, signed
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.sections.words import (
     FLOOR,
     INFINITE,
     MODEL,

@@ -9,21 +9,21 @@ from dataclasses import replace
 from math import isfinite
 from statistics import fmean
 
-from reports.analysis import Analysis
-from reports.charts.drawing import Chart
-from reports.charts.radar import Loop, Spokes, radar, rounded_reach
-from reports.charts.rows import Frame, Mark, Scale, rows_chart
-from reports.figures import NONE, counted, percent
-from reports.judging import Insensitivity, Judged, JudgedRow
-from reports.metrics.insensitivity import NAMES
-from reports.metrics.quality import Rate
-from reports.page import Column, Entry, Section, Table, TableRow
-from reports.parts import NotRun
-from reports.replies import ON_EXPLANATIONS, why_not
-from reports.sections.audits import audit_tables
-from reports.sections.words import MODEL, culture_names, missing
-from reports.untrusted import visible
-from storage.judgement import DIMENSIONS, Rubric, rubric_in
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.replies import ON_EXPLANATIONS, why_not
+from defsurvey.reports.charts.drawing import Chart
+from defsurvey.reports.charts.radar import Loop, Spokes, radar, rounded_reach
+from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
+from defsurvey.reports.figures.judging import Insensitivity, Judged, JudgedRow
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.metrics.insensitivity import NAMES
+from defsurvey.reports.metrics.quality import Rate
+from defsurvey.reports.number_format import NONE, counted, percent
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.sections.audits import audit_tables
+from defsurvey.reports.sections.words import MODEL, culture_names, missing
+from defsurvey.reports.untrusted import visible
+from defsurvey.storage.runs.judgement import DIMENSIONS, Rubric, rubric_in
 
 _TITLE = "Answers that fail a judge"
 #: Fewest clear verdicts on a dimension that the heading speaks of.

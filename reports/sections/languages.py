@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import isfinite
 
-from reports.analysis import Analysis
-from reports.charts.dots import NATS, cell_figures, cell_mark
-from reports.charts.drawing import Chart
-from reports.charts.rows import Frame, Scale, reach, rows_chart
-from reports.figures import fixed
-from reports.frameworks import LanguageRow, Languages
-from reports.page import Column, Entry, Fold, Section, Table, TableRow
-from reports.parts import NotRun
-from reports.sections.ablation import common_ground, contrast_entry
-from reports.sections.words import (
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.charts.dots import NATS, cell_figures, cell_mark
+from defsurvey.reports.charts.drawing import Chart
+from defsurvey.reports.charts.rows import Frame, Scale, reach, rows_chart
+from defsurvey.reports.figures.frameworks import LanguageRow, Languages
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.number_format import fixed
+from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.sections.ablation import common_ground, contrast_entry
+from defsurvey.reports.sections.words import (
     FLOOR,
     INFINITE,
     LEVEL,
@@ -31,7 +31,7 @@ from reports.sections.words import (
     missing,
     shaded,
 )
-from reports.untrusted import visible
+from defsurvey.reports.untrusted import visible
 
 
 def language_section(analysis: Analysis) -> Section:

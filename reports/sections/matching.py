@@ -11,17 +11,17 @@ from math import isfinite, isnan
 
 import numpy as np
 
-from reports.analysis import Analysis
-from reports.charts.drawing import Chart
-from reports.charts.rows import Frame, Mark, Scale, rows_chart
-from reports.figures import NONE, counted, fixed, percent
-from reports.finding import ENOUGH, NAMED
-from reports.matching import MatchingRow, RankAgreement
-from reports.metrics.bias import Matching
-from reports.metrics.comparisons import holm
-from reports.page import Column, Entry, Section, Table, TableRow
-from reports.parts import NotRun
-from reports.sections.words import (
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.charts.drawing import Chart
+from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
+from defsurvey.reports.figures.matching import MatchingRow, RankAgreement
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.finding import ENOUGH, NAMED
+from defsurvey.reports.metrics.bias import Matching
+from defsurvey.reports.metrics.comparisons import holm
+from defsurvey.reports.number_format import NONE, counted, fixed, percent
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.sections.words import (
     LEVEL,
     MODEL,
     chance,
@@ -32,7 +32,7 @@ from reports.sections.words import (
     named_cultures,
     places,
 )
-from reports.untrusted import visible
+from defsurvey.reports.untrusted import visible
 
 _NONE = "no valid answer meets a reference distribution"
 #: Fewest models whose order can be told from chance: of 4! orders two lie furthest out, a p of at least 2/24.

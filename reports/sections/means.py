@@ -8,11 +8,19 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isfinite
 
-from reports.analysis import Analysis, CellAnalysis
-from reports.figures import fixed, signed
-from reports.metrics.aggregate import Means
-from reports.page import Column, Entry, Table, TableRow
-from reports.sections.words import INFINITE, MODEL, dimension_columns, infinite_entry, interval_entry, largest, shaded
+from defsurvey.reports.analysis import Analysis, CellAnalysis
+from defsurvey.reports.metrics.aggregate import Means
+from defsurvey.reports.number_format import fixed, signed
+from defsurvey.reports.page import Column, Entry, Table, TableRow
+from defsurvey.reports.sections.words import (
+    INFINITE,
+    MODEL,
+    dimension_columns,
+    infinite_entry,
+    interval_entry,
+    largest,
+    shaded,
+)
 
 
 def mean_table(analysis: Analysis) -> Table:

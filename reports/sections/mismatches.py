@@ -1,6 +1,6 @@
 """Appendix G: how many mismatching items fall to each dimension, sex and age.
 
-Knows the tensors of ``reports.matching``.
+Knows the tensors of ``reports.figures.matching``.
 """
 
 from __future__ import annotations
@@ -10,18 +10,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from reports.analysis import Analysis
-from reports.matching import ProfileRow
-from reports.metrics.bias import GENDERS
-from reports.page import Column, Entry, Fold, Section, Table, TableRow
-from reports.parts import NotRun
-from reports.sections.profiles import AGE_LABELS
-from reports.sections.words import (
-    culture_names,
-    largest,
-    missing,
-    places,
-)
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.figures.matching import ProfileRow
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.metrics.bias import GENDERS
+from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.sections.profiles import AGE_LABELS
+from defsurvey.reports.sections.words import culture_names, largest, missing, places
 
 
 def heatmap_section(analysis: Analysis) -> Section:

@@ -10,16 +10,16 @@ from math import isnan
 
 import numpy as np
 
-from reports.analysis import Analysis
-from reports.cards import SAMPLES, option_label, sample_cards, worded
-from reports.charts.drawing import Chart
-from reports.charts.rows import Frame, Mark, Scale, rows_chart
-from reports.figures import counted, fixed, percent
-from reports.landscape import NearQuestion
-from reports.page import Column, Entry, Fold, Section, Table, TableRow
-from reports.parts import NotRun
-from reports.sections.words import culture_names, missing, named_cultures
-from reports.untrusted import visible
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cards import SAMPLES, option_label, sample_cards, worded
+from defsurvey.reports.charts.drawing import Chart
+from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
+from defsurvey.reports.figures.landscape import NearQuestion
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.number_format import counted, fixed, percent
+from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.sections.words import culture_names, missing, named_cultures
+from defsurvey.reports.untrusted import visible
 
 
 def near_section(analysis: Analysis) -> Section:

@@ -5,14 +5,14 @@ Knows what is stored beside a run. Deliberately estimates nothing that was not s
 
 from __future__ import annotations
 
-from reports.analysis import Analysis, CultureAnalysis
-from reports.circumstances import SAID_OF_WEIGHTS, languages_asked, weights_loaded
-from reports.merge import run_ids, runs_of
-from reports.page import Download, Section, Term
-from reports.parts import NotRun
-from reports.publications import CITATION
-from reports.replies import read_how_far
-from storage.run import EngineDescription, Run
+from defsurvey.reports.analysis import Analysis, CultureAnalysis
+from defsurvey.reports.cells.replies import read_how_far
+from defsurvey.reports.circumstances import SAID_OF_WEIGHTS, languages_asked, weights_loaded
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.figures.publications import CITATION
+from defsurvey.reports.merge import run_ids, runs_of
+from defsurvey.reports.page import Download, Section, Term
+from defsurvey.storage.runs.run import EngineDescription, Run
 
 #: Files that lie beside a report.
 METRICS, ANSWERS = "metrics.csv", "answers.csv"

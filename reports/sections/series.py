@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reports.analysis import Analysis
-from reports.figures import NONE, fixed, signed
-from reports.metrics.significance import Summary, TTest
-from reports.page import Column, Entry, Section, Table, TableRow
-from reports.parts import NotRun
-from reports.sections.words import (
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.figures.series import SeriesTest
+from defsurvey.reports.metrics.significance import Summary, TTest
+from defsurvey.reports.number_format import NONE, fixed, signed
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.sections.words import (
     INFINITE,
     LEVEL,
     chance,
@@ -27,7 +28,6 @@ from reports.sections.words import (
     published_tables,
     told,
 )
-from reports.series import SeriesTest
 
 
 def series_section(analysis: Analysis) -> Section:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import fsum, isnan
 
-from reports.analysis import Analysis
-from reports.figures import NONE
-from reports.page import Column, Entry, Section, Table, TableRow
-from reports.throughput import ThroughputRow
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.figures.throughput import ThroughputRow
+from defsurvey.reports.number_format import NONE
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
 
 _NOT_COUNTED = "the engine counted no tokens"
 

@@ -8,19 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isnan
 
-from reports.analysis import Analysis
-from reports.figures import fixed, percent, signed
-from reports.page import Column, Entry, Section, Table, TableRow
-from reports.parts import NotRun
-from reports.sections.words import (
-    INFINITE,
-    LEVEL,
-    culture_names,
-    infinite_entry,
-    missing,
-    told,
-)
-from reports.series import Training
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.figures.series import Training
+from defsurvey.reports.number_format import fixed, percent, signed
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.sections.words import INFINITE, LEVEL, culture_names, infinite_entry, missing, told
 
 
 def training_section(analysis: Analysis) -> Section:

@@ -11,14 +11,14 @@ from math import isfinite, isnan
 
 import numpy as np
 
-from reports.analysis import Analysis
-from reports.figures import NONE, fixed, percent
-from reports.figures import chance as chance
-from reports.figures import listed as listed
-from reports.items import Floats
-from reports.page import Column, Entry, Fold, Section, Table, TableRow
-from reports.parts import NotRun
-from reports.publications import CITATION, PublishedTable, published, replicates
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.items import Floats
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.figures.publications import CITATION, PublishedTable, published, replicates
+from defsurvey.reports.number_format import NONE, fixed, percent
+from defsurvey.reports.number_format import chance as chance
+from defsurvey.reports.number_format import listed as listed
+from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
 
 MODEL = Column(text="Model", words=True)
 #: How the paper counts what is infinite.

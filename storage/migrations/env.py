@@ -3,7 +3,7 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-from storage import tables, verdict_tables
+from defsurvey.storage.runs import tables, verdict_tables
 
 FILLED_BY = (tables, verdict_tables)  # importing them fills the metadata
 

@@ -8,7 +8,7 @@ import torch
 from benchmarks import gpu
 from benchmarks.gpu import Ceilings, Workload, floor, measure, random_model, size_of
 from benchmarks.workloads import random_prompts
-from workers.engines.transformers.support import adopt
+from defsurvey.workers.engines.transformers.support import adopt
 
 CPU = torch.device("cpu")
 TINY = {

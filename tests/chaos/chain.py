@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from storage import store, tables
-from storage.database import Database
-from storage.rows import participant_from
-from storage.run import Participant
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import store, tables
+from defsurvey.storage.runs.rows import participant_from
+from defsurvey.storage.runs.run import Participant
+from defsurvey.workers.simulation.interview import ask
 from tests.chaos.engines import link, reply_to
 from tests.storage.what_is_there import answers_of
-from workers.simulation.interview import ask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,12 +21,12 @@ import os
 from concurrent.futures import Future
 from pathlib import Path
 
-from storage.run import UsedDecoding
-from storage.survey import Survey
-from workers.engines.base import Completion, FinishReason, Request
-from workers.engines.delay import Delay
-from workers.engines.phrases import answer
-from workers.models import ModelCard
+from defsurvey.storage.runs.run import UsedDecoding
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines.base import Completion, FinishReason, Request
+from defsurvey.workers.engines.delay import Delay
+from defsurvey.workers.engines.phrases import answer
+from defsurvey.workers.models import ModelCard
 
 FOLDER = "CHAOS_FOLDER"
 #: Exit status of a process that a poisoned question ended.

@@ -22,8 +22,8 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.pool import Pool
 
-from jobs import producer
-from storage import outbox
+from defsurvey.jobs.study import producer
+from defsurvey.storage.runs import outbox
 from tests.chaos.engines import FOLDER
 
 #: Exit status of a process that ends between writing its rows and publishing them.
@@ -116,7 +116,7 @@ def main() -> None:
     """Install the fault that the first word names, then be the command line."""
     name, _, value = sys.argv.pop(1).partition("=")
     FAULTS[name](value)
-    from jobs.cli import main as command_line
+    from defsurvey.jobs.cli.main import main as command_line
 
     command_line()
 

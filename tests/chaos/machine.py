@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.broker import EmbeddedBroker
-from jobs.progress import snapshot
-from jobs.results import export
-from storage.database import Database
+from defsurvey.jobs.progress.progress import snapshot
+from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.results import export
+from defsurvey.storage.database import Database
 from tests.chaos.chain import follow
 from tests.chaos.engines import FOLDER
 from tests.chaos.table import Row

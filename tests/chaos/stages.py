@@ -10,18 +10,18 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from storage import tables
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.run import Condition, Protocol
-from storage.store import NewCell, NewRun, add_run
-from storage.survey import Survey
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import tables
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.run import Condition, Protocol
+from defsurvey.storage.runs.store import NewCell, NewRun, add_run
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines.base import Completion, EngineUnavailable, FinishReason, Request
+from defsurvey.workers.models import ModelCard
+from defsurvey.workers.runner.stage import Stage
+from defsurvey.workers.simulation.participant import draw_axes
 from tests.chaos.engines import Chain
 from tests.jobs.small_study import SURVEY
-from workers.engines.base import Completion, EngineUnavailable, FinishReason, Request
-from workers.models import ModelCard
-from workers.simulation.participant import draw_axes
-from workers.stage import Stage
 
 RUN = "first"
 QUESTIONS = ("Q1", "Q2", "Q3", "Q4", "Q6")

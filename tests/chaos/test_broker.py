@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.broker import EmbeddedBroker
-from jobs.celery_app import simulate_queue
+from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.queue.celery_app import simulate_queue
 from tests.chaos.faulty import EXIT_CRASHED
 from tests.chaos.machine import (
     PLANNED,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.broker import EmbeddedBroker
-from storage.database import BUSY_TIMEOUT
+from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.storage.database import BUSY_TIMEOUT
 from tests.chaos.machine import (
     PLANNED,
     ChaosMachine,

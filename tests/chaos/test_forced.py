@@ -13,16 +13,17 @@ import pytest
 from celery import Celery
 from sqlalchemy import bindparam, select
 
-from jobs import tasks
-from jobs.broker import EmbeddedBroker
-from jobs.celery_app import REPORT, make_app
-from jobs.reconciler import Reconciler
-from storage import ledger as ledger_module
-from storage import outbox, retry, tables
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.outbox import BuiltReport
-from storage.run import AnswerState, Participant
+from defsurvey.jobs.daemons import tasks
+from defsurvey.jobs.daemons.reconciler import Reconciler
+from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.queue.celery_app import REPORT, make_app
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import ledger as ledger_module
+from defsurvey.storage.runs import outbox, retry, tables
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.outbox import BuiltReport
+from defsurvey.storage.runs.run import AnswerState, Participant
+from defsurvey.workers.runner.stage import Outcome, Stage
 from tests.chaos.chain import follow
 from tests.chaos.stages import PATIENCE, QUESTIONS, RUN, TO_OPEN, Gated, stage_of, started
 from tests.storage.conftest import (  # noqa: F401  # fixtures, which tests take as arguments of the same name
@@ -34,7 +35,6 @@ from tests.storage.conftest import (  # noqa: F401  # fixtures, which tests take
     sqlite_url,
     url,
 )
-from workers.stage import Outcome, Stage
 
 
 @pytest.fixture(autouse=True)

@@ -14,18 +14,19 @@ import pytest
 import redis
 from sqlalchemy.exc import OperationalError
 
-from jobs import following, reconciler
-from jobs.broker import BrokerUnavailable
-from jobs.celery_app import make_app
-from jobs.exit_codes import UNAVAILABLE
-from jobs.following import RunFailed
-from jobs.local import DEATHS_WITHOUT_PROGRESS, Crew
-from jobs.reconciler import Reconciler
-from jobs.settings import Settings
-from storage.database import Database
-from storage.deaths import QUARANTINE_AFTER
-from storage.ledger import Ledger
-from storage.schema import migrate
+from defsurvey.jobs.daemons import reconciler
+from defsurvey.jobs.daemons.reconciler import Reconciler
+from defsurvey.jobs.exit_codes import UNAVAILABLE
+from defsurvey.jobs.local import DEATHS_WITHOUT_PROGRESS, Crew
+from defsurvey.jobs.progress import following
+from defsurvey.jobs.progress.following import RunFailed
+from defsurvey.jobs.queue.broker import BrokerUnavailable
+from defsurvey.jobs.queue.celery_app import make_app
+from defsurvey.jobs.settings import Settings
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.deaths import QUARANTINE_AFTER
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.schema import migrate
 from tests.chaos.stages import started
 
 
@@ -71,7 +72,7 @@ def test_a_worker_that_cannot_serve_ends_a_run_at_once(settings: Settings) -> No
     crew = Ending(settings, workers=1)
     crew.status = UNAVAILABLE
     crew.start()
-    log = "2026-01-01 00:00:00,000 ERROR jobs.tasks: model m: no weights\n"
+    log = "2026-01-01 00:00:00,000 ERROR jobs.daemons.tasks: model m: no weights\n"
     (settings.logs / "worker-1.log").write_text(log)
     (settings.logs / "reporter.log").write_text(log)
     with pytest.raises(RunFailed, match=r"^model m: no weights$"):

@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 import pytest
 
-from storage.deaths import QUARANTINE_AFTER
-from storage.run import Protocol
+from defsurvey.storage.runs.deaths import QUARANTINE_AFTER
+from defsurvey.storage.runs.run import Protocol
+from defsurvey.workers.runner.watchdog import EXIT_HUNG
+from defsurvey.workers.simulation.participant import completion_seed
 from tests.chaos.engines import EXIT_POISONED, poison_line
 from tests.chaos.machine import PLANNED, QUESTIONS, SEED, ChaosMachine, finish_well, points, state_of
 from tests.chaos.table import Row
 from tests.end_to_end.machine import wait_until
-from workers.simulation.participant import completion_seed
-from workers.watchdog import EXIT_HUNG
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 

@@ -90,7 +90,7 @@ def undisturbed(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Calla
     environment["DEFSURVEY_MODELS"] = str(stack.studies / "models.toml")
 
     def defsurvey(*arguments: str) -> str:
-        command = [sys.executable, "-m", "jobs.cli", *arguments]
+        command = [sys.executable, "-m", "defsurvey", *arguments]
         done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
         return done.stdout
 

@@ -16,10 +16,10 @@ import time
 from concurrent.futures import Future
 from pathlib import Path
 
-from storage.survey import Survey
-from workers.engines.base import Completion, Request
-from workers.engines.scripted import ScriptedEngine
-from workers.models import ModelCard, find_card, read_cards
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines.base import Completion, Request
+from defsurvey.workers.engines.scripted import ScriptedEngine
+from defsurvey.workers.models import ModelCard, find_card, read_cards
 
 FOLDER = "LIBRARY_FOLDER"
 MODELS = ("alder", "birch", "cedar", "elm")

@@ -18,8 +18,8 @@ from unittest.mock import patch
 from click.testing import CliRunner
 from sqlalchemy import text
 
-from jobs.cli import main
-from storage.database import Database
+from defsurvey.jobs.cli.main import main
+from defsurvey.storage.database import Database
 
 #: Seconds that anything here may take before it is a failure.
 PATIENCE = 60.0
@@ -141,7 +141,7 @@ class Machine:
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         """Type a command and do not wait for its end."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "jobs.cli", *words],
+            [sys.executable, "-m", "defsurvey", *words],
             cwd=self.folder,
             env=self.environment(**environment),
             stdin=subprocess.DEVNULL,

@@ -14,8 +14,16 @@ from typing import Any
 import pytest
 import redis
 
-from jobs.broker import EmbeddedBroker
-from jobs.celery_app import JUDGE, JUDGE_QUEUE, REPORT, REPORTS_QUEUE, SIMULATE, make_app, simulate_queue
+from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.queue.celery_app import (
+    JUDGE,
+    JUDGE_QUEUE,
+    REPORT,
+    REPORTS_QUEUE,
+    SIMULATE,
+    make_app,
+    simulate_queue,
+)
 from tests.end_to_end.machine import PLANNED, STUDY, Machine, ended, wait_until
 from tests.jobs.hostile import hostile
 from tests.judging.conftest import KEY
@@ -52,7 +60,7 @@ def fill(broker: EmbeddedBroker, client: redis.Redis) -> None:
 
 def start(machine: Machine, *words: str, **environment: str) -> subprocess.Popen[str]:
     """Start a daemon that logs to a file: it says more than a pipe that nobody reads can take."""
-    command = [sys.executable, "-m", "jobs.cli", *words]
+    command = [sys.executable, "-m", "defsurvey", *words]
     with (machine.folder / f"{words[0]}.log").open("w") as log:
         process = subprocess.Popen(command, env=machine.environment(**environment), stderr=log, text=True)
     machine.started.append(process)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reports.analysis import Analysis, analyse
-from reports.mapping import CulturalMap
-from storage.importers.wvs import import_wvs, wvs_questions
-from storage.survey import Question, QuestionType, Survey
+from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.figures.mapping import CulturalMap
+from defsurvey.storage.surveys.importers.wvs import import_wvs, wvs_questions
+from defsurvey.storage.surveys.survey import Question, QuestionType, Survey
+from defsurvey.workers.engines.scripted import draw_multiple, draw_single
 from tests.reports.synthetic import results
 from tests.storage.importers.official import ALPHA3, Row, person, write_official
-from workers.engines.scripted import draw_multiple, draw_single
 
 #: Respondents of each country, and simulated citizens of each.
 PEOPLE, CITIZENS = 120, 20

@@ -18,7 +18,7 @@ from tests.end_to_end.machine import Machine
 def typed(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A command in a folder, without ``DEFSURVEY_HOME``."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DEFSURVEY_")}
-    command = [sys.executable, "-m", "jobs.cli", *words]
+    command = [sys.executable, "-m", "defsurvey", *words]
     return subprocess.run(command, cwd=folder, env=inherited | environment, capture_output=True, text=True)
 
 

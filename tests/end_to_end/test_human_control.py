@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from reports.analysis import Analysis, CultureAnalysis, analyse
-from reports.metrics.aggregate import grouped_mean
-from reports.metrics.divergence import smoothed_kl
-from storage.database import Database
-from storage.read_results import read_results
+from defsurvey.reports.analysis import Analysis, CultureAnalysis, analyse
+from defsurvey.reports.metrics.aggregate import grouped_mean
+from defsurvey.reports.metrics.divergence import smoothed_kl
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.read_results import read_results
 from tests.end_to_end.machine import machine_in
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "human-control.yaml"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.survey import Group, QuestionType
-from storage.survey_folder import read_survey
+from defsurvey.storage.surveys.folder import read_survey
+from defsurvey.storage.surveys.survey import Group, QuestionType
 from tests.end_to_end.machine import Machine, machine_in
 from tests.storage.importers.def_files import SIZES, UNREPORTED, MadeUpPart, make_part, write_dataset
 

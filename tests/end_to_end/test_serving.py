@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.broker import EmbeddedBroker
-from jobs.exit_codes import UNAVAILABLE
-from jobs.health import ILL_AFTER_SECONDS
+from defsurvey.jobs.daemons.health import ILL_AFTER_SECONDS
+from defsurvey.jobs.exit_codes import UNAVAILABLE
+from defsurvey.jobs.queue.broker import EmbeddedBroker
 from tests.end_to_end.machine import PLANNED, STUDY, Machine, ended, wait_until
 
 ROOT = Path(__file__).parents[2]

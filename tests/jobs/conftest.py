@@ -9,10 +9,10 @@ import pytest
 import redis
 from celery import Celery
 
-from jobs.broker import EmbeddedBroker
-from jobs.celery_app import make_app
-from storage.database import Database
-from storage.schema import migrate
+from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.queue.celery_app import make_app
+from defsurvey.storage.database import Database
+from defsurvey.storage.schema import migrate
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from typing import Any
 import redis
 from sqlalchemy import text
 
-from jobs.celery_app import simulate_queue
-from storage import store
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.run import Answer, AnswerState, Participant, UsedDecoding
+from defsurvey.jobs.queue.celery_app import simulate_queue
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import store
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.run import Answer, AnswerState, Participant, UsedDecoding
 
 PROVIDER_DEFAULT = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
 

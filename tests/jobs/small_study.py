@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from jobs.study import Study, parse_study
-from storage.survey import Culture, Group, Option, Question, QuestionType, ReferenceDistribution, Region, Survey, Value
-from workers.models import ModelCard
+from defsurvey.jobs.study.study import Study, parse_study
+from defsurvey.storage.surveys.survey import (
+    Culture,
+    Group,
+    Option,
+    Question,
+    QuestionType,
+    ReferenceDistribution,
+    Region,
+    Survey,
+    Value,
+)
+from defsurvey.workers.models import ModelCard
 
 CARDS: Mapping[str, ModelCard] = {
     "tiny-model": ModelCard(name="tiny-model", hub="here/tiny-model", answer_prefix=True, languages=("en",)),

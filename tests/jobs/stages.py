@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from workers.stage import Stage
+from defsurvey.workers.runner.stage import Stage
 
 
 def stage_that_is_never_asked() -> Stage:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.billed import check_prices, is_billed
-from jobs.study_file import StudyError
-from workers.models import Api, ModelCard
+from defsurvey.jobs.study.billed import check_prices, is_billed
+from defsurvey.jobs.study.file import StudyError
+from defsurvey.workers.models import Api, ModelCard
 
 
 def card(base_url: str | None = None, **fields: object) -> ModelCard:

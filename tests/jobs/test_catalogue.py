@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from jobs import catalogue
-from jobs.cli import main
-from storage.survey import SurveyError
-from workers.engines.checking import Checked
-from workers.models import UnknownModel
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.study import catalogue
+from defsurvey.storage.surveys.survey import SurveyError
+from defsurvey.workers.engines.checking import Checked
+from defsurvey.workers.models import UnknownModel
 
 
 def typed(*words: str) -> str:

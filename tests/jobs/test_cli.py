@@ -20,20 +20,20 @@ from click.testing import CliRunner, Result
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from jobs.broker import EmbeddedBroker
-from jobs.cli import main
-from jobs.exits import exit_code, in_words
-from jobs.following import RunFailed
-from jobs.producer import enqueue
-from jobs.settings import Settings
-from jobs.study import StudyError
-from storage import outbox
-from storage.database import Database
-from storage.served import OtherEngine
-from storage.store import UnknownRun
+from defsurvey.jobs.cli.exits import exit_code, in_words
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.progress.following import RunFailed
+from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.study.producer import enqueue
+from defsurvey.jobs.study.study import StudyError
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import outbox
+from defsurvey.storage.runs.served import OtherEngine
+from defsurvey.storage.runs.store import UnknownRun
+from defsurvey.workers.runner.dead_letters import put_aside
 from tests.jobs.ledger_rows import change, finish, rows
 from tests.jobs.small_study import study
-from workers.dead_letters import put_aside
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HEAVY = ("torch", "transformers", "celery", "kombu", "redis", "sqlalchemy", "numpy", "altair", "rich", "yaml", "scipy")
@@ -54,7 +54,7 @@ def test_help_loads_nothing_heavy() -> None:
 def test_a_usage_error_loads_nothing_heavy() -> None:
     """Nor does the help of a verb: which errors are expected is looked up only where there is one."""
     for words in ("['run', '--help']", "['run']"):
-        code = f"import sys, jobs.cli; jobs.cli.main({words}, standalone_mode=False)"
+        code = f"import sys, jobs.cli; jobs.cli.main.main({words}, standalone_mode=False)"
         told = f"try:\n    {code}\nexcept BaseException: pass\nprint([n for n in {HEAVY!r} if n in sys.modules])"
         loaded = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
         assert loaded.stdout.splitlines()[-1] == "[]"
@@ -67,7 +67,7 @@ def test_a_terminal_that_knows_few_characters_is_written_to(encoding: str, tmp_p
     for kind in ("--topics", "--json"):
         words = ("survey", "show", "wvs7", kind)
         environment = os.environ | {"PYTHONIOENCODING": encoding, "DEFSURVEY_HOME": str(tmp_path / "home")}
-        done = subprocess.run([sys.executable, "-m", "jobs.cli", *words], capture_output=True, env=environment)
+        done = subprocess.run([sys.executable, "-m", "defsurvey", *words], capture_output=True, env=environment)
         assert (done.returncode, done.stderr) == (0, b"")
         shown[kind] = done.stdout.decode(encoding.replace("ascii", "utf-8"))  # as which click takes it
     assert ("\\u2588" in shown["--topics"]) == (encoding != "utf-8")
@@ -148,7 +148,7 @@ def test_a_full_disk_is_one_line(error: Exception, line: str, tmp_path: Path, mo
     def full(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("jobs.catalogue.surveys", full)
+    monkeypatch.setattr("defsurvey.jobs.study.catalogue.surveys", full)
     told = typed("survey", "list", DEFSURVEY_HOME=str(tmp_path))
     assert (told.exit_code, told.stderr) == (1, f"defsurvey: {line.format(home=tmp_path)}\n")
 
@@ -159,7 +159,7 @@ def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise ValueError("a defect")
 
-    monkeypatch.setattr("jobs.catalogue.surveys", broken)
+    monkeypatch.setattr("defsurvey.jobs.study.catalogue.surveys", broken)
     assert isinstance(typed("survey", "list").exception, ValueError)
 
 
@@ -169,7 +169,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jobs.catalogue.surveys", interrupted)
+    monkeypatch.setattr("defsurvey.jobs.study.catalogue.surveys", interrupted)
     ended = typed("survey", "list")
     assert ended.exit_code == 130
     assert ended.stderr == "interrupted; what was committed is kept: defsurvey resume goes on\n"

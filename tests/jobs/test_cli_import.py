@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from jobs.cli import main
-from jobs.cli_import import exclude
-from storage import survey_write
-from storage.survey import Survey
-from storage.survey_folder import read_survey
+from defsurvey.jobs.cli.importing import exclude
+from defsurvey.jobs.cli.main import main
+from defsurvey.storage.surveys import write as survey_write
+from defsurvey.storage.surveys.folder import read_survey
+from defsurvey.storage.surveys.survey import Survey
 
 WVS = "B_COUNTRY_ALPHA,W_WEIGHT,Q260,Q262,Q1\n" + "".join(
     f"{country},1.5,{1 + number % 2},{20 + number},{1 + number % 4}\n"

@@ -10,10 +10,10 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from jobs.cli import main
-from jobs.producer import enqueue
-from storage.budget import budget_of
-from storage.database import Database
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.study.producer import enqueue
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.budget import budget_of
 from tests.jobs.ledger_rows import change
 from tests.jobs.small_study import study
 

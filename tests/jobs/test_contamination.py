@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from jobs.cli import main
-from storage.database import Database
-from storage.probe import Probe
-from storage.probes import add_probes
+from defsurvey.jobs.cli.main import main
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.probe import Probe
+from defsurvey.storage.runs.probes import add_probes
 from tests.workers.paraphrasers import COUNTED, Paraphraser
 
 CARDS = "".join(
@@ -97,7 +97,7 @@ def test_a_kill_loses_at_most_a_batch(here: Path, monkeypatch: pytest.MonkeyPatc
         kept.append(len(probes))
 
     with monkeypatch.context() as cut_off:
-        cut_off.setattr("jobs.contamination.add_probes", twice)
+        cut_off.setattr("defsurvey.jobs.judging.contamination.add_probes", twice)
         assert run("contamination", "known").exit_code == 130
     before = len((here / "requests").read_text().splitlines())
     done = json.loads(run("contamination", "known", "--json").stdout)
@@ -140,7 +140,7 @@ def test_a_model_with_prices_of_0_is_asked_when_the_budget_is_spent(
     """It costs nothing: a server of one's own, which fails here since it is not there."""
     free = 'engine = "openai"\nmodel = "m"\nbase_url = "http://127.0.0.1:9/v1"\ninput_price = 0\noutput_price = 0\n'
     (here / "cards.toml").write_text(f"{CARDS}[free]\n{free}attempts = 1\n", encoding="utf-8")
-    monkeypatch.setattr("jobs.contamination.budget.is_spent", lambda database, run: True)
+    monkeypatch.setattr("defsurvey.jobs.judging.contamination.budget.is_spent", lambda database, run: True)
     enqueued(here, "free")
     made = run("contamination", "known")
     assert made.exit_code == 3
@@ -152,7 +152,7 @@ def test_a_spent_budget_is_not_overdrawn(here: Path, monkeypatch: pytest.MonkeyP
     """A model with a price is asked nothing more; it is told which, and one without goes on."""
     priced = 'engine = "anthropic"\nmodel = "m"\nbase_url = "http://127.0.0.1:9"\ninput_price = 1\noutput_price = 1\n'
     (here / "cards.toml").write_text(f"{CARDS}[priced]\n{priced}", encoding="utf-8")
-    monkeypatch.setattr("jobs.contamination.budget.is_spent", lambda database, run: True)
+    monkeypatch.setattr("defsurvey.jobs.judging.contamination.budget.is_spent", lambda database, run: True)
     enqueued(here, "priced, memorised")
     made = run("contamination", "known")
     assert made.exit_code == 3

@@ -11,10 +11,9 @@ import pytest
 import redis
 from celery import Celery
 
-from jobs.celery_app import REPORT, SIMULATE, make_app, simulate_queue
-from jobs.tasks import register_simulation
-from tests.jobs.hostile import hostile
-from workers.dead_letters import (
+from defsurvey.jobs.daemons.tasks import register_simulation
+from defsurvey.jobs.queue.celery_app import REPORT, SIMULATE, make_app, simulate_queue
+from defsurvey.workers.runner.dead_letters import (
     DEAD_LETTERS,
     KEPT,
     MOST_BYTES,
@@ -25,6 +24,7 @@ from workers.dead_letters import (
     put_aside,
     read,
 )
+from tests.jobs.hostile import hostile
 
 QUEUE = simulate_queue("human")
 

@@ -14,13 +14,13 @@ import redis
 from click.testing import CliRunner, Result
 from sqlalchemy import text
 
-from jobs import doctor, doctor_models
-from jobs.broker import EmbeddedBroker
-from jobs.cli import main
-from jobs.finding import BAD, NOTE, OK, Finding
-from jobs.settings import Settings
-from storage.database import Database
-from storage.schema import HEAD
+from defsurvey.jobs import doctor, doctor_models
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.finding import BAD, NOTE, OK, Finding
+from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.settings import Settings
+from defsurvey.storage.database import Database
+from defsurvey.storage.schema import HEAD
 from tests.jobs.small_study import CARDS
 from tests.storage.postgres import postgres_server
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from jobs import doctor_models
+from defsurvey.jobs import doctor_models
 
 
 class _Hub(BaseHTTPRequestHandler):

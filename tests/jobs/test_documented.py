@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 import pytest
 
-from jobs.cli import main
-from reports.measures import MEASURES
-from storage.read_answers import COLUMNS, PROBABILITIES, TELEMETRY
+from defsurvey.jobs.cli.main import main
+from defsurvey.reports.measures import MEASURES
+from defsurvey.storage.runs.read_answers import COLUMNS, PROBABILITIES, TELEMETRY
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

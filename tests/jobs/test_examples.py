@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from jobs.cli import main
+from defsurvey.jobs.cli.main import main
+from defsurvey.workers.models import read_cards
 from tests.storage.importers.test_def_dataset import dataset
-from workers.models import read_cards
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 #: Their surveys have to be imported from files that cannot be passed on.

@@ -11,16 +11,17 @@ import pytest
 import redis
 from rich.console import Console
 
-from jobs import following, local, progress
-from jobs.health import Pulse
-from jobs.producer import enqueue
-from jobs.progress import snapshot
-from jobs.settings import Settings
-from jobs.snapshot import Snapshot
-from jobs.tasks import write_report
-from storage import outbox
-from storage.database import Database
-from storage.ledger import Ledger
+from defsurvey.jobs import local
+from defsurvey.jobs.daemons.health import Pulse
+from defsurvey.jobs.daemons.tasks import write_report
+from defsurvey.jobs.progress import following, progress
+from defsurvey.jobs.progress.progress import snapshot
+from defsurvey.jobs.progress.snapshot import Snapshot
+from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.study.producer import enqueue
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import outbox
+from defsurvey.storage.runs.ledger import Ledger
 from tests.jobs.ledger_rows import answer_to, finish
 from tests.jobs.small_study import study
 from tests.jobs.test_progress import Clock

@@ -17,17 +17,17 @@ from celery import Celery
 from click.testing import CliRunner
 from sqlalchemy import text
 
-from jobs import health
-from jobs.broker import EmbeddedBroker
-from jobs.cli import main
-from jobs.health import BeatingReconciler, Health, Pulse
-from jobs.serving import DatabaseUnavailable, migrate_when_up, open_database
-from jobs.settings import Settings
-from storage.database import Database
-from storage.hosts import host
-from storage.ledger import Ledger
-from storage.schema import HEAD
-from workers.lease import Leases
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.daemons import health
+from defsurvey.jobs.daemons.health import BeatingReconciler, Health, Pulse
+from defsurvey.jobs.daemons.serving import DatabaseUnavailable, migrate_when_up, open_database
+from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.settings import Settings
+from defsurvey.storage.database import Database
+from defsurvey.storage.hosts import host
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.schema import HEAD
+from defsurvey.workers.runner.lease import Leases
 
 HOST = socket.gethostname()
 
@@ -124,7 +124,7 @@ def test_a_reporter_beats_for_as_long_as_it_has_a_broker(settings: Settings) -> 
     pulse = Pulse(settings, "reporter")
     environment = {**os.environ, "DEFSURVEY_HOME": str(settings.home), "DEFSURVEY_BROKER_URL": broker.url}
     with broker:
-        reporter = subprocess.Popen([sys.executable, "-m", "jobs.cli", "reporter"], env=environment)
+        reporter = subprocess.Popen([sys.executable, "-m", "defsurvey", "reporter"], env=environment)
         try:
             _await_beat(pulse, since=0.0)
             _await_beat(pulse, since=pulse.path.stat().st_mtime)
@@ -167,7 +167,7 @@ def test_migrate_gives_up_on_a_database_that_does_not_come(
 ) -> None:
     """The reason is said at once, and once; the error names the server and shows no password."""
     environment = {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_DATABASE_URL": "postgresql://me:sesame@127.0.0.1:1/db"}
-    monkeypatch.setattr("jobs.serving.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("defsurvey.jobs.daemons.serving.LOOK_SECONDS", 0.05)
     with pytest.raises(DatabaseUnavailable, match=r"database postgresql://me:\*\*\*@127\.0\.0\.1:1/db: .*refused"):
         migrate_when_up(Settings.from_environment(environment), patience=0.4)
     assert caplog.text.count("waiting up to 0 s: database postgresql://me:***@127.0.0.1:1/db") == 1

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from jobs import results
-from jobs.cli import main
-from jobs.producer import enqueue
-from jobs.settings import Settings
-from reports.measures import MEASURES
-from storage.database import Database
-from storage.read_answers import PROBABILITIES
+from defsurvey.jobs import results
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.study.producer import enqueue
+from defsurvey.reports.measures import MEASURES
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.read_answers import PROBABILITIES
 from tests.jobs.ledger_rows import finish
 from tests.jobs.small_study import study
 

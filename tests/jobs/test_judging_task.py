@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs import judge, tasks
-from jobs.celery_app import JUDGE, make_app
-from jobs.settings import Settings
-from storage.database import Database
+from defsurvey.jobs.daemons import tasks
+from defsurvey.jobs.judging import judge
+from defsurvey.jobs.queue.celery_app import JUDGE, make_app
+from defsurvey.jobs.settings import Settings
+from defsurvey.storage.database import Database
 
 PATIENCE = 20.0
 

@@ -10,11 +10,11 @@ import pytest
 import redis
 from celery import Celery
 
-from jobs.producer import enqueue
-from jobs.reconciler import RENEWAL_SECONDS, Reconciler, release_dead
-from storage.database import Database
-from storage.hosts import host
-from storage.ledger import Ledger
+from defsurvey.jobs.daemons.reconciler import RENEWAL_SECONDS, Reconciler, release_dead
+from defsurvey.jobs.study.producer import enqueue
+from defsurvey.storage.database import Database
+from defsurvey.storage.hosts import host
+from defsurvey.storage.runs.ledger import Ledger
 from tests.jobs.ledger_rows import rows
 from tests.jobs.small_study import study
 from tests.jobs.test_reconciler import Clock, enqueue_small
@@ -78,7 +78,7 @@ def test_of_another_host_with_this_ones_name_nothing_is_known(
     enqueue_small(database, None)
     with subprocess.Popen([sys.executable, "-S", "-c", ""]) as child:
         child.wait()
-    monkeypatch.setattr("jobs.reconciler.host", lambda: "node:00000001")
+    monkeypatch.setattr("defsurvey.storage.hosts.host", lambda: "node:00000001")
     there = Ledger(database, owner=f"{other}:{child.pid}:a")
     held = there.claim(1)
     assert held is not None

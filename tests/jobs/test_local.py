@@ -18,16 +18,18 @@ import redis
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from jobs import following, local, logs, verbs
-from jobs.producer import enqueue
-from jobs.progress import snapshot
-from jobs.settings import Settings
-from jobs.snapshot import Snapshot
-from storage import judgements, outbox
-from storage.database import Database
+from defsurvey.jobs import local, logs
+from defsurvey.jobs.cli import verbs
+from defsurvey.jobs.progress import following
+from defsurvey.jobs.progress.progress import snapshot
+from defsurvey.jobs.progress.snapshot import Snapshot
+from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.study.producer import enqueue
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import judgements, outbox
+from defsurvey.workers.engines import machine
 from tests.jobs.ledger_rows import finish
 from tests.jobs.small_study import study
-from workers import machine
 
 
 def test_a_report_that_comes_right_after_a_look_is_named(
@@ -90,7 +92,7 @@ class Ending(local.Crew):
     """A crew whose processes end at once with the status of bad input, which the last line of their log names."""
 
     def _launch(self, process: Any) -> None:
-        process.log.write_text("... ERROR jobs.tasks: of yesterday\ndefsurvey: there is no model 'gone'\n\n")
+        process.log.write_text("... ERROR jobs.daemons.tasks: of yesterday\ndefsurvey: there is no model 'gone'\n\n")
         process.popen = subprocess.Popen([sys.executable, "-S", "-c", "raise SystemExit(2)"])
         process.popen.wait()
 
@@ -145,8 +147,8 @@ class Unable(local.Crew):
     """A crew whose processes say at the end of a long log why they cannot serve."""
 
     def _launch(self, process: Any) -> None:
-        line = "2026-11-27 01:00:00 WARNING jobs.tasks: database: away\n"
-        said = "2026-11-27 01:00:01 ERROR jobs.tasks: model m: no weights at /x\n"
+        line = "2026-11-27 01:00:00 WARNING jobs.daemons.tasks: database: away\n"
+        said = "2026-11-27 01:00:01 ERROR jobs.daemons.tasks: model m: no weights at /x\n"
         process.log.write_text(line * (logs.MOST_BYTES // len(line) + 1) + said)
         process.popen = subprocess.Popen([sys.executable, "-S", "-c", "raise SystemExit(69)"])
         process.popen.wait()
@@ -209,7 +211,7 @@ def test_workers_that_die_of_a_full_disk_are_not_what_is_told(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if full:
-        monkeypatch.setattr("jobs.outputs.TemporaryFile", no_room)
+        monkeypatch.setattr("defsurvey.jobs.outputs.TemporaryFile", no_room)
     told = rf"{tmp_path}: No space left on device; what was committed is kept" if full else "reporter died 5 times"
     with pytest.raises(following.RunFailed, match=f"^{told}"):  # noqa: PT012  # the fifth death is too many
         for _ in range(local.DEATHS_WITHOUT_PROGRESS):
@@ -307,7 +309,7 @@ def test_who_watches_a_run_outlives_an_outage(
         return seen
 
     monkeypatch.setattr(following, "snapshot", look)
-    monkeypatch.setattr("jobs.progress.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("defsurvey.jobs.progress.progress.LOOK_SECONDS", 0.0)
     with caplog.at_level(logging.WARNING):
         assert verbs.watch_run(database, "first", Console(file=io.StringIO())).state == "finished"
     assert looks == []

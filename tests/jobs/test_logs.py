@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import logs
-from jobs.logs import keep_short, last_error, last_line
+from defsurvey.jobs import logs
+from defsurvey.jobs.logs import keep_short, last_error, last_line
 
 TALKER = "import sys\nfor line in sys.stdin: print(line.strip() * 100, flush=True)"
 
@@ -68,10 +68,12 @@ def test_only_the_end_of_a_log_is_read(tmp_path: Path, monkeypatch: pytest.Monke
     """However much lies before it, even where it begins amid a character."""
     monkeypatch.setattr(logs, "_END_BYTES", 100)
     path = tmp_path / "worker.log"
-    path.write_text("2026-01-01 00:00:00,000 ERROR jobs.tasks: of yesterday\n" + "家" * 200 + "\n")
+    path.write_text("2026-01-01 00:00:00,000 ERROR jobs.daemons.tasks: of yesterday\n" + "家" * 200 + "\n")
     assert last_error(path) == f"a worker cannot serve; see {path}"
     with path.open("a") as log:
-        log.write("2026-01-01 00:00:00,000 ERROR jobs.tasks: model m: no weights: none at all\ndefsurvey: there\n\n")
+        log.write(
+            "2026-01-01 00:00:00,000 ERROR jobs.daemons.tasks: model m: no weights: none at all\ndefsurvey: there\n\n"
+        )
     assert last_error(path) == "model m: no weights: none at all"
     assert last_line(path) == "there"
     path.write_text("\n")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import event
 
-from jobs.producer import enqueue
-from jobs.progress import snapshot
-from storage.database import Database
+from defsurvey.jobs.progress.progress import snapshot
+from defsurvey.jobs.study.producer import enqueue
+from defsurvey.storage.database import Database
 from tests.jobs.ledger_rows import finish
 from tests.jobs.small_study import study
 

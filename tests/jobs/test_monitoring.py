@@ -19,10 +19,10 @@ import yaml
 from celery import Celery
 from flower.options import options as flower_options
 
-from jobs import flowering
-from jobs.broker import EmbeddedBroker
-from jobs.exits import exit_code
-from jobs.settings import Settings
+from defsurvey.jobs.cli.exits import exit_code
+from defsurvey.jobs.daemons import flower as flowering
+from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -47,7 +47,7 @@ def test_flower_shows_the_queue_and_counts_its_events(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {**os.environ, "DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_BROKER_URL": running_broker.url}
-    command = [sys.executable, "-m", "jobs.cli", "flower", "--address", str(port)]
+    command = [sys.executable, "-m", "defsurvey", "flower", "--address", str(port)]
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as flower:
         try:
             until = time.monotonic() + 30

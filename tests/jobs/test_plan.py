@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jobs.costs import Dollars
-from jobs.plan import Earlier, Plan, Spread, plan
-from jobs.plan_told import render, to_json
-from jobs.preview import preview
-from jobs.study import parse_study
-from storage.paces import TokensSeen
+from defsurvey.jobs.study.costs import Dollars
+from defsurvey.jobs.study.plan import Earlier, Plan, Spread, plan
+from defsurvey.jobs.study.plan_text import render, to_json
+from defsurvey.jobs.study.preview import preview
+from defsurvey.jobs.study.study import parse_study
+from defsurvey.storage.runs.paces import TokensSeen
+from defsurvey.workers.models import Api, ModelCard
+from defsurvey.workers.simulation.methods.first_token import option_orders
 from tests.jobs.small_study import CARDS, SURVEY, study, written
-from workers.models import Api, ModelCard
-from workers.simulation.first_token import option_orders
 
 
 def printed(**changes: str | None) -> str:
@@ -216,7 +216,7 @@ def test_json() -> None:
 
 def test_the_device_is_said_where_a_model_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not where a rule answers, or a server."""
-    monkeypatch.setattr("workers.device.nvidia_gpus", list)
+    monkeypatch.setattr("defsurvey.workers.engines.device.nvidia_gpus", list)
     assert "auto: cpu, no NVIDIA GPU was found" in printed()
     assert to_json(plan(study(), cards=CARDS))["device"] == "auto: cpu, no NVIDIA GPU was found"
     assert "NVIDIA" not in printed(models="[human]")

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from jobs.preview import preview, render, to_json
-from jobs.study import Study, StudyError
-from storage.run import Cell, Participant, UsedDecoding
+from defsurvey.jobs.study.preview import preview, render, to_json
+from defsurvey.jobs.study.study import Study, StudyError
+from defsurvey.storage.runs.run import Cell, Participant, UsedDecoding
+from defsurvey.workers.engines.base import Completion, FinishReason, Request
+from defsurvey.workers.models import Api, ModelCard
+from defsurvey.workers.simulation.interview import interview
+from defsurvey.workers.simulation.participant import draw_axes
 from tests.jobs.small_study import CARDS, SURVEY, study
-from workers.engines.base import Completion, FinishReason, Request
-from workers.models import Api, ModelCard
-from workers.simulation.interview import interview
-from workers.simulation.participant import draw_axes
 
 
 class Listener:

@@ -10,14 +10,14 @@ import pytest
 import redis
 from celery import Celery
 
-from jobs.broker import EmbeddedBroker
-from jobs.celery_app import make_app
-from jobs.producer import Enqueued, enqueue, extended, new_run, publish
-from jobs.progress import snapshot
-from jobs.study import StudyError
-from storage import judgements, outbox, store
-from storage.database import Database
-from storage.served import record_served
+from defsurvey.jobs.progress.progress import snapshot
+from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.queue.celery_app import make_app
+from defsurvey.jobs.study.producer import Enqueued, enqueue, extended, new_run, publish
+from defsurvey.jobs.study.study import StudyError
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import judgements, outbox, store
+from defsurvey.storage.runs.served import record_served
 from tests.jobs.ledger_rows import change, queued, rows
 from tests.jobs.small_study import study
 

@@ -10,15 +10,16 @@ import pytest
 from rich.console import Console
 from sqlalchemy import event
 
-from jobs import progress, verbs
-from jobs.producer import enqueue
-from jobs.progress import duration, render, snapshot, watch
-from jobs.settings import Settings
-from jobs.snapshot import CellProgress, Snapshot
-from storage import outbox, store
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.run import AnswerState, Progress
+from defsurvey.jobs.cli import verbs
+from defsurvey.jobs.progress import progress
+from defsurvey.jobs.progress.progress import duration, render, snapshot, watch
+from defsurvey.jobs.progress.snapshot import CellProgress, Snapshot
+from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.study.producer import enqueue
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import outbox, store
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.run import AnswerState, Progress
 from tests.jobs.ledger_rows import answer_to, change, finish
 from tests.jobs.small_study import study
 

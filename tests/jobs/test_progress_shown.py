@@ -8,9 +8,9 @@ import re
 import pytest
 from rich.console import Console
 
-from jobs.progress import render
-from jobs.snapshot import CellProgress, Snapshot
-from storage.run import Progress
+from defsurvey.jobs.progress.progress import render
+from defsurvey.jobs.progress.snapshot import CellProgress, Snapshot
+from defsurvey.storage.runs.run import Progress
 
 MODELS = ("smollm2-135m-instruct", "own-server-with-a-long-name-of-its-own")
 CONDITIONS = ("def", "multilingual-without-memory")

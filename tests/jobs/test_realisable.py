@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from jobs import verbs
-from jobs.cli import main
-from jobs.producer import extended
-from jobs.settings import Settings
-from jobs.study import Study, StudyError, parse_study
-from storage.database import Database
+from defsurvey.jobs.cli import verbs
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.study.producer import extended
+from defsurvey.jobs.study.study import Study, StudyError, parse_study
+from defsurvey.storage.database import Database
+from defsurvey.workers.models import Api, ModelCard
 from tests.jobs.small_study import CARDS, SURVEY, written
-from workers.models import Api, ModelCard
 
 
 def served(name: str, *takes: str) -> ModelCard:

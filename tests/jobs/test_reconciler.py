@@ -9,13 +9,19 @@ import pytest
 import redis
 from celery import Celery
 
-from jobs.broker import EmbeddedBroker, client_of
-from jobs.celery_app import JUDGE_QUEUE, REPORTS_QUEUE, make_app, simulate_queue
-from jobs.producer import enqueue
-from jobs.reconciler import LOST_SECONDS, PASS_SECONDS, RENEWAL_SECONDS, REPORT_AGAIN_SECONDS, Reconciler
-from storage import outbox, store
-from storage.database import Database
-from storage.ledger import Ledger
+from defsurvey.jobs.daemons.reconciler import (
+    LOST_SECONDS,
+    PASS_SECONDS,
+    RENEWAL_SECONDS,
+    REPORT_AGAIN_SECONDS,
+    Reconciler,
+)
+from defsurvey.jobs.queue.broker import EmbeddedBroker, client_of
+from defsurvey.jobs.queue.celery_app import JUDGE_QUEUE, REPORTS_QUEUE, make_app, simulate_queue
+from defsurvey.jobs.study.producer import enqueue
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import outbox, store
+from defsurvey.storage.runs.ledger import Ledger
 from tests.jobs.ledger_rows import change, finish, queued, rows
 from tests.jobs.small_study import study
 
@@ -72,7 +78,7 @@ def test_only_one_run_is_published_and_judged_where_it_is_the_only_one(
     """``defsurvey run``: another one that was interrupted stays where it is, though it is older."""
     enqueue(database, None, study(name="older", models="[human]", participants="3"))
     enqueue(database, None, study(models="[human]", participants="1"))
-    monkeypatch.setattr("jobs.reconciler.judging_due", lambda _database: ["older", "first"])
+    monkeypatch.setattr("defsurvey.jobs.daemons.reconciler.judging_due", lambda _database: ["older", "first"])
     Reconciler(database=database, app=app, broker=client, only="first").reconcile()
     assert queued(client) == [7, 8]
     assert client.llen(JUDGE_QUEUE) == 1
@@ -98,7 +104,7 @@ def test_a_broker_that_cannot_be_revived_yet_is_tried_again(
         raise why
 
     reconciler.revive = revive
-    monkeypatch.setattr("jobs.reconciler.PASS_SECONDS", 0.0)
+    monkeypatch.setattr("defsurvey.jobs.daemons.reconciler.PASS_SECONDS", 0.0)
     monkeypatch.setattr(reconciler, "reconcile", refused)
     reconciler.run(stop)
     assert tried == [why, why]
@@ -259,7 +265,7 @@ def test_an_outage_of_the_broker_is_waited_out(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loop goes on while the broker is away, and publishes when it is back."""
-    monkeypatch.setattr("jobs.reconciler.PASS_SECONDS", 0.05)
+    monkeypatch.setattr("defsurvey.jobs.daemons.reconciler.PASS_SECONDS", 0.05)
     enqueue_small(database, None)
     broker = EmbeddedBroker(tmp_path)
     app = make_app(broker.url)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from jobs.cli import main
-from storage.catalogue import find_survey
-from storage.survey_folder import read_survey
+from defsurvey.jobs.cli.main import main
+from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import read_survey
 from tests.workers.paraphrasers import COUNTED
 
 CARDS = "".join(
@@ -69,7 +69,7 @@ def test_paraphrases_stand_beside_the_questions(here: Path) -> None:
 def test_a_kill_loses_at_most_what_is_under_way(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each wording that was kept is never asked again, whatever it was that ended the first call."""
     monkeypatch.setenv(COUNTED, str(here / "requests"))
-    from storage import survey_paraphrases
+    from defsurvey.storage.surveys import paraphrases as survey_paraphrases
 
     kept = 0
     write = survey_paraphrases.write_tried
@@ -81,11 +81,11 @@ def test_a_kill_loses_at_most_what_is_under_way(here: Path, monkeypatch: pytest.
         write(folder, tried)
         kept = len(tried)
 
-    monkeypatch.setattr("jobs.rephrasing.write_tried", once)
+    monkeypatch.setattr("defsurvey.jobs.study.rephrasing.write_tried", once)
     assert rephrase("--model", "good", "-n", "4").exit_code == 130
     assert len(read_survey(here / "mine").paraphrases) == kept > 0
     before = len((here / "requests").read_text().splitlines())
-    monkeypatch.setattr("jobs.rephrasing.write_tried", write)
+    monkeypatch.setattr("defsurvey.jobs.study.rephrasing.write_tried", write)
     assert rephrase("--model", "good", "-n", "4").exit_code == 0
     after = len((here / "requests").read_text().splitlines())
     assert after - before == len(read_survey(here / "mine").paraphrases) - kept

@@ -10,11 +10,11 @@ import redis
 from celery import Celery
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from jobs import tasks
-from jobs.celery_app import REPORT, report_failure_key
-from jobs.producer import enqueue
-from jobs.tasks import register_reports
-from storage.database import Database
+from defsurvey.jobs.daemons import tasks
+from defsurvey.jobs.daemons.tasks import register_reports
+from defsurvey.jobs.queue.celery_app import REPORT, report_failure_key
+from defsurvey.jobs.study.producer import enqueue
+from defsurvey.storage.database import Database
 from tests.jobs.small_study import study
 
 PASSING = {

@@ -12,16 +12,16 @@ from unittest.mock import MagicMock
 import pytest
 from celery import Celery
 
-import reports.build
-from jobs.celery_app import REPORT
-from jobs.locks import exclusive
-from jobs.producer import enqueue
-from jobs.tasks import register_reports, write_report
-from reports.build import ReportPaths
-from storage import outbox
-from storage.database import Database
-from storage.outbox import BuiltReport
-from storage.results import Results
+from defsurvey.jobs.daemons.tasks import register_reports, write_report
+from defsurvey.jobs.locks import exclusive
+from defsurvey.jobs.queue.celery_app import REPORT
+from defsurvey.jobs.study.producer import enqueue
+from defsurvey.reports import build
+from defsurvey.reports.build import ReportPaths
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import outbox
+from defsurvey.storage.runs.outbox import BuiltReport
+from defsurvey.storage.runs.results import Results
 from tests.jobs.ledger_rows import change, finish
 from tests.jobs.small_study import study
 
@@ -41,7 +41,7 @@ def building(between: Between) -> Iterator[None]:
         return ReportPaths(html=page, markdown=page)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(reports.build, "build_report", build_report)
+        patched.setattr(build, "build_report", build_report)
         yield
 
 
@@ -104,7 +104,7 @@ def test_a_report_that_somebody_else_builds_holds_up_no_other(
     half_done: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A command that was suspended in the middle of it has the run's lock; whoever comes meanwhile is told."""
-    monkeypatch.setattr("jobs.tasks._REPORT_PATIENCE", 0.0)
+    monkeypatch.setattr("defsurvey.jobs.daemons.tasks._REPORT_PATIENCE", 0.0)
     app, broker = Celery("reports", broker="memory://"), MagicMock()
     register_reports(app, half_done, tmp_path, broker)
     with building(lambda: None):

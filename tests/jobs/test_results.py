@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from jobs import results
-from jobs.cli import main
-from jobs.producer import enqueue
-from jobs.settings import Settings
-from storage import outbox, store
-from storage.database import Database
-from storage.read_answers import COLUMNS, TELEMETRY
-from storage.run import AnswerState
+from defsurvey.jobs import results
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.study.producer import enqueue
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import outbox, store
+from defsurvey.storage.runs.read_answers import COLUMNS, TELEMETRY
+from defsurvey.storage.runs.run import AnswerState
 from tests.jobs.ledger_rows import change, finish
 from tests.jobs.small_study import study
 
@@ -128,7 +128,7 @@ def test_a_file_appears_whole_or_not_at_all(
         yield dict.fromkeys(COLUMNS, "")
         raise OSError("disk full")
 
-    monkeypatch.setattr("storage.read_answers.answer_rows", broken)
+    monkeypatch.setattr("defsurvey.storage.runs.read_answers.answer_rows", broken)
     with pytest.raises(OSError, match="disk full"):
         export_to(path, finished, "csv")
     assert [entry.name for entry in path.parent.iterdir()] == ["answers.csv"]

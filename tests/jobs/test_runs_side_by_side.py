@@ -8,11 +8,11 @@ import pytest
 import redis
 from celery import Celery
 
-from jobs.broker import EmbeddedBroker
-from jobs.celery_app import REPORTS_QUEUE, make_app
-from jobs.producer import enqueue
-from jobs.reconciler import LOST_SECONDS, Reconciler
-from storage.database import Database
+from defsurvey.jobs.daemons.reconciler import LOST_SECONDS, Reconciler
+from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.queue.celery_app import REPORTS_QUEUE, make_app
+from defsurvey.jobs.study.producer import enqueue
+from defsurvey.storage.database import Database
 from tests.jobs.ledger_rows import change, finish, queued
 from tests.jobs.small_study import study
 

@@ -10,12 +10,13 @@ import pytest
 from celery import Celery
 from click.testing import CliRunner
 
-from jobs import judge, serving
-from jobs.broker import EmbeddedBroker
-from jobs.celery_app import JUDGE
-from jobs.cli import main
-from jobs.producer import enqueue
-from jobs.settings import Settings
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.daemons import serving
+from defsurvey.jobs.judging import judge
+from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.queue.celery_app import JUDGE
+from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.study.producer import enqueue
 from tests.jobs.small_study import study
 from tests.workers.test_affinity import Consumer
 
@@ -47,7 +48,7 @@ def test_a_model_without_a_card_is_left_to_others(
         step.stop(consumer)
         return 0
 
-    monkeypatch.setattr("workers.daemon.serve", serve)
+    monkeypatch.setattr("defsurvey.workers.runner.daemon.serve", serve)
     options: dict[str, Any] = dict.fromkeys(("concurrency", "threads", "metrics", "only", "parent"))
     assert serving.worker(settings, device="cpu", models=named, profiled=False, events=False, **options) == 0
     assert consumer.heard == ["+simulate.human"]
@@ -74,12 +75,12 @@ def test_a_reporter_that_is_told_to_end_asks_its_judge_no_more_and_ends(
         return 0
 
     told: list[Callable[[], bool]] = []
-    monkeypatch.setattr("jobs.tasks.judgements.is_due", lambda *_: True)
-    monkeypatch.setattr("jobs.tasks.outbox.revision", lambda *_: 0)
+    monkeypatch.setattr("defsurvey.jobs.daemons.tasks.judgements.is_due", lambda *_: True)
+    monkeypatch.setattr("defsurvey.jobs.daemons.tasks.outbox.revision", lambda *_: 0)
     monkeypatch.setattr(judge, "judge_run", judge_run)
     monkeypatch.setattr(judge, "in_words", str)
-    monkeypatch.setattr("workers.daemon.serve", serve)
-    monkeypatch.setattr("workers.watchdog.end_after", lambda seconds, **_: ended.append(seconds))
+    monkeypatch.setattr("defsurvey.workers.runner.daemon.serve", serve)
+    monkeypatch.setattr("defsurvey.workers.runner.watchdog.end_after", lambda seconds, **_: ended.append(seconds))
     settings = Settings.from_environment(home)
     assert serving.reporter(settings, device="cpu", events=False, only=None, parent=None) == 0
     assert (leaving, ended, len(told)) == ([False, True], [8.0], 1)
@@ -98,7 +99,9 @@ def test_a_reporter_serves_the_tasks_that_it_is_given(
     """Both where none are named; who judges alone needs no place for reports, and who reports alone no key."""
     home = {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_BROKER_URL": running_broker.url}
     served: list[object] = []
-    monkeypatch.setattr("workers.daemon.serve", lambda _app, **options: served.extend(options["queues"]) or 0)
+    monkeypatch.setattr(
+        "defsurvey.workers.runner.daemon.serve", lambda _app, **options: served.extend(options["queues"]) or 0
+    )
     command = ["reporter", *(("--tasks", tasks) if tasks else ())]
     assert CliRunner().invoke(main, command, env=home).exit_code == 0
     assert served == queues

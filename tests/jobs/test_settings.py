@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from jobs.serving import open_database
-from jobs.settings import BadSetting, Settings
+from defsurvey.jobs.daemons.serving import open_database
+from defsurvey.jobs.settings import BadSetting, Settings
 
 
 def test_an_empty_environment_keeps_everything_in_one_folder_here() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import cast
 
-from jobs.celery_app import SIMULATE, make_app
-from jobs.producer import enqueue
-from jobs.tasks import register_simulation
-from storage import outbox
-from storage.database import Database
+from defsurvey.jobs.daemons.tasks import register_simulation
+from defsurvey.jobs.queue.celery_app import SIMULATE, make_app
+from defsurvey.jobs.study.producer import enqueue
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import outbox
+from defsurvey.workers.runner.stage import Outcome, Stage
 from tests.jobs.ledger_rows import rows
 from tests.jobs.small_study import study
-from workers.stage import Outcome, Stage
 
 
 class Asked:

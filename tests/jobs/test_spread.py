@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from jobs.cli import main
-from storage.catalogue import find_survey
-from storage.survey_write import exclude_questions, write_survey
+from defsurvey.jobs.cli.main import main
+from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.write import exclude_questions, write_survey
 
 
 def show(*words: str) -> Result:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from jobs.cli import main
-from jobs.starters import STARTERS
-from storage.survey_folder import check_survey
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.study.starters import STARTERS
+from defsurvey.storage.surveys.folder import check_survey
 
 CARD = '[neighbour]\nengine = "scripted"\nrespondent = "uniform"\n'
 

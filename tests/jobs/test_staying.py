@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from jobs.broker import BrokerUnavailable
-from jobs.exit_codes import UNAVAILABLE
-from jobs.staying import stay
-from storage.schema import SchemaTooNew
-from workers.models import UnknownModel
+from defsurvey.jobs.cli.crash_loop_guard import stay
+from defsurvey.jobs.exit_codes import UNAVAILABLE
+from defsurvey.jobs.queue.broker import BrokerUnavailable
+from defsurvey.storage.schema import SchemaTooNew
+from defsurvey.workers.models import UnknownModel
 
 
 @pytest.fixture(autouse=True)

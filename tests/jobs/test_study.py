@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs.producer import new_run
-from jobs.study import BUILT_IN_CONDITIONS, PlannedCell, Study, StudyError, parse_study, read_study
-from jobs.study_keys import DECODING, OPTIONAL_KEYS, REQUIRED_KEYS
-from storage.run import Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder, Reply
-from storage.survey import Paraphrase
+from defsurvey.jobs.study.keys import DECODING, OPTIONAL_KEYS, REQUIRED_KEYS
+from defsurvey.jobs.study.producer import new_run
+from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS, PlannedCell, Study, StudyError, parse_study, read_study
+from defsurvey.storage.runs.run import Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder, Reply
+from defsurvey.storage.surveys.survey import Paraphrase
+from defsurvey.workers.models import ModelCard, read_cards
 from tests.jobs.small_study import CARDS, SURVEY, TEXT, study, written
-from workers.models import ModelCard, read_cards
 
 ROOT = Path(__file__).parents[2]
 
@@ -542,7 +542,9 @@ def test_a_study_checks_itself() -> None:
 def test_heavy_libraries_stay_away() -> None:
     """To read a study, a command loads no model library, no statistics and no database."""
     heavy = ["torch", "transformers", "scipy", "sqlalchemy", "altair", "celery"]
-    script = f"import sys, jobs.study, jobs.plan, jobs.preview; print([m for m in {heavy} if m in sys.modules])"
+    script = (
+        f"import sys, jobs.study.study, jobs.study.plan, jobs.preview; print([m for m in {heavy} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from jobs.cli import main
-from jobs.survey_notes import validation_notes
-from storage.catalogue import find_survey
-from storage.survey_folder import read_survey
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.study.survey_notes import validation_notes
+from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import read_survey
 from tests.storage.test_survey_folder import Change, write_tiny
 
 NO_PROMPT = "there is no prompt in ja, only in en, zh, and a folder cannot add one (docs/importing.md)"

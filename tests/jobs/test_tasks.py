@@ -10,15 +10,15 @@ import pytest
 from celery.exceptions import Reject
 from celery.worker import state as worker_state
 
-from jobs.celery_app import SIMULATE, make_app
-from jobs.exit_codes import UNAVAILABLE
-from jobs.tasks import register_simulation
-from storage.database import Database
-from storage.served import record_served
+from defsurvey.jobs.daemons.tasks import register_simulation
+from defsurvey.jobs.exit_codes import UNAVAILABLE
+from defsurvey.jobs.queue.celery_app import SIMULATE, make_app
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.served import record_served
+from defsurvey.workers.models import ModelCard
 from tests.jobs.ledger_rows import rows
 from tests.storage.what_is_there import progress_of
 from tests.workers.working import add_run, make_stage, respondent
-from workers.models import ModelCard
 
 HELD = "SELECT count(*) FROM participant WHERE lease_until IS NOT NULL"
 CARDS = {

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from jobs.producer import enqueue
-from storage.database import Database
+from defsurvey.jobs.study.producer import enqueue
+from defsurvey.storage.database import Database
 from tests.jobs.ledger_rows import finish
 from tests.jobs.small_study import study
 
 
 def shell(command: str, home: Path) -> subprocess.CompletedProcess[str]:
     """A command as a shell starts it, with its redirections."""
-    program = f"{shlex.quote(sys.executable)} -m jobs.cli"
+    program = f"{shlex.quote(sys.executable)} -m jobs.cli.main"
     line = f"DEFSURVEY_HOME={shlex.quote(str(home))} {program} {command}"
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
 
@@ -61,7 +61,7 @@ def test_a_review_needs_a_stdin(home: Path) -> None:
 def test_a_file_that_is_opened_is_not_taken_for_a_stream(home: Path) -> None:
     """The number of a closed stream is free for the next file: nothing is printed into it, by no process of ours."""
     code = (
-        "import os, subprocess, sys\nfrom jobs.terminal import open_closed\nopen_closed()\n"
+        "import os, subprocess, sys\nfrom jobs.cli.terminal import open_closed\nopen_closed()\n"
         "opened = open('opened', 'w')\nprint('lost', flush=True)\n"
         "subprocess.run([sys.executable, '-c', 'print(1)'], check=True)\nassert opened.fileno() > 2"
     )
@@ -79,7 +79,7 @@ def test_a_file_that_is_opened_is_not_taken_for_a_stream(home: Path) -> None:
 def test_an_export_on_a_terminal_writes_out_what_would_steer_it(database: Database, home: Path) -> None:
     """A reply may hold escape sequences; in a pipe or a file the bytes are those of the reply."""
     finish(database, completion="1: \x1b[2J\u202echoice")
-    command = [sys.executable, "-m", "jobs.cli", "export", "first"]
+    command = [sys.executable, "-m", "defsurvey", "export", "first"]
     environment = {**os.environ, "DEFSURVEY_HOME": str(home)}
     piped = subprocess.run(command, env=environment, capture_output=True, check=True).stdout
     assert b"1: \x1b[2J" in piped

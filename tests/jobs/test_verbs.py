@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from jobs import verbs
-from jobs.plan import Earlier
-from jobs.settings import BadSetting, Settings
-from jobs.study import Study, StudyError, parse_study
-from storage import judgements, outbox, store
-from storage.budget import budget_of
-from storage.database import Database
-from storage.judgement import Judge
+from defsurvey.jobs.cli import verbs
+from defsurvey.jobs.settings import BadSetting, Settings
+from defsurvey.jobs.study.plan import Earlier
+from defsurvey.jobs.study.study import Study, StudyError, parse_study
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import judgements, outbox, store
+from defsurvey.storage.runs.budget import budget_of
+from defsurvey.storage.runs.judgement import Judge
+from defsurvey.workers.models import read_cards
 from tests.jobs.ledger_rows import change, finish, rows
 from tests.jobs.small_study import SURVEY, written
-from workers.models import read_cards
 
 CARDS = """\
 [billed]

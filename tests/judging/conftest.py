@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from jobs.settings import Settings
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.run import AnswerState
-from storage.store import NewCell
+from defsurvey.jobs.settings import Settings
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.runs.store import NewCell
 from tests.jobs.ledger_rows import change
 from tests.judging.provider import JudgeServer, judging
 from tests.storage.conftest import (  # noqa: F401 -- fixtures
@@ -41,7 +41,7 @@ def url(request: pytest.FixtureRequest) -> str:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeServer]:
     """A fair judge behind a server."""
     monkeypatch.setenv("JUDGE_KEY", KEY)
-    monkeypatch.setattr("workers.judging.batches.FIRST_LOOK", 0.01)
+    monkeypatch.setattr("defsurvey.workers.judging.batches.FIRST_LOOK", 0.01)
     with judging() as local:
         yield local
 

@@ -15,8 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from storage.judgement import DIMENSIONS, Rubric
-from workers.judging.calibration import calibration_set
+from defsurvey.storage.runs.judgement import DIMENSIONS, Rubric
+from defsurvey.workers.judging.calibration import calibration_set
 
 CREATED = "2026-01-01T00:00:00Z"
 

@@ -8,9 +8,9 @@ from itertools import islice
 
 import pytest
 
-from storage.run import Decoding, UsedDecoding
-from workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
-from workers.judging.asking import JudgeGaveUp, ask_all, judgement_in
+from defsurvey.storage.runs.run import Decoding, UsedDecoding
+from defsurvey.workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
+from defsurvey.workers.judging.asking import JudgeGaveUp, ask_all, judgement_in
 
 USED = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
 

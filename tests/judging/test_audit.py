@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from jobs import audit
-from jobs.audit import BadAudit, read_labels, write_template
-from jobs.cli import main
-from jobs.judge import judge_run
-from jobs.settings import Settings
-from reports.judging import judged_by
-from storage.database import Database
-from storage.read_judgements import read_judgements
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.judging import audit
+from defsurvey.jobs.judging.audit import BadAudit, read_labels, write_template
+from defsurvey.jobs.judging.judge import judge_run
+from defsurvey.jobs.settings import Settings
+from defsurvey.reports.figures.judging import judged_by
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.read_judgements import read_judgements
 from tests.judging.conftest import Answered
 from tests.judging.provider import JudgeServer
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.judge import Judged, in_words, judge_run
-from jobs.settings import Settings
-from storage import judge_batches
-from storage.database import Database
-from storage.judgements import Ended
+from defsurvey.jobs.judging.judge import Judged, in_words, judge_run
+from defsurvey.jobs.settings import Settings
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import judge_batches
+from defsurvey.storage.runs.judgements import Ended
+from defsurvey.workers.engines.base import EngineUnavailable
 from tests.judging.conftest import Answered
 from tests.judging.provider import JudgeServer
 from tests.storage.conftest import url  # noqa: F401 -- the fixture of either database
-from workers.engines.base import EngineUnavailable
 
 
 class Killed(BaseException):
@@ -25,13 +25,13 @@ def judged(settings: Settings, database: Database, *, batch: bool = True) -> Jud
 
 
 def killed(settings: Settings, database: Database, before: str) -> None:
-    """Judge until a batch has been made and something of ``jobs.judge_batches`` is about to be done."""
+    """Judge until a batch has been made and something of ``jobs.judging.batches`` is about to be done."""
 
     def die(*_: object) -> None:
         raise Killed
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(f"jobs.judge_batches.{before}", die)
+        patched.setattr(f"defsurvey.jobs.judging.batches.{before}", die)
         with pytest.raises(Killed):
             judged(settings, database)
 
@@ -47,7 +47,7 @@ def others(server: JudgeServer, number: int, *, calls: int = 1) -> None:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked again is asked at once."""
-    monkeypatch.setattr("workers.judging.batches.LONGEST_LOOK", 0.01)
+    monkeypatch.setattr("defsurvey.workers.judging.batches.LONGEST_LOOK", 0.01)
 
 
 @pytest.mark.parametrize("times", [1, 3])

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from jobs.judge import BeingJudged, Judged, judge_run
-from jobs.judge_lease import judging
-from jobs.settings import Settings
-from storage import judge_leases, judgements, outbox, verdict_tables
-from storage.database import Database
-from storage.hosts import host
-from storage.judgements import Ended
+from defsurvey.jobs.judging.judge import BeingJudged, Judged, judge_run
+from defsurvey.jobs.judging.lease import judging
+from defsurvey.jobs.settings import Settings
+from defsurvey.storage.database import Database
+from defsurvey.storage.hosts import host
+from defsurvey.storage.runs import judge_leases, judgements, outbox, verdict_tables
+from defsurvey.storage.runs.judgements import Ended
 from tests.judging.conftest import Answered
 from tests.judging.provider import JudgeServer
 from tests.storage.conftest import url  # noqa: F401 -- the fixture of either database

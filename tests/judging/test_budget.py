@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from jobs.cli import main
-from jobs.judge import Judged, in_words, judge_run
-from jobs.progress import snapshot
-from jobs.results import current_report
-from jobs.settings import Settings
-from jobs.study_file import StudyError
-from jobs.tasks import judge_if_due
-from storage import budget, judge_batches, judgements
-from storage.database import Database
-from storage.judgements import Ended
-from storage.read_judgements import read_judgements
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.daemons.tasks import judge_if_due
+from defsurvey.jobs.judging.judge import Judged, in_words, judge_run
+from defsurvey.jobs.progress.progress import snapshot
+from defsurvey.jobs.results import current_report
+from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.study.file import StudyError
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import budget, judge_batches, judgements
+from defsurvey.storage.runs.judgements import Ended
+from defsurvey.storage.runs.read_judgements import read_judgements
+from defsurvey.workers.runner.budget import Purse
 from tests.jobs.ledger_rows import change, rows
 from tests.judging.conftest import Answered, wants_judging
 from tests.judging.provider import JudgeServer
-from workers.purse import Purse
 
 #: US dollars for one call: 1000 tokens read at 1 a million and 200 written at 5.
 CALL = 0.002
@@ -235,7 +235,7 @@ def test_what_a_run_has_cost_is_not_summed_up_for_every_call(
         return spent(of, run)
 
     monkeypatch.setattr(budget, "spent", counted)
-    monkeypatch.setattr("workers.purse.LOOK_SECONDS", 60.0)
+    monkeypatch.setattr("defsurvey.workers.runner.budget.LOOK_SECONDS", 60.0)
     done = judged(settings, database)
     assert (done.ended, done.judged) == (Ended.DONE, done.sampled)
     assert done.sampled > 70

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from storage.judgement import DIMENSIONS, Finding, Rubric, Verdict, all_dimensions
-from workers.engines.base import FinishReason
-from workers.judging.calibration import CalibrationItem, calibration_set, score
-from workers.judging.prompt import judge_request, mark
-from workers.judging.rubric import INSTRUCTIONS, RUBRICS, SCHEMA
-from workers.simulation.answer_parser import read
+from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Rubric, Verdict, all_dimensions
+from defsurvey.workers.engines.base import FinishReason
+from defsurvey.workers.judging.calibration import CalibrationItem, calibration_set, score
+from defsurvey.workers.judging.prompt import judge_request, mark
+from defsurvey.workers.judging.rubric import INSTRUCTIONS, RUBRICS, SCHEMA
+from defsurvey.workers.simulation.answer_parser import read
 
 
 def judged(
@@ -126,7 +126,7 @@ def test_a_mark_that_the_response_holds_is_not_taken(monkeypatch: pytest.MonkeyP
         def hexdigest(self) -> str:
             return f"mark-{self.text[:1].decode()}".ljust(16, ".")
 
-    monkeypatch.setattr("workers.judging.prompt.hashlib.sha256", Hash)
+    monkeypatch.setattr("defsurvey.workers.judging.prompt.hashlib.sha256", Hash)
     assert mark("mark-0.......... mark-1..........") == "mark-2.........."
 
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from jobs import tasks
-from jobs.celery_app import JUDGE, make_app
-from jobs.cli import main
-from jobs.settings import Settings
-from storage import judgements
-from storage.database import Database
-from storage.read_judgements import read_judgements
-from storage.survey import Survey
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.daemons import tasks
+from defsurvey.jobs.queue.celery_app import JUDGE, make_app
+from defsurvey.jobs.settings import Settings
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import judgements
+from defsurvey.storage.runs.read_judgements import read_judgements
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines.base import Engine
+from defsurvey.workers.models import ModelCard
 from tests.jobs.ledger_rows import change
 from tests.judging.conftest import Answered
-from workers.engines.base import Engine
-from workers.models import ModelCard
 
 TOLD = "model local: cannot be opened: MemoryError: no room on cuda:1"
 

@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from jobs.cli import main
-from jobs.judge import judge_run
-from jobs.results import current_report
-from jobs.settings import Settings
-from jobs.tasks import judge_if_due
-from storage import judgements, outbox
-from storage.database import Database
-from storage.judgements import Ended
-from storage.read_judgements import read_judgements
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.daemons.tasks import judge_if_due
+from defsurvey.jobs.judging.judge import judge_run
+from defsurvey.jobs.results import current_report
+from defsurvey.jobs.settings import Settings
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import judgements, outbox
+from defsurvey.storage.runs.judgements import Ended
+from defsurvey.storage.runs.read_judgements import read_judgements
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.judging import asking
 from tests.jobs.ledger_rows import change, rows
 from tests.judging.conftest import Answered, wants_judging
 from tests.judging.provider import JudgeServer
-from workers.engines.base import EngineUnavailable
-from workers.judging import asking
 
 #: Everything that a judge can leave behind.
 TABLES = ("judge", "judging", "judgement", "calibration", "judge_batch", "report")
@@ -87,7 +87,7 @@ def test_what_was_said_before_a_judge_went_away_reaches_the_report(
             raise EngineUnavailable("model judge: the server refuses the key")
         return judgement_in(*given)  # type: ignore[arg-type]  # handed on as they came
 
-    monkeypatch.setattr("jobs.judge_steps.judgement_in", refuse)
+    monkeypatch.setattr("defsurvey.jobs.judging.steps.judgement_in", refuse)
     for calibrated in (False, True):
         with pytest.raises(EngineUnavailable, match="refuses the key"):
             judge_run(settings, database, "first", model="judge", share=1.0)
@@ -141,7 +141,7 @@ def test_a_run_whose_own_judge_cannot_be_asked_comes_to_its_end(
     if fault == "no key":
         monkeypatch.delenv("JUDGE_KEY")
     if fault == "a defect":
-        monkeypatch.setattr("jobs.judge.judge_name", lambda *_: 1 / 0)
+        monkeypatch.setattr("defsurvey.jobs.judging.judge.judge_name", lambda *_: 1 / 0)
     judge_if_due(settings, database, "first")
     assert not judgements.is_due(database, "first")
     (reason,) = read_judgements(database, "first").told

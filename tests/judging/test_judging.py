@@ -10,27 +10,27 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import update
 
-from jobs.cli import main
-from jobs.judge import BeingJudged, Judged, in_words, judge_run
-from jobs.results import current_report
-from jobs.settings import Settings
-from reports.judging import judged_by
-from storage import budget, judge_batches, judge_leases, judgements, outbox, tables
-from storage.bundle import export_bundle, import_bundle
-from storage.database import Database
-from storage.judgement import DIMENSIONS, Judge, JudgeName, Rubric
-from storage.judgements import Ended
-from storage.read_judgements import read_judgements
-from storage.run import AnswerState
-from storage.schema import migrate
-from storage.store import UnknownRun
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.judging.judge import BeingJudged, Judged, in_words, judge_run
+from defsurvey.jobs.results import current_report
+from defsurvey.jobs.settings import Settings
+from defsurvey.reports.figures.judging import judged_by
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import budget, judge_batches, judge_leases, judgements, outbox, tables
+from defsurvey.storage.runs.bundle import export_bundle, import_bundle
+from defsurvey.storage.runs.judgement import DIMENSIONS, Judge, JudgeName, Rubric
+from defsurvey.storage.runs.judgements import Ended
+from defsurvey.storage.runs.read_judgements import read_judgements
+from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.runs.store import UnknownRun
+from defsurvey.storage.schema import migrate
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.judging.calibration import calibration_set
+from defsurvey.workers.judging.rubric import INSTRUCTIONS, SCHEMA
 from tests.judging.conftest import KEY, Answered, nowhere
 from tests.judging.provider import JudgeServer, lenient, response_in
 from tests.storage.conftest import url  # noqa: F401 -- the fixture of either database
 from tests.storage.small_run import new_cell, started
-from workers.engines.base import EngineUnavailable
-from workers.judging.calibration import calibration_set
-from workers.judging.rubric import INSTRUCTIONS, SCHEMA
 
 
 def judged(
@@ -236,7 +236,9 @@ def test_batches_of_a_model_without_them_are_refused_before_it_is_opened(
 ) -> None:
     """No weights are loaded and no call of a calibration is paid for; how the run was judged before stays as it was."""
     answered(5)
-    monkeypatch.setattr("jobs.judge.open_engine", lambda *_, **__: pytest.fail("the judge was opened"))
+    monkeypatch.setattr(
+        "defsurvey.jobs.judging.judge.open_engine", lambda *_, **__: pytest.fail("the judge was opened")
+    )
     assert settings.models is not None
     where = {"openai": 'model = "m"\nbase_url = "http://127.0.0.1:9/v1"\n', "transformers": 'hub = "here/weights"\n'}
     with settings.models.open("a") as cards:

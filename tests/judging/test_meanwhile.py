@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 
-import jobs.judge
-from jobs.judge import in_words, judge_run
-from jobs.settings import Settings
-from jobs.tasks import judge_if_due
-from storage import budget, judgements, retry, store
-from storage.database import Database
-from storage.judgements import Call, Ended
-from storage.ledger import Ledger
-from storage.run import AnswerState
-from storage.store import NewCell, add_run
+from defsurvey.jobs.daemons.tasks import judge_if_due
+from defsurvey.jobs.judging import judge
+from defsurvey.jobs.judging.judge import in_words, judge_run
+from defsurvey.jobs.settings import Settings
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import budget, judgements, retry, store
+from defsurvey.storage.runs.judgements import Call, Ended
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.runs.store import NewCell, add_run
+from defsurvey.workers.engines.base import EngineUnavailable
 from tests.jobs.ledger_rows import change, rows
 from tests.judging.conftest import Answered, nowhere, wants_judging
 from tests.judging.provider import JudgeServer
 from tests.storage.small_run import SURVEY, answer, claimed, new_cell, new_run, started
-from workers.engines.base import EngineUnavailable
 
 #: Answers of each model that were judged, first verdicts alone.
 JUDGED = """SELECT c.model, count(*) FROM judgement j JOIN participant p ON p.id = j.participant
@@ -147,7 +147,7 @@ def test_answers_that_come_while_a_judge_cannot_be_asked_are_judged_later(
         answer_everything(small)
         raise EngineUnavailable("the server is away")
 
-    monkeypatch.setattr("jobs.judge.open_engine", gone)
+    monkeypatch.setattr("defsurvey.jobs.judging.judge.open_engine", gone)
     judge_if_due(settings, small, "first")
     assert judgements.is_due(small, "first")
     judge_if_due(settings, small, "first")
@@ -200,14 +200,14 @@ def test_money_that_comes_as_the_last_call_ends_is_used(
     """Nothing was wrong and nothing is spent: what is left is asked, and the judging has an end."""
     answer_everything(small)
     budget.change_budget(small, "first", 0.008)
-    judge_one_by_one = jobs.judge.judge_one_by_one
+    judge_one_by_one = judge.judge_one_by_one
 
     def and_filled(*asked: Any) -> list[str]:
         problems = judge_one_by_one(*asked)
         budget.change_budget(small, "first", 100.0)
         return problems
 
-    monkeypatch.setattr("jobs.judge.judge_one_by_one", and_filled)
+    monkeypatch.setattr("defsurvey.jobs.judging.judge.judge_one_by_one", and_filled)
     judge_if_due(settings, small, "first")
     assert rows(small, "SELECT ended FROM judging") == [("done",)]
 
@@ -231,7 +231,7 @@ def test_no_further_batch_is_made_for_a_run_that_is_cancelled(
 ) -> None:
     """The one under way is waited for: it is paid for."""
     answer_everything(small)
-    monkeypatch.setattr("jobs.judge_batches.MOST_CALLS", 10)
+    monkeypatch.setattr("defsurvey.jobs.judging.batches.MOST_CALLS", 10)
     cancelled_meanwhile(server, small, judged=10)
     done = judge_run(settings, small, "first", batch=True)
     assert (done.ended, done.told) == (Ended.INCOMPLETE, "the run is cancelled")

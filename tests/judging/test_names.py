@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from storage.judgement import Rubric, rubric_in
-from storage.run import EngineDescription
-from workers.engines.base import Completion, Request
-from workers.judging.asking import judge_name
-from workers.models import Api, ModelCard
+from defsurvey.storage.runs.judgement import Rubric, rubric_in
+from defsurvey.storage.runs.run import EngineDescription
+from defsurvey.workers.engines.base import Completion, Request
+from defsurvey.workers.judging.asking import judge_name
+from defsurvey.workers.models import Api, ModelCard
 
 DIGEST = "0123456789abcdef" * 4
 HUB = {"weights": "hub org/judge", "revision": "fedcba9876543210"}

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from jobs.audit import write_template
-from jobs.judge import judge_run
-from jobs.settings import Settings
-from jobs.study_keys import BUILT_IN_CONDITIONS
-from storage.database import Database
-from storage.judgement import AnswerKey, GivenAnswer
-from storage.ledger import Ledger
-from storage.run import AnswerState, Participant, Protocol
+from defsurvey.jobs.judging.audit import write_template
+from defsurvey.jobs.judging.judge import judge_run
+from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.study.keys import BUILT_IN_CONDITIONS
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.judgement import AnswerKey, GivenAnswer
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.run import AnswerState, Participant, Protocol
+from defsurvey.workers.engines.base import Request
+from defsurvey.workers.judging.prompt import asked_text, judge_request, subject_of
+from defsurvey.workers.simulation.interview import ask
 from tests.judging.conftest import nowhere
 from tests.judging.provider import JudgeServer
 from tests.storage.small_run import SURVEY as STORED
 from tests.storage.small_run import answer, claimed, new_cell, started
 from tests.workers.citizens import SURVEY, citizen
-from workers.engines.base import Request
-from workers.judging.prompt import asked_text, judge_request, subject_of
-from workers.simulation.interview import ask
 
 PROTOCOL = Protocol(seed=7)
 QUESTIONS = ("family", "divorce")

@@ -12,20 +12,20 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from jobs.cli import main
-from jobs.results import current_report
-from jobs.review import OPTION_KEYS, Reviewed, review, screen
-from jobs.settings import Settings
-from storage.database import Database
-from storage.judgement import AnswerKey, GivenAnswer
-from storage.ledger import Ledger
-from storage.read_results import read_results
-from storage.readings import Reading, read_by, record_reading, with_readings
-from storage.results import STATES
-from storage.run import AnswerState
-from storage.store import add_run
-from storage.survey import Option
-from storage.survey_questions import MOST_OPTIONS
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.judging.review import OPTION_KEYS, Reviewed, review, screen
+from defsurvey.jobs.results import current_report
+from defsurvey.jobs.settings import Settings
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.judgement import AnswerKey, GivenAnswer
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.read_results import read_results
+from defsurvey.storage.runs.readings import Reading, read_by, record_reading, with_readings
+from defsurvey.storage.runs.results import STATES
+from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.runs.store import add_run
+from defsurvey.storage.surveys.questions import MOST_OPTIONS
+from defsurvey.storage.surveys.survey import Option
 from tests.judging.conftest import nowhere
 from tests.storage.small_run import SURVEY, answer, claimed, new_cell, new_run, participant_ids, started
 
@@ -154,7 +154,7 @@ def test_the_report_tells_of_what_was_read_however_it_was_left(
     current_report(settings, unread, "first", None)
     pressed = Mock(side_effect=["1", left])
     monkeypatch.setattr("click.getchar", pressed)
-    monkeypatch.setattr("jobs.cli_review.sys", Mock(**{"stdin.isatty.return_value": True}))
+    monkeypatch.setattr("defsurvey.jobs.cli.review.sys", Mock(**{"stdin.isatty.return_value": True}))
     url = unread.url.render_as_string(hide_password=False)
     home = {"DEFSURVEY_HOME": str(settings.home), "DEFSURVEY_DATABASE_URL": url}
     told = CliRunner().invoke(main, ["review", "first", "--reader", "ann"], env=home)
@@ -208,6 +208,6 @@ def test_a_reading_is_replaced_by_the_same_reader(unread: Database) -> None:
 
 def read_keys(database: Database) -> list[AnswerKey]:
     """What is to be read."""
-    from storage.readings import to_read
+    from defsurvey.storage.runs.readings import to_read
 
     return to_read(database, "first", "ann")

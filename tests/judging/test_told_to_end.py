@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.judge import JudgingLeft, judge_run
-from jobs.settings import Settings
-from jobs.tasks import judge_if_due
-from storage import judge_leases, judgements, outbox
-from storage.database import Database
-from storage.judgements import Ended
+from defsurvey.jobs.daemons.tasks import judge_if_due
+from defsurvey.jobs.judging.judge import JudgingLeft, judge_run
+from defsurvey.jobs.settings import Settings
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import judge_leases, judgements, outbox
+from defsurvey.storage.runs.judgements import Ended
 from tests.jobs.ledger_rows import rows
 from tests.judging.conftest import Answered, wants_judging
 from tests.judging.provider import JudgeServer

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from storage.judgement import DIMENSIONS, Finding, Judgement, Verdict, all_dimensions
-from storage.run import AnswerState, Reply, UsedDecoding
-from workers.engines.base import Completion, FinishReason
-from workers.judging.verdicts import decided, findings_in, merged
+from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Judgement, Verdict, all_dimensions
+from defsurvey.storage.runs.run import AnswerState, Reply, UsedDecoding
+from defsurvey.workers.engines.base import Completion, FinishReason
+from defsurvey.workers.judging.verdicts import decided, findings_in, merged
 
 RESPONSE = "Answer: 2: Rather important\nExplanation: I see my parents every Sunday, and that is enough."
 NO_DECODING = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)

@@ -22,9 +22,9 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.results import STATES, AnswerArrays, DrawArrays, Results
-from storage.run import AnswerState, Cell, Condition, Progress, Protocol, Run
-from storage.survey import Group, Question, QuestionType, Survey
+from defsurvey.storage.runs.results import STATES, AnswerArrays, DrawArrays, Results
+from defsurvey.storage.runs.run import AnswerState, Cell, Condition, Progress, Protocol, Run
+from defsurvey.storage.surveys.survey import Group, Question, QuestionType, Survey
 from tests.reports.wide import wide_survey
 
 Floats = NDArray[np.float64]

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.results import STATES, AnswerArrays, Results, Sample
-from storage.run import (
+from defsurvey.storage.runs.results import STATES, AnswerArrays, Results, Sample
+from defsurvey.storage.runs.run import (
     Answer,
     AnswerState,
     Cell,
@@ -21,7 +21,17 @@ from storage.run import (
     Run,
     UsedDecoding,
 )
-from storage.survey import Culture, Group, Option, Question, QuestionType, ReferenceDistribution, Region, Survey, Value
+from defsurvey.storage.surveys.survey import (
+    Culture,
+    Group,
+    Option,
+    Question,
+    QuestionType,
+    ReferenceDistribution,
+    Region,
+    Survey,
+    Value,
+)
 
 ANSWERED, REFUSED, UNPARSABLE, FAILED = (STATES.index(state) for state in AnswerState)
 

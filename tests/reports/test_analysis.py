@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from reports.analysis import analyse, cell_names
-from reports.cards import question_cards
-from reports.items import answer_weights, item_table, reference_table
-from reports.respondents import mode_shares, uniform_shares
-from storage.results import AnswerArrays
-from storage.run import AnswerState
-from storage.survey import Survey, UnknownName
+from defsurvey.reports.analysis import analyse, cell_names
+from defsurvey.reports.cards import question_cards
+from defsurvey.reports.cells.items import answer_weights, item_table, reference_table
+from defsurvey.reports.cells.respondents import mode_shares, uniform_shares
+from defsurvey.storage.runs.results import AnswerArrays
+from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.surveys.survey import Survey, UnknownName
 from tests.reports.synthetic import (
     PEOPLE,
     SHARES,

@@ -7,18 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reports.analysis import Analysis, analyse
-from reports.by_dimension import QUANTILES, ByDimension
-from reports.figures import fixed, percent
-from reports.frameworks import lacks
-from reports.page import Section, Table
-from reports.sections.ablation import ablation_section
-from reports.sections.dimensions import spread_section
-from reports.sections.frameworks import model_section
-from reports.sections.languages import language_section
-from reports.sections.series import series_section
-from reports.sections.training import training_section
-from storage.results import Results
+from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.figures.by_dimension import QUANTILES, ByDimension
+from defsurvey.reports.figures.frameworks import lacks
+from defsurvey.reports.number_format import fixed, percent
+from defsurvey.reports.page import Section, Table
+from defsurvey.reports.sections.ablation import ablation_section
+from defsurvey.reports.sections.dimensions import spread_section
+from defsurvey.reports.sections.frameworks import model_section
+from defsurvey.reports.sections.languages import language_section
+from defsurvey.reports.sections.series import series_section
+from defsurvey.reports.sections.training import training_section
+from defsurvey.storage.runs.results import Results
 from tests.reports.synthetic import human, last, one_question, refusing, repeated, results, uniform
 
 SECTIONS = {

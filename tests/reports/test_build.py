@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from reports.analysis import analyse
-from reports.build import build_report
-from reports.contents import page
-from reports.html import render_html
-from reports.markdown import render_markdown
-from reports.publications import CITATION
-from storage.results import Results
-from storage.run import AnswerState
+from defsurvey.reports.analysis import analyse
+from defsurvey.reports.build import build_report
+from defsurvey.reports.contents import page
+from defsurvey.reports.figures.publications import CITATION
+from defsurvey.reports.html import render_html
+from defsurvey.reports.markdown import render_markdown
+from defsurvey.storage.runs.results import Results
+from defsurvey.storage.runs.run import AnswerState
 from tests.reports.reading import Element, read
 from tests.reports.synthetic import (
     human,

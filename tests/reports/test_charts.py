@@ -6,12 +6,12 @@ import re
 
 import pytest
 
-from reports.analysis import Analysis, analyse
-from reports.by_dimension import ByDimension
-from reports.charts.dimensions import mean_plots, spread_plots
-from reports.charts.dots import dot_plots
-from reports.charts.drawing import PALETTE, Chart
-from reports.charts.radar import ROOM, SIZE, Loop, Spokes, radar
+from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.charts.dimensions import mean_plots, spread_plots
+from defsurvey.reports.charts.dots import dot_plots
+from defsurvey.reports.charts.drawing import PALETTE, Chart
+from defsurvey.reports.charts.radar import ROOM, SIZE, Loop, Spokes, radar
+from defsurvey.reports.figures.by_dimension import ByDimension
 from tests.reports.planted import planted, wide_survey
 from tests.reports.reading import read
 from tests.reports.synthetic import Respondent, human, last, results

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from reports.analysis import analyse
-from reports.contents import page
+from defsurvey.reports.analysis import analyse
+from defsurvey.reports.contents import page
 from tests.reports.synthetic import human, results
 
 GGUF = {"weights": "package a 1, a/SmolLM2.Q4_1.gguf", "dtype": "float32", "quantisation": "none"}

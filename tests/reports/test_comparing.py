@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from reports.comparing import (
+from defsurvey.reports.cells.comparing import (
     COMPARABLE,
     SIGNS_SEED,
     Compared,
@@ -17,9 +17,9 @@ from reports.comparing import (
     sample_of,
     told_from_people,
 )
-from reports.items import Floats, ItemTable, ReferenceTable
-from reports.metrics.aggregate import Grouping
-from reports.metrics.comparisons import participants_apart, sign_flip
+from defsurvey.reports.cells.items import Floats, ItemTable, ReferenceTable
+from defsurvey.reports.metrics.aggregate import Grouping
+from defsurvey.reports.metrics.comparisons import participants_apart, sign_flip
 
 QUESTIONS, OPTIONS, PARTICIPANTS = 45, 4, 20
 PEOPLE = np.random.default_rng(3).dirichlet(np.full(OPTIONS, 2.0), size=QUESTIONS)

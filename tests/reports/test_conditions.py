@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from reports.analysis import Analysis, analyse
-from reports.contents import page
-from reports.first_token import FirstToken
-from reports.frameworks import Ablation, Frameworks, Languages
-from reports.html import render_html
-from reports.mapping import CulturalMap
-from reports.markdown import render_markdown
-from reports.merge import merge
-from reports.metrics.divergence import jeffreys
-from reports.page import Section
-from reports.parts import NotRun
-from storage.results import AnswerArrays, ProbabilityRow, Results
-from storage.run import Cell, Condition, Method
-from storage.survey import Survey
+from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.contents import page
+from defsurvey.reports.figures.first_token import FirstToken
+from defsurvey.reports.figures.frameworks import Ablation, Frameworks, Languages
+from defsurvey.reports.figures.mapping import CulturalMap
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.html import render_html
+from defsurvey.reports.markdown import render_markdown
+from defsurvey.reports.merge import merge
+from defsurvey.reports.metrics.divergence import jeffreys
+from defsurvey.reports.page import Section
+from defsurvey.storage.runs.results import AnswerArrays, ProbabilityRow, Results
+from defsurvey.storage.runs.run import Cell, Condition, Method
+from defsurvey.storage.surveys.survey import Survey
 from tests.reports.planted import planted
 from tests.reports.reading import read
 from tests.reports.synthetic import answering, human, last, refusing, results, survey

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy, wasserstein_distance
 
-from reports.analysis import analyse
-from reports.items import answer_weights, item_table, reference_table
-from reports.metrics.divergence import (
+from defsurvey.reports.analysis import analyse
+from defsurvey.reports.cells.items import answer_weights, item_table, reference_table
+from defsurvey.reports.metrics.divergence import (
     MetricInput,
     divergences,
     js_distance,

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reports.analysis import Analysis, analyse
-from reports.by_dimension import DimensionRow
-from reports.extremes import apart, closest_dimension, excess, furthest
-from reports.metrics.intervals import Interval
-from reports.sections.dimensions import mean_section
+from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.extremes import apart, closest_dimension, excess, furthest
+from defsurvey.reports.figures.by_dimension import DimensionRow
+from defsurvey.reports.metrics.intervals import Interval
+from defsurvey.reports.sections.dimensions import mean_section
 from tests.reports.planted import planted, wide_survey
 from tests.reports.synthetic import rare, repeated, results
 

@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reports.analysis import Analysis, analyse
-from reports.by_dimension import ByDimension
-from reports.finding import find
-from reports.matching import RankAgreement
-from reports.sections.configurations import configuration_section
-from reports.sections.cultures import map_section
-from reports.sections.dimensions import mean_section, spread_section
-from reports.sections.frameworks import model_section
-from reports.sections.matching import matching_section, rank_section
-from storage.results import Results
+from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.figures.by_dimension import ByDimension
+from defsurvey.reports.figures.matching import RankAgreement
+from defsurvey.reports.finding import find
+from defsurvey.reports.sections.configurations import configuration_section
+from defsurvey.reports.sections.cultures import map_section
+from defsurvey.reports.sections.dimensions import mean_section, spread_section
+from defsurvey.reports.sections.frameworks import model_section
+from defsurvey.reports.sections.matching import matching_section, rank_section
+from defsurvey.storage.runs.results import Results
 from tests.reports.planted import planted, wide_survey
 from tests.reports.synthetic import answering, human, last, one_question, refusing, repeated, results, uniform
 

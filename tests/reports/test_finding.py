@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reports.analysis import analyse
-from reports.extremes import closest_dimension
-from reports.finding import find
-from storage.results import Results
-from storage.survey import Question, QuestionType
+from defsurvey.reports.analysis import analyse
+from defsurvey.reports.extremes import closest_dimension
+from defsurvey.reports.finding import find
+from defsurvey.storage.runs.results import Results
+from defsurvey.storage.surveys.survey import Question, QuestionType
 from tests.reports.planted import planted, wide_survey, without
 from tests.reports.synthetic import (
     SHARES,

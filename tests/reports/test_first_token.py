@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reports.analysis import analyse
-from reports.first_token import FirstToken, FirstTokenRow
-from reports.metrics.divergence import smoothed_kl
-from reports.sections.first_token import first_token_section
-from storage.results import ProbabilityRow, Results
-from storage.run import Condition, Method
-from storage.survey import Question
+from defsurvey.reports.analysis import analyse
+from defsurvey.reports.figures.first_token import FirstToken, FirstTokenRow
+from defsurvey.reports.metrics.divergence import smoothed_kl
+from defsurvey.reports.sections.first_token import first_token_section
+from defsurvey.storage.runs.results import ProbabilityRow, Results
+from defsurvey.storage.runs.run import Condition, Method
+from defsurvey.storage.surveys.survey import Question
 from tests.reports.synthetic import refusing, repeated, results
 
 #: A model that nearly always gives one answer: by its probabilities as by its interview.

@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 from scipy.stats import binom, hypergeom
 
-from reports.metrics.divergence import MetricInput, js_distance, plug_in_kl, smoothed_kl, total_variation, wasserstein
-from reports.metrics.floor import (
+from defsurvey.reports.metrics.divergence import (
+    MetricInput,
+    js_distance,
+    plug_in_kl,
+    smoothed_kl,
+    total_variation,
+    wasserstein,
+)
+from defsurvey.reports.metrics.floor import (
     Floor,
     binomial_masses,
     expected_js_distance,

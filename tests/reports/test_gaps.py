@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from reports.analysis import analyse
-from reports.cards import question_cards
-from reports.page import Table
-from storage.survey import Survey
+from defsurvey.reports.analysis import analyse
+from defsurvey.reports.cards import question_cards
+from defsurvey.reports.page import Table
+from defsurvey.storage.surveys.survey import Survey
 from tests.reports.synthetic import results, survey
 
 

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reports.analysis import Analysis, CellAnalysis, analyse
-from reports.figures import NONE
-from reports.finding import find
-from reports.first_token import FirstToken
-from reports.measures import measure_rows
-from reports.metrics.intervals import Interval
-from reports.sections.closeness import closeness
-from reports.sections.dimensions import mean_section
-from reports.sections.frameworks import model_section
-from reports.series import Series, Training, series
-from storage.results import ProbabilityRow, Results
-from storage.run import Condition, Method
-from storage.survey import Question, Survey
+from defsurvey.reports.analysis import Analysis, CellAnalysis, analyse
+from defsurvey.reports.figures.first_token import FirstToken
+from defsurvey.reports.figures.series import Series, Training, series
+from defsurvey.reports.finding import find
+from defsurvey.reports.measures import measure_rows
+from defsurvey.reports.metrics.intervals import Interval
+from defsurvey.reports.number_format import NONE
+from defsurvey.reports.sections.closeness import closeness
+from defsurvey.reports.sections.dimensions import mean_section
+from defsurvey.reports.sections.frameworks import model_section
+from defsurvey.storage.runs.results import ProbabilityRow, Results
+from defsurvey.storage.runs.run import Condition, Method
+from defsurvey.storage.surveys.survey import Question, Survey
 from tests.reports.synthetic import (
     QUESTIONS,
     SHARES,

@@ -8,20 +8,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reports.analysis import Analysis, analyse
-from reports.contents import page
-from reports.extremes import closest_dimension
-from reports.finding import find
-from reports.landscape import NearQuestion
-from reports.mapping import CulturalMap
-from reports.matching import Profiles
-from reports.metrics.insensitivity import PASS, Verdicts
-from reports.metrics.quality import wilson
-from reports.parts import NotRun
-from reports.placement import Placement
-from reports.sections.configurations import configuration_section
-from reports.series import Series
-from storage.results import Results
+from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.contents import page
+from defsurvey.reports.extremes import closest_dimension
+from defsurvey.reports.figures.landscape import NearQuestion
+from defsurvey.reports.figures.mapping import CulturalMap
+from defsurvey.reports.figures.matching import Profiles
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.figures.placement import Placement
+from defsurvey.reports.figures.series import Series
+from defsurvey.reports.finding import find
+from defsurvey.reports.metrics.insensitivity import PASS, Verdicts
+from defsurvey.reports.metrics.quality import wilson
+from defsurvey.reports.sections.configurations import configuration_section
+from defsurvey.storage.runs.results import Results
 from tests.reports.planted import planted, wide_survey
 from tests.reports.synthetic import (
     FAILED,

@@ -7,9 +7,15 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.intervals import SETTINGS, Simulation
-from reports.metrics.aggregate import Grouping
-from reports.metrics.divergence import smoothed_kl
-from reports.metrics.intervals import Intervals, independent_variance, interval, intervals_of_means, without_one
+from defsurvey.reports.metrics.aggregate import Grouping
+from defsurvey.reports.metrics.divergence import smoothed_kl
+from defsurvey.reports.metrics.intervals import (
+    Intervals,
+    independent_variance,
+    interval,
+    intervals_of_means,
+    without_one,
+)
 
 Floats = NDArray[np.float64]
 K, N, QUESTIONS = 5, 20, 60

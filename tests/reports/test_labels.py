@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from reports.analysis import analyse
-from reports.charts.cultures import culture_map
-from reports.charts.dots import dot_plots
-from reports.charts.drawing import LONGEST, room_for, shortened, width_of
-from reports.mapping import CulturalMap
-from reports.sections.near import near_section
-from storage.results import Results
+from defsurvey.reports.analysis import analyse
+from defsurvey.reports.charts.cultures import culture_map
+from defsurvey.reports.charts.dots import dot_plots
+from defsurvey.reports.charts.drawing import LONGEST, room_for, shortened, width_of
+from defsurvey.reports.figures.mapping import CulturalMap
+from defsurvey.reports.sections.near import near_section
+from defsurvey.storage.runs.results import Results
 from tests.reports.reading import read
 from tests.reports.synthetic import human, one_question, results, uniform
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reports.analysis import Analysis, analyse
-from reports.contents import page
-from reports.html import render_html
-from reports.mapping import CulturalMap
-from reports.parts import NotRun
-from storage.survey import Culture, Survey
+from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.contents import page
+from defsurvey.reports.figures.mapping import CulturalMap
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.html import render_html
+from defsurvey.storage.surveys.survey import Culture, Survey
 from tests.reports.planted import planted
 from tests.reports.reading import read
 from tests.reports.wide import wide_survey

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, entropy
 
-from reports.metrics.aggregate import Grouping, means
-from reports.metrics.divergence import MetricInput
-from reports.metrics.diversity import diversity, effective_options
-from reports.metrics.quality import clustered, quality, wilson, wilson_rate
+from defsurvey.reports.metrics.aggregate import Grouping, means
+from defsurvey.reports.metrics.divergence import MetricInput
+from defsurvey.reports.metrics.diversity import diversity, effective_options
+from defsurvey.reports.metrics.quality import clustered, quality, wilson, wilson_rate
 
 
 def test_macro_mean_weighs_dimensions_alike() -> None:

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from reports.analysis import analyse
-from reports.answer_rows import ANSWERS, answer_rows
-from reports.cards import question_cards
-from reports.export import WRITERS, write_csv
-from reports.measures import MEASURES, measure_rows
-from reports.metrics.divergence import js_distance, total_variation, wasserstein
-from reports.sections.provenance import download_section
+from defsurvey.reports.analysis import analyse
+from defsurvey.reports.answer_rows import ANSWERS, answer_rows
+from defsurvey.reports.cards import question_cards
+from defsurvey.reports.export import WRITERS, write_csv
+from defsurvey.reports.measures import MEASURES, measure_rows
+from defsurvey.reports.metrics.divergence import js_distance, total_variation, wasserstein
+from defsurvey.reports.sections.provenance import download_section
 from tests.reports.planted import planted, wide_survey
 from tests.reports.synthetic import SHARES, human, last, results
 

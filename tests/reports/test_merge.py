@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports.analysis import analyse
-from reports.answer_rows import answer_rows
-from reports.build import build_report
-from reports.configured import Drawn
-from reports.judging import Insensitivity, judged_by
-from reports.measures import measure_rows
-from reports.merge import CannotMerge, differences, merge, merge_draws, merge_judgements
-from reports.sections.provenance import provenance_section
-from storage.read_judgements import JudgeArrays, Pairs, RunJudgements
-from storage.results import DrawArrays, Results, TokenCount
-from storage.run import Preset
+from defsurvey.reports.analysis import analyse
+from defsurvey.reports.answer_rows import answer_rows
+from defsurvey.reports.build import build_report
+from defsurvey.reports.figures.configured import Drawn
+from defsurvey.reports.figures.judging import Insensitivity, judged_by
+from defsurvey.reports.measures import measure_rows
+from defsurvey.reports.merge import CannotMerge, differences, merge, merge_draws, merge_judgements
+from defsurvey.reports.sections.provenance import provenance_section
+from defsurvey.storage.runs.read_judgements import JudgeArrays, Pairs, RunJudgements
+from defsurvey.storage.runs.results import DrawArrays, Results, TokenCount
+from defsurvey.storage.runs.run import Preset
 from tests.reports.synthetic import QUESTIONS, human, last, results, sample, survey, uniform
 
 

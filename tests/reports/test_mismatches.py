@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from reports.analysis import Analysis, analyse
-from reports.matching import Profiles
-from reports.page import Fold
-from reports.sections.mismatches import heatmap_section
+from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.figures.matching import Profiles
+from defsurvey.reports.page import Fold
+from defsurvey.reports.sections.mismatches import heatmap_section
 from tests.reports.planted import planted
 from tests.reports.wide import wide_survey
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from reports.analysis import Analysis, analyse
-from reports.figures import fixed
-from reports.page import Table
-from reports.sections.dimensions import mean_section, spread_section
-from reports.sections.frameworks import model_section
-from storage.survey import Survey
+from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.number_format import fixed
+from defsurvey.reports.page import Table
+from defsurvey.reports.sections.dimensions import mean_section, spread_section
+from defsurvey.reports.sections.frameworks import model_section
+from defsurvey.storage.surveys.survey import Survey
 from tests.reports.synthetic import human, last, results, survey, uniform
 
 

@@ -7,17 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from reports.analysis import analyse
-from reports.contents import page
-from reports.extremes import closest_dimension
-from reports.frameworks import lacks
-from reports.markdown import render_markdown
-from reports.merge import merge
-from reports.page import Section, Table
-from reports.sections.ablation import ablation_section
-from reports.sections.frameworks import framework_section, model_section
-from storage.results import Results
-from storage.run import Condition
+from defsurvey.reports.analysis import analyse
+from defsurvey.reports.contents import page
+from defsurvey.reports.extremes import closest_dimension
+from defsurvey.reports.figures.frameworks import lacks
+from defsurvey.reports.markdown import render_markdown
+from defsurvey.reports.merge import merge
+from defsurvey.reports.page import Section, Table
+from defsurvey.reports.sections.ablation import ablation_section
+from defsurvey.reports.sections.frameworks import framework_section, model_section
+from defsurvey.storage.runs.results import Results
+from defsurvey.storage.runs.run import Condition
 from tests.reports.planted import planted, wide_survey
 from tests.reports.synthetic import answering, human, last, rare, repeated, results
 

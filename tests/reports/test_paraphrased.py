@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reports.analysis import analyse
-from reports.cards import sample_cards
-from storage.survey import Paraphrase
+from defsurvey.reports.analysis import analyse
+from defsurvey.reports.cards import sample_cards
+from defsurvey.storage.surveys.survey import Paraphrase
 from tests.reports.synthetic import results, sample, survey
 
 

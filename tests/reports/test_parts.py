@@ -9,24 +9,24 @@ import pytest
 from scipy.stats import ks_2samp
 from scipy.stats import t as student
 
-from reports.analysis import Analysis, analyse
-from reports.by_dimension import ByDimension
-from reports.configured import Configured, Drawn
-from reports.frameworks import Ablation, Frameworks, Languages
-from reports.items import item_table, reference_table
-from reports.judging import Insensitivity
-from reports.landscape import NearQuestion
-from reports.mapping import CulturalMap, Projection
-from reports.matching import Profiles
-from reports.metrics.divergence import smoothed_kl
-from reports.metrics.diversity import effective_options
-from reports.metrics.insensitivity import Verdicts
-from reports.parts import NotRun
-from reports.sections.series import series_section
-from reports.series import Series, parameters
-from storage.results import Results
-from storage.run import Condition
-from storage.survey import Group, Option, QuestionType, ReferenceDistribution, Survey
+from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.cells.items import item_table, reference_table
+from defsurvey.reports.figures.by_dimension import ByDimension
+from defsurvey.reports.figures.configured import Configured, Drawn
+from defsurvey.reports.figures.frameworks import Ablation, Frameworks, Languages
+from defsurvey.reports.figures.judging import Insensitivity
+from defsurvey.reports.figures.landscape import NearQuestion
+from defsurvey.reports.figures.mapping import CulturalMap, Projection
+from defsurvey.reports.figures.matching import Profiles
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.figures.series import Series, parameters
+from defsurvey.reports.metrics.divergence import smoothed_kl
+from defsurvey.reports.metrics.diversity import effective_options
+from defsurvey.reports.metrics.insensitivity import Verdicts
+from defsurvey.reports.sections.series import series_section
+from defsurvey.storage.runs.results import Results
+from defsurvey.storage.runs.run import Condition
+from defsurvey.storage.surveys.survey import Group, Option, QuestionType, ReferenceDistribution, Survey
 from tests.reports.planted import Planted, planted, wide_survey
 from tests.reports.synthetic import (
     QUESTIONS,

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reports.cells import measure
-from reports.placement import Placement, placement
-from storage.results import Results
+from defsurvey.reports.cells.cells import measure
+from defsurvey.reports.figures.placement import Placement, placement
+from defsurvey.storage.runs.results import Results
 from tests.reports.synthetic import QUESTIONS, results, survey, uniform
 
 

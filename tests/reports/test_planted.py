@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reports.analysis import Analysis, analyse
-from reports.comparing import sample_of
-from reports.items import answer_weights, item_table, reference_table
-from reports.parts import NotRun
-from reports.ranking import rank
-from storage.catalogue import find_survey
+from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.cells.comparing import sample_of
+from defsurvey.reports.cells.items import answer_weights, item_table, reference_table
+from defsurvey.reports.cells.ranking import rank
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.storage.surveys.catalogue import find_survey
 from tests.reports.planted import DISTORTION, MODELS, Planted, planted, wide_survey, without
 
 WIDE = wide_survey()

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from reports.analysis import Analysis, analyse
-from reports.contamination import Contamination, RecalledRow
-from reports.merge import merge
-from reports.sections.answers import quality_section
-from reports.sections.contamination import with_contamination
-from reports.sections.provenance import download_section
-from storage.probe import Probe, ProbeKind
+from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.figures.contamination import Contamination, RecalledRow
+from defsurvey.reports.merge import merge
+from defsurvey.reports.sections.answers import quality_section
+from defsurvey.reports.sections.contamination import with_contamination
+from defsurvey.reports.sections.provenance import download_section
+from defsurvey.storage.runs.probe import Probe, ProbeKind
 from tests.reports.synthetic import results
 
 #: The labels of Q3 are the numbers from 1 to 10.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reports.publications import TABLES, meanings, published, replicates
-from storage.catalogue import find_survey
-from storage.importers.def_dataset import CITATION
+from defsurvey.reports.figures.publications import TABLES, meanings, published, replicates
+from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.importers.def_dataset import CITATION
 
 
 @pytest.mark.parametrize(("name", "rows"), [("table1", 8), ("table2", 11), ("table3", 4), ("table4", 5)])

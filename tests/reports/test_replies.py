@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reports.analysis import analyse
-from reports.contents import page
-from reports.judging import Insensitivity
-from reports.markdown import render_markdown
-from reports.merge import merge
-from reports.metrics.insensitivity import Verdicts
-from reports.page import Section
-from storage.judgement import DIMENSIONS
-from storage.results import Results
-from storage.run import Reply
+from defsurvey.reports.analysis import analyse
+from defsurvey.reports.contents import page
+from defsurvey.reports.figures.judging import Insensitivity
+from defsurvey.reports.markdown import render_markdown
+from defsurvey.reports.merge import merge
+from defsurvey.reports.metrics.insensitivity import Verdicts
+from defsurvey.reports.page import Section
+from defsurvey.storage.runs.judgement import DIMENSIONS
+from defsurvey.storage.runs.results import Results
+from defsurvey.storage.runs.run import Reply
 from tests.reports.synthetic import human, results, survey
 
 CUT = [(Reply.FIRST_SENTENCE, "first sentence"), (Reply.ANSWER, "end of the answer")]

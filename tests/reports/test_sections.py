@@ -10,19 +10,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reports.analysis import Analysis, analyse
-from reports.contents import page
-from reports.frameworks import Frameworks, Languages
-from reports.html import render_html
-from reports.judging import Audit, JudgeNotes
-from reports.markdown import render_markdown
-from reports.metrics.agreement import agreement, mcnemar
-from reports.metrics.insensitivity import FAIL, PASS, UNSURE, Verdicts
-from reports.page import Section, Table
-from reports.parts import NotRun
-from reports.sections.frameworks import framework_section
-from storage.results import Results
-from storage.run import Condition
+from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.contents import page
+from defsurvey.reports.figures.frameworks import Frameworks, Languages
+from defsurvey.reports.figures.judging import Audit, JudgeNotes
+from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.html import render_html
+from defsurvey.reports.markdown import render_markdown
+from defsurvey.reports.metrics.agreement import agreement, mcnemar
+from defsurvey.reports.metrics.insensitivity import FAIL, PASS, UNSURE, Verdicts
+from defsurvey.reports.page import Section, Table
+from defsurvey.reports.sections.frameworks import framework_section
+from defsurvey.storage.runs.results import Results
+from defsurvey.storage.runs.run import Condition
 from tests.reports.planted import Planted, planted, wide_survey, without
 from tests.reports.reading import read
 from tests.reports.synthetic import answering, human, last, one_question, refusing, results, sample, uniform

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reports.analysis import Analysis, analyse
-from reports.charts.drawing import SERIES, SHAPES, look
-from reports.contents import page
-from reports.html import render_html
-from reports.metrics.insensitivity import FAIL, PASS, Verdicts
-from reports.page import Section
-from storage.survey import Culture, Question
+from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.charts.drawing import SERIES, SHAPES, look
+from defsurvey.reports.contents import page
+from defsurvey.reports.html import render_html
+from defsurvey.reports.metrics.insensitivity import FAIL, PASS, Verdicts
+from defsurvey.reports.page import Section
+from defsurvey.storage.surveys.survey import Culture, Question
 from tests.reports.reading import Element, read
 from tests.reports.synthetic import human, results, survey, uniform
 

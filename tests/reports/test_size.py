@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reports.build import build_report
+from defsurvey.reports.build import build_report
 from tests.reports.planted import planted, wide_survey
 
 MEGABYTE = 1_000_000

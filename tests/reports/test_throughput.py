@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from reports.analysis import analyse
-from reports.contents import page
-from reports.page import Section
-from storage.results import Results, TokenCount
+from defsurvey.reports.analysis import analyse
+from defsurvey.reports.contents import page
+from defsurvey.reports.page import Section
+from defsurvey.storage.runs.results import Results, TokenCount
 from tests.reports.synthetic import human, results
 
 PRICED = {"input_price": "2", "output_price": "10", "priced": "2026-10"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reports.untrusted import html_text, markdown_text
+from defsurvey.reports.untrusted import html_text, markdown_text
 
 PERSIAN = "می\u200cخواهم"
 

@@ -7,20 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reports.analysis import analyse
-from reports.cards import question_cards
-from reports.contents import page
-from reports.figures import NONE
-from reports.html import render_html
-from reports.metrics.position import PositionBias
-from reports.page import Entry, Table
-from reports.placement import Placement, PlacementRow
-from reports.sections.answers import position_section
-from reports.sections.languages import language_section
-from reports.sections.matching import matching_section
-from reports.sections.near import near_section
-from reports.sections.provenance import provenance_section
-from storage.results import Results
+from defsurvey.reports.analysis import analyse
+from defsurvey.reports.cards import question_cards
+from defsurvey.reports.contents import page
+from defsurvey.reports.figures.placement import Placement, PlacementRow
+from defsurvey.reports.html import render_html
+from defsurvey.reports.metrics.position import PositionBias
+from defsurvey.reports.number_format import NONE
+from defsurvey.reports.page import Entry, Table
+from defsurvey.reports.sections.answers import position_section
+from defsurvey.reports.sections.languages import language_section
+from defsurvey.reports.sections.matching import matching_section
+from defsurvey.reports.sections.near import near_section
+from defsurvey.reports.sections.provenance import provenance_section
+from defsurvey.storage.runs.results import Results
 from tests.reports.reading import read
 from tests.reports.synthetic import human, last, refusing, results, sample, without_reference
 

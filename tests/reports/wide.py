@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from storage.survey import Culture, Group, Option, Question, QuestionType, ReferenceDistribution, Region, Survey, Value
+from defsurvey.storage.surveys.survey import (
+    Culture,
+    Group,
+    Option,
+    Question,
+    QuestionType,
+    ReferenceDistribution,
+    Region,
+    Survey,
+    Value,
+)
 
 DIMENSIONS = ("EVI", "IDV", "IVR", "LTO", "MAS", "PDI", "TDI", "UAI", "USI")
 _GROUPS = (Group.MALE, Group.FEMALE, Group.AGE_LE29, Group.AGE_30_49, Group.AGE_50PLUS)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.schema import migrate
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.schema import migrate
 from tests.storage.postgres import execute, postgres_server
 
 _numbers = count()

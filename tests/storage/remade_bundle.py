@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from jobs.exits import exit_code
-from storage import store, verdict_tables
-from storage.bundle import BadBundle, export_bundle, import_bundle
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.schema import migrate
+from defsurvey.jobs.cli.exits import exit_code
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import store, verdict_tables
+from defsurvey.storage.runs.bundle import BadBundle, export_bundle, import_bundle
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.schema import migrate
 from tests.storage.small_run import answer, claimed, finish, new_cell, started
 
 Rows = dict[str, list[Any]]

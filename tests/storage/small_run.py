@@ -8,13 +8,21 @@ from dataclasses import replace
 
 from sqlalchemy import select
 
-from storage import tables
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.run import Answer, AnswerState, Condition, Draws, Participant, Protocol, UsedDecoding
-from storage.store import NewCell, NewRun, add_run
-from storage.survey import Culture, Group, Option, Question, QuestionType, ReferenceDistribution, Survey
-from storage.survey_json import fingerprint
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import tables
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.run import Answer, AnswerState, Condition, Draws, Participant, Protocol, UsedDecoding
+from defsurvey.storage.runs.store import NewCell, NewRun, add_run
+from defsurvey.storage.surveys.as_json import fingerprint
+from defsurvey.storage.surveys.survey import (
+    Culture,
+    Group,
+    Option,
+    Question,
+    QuestionType,
+    ReferenceDistribution,
+    Survey,
+)
 
 
 def _question(id: str, type: QuestionType, codes: Sequence[int], *, max_choices: int = 1) -> Question:

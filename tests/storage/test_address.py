@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from storage.address import MISREAD, in_words, shown
+from defsurvey.storage.address import MISREAD, in_words, shown
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from storage import bundle, outbox, store
-from storage.bundle import BadBundle, export_bundle, import_bundle
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.read_answers import answer_rows
-from storage.retry import ask_again
-from storage.run import AnswerState
-from storage.schema import migrate
-from storage.served import record_served
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import bundle, outbox, store
+from defsurvey.storage.runs.bundle import BadBundle, export_bundle, import_bundle
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.read_answers import answer_rows
+from defsurvey.storage.runs.retry import ask_again
+from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.runs.served import record_served
+from defsurvey.storage.schema import migrate
 from tests.storage.small_run import answer, claimed, finish, new_cell, started
 from tests.storage.what_is_there import progress_of
 

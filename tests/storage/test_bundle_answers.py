@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from storage import verdict_tables
-from storage.bundle import import_bundle
-from storage.database import Database
-from storage.run import MOST_PARTICIPANTS
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import verdict_tables
+from defsurvey.storage.runs.bundle import import_bundle
+from defsurvey.storage.runs.run import MOST_PARTICIPANTS
 from tests.storage.remade_bundle import Change, Rows, another, first, refused, remade, to_be_moved
 
 

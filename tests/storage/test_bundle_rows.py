@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from storage import bundle, judgements, store, verdict_tables
-from storage.budget import spent as spent_on
-from storage.bundle import export_bundle, import_bundle
-from storage.database import Database
-from storage.judgement import DIMENSIONS, Judgement, JudgeName, Verdict, all_dimensions
-from storage.read_answers import answer_rows
-from storage.rows import digest
-from storage.survey_json import fingerprint, survey_from_json
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import bundle, judgements, store, verdict_tables
+from defsurvey.storage.runs.budget import spent as spent_on
+from defsurvey.storage.runs.bundle import export_bundle, import_bundle
+from defsurvey.storage.runs.judgement import DIMENSIONS, Judgement, JudgeName, Verdict, all_dimensions
+from defsurvey.storage.runs.read_answers import answer_rows
+from defsurvey.storage.runs.rows import digest
+from defsurvey.storage.surveys.as_json import fingerprint, survey_from_json
 from tests.storage.remade_bundle import Change, Rows, another, first, refused, remade, to_be_moved
 from tests.storage.small_run import SURVEY
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.catalogue import bundled_surveys, find_survey
-from storage.survey import SurveyError, UnknownName
+from defsurvey.storage.surveys.catalogue import bundled_surveys, find_survey
+from defsurvey.storage.surveys.survey import SurveyError, UnknownName
 from tests.storage.test_survey_folder import write_tiny
 
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from storage.condition import condition
-from storage.database import Database
-from storage.schema import HEAD, migrate
+from defsurvey.storage.condition import condition
+from defsurvey.storage.database import Database
+from defsurvey.storage.schema import HEAD, migrate
 
 
 def test_an_empty_database_has_no_schema(empty_url: str) -> None:

@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.exc import OperationalError
 
-from storage import database as database_module
-from storage import tables
-from storage.database import BadDatabaseUrl, Database, insert_new
-from storage.store import add_run
+from defsurvey.storage import database as database_module
+from defsurvey.storage.database import BadDatabaseUrl, Database, insert_new
+from defsurvey.storage.runs import tables
+from defsurvey.storage.runs.store import add_run
 from tests.storage.small_run import new_run, participant_ids
 
 

@@ -8,12 +8,19 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from storage import store, tables
-from storage.database import Database
-from storage.deaths import FORGOTTEN_AFTER, QUARANTINE_AFTER, Freed, count_failure, free_expired, free_owned
-from storage.ledger import Ledger, StaleLease
-from storage.outbox import mark_published, outgoing
-from storage.run import Participant
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import store, tables
+from defsurvey.storage.runs.deaths import (
+    FORGOTTEN_AFTER,
+    QUARANTINE_AFTER,
+    Freed,
+    count_failure,
+    free_expired,
+    free_owned,
+)
+from defsurvey.storage.runs.ledger import Ledger, StaleLease
+from defsurvey.storage.runs.outbox import mark_published, outgoing
+from defsurvey.storage.runs.run import Participant
 from tests.storage.small_run import answer, claimed, finish, new_cell, started
 from tests.storage.what_is_there import answers_of
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from storage import hosts
-from storage.hosts import host
+from defsurvey.storage import hosts
+from defsurvey.storage.hosts import host
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from storage.database import Database
-from storage.judge_leases import is_held, release, renew, take
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.judge_leases import is_held, release, renew, take
 from tests.storage.small_run import started
 
 RUN = "first"

@@ -8,11 +8,11 @@ from threading import Barrier
 import pytest
 from sqlalchemy import func, select, update
 
-from storage import store, tables
-from storage.database import Database
-from storage.deaths import free_expired
-from storage.ledger import Ledger
-from storage.outbox import (
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import store, tables
+from defsurvey.storage.runs.deaths import free_expired
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.outbox import (
     BuiltReport,
     Outgoing,
     latest_report,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.paces import FEWEST, PAUSE_SECONDS, TokensSeen, paces, tokens_seen
-from storage.store import add_run
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.paces import FEWEST, PAUSE_SECONDS, TokensSeen, paces, tokens_seen
+from defsurvey.storage.runs.store import add_run
 from tests.storage.small_run import SURVEY, finish, new_cell, new_run, started
 
 

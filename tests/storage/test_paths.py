@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.paths import OutsideFolder, path_under
+from defsurvey.storage.paths import OutsideFolder, path_under
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from storage.bundle import export_bundle, import_bundle
-from storage.database import Database
-from storage.probe import Probe, ProbeKind
-from storage.probes import add_probes, read_probes
-from storage.read_results import read_results
-from storage.schema import migrate
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.bundle import export_bundle, import_bundle
+from defsurvey.storage.runs.probe import Probe, ProbeKind
+from defsurvey.storage.runs.probes import add_probes, read_probes
+from defsurvey.storage.runs.read_results import read_results
+from defsurvey.storage.schema import migrate
 from tests.storage.small_run import started
 
 RECALLED = Probe(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.read_answers import COLUMNS, TELEMETRY, answer_rows
-from storage.run import AnswerState
-from storage.store import UnknownRun, add_run
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.read_answers import COLUMNS, TELEMETRY, answer_rows
+from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.runs.store import UnknownRun, add_run
 from tests.storage.small_run import answer, claimed, finish, new_cell, new_run, participant_ids, started
 
 #: Names that a database's own collation would order otherwise: capitals, hyphens, a letter with a mark.

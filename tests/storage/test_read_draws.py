@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.read_draws import read_draws
-from storage.run import DrawsPer, Protocol
-from storage.store import add_run
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.read_draws import read_draws
+from defsurvey.storage.runs.run import DrawsPer, Protocol
+from defsurvey.storage.runs.store import add_run
 from tests.storage.small_run import DRAWS, USED, answer, claimed, finish, new_cell, new_run, participant_ids, started
 
 

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import Connection, insert, text
 from sqlalchemy.exc import InternalError, OperationalError
 
-from storage import tables
-from storage.database import Database
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import tables
 from tests.storage.postgres import execute
 
 Switch = Callable[[str], None]

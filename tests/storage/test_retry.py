@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from storage import store, tables
-from storage.database import Database
-from storage.deaths import QUARANTINE_AFTER, free_owned
-from storage.ledger import Ledger, StaleLease
-from storage.outbox import mark_published, outgoing, reports_due, revision
-from storage.retry import ask_again, reopen_asked_again, reopen_quarantined, rewind
-from storage.run import Answer, AnswerState, Participant, Progress
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import store, tables
+from defsurvey.storage.runs.deaths import QUARANTINE_AFTER, free_owned
+from defsurvey.storage.runs.ledger import Ledger, StaleLease
+from defsurvey.storage.runs.outbox import mark_published, outgoing, reports_due, revision
+from defsurvey.storage.runs.retry import ask_again, reopen_asked_again, reopen_quarantined, rewind
+from defsurvey.storage.runs.run import Answer, AnswerState, Participant, Progress
 from tests.storage.small_run import answer, claimed, finish, new_cell, new_run, participant_ids, started
 from tests.storage.what_is_there import answers_of, progress_of
 

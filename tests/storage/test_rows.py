@@ -7,12 +7,21 @@ from dataclasses import replace
 
 import pytest
 
-from storage import store
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.rows import digest, flat, protocol_from
-from storage.run import Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder, Reply, UsedDecoding
-from storage.storable import storable
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import store
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.rows import digest, flat, protocol_from
+from defsurvey.storage.runs.run import (
+    Condition,
+    DrawsPer,
+    MemoryOrder,
+    Preset,
+    Protocol,
+    QuestionOrder,
+    Reply,
+    UsedDecoding,
+)
+from defsurvey.storage.runs.storable import storable
 from tests.storage.small_run import DRAWS, USED, answer, claimed, started
 from tests.storage.what_is_there import answers_of
 

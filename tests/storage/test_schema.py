@@ -13,10 +13,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Table, inspect, select, text
 from sqlmodel import SQLModel
 
-from storage import schema, tables, verdict_tables
-from storage.columns import Integers, Now
-from storage.database import Database
-from storage.schema import HEAD, SchemaTooNew, current_revision, migrate
+from defsurvey.storage import schema
+from defsurvey.storage.columns import Integers, Now
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import tables, verdict_tables
+from defsurvey.storage.schema import HEAD, SchemaTooNew, current_revision, migrate
 
 REPOSITORY = Path(__file__).parents[2]
 MIGRATE = "import sys; from storage.database import Database; from storage.schema import migrate\n"

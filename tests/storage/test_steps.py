@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from storage import outbox, store, tables
-from storage.bundle import export_bundle, import_bundle
-from storage.database import Database
-from storage.ledger import Ledger, StaleLease
-from storage.read_answers import PROBABILITIES, probability_rows
-from storage.retry import rewind
-from storage.run import AnswerState, CompletedStep, Condition, Method, OptionProbabilities
-from storage.schema import migrate
-from storage.steps import commit_probabilities, commit_step, read_probabilities, steps_of
-from storage.waiting import waiting
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import outbox, store, tables
+from defsurvey.storage.runs.bundle import export_bundle, import_bundle
+from defsurvey.storage.runs.ledger import Ledger, StaleLease
+from defsurvey.storage.runs.read_answers import PROBABILITIES, probability_rows
+from defsurvey.storage.runs.retry import rewind
+from defsurvey.storage.runs.run import AnswerState, CompletedStep, Condition, Method, OptionProbabilities
+from defsurvey.storage.runs.steps import commit_probabilities, commit_step, read_probabilities, steps_of
+from defsurvey.storage.runs.waiting import waiting
+from defsurvey.storage.schema import migrate
 from tests.storage.small_run import USED, answer, claimed, new_cell, started
 from tests.storage.what_is_there import answers_of, progress_of
 

@@ -10,12 +10,11 @@ from threading import Barrier
 import pytest
 from sqlalchemy import insert, select, update
 
-from storage import store, tables
-from storage.catalogue import find_survey
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.rows import answer_columns
-from storage.run import (
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import store, tables
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.rows import answer_columns
+from defsurvey.storage.runs.run import (
     AnswerState,
     Condition,
     DrawsPer,
@@ -25,7 +24,8 @@ from storage.run import (
     Protocol,
     QuestionOrder,
 )
-from storage.store import NewRun, OtherDesign, UnknownRun, add_run
+from defsurvey.storage.runs.store import NewRun, OtherDesign, UnknownRun, add_run
+from defsurvey.storage.surveys.catalogue import find_survey
 from tests.storage.small_run import SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
 from tests.storage.what_is_there import answers_of, progress_of
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.survey import Group, QuestionType, Survey, UnknownName
-from storage.survey_folder import read_survey
+from defsurvey.storage.surveys.folder import read_survey
+from defsurvey.storage.surveys.survey import Group, QuestionType, Survey, UnknownName
 from tests.storage.test_survey_folder import write_tiny
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from storage.survey import SurveyError
-from storage.survey_codes import is_culture, is_dimension
-from storage.survey_folder import check_survey, read_survey
+from defsurvey.storage.surveys.codes import is_culture, is_dimension
+from defsurvey.storage.surveys.folder import check_survey, read_survey
+from defsurvey.storage.surveys.survey import SurveyError
 from tests.storage.test_survey_folder import TINY, Write, write_tiny
 
 S, Q, R, P = "survey.yaml", "questions.yaml", "references.csv", "regions.csv"
@@ -145,6 +145,6 @@ def test_a_culture_of_any_script_is_read(write: Write) -> None:
 
 def test_a_lone_surrogate_is_told(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the parser in Python, which takes one; that in C refuses it itself."""
-    monkeypatch.setattr("storage.survey_yaml._LOADER", yaml.SafeLoader)
+    monkeypatch.setattr("defsurvey.storage.surveys.yaml_text._LOADER", yaml.SafeLoader)
     with pytest.raises(SurveyError, match=r"line 2, title: expected a text without control .*'A \\ud800' with U\+D800"):
         read_survey(write((S, "A tiny survey", '"A \\ud800"')))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.catalogue import find_survey
-from storage.survey import QuestionType, Value
-from storage.survey_folder import FILES, check_survey, read_survey
+from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import FILES, check_survey, read_survey
+from defsurvey.storage.surveys.survey import QuestionType, Value
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "surveys.md").read_text(encoding="utf-8")
 EXAMPLE = re.compile(r"^`([a-z]+\.(?:yaml|csv))`\n\n```(?:yaml|csv)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.survey import Group, QuestionType, SurveyError
-from storage.survey_folder import check_survey, read_survey
-from storage.survey_problem import InvalidSurvey
+from defsurvey.storage.surveys.folder import check_survey, read_survey
+from defsurvey.storage.surveys.problem import InvalidSurvey
+from defsurvey.storage.surveys.survey import Group, QuestionType, SurveyError
 
 TINY = {
     "survey.yaml": """\

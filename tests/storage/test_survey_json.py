@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.catalogue import find_survey
-from storage.survey import (
+from defsurvey.storage.surveys.as_json import fingerprint, survey_from_json, survey_to_json
+from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import read_survey
+from defsurvey.storage.surveys.survey import (
     Culture,
     Group,
     Option,
@@ -22,8 +24,6 @@ from storage.survey import (
     SurveyError,
     Value,
 )
-from storage.survey_folder import read_survey
-from storage.survey_json import fingerprint, survey_from_json, survey_to_json
 from tests.storage.test_survey_folder import write_tiny
 
 _texts = st.text(min_size=1, max_size=8)

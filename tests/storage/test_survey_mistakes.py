@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from storage.survey import SurveyError
-from storage.survey_folder import check_survey, read_survey
-from storage.survey_problem import InvalidSurvey
+from defsurvey.storage.surveys.folder import check_survey, read_survey
+from defsurvey.storage.surveys.problem import InvalidSurvey
+from defsurvey.storage.surveys.survey import SurveyError
 from tests.storage.test_survey_folder import TINY, Write, write_tiny
 
 S, Q, R, P = "survey.yaml", "questions.yaml", "references.csv", "regions.csv"
@@ -291,7 +291,7 @@ def test_deep_nesting_is_an_error_not_a_crash(
     write: Write, monkeypatch: pytest.MonkeyPatch, loader: type[yaml.SafeLoader]
 ) -> None:
     """Hostile YAML ends in the usual error, with the parser in C and with the one in Python."""
-    monkeypatch.setattr("storage.survey_yaml._LOADER", loader)
+    monkeypatch.setattr("defsurvey.storage.surveys.yaml_text._LOADER", loader)
     folder = write()
     (folder / Q).write_text("[" * 5000)
     with pytest.raises(SurveyError, match=r"questions\.yaml.*expected YAML, got"):

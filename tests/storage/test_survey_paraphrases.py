@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from storage.survey import Paraphrase
-from storage.survey_folder import check_survey, read_survey
-from storage.survey_json import survey_from_json, survey_to_json
-from storage.survey_paraphrases import PARAPHRASES_FILE, Tried, paraphrases_text, read_tried, used, write_tried
-from storage.survey_problem import Fault
-from storage.survey_write import exclude_questions, write_survey
+from defsurvey.storage.surveys.as_json import survey_from_json, survey_to_json
+from defsurvey.storage.surveys.folder import check_survey, read_survey
+from defsurvey.storage.surveys.paraphrases import (
+    PARAPHRASES_FILE,
+    Tried,
+    paraphrases_text,
+    read_tried,
+    used,
+    write_tried,
+)
+from defsurvey.storage.surveys.problem import Fault
+from defsurvey.storage.surveys.survey import Paraphrase
+from defsurvey.storage.surveys.write import exclude_questions, write_survey
 from tests.storage.test_survey_folder import write_tiny
 
 FILE = """\

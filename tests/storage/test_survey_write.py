@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from storage import survey_write
-from storage.catalogue import find_survey
-from storage.survey import Culture, SurveyError, UnknownName
-from storage.survey_folder import EXCLUDED_FILE, check_survey, read_survey
-from storage.survey_json import survey_from_json, survey_to_json
-from storage.survey_problem import InvalidSurvey
-from storage.survey_write import copy_survey, exclude_questions, percent, survey_files, write_survey
+from defsurvey.storage.surveys import write as survey_write
+from defsurvey.storage.surveys.as_json import survey_from_json, survey_to_json
+from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import EXCLUDED_FILE, check_survey, read_survey
+from defsurvey.storage.surveys.problem import InvalidSurvey
+from defsurvey.storage.surveys.survey import Culture, SurveyError, UnknownName
+from defsurvey.storage.surveys.write import copy_survey, exclude_questions, percent, survey_files, write_survey
 
 WVS7 = find_survey("wvs7")
 

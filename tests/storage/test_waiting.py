@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from storage import outbox, store
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.waiting import before, remaining, waiting
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import outbox, store
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.waiting import before, remaining, waiting
 from tests.storage.small_run import answer, claimed, new_cell, new_run, participant_ids
 
 

@@ -8,8 +8,8 @@ from timeit import timeit
 import pytest
 import yaml
 
-from storage.catalogue import _BUNDLED, find_survey
-from storage.survey import Group, Option, Question, QuestionType, Survey
+from defsurvey.storage.surveys.catalogue import _BUNDLED, find_survey
+from defsurvey.storage.surveys.survey import Group, Option, Question, QuestionType, Survey
 
 FOLDER = _BUNDLED / "wvs7"
 CHINESE = re.compile(r"[\u4e00-\u9fff]")

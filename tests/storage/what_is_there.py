@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
-from storage import store, tables
-from storage.database import Database
-from storage.rows import answer_from
-from storage.run import Answer, Progress
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import store, tables
+from defsurvey.storage.runs.rows import answer_from
+from defsurvey.storage.runs.run import Answer, Progress
 
 
 def progress_of(database: Database, run: str) -> Progress:

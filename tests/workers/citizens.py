@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from storage.run import Cell, Condition, Participant, Protocol
-from storage.survey import Culture, Option, Question, QuestionType, Region, Survey
-from workers.simulation.participant import draw_axes
+from defsurvey.storage.runs.run import Cell, Condition, Participant, Protocol
+from defsurvey.storage.surveys.survey import Culture, Option, Question, QuestionType, Region, Survey
+from defsurvey.workers.simulation.participant import draw_axes
 
 DEF = Condition(name="def")
 NONE = Condition(name="none", prompt=False, config=False, memory=False, option_order=False)

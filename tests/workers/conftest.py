@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from storage.survey import Group, Option, Question, QuestionType, ReferenceDistribution, Survey
+from defsurvey.storage.surveys.survey import Group, Option, Question, QuestionType, ReferenceDistribution, Survey
+from defsurvey.workers.engines.transformers.engine import TransformersEngine
+from defsurvey.workers.engines.transformers.loading import LoadedModel, load_model
+from defsurvey.workers.engines.transformers.weights import find_weights
+from defsurvey.workers.models import ModelCard, find_card, read_cards
 from tests.workers.tiny import write_tiny_model
-from workers.engines.transformers.engine import TransformersEngine
-from workers.engines.transformers.loading import LoadedModel, load_model
-from workers.engines.transformers.weights import find_weights
-from workers.models import ModelCard, find_card, read_cards
 
 REPOSITORY = Path(__file__).parents[2]
 

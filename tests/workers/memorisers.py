@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import zlib
 
-from storage.survey import Question, Survey
+from defsurvey.storage.surveys.survey import Question, Survey
+from defsurvey.workers.engines.base import Engine
+from defsurvey.workers.models import ModelCard
 from tests.workers.paraphrasers import Paraphraser
-from workers.engines.base import Engine
-from workers.models import ModelCard
 
 
 def _asked(survey: Survey, prompt: str) -> Question:

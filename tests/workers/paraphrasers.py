@@ -7,10 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
-from storage.run import UsedDecoding
-from storage.survey import Survey
-from workers.engines.base import Completion, Engine, FinishReason, Request
-from workers.models import ModelCard
+from defsurvey.storage.runs.run import UsedDecoding
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines.base import Completion, Engine, FinishReason, Request
+from defsurvey.workers.models import ModelCard
 
 USED = UsedDecoding(num_beams=1, do_sample=True, temperature=1.0, top_p=1.0, max_new_tokens=256)
 #: A file to which every request adds a line, where the environment names one.

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from kombu import Connection, Consumer, Queue
 
-from jobs.broker import EmbeddedBroker
-from workers.acknowledgements import ForgetUnacknowledged
+from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.workers.runner.acknowledgements import ForgetUnacknowledged
 
 
 @pytest.fixture

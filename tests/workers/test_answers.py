@@ -15,12 +15,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.catalogue import find_survey
-from storage.run import AnswerState, Reply
-from storage.survey import Option, Question, QuestionType
-from workers.engines.base import FinishReason
-from workers.simulation.answer_parser import Reading, read
-from workers.simulation.prompts import option_text, words
+from defsurvey.storage.runs.run import AnswerState, Reply
+from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.survey import Option, Question, QuestionType
+from defsurvey.workers.engines.base import FinishReason
+from defsurvey.workers.simulation.answer_parser import Reading, read
+from defsurvey.workers.simulation.prompts import option_text, words
 
 _FILE = yaml.safe_load(Path(__file__).with_name("replies.yaml").read_text(encoding="utf-8"))
 _SURVEY = find_survey("wvs7")

@@ -9,17 +9,25 @@ from itertools import count
 
 import pytest
 
-from jobs.study_keys import BUILT_IN_CONDITIONS
-from storage.run import PANEL_SLOTS, Answer, AnswerState, CompletedStep, Protocol
-from storage.survey import Culture, Survey
+from defsurvey.jobs.study.keys import BUILT_IN_CONDITIONS
+from defsurvey.storage.runs.run import PANEL_SLOTS, Answer, AnswerState, CompletedStep, Protocol
+from defsurvey.storage.surveys.survey import Culture, Survey
+from defsurvey.workers.engines.base import (
+    NO_DECODING,
+    Completion,
+    Engine,
+    EngineUnavailable,
+    FinishReason,
+    Request,
+    Task,
+)
+from defsurvey.workers.engines.scripted import ScriptedEngine
+from defsurvey.workers.models import ModelCard
+from defsurvey.workers.simulation.interview import Step, ask, ask_again, interview
+from defsurvey.workers.simulation.methods.ccsv import DECODES, VOTE
+from defsurvey.workers.simulation.methods.prompts import list_entries, voted
+from defsurvey.workers.simulation.prompts import languages, option_text
 from tests.workers.citizens import CN, FAMILY, SURVEY, US, citizen
-from workers.engines.base import NO_DECODING, Completion, Engine, EngineUnavailable, FinishReason, Request, Task
-from workers.engines.scripted import ScriptedEngine
-from workers.models import ModelCard
-from workers.simulation.baseline_prompts import list_entries, voted
-from workers.simulation.baselines import DECODES, VOTE
-from workers.simulation.interview import Step, ask, ask_again, interview
-from workers.simulation.prompts import languages, option_text
 
 CAO, SINGLE, LIST = (BUILT_IN_CONDITIONS[name] for name in ("cao2023", "ccsv-single", "ccsv-list"))
 PROTOCOL = Protocol(seed=3)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from jobs.broker import EmbeddedBroker
-from jobs.celery_app import make_app
+from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.queue.celery_app import make_app
 
 PATIENCE = 30.0
 PROGRAM = """

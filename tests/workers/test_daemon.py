@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.broker import EmbeddedBroker
+from defsurvey.jobs.queue.broker import EmbeddedBroker
 
 PATIENCE = 20.0
 PROGRAM = """

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from transformers.utils import chat_template_utils
 
+from defsurvey.workers.engines.transformers.dates import dated
+from defsurvey.workers.engines.transformers.loading import load_model
+from defsurvey.workers.engines.transformers.prompt import date_told, render_prompt
+from defsurvey.workers.engines.transformers.weights import find_weights
+from defsurvey.workers.models import ModelCard
 from tests.workers.families.test_templates import FIRST, SYSTEM, asked
 from tests.workers.families.tiny_families import FAMILIES, Family, write_tokenizer
 from tests.workers.tiny import CHAT_TEMPLATE, write_tiny_model
-from workers.engines.transformers.dates import dated
-from workers.engines.transformers.loading import load_model
-from workers.engines.transformers.prompt import date_told, render_prompt
-from workers.engines.transformers.weights import find_weights
-from workers.models import ModelCard
 
 #: How Llama 3.2's template comes by its date.
 LLAMA = (

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from storage.survey import Survey
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines import device
+from defsurvey.workers.engines.base import Engine
+from defsurvey.workers.engines.opening import open_engine
+from defsurvey.workers.models import ModelCard
 from tests.workers.citizens import SURVEY
-from workers import device
-from workers.engines.base import Engine
-from workers.engines.opening import open_engine
-from workers.models import ModelCard
 
 H100 = "NVIDIA H100, 81559 MiB, 570.1"
 

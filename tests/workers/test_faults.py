@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import DataError, ProgrammingError
 
-from storage import outbox
-from storage.database import Database
-from storage.deaths import QUARANTINE_AFTER
-from storage.schema import migrate
-from storage.served import OtherEngine
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import outbox
+from defsurvey.storage.runs.deaths import QUARANTINE_AFTER
+from defsurvey.storage.runs.served import OtherEngine
+from defsurvey.storage.schema import migrate
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.engines.scripted import ScriptedEngine
+from defsurvey.workers.models import ModelError
+from defsurvey.workers.runner import stage as stages
+from defsurvey.workers.runner.stage import Outcome, Stage
 from tests.workers.working import add_run, make_stage, respondent, rows
-from workers import stage as stages
-from workers.engines.base import EngineUnavailable
-from workers.engines.scripted import ScriptedEngine
-from workers.models import ModelError
-from workers.stage import Outcome, Stage
 
 STANDING = "SELECT status, deaths, lease_owner, published_at FROM participant ORDER BY id"
 

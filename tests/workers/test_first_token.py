@@ -10,24 +10,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.progress import snapshot
-from jobs.study_keys import BUILT_IN_CONDITIONS
-from storage import outbox, retry, store
-from storage.database import Database
-from storage.schema import migrate
-from storage.steps import read_probabilities
-from storage.survey import Survey
+from defsurvey.jobs.progress.progress import snapshot
+from defsurvey.jobs.study.keys import BUILT_IN_CONDITIONS
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import outbox, retry, store
+from defsurvey.storage.runs.steps import read_probabilities
+from defsurvey.storage.schema import migrate
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
+from defsurvey.workers.engines.transformers.engine import TransformersEngine
+from defsurvey.workers.engines.transformers.loading import LoadedModel
+from defsurvey.workers.engines.transformers.support import UnsupportedModel
+from defsurvey.workers.models import ModelCard
+from defsurvey.workers.runner.stage import Outcome
+from defsurvey.workers.simulation.methods.first_token import option_orders, weigh_options, weighing
 from tests.storage.what_is_there import progress_of
 from tests.workers.citizens import AIM, DIVORCE, FAMILY, QUALITIES, SURVEY, US, citizen
 from tests.workers.steps.mortal import worker
 from tests.workers.test_baselines import PROTOCOL, Asked
-from workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
-from workers.engines.transformers.engine import TransformersEngine
-from workers.engines.transformers.loading import LoadedModel
-from workers.engines.transformers.support import UnsupportedModel
-from workers.models import ModelCard
-from workers.simulation.first_token import option_orders, weigh_options, weighing
-from workers.stage import Outcome
 
 FIRST_TOKEN = BUILT_IN_CONDITIONS["first-token"]
 CODES = {question.id: question.codes for question in SURVEY.questions}
@@ -65,7 +65,7 @@ def test_probabilities_are_those_of_the_model(
         def refuse(_model: object) -> None:
             raise UnsupportedModel("for the test")
 
-        monkeypatch.setattr("workers.engines.transformers.engine.adopt", refuse)
+        monkeypatch.setattr("defsurvey.workers.engines.transformers.engine.adopt", refuse)
     engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
     apart = engine.submit(_tiny_request("1", "2", "7")).result(60)
     nested = engine.submit(_tiny_request("1", "2", "10", "12")).result(60)

@@ -10,7 +10,7 @@ from itertools import count
 
 import pytest
 
-from storage.run import (
+from defsurvey.storage.runs.run import (
     Answer,
     AnswerState,
     Condition,
@@ -24,12 +24,12 @@ from storage.run import (
     Reply,
     UsedDecoding,
 )
-from storage.survey import Question
+from defsurvey.storage.surveys.survey import Question
+from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request
+from defsurvey.workers.simulation.interview import Step, ask, ask_again, interview
+from defsurvey.workers.simulation.participant import completion_seed, draw_axes, options_shown, question_order
+from defsurvey.workers.simulation.prompts import option_text, prompt_text, request_text, words
 from tests.workers.citizens import CN, DEF, NONE, QUESTIONS, SURVEY, citizen
-from workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request
-from workers.simulation.interview import Step, ask, ask_again, interview
-from workers.simulation.participant import completion_seed, draw_axes, options_shown, question_order
-from workers.simulation.prompts import option_text, prompt_text, request_text, words
 
 PAPER = Protocol(seed=11)
 PROTOCOLS = {

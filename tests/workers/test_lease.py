@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from storage import store
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.schema import migrate
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import store
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.schema import migrate
+from defsurvey.workers.runner.lease import Leases
 from tests.workers.working import add_run, change, rows
-from workers.lease import Leases
 
 
 class Clock:

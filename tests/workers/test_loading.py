@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from transformers import Gemma3Config, LlamaConfig
 
-from workers.engines.transformers import loading
+from defsurvey.workers.engines.transformers import loading
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workers import machine
+from defsurvey.workers.engines import machine
 
 GIB = 1 << 30
 

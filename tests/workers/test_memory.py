@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from storage.run import MemoryOrder
-from workers.simulation.memory import remember
+from defsurvey.storage.runs.run import MemoryOrder
+from defsurvey.workers.simulation.memory import remember
 
 DRAWN, CHRONOLOGICAL = MemoryOrder.DRAWN, MemoryOrder.CHRONOLOGICAL
 

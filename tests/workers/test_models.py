@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.engines.transformers.prompt import TEMPLATES
-from workers.models import CHAT_TEMPLATES, RESPONDENTS, ModelError, UnknownModel, find_card, read_cards
+from defsurvey.workers.engines.transformers.prompt import TEMPLATES
+from defsurvey.workers.models import CHAT_TEMPLATES, RESPONDENTS, ModelError, UnknownModel, find_card, read_cards
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "models.md"
 

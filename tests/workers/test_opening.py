@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from storage.survey import Survey
-from workers.engines import opening
-from workers.engines.base import Engine, EngineUnavailable
-from workers.engines.opening import check_card, open_engine
-from workers.models import ModelCard, read_cards
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines import opening
+from defsurvey.workers.engines.base import Engine, EngineUnavailable
+from defsurvey.workers.engines.opening import check_card, open_engine
+from defsurvey.workers.models import ModelCard, read_cards
 
 
 def test_checking_the_bundled_cards_loads_no_model_library(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from jobs.cli import main
-from storage.run import Decoding
+from defsurvey.jobs.cli.main import main
+from defsurvey.storage.runs.run import Decoding
+from defsurvey.workers.engines.base import Asked, Counting, Engine, FinishReason, Message, Mortal, Request, Roomy
+from defsurvey.workers.engines.opening import open_engine
+from defsurvey.workers.models import read_cards
 from tests.workers.citizens import SURVEY
-from workers.engines.base import Asked, Counting, Engine, FinishReason, Message, Mortal, Request, Roomy
-from workers.engines.opening import open_engine
-from workers.models import read_cards
 
 ROOT = Path(__file__).parents[2]
 RAISING = """\
@@ -79,7 +79,7 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_the_documented_engine_of_ones_own_works(documented: Path) -> None:
     """The module and the card of docs/models.md, as they stand: no weights, no line of ours, and an answer."""
     checked = subprocess.run(
-        [sys.executable, "-m", "jobs.cli", "models", "check", "my-rule", "--weights"],
+        [sys.executable, "-m", "defsurvey", "models", "check", "my-rule", "--weights"],
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from storage.run import Answer, Condition, DrawsPer, Participant, Protocol
-from storage.survey import Paraphrase
+from defsurvey.storage.runs.run import Answer, Condition, DrawsPer, Participant, Protocol
+from defsurvey.storage.surveys.survey import Paraphrase
+from defsurvey.workers.simulation.interview import ask, interview
+from defsurvey.workers.simulation.participant import draw_axes
 from tests.workers.citizens import DEF, QUESTIONS, SURVEY, US, citizen
 from tests.workers.test_interview import Respondent
-from workers.simulation.interview import ask, interview
-from workers.simulation.participant import draw_axes
 
 PARAPHRASED = Condition(name="paraphrased", paraphrase=True)
 #: Two other wordings of every question but the last, and the second of these in English alone.

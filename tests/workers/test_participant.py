@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from storage.run import Condition, Draws, DrawsPer, Method, Preset, Protocol, QuestionOrder
+from defsurvey.storage.runs.run import Condition, Draws, DrawsPer, Method, Preset, Protocol, QuestionOrder
+from defsurvey.workers.simulation.participant import (
+    completion_seed,
+    draw_axes,
+    options_shown,
+    question_order,
+    substream,
+)
 from tests.workers.citizens import AIM, CN, DEF, DIVORCE, FAMILY, NONE, QUALITIES, QUESTIONS, US
-from workers.simulation.participant import completion_seed, draw_axes, options_shown, question_order, substream
 
 PAPER = Protocol(seed=20250314)
 CODE = Protocol(seed=20250314, preset=Preset.CODE)

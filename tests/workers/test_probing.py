@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from storage.catalogue import find_survey
-from storage.probe import ProbeKind
-from storage.survey import QuestionType
+from defsurvey.storage.runs.probe import ProbeKind
+from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.survey import QuestionType
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.probing.probe import BATCH, complete, planned, read_percentages
+from defsurvey.workers.simulation.prompts import UnknownLanguage
 from tests.workers.memorisers import memorised
 from tests.workers.paraphrasers import Paraphraser
-from workers.engines.base import EngineUnavailable
-from workers.probing.probe import BATCH, complete, planned, read_percentages
-from workers.simulation.prompts import UnknownLanguage
 
 SURVEY = find_survey("wvs7")
 CELLS = [("us", "en"), ("cn", "zh"), ("us", "en"), ("cn", "en")]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from workers.engines.counters import Counters
-from workers.profile import profile
+from defsurvey.workers.engines.counters import Counters
+from defsurvey.workers.runner.profile import profile
 
 
 class Counting:

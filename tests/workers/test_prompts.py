@@ -6,10 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from storage.survey import Option, UnknownName
+from defsurvey.storage.surveys.survey import Option, UnknownName
+from defsurvey.workers.engines.base import Message
+from defsurvey.workers.simulation.prompts import (
+    UnknownLanguage,
+    languages,
+    messages,
+    option_text,
+    prompt_text,
+    request_text,
+)
 from tests.workers.citizens import AIM, CN, DIVORCE, FAMILY, QUALITIES, US
-from workers.engines.base import Message
-from workers.simulation.prompts import UnknownLanguage, languages, messages, option_text, prompt_text, request_text
 
 
 def test_the_english_prompt_is_the_papers() -> None:

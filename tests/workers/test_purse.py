@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from workers.purse import Purse
+from defsurvey.workers.runner.budget import Purse
 
 
 class Money:

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from storage.catalogue import find_survey
-from storage.survey import Survey
-from storage.survey_paraphrases import Tried, used
+from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.paraphrases import Tried, used
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines.base import EngineUnavailable, FinishReason
+from defsurvey.workers.rephrasing.checks import Vocabulary, fault
+from defsurvey.workers.rephrasing.rephrase import BATCH, Batch, Order, bare_question, prompts, rephrase
+from defsurvey.workers.simulation.prompts import UnknownLanguage
 from tests.workers.paraphrasers import Paraphraser, new_wording, question_in
-from workers.engines.base import EngineUnavailable, FinishReason
-from workers.rephrasing.checks import Vocabulary, fault
-from workers.rephrasing.rephrase import BATCH, Batch, Order, bare_question, prompts, rephrase
-from workers.simulation.prompts import UnknownLanguage
 
 SURVEY = find_survey("wvs7")
 

@@ -7,8 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from workers.engines.base import Completion, EngineUnavailable, Request
-from workers.resident import Resident
+from defsurvey.workers.engines.base import Completion, EngineUnavailable, Request
+from defsurvey.workers.runner.resident import Resident
 
 PATIENCE = 10.0
 MOMENT = 0.1

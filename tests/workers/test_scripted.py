@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from storage.run import Decoding
-from storage.survey import Group, Question, ReferenceDistribution, Survey
+from defsurvey.storage.runs.run import Decoding
+from defsurvey.storage.surveys.survey import Group, Question, ReferenceDistribution, Survey
+from defsurvey.workers.engines.base import Asked, Completion, Engine, EngineUnavailable, FinishReason, Request
+from defsurvey.workers.engines.opening import open_engine
+from defsurvey.workers.engines.scripted import ScriptedEngine, choose_mode, draw_multiple
+from defsurvey.workers.models import RESPONDENTS, ModelCard
 from tests.workers.conftest import IMPORTANCE, JUSTIFIABLE, QUALITIES
-from workers.engines.base import Asked, Completion, Engine, EngineUnavailable, FinishReason, Request
-from workers.engines.opening import open_engine
-from workers.engines.scripted import ScriptedEngine, choose_mode, draw_multiple
-from workers.models import RESPONDENTS, ModelCard
 
 
 def _card(respondent: str | None, latency: float = 0.0) -> ModelCard:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from storage.run import AnswerState, Reply
+from defsurvey.storage.runs.run import AnswerState, Reply
+from defsurvey.workers.simulation.answer_parser import is_settled
+from defsurvey.workers.simulation.prompts import words
 from tests.workers.test_answers import CASES, KINDS, Case
-from workers.simulation.answer_parser import is_settled
-from workers.simulation.prompts import words
 
 #: What a model may go on to say, the things that would change a reading among them.
 TAILS = (

@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from storage import store
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.read_results import read_results
-from storage.run import AnswerState, Condition, Method
-from storage.schema import migrate
-from storage.served import OtherEngine, record_served
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import store
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.read_results import read_results
+from defsurvey.storage.runs.run import AnswerState, Condition, Method
+from defsurvey.storage.runs.served import OtherEngine, record_served
+from defsurvey.storage.schema import migrate
+from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, Request
+from defsurvey.workers.engines.scripted import ScriptedEngine
+from defsurvey.workers.models import Api, ModelCard, UnknownModel
+from defsurvey.workers.runner.stage import Outcome, Stage
+from defsurvey.workers.runner.watchdog import Watchdog
 from tests.storage.what_is_there import answers_of
 from tests.workers.citizens import SURVEY
 from tests.workers.working import QUESTIONS, add_run, change, make_stage, respondent, rows
-from workers.engines.base import Completion, Engine, EngineUnavailable, Request
-from workers.engines.scripted import ScriptedEngine
-from workers.models import Api, ModelCard, UnknownModel
-from workers.stage import Outcome, Stage
-from workers.watchdog import Watchdog
 
 CARDS = {
     "quick": respondent("quick"),
@@ -126,7 +126,8 @@ def test_runs_of_two_surveys_share_an_engine_that_knows_none(
     api = Api(model="m") if engine in ("openai", "anthropic") else None
     card = ModelCard(name="any", engine=engine, hub="a/b" if engine == "transformers" else None, api=api)
     monkeypatch.setattr(
-        "workers.stage.open_engine", lambda _card, *, survey, **_: ScriptedEngine(CARDS["quick"], survey)
+        "defsurvey.workers.runner.stage.open_engine",
+        lambda _card, *, survey, **_: ScriptedEngine(CARDS["quick"], survey),
     )
     stage = make_stage(database, {"any": card}, finished)
     for number, run in enumerate(("one", "other")):
@@ -221,7 +222,7 @@ def test_a_model_that_cannot_be_opened_is_tried_once(
         wait_until(lambda: stage.in_flight == 8)
         raise EngineUnavailable("no memory for it")
 
-    monkeypatch.setattr("workers.stage.open_engine", open_in_vain)
+    monkeypatch.setattr("defsurvey.workers.runner.stage.open_engine", open_in_vain)
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(stage.simulate, who) for who in range(1, 9)]
         for each in asked:

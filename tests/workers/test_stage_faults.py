@@ -15,21 +15,21 @@ from sqlalchemy import select
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.exc import OperationalError
 
-from storage import retry, store, tables
-from storage.database import Database
-from storage.deaths import free_owned
-from storage.ledger import Ledger, owners
-from storage.run import AnswerState
-from storage.schema import migrate
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import retry, store, tables
+from defsurvey.storage.runs.deaths import free_owned
+from defsurvey.storage.runs.ledger import Ledger, owners
+from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.schema import migrate
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.models import Api
+from defsurvey.workers.runner import patience
+from defsurvey.workers.runner.lease import Leases
+from defsurvey.workers.runner.stage import Outcome
+from defsurvey.workers.runner.watchdog import Watchdog
 from tests.chaos.chain import follow
 from tests.chaos.stages import CARDS, PATIENCE, QUESTIONS, RUN, TO_OPEN, Gated, stage_of, started
 from tests.storage.what_is_there import answers_of
-from workers import patience
-from workers.engines.base import EngineUnavailable
-from workers.lease import Leases
-from workers.models import Api
-from workers.stage import Outcome
-from workers.watchdog import Watchdog
 
 
 @pytest.fixture

@@ -14,17 +14,17 @@ import pytest
 import redis
 from prometheus_client import CollectorRegistry, generate_latest
 
-from storage.database import Database
-from storage.ledger import Ledger, StaleLease
-from storage.run import Decoding
-from storage.schema import migrate
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.ledger import Ledger, StaleLease
+from defsurvey.storage.runs.run import Decoding
+from defsurvey.storage.schema import migrate
+from defsurvey.workers.engines.base import Message, Request
+from defsurvey.workers.engines.transformers.engine import TransformersEngine
+from defsurvey.workers.runner import telemetry
+from defsurvey.workers.runner.stage import Outcome, Stage
+from defsurvey.workers.runner.telemetry import CountedLedger, Gauges, MetricsUnavailable, new_registry, show
 from tests.storage.what_is_there import answers_of
 from tests.workers.working import add_run, make_stage, respondent
-from workers import telemetry
-from workers.engines.base import Message, Request
-from workers.engines.transformers.engine import TransformersEngine
-from workers.stage import Outcome, Stage
-from workers.telemetry import CountedLedger, Gauges, MetricsUnavailable, new_registry, show
 
 CARDS = {"quick": respondent("quick")}
 

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.study_keys import BUILT_IN_CONDITIONS
-from storage.run import AnswerState, Reply
+from defsurvey.jobs.study.keys import BUILT_IN_CONDITIONS
+from defsurvey.storage.runs.run import AnswerState, Reply
+from defsurvey.workers.engines.base import Completion, FinishReason, Request
+from defsurvey.workers.engines.transformers.engine import TransformersEngine
+from defsurvey.workers.engines.transformers.loading import LoadedModel
+from defsurvey.workers.engines.transformers.thoughts import decode_reply, special_marks, thought_begun
+from defsurvey.workers.models import ModelCard
+from defsurvey.workers.simulation.answer_parser import Reading, is_settled, read, spoken
 from tests.workers.families.tiny_families import Family, write_tokenizer
 from tests.workers.test_answers import CASES, QUESTIONS
 from tests.workers.test_baselines import Asked, Noted, _interview
 from tests.workers.test_settled import CUT
 from tests.workers.test_transformers import _generate, _request
-from workers.engines.base import Completion, FinishReason, Request
-from workers.engines.transformers.engine import TransformersEngine
-from workers.engines.transformers.loading import LoadedModel
-from workers.engines.transformers.thoughts import decode_reply, special_marks, thought_begun
-from workers.models import ModelCard
-from workers.simulation.answer_parser import Reading, is_settled, read, spoken
 
 FAMILY = QUESTIONS["family"]
 REPLY = "Answer: 1\nExplanation: Family comes first. Always."

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 import torch
 
-from storage.run import Decoding, UsedDecoding
+from defsurvey.storage.runs.run import Decoding, UsedDecoding
+from defsurvey.workers.engines.base import EngineUnavailable, FinishReason, Message, Request
+from defsurvey.workers.engines.transformers.decoding import resolve_decoding
+from defsurvey.workers.engines.transformers.engine import TransformersEngine, open_transformers
+from defsurvey.workers.engines.transformers.kv import OutOfRoom
+from defsurvey.workers.engines.transformers.loading import LoadedModel, attend_without_plans, load_model
+from defsurvey.workers.engines.transformers.weights import find_weights
+from defsurvey.workers.models import ModelCard
 from tests.workers.tiny import WINDOW, write_tiny_model
-from workers.engines.base import EngineUnavailable, FinishReason, Message, Request
-from workers.engines.transformers.decoding import resolve_decoding
-from workers.engines.transformers.engine import TransformersEngine, open_transformers
-from workers.engines.transformers.kv import OutOfRoom
-from workers.engines.transformers.loading import LoadedModel, attend_without_plans, load_model
-from workers.engines.transformers.weights import find_weights
-from workers.models import ModelCard
 
 #: Greedy search, beam search, sampling, beam sampling; the last two with every setting moved.
 DECODINGS = [
@@ -168,7 +168,7 @@ def test_a_device_without_room_for_keys_and_values_is_named(tmp_path: Path, monk
     def full(*_: object, **__: object) -> None:
         raise OutOfRoom("CUDA out of memory")
 
-    monkeypatch.setattr("workers.engines.transformers.decoder.store_for", full)
+    monkeypatch.setattr("defsurvey.workers.engines.transformers.decoder.store_for", full)
     card = ModelCard(name="large", path=write_tiny_model(tmp_path))
     with pytest.raises(EngineUnavailable, match=r"model large: cpu has no room for keys and values: CUDA out of"):
         open_transformers(card, device="cpu", cache=tmp_path, threads=1)

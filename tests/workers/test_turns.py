@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from workers.turns import Turns
+from defsurvey.workers.runner.quarantine import Turns
 
 #: Seconds that something may take which is to happen.
 PATIENCE = 10.0

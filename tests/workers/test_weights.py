@@ -20,10 +20,10 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from workers.engines.base import EngineUnavailable
-from workers.engines.transformers import weights
-from workers.engines.transformers.weights import find_description, find_weights, sha256_of
-from workers.models import ModelCard, Wheel
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.engines.transformers import weights
+from defsurvey.workers.engines.transformers.weights import find_description, find_weights, sha256_of
+from defsurvey.workers.models import ModelCard, Wheel
 
 GGUF = b"GGUF" + bytes(range(256)) * 40
 DIGEST = hashlib.sha256(GGUF).hexdigest()

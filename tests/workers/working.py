@@ -9,15 +9,15 @@ from typing import Any
 
 from sqlalchemy import text
 
-from storage import store
-from storage.database import Database
-from storage.ledger import Ledger
-from storage.run import Condition, Protocol
-from storage.survey import Survey
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import store
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.run import Condition, Protocol
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.models import ModelCard
+from defsurvey.workers.runner.stage import Stage
+from defsurvey.workers.simulation.participant import draw_axes
 from tests.workers.citizens import DEF, SURVEY, US
-from workers.models import ModelCard
-from workers.simulation.participant import draw_axes
-from workers.stage import Stage
 
 QUESTIONS = ("family", "divorce", "more0", "more1")
 PROTOCOL = Protocol(seed=7)

@@ -13,13 +13,13 @@ from typing import Any
 
 import anthropic
 
-from storage.run import EngineDescription, UsedDecoding
-from workers.engines.api import ApiEngine
-from workers.engines.base import Completion, FinishReason, Request
-from workers.engines.exchange import Rejected, Retryable, failure, json_object, tokens
-from workers.engines.in_time import InTime, TooLong
-from workers.engines.keys import find_key, redacted, without_key
-from workers.models import ModelCard
+from defsurvey.storage.runs.run import EngineDescription, UsedDecoding
+from defsurvey.workers.engines.api import ApiEngine
+from defsurvey.workers.engines.base import Completion, FinishReason, Request
+from defsurvey.workers.engines.exchange import Rejected, Retryable, failure, json_object, tokens
+from defsurvey.workers.engines.in_time import InTime, TooLong
+from defsurvey.workers.engines.keys import find_key, redacted, without_key
+from defsurvey.workers.models import ModelCard
 
 #: The provider's own address; the client's environment variable for it is not read: a card says who is asked.
 BASE_URL = "https://api.anthropic.com"

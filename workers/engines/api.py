@@ -15,11 +15,11 @@ from typing import Protocol
 
 import numpy as np
 
-from storage.run import EngineDescription
-from workers.engines.base import NO_DECODING, Completion, EngineUnavailable, FinishReason, Request, give_up
-from workers.engines.exchange import Declined, Rejected, Retryable
-from workers.engines.pace import Pace
-from workers.models import ModelCard
+from defsurvey.storage.runs.run import EngineDescription
+from defsurvey.workers.engines.base import NO_DECODING, Completion, EngineUnavailable, FinishReason, Request, give_up
+from defsurvey.workers.engines.exchange import Declined, Rejected, Retryable
+from defsurvey.workers.engines.pace import Pace
+from defsurvey.workers.models import ModelCard
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol, runtime_checkable
 
-from storage.run import Decoding, EngineDescription, UsedDecoding
-from storage.storable import storable
-from storage.survey import Question
-from workers.engines.counters import Counters
+from defsurvey.storage.runs.run import Decoding, EngineDescription, UsedDecoding
+from defsurvey.storage.runs.storable import storable
+from defsurvey.storage.surveys.survey import Question
+from defsurvey.workers.engines.counters import Counters
 
 #: What was used of the decoding asked for where nothing was decoded, or by an engine that knows no such thing.
 NO_DECODING = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
@@ -84,7 +84,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What an engine made of a request; its texts are as the ledger can keep them (``storage.storable``)."""
+    """What an engine made of a request; its texts are as the ledger can keep them (``storage.runs.storable``)."""
 
     #: the whole reply: ``reply_start`` included where it was used, and the mark of a thought that the prompt began
     text: str

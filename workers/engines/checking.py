@@ -11,10 +11,10 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from storage.survey import Survey
-from workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request, outcome, submit
-from workers.engines.opening import check_card, describe_engine, open_engine
-from workers.models import ModelCard
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request, outcome, submit
+from defsurvey.workers.engines.opening import check_card, describe_engine, open_engine
+from defsurvey.workers.models import ModelCard
 
 #: How many tokens of a reply are asked for.
 TOKENS = 8
@@ -93,10 +93,10 @@ def _sent(card: ModelCard, request: Request) -> Checked:
 
 
 def _described(card: ModelCard, request: Request, cache: Path) -> Checked:
-    from workers.engines.transformers import loading
-    from workers.engines.transformers.prompt import encode_prompt, render_prompt
-    from workers.engines.transformers.quantising import stored_as
-    from workers.engines.transformers.weights import find_description
+    from defsurvey.workers.engines.transformers import loading
+    from defsurvey.workers.engines.transformers.prompt import encode_prompt, render_prompt
+    from defsurvey.workers.engines.transformers.quantising import stored_as
+    from defsurvey.workers.engines.transformers.weights import find_description
 
     found = find_description(card, cache)
     with loading.naming_the_model(card, found.folder, "the prompt"):

@@ -11,7 +11,7 @@ import time
 from concurrent.futures import Future
 from itertools import count
 
-from workers.engines.base import Completion, EngineUnavailable, give_up
+from defsurvey.workers.engines.base import Completion, EngineUnavailable, give_up
 
 
 class Delay:

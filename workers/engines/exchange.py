@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
-from workers.engines.base import EngineUnavailable
-from workers.engines.keys import redacted
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.engines.keys import redacted
 
 #: Statuses after which no request of this model can succeed: no key, no money, no right, no such model.
 _UNAVAILABLE = frozenset({401, 402, 403, 404})

@@ -11,11 +11,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from storage.paths import path_under
-from storage.storable import storable
-from storage.visible import visible
-from workers.engines.base import EngineUnavailable
-from workers.models import ModelCard
+from defsurvey.storage.paths import path_under
+from defsurvey.storage.runs.storable import storable
+from defsurvey.storage.visible import visible
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.models import ModelCard
 
 #: Folder into which containers are given secrets; the file of ``OPENAI_API_KEY`` is ``openai-api-key``.
 SECRETS = Path("/run/secrets")

@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from storage.run import EngineDescription, UsedDecoding
-from workers.engines.api import ApiEngine
-from workers.engines.base import Completion, FinishReason, Request
-from workers.engines.exchange import Rejected, Retryable, failure, json_object, tokens
-from workers.engines.in_time import TooLong
-from workers.engines.keys import find_key, redacted, without_key
-from workers.engines.posting import NOT_REACHED, open_post
-from workers.models import ModelCard
+from defsurvey.storage.runs.run import EngineDescription, UsedDecoding
+from defsurvey.workers.engines.api import ApiEngine
+from defsurvey.workers.engines.base import Completion, FinishReason, Request
+from defsurvey.workers.engines.exchange import Rejected, Retryable, failure, json_object, tokens
+from defsurvey.workers.engines.in_time import TooLong
+from defsurvey.workers.engines.keys import find_key, redacted, without_key
+from defsurvey.workers.engines.posting import NOT_REACHED, open_post
+from defsurvey.workers.models import ModelCard
 
 #: OpenAI's own address.
 BASE_URL = "https://api.openai.com/v1"

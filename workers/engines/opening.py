@@ -13,12 +13,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from storage.run import EngineDescription
-from storage.survey import Survey
-from workers.device import resolved
-from workers.engines.base import Engine, EngineUnavailable
-from workers.engines.keys import find_key
-from workers.models import ENGINES, OWN_ENGINE, TAKEN, ModelCard
+from defsurvey.storage.runs.run import EngineDescription
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines.base import Engine, EngineUnavailable
+from defsurvey.workers.engines.device import resolved
+from defsurvey.workers.engines.keys import find_key
+from defsurvey.workers.models import ENGINES, OWN_ENGINE, TAKEN, ModelCard
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def open_engine(
     Args:
         card: The model.
         survey: What is asked; scripted respondents look up in it what people answered.
-        device: Where the model runs, see ``workers.device.resolved``.
+        device: Where the model runs, see ``workers.engines.device.resolved``.
         cache: Folder under which fetched weights are kept.
         threads: CPU threads for one model, at least 1; None leaves it to the library.
 
@@ -108,7 +108,7 @@ def _or_unavailable(told: str) -> Iterator[None]:
 def _open(card: ModelCard, *, survey: Survey, device: str, cache: Path, threads: int | None) -> Engine:
     check_card(card, cache=cache)
     if card.engine == "scripted":
-        from workers.engines.scripted import ScriptedEngine
+        from defsurvey.workers.engines.scripted import ScriptedEngine
 
         return ScriptedEngine(card, survey)
     if OWN_ENGINE.fullmatch(card.engine):
@@ -118,14 +118,14 @@ def _open(card: ModelCard, *, survey: Survey, device: str, cache: Path, threads:
             raise EngineUnavailable(f"model {card.name}: field engine: {got}: it needs submit, describe and close")
         return opened
     if card.engine == "anthropic":
-        from workers.engines.anthropic import open_anthropic
+        from defsurvey.workers.engines.anthropic import open_anthropic
 
         return open_anthropic(card)
     if card.engine == "openai":
-        from workers.engines.openai import open_openai
+        from defsurvey.workers.engines.openai import open_openai
 
         return open_openai(card)
-    from workers.engines.transformers.engine import open_transformers
+    from defsurvey.workers.engines.transformers.engine import open_transformers
 
     return open_transformers(card, device=resolved(device), cache=cache, threads=threads)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 
-from workers.engines.exchange import Retryable
+from defsurvey.workers.engines.exchange import Retryable
 
 
 class Pace:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from workers.engines.base import Asked
+from defsurvey.workers.engines.base import Asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
-from workers.engines.in_time import LATE, MOST_BYTES, InTime, TooLong
+from defsurvey.workers.engines.in_time import LATE, MOST_BYTES, InTime, TooLong
 
 #: Seconds until a connection stands.
 CONNECT_SECONDS = 10.0

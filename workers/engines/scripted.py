@@ -14,12 +14,20 @@ from zlib import crc32
 
 import numpy as np
 
-from storage.run import EngineDescription
-from storage.survey import Group, Question, QuestionType, Survey
-from workers.engines import phrases
-from workers.engines.base import NO_DECODING, Asked, Completion, EngineUnavailable, FinishReason, Request, Task
-from workers.engines.delay import Delay
-from workers.models import RESPONDENTS, ModelCard
+from defsurvey.storage.runs.run import EngineDescription
+from defsurvey.storage.surveys.survey import Group, Question, QuestionType, Survey
+from defsurvey.workers.engines import phrases
+from defsurvey.workers.engines.base import (
+    NO_DECODING,
+    Asked,
+    Completion,
+    EngineUnavailable,
+    FinishReason,
+    Request,
+    Task,
+)
+from defsurvey.workers.engines.delay import Delay
+from defsurvey.workers.models import RESPONDENTS, ModelCard
 
 #: Respondents that need to know what people of the culture answered.
 INFORMED = ("human", "mode")

@@ -14,12 +14,12 @@ from operator import itemgetter
 from queue import SimpleQueue
 from typing import TypeVar
 
-from storage.judgement import Finding, Judge, Judgement, JudgeName, Rubric, judge_identity
-from workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request, outcome, submit
-from workers.engines.opening import describe_engine
-from workers.judging.rubric import VERSIONS
-from workers.judging.verdicts import findings_in, merged
-from workers.models import ModelCard
+from defsurvey.storage.runs.judgement import Finding, Judge, Judgement, JudgeName, Rubric, judge_identity
+from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request, outcome, submit
+from defsurvey.workers.engines.opening import describe_engine
+from defsurvey.workers.judging.rubric import VERSIONS
+from defsurvey.workers.judging.verdicts import findings_in, merged
+from defsurvey.workers.models import ModelCard
 
 _Key = TypeVar("_Key")
 

@@ -18,11 +18,11 @@ import anthropic
 import httpx2
 from anthropic.types.messages import MessageBatch
 
-from workers.engines.anthropic import AnthropicProvider, open_client
-from workers.engines.base import Completion, EngineUnavailable, Request
-from workers.engines.exchange import Rejected, Retryable, failure
-from workers.engines.keys import find_key, redacted
-from workers.models import ModelCard
+from defsurvey.workers.engines.anthropic import AnthropicProvider, open_client
+from defsurvey.workers.engines.base import Completion, EngineUnavailable, Request
+from defsurvey.workers.engines.exchange import Rejected, Retryable, failure
+from defsurvey.workers.engines.keys import find_key, redacted
+from defsurvey.workers.models import ModelCard
 
 _T = TypeVar("_T")
 

@@ -12,11 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from storage.judgement import DIMENSIONS, Finding, Rubric, Verdict
-from storage.run import AnswerState
-from storage.survey import Culture, Option, Question, QuestionType
-from workers.engines.base import Request
-from workers.judging.prompt import Subject, judge_request
+from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Rubric, Verdict
+from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.surveys.survey import Culture, Option, Question, QuestionType
+from defsurvey.workers.engines.base import Request
+from defsurvey.workers.judging.prompt import Subject, judge_request
 
 #: Share of all labels that a judge must meet; who always passes, always fails or is never sure meets half at most.
 THRESHOLD = 0.8

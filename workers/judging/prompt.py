@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from storage.judgement import GivenAnswer, Rubric
-from storage.run import AnswerState, Decoding, Method
-from storage.survey import Culture, Question, Survey
-from workers.engines.base import Message, Request
-from workers.judging.rubric import INSTRUCTIONS, SCHEMA
-from workers.simulation.baseline_prompts import average_text, average_wording, draft_text
-from workers.simulation.prompts import option_text, prompt_text
+from defsurvey.storage.runs.judgement import GivenAnswer, Rubric
+from defsurvey.storage.runs.run import AnswerState, Decoding, Method
+from defsurvey.storage.surveys.survey import Culture, Question, Survey
+from defsurvey.workers.engines.base import Message, Request
+from defsurvey.workers.judging.rubric import INSTRUCTIONS, SCHEMA
+from defsurvey.workers.simulation.methods.prompts import average_text, average_wording, draft_text
+from defsurvey.workers.simulation.prompts import option_text, prompt_text
 
 #: Longest reply of a judge, in tokens.
 MAX_TOKENS = 1500

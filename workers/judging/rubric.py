@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from storage.judgement import DIMENSIONS, Rubric, Verdict
+from defsurvey.storage.runs.judgement import DIMENSIONS, Rubric, Verdict
 
 #: Of each rubric and the prompt; part of a judge's name.
 VERSIONS: Mapping[Rubric, int] = {Rubric.OWN: 1, Rubric.CODE: 1}

@@ -13,10 +13,10 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from storage.judgement import DIMENSIONS, Finding, Verdict, all_dimensions
-from storage.run import AnswerState, Reply
-from workers.engines.base import Completion, FinishReason
-from workers.simulation.answer_parser import spoken
+from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Verdict, all_dimensions
+from defsurvey.storage.runs.run import AnswerState, Reply
+from defsurvey.workers.engines.base import Completion, FinishReason
+from defsurvey.workers.simulation.answer_parser import spoken
 
 #: Evidence and reasons are kept up to so many characters.
 MOST_KEPT = 400

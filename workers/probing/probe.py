@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from storage.probe import Probe, ProbeKind
-from storage.run import Decoding
-from storage.survey import Culture, Question, QuestionType, Survey
-from workers.engines.base import Engine, FinishReason, Message, Request
-from workers.judging.asking import ask_together
-from workers.simulation.answer_parser import spoken
-from workers.simulation.prompts import UnknownLanguage, option_text
+from defsurvey.storage.runs.probe import Probe, ProbeKind
+from defsurvey.storage.runs.run import Decoding
+from defsurvey.storage.surveys.survey import Culture, Question, QuestionType, Survey
+from defsurvey.workers.engines.base import Engine, FinishReason, Message, Request
+from defsurvey.workers.judging.asking import ask_together
+from defsurvey.workers.simulation.answer_parser import spoken
+from defsurvey.workers.simulation.prompts import UnknownLanguage, option_text
 
 #: Requests under way at once; a process that is killed loses at most so many.
 BATCH = 16
@@ -102,7 +102,7 @@ def read_percentages(text: str, question: Question) -> dict[int, float] | None:
     where an option has no line, a number is above 100, or those of a question of one choice do not add up to 100, give
     or take ``SUM_OFF``. Of several lines for an option the first counts.
 
-    >>> from storage.survey import Option, QuestionType
+    >>> from storage.surveys.survey import Option, QuestionType
     >>> options = tuple(Option(code=code, label={}) for code in (1, 2))
     >>> asked = Question(id="Q", type=QuestionType.SINGLE, topic="", text={}, options=options)
     >>> read_percentages("1: Yes: 60%\\n2. No - 39,5 %", asked)

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from storage.survey import Question, Survey
-from storage.visible import control
-from workers.simulation.prompts import words
+from defsurvey.storage.surveys.survey import Question, Survey
+from defsurvey.storage.visible import control
+from defsurvey.workers.simulation.prompts import words
 
 #: How long a wording may be, as a multiple of the question, and how many characters more are always allowed.
 SHORTEST, LONGEST, GRACE = 0.5, 2.0, 15

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from storage.run import Decoding
-from storage.survey import Paraphrase, Question, Survey
-from storage.survey_paraphrases import Tried
-from workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Message, Request
-from workers.judging.asking import ask_together
-from workers.rephrasing.checks import Vocabulary, fault
-from workers.simulation.answer_parser import spoken
-from workers.simulation.participant import substream
-from workers.simulation.prompts import UnknownLanguage, option_text
+from defsurvey.storage.runs.run import Decoding
+from defsurvey.storage.surveys.paraphrases import Tried
+from defsurvey.storage.surveys.survey import Paraphrase, Question, Survey
+from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Message, Request
+from defsurvey.workers.judging.asking import ask_together
+from defsurvey.workers.rephrasing.checks import Vocabulary, fault
+from defsurvey.workers.simulation.answer_parser import spoken
+from defsurvey.workers.simulation.participant import substream
+from defsurvey.workers.simulation.prompts import UnknownLanguage, option_text
 
 #: Requests under way at once; a process that is killed loses at most so many wordings.
 BATCH = 16

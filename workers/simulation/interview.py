@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from storage.run import Answer, Participant, Protocol
-from storage.survey import Survey
-from workers.engines.base import Engine, Request
-from workers.simulation.schedule import DELIBERATED, Clock, Recall, Schedule
-from workers.simulation.taking import NO_NOTES, Notes
+from defsurvey.storage.runs.run import Answer, Participant, Protocol
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines.base import Engine, Request
+from defsurvey.workers.simulation.schedule import DELIBERATED, Clock, Recall, Schedule
+from defsurvey.workers.simulation.taking import NO_NOTES, Notes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

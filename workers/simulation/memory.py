@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from numpy.random import Generator
 
-from storage.run import MemoryOrder
+from defsurvey.storage.runs.run import MemoryOrder
 
 
 def remember(

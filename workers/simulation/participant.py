@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import PCG64, Generator, SeedSequence
 
-from storage.run import Condition, Draws, DrawsPer, Method, Preset, Protocol, QuestionOrder
-from storage.survey import Culture, Question, QuestionType
+from defsurvey.storage.runs.run import Condition, Draws, DrawsPer, Method, Preset, Protocol, QuestionOrder
+from defsurvey.storage.surveys.survey import Culture, Question, QuestionType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

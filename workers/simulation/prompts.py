@@ -15,8 +15,8 @@ from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
-from storage.survey import Culture, Question, QuestionType, Wording
-from workers.engines.base import Message
+from defsurvey.storage.surveys.survey import Culture, Question, QuestionType, Wording
+from defsurvey.workers.engines.base import Message
 
 _MARKER = re.compile(r"\[([A-Z_]+)\]")
 

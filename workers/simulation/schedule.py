@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from storage.run import Answer, Decoding, Draws, DrawsPer, Method, Participant, Protocol, Reply
-from storage.survey import Question, Survey
-from workers.engines.base import Asked, Engine, Message, Request, outcome, submit
-from workers.simulation.answer_parser import is_settled, read
-from workers.simulation.baseline_prompts import average_text, average_wording, conversation
-from workers.simulation.baselines import Deliberation, deliberate, deliberate_again
-from workers.simulation.memory import remember
-from workers.simulation.participant import (
+from defsurvey.storage.runs.run import Answer, Decoding, Draws, DrawsPer, Method, Participant, Protocol, Reply
+from defsurvey.storage.surveys.survey import Question, Survey
+from defsurvey.workers.engines.base import Asked, Engine, Message, Request, outcome, submit
+from defsurvey.workers.simulation.answer_parser import is_settled, read
+from defsurvey.workers.simulation.memory import remember
+from defsurvey.workers.simulation.methods.ccsv import Deliberation, deliberate, deliberate_again
+from defsurvey.workers.simulation.methods.prompts import average_text, average_wording, conversation
+from defsurvey.workers.simulation.participant import (
     PRESETS,
     completion_seed,
     draw_axes,
@@ -25,8 +25,8 @@ from workers.simulation.participant import (
     question_order,
     substream,
 )
-from workers.simulation.prompts import messages, words
-from workers.simulation.taking import Notes
+from defsurvey.workers.simulation.prompts import messages, words
+from defsurvey.workers.simulation.taking import Notes
 
 #: Methods that draft, criticise, rewrite and vote.
 DELIBERATED = (Method.CCSV_SINGLE, Method.CCSV_LIST)

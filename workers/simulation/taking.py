@@ -10,8 +10,8 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from storage.run import CompletedStep
-from workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request, outcome, submit
+from defsurvey.storage.runs.run import CompletedStep
+from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request, outcome, submit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

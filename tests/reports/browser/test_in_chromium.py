@@ -15,9 +15,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from reports.build import build_report
-from storage.results import Results
-from storage.run import AnswerState
+from defsurvey.reports.build import build_report
+from defsurvey.storage.runs.results import Results
+from defsurvey.storage.runs.run import AnswerState
 from tests.reports.browser.chromium import Chromium
 from tests.reports.planted import planted, wide_survey
 from tests.reports.synthetic import human, last, results, sample, uniform

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reports.build import build_report
+from defsurvey.reports.build import build_report
 from tests.reports.browser.chromium import Chromium
 from tests.reports.synthetic import human, results, sample, uniform
 

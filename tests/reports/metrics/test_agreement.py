@@ -12,11 +12,11 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.proportion import proportion_confint
 
-from reports.metrics.agreement import agreement, mcnemar
-from reports.metrics.divergence import MetricInput
-from reports.metrics.insensitivity import FAIL, NAMES, PASS, UNSURE, Verdicts, cell_rates
-from reports.metrics.quality import wilson, wilson_rate
-from storage.judgement import DIMENSIONS
+from defsurvey.reports.metrics.agreement import agreement, mcnemar
+from defsurvey.reports.metrics.divergence import MetricInput
+from defsurvey.reports.metrics.insensitivity import FAIL, NAMES, PASS, UNSURE, Verdicts, cell_rates
+from defsurvey.reports.metrics.quality import wilson, wilson_rate
+from defsurvey.storage.runs.judgement import DIMENSIONS
 
 labels = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=2, max_size=60)
 

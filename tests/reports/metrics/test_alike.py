@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reports.metrics.aggregate import Grouping, grouped_mean, headline_mean
-from reports.metrics.divergence import smoothed_kl
-from reports.metrics.floor import respondents
-from reports.metrics.intervals import Intervals, independent_variance, intervals_of_means, without_one
+from defsurvey.reports.metrics.aggregate import Grouping, grouped_mean, headline_mean
+from defsurvey.reports.metrics.divergence import smoothed_kl
+from defsurvey.reports.metrics.floor import respondents
+from defsurvey.reports.metrics.intervals import Intervals, independent_variance, intervals_of_means, without_one
 
 Floats = NDArray[np.float64]
 K, QUESTIONS, DIMENSIONS = 5, 60, 6

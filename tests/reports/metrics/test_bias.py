@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.metrics.bias import (
+from defsurvey.reports.metrics.bias import (
     Profile,
     matching,
     mismatch_tensor,
@@ -18,7 +18,7 @@ from reports.metrics.bias import (
     profile,
     profile_shares,
 )
-from reports.metrics.divergence import MetricInput
+from defsurvey.reports.metrics.divergence import MetricInput
 
 
 def brute_probability(n: int, shares: list[float], mode: list[bool]) -> float:

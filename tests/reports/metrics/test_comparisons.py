@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import kstest, permutation_test
 from statsmodels.stats.multitest import multipletests
 
-from reports.metrics.comparisons import benjamini_hochberg, holm, places, sign_flip
-from reports.metrics.divergence import MetricInput
+from defsurvey.reports.metrics.comparisons import benjamini_hochberg, holm, places, sign_flip
+from defsurvey.reports.metrics.divergence import MetricInput
 
 ps = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 

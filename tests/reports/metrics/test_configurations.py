@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, t
 
-from reports.metrics.comparisons import holm
-from reports.metrics.configurations import axis, extremes, pickable, rearrangements_for
-from reports.metrics.divergence import MetricInput
+from defsurvey.reports.metrics.comparisons import holm
+from defsurvey.reports.metrics.configurations import axis, extremes, pickable, rearrangements_for
+from defsurvey.reports.metrics.divergence import MetricInput
 
 
 def test_best_and_worst_are_found_with_their_intervals() -> None:

@@ -7,8 +7,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from reports.metrics.contamination import SHUFFLES, guessed, recalled, similarity
-from reports.metrics.divergence import MetricInput
+from defsurvey.reports.metrics.contamination import SHUFFLES, guessed, recalled, similarity
+from defsurvey.reports.metrics.divergence import MetricInput
 
 
 def rng() -> np.random.Generator:

@@ -10,18 +10,18 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import entr, rel_entr
 
-from reports.items import item_table, reference_table
-from reports.metrics.aggregate import headline_weights
-from reports.metrics.corrected import (
+from defsurvey.reports.cells.items import item_table, reference_table
+from defsurvey.reports.metrics.aggregate import headline_weights
+from defsurvey.reports.metrics.corrected import (
     corrected_kl,
     entropy_terms,
     expected_corrected_kl,
     one_less,
     rarefied_terms,
 )
-from reports.metrics.divergence import MetricInput, smoothed_kl, smoothed_reference
-from reports.metrics.floor import binomial_masses, expected_smoothed_kl
-from storage.catalogue import find_survey
+from defsurvey.reports.metrics.divergence import MetricInput, smoothed_kl, smoothed_reference
+from defsurvey.reports.metrics.floor import binomial_masses, expected_smoothed_kl
+from defsurvey.storage.surveys.catalogue import find_survey
 
 PEOPLE = np.array([[0.5, 0.3, 0.15, 0.05]])
 MANY = np.array([1e9])

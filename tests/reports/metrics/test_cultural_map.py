@@ -10,9 +10,9 @@ from scipy.spatial.distance import pdist
 from scipy.stats import ortho_group
 from sklearn.decomposition import PCA
 
-from reports.metrics.cultural_map import ellipse, ellipse_of, principal_components
-from reports.metrics.divergence import MetricInput
-from reports.metrics.resampling import weights_of
+from defsurvey.reports.metrics.cultural_map import ellipse, ellipse_of, principal_components
+from defsurvey.reports.metrics.divergence import MetricInput
+from defsurvey.reports.metrics.resampling import weights_of
 
 
 @settings(max_examples=40, deadline=None)

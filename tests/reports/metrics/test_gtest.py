@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 from scipy.stats import power_divergence
 
-from reports.metrics import gtest
-from reports.metrics.divergence import MetricInput
-from reports.metrics.gtest import GTests, g_statistic
+from defsurvey.reports.metrics import gtest
+from defsurvey.reports.metrics.divergence import MetricInput
+from defsurvey.reports.metrics.gtest import GTests, g_statistic
 
 
 def p_of(counts: ArrayLike, shares: ArrayLike) -> float:

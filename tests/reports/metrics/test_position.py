@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom, kstest
 
-from reports.metrics.divergence import MetricInput
-from reports.metrics.position import match_masses, position_bias
+from defsurvey.reports.metrics.divergence import MetricInput
+from defsurvey.reports.metrics.position import match_masses, position_bias
 
 
 def test_moments_are_those_of_every_rearrangement() -> None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy, wasserstein_distance
 
-from reports.metrics.divergence import js_distance, plug_in_kl, smoothed_kl, total_variation, wasserstein
-from reports.metrics.diversity import diversity
+from defsurvey.reports.metrics.divergence import js_distance, plug_in_kl, smoothed_kl, total_variation, wasserstein
+from defsurvey.reports.metrics.diversity import diversity
 
 Floats = NDArray[np.float64]
 

@@ -10,9 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import ttest_ind, ttest_ind_from_stats
 
-from reports.metrics.divergence import MetricInput
-from reports.metrics.significance import Summary, TwoSamples, compare, compare_samples, hedges_g, summarise
-from reports.publications import published
+from defsurvey.reports.figures.publications import published
+from defsurvey.reports.metrics.divergence import MetricInput
+from defsurvey.reports.metrics.significance import Summary, TwoSamples, compare, compare_samples, hedges_g, summarise
 
 US = (Summary(mean=1.28, sd=0.50, n=27), Summary(mean=0.93, sd=0.34, n=27))
 CN = (Summary(mean=1.35, sd=0.74, n=27), Summary(mean=0.92, sd=0.33, n=27))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reports.map_scores import noise, way_noise
-from reports.metrics.cultural_map import principal_components
-from reports.metrics.resampling import weights_of
-from reports.metrics.ways import Arrow, Way, arrow
+from defsurvey.reports.figures.map_scores import noise, way_noise
+from defsurvey.reports.metrics.cultural_map import principal_components
+from defsurvey.reports.metrics.resampling import weights_of
+from defsurvey.reports.metrics.ways import Arrow, Way, arrow
 
 DIMENSIONS, PARTICIPANTS, RUNS = 9, 20, 60
 PEOPLE = np.random.default_rng(8).normal(0, 0.08, DIMENSIONS)

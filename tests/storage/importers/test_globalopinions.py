@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.importers.globalopinions import import_globalopinions
-from storage.survey import QuestionType, SurveyError, UnknownName
+from defsurvey.storage.surveys.importers.globalopinions import import_globalopinions
+from defsurvey.storage.surveys.survey import QuestionType, SurveyError, UnknownName
 
 MANY = (
     "defaultdict(<class 'list'>, {'Germany': [0.25, 0.65, 0.1], "

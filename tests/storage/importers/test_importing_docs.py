@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from storage.importers.cultures import read_populations
-from storage.importers.table import import_table
-from storage.importers.wvs import import_wvs, wvs_questions
-from storage.survey import SurveyError
+from defsurvey.storage.surveys.importers.cultures import read_populations
+from defsurvey.storage.surveys.importers.table import import_table
+from defsurvey.storage.surveys.importers.wvs import import_wvs, wvs_questions
+from defsurvey.storage.surveys.survey import SurveyError
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "importing.md").read_text(encoding="utf-8")
 

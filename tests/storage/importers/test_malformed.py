@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.importers import wvs_counts
-from storage.importers.delimited import LONGEST_LINE, read_header, read_rows
-from storage.importers.wvs import import_wvs
-from storage.survey import SurveyError
-from storage.survey_problem import Fault
+from defsurvey.storage.surveys.importers import wvs_counts
+from defsurvey.storage.surveys.importers.delimited import LONGEST_LINE, read_header, read_rows
+from defsurvey.storage.surveys.importers.wvs import import_wvs
+from defsurvey.storage.surveys.problem import Fault
+from defsurvey.storage.surveys.survey import SurveyError
 from tests.storage.importers.official import Row, header_of, person, write_official, write_rows
 
 NAMES = ["B_COUNTRY", "B_COUNTRY_ALPHA", "W_WEIGHT", "Q260", "Q262", "X003R2", "Q1", "Q57"]
@@ -258,7 +258,7 @@ def test_100_000_respondents_take_little(tmp_path: Path) -> None:
     bodies = "".join(body.replace("ID", f"8400{copy:02}") for copy in range(100))
     path.write_text(f"{head}\n{bodies}", encoding="utf-8")
     code = (
-        "import resource, sys, time; from pathlib import Path; from storage.importers.wvs import import_wvs\n"
+        "import resource, sys, time; from pathlib import Path; from storage.surveys.importers.wvs import import_wvs\n"
         "begin = time.monotonic(); import_wvs(Path(sys.argv[1]), id='x')\n"
         "print(time.monotonic() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
     )

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.importers.table import TEMPLATE, import_table, write_template
-from storage.survey import Group, QuestionType, Survey, SurveyError, Value
-from storage.survey_folder import check_survey
+from defsurvey.storage.surveys.folder import check_survey
+from defsurvey.storage.surveys.importers.table import TEMPLATE, import_table, write_template
+from defsurvey.storage.surveys.survey import Group, QuestionType, Survey, SurveyError, Value
 
 HEAD = "question,type,text_en,code,label_en,culture,n,percent\n"
 COUNTED = "question,type,text_en,code,label_en,culture,n,count\n"

@@ -8,10 +8,10 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from storage.importers import workbook
-from storage.importers.def_dataset import read_types
-from storage.importers.workbook import read_sheet
-from storage.survey import SurveyError
+from defsurvey.storage.surveys.importers import workbook
+from defsurvey.storage.surveys.importers.def_dataset import read_types
+from defsurvey.storage.surveys.importers.workbook import read_sheet
+from defsurvey.storage.surveys.survey import SurveyError
 
 
 def book(path: Path, rows: list[list[object]]) -> Path:

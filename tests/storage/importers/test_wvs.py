@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.importers.wvs import import_wvs, wvs_questions
-from storage.survey import Group, QuestionType, Survey, SurveyError, UnknownName
-from storage.survey_folder import read_survey
+from defsurvey.storage.surveys.folder import read_survey
+from defsurvey.storage.surveys.importers.wvs import import_wvs, wvs_questions
+from defsurvey.storage.surveys.survey import Group, QuestionType, Survey, SurveyError, UnknownName
 from tests.storage.importers.official import (
     ALPHA3,
     FIXTURES,

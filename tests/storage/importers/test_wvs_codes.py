@@ -6,9 +6,16 @@ import csv
 
 import pytest
 
-from storage.importers.cultures import DATA
-from storage.importers.wvs import wvs_questions
-from storage.importers.wvs_codes import MISSING, UNREADABLE, columns_of, read_cell, read_code, read_region
+from defsurvey.storage.surveys.importers.cultures import DATA
+from defsurvey.storage.surveys.importers.wvs import wvs_questions
+from defsurvey.storage.surveys.importers.wvs_codes import (
+    MISSING,
+    UNREADABLE,
+    columns_of,
+    read_cell,
+    read_code,
+    read_region,
+)
 
 with (DATA / "wvs7_labels.csv").open(encoding="utf-8", newline="") as _file:
     LABELS = [

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from storage.run import Decoding
+from defsurvey.storage.runs.run import Decoding
+from defsurvey.workers.engines import posting
+from defsurvey.workers.engines.anthropic import AnthropicProvider, open_client
+from defsurvey.workers.engines.api import ApiEngine
+from defsurvey.workers.engines.base import Message, Request
+from defsurvey.workers.engines.openai import OpenAIProvider
+from defsurvey.workers.models import Api, ModelCard
 from tests.workers.api.server import Behaviour, LocalServer, Reply, chat, message, serving
-from workers.engines import posting
-from workers.engines.anthropic import AnthropicProvider, open_client
-from workers.engines.api import ApiEngine
-from workers.engines.base import Message, Request
-from workers.engines.openai import OpenAIProvider
-from workers.models import Api, ModelCard
 
 #: A key that nothing may ever show.
 KEY = "sk-marked-0123456789abcdef-KEY"

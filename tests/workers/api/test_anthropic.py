@@ -8,10 +8,10 @@ from typing import Any
 import anthropic
 import pytest
 
-from storage.run import Decoding, UsedDecoding
+from defsurvey.storage.runs.run import Decoding, UsedDecoding
+from defsurvey.workers.engines.base import Completion, FinishReason, Message, Request
 from tests.workers.api.conftest import KEY, Protocol, ask
 from tests.workers.api.server import ANTHROPIC_PATH, Got, Reply, message
-from workers.engines.base import Completion, FinishReason, Message, Request
 
 
 def exchange(protocol: Protocol, reply: Reply, request: Request, **card: Any) -> tuple[Completion, Got]:

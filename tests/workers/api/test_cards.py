@@ -9,7 +9,7 @@ from typing import get_args
 import anthropic.types.model
 import pytest
 
-from workers.models import Api, ModelError, find_card, read_cards
+from defsurvey.workers.models import Api, ModelError, find_card, read_cards
 
 
 def read(folder: Path, text: str) -> Api:

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 import pytest
 
+from defsurvey.workers.engines.base import FinishReason
+from defsurvey.workers.engines.in_time import InTime
+from defsurvey.workers.engines.posting import NOT_REACHED, open_post
 from tests.workers.api.conftest import Protocol, ask
 from tests.workers.api.sockets import listening
-from workers.engines.base import FinishReason
-from workers.engines.in_time import InTime
-from workers.engines.posting import NOT_REACHED, open_post
 
 #: Seconds that something may take which is to happen.
 PATIENCE = 20.0

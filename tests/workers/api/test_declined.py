@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from storage import run
+from defsurvey.storage.runs import run
+from defsurvey.workers.engines.base import FinishReason
+from defsurvey.workers.simulation.interview import interview
 from tests.workers.api.conftest import Protocol, ask
 from tests.workers.api.server import Reply
 from tests.workers.citizens import SURVEY, citizen
-from workers.engines.base import FinishReason
-from workers.simulation.interview import interview
 
 FILTERED = {"message": "The response was filtered", "type": None, "param": "prompt", "status": 400}
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from storage.survey import Survey
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines import keys
+from defsurvey.workers.engines.base import Engine, EngineUnavailable
+from defsurvey.workers.engines.keys import find_key, redacted
+from defsurvey.workers.engines.opening import check_card, open_engine
+from defsurvey.workers.models import Api, ModelCard, find_card, read_cards
 from tests.workers.api.conftest import KEY
-from workers.engines import keys
-from workers.engines.base import Engine, EngineUnavailable
-from workers.engines.keys import find_key, redacted
-from workers.engines.opening import check_card, open_engine
-from workers.models import Api, ModelCard, find_card, read_cards
 
 USUAL = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 ENGINES = tuple(USUAL)

@@ -9,12 +9,12 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from defsurvey.workers.engines import posting
+from defsurvey.workers.engines.base import FinishReason
+from defsurvey.workers.engines.in_time import MOST_BYTES, TooLong
+from defsurvey.workers.engines.posting import NOT_REACHED, open_post
 from tests.workers.api.conftest import Protocol, ask
 from tests.workers.api.sockets import listening
-from workers.engines import posting
-from workers.engines.base import FinishReason
-from workers.engines.in_time import MOST_BYTES, TooLong
-from workers.engines.posting import NOT_REACHED, open_post
 
 PATIENCE = 20.0
 HEAD = "HTTP/1.1 %d Something\r\ncontent-type: application/json\r\n%s\r\n\r\n"

@@ -8,13 +8,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from storage.run import Decoding, UsedDecoding
+from defsurvey.storage.runs.run import Decoding, UsedDecoding
+from defsurvey.workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
+from defsurvey.workers.engines.openai import OpenAIProvider
+from defsurvey.workers.engines.posting import _Around
+from defsurvey.workers.models import Api, ModelCard
 from tests.workers.api.conftest import KEY, Protocol, ask
 from tests.workers.api.server import OPENAI_PATH, Got, Reply, chat
-from workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
-from workers.engines.openai import OpenAIProvider
-from workers.engines.posting import _Around
-from workers.models import Api, ModelCard
 
 USUAL = ("temperature", "top_p", "seed")
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from defsurvey.workers.engines import posting
+from defsurvey.workers.engines.posting import NOT_REACHED, goes_straight, open_post
 from tests.workers.api.server import OPENAI_PATH, chat, serving
 from tests.workers.api.sockets import listening
-from workers.engines import posting
-from workers.engines.posting import NOT_REACHED, goes_straight, open_post
 
 ASKED = b'{"messages": [{"role": "user", "content": "How?"}]}'
 

@@ -16,14 +16,14 @@ from typing import Any
 import httpx2
 import pytest
 
-from storage.run import Decoding
-from storage.survey import Survey
+from defsurvey.storage.runs.run import Decoding
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines.base import Engine, FinishReason
+from defsurvey.workers.engines.opening import open_engine
+from defsurvey.workers.engines.transformers.loading import LoadedModel
+from defsurvey.workers.models import Api, ModelCard
 from tests.workers.api.conftest import ask
 from tests.workers.tiny import write_tiny_model
-from workers.engines.base import Engine, FinishReason
-from workers.engines.opening import open_engine
-from workers.engines.transformers.loading import LoadedModel
-from workers.models import Api, ModelCard
 
 #: Seconds for a server to come up on a busy machine, the model library included.
 PATIENCE = 150.0

@@ -11,10 +11,10 @@ from email.utils import formatdate
 
 import pytest
 
+from defsurvey.workers.engines import api
+from defsurvey.workers.engines.base import NO_DECODING, EngineUnavailable, FinishReason
 from tests.workers.api.conftest import KEY, Protocol, ask
 from tests.workers.api.server import CUT, Got, Reply, error
-from workers.engines import api
-from workers.engines.base import NO_DECODING, EngineUnavailable, FinishReason
 
 PATIENCE = 20.0
 

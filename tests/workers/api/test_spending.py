@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from storage import budget
-from storage.database import Database
-from storage.schema import migrate
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import budget
+from defsurvey.storage.schema import migrate
+from defsurvey.workers.models import Api, ModelCard
+from defsurvey.workers.runner.stage import Outcome, Stage
 from tests.workers.api.server import LocalServer, chat, serving
 from tests.workers.working import add_run, change, make_stage, rows
-from workers.models import Api, ModelCard
-from workers.stage import Outcome, Stage
 
 #: US dollars for one answer of 20 tokens read and 5 written, at 1000 a million.
 ANSWER = 0.025
@@ -54,7 +54,7 @@ def test_a_run_is_summed_up_now_and_then(database: Database, stage: Stage, monke
         return left(of, run)
 
     monkeypatch.setattr(budget, "left", counted)
-    monkeypatch.setattr("workers.purse.LOOK_SECONDS", 60.0)
+    monkeypatch.setattr("defsurvey.workers.runner.budget.LOOK_SECONDS", 60.0)
     change(database, "UPDATE run SET budget = 1000.0")
     assert [stage.simulate(who) for who in range(1, 11)] == [Outcome.FINISHED] * 10
     assert sums == ["r", "r"]

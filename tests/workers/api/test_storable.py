@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from defsurvey.workers.engines.base import FinishReason
 from tests.workers.api.conftest import Protocol, ask
 from tests.workers.api.server import error
-from workers.engines.base import FinishReason
 
 PATIENCE = 20.0
 ODD, KEPT = "half a sign \ud83d, and \x00", "half a sign ?, and ␀"

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
+from defsurvey.workers.engines.base import EngineUnavailable
 from tests.workers.api.conftest import Protocol, ask
 from tests.workers.api.server import Got, Reply, error, serving
-from workers.engines.base import EngineUnavailable
 
 #: Seconds within which whoever waits is told; servers here ask to wait for longer.
 SOON = 5.0

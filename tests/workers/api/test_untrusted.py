@@ -8,10 +8,10 @@ import re
 
 import pytest
 
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.engines.exchange import MOST_TOKENS, tokens
 from tests.workers.api.conftest import KEY, Protocol, ask
 from tests.workers.api.server import Reply
-from workers.engines.base import EngineUnavailable
-from workers.engines.exchange import MOST_TOKENS, tokens
 
 PATIENCE = 20.0
 ODD = "bad\x1b[31m\n2026-01-01 00:00:00,000 INFO defsurvey: run finished"

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
+from defsurvey.workers.engines.transformers import loops, tiles
+from defsurvey.workers.engines.transformers.engine import TransformersEngine
+from defsurvey.workers.engines.transformers.exchanging import exchange
+from defsurvey.workers.engines.transformers.kv import Layout
+from defsurvey.workers.engines.transformers.loading import LoadedModel
+from defsurvey.workers.engines.transformers.packing import pack
+from defsurvey.workers.engines.transformers.request import ResolvedRequest
+from defsurvey.workers.engines.transformers.support import UnsupportedModel, adopt
+from defsurvey.workers.models import ModelCard
 from tests.workers.engine.scripted_logits import generated
 from tests.workers.engine.tiny_models import ARCHITECTURES, mixed_requests, tiny_model
-from workers.engines.transformers import loops, tiles
-from workers.engines.transformers.engine import TransformersEngine
-from workers.engines.transformers.exchanging import exchange
-from workers.engines.transformers.kv import Layout
-from workers.engines.transformers.loading import LoadedModel
-from workers.engines.transformers.packing import pack
-from workers.engines.transformers.request import ResolvedRequest
-from workers.engines.transformers.support import UnsupportedModel, adopt
-from workers.models import ModelCard
 
 #: How many requests are compared with ``generate``; `make exact` asks for ten times as many.
 REQUESTS = int(os.environ.get("DEFSURVEY_EXACT_REQUESTS", "20"))
@@ -76,7 +76,7 @@ def engine(
         raise UnsupportedModel("for the test")
 
     if request.param == "alone":
-        monkeypatch.setattr("workers.engines.transformers.engine.adopt", refuse)
+        monkeypatch.setattr("defsurvey.workers.engines.transformers.engine.adopt", refuse)
     engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
     yield engine
     engine.close()

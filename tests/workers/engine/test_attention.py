@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from defsurvey.workers.engines.transformers import attention
+from defsurvey.workers.engines.transformers.attention import forward
+from defsurvey.workers.engines.transformers.batch import Piece, build
+from defsurvey.workers.engines.transformers.buffers import Buffers
+from defsurvey.workers.engines.transformers.kv import KV, KVStore
+from defsurvey.workers.engines.transformers.pool import Pool, PooledKV, store_for
+from defsurvey.workers.engines.transformers.support import adopt
 from tests.workers.engine.conftest import Tiny
 from tests.workers.engine.tiny_models import ARCHITECTURES, VOCABULARY, tiny_model
-from workers.engines.transformers import attention
-from workers.engines.transformers.attention import forward
-from workers.engines.transformers.batch import Piece, build
-from workers.engines.transformers.buffers import Buffers
-from workers.engines.transformers.kv import KV, KVStore
-from workers.engines.transformers.pool import Pool, PooledKV, store_for
-from workers.engines.transformers.support import adopt
 
 
 class Conversation:

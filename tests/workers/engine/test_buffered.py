@@ -18,12 +18,12 @@ from numba import carray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from workers.engines.transformers import buffered, compiled, keeping, loops, matrix, product, team, tiles
-from workers.engines.transformers.batch import Packed, Piece
-from workers.engines.transformers.buffered import attend_buffered
-from workers.engines.transformers.buffers import BufferKV, Buffers
-from workers.engines.transformers.kv import LayerShape, Layout
-from workers.engines.transformers.product import can
+from defsurvey.workers.engines.transformers import buffered, compiled, keeping, loops, matrix, product, team, tiles
+from defsurvey.workers.engines.transformers.batch import Packed, Piece
+from defsurvey.workers.engines.transformers.buffered import attend_buffered
+from defsurvey.workers.engines.transformers.buffers import BufferKV, Buffers
+from defsurvey.workers.engines.transformers.kv import LayerShape, Layout
+from defsurvey.workers.engines.transformers.product import can
 
 #: Of sums in float32 of products of numbers of that format, relative to the numbers' size.
 TOLERANCE = 3e-6

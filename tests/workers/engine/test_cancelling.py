@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from storage.run import Decoding
-from workers.engines.base import Message, Request
-from workers.engines.transformers.engine import TransformersEngine
-from workers.engines.transformers.loading import LoadedModel
-from workers.engines.transformers.scheduler import Limits
-from workers.models import ModelCard
+from defsurvey.storage.runs.run import Decoding
+from defsurvey.workers.engines.base import Message, Request
+from defsurvey.workers.engines.transformers.engine import TransformersEngine
+from defsurvey.workers.engines.transformers.loading import LoadedModel
+from defsurvey.workers.engines.transformers.scheduler import Limits
+from defsurvey.workers.models import ModelCard
 
 CHOICES = ("1", "2")
 #: Nothing in these tests takes so many seconds.

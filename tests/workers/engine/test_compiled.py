@@ -15,10 +15,10 @@ import torch
 from numba import carray, from_dtype, types
 from torch import Tensor
 
-from workers.engines.transformers import keeping
-from workers.engines.transformers.compiled import FORMATS, compiled, narrow, widen
-from workers.engines.transformers.keeping import kept, sources
-from workers.engines.transformers.team import run
+from defsurvey.workers.engines.transformers import keeping
+from defsurvey.workers.engines.transformers.compiled import FORMATS, compiled, narrow, widen
+from defsurvey.workers.engines.transformers.keeping import kept, sources
+from defsurvey.workers.engines.transformers.team import run
 
 TOLD = np.dtype([("taken", np.int64), ("source", np.int64), ("target", np.int64), ("count", np.int64)])
 

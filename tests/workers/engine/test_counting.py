@@ -8,11 +8,11 @@ from concurrent.futures import Future
 
 import pytest
 
-from storage.run import Decoding
-from workers.engines import counters as counters_module
-from workers.engines.base import Completion, Message, Request
-from workers.engines.counters import Tally
-from workers.engines.transformers.engine import TransformersEngine
+from defsurvey.storage.runs.run import Decoding
+from defsurvey.workers.engines import counters as counters_module
+from defsurvey.workers.engines.base import Completion, Message, Request
+from defsurvey.workers.engines.counters import Tally
+from defsurvey.workers.engines.transformers.engine import TransformersEngine
 
 
 def _asked(engine: TransformersEngine, number: int) -> Future[Completion]:

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import torch
 
+from defsurvey.workers.engines.transformers import decoder as decoder_module
+from defsurvey.workers.engines.transformers.decoder import Decoder, draws_for
+from defsurvey.workers.engines.transformers.kv import OutOfRoom
+from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.scheduler import Limits, TooLarge
+from defsurvey.workers.engines.transformers.selection import select
+from defsurvey.workers.engines.transformers.selector import Draws
 from tests.workers.engine.conftest import Tiny
 from tests.workers.engine.tiny_models import Caught, decode, mixed_requests
-from workers.engines.transformers import decoder as decoder_module
-from workers.engines.transformers.decoder import Decoder, draws_for
-from workers.engines.transformers.kv import OutOfRoom
-from workers.engines.transformers.request import ResolvedRequest, Sampling
-from workers.engines.transformers.scheduler import Limits, TooLarge
-from workers.engines.transformers.selection import select
-from workers.engines.transformers.selector import Draws
 
 #: No prompt is kept.
 NO_REUSE = Limits(kept_bytes=0)
@@ -367,7 +367,7 @@ def test_short_number_formats_draw_the_cheap_way(llama: Tiny, monkeypatch: pytes
         used.append(draws)
         raise KeyError
 
-    monkeypatch.setattr("workers.engines.transformers.decoder.start", noting)
+    monkeypatch.setattr("defsurvey.workers.engines.transformers.decoder.start", noting)
     for dtype in (torch.float32, torch.bfloat16):
         decoder = Decoder(llama.model, replace(llama.layout, dtype=dtype), NO_REUSE)
         decoder.add(ResolvedRequest(prompt=(1,)), Caught())

@@ -11,20 +11,20 @@ from functools import partial
 import pytest
 import torch
 
-from storage.run import Decoding, Reply
+from defsurvey.storage.runs.run import Decoding, Reply
+from defsurvey.workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
+from defsurvey.workers.engines.transformers import limits
+from defsurvey.workers.engines.transformers.answering import read_request
+from defsurvey.workers.engines.transformers.decoder import Decoder
+from defsurvey.workers.engines.transformers.engine import TransformersEngine
+from defsurvey.workers.engines.transformers.kv import LayerShape, Layout
+from defsurvey.workers.engines.transformers.loading import LoadedModel
+from defsurvey.workers.engines.transformers.scheduler import Limits
+from defsurvey.workers.engines.transformers.support import UnsupportedModel, adopt
+from defsurvey.workers.models import ModelCard
+from defsurvey.workers.simulation.answer_parser import is_settled, read
 from tests.workers.citizens import FAMILY
 from tests.workers.engine.tiny_models import decode
-from workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
-from workers.engines.transformers import limits
-from workers.engines.transformers.answering import read_request
-from workers.engines.transformers.decoder import Decoder
-from workers.engines.transformers.engine import TransformersEngine
-from workers.engines.transformers.kv import LayerShape, Layout
-from workers.engines.transformers.loading import LoadedModel
-from workers.engines.transformers.scheduler import Limits
-from workers.engines.transformers.support import UnsupportedModel, adopt
-from workers.models import ModelCard
-from workers.simulation.answer_parser import is_settled, read
 
 
 def _request(number: int, decoding: Decoding | None = None) -> Request:
@@ -57,7 +57,7 @@ def test_a_reply_without_beams_ends_where_the_rest_says_nothing_new(
 ) -> None:
     """Fewer tokens, the same beginning and the same reading; beams go on to their end. Also one request at a time."""
     if alone:
-        monkeypatch.setattr("workers.engines.transformers.engine.adopt", _refuse)
+        monkeypatch.setattr("defsurvey.workers.engines.transformers.engine.adopt", _refuse)
     engine = TransformersEngine(replace(tiny_card, answer_prefix=True), tiny_loaded, threads=1)
     shown = FAMILY.codes
     enough = partial(is_settled, question=FAMILY, shown=shown, reply=Reply.ANSWER)
@@ -143,7 +143,7 @@ def test_a_defect_of_the_batch_itself_leaves_nobody_waiting(
     def broken(decoder: object) -> bool:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("workers.engines.transformers.decoder.Decoder.step", broken)
+    monkeypatch.setattr("defsurvey.workers.engines.transformers.decoder.Decoder.step", broken)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
     future = engine.submit(_request(1))
@@ -161,10 +161,10 @@ def test_a_prompt_that_cannot_be_read_reaches_who_asked(
 ) -> None:
     """A defect of a template fails one future, on both ways of serving."""
     if alone:
-        monkeypatch.setattr("workers.engines.transformers.engine.adopt", _refuse)
+        monkeypatch.setattr("defsurvey.workers.engines.transformers.engine.adopt", _refuse)
     engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
     with monkeypatch.context() as patched:
-        patched.setattr("workers.engines.transformers.engine.read_request", lambda *_: {}["absent"])
+        patched.setattr("defsurvey.workers.engines.transformers.engine.read_request", lambda *_: {}["absent"])
         with pytest.raises(KeyError, match="absent"):
             engine.submit(_request(1)).result(30)
     assert engine.submit(_request(1)).result().finish is FinishReason.LENGTH
@@ -177,10 +177,10 @@ def test_a_reply_that_cannot_be_read_reaches_who_asked(
 ) -> None:
     """As a prompt; and so does a question whether the text will do that fails."""
     if alone:
-        monkeypatch.setattr("workers.engines.transformers.engine.adopt", _refuse)
+        monkeypatch.setattr("defsurvey.workers.engines.transformers.engine.adopt", _refuse)
     engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
     with monkeypatch.context() as patched:
-        patched.setattr("workers.engines.transformers.answering.Question.completion", lambda *_: {}["absent"])
+        patched.setattr("defsurvey.workers.engines.transformers.answering.Question.completion", lambda *_: {}["absent"])
         with pytest.raises(KeyError, match="absent"):
             engine.submit(_request(1)).result(30)
     with pytest.raises(KeyError, match="missing"):
@@ -196,7 +196,7 @@ def unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(model: object) -> Layout:
         raise UnsupportedModel("it is said so in this test")
 
-    monkeypatch.setattr("workers.engines.transformers.engine.adopt", refuse)
+    monkeypatch.setattr("defsurvey.workers.engines.transformers.engine.adopt", refuse)
 
 
 def test_a_model_that_the_batch_cannot_serve_is_served_one_request_at_a_time(

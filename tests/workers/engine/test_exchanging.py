@@ -41,12 +41,12 @@ from transformers.models.cohere.modeling_cohere import CohereLayerNorm
 from transformers.models.llama import modeling_llama
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
+from defsurvey.workers.engines.transformers import exchanging, support
+from defsurvey.workers.engines.transformers.comparing import same
+from defsurvey.workers.engines.transformers.exchanging import GatedLayers, Layer, Norm, exchange
+from defsurvey.workers.engines.transformers.kv import LayerShape, Layout
+from defsurvey.workers.engines.transformers.packing import can_pack, pack
 from tests.workers.engine.test_support import HEADS, SIZES, built
-from workers.engines.transformers import exchanging, support
-from workers.engines.transformers.comparing import same
-from workers.engines.transformers.exchanging import GatedLayers, Layer, Norm, exchange
-from workers.engines.transformers.kv import LayerShape, Layout
-from workers.engines.transformers.packing import can_pack, pack
 
 LAYOUT = Layout(layers=(LayerShape(2, 4),), dtype=torch.float32, device=torch.device("cpu"))
 WINDOW = 6

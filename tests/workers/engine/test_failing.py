@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 import torch
 
-from storage.run import Decoding
+from defsurvey.storage.runs.run import Decoding
+from defsurvey.workers.engines.base import EngineUnavailable, FinishReason, Message, Request
+from defsurvey.workers.engines.transformers import decoder as decoder_module
+from defsurvey.workers.engines.transformers.batch import Batch
+from defsurvey.workers.engines.transformers.decoder import Decoder
+from defsurvey.workers.engines.transformers.engine import TransformersEngine
+from defsurvey.workers.engines.transformers.failing import failed_for_good, out_of_memory
+from defsurvey.workers.engines.transformers.loading import LoadedModel
+from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.scheduler import Limits
+from defsurvey.workers.engines.transformers.selection import select
+from defsurvey.workers.models import ModelCard
 from tests.workers.engine.conftest import Tiny
 from tests.workers.engine.tiny_models import Caught, decode
-from workers.engines.base import EngineUnavailable, FinishReason, Message, Request
-from workers.engines.transformers import decoder as decoder_module
-from workers.engines.transformers.batch import Batch
-from workers.engines.transformers.decoder import Decoder
-from workers.engines.transformers.engine import TransformersEngine
-from workers.engines.transformers.failing import failed_for_good, out_of_memory
-from workers.engines.transformers.loading import LoadedModel
-from workers.engines.transformers.request import ResolvedRequest, Sampling
-from workers.engines.transformers.scheduler import Limits
-from workers.engines.transformers.selection import select
-from workers.models import ModelCard
 
 #: A prompt that is one piece, and more than two of the least that is computed at once.
 LONG = ResolvedRequest(prompt=tuple(range(1, 91)), max_new_tokens=12)

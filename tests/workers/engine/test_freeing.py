@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from workers.engines.transformers.freeing import give_back, hold_on
+from defsurvey.workers.engines.transformers.freeing import give_back, hold_on
 
 #: Takes and frees four pieces of 8 MB again and again; prints how many pages were got anew, before and after.
 _PAGES = """

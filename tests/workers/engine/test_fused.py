@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from defsurvey.workers.engines.transformers import linear, matrix, support, tiles
+from defsurvey.workers.engines.transformers.attention import forward
+from defsurvey.workers.engines.transformers.batch import Piece, build
+from defsurvey.workers.engines.transformers.buffers import Buffers
+from defsurvey.workers.engines.transformers.exchanging import Layer, exchange
+from defsurvey.workers.engines.transformers.fused import FusedLayer
+from defsurvey.workers.engines.transformers.linear import IN_MATRIX_UNITS, IN_REGISTERS, Way
+from defsurvey.workers.engines.transformers.packing import can_pack, pack
 from tests.workers.engine.test_support import built
-from workers.engines.transformers import linear, matrix, support, tiles
-from workers.engines.transformers.attention import forward
-from workers.engines.transformers.batch import Piece, build
-from workers.engines.transformers.buffers import Buffers
-from workers.engines.transformers.exchanging import Layer, exchange
-from workers.engines.transformers.fused import FusedLayer
-from workers.engines.transformers.linear import IN_MATRIX_UNITS, IN_REGISTERS, Way
-from workers.engines.transformers.packing import can_pack, pack
 
 SIZES: dict[str, Any] = {
     "hidden_size": 128,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from workers.engines.transformers.buffers import BufferKV, Buffers
-from workers.engines.transformers.kv import KV, STRIDE, LayerShape, Layout, OutOfRoom
-from workers.engines.transformers.pool import Pool, PooledKV, store_for
-from workers.engines.transformers.prefix import PrefixIndex
+from defsurvey.workers.engines.transformers.buffers import BufferKV, Buffers
+from defsurvey.workers.engines.transformers.kv import KV, STRIDE, LayerShape, Layout, OutOfRoom
+from defsurvey.workers.engines.transformers.pool import Pool, PooledKV, store_for
+from defsurvey.workers.engines.transformers.prefix import PrefixIndex
 
 LAYOUT = Layout(layers=(LayerShape(2, 4), LayerShape(1, 5)), dtype=torch.float32, device=torch.device("cpu"))
 #: Keys and values of 2 heads x 4 numbers and of 1 head x 5 numbers, 4 bytes each.

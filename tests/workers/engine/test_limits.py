@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from workers import machine
-from workers.engines.transformers.kv import LayerShape, Layout, OutOfRoom
-from workers.engines.transformers.limits import limits_for
-from workers.engines.transformers.scheduler import Limits
+from defsurvey.workers.engines import machine
+from defsurvey.workers.engines.transformers.kv import LayerShape, Layout, OutOfRoom
+from defsurvey.workers.engines.transformers.limits import limits_for
+from defsurvey.workers.engines.transformers.scheduler import Limits
 
 LAYOUT = Layout(layers=(LayerShape(1, 4),), dtype=torch.float32, device=torch.device("cpu"))
 #: What one request of usual size takes: 600 + 3 * 96 tokens of 32 bytes.

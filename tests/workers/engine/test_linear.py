@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from workers.engines.transformers import linear, matrix
-from workers.engines.transformers.linear import (
+from defsurvey.workers.engines.transformers import linear, matrix
+from defsurvey.workers.engines.transformers.linear import (
     IN_MATRIX_UNITS,
     IN_REGISTERS,
     Way,
@@ -18,8 +18,8 @@ from workers.engines.transformers.linear import (
     multiply,
     way,
 )
-from workers.engines.transformers.outputs import GATED, NONE, PLUS, SWISH, TIMES
-from workers.engines.transformers.packing import PackedLinear, can_pack
+from defsurvey.workers.engines.transformers.outputs import GATED, NONE, PLUS, SWISH, TIMES
+from defsurvey.workers.engines.transformers.packing import PackedLinear, can_pack
 
 #: What a number may be off by, once it is rounded to bfloat16.
 ROUNDING = 2**-8

@@ -9,11 +9,11 @@ import pytest
 import torch
 from numba import njit
 
-from workers.engines.transformers import matrix
-from workers.engines.transformers.linear import IN_MATRIX_UNITS, lay_out, multiply
-from workers.engines.transformers.matrix import COLUMNS, CONFIGURATION, PAIRS, TILE, available
-from workers.engines.transformers.outputs import NONE
-from workers.engines.transformers.packing import can_pack
+from defsurvey.workers.engines.transformers import matrix
+from defsurvey.workers.engines.transformers.linear import IN_MATRIX_UNITS, lay_out, multiply
+from defsurvey.workers.engines.transformers.matrix import COLUMNS, CONFIGURATION, PAIRS, TILE, available
+from defsurvey.workers.engines.transformers.outputs import NONE
+from defsurvey.workers.engines.transformers.packing import can_pack
 
 
 @pytest.mark.parametrize("tall", [1, 2])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from defsurvey.workers.engines.transformers import tiles
+from defsurvey.workers.engines.transformers.batch import Packed, Piece
+from defsurvey.workers.engines.transformers.buffered import attend_buffered
+from defsurvey.workers.engines.transformers.buffers import Buffers
+from defsurvey.workers.engines.transformers.kv import LayerShape, Layout
 from tests.workers.engine.test_buffered import Shape
-from workers.engines.transformers import tiles
-from workers.engines.transformers.batch import Packed, Piece
-from workers.engines.transformers.buffered import attend_buffered
-from workers.engines.transformers.buffers import Buffers
-from workers.engines.transformers.kv import LayerShape, Layout
 
 SHAPES = [
     Shape(width=width, key_heads=2, per_group=2, dtype=dtype)

@@ -10,15 +10,15 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.workloads import random_prompts
+from defsurvey.workers.engines.transformers import paged
+from defsurvey.workers.engines.transformers.decoder import Decoder
+from defsurvey.workers.engines.transformers.exchanging import exchange
+from defsurvey.workers.engines.transformers.kv import LayerShape
+from defsurvey.workers.engines.transformers.loading import attend_without_plans
+from defsurvey.workers.engines.transformers.scheduler import Limits
+from defsurvey.workers.engines.transformers.support import adopt, packed_logits
 from tests.workers.engine.scripted_logits import generated
 from tests.workers.engine.tiny_models import ARCHITECTURES, decode, mixed_requests, tiny_model
-from workers.engines.transformers import paged
-from workers.engines.transformers.decoder import Decoder
-from workers.engines.transformers.exchanging import exchange
-from workers.engines.transformers.kv import LayerShape
-from workers.engines.transformers.loading import attend_without_plans
-from workers.engines.transformers.scheduler import Limits
-from workers.engines.transformers.support import adopt, packed_logits
 
 LIMITS = Limits(kv_bytes=1 << 25, kept_bytes=1 << 23)
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from defsurvey.workers.engines.transformers import linear, packing
+from defsurvey.workers.engines.transformers.packing import PackedLinear, Part, can_pack, join, pack
 from tests.workers.engine.tiny_models import tiny_model
-from workers.engines.transformers import linear, packing
-from workers.engines.transformers.packing import PackedLinear, Part, can_pack, join, pack
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

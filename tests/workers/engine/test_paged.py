@@ -17,19 +17,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from defsurvey.workers.engines.transformers import attention, paged
+from defsurvey.workers.engines.transformers.attention import forward
+from defsurvey.workers.engines.transformers.batch import Piece, build
+from defsurvey.workers.engines.transformers.decoder import Decoder
+from defsurvey.workers.engines.transformers.gathered import attend_gathered, gather
+from defsurvey.workers.engines.transformers.kv import LayerShape, Layout
+from defsurvey.workers.engines.transformers.paged import Paging, attend_paged, paging, usable
+from defsurvey.workers.engines.transformers.pool import Pool, PooledKV
+from defsurvey.workers.engines.transformers.scheduler import Limits
+from defsurvey.workers.engines.transformers.support import adopt
 from tests.workers.engine.scripted_logits import generated
 from tests.workers.engine.test_attention import Conversation
 from tests.workers.engine.tiny_models import ARCHITECTURES, VOCABULARY, decode, mixed_requests, tiny_model
-from workers.engines.transformers import attention, paged
-from workers.engines.transformers.attention import forward
-from workers.engines.transformers.batch import Piece, build
-from workers.engines.transformers.decoder import Decoder
-from workers.engines.transformers.gathered import attend_gathered, gather
-from workers.engines.transformers.kv import LayerShape, Layout
-from workers.engines.transformers.paged import Paging, attend_paged, paging, usable
-from workers.engines.transformers.pool import Pool, PooledKV
-from workers.engines.transformers.scheduler import Limits
-from workers.engines.transformers.support import adopt
 
 CPU = torch.device("cpu")
 SHAPE = LayerShape(heads=2, width=24)

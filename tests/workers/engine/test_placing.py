@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from defsurvey.workers.engines.transformers.attention import forward
+from defsurvey.workers.engines.transformers.batch import Piece, build
+from defsurvey.workers.engines.transformers.beams import start
+from defsurvey.workers.engines.transformers.placing import apart, place, together
+from defsurvey.workers.engines.transformers.pool import Pool
+from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.selection import select
+from defsurvey.workers.engines.transformers.selector import Draws
+from defsurvey.workers.engines.transformers.support import adopt
 from tests.workers.engine.tiny_models import ARCHITECTURES, VOCABULARY, tiny_model
-from workers.engines.transformers.attention import forward
-from workers.engines.transformers.batch import Piece, build
-from workers.engines.transformers.beams import start
-from workers.engines.transformers.placing import apart, place, together
-from workers.engines.transformers.pool import Pool
-from workers.engines.transformers.request import ResolvedRequest, Sampling
-from workers.engines.transformers.selection import select
-from workers.engines.transformers.selector import Draws
-from workers.engines.transformers.support import adopt
 
 #: A device without memory: shapes and devices are checked, nothing is computed.
 ELSEWHERE = torch.device("meta")

@@ -8,8 +8,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from workers.engines.transformers import product as products
-from workers.engines.transformers.product import LANES, ROWS, can, product, vectors
+from defsurvey.workers.engines.transformers import product as products
+from defsurvey.workers.engines.transformers.product import LANES, ROWS, can, product, vectors
 
 
 def multiplied(wide: int, rows: Tensor, columns: Tensor, *, pairs: bool, onto: bool) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
-from workers.engines.transformers.rowwise import normed, rotate
+from defsurvey.workers.engines.transformers.rowwise import normed, rotate
 
 
 def numbers(*sizes: int, dtype: torch.dtype, scale: float = 1.0) -> Tensor:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from defsurvey.workers.engines.transformers.decoder import Decoder
+from defsurvey.workers.engines.transformers.request import ResolvedRequest
+from defsurvey.workers.engines.transformers.scheduler import Limits
 from tests.workers.engine.conftest import Tiny
 from tests.workers.engine.tiny_models import Caught, decode
-from workers.engines.transformers.decoder import Decoder
-from workers.engines.transformers.request import ResolvedRequest
-from workers.engines.transformers.scheduler import Limits
 
 STRIDES = 10
 

@@ -13,6 +13,11 @@ import pytest
 import torch
 from scipy import stats
 
+from defsurvey.workers.engines.transformers import selector
+from defsurvey.workers.engines.transformers.beams import start
+from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.selection import packed, select, unpacked
+from defsurvey.workers.engines.transformers.selector import Draws, Stream, draw
 from tests.workers.engine.scripted_logits import (
     Script,
     ScriptedModel,
@@ -21,11 +26,6 @@ from tests.workers.engine.scripted_logits import (
     searched,
     searched_together,
 )
-from workers.engines.transformers import selector
-from workers.engines.transformers.beams import start
-from workers.engines.transformers.request import ResolvedRequest, Sampling
-from workers.engines.transformers.selection import packed, select, unpacked
-from workers.engines.transformers.selector import Draws, Stream, draw
 
 
 def _same_as_generate(script: Script, vocabulary: int, request: ResolvedRequest) -> None:
@@ -263,7 +263,7 @@ def test_many_that_choose_alike_are_looked_at_a_few_at_a_time(draws: Draws, monk
     script = random_script(5, 9, levels=None)
     expected = searched_together(script, requests, draws)
     for numbers in (1, 4 * 9):
-        monkeypatch.setattr("workers.engines.transformers.selection._MOST_CHOSEN", numbers)
+        monkeypatch.setattr("defsurvey.workers.engines.transformers.selection._MOST_CHOSEN", numbers)
         assert searched_together(script, requests, draws) == expected
 
 
@@ -275,7 +275,7 @@ def test_hashed_draws_take_no_notice_of_neighbours_and_parts(monkeypatch: pytest
         stream = Stream(seed, Draws.HASHED)
         assert draw(scores[:1], 6, [stream]).tolist() == together[seed : seed + 1].tolist()
         assert draw(scores[:1], 6, [stream]).tolist() != together[seed : seed + 1].tolist()
-    monkeypatch.setattr("workers.engines.transformers.selector._MOST_HASHED", 450)
+    monkeypatch.setattr("defsurvey.workers.engines.transformers.selector._MOST_HASHED", 450)
     assert draw(scores, 6, [Stream(seed, Draws.HASHED) for seed in range(5)]).tolist() == together.tolist()
 
 

@@ -32,9 +32,9 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from workers.engines.transformers import attention
-from workers.engines.transformers.kv import LayerShape
-from workers.engines.transformers.support import UnsupportedModel, adopt
+from defsurvey.workers.engines.transformers import attention
+from defsurvey.workers.engines.transformers.kv import LayerShape
+from defsurvey.workers.engines.transformers.support import UnsupportedModel, adopt
 
 SIZES: dict[str, Any] = {
     "vocab_size": 50,

@@ -12,9 +12,9 @@ import pytest
 import torch
 from numba import carray
 
-from workers.engines.transformers import drawing, linear, loops, rowwise, tiles
-from workers.engines.transformers.compiled import claim, compiled, integers, release, take
-from workers.engines.transformers.team import Sequel, run
+from defsurvey.workers.engines.transformers import drawing, linear, loops, rowwise, tiles
+from defsurvey.workers.engines.transformers.compiled import claim, compiled, integers, release, take
+from defsurvey.workers.engines.transformers.team import Sequel, run
 
 #: What the loop below is told; a task is a number.
 CALL = np.dtype(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from defsurvey.workers.engines.transformers.threads import in_passing
 from tests.end_to_end.machine import wait_until
-from workers.engines.transformers.threads import in_passing
 
 
 def _helpers() -> int:

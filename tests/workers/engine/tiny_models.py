@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from workers.engines.transformers.decoder import Decoder
-from workers.engines.transformers.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.decoder import Decoder
+from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
 
 VOCABULARY = 98
 #: How many tokens back the model with a window sees.

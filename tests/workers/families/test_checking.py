@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from jobs.cli import main
+from defsurvey.jobs.cli.main import main
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.engines.checking import check_model
+from defsurvey.workers.models import ModelCard
 from tests.workers.citizens import SURVEY
 from tests.workers.families.test_families import interview_request
 from tests.workers.families.tiny_families import FAMILIES, write_family
-from workers.engines.base import EngineUnavailable
-from workers.engines.checking import check_model
-from workers.models import ModelCard
 
 OWN = """\
 [tiny]

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from storage.run import Cell, Condition, Draws, Participant, Protocol
-from storage.survey import Survey
+from defsurvey.storage.runs.run import Cell, Condition, Draws, Participant, Protocol
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines.base import Engine, FinishReason, Message, Request
+from defsurvey.workers.engines.opening import open_engine
+from defsurvey.workers.engines.transformers.prompt import render_prompt
+from defsurvey.workers.models import ModelCard, find_card, read_cards
+from defsurvey.workers.simulation.interview import ask
 from tests.workers.citizens import SURVEY
 from tests.workers.families.tiny_families import FAMILIES, write_family
-from workers.engines.base import Engine, FinishReason, Message, Request
-from workers.engines.opening import open_engine
-from workers.engines.transformers.prompt import render_prompt
-from workers.models import ModelCard, find_card, read_cards
-from workers.simulation.interview import ask
 
 CONDITION = Condition(name="none", prompt=False, config=False, memory=False, option_order=False)
 TURNS = (

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from defsurvey.workers.engines.base import FinishReason
+from defsurvey.workers.engines.opening import open_engine
+from defsurvey.workers.models import ModelCard
 from tests.workers.citizens import SURVEY
 from tests.workers.families.test_families import interview_request
 from tests.workers.families.tiny_families import FAMILIES, write_family
-from workers.engines.base import FinishReason
-from workers.engines.opening import open_engine
-from workers.models import ModelCard
 
 
 @pytest.mark.gpu

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.engines.transformers.loading import load_model
+from defsurvey.workers.engines.transformers.weights import Weights
+from defsurvey.workers.models import ModelCard
 from tests.workers.families.tiny_families import FAMILIES, write_family
-from workers.engines.base import EngineUnavailable
-from workers.engines.transformers.loading import load_model
-from workers.engines.transformers.weights import Weights
-from workers.models import ModelCard
 
 
 class Malice:

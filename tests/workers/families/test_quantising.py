@@ -13,17 +13,17 @@ import torch
 from gguf import GGUFWriter, LlamaFileType
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.engines.transformers import loading, quantising
+from defsurvey.workers.engines.transformers.engine import TransformersEngine
+from defsurvey.workers.engines.transformers.loading import load_model
+from defsurvey.workers.engines.transformers.prompt import encode_prompt, render_prompt
+from defsurvey.workers.engines.transformers.quantising import check_quantisation, load_nf4, stored_as
+from defsurvey.workers.engines.transformers.weights import Weights
+from defsurvey.workers.models import ModelCard, read_cards
 from tests.workers.citizens import SURVEY
 from tests.workers.families.test_families import interview_request
 from tests.workers.families.tiny_families import FAMILIES, write_family
-from workers.engines.base import EngineUnavailable
-from workers.engines.transformers import loading, quantising
-from workers.engines.transformers.engine import TransformersEngine
-from workers.engines.transformers.loading import load_model
-from workers.engines.transformers.prompt import encode_prompt, render_prompt
-from workers.engines.transformers.quantising import check_quantisation, load_nf4, stored_as
-from workers.engines.transformers.weights import Weights
-from workers.models import ModelCard, read_cards
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from storage.run import Decoding
+from defsurvey.storage.runs.run import Decoding
+from defsurvey.workers.engines.base import Message, Request
+from defsurvey.workers.engines.openai import open_openai
+from defsurvey.workers.engines.transformers.prompt import TEMPLATES, encode_prompt, render_prompt
+from defsurvey.workers.models import ModelCard, find_card, read_cards
 from tests.workers.api.server import Got, Reply, chat, serving
 from tests.workers.families.tiny_families import FAMILIES, Family, write_tokenizer
-from workers.engines.base import Message, Request
-from workers.engines.openai import open_openai
-from workers.engines.transformers.prompt import TEMPLATES, encode_prompt, render_prompt
-from workers.models import ModelCard, find_card, read_cards
 
 TURNS = (
     Message(role="user", content="Hi."),

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from storage.run import Decoding
+from defsurvey.storage.runs.run import Decoding
+from defsurvey.workers.engines.base import Message, Request
+from defsurvey.workers.engines.transformers.prompt import render_prompt
 from tests.workers.families.tiny_families import FAMILIES, Family, write_tokenizer
-from workers.engines.base import Message, Request
-from workers.engines.transformers.prompt import render_prompt
 
 BAICHUAN2 = Family(architecture="", special=("<reserved_106>", "<reserved_107>"))
 CHATGLM2 = Family(architecture="", begin=None)

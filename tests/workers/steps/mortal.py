@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
-from storage.database import Database
-from storage.ledger import Ledger
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.workers.engines.base import Completion, Engine, Request
+from defsurvey.workers.runner.stage import Stage
 from tests.workers.citizens import SURVEY
 from tests.workers.test_baselines import Asked
 from tests.workers.working import make_stage, respondent
-from workers.engines.base import Completion, Engine, Request
-from workers.stage import Stage
 
 CARDS = {"quick": respondent("quick")}
 

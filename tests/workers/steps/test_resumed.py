@@ -10,25 +10,25 @@ from pathlib import Path
 
 import pytest
 
-from jobs.study_keys import BUILT_IN_CONDITIONS
-from storage import outbox, retry, store
-from storage.bundle import export_bundle, import_bundle
-from storage.database import Database
-from storage.deaths import free_owned
-from storage.read_answers import answer_rows
-from storage.read_draws import read_draws
-from storage.read_results import read_results
-from storage.run import PANEL_SLOTS, AnswerState, Protocol
-from storage.schema import migrate
-from storage.steps import steps_of
-from storage.survey_json import fingerprint
+from defsurvey.jobs.study.keys import BUILT_IN_CONDITIONS
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import outbox, retry, store
+from defsurvey.storage.runs.bundle import export_bundle, import_bundle
+from defsurvey.storage.runs.deaths import free_owned
+from defsurvey.storage.runs.read_answers import answer_rows
+from defsurvey.storage.runs.read_draws import read_draws
+from defsurvey.storage.runs.read_results import read_results
+from defsurvey.storage.runs.run import PANEL_SLOTS, AnswerState, Protocol
+from defsurvey.storage.runs.steps import steps_of
+from defsurvey.storage.schema import migrate
+from defsurvey.storage.surveys.as_json import fingerprint
+from defsurvey.workers.runner.stage import Outcome
+from defsurvey.workers.simulation.methods.ccsv import VOTE
+from defsurvey.workers.simulation.participant import draw_axes
 from tests.storage.what_is_there import answers_of, progress_of
 from tests.workers.citizens import CN, SURVEY, US
 from tests.workers.steps.mortal import worker
 from tests.workers.test_baselines import Asked
-from workers.simulation.baselines import VOTE
-from workers.simulation.participant import draw_axes
-from workers.stage import Outcome
 
 QUESTIONS = ("family", "divorce")
 PROTOCOL = Protocol(seed=7)

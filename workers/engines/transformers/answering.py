@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from storage.run import UsedDecoding
-from workers.engines.base import NO_DECODING, Completion, FinishReason, Request
-from workers.engines.transformers.decoding import resolve_decoding
-from workers.engines.transformers.loading import LoadedModel
-from workers.engines.transformers.prompt import encode_prompt, render_prompt
-from workers.engines.transformers.request import ResolvedRequest, Sampling
-from workers.engines.transformers.thoughts import decode_reply, special_marks, thought_begun
-from workers.models import ModelCard
+from defsurvey.storage.runs.run import UsedDecoding
+from defsurvey.workers.engines.base import NO_DECODING, Completion, FinishReason, Request
+from defsurvey.workers.engines.transformers.decoding import resolve_decoding
+from defsurvey.workers.engines.transformers.loading import LoadedModel
+from defsurvey.workers.engines.transformers.prompt import encode_prompt, render_prompt
+from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.thoughts import decode_reply, special_marks, thought_begun
+from defsurvey.workers.models import ModelCard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,12 +18,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from workers.engines.transformers import paged
-from workers.engines.transformers.batch import Batch, Packed
-from workers.engines.transformers.buffered import attend_buffered
-from workers.engines.transformers.gathered import attend_gathered, gather
-from workers.engines.transformers.kv import LayerShape
-from workers.engines.transformers.pool import Pool
+from defsurvey.workers.engines.transformers import paged
+from defsurvey.workers.engines.transformers.batch import Batch, Packed
+from defsurvey.workers.engines.transformers.buffered import attend_buffered
+from defsurvey.workers.engines.transformers.gathered import attend_gathered, gather
+from defsurvey.workers.engines.transformers.kv import LayerShape
+from defsurvey.workers.engines.transformers.pool import Pool
 
 #: What a model's configuration calls this attention.
 NAME = "defsurvey_packed"

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.engines.transformers.kv import KV, STRIDE, KVStore, up
-from workers.engines.transformers.placing import place
+from defsurvey.workers.engines.transformers.kv import KV, STRIDE, KVStore, up
+from defsurvey.workers.engines.transformers.placing import place
 
 #: Rows of a prompt that attend together over a pool: enough for the product, few enough to leave the future out of it.
 BLOCK = 128

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.engines.transformers.request import ResolvedRequest, Sampling
-from workers.engines.transformers.selector import Draws, Stream
+from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.selector import Draws, Stream
 
 #: The score of a beam that is not there; the library's own number, since scores are added to it.
 _NEVER = -1.0e9

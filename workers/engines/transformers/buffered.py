@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from workers.engines.transformers import loops, tiles
-from workers.engines.transformers.batch import Packed, Piece, tree_mask
-from workers.engines.transformers.buffers import BufferKV
-from workers.engines.transformers.compiled import FORMATS
-from workers.engines.transformers.kv import STRIDE, rounded, up
-from workers.engines.transformers.loops import CALL, PIECE, TASK
-from workers.engines.transformers.team import run
-from workers.engines.transformers.vectors import LANES
+from defsurvey.workers.engines.transformers import loops, tiles
+from defsurvey.workers.engines.transformers.batch import Packed, Piece, tree_mask
+from defsurvey.workers.engines.transformers.buffers import BufferKV
+from defsurvey.workers.engines.transformers.compiled import FORMATS
+from defsurvey.workers.engines.transformers.kv import STRIDE, rounded, up
+from defsurvey.workers.engines.transformers.loops import CALL, PIECE, TASK
+from defsurvey.workers.engines.transformers.team import run
+from defsurvey.workers.engines.transformers.vectors import LANES
 
 #: For the library's attention a prompt's rows and keys are filled up to multiples of these: it compiles its products
 #: for each size that it meets, and keeps them, hundreds of megabytes, where prompts may have any length.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.engines.transformers.kv import KV, KVStore, OutOfRoom, rounded
+from defsurvey.workers.engines.transformers.kv import KV, KVStore, OutOfRoom, rounded
 
 
 class Buffers(KVStore):

@@ -13,12 +13,12 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 
-from storage.run import UsedDecoding
-from workers.engines.base import Completion, FinishReason, Request
-from workers.engines.transformers.failing import failed_for_good
-from workers.engines.transformers.loading import LoadedModel
-from workers.engines.transformers.prompt import encode_prompt, render_prompt
-from workers.models import ModelCard
+from defsurvey.storage.runs.run import UsedDecoding
+from defsurvey.workers.engines.base import Completion, FinishReason, Request
+from defsurvey.workers.engines.transformers.failing import failed_for_good
+from defsurvey.workers.engines.transformers.loading import LoadedModel
+from defsurvey.workers.engines.transformers.prompt import encode_prompt, render_prompt
+from defsurvey.workers.models import ModelCard
 
 _GREEDY = UsedDecoding(num_beams=1, do_sample=False, temperature=None, top_p=None, max_new_tokens=1)
 

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.engines.transformers.batch import Packed, Piece
-from workers.engines.transformers.buffers import Buffers
-from workers.engines.transformers.kv import Layout
+from defsurvey.workers.engines.transformers.batch import Packed, Piece
+from defsurvey.workers.engines.transformers.buffers import Buffers
+from defsurvey.workers.engines.transformers.kv import Layout
 
 #: As far as two ways of computing the same may be from each other, as norms of a row: some five roundings.
 _TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 1.5e-2, torch.float16: 2e-3}

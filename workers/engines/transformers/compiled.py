@@ -17,9 +17,9 @@ from numba import from_dtype, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from workers.engines.transformers import vectors
-from workers.engines.transformers.keeping import kept
-from workers.engines.transformers.vectors import LANES, LOG2E, POWERS_OF_TWO, WORD
+from defsurvey.workers.engines.transformers import vectors
+from defsurvey.workers.engines.transformers.keeping import kept
+from defsurvey.workers.engines.transformers.vectors import LANES, LOG2E, POWERS_OF_TWO, WORD
 
 #: Number formats, by their names in torch.
 FORMATS = ("float32", "bfloat16", "float16")

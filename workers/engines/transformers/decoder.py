@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workers.engines.counters import Counters, Tally
-from workers.engines.transformers.attention import forward
-from workers.engines.transformers.batch import Piece, build
-from workers.engines.transformers.beams import start
-from workers.engines.transformers.failing import failed_for_good, out_of_memory
-from workers.engines.transformers.kv import Layout
-from workers.engines.transformers.pool import store_for
-from workers.engines.transformers.request import ResolvedRequest
-from workers.engines.transformers.scheduler import Delivery, Limits, Scheduler, Work
-from workers.engines.transformers.selection import select
-from workers.engines.transformers.selector import Draws
+from defsurvey.workers.engines.counters import Counters, Tally
+from defsurvey.workers.engines.transformers.attention import forward
+from defsurvey.workers.engines.transformers.batch import Piece, build
+from defsurvey.workers.engines.transformers.beams import start
+from defsurvey.workers.engines.transformers.failing import failed_for_good, out_of_memory
+from defsurvey.workers.engines.transformers.kv import Layout
+from defsurvey.workers.engines.transformers.pool import store_for
+from defsurvey.workers.engines.transformers.request import ResolvedRequest
+from defsurvey.workers.engines.transformers.scheduler import Delivery, Limits, Scheduler, Work
+from defsurvey.workers.engines.transformers.selection import select
+from defsurvey.workers.engines.transformers.selector import Draws
 
 Planned = Sequence[tuple[Work, Piece]]
 

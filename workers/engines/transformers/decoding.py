@@ -6,7 +6,7 @@ library or by the model's publisher, unseen. Deliberately knows nothing of promp
 
 from __future__ import annotations
 
-from storage.run import Decoding, UsedDecoding
+from defsurvey.storage.runs.run import Decoding, UsedDecoding
 
 #: Each setting at the value at which it does nothing; zero switches top_k off. Of these a request sets top_k alone.
 SWITCHED_OFF = {

@@ -13,9 +13,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from workers.engines.transformers import vectors
-from workers.engines.transformers.product import pairs_product
-from workers.engines.transformers.vectors import LANES
+from defsurvey.workers.engines.transformers import vectors
+from defsurvey.workers.engines.transformers.product import pairs_product
+from defsurvey.workers.engines.transformers.vectors import LANES
 
 
 @intrinsic(prefer_literal=True)

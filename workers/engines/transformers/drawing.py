@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import carray, types
 
-from workers.engines.transformers.compiled import (
+from defsurvey.workers.engines.transformers.compiled import (
     claim,
     compiled,
     floats,
@@ -23,7 +23,7 @@ from workers.engines.transformers.compiled import (
     release,
     take,
 )
-from workers.engines.transformers.team import run
+from defsurvey.workers.engines.transformers.team import run
 
 #: What the loop is told; a task is a row of scores.
 TOLD = np.dtype(

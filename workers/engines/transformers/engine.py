@@ -17,25 +17,25 @@ from pathlib import Path
 
 import torch
 
-from storage.run import EngineDescription
-from workers.engines.base import Completion, EngineUnavailable, Request, give_up
-from workers.engines.counters import Counters, Tally
-from workers.engines.transformers import plain
-from workers.engines.transformers.answering import Question, read_request
-from workers.engines.transformers.choosing import weigh
-from workers.engines.transformers.decoder import Decoder
-from workers.engines.transformers.exchanging import exchange
-from workers.engines.transformers.failing import failed_for_good
-from workers.engines.transformers.freeing import give_back, hold_on
-from workers.engines.transformers.kv import Layout, OutOfRoom
-from workers.engines.transformers.limits import limits_for, participants_at_once
-from workers.engines.transformers.loading import LoadedModel, load_model
-from workers.engines.transformers.packing import pack
-from workers.engines.transformers.scheduler import Limits, TooLarge
-from workers.engines.transformers.support import UnsupportedModel, adopt
-from workers.engines.transformers.threads import in_passing
-from workers.engines.transformers.weights import find_weights
-from workers.models import ModelCard
+from defsurvey.storage.runs.run import EngineDescription
+from defsurvey.workers.engines.base import Completion, EngineUnavailable, Request, give_up
+from defsurvey.workers.engines.counters import Counters, Tally
+from defsurvey.workers.engines.transformers import plain
+from defsurvey.workers.engines.transformers.answering import Question, read_request
+from defsurvey.workers.engines.transformers.choosing import weigh
+from defsurvey.workers.engines.transformers.decoder import Decoder
+from defsurvey.workers.engines.transformers.exchanging import exchange
+from defsurvey.workers.engines.transformers.failing import failed_for_good
+from defsurvey.workers.engines.transformers.freeing import give_back, hold_on
+from defsurvey.workers.engines.transformers.kv import Layout, OutOfRoom
+from defsurvey.workers.engines.transformers.limits import limits_for, participants_at_once
+from defsurvey.workers.engines.transformers.loading import LoadedModel, load_model
+from defsurvey.workers.engines.transformers.packing import pack
+from defsurvey.workers.engines.transformers.scheduler import Limits, TooLarge
+from defsurvey.workers.engines.transformers.support import UnsupportedModel, adopt
+from defsurvey.workers.engines.transformers.threads import in_passing
+from defsurvey.workers.engines.transformers.weights import find_weights
+from defsurvey.workers.models import ModelCard
 
 #: So many requests may be unfinished at once; who submits one more waits until another is done.
 BACKLOG = 4096

@@ -17,19 +17,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.engines.transformers.batch import Packed
-from workers.engines.transformers.buffered import attend_buffered
-from workers.engines.transformers.buffers import Buffers
-from workers.engines.transformers.comparing import further, same, same_layer
-from workers.engines.transformers.freeing import give_back
-from workers.engines.transformers.fused import Asked, FusedLayer, RootMeanSquare
-from workers.engines.transformers.kv import Layout
-from workers.engines.transformers.linear import Weights, in_turn, multiply
-from workers.engines.transformers.outputs import GATED
-from workers.engines.transformers.packing import PackedLinear, Part, join
-from workers.engines.transformers.replacing import replace
-from workers.engines.transformers.rowwise import FORMATS, normed, rotate
-from workers.engines.transformers.support import packed_logits, plain_logits
+from defsurvey.workers.engines.transformers.batch import Packed
+from defsurvey.workers.engines.transformers.buffered import attend_buffered
+from defsurvey.workers.engines.transformers.buffers import Buffers
+from defsurvey.workers.engines.transformers.comparing import further, same, same_layer
+from defsurvey.workers.engines.transformers.freeing import give_back
+from defsurvey.workers.engines.transformers.fused import Asked, FusedLayer, RootMeanSquare
+from defsurvey.workers.engines.transformers.kv import Layout
+from defsurvey.workers.engines.transformers.linear import Weights, in_turn, multiply
+from defsurvey.workers.engines.transformers.outputs import GATED
+from defsurvey.workers.engines.transformers.packing import PackedLinear, Part, join
+from defsurvey.workers.engines.transformers.replacing import replace
+from defsurvey.workers.engines.transformers.rowwise import FORMATS, normed, rotate
+from defsurvey.workers.engines.transformers.support import packed_logits, plain_logits
 
 logger = logging.getLogger(__name__)
 

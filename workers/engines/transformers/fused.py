@@ -12,13 +12,13 @@ from typing import Any
 
 from torch import Tensor
 
-from workers.engines.transformers import linear
-from workers.engines.transformers.batch import Packed
-from workers.engines.transformers.buffered import Attention, attention_of
-from workers.engines.transformers.linear import Weights
-from workers.engines.transformers.outputs import GATED, NONE, PLUS
-from workers.engines.transformers.rowwise import norming_step, rotation_step
-from workers.engines.transformers.team import Sequel
+from defsurvey.workers.engines.transformers import linear
+from defsurvey.workers.engines.transformers.batch import Packed
+from defsurvey.workers.engines.transformers.buffered import Attention, attention_of
+from defsurvey.workers.engines.transformers.linear import Weights
+from defsurvey.workers.engines.transformers.outputs import GATED, NONE, PLUS
+from defsurvey.workers.engines.transformers.rowwise import norming_step, rotation_step
+from defsurvey.workers.engines.transformers.team import Sequel
 
 
 @dataclass(slots=True)

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.engines.transformers.batch import Block, Packed, Segment
-from workers.engines.transformers.placing import onto, place
-from workers.engines.transformers.pool import PooledKV
+from defsurvey.workers.engines.transformers.batch import Block, Packed, Segment
+from defsurvey.workers.engines.transformers.placing import onto, place
+from defsurvey.workers.engines.transformers.pool import PooledKV
 
 #: Numbers of keys are filled up to a multiple of this, so that requests of like length share a bucket.
 _KEYS = 256

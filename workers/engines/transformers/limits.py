@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import torch
 
-from workers import machine
-from workers.engines.transformers.kv import Layout, OutOfRoom
-from workers.engines.transformers.scheduler import Limits
+from defsurvey.workers.engines import machine
+from defsurvey.workers.engines.transformers.kv import Layout, OutOfRoom
+from defsurvey.workers.engines.transformers.scheduler import Limits
 
 #: Shares of memory: the rest of the machine, other workers, and what a forward needs in passing come out of the rest.
 _CPU_SHARE = 0.125

@@ -16,12 +16,12 @@ import torch
 from numba import carray
 from torch import Tensor
 
-from workers.engines.transformers import matrix
-from workers.engines.transformers.compiled import claim, compiled, copy, release, take
-from workers.engines.transformers.outputs import GATED, finish
-from workers.engines.transformers.product import ROWS, can, product
-from workers.engines.transformers.team import run
-from workers.engines.transformers.vectors import LANES
+from defsurvey.workers.engines.transformers import matrix
+from defsurvey.workers.engines.transformers.compiled import claim, compiled, copy, release, take
+from defsurvey.workers.engines.transformers.outputs import GATED, finish
+from defsurvey.workers.engines.transformers.product import ROWS, can, product
+from defsurvey.workers.engines.transformers.team import run
+from defsurvey.workers.engines.transformers.vectors import LANES
 
 #: What the loop is told; a task is a block of rows against some panels.
 LINEAR = np.dtype(

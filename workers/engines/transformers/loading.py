@@ -15,12 +15,12 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from storage.run import EngineDescription
-from workers.engines.base import EngineUnavailable
-from workers.engines.transformers.prompt import date_told
-from workers.engines.transformers.quantising import check_quantisation, load_nf4, stored_as
-from workers.engines.transformers.weights import Weights
-from workers.models import ModelCard
+from defsurvey.storage.runs.run import EngineDescription
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.engines.transformers.prompt import date_told
+from defsurvey.workers.engines.transformers.quantising import check_quantisation, load_nf4, stored_as
+from defsurvey.workers.engines.transformers.weights import Weights
+from defsurvey.workers.models import ModelCard
 
 #: Errors whose words say what is wrong; of any other the kind says more. AssertionError: how torch says that it was
 #: built without CUDA; ImportError: how transformers names a package.

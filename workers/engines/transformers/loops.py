@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import carray, from_dtype
 
-from workers.engines.transformers.compiled import (
+from defsurvey.workers.engines.transformers.compiled import (
     FORMATS,
     claim,
     compiled,
@@ -28,10 +28,10 @@ from workers.engines.transformers.compiled import (
     take,
     widen,
 )
-from workers.engines.transformers.dots import score, weigh
-from workers.engines.transformers.product import can
-from workers.engines.transformers.softmax import highest, raise_each
-from workers.engines.transformers.vectors import LANES
+from defsurvey.workers.engines.transformers.dots import score, weigh
+from defsurvey.workers.engines.transformers.product import can
+from defsurvey.workers.engines.transformers.softmax import highest, raise_each
+from defsurvey.workers.engines.transformers.vectors import LANES
 
 #: What a loop is told.
 CALL = np.dtype(

@@ -16,8 +16,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from workers.engines.transformers.compiled import octets
-from workers.engines.transformers.product import can
+from defsurvey.workers.engines.transformers.compiled import octets
+from defsurvey.workers.engines.transformers.product import can
 
 #: Rows of a tile, of which a product takes one or two.
 TILE = 16

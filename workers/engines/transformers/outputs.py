@@ -11,7 +11,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from workers.engines.transformers import vectors
+from defsurvey.workers.engines.transformers import vectors
 
 #: What may be computed of each number x of a product: alone, with a number y of something of its shape, or with the
 #: number z of another product of the same rows.

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.engines.transformers import linear, outputs
-from workers.engines.transformers.linear import Weights
-from workers.engines.transformers.replacing import replace
+from defsurvey.workers.engines.transformers import linear, outputs
+from defsurvey.workers.engines.transformers.linear import Weights
+from defsurvey.workers.engines.transformers.replacing import replace
 
 _FORMATS = (torch.float32, torch.bfloat16)
 #: What is computed behind a product, as oneDNN calls it.

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.engines.transformers.batch import Packed, Piece, build, tree_mask
-from workers.engines.transformers.gathered import attend_gathered, gather
-from workers.engines.transformers.kv import LayerShape, Layout
-from workers.engines.transformers.placing import place
-from workers.engines.transformers.pool import Pool, PooledKV
+from defsurvey.workers.engines.transformers.batch import Packed, Piece, build, tree_mask
+from defsurvey.workers.engines.transformers.gathered import attend_gathered, gather
+from defsurvey.workers.engines.transformers.kv import LayerShape, Layout
+from defsurvey.workers.engines.transformers.placing import place
+from defsurvey.workers.engines.transformers.pool import Pool, PooledKV
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def attend_paged(
         result: shape (T, groups, per group, width); rows that belong to nobody are left alone.
         paged: which rows attend to what.
     """
-    from workers.engines.transformers import paged_kernel  # there is no Triton elsewhere
+    from defsurvey.workers.engines.transformers import paged_kernel  # there is no Triton elsewhere
 
     groups, per_group, _, width = query.shape
     pool.index_copy_(0, paged.written, keys_values[:, :, : len(paged.written)].permute(2, 0, 1, 3))

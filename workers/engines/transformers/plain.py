@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from workers.engines.transformers.decoding import SWITCHED_OFF
-from workers.engines.transformers.loading import LoadedModel
-from workers.engines.transformers.request import ResolvedRequest
+from defsurvey.workers.engines.transformers.decoding import SWITCHED_OFF
+from defsurvey.workers.engines.transformers.loading import LoadedModel
+from defsurvey.workers.engines.transformers.request import ResolvedRequest
 
 #: Torch has one random generator per process: between its seeding and the end of a generation nobody else may draw.
 _DRAWING = threading.Lock()

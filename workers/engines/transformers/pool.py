@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from workers.engines.transformers.buffers import Buffers
-from workers.engines.transformers.kv import KV, STRIDE, KVStore, Layout, OutOfRoom, rounded
+from defsurvey.workers.engines.transformers.buffers import Buffers
+from defsurvey.workers.engines.transformers.kv import KV, STRIDE, KVStore, Layout, OutOfRoom, rounded
 
 
 class Pool(KVStore):

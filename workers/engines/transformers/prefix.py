@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workers.engines.transformers.kv import KV, OutOfRoom
+from defsurvey.workers.engines.transformers.kv import KV, OutOfRoom
 
 #: A shorter common beginning is computed as fast as it is copied.
 _LEAST = 16

@@ -16,7 +16,7 @@ from numba import types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from workers.engines.transformers.vectors import LANES, NUMBERS, WORDS
+from defsurvey.workers.engines.transformers.vectors import LANES, NUMBERS, WORDS
 
 #: Rows whose sums are kept in registers, with as many vectors each as there are registers for.
 ROWS = 6

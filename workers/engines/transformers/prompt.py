@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from workers.engines.base import Request
-from workers.engines.transformers.dates import DATE, asks_for_date, dated
-from workers.engines.transformers.templates import TEMPLATES as TEMPLATES
+from defsurvey.workers.engines.base import Request
+from defsurvey.workers.engines.transformers.dates import DATE, asks_for_date, dated
+from defsurvey.workers.engines.transformers.templates import TEMPLATES as TEMPLATES
 
 
 def render_prompt(

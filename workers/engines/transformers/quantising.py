@@ -14,10 +14,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from storage.run import EngineDescription
-from workers.engines.base import EngineUnavailable
-from workers.engines.transformers.weights import Weights
-from workers.models import ModelCard
+from defsurvey.storage.runs.run import EngineDescription
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.engines.transformers.weights import Weights
+from defsurvey.workers.models import ModelCard
 
 #: What nobody has quantised yet.
 _FULL = "full weights"

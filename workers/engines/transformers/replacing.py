@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from workers.engines.transformers.freeing import give_back
+from defsurvey.workers.engines.transformers.freeing import give_back
 
 #: After so many bytes of modules given up the system gets its memory back.
 _OFTEN = 128 << 20

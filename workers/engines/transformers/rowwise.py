@@ -15,10 +15,19 @@ from numba import carray, types
 from numba.extending import intrinsic
 from torch import Tensor
 
-from workers.engines.transformers import vectors
-from workers.engines.transformers.compiled import claim, compiled, floats, narrow, release, rounded, take, widen
-from workers.engines.transformers.team import run
-from workers.engines.transformers.vectors import LANES
+from defsurvey.workers.engines.transformers import vectors
+from defsurvey.workers.engines.transformers.compiled import (
+    claim,
+    compiled,
+    floats,
+    narrow,
+    release,
+    rounded,
+    take,
+    widen,
+)
+from defsurvey.workers.engines.transformers.team import run
+from defsurvey.workers.engines.transformers.vectors import LANES
 
 #: Number formats that there are loops for.
 FORMATS = {torch.float32: 0, torch.bfloat16: 1}

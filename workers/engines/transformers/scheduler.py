@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from workers.engines.transformers.batch import Piece
-from workers.engines.transformers.beams import Rows, Search
-from workers.engines.transformers.kv import KV, KVStore, OutOfRoom
-from workers.engines.transformers.prefix import PrefixIndex
-from workers.engines.transformers.request import ResolvedRequest
+from defsurvey.workers.engines.transformers.batch import Piece
+from defsurvey.workers.engines.transformers.beams import Rows, Search
+from defsurvey.workers.engines.transformers.kv import KV, KVStore, OutOfRoom
+from defsurvey.workers.engines.transformers.prefix import PrefixIndex
+from defsurvey.workers.engines.transformers.request import ResolvedRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

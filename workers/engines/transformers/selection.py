@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.engines.transformers.beams import Choosing, Rows, Search
-from workers.engines.transformers.placing import place
-from workers.engines.transformers.selector import Stream, draw, keys_of, warper
+from defsurvey.workers.engines.transformers.beams import Choosing, Rows, Search
+from defsurvey.workers.engines.transformers.placing import place
+from defsurvey.workers.engines.transformers.selector import Stream, draw, keys_of, warper
 
 #: So many scores are looked at at once, which bounds the memory that sorting and drawing take.
 _MOST_CHOSEN = 1 << 25

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from workers.engines.transformers.drawing import drawn
-from workers.engines.transformers.request import Sampling
+from defsurvey.workers.engines.transformers.drawing import drawn
+from defsurvey.workers.engines.transformers.request import Sampling
 
 Warp = Callable[[Tensor], Tensor]
 

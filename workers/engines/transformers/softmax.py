@@ -12,7 +12,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from workers.engines.transformers import vectors
+from defsurvey.workers.engines.transformers import vectors
 
 
 @intrinsic

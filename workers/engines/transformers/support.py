@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workers.engines.transformers import attention
-from workers.engines.transformers.batch import Piece, build
-from workers.engines.transformers.buffered import serves
-from workers.engines.transformers.kv import KV, STRIDE, LayerShape, Layout
-from workers.engines.transformers.pool import store_for
+from defsurvey.workers.engines.transformers import attention
+from defsurvey.workers.engines.transformers.batch import Piece, build
+from defsurvey.workers.engines.transformers.buffered import serves
+from defsurvey.workers.engines.transformers.kv import KV, STRIDE, LayerShape, Layout
+from defsurvey.workers.engines.transformers.pool import store_for
 
 #: Positions that depend on how long the longest sequence of a batch is: packed requests would change each other.
 _UNSTEADY_ROPES = ("dynamic", "longrope")

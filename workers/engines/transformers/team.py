@@ -25,8 +25,8 @@ from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from workers.engines.transformers.compiled import UNDONE, compiled, integers
-from workers.engines.transformers.product import can
+from defsurvey.workers.engines.transformers.compiled import UNDONE, compiled, integers
+from defsurvey.workers.engines.transformers.product import can
 
 #: One loop of a sequence.
 STEP = np.dtype(

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numba import carray, from_dtype, types
 
-from workers.engines.transformers import matrix
-from workers.engines.transformers.compiled import (
+from defsurvey.workers.engines.transformers import matrix
+from defsurvey.workers.engines.transformers.compiled import (
     FORMATS,
     claim,
     compiled,
@@ -31,10 +31,10 @@ from workers.engines.transformers.compiled import (
     widen,
     words,
 )
-from workers.engines.transformers.loops import CALL, HIDDEN, PIECE, TASK
-from workers.engines.transformers.product import ROWS, can, product, vectors
-from workers.engines.transformers.softmax import highest, raise_each
-from workers.engines.transformers.vectors import LANES
+from defsurvey.workers.engines.transformers.loops import CALL, HIDDEN, PIECE, TASK
+from defsurvey.workers.engines.transformers.product import ROWS, can, product, vectors
+from defsurvey.workers.engines.transformers.softmax import highest, raise_each
+from defsurvey.workers.engines.transformers.vectors import LANES
 
 #: Some rows of a piece, for all query heads of a key head.
 TILE = np.dtype([("piece", np.int64), ("head", np.int64), ("row", np.int64)])

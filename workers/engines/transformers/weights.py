@@ -20,9 +20,9 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from storage.paths import path_under
-from workers.engines.base import EngineUnavailable
-from workers.models import ModelCard, Wheel
+from defsurvey.storage.paths import path_under
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.models import ModelCard, Wheel
 
 logger = logging.getLogger(__name__)
 

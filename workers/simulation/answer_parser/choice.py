@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from storage.survey import Question
-from workers.simulation.answer_parser.labels import is_weaker
-from workers.simulation.answer_parser.lexicon import clean, pattern
-from workers.simulation.answer_parser.mentions import Kind, Mention
-from workers.simulation.answer_parser.witnesses import BULLET, HEARD, SENTENCE_END, Statement
+from defsurvey.storage.surveys.survey import Question
+from defsurvey.workers.simulation.answer_parser.labels import is_weaker
+from defsurvey.workers.simulation.answer_parser.lexicon import clean, pattern
+from defsurvey.workers.simulation.answer_parser.mentions import Kind, Mention
+from defsurvey.workers.simulation.answer_parser.witnesses import BULLET, HEARD, SENTENCE_END, Statement
 
 CONTRADICTIONS = ("number and label name different options", "number and sentence are at different ends of the scale")
 #: Between the items of a list, the choices among which are written as a NUL.

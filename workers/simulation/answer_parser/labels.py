@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
-from workers.simulation.answer_parser.lexicon import (
+from defsurvey.workers.simulation.answer_parser.lexicon import (
     all_marks,
     clean,
     degrees,

@@ -13,8 +13,8 @@ from enum import Enum
 from functools import lru_cache
 from itertools import islice
 
-from storage.survey import Question, QuestionType
-from workers.simulation.answer_parser.labels import (
+from defsurvey.storage.surveys.survey import Question, QuestionType
+from defsurvey.workers.simulation.answer_parser.labels import (
     Figures,
     Poles,
     figure,
@@ -26,7 +26,7 @@ from workers.simulation.answer_parser.labels import (
     poles,
     unreadable_labels,
 )
-from workers.simulation.answer_parser.lexicon import clean, fold, lookup, pattern
+from defsurvey.workers.simulation.answer_parser.lexicon import clean, fold, lookup, pattern
 
 #: An answer is given long before so many options are mentioned; what follows is not read.
 MOST_MENTIONS = 200

@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from storage.run import AnswerState, Reply
-from storage.survey import Question
-from workers.engines.base import FinishReason
-from workers.simulation.answer_parser.choice import CONTRADICTIONS, NOTHING, Choice, choose
-from workers.simulation.answer_parser.lexicon import clean, fold, pattern
-from workers.simulation.answer_parser.sections import (
+from defsurvey.storage.runs.run import AnswerState, Reply
+from defsurvey.storage.surveys.survey import Question
+from defsurvey.workers.engines.base import FinishReason
+from defsurvey.workers.simulation.answer_parser.choice import CONTRADICTIONS, NOTHING, Choice, choose
+from defsurvey.workers.simulation.answer_parser.lexicon import clean, fold, pattern
+from defsurvey.workers.simulation.answer_parser.sections import (
     MOST_REMEMBERED,
     Section,
     first_sentence,
@@ -25,8 +25,8 @@ from workers.simulation.answer_parser.sections import (
     with_plain_marks,
     without_echo,
 )
-from workers.simulation.answer_parser.thoughts import spoken
-from workers.simulation.prompts import words
+from defsurvey.workers.simulation.answer_parser.thoughts import spoken
+from defsurvey.workers.simulation.prompts import words
 
 _CUT_OFF = "cut off while thinking"
 #: What may settle an answer, in the last characters of a text: a long token, and the white space before it.

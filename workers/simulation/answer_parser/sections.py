@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from storage.survey import Question
-from workers.simulation.answer_parser.lexicon import clean, in_one_form, marker
-from workers.simulation.prompts import languages
+from defsurvey.storage.surveys.survey import Question
+from defsurvey.workers.simulation.answer_parser.lexicon import clean, in_one_form, marker
+from defsurvey.workers.simulation.prompts import languages
 
 #: A survey's wordings are looked for in every completion.
 _cleaned = lru_cache(maxsize=1024)(clean)

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from storage.survey import Question, QuestionType
-from workers.simulation.answer_parser.lexicon import pattern
-from workers.simulation.answer_parser.mentions import Kind, Mention, vocabulary
+from defsurvey.storage.surveys.survey import Question, QuestionType
+from defsurvey.workers.simulation.answer_parser.lexicon import pattern
+from defsurvey.workers.simulation.answer_parser.mentions import Kind, Mention, vocabulary
 
 SENTENCE_END = re.compile(r"[!?。\n]|\.(?=\s|$)")
 #: Ends what may stand in a line before its item.

@@ -1,0 +1,1 @@
+"""Language models answer surveys as simulated citizens; a report compares them with what people answered."""

@@ -1,0 +1,5 @@
+"""The command line, as `python -m defsurvey`."""
+
+from defsurvey.jobs.cli.main import main
+
+main()

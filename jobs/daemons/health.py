@@ -1,0 +1,124 @@
+"""Whether a daemon of this host lives and does its work, by the age of a file that it touches.
+
+Each daemon touches its file, its pulse, only when it has shown that it can work. A container's
+health check looks at the file's age in plain shell (compose.yaml); ``defsurvey healthy`` looks
+at the same file. Starts, stops and repairs nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+from celery import Celery, bootsteps
+
+from defsurvey.jobs.daemons.reconciler import Reconciler
+from defsurvey.jobs.settings import Settings
+from defsurvey.storage.database import Database
+from defsurvey.storage.hosts import host
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two beats of the reporter's pulse.
+BEAT_SECONDS = 2.0
+#: Seconds without a sign of life after which a daemon counts as ill; several beats of every role.
+ILL_AFTER_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """A daemon's last sign of life."""
+
+    role: str
+    host: str
+    age: float | None  #: seconds since the last sign of life; None: there was none
+
+    @property
+    def well(self) -> bool:
+        """Whether the sign of life is recent."""
+        return self.age is not None and self.age <= ILL_AFTER_SECONDS
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        who = f"{self.role} on {self.host}"
+        if self.age is None:
+            return f"{who}: no sign of life yet"
+        return f"{who}: last sign of life {self.age:.0f} s ago (at most {ILL_AFTER_SECONDS:.0f} s are healthy)"
+
+
+class Pulse:
+    """The file that a daemon touches when it has shown that it can work.
+
+    Workers of one host and home share it, so that it is as old as the newest beat of any.
+
+    Args:
+        settings: the file is under ``home``.
+        role: which daemon of this host, ``worker``, ``reporter``, ``judge`` or ``reconciler``.
+    """
+
+    def __init__(self, settings: Settings, role: str) -> None:
+        self.path: Path = settings.home / "pulse" / f"{role}@{host().replace(':', '.')}"
+
+    def beat(self) -> None:
+        """Say that the daemon lives; where that cannot be written it goes on, and counts as ill."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.touch()
+        except OSError as error:
+            log.warning("pulse: %s", error)
+
+    def end(self) -> None:
+        """Take the file away: the daemon works no more."""
+        self.path.unlink(missing_ok=True)
+
+    def age(self) -> float | None:
+        """Seconds since the last beat, or None where there was none."""
+        try:
+            return max(time.time() - self.path.stat().st_mtime, 0.0)
+        except FileNotFoundError:
+            return None
+
+
+class BeatingReconciler(Reconciler):
+    """A reconciler with a pulse: each pass that went through broker and database is a beat."""
+
+    def __init__(self, *, database: Database, app: Celery, broker: redis.Redis, pulse: Pulse) -> None:
+        super().__init__(database=database, app=app, broker=broker)
+        self._pulse = pulse
+
+    def reconcile(self) -> None:
+        """One pass, and a beat if it went well."""
+        super().reconcile()
+        self._pulse.beat()
+
+
+def beating_step(pulse: Pulse) -> type[bootsteps.StartStopStep]:
+    """A Celery consumer step that beats from the consumer's own loop, for as long as it is connected to the broker."""
+
+    class Beating(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def __init__(self, consumer: Any, **options: Any) -> None:
+            super().__init__(consumer, **options)
+            self._timer: Any = None
+
+        def start(self, consumer: Any) -> None:
+            pulse.beat()
+            self._timer = consumer.timer.call_repeatedly(BEAT_SECONDS, pulse.beat)
+
+        def stop(self, _consumer: Any) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    return Beating
+
+
+def look(settings: Settings, role: str) -> Health:
+    """The last sign of life of this host's daemon of that role."""
+    return Health(role=role, host=socket.gethostname(), age=Pulse(settings, role).age())

@@ -1,0 +1,168 @@
+"""SQL is the truth: publishes again what the broker lost, and asks for reports that are due.
+
+Everything it does may be done twice, or by two reconcilers at once, without harm: claims
+decide who works, and a report is keyed by its revision. Knows the outbox and the broker.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
+
+from defsurvey.jobs.queue.broker import BrokerUnavailable
+from defsurvey.jobs.queue.celery_app import JUDGE, JUDGE_QUEUE, REPORT, REPORTS_QUEUE, simulate_queue
+from defsurvey.jobs.study.producer import notice_lost_broker, publish
+from defsurvey.storage.database import Database
+from defsurvey.storage.hosts import is_dead
+from defsurvey.storage.runs import outbox
+from defsurvey.storage.runs.deaths import QUARANTINE_AFTER, Freed, free_expired, free_owned
+from defsurvey.storage.runs.judgements import judging_due
+from defsurvey.storage.runs.ledger import backlogs, owners
+from defsurvey.storage.runs.retry import reopen_asked_again
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two passes.
+PASS_SECONDS = 2.0
+#: Seconds after which messages are sent again that nobody claimed while their queue was empty. Not from their sending:
+#: a queue that held some for hours has emptied a moment before the last are claimed.
+LOST_SECONDS = 15.0
+#: Seconds between two passes after which leases are given time to be renewed before they count as run out:
+#: the database was away, or the machine asleep, for the workers as well. Nobody knows what was before the first pass.
+LATE_SECONDS = 10.0
+#: That time: several beats of a worker.
+RENEWAL_SECONDS = 7.0
+#: Seconds between two requests for the same report.
+REPORT_AGAIN_SECONDS = 60.0
+
+
+class Reconciler:
+    """One pass after the other.
+
+    Args:
+        database: the truth.
+        app: publishes.
+        broker: a client of the same broker, to see whether it still has what it was given.
+        clock: seconds that go on while the machine sleeps.
+        only: the one run whose messages are sent, and which is reported and judged; None: every run. Those of others
+            may lie with another broker, and their reports in another home.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        app: Celery,
+        broker: redis.Redis,
+        clock: Callable[[], float] = time.time,
+        only: str | None = None,
+    ) -> None:
+        self.database = database
+        self.app = app
+        self.broker = broker
+        self.only = only
+        self.revive: Callable[[], None] | None = None  #: starts the broker again where it is one of our own
+        self._clock = clock
+        self._sentinel: object = None  # as it was at the last pass
+        self._passed_at = clock()
+        self._renewing_until = self._passed_at + RENEWAL_SECONDS  # it may have been away, and its database with it
+        self._asked: dict[tuple[str, int, int], float] = {}
+        self._judging: dict[str, float] = {}
+        self._empty_since: dict[str, float] = {}  # models whose queue has been empty beside unclaimed participants
+        self._passes = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Reconcile until told to stop; outages of broker or database are waited out."""
+        while not stop.is_set():
+            try:
+                self.reconcile()
+            except (redis.RedisError, OperationalError) as error:
+                log.warning("reconciler: broker: %s", error)
+                self._revive()
+            except SQLAlchemyError as error:
+                log.warning("reconciler: database: %s", error)
+            stop.wait(PASS_SECONDS)
+
+    def reconcile(self) -> None:
+        """One pass."""
+        self._passes += 1
+        self._sentinel = notice_lost_broker(self.database, self.broker, before=self._sentinel, run=self.only)
+        release_dead(self.database)
+        self._free_expired()
+        reopen_asked_again(self.database)
+        self._notice_lost_messages()
+        publish(self.database, self.app, run=self.only)
+        self._ask_for_reports()
+        self._ask_for_judging()
+
+    def _revive(self) -> None:
+        if self.revive is not None:
+            try:
+                self.revive()
+            except (BrokerUnavailable, redis.RedisError, OSError) as error:  # OSError: its disk is full
+                log.warning("reconciler: %s", error)
+
+    def _free_expired(self) -> None:
+        now = self._clock()
+        if now - self._passed_at > LATE_SECONDS:
+            self._renewing_until = now + RENEWAL_SECONDS
+        self._passed_at = now
+        if now < self._renewing_until:
+            return
+        expired = free_expired(self.database)
+        if expired.participants:
+            log.warning("%d leases ran out; their participants are published again", expired.participants)
+        _warn(expired)
+
+    def _notice_lost_messages(self) -> None:
+        now, models = self._clock(), [backlog.model for backlog in backlogs(self.database, run=self.only)]
+        empty = [model for model in models if self.broker.llen(simulate_queue(model)) == 0]
+        self._empty_since = {model: self._empty_since.get(model, now) for model in empty}
+        for model, since in self._empty_since.items():
+            if now - since < LOST_SECONDS:
+                continue
+            again = outbox.publish_again(self.database, run=self.only, model=model, older_than=LOST_SECONDS)
+            if again:
+                log.info("%s: %d messages were in no queue any more", model, again)
+
+    def _ask_for_reports(self) -> None:
+        wait = REPORT_AGAIN_SECONDS / PASS_SECONDS
+        for due in outbox.reports_due(self.database):
+            if self.only in (None, due[0]) and self._passes - self._asked.get(due, -wait) >= wait:
+                self.app.send_task(REPORT, args=list(due), queue=REPORTS_QUEUE, retry=False)
+                self._asked[due] = self._passes
+
+    def _ask_for_judging(self) -> None:
+        wait = REPORT_AGAIN_SECONDS / PASS_SECONDS
+        for run in judging_due(self.database):
+            if self.only in (None, run) and self._passes - self._judging.get(run, -wait) >= wait:
+                self.app.send_task(JUDGE, args=[run], queue=JUDGE_QUEUE, retry=False)
+                self._judging[run] = self._passes
+
+
+def release_dead(database: Database) -> int:
+    """Let go of what processes of this host held that are no more. Returns how many participants were freed.
+
+    The epoch fences whoever is alive after all, so that a mistaken release costs work, never data.
+    """
+    freed = 0
+    for owner in owners(database):
+        if is_dead(owner):
+            done = free_owned(database, owner)
+            _warn(done)
+            freed += done.participants
+    return freed
+
+
+def _warn(freed: Freed) -> None:
+    for participant in freed.quarantined:
+        log.error(
+            "participant %d is set aside: %d workers died while it was asked alone", participant, QUARANTINE_AFTER
+        )

@@ -1,0 +1,278 @@
+"""The Celery tasks: load, call pure code, save.
+
+Messages carry ids only. A task that is delivered twice, or late, does nothing the second time:
+the claim in SQL decides.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import redis
+from celery import Celery, signals
+from celery.exceptions import Reject
+from celery.worker import state as worker_state
+from kombu.exceptions import OperationalError
+from pydantic import Field
+from sqlalchemy.exc import SQLAlchemyError
+
+from defsurvey.jobs.exit_codes import UNAVAILABLE
+from defsurvey.jobs.locks import HomeInUse, exclusive
+from defsurvey.jobs.outputs import DISK
+from defsurvey.jobs.queue.celery_app import JUDGE, REPORT, REPORTS_QUEUE, SIMULATE, report_failure_key
+from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.study.file import StudyError
+from defsurvey.storage.database import Database
+from defsurvey.storage.paths import path_under
+from defsurvey.storage.runs import judgements, outbox, store
+from defsurvey.storage.runs.read_draws import read_draws
+from defsurvey.storage.runs.read_results import read_results
+from defsurvey.storage.runs.readings import ReadBy, read_by, with_readings
+from defsurvey.storage.runs.run import NAME
+from defsurvey.storage.runs.served import OtherEngine
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.models import ModelError
+from defsurvey.workers.runner.patience import OUTAGE
+from defsurvey.workers.runner.stage import Outcome, Stage
+
+log = logging.getLogger(__name__)
+
+#: What messages may say, see ``workers.runner.dead_letters``: a row's number, a revision, a run's name.
+RowId = Annotated[int, Field(ge=1, lt=2**63)]
+Revision = Annotated[int, Field(ge=0, lt=2**63)]
+RunName = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
+
+#: Seconds for which the broker remembers why a report could not be built.
+_FAILURE_SECONDS = 3600
+#: Seconds that a reporter waits for another process that builds the report of a run.
+_REPORT_PATIENCE = 5.0
+#: Taken in a run's own folder while its report is built: an older one would else be written over a newer one.
+_LOCK = ".lock"
+
+
+def register_simulation(app: Celery, stage: Stage, *, only: str | None = None) -> None:
+    """Let this process simulate participants.
+
+    Args:
+        app: gets the task.
+        stage: what the process has.
+        only: the one run to work on; messages of others go back to the outbox. None: every run.
+    """
+
+    @app.task(name=SIMULATE, shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
+    def simulate_participant(participant: RowId) -> None:
+        try:
+            if only is not None and outbox.put_back(stage.database, participant, unless_of=only):
+                return
+            outcome = stage.simulate(participant)
+        except (EngineUnavailable, OtherEngine, ModelError) as error:
+            log.error("%s", error)
+            stage.stop()  # Celery would wait for whoever is in hand, down to the last question
+            worker_state.should_stop = UNAVAILABLE
+            raise Reject(str(error), requeue=True) from error
+        except SQLAlchemyError as error:
+            log.warning("database: %s", error)
+            raise Reject(str(error), requeue=True) from error
+        if outcome is Outcome.RELEASED:
+            raise Reject("this worker stops", requeue=True)
+
+
+def register_reports(app: Celery, database: Database, folder: Path, broker: redis.Redis) -> None:
+    """Let this process build reports.
+
+    Args:
+        app: gets the task.
+        database: where the runs are.
+        folder: holds a folder per run.
+        broker: is told why a report cannot be built, so that nobody waits for it in vain.
+    """
+    # The end of a run and the reconciler may ask for the same report at the same moment; side by side the two would
+    # take turns at every step. Whoever comes second finds it built.
+    building = threading.Lock()
+
+    @app.task(name=REPORT, shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
+    def build_report(run: RunName, revision: Revision, judgements: Revision = 0) -> None:
+        if not store.has_run(database, run):
+            log.warning("a report is asked for of run %r, which is not there", run)
+            return
+        with building:
+            built = outbox.latest_report(database, run)
+            shown = (-1, -1) if built is None else (built.revision, built.judgements)
+            if built is None or shown < (revision, judgements) or not Path(built.html).is_file():
+                try:
+                    write_report(database, run, path_under(folder, run), patience=_REPORT_PATIENCE)
+                except HomeInUse as error:
+                    log.info("report of %s: %s", run, error)
+                    return  # the reconciler asks again; other runs' reports do not wait for this one
+        broker.delete(report_failure_key(run))
+
+    def failed(*, exception: BaseException, args: tuple[str, ...], **_: Any) -> None:
+        log.error("report of %s: %s", args[0], exception)
+        if _passes(exception):
+            return  # the reconciler asks again
+        broker.set(report_failure_key(args[0]), str(exception), ex=_FAILURE_SECONDS)
+
+    signals.task_failure.connect(failed, sender=build_report, weak=False)
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether what kept a report from being built passes by itself: an outage, or a disk without room."""
+    return isinstance(error, (*OUTAGE, redis.RedisError)) or (isinstance(error, OSError) and error.errno in DISK)
+
+
+def register_judging(
+    app: Celery,
+    settings: Settings,
+    database: Database,
+    *,
+    only: str | None = None,
+    device: str = "cpu",
+    leaving: Callable[[], bool] = lambda: False,
+) -> None:
+    """Let this process judge the answers of finished runs whose study names a judge, one run after the other.
+
+    Args:
+        app: gets the task.
+        settings: where everything is.
+        database: where the runs are.
+        only: the one run to judge; None: every run.
+        device: where judges run whose weights are here: see ``workers.engines.device.resolved``.
+        leaving: whether this process was told to end: nothing more is judged then.
+    """
+    # Judging takes hours: for a second run there must be no waiting on a thread that a report may need.
+    judging = threading.Lock()
+
+    @app.task(name=JUDGE, shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
+    def judge_answers(run: RunName) -> None:
+        if only not in (None, run) or leaving() or not judging.acquire(blocking=False):
+            return  # the reconciler asks again
+        try:
+            judge_if_due(settings, database, run, device=device, leaving=leaving)
+        finally:
+            judging.release()
+
+
+def judge_if_due(
+    settings: Settings,
+    database: Database,
+    run: str,
+    *,
+    device: str = "cpu",
+    leaving: Callable[[], bool] = lambda: False,
+) -> None:
+    """Judge a run by the judge that its study names, unless that has been done.
+
+    Whatever keeps the judge from being asked is noted as the end of its judging, which a run would else wait for
+    without end; an outage of the database, or the end of this process, is not, since the reconciler asks again.
+    """
+    ledger = outbox.revision(database, run)
+    if not judgements.is_due(database, run):
+        return  # judged meanwhile
+    from defsurvey.jobs.judging.judge import BeingJudged, JudgingLeft, end_unasked, in_words, judge_run
+
+    try:
+        log.info("%s", in_words(judge_run(settings, database, run, device=device, leaving=leaving)))
+    except (BeingJudged, JudgingLeft) as error:
+        log.info("%s", error)
+    except OUTAGE as error:
+        log.warning("judging of run %s: database: %s", run, error)
+    except Exception as error:
+        foreseen = isinstance(error, (EngineUnavailable, ModelError, StudyError))
+        told = str(error) if foreseen else f"{type(error).__name__}: {error}"
+        log.error("judging of run %s: %s", run, told, exc_info=not foreseen)
+        end_unasked(database, run, told, ledger=ledger)
+
+
+def write_report(
+    database: Database,
+    run: str,
+    folder: Path,
+    *,
+    record: bool = True,
+    readings: bool = False,
+    patience: float = math.inf,
+) -> outbox.BuiltReport:
+    """Build a run's report from what the ledger holds now.
+
+    The run's own report is built by one process at a time, and again where another machine, which the lock does not
+    reach, has noted a newer one meanwhile: its files may lie in the same place.
+
+    Args:
+        database: where the run is.
+        run: which run.
+        folder: where the files go.
+        record: whether the ledger is to note it as the run's own report.
+        readings: whether answers that people have read count as they read them.
+        patience: seconds to wait for another process that builds the run's report.
+
+    Raises:
+        HomeInUse: it builds it still.
+    """
+    if not record:
+        return _build(database, run, folder, readings=readings)
+    with exclusive(folder / _LOCK, "report", patience=patience, needed=False):
+        while True:
+            report = _build(database, run, folder, readings=readings)
+            outbox.record_report(database, report)
+            newest = outbox.latest_report(database, run) or report
+            if (newest.revision, newest.judgements) <= (report.revision, report.judgements):
+                database.checkpoint()  # a run's end: from here on the file is whole without its log
+                return report
+
+
+def _build(database: Database, run: str, folder: Path, *, readings: bool) -> outbox.BuiltReport:
+    from defsurvey.reports.build import build_report
+    from defsurvey.reports.figures.judging import judged_by
+    from defsurvey.storage.runs.read_judgements import read_judgements
+
+    judged = read_judgements(database, run)
+    verdicts, notes = judged_by(judged)
+    results = read_results(database, run)
+    remarks = reading_remarks(read_by(database, run), run, counted=readings)
+    shown = with_readings(database, results) if readings else results
+    draws = read_draws(database, run)
+    paths = build_report(shown, folder, draws=draws, verdicts=verdicts, notes=notes, remarks=remarks)
+    return outbox.BuiltReport(
+        run=run,
+        revision=results.revision,
+        judgements=judged.revision,
+        html=str(paths.html),
+        markdown=str(paths.markdown),
+    )
+
+
+def warm() -> None:
+    """Load what a report is built with, so that the first one need not wait for it."""
+    import defsurvey.reports.build  # noqa: F401  # loaded, not used
+    from defsurvey.reports.charts import drawing
+
+    drawing.warm()
+
+
+def reading_remarks(read: ReadBy, run: str, *, counted: bool) -> tuple[str, ...]:
+    """What a report says of answers that people have read."""
+    if not read.answers + read.disputed:
+        return ()
+    who = ", ".join(read.readers)
+    told = f"{read.answers} answers that the program could not read were read by people ({who})"
+    told += " and are counted as they read them" if counted else f" and are left out; defsurvey report {run} --readings"
+    disputed = f" {read.disputed} more were read differently and stay unparsable." if read.disputed else ""
+    return (f"{told}.{disputed}",)
+
+
+def report_sender(app: Celery, database: Database) -> Callable[[str], None]:
+    """A function that asks for a finished run's report; safe to call again."""
+
+    def send(run: str) -> None:
+        try:
+            revisions = [outbox.revision(database, run), outbox.judgement_revision(database, run)]
+            app.send_task(REPORT, args=[run, *revisions], queue=REPORTS_QUEUE, retry=False)
+        except (OperationalError, redis.RedisError) as error:
+            log.warning("report of %s not asked for, the reconciler will: %s", run, error)
+
+    return send

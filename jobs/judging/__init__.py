@@ -1,0 +1,1 @@
+"""Everything that is asked about answers: by judges, by people, and by probes of the models."""

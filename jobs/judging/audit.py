@@ -1,0 +1,161 @@
+"""The audit of judges: a table of judged answers for people to judge, and what they wrote into it.
+
+Knows CSV. People see what a judge saw and never what it said. Deliberately works out nothing: see ``reports.figures.judging``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from defsurvey.reports.export import write_csv
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import judgements, labels, store
+from defsurvey.storage.runs.judgement import DIMENSIONS, AnswerKey, GivenAnswer, Verdict
+from defsurvey.storage.runs.labels import Label, Place
+from defsurvey.storage.runs.read_judgements import judged_keys
+from defsurvey.storage.whole_file import write_whole
+from defsurvey.workers.judging.prompt import asked_text, subject_of
+from defsurvey.workers.simulation.prompts import option_text
+
+#: Answers in a template, at most.
+MOST_ANSWERS = 100
+#: Characters in one cell, at most; the longest reply of a server has no more (``workers.engines.in_time``).
+LONGEST_CELL = 16 << 20
+#: Of a number in a place: as many as a column of the database has room for.
+_DIGITS = 9
+_PLACE = ("model", "culture", "condition", "language", "participant", "question", "slot")
+_SHOWN = ("asked", "chosen", "response")
+COLUMNS = (*_PLACE, "digest", *_SHOWN, "person", *DIMENSIONS)
+_NEEDED = (*_PLACE, "digest", "person", *DIMENSIONS)
+
+
+class BadAudit(ValueError):
+    """A table of verdicts cannot be used; the message says file, row, what was expected and what was found."""
+
+
+def write_template(database: Database, run_id: str, file: Path) -> int:
+    """Write judged answers of a run, drawn by its seed, to a table with empty verdicts. Returns how many.
+
+    Raises:
+        storage.runs.store.UnknownRun: there is no such run.
+        BadAudit: nothing is judged.
+    """
+    run = store.load_run(database, run_id)
+    keys = judged_keys(database, run_id)
+    if not keys:
+        raise BadAudit(f"run {run_id}: expected judged answers, got none; judge it first: defsurvey judge {run_id}")
+    survey = store.load_survey(database, run.survey)
+    drawn = np.random.default_rng(run.protocol.seed).permutation(len(keys))[:MOST_ANSWERS]
+    rows = []
+    for answer in judgements.given_answers(database, [keys[place] for place in sorted(drawn)]):
+        subject = subject_of(answer, survey)
+        chosen = "; ".join(option_text(subject.question, code, subject.language) for code in answer.choices)
+        shown = {"asked": asked_text(subject), "chosen": chosen or answer.state.value, "response": answer.completion}
+        empty = dict.fromkeys(("person", *DIMENSIONS), "")
+        rows.append({**_place(answer), "digest": _digest(answer.key), **shown, **empty})
+    write_whole(file, lambda target: write_csv(rows, dict.fromkeys(COLUMNS, str), target))
+    return len(rows)
+
+
+def _place(answer: GivenAnswer) -> dict[str, str]:
+    cell = answer.cell
+    told = (cell.model, cell.culture, cell.condition.name, cell.language, answer.number, answer.question)
+    return dict(zip(_PLACE, map(str, (*told, answer.key.slot)), strict=True))
+
+
+def _digest(key: AnswerKey) -> str:
+    """As a word that no spreadsheet takes for a number."""
+    return f"d{key.digest & (2**64 - 1):016x}"
+
+
+def read_labels(database: Database, run_id: str, file: Path) -> int:
+    """Read people's verdicts from a table. Returns how many there are; blank ones are none.
+
+    Raises:
+        storage.runs.store.UnknownRun: there is no such run.
+        BadAudit: the table cannot be used; nothing is kept.
+    """
+    store.design_of(database, run_id)
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise BadAudit(f"{file}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadAudit(f"{file}: expected a table in UTF-8, got: {error}") from None
+    rows = enumerate(_rows(text, file), start=2)  # as a spreadsheet numbers them
+    found = [label for number, row in rows if (label := _label(database, run_id, row, f"{file}, row {number}"))]
+    if not found:
+        raise BadAudit(f"{file}: expected at least one verdict, got none")
+    labels.record_labels(database, found)
+    judgements.touch(database, run_id)
+    return sum(len(label.verdicts) for label in found)
+
+
+def _rows(text: str, file: Path) -> list[Mapping[str, str | None]]:
+    table = csv.DictReader(io.StringIO(text, newline=""))
+    rows: list[Mapping[str, str | None]] = []
+    with _long_cells():
+        try:
+            missing = [name for name in _NEEDED if name not in (table.fieldnames or ())]
+            if missing:
+                raise BadAudit(f"{file}: expected the columns {', '.join(_NEEDED)}, got none named {missing[0]}")
+            rows.extend(table)
+        except csv.Error as error:
+            raise BadAudit(f"{file}, row {len(rows) + 2}: expected a table, got: {error}") from None
+    return rows
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Have the library take cells of ``LONGEST_CELL``: it writes longer ones than it reads by itself."""
+    before = csv.field_size_limit(LONGEST_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _label(database: Database, run: str, row: Mapping[str, str | None], where: str) -> Label | None:
+    verdicts = {}
+    for dimension in DIMENSIONS:
+        word = (row[dimension] or "").strip().casefold()
+        if not word:
+            continue
+        if word not in tuple(Verdict):
+            raise BadAudit(f"{where}, {dimension}: expected {', '.join(Verdict)} or nothing, got {row[dimension]!r}")
+        verdicts[dimension] = Verdict(word)
+    if not verdicts:
+        return None
+    person = (row["person"] or "").strip()
+    if not person:
+        raise BadAudit(f"{where}, person: expected who judged, got nothing")
+    key = labels.find_answer(database, run, _read_place(row, where))
+    if key is None:
+        raise BadAudit(f"{where}: run {run} has no such answer")
+    if _digest(key) != (row["digest"] or "").strip():
+        raise BadAudit(f"{where}, digest: expected {_digest(key)}, got {row['digest']!r}; was it asked again since?")
+    return Label(key=key, person=person, verdicts=verdicts)
+
+
+def _read_place(row: Mapping[str, str | None], where: str) -> Place:
+    told = {name: (row[name] or "").strip() for name in _PLACE}
+    for name in ("participant", "slot"):
+        if not told[name].isdecimal():
+            raise BadAudit(f"{where}, {name}: expected a whole number, got {told[name]!r}")
+        if len(told[name]) > _DIGITS:
+            raise BadAudit(f"{where}, {name}: expected a whole number of at most {_DIGITS} digits, got more")
+    return Place(
+        model=told["model"],
+        culture=told["culture"],
+        condition=told["condition"],
+        language=told["language"],
+        number=int(told["participant"]),
+        question=told["question"],
+        slot=int(told["slot"]),
+    )

@@ -1,0 +1,264 @@
+"""Judging a run: what there is to judge, calibration, then every answer of the sample that was not judged yet.
+
+Typed again it goes on: each reply is committed as soon as it is there, and nothing that was committed is asked again.
+Knows the order of the steps. Deliberately knows no rubric (``workers.judging``) and no SQL (``storage.runs.judgements``).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from defsurvey.jobs.judging.batches import collect_open, judge_in_batches
+from defsurvey.jobs.judging.lease import BeingJudged as BeingJudged
+from defsurvey.jobs.judging.lease import JudgingLeft as JudgingLeft
+from defsurvey.jobs.judging.lease import judging
+from defsurvey.jobs.judging.steps import Watch, Work, calibrate, is_calibrated, judge_one_by_one
+from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.study.billed import check_prices
+from defsurvey.jobs.study.keys import DEFAULT_SAMPLE
+from defsurvey.reports.figures.parts import main_condition
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import budget, judgements, outbox, store
+from defsurvey.storage.runs.judgement import Judge, Rubric
+from defsurvey.storage.runs.judgements import Call
+from defsurvey.storage.runs.judgements import Ended as Ended
+from defsurvey.storage.runs.run import Run
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines.base import Engine, EngineUnavailable
+from defsurvey.workers.engines.opening import check_card, open_engine
+from defsurvey.workers.judging.asking import check_judge, judge_name
+from defsurvey.workers.judging.batches import check_batches
+from defsurvey.workers.models import ModelCard, find_card, read_cards
+
+#: Who judges where neither the command nor the study says.
+DEFAULT_JUDGE = "claude-haiku-5-5"
+#: What is said of a run without an answer that a judge could be asked about; no judge is opened for it.
+NOTHING = "there is no answer to judge"
+#: What is said of a run that was cancelled while it was judged.
+CANCELLED = "the run is cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """How judging a run ended."""
+
+    run: str
+    judge: str  #: name and version
+    score: str  #: on the calibration set; empty: it was not asked, since there was nothing to judge or no money left
+    ended: Ended
+    sampled: int  #: calls that the sample asks for, those for the judge's agreement with itself counted
+    judged: int  #: of them, all that are there now
+    told: str = ""  #: what went wrong first
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``judge --json`` prints."""
+        return {
+            "run": self.run,
+            "judge": self.judge,
+            "calibration": self.score,
+            "ended": self.ended.value,
+            "sampled": self.sampled,
+            "judged": self.judged,
+            "told": self.told,
+        }
+
+
+def in_words(done: Judged) -> str:
+    """How judging ended, for a person to read."""
+    go_on = f"the budget is spent: give it more (defsurvey resume {done.run} --budget USD), then judge again"
+    if not done.score and done.ended is Ended.OVER_BUDGET:
+        return f"{done.run}: nothing is judged by {done.judge}; {go_on}"
+    if not done.score:
+        return f"{done.run}: {done.told}"
+    if done.ended is Ended.REFUSED:
+        return f"{done.run}: nothing is judged: {done.judge} was {done.score}; see docs/judge.md"
+    told = f"{done.run}: {done.judged:,} of {done.sampled:,} judged by {done.judge}, {done.score}"
+    if done.ended is Ended.OVER_BUDGET:
+        return f"{told}; {go_on}"
+    return f"{told}; {done.told}" if done.told else told
+
+
+def judge_run(
+    settings: Settings,
+    database: Database,
+    run_id: str,
+    *,
+    model: str | None = None,
+    share: float | None = None,
+    rubric: Rubric | None = None,
+    batch: bool = False,
+    device: str = "cpu",
+    watch: Watch = lambda *_: None,
+    leaving: Callable[[], bool] = lambda: False,
+) -> Judged:
+    """Judge a run, or go on with it.
+
+    Answers that come while it is judged are left to the next judging. A run that is cancelled meanwhile is judged no
+    more; that it was cancelled before keeps nobody from having it judged.
+
+    Args:
+        settings: where everything is.
+        database: where the run is.
+        run_id: which run.
+        model: name of the judge's card; None: as the study says, or ``DEFAULT_JUDGE``.
+        share: of the answers of each model, culture and state, above 0 and at most 1; None: as the study says, or
+            ``DEFAULT_SAMPLE``. At least 30 of each are judged, where there are so many.
+        rubric: by which words; None: as the study says, or our own.
+        batch: whether to hand the calls over in batches.
+        device: where a judge whose weights are here runs: see ``workers.engines.device.resolved``.
+        watch: told how far it has come.
+        leaving: whether this process was told to end: nothing more is asked then.
+
+    Raises:
+        storage.runs.store.UnknownRun: there is no such run.
+        EngineUnavailable: the judge cannot be asked, or not in batches; what was judged before that is kept, and
+            where there is nothing of the kind, nothing is noted.
+        workers.models.ModelError: there is no such judge.
+        jobs.study.file.StudyError: the run has a budget, and the judge is billed and has no prices.
+        BeingJudged: another process judges the run, or took it over from this one, which had slept.
+        JudgingLeft: this process was told to end, and something is left to be asked.
+    """
+    ledger = outbox.revision(database, run_id)  # before the run is read: whatever comes later is not in the sample
+    run = store.load_run(database, run_id)
+    wanted = judgements.wanted(database, run_id) or Judge(model=DEFAULT_JUDGE, sample=DEFAULT_SAMPLE)
+    wanted = Judge(model=model or wanted.model, sample=share or wanted.sample, rubric=rubric or wanted.rubric)
+    cards = read_cards(settings.models)
+    card = find_card(wanted.model, cards)
+    check_judge(card)
+    check_card(card, cache=settings.cache)
+    check_prices(budget.budget_of(database, run_id), [wanted.model], cards)
+    if batch:
+        check_batches(card)
+    survey = store.load_survey(database, run.survey)
+    with judging(database, run_id) as held:
+        sample = judgements.sample(database, judged_cells(run, survey), share=wanted.sample, seed=run.protocol.seed)
+        if not sample:
+            done = Ended.DONE
+            _end_unopened(database, run_id, wanted, done, NOTHING, ledger)
+            return Judged(run=run_id, judge=wanted.key, score="", ended=done, sampled=0, judged=0, told=NOTHING)
+        with _opened(settings, card, survey, device) as engine:
+            name = judge_name(card, engine, wanted.rubric)
+            judge = judgements.register(database, name)
+            work = Work(
+                database=database,
+                run=run,
+                survey=survey,
+                card=card,
+                judge=judge,
+                wanted=wanted,
+                ledger=ledger,
+                watch=watch,
+                held=held,
+                cancelled=_once(lambda: not run.cancelled and store.is_cancelled(database, run_id)),
+                leaving=leaving,
+            )
+            with _noting(work):
+                return _judge(work, engine, name.identity, sample, batch=batch)
+
+
+def _once(seen: Callable[[], bool]) -> Callable[[], bool]:
+    """Whether something was ever seen: who stopped for it does not forget why, though it has passed."""
+    told = threading.Event()
+
+    def ever() -> bool:
+        if not told.is_set() and seen():
+            told.set()
+        return told.is_set()
+
+    return ever
+
+
+def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[Call], *, batch: bool) -> Judged:
+    """Calibrate an open judge, and have it judge a sample that is not empty."""
+    database, run, judge = work.database, work.run.id, work.judge
+    unpaid = f"{identity}: the budget of {budget.budget_of(database, run)} US dollars is spent"
+    if work.spent and not is_calibrated(database, judge, work.wanted.rubric):
+        ended, done = Ended.OVER_BUDGET, len(sample) - len(work.left(sample))
+        work.end(ended, unpaid)
+        return Judged(run=run, judge=identity, score="", ended=ended, sampled=len(sample), judged=done, told=unpaid)
+    reached = calibrate(work, engine)
+    score, sampled = "" if reached is None else str(reached), len(sample)
+    if reached is not None and not reached.passed:
+        work.end(Ended.REFUSED, f"{identity} was {reached}")
+        return Judged(run=run, judge=identity, score=score, ended=Ended.REFUSED, sampled=0, judged=0)
+    gone: list[str] = []
+    problems: list[str] = []
+    before = sampled - len(work.left(sample))
+    if reached is not None:
+        gone = collect_open(work)
+        problems = judge_in_batches(work, sample) if batch else judge_one_by_one(work, engine, sample)
+    done = sampled - len(work.left(sample))
+    if work.leaving() and (reached is None or done < sampled):
+        raise JudgingLeft(f"run {run} is left to be judged: this process was told to end")
+    if not work.held():
+        raise BeingJudged(f"run {run} is being judged by another process, since this one was away")
+    if reached is None or (done < sampled and work.cancelled()):
+        ended = Ended.INCOMPLETE
+        work.end(ended, f"{identity}: {CANCELLED}", go_on=True)
+        return Judged(run=run, judge=identity, score=score, ended=ended, sampled=sampled, judged=done, told=CANCELLED)
+    over = done < sampled and work.spent
+    if before < done < sampled and not over and not problems and not gone:  # it stopped for money that came since
+        return _judge(work, engine, identity, sample, batch=batch)
+    ended = Ended.OVER_BUDGET if over else Ended.DONE if done == sampled else Ended.INCOMPLETE
+    said = next(iter([*problems, *gone]), "")
+    work.end(ended, unpaid if over else said or str(reached))
+    if over and not work.spent:  # there was more money before it could be noted that there was none
+        return _judge(work, engine, identity, sample, batch=batch)
+    return Judged(run=run, judge=identity, score=score, ended=ended, sampled=sampled, judged=done, told=said)
+
+
+@contextmanager
+def _noting(work: Work) -> Iterator[None]:
+    """What a judge said of a run before it could be asked no more was paid for: the report is to tell it."""
+    database, run, judge = work.database, work.run.id, work.judge
+    before = len(judgements.judged(database, judge, run))
+    try:
+        yield
+    except EngineUnavailable as error:
+        if len(judgements.judged(database, judge, run)) > before:
+            work.end(Ended.INCOMPLETE, str(error))
+        raise
+
+
+def end_unasked(database: Database, run: str, told: str, *, ledger: int) -> None:
+    """Note that a run's own judge cannot be asked, which ends its judging too, unless that is noted already.
+
+    Args:
+        database: where the run is.
+        run: which run; its study names a judge.
+        told: why.
+        ledger: its revision before the judge was to be asked.
+    """
+    wanted = judgements.wanted(database, run)
+    if wanted is not None and judgements.is_due(database, run):
+        _end_unopened(database, run, wanted, Ended.INCOMPLETE, told, ledger)
+
+
+def _end_unopened(database: Database, run: str, wanted: Judge, ended: Ended, told: str, ledger: int) -> None:
+    """Note how judging ended by a judge that was never opened."""
+    judgements.end(database, run, wanted.key, judge=None, ended=ended, told=told, share=wanted.sample, ledger=ledger)
+
+
+@contextmanager
+def _opened(settings: Settings, card: ModelCard, survey: Survey, device: str) -> Iterator[Engine]:
+    engine = open_engine(card, survey=survey, device=device, cache=settings.cache)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def judged_cells(run: Run, survey: Survey) -> list[int]:
+    """Ids of the cells that Figure 9 shows: the main condition, each culture in its own language where there is one."""
+    condition = main_condition(run.cells)
+    chosen = []
+    for culture in dict.fromkeys(cell.culture for cell in run.cells):
+        cells = [cell for cell in run.cells if (cell.culture, cell.condition.name) == (culture, condition)]
+        native = survey.culture(culture).language
+        language = native if any(cell.language == native for cell in cells) else cells[0].language
+        chosen += [cell.id for cell in cells if cell.language == language]
+    return chosen

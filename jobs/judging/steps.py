@@ -1,0 +1,238 @@
+"""The steps of judging a run: calibrate, put answers before the judge, keep what it says.
+
+Knows how answers become calls and replies become rows. Deliberately knows neither which judge nor which answers: see
+``jobs.judging.judge``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import takewhile
+
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import budget, judge_batches, judgements
+from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, GivenAnswer, Judge, Judgement, Rubric
+from defsurvey.storage.runs.judgements import NONE, Call, Ended, Prices
+from defsurvey.storage.runs.run import Run
+from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines.base import Engine, EngineUnavailable, Request
+from defsurvey.workers.judging.asking import AT_ONCE, JudgeGaveUp, ask_all, judgement_in
+from defsurvey.workers.judging.calibration import CalibrationItem, Score, calibration_set, score
+from defsurvey.workers.judging.prompt import judge_request, subject_of
+from defsurvey.workers.judging.verdicts import decided, merged
+from defsurvey.workers.models import ModelCard
+from defsurvey.workers.runner.budget import Purse
+
+#: Answers read from the database at once.
+_READ = 200
+
+#: As many rounds of calls in a row without a reply, and nothing more is asked.
+_IN_VAIN = 2
+
+#: Told how far judging has come: what is being done, how much of it, of how much.
+Watch = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Put:
+    """One call as it is put before a judge."""
+
+    call: Call
+    response: str
+    by_program: Mapping[str, Finding]  #: what needs no judge
+    request: Request
+
+    @property
+    def decided(self) -> Judgement | None:
+        """The whole judgement, where the program alone can give it."""
+        whole = set(self.by_program) == set(DIMENSIONS)
+        return Judgement(findings=merged(self.by_program, {})) if whole else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One judging of one run."""
+
+    database: Database
+    run: Run
+    survey: Survey
+    card: ModelCard
+    judge: int
+    wanted: Judge  #: by what card, on what share of the answers, by which rubric
+    ledger: int  #: its revision before they were drawn
+    watch: Watch
+    held: Callable[[], bool]  #: whether no other process judges the run by now
+    cancelled: Callable[[], bool]  #: whether the run has been cancelled since judging it began
+    leaving: Callable[[], bool]  #: whether this process was told to end
+
+    @property
+    def prices(self) -> Prices | None:
+        """What the judge's card says now; None: it has no prices."""
+        return None if self.card.api is None else self.card.api.prices
+
+    @property
+    def money_left(self) -> float | None:
+        """US dollars that may still be asked for, where calls of open batches are paid.
+
+        None: whatever it costs, as where it costs nothing.
+        """
+        if not any(self.prices or ()):
+            return None
+        allowed = budget.budget_of(self.database, self.run.id)
+        if allowed is None:
+            return None
+        under_way = judge_batches.expected_cost(self.database, self.run.id)
+        return allowed - budget.spent(self.database, self.run.id) - under_way
+
+    @property
+    def spent(self) -> bool:
+        """Whether the judge costs money and the run may cost no more."""
+        left = self.money_left
+        return left is not None and left <= 0
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be asked."""
+        return self.spent or self.stopped
+
+    @property
+    def stopped(self) -> bool:
+        """The same whatever money there is."""
+        return self.leaving() or self.cancelled() or not self.held()
+
+    def put(self, calls: Sequence[Call]) -> Iterator[Put]:
+        """The calls as they are put before the judge, read as they are needed; gone answers are left out."""
+        for start in range(0, len(calls), _READ):
+            part = calls[start : start + _READ]
+            keys = list(dict.fromkeys(call.key for call in part))
+            given = {answer.key: answer for answer in judgements.given_answers(self.database, keys)}
+            yield from (self._put(call, given[call.key]) for call in part if call.key in given)
+
+    def _put(self, call: Call, answer: GivenAnswer) -> Put:
+        return Put(
+            call=call,
+            response=answer.completion,
+            by_program=decided(answer.state, answer.reason, answer.completion, self.run.protocol.reply),
+            request=judge_request(subject_of(answer, self.survey), self.wanted.rubric),
+        )
+
+    def keep(self, said: Sequence[tuple[Call, Judgement]], *, batched: bool = False) -> None:
+        """Commit judgements."""
+        judgements.record(self.database, self.judge, said, prices=self.prices, batched=batched)
+
+    def end(self, ended: Ended, told: str, *, go_on: bool = False) -> None:
+        """Note how it ended; where it is to go on later, none of the answers counts as done with."""
+        judgements.end(
+            self.database,
+            self.run.id,
+            self.wanted.key,
+            judge=self.judge,
+            ended=ended,
+            told=told,
+            share=self.wanted.sample,
+            ledger=NONE if go_on else self.ledger,
+        )
+
+    def left(self, sample: Sequence[Call]) -> list[Call]:
+        """What of a sample is not judged yet."""
+        there = judgements.judged(self.database, self.judge, self.run.id)
+        return [call for call in sample if call not in there]
+
+
+def at_once(card: ModelCard) -> int:
+    """How many calls are under way at once."""
+    return AT_ONCE if card.api is None else card.api.concurrency
+
+
+def is_calibrated(database: Database, judge: int, rubric: Rubric) -> bool:
+    """Whether a judge was asked about all of the calibration set."""
+    return _calibration_items(rubric).keys() <= judgements.calibrated(database, judge).keys()
+
+
+def calibrate(work: Work, engine: Engine) -> Score | None:
+    """The judge's score on the calibration set; only what it was not asked before is asked.
+
+    None where the run is cancelled, or this process told to end, before all of it is there.
+
+    Raises:
+        EngineUnavailable: it cannot be asked, or one of its replies ended in an error, after which it is asked no more;
+            the other replies are kept, those to calls under way too.
+    """
+    names = _calibration_items(work.wanted.rubric)
+    said = {name: found for name, found in judgements.calibrated(work.database, work.judge).items() if name in names}
+    missing = [(name, item.request) for name, item in names.items() if name not in said]
+    problems: list[str] = []
+    wanted = takewhile(lambda _: not (problems or work.leaving() or work.cancelled()), missing)
+    for name, completion in ask_all(engine, wanted, at_once=at_once(work.card)):
+        try:
+            judgement = judgement_in(completion, names[name].subject.response, {})
+        except JudgeGaveUp as error:
+            problems.append(str(error))
+            continue
+        judgements.record_calibration(work.database, work.judge, name, judgement)
+        said[name] = judgement.findings
+        work.watch("calibrating", len(said), len(names))
+    if problems:
+        raise EngineUnavailable(f"the calibration set could not be judged: {problems[0]}")
+    if len(said) < len(names):
+        return None
+    return score({names[name].name: findings for name, findings in said.items()}, work.wanted.rubric)
+
+
+def _calibration_items(rubric: Rubric) -> dict[str, CalibrationItem]:
+    """The calibration set by the names under which replies are kept."""
+    return {f"{item.name}-{_digest(item)}": item for item in calibration_set(rubric)}
+
+
+def _digest(item: CalibrationItem) -> str:
+    """Of all that is asked, so that an item that is worded anew is asked anew."""
+    asked = "\n".join(message.content for message in item.request.messages)
+    return sha256(asked.encode()).hexdigest()[:12]
+
+
+def judge_one_by_one(work: Work, engine: Engine, sample: Sequence[Call]) -> list[str]:
+    """Ask for everything of the sample that is not judged. Returns what went wrong, call by call.
+
+    Where money that is short is added while the last calls are under way, the rest is asked too. Where ``_IN_VAIN``
+    rounds of calls in a row had no reply, as behind a server that is down, the rest is not.
+    """
+    problems: dict[Call, str] = {}
+    while _ask_for_what_is_left(work, engine, sample, problems) and not work.over:
+        pass
+    return list(problems.values())
+
+
+def _ask_for_what_is_left(work: Work, engine: Engine, sample: Sequence[Call], problems: dict[Call, str]) -> bool:
+    """Ask for what is neither judged nor a problem. Returns whether some of it was not asked, for want of money."""
+    left = work.left(sample)
+    done, todo = len(sample) - len(left), [call for call in left if call not in problems]
+    purse, short = Purse(lambda: work.money_left), False
+    in_vain, most_in_vain = 0, _IN_VAIN * at_once(work.card)
+
+    def keep(call: Call, judgement: Judgement) -> None:
+        nonlocal done
+        work.keep([(call, judgement)])
+        done += 1
+        work.watch("judging", done, len(sample))
+
+    def calls() -> Iterator[tuple[Put, Request]]:
+        nonlocal short
+        for put in work.put(todo):
+            if put.decided is not None:
+                keep(put.call, put.decided)
+            elif in_vain >= most_in_vain or (short := purse.is_empty()) or work.stopped:
+                return
+            else:
+                yield put, put.request
+
+    work.watch("judging", done, len(sample))
+    for put, completion in ask_all(engine, calls(), at_once=at_once(work.card)):
+        try:
+            keep(put.call, judgement_in(completion, put.response, put.by_program))
+            in_vain = 0
+        except JudgeGaveUp as error:
+            problems[put.call] = str(error)
+            in_vain += 1
+    return short

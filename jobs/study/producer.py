@@ -1,0 +1,191 @@
+"""From a study to a run: rows first, in one transaction, then one small message per participant.
+
+Enqueuing the same study again adds only what is missing, so resuming is the same call.
+Knows studies, the store and the queue's names. Deliberately generates nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from defsurvey.jobs.queue.broker import client_of
+from defsurvey.jobs.queue.celery_app import SIMULATE, simulate_queue
+from defsurvey.jobs.study.study import Study, StudyError
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import outbox, store
+from defsurvey.storage.runs.budget import change_budget, halt_if_spent
+from defsurvey.workers.simulation.participant import draw_axes
+
+log = logging.getLogger(__name__)
+
+#: Messages sent between two notes of what was sent.
+_BATCH = 200
+#: Key that vanishes together with the broker's memory. Whoever publishes sets it first.
+SENTINEL = "defsurvey:sentinel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueued:
+    """What enqueuing did."""
+
+    run: str
+    added: int  #: participants that were not there before
+    published: int  #: messages handed to the broker
+    waiting: int  #: messages that stay in the outbox, since there is no broker
+
+
+def new_run(study: Study) -> store.NewRun:
+    """The run that a study asks for, every draw made."""
+    most = study.survey.most_paraphrases
+    cells = tuple(
+        store.NewCell(
+            model=cell.model,
+            culture=cell.culture,
+            condition=cell.condition,
+            language=cell.language,
+            draws=tuple(
+                draw_axes(study.protocol, cell.condition, study.survey.culture(cell.culture), index, paraphrases=most)
+                for index in range(cell.participants)
+            ),
+        )
+        for cell in study.cells()
+    )
+    return store.NewRun(
+        id=study.name,
+        survey=study.survey,
+        questions=study.questions,
+        protocol=study.protocol,
+        design=study.fingerprint(),
+        study=study.text,
+        cells=cells,
+        judge=None if study.judge is None else study.judge.to_json(),
+        budget=study.budget,
+    )
+
+
+def enqueue(database: Database, app: Celery | None, study: Study, *, extend: bool = False) -> Enqueued:
+    """Write the run of a study and publish its messages.
+
+    Args:
+        database: where the run is written.
+        app: the broker's app; None leaves the messages in the outbox, from where the
+            reconciler publishes them.
+        study: a validated study.
+        extend: whether an existing run may be given further models; further participants, as after a pilot, it is
+            given in any case. Its judge and its budget then stay as they are, whatever the study says.
+
+    Raises:
+        StudyError: a run of that name exists with another design, or would be extended
+            although that was not asked for.
+    """
+    planned = new_run(study)
+    if not extend:
+        _refuse_new_models(database, planned)
+    try:
+        added = store.add_run(database, planned, extend=extend)
+    except store.OtherDesign:
+        raise StudyError(
+            f"run {study.name} exists already with another design; give this study another name "
+            f"(name: in the file, or --name), or go on with the old one: defsurvey resume {study.name}"
+        ) from None
+    if extend:
+        halt_if_spent(database, study.name)  # a model that comes later is stopped by it too
+    else:
+        change_budget(database, study.name, study.budget)  # what another one had stopped goes on, its judge too
+    published = publish(database, app, run=study.name) if app is not None else 0
+    return Enqueued(run=study.name, added=added, published=published, waiting=outbox.waiting(database, study.name))
+
+
+def _refuse_new_models(database: Database, planned: store.NewRun) -> None:
+    if not store.has_run(database, planned.id) or store.design_of(database, planned.id) != planned.design:
+        return
+    there = {
+        (c.model, c.culture, c.condition.name, c.language): c.participants
+        for c in store.load_run(database, planned.id).cells
+    }
+    models = sorted({cell.model for cell in planned.cells if cell.key not in there})
+    if models:
+        raise StudyError(
+            f"run {planned.id} exists already without model {', '.join(models)}; "
+            f"add it: defsurvey extend {planned.id} --models {','.join(models)}"
+        )
+
+
+def publish(database: Database, app: Celery, *, run: str | None = None) -> int:
+    """Send what the outbox holds. Returns the number of messages that the broker took.
+
+    A message is noted as sent only after the broker took it; one that is sent twice is
+    harmless, since the claim in SQL decides.
+    """
+    sent = 0
+    try:
+        with client_of(app.conf.broker_url) as broker:
+            notice_lost_broker(database, broker)
+    except redis.RedisError as error:
+        log.warning("broker: %s", error)
+        return sent
+    while batch := outbox.outgoing(database, run=run, limit=_BATCH):
+        taken = _send(app, batch)
+        outbox.mark_published(database, taken)
+        sent += len(taken)
+        if len(taken) < len(batch):
+            log.warning("broker unreachable: %d messages wait in the outbox", len(batch) - len(taken))
+            break
+    return sent
+
+
+def notice_lost_broker(
+    database: Database, broker: redis.Redis, *, before: object = None, run: str | None = None
+) -> object:
+    """Put messages back into the outbox if the broker has lost its memory. Returns its sentinel.
+
+    A broker without the sentinel is a new one, or was flushed: whatever it was given is gone.
+
+    Args:
+        database: holds the outbox.
+        broker: gets a sentinel unless it has one.
+        before: the sentinel that the caller saw last. If it is another one now, the memory is lost as well, and
+            another process was the first to notice.
+        run: only messages of this run; None: of every run.
+    """
+    new = broker.set(SENTINEL, uuid.uuid4().hex, nx=True)
+    now: object = broker.get(SENTINEL)
+    if new or before not in (None, now):
+        again = outbox.publish_again(database, run=run)
+        if again:
+            log.warning("the broker has lost its queues; %d messages are published again", again)
+    return now
+
+
+def _send(app: Celery, batch: Sequence[outbox.Outgoing]) -> list[int]:
+    taken: list[int] = []
+    try:
+        with app.producer_pool.acquire(block=True, timeout=10) as producer:
+            for message in batch:
+                app.send_task(
+                    SIMULATE,
+                    args=[message.participant],
+                    queue=simulate_queue(message.model),
+                    producer=producer,
+                    retry=False,
+                )
+                taken.append(message.participant)
+    except OperationalError as error:
+        log.warning("broker: %s", error)
+    return taken
+
+
+def extended(study: Study, *, participants: int | None, models: Sequence[str]) -> Study:
+    """The study with more participants or further models; the names of new models come last."""
+    return replace(
+        study,
+        participants=participants if participants is not None else study.participants,
+        models=(*study.models, *(model for model in models if model not in study.models)),
+    )

@@ -1,0 +1,73 @@
+"""What the engines of a study's models can do of its conditions.
+
+A condition that differs from another by what no request can carry would be asked, and paid for, twice as the same.
+Knows conditions and what cards say that servers take. Deliberately asks no engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+
+from defsurvey.jobs.study.file import StudyError
+from defsurvey.storage.runs.run import Condition, Method, Preset, Protocol
+from defsurvey.workers.models import WITHOUT_PROBABILITIES, ModelCard
+from defsurvey.workers.simulation.participant import PRESETS
+
+
+def check_conditions(
+    conditions: Iterable[Condition], models: Iterable[str], cards: Mapping[str, ModelCard], protocol: Protocol
+) -> None:
+    """Refuse conditions that one of the models cannot be asked in.
+
+    Args:
+        conditions: of the study.
+        models: names of their cards.
+        cards: model name -> card.
+        protocol: decides how options are shown where a condition does not say, and may fix whether to sample.
+
+    Raises:
+        StudyError: probabilities are to be read of a model whose engine gives none, or two conditions differ in the
+            decoding alone, of which a model takes nothing.
+    """
+    conditions, models = tuple(conditions), tuple(models)
+    check_probabilities(conditions, models, cards)
+    drawn = {"beams"} if protocol.do_sample is not None else {"temperature", "beams"}
+    for first, second in combinations(conditions, 2):
+        for name in models:
+            alike = _differ_in_decoding_alone(first, second, protocol.preset)
+            if alike and not _takes_any(cards[name], drawn):
+                ablated, other = (first, second) if second.config else (second, first)
+                by = "a temperature or beams" if "temperature" in drawn else "beams"
+                expected = f"models that take {by}, by which it differs from {other.name}"
+                got = f"{name!r}, which would be asked the same in both"
+                raise StudyError(f"condition {ablated.name}: expected {expected}, got {got}")
+
+
+def check_probabilities(conditions: Iterable[Condition], models: Iterable[str], cards: Mapping[str, ModelCard]) -> None:
+    """Where probabilities are to be read every model's engine has to give them; raises StudyError."""
+    for condition in conditions:
+        if condition.method is Method.FIRST_TOKEN:
+            for name in models:
+                if not cards[name].gives_probabilities:
+                    scripted = f"scripted respondents other than {' and '.join(WITHOUT_PROBABILITIES)}"
+                    expected = f"models that give probabilities (engine transformers, or {scripted})"
+                    got = f"{name!r}, served by engine {cards[name].engine}"
+                    raise StudyError(f"condition {condition.name}: expected {expected}, got {got}")
+
+
+def _differ_in_decoding_alone(first: Condition, second: Condition, preset: Preset) -> bool:
+    return first.config != second.config and _but_decoding(first, preset) == _but_decoding(second, preset)
+
+
+def _but_decoding(condition: Condition, preset: Preset) -> tuple[object, ...]:
+    """All of a condition that comes into its prompts."""
+    order = condition.option_order
+    if order is None and not PRESETS[preset].options_shuffled:
+        order = False
+    return condition.method, condition.prompt, condition.memory, order, condition.paraphrase
+
+
+def _takes_any(card: ModelCard, drawn: set[str]) -> bool:
+    """Whether drawn beams or sampling reach a model: a server's switch for sampling is the temperature."""
+    return card.api is None or not drawn.isdisjoint(card.api.takes)

@@ -1,0 +1,203 @@
+"""Has the questions of a survey folder rephrased, and keeps each batch in the folder.
+
+Knows the folder, the model card and the terminal. How a wording is asked for and checked is in
+``workers.rephrasing``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from defsurvey.jobs.locks import exclusive
+from defsurvey.jobs.openmp import wait_shortly
+from defsurvey.jobs.settings import Settings
+from defsurvey.storage.surveys.folder import read_survey
+from defsurvey.storage.surveys.paraphrases import Tried, read_tried, write_tried
+from defsurvey.storage.surveys.problem import nearest, one_of
+from defsurvey.storage.surveys.survey import Survey, UnknownName
+from defsurvey.workers.engines.base import Engine, EngineUnavailable
+from defsurvey.workers.engines.opening import check_card, open_engine
+from defsurvey.workers.models import find_card, read_cards
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from defsurvey.workers.rephrasing.rephrase import Order
+
+#: Taken while a folder is being rephrased: two at once would write over each other.
+_LOCK = ".rephrase.lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rephrased:
+    """What became of the paraphrases that were wanted."""
+
+    folder: Path
+    wanted: int  #: of the questions, languages and number asked for
+    there: int  #: of these, how many the survey has now
+    written: int  #: how many of them are new
+    rejected: tuple[Tried, ...]  #: written now and not used
+    failures: tuple[str, ...]  #: the engine gave up, one sentence each
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``survey rephrase --json`` prints."""
+        return {
+            "folder": str(self.folder),
+            "wanted": self.wanted,
+            "there": self.there,
+            "written": self.written,
+            "rejected": [
+                {
+                    "question": one.paraphrase.question,
+                    "language": one.paraphrase.language,
+                    "number": one.paraphrase.number,
+                    "text": one.paraphrase.text,
+                    "why": one.rejected,
+                }
+                for one in self.rejected
+            ],
+            "failures": list(self.failures),
+        }
+
+
+def rephrase_folder(
+    settings: Settings,
+    folder: Path,
+    *,
+    model: str,
+    count: int,
+    attempts: int,
+    languages: Sequence[str],
+    questions: Sequence[str],
+    seed: int,
+    device: str,
+    console: Console,
+) -> Rephrased:
+    """Have ``count`` paraphrases of each question written, those that are there already counted.
+
+    Args:
+        settings: model cards and the cache of weights.
+        folder: a sound survey folder.
+        model: name of the model's card.
+        count: paraphrases of each question in each language, 1 to ``storage.surveys.paraphrases.MOST_PARAPHRASES``.
+        attempts: how often each may be tried, those tried before counted.
+        languages: of the survey; empty: all in which there is a prompt to rephrase.
+        questions: ids; empty: all.
+        seed: from which each request's own follows.
+        device: where a model of this machine runs.
+        console: where progress is shown.
+
+    Raises:
+        SurveyError: the folder is not sound, or has no such language or question.
+        EngineUnavailable: the model cannot be served here, or can write no text.
+        HomeInUse: another process rephrases this folder.
+    """
+    wait_shortly()
+    card = find_card(model, read_cards(settings.models))
+    if card.engine == "scripted":
+        raise EngineUnavailable(f"model {model}: expected a model that writes text, got a scripted respondent")
+    check_card(card, cache=settings.cache)
+    survey = read_survey(folder)
+    order = _order(survey, model, count, attempts, languages, questions, seed)
+    with exclusive(folder / _LOCK, "defsurvey survey rephrase"):
+        ids = [*(question.id for question in survey.questions), *survey.excluded]
+        tried = list(read_tried(folder, ids=ids, languages=survey.languages))
+        before, missing = len(tried), len(order.open(tried))
+        failures: list[str] = []
+        if missing:
+            with console.status(f"loading {model}"):
+                engine = open_engine(card, survey=survey, device=device, cache=settings.cache)
+            try:
+                with progress_bar(console, "rejected") as bar:
+                    failures = _write(folder, order, tried, engine, bar, missing)
+            finally:
+                engine.close()
+    new = tried[before:]
+    return Rephrased(
+        folder=folder,
+        wanted=count * len(order.languages) * len(order.questions),
+        there=_there(order, tried),
+        written=sum(not one.rejected for one in new),
+        rejected=tuple(one for one in new if one.rejected),
+        failures=tuple(failures),
+    )
+
+
+def _write(folder: Path, order: Order, tried: list[Tried], engine: Engine, bar: Progress, missing: int) -> list[str]:
+    """Add to ``tried``, and to the folder, batch by batch. Returns why the engine gave up."""
+    from defsurvey.workers.rephrasing.rephrase import rephrase
+
+    failures: list[str] = []
+    task = bar.add_task("paraphrases", total=missing, rejected=0)
+    rejected = 0
+    for batch in rephrase(order, tuple(tried), engine):
+        tried += batch.tried
+        failures += batch.failures
+        write_tried(folder, tried)
+        rejected += sum(bool(one.rejected) for one in batch.tried)
+        bar.update(task, advance=sum(not one.rejected for one in batch.tried), rejected=rejected)
+    return failures
+
+
+def progress_bar(console: Console, beside: str) -> Progress:
+    """A bar of what is done out of what is to do, with a count beside it, which tasks have as a field of that name."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(f"{{task.fields[{beside}]}} {beside}", style="dim"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+def _order(
+    survey: Survey,
+    model: str,
+    count: int,
+    attempts: int,
+    languages: Sequence[str],
+    questions: Sequence[str],
+    seed: int,
+) -> Order:
+    from defsurvey.workers.rephrasing.rephrase import Order, prompts
+
+    worded = [language for language in survey.languages if language in prompts()]
+    for language in languages:
+        if language not in worded:
+            known = f"one of {one_of(worded)}, in which the survey is worded and there is a prompt to rephrase"
+            raise UnknownName(f"survey {survey.id}, language: expected {known}, got {language!r}")
+    if not worded:
+        raise UnknownName(
+            f"survey {survey.id}: expected a language of {one_of(prompts())}, got {one_of(survey.languages)}"
+        )
+    ids = [question.id for question in survey.questions]
+    for name in questions:
+        if name not in ids and name not in survey.excluded:
+            raise UnknownName(f"survey {survey.id}: there is no question {name}{nearest(name, ids)}")
+        survey.question(name)  # one that was excluded tells why
+    return Order(
+        survey=survey,
+        model=model,
+        languages=tuple(languages) or tuple(worded),
+        questions=tuple(name for name in ids if not questions or name in questions),
+        count=count,
+        attempts=attempts,
+        seed=seed,
+    )
+
+
+def _there(order: Order, tried: Sequence[Tried]) -> int:
+    used = {
+        (one.paraphrase.question, one.paraphrase.language, one.paraphrase.number) for one in tried if not one.rejected
+    }
+    return sum(
+        question in order.questions and language in order.languages and number <= order.count
+        for question, language, number in used
+    )

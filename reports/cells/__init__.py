@@ -1,0 +1,1 @@
+"""One model in one culture, measured, beside the other models of that culture."""

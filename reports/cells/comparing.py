@@ -1,0 +1,318 @@
+"""Cells of one culture compared at one number of answers to each question.
+
+A difference counts where it would hold for other questions like these (their signs turned) and for other participants
+of these models as well (each left out in turn): what the same participants answer to several questions hangs together.
+Two cells are compared on the questions that these two share, planned contrasts of groups on those that all share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from defsurvey.reports.cells.items import Bools, Floats, Ints, ItemTable, ReferenceTable
+from defsurvey.reports.metrics.aggregate import Grouping, grouped_sum, headline_mean, headline_weights
+from defsurvey.reports.metrics.comparisons import FLIPS, holm, participants_apart, sign_flip
+from defsurvey.reports.metrics.configurations import rearrangements_for
+from defsurvey.reports.metrics.corrected import corrected_kl, expected_corrected_kl, one_less
+
+#: Fewest valid answers to a question with which it enters a comparison, and the number that every cell is brought to.
+#: Were it the smallest number found, a cell that answers less would change the yardstick for all the others.
+COMPARABLE = 10
+#: Two cells with an adjusted p below this are told apart.
+LEVEL = 0.05
+#: Seed of the sign vectors: the same answers always give the same p.
+SIGNS_SEED = 20250314
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What one cell is compared by."""
+
+    counts: Floats  #: valid answers per item and category, shape (I, K)
+    left_out: Floats  #: by how much each item's corrected KL changes without one of the participants, shape (P, I);
+    #: nan where that one has no valid answer
+
+
+def sample_of(weights: Floats, items: ItemTable, reference: ReferenceTable) -> Sample:
+    """What a cell is compared by.
+
+    Args:
+        weights: how often each participant chose each category, shape (P, I, K).
+        items: the run's items.
+        reference: the culture's.
+    """
+    counts = weights.sum(axis=0)
+    changes = np.einsum("pik,ik->pi", weights, one_less(counts, reference.shares, reference.n, items.offered))
+    return Sample(counts=counts, left_out=np.where(weights.any(axis=-1), changes, np.nan))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """M cells on the items of the headline where all have at least n valid answers, each rarefied to n of them."""
+
+    names: tuple[str, ...]
+    common: Bools  #: items compared, shape (I,)
+    values: Floats  #: corrected KL, nats, of the items compared, shape (M, C)
+    left_out: tuple[
+        Floats, ...
+    ]  #: of each cell, what leaving out a participant adds to ``by_question``, shape (P, Q');
+    #: a row of nan for one without an answer to any of it
+    grouping: Grouping  #: of the items compared
+    n: int
+
+    @property
+    def figures(self) -> Floats:
+        """Headline mean of each cell, shape (M,)."""
+        return np.asarray(headline_mean(self.values, self.grouping), dtype=np.float64)
+
+    @property
+    def questions(self) -> int:
+        """How many questions are compared."""
+        return len(np.unique(self.grouping.question))
+
+    @property
+    def by_question(self) -> Floats:
+        """What each question adds to the headline mean of each cell, shape (M, Q'): rows sum to ``figures``."""
+        return _by_question(self.values, self.grouping)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """Two groups of cells, paired by question."""
+
+    first: str
+    second: str
+    difference: float  #: mean of the first less mean of the second, nats; negative: the first is closer
+    p: float  #: two-sided: the larger of that over questions and that over participants
+    p_holm: float  #: adjusted over the contrasts planned together
+    questions: int
+    n: int  #: valid answers per question that every cell was brought down to
+
+
+def enough(counts: Floats, items: ItemTable, reference: ReferenceTable) -> float:
+    """Share of the headline's questions with a reference to which a cell has enough valid answers; nan without any."""
+    return _share(counts, items, ~np.isnan(reference.n) & items.grouping.headline)
+
+
+def _share(counts: Floats, items: ItemTable, known: Bools) -> float:
+    asked = np.unique(items.question[known])
+    if asked.size == 0:
+        return float("nan")
+    answered = np.unique(items.question[known & (counts.sum(axis=-1) >= COMPARABLE)])
+    return len(answered) / len(asked)
+
+
+def comparable(counts: Floats, items: ItemTable, reference: ReferenceTable) -> bool:
+    """Whether a cell has enough valid answers to half of the headline's questions; else it is compared with none.
+
+    Others do not count, however many were answered: they are no part of the figure that is compared.
+    """
+    return enough(counts, items, reference) >= 0.5
+
+
+def answered(counts: Floats, items: ItemTable, reference: ReferenceTable) -> bool:
+    """Whether a cell has enough valid answers to half of all questions with a reference, for what is of them all."""
+    return _share(counts, items, ~np.isnan(reference.n)) >= 0.5
+
+
+def compare(samples: Mapping[str, Sample], items: ItemTable, reference: ReferenceTable) -> Compared | None:
+    """Bring cells to the same questions and the same number of answers.
+
+    Args:
+        samples: by cell.
+        items: the run's items.
+        reference: the culture's.
+
+    Returns:
+        None where no question of the headline has ``COMPARABLE`` valid answers in every cell.
+    """
+    totals = np.stack([sample.counts.sum(axis=-1) for sample in samples.values()])
+    common = np.asarray((totals.min(axis=0) >= COMPARABLE) & ~np.isnan(reference.n) & items.grouping.headline)
+    if not common.any():
+        return None
+    known, people, offered = reference.shares[common], reference.n[common], items.offered[common]
+    grouping = items.grouping.of(common)
+    return Compared(
+        names=tuple(samples),
+        common=common,
+        values=np.stack(
+            [corrected_kl(sample.counts[common], known, people, offered, COMPARABLE) for sample in samples.values()]
+        ),
+        left_out=tuple(_left_out(sample.left_out[:, common], grouping) for sample in samples.values()),
+        grouping=grouping,
+        n=COMPARABLE,
+    )
+
+
+def _left_out(changes: Floats, grouping: Grouping) -> Floats:
+    found = _by_question(np.nan_to_num(changes), grouping)
+    found[np.isnan(changes).all(axis=1)] = np.nan
+    return found
+
+
+def _by_question(values: Floats, grouping: Grouping) -> Floats:
+    """What each question adds to the headline mean of values (..., C), shape (..., Q')."""
+    asked, place = np.unique(grouping.question, return_inverse=True)
+    return grouped_sum(values * headline_weights(grouping), place, len(asked))
+
+
+def told_from_people(sample: Sample, items: ItemTable, reference: ReferenceTable) -> float:
+    """Two-sided p that a cell is as far from people, by the corrected KL, as people themselves would be.
+
+    nan where no question of the headline has ``COMPARABLE`` valid answers. The tests are those between cells: people
+    are known, so that only the cell varies.
+    """
+    alone = compare({"": sample}, items, reference)
+    if alone is None:
+        return float("nan")
+    known, asked, offered = (each[alone.common] for each in (reference.shares, reference.n, items.offered))
+    people = _by_question(expected_corrected_kl(known, known, asked, offered, alone.n), alone.grouping)
+    return float(_p(alone.left_out, np.ones((1, 1)), (alone.by_question[0] - people)[:, None])[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """M cells, every two of them compared on the items of the headline where both have at least n valid answers."""
+
+    names: tuple[str, ...]
+    items: Bools  #: that at least two cells share, shape (I,)
+    figures: Floats  #: corrected KL of each cell over all of these items, by an additive fit, nats, shape (M,)
+    p: Floats  #: Holm-adjusted, shape (M, M); 1 where the two differ the other way round than their figures
+    questions: Ints  #: that two cells share, shape (M, M); on the diagonal those that a cell shares with any
+    n: int
+
+
+def pairwise(samples: Mapping[str, Sample], items: ItemTable, reference: ReferenceTable) -> Pairs | None:
+    """Compare every two cells on what these two share, at the same number of answers.
+
+    Args:
+        samples: by cell, at least two.
+        items: the run's items.
+        reference: the culture's.
+
+    Returns:
+        None where no two cells share a question of the headline.
+    """
+    values = np.stack(
+        [corrected_kl(s.counts, reference.shares, reference.n, items.offered, COMPARABLE) for s in samples.values()]
+    )
+    usable = ~np.isnan(values) & items.grouping.headline
+    shared = usable.sum(axis=0) > 1
+    if not shared.any():
+        return None
+    usable &= shared
+    figures = _fitted(values[:, shared], usable[:, shared], headline_weights(items.grouping.of(shared)))
+    p, questions = _every_two(list(samples.values()), values, usable, items.grouping, figures)
+    return Pairs(names=tuple(samples), items=shared, figures=figures, p=p, questions=questions, n=COMPARABLE)
+
+
+def _fitted(values: Floats, usable: Bools, weights: Floats) -> Floats:
+    """The mean of each cell over all items, shape (M,): what it lacks is taken from an additive fit.
+
+    Least squares of value = cell + item over what is usable, each item by its weight in the mean. Of cells that all
+    have every item it is their plain mean.
+    """
+    weighed, count = usable * weights, usable.sum(axis=0)
+    known = np.where(usable, values, 0.0)
+    level = known.sum(axis=0) / count
+    normal = np.diag(weighed.sum(axis=1)) - (weighed / count) @ usable.T
+    cells = np.linalg.lstsq(normal, (weighed * (known - level)).sum(axis=1), rcond=None)[0]
+    by_item = np.where(usable, known - cells[:, None], 0.0).sum(axis=0) / count
+    return np.asarray(cells + weights @ by_item, dtype=np.float64)
+
+
+def _every_two(
+    samples: Sequence[Sample], values: Floats, usable: Bools, grouping: Grouping, figures: Floats
+) -> tuple[Floats, Ints]:
+    """Holm-adjusted p of every two cells and how many questions they share, each of shape (M, M)."""
+    first, second = np.triu_indices(len(samples), k=1)
+    differences = np.zeros((grouping.questions, len(first)))
+    over_participants = np.full(len(first), np.nan)
+    questions = np.diag([len(np.unique(grouping.question[mine])) for mine in usable])
+    # cells that lack nothing share one set of items: pairs that share the same one are tested together
+    patterns, of = np.unique(usable[first] & usable[second], axis=0, return_inverse=True)
+    for pattern, common in enumerate(patterns):
+        pairs = np.flatnonzero(of.ravel() == pattern)
+        if not common.any():
+            continue
+        here = grouping.of(common)
+        asked = np.unique(here.question)
+        cells, place = np.unique([first[pairs], second[pairs]], return_inverse=True)
+        one, other = place.reshape(2, -1)
+        signs = np.eye(len(cells))[one] - np.eye(len(cells))[other]
+        found = (signs @ _by_question(values[np.ix_(cells, common)], here)).T
+        left_out = [_left_out(samples[cell].left_out[:, common], here) for cell in cells]
+        over_participants[pairs] = participants_apart(left_out, signs, found)
+        differences[np.ix_(asked, pairs)] = found
+        questions[first[pairs], second[pairs]] = questions[second[pairs], first[pairs]] = len(asked)
+    tested = np.maximum(_over_questions(differences), over_participants)
+    adjusted = np.nan_to_num(holm(tested), nan=1.0)
+    # on its own questions a pair may differ the other way round than in the order: that tells nothing of the order
+    against = differences.sum(axis=0) * (figures[first] - figures[second]) < 0
+    p = np.ones((len(samples), len(samples)))
+    p[first, second] = p[second, first] = np.where(against, 1.0, adjusted)
+    return p, questions
+
+
+def _over_questions(differences: Floats) -> Floats:
+    """p over questions; as finely as Holm needs over so many pairs, of those that may yet be told apart."""
+    differences = differences[differences.any(axis=1)]
+    p = sign_flip(differences, np.random.default_rng(SIGNS_SEED))
+    needed = rearrangements_for(differences.shape[1])
+    if needed > FLIPS:
+        close = p < LEVEL
+        p[close] = sign_flip(differences[:, close], np.random.default_rng(SIGNS_SEED + 1), flips=needed)
+    return p
+
+
+def _tested(compared: Compared, signs: Floats) -> tuple[Floats, Floats]:
+    """Differences and their p, the larger of both tests, of C contrasts that weigh the M cells by signs, (C, M)."""
+    differences = (signs @ compared.by_question).T
+    return differences.sum(axis=0), _p(compared.left_out, signs, differences)
+
+
+def _p(left_out: Sequence[Floats], signs: Floats, differences: Floats) -> Floats:
+    """The larger p of the test over questions and of that over participants, of contrasts (Q, C), shape (C,)."""
+    over_questions = sign_flip(differences, np.random.default_rng(SIGNS_SEED))
+    return np.maximum(over_questions, participants_apart(left_out, signs, differences))
+
+
+#: Name of a group, its cells, name of another group, its cells.
+Plan = tuple[str, Sequence[str], str, Sequence[str]]
+
+
+def contrasts(compared: Compared, planned: Sequence[Plan]) -> tuple[Contrast, ...]:
+    """Test planned contrasts of groups of cells, Holm over all of them.
+
+    Args:
+        compared: the cells.
+        planned: which groups; cells that were not compared are left out, and so is a contrast of which a group is
+            left empty.
+    """
+    place = {name: at for at, name in enumerate(compared.names)}
+    known, signs = [], []
+    for first, mine, second, theirs in planned:
+        groups = [[place[name] for name in group if name in place] for group in (mine, theirs)]
+        if all(groups):
+            known.append((first, second))
+            means = [np.eye(len(place))[group].mean(axis=0) for group in groups]
+            signs.append(means[0] - means[1])
+    if not known:
+        return ()
+    differences, p = _tested(compared, np.stack(signs))
+    adjusted = holm(p)
+    return tuple(
+        Contrast(
+            first=first,
+            second=second,
+            difference=float(differences[at]),
+            p=float(p[at]),
+            p_holm=float(adjusted[at]),
+            questions=compared.questions,
+            n=compared.n,
+        )
+        for at, (first, second) in enumerate(known)
+    )

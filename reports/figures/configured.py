@@ -1,0 +1,223 @@
+"""What participants drew, and which configurations went with close and with distant answers (Appendix F).
+
+Knows draws and one divergence per participant and question. What is best and what is worst is picked after the
+fact, and says so. Deliberately makes no claim of cause: draws are random, but each is one of a few.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import isnan
+
+import numpy as np
+
+from defsurvey.reports.cells.cells import CellAnalysis, Measured
+from defsurvey.reports.cells.items import Floats, Ints
+from defsurvey.reports.figures.parts import NotRun, main_cells
+from defsurvey.reports.merge import run_of_cells
+from defsurvey.reports.metrics.aggregate import grouped_mean, mean_known
+from defsurvey.reports.metrics.configurations import Axis, Extreme, axis, extremes, pickable, rearrangements_for
+from defsurvey.storage.runs.results import DrawArrays
+
+#: Seed of resamples and rearrangements.
+CONFIGURATION_SEED = 20250314
+#: Upper ends of the groups of memory capacities, and their names.
+MEMORY_ENDS, MEMORY_NAMES = (0, 5, 10), ("0", "1-5", "6-10", "11 or more")
+WARNING = (
+    "The best and the worst of many are extreme by chance too: they were picked after the fact, and a new run "
+    "need not repeat them. One answer per question is lowest where it is the commonest one."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """One participant's place on the axes, as words; "provider default" where an engine decided."""
+
+    participant: int  #: index within its cell
+    num_beams: str
+    do_sample: str
+    memory: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picked:
+    """The participant with the lowest or the highest divergence."""
+
+    label: str  #: best or worst
+    configuration: Configuration
+    value: Extreme
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AxisRow:
+    """One axis of one cell, its levels named."""
+
+    name: str
+    labels: tuple[str, ...]  #: of ``axis.levels``
+    axis: Axis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfiguredCell:
+    """One model in one culture."""
+
+    name: str
+    culture: str
+    extremes: tuple[Picked, ...]  #: best and worst; empty where nobody has answered half of the questions
+    axes: tuple[AxisRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configured:
+    """Appendix F."""
+
+    cells: tuple[ConfiguredCell, ...]
+    warning: str = WARNING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnAxis:
+    """How often each level of an axis was drawn."""
+
+    name: str
+    levels: tuple[tuple[str, int], ...]  #: label, how often
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """The distribution of draws; equal participants of different models share those of one seed and count once."""
+
+    by_culture: tuple[tuple[str, tuple[DrawnAxis, ...]], ...]
+    per_question: bool  #: drawn anew for every question
+
+
+_NOT_STORED = NotRun(reason="the draws of this run were not read")
+
+
+def drawn(measured: Measured, draws: DrawArrays | None) -> Drawn | NotRun:
+    """How often each level was drawn, culture by culture, in the main condition; the models of a culture together."""
+    if draws is None:
+        return _NOT_STORED
+    found, seeds = [], [run.protocol.seed for run in run_of_cells(measured.results.run)]
+    seed = np.unique(seeds, return_inverse=True)[1][draws.cell]
+    for culture in measured.cultures:
+        mine = [cell.place for cell in main_cells(measured) if cell.cell.culture == culture.culture.code]
+        here = _distinct(draws, seed, np.flatnonzero(np.isin(draws.cell, mine)))
+        axes = tuple(
+            DrawnAxis(name=name, levels=_counted(labels[place] for place in level[level >= 0].tolist()))
+            for name, level, labels in _axes(draws, here)
+        )
+        found.append((culture.culture.code, axes))
+    return Drawn(by_culture=tuple(found), per_question=bool((draws.question >= 0).any()))
+
+
+def _distinct(draws: DrawArrays, seed: Ints, here: Ints) -> Ints:
+    """One row per seed, participant and draw; where an engine left an axis to its provider, that of one that did not.
+
+    Participants of runs with different seeds are others, though they may happen to have drawn the same.
+    """
+    unknown = np.isnan(draws.num_beams[here]).astype(np.int64) + np.isnan(draws.do_sample[here])
+    here = here[np.argsort(unknown, kind="stable")]
+    shared = (seed, draws.participant, draws.question, draws.memory_capacity, draws.region)
+    rows = np.stack([column[here] for column in (*shared, draws.num_beams, draws.do_sample)], axis=1)
+    found: dict[tuple[float, ...], list[list[float]]] = {}
+    kept = []
+    for place, row in zip(here.tolist(), rows.tolist(), strict=True):
+        decoded, others = row[len(shared) :], found.setdefault(tuple(row[: len(shared)]), [])
+        if not any(all(isnan(a) or a == b for a, b in zip(decoded, other, strict=True)) for other in others):
+            others.append(decoded)
+            kept.append(place)
+    return np.array(sorted(kept), dtype=np.int64)
+
+
+def _counted(labels: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    counts = Counter(labels)
+    return tuple(sorted(counts.items(), key=lambda pair: (not pair[0][:1].isdigit(), len(pair[0]), pair[0])))
+
+
+def configured(measured: Measured, draws: DrawArrays | None) -> Configured | NotRun:
+    """Appendix F: the participants with the lowest and highest divergence, and every axis, per model and culture."""
+    if draws is None:
+        return _NOT_STORED
+    if (draws.question >= 0).any():
+        return NotRun(reason="axes were drawn anew for every question: no participant has a configuration of its own")
+    found = []
+    for cell in main_cells(measured):
+        here = np.flatnonzero(draws.cell == cell.place)
+        by_question = _by_question(measured, cell)
+        if here.size and len(by_question) and not np.isnan(mean_known(by_question)).all():
+            found.append((cell, by_question, here))
+    if not found:
+        return NotRun(reason="no participant has a valid answer")
+    return Configured(cells=tuple(_cell(cell, values, draws, here, len(found)) for cell, values, here in found))
+
+
+def _by_question(measured: Measured, cell: CellAnalysis) -> Floats:
+    """Divergence of each participant's own answers, less what is due to the questions it happened to answer, (P, Q)."""
+    grouping = measured.items.grouping
+    values = grouped_mean(cell.participant_kl, grouping.question, grouping.questions)
+    typical = mean_known(values.T)
+    return np.asarray(values - typical + float(mean_known(typical)), dtype=np.float64)
+
+
+def _cell(cell: CellAnalysis, by_question: Floats, draws: DrawArrays, here: Ints, cells: int) -> ConfiguredCell:
+    rng, drawn_axes = np.random.default_rng(CONFIGURATION_SEED), _axes(draws, here)
+    # every axis of every cell is one of the tests that Holm corrects together
+    fine = rearrangements_for(cells * len(drawn_axes))
+    row = {int(draws.participant[place]): int(place) for place in here}
+    picked = extremes(by_question, seed=CONFIGURATION_SEED) if pickable(by_question).any() else ()
+    means = mean_known(by_question)
+    people = draws.participant[here]
+    axes = tuple(
+        AxisRow(
+            name=name,
+            labels=tuple(labels[int(level.level)] for level in found.levels),
+            axis=found,
+        )
+        for name, levels, labels in drawn_axes
+        for found in (axis(means[people], np.where(levels < 0, np.nan, levels), rng, rearrangements=fine),)
+    )
+    return ConfiguredCell(
+        name=cell.name,
+        culture=cell.cell.culture,
+        extremes=tuple(
+            Picked(
+                label=label,
+                configuration=_configuration(draws, row.get(value.participant), value.participant),
+                value=value,
+            )
+            for label, value in zip(("best", "worst"), picked, strict=False)
+        ),
+        axes=axes,
+    )
+
+
+def _axes(draws: DrawArrays, here: Ints) -> tuple[tuple[str, Ints, tuple[str, ...]], ...]:
+    """Per axis: its name, each row's level (-1: not known), and the labels of the levels."""
+    beams, sample = draws.num_beams[here], draws.do_sample[here]
+    most = int(np.nanmax(beams)) if (~np.isnan(beams)).any() else 0
+    return (
+        ("beams", np.where(np.isnan(beams), -1, beams).astype(np.int64), tuple(str(n) for n in range(most + 1))),
+        ("sampling", np.where(np.isnan(sample), -1, sample).astype(np.int64), ("off", "on")),
+        ("memory", np.searchsorted(MEMORY_ENDS, draws.memory_capacity[here]).astype(np.int64), MEMORY_NAMES),
+        ("region", draws.region[here].astype(np.int64), draws.regions),
+    )
+
+
+def _configuration(draws: DrawArrays, row: int | None, participant: int) -> Configuration:
+    if row is None:
+        unknown = "not known"
+        return Configuration(
+            participant=participant, num_beams=unknown, do_sample=unknown, memory=unknown, region=unknown
+        )
+    beams, sample, region = draws.num_beams[row], draws.do_sample[row], int(draws.region[row])
+    return Configuration(
+        participant=participant,
+        num_beams="provider default" if np.isnan(beams) else str(int(beams)),
+        do_sample="provider default" if np.isnan(sample) else "on" if sample else "off",
+        memory=str(int(draws.memory_capacity[row])),
+        region=draws.regions[region] if region >= 0 else "the country alone",
+    )

@@ -1,0 +1,126 @@
+"""The cheap baseline: what the next token's probabilities alone say of the options.
+
+Knows probabilities per question and order. Nothing is drawn, so that there is no noise and no floor. An interview's
+figure is of a few answers, smoothed: what as many answers drawn from the probabilities would score compares with it,
+less the same floor. A list has no such distribution and is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+
+from defsurvey.reports.cells.cells import CellAnalysis, Measured
+from defsurvey.reports.cells.items import Bools, Floats, ItemTable, ReferenceTable
+from defsurvey.reports.figures.parts import NotRun, main_condition
+from defsurvey.reports.metrics.aggregate import means
+from defsurvey.reports.metrics.divergence import plug_in_kl, smoothed_reference
+from defsurvey.reports.metrics.floor import Floor
+from defsurvey.storage.runs.results import ProbabilityRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstTokenRow:
+    """One model in one culture and language."""
+
+    model: str
+    culture: str
+    language: str
+    value: float  #: KL of the mean probabilities from people smoothed by their own number, nats, headline mean
+    questions: int  #: behind that mean: of them those that the interview answered too, where there is one
+    orders: int  #: of the options, at most, that the probabilities of each of these questions are the mean over
+    interview: float  #: smoothed KL of the same questions by the main condition; nan where it answered none of them
+    floor: float  #: of that, what as many people would score
+    drawn: float  #: and as many answers drawn from the probabilities, question by question; nan without an interview
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstToken:
+    """Every cell of which probabilities were read."""
+
+    condition: str  #: the main one, beside which they stand
+    rows: tuple[FirstTokenRow, ...]
+
+
+def first_token(measured: Measured) -> FirstToken | NotRun:
+    """Every model whose option probabilities were read, beside the main condition in the same culture and language."""
+    rows = measured.results.probabilities
+    if not rows:
+        return NotRun(reason="no condition read the probabilities of the options")
+    condition = main_condition(measured.results.run.cells)
+    interviews = {
+        (cell.cell.model, cell.cell.culture, cell.cell.language): cell
+        for cell in measured.cells
+        if cell.cell.condition.name == condition
+    }
+    by_cell: dict[int, list[ProbabilityRow]] = {}
+    for row in rows:
+        by_cell.setdefault(row.cell, []).append(row)
+    return FirstToken(
+        condition=condition,
+        rows=tuple(_row(measured, place, found, interviews) for place, found in sorted(by_cell.items())),
+    )
+
+
+def mean_probabilities(items: ItemTable, rows: Iterable[ProbabilityRow]) -> Floats:
+    """The mean over orders of each option's probability, shape (I, K); a row of 0 where none was read."""
+    total, orders = np.zeros(items.offered.shape), np.zeros(len(items.question))
+    place = {question.id: number for number, question in enumerate(items.questions)}
+    seen: set[tuple[str, int]] = set()
+    for row in rows:
+        (item, *more) = items.of_question(place[row.question]).tolist()
+        if more or not items.whole[item]:
+            continue
+        total[item, items.questions[place[row.question]].codes.index(row.option)] += row.probability
+        if (row.question, row.order) not in seen:
+            seen.add((row.question, row.order))
+            orders[item] += 1
+    return np.asarray(total / np.maximum(orders, 1)[:, None], dtype=np.float64)
+
+
+def _row(
+    measured: Measured,
+    place: int,
+    rows: list[ProbabilityRow],
+    interviews: Mapping[tuple[str, str, str], CellAnalysis],
+) -> FirstTokenRow:
+    items, cell = measured.items, measured.results.run.cells[place]
+    reference = next(each.reference for each in measured.cultures if each.culture.code == cell.culture)
+    people = smoothed_reference(reference.shares, reference.n, items.offered)
+    probabilities = mean_probabilities(items, rows)
+    value = plug_in_kl(probabilities, people)
+    known = ~np.isnan(value) & items.grouping.headline
+    interview = interviews.get((cell.model, cell.culture, cell.language))
+    shared = known & ~np.isnan(interview.divergences.smoothed_kl) if interview else np.zeros_like(known)
+    if shared.any():
+        known = shared
+    else:
+        interview = None
+    behind = {items.questions[place].id for place in items.question[known].tolist()}
+    return FirstTokenRow(
+        model=cell.model,
+        culture=cell.culture,
+        language=cell.language,
+        value=_over(items, known, value),
+        questions=int(known.sum()),
+        orders=len({row.order for row in rows if row.question in behind}),
+        interview=_over(items, known, interview.divergences.smoothed_kl) if interview else nan,
+        floor=_over(items, known, interview.floor.smoothed_kl) if interview else nan,
+        drawn=_over(items, known, _as_answers(items, reference, probabilities, interview)) if interview else nan,
+    )
+
+
+def _as_answers(items: ItemTable, reference: ReferenceTable, probabilities: Floats, interview: CellAnalysis) -> Floats:
+    """Smoothed KL expected of answers drawn from the probabilities, as many as the interview has, shape (I,)."""
+    total = probabilities.sum(axis=-1, keepdims=True)
+    source = np.divide(probabilities, total, out=np.full_like(probabilities, np.nan), where=total > 0)
+    answering = Floor(shares=reference.shares, n_human=reference.n, offered=items.offered, source=source)
+    return answering.at(interview.n_valid[items.question]).smoothed_kl
+
+
+def _over(items: ItemTable, known: Bools, values: Floats) -> float:
+    """The headline mean over the same questions."""
+    return means(np.where(known, values, np.nan), items.grouping).headline

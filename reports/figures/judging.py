@@ -1,0 +1,131 @@
+"""What a judge found, Figures 9 and 19, and how far it agrees with itself and with people.
+
+Knows verdicts per judge, and pools none. Deliberately knows no rubric and no judge's call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from defsurvey.reports.cells.cells import Measured
+from defsurvey.reports.figures.parts import NotRun, main_cells
+from defsurvey.reports.metrics.agreement import Agreement, McNemar, agreement, mcnemar
+from defsurvey.reports.metrics.insensitivity import FAIL, VERDICTS, CellRates, Verdicts, cell_rates
+from defsurvey.storage.runs.judgement import DIMENSIONS
+from defsurvey.storage.runs.read_judgements import JudgeArrays, Pairs, RunJudgements
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedRow:
+    """One model in one culture."""
+
+    name: str
+    model: str
+    culture: str
+    rates: CellRates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """A judge beside another who judged the same answers."""
+
+    other: str  #: a person; empty: the judge itself, asked again
+    dimension: str  #: a code of ``DIMENSIONS``; empty: all of them together
+    agreement: Agreement  #: of pass, fail and unsure
+    stricter: McNemar  #: who fails answers more often; the judge first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeNotes:
+    """What is to be said of judges beside their verdicts."""
+
+    audits: Mapping[str, tuple[Audit, ...]] = field(default_factory=dict)  #: name and version of a judge -> its audits
+    silent: tuple[str, ...] = ()  #: of judges that judged nothing, or not all that was asked for: why
+    partial: frozenset[str] = frozenset()  #: names and versions of those that judged a part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """All that one judge said."""
+
+    judge: str  #: name and version
+    rows: tuple[JudgedRow, ...]
+    audits: tuple[Audit, ...] = ()
+    partial: bool = False  #: whether it did not come to its end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Insensitivity:
+    """Figures 9 and 19, judge by judge."""
+
+    judges: tuple[Judged, ...]
+    silent: tuple[str, ...] = ()  #: why judges, these or others, did not come to their end
+
+
+def insensitivity(
+    measured: Measured, verdicts: Sequence[Verdicts], notes: JudgeNotes | None = None
+) -> Insensitivity | NotRun:
+    """Failure rates of every model of the main condition, by every judge that was asked."""
+    notes = notes or JudgeNotes()
+    judges = tuple(
+        Judged(
+            judge=given.judge,
+            rows=tuple(
+                JudgedRow(
+                    name=cell.name,
+                    model=cell.cell.model,
+                    culture=cell.cell.culture,
+                    rates=cell_rates(given, cell.place),
+                )
+                for cell in main_cells(measured)
+            ),
+            audits=notes.audits.get(given.judge, ()),
+            partial=given.judge in notes.partial,
+        )
+        for given in verdicts
+        if given.cell.size
+    )
+    if judges:
+        return Insensitivity(judges=judges, silent=notes.silent)
+    return NotRun(reason=": ".join(["no judge", "; ".join(notes.silent)]) if notes.silent else "no judge")
+
+
+def judged_by(found: RunJudgements) -> tuple[tuple[Verdicts, ...], JudgeNotes]:
+    """What is stored of judges, as the analysis takes it: verdicts, and what is to be said beside them."""
+    audits = {judge.judge: _audits(judge) for judge in found.judges}
+    notes = JudgeNotes(audits=audits, silent=found.told, partial=found.partial)
+    return tuple(_verdicts(judge) for judge in found.judges), notes
+
+
+def _verdicts(judge: JudgeArrays) -> Verdicts:
+    return Verdicts(
+        judge=judge.judge,
+        cell=judge.cell,
+        answer=judge.answer,
+        dimension=judge.dimension,
+        verdict=judge.verdict,
+        weight=judge.weight,
+    )
+
+
+def _audits(judge: JudgeArrays) -> tuple[Audit, ...]:
+    return tuple(
+        _audit(pairs, dimension)
+        for pairs in judge.pairs
+        for dimension in ("", *DIMENSIONS)
+        if not dimension or (pairs.dimension == DIMENSIONS.index(dimension)).any()
+    )
+
+
+def _audit(pairs: Pairs, dimension: str) -> Audit:
+    of = pairs.dimension == DIMENSIONS.index(dimension) if dimension else np.ones(pairs.dimension.size, dtype=bool)
+    first, second = pairs.first[of], pairs.second[of]
+    return Audit(
+        other=pairs.other,
+        dimension=dimension,
+        agreement=agreement(first, second, len(VERDICTS)),
+        stricter=mcnemar(first == FAIL, second == FAIL),
+    )

@@ -1,1 +1,0 @@
-"""From files that researchers hold to a survey: one source format per module, written by ``storage.survey_write``."""

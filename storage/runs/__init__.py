@@ -1,0 +1,1 @@
+"""Runs: their tables, the ledger of participants, and what came out."""

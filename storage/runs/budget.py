@@ -1,0 +1,154 @@
+"""What a run has cost, and the point at which it may cost no more.
+
+Tokens are summed where they were counted, priced as the cards said when the models were first served with prices, and
+when each judgement was made.
+Knows runs, cells, participants and judgements. Deliberately stops nobody: a halted cell is passed over by claims
+(``storage.runs.ledger``) and messages (``storage.runs.outbox``), and whoever holds one of its participants lets go of it after
+the answer in hand.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, Connection, case, func, select, update
+
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import tables, verdict_tables
+from defsurvey.storage.runs.claimable import OPEN
+from defsurvey.storage.runs.judgement import Judge
+from defsurvey.storage.runs.judgements import NONE, Ended, wanted
+
+_R, _C, _P, _J = tables.run.c, tables.cell.c, tables.participant.c, verdict_tables.judgement.c
+#: What a call in a batch costs, of what it costs alone.
+BATCHED = 0.5
+
+
+def spent(database: Database, run: str) -> float:
+    """US dollars that a run's answers and judgements have cost so far; whatever has no price costs nothing."""
+    with database.read() as connection:
+        return _spent(connection, run)
+
+
+def _spent(connection: Connection, run: str) -> float:
+    prices = _prices(connection, run)
+    tokens = (
+        select(_C.model, func.sum(_P.prompt_tokens), func.sum(_P.completion_tokens))
+        .join_from(tables.participant, tables.cell, _P.cell == _C.id)
+        .where(_P.run == run)
+        .group_by(_C.model)
+    )
+    answers = sum(
+        (int(read) * prices[model][0] + int(written) * prices[model][1]) / 1e6
+        for model, read, written in connection.execute(tokens)
+        if model in prices
+    )
+    return answers + _judged(connection, run)
+
+
+def _prices(connection: Connection, run: str) -> dict[str, tuple[float, float]]:
+    """Model -> US dollars per million tokens read and written, of the models that cost any: prices of 0 are none."""
+    served = select(tables.served.c.model, tables.served.c.description).where(tables.served.c.run == run)
+    prices = {
+        model: (float(said["input_price"]), float(said["output_price"]))
+        for model, said in connection.execute(served)
+        if "input_price" in said and "output_price" in said
+    }
+    return {model: each for model, each in prices.items() if any(each)}
+
+
+def _judged(connection: Connection, run: str) -> float:
+    j = verdict_tables.judge.c
+    share = case((_J.batched, BATCHED), else_=1.0)
+    cost = share * (
+        func.coalesce(_J.prompt_tokens, 0) * func.coalesce(_J.input_price, j.input_price, 0.0)
+        + func.coalesce(_J.completion_tokens, 0) * func.coalesce(_J.output_price, j.output_price, 0.0)
+    )
+    query = (
+        select(func.sum(cost))
+        .join_from(verdict_tables.judgement, verdict_tables.judge, _J.judge == j.id)
+        .join(tables.participant, _J.participant == _P.id)
+        .where(_P.run == run)
+    )
+    return float(connection.execute(query).scalar_one() or 0.0) / 1e6
+
+
+def budget_of(database: Database, run: str) -> float | None:
+    """US dollars that a run may cost; None: whatever it costs."""
+    with database.read() as connection:
+        return connection.execute(select(_R.budget).where(_R.id == run)).scalar_one_or_none()
+
+
+def left(database: Database, run: str) -> float | None:
+    """US dollars of its budget that a run has not used up, at most 0 where it has; None: whatever it costs."""
+    budget = budget_of(database, run)
+    return None if budget is None else budget - spent(database, run)
+
+
+def is_spent(database: Database, run: str) -> bool:
+    """Whether a run has a budget and has used it up."""
+    there = left(database, run)
+    return there is not None and there <= 0
+
+
+def halt_if_spent(database: Database, run: str) -> bool:
+    """Halt the cells of a run whose models cost money once its budget is used up; let them go on where it is not.
+
+    Returns whether they are halted. Models without a price, or with prices of 0, go on in either case.
+    """
+
+    # Whoever changes the budget meanwhile waits, and comes to the cells behind this.
+    allowed = select(_R.budget).where(_R.id == run).with_for_update(key_share=True)
+
+    def work(connection: Connection) -> bool:
+        budget = connection.execute(allowed).scalar_one_or_none()
+        over = budget is not None and _spent(connection, run) >= budget
+        halted = _C.model.in_(_prices(connection, run) if over else ())
+        connection.execute(update(tables.cell).where(_C.run == run, _C.halted != halted).values(halted=halted))
+        return over
+
+    return database.write(work)
+
+
+def change_budget(database: Database, run: str, budget: float | None) -> None:
+    """Give a run another budget, or none: it may cost what it costs.
+
+    Cells that were halted, and judging that ended for want of money, go on as far as it lasts. What was to be judged
+    beyond the share that the study asks for does not: whoever asked for it asks again.
+    """
+
+    def work(connection: Connection) -> None:
+        connection.execute(update(tables.run).where(_R.id == run).values(budget=budget))
+        judge = connection.execute(select(_R.judge).where(_R.id == run)).scalar_one_or_none()
+        if judge is not None and (budget is None or _spent(connection, run) < budget):
+            unpaid = update(verdict_tables.judging).where(*_unpaid(run, Judge.from_json(judge)))
+            connection.execute(unpaid.values(ended=Ended.INCOMPLETE.value, ledger=NONE))  # due again
+
+    database.write(work)
+    halt_if_spent(database, run)
+
+
+def is_judging_unpaid(database: Database, run: str) -> bool:
+    """Whether a run has a budget, and the judge that its study names ended last for want of money."""
+    if (judge := wanted(database, run)) is None:
+        return False
+    query = (
+        select(func.count())
+        .join_from(verdict_tables.judging, tables.run, verdict_tables.judging.c.run == _R.id)
+        .where(*_unpaid(run, judge), _R.budget.is_not(None))
+    )
+    with database.read() as connection:
+        return bool(connection.execute(query).scalar_one())
+
+
+def _unpaid(run: str, judge: Judge) -> tuple[ColumnElement[bool], ...]:
+    """Where judging that the study asks for ended for want of money."""
+    j = verdict_tables.judging.c
+    return (j.run == run, j.model == judge.key, j.share <= judge.sample, j.ended == Ended.OVER_BUDGET.value)
+
+
+def is_stopped(database: Database, run: str) -> bool:
+    """Whether a run has open participants, and all of them are in cells that are halted."""
+    open_, going = func.count(), func.sum(case((_C.halted, 0), else_=1))
+    query = select(open_, going).join_from(tables.participant, tables.cell, _P.cell == _C.id)
+    with database.read() as connection:
+        waiting, served = connection.execute(query.where(_P.run == run, OPEN)).one()
+    return waiting > 0 and not served

@@ -1,0 +1,301 @@
+"""A run as one file, to be moved between machines and databases.
+
+A zip archive of JSON lines, one member per table, and a manifest with the format, the schema's
+revision and a SHA-256 of every member. Keys are given anew on import. Memory does not grow with
+the run. Knows the tables; what a row may say is in ``storage.runs.bundle_rows``. Leases, messages and workers stay
+behind, and so do the calibrations of judges: what they say decides who may judge the runs of this database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from json import dumps
+from pathlib import Path
+from typing import IO, Any
+
+from sqlalchemy import Connection, Select, and_, insert, select
+from sqlalchemy.exc import DataError, IntegrityError
+from sqlmodel import SQLModel
+
+from defsurvey.storage import schema
+from defsurvey.storage.database import Database, insert_new
+from defsurvey.storage.runs import store, tables, verdict_tables
+from defsurvey.storage.runs.bundle_rows import Misfit, RowReader, parse
+from defsurvey.storage.runs.run import NAME, NAME_RULE
+from defsurvey.storage.visible import in_one_line
+from defsurvey.storage.whole_file import write_whole
+
+#: Version of the file's own layout.
+FORMAT = 1
+#: What was said of answers, by judges and people.
+_SAID = (verdict_tables.judgement, verdict_tables.label, verdict_tables.reading)
+#: Table whose rows are given keys anew -> columns by which its rows are known.
+_KEYED = {
+    "cell": ("run", "model", "culture", "condition_name", "language"),
+    "participant": ("cell", "number"),
+    "judge": ("identity",),
+}
+#: Tables whose rows may be here already, from another run.
+_SHARED = ("survey", "judge")
+#: Member that files of earlier versions have, and that is passed over.
+_PASSED_OVER = "calibration"
+#: Table -> key in the file -> key here.
+_Keys = dict[str, dict[int | None, int | None]]
+_MANIFEST = "manifest.json"
+#: Longest manifest that is read: one names fewer than twenty members.
+_MANIFEST_MAX = 2**20
+#: Rows read or written at a time, or fewer where they come to so many bytes. One by one, an import would keep everybody
+#: else from writing for minutes.
+_BATCH, _BATCH_MAX = 1000, 4 * 2**20
+#: What reading a damaged archive raises; RuntimeError: of an entry that seems encrypted, or packed in an unknown way.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, KeyError, ValueError, OverflowError)
+#: How members are packed; what else the library unpacks tells of damage by errors of its own.
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+#: Longest line of a member that is read. A reply may have 16 MiB and its line more, quotes and line breaks being two
+#: signs there; a survey with its references has less.
+_LINE_MAX = 64 * 2**20
+
+
+class BadBundle(ValueError):
+    """A file is no bundle of a run, or not one that this version reads; the message says what is wrong."""
+
+
+def export_bundle(database: Database, run: str, path: Path) -> int:
+    """Write a run to a file, which appears whole or not at all. Returns the number of answers in it.
+
+    Links are followed, and pipes written into: see ``storage.whole_file.write_whole``.
+
+    Raises:
+        storage.runs.store.UnknownRun: there is no such run.
+    """
+    answers = 0
+
+    def write(target: IO[bytes]) -> None:
+        nonlocal answers
+        with database.read() as connection, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+            members = {name: _write(archive, name, _rows(connection, query)) for name, query in _parts(run).items()}
+            manifest = {"format": FORMAT, "schema": schema.HEAD, "run": run, "members": members}
+            archive.writestr(_MANIFEST, dumps(manifest, indent=2))
+        answers = int(members["answer"]["rows"])
+
+    store.design_of(database, run)  # before anything is written
+    write_whole(path, write)
+    return answers
+
+
+def import_bundle(database: Database, path: Path) -> str:
+    """Read a run from a file, in one transaction. Returns its id.
+
+    Raises:
+        BadBundle: the file is no bundle, is damaged, is of another version, holds what no run can, or its run is here
+            already. Nothing of it was written.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except FileNotFoundError:
+        raise BadBundle(f"{path}: there is no such file") from None
+    except (*_DAMAGED, IsADirectoryError) as error:
+        raise _bad(path, f"is no bundle of a run: {error}") from error
+    with archive:
+        try:
+            manifest = _manifest(archive, path)
+            for name in manifest["members"]:  # before anything is written: what a damaged row says may be anything
+                for _ in _lines(archive, name, manifest["members"][name], path):
+                    pass
+        except BadBundle:
+            raise
+        except _DAMAGED as error:
+            raise _bad(path, f"is no bundle of a run: {error}") from error
+        try:
+            database.write(lambda connection: _import(connection, archive, manifest, path))
+        except (IntegrityError, DataError) as error:
+            if store.has_run(database, manifest["run"]):  # another import of it was quicker
+                raise _bad(path, f"run {manifest['run']} is here already") from None
+            raise _bad(path, f"its rows contradict each other, or cannot be stored: {error.orig}") from None
+    return str(manifest["run"])
+
+
+def _bad(path: Path, told: str) -> BadBundle:
+    """The error that tells of a file; what it quotes may hold anything."""
+    return BadBundle(f"{path}: {in_one_line(told)}")
+
+
+def _parts(run: str) -> dict[str, Select[Any]]:
+    """Table name -> its rows that belong to a run, in the order in which they are imported."""
+    p, a = tables.participant.c, tables.answer.c
+    fingerprint = select(tables.run.c.survey).where(tables.run.c.id == run).scalar_subquery()
+    of_run = select(p.id).where(p.run == run)
+    j = verdict_tables.judgement.c
+    asked = select(verdict_tables.judging.c.judge).where(verdict_tables.judging.c.run == run)
+    judges = select(j.judge).where(j.participant.in_(of_run)).union(asked)
+    said = {table.name: select(table).where(table.c.participant.in_(of_run)) for table in _SAID}
+    return {
+        "survey": select(tables.survey).where(tables.survey.c.fingerprint == fingerprint),
+        "run": select(tables.run).where(tables.run.c.id == run),
+        "cell": select(tables.cell).where(tables.cell.c.run == run).order_by(tables.cell.c.id),
+        "served": select(tables.served).where(tables.served.c.run == run).order_by(tables.served.c.model),
+        "participant": select(tables.participant).where(p.run == run).order_by(p.id),
+        "answer": select(tables.answer).where(a.participant.in_(of_run)).order_by(a.participant, a.item, a.slot),
+        "step": select(tables.step)
+        .where(tables.step.c.participant.in_(of_run))
+        .order_by(*list(tables.step.primary_key)),
+        "option_probability": select(tables.option_probability)
+        .where(tables.option_probability.c.participant.in_(of_run))
+        .order_by(*list(tables.option_probability.primary_key)),
+        "probe": select(verdict_tables.probe).where(verdict_tables.probe.c.run == run),
+        "again": select(tables.again).where(tables.again.c.participant.in_(of_run)),
+        "judge": select(verdict_tables.judge)
+        .where(verdict_tables.judge.c.id.in_(judges))
+        .order_by(verdict_tables.judge.c.id),
+        "judging": select(verdict_tables.judging).where(verdict_tables.judging.c.run == run),
+        **said,
+    }
+
+
+def _rows(connection: Connection, query: Select[Any]) -> Iterator[dict[str, Any]]:
+    for row in connection.execute(query.execution_options(yield_per=_BATCH)).mappings():
+        yield dict(row)
+
+
+def _write(archive: zipfile.ZipFile, name: str, rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    digest, count = hashlib.sha256(), 0
+    with archive.open(f"{name}.jsonl", "w", force_zip64=True) as member:
+        for row in rows:
+            line = dumps(row, ensure_ascii=False, sort_keys=True).encode() + b"\n"
+            digest.update(line)
+            member.write(line)
+            count += 1
+    return {"rows": count, "sha256": digest.hexdigest()}
+
+
+def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+    for entry in archive.infolist():
+        if entry.compress_type not in _PACKED:
+            raise _bad(path, f"is no bundle of a run: {entry.filename} is packed in another way than ours")
+    with archive.open(_MANIFEST) as member:
+        written = member.read(_MANIFEST_MAX + 1)
+    if len(written) > _MANIFEST_MAX:
+        raise _bad(path, f"expected a manifest of at most {_MANIFEST_MAX:,} bytes, got more")
+    manifest = parse(written)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("schema") != schema.HEAD:
+        found = [manifest.get(key) for key in ("format", "schema")] if isinstance(manifest, dict) else manifest
+        raise _bad(path, f"expected format {FORMAT} and schema {schema.HEAD}, got {found}")
+    run, members = manifest.get("run"), manifest.get("members")
+    if not isinstance(run, str):
+        raise _bad(path, f"expected the id of a run, got {run}")
+    if not NAME.fullmatch(run):
+        raise _bad(path, f"expected the id of a run, {NAME_RULE}, got {run!r}")
+    if not isinstance(members, dict) or members.keys() - {_PASSED_OVER} != _parts("").keys():
+        found = sorted(members) if isinstance(members, dict) else members
+        raise _bad(path, f"expected members {', '.join(_parts(''))}, got {found}")
+    for name, member in members.items():
+        if not isinstance(member, dict) or not {"rows", "sha256"} <= member.keys():
+            raise _bad(path, f"member {name}: expected rows and sha256, got {member}")
+    return manifest
+
+
+def _import(connection: Connection, archive: zipfile.ZipFile, manifest: dict[str, Any], path: Path) -> None:
+    run = manifest["run"]
+    if connection.execute(select(tables.run.c.id).where(tables.run.c.id == run)).one_or_none() is not None:
+        raise _bad(path, f"run {run} is here already")
+    keys: _Keys = {name: {None: None} for name in _KEYED}
+    reader = RowReader(run=run)
+    for name in _parts(run):
+        number = 0
+        try:
+            for lines in _batches(_lines(archive, name, manifest["members"][name], path)):
+                rows = []
+                for line in lines:
+                    number += 1
+                    rows.append(_here(name, reader.read(name, line), keys))
+                _insert(connection, name, rows, keys)
+            if name == "run" and not reader.read_run:
+                raise Misfit(f"expected run {run}, got none")
+        except Misfit as error:
+            raise _bad(path, f"{name}.jsonl, line {number}: {error}") from None
+    try:
+        _check_readings(connection, reader)
+    except Misfit as error:
+        raise _bad(path, f"reading.jsonl: {error}") from None
+    try:
+        store.run_in(connection, run)
+    except (KeyError, ValueError) as error:  # what an older version of the program did not write
+        raise _bad(path, f"run {run} lacks {error}") from None
+
+
+def _check_readings(connection: Connection, reader: RowReader) -> None:
+    """Hold what people read against the questions answered, which the rows of readings do not name; raises Misfit."""
+    a, r, p = tables.answer.c, verdict_tables.reading.c, tables.participant.c
+    same = and_(r.participant == a.participant, r.item == a.item, r.slot == a.slot)
+    of_run = select(p.id).where(p.run == reader.run)
+    query = select(a.question, r.choices).join_from(verdict_tables.reading, tables.answer, same)
+    for row in _rows(connection, query.where(r.participant.in_(of_run))):
+        reader.check_choices(row["question"], row["choices"])
+
+
+def _batches(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
+    """Lines in their order, so many at a time as are held in memory together."""
+    some: list[bytes] = []
+    size = 0
+    for line in lines:
+        some.append(line)
+        size += len(line)
+        if len(some) >= _BATCH or size >= _BATCH_MAX:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def _lines(archive: zipfile.ZipFile, name: str, expected: dict[str, Any], path: Path) -> Iterator[bytes]:
+    """The rows of a member as they were written; raises BadBundle at its end where they are not those."""
+    digest, count = hashlib.sha256(), 0
+    with archive.open(f"{name}.jsonl") as member:
+        while line := member.readline(_LINE_MAX + 1):
+            if len(line) > _LINE_MAX:
+                raise _bad(path, f"{name}.jsonl: expected rows of at most {_LINE_MAX:,} bytes, got a longer one")
+            digest.update(line)
+            count += 1
+            yield line
+    if digest.hexdigest() != expected["sha256"] or count != expected["rows"]:
+        raise _bad(path, f"{name}.jsonl is damaged: {count} rows of {expected['rows']}, or other content")
+
+
+def _insert(connection: Connection, name: str, rows: list[dict[str, Any]], keys: _Keys) -> None:
+    """Insert rows of a table at once; ``keys`` learns those that are given anew."""
+    table = SQLModel.metadata.tables[name]
+    before = [row.pop("id") for row in rows] if name in keys else []
+    if name in _SHARED:
+        for row in rows:
+            insert_new(connection, table, row)
+    else:
+        connection.execute(insert(table), rows)
+    if name in keys:
+        known_by = [table.c[column] for column in _KEYED[name]]
+        those = known_by[0].in_({row[known_by[0].name] for row in rows})
+        given = {tuple(row[1:]): row.id for row in connection.execute(select(table.c.id, *known_by).where(those))}
+        after = (given[tuple(row[column.name] for column in known_by)] for row in rows)
+        keys[name].update(zip(before, after, strict=True))
+
+
+def _here(name: str, row: dict[str, Any], keys: _Keys) -> dict[str, Any]:
+    """A row with the keys that its owners were given here, as nobody's: free, and to be published from here.
+
+    Raises:
+        Misfit: the owner is not in the file.
+    """
+    for owner in keys:
+        if owner in row and name != "run":  # of a run it is the judge that its study asks for, no key
+            if row[owner] not in keys[owner]:
+                raise Misfit(f"{owner}: expected one that the run has, got {row[owner]}")
+            row[owner] = keys[owner][row[owner]]
+    for column in ("choices", "shown", "memory"):
+        if column in row:
+            row[column] = tuple(row[column])
+    if name == "participant":
+        row |= {"lease_until": None, "lease_owner": None, "published_at": None, "on_trial": False}
+    return row

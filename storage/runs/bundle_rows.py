@@ -1,0 +1,213 @@
+"""What the rows of a bundle may say.
+
+A bundle can come from anybody: each row is held against the columns of its table, and against the run and the survey
+that it is of, before it is written. Deliberately knows no archive and writes nothing; what each column may hold is in
+``storage.runs.bundle_columns``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from defsurvey.storage.runs.bundle_columns import PRICES, rules_of
+from defsurvey.storage.runs.noun_types import mistyped
+from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.runs.storable import storable
+from defsurvey.storage.surveys.as_json import fingerprint, survey_from_json
+from defsurvey.storage.surveys.questions import MOST_OPTIONS
+from defsurvey.storage.surveys.survey import QuestionType, Survey, SurveyError
+
+#: What may stand for a character that no database keeps; looked at closely where it stands in a row.
+_ESCAPED = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+#: Seconds since the epoch that no clock shows: the year 9999.
+_LATEST = 253_402_300_800
+#: A share of people, and what the last digits of a computed one may add.
+_WHOLE = 1 + 1e-9
+
+
+class Misfit(ValueError):
+    """A row is not what its table can hold; the message says where, what was expected and what was got."""
+
+
+def parse(line: bytes) -> Any:
+    """A value from its line of JSON; raises Misfit where it is none, or holds what no database keeps."""
+    try:
+        value = _DECODER.decode(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise Misfit(f"expected JSON, got something else ({error})") from None
+    if _ESCAPED.search(line) and not _kept(value):
+        raise Misfit("expected text that can be stored, got a NUL or half a character")
+    return value
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+
+
+def _kept(value: Any) -> bool:
+    if isinstance(value, str):
+        return storable(value) == value
+    if isinstance(value, dict):
+        return all(_kept(key) and _kept(one) for key, one in value.items())
+    return not isinstance(value, list) or all(map(_kept, value))
+
+
+@dataclass(slots=True, kw_only=True)
+class RowReader:
+    """Reads the rows of one run, its survey's before all others, then its own."""
+
+    run: str
+    survey: Survey | None = None  #: as soon as it was read
+    read_run: bool = False  #: whether the run's own row was
+    _codes: Mapping[str, frozenset[int]] = field(default_factory=dict)  #: question of the run -> codes of its options
+    _most: Mapping[str, int] = field(default_factory=dict)  #: question of the survey -> how many of them it takes
+    _prices: dict[int, dict[str, float | None]] = field(default_factory=dict)  #: judge -> what it took
+
+    def read(self, table: str, line: bytes) -> dict[str, Any]:
+        """A row of a table from its line of JSON; raises Misfit."""
+        row, rules = parse(line), rules_of(table)
+        if type(row) is not dict or row.keys() != rules.keys():
+            got = sorted(row) if isinstance(row, dict) else type(row).__name__
+            raise Misfit(f"expected the columns {', '.join(rules)}, got {got}")
+        for column, value in row.items():
+            rule = rules[column]
+            if not (value is None and rule.nullable) and not rule.fits(value):
+                raise Misfit(f"{column}: expected {rule.expected}, got {repr(value)[:80]}")
+        if row.get("run", self.run) != self.run:
+            raise Misfit(f"run: expected {self.run}, got {row['run']!r}")
+        if check := _CHECKS.get(table):
+            check(self, row)
+        return row
+
+    def _survey(self, row: dict[str, Any]) -> None:
+        try:
+            survey = survey_from_json(row["body"])
+        except SurveyError as error:
+            raise Misfit(str(error)) from None
+        if wrong := mistyped(survey) or _ill_formed(survey):
+            raise Misfit(f"body: expected a survey, got another value at {wrong}")
+        if self.survey is not None or not fingerprint(survey) == survey.fingerprint == row["fingerprint"]:
+            raise Misfit("fingerprint: expected that of the one survey of the run, got another")
+        self.survey = survey
+
+    def _run(self, row: dict[str, Any]) -> None:
+        if self.read_run or row["id"] != self.run:
+            raise Misfit(f"id: expected the run {self.run} alone, got {row['id']!r}")
+        if self.survey is None or row["survey"] != self.survey.fingerprint:
+            raise Misfit("survey: expected the one in the file, got another")
+        codes = {question.id: frozenset(question.codes) for question in self.survey.questions}
+        self._most = {
+            question.id: question.max_choices if question.type is QuestionType.MULTIPLE else 1
+            for question in self.survey.questions
+        }
+        if unknown := [question for question in row["questions"] if question not in codes]:
+            raise Misfit(f"questions: expected questions of the survey, got {unknown[0]!r}")
+        if row["created_at"] >= _LATEST:
+            raise Misfit(f"created_at: expected seconds since the epoch, got {row['created_at']}")
+        self._codes = {question: codes[question] for question in row["questions"]}
+        self.read_run = True
+
+    def _cell(self, row: dict[str, Any]) -> None:
+        assert self.survey is not None
+        self._one_of("culture", row, [culture.code for culture in self.survey.cultures])
+        self._one_of("language", row, self.survey.languages)
+        self._one_of("condition_name", row, [row["condition"]["name"]])
+
+    def _answer(self, row: dict[str, Any]) -> None:
+        question, choices, shown = row["question"], row["choices"], row["shown"]
+        self._one_of("question", row, self._codes)
+        codes = self._codes[question]
+        if not (codes.issuperset(choices) and codes.issuperset(shown)):
+            raise Misfit(f"choices, shown: expected options of {question}, got others")
+        if not shown or len(set(shown)) < len(shown):
+            raise Misfit(f"shown: expected some options of {question}, each once, got {_short(shown)}")
+        _some_or_none(row)
+        self.check_choices(question, choices)
+
+    def check_choices(self, question: str, choices: Collection[int]) -> None:
+        """Raise Misfit where a question of the run does not take these options together."""
+        if not self._codes[question].issuperset(choices):
+            raise Misfit(f"choices: expected options of {question}, got {_short(choices)}")
+        if len(choices) > self._most[question] or len(set(choices)) < len(choices):
+            expected = f"at most {self._most[question]} of {question}, each once"
+            raise Misfit(f"choices: expected {expected}, got {_short(choices)}")
+
+    def _option_probability(self, row: dict[str, Any]) -> None:
+        self._one_of("question", row, self._codes)
+        self._one_of("option", row, self._codes[row["question"]])
+
+    def _probe(self, row: dict[str, Any]) -> None:
+        assert self.survey is not None
+        self._one_of("question", row, [question.id for question in self.survey.questions])
+
+    def _reading(self, row: dict[str, Any]) -> None:
+        """What its answer's question takes is held against it as soon as it is there: see ``check_choices``."""
+        _some_or_none(row)
+
+    def _judge(self, row: dict[str, Any]) -> None:
+        """What a judge took elsewhere holds for what it said of this run, and for nothing that it is asked here."""
+        self._prices[row["id"]] = {name: row[name] for name in PRICES}
+        row |= dict.fromkeys(PRICES)
+
+    def _judgement(self, row: dict[str, Any]) -> None:
+        first = self._prices.get(row["judge"], {})
+        row |= {name: first.get(name) for name in PRICES if row[name] is None}
+
+    def _one_of(self, column: str, row: Mapping[str, Any], known: Collection[Any]) -> None:
+        if row[column] not in known:
+            raise Misfit(f"{column}: expected one that the run has, got {row[column]!r}")
+
+
+def _some_or_none(row: Mapping[str, Any]) -> None:
+    """Raise Misfit where there are choices without an answer, or an answer without any."""
+    if bool(row["choices"]) is not (row["state"] == AnswerState.ANSWERED.value):
+        raise Misfit(f"choices: expected some exactly where it is answered, got {_short(row['choices'])}")
+
+
+def _short(codes: Collection[int]) -> str:
+    return repr(list(codes))[:80]
+
+
+_CHECKS: Mapping[str, Callable[[RowReader, dict[str, Any]], None]] = {
+    "survey": RowReader._survey,
+    "run": RowReader._run,
+    "cell": RowReader._cell,
+    "answer": RowReader._answer,
+    "option_probability": RowReader._option_probability,
+    "probe": RowReader._probe,
+    "reading": RowReader._reading,
+    "judge": RowReader._judge,
+    "judgement": RowReader._judgement,
+}
+
+
+def _ill_formed(survey: Survey) -> str:
+    """What of a survey could not be asked or reported; empty where there is nothing."""
+    questions = {question.id: question for question in survey.questions}
+    cultures = {culture.code for culture in survey.cultures}
+    if not questions or len(questions) < len(survey.questions) or len(cultures) < len(survey.cultures):
+        return "its ids"
+    for question in survey.questions:
+        codes, wordings = question.codes, [question.text, *(option.label for option in question.options)]
+        if not 0 < len(codes) <= MOST_OPTIONS or len(set(codes)) < len(codes) or min(codes) < 0:
+            return f"the options of {question.id}"
+        if any(wording.keys() < set(survey.languages) for wording in wordings):
+            return f"the languages of {question.id}"
+    for reference in survey.references:
+        asked = questions.get(reference.question)
+        if asked is None or reference.culture not in cultures or reference.n < 1 or reference.effective_n <= 0:
+            return f"the references of {reference.question}"
+        if any(code not in asked.codes or not 0 <= share <= _WHOLE for code, share in reference.shares.items()):
+            return f"the references of {reference.question}"
+    return ""

@@ -1,0 +1,289 @@
+"""Who holds which participant, and the one way in which an answer is committed.
+
+The durable heart: a participant is claimed under a lease with an epoch, every checkpoint is
+fenced by epoch and position, so that a worker whose lease was taken can write nothing more.
+Knows the participant and answer tables. Deliberately knows no Celery, no engine, no prompt.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, insert, not_, or_, select, update
+
+from defsurvey.storage.columns import Now
+from defsurvey.storage.database import Database
+from defsurvey.storage.hosts import host
+from defsurvey.storage.runs import tables
+from defsurvey.storage.runs.advance import ADVANCE, ASKED_AGAIN, ENDED, advancing
+from defsurvey.storage.runs.claimable import ACTIVE_RUN, CLAIMABLE, OPEN
+from defsurvey.storage.runs.rows import answer_columns, answer_from, cell_from, participant_from
+from defsurvey.storage.runs.run import Answer, Participant, ParticipantStatus
+
+#: Seconds for which a claim holds without a heartbeat.
+LEASE_SECONDS = 90.0
+
+
+class StaleLease(RuntimeError):
+    """Another worker has taken the participant, or it stands elsewhere: nothing was written."""
+
+
+def lease_owner() -> str:
+    """A name for this process that no other has: ``host:pid:token``, the host as in ``storage.hosts``."""
+    return f"{host()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """A model's participants that can be claimed now, and the workers that drain it."""
+
+    model: str
+    claimable: int
+    workers: int
+
+
+_P = tables.participant.c
+
+_CLAIM = (
+    update(tables.participant)
+    .where(_P.id == bindparam("who"), CLAIMABLE)
+    .values(
+        lease_epoch=_P.lease_epoch + 1,
+        lease_until=Now() + bindparam("ttl"),
+        lease_owner=bindparam("owner"),
+    )
+    .returning(*tables.participant.c)
+)
+_CELL = select(tables.cell).where(tables.cell.c.id == bindparam("of"))
+_A = tables.answer.c
+_AGAIN = tables.again.c
+_TO_ASK_AGAIN = (
+    select(tables.answer, _AGAIN.attempt.label("next_attempt"))
+    .join_from(
+        tables.answer,
+        tables.again,
+        and_(_AGAIN.participant == _A.participant, _AGAIN.item == _A.item, _AGAIN.slot == _A.slot),
+    )
+    .where(_A.participant == bindparam("who"))
+    .order_by(_A.item, _A.slot)
+)
+_RECORD = insert(tables.answer).values(committed_at=Now())
+
+
+class Ledger:
+    """Claims, checkpoints and releases of one process.
+
+    Args:
+        database: where the ledger is kept.
+        owner: name of the process that claims, see ``lease_owner``.
+        ttl: seconds for which a claim holds without a heartbeat.
+    """
+
+    def __init__(self, database: Database, *, owner: str, ttl: float = LEASE_SECONDS) -> None:
+        self.database = database
+        self.owner = owner
+        self.ttl = ttl
+
+    def claim(self, participant: int) -> Participant | None:
+        """Take a participant up, or None where it is held, finished, cancelled or not there."""
+
+        def work(connection: Connection) -> Participant | None:
+            row = connection.execute(_CLAIM, {"who": participant, "ttl": self.ttl, "owner": self.owner}).one_or_none()
+            if row is None:
+                return None
+            cell = connection.execute(_CELL, {"of": row.cell}).one()
+            return participant_from(row, cell_from(cell, participants=0))
+
+        return self.database.write(work)
+
+    def checkpoint(
+        self, held: Participant, answer: Answer, memory: tuple[int, ...], more: Sequence[Answer] = ()
+    ) -> None:
+        """Commit an answer together with the memory after it and the next position.
+
+        Args:
+            held: whose answer it is.
+            answer: the answer.
+            memory: the items remembered after it.
+            more: a panel's further answers to the same item, in slots of their own.
+
+        Raises:
+            StaleLease: the participant is not held under this epoch any more, or is not at this item.
+        """
+        columns = [{**answer_columns(one), "worker": self.owner} for one in (answer, *more)]
+        advance = advancing(held, answer.item, memory, (answer, *more))
+
+        def work(connection: Connection) -> None:
+            if connection.execute(ADVANCE, advance).rowcount == 1:
+                connection.execute(_RECORD, columns)
+            elif not self._committed(connection, held, columns[0]):
+                raise StaleLease(
+                    f"participant {held.id}: not held under epoch {held.epoch} at item {answer.item} any more"
+                )
+
+        self.database.write(work)
+
+    def _committed(self, connection: Connection, held: Participant, columns: Mapping[str, Any]) -> bool:
+        """Whether this very checkpoint was committed before, and only the word of it was lost on the way."""
+        a = tables.answer.c
+        same = select(a.participant).where(
+            a.participant == held.id,
+            a.item == columns["item"],
+            a.slot == columns["slot"],
+            a.worker == self.owner,
+            a.seed == columns["seed"],
+            a.digest == columns["digest"],
+            exists().where(_P.id == held.id, _P.lease_epoch == held.epoch, _P.next_item == columns["item"] + 1),
+        )
+        return connection.execute(same).one_or_none() is not None
+
+    def begin_trial(self, held: Participant) -> None:
+        """Note that a suspect is being asked and nobody else in this process: if the worker dies now, it was this one.
+
+        Raises:
+            StaleLease: the participant is not held under this epoch any more.
+        """
+        mark = (
+            update(tables.participant).where(_P.id == held.id, _P.lease_epoch == held.epoch, OPEN).values(on_trial=True)
+        )
+        if self.database.write(lambda connection: connection.execute(mark).rowcount) != 1:
+            raise StaleLease(f"participant {held.id}: not held under epoch {held.epoch} any more")
+
+    def to_ask_again(self, held: Participant) -> list[tuple[Answer, int]]:
+        """Answers of a participant that are to be asked again, and the attempt to be made."""
+        with self.database.read() as connection:
+            rows = connection.execute(_TO_ASK_AGAIN, {"who": held.id})
+            return [(answer_from(row), row.next_attempt) for row in rows]
+
+    def replace(self, held: Participant, answer: Answer) -> None:
+        """Commit an answer that was asked again in place of the one before it.
+
+        Raises:
+            StaleLease: the participant is not held under this epoch any more, or the answer is not to be asked again.
+        """
+        columns = {**answer_columns(answer), "worker": self.owner, "committed_at": Now()}
+        a = tables.answer.c
+        here = and_(a.participant == held.id, a.item == answer.item, a.slot == answer.slot)
+        asked = and_(_AGAIN.participant == held.id, _AGAIN.item == answer.item, _AGAIN.slot == answer.slot)
+
+        same = ("worker", "seed", "digest", "attempt")
+        stands = exists().where(_P.id == held.id, _P.lease_epoch == held.epoch)
+        committed = select(a.participant).where(here, stands, *(a[name] == columns[name] for name in same))
+
+        def work(connection: Connection) -> None:
+            done = connection.execute(delete(tables.again).where(asked, _AGAIN.attempt == answer.attempt)).rowcount
+            before = connection.execute(select(a.state).where(here)).scalar_one_or_none()
+            counts = {name: _P[name] + (int(name == answer.state.value) - int(name == before)) for name in ENDED}
+            finished = and_(_P.next_item >= _P.questions, not_(ASKED_AGAIN))
+            advance = (
+                update(tables.participant)
+                .where(_P.id == held.id, _P.lease_epoch == held.epoch)
+                .values(
+                    commits=_P.commits + 1,
+                    prompt_tokens=_P.prompt_tokens + (answer.prompt_tokens or 0),
+                    completion_tokens=_P.completion_tokens + (answer.completion_tokens or 0),
+                    suspect=False,
+                    on_trial=False,
+                    deaths=0,
+                    status=case((finished, ParticipantStatus.FINISHED.value), else_=_P.status),
+                    lease_until=case((finished, None), else_=_P.lease_until),
+                    lease_owner=case((finished, None), else_=_P.lease_owner),
+                    **counts,
+                )
+            )
+            if done != 1 and connection.execute(committed).one_or_none() is not None:
+                return  # this very answer was committed before, and only the word of it was lost on the way
+            if done != 1 or connection.execute(advance).rowcount != 1:
+                raise StaleLease(
+                    f"participant {held.id}: item {answer.item} is not to be asked again under epoch {held.epoch}"
+                )
+            connection.execute(update(tables.answer).where(here).values(columns))
+
+        self.database.write(work)
+
+    def heartbeat(self, held: Sequence[Participant]) -> set[int]:
+        """Hold on to participants. Returns the ids of those that are lost or whose run is cancelled.
+
+        What has been let go of meanwhile (by ``release``, or because it was held for dead) is lost
+        too: a late heartbeat must not take it from whoever is about to claim it.
+        """
+        mine = or_(_P.lease_owner == self.owner, _P.status != ParticipantStatus.OPEN.value)
+
+        def work(connection: Connection) -> set[int]:
+            kept = set()
+            for participant in held:
+                statement = (
+                    update(tables.participant)
+                    .where(_P.id == participant.id, _P.lease_epoch == participant.epoch, mine, ACTIVE_RUN)
+                    .values(lease_until=case((OPEN, Now() + self.ttl), else_=None))
+                )
+                if connection.execute(statement).rowcount == 1:
+                    kept.add(participant.id)
+            return {participant.id for participant in held} - kept
+
+        return self.database.write(work)
+
+    def release(self, held: Participant) -> None:
+        """Let a participant go where it stands, so that any worker may take it up at once."""
+        self.database.write(
+            lambda connection: connection.execute(
+                update(tables.participant)
+                .where(_P.id == held.id, _P.lease_epoch == held.epoch)
+                .values(lease_until=None, lease_owner=None, published_at=None, on_trial=False)
+            )
+        )
+
+    def beat(self, model: str, rates: dict[str, float]) -> None:
+        """Say that this process lives, which model it drains and how many answers per second it commits."""
+        columns = {"model": model, "rates": rates, "beat_at": Now()}
+
+        def work(connection: Connection) -> None:
+            here = tables.worker.c.owner == self.owner
+            if connection.execute(update(tables.worker).where(here).values(columns)).rowcount == 0:
+                connection.execute(insert(tables.worker).values(owner=self.owner, **columns))
+
+        self.database.write(work)
+
+    def leave(self) -> None:
+        """Take this process off the list of workers."""
+        self.database.write(
+            lambda connection: connection.execute(tables.worker.delete().where(tables.worker.c.owner == self.owner))
+        )
+
+
+def owners(database: Database) -> set[str]:
+    """Names of the processes that hold a participant or are on the list of workers."""
+    with database.read() as connection:
+        holding = select(_P.lease_owner).where(_P.lease_owner.is_not(None)).distinct()
+        listed = select(tables.worker.c.owner)
+        return {owner for (owner,) in connection.execute(holding.union(listed))}
+
+
+def backlogs(
+    database: Database, *, models: Sequence[str] = (), run: str | None = None, alive_within: float = LEASE_SECONDS
+) -> list[Backlog]:
+    """Models with claimable participants, the largest backlog first; all models, and all runs, where none is named."""
+    claimable: Any = func.count()
+    query = (
+        select(tables.cell.c.model, claimable)
+        .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)
+        .where(CLAIMABLE)
+        .group_by(tables.cell.c.model)
+    )
+    if models:
+        query = query.where(tables.cell.c.model.in_(models))
+    if run is not None:
+        query = query.where(_P.run == run)
+    living = (
+        select(tables.worker.c.model, func.count().label("living"))
+        .where(tables.worker.c.beat_at > Now() - alive_within)
+        .group_by(tables.worker.c.model)
+    )
+    with database.read() as connection:
+        workers: dict[str, int] = {row.model: row.living for row in connection.execute(living)}
+        found = [Backlog(model=m, claimable=n, workers=workers.get(m, 0)) for m, n in connection.execute(query)]
+    return sorted(found, key=lambda backlog: (-backlog.claimable, backlog.workers, backlog.model))

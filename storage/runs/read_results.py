@@ -1,0 +1,230 @@
+"""From SQL to the arrays that reports are made of.
+
+Reads columns, not objects: a run of a quarter of a million answers becomes a few arrays.
+Completions are read only for the handful of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Text, and_, func, select, tuple_, type_coerce
+
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import outbox, store, tables
+from defsurvey.storage.runs.probes import probes_in
+from defsurvey.storage.runs.results import STATES, AnswerArrays, Results, Sample, TokenCount
+from defsurvey.storage.runs.rows import answer_from
+from defsurvey.storage.runs.run import Method, Run
+from defsurvey.storage.runs.steps import read_probabilities
+from defsurvey.storage.surveys.survey import Survey
+
+_A, _P = tables.answer.c, tables.participant.c
+#: Keys in one statement.
+_KEYS = 500
+#: What the description of what served a model has from its card.
+_FACTS = ("series", "stage", "parameters", "input_price", "output_price", "priced")
+
+
+def read_results(database: Database, run_id: str, *, samples: int = 10) -> Results:
+    """Everything that a report of a run is made of; raises ``storage.runs.store.UnknownRun``.
+
+    Args:
+        database: where the run is.
+        run_id: which run.
+        samples: how many answers to show as they were given, spread over cells and states by
+            the study's seed; one of every question that has none among them comes after these.
+    """
+    with database.read() as connection:  # one state: a run in progress is read as it stood at one moment
+        run = store.run_in(connection, run_id)
+        survey = store.survey_in(connection, run.survey)
+        progress = store.total(store.progress_in(connection, run_id).values())
+        ids, answers = _arrays(connection, run, survey)
+        chosen = _pick(answers, samples, np.random.default_rng(run.protocol.seed))
+        again = _out_of_sequence(connection, run_id)
+        shown = _samples(connection, run, answers, ids, chosen)
+        served = connection.execute(select(tables.served).where(tables.served.c.run == run_id)).all()
+        seconds, tokens = _spent(connection, run_id)
+        revision = outbox.revision_in(connection, run_id)
+        probes = probes_in(connection, run_id)
+    versions: dict[str, str] = {}
+    for row in served:
+        versions.update(row.versions)
+    return Results(
+        run=run,
+        survey=survey,
+        answers=answers,
+        samples=shown,
+        out_of_sequence=again,
+        progress=progress,
+        engines={row.model: _only(row.description, facts=False) for row in served},
+        versions=versions,
+        revision=revision,
+        model_seconds=seconds,
+        model_facts={row.model: facts for row in served if (facts := _only(row.description, facts=True))},
+        tokens=tokens,
+        probabilities=tuple(read_probabilities(database, run_id)) if _reads_probabilities(run) else (),
+        probes=probes,
+    )
+
+
+def _reads_probabilities(run: Run) -> bool:
+    return any(cell.condition.method is Method.FIRST_TOKEN for cell in run.cells)
+
+
+def _only(description: Mapping[str, str], *, facts: bool) -> dict[str, str]:
+    """Of a description, what its model's card says, or all else."""
+    return {name: value for name, value in description.items() if (name in _FACTS) is facts}
+
+
+def _arrays(connection: Connection, run: Run, survey: Survey) -> tuple[NDArray[np.int64], AnswerArrays]:
+    """Participant ids (n,) and the answers as arrays, in the documented order."""
+    choices_text: Any = type_coerce(_A.choices, Text)
+    shown_text: Any = type_coerce(_A.shown, Text)
+    columns: list[Any] = [
+        _P.cell,
+        _P.id,
+        _P.number,
+        _A.question,
+        _A.slot,
+        _A.state,
+        choices_text,
+        shown_text,
+        _A.digest,
+    ]
+    query = (
+        select(*columns).join_from(tables.answer, tables.participant, _A.participant == _P.id).where(_P.run == run.id)
+    )
+    cells = {cell.id: position for position, cell in enumerate(run.cells)}
+    questions = {question: position for position, question in enumerate(run.questions)}
+    states = {state.value: position for position, state in enumerate(STATES)}
+    masks = _Masks(survey)
+    rows = [
+        (cells[cell], number, questions[question], slot, states[state], masks[question, choices], _first(first), d, who)
+        for cell, who, number, question, slot, state, choices, first, d in connection.execute(query).all()
+    ]
+    table = np.array(rows, dtype=np.int64).reshape(len(rows), 9)
+    table = table[np.lexsort(table[:, [3, 2, 1, 0]].T)]
+    arrays = AnswerArrays(
+        cell=table[:, 0].astype(np.int32),
+        participant=table[:, 1].astype(np.int32),
+        question=table[:, 2].astype(np.int32),
+        slot=table[:, 3].astype(np.int32),
+        state=table[:, 4].astype(np.int8),
+        choices=table[:, 5],
+        shown=table[:, 6],
+        digest=table[:, 7],
+    )
+    return table[:, 8], arrays
+
+
+class _Masks(dict[tuple[str, str], int]):
+    """(question, choices as stored) -> the set of chosen options as bits, worked out once each."""
+
+    def __init__(self, survey: Survey) -> None:
+        super().__init__()
+        self._survey = survey
+
+    def __missing__(self, key: tuple[str, str]) -> int:
+        question, choices = key
+        codes = self._survey.question(question).codes
+        mask = sum(1 << codes.index(int(code)) for code in choices.split(",")) if choices else 0
+        self[key] = mask
+        return mask
+
+
+def _first(shown: str) -> int:
+    return int(shown.split(",", 1)[0])
+
+
+def _pick(answers: AnswerArrays, samples: int, rng: np.random.Generator) -> list[int]:
+    """Rows to show: in turn from every cell and state, so that rare states are seen too; then one of each question."""
+    strata: dict[tuple[int, int], list[int]] = {}
+    for row in rng.permutation(answers.cell.size):
+        strata.setdefault((int(answers.state[row]), int(answers.cell[row])), []).append(int(row))
+    chosen: list[int] = []
+    while strata and len(chosen) < samples:
+        for key in sorted(strata):
+            chosen.append(strata[key].pop())
+            if not strata[key]:
+                del strata[key]
+    chosen = sorted(chosen[:samples])
+    shown = set(answers.question[chosen].tolist())
+    for row in rng.permutation(answers.question.size).tolist() if samples else ():
+        if int(answers.question[row]) not in shown:
+            shown.add(int(answers.question[row]))
+            chosen.append(row)
+    return chosen
+
+
+def _samples(
+    connection: Connection, run: Run, answers: AnswerArrays, ids: NDArray[np.int64], chosen: list[int]
+) -> tuple[Sample, ...]:
+    """The chosen rows with their texts."""
+    keys = [(int(ids[row]), run.questions[answers.question[row]], int(answers.slot[row])) for row in chosen]
+    found = [
+        answer_from(row)
+        for part in _batches(keys)
+        for row in connection.execute(
+            select(tables.answer).where(tuple_(_A.participant, _A.question, _A.slot).in_(part))
+        )
+    ]
+    by_question = {(answer.participant, answer.question, answer.slot): answer for answer in found}
+    remembered = sorted({(answer.participant, item) for answer in found for item in answer.memory})
+    asked = {
+        (row.participant, row.item): row.question
+        for part in _batches(remembered)
+        for row in connection.execute(
+            select(_A.participant, _A.item, _A.question).where(tuple_(_A.participant, _A.item).in_(part))
+        )
+    }
+
+    def sample(row: int) -> Sample:
+        who = int(ids[row])
+        answer = by_question[who, run.questions[answers.question[row]], int(answers.slot[row])]
+        return Sample(
+            cell=int(answers.cell[row]),
+            participant=int(answers.participant[row]),
+            answer=answer,
+            remembered_questions=tuple(asked[who, item] for item in answer.memory),
+        )
+
+    return tuple(sample(row) for row in chosen)
+
+
+def _batches(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Few enough keys at a time for one statement."""
+    return (keys[start : start + _KEYS] for start in range(0, len(keys), _KEYS))
+
+
+def _out_of_sequence(connection: Connection, run: str) -> int:
+    query = select(func.count()).join_from(tables.answer, tables.participant, _A.participant == _P.id)
+    return connection.execute(query.where(_P.run == run, _A.out_of_sequence)).scalar_one()
+
+
+def _spent(connection: Connection, run: str) -> tuple[dict[str, float], dict[str, TokenCount]]:
+    """Of each model the summed seconds of its answers, and the tokens of those that carry counts."""
+    counted = and_(_A.prompt_tokens.is_not(None), _A.completion_tokens.is_not(None))
+    query = (
+        select(
+            tables.cell.c.model,
+            func.sum(_A.seconds),
+            func.count().filter(counted),
+            func.sum(_A.prompt_tokens).filter(counted),
+            func.sum(_A.completion_tokens).filter(counted),
+            func.sum(_A.seconds).filter(counted),
+        )
+        .join_from(tables.answer, tables.participant, _A.participant == _P.id)
+        .join(tables.cell, _P.cell == tables.cell.c.id)
+        .where(_P.run == run)
+        .group_by(tables.cell.c.model)
+    )
+    rows = connection.execute(query).all()
+    return {row[0]: float(row[1]) for row in rows}, {
+        model: TokenCount(answers=answers, prompt=int(prompt), completion=int(completion), seconds=float(seconds))
+        for model, _, answers, prompt, completion, seconds in rows
+        if answers
+    }

@@ -1,0 +1,122 @@
+"""The steps of an answer that takes several, and option probabilities: committed one by one, each once.
+
+Fenced like a checkpoint: a worker whose lease was taken writes nothing. Knows the step and
+option_probability tables. Deliberately knows no method: what a step is for is the workers' matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, exists, func, insert, select, update
+
+from defsurvey.storage.columns import Now
+from defsurvey.storage.database import Database, insert_new
+from defsurvey.storage.runs import store, tables
+from defsurvey.storage.runs.advance import ADVANCE, advancing
+from defsurvey.storage.runs.ledger import StaleLease
+from defsurvey.storage.runs.results import ProbabilityRow
+from defsurvey.storage.runs.rows import step_columns, step_from
+from defsurvey.storage.runs.run import CompletedStep, OptionProbabilities, Participant
+
+_P, _S, _O = tables.participant.c, tables.step.c, tables.option_probability.c
+
+
+def steps_of(database: Database, participant: int, item: int, attempt: int) -> list[CompletedStep]:
+    """The steps towards one answer that were committed already, in order."""
+    query = select(tables.step).where(_S.participant == participant, _S.item == item, _S.attempt == attempt)
+    with database.read() as connection:
+        return [step_from(row) for row in connection.execute(query.order_by(_S.number))]
+
+
+def commit_step(database: Database, owner: str, held: Participant, step: CompletedStep) -> None:
+    """Commit one step; committing it a second time changes nothing.
+
+    Raises:
+        StaleLease: the participant is not held under this epoch any more.
+    """
+    # Written, not read: whoever claims the participant at this moment waits until the step is there.
+    fence = update(tables.participant).where(_P.id == held.id, _P.lease_epoch == held.epoch)
+    columns = {**step_columns(step), "worker": owner, "committed_at": Now()}
+
+    def work(connection: Connection) -> None:
+        if connection.execute(fence.values(lease_epoch=held.epoch)).rowcount != 1:
+            raise StaleLease(f"participant {held.id}: not held under epoch {held.epoch} any more")
+        insert_new(connection, tables.step, columns)
+
+    database.write(work)
+
+
+def commit_probabilities(
+    database: Database, held: Participant, item: int, found: Sequence[OptionProbabilities]
+) -> None:
+    """Commit what was read of one item, in every order, together with the next position.
+
+    Raises:
+        StaleLease: the participant is not held under this epoch any more, or is not at this item.
+    """
+    rows = [
+        {
+            "participant": held.id,
+            "item": item,
+            "order": one.order,
+            "place": place,
+            "question": one.question,
+            "option": option,
+            "probability": probability,
+        }
+        for one in found
+        for place, (option, probability) in enumerate(zip(one.shown, one.probabilities, strict=True))
+    ]
+    passed = exists().where(_P.id == held.id, _P.lease_epoch == held.epoch, _P.next_item == item + 1)
+
+    def work(connection: Connection) -> None:
+        if connection.execute(ADVANCE, advancing(held, item, (), ())).rowcount == 1:
+            if rows:
+                connection.execute(insert(tables.option_probability), rows)
+        elif connection.execute(select(passed)).scalar_one() is False:  # else committed before, the word of it lost
+            raise StaleLease(f"participant {held.id}: not held under epoch {held.epoch} at item {item} any more")
+
+    database.write(work)
+
+
+def unweighed(database: Database, cells: Sequence[int]) -> int:
+    """How many questions the participants of these cells have passed without any probabilities: an engine gave up.
+
+    Args:
+        database: where the cells are.
+        cells: ids of those whose options are weighed.
+    """
+    if not cells:
+        return 0
+    here = _P.cell.in_(cells)
+    found = select(_O.participant, _O.item).join(tables.participant, _O.participant == _P.id).where(here).distinct()
+    with database.read() as connection:
+        passed = connection.execute(select(func.sum(_P.next_item)).where(here)).scalar_one() or 0
+        return int(passed) - connection.execute(select(func.count()).select_from(found.subquery())).scalar_one()
+
+
+def read_probabilities(database: Database, run: str) -> list[ProbabilityRow]:
+    """What the next token said of the options of every question, by cell, question, order and place.
+
+    Raises:
+        storage.runs.store.UnknownRun: there is no such run.
+    """
+    query = (
+        select(_P.cell, _O.item, _O.question, _O.order, _O.option, _O.probability)
+        .join_from(tables.option_probability, tables.participant, _O.participant == _P.id)
+        .where(_P.run == run)
+        .order_by(_P.cell, _O.item, _O.order, _O.place)
+    )
+    with database.read() as connection:
+        cells = {cell.id: position for position, cell in enumerate(store.run_in(connection, run).cells)}
+        return [
+            ProbabilityRow(
+                cell=cells[row.cell],
+                question=row.question,
+                order=row.order,
+                option=row.option,
+                probability=row.probability,
+            )
+            for row in connection.execute(query)
+        ]

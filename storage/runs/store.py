@@ -1,0 +1,289 @@
+"""Runs in and out of SQL: created whole, read as nouns.
+
+Knows every table but takes no lease (see ``storage.runs.ledger``) and decides nothing: what a run
+consists of is handed in by jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, insert, not_, select, update
+
+from defsurvey.storage.columns import Now
+from defsurvey.storage.database import Database, insert_new
+from defsurvey.storage.runs import tables
+from defsurvey.storage.runs.claimable import FREE
+from defsurvey.storage.runs.rows import cell_from, flat, run_from
+from defsurvey.storage.runs.run import AnswerState, Condition, Draws, ParticipantStatus, Progress, Protocol, Run
+from defsurvey.storage.surveys.as_json import survey_from_json, survey_to_json
+from defsurvey.storage.surveys.problem import nearest, one_of
+from defsurvey.storage.surveys.survey import Survey
+
+#: What is counted of answers: those to come, and how the others ended.
+_COUNTED = ("planned", *(state.value for state in AnswerState))
+
+
+class UnknownRun(LookupError):
+    """There is no run with that id; the message names the nearest and those that there are.
+
+    Args:
+        run: its id; None: the newest was asked for, and there is none at all.
+        known: ids of the runs that there are.
+    """
+
+    def __init__(self, run: str | None, known: Sequence[str] = ()) -> None:
+        if run is None:
+            super().__init__("there is no run yet; defsurvey run STUDY makes one")
+            return
+        there = f"known: {one_of(known)}" if known else "there is none yet"
+        super().__init__(f"there is no run {run!r}{nearest(run, known)}; {there}")
+
+
+class OtherDesign(ValueError):
+    """A run with that id is there already, with another design."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCell:
+    """A cell to be, with what its participants drew, in the order of their indices."""
+
+    model: str
+    culture: str
+    condition: Condition
+    language: str
+    draws: tuple[Draws, ...]
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What makes a cell the same cell of a run."""
+        return (self.model, self.culture, self.condition.name, self.language)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run to be."""
+
+    id: str
+    survey: Survey
+    questions: tuple[str, ...]
+    protocol: Protocol
+    design: str  #: fingerprint of all that must be equal for a run to be the same design
+    study: str
+    cells: tuple[NewCell, ...]
+    judge: Mapping[str, Any] | None = None  #: ``Judge.to_json``: who judges the answers
+    budget: float | None = None  #: US dollars that models and judges may cost
+
+
+def add_run(database: Database, new: NewRun, *, extend: bool = False) -> int:
+    """Write a run, or what an existing one lacks, in one transaction.
+
+    Returns the number of participants added: 0 where everything is there already, so that enqueuing again is harmless.
+    Where it is there to be extended it keeps the judge and the budget that it has by now.
+
+    Raises:
+        OtherDesign: the run exists with another design.
+    """
+
+    def work(connection: Connection) -> int:
+        design = select(tables.run.c.design).where(tables.run.c.id == new.id)
+        if (there := connection.execute(design).one_or_none()) is None:
+            _insert_run(connection, new)
+        # Whoever enqueues the same run at the same moment waits here until this transaction is over.
+        if connection.execute(design.with_for_update()).scalar_one() != new.design:
+            raise OtherDesign(f"run {new.id} exists already with another design")
+        if there is None or not extend:
+            terms = {"judge": None if new.judge is None else dict(new.judge), "budget": new.budget}
+            connection.execute(update(tables.run).where(tables.run.c.id == new.id).values(terms))
+        return sum(_add_cell(connection, new, position, cell) for position, cell in enumerate(new.cells))
+
+    return database.write(work)
+
+
+def _insert_run(connection: Connection, new: NewRun) -> None:
+    survey = {"fingerprint": new.survey.fingerprint, "name": new.survey.id, "body": survey_to_json(new.survey)}
+    insert_new(connection, tables.survey, survey)
+    run = {
+        "id": new.id,
+        "created_at": Now(),
+        "survey": new.survey.fingerprint,
+        "questions": list(new.questions),
+        "protocol": flat(new.protocol),
+        "design": new.design,
+        "study": new.study,
+        "cancelled": False,
+    }
+    insert_new(connection, tables.run, run)
+
+
+def _add_cell(connection: Connection, new: NewRun, position: int, cell: NewCell) -> int:
+    c = tables.cell.c
+    same = and_(
+        c.run == new.id,
+        c.model == cell.model,
+        c.culture == cell.culture,
+        c.condition_name == cell.condition.name,
+        c.language == cell.language,
+    )
+    cell_id = connection.execute(select(c.id).where(same)).scalar_one_or_none()
+    if cell_id is None:
+        columns = {
+            "run": new.id,
+            "position": position,
+            "model": cell.model,
+            "culture": cell.culture,
+            "condition_name": cell.condition.name,
+            "condition": flat(cell.condition),
+            "language": cell.language,
+        }
+        cell_id = connection.execute(insert(tables.cell).values(columns).returning(c.id)).scalar_one()
+    p = tables.participant.c
+    present = connection.execute(select(func.count()).where(p.cell == cell_id)).scalar_one()
+    rows = [
+        {
+            "run": new.id,
+            "cell": cell_id,
+            "number": number,
+            "draws": flat(draws),
+            "planned": len(new.questions) * cell.condition.method.slots,
+            "questions": len(new.questions),
+            "memory": (),
+            "attempts": {},
+            "status": ParticipantStatus.OPEN.value,
+        }
+        for number, draws in enumerate(cell.draws)
+        if number >= present
+    ]
+    if rows:
+        connection.execute(insert(tables.participant), rows)
+    return len(rows)
+
+
+def has_run(database: Database, run: str) -> bool:
+    """Whether there is a run with that id."""
+    with database.read() as connection:
+        return connection.execute(select(tables.run.c.id).where(tables.run.c.id == run)).one_or_none() is not None
+
+
+def design_of(database: Database, run: str) -> str:
+    """The fingerprint of a run's design; raises UnknownRun."""
+    with database.read() as connection:
+        found = connection.execute(select(tables.run.c.design).where(tables.run.c.id == run)).scalar_one_or_none()
+        if found is None:
+            raise UnknownRun(run, _ids(connection))
+    return str(found)
+
+
+def run_ids(database: Database) -> list[str]:
+    """Ids of all runs, the newest first."""
+    with database.read() as connection:
+        return _ids(connection)
+
+
+def _ids(connection: Connection) -> list[str]:
+    order = (tables.run.c.created_at.desc(), tables.run.c.id)
+    return list(connection.execute(select(tables.run.c.id).order_by(*order)).scalars())
+
+
+def load_run(database: Database, run: str) -> Run:
+    """A run and its cells; raises UnknownRun."""
+    with database.read() as connection:
+        return run_in(connection, run)
+
+
+def run_in(connection: Connection, run: str) -> Run:
+    """The same within a transaction, where more is to be read in one state."""
+    row = connection.execute(select(tables.run).where(tables.run.c.id == run)).one_or_none()
+    if row is None:
+        raise UnknownRun(run, _ids(connection))
+    c, p = tables.cell.c, tables.participant.c
+    of_cell: Any = select(func.count()).where(p.cell == c.id).scalar_subquery()
+    query = select(tables.cell, of_cell.label("participants")).where(c.run == run).order_by(c.id)
+    return run_from(row, [cell_from(cell, cell.participants) for cell in connection.execute(query)])
+
+
+def load_survey(database: Database, fingerprint: str) -> Survey:
+    """The survey that was stored beside a run."""
+    with database.read() as connection:
+        return survey_in(connection, fingerprint)
+
+
+def survey_in(connection: Connection, fingerprint: str) -> Survey:
+    """The same within a transaction."""
+    query = select(tables.survey.c.body).where(tables.survey.c.fingerprint == fingerprint)
+    return survey_from_json(connection.execute(query).scalar_one())
+
+
+def cancel(database: Database, run: str, *, cancelled: bool = True) -> None:
+    """Set or clear a run's cancel flag; raises UnknownRun."""
+
+    def work(connection: Connection) -> None:
+        statement = update(tables.run).where(tables.run.c.id == run).values(cancelled=cancelled)
+        if connection.execute(statement).rowcount == 0:
+            raise UnknownRun(run, _ids(connection))
+
+    database.write(work)
+
+
+def is_cancelled(database: Database, run: str) -> bool:
+    """Whether there is such a run, and it is cancelled."""
+    with database.read() as connection:
+        return bool(connection.execute(select(tables.run.c.cancelled).where(tables.run.c.id == run)).scalar())
+
+
+def total(parts: Iterable[Progress]) -> Progress:
+    """The sum of several cells' progress."""
+    counted = list(parts)
+    return Progress(**{name: sum(getattr(part, name) for part in counted) for name in _COUNTED})
+
+
+def progress_by_cell(database: Database, run: str) -> dict[int, Progress]:
+    """Cell id -> how far that cell has come."""
+    with database.read() as connection:
+        return progress_in(connection, run)
+
+
+def progress_in(connection: Connection, run: str) -> dict[int, Progress]:
+    """The same within a transaction."""
+    p = tables.participant.c
+    sums = [func.sum(p[name]).label(name) for name in _COUNTED]
+    query = select(p.cell, *sums).where(p.run == run).group_by(p.cell)
+    rows = connection.execute(query).all()
+    return {row.cell: Progress(**{n: int(getattr(row, n)) for n in _COUNTED}) for row in rows}
+
+
+def participants_by_state(database: Database, run: str) -> dict[str, int]:
+    """How many participants wait, are being worked on, have finished or are quarantined."""
+    with database.read() as connection:
+        return states_in(connection, run)
+
+
+def states_in(connection: Connection, run: str) -> dict[str, int]:
+    """The same within a transaction."""
+    p = tables.participant.c
+    held: Any = not_(FREE).label("held")
+    query = select(p.status, held, func.count()).where(p.run == run).group_by(p.status, held)
+    states = {"waiting": 0, "running": 0, "finished": 0, "quarantined": 0}
+    for status, is_held, count in connection.execute(query):
+        open_state = "running" if is_held else "waiting"
+        states[open_state if status == ParticipantStatus.OPEN.value else status] += count
+    return states
+
+
+def rate(database: Database, run: str, *, alive_within: float = 30.0) -> float:
+    """Answers per second that the living workers commit for a run, by their last beats."""
+    query = select(tables.worker.c.rates).where(tables.worker.c.beat_at > Now() - alive_within)
+    with database.read() as connection:
+        return float(sum(rates.get(run, 0.0) for (rates,) in connection.execute(query)))
+
+
+def recall(database: Database, participant: int, items: Sequence[int]) -> dict[int, str]:
+    """Item -> the answer as memory keeps it, for the items named."""
+    if not items:
+        return {}
+    a = tables.answer.c
+    query = select(a.item, a.remembered).where(a.participant == participant, a.item.in_(set(items)), a.slot == 0)
+    with database.read() as connection:
+        return {item: remembered for item, remembered in connection.execute(query) if remembered is not None}

@@ -1,0 +1,1 @@
+"""Surveys: what they are, how folders hold them, and how they are imported."""

@@ -1,0 +1,165 @@
+"""Which populations importers know: their codes, names and languages.
+
+Knows the table ``data/cultures.csv``, how users add rows to it, and how a country named in a
+file is found in it. Deliberately knows nothing of surveys' files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from defsurvey.storage.surveys.importers.delimited import read_header, read_rows
+from defsurvey.storage.surveys.problem import nearest
+from defsurvey.storage.surveys.survey import Culture, Region, SurveyError, UnknownName
+
+DATA = Path(__file__).parent / "data"
+COLUMNS = ("code", "alpha3", "numeric", "name_en", "name_zh", "language", "aliases", "article")
+#: A column that tables had once: files that still have it are read, and it is passed over.
+_FORMER = "adjective"
+_CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_ALPHA3 = re.compile(r"[A-Z]{3}|")
+_NUMERIC = re.compile(r"[0-9]{1,6}|")
+#: A number as a file may have it: ``840``, or ``840.0`` where its column had empty cells.
+_NUMBER = re.compile(r"([0-9]{1,9})(?:[.,]0+)?")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Population:
+    """A row of the table."""
+
+    code: str  #: of the culture in surveys, e.g. ``us``
+    alpha3: str  #: ISO 3166-1 alpha-3, or empty
+    numeric: str  #: ISO 3166-1 numeric without leading zeros, or empty
+    names: Mapping[str, str]  #: language -> name; English always
+    language: str  #: in which most of its people are interviewed
+    aliases: tuple[str, ...] = ()  #: other names under which files know it
+    article: str = ""  #: that English puts before its name within a sentence: ``the``, or nothing
+
+    def culture(self, languages: Sequence[str], regions: tuple[Region, ...] = ()) -> Culture:
+        """The culture of a survey that is worded in ``languages``.
+
+        Where there is no wording in its language, people are asked in English if the survey has it, else in
+        the survey's first language; ``spoken`` keeps the language that is missing.
+        """
+        worded = self.language in languages
+        stand_in = "en" if "en" in languages else languages[0]
+        return Culture(
+            code=self.code,
+            name={language: self.names.get(language) or self.names["en"] for language in languages},
+            language=self.language if worded else stand_in,
+            spoken="" if worded else self.language,
+            regions=regions,
+            in_sentence=f"{self.article} {self.names['en']}" if self.article else "",
+        )
+
+
+class Populations:
+    """The table, and how names are found in it."""
+
+    def __init__(self, rows: Iterable[Population]) -> None:
+        self._by_name: dict[str, Population] = {}
+        self._rows = {row.code: row for row in rows}
+        for row in self._rows.values():
+            for name in (row.code, row.alpha3, row.numeric, *row.names.values(), *row.aliases):
+                if name:
+                    self._by_name[_key(name)] = row
+
+    def find(self, name: str) -> Population | None:
+        """The population of that code, number, name or alias, whatever its case; None if there is none."""
+        return self._by_name.get(_key(name))
+
+    def names(self) -> list[str]:
+        """What files are likely to call the populations: three letters and English names."""
+        return [name for row in self._rows.values() for name in (row.alpha3, row.names["en"]) if name]
+
+    def named(self, name: str) -> Population:
+        """Like ``find``.
+
+        Raises:
+            UnknownName: there is none; the nearest is told.
+        """
+        found = self.find(name)
+        if found is None:
+            raise UnknownName(
+                f"country {name!r}: expected one of the {len(self._rows)} known{nearest(name, self.names())}; "
+                "others are added with --cultures FILE"
+            )
+        return found
+
+    def chosen(self, names: Iterable[str]) -> tuple[Population, ...]:
+        """The populations of these names, each once, in that order; raises UnknownName."""
+        return tuple({row.code: row for row in map(self.named, names)}.values())
+
+
+def _key(name: str) -> str:
+    stripped = name.strip()
+    number = _NUMBER.fullmatch(stripped)
+    return str(int(number[1])) if number else " ".join(stripped.casefold().split())
+
+
+def read_populations(extra: Path | None = None) -> Populations:
+    """The known populations, and those of a user's own file, which come first.
+
+    Args:
+        extra: a CSV file with the columns of ``data/cultures.csv``; ``name_zh``, ``aliases`` (separated by ``|``),
+            ``article``, ``alpha3`` and ``numeric`` may be left out. Further ``name_xx`` columns are names in other
+            languages. A column ``adjective`` is passed over.
+
+    Raises:
+        Fault: a row is not as asked for; file, line and column are told.
+    """
+    rows = {row.code: row for row in _bundled()}
+    if extra is not None:
+        for row in _read(extra):
+            rows.pop(row.code, None)
+            rows[row.code] = row  # last, so that its names win
+    return Populations(rows.values())
+
+
+@cache
+def _bundled() -> tuple[Population, ...]:
+    return tuple(_read(DATA / "cultures.csv"))
+
+
+def _read(path: Path) -> list[Population]:
+    header = read_header(path)
+    header.require(("code", "name_en", "language"))
+    for name in header.names:
+        if name not in (*COLUMNS, _FORMER) and not name.startswith("name_"):
+            raise header.fault(1, name, f"one of the columns {', '.join(COLUMNS)}", name)
+    found: list[Population] = []
+    for line, cells in read_rows(header):
+        row = {name: cell.strip() for name, cell in zip(header.names, cells, strict=True)}
+        rules = (("code", _CODE), ("alpha3", _ALPHA3), ("numeric", _NUMERIC), ("language", _LANGUAGE))
+        for field, pattern in rules:
+            if not pattern.fullmatch(row.get(field, "")):
+                raise header.fault(line, field, _EXPECTED[field], row.get(field, ""))
+        if not row["name_en"]:
+            raise header.fault(line, "name_en", "a name", "")
+        found.append(
+            Population(
+                code=row["code"],
+                alpha3=row.get("alpha3", ""),
+                numeric=row.get("numeric", "").lstrip("0"),
+                names={name[5:]: cell for name, cell in row.items() if name.startswith("name_") and cell},
+                language=row["language"],
+                aliases=tuple(part.strip() for part in row.get("aliases", "").split("|") if part.strip()),
+                article=row.get("article", ""),
+            )
+        )
+    if not found:
+        raise SurveyError(f"{path.name}: expected a row for each population, got none")
+    return found
+
+
+_EXPECTED = {
+    "code": "a code of small letters and digits, such as us",
+    "alpha3": "an ISO 3166 code of three capital letters, or nothing",
+    "numeric": "an ISO 3166 number, or nothing",
+    "language": "a language code such as en, zh or pt-BR",
+}

@@ -1,0 +1,247 @@
+"""GlobalOpinionQA: what people of many countries answered to questions of Pew and the World Values Survey.
+
+Knows the CSV file's four columns and how their texts hold Python values, which are read as
+literals and never run. Deliberately knows nothing of respondents: the file has shares only.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from defsurvey.storage.surveys.importers.cultures import Population, Populations, read_populations
+from defsurvey.storage.surveys.importers.delimited import Header, read_header, read_rows
+from defsurvey.storage.surveys.importers.imported import Imported, language_notes, number_notes, told
+from defsurvey.storage.surveys.importers.wvs_codes import is_missing
+from defsurvey.storage.surveys.questions import MOST_OPTIONS
+from defsurvey.storage.surveys.survey import (
+    Group,
+    Option,
+    Question,
+    QuestionType,
+    ReferenceDistribution,
+    Survey,
+    SurveyError,
+)
+
+COLUMNS = ("question", "selections", "options", "source")
+CITATION = (
+    "Durmus, E. et al. (2023). Towards Measuring the Representation of Subjective Global Opinions in Language Models. "
+    "arXiv:2306.16388. Figures: Pew Research Center, Global Attitudes Survey; World Values Survey."
+)
+TERMS = "GlobalOpinionQA is licensed CC BY-NC-SA 4.0; the surveys it is made from have terms of their own."
+_TOPICS = {"GAS": "Global Attitudes Survey", "WVS": "World Values Survey"}
+_DEFAULTDICT = re.compile(r"\s*defaultdict\(\s*<class '\w+'>\s*,(.*)\)\s*", re.DOTALL)
+#: What is no answer beside the words for missing ones that the World Values Survey has.
+_NO_ANSWER = re.compile(
+    r"dk\b|don.?t know|do not know|refused|no answer|missing|not asked|not applicable|inap\b|no opinion\b",
+    re.IGNORECASE,
+)
+#: How a file names a sample that is not the country's best, from better to worse.
+_LESSER = ("old national", "non-national")
+#: How far shares of a distribution may be from 1 in sum.
+_ROUNDING = 0.05
+
+
+def import_globalopinions(
+    path: Path, *, id: str, countries: Sequence[str] = (), respondents: int = 1000, cultures: Path | None = None
+) -> Imported:
+    """The survey that a GlobalOpinionQA file holds.
+
+    Args:
+        path: the CSV file.
+        id: of the survey.
+        countries: alpha-3 or other codes or names; questions that not all of them were asked are left out.
+            Empty: every country that is known, and every question.
+        respondents: the number of people assumed behind each distribution, for the file does not tell it.
+        cultures: the user's own table of cultures, see ``read_populations``.
+
+    Raises:
+        UnknownName: a country is not known.
+        Fault: a row is not as it should be; line and column are told.
+        SurveyError: no question is left.
+    """
+    populations = read_populations(cultures)
+    chosen = populations.chosen(countries)
+    header = read_header(path)
+    header.require(COLUMNS)
+    reader = _Reader(header=header, populations=populations, chosen=chosen, respondents=respondents)
+    for line, cells in read_rows(header):
+        reader.read(line, dict(zip(header.names, cells, strict=True)))
+    if not reader.questions:
+        whom = f"that {told(row.names['en'] for row in chosen)} were all asked" if chosen else "with shares"
+        raise SurveyError(f"{path.name}: expected a question {whom}, got none")
+    rows = chosen or tuple(reader.found.values())
+    survey = Survey(
+        id=id,
+        title=f"GlobalOpinionQA: {told(row.names['en'] for row in rows)}",
+        version="1",
+        citation=CITATION,
+        terms=TERMS,
+        languages=("en",),
+        dimensions={},
+        questions=tuple(reader.questions),
+        cultures=tuple(row.culture(("en",)) for row in rows),
+        references=tuple(reader.references),
+    )
+    notes = (*reader.notes(), *number_notes(survey.questions), *language_notes(survey.cultures))
+    return Imported(survey=survey, notes=notes)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reader:
+    """Gathers rows."""
+
+    header: Header
+    populations: Populations
+    chosen: Sequence[Population]
+    respondents: int
+    number: int = 0
+    questions: list[Question] = field(default_factory=list)
+    references: list[ReferenceDistribution] = field(default_factory=list)
+    found: dict[str, Population] = field(default_factory=dict)
+    unknown: dict[str, None] = field(default_factory=dict)
+    left_out: dict[str, list[str]] = field(default_factory=dict)  #: why -> questions or distributions
+
+    def read(self, line: int, row: Mapping[str, str]) -> None:
+        """Take a row in; raises Fault."""
+        self.number += 1
+        name, text = f"G{self.number}", " ".join(row["question"].split())
+        if not text:
+            raise self.header.fault(line, "question", "a text", "")
+        shares = self._selections(line, row["selections"])
+        labels = self._options(line, row["options"])
+        answers = [place for place, label in enumerate(labels) if not (_NO_ANSWER.match(label) or is_missing(label))]
+        offered = [labels[place] for place in answers]
+        if not 2 <= len(offered) <= MOST_OPTIONS or len({label.casefold() for label in offered}) < len(offered):
+            self.left_out.setdefault(f"questions without 2 to {MOST_OPTIONS} different options", []).append(name)
+            return
+        question = _question(name, text, row["source"], offered)
+        references = self._references(name, question, shares, labels, answers)
+        asked = {reference.culture for reference in references}
+        if not references or any(population.code not in asked for population in self.chosen):
+            why = "questions not asked in every country" if self.chosen else "questions without a distribution"
+            self.left_out.setdefault(why, []).append(name)
+            return
+        self.questions.append(question)
+        self.references += references
+
+    def _references(
+        self,
+        name: str,
+        question: Question,
+        shares: Mapping[str, Sequence[float]],
+        labels: Sequence[str],
+        answers: Sequence[int],
+    ) -> list[ReferenceDistribution]:
+        found: dict[str, ReferenceDistribution] = {}
+        for country, parts in sorted(shares.items(), key=lambda item: _rank(item[0])):
+            population = self.populations.find(country)
+            if population is None:
+                self.unknown[country] = None
+            elif self.chosen and population not in self.chosen:
+                continue
+            elif population.code in found:
+                self.left_out.setdefault("second samples of a country", []).append(f"{name} {country}")
+            elif len(parts) != len(labels) or abs(math.fsum(parts) - 1) > _ROUNDING:
+                why = "distributions that do not fit the options or do not sum to 1"
+                self.left_out.setdefault(why, []).append(f"{name} {country}")
+            elif whole := math.fsum(parts[place] for place in answers):
+                kept = [parts[place] / whole for place in answers]
+                found[population.code] = self._reference(name, question, country, population.code, kept)
+        asked = self._in_order(shares)
+        self.found |= {code: asked[code] for code in asked if code in found and code not in self.found}
+        return [found[code] for code in asked if code in found]
+
+    def _in_order(self, countries: Iterable[str]) -> dict[str, Population]:
+        """Code -> population, of those that are known, in the order of the file."""
+        return {row.code: row for row in map(self.populations.find, countries) if row is not None}
+
+    def _reference(
+        self, name: str, question: Question, country: str, culture: str, shares: Sequence[float]
+    ) -> ReferenceDistribution:
+        return ReferenceDistribution(
+            question=name,
+            culture=culture,
+            group=Group.ALL,
+            shares=dict(zip(question.codes, shares, strict=True)),
+            n=self.respondents,
+            low_n="non-national" in country.casefold(),
+            source=f"GlobalOpinionQA, {country}; number of respondents not given, {self.respondents} assumed",
+        )
+
+    def _selections(self, line: int, text: str) -> dict[str, list[float]]:
+        wrapped = _DEFAULTDICT.fullmatch(text)
+        value = self._literal(line, "selections", wrapped[1] if wrapped else text)
+        if not isinstance(value, dict) or not all(
+            isinstance(country, str) and isinstance(parts, (list, tuple)) and all(map(_is_share, parts))
+            for country, parts in value.items()
+        ):
+            raise self.header.fault(line, "selections", "a country: [share, ...] for each country", text)
+        return {country: [float(part) for part in parts] for country, parts in value.items()}
+
+    def _options(self, line: int, text: str) -> list[str]:
+        value = self._literal(line, "options", text)
+        if not isinstance(value, (list, tuple)) or not all(isinstance(part, (str, int, float)) for part in value):
+            raise self.header.fault(line, "options", "a list of options", text)
+        return [_label(part) for part in value]
+
+    def _literal(self, line: int, column: str, text: str) -> Any:
+        try:
+            return ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            raise self.header.fault(line, column, "a list or dict of plain values", text) from None
+
+    def notes(self) -> list[str]:
+        """What there is to tell of the file."""
+        notes = [f"{len(self.questions)} questions; {self.respondents} respondents assumed behind each distribution"]
+        notes += [f"{len(names)} {why} left out: {told(names)}" for why, names in self.left_out.items()]
+        if self.unknown and not self.chosen:
+            notes.append(f"countries that are not known (add them with --cultures FILE): {told(self.unknown)}")
+        return notes
+
+
+def _rank(country: str) -> int:
+    """How far a sample stands behind the others of its country: a national one comes first."""
+    return max((place for place, words in enumerate(_LESSER, start=1) if words in country.casefold()), default=0)
+
+
+def _is_share(part: object) -> bool:
+    return isinstance(part, (int, float)) and not isinstance(part, bool) and 0 <= part <= 1
+
+
+def _label(part: str | float) -> str:
+    if isinstance(part, str):
+        return " ".join(part.split())
+    return str(int(part)) if float(part).is_integer() else str(part)
+
+
+def _question(name: str, text: str, source: str, labels: Sequence[str]) -> Question:
+    """Numbers make a scale, words a choice without order: the file does not say what is in order."""
+    codes = _codes(labels)
+    scale = all(map(str.isdecimal, labels)) and codes == list(range(int(labels[0]), int(labels[0]) + len(codes)))
+    return Question(
+        id=name,
+        type=QuestionType.SCALE if scale else QuestionType.SINGLE,
+        topic=_TOPICS.get(source.strip(), source.strip() or "Global opinions"),
+        text={"en": text},
+        options=tuple(Option(code=code, label={"en": label}) for code, label in zip(codes, labels, strict=True)),
+    )
+
+
+def _codes(labels: Sequence[str]) -> list[int]:
+    """The number that each label is; where some are words, numbers in a row on which the others fall, or 1, 2, 3.
+
+    A label that is the number of another option could not be given as an answer.
+    """
+    numbers = {place: int(label) for place, label in enumerate(labels) if label.isdecimal() and len(label) < 10}
+    if len(numbers) == len(labels) == len(set(numbers.values())):
+        return list(numbers.values())
+    starts = {number - place for place, number in numbers.items()}
+    start = starts.pop() if len(starts) == 1 and min(starts) >= 0 else 1
+    return list(range(start, start + len(labels)))

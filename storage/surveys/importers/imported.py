@@ -1,0 +1,106 @@
+"""What an importer hands over: a survey not yet written, and what there is to tell of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from defsurvey.storage.surveys.problem import Fault, Problem
+from defsurvey.storage.surveys.survey import Culture, Question, Survey
+from defsurvey.storage.surveys.write import table, write_survey
+
+#: File laid beside an imported survey: how many answers each distribution rests on and how many it leaves out.
+COUNTS_FILE = "import.csv"
+#: Fewer respondents than this are good for a demonstration only.
+LOW_N = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """Answers to one question in one culture: how many were valid, and what was dropped."""
+
+    question: str
+    culture: str
+    valid: int
+    missing: int  #: don't know, no answer, not asked and the like
+    not_offered: int  #: codes that are no option of the question
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A label of a file that is none of the known ones, and the answer that it was taken for."""
+
+    columns: tuple[str, ...]  #: in which it stands
+    value: str  #: as the file has it
+    code: int | None  #: of the option; None: a missing answer
+    label: str  #: the known label; empty for a missing answer
+    respondents: int  #: cells with it, in all columns
+
+    def __str__(self) -> str:
+        meant = "a missing answer" if self.code is None else f"{self.code} {self.label!r}"
+        return f"label {self.value!r} read as {meant}: {self.respondents:,} answers to {told(self.columns)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """A survey as it was read from a source."""
+
+    survey: Survey
+    notes: tuple[str, ...]  #: what was left out or assumed, one sentence each, for the user
+    counts: tuple[Left, ...] = ()  #: empty where the source has no respondents
+    matches: tuple[Match, ...] = ()  #: labels that were matched loosely; the notes tell each
+
+    def write(self, folder: Path) -> Survey:
+        """Write the survey as a folder, with ``import.csv`` beside it where there are counts.
+
+        Raises:
+            SurveyError: see ``storage.surveys.write.write_survey``; nothing is left behind.
+        """
+        columns = ("question", "culture", "valid", "missing", "not_offered")
+        rows = ((c.question, c.culture, c.valid, c.missing, c.not_offered) for c in self.counts)
+        return write_survey(self.survey, folder, beside={COUNTS_FILE: table(columns, rows)} if self.counts else None)
+
+
+def told(names: Iterable[str], most: int = 12) -> str:
+    """Names as a note lists them: the first dozen, and how many others."""
+    listed = list(names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
+def language_notes(cultures: Sequence[Culture]) -> list[str]:
+    """One note for the cultures whose own language the survey is not worded in."""
+    without = [f"{culture.name.get('en', culture.code)} ({culture.spoken})" for culture in cultures if culture.spoken]
+    stand_ins = sorted({culture.language for culture in cultures if culture.spoken})
+    if not without:
+        return []
+    return [f"no wording in the language of {told(without)}: they are asked in {', '.join(stand_ins)}"]
+
+
+def number_notes(questions: Sequence[Question]) -> list[str]:
+    """One note for the questions in which a label, alone, would be read as another option: its number is that code."""
+    hidden = [
+        question.id
+        for question in questions
+        for option in question.options
+        if any(
+            label.isdecimal() and int(label) != option.code and int(label) in question.codes
+            for label in option.label.values()
+        )
+    ]
+    if not hidden:
+        return []
+    where = told(dict.fromkeys(hidden))
+    return [f"a label in {where} is the number of another option: a reply of that number alone is read as that option"]
+
+
+def inside(folder: Path, path: Path) -> Path:
+    """The path, which lies within the folder.
+
+    Raises:
+        Fault: it is a link, or has steps, that lead out of the folder.
+    """
+    if not path.resolve().is_relative_to(folder.resolve()):
+        got = f"a link to {path.resolve()}"
+        raise Fault(Problem(file=str(path.relative_to(folder)), expected=f"a file within {folder}", got=got))
+    return path

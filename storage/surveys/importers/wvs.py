@@ -1,0 +1,241 @@
+"""The official files of the World Values Survey, wave 7: which survey comes of them.
+
+``wvs_counts`` goes through a file, ``wvs_codes`` reads a cell, ``wvs_tally`` makes shares of counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.importers.cultures import DATA, Population, read_populations
+from defsurvey.storage.surveys.importers.delimited import Header, read_header
+from defsurvey.storage.surveys.importers.imported import Imported, Left, Match, language_notes, told
+from defsurvey.storage.surveys.importers.wvs_codes import (
+    AGE,
+    AGE_GROUP,
+    MISSING,
+    SEX,
+    Reading,
+    columns_of,
+    read_region,
+    to_region,
+)
+from defsurvey.storage.surveys.importers.wvs_counts import COUNTRY, INTERVIEW, WEIGHT, Counter, Counts
+from defsurvey.storage.surveys.importers.wvs_tally import tally
+from defsurvey.storage.surveys.problem import Fault, InvalidSurvey, Problem, Problems
+from defsurvey.storage.surveys.questions import QuestionReader
+from defsurvey.storage.surveys.survey import Group, Question, ReferenceDistribution, Region, Survey, SurveyError
+from defsurvey.storage.surveys.yaml_text import parse_yaml
+
+_QUESTIONS = "wvs7_questions.yaml"
+#: What respondents are divided by, the groups that come of it, and the columns that tell them.
+_DIVISIONS = (
+    ("sex", (Group.MALE, Group.FEMALE), (SEX,)),
+    ("age", (Group.AGE_LE29, Group.AGE_30_49, Group.AGE_50PLUS), (AGE_GROUP, AGE)),
+)
+
+
+def wvs_questions() -> tuple[Question, ...]:
+    """Every question that can be imported, in the order of the questionnaire.
+
+    Those of the bundled survey ``wvs7`` come with its value dimensions, the others without any.
+    """
+    path, bundled, problems = DATA / _QUESTIONS, find_survey("wvs7"), Problems()
+    reader = QuestionReader(languages=bundled.languages, dimensions=bundled.dimensions, problems=problems)
+    further, _ = reader.read(parse_yaml(_QUESTIONS, path.read_text(encoding="utf-8")))
+    if problems.found:
+        raise InvalidSurvey(DATA, tuple(problems.found))
+    return tuple(sorted((*bundled.questions, *further), key=lambda question: int(question.id[1:])))
+
+
+def import_wvs(path: Path, *, id: str, countries: Sequence[str] = (), cultures: Path | None = None) -> Imported:
+    """What people of some countries answered, from an official file of wave 7.
+
+    Questions that not every one of the countries was asked are left out.
+
+    Args:
+        path: a country file (``;``, quoted, with a byte order mark) or a cross-national one (``,``), with numeric
+            codes or text labels. It is read in blocks: its size does not matter.
+        id: of the survey.
+        countries: alpha-3 or other codes or names; empty: all that the file has.
+        cultures: the user's own table of cultures, see ``read_populations``.
+
+    Raises:
+        UnknownName: a country is not known.
+        Fault: the file is not as it should be; line and column are told.
+        SurveyError: a country has no respondents or no weight, or no question was asked in every country.
+    """
+    populations = read_populations(cultures)
+    chosen = populations.chosen(countries)
+    header = _header(path)
+    questions = wvs_questions()
+    columns = [name for question in questions for name in columns_of(question) if name in header.names]
+    counter = Counter(header, columns, populations=populations, chosen=[row.code for row in chosen])
+    counts = counter.count()
+    rows = [populations.named(code) for code in counts.cultures]
+    _check(path, counts, rows)
+    return _to_survey(path, id, questions, counts, rows, header=header)
+
+
+def _header(path: Path) -> Header:
+    """The header with its names cut to those of the variables: "Q1 Important in life: Family" is Q1."""
+    written = read_header(path)
+    header = replace(written, names=tuple(name.partition(" ")[0] for name in written.names))
+    for position, name in enumerate(header.names):
+        if name and name in header.names[:position]:
+            got = f"{name} again, first in column {header.names.index(name) + 1}"
+            raise Fault(
+                Problem(
+                    file=path.name, line=1, column=position + 1, field="header", expected="every name once", got=got
+                )
+            )
+    if not any(name in header.names for name in COUNTRY):
+        header.require(COUNTRY[1:])
+    header.require((WEIGHT,))
+    if not any(name.startswith("Q") and name[1:].isdigit() for name in header.names):
+        header.require(("Q1",))
+    return header
+
+
+def _check(path: Path, counts: Counts, rows: Sequence[Population]) -> None:
+    for index, row in enumerate(rows):
+        name = row.names["en"]
+        if not counts.people[index]:
+            raise SurveyError(f"{path.name}: expected respondents of {name}, got none")
+        if not counts.weights[index]:
+            raise SurveyError(
+                f"{path.name}, {WEIGHT}: expected a weight above 0 for some respondent of {name}, got 0 for all"
+            )
+
+
+def _to_survey(
+    path: Path, id: str, questions: Sequence[Question], counts: Counts, rows: Sequence[Population], *, header: Header
+) -> Imported:
+    bundled = find_survey("wvs7")
+    references: list[ReferenceDistribution] = []
+    asked: list[Question] = []
+    left: list[Left] = []
+    without: list[str] = []
+    for question in questions:
+        found, tallies = _distributions(path, question, counts, rows)
+        absent = [row.code for row in rows if not any(r.culture == row.code for r in found)]
+        if absent:
+            without.append(f"{question.id} ({', '.join(absent)})" if len(absent) < len(rows) else question.id)
+            continue
+        asked.append(question)
+        references += found
+        left += tallies
+    if not asked:
+        raise SurveyError(f"{path.name}: expected a question that every country was asked, got none")
+    cultures = tuple(
+        row.culture(bundled.languages, regions=_regions(counts, index, row.code)) for index, row in enumerate(rows)
+    )
+    names = ", ".join(row.names["en"] for row in rows)
+    survey = Survey(
+        id=id,
+        title=f"World Values Survey, wave 7 (2017-2022): {names}",
+        version="1",
+        citation=bundled.citation.partition(" Weighted figures")[0],
+        terms=bundled.terms,
+        languages=bundled.languages,
+        dimensions=bundled.dimensions,
+        questions=tuple(asked),
+        cultures=cultures,
+        references=tuple(references),
+    )
+    matches = _matches(counts)
+    notes = (*_notes(survey, counts, without, header), *map(str, matches), *language_notes(cultures))
+    return Imported(survey=survey, notes=notes, counts=tuple(left), matches=matches)
+
+
+def _distributions(
+    path: Path, question: Question, counts: Counts, rows: Sequence[Population]
+) -> tuple[list[ReferenceDistribution], list[Left]]:
+    references: list[ReferenceDistribution] = []
+    left: list[Left] = []
+    for index, row in enumerate(rows):
+        answers = tally(question, counts, index)
+        if answers is None:
+            continue
+        source = _source(path, counts, index, row)
+        found = [answers.distribution(question, row.code, group, source) for group in Group]
+        references += [distribution for distribution in found if distribution is not None]
+        if found[0] is not None:
+            left.append(
+                Left(
+                    question=question.id,
+                    culture=row.code,
+                    valid=found[0].n,
+                    missing=answers.missing,
+                    not_offered=answers.not_offered,
+                )
+            )
+    return references, left
+
+
+def _source(path: Path, counts: Counts, index: int, row: Population) -> str:
+    """Where figures are from; the design effect is Kish's, for those who want an effective number of respondents."""
+    respondents = int(counts.people[index] - counts.unweighted[index])
+    effect = respondents * counts.squares[index] / counts.weights[index] ** 2
+    weighted = f"weighted by {WEIGHT} (design effect {effect:.2f})"
+    if counts.even[index] == counts.people[index]:
+        weighted = "without weights, since the file has none"
+    return f"World Values Survey wave 7, {row.names['en']}, file {path.name}, {respondents} respondents {weighted}"
+
+
+def _regions(counts: Counts, index: int, country: str) -> tuple[Region, ...]:
+    weights: dict[str, float] = {}
+    names: dict[str, Mapping[str, str]] = {}
+    for (culture, cell), weight in counts.regions.items():
+        place = read_region(cell, country=country) if culture == index else None
+        if place is not None:
+            code, named = place
+            weights[code] = weights.get(code, 0.0) + weight
+            names[code] = named
+    whole = sum(weights.values())
+    return tuple(to_region(code, names[code], weights[code] / whole) for code in sorted(weights))
+
+
+def _matches(counts: Counts) -> tuple[Match, ...]:
+    """Labels that were matched loosely; one that stands for the same in several columns is one."""
+    columns: dict[tuple[str, Reading], dict[str, int]] = {}
+    for (column, value, reading), people in counts.matches.items():
+        columns.setdefault((value, reading), {})[column] = people
+    return tuple(
+        Match(
+            columns=tuple(found),
+            value=value,
+            code=None if reading.code == MISSING else reading.code,
+            label="" if reading.code == MISSING else reading.label,
+            respondents=sum(found.values()),
+        )
+        for (value, reading), found in columns.items()
+    )
+
+
+def _notes(survey: Survey, counts: Counts, without: Sequence[str], header: Header) -> list[str]:
+    people = ", ".join(f"{code} {counts.people[index]:,}" for index, code in enumerate(counts.cultures))
+    notes = [f"{len(survey.questions)} questions; respondents: {people}"]
+    if without:
+        notes.append(f"{len(without)} questions left out, not asked everywhere: {told(without)}")
+    if counts.unweighted.any():
+        notes.append(f"{int(counts.unweighted.sum()):,} respondents left out whose weight is 0")
+    even = [f"{code} {counts.even[index]:,}" for index, code in enumerate(counts.cultures) if counts.even[index]]
+    if even:
+        notes.append(f"{WEIGHT} is 'No weighting', each respondent counts as 1: {told(even)}")
+    if INTERVIEW not in header.names:
+        notes.append(f"rows that stand twice are not noticed: there is no column {INTERVIEW}")
+    for name, groups, columns in _DIVISIONS:
+        divided = {reference.culture for reference in survey.references if reference.group in groups}
+        whole = [culture.code for culture in survey.cultures if culture.code not in divided]
+        if whole:
+            present = [column for column in columns if column in header.names]
+            why = f"nothing in {told(present)}" if present else f"there is no column {' or '.join(columns)}"
+            notes.append(f"no distributions by {name} for {told(whole)}: {why}")
+    nowhere = [culture.code for culture in survey.cultures if not culture.regions]
+    if nowhere:
+        notes.append(f"no regions for {told(nowhere)}: participants are told the country alone")
+    return notes

@@ -1,0 +1,271 @@
+"""What the cells of an official World Values Survey file stand for.
+
+A cell is a numeric code, a text label of the "CsvTxt" files, or missing; three questions are stored in two ways, and
+regions have codes of their own. Labels are facts of the codebook and the questionnaire (``data/wvs7_labels.csv``); one
+that ends in ``...`` is matched by how it begins. Text files differ from both: labels carry their code
+(``Competition is good{1}``, ``10 There is ...``), and the ends of a scale come in other words. These are matched
+loosely, and each such match is told.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import cache
+
+from defsurvey.storage.surveys.importers.cultures import DATA
+from defsurvey.storage.surveys.importers.delimited import read_header, read_rows
+from defsurvey.storage.surveys.survey import Question, QuestionType, Region
+
+#: What a cell can be other than a code of 0 or more.
+MISSING, UNREADABLE = -1, -2
+#: Largest code that is counted; larger ones are no answer to any question here.
+LARGEST = 13
+SEX, AGE_GROUP, AGE = "Q260", "X003R2", "Q262"
+#: Question -> where it is stored, best first: the column, and its codes as the question's.
+STORED: Mapping[str, tuple[tuple[str, Mapping[int, int]], ...]] = {
+    name: ((name, {1: 1, 2: 1, 3: 2, 4: 3, 5: 3}), (f"{name}_3", {1: 1, 2: 3, 3: 2})) for name in ("Q33", "Q34", "Q35")
+}
+#: In the two lists each option is a column of its own, in which this code says that it was chosen.
+CHOSEN = 1
+_NUMBER = re.compile(r"([+-]?[0-9]{1,9})(?:[.,]0+)?")
+_BLANK = frozenset({"", ".", "na", "nan", "n/a"})
+_MISSING = tuple(
+    tuple(begin.split())
+    for begin in (
+        "dont know",
+        "no answer",
+        "no second answer",
+        "not asked",
+        "not applicable",
+        "not delivered",
+        "item not included",
+        "missing",
+        "other missing",
+        "inap",
+        "inapplicable",
+        "inappropriate response",
+        "refused",
+    )
+)
+_FILLERS = frozenset({"a", "an", "the", "and", "or", "nor", "of", "to"})
+#: Words that say nothing about which end of a scale is meant.
+_LOOSE_FILLERS = _FILLERS | {"be", "is", "are", "it", "made", "should", "in", "for", "my", "your", "our"}
+_NEGATIONS = frozenset({"no", "not", "none", "never", "dont", "doesnt", "cannot", "without"})
+#: A label is near another from this ratio of ``difflib`` on; every other option has to be less near by the margin.
+_NEAR, _MARGIN = 0.9, 0.1
+_LEADING_CODE = re.compile(r"\(?(-?\d{1,2})(?:\s*[.:)=–-]\s*|\s+)(?=[^\W\d_])(.+)")
+_TRAILING_CODE = re.compile(r"(.*\S)\s*[{(\[]\s*(-?\d{1,2})\s*[})\]]")
+#: Some files label missing answers by the range of their codes: ``Don't -9:-2``.
+_MISSING_CODES = re.compile(r".*\s-\d\s*:\s*-\d")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a cell was read as."""
+
+    code: int  #: 0 or more, or MISSING or UNREADABLE
+    label: str = ""  #: the known label that the cell was matched with, where it is not written like that
+    doubt: str = ""  #: why the cell cannot be read, as an error puts it after the cell
+
+
+def columns_of(question: Question) -> tuple[str, ...]:
+    """Columns in which answers to a question may be stored; for a list, one for each option."""
+    if question.type is QuestionType.MULTIPLE:
+        return tuple(f"Q{code}" for code in question.codes)
+    return tuple(column for column, _ in STORED.get(question.id, ((question.id, {}),)))
+
+
+def read_code(column: str, cell: str) -> int:
+    """The code that a cell stands for, 0 or more, or MISSING or UNREADABLE."""
+    return read_cell(column, cell).code
+
+
+def read_cell(column: str, cell: str) -> Reading:
+    """What a cell stands for.
+
+    A label is compared without a code that it begins or ends with, and where the column is a scale, by likeness if it
+    is none of the known ones. A label that is like both ends, or has another code than its words, cannot be read.
+    """
+    text = cell.strip()
+    number = _NUMBER.fullmatch(text)
+    if number:
+        return Reading(code=max(int(number[1]), MISSING))
+    if text.casefold() in _BLANK:
+        return Reading(code=MISSING)
+    written_so = _labels().get(column, ({}, ()))[0].get(_bag(_words(text)))
+    if written_so is not None:
+        return Reading(code=written_so)
+    stated, rest = _without_codes(text)
+    words = _words(rest)
+    code = _label(column, words)
+    if code is None and _is_missing(words):
+        return Reading(code=MISSING)
+    if code is None and (min(stated, default=0) < 0 or _MISSING_CODES.fullmatch(text)):
+        return Reading(code=MISSING, label="missing")
+    if code is not None and not stated:
+        return Reading(code=code)
+    near = [(code, 1.0)] if code is not None else _near(column, words)
+    if not near:
+        return Reading(code=UNREADABLE)
+    (code, likeness), *others = near
+    label = _known_label(column, code)
+    for other, its in others:
+        if likeness - its < _MARGIN:
+            doubt = f", which is near {code} {label!r} and {other} {_known_label(column, other)!r}"
+            return Reading(code=UNREADABLE, doubt=doubt)
+    if stated - {code}:
+        numbers = " and ".join(map(str, sorted(stated)))
+        return Reading(code=UNREADABLE, doubt=f", whose number is {numbers} and whose words are {code} {label!r}")
+    return Reading(code=code, label=label)
+
+
+def _without_codes(text: str) -> tuple[set[int], str]:
+    """The codes that a label begins and ends with, and the label without them."""
+    stated: set[int] = set()
+    if leading := _LEADING_CODE.fullmatch(text):
+        stated, text = stated | {int(leading[1])}, leading[2]
+    if trailing := _TRAILING_CODE.fullmatch(text):
+        stated, text = stated | {int(trailing[2])}, trailing[1]
+    return stated, text
+
+
+def _near(column: str, words: tuple[str, ...]) -> list[tuple[int, float]]:
+    """The ends of a scale by how near they are, each a code and its likeness; empty where none is near enough.
+
+    Only a label that is negated can be near a text that is, and the other way round.
+    """
+    found: dict[int, tuple[float, bool]] = {}
+    text = _telling(words)
+    for code, label in _known_labels().get(column, ()) if _is_scale(column) else ():
+        known = _telling(_words(label))
+        compared = text[: len(known)] if label.endswith("...") else text
+        likeness = SequenceMatcher(None, known, compared, autojunk=False).ratio()
+        found[code] = max(found.get(code, (0.0, False)), (likeness, _negated(words) == _negated(_words(label))))
+    order = sorted(found.items(), key=lambda end: end[1], reverse=True)
+    nearest, same_sense = order[0][1] if order else (0.0, False)
+    return [(code, likeness) for code, (likeness, _) in order] if nearest >= _NEAR and same_sense else []
+
+
+def _is_scale(column: str) -> bool:
+    """Whether the labels are those of the ends of a scale from 1 to 10."""
+    codes = {code for code, _ in _known_labels().get(column, ())}
+    return 10 in codes and not codes & set(range(2, 10))
+
+
+def _telling(words: tuple[str, ...]) -> str:
+    return " ".join(word for word in words if word not in _LOOSE_FILLERS)
+
+
+def _negated(words: tuple[str, ...]) -> bool:
+    return not _NEGATIONS.isdisjoint(words)
+
+
+def is_missing(text: str) -> bool:
+    """Whether a text is one of the labels for what is no answer, as surveys of these kinds write them."""
+    return _is_missing(_words(text))
+
+
+def _is_missing(words: tuple[str, ...]) -> bool:
+    """Whether they begin with words for what is missing; a longer word that begins like one of them is another."""
+    return any(words[: len(begin)] == begin for begin in _MISSING)
+
+
+def _label(column: str, words: tuple[str, ...]) -> int | None:
+    whole, beginnings = _labels().get(column, ({}, ()))
+    code = whole.get(_bag(words))
+    if code is not None:
+        return code
+    return next((code for begin, code in beginnings if words[: len(begin)] == begin), None)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    plain = re.sub(r"['’´`]", "", text.casefold())
+    return tuple(re.findall(r"[^\W_]+", plain))
+
+
+def _bag(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Files write "Agree strongly" and "Strongly agree" for one answer: the order of words tells nothing."""
+    return tuple(sorted(word for word in words if word not in _FILLERS)) or words
+
+
+_Labels = tuple[Mapping[tuple[str, ...], int], tuple[tuple[tuple[str, ...], int], ...]]
+
+
+@cache
+def _labels() -> Mapping[str, _Labels]:
+    whole: dict[str, dict[tuple[str, ...], int]] = {}
+    beginnings: dict[str, list[tuple[tuple[str, ...], int]]] = {}
+    for column, labels in _known_labels().items():
+        for code, label in labels:
+            words = _words(label)
+            if label.endswith("..."):
+                beginnings.setdefault(column, []).append((words, code))
+            else:
+                whole.setdefault(column, {})[_bag(words)] = code
+    return {
+        column: (whole.get(column, {}), tuple(beginnings.get(column, ())))
+        for column in whole.keys() | beginnings.keys()
+    }
+
+
+@cache
+def _known_labels() -> Mapping[str, list[tuple[int, str]]]:
+    """Column -> its labels, each with its code, in the order of the table."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for _, (columns, code, label) in read_rows(read_header(DATA / "wvs7_labels.csv")):
+        for column in columns.split():
+            found.setdefault(column, []).append((int(code), label))
+    return found
+
+
+def labels_of(column: str) -> list[str]:
+    """The labels known for a column, as an error lists what it expected."""
+    return [label for _, label in _known_labels().get(column, ())]
+
+
+def _known_label(column: str, code: int) -> str:
+    return next(label for known, label in _known_labels()[column] if known == code)
+
+
+@cache
+def _regions() -> Mapping[str, tuple[str, str, str]]:
+    header = read_header(DATA / "wvs7_regions.csv")
+    found: dict[str, tuple[str, str, str]] = {}
+    for _, (numeric, code, english, chinese) in read_rows(header):
+        found[numeric] = found[code] = (code, english, chinese)
+    return found
+
+
+def read_region(cell: str, *, country: str) -> tuple[str, Mapping[str, str]] | None:
+    """The ISO code of a region and its names by language, or None where it is missing.
+
+    Args:
+        cell: as in N_REGION_ISO: ``840003``, ``US-AZ`` or ``US-AZ Arizona``. A number that the
+            codebook does not have makes a code of its own, which is its name as well.
+        country: code of the country, for such a number.
+    """
+    text = " ".join(cell.split())
+    number = _NUMBER.fullmatch(text)
+    if number:
+        key = str(int(number[1]))
+        if int(key) < 0:
+            return None
+        code, english, chinese = _regions().get(key, (f"{country.upper()}-{int(key) % 1000:03d}", "", ""))
+        return code, {"en": english or code, "zh": chinese or english or code}
+    written = re.fullmatch(r"(?:[A-Z]{2}: )?([A-Z]{2}[-.][A-Z0-9]{1,4})(?: (.+))?", text)
+    if not written:
+        words = _words(text)
+        if text.casefold() in _BLANK or _is_missing(words):
+            return None
+        return text, {"en": text, "zh": text}
+    code = written[1].replace(".", "-")
+    _, english, chinese = _regions().get(code, (code, written[2] or code, ""))
+    return code, {"en": english, "zh": chinese or english}
+
+
+def to_region(code: str, names: Mapping[str, str], share: float) -> Region:
+    """A survey's region."""
+    return Region(code=code, name=dict(names), share=share)

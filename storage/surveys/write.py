@@ -1,0 +1,298 @@
+"""A survey folder written: from a ``Survey`` to the files that ``storage.surveys.folder`` reads.
+
+Knows the format of docs/surveys.md from the writing side, how a folder comes into being at
+once or not at all, how one is copied, and how questions are excluded from one. Deliberately knows nothing of
+where a survey came from (``storage.surveys.importers``).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from defsurvey.storage.surveys.folder import EXCLUDED_FILE, FILES, OPTIONAL_FILES, read_survey
+from defsurvey.storage.surveys.paraphrases import PARAPHRASES_FILE, Tried, paraphrases_text
+from defsurvey.storage.surveys.problem import InvalidSurvey, nearest, one_of
+from defsurvey.storage.surveys.survey import (
+    Culture,
+    Option,
+    Question,
+    QuestionType,
+    Survey,
+    SurveyError,
+    UnknownName,
+    Value,
+)
+from defsurvey.storage.surveys.yaml_text import dump_yaml
+from defsurvey.storage.visible import control
+
+#: Decimals of a percentage: a respondent among a million can be told.
+_DECIMALS = 6
+
+
+def write_survey(survey: Survey, folder: Path, *, beside: Mapping[str, str] | None = None) -> Survey:
+    """Write a survey as a folder, all of it or nothing, and read it back.
+
+    The files are written into a hidden folder beside ``folder``, checked there by ``read_survey``, and
+    only then get its name.
+
+    Args:
+        survey: what to write; its fingerprint is not used.
+        folder: where; it must not exist, or be empty, and its parent must be there.
+        beside: further files to lay into the folder, name -> text; no part of the survey.
+
+    Returns:
+        The survey as it is read from the folder: with shares as rounded for the file, and its fingerprint.
+
+    Raises:
+        InvalidSurvey: the survey is not well formed; nothing is left behind.
+        SurveyError: the folder is there already, or its parent is not; or questions were excluded from the
+            survey, and so are no part of it (see ``copy_survey``).
+    """
+    texts = {**survey_files(survey), **(beside or {})}
+    return _made(folder, {file: text.encode() for file, text in texts.items()})
+
+
+def copy_survey(source: Path, folder: Path) -> Survey:
+    """Copy a survey folder, all of it or nothing: its files as they are, and no others that lie beside them.
+
+    Args:
+        source: a sound survey folder.
+        folder: see ``write_survey``.
+
+    Returns:
+        The survey; also its fingerprint is that of the source.
+
+    Raises:
+        InvalidSurvey: the source is not sound.
+        SurveyError: the folder is there already, or its parent is not.
+    """
+    read_survey(source)
+    files = [file for file in (*FILES, *OPTIONAL_FILES) if (source / file).is_file()]
+    return _made(folder, {file: (source / file).read_bytes() for file in files})
+
+
+def _made(folder: Path, files: Mapping[str, bytes]) -> Survey:
+    _check_place(folder)
+    draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    draft.mkdir()
+    try:
+        for file, content in files.items():
+            (draft / file).write_bytes(content)
+        written = _checked(draft, folder)
+        if folder.is_dir():
+            folder.rmdir()  # empty; not every system renames onto an empty folder
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return written
+
+
+def _check_place(folder: Path) -> None:
+    if not folder.name or not folder.absolute().parent.is_dir():
+        raise SurveyError(f"survey folder {folder}: expected a folder to make it in, got none at {folder.parent}")
+    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
+        raise SurveyError(f"survey folder {folder}: expected a place where nothing is yet, got something; it is kept")
+
+
+def _checked(draft: Path, folder: Path) -> Survey:
+    try:
+        return read_survey(draft)
+    except InvalidSurvey as error:
+        raise InvalidSurvey(folder, error.problems) from None
+
+
+def survey_files(survey: Survey) -> dict[str, str]:
+    """File name -> text, for every file that the survey needs; raises SurveyError where excluded questions are gone."""
+    gone = [name for name in survey.excluded if name not in {question.id for question in survey.questions}]
+    if gone:
+        got = f"got none of {one_of(gone)}; copy its folder instead"
+        raise SurveyError(f"survey {survey.id}: expected its excluded questions, {got}")
+    sources = {
+        text: f"source-{number}"
+        for number, text in enumerate(dict.fromkeys(r.source for r in survey.references if r.source), start=1)
+    }
+    files = {
+        "survey.yaml": dump_yaml(_head(survey, sources)),
+        "questions.yaml": dump_yaml({"questions": [_question(question) for question in survey.questions]}),
+        "references.csv": _references(survey, sources),
+    }
+    if any(culture.regions for culture in survey.cultures):
+        files["regions.csv"] = _regions(survey)
+    if survey.excluded:
+        files[EXCLUDED_FILE] = _exclusions(survey.excluded)
+    if survey.paraphrases:
+        files[PARAPHRASES_FILE] = paraphrases_text([Tried(paraphrase=one) for one in survey.paraphrases])
+    return files
+
+
+def _head(survey: Survey, sources: Mapping[str, str]) -> dict[str, object]:
+    head: dict[str, object] = {
+        "id": survey.id,
+        "title": survey.title,
+        "version": survey.version,
+        "citation": survey.citation,
+        "terms": survey.terms,
+        "languages": list(survey.languages),
+        "dimensions": {code: dict(name) for code, name in survey.dimensions.items()},
+        "cultures": {culture.code: _culture(culture) for culture in survey.cultures},
+        "sources": {key: text for text, key in sources.items()},
+    }
+    return {key: value for key, value in head.items() if value}
+
+
+def _culture(culture: Culture) -> dict[str, object]:
+    written: dict[str, object] = {"name": dict(culture.name), "language": culture.language}
+    optional = {"in_sentence": culture.in_sentence, "spoken": culture.spoken}
+    return written | {key: value for key, value in optional.items() if value}
+
+
+def _question(question: Question) -> dict[str, object]:
+    multiple = question.type is QuestionType.MULTIPLE
+    written: dict[str, object] = {"id": question.id, "type": question.type.value}
+    if multiple:
+        written["max_choices"] = question.max_choices
+    written |= {"topic": question.topic, "text": dict(question.text)}
+    compact = _scale(question.options) if question.type is QuestionType.SCALE else None
+    written["options"] = compact or [_option(option) for option in question.options]
+    if question.value is not None:
+        written["value"] = _value(question.value)
+    return written
+
+
+def _scale(options: Sequence[Option]) -> dict[str, object] | None:
+    """The compact form of a scale, where its options have it: points in a row, the inner ones labelled by number."""
+    points = [option for option in options if not option.residual]
+    inner = points[1:-1]
+    if [option.code for option in points] != list(range(points[0].code, points[0].code + len(points))):
+        return None
+    if options[: len(points)] != tuple(points) or any(set(o.label.values()) != {str(o.code)} for o in inner):
+        return None
+    compact: dict[str, object] = {
+        "from": points[0].code,
+        "to": points[-1].code,
+        "low": dict(points[0].label),
+        "high": dict(points[-1].label),
+    }
+    residual = [{"code": o.code, "label": dict(o.label)} for o in options if o.residual]
+    return {**compact, "residual": residual} if residual else compact
+
+
+def _option(option: Option) -> dict[str, object]:
+    written: dict[str, object] = {"code": option.code, "label": dict(option.label)}
+    if option.residual:
+        written["residual"] = True
+    if option.value is not None:
+        written["value"] = _value(option.value)
+    return written
+
+
+def _value(value: Value) -> dict[str, object]:
+    written: dict[str, object] = {"dimension": value.dimension, "direction": value.direction, "basis": value.basis}
+    return {**written, "core": True} if value.core else written
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A CSV file as this project writes them: commas, line feeds, quotes only where needed."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def percent(share: float) -> str:
+    """A share as the percentage that a survey's tables hold: ``0.9114`` is ``91.14``."""
+    return f"{100 * share:.{_DECIMALS}f}".rstrip("0").rstrip(".")
+
+
+def _references(survey: Survey, sources: Mapping[str, str]) -> str:
+    weighted = any(reference.n_eff is not None for reference in survey.references)
+    columns = ("question", "culture", "group", "n", *(["n_eff"] if weighted else []), "low_n", "source", "percent")
+    return table(
+        columns,
+        (
+            (
+                reference.question,
+                reference.culture,
+                reference.group.value,
+                reference.n,
+                *([_effective(reference.n_eff)] if weighted else []),
+                "yes" if reference.low_n else "",
+                sources.get(reference.source, ""),
+                "|".join(f"{code}:{percent(share)}" for code, share in reference.shares.items()),
+            )
+            for reference in survey.references
+        ),
+    )
+
+
+def _effective(n_eff: float | None) -> str:
+    return "" if n_eff is None else f"{n_eff:.{_DECIMALS}f}".rstrip("0").rstrip(".")
+
+
+def _regions(survey: Survey) -> str:
+    names = [f"name_{language}" for language in survey.languages]
+    rows = [(culture.code, region) for culture in survey.cultures for region in culture.regions]
+    some = not all(region.uniform for _, region in rows)
+    return table(
+        ("culture", "code", *names, "share", *(["uniform"] if some else [])),
+        (
+            (
+                culture,
+                region.code,
+                *(region.name[lang] for lang in survey.languages),
+                percent(region.share),
+                *(["yes" if region.uniform else "no"] if some else []),
+            )
+            for culture, region in rows
+        ),
+    )
+
+
+def _exclusions(excluded: Mapping[str, str]) -> str:
+    return table(("question", "reason"), excluded.items())
+
+
+def exclude_questions(folder: Path, reasons: Mapping[str, str], *, restore: Sequence[str] = ()) -> Survey:
+    """Leave questions of a survey folder out, or take them in again.
+
+    They stay in the folder's files, and their reasons in ``excluded.csv``: only what is read from the folder
+    is without them. Excluding a question again replaces its reason.
+
+    Args:
+        folder: a sound survey folder.
+        reasons: question -> why it is excluded; not empty.
+        restore: questions that are excluded and shall no longer be.
+
+    Raises:
+        UnknownName: there is no such question, or one to be restored is not excluded.
+        SurveyError: the folder is not sound, a reason is empty or has a control character, or no question would be
+            left.
+    """
+    survey = read_survey(folder)
+    known = [*(question.id for question in survey.questions), *survey.excluded]
+    for name, reason in reasons.items():
+        if name not in known:
+            raise UnknownName(f"survey {survey.id}: there is no question {name}{nearest(name, known)}")
+        if not reason.strip():
+            raise SurveyError(f"survey {survey.id}, question {name}: expected a reason to exclude it, got none")
+        if sign := control(reason):
+            expected = f"expected a reason without control characters, got one with {sign}"
+            raise SurveyError(f"survey {survey.id}, question {name}: {expected}")
+    for name in restore:
+        if name not in survey.excluded:
+            raise UnknownName(f"survey {survey.id}: question {name} is not excluded{nearest(name, survey.excluded)}")
+    excluded = {**survey.excluded, **{name: " ".join(reason.split()) for name, reason in reasons.items()}}
+    kept = {name: reason for name, reason in excluded.items() if name not in restore}
+    if len(kept) == len(known):
+        raise SurveyError(f"survey {survey.id}: expected a question to be left, got all {len(known)} excluded")
+    if kept != survey.excluded:
+        draft = folder / f".{EXCLUDED_FILE}.{secrets.token_hex(4)}"
+        draft.write_text(_exclusions(kept), encoding="utf-8", newline="\n")
+        draft.replace(folder / EXCLUDED_FILE)
+    return read_survey(folder)

@@ -1,0 +1,1 @@
+"""Carries participants through their leases: takes them from the queue, asks, checkpoints, gives them back."""

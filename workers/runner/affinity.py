@@ -1,0 +1,104 @@
+"""Which model's queue a worker drains: one at a time, to the end, then the largest backlog.
+
+A worker that listened to every queue would load a model for nearly every message. So it
+listens to one, and changes only when SQL shows no claimable work for that model and nothing
+is in flight. Knows backlogs and the Celery consumer. Deliberately knows no engine.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from celery import bootsteps
+from sqlalchemy.exc import SQLAlchemyError
+
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs.ledger import Backlog, backlogs
+from defsurvey.workers.runner.stage import Stage
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the backlogs.
+LOOK_SECONDS = 0.5
+
+
+def choose(candidates: Sequence[Backlog], current: str) -> str:
+    """The model to drain next: the largest backlog with the fewest workers; the current one if nothing waits.
+
+    Args:
+        candidates: models with claimable participants, this worker counted among the workers of its own.
+        current: the model drained so far; ``""`` for none.
+    """
+    if any(candidate.model == current for candidate in candidates):
+        return current
+    if not candidates:
+        return current
+    return min(candidates, key=lambda backlog: (backlog.workers, -backlog.claimable, backlog.model)).model
+
+
+def affinity_step(
+    stage: Stage,
+    *,
+    database: Database,
+    models: Sequence[str],
+    queue_of: Callable[[str], str],
+    run: str | None = None,
+) -> type[bootsteps.StartStopStep]:
+    """A Celery consumer step that keeps this worker on one model's queue.
+
+    Args:
+        stage: whose ``model`` is set, and which tells what is in flight.
+        database: where backlogs are seen.
+        models: models to choose from; all where none is named.
+        queue_of: model -> name of its queue.
+        run: the one run whose work counts; None: all.
+    """
+
+    class Affinity(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def __init__(self, consumer: Any, **options: Any) -> None:
+            super().__init__(consumer, **options)
+            self._stopped = threading.Event()
+
+        def start(self, consumer: Any) -> None:
+            self._stopped = threading.Event()  # the thread of before may be amid a look yet, and has its own
+            if stage.model:  # the connection was lost and is back: the queue has to be taken up again
+                consumer.call_soon(consumer.add_task_queue, queue_of(stage.model))
+            else:  # before the loop begins: once it waits for the broker, a new queue has to wait for a second
+                self._look_or_stay(consumer)
+            arguments = (consumer, self._stopped)
+            threading.Thread(target=self._run, args=arguments, name="affinity", daemon=True).start()
+
+        def stop(self, _consumer: Any) -> None:
+            self._stopped.set()
+
+        def _run(self, consumer: Any, stopped: threading.Event) -> None:
+            while not stopped.wait(LOOK_SECONDS):
+                self._look_or_stay(consumer)
+
+        def _look_or_stay(self, consumer: Any) -> None:
+            try:
+                self._look(consumer)
+            except SQLAlchemyError as error:  # an outage: look again later, stay where we are
+                log.warning("backlogs: %s", error)
+
+        def _look(self, consumer: Any) -> None:
+            if stage.in_flight:
+                return
+            waiting = backlogs(database, models=models, run=run)
+            if run is not None and not waiting and not stage.in_flight:
+                stage.rest()  # of its only run nothing is left but, maybe, to be judged: the judge needs memory too
+            model = choose(waiting, stage.model)
+            if model == stage.model:
+                return
+            if stage.model:
+                consumer.call_soon(consumer.cancel_task_queue, queue_of(stage.model))
+            log.info("draining %s", model)
+            stage.model = model
+            consumer.call_soon(consumer.add_task_queue, queue_of(model))
+
+    return Affinity

@@ -1,0 +1,156 @@
+"""Holds the leases of a process and says that it lives, in one thread for all.
+
+Knows when to beat. Deliberately knows nothing of what the participants do meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.run import Participant
+from defsurvey.workers.runner.rates import Rates
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two signs of life.
+BEAT_SECONDS = 2.0
+#: Beats of the leases within one time-to-live: two may be missed.
+BEATS_PER_LEASE = 3
+#: Seconds by which the time of day may run ahead of the monotonic clock between two beats: further, and the machine was
+#: asleep, for which the one goes on and the other does not.
+AWAKE_SECONDS = 5.0
+
+#: A participant and the epoch under which it was taken up: a process may take it up again, after a rewind or an outage,
+#: before its own thread of before has noticed that it lost it.
+_Claim = tuple[int, int]
+
+
+class Leases:
+    """The participants that this process holds.
+
+    Args:
+        ledger: where the leases are kept.
+        model: tells the model that is drained now, for the list of workers.
+        clock: seconds that never run backward.
+        wall: seconds that go on while the machine sleeps.
+        on_beat: called after each beat that the database took.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        model: Callable[[], str],
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        on_beat: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.ledger = ledger
+        self._model = model
+        self._clock = clock
+        self._wall = wall
+        self._on_beat = on_beat
+        self._held: dict[_Claim, Participant] = {}
+        self._lost: set[_Claim] = set()
+        self._rates = Rates(clock)
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Beat no more and leave the list of workers; where the database is not there, others will notice."""
+        self._stopped.set()
+        self._thread.join()
+        try:
+            self.ledger.leave()
+        except SQLAlchemyError as error:
+            log.warning("still on the list of workers: %s", error)
+
+    @contextmanager
+    def hold(self, participant: Participant) -> Iterator[None]:
+        """Keep a participant's lease alive for as long as the block runs."""
+        with self._lock:
+            self._held[_claim(participant)] = participant
+            self._lost.discard(_claim(participant))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.pop(_claim(participant), None)
+
+    def lost(self, participant: Participant) -> bool:
+        """Whether the lease was taken under another epoch, or the run was cancelled."""
+        return _claim(participant) in self._lost
+
+    def held(self) -> int:
+        """How many participants this process holds, each claim counted."""
+        return len(self._held)
+
+    def holding(self) -> list[Participant]:
+        """The participants that this process holds, under each epoch under which it asks them."""
+        with self._lock:
+            return list(self._held.values())
+
+    def begin(self, run: str) -> None:
+        """Note that this run can be asked: its model is in memory."""
+        with self._lock:
+            self._rates.begin(run)
+
+    def count(self, run: str) -> None:
+        """Note that an answer of this run was committed."""
+        with self._lock:
+            self._rates.count(run)
+
+    def beat(self) -> None:
+        """Say that this process lives and how fast it is."""
+        with self._lock:
+            rates = self._rates.look()
+        self.ledger.beat(self._model(), rates)
+
+    def renew(self) -> None:
+        """Renew every lease held, and note which are lost."""
+        held = self.holding()
+        newest = {each.id: each for each in sorted(held, key=lambda each: each.epoch)}
+        if held:
+            gone = self.ledger.heartbeat(list(newest.values()))
+            lost = {_claim(each) for each in held if each.id in gone or each.epoch < newest[each.id].epoch}
+            with self._lock:
+                self._lost |= lost
+            if lost:
+                log.warning("leases lost or runs cancelled: participants %s", sorted({who for who, _ in lost}))
+
+    def _run(self) -> None:
+        renew_every = self.ledger.ttl / BEATS_PER_LEASE
+        due = self._clock() + renew_every
+        ahead = self._ahead()
+        while not self._stopped.wait(min(BEAT_SECONDS, renew_every)):
+            before, ahead = ahead, self._ahead()
+            if ahead - before > AWAKE_SECONDS:
+                due = self._clock()  # they ran out while this machine was asleep, and others may be about to notice
+            try:
+                if self._clock() >= due:
+                    self.renew()
+                    due = self._clock() + renew_every
+                self.beat()
+                self._on_beat()
+            except SQLAlchemyError as error:  # an outage: the next beat tries again, the fence protects meanwhile
+                log.warning("heartbeat: %s", error)
+
+    def _ahead(self) -> float:
+        """Seconds by which the time of day is ahead of the monotonic clock."""
+        return self._wall() - self._clock()
+
+
+def _claim(participant: Participant) -> _Claim:
+    return participant.id, participant.epoch

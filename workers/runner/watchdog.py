@@ -1,0 +1,143 @@
+"""Ends a process in which the engine hangs or has died, or that does not end when it is told to.
+
+On a thread pool a hung call cannot be interrupted, so the process has to go; its leases are
+found and its participants go on elsewhere. Knows only when the last completion came.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+
+from defsurvey.storage.runs.run import EngineDescription
+from defsurvey.workers.engines.base import Completion, Engine, Request
+
+log = logging.getLogger(__name__)
+
+#: Exit status of a process that the watchdog ended (sysexits' EX_SOFTWARE).
+EXIT_HUNG = 70
+#: Seconds between two looks, at most.
+LOOK_SECONDS = 1.0
+#: Seconds that a process may take to end in good order; container engines kill after 10.
+STOP_SECONDS = 8.0
+#: Seconds for the last thing that a process does when it ends otherwise.
+LAST_SECONDS = 1.0
+
+
+class Watchdog:
+    """Counts what the engine is asked and notices when nothing comes back any more.
+
+    Args:
+        limit: seconds without any completion, while something is asked and this process runs, after which it ends.
+        end: ends it.
+        clock: seconds that never run backward.
+    """
+
+    def __init__(
+        self,
+        limit: float,
+        *,
+        end: Callable[[], None] = lambda: os._exit(EXIT_HUNG),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limit = limit
+        self._end = end
+        self._clock = clock
+        self._asked = 0
+        self._moved_at = clock()
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Begin to look."""
+        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Something is asked of the engine while the block runs."""
+        with self._lock:
+            if self._asked == 0:
+                self._moved_at = self._clock()
+            self._asked += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._asked -= 1
+                self._moved_at = self._clock()
+
+    def hung(self) -> bool:
+        """Whether something has been asked and nothing has come back for longer than the limit."""
+        with self._lock:
+            return self._asked > 0 and self._clock() - self._moved_at > self._limit
+
+    def forgive(self, seconds: float) -> None:
+        """Do not count that much of the time since the last completion; nothing where it is negative."""
+        with self._lock:
+            self._moved_at = min(self._moved_at + max(seconds, 0.0), self._clock())
+
+    def give_up(self, reason: str) -> None:
+        """End the process as it is, to be started again; what it holds is found as after any death."""
+        log.critical("%s", reason)
+        self._end()
+
+    def _run(self) -> None:
+        pause = min(LOOK_SECONDS, self._limit / 4)
+        while not self.hung():
+            began, computed = self._clock(), time.process_time()
+            time.sleep(pause)
+            # What a pause has taken too long, and nothing was computed in, this process did not run: it was stopped
+            # (docker pause, Ctrl-Z). An engine that keeps this thread from running is at work, or never lets go.
+            self.forgive(self._clock() - began - pause - (time.process_time() - computed))
+        self.give_up(f"no completion for {self._limit:.0f} s while {self._asked} are asked: the engine hangs")
+
+
+class Watched:
+    """An engine of which a watchdog sees each request and each completion, however many an answer takes."""
+
+    def __init__(self, engine: Engine, watchdog: Watchdog) -> None:
+        self._engine, self._watchdog = engine, watchdog
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """Queue a request; it is asked until its future is done, in whatever way."""
+        with ExitStack() as asking:
+            asking.enter_context(self._watchdog.asking())
+            future = self._engine.submit(request)
+            until_done = asking.pop_all()
+        future.add_done_callback(lambda _: until_done.close())
+        return future
+
+    def describe(self) -> EngineDescription:
+        """What the engine says of itself."""
+        return self._engine.describe()
+
+    def close(self) -> None:
+        """Close the engine."""
+        self._engine.close()
+
+
+def end_after(seconds: float, *, first: Callable[[], None], end: Callable[[], None] = lambda: os._exit(0)) -> None:
+    """End this process, which was told to, if it is still there after so many seconds.
+
+    What keeps it may be a model that loads, an engine that hangs, a database or a broker that is
+    not there: nothing in a thread can be interrupted.
+
+    Args:
+        seconds: until then it may end in good order.
+        first: called before; when it takes longer than ``LAST_SECONDS`` it is not waited for.
+        end: ends it.
+    """
+
+    def last() -> None:
+        time.sleep(seconds)
+        log.warning("still busy %.0f s after it was told to end: this process ends as it is", seconds)
+        words = threading.Thread(target=first, name="last words", daemon=True)
+        words.start()
+        words.join(LAST_SECONDS)
+        end()
+
+    threading.Thread(target=last, name="end", daemon=True).start()
