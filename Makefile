@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check lint types contracts tests coverage slow chaos exact gpu kernels bench bench-gpu bench-ledger bench-peers compose-prepare compose-tls compose-lock compose-test browser modules docs clean
+.PHONY: install demo test check lint types contracts tests coverage slow chaos exact gpu kernels bench bench-gpu bench-ledger bench-peers compose-prepare compose-tls compose-lock compose-test browser docs clean
 
 install: $(VENV)/.installed
 

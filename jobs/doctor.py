@@ -1,7 +1,6 @@
 """Whether this machine can do what it is asked to: one finding for each thing that a run needs.
 
-Knows the database, the broker, the disk and the clocks; ``jobs.doctor_models`` knows what
-models need. Asks, and changes nothing: starts no broker, makes no file, brings up no schema.
+Asks, and changes nothing: starts no broker, makes no file, brings up no schema.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""What models need of this machine: a device, 4-bit kernels, weights that may be fetched, keys.
-
-Knows the model cards, torch, NVIDIA's driver and the model hub. Deliberately loads no model
-and fetches no weights; a key is looked for and never shown.
-"""
+"""What models need of this machine: a device, 4-bit kernels, weights that may be fetched, keys."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What was found out about one thing that a run needs.
-
-Deliberately examines nothing: see ``jobs.doctor`` and ``jobs.doctor_models``.
-"""
+"""What was found out about one thing that a run needs."""
 
 from __future__ import annotations
 

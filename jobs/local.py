@@ -1,7 +1,7 @@
 """One machine, nothing installed: broker, workers, reporter and reconciler around one run.
 
-Starts the processes, watches them and shows progress. Whatever ends it, what was committed
-stays: the same command goes on from there. Deliberately simulates nothing itself.
+Starts the processes, watches them and shows progress. Whatever ends it, what was committed stays: the same command goes
+on from there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Lock files: one process at a time, of those on one machine.
-
-Knows what file systems say that have no locks. Deliberately knows nothing of what is locked.
-"""
+"""Lock files: one process at a time, of those on one machine."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Logs that processes of ours append to: kept short, and read from their end.
-
-Knows files. Deliberately writes no line itself.
-"""
+"""Logs that processes of ours append to: kept short, and read from their end."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Where something is to be written, and cannot be: wrong input if the user named the place, else a disk's fault.
-
-Knows which errors of the system are about a place. Deliberately writes nothing that stays.
-"""
+"""Where something is to be written, and cannot be: wrong input if the user named the place, else a disk's fault."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""From the environment to frozen settings, read once.
-
-Knows the names of the environment variables, their defaults and their ranges. Deliberately
-opens nothing but the files that hold passwords, and makes nothing but the folder ``home``.
-"""
+"""From the environment to frozen settings, read once."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Everything a report says, worked out once: Results in, one frozen Analysis out.
-
-Knows the parts and which needs which. Deliberately knows nothing of how a part is measured (see the modules imported
-here), nor of how any of it is worded or drawn (see ``reports.finding``, ``reports.charts``).
-"""
+"""Everything a report says, worked out once: Results in, one frozen Analysis out."""
 
 from __future__ import annotations
 

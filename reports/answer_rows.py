@@ -1,6 +1,6 @@
 """The answers of Results as flat rows, without the text of the reply.
 
-Knows the arrays. The text is in the ledger, and is exported from there (``defsurvey export``).
+The text is in the ledger, and is exported from there (``defsurvey export``).
 """
 
 from __future__ import annotations

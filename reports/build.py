@@ -1,7 +1,4 @@
-"""Writes a run's report and the data behind it: each file whole, or the old one untouched.
-
-Knows files. Deliberately knows nothing of what a report says.
-"""
+"""Writes a run's report and the data behind it: each file whole, or the old one untouched."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Sample answers as they were shown, and one card per question with people beside models.
-
-Knows how an answer came about from what is stored beside it. Deliberately escapes nothing.
-"""
+"""Sample answers as they were shown, and one card per question with people beside models."""
 
 from __future__ import annotations
 

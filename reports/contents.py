@@ -1,8 +1,4 @@
-"""Puts a report together: which sections, in which order.
-
-Knows what a reader needs first: the finding, then the paper's tables and figures under their own numbers, then what
-the paper does not have. Deliberately renders nothing (see ``reports.html`` and ``reports.markdown``).
-"""
+"""Puts a report together: which sections, in which order."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Answers as CSV, JSON lines or Parquet.
 
-Knows the formats, and that what is not known, None or nan, is empty or null in all of them. Takes rows one after the
-other, so that memory does not grow with the run.
+Takes rows one after the other, so that memory does not grow with the run.
 """
 
 from __future__ import annotations

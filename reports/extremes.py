@@ -1,7 +1,7 @@
 """Which value dimension, and which culture, a heading may call the closest or the furthest.
 
-Knows means of the excess over the noise floor with their intervals. The largest of several is always some one of
-them: it is named where it lies further off than chance puts the ends of so many. Deliberately draws nothing.
+The largest of several is always some one of them: it is named where it lies further off than chance puts the ends of so
+many.
 """
 
 from __future__ import annotations

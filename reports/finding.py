@@ -1,7 +1,4 @@
-"""The sentence that says what was found, and the sentences that bear it out.
-
-Knows what may be claimed from which figures. Deliberately makes no figure of its own.
-"""
+"""The sentence that says what was found, and the sentences that bear it out."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """A Page as one HTML file that loads nothing.
 
-Knows HTML. Every string is escaped by the template engine, and its invisible characters are written out; only
-charts, which ``reports.charts`` drew, tables, which ``reports.html_table`` wrote, the style sheet and the one script
-pass as they are; the page's policy allows that script by its hash and no other. Deliberately decides nothing of
-what is shown.
+Every string is escaped by the template engine, and its invisible characters are written out; only charts, which
+``reports.charts`` drew, tables, which ``reports.html_table`` wrote, the style sheet and the one script pass as they
+are; the page's policy allows that script by its hash and no other.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def _look(place: int) -> str:
 def environment() -> Environment:
     """The template engine: escapes everything, and an unknown name is an error."""
     found = Environment(
-        loader=PackageLoader("reports"),
+        loader=PackageLoader("defsurvey.reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

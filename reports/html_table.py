@@ -1,7 +1,6 @@
 """A Table as HTML, in as few bytes as it takes: a report of 576 questions has a hundred thousand cells.
 
-Knows HTML's tables; end tags that HTML lets one leave out are left out. Every string is escaped, and its invisible
-characters are written out. Deliberately knows nothing of the page around them.
+Every string is escaped, and its invisible characters are written out.
 """
 
 from __future__ import annotations

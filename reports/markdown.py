@@ -1,7 +1,7 @@
 """A Page as Markdown, for terminals, repositories and mail.
 
-Knows Markdown (tables of the GitHub kind). Every string is escaped, so that neither a model nor a survey can put a
-link, a heading or HTML into it; completions stand in fences that they cannot close.
+Every string is escaped, so that neither a model nor a survey can put a link, a heading or HTML into it; completions
+stand in fences that they cannot close.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _row(parts: Iterable[str]) -> str:
 def render_markdown(page: Page) -> str:
     """The report as Markdown."""
     engine = Environment(
-        loader=PackageLoader("reports"),
+        loader=PackageLoader("defsurvey.reports"),
         autoescape=False,  # noqa: S701 - HTML escapes would be seen in Markdown; ``finalize`` escapes instead
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,8 +1,4 @@
-"""The figures of cells, dimensions, questions, items, options and simple respondents as flat rows, for export.
-
-Knows which figures stand for what, each way of measuring under a name of its own. Deliberately rounds nothing,
-and leaves out what is of several cells together, such as contrasts, series and the map: tables of the report.
-"""
+"""The figures of cells, dimensions, questions, items, options and simple respondents as flat rows, for export."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How to read a report: the terms of its method section.
-
-Knows the words for what docs/metrics.md defines. Deliberately holds no figure.
-"""
+"""How to read a report: the terms of its method section."""
 
 from __future__ import annotations
 

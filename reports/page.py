@@ -1,8 +1,7 @@
 """What a report shows, before anyone says how: plain text, tables, cards.
 
-Knows the parts of a page. ``html`` and ``markdown`` render the same Page, each escaping in its own way, so that
-neither can say what the other does not. Every string here is untrusted text. Deliberately knows nothing of
-how the parts came about (see ``reports.tables``, ``reports.cards``, ``reports.contents``).
+``html`` and ``markdown`` render the same Page, each escaping in its own way, so that neither can say what the other
+does not. Every string here is untrusted text.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Text that others wrote, made harmless and its invisible characters visible.
 
-Knows characters. Model output, names in a study and survey texts all pass through here, once for
-HTML and once for Markdown. Deliberately knows nothing of where they are shown.
+Model output, names in a study and survey texts all pass through here, once for HTML and once for Markdown.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Addresses of databases and brokers as they may be shown: without a password, wherever in them it stands.
-
-Knows URLs as people write them, right and wrong. Deliberately opens nothing.
-"""
+"""Addresses of databases and brokers as they may be shown: without a password, wherever in them it stands."""
 
 from __future__ import annotations
 

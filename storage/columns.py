@@ -1,7 +1,5 @@
 """The types of the SQL tables' columns, and the database's clock.
 
-Knows how a value is kept in SQLite and in PostgreSQL. Deliberately knows no table.
-
 Times are seconds since the epoch by the database's clock, so that they compare the same
 way on every database.
 """

@@ -1,7 +1,6 @@
 """What a database says of itself: its kind, its schema, its clock.
 
-Asks, and changes nothing: no file is made and no schema is brought up. Deliberately judges
-nothing; ``jobs.doctor`` does.
+Asks, and changes nothing: no file is made and no schema is brought up.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""From a URL to transactions.
-
-Knows how SQLite and PostgreSQL have to be opened so that concurrent writers neither lose
-nor block each other. Deliberately knows no table.
-"""
+"""From a URL to transactions."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Which host a process runs on, told from every other host of the same name.
-
-Knows what Linux says of its boot and of a process's own numbering of processes. Deliberately knows no table.
-"""
+"""Which host a process runs on, told from every other host of the same name."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Brings a database to the schema that this version needs.
 
-Knows Alembic and the locks that keep two processes from migrating at once. Alembic is loaded
-only where something has to be done.
+Alembic is loaded only where something has to be done.
 """
 
 from __future__ import annotations

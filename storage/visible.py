@@ -1,8 +1,4 @@
-"""Invisible characters, made visible.
-
-Knows which characters of a text nobody sees, and those of them that change how the rest is shown: with these no text of
-a survey is read. Deliberately knows nothing of where a text is shown.
-"""
+"""Invisible characters, made visible."""
 
 from __future__ import annotations
 

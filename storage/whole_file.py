@@ -1,7 +1,4 @@
-"""Files that appear whole or not at all.
-
-Knows files, links, pipes and what this process has open already. Deliberately knows nothing of what is written.
-"""
+"""Files that appear whole or not at all."""
 
 from __future__ import annotations
 

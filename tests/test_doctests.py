@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 #: Modules of the four rooms that have an example.
 WITH_EXAMPLES = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    ".".join(("defsurvey", *path.relative_to(ROOT).with_suffix("").parts))
     for room in ("jobs", "workers", "storage", "reports")
     for path in (ROOT / room).rglob("*.py")
     if ">>> " in path.read_text()

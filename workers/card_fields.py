@@ -1,8 +1,4 @@
-"""One table of a model file, read field by field.
-
-Knows how a value that is not what the format asks for is refused: file, model, field, expected, got.
-Deliberately knows no card: which fields there are is said in ``workers.models``.
-"""
+"""One table of a model file, read field by field."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""What is known about a model before it is loaded: its card.
-
-Knows the fields of a card, the bundled cards (``models.toml``) and how a file of the
-user's own adds to them. Deliberately knows nothing of how a model is loaded or asked:
-that is ``workers.engines``.
-"""
+"""What is known about a model before it is loaded: its card."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """Keeps a daemon that cannot serve from being started again without end.
 
-A container engine starts again whatever ends. Where that cannot mend anything (a model that
-cannot be loaded, a name that is wrong), the process stays instead: idle, unhealthy, its
-reason in the log, until somebody who has read it stops or restarts it. Knows exit statuses.
-Deliberately knows no daemon.
+A container engine starts again whatever ends. Where that cannot mend anything (a model that cannot be loaded, a name
+that is wrong), the process stays instead: idle, unhealthy, its reason in the log, until somebody who has read it stops
+or restarts it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which expected error ends the command line with which exit code.
 
-Knows every room's errors. A verb imports it only once it has failed, so that none waits for all the rooms to load; a
-daemon that stays does so from the start, since it needs them in any case.
+A verb imports it only once it has failed, so that none waits for all the rooms to load; a daemon that stays does so
+from the start, since it needs them in any case.
 """
 
 from __future__ import annotations

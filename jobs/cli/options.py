@@ -1,7 +1,7 @@
 """What is typed behind the command line's verbs: texts, lists, paths and sums; and what is printed for programs.
 
-Knows how each is written. An option that is given and says nothing is refused, since what stands for it in a script is
-most often a variable that was never set: it must not mean the same as no option at all.
+An option that is given and says nothing is refused, since what stands for it in a script is most often a variable that
+was never set: it must not mean the same as no option at all.
 """
 
 from __future__ import annotations

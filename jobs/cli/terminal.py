@@ -1,7 +1,4 @@
-"""Terminals, and pipes, that do not know every character of a survey, and streams that were closed.
-
-Knows the three streams. Deliberately changes no encoding: what a terminal is said to understand is what it gets.
-"""
+"""Terminals, and pipes, that do not know every character of a survey, and streams that were closed."""
 
 from __future__ import annotations
 

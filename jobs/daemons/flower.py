@@ -1,8 +1,4 @@
-"""Flower on our broker: workers and tasks, as Celery tells of them.
-
-Knows how Flower is started. Deliberately lets it change nothing: workers take no remote
-control, and its interface for programs stays shut.
-"""
+"""Flower on our broker: workers and tasks, as Celery tells of them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """SQL is the truth: publishes again what the broker lost, and asks for reports that are due.
 
-Everything it does may be done twice, or by two reconcilers at once, without harm: claims
-decide who works, and a report is keyed by its revision. Knows the outbox and the broker.
+Everything it does may be done twice, or by two reconcilers at once, without harm: claims decide who works, and a report
+is keyed by its revision.
 """
 
 from __future__ import annotations

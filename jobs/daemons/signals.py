@@ -1,7 +1,4 @@
-"""The signals by which a process is told to end.
-
-Knows which they are. Deliberately knows nothing of what then has to be done.
-"""
+"""The signals by which a process is told to end."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The audit of judges: a table of judged answers for people to judge, and what they wrote into it.
 
-Knows CSV. People see what a judge saw and never what it said. Deliberately works out nothing: see ``reports.figures.judging``.
+People see what a judge saw and never what it said.
 """
 
 from __future__ import annotations

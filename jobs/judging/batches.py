@@ -1,8 +1,7 @@
 """Judging in batches, at half the price.
 
 A batch is written down before it is made, named as soon as it has an id, and forgotten when all its results are
-committed. Whoever is killed at any point goes on with the batches that are written down and makes none twice. Knows the
-order of these steps. Deliberately knows neither SQL nor the provider's protocol.
+committed. Whoever is killed at any point goes on with the batches that are written down and makes none twice.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Asks the models of a run what they know of its survey, and keeps each batch.
 
-Knows the run, the model cards and the terminal. What is asked is in ``workers.probing``; what
-follows from it is in the run's report.
+What is asked is in ``workers.probing``; what follows from it is in the run's report.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Judging a run: what there is to judge, calibration, then every answer of the sample that was not judged yet.
 
 Typed again it goes on: each reply is committed as soon as it is there, and nothing that was committed is asked again.
-Knows the order of the steps. Deliberately knows no rubric (``workers.judging``) and no SQL (``storage.runs.judgements``).
 """
 
 from __future__ import annotations

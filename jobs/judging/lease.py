@@ -1,7 +1,4 @@
-"""One process at a time judges a run, wherever it runs: nobody pays for what another is asking for.
-
-Knows when a lease is renewed and whose holder is dead. Deliberately knows no judge.
-"""
+"""One process at a time judges a run, wherever it runs: nobody pays for what another is asking for."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A person resolves unparsable answers: one after the other on a terminal, a key for each way to read it.
 
-Knows the keys and the screen. What is read is kept as a reading of its own (``storage.runs.readings``); no answer changes.
+What is read is kept as a reading of its own (``storage.runs.readings``); no answer changes.
 """
 
 from __future__ import annotations

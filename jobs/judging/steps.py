@@ -1,8 +1,4 @@
-"""The steps of judging a run: calibrate, put answers before the judge, keep what it says.
-
-Knows how answers become calls and replies become rows. Deliberately knows neither which judge nor which answers: see
-``jobs.judging.judge``.
-"""
+"""The steps of judging a run: calibrate, put answers before the judge, keep what it says."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How far a run has come, laid out for the width that a terminal has.
-
-Knows rich. Deliberately cuts nothing off: what tells one name from another is often its end.
-"""
+"""How far a run has come, laid out for the width that a terminal has."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Watching a run that others work on, until it is over: outages are outlived, and a signal is never lost.
-
-Knows when a run is over. Deliberately starts nothing (see ``local``).
-"""
+"""Watching a run that others work on, until it is over: outages are outlived, and a signal is never lost."""
 
 from __future__ import annotations
 

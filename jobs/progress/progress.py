@@ -1,7 +1,4 @@
-"""How far a run has come, as numbers and on the terminal.
-
-Knows the store's counts and rich. Deliberately changes nothing.
-"""
+"""How far a run has come, as numbers and on the terminal."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How far a run and its cells have come at one moment: the nouns, and what follows from their numbers.
-
-Deliberately looks at nothing itself: ``jobs.progress.progress`` takes a snapshot, and shows it.
-"""
+"""How far a run and its cells have come at one moment: the nouns, and what follows from their numbers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """The embedded broker: a Valkey server of our own under ``DEFSURVEY_HOME``.
 
-Knows how to find, start, attach to and stop the server. Deliberately knows no queue.
-The server keeps an append-only file, listens on a Unix socket only, and outlives a killed
-``defsurvey run``: whoever comes next attaches to it.
+The server keeps an append-only file, listens on a Unix socket only, and outlives a killed ``defsurvey run``: whoever
+comes next attaches to it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Which models cost money, and whether it is known how much.
-
-Knows the address of a model's server. Deliberately asks neither it nor a name server.
-"""
+"""Which models cost money, and whether it is known how much."""
 
 from __future__ import annotations
 

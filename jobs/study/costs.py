@@ -1,7 +1,4 @@
-"""What a study would cost, before it runs.
-
-Knows prices, and how many calls a judge would get. Deliberately counts no tokens of answers: see ``jobs.study.plan``.
-"""
+"""What a study would cost, before it runs."""
 
 from __future__ import annotations
 

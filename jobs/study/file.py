@@ -1,8 +1,4 @@
-"""A study file as it is on disk: its text, and numbers within bounds.
-
-Knows files and numbers; how YAML is read and faults are told is in ``storage``.
-Deliberately knows nothing of what a study must say (see ``jobs.study.keys``).
-"""
+"""A study file as it is on disk: its text, and numbers within bounds."""
 
 from __future__ import annotations
 

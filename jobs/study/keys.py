@@ -1,7 +1,6 @@
 """What each key of a study file may say.
 
-One function for each key: from what is written to a value, or one error that names the
-place. Deliberately knows nothing of how keys make up a study (see ``jobs.study.study``).
+One function for each key: from what is written to a value, or one error that names the place.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""What a study would run, told before it runs.
-
-Knows how to count, and how to put a rough range where nothing can be counted yet; each
-rule of thumb stands beside its figure. Deliberately touches no database and no model.
-"""
+"""What a study would run, told before it runs."""
 
 from __future__ import annotations
 

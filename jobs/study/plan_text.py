@@ -1,7 +1,4 @@
-"""A plan as a program or a person reads it.
-
-Deliberately counts nothing: every figure comes from ``plan``.
-"""
+"""A plan as a program or a person reads it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""One prompt of a study, exactly as the model will be asked.
-
-Knows how to pick a participant and a question and how to show the request. Deliberately
-asks no engine: remembered answers depend on the run, so that a later question is shown
-with an empty memory, and says so.
-"""
+"""One prompt of a study, exactly as the model will be asked."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """From a study to a run: rows first, in one transaction, then one small message per participant.
 
 Enqueuing the same study again adds only what is missing, so resuming is the same call.
-Knows studies, the store and the queue's names. Deliberately generates nothing.
 """
 
 from __future__ import annotations

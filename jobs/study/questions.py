@@ -1,8 +1,4 @@
-"""Which questions a study asks.
-
-Knows the ways in which a study file chooses questions and that the same ones must be
-asked, and be known, in every culture. Deliberately knows nothing of the file's other keys.
-"""
+"""Which questions a study asks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """What the engines of a study's models can do of its conditions.
 
 A condition that differs from another by what no request can carry would be asked, and paid for, twice as the same.
-Knows conditions and what cards say that servers take. Deliberately asks no engine.
 """
 
 from __future__ import annotations

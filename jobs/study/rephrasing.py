@@ -1,7 +1,6 @@
 """Has the questions of a survey folder rephrased, and keeps each batch in the folder.
 
-Knows the folder, the model card and the terminal. How a wording is asked for and checked is in
-``workers.rephrasing``.
+How a wording is asked for and checked is in ``workers.rephrasing``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How a survey's questions spread over topics and value dimensions: the paper's Figure 3, on a terminal.
-
-Knows counts and bars. Deliberately knows nothing of runs: a report draws the same of what a run asked.
-"""
+"""How a survey's questions spread over topics and value dimensions: the paper's Figure 3, on a terminal."""
 
 from __future__ import annotations
 

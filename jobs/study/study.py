@@ -1,9 +1,4 @@
-"""A study: the experimental design that a user writes, validated.
-
-Knows which keys a study file has, what each may be and what follows from them
-(docs/study-file.md says it for users). Deliberately knows nothing of runs, queues or
-engines: whether a model can be served here and now is asked when a run is enqueued.
-"""
+"""A study: the experimental design that a user writes, validated."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""What there is to tell of a survey that is sound: languages that nobody can be asked in, labels that cannot be read.
-
-Knows the prompts and how answers are read, which surveys' own files know nothing of. Deliberately refuses nothing: such
-a survey can be asked in its other languages, and answered by numbers.
-"""
+"""What to say of a sound survey: languages that nobody can be asked in, labels that cannot be read."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""One model in one culture, and one culture with all of them: measured.
-
-Knows which metric is taken of what within a cell, and keeps the paper's way and the sound way apart. Deliberately
-knows nothing of comparisons between cells (see ``reports.cells.comparing``) nor of the run as a whole.
-"""
+"""One model in one culture, and one culture with all of them: measured."""
 
 from __future__ import annotations
 

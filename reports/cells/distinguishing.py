@@ -1,7 +1,4 @@
-"""Question by question: can a model's answers be told from those of as many people?
-
-Knows that a list of options is several items of one question. Deliberately knows no mean over questions.
-"""
+"""Question by question: can a model's answers be told from those of as many people?"""
 
 from __future__ import annotations
 

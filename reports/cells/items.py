@@ -1,9 +1,4 @@
-"""A run's questions as items, and its answers counted by item.
-
-Knows how questions become items (see ``reports.metrics.divergence``): an ordinary question is one
-item, a multiple-choice question is one item per option, and so its options' value dimensions each
-get their own. Deliberately knows nothing of metrics.
-"""
+"""A run's questions as items, and its answers counted by item."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Distances along a scale, where some options have no place on it.
-
-Knows that "other" or a volunteered answer lies between no two options: the distance is of the answers that have a
-place. Deliberately leaves items without such options as they are.
-"""
+"""Distances along a scale, where some options have no place on it."""
 
 from __future__ import annotations
 

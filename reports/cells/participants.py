@@ -1,7 +1,4 @@
-"""What each participant of a cell answered, by itself, and how far means of them vary.
-
-Knows answers as weights on categories (see ``reports.cells.items``). Deliberately knows nothing of cells.
-"""
+"""What each participant of a cell answered, by itself, and how far means of them vary."""
 
 from __future__ import annotations
 

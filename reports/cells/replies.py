@@ -1,7 +1,7 @@
 """What needs whole replies: diversity of wording, and two of the judge's dimensions.
 
-Knows how far the replies of a run were read. A reply that was cut off says nothing of how its explanation would have
-gone on, so that what is measured on explanations is not given at all, and says why.
+A reply that was cut off says nothing of how its explanation would have gone on, so that what is measured on
+explanations is not given at all, and says why.
 """
 
 from __future__ import annotations

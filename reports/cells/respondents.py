@@ -1,7 +1,4 @@
-"""Simple respondents to put beside a model: what would they score?
-
-Knows how each one answers, as shares per item. Deliberately knows nothing of any model.
-"""
+"""Simple respondents to put beside a model: what would they score?"""
 
 from __future__ import annotations
 

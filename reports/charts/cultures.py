@@ -1,6 +1,6 @@
 """Figure 7: the map of cultures, a line per subject from the first culture to each of the others.
 
-Knows a ``Projection``. Ellipses are drawn as polygons, since a specification knows none.
+Ellipses are drawn as polygons, since a specification knows none.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Figures 5 and 6: divergence by value dimension, its means and its spread, one chart per model.
 
-Knows rows of ``reports.figures.frameworks``. Cultures stand beneath each other on the row of a dimension.
+Cultures stand beneath each other on the row of a dimension.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The report's first chart: how far each cell lies from people, one chart per culture.
-
-Knows cells, their intervals and the simple respondents beside them.
-"""
+"""The report's first chart: how far each cell lies from people, one chart per culture."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """From an Altair specification to SVG that belongs to its page.
 
-Knows how to draw and how to make a drawing small: colours leave here as CSS variables and type as the page's own, so
-that one drawing serves light, dark and print; a mark's description becomes its title. Deliberately knows
-nothing of surveys. The same specification gives the same bytes.
+The same specification gives the same bytes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Shares on spokes: Figure 19.
 
-Knows how a radar is made of lines and points, which is all that a specification offers. Deliberately knows nothing of
-what is measured. A radar's area means nothing and its order of spokes shapes it: bars come first, this is beside them.
+A radar's area means nothing and its order of spokes shapes it: bars come first, this is beside them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Figures on rows: a mark per row and series, its interval, the noise floor or what uniform answers would give.
 
-Knows how such a chart is drawn. Most of the report's charts are of this kind, so that reading one teaches to read
-all. Deliberately knows nothing of what is measured.
+Most of the report's charts are of this kind, so that reading one teaches to read all.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Divergence value dimension by value dimension: Figures 5 and 6.
 
-Knows which items speak to a dimension, and how they spread. Both ways of measuring stand in fields of their own.
+Both ways of measuring stand in fields of their own.
 """
 
 from __future__ import annotations

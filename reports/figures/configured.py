@@ -1,7 +1,6 @@
 """What participants drew, and which configurations went with close and with distant answers (Appendix F).
 
-Knows draws and one divergence per participant and question. What is best and what is worst is picked after the
-fact, and says so. Deliberately makes no claim of cause: draws are random, but each is one of a few.
+What is best and what is worst is picked after the fact, and says so.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Do the models of a run know its survey? Probes as figures, model by model and question by question.
 
-Knows how probes are paired with options and published percentages. The tests themselves are in
-``reports.metrics.contamination``.
+The tests themselves are in ``reports.metrics.contamination``.
 """
 
 from __future__ import annotations

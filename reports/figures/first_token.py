@@ -1,8 +1,8 @@
 """The cheap baseline: what the next token's probabilities alone say of the options.
 
-Knows probabilities per question and order. Nothing is drawn, so that there is no noise and no floor. An interview's
-figure is of a few answers, smoothed: what as many answers drawn from the probabilities would score compares with it,
-less the same floor. A list has no such distribution and is left out.
+Nothing is drawn, so that there is no noise and no floor. An interview's figure is of a few answers, smoothed: what as
+many answers drawn from the probabilities would score compares with it, less the same floor. A list has no such
+distribution and is left out.
 """
 
 from __future__ import annotations

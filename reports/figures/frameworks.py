@@ -1,7 +1,6 @@
 """Conditions, models, languages side by side: Tables 1, 2 and 4, Figure 10.
 
-Knows which cells a row of each is the mean of. Both ways of measuring stand in fields of their own. Deliberately
-knows nothing of published values (see ``reports.published``).
+Both ways of measuring stand in fields of their own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What a judge found, Figures 9 and 19, and how far it agrees with itself and with people.
-
-Knows verdicts per judge, and pools none. Deliberately knows no rubric and no judge's call.
-"""
+"""What a judge found, Figures 9 and 19, and how far it agrees with itself and with people."""
 
 from __future__ import annotations
 

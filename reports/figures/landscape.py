@@ -1,7 +1,4 @@
-"""What was asked, one question from near, and what scores mean: Figures 3 and 4, Appendices C and E.
-
-Knows the run's questions, replies and samples. Deliberately compares nothing.
-"""
+"""What was asked, one question from near, and what scores mean: Figures 3 and 4, Appendices C and E."""
 
 from __future__ import annotations
 

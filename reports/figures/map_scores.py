@@ -1,7 +1,6 @@
 """How answers become mean scores on the map of cultures, and how far those vary.
 
-Knows codes, the paper's way and the sound way, and resamples of participants. Residual options ("other") have no
-place on a scale and enter no score. Deliberately knows no map.
+Residual options ("other") have no place on a scale and enter no score.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""The cultural variation map: Figure 7, and the map of Figure 10.
-
-Knows who stands on it, and which way each moves. Deliberately knows nothing of how answers become mean scores (see
-``reports.figures.map_scores``), and draws nothing.
-"""
+"""The cultural variation map: Figure 7, and the map of Figure 10."""
 
 from __future__ import annotations
 

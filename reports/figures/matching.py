@@ -1,7 +1,4 @@
-"""Whom a model's commonest answers match and resemble: Figures 8, 11 and 12, Appendix G, and the rank by matching.
-
-Knows which references a profile needs and where they are missing. Deliberately makes no claim about why.
-"""
+"""Whom a model's commonest answers match and resemble: Figures 8, 11 and 12, Appendix G, and the rank by matching."""
 
 from __future__ import annotations
 

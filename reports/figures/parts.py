@@ -1,7 +1,4 @@
-"""What the parts of a report have in common: some are not run, and most speak of one condition and language.
-
-Knows how cells are chosen for a figure. Deliberately makes no figure.
-"""
+"""What the parts of a report have in common: some are not run, and most speak of one condition and language."""
 
 from __future__ import annotations
 

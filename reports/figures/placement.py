@@ -1,8 +1,4 @@
-"""Does the order in which options are shown move the answers?
-
-Knows which answers can tell: valid ones, of one option, to questions that were shown in several orders.
-Deliberately knows nothing of the options' meaning.
-"""
+"""Does the order in which options are shown move the answers?"""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What the paper printed, with the slips of the source in footnotes.
-
-Knows the files in ``published/``. Deliberately corrects nothing, and never mixes a printed value with one of ours.
-"""
+"""What the paper printed, with the slips of the source in footnotes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Series of models, training stages and sizes: Table 3, Appendix I and section 6.1.
 
-Knows what model cards say of a model and which cells are compared by it. A t-test over models x dimensions counts
-values that are not independent: it stands here as the paper has it, and the test that survives scrutiny beside it.
-Deliberately knows nothing of how any of it is worded.
+A t-test over models x dimensions counts values that are not independent: it stands here as the paper has it, and the
+test that survives scrutiny beside it.
 """
 
 from __future__ import annotations

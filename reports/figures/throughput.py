@@ -1,8 +1,4 @@
-"""How fast each model answered, and what it cost.
-
-Knows the seconds and tokens that are stored with answers and the prices that a model's card had when the run was
-served. Deliberately estimates nothing: what an engine did not count has no figure, and no price is no cost.
-"""
+"""How fast each model answered, and what it cost."""
 
 from __future__ import annotations
 

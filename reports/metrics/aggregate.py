@@ -1,9 +1,4 @@
-"""Means over items: by value dimension, over dimensions, over questions.
-
-Knows which item belongs to which dimension and question, as positions, and which of them the headline
-is of: a whole run's, so that it is the same mean for some of the items. Deliberately knows nothing of what the values
-measure.
-"""
+"""Means over items: by value dimension, over dimensions, over questions."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """Do two judges agree? Cohen's kappa, Gwet's AC1, McNemar's test.
 
-Knows paired labels, as whole numbers. Deliberately knows nothing of who judged what.
-
 Kappa sinks towards 0 where nearly all labels are alike, however often judges agree; AC1 does not: both are given.
 """
 

@@ -1,8 +1,5 @@
 """Does the model's commonest answer match people's, and which people is it most typical of?
 
-Knows counts and shares per item and category. Deliberately knows nothing of which groups stand in which column,
-but that the first two are the sexes and the next three the ages.
-
 Unit of analysis: an item (a question, or one option of a list).
 """
 

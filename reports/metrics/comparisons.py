@@ -1,8 +1,4 @@
-"""Many comparisons at once: tests over questions and over participants, corrections, places with ties.
-
-Knows differences per question, what leaving a participant out does, and p-values. Deliberately knows nothing of
-which models are compared.
-"""
+"""Many comparisons at once: tests over questions and over participants, corrections, places with ties."""
 
 from __future__ import annotations
 

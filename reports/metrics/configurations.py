@@ -1,8 +1,7 @@
 """Which configuration went with close answers and which with distant ones (the paper's Appendix F)?
 
-Knows one divergence per participant and question, and each participant's place on the axes. One answer per question
-shows no distribution: a participant's figure is low when it gives common answers. The best and the worst of many
-are extreme by selection too, so that their intervals do not hold for the next run. Deliberately knows no model.
+One answer per question shows no distribution: a participant's figure is low when it gives common answers. The best and
+the worst of many are extreme by selection too, so that their intervals do not hold for the next run.
 """
 
 from __future__ import annotations

@@ -3,9 +3,6 @@
 A few answers look more alike than the answers they are drawn from, so that their plug-in entropy is too small and
 their divergence too large. By a smoothed divergence the closest of all is therefore not who answers as people do but
 who gives people's commonest answers somewhat more often than they. Here the entropy is corrected by the jackknife.
-
-Knows that what is left is a sum over categories, of which each needs its own count alone. Deliberately knows nothing
-of who is compared (see ``reports.cells.comparing``).
 """
 
 from __future__ import annotations

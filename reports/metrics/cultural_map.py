@@ -1,8 +1,4 @@
-"""The map of cultures: mean scores per value dimension, projected on two principal components.
-
-Knows scores of rows (a subject in a culture) on columns (dimensions). Deliberately knows nothing of how answers become
-scores (see ``reports.figures.map_scores``), nor of ways from one culture to another (see ``reports.metrics.ways``).
-"""
+"""The map of cultures: mean scores per value dimension, projected on two principal components."""
 
 from __future__ import annotations
 

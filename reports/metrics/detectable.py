@@ -1,8 +1,4 @@
-"""What a design can be expected to find: the smallest difference between two models, and whether one has a place.
-
-Knows reference distributions and a number of participants. Deliberately knows no model: it is what chance alone does to
-two models that both answer nearly as people do.
-"""
+"""What a design can be expected to find: the smallest difference between two models, and whether one has a place."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """How far a model's answers lie from what people answered, per item.
 
-Knows arrays of counts and shares and the formulas of docs/metrics.md. Deliberately knows
-nothing of surveys, cells or means over items (see ``aggregate``).
-
 An *item* is one set of exclusive categories: the options of a question, or, for one option of a
 multiple-choice question, (not chosen, chosen). Items of different size share one array of K
 columns; ``offered`` says which columns an item has, and the others hold zeros.

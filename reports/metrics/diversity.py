@@ -1,7 +1,4 @@
-"""How different the replies of a cell's participants are from each other.
-
-Knows digests of replies, choices and counts. Deliberately knows nothing of whether a reply is right.
-"""
+"""How different the replies of a cell's participants are from each other."""
 
 from __future__ import annotations
 

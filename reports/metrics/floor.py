@@ -1,10 +1,9 @@
 """What n honest respondents would score: the noise floor, and the same for other respondents.
 
-Knows how a divergence behaves when answers are drawn. A divergence from a fixed reference that
-is a sum over categories (both KL, total variation; Wasserstein over cumulated categories) needs
-only each category's own count, which is binomial: its expectation is exact and costs n + 1 terms.
-The Jensen-Shannon distance is a root of such a sum, and is enumerated where that is cheap and
-simulated with a fixed seed where it is not. Deliberately knows nothing of surveys or cells.
+A divergence from a fixed reference that is a sum over categories (both KL, total variation; Wasserstein over cumulated
+categories) needs only each category's own count, which is binomial: its expectation is exact and costs n + 1 terms. The
+Jensen-Shannon distance is a root of such a sum, and is enumerated where that is cheap and simulated with a fixed seed
+where it is not.
 """
 
 from __future__ import annotations

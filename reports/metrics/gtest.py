@@ -1,8 +1,7 @@
 """Can these answers be told from those of as many people? The G-test, its distribution worked out.
 
-Knows counts and shares of exclusive categories. With 20 answers to ten options the chi-squared approximation is
-far off: every outcome is enumerated where there are few, else outcomes are drawn. Deliberately knows nothing of
-questions with several items (see ``reports.cells.distinguishing``).
+With 20 answers to ten options the chi-squared approximation is far off: every outcome is enumerated where there are
+few, else outcomes are drawn.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""How often answers fail on the six dimensions that a judge looks at.
-
-Knows verdicts as arrays. Deliberately knows no judge and no rubric: what passes was decided before, and verdicts
-of different judges come in separate calls, never pooled.
-"""
+"""How often answers fail on the six dimensions that a judge looks at."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Every way in which n answers can fall into k categories.
-
-Knows whole numbers. Deliberately knows nothing of how likely an outcome is, nor of how many are too many to list.
-"""
+"""Every way in which n answers can fall into k categories."""
 
 from __future__ import annotations
 

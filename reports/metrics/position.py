@@ -1,8 +1,7 @@
 """Does the option shown first draw answers, whatever it says?
 
-Knows which option each answer chose and which it was shown first. Where orders were drawn, an answer that does not care
-about order chooses the first-shown option as often as the two would meet if answers were dealt out anew
-among the participants of a question. Deliberately knows nothing of what the options say.
+Where orders were drawn, an answer that does not care about order chooses the first-shown option as often as the two
+would meet if answers were dealt out anew among the participants of a question.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""How many answers were valid, refused, unparsable or failed, and how many are there at all.
-
-Knows counts of answers, and which participant they are of: answers of one participant end alike, so that many of
-them tell less than as many independent ones. Deliberately knows nothing of what was answered.
-"""
+"""How many answers were valid, refused, unparsable or failed, and how many are there at all."""
 
 from __future__ import annotations
 

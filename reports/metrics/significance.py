@@ -1,8 +1,4 @@
-"""Student's and Welch's t-test and Hedges' g, from samples or from their published summaries.
-
-Knows two samples, or mean, standard deviation and size of each. Deliberately knows nothing of what a unit is:
-whoever prints a result says what was counted and whether the units are independent.
-"""
+"""Student's and Welch's t-test and Hedges' g, from samples or from their published summaries."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """The way from one culture to another on the map: of a model against people, and what of it is noise.
 
-Knows scores at both ends, and how far resampled participants move them. Few participants lie somewhere else in every
-culture by chance alone, so that a model which does not move has a way too: it is called one where it is longer than
-that. Deliberately knows nothing of how answers become scores (see ``reports.figures.map_scores``).
+Few participants lie somewhere else in every culture by chance alone, so that a model which does not move has a way too:
+it is called one where it is longer than that.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Table 4: what switching parts of a framework off changes.
-
-Knows the conditions of one framework side by side, and how a contrast of cells is written and explained.
-"""
+"""Table 4: what switching parts of a framework off changes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What the paper does not have: how answers ended, whether order moves them, every question by itself.
-
-Knows the quality, diversity, position and question tables.
-"""
+"""What the paper does not have: how answers ended, whether order moves them, every question by itself."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Figure 3: what was asked.
-
-Knows topics, types and value dimensions of the run's questions, what the survey leaves out, whose language it lacks.
-"""
+"""Figure 3: what was asked."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How far a judge agrees with itself and with people: the tables beside Figures 9 and 19.
-
-Knows the audits of one judge. Deliberately says nothing of which of the two is right.
-"""
+"""How far a judge agrees with itself and with people: the tables beside Figures 9 and 19."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The first figure: how close each cell comes, and which may be told apart.
-
-Knows the dot plot, the order of closeness with its ties, and the simple respondents.
-"""
+"""The first figure: how close each cell comes, and which may be told apart."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Appendix F and the distribution of draws: which configurations went with close and with distant answers.
 
-Knows what participants drew. Says that the best and the worst were picked after the fact.
+Says that the best and the worst were picked after the fact.
 """
 
 from __future__ import annotations

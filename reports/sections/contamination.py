@@ -1,7 +1,4 @@
-"""Do models know the survey? Tables for the section on the quality of answers.
-
-Knows how the check is told. Deliberately measures nothing (see ``reports.figures.contamination``).
-"""
+"""Do models know the survey? Tables for the section on the quality of answers."""
 
 from __future__ import annotations
 

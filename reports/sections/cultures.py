@@ -1,7 +1,4 @@
-"""Figure 7: the cultural variation map.
-
-Knows how a model's way from one culture to the other compares with people's.
-"""
+"""Figure 7: the cultural variation map."""
 
 from __future__ import annotations
 

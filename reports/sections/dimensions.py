@@ -1,7 +1,4 @@
-"""Figures 5 and 6: divergence dimension by dimension.
-
-Knows means and spread of each model in each culture.
-"""
+"""Figures 5 and 6: divergence dimension by dimension."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The probabilities of the options as a baseline: what an interview costs more, and whether it is closer.
-
-Knows the cheap baseline and the main condition beside it, both as so many answers. Deliberately names no winner: of
-the difference no test is known.
-"""
+"""The probabilities of the options as a baseline: what an interview costs more, and whether it is closer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Tables 1 and 2: conditions and models side by side.
-
-Knows which figures stand in which column, and that the paper's way and the sound way never share one.
-"""
+"""Tables 1 and 2: conditions and models side by side."""
 
 from __future__ import annotations
 

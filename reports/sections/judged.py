@@ -1,7 +1,4 @@
-"""Figures 9 and 19: what a judge found wrong with the answers, bars first and a radar of every model beside them.
-
-Knows failure rates by judge; judges are never pooled.
-"""
+"""Figures 9 and 19: what a judge found wrong with the answers, bars first and a radar of every model beside them."""
 
 from __future__ import annotations
 

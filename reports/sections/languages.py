@@ -1,7 +1,4 @@
-"""Figure 10: models that were asked in more than one language.
-
-Knows the languages of each culture; its own is the one compared with.
-"""
+"""Figure 10: models that were asked in more than one language."""
 
 from __future__ import annotations
 

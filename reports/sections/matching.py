@@ -1,7 +1,4 @@
-"""Figure 8 and the rank by matching: on which items the commonest answer is people's.
-
-Knows matching items and how many uniform answers would match.
-"""
+"""Figure 8 and the rank by matching: on which items the commonest answer is people's."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Means of each model in each culture as tables, the sound way and the paper's.
 
-Knows the columns of both: by value dimension, where the run's questions speak to any. They stand with Figure 5.
+They stand with Figure 5.
 """
 
 from __future__ import annotations

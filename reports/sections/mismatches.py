@@ -1,7 +1,4 @@
-"""Appendix G: how many mismatching items fall to each dimension, sex and age.
-
-Knows the tensors of ``reports.figures.matching``.
-"""
+"""Appendix G: how many mismatching items fall to each dimension, sex and age."""
 
 from __future__ import annotations
 

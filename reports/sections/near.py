@@ -1,7 +1,4 @@
-"""Figure 4 and Appendices C and E: one question from near, what scores mean, answers as they were given.
-
-Knows samples and the words for high and low scores. Deliberately picks no answer: samples are drawn by seed.
-"""
+"""Figure 4 and Appendices C and E: one question from near, what scores mean, answers as they were given."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Figures 11 and 12: whom the commonest answers resemble.
 
-Knows profiles by sex and age, and how far the references cover them. Says nothing of a handful of items.
+Says nothing of a handful of items.
 """
 
 from __future__ import annotations

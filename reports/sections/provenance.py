@@ -1,7 +1,4 @@
-"""Provenance and downloads: where it comes from, where the data are.
-
-Knows what is stored beside a run. Deliberately estimates nothing that was not stored.
-"""
+"""Provenance and downloads: where it comes from, where the data are."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Table 3: series of models against each other.
-
-Knows the paper's t-tests and the test that survives scrutiny beside them.
-"""
+"""Table 3: series of models against each other."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Throughput and cost: how fast each model answered, how many tokens, for how much.
-
-Knows what was counted and priced. Deliberately converts no currency and adds no tax.
-"""
+"""Throughput and cost: how fast each model answered, how many tokens, for how much."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Appendix I and section 6.1: training stage and size against closeness.
-
-Knows means by stage, comparisons within a series, and a correlation that proves little.
-"""
+"""Appendix I and section 6.1: training stage and size against closeness."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Words and columns that the sections have in common.
-
-Knows how cultures, dimensions and chances are written. Deliberately knows no figure.
-"""
+"""Words and columns that the sections have in common."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The one UPDATE that takes a participant past an item.
-
-Knows what has to be so for it: the lease's epoch and the position; and what comes with it: memory,
-counts, the end of suspicion, and the end of the participant where this was its last item.
-Deliberately inserts nothing: what was found out about the item is the caller's, in the same transaction.
-"""
+"""The one UPDATE that takes a participant past an item."""
 
 from __future__ import annotations
 

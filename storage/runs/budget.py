@@ -2,9 +2,6 @@
 
 Tokens are summed where they were counted, priced as the cards said when the models were first served with prices, and
 when each judgement was made.
-Knows runs, cells, participants and judgements. Deliberately stops nobody: a halted cell is passed over by claims
-(``storage.runs.ledger``) and messages (``storage.runs.outbox``), and whoever holds one of its participants lets go of it after
-the answer in hand.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """A run as one file, to be moved between machines and databases.
 
-A zip archive of JSON lines, one member per table, and a manifest with the format, the schema's
-revision and a SHA-256 of every member. Keys are given anew on import. Memory does not grow with
-the run. Knows the tables; what a row may say is in ``storage.runs.bundle_rows``. Leases, messages and workers stay
+A zip archive of JSON lines, one member per table, and a manifest with the format, the schema's revision and a SHA-256
+of every member. Keys are given anew on import. Memory does not grow with the run. Leases, messages and workers stay
 behind, and so do the calibrations of judges: what they say decides who may judge the runs of this database.
 """
 

@@ -1,7 +1,4 @@
-"""What the columns of a bundle's tables may hold: by their types, and by name where there are few words or JSON.
-
-Knows the tables. Deliberately knows nothing of how rows hang together (``storage.runs.bundle_rows``).
-"""
+"""What the columns of a bundle's tables may hold: by their types, and by name where there are few words or JSON."""
 
 from __future__ import annotations
 

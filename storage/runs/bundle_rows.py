@@ -1,8 +1,7 @@
 """What the rows of a bundle may say.
 
 A bundle can come from anybody: each row is held against the columns of its table, and against the run and the survey
-that it is of, before it is written. Deliberately knows no archive and writes nothing; what each column may hold is in
-``storage.runs.bundle_columns``.
+that it is of, before it is written.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Who may be taken up now: the conditions that claims, messages and counts of participants share.
-
-Knows when a participant is open, when nobody holds it, and what stops a run or a cell. Deliberately takes nobody up:
-that is ``storage.runs.ledger``.
-"""
+"""Who may be taken up now: the conditions that claims, messages and counts of participants share."""
 
 from __future__ import annotations
 

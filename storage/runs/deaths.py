@@ -1,10 +1,9 @@
 """What becomes of participants whose worker has died.
 
-They are set free, and it is worked out whether one of them may have caused the death: whoever
-was in flight is suspect and is asked alone from then on, one suspect at a time, until it has
-answered. Only a death while alone counts, and three of them set a participant aside, so that
-batch-mates never pay. Whoever cannot be asked, for a reason that nobody foresaw, is counted
-likewise. Knows the participant and worker tables.
+They are set free, and it is worked out whether one of them may have caused the death: whoever was in flight is suspect
+and is asked alone from then on, one suspect at a time, until it has answered. Only a death while alone counts, and
+three of them set a participant aside, so that batch-mates never pay. Whoever cannot be asked, for a reason that nobody
+foresaw, is counted likewise.
 """
 
 from __future__ import annotations

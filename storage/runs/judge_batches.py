@@ -1,7 +1,7 @@
 """Batches of calls that a provider was handed, or was about to be, and that are not over.
 
 A batch is noted before it is made and named before it is asked after, so that a process that dies at any moment pays
-for nothing twice; what its calls are expected to cost counts as spent by then. Deliberately knows no provider.
+for nothing twice; what its calls are expected to cost counts as spent by then.
 """
 
 from __future__ import annotations

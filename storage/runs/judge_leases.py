@@ -1,8 +1,4 @@
-"""Who may judge a run now: one process, wherever it runs, for as long as it renews its lease.
-
-Knows one table and the database's clock. Deliberately knows neither processes nor judges; a lease that is lost keeps
-nobody from recording what was paid for already (``storage.runs.judgements.record``), only from asking for more.
-"""
+"""Who may judge a run now: one process, wherever it runs, for as long as it renews its lease."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """What a judge, or a person, says of an answer: the values that rooms hand to each other.
 
-Frozen nouns that check themselves. Deliberately knows nothing of rubrics, of SQL (see ``storage.runs.judgements``) and of
-how a judge is asked (see ``workers.judging``), and needs the standard library only.
+Frozen nouns that check themselves.
 """
 
 from __future__ import annotations

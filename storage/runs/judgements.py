@@ -1,7 +1,6 @@
 """Judges, what they said, and how judging a run ended: in and out of SQL.
 
-Every call that was paid for is one row, committed as soon as it is known and never asked for again. Knows the tables of
-judging. Deliberately knows no rubric and asks nobody; what reports are made of is read in ``storage.runs.read_judgements``.
+Every call that was paid for is one row, committed as soon as it is known and never asked for again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Verdicts of people, in and out of SQL.
-
-Knows the table of labels and how an answer is found by what a table for people says of it. Deliberately knows no CSV.
-"""
+"""Verdicts of people, in and out of SQL."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Who holds which participant, and the one way in which an answer is committed.
 
-The durable heart: a participant is claimed under a lease with an epoch, every checkpoint is
-fenced by epoch and position, so that a worker whose lease was taken can write nothing more.
-Knows the participant and answer tables. Deliberately knows no Celery, no engine, no prompt.
+The durable heart: a participant is claimed under a lease with an epoch, every checkpoint is fenced by epoch and
+position, so that a worker whose lease was taken can write nothing more.
 """
 
 from __future__ import annotations

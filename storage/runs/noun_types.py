@@ -1,7 +1,6 @@
 """Whether the values of a noun are of the types that it declares.
 
-A dataclass takes whatever it is given; what comes from elsewhere is held against its annotations here. Deliberately
-knows no noun.
+A dataclass takes whatever it is given; what comes from elsewhere is held against its annotations here.
 """
 
 from __future__ import annotations

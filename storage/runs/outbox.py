@@ -1,7 +1,6 @@
 """What is still to be published: participants' messages and reports.
 
 The rows are the outbox: a message may be lost or doubled, and is told from here again.
-Knows the participant, run and report tables. Deliberately knows no broker.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Judgements of a run as reports read them: arrays, one set for each judge.
 
-Only what was said of answers as they are now: an answer that was asked again has lost its verdicts. Deliberately knows
-no metric.
+Only what was said of answers as they are now: an answer that was asked again has lost its verdicts.
 """
 
 from __future__ import annotations

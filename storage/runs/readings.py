@@ -1,6 +1,6 @@
 """How people read answers that the program could not read: kept apart from the answers, under the reader's name.
 
-Knows the table of readings, and how results look with them. The answers themselves are never changed.
+The answers themselves are never changed.
 """
 
 from __future__ import annotations

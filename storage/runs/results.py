@@ -1,6 +1,6 @@
 """A finished (or unfinished) run as reports read it: arrays, not one object per answer.
 
-Knows the shapes. How they are read from SQL is in ``storage.runs.store``.
+How they are read from SQL is in ``storage.runs.store``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Answers asked again, and participants sent back.
 
-Two ways. Asked again: the answer alone, from the memory that it was shown, with a higher
-attempt in its seed; what followed is not touched, and the answer is marked out of sequence.
-Rewound: everything from that answer on is taken back and asked anew, in sequence.
-Knows the answer, participant, again and option_probability tables; the asking is the workers'.
+Two ways. Asked again: the answer alone, from the memory that it was shown, with a higher attempt in its seed; what
+followed is not touched, and the answer is marked out of sequence. Rewound: everything from that answer on is taken back
+and asked anew, in sequence.
 """
 
 from __future__ import annotations

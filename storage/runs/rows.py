@@ -1,7 +1,4 @@
-"""From rows to nouns and back, in this one place.
-
-Knows the columns and the dataclasses. Deliberately knows no query.
-"""
+"""From rows to nouns and back, in this one place."""
 
 from __future__ import annotations
 

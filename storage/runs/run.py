@@ -1,7 +1,6 @@
 """What a run is: the values that jobs, workers and reports hand to each other.
 
-Frozen nouns that check themselves. Deliberately knows nothing of SQL (see
-``storage.runs.tables``) and needs the standard library only.
+Frozen nouns that check themselves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What served each model of a run, and whether an engine may go on where another has begun.
-
-Knows what engines tell of themselves, as names and values. Deliberately knows no engine.
-"""
+"""What served each model of a run, and whether an engine may go on where another has begun."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The steps of an answer that takes several, and option probabilities: committed one by one, each once.
 
-Fenced like a checkpoint: a worker whose lease was taken writes nothing. Knows the step and
-option_probability tables. Deliberately knows no method: what a step is for is the workers' matter.
+Fenced like a checkpoint: a worker whose lease was taken writes nothing.
 """
 
 from __future__ import annotations

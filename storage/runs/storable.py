@@ -1,7 +1,6 @@
 """Text as every database can keep it.
 
-Knows two characters that a model can write and a database cannot keep. Completions are made so where they come in, so
-that what is remembered of them is what the ledger holds.
+Completions are made so where they come in, so that what is remembered of them is what the ledger holds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Runs in and out of SQL: created whole, read as nouns.
-
-Knows every table but takes no lease (see ``storage.runs.ledger``) and decides nothing: what a run
-consists of is handed in by jobs.
-"""
+"""Runs in and out of SQL: created whole, read as nouns."""
 
 from __future__ import annotations
 

@@ -1,9 +1,6 @@
 """The SQL tables of runs, participants, answers and reports, private to this room.
 
-Knows columns and keys. Deliberately knows no query: rows never leave the room,
-``storage.runs.store`` and ``storage.runs.ledger`` translate between them and the nouns. What judges,
-people and probes said is in ``storage.runs.verdict_tables``. JSON columns are only ever
-assigned whole.
+What judges, people and probes said is in ``storage.runs.verdict_tables``. JSON columns are only ever assigned whole.
 """
 
 from __future__ import annotations

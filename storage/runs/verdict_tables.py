@@ -1,8 +1,4 @@
-"""The SQL tables of what was said about answers and models: by judges, by people, by probes; private to this room.
-
-Knows columns and keys. Deliberately knows no query, and refers to ``storage.runs.tables`` by
-name only.
-"""
+"""The SQL tables of what was said about answers and models: by judges, by people, by probes; private to this room."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """What waits to be done, by model: participants, their answers, and for how long already; and all that is to come.
 
-Reads the participant table, a query for each. Deliberately knows no broker: a message may be lost,
-the row is what counts.
+Reads the participant table, a query for each.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """A survey as JSON and back, without loss: how it is kept beside a run.
 
-Knows the JSON form and the fingerprint made of it. Deliberately checks no more than
-that the form is its own: what is well formed is decided when a folder is read. Whatever
-has an order is a list, since a database may sort the keys of an object. What most surveys
-do not have (exclusions, paraphrases, effective numbers) is written only where it is, so that their fingerprints stay.
+Whatever has an order is a list, since a database may sort the keys of an object. What most surveys do not have
+(exclusions, paraphrases, effective numbers) is written only where it is, so that their fingerprints stay.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Which surveys there are: those bundled with the application, and folders of the user's own.
-
-Knows where bundled surveys lie and how a name in a study becomes a survey. Deliberately
-knows nothing of the format (``storage.surveys.folder``).
-"""
+"""Which surveys there are: those bundled with the application, and folders of the user's own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Codes of value dimensions and cultures: letters of any script, and a few signs between.
-
-Knows which characters may stand in a code. Deliberately knows nothing of where codes are written.
-"""
+"""Codes of value dimensions and cultures: letters of any script, and a few signs between."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """A survey folder: from the files that a person writes to a checked ``Survey``.
 
-Knows which files there are and what ``survey.yaml`` holds; the questions are read by
-``storage.surveys.questions``, the tables by ``storage.surveys.tables``. Deliberately knows
-nothing of bundled surveys (``storage.surveys.catalogue``) or SQL. The format is docs/surveys.md.
+The format is docs/surveys.md.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""The paraphrases of a survey folder: ``paraphrases.yaml``.
-
-Knows what the file looks like, read and written: wordings that were tried, those that were
-rejected among them with the reason. Deliberately knows nothing of who makes them or by which
-rules they are rejected (``workers.rephrasing``).
-"""
+"""The paraphrases of a survey folder: ``paraphrases.yaml``."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""What can be wrong with a survey folder, and how it is told.
-
-Knows how a problem is worded and how several are gathered. Deliberately knows
-nothing of what a survey must look like.
-"""
+"""What can be wrong with a survey folder, and how it is told."""
 
 from __future__ import annotations
 

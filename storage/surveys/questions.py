@@ -1,8 +1,4 @@
-"""The questions of a survey folder: ``questions.yaml``.
-
-Knows what a question and an answer scale look like in the file and what must hold for
-them. Deliberately knows nothing of references, regions or where the file lies.
-"""
+"""The questions of a survey folder: ``questions.yaml``."""
 
 from __future__ import annotations
 

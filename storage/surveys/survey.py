@@ -1,9 +1,4 @@
-"""What a survey is: questions, options, reference distributions, cultures.
-
-Knows the nouns and checks that each is well formed by itself. Deliberately knows
-nothing of files (see ``storage.surveys.folder``), SQL, models or metrics, and needs
-the standard library only.
-"""
+"""What a survey is: questions, options, reference distributions, cultures."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """The tables of a survey folder: ``references.csv`` and ``regions.csv``.
 
-Knows their columns, and what must hold for reference distributions and regions.
-Deliberately knows nothing of YAML or where the files lie. Files are written in percent,
-what is read is shares; sums may be off by 1 for rounding, and are then made to be 1.
+Files are written in percent, what is read is shares; sums may be off by 1 for rounding, and are then made to be 1.
 """
 
 from __future__ import annotations

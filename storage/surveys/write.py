@@ -1,9 +1,4 @@
-"""A survey folder written: from a ``Survey`` to the files that ``storage.surveys.folder`` reads.
-
-Knows the format of docs/surveys.md from the writing side, how a folder comes into being at
-once or not at all, how one is copied, and how questions are excluded from one. Deliberately knows nothing of
-where a survey came from (``storage.surveys.importers``).
-"""
+"""A survey folder written: from a ``Survey`` to the files that ``storage.surveys.folder`` reads."""
 
 from __future__ import annotations
 

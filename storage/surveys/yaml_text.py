@@ -1,9 +1,7 @@
 """YAML that remembers where it was written, and YAML to be written.
 
-Knows how to read a YAML file into entries that know their file, line and field, and
-to ask an entry for text, a number or a choice. Deliberately knows nothing of surveys.
-Only nodes are composed, nothing is constructed: no tag can run code. Text is taken as
-it was written, so that ``Yes`` is a label and ``no`` a language, not truth values.
+Only nodes are composed, nothing is constructed: no tag can run code. Text is taken as it was written, so that ``Yes``
+is a label and ``no`` a language, not truth values.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Models behind the API of Anthropic, by its own client.
 
-Knows what of a request goes into a message and how a message is read. Retries are not the client's but those of
-``workers.engines.api``, so that requests that wait do not count as under way. Beams do not exist there: what was
-used is recorded as the provider's default, and so is every parameter that the model's card does not say it takes.
+Retries are not the client's but those of ``workers.engines.api``, so that requests that wait do not count as under way.
+Beams do not exist there: what was used is recorded as the provider's default, and so is every parameter that the
+model's card does not say it takes.
 """
 
 from __future__ import annotations

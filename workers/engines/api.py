@@ -1,7 +1,7 @@
 """An engine that asks a server: many requests under way, each asked until it is answered or has to be given up.
 
-Knows threads, retries and their waits. What is sent and how a reply is read is the provider's, one module each;
-how many may be under way is in ``workers.engines.pace``.
+What is sent and how a reply is read is the provider's, one module each; how many may be under way is in
+``workers.engines.pace``.
 """
 
 from __future__ import annotations

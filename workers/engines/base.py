@@ -1,6 +1,5 @@
 """What an engine is: something that turns a prompt into a completion.
 
-Knows the shape of a request and of a completion, and nothing of how they come about.
 An engine is shared by every participant thread of its process.
 """
 

@@ -1,8 +1,4 @@
-"""Whether a model can be asked here, found out by asking it once.
-
-Knows what there is to be seen before a run: configuration, tokenizer, the prompt as the model would read it, and eight
-tokens of a reply. Deliberately judges no reply: a model that talks nonsense passes.
-"""
+"""Whether a model can be asked here, found out by asking it once."""
 
 from __future__ import annotations
 

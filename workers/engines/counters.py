@@ -1,7 +1,4 @@
-"""What the batch has done so far, counted.
-
-Deliberately decides nothing.
-"""
+"""What the batch has done so far, counted."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Completions that arrive later: one thread holds any number of them.
-
-Knows due times and futures. Deliberately knows nothing of what a completion says.
-"""
+"""Completions that arrive later: one thread holds any number of them."""
 
 from __future__ import annotations
 

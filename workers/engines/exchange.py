@@ -1,8 +1,4 @@
-"""How one exchange with a server can go wrong, and what follows from it.
-
-Knows HTTP statuses, the headers that ask a client to wait, and where servers put their error messages.
-Deliberately knows no client library: statuses, headers and bodies are handed in.
-"""
+"""How one exchange with a server can go wrong, and what follows from it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A client by httpx2 that waits for a reply as long as it may take, and reads as much of it as it may have.
-
-Knows clocks and lengths: the client's own bounds are for a single read. Deliberately knows nothing of what is asked.
-"""
+"""A client by httpx2 that waits for a reply as long as it may take, and reads as much of it as it may have."""
 
 from __future__ import annotations
 

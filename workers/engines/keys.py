@@ -1,7 +1,6 @@
 """Where the key of a provider comes from, and how it is kept out of everything that is written down.
 
-Knows environment variables and secret files. A key goes to the provider's own address, and elsewhere only where
-the card names it. Deliberately knows nothing of requests.
+A key goes to the provider's own address, and elsewhere only where the card names it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Models behind any server that speaks OpenAI's chat protocol: vLLM, SGLang, llama.cpp, OpenAI itself.
-
-Knows what of a request goes into a chat completion and how one is read. Deliberately uses no provider's client: the
-protocol is one call (``workers.engines.posting``), and servers differ in what they leave out of it.
-"""
+"""Models behind any server that speaks OpenAI's chat protocol: vLLM, SGLang, llama.cpp, OpenAI itself."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""From a model card to the engine that serves it.
-
-Knows which engine each card names and what must be there before it can start.
-Deliberately imports no engine before it is asked for: to check a card costs no torch.
-"""
+"""From a model card to the engine that serves it."""
 
 from __future__ import annotations
 

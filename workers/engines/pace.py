@@ -1,7 +1,6 @@
 """How many requests may be under way at once: as many as the server bears.
 
-Adds slowly and takes away fast (additive increase, multiplicative decrease: Chiu & Jain 1989), as TCP does. Knows
-turns and how they ended. Deliberately knows no request.
+Adds slowly and takes away fast (additive increase, multiplicative decrease: Chiu & Jain 1989), as TCP does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""What scripted respondents say, in the prompt's language.
-
-Knows the wording of answers, refusals and replies that make no sense. Deliberately knows
-nothing of how an answer is chosen, nor of how replies are parsed.
-"""
+"""What scripted respondents say, in the prompt's language."""
 
 from __future__ import annotations
 

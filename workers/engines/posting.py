@@ -1,9 +1,4 @@
-"""Posts to one address over connections that are kept, and gives back whatever comes.
-
-Knows two ways: straight to a server on plain HTTP by the standard library, since with a server next door the client is
-what takes time (0.1 ms a call, by httpx2 0.4), and by httpx2 wherever TLS, a proxy or a password is in between.
-Deliberately reads nothing of what it carries and asks for nothing twice.
-"""
+"""Posts to one address over connections that are kept, and gives back whatever comes."""
 
 from __future__ import annotations
 

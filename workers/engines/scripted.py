@@ -1,8 +1,6 @@
 """Respondents that follow a rule instead of a model: for tests, for load, as yardsticks.
 
-Knows how each respondent chooses. What they say is in ``workers.engines.phrases``, when they say it in
-``workers.engines.delay``. Deliberately reads no prompt: everything comes from ``Request.asked`` and
-``Request.seed``, so that a reply depends on nothing else.
+What they say is in ``workers.engines.phrases``, when they say it in ``workers.engines.delay``.
 """
 
 from __future__ import annotations

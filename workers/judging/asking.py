@@ -1,8 +1,4 @@
-"""A judge that is asked one call at a time, many at once.
-
-Knows an engine and how many calls it bears. Deliberately knows no SQL: what is known of each call is handed back the
-moment it is there, so that whoever asked can keep it.
-"""
+"""A judge that is asked one call at a time, many at once."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Calls handed over in a batch, at half the price: Anthropic's Message Batches.
 
-Knows how a batch is made, found again, waited for and read. Results come in any order; what errored or expired is told
-as such and costs nothing. Deliberately knows no SQL and no verdict: whoever makes a batch keeps its name first.
+Results come in any order; what errored or expired is told as such and costs nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The calibration set: answers of which it is known how they are to be judged, and what a judge must reach on them.
-
-Knows the file ``calibration.toml``, which is data, and how a judge's verdicts are scored. Deliberately asks nobody.
-"""
+"""The calibration set: answers of which it is known how they are to be judged, and what a judge must reach on them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How an answer is put before a judge.
-
-Knows the prompt and the marks between which the untrusted response stands. Deliberately knows no engine and no verdict.
-"""
+"""How an answer is put before a judge."""
 
 from __future__ import annotations
 

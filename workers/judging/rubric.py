@@ -1,7 +1,7 @@
 """What a judge is asked to look at, and the form in which it has to say what it saw.
 
-Six dimensions after Liu et al. (2025), section 4.2.4, every one worded so that ``pass`` is good. Deliberately knows no
-answer. Whoever changes a word here changes its number in ``VERSIONS``: verdicts of two rubrics are never pooled.
+Six dimensions after Liu et al. (2025), section 4.2.4, every one worded so that ``pass`` is good. Whoever changes a word
+here changes its number in ``VERSIONS``: verdicts of two rubrics are never pooled.
 """
 
 from __future__ import annotations

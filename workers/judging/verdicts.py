@@ -1,8 +1,7 @@
 """From a judge's reply to verdicts; and what a program decides without any judge.
 
 Nothing raises and nothing is guessed: whatever is no valid verdict becomes ``unsure`` with the reason, never a pass.
-Only the judge's own reply is read here: nothing that a response says about verdicts can become one. Deliberately knows
-no prompt and no engine.
+Only the judge's own reply is read here: nothing that a response says about verdicts can become one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Probes: what of a survey a model can complete from the wording of its questions alone.
-
-Knows what is asked, and how percentages are read from a reply. Deliberately knows nothing of where
-probes are kept or what follows from them (``reports.metrics.contamination``).
-"""
+"""Probes: what of a survey a model can complete from the wording of its questions alone."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Whether another wording of a question can stand for it.
-
-Knows what can be told without understanding: the options are untouched, no answer is given away,
-length and language are those of the question. Deliberately does not judge meaning: whoever uses
-paraphrases reads them.
-"""
+"""Whether another wording of a question can stand for it."""
 
 from __future__ import annotations
 

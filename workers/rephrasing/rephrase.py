@@ -1,8 +1,6 @@
 """Paraphrases of a survey's questions: asked of an engine, round by round, and checked.
 
-Knows the order of work: every question's first paraphrase, then its second, and each again while
-attempts are left. It starts from what was tried already, so that work that was cut off goes on.
-Deliberately knows no files: the caller keeps each batch before it asks for the next.
+It starts from what was tried already, so that work that was cut off goes on.
 """
 
 from __future__ import annotations

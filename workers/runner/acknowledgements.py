@@ -1,10 +1,9 @@
 """A message that cannot be acknowledged must not be waited for.
 
-A worker takes as many messages as it has threads and waits for acknowledgements before it takes
-more. With kombu 5.7 on Redis, an acknowledgement that fails because the broker is away leaves its
-message counted as unacknowledged for ever. When all of them fail (every participant in hand finished
-during the outage) the worker takes nothing any more, does not even look at its connection, and so
-never finds out that the broker is back. Knows the Celery consumer. Deliberately knows no task.
+A worker takes as many messages as it has threads and waits for acknowledgements before it takes more. With kombu 5.7 on
+Redis, an acknowledgement that fails because the broker is away leaves its message counted as unacknowledged for ever.
+When all of them fail (every participant in hand finished during the outage) the worker takes nothing any more, does not
+even look at its connection, and so never finds out that the broker is back.
 """
 
 from __future__ import annotations

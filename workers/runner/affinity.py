@@ -1,8 +1,7 @@
 """Which model's queue a worker drains: one at a time, to the end, then the largest backlog.
 
-A worker that listened to every queue would load a model for nearly every message. So it
-listens to one, and changes only when SQL shows no claimable work for that model and nothing
-is in flight. Knows backlogs and the Celery consumer. Deliberately knows no engine.
+A worker that listened to every queue would load a model for nearly every message. So it listens to one, and changes
+only when SQL shows no claimable work for that model and nothing is in flight.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What a run may still cost, summed up anew only where that could change anything.
 
-The sum goes over all participants and judgements, and is asked for by every answer. Knows how much could be spent
-before it is needed again. Deliberately knows neither prices nor who else spends.
+The sum goes over all participants and judgements, and is asked for by every answer.
 """
 
 from __future__ import annotations

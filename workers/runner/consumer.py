@@ -2,7 +2,7 @@
 
 One that is full (OOM), whose disk fails (MISCONF) or that became a replica (READONLY) answers and refuses whatever a
 worker has to write. To connect anew would not help, and each message that is taken meanwhile can neither be noted nor
-given back: the ledger remembers it, and the reconciler sends it again. Knows the broker. Deliberately knows no task.
+given back: the ledger remembers it, and the reconciler sends it again.
 """
 
 from __future__ import annotations

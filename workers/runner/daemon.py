@@ -1,7 +1,6 @@
 """A Celery worker on a thread pool: every participant in flight is a thread, all feed one engine.
 
-Knows how a worker is started and how it ends. The app, its tasks and its queues are handed
-in by jobs.
+The app, its tasks and its queues are handed in by jobs.
 """
 
 from __future__ import annotations

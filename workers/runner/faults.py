@@ -1,6 +1,6 @@
 """What becomes of a participant whose interview ended in an error that nobody foresaw.
 
-Knows which errors say nothing of who was asked. All others would be there again at each attempt.
+All others would be there again at each attempt.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Holds the leases of a process and says that it lives, in one thread for all.
-
-Knows when to beat. Deliberately knows nothing of what the participants do meanwhile.
-"""
+"""Holds the leases of a process and says that it lives, in one thread for all."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The steps of answers that take several, kept in the ledger.
-
-Knows which participant is held. Deliberately knows neither what a step says nor how many there are.
-"""
+"""The steps of answers that take several, kept in the ledger."""
 
 from __future__ import annotations
 

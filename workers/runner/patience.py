@@ -1,7 +1,6 @@
 """Waits out an outage of the database with what is in hand.
 
-Knows which errors pass by themselves. A completion that took a minute to generate is not
-generated again because the database was restarted meanwhile.
+A completion that took a minute to generate is not generated again because the database was restarted meanwhile.
 """
 
 from __future__ import annotations

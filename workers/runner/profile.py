@@ -1,7 +1,4 @@
-"""Where a model's time went, in words: the batch's counters as a worker's log shows them.
-
-Knows counters. Deliberately measures nothing itself.
-"""
+"""Where a model's time went, in words: the batch's counters as a worker's log shows them."""
 
 from __future__ import annotations
 

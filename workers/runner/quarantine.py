@@ -1,7 +1,4 @@
-"""Who may be asked at the same time: everybody, or one suspect alone.
-
-Knows turns, which are as short as one answer. Deliberately knows no participant.
-"""
+"""Who may be asked at the same time: everybody, or one suspect alone."""
 
 from __future__ import annotations
 

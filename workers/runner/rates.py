@@ -1,7 +1,6 @@
 """How fast a process commits answers, run by run, over the last minute.
 
-An answer may take far longer than the time between two beats, so that what one beat counts says nothing. Knows counts
-and a clock. Deliberately keeps no answer's own time: there may be a thousand in a second.
+An answer may take far longer than the time between two beats, so that what one beat counts says nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The one engine in a worker's memory.
-
-Knows when it may be exchanged: only while nobody uses it. Deliberately knows no participant.
-"""
+"""The one engine in a worker's memory."""
 
 from __future__ import annotations
 

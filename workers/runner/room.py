@@ -1,8 +1,7 @@
 """How many participants a worker takes up at once: as many as its engine has room for.
 
-The pool's threads are started when they are needed, so there may be many; what is limited is how many messages
-the worker holds. The number is known only when a model is in memory, and changes with the model. Knows the Celery
-consumer. Deliberately knows nothing of how an engine reckons its room.
+The pool's threads are started when they are needed, so there may be many; what is limited is how many messages the
+worker holds. The number is known only when a model is in memory, and changes with the model.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What a worker process has: the ledger, its leases, and one resident engine that all participants share.
 
 Takes a participant from its claim to its last answer: load, interview, commit each step.
-Deliberately knows nothing of Celery; what happens when a run is finished is handed in.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """What a worker shows to Prometheus: what it has committed, what it holds, and what waits.
 
-Counts what the ledger takes and reads the rest when it is asked, so that a worker that nobody
-asks does nothing for it. Deliberately decides nothing, and knows no Celery; docs/monitoring.md
-explains every metric.
+Counts what the ledger takes and reads the rest when it is asked, so that a worker that nobody asks does nothing for it.
 """
 
 from __future__ import annotations

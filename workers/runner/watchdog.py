@@ -1,7 +1,7 @@
 """Ends a process in which the engine hangs or has died, or that does not end when it is told to.
 
-On a thread pool a hung call cannot be interrupted, so the process has to go; its leases are
-found and its participants go on elsewhere. Knows only when the last completion came.
+On a thread pool a hung call cannot be interrupted, so the process has to go; its leases are found and its participants
+go on elsewhere.
 """
 
 from __future__ import annotations

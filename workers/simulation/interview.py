@@ -1,9 +1,7 @@
 """One participant is asked its questions, one after the other: the paper's Algorithm 1.
 
-Knows the loop: draw, ask, read, remember. It starts wherever the participant stands and
-keeps nothing but what its steps hand back, so that an interview that was cut off goes on
-as if it had not been. Deliberately knows nothing of storage, leases and queues: the
-caller commits each step before it asks for the next.
+It starts wherever the participant stands and keeps nothing but what its steps hand back, so that an interview that was
+cut off goes on as if it had not been.
 """
 
 from __future__ import annotations

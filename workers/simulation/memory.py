@@ -1,8 +1,7 @@
 """What a participant remembers of the questions it has answered.
 
-Knows which items are kept. A memory is a tuple of positions in the participant's own
-question order, in the order in which they are shown; the words of an entry are built
-elsewhere (``workers.simulation.prompts`` and ``workers.simulation.answer_parser``).
+A memory is a tuple of positions in the participant's own question order, in the order in which they are shown; the
+words of an entry are built elsewhere (``workers.simulation.prompts`` and ``workers.simulation.answer_parser``).
 """
 
 from __future__ import annotations

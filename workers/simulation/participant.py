@@ -1,10 +1,4 @@
-"""A participant's draws: region, decoding, memory capacity, option order, seeds.
-
-Knows how every random choice of DEF follows from the study's seed and a name, so that
-the same participant index has the same configuration in every model, condition and
-(but for the region) culture. Deliberately knows nothing of prompts, engines, workers or
-the order of execution: each draw has a substream of its own and can be made alone.
-"""
+"""A participant's draws: region, decoding, memory capacity, option order, seeds."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
 """How a question is put to a model, in the survey's language.
 
-Knows the wording around a question (``prompts.toml``, one table per language) and how
-remembered answers become turns of a conversation. Deliberately knows nothing of draws
-and engines. Survey text and remembered answers are inserted literally: whatever
-brackets or braces they hold, they are never read as a template.
+Survey text and remembered answers are inserted literally: whatever brackets or braces they hold, they are never read as
+a template.
 """
 
 from __future__ import annotations

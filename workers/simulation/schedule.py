@@ -1,8 +1,4 @@
-"""Who is asked what in which order, how, and what is remembered of it.
-
-Knows how one participant's draws, questions and wordings become a request, and how a completion
-becomes an answer. Deliberately knows no loop (see ``workers.simulation.interview``).
-"""
+"""Who is asked what in which order, how, and what is remembered of it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The steps towards one answer: asked together where they can be, kept one by one, and counted.
-
-Deliberately knows nothing of what is asked in them (see ``baselines``), nor of where they are kept.
-"""
+"""The steps towards one answer: asked together where they can be, kept one by one, and counted."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Which populations importers know: their codes, names and languages.
-
-Knows the table ``data/cultures.csv``, how users add rows to it, and how a country named in a
-file is found in it. Deliberately knows nothing of surveys' files.
-"""
+"""Which populations importers know: their codes, names and languages."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Where the dataset of Liu et al. (2025) has what.
-
-Knows the names of its files, and which part of the dataset and which language each is of
-(``data/def_layout.csv``). Deliberately knows nothing of what is in them.
-"""
+"""Where the dataset of Liu et al. (2025) has what."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The questionnaires of the dataset of Liu et al. (2025): ``{language}_questionaires.txt``.
-
-Knows one line: ``[N] text - 1: a, 2: b``, in the three ways in which its options are set apart,
-and the placeholders in its text. Deliberately knows nothing of other files of the dataset.
-"""
+"""The questionnaires of the dataset of Liu et al. (2025): ``{language}_questionaires.txt``."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The figures of the dataset of Liu et al. (2025): reference scores and respondents.
-
-Knows ``*_ref_score_all.csv``, in which a row is a question and a column a code, and
-``final_*.csv``, in which a row is a respondent and a column a question. Deliberately knows
-nothing of wordings.
-"""
+"""The figures of the dataset of Liu et al. (2025): reference scores and respondents."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Delimited text, read line by line, with errors that name file, line and column.
 
-Knows encodings, delimiters, headers and rows. Deliberately knows nothing of what the
-columns mean. A file is never held in memory: it may be larger than that.
+A file is never held in memory: it may be larger than that.
 """
 
 from __future__ import annotations

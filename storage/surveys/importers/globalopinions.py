@@ -1,8 +1,4 @@
-"""GlobalOpinionQA: what people of many countries answered to questions of Pew and the World Values Survey.
-
-Knows the CSV file's four columns and how their texts hold Python values, which are read as
-literals and never run. Deliberately knows nothing of respondents: the file has shares only.
-"""
+"""GlobalOpinionQA: what people of many countries answered to questions of Pew and the World Values Survey."""
 
 from __future__ import annotations
 

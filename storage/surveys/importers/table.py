@@ -1,9 +1,4 @@
-"""Any survey as one table: a row per option, in long form.
-
-Knows the columns of docs/importing.md and how rows become questions and reference
-distributions. Deliberately knows nothing of any particular survey: whoever holds one in
-another form writes such a table.
-"""
+"""Any survey as one table: a row per option, in long form."""
 
 from __future__ import annotations
 

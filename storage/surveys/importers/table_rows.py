@@ -1,8 +1,4 @@
-"""Rows of a table in long form, gathered into questions and reference distributions.
-
-Knows what a row must hold and how rows belong together. Deliberately knows nothing of the
-file they come from, nor of a whole survey (``storage.surveys.importers.table``).
-"""
+"""Rows of a table in long form, gathered into questions and reference distributions."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The first sheet of an Excel workbook, from which nothing can be unpacked beyond reason.
-
-Knows how large a workbook may be and how its rows are read. Deliberately knows nothing of
-what they mean.
-"""
+"""The first sheet of an Excel workbook, from which nothing can be unpacked beyond reason."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""From weighted counts of an official World Values Survey file to shares of answers.
-
-Knows how the answers to a question are put together from its columns, and what a group is.
-Deliberately knows nothing of files or surveys.
-"""
+"""From weighted counts of an official World Values Survey file to shares of answers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""From a request to the tokens to be continued, and from the tokens of a reply to a completion.
-
-Knows cards, templates and tokenizers. Deliberately knows nothing of how a reply is found.
-"""
+"""From a request to the tokens to be continued, and from the tokens of a reply to a completion."""
 
 from __future__ import annotations
 

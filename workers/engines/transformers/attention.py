@@ -4,8 +4,7 @@ Each request attends to its own buffer and nothing else. Where a forward carries
 as in ``generate``, the library's own scaled dot-product attention is computed.
 
 On a CPU requests attend to their own buffers (see ``buffered``), elsewhere to a pool: by a kernel that reads it (see
-``paged``), or to what is gathered from it where that cannot be used (see ``gathered``). Deliberately knows nothing of
-schedules or searches.
+``paged``), or to what is gathered from it where that cannot be used (see ``gathered``).
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""One forward for many requests: tokens packed into one row, and what attention needs to keep them apart.
-
-Knows segments (one request's tokens in this forward) and blocks (some of its query rows against a range of its own
-keys). Deliberately knows nothing of how attention is computed (see ``attention``) or who is served (see ``scheduler``).
-"""
+"""One forward for many requests: tokens packed into one row, and what attention needs to keep them apart."""
 
 from __future__ import annotations
 

@@ -2,8 +2,7 @@
 
 A transcription of ``generate`` (transformers 5.24: ``_sample`` and ``_beam_search``) for a batch of one with
 length_penalty 1 and early_stopping False, step by step instead of as a loop, so that many searches can share one
-forward. Deliberately knows nothing of models and logits (see ``selection``): candidates come in, rows to compute
-come out.
+forward.
 """
 
 from __future__ import annotations

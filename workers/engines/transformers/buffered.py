@@ -2,8 +2,7 @@
 
 Beams are few, each request has its own keys and each beam sees others of them; a call for each request would take
 longer than the work. A prompt's rows are many and see the same keys, which is what the library's attention is made for:
-where it is faster than loops are, it computes them. Knows addresses and strides. Deliberately knows nothing of how rows
-came about (see ``batch``).
+where it is faster than loops are, it computes them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Keys and values on a CPU: a buffer for each request and layer.
-
-Deliberately knows nothing of attention (see ``buffered``).
-"""
+"""Keys and values on a CPU: a buffer for each request and layer."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""How probable each of several texts is as the beginning of a reply.
-
-Knows how texts share their first tokens: one forward tells all of them apart that differ in the
-next token, and only those that do not ("1" and "10", digit by digit) cost another. Deliberately
-keeps no keys and values: this is asked once for a question, not once for a citizen.
-"""
+"""How probable each of several texts is as the beginning of a reply."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """Whether what would take a module's place computes the same: no further away than rounding explains.
 
-What is tried is made so that all of it matters. Rows have different sizes and a mean, and each is compared by itself.
-A layer's rows are so small that what it adds to them outweighs them, and what attention adds and what gated layers add
-are compared one by one; angles are so large that each row sees some rows more than others. Deliberately knows nothing
-of what is exchanged for what (see ``exchanging``).
+What is tried is made so that all of it matters. Rows have different sizes and a mean, and each is compared by itself. A
+layer's rows are so small that what it adds to them outweighs them, and what attention adds and what gated layers add
+are compared one by one; angles are so large that each row sees some rows more than others.
 """
 
 from __future__ import annotations

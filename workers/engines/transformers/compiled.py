@@ -1,7 +1,6 @@
 """What compiled loops are made of: addresses as pointers, number formats, and tasks that whoever is first takes.
 
-numba compiles a loop when it is first wanted and keeps what it made for the next process. Deliberately knows neither
-torch nor what is computed (see ``loops``, ``rowwise`` and ``drawing``).
+numba compiles a loop when it is first wanted and keeps what it made for the next process.
 """
 # Compiled code is no Python: it has pointers, and is measured by the tests that call it.
 # mypy: disable-error-code="untyped-decorator"

@@ -1,8 +1,4 @@
-"""One date for every prompt, whenever it is rendered.
-
-Knows that some chat templates ask for today's date, by a function that the library gives them. Deliberately renders
-nothing.
-"""
+"""One date for every prompt, whenever it is rendered."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The batch: admit, build, forward, select, deliver; and again.
 
-Puts scheduler, attention and searches together. Deliberately knows no threads (see ``engine``), no text and no cards:
-tokens come in, tokens go out. Not safe to call from several threads at once.
+Puts scheduler, attention and searches together. Not safe to call from several threads at once.
 """
 
 from __future__ import annotations

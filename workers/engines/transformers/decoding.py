@@ -1,8 +1,4 @@
-"""What a request may ask of decoding, and what is done about all that it cannot ask.
-
-Knows every setting that could change a reply, and its value: whatever is left open would be filled in by the
-library or by the model's publisher, unseen. Deliberately knows nothing of prompts.
-"""
+"""What a request may ask of decoding, and what is done about all that it cannot ask."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """What attention of few rows is made of, for compiled loops: scores of ``LANES`` keys, and sums of as many values.
 
-Keys and values come one after the other; their width is a multiple of ``LANES``. Deliberately knows
-nothing of attention (see ``loops``).
+Keys and values come one after the other; their width is a multiple of ``LANES``.
 """
 # mypy: disable-error-code="untyped-decorator"
 

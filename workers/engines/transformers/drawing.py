@@ -1,7 +1,6 @@
 """Draws from a whole vocabulary as a compiled loop: two passes over the scores, and a short walk for each number.
 
-Sums are kept for blocks of scores, in double precision, so that rare tokens are not rounded away. Deliberately knows
-neither torch nor what the scores are of.
+Sums are kept for blocks of scores, in double precision, so that rare tokens are not rounded away.
 """
 # mypy: disable-error-code="untyped-decorator"
 

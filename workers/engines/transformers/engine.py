@@ -1,8 +1,4 @@
-"""One resident model, asked by any number of threads.
-
-Knows the inbox in front of the model and that one thread owns it. Deliberately leaves loading, prompts and decoding
-to the modules beside it: what is here is only how requests get to the model and replies back to who asked.
-"""
+"""One resident model, asked by any number of threads."""
 
 from __future__ import annotations
 

@@ -2,9 +2,8 @@
 
 A norm is one loop, or one kernel, where the library has six operations. The rest is for CPUs. A gate, and a sum with
 what a layer was given, are computed by products as they write their results. Positions turn queries and keys where they
-lie. Where all of it are loops of our own, a layer is one sequence of them (see ``fused``). Deliberately knows no list
-of architectures: a module is exchanged where it is built like one of these and computes the same of some random rows.
-What is not packed, as in ``generate``, layers go on computing their own way.
+lie. Where all of it are loops of our own, a layer is one sequence of them (see ``fused``). What is not packed, as in
+``generate``, layers go on computing their own way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What an error says of the device: too little memory for what was tried, or that it has failed for good.
-
-Deliberately knows nothing of what was computed, or for whom.
-"""
+"""What an error says of the device: too little memory for what was tried, or that it has failed for good."""
 
 from __future__ import annotations
 

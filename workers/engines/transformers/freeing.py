@@ -1,4 +1,4 @@
-"""How freed memory gets back to the system, and what of it does not. Deliberately knows nothing of what was in it."""
+"""How freed memory gets back to the system, and what of it does not."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A decoder layer on a CPU as one sequence of compiled loops: threads are started once instead of ten times.
 
 For layers whose products are all loops of our own (see ``linear``). What the layers of a forward have in common is
-worked out once. Deliberately knows nothing of how a model builds its layers (see ``exchanging``).
+worked out once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Attention over a pool of keys and values: many requests in a few products, whatever their lengths.
 
 Query rows are sorted into buckets of like size; each bucket gathers its requests' keys and values and is one product.
-No loop is ever longer than the number of buckets. Deliberately knows nothing of how rows came about (see ``batch``).
+No loop is ever longer than the number of buckets.
 """
 
 from __future__ import annotations

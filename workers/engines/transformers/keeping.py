@@ -1,8 +1,7 @@
 """What numba has compiled, kept for the next process until any module changes that loops are made of.
 
 numba by itself looks at the file in which a loop is written. What is inlined there, and what writes instructions, comes
-from the modules beside it, and a change in one of these would go unnoticed. Deliberately knows nothing of what is
-compiled (see ``compiled``).
+from the modules beside it, and a change in one of these would go unnoticed.
 """
 
 from __future__ import annotations

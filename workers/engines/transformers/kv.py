@@ -1,8 +1,8 @@
 """Keys and values: one buffer per request and layer, the prompt once, then a tree of generated tokens.
 
-A beam is a row of an ancestor mask over the tree: when beams are reordered rows of the mask are permuted, and keys
-and values stay where they are. Branches that no beam stands on any more are squeezed out when room is wanted.
-Every byte is accounted for. Deliberately knows nothing of models, of attention or of who is served next.
+A beam is a row of an ancestor mask over the tree: when beams are reordered rows of the mask are permuted, and keys and
+values stay where they are. Branches that no beam stands on any more are squeezed out when room is wanted. Every byte is
+accounted for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How much a device can take on at once.
-
-Knows how to ask for free memory. Deliberately knows nothing of models but what a token takes.
-"""
+"""How much a device can take on at once."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Weights are laid out once, some outputs side by side and inputs in pairs, as products read them: in a processor's matrix
 units where it has them, else in registers. What is wanted of each number of the result, such as a gate or a sum, is
-computed before it is rounded. Deliberately knows nothing of models (see ``packing``).
+computed before it is rounded.
 """
 
 from __future__ import annotations

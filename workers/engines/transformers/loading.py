@@ -1,8 +1,4 @@
-"""From weights on disk to a model in memory.
-
-Knows number formats, devices and GGUF. Deliberately knows nothing of where weights come
-from (see ``weights``) or how they are asked (see ``prompt`` and ``decoding``).
-"""
+"""From weights on disk to a model in memory."""
 
 from __future__ import annotations
 

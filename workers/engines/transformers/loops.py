@@ -1,8 +1,7 @@
 """Attention of beams on a CPU as compiled loops: each attends to its own request's keys and to nothing else.
 
-Nothing is filled up to a common length, of keys or of beams. Compiled for a width of keys, a number of
-query heads to a key head and a number format; sums are in float32, whatever the format. Deliberately knows neither
-torch nor requests: numbers and addresses come in, see ``buffered``.
+Nothing is filled up to a common length, of keys or of beams. Compiled for a width of keys, a number of query heads to a
+key head and a number format; sums are in float32, whatever the format.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The product of some rows with 32 columns in a processor's matrix units (AMX): what compiled loops are made of.
 
 Numbers are bfloat16, taken in pairs, and summed in float32. A processor has eight tiles: here two of rows, two of
-columns and four of sums. Deliberately knows nothing of attention (see ``tiles``) or of layers (see ``linear``).
+columns and four of sums.
 """
 # mypy: disable-error-code="untyped-decorator"
 

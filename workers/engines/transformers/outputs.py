@@ -1,7 +1,4 @@
-"""What becomes of the sums of a product, for compiled loops: a bias, a gate or a sum, and the rounding to bfloat16.
-
-Deliberately knows nothing of products (see ``linear``).
-"""
+"""What becomes of the sums of a product, for compiled loops: a bias, a gate or a sum, and the rounding to bfloat16."""
 # mypy: disable-error-code="untyped-decorator"
 
 from __future__ import annotations

@@ -2,9 +2,7 @@
 
 A product of few rows with a matrix of weights spends up to half of its time on bringing the weights into the order that
 its inner loop wants, at every call. Here that is done once, for products of our own where they are faster (see
-``linear``), else by oneDNN, which torch brings along. Deliberately knows nothing of models but their linear layers, and
-leaves alone whatever is not plainly one: quantised layers, layers of other classes, and every layer that is not on a
-CPU.
+``linear``), else by oneDNN, which torch brings along.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """Attention over a pool by a kernel of our own: keys and values are read where they lie, once for all beams.
 
 Gathering them first (see ``gathered``) writes and reads each once more, in every layer. Here a forward's query rows are
-cut into tiles, each of one request, and a tile reads its request's keys by their places. Who sees what is told by
-bytes only from where not all rows of a tile see a key: of a prompt the part that it is computing, of beams their tree.
-Deliberately knows nothing of how the kernel computes (see ``paged_kernel``), and is not used where that does not
-compute what gathering does.
+cut into tiles, each of one request, and a tile reads its request's keys by their places. Who sees what is told by bytes
+only from where not all rows of a tile see a key: of a prompt the part that it is computing, of beams their tree.
 """
 
 from __future__ import annotations

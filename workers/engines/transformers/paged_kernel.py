@@ -1,8 +1,7 @@
 """The kernel behind ``paged``, for Triton: one tile of query rows against one request's keys, wherever these lie.
 
 Source: Dao et al. (2022, FlashAttention) for the running maximum and sum; Kwon et al. (2023, PagedAttention) for keys
-that are found by their places. Imported only where Triton is: it comes with torch for CUDA. Deliberately knows nothing
-of pools and batches.
+that are found by their places. Imported only where Triton is: it comes with torch for CUDA.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Arrays of the host onto a device, in one copy that nobody waits for.
 
-A copy out of ordinary memory waits until the device has done all that it was given before. Knows pinned memory.
-Deliberately knows nothing of what the arrays mean.
+A copy out of ordinary memory waits until the device has done all that it was given before.
 """
 
 from __future__ import annotations

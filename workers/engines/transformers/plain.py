@@ -1,7 +1,4 @@
-"""One request at a time, by the library's own ``generate``: for models that the batch cannot serve.
-
-Knows what ``generate`` has to be told. Deliberately has no queue.
-"""
+"""One request at a time, by the library's own ``generate``: for models that the batch cannot serve."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Keys and values of all requests in one tensor per layer: what a GPU needs to attend to many buffers in one product.
 
 A request holds pages of the pool, wherever they are free, so that it grows without being copied, and dead branches are
-squeezed out by renaming places. Deliberately knows nothing of attention (see ``gathered``).
+squeezed out by renaming places.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Prompts that were answered, kept for the next one that begins alike.
 
 An interview asks one question after the other with what was said before in front: consecutive prompts share their
-beginning, whose keys and values need not be computed again. The longest common prefix of tokens decides, whoever
-asks. Deliberately knows nothing of participants.
+beginning, whose keys and values need not be computed again. The longest common prefix of tokens decides, whoever asks.
 """
 
 from __future__ import annotations

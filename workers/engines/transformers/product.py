@@ -2,7 +2,7 @@
 
 Numbers are taken in units of 32 bits: one float32 number, or two bfloat16 numbers, which are multiplied at once where
 the processor can, and elsewhere one after the other, which gains nothing. Which it can do is asked of numba, whose
-choice of instructions it is. Deliberately knows nothing of attention (see ``tiles``) or of layers (see ``linear``).
+choice of instructions it is.
 """
 # mypy: disable-error-code="untyped-decorator"
 

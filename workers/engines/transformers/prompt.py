@@ -1,8 +1,4 @@
-"""From a request's messages to the tokens that a model reads.
-
-Knows how chat templates are filled in. Deliberately knows nothing of surveys, and needs neither torch nor transformers
-to be imported.
-"""
+"""From a request's messages to the tokens that a model reads."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """Weights in fewer bits: 4-bit NormalFloat made while loading, weights published in GPTQ, and what GGUF files hold.
 
-Knows what each needs of the machine, and that a mixture's experts are not layers of their own in transformers: they
-are made 4 bits one after the other, so that they never lie on the device whole. Deliberately knows no sources.
-
 Source: Dettmers et al. (2023), QLoRA, section 3 (NF4).
 """
 

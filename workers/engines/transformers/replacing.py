@@ -1,7 +1,6 @@
 """Other modules in the place of a model's own, so that no two of its large ones are there twice.
 
-A model that fills more than half of the memory has to go through this. Deliberately knows nothing of what takes the
-place of what (see ``packing`` and ``exchanging``).
+A model that fills more than half of the memory has to go through this.
 """
 
 from __future__ import annotations

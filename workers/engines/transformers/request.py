@@ -1,8 +1,4 @@
-"""A request with everything resolved: the tokens to continue, and how each next token is chosen.
-
-Knows which settings change a reply. Deliberately knows neither templates nor tokenizers (see ``prompt``), nor
-where the settings come from (see ``decoding``): it is what the batch works with.
-"""
+"""A request with everything resolved: the tokens to continue, and how each next token is chosen."""
 
 from __future__ import annotations
 

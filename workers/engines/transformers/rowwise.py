@@ -1,6 +1,6 @@
 """What a layer computes row by row between its products, on a CPU, as compiled loops: one pass over memory each.
 
-With the same roundings as the library's operations. Deliberately knows nothing of modules (see ``exchanging``).
+With the same roundings as the library's operations.
 """
 # mypy: disable-error-code="untyped-decorator"
 

@@ -3,7 +3,7 @@
 Requests are admitted in order of arrival as long as their beams, and the room that they are expected to need for their
 keys and values, fit. Prompts are computed in chunks beside the beams of others. Who outgrows the memory there is waits
 until others are done; if everyone waits, the youngest gives its room back and begins again later: its reply is the
-same. Deliberately knows nothing of tensors or searches' insides.
+same.
 """
 
 from __future__ import annotations

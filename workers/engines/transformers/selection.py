@@ -1,8 +1,4 @@
-"""From a forward's logits to what every search does next: computed in groups that are chosen alike, copied once.
-
-Deliberately knows nothing of beams' histories (see ``beams``): a search is given its candidates and says what is to be
-computed next.
-"""
+"""From a forward's logits to what every search does next: computed in groups that are chosen alike, copied once."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """From scores to chosen continuations, as transformers' ``generate`` chooses them.
 
-Pure functions of scores and a generator. Knows the order in which temperature, top_k and top_p apply and how tokens
-are drawn. Deliberately knows nothing of beams' histories (see ``beams``) or of models.
+Pure functions of scores and a generator.
 
 There are three ways to draw, by one law. ``Draws.LIBRARY`` makes the very draws that ``generate`` makes, one random
 number for each token of the vocabulary and each beam; it is what a float32 model gets on a CPU.

@@ -1,7 +1,4 @@
-"""The two passes of a softmax over scores in float32, for compiled loops: their highest, and their powers and sum.
-
-Deliberately knows nothing of attention (see ``tiles``).
-"""
+"""The two passes of a softmax over scores in float32, for compiled loops: their highest, and their powers and sum."""
 # mypy: disable-error-code="untyped-decorator"
 
 from __future__ import annotations

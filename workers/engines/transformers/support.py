@@ -1,8 +1,6 @@
 """Whether a model can be served by the batch, found out by trying.
 
-Knows what the batch relies on: every layer attends once, through the library's attention interface, by keys and values
-that depend on a token and its position alone. A model that does otherwise is refused with a reason and can still be
-served one request at a time. Deliberately knows no list of architectures.
+A model that does otherwise is refused with a reason and can still be served one request at a time.
 """
 
 from __future__ import annotations

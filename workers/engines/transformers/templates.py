@@ -1,8 +1,5 @@
 """Chat templates of our own, for models whose tokenizer has none or one that cannot be used.
 
-Knows how each model's publisher wrote a conversation when it was trained. Deliberately knows no tokenizer: what begins
-a text comes in as ``bos_token``, empty where a tokenizer has none, or is added by the tokenizer (``encode_prompt``).
-
 Sources: FastChat's ``vicuna_v1.1`` (WizardLM-13B-V1.2 was trained with it); ``build_chat_input`` of Baichuan2;
 ``build_prompt`` of ChatGLM2; ChatML as OpenAI described it in 2023, with a ``system`` message where the card gives one;
 Meta's format of Llama 3; SmolLM3's own template with thinking off.

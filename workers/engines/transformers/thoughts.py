@@ -1,8 +1,4 @@
-"""Thoughts that a prompt begins, and the marks around thoughts that a tokenizer would leave out of a reply.
-
-Knows templates and tokenizers. Deliberately knows nothing of what is made of a thought: that is
-``workers.simulation.answer_parser``.
-"""
+"""Thoughts that a prompt begins, and the marks around thoughts that a tokenizer would leave out of a reply."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ First keys and values are laid out as products read them, once for all rows and 
 a tile of rows, all scores, their powers, and the sums of values; scores and sums are in float32, and the future is left
 out of all three. In bfloat16 the powers are rounded before values are weighed with them, where a processor multiplies
 such numbers, as the library's attention does. Products are computed in a processor's matrix units where it has them,
-else in registers. Deliberately knows neither torch nor requests: numbers and addresses come in, see ``buffered``.
+else in registers.
 """
 
 from __future__ import annotations

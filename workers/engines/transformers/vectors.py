@@ -1,7 +1,7 @@
 """What compiled loops do to many numbers at once, written as vectors: what a compiler makes of a loop is shorter ones.
 
 The functions here write instructions with llvmlite: a ``builder`` is where they go, numbers are float32 unless said
-otherwise, and a vector has ``LANES`` of them, on whatever processor. Deliberately knows nothing of what is computed.
+otherwise, and a vector has ``LANES`` of them, on whatever processor.
 """
 
 from __future__ import annotations

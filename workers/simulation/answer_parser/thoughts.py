@@ -1,9 +1,4 @@
-"""A completion taken apart: what a model thinks, and what it says.
-
-Knows the marks that models put around their thoughts: ``<think>`` (DeepSeek-R1, Qwen3, SmolLM3), ``<thinking>``,
-``[THINK]`` (Magistral), and the channels of gpt-oss, of which only ``final`` is said. Deliberately knows nothing of
-answers.
-"""
+"""A completion taken apart: what a model thinks, and what it says."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """Collective critique and self-voting: draft, criticise, rewrite several times, vote (Lahoti et al. 2023).
 
-Knows the four steps, as the paper runs them beside DEF: for one answer of one participant, or for
-a list of answers that a panel gives. What is done already is not asked again. Deliberately knows
-nothing of storage: steps are handed to ``Notes`` one by one.
+What is done already is not asked again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The cheap baseline: a question's options weighed by the next token, instead of answered.
 
-Knows in which orders options are shown and how the question is put. One participant stands for
-its cell, since nothing is drawn. Deliberately reads no reply: there is none.
+One participant stands for its cell, since nothing is drawn.
 """
 
 from __future__ import annotations

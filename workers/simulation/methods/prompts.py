@@ -1,7 +1,6 @@
 """How the baselines ask: the average person of Cao et al. (2023), and the four steps of CCSV (Lahoti et al. 2023).
 
-Knows how drafts, criticism and votes become turns of a conversation, and how a list and a vote
-are read back. The words are in ``prompts.toml``. Deliberately knows neither seeds nor engines.
+The words are in ``prompts.toml``.
 """
 
 from __future__ import annotations
