@@ -50,7 +50,7 @@ def detectable_difference(
 
     Source: Cohen (1988), section 2.2, for the sum of both quantiles; the test is ``comparisons.participants_apart``.
 
-    >>> from reports.metrics.aggregate import Grouping
+    >>> from defsurvey.reports.metrics.aggregate import Grouping
     >>> lone = np.zeros(1, np.int64)
     >>> one = Grouping(question=lone, questions=1, dimension=lone, dimensions=1, by_dimension=True)
     >>> people = [[0.5, 0.3, 0.2]], [1000], np.ones((1, 3), bool), one

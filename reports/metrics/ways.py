@@ -57,7 +57,7 @@ def arrow(model: ArrayLike, people: ArrayLike, components: Components, noise: Ar
         components: of the map.
         noise: what resampled participants add to the model's way, of mean 0, shape (B, C); None: not known.
 
-    >>> from reports.metrics.cultural_map import principal_components
+    >>> from defsurvey.reports.metrics.cultural_map import principal_components
     >>> components = principal_components([[0., 0.], [1., 0.], [0., 1.]])
     >>> found = arrow([[0., 0.], [2., 0.]], [[0., 0.], [1., 0.]], components, [[0., .1], [0., -.1]])
     >>> found.cosine, found.length_ratio, round(found.length_free, 3), found.way.value, round(found.map_length_ratio, 6)

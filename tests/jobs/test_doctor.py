@@ -247,7 +247,7 @@ def test_four_bits_take_a_gpu() -> None:
     without = doctor_models.four_bits(usable=False)
     assert (without.state, without.remedy) == (NOTE, "a GPU, or a smaller model")
     assert without.said.endswith(", and no GPU: models whose cards say 4 bits cannot be loaded")
-    code = "from jobs.doctor_models import four_bits; print(four_bits(usable=True).state)"
+    code = "from defsurvey.jobs.doctor_models import four_bits; print(four_bits(usable=True).state)"
     asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (asked.stdout.strip(), asked.stderr) == (OK, "")
 

@@ -543,7 +543,8 @@ def test_heavy_libraries_stay_away() -> None:
     """To read a study, a command loads no model library, no statistics and no database."""
     heavy = ["torch", "transformers", "scipy", "sqlalchemy", "altair", "celery"]
     script = (
-        f"import sys, jobs.study.study, jobs.study.plan, jobs.preview; print([m for m in {heavy} if m in sys.modules])"
+        "import sys\nfrom defsurvey.jobs.study import plan, preview, study\n"
+        f"print([module for module in {heavy} if module in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"

@@ -11,7 +11,7 @@ import pytest
 MEASURE = """
 import sys, time
 from pathlib import Path
-from reports.analysis import analyse
+from defsurvey.reports.analysis import analyse
 from tests.reports.planted import planted
 made = planted(participants=int(sys.argv[1]))
 start = time.process_time()

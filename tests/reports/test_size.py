@@ -17,7 +17,7 @@ MEGABYTE = 1_000_000
 FULL = """
 import sys, time
 from pathlib import Path
-from reports.build import build_report
+from defsurvey.reports.build import build_report
 from tests.reports.planted import planted
 made = planted()
 start = time.process_time()

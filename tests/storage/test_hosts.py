@@ -36,7 +36,9 @@ def test_a_host_has_its_name_and_a_mark(places: tuple[Path, Path]) -> None:
 def test_every_process_of_a_host_says_the_same() -> None:
     """Or nobody could tell who of it has died."""
     told = subprocess.run(
-        [sys.executable, "-c", "from storage.hosts import host; print(host())"], capture_output=True, text=True
+        [sys.executable, "-c", "from defsurvey.storage.hosts import host; print(host())"],
+        capture_output=True,
+        text=True,
     )
     assert told.stdout.strip() == host(), told.stderr
 

@@ -20,7 +20,7 @@ from defsurvey.storage.runs import tables, verdict_tables
 from defsurvey.storage.schema import HEAD, SchemaTooNew, current_revision, migrate
 
 REPOSITORY = Path(__file__).parents[2]
-MIGRATE = "import sys; from storage.database import Database; from storage.schema import migrate\n"
+MIGRATE = "import sys; from defsurvey.storage.database import Database; from defsurvey.storage.schema import migrate\n"
 MIGRATE += "with Database(sys.argv[1]) as database: print(migrate(database))"
 
 

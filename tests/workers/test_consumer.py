@@ -18,8 +18,8 @@ from defsurvey.jobs.queue.celery_app import make_app
 PATIENCE = 30.0
 PROGRAM = """
 import logging, sys, time
-from jobs.celery_app import make_app
-from workers.daemon import serve
+from defsurvey.jobs.queue.celery_app import make_app
+from defsurvey.workers.runner.daemon import serve
 
 logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="log %(message)s")
 app = make_app(sys.argv[1])

@@ -16,8 +16,8 @@ PATIENCE = 20.0
 PROGRAM = """
 import os, signal, sys
 from celery import signals
-from jobs.celery_app import make_app
-from workers.daemon import serve
+from defsurvey.jobs.queue.celery_app import make_app
+from defsurvey.workers.runner.daemon import serve
 
 if sys.argv[2] == "nohup":
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -22,8 +22,8 @@ from defsurvey.workers.models import ModelCard, read_cards
 def test_checking_the_bundled_cards_loads_no_model_library(tmp_path: Path) -> None:
     """Enqueueing must not pay for torch: after all checks a fresh interpreter has not imported it."""
     program = (
-        "import sys; from pathlib import Path; from workers.models import read_cards; "
-        "from workers.engines.opening import check_card\n"
+        "import sys; from pathlib import Path; from defsurvey.workers.models import read_cards; "
+        "from defsurvey.workers.engines.opening import check_card\n"
         f"cache = Path({str(tmp_path / 'cache')!r})\n"
         "for card in read_cards().values(): card.retired or check_card(card, cache=cache)\n"
         "print(sorted({'torch', 'transformers', 'huggingface_hub', 'anthropic', 'httpx2'} & set(sys.modules)))"

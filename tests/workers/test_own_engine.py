@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 RAISING = """\
 from concurrent.futures import Future
 
-from storage.run import UsedDecoding
-from workers.engines.base import Completion, FinishReason
+from defsurvey.storage.runs.run import UsedDecoding
+from defsurvey.workers.engines.base import Completion, FinishReason
 
 USED = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
 REPLY = Completion(text="Answer: 1", finish=FinishReason.STOP, used=USED)

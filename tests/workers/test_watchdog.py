@@ -161,7 +161,7 @@ def test_no_more_is_forgiven_than_has_passed() -> None:
 def test_a_process_that_was_paused_goes_on(paused: bool) -> None:
     """SIGSTOP for longer than the limit, as by ``docker pause`` or Ctrl-Z; one that hangs for as long is ended."""
     program = (
-        "import threading, time; from workers.runner.watchdog import Watchdog\n"
+        "import threading, time; from defsurvey.workers.runner.watchdog import Watchdog\n"
         "dog = Watchdog(0.6); dog.start()\n"
         "with dog.asking():\n"
         "    print(flush=True)\n"
@@ -192,7 +192,7 @@ def test_it_ends_the_process_and_says_why(caplog: pytest.LogCaptureFixture) -> N
 def test_a_real_process_ends_with_the_status_that_tells_a_hang() -> None:
     """Even though another thread would run for ever."""
     program = (
-        "import threading; from workers.runner.watchdog import Watchdog\n"
+        "import threading; from defsurvey.workers.runner.watchdog import Watchdog\n"
         "dog = Watchdog(0.2); dog.start()\n"
         "with dog.asking(): threading.Event().wait()"
     )
@@ -220,7 +220,11 @@ def test_last_words_are_not_waited_for_without_end(monkeypatch: pytest.MonkeyPat
 
 def test_a_process_that_ends_by_itself_keeps_its_own_status() -> None:
     """Nothing is waited for, and no thread holds it back."""
-    program = "from workers.runner.watchdog import end_after; end_after(60, first=lambda: None); raise SystemExit(3)"
+    program = (
+        "from defsurvey.workers.runner.watchdog import end_after\n"
+        "end_after(60, first=lambda: None)\n"
+        "raise SystemExit(3)"
+    )
     began = time.monotonic()
     assert subprocess.run([sys.executable, "-c", program], timeout=30, check=False).returncode == 3
     assert time.monotonic() - began < 30

@@ -98,7 +98,7 @@ def read_percentages(text: str, question: Question) -> dict[int, float] | None:
     where an option has no line, a number is above 100, or those of a question of one choice do not add up to 100, give
     or take ``SUM_OFF``. Of several lines for an option the first counts.
 
-    >>> from storage.surveys.survey import Option, QuestionType
+    >>> from defsurvey.storage.surveys.survey import Option, QuestionType
     >>> options = tuple(Option(code=code, label={}) for code in (1, 2))
     >>> asked = Question(id="Q", type=QuestionType.SINGLE, topic="", text={}, options=options)
     >>> read_percentages("1: Yes: 60%\\n2. No - 39,5 %", asked)

@@ -258,7 +258,8 @@ def test_100_000_respondents_take_little(tmp_path: Path) -> None:
     bodies = "".join(body.replace("ID", f"8400{copy:02}") for copy in range(100))
     path.write_text(f"{head}\n{bodies}", encoding="utf-8")
     code = (
-        "import resource, sys, time; from pathlib import Path; from storage.surveys.importers.wvs import import_wvs\n"
+        "import resource, sys, time; from pathlib import Path\n"
+        "from defsurvey.storage.surveys.importers.wvs import import_wvs\n"
         "begin = time.monotonic(); import_wvs(Path(sys.argv[1]), id='x')\n"
         "print(time.monotonic() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
     )

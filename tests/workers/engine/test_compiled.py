@@ -105,7 +105,7 @@ def test_only_modules_that_have_to_do_with_compiling_count(tmp_path: Path) -> No
 
 #: Opens a loop of every kind, as a worker does at its start.
 OPENED = """
-from workers.engines.transformers import linear, loops, outputs, rowwise, team, tiles
+from defsurvey.workers.engines.transformers import linear, loops, outputs, rowwise, team, tiles
 
 linear.multiplying(outputs.NONE, linear.IN_REGISTERS, biased=True)
 linear.multiplying(outputs.GATED, linear.IN_REGISTERS, biased=False)

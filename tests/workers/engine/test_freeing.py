@@ -13,7 +13,7 @@ from defsurvey.workers.engines.transformers.freeing import give_back, hold_on
 #: Takes and frees four pieces of 8 MB again and again; prints how many pages were got anew, before and after.
 _PAGES = """
 import ctypes, resource
-from workers.engines.transformers.freeing import give_back, hold_on
+from defsurvey.workers.engines.transformers.freeing import give_back, hold_on
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)

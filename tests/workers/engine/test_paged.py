@@ -235,7 +235,7 @@ import sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from workers.engines.transformers import paged_kernel
+from defsurvey.workers.engines.transformers import paged_kernel
 
 card, number_format, rows, per_group, width = int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
 constants = {
