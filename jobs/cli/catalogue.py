@@ -52,7 +52,7 @@ def survey_show(name: str, question: str | None, topics: bool, dimensions: bool,
     from defsurvey.jobs.study import catalogue
 
     if topics or dimensions:
-        from defsurvey.jobs.study.spread import render_spread, spread
+        from defsurvey.jobs.study.catalogue import render_spread, spread
 
         if question is not None:
             raise click.UsageError("--question shows one question; --topics and --dimensions count them all")
@@ -73,7 +73,7 @@ def survey_show(name: str, question: str | None, topics: bool, dimensions: bool,
 @click.argument("folder", type=PATH, metavar="DIR")
 def survey_validate(folder: Path) -> None:
     """Check a survey folder and name everything that is wrong with it, and what cannot be asked or read as it is."""
-    from defsurvey.jobs.study.survey_notes import validation_notes
+    from defsurvey.jobs.study.catalogue import validation_notes
     from defsurvey.storage.surveys.folder import check_survey, read_survey
 
     problems = check_survey(folder)

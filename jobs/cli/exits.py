@@ -12,8 +12,8 @@ from sqlalchemy.exc import DatabaseError
 from defsurvey.jobs.daemons.flower import FlowerMissing
 from defsurvey.jobs.daemons.serving import DatabaseUnavailable, NothingHere, unavailable
 from defsurvey.jobs.exit_codes import ERROR, USAGE
-from defsurvey.jobs.judging.audit import BadAudit
-from defsurvey.jobs.judging.lease import BeingJudged
+from defsurvey.jobs.judging.people import BadAudit
+from defsurvey.jobs.judging.steps import BeingJudged
 from defsurvey.jobs.locks import HomeInUse
 from defsurvey.jobs.outputs import DISK, BadOutput
 from defsurvey.jobs.progress.following import RunFailed

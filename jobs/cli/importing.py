@@ -60,7 +60,7 @@ def _write(read: Callable[[str], Imported], output: Path, survey_id: str | None,
     """Import, write and tell."""
     name = survey_id or re.sub(r"[^A-Za-z0-9_.-]+", "-", output.absolute().name).lstrip("_.-") or "survey"
     from defsurvey.jobs.outputs import written_to
-    from defsurvey.jobs.study.survey_notes import survey_notes
+    from defsurvey.jobs.study.catalogue import survey_notes
 
     imported = read(name)
     with written_to("--output", output):

@@ -64,7 +64,7 @@ def judge(
     """Have a model say where answers fail. Typed again, it goes on; no answer is paid for twice."""
     from defsurvey.jobs.daemons.serving import open_existing
     from defsurvey.jobs.judging import judge as judging
-    from defsurvey.jobs.judging.audit import read_labels, write_template
+    from defsurvey.jobs.judging.people import read_labels, write_template
     from defsurvey.jobs.outputs import written_to
     from defsurvey.jobs.results import current_report, open_already
     from defsurvey.storage.runs.judgement import Rubric

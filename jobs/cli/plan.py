@@ -18,7 +18,7 @@ from defsurvey.jobs.settings import Settings
 def plan(settings: Settings, study: Path, name: str | None, as_json: bool) -> None:
     """What would run: cells, answers, tokens, time, cost, what could be found. Enqueues nothing."""
     from defsurvey.jobs.cli import verbs
-    from defsurvey.jobs.study import plan_text as plan_told
+    from defsurvey.jobs.study import plan as plan_told
     from defsurvey.jobs.study.plan import plan as planning
     from defsurvey.workers.models import read_cards
 

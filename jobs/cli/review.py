@@ -20,7 +20,7 @@ def review(settings: Settings, run_id: str, reader: str | None) -> None:
     from defsurvey.jobs.cli.verbs import console
     from defsurvey.jobs.daemons.serving import open_existing
     from defsurvey.jobs.daemons.tasks import write_report
-    from defsurvey.jobs.judging import review as reviewing
+    from defsurvey.jobs.judging import people as reviewing
     from defsurvey.storage.paths import path_under
 
     if not sys.stdin.isatty():

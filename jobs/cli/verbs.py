@@ -21,9 +21,8 @@ from defsurvey.jobs.queue.broker import BrokerUnavailable, EmbeddedBroker, check
 from defsurvey.jobs.queue.celery_app import make_app
 from defsurvey.jobs.settings import BadSetting, Settings
 from defsurvey.jobs.study import producer
-from defsurvey.jobs.study.billed import check_prices
 from defsurvey.jobs.study.plan import Earlier
-from defsurvey.jobs.study.realisable import check_conditions
+from defsurvey.jobs.study.requirements import check_conditions, check_prices
 from defsurvey.jobs.study.study import Study, parse_study, read_study
 from defsurvey.storage.database import BadDatabaseUrl, Database
 from defsurvey.storage.runs import judge_batches, judgements, outbox, store

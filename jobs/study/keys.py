@@ -11,8 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
-from defsurvey.jobs.study.billed import unpriced_of
 from defsurvey.jobs.study.file import StudyError, number_above_zero, whole_number
+from defsurvey.jobs.study.requirements import unpriced_of
 from defsurvey.storage.runs.judgement import Judge, Rubric
 from defsurvey.storage.runs.run import MOST_PARTICIPANTS, NAME, NAME_RULE, Condition, Method, Protocol
 from defsurvey.storage.surveys.catalogue import find_survey

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from defsurvey.jobs.study.costs import SPREAD, Dollars, PlannedJudging, between, cost, planned_judging, total
 from defsurvey.jobs.study.study import PlannedCell, Study
+from defsurvey.storage.runs.judgement import LEAST, MOST_REPEATED, REPEATED
 from defsurvey.storage.runs.run import Method
 from defsurvey.storage.surveys.survey import Culture, Question
 from defsurvey.workers.engines.device import AUTO, expected
-from defsurvey.workers.models import ModelCard
+from defsurvey.workers.judging.calibration import calibration_set
+from defsurvey.workers.judging.prompt import MAX_TOKENS
+from defsurvey.workers.judging.rubric import INSTRUCTIONS
+from defsurvey.workers.models import Api, ModelCard
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from defsurvey.storage.runs.paces import TokensSeen
 
 #: Tokens per character, fewest and most. English: 0.2 in survey wvs7 by SmolLM2's vocabulary. Chinese: 0.6 by a
@@ -304,3 +310,201 @@ def _unranked(study: Study, cells: Iterable[PlannedCell], validities: Mapping[st
             f"{model} would probably not be ranked: that takes {COMPARABLE} valid answers to half of the questions, "
             f"and {valid:.0%} of its answers {known}; {remedy}"
         )
+
+
+#: Tokens of a judge's prompt beside the rubric, fewest and most: question, options, a short or a long answer.
+AROUND_ANSWER = (120, 1200)
+#: Tokens of a character of English text, fewest and most, as in ``jobs.study.plan``.
+PER_CHARACTER = (0.18, 0.3)
+#: Means seen in an earlier run are taken to hold within a third. Of all pilots of 4 that can be drawn from runs of 9
+#: and 20 participants, the tokens per answer of 90% to 100% did.
+SPREAD = 1 / 3
+#: Fewest tokens of a judge's reply: six verdicts with a few words each.
+SHORTEST_VERDICTS = 150
+#: States of answers that are sampled apart: answered, refused, unparsable.
+_STATES = 3
+
+
+def between(low: str, high: str) -> str:
+    """A range in words; one figure where both ends read alike."""
+    return low if low == high else f"{low} to {high}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dollars:
+    """An amount of US dollars that can only be given as a range."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{between(f'{self.low:,.2f}', f'{self.high:,.2f}')} US dollars"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedJudging:
+    """What a judge would be asked."""
+
+    model: str
+    low: int  #: calls, those of the calibration set counted
+    high: int
+    cost: Dollars | None  #: None: its card has no prices
+
+
+def cost(api: Api | None, read: tuple[int, int], written: tuple[int, int]) -> Dollars | None:
+    """What tokens cost, each given as fewest and most; None where nothing is known of prices."""
+    bounds = [None if api is None else api.cost(read[bound], written[bound]) for bound in (0, 1)]
+    low, high = bounds
+    return None if low is None or high is None else Dollars(low=low, high=high)
+
+
+def total(parts: Iterable[Dollars | None]) -> Dollars | None:
+    """The sum of what is known; None where nothing is."""
+    known = [part for part in parts if part is not None]
+    return Dollars(low=sum(part.low for part in known), high=sum(part.high for part in known)) if known else None
+
+
+def planned_judging(
+    study: Study, card: ModelCard | None, *, seen: tuple[float, float] | None = None
+) -> PlannedJudging | None:
+    """What the study's judge would be asked; None where it names none.
+
+    How answers will end is not known: at the least all end alike, at the most every state has its 30.
+
+    Args:
+        study: the study.
+        card: of the judge.
+        seen: tokens that a call of this judge read and wrote on average in an earlier run.
+    """
+    if study.judge is None or card is None:
+        return None
+    judged = len(study.models) * len(study.cultures)  # one condition and language of each
+    each = study.participants * len(study.questions)
+    share = ceil(study.judge.sample * each)
+    fewest = judged * min(each, max(share, LEAST))
+    most = judged * min(each, max(share, LEAST) + (_STATES - 1) * LEAST)
+    calls = [
+        n + min(MOST_REPEATED, ceil(REPEATED * n)) + len(calibration_set(study.judge.rubric)) for n in (fewest, most)
+    ]
+    rubric = len(INSTRUCTIONS[study.judge.rubric])
+    read = [n * (round(PER_CHARACTER[b] * rubric) + AROUND_ANSWER[b]) for b, n in enumerate(calls)]
+    written = [calls[0] * SHORTEST_VERDICTS, calls[1] * MAX_TOKENS]
+    if seen is not None:
+        bounds = tuple(zip(calls, (1 - SPREAD, 1 + SPREAD), strict=True))
+        read, written = ([round(n * each * factor) for n, factor in bounds] for each in seen)
+    return PlannedJudging(
+        model=card.name, low=calls[0], high=calls[1], cost=cost(card.api, (read[0], read[1]), (written[0], written[1]))
+    )
+
+
+def to_json(plan: Plan) -> dict[str, object]:
+    """The plan for a program to read."""
+    return {
+        "name": plan.name,
+        "survey": plan.survey,
+        "cells": [
+            {
+                "model": cell.model,
+                "culture": cell.culture,
+                "condition": cell.condition.name,
+                "language": cell.language,
+                "participants": cell.participants,
+                "answers": cell.answers,
+            }
+            for cell in plan.cells
+        ],
+        "participants": plan.participants,
+        "questions": list(plan.questions),
+        "left_out": list(plan.left_out),
+        "planned": plan.answers,
+        "prompt_tokens": [plan.prompt_tokens.low, plan.prompt_tokens.high],
+        "completion_tokens": [plan.completion_tokens.low, plan.completion_tokens.high],
+        "tokens_seen": dict(plan.tokens_seen),
+        "seconds": None if plan.seconds is None else [plan.seconds.low, plan.seconds.high],
+        "cost": None if plan.cost is None else [round(plan.cost.low, 4), round(plan.cost.high, 4)],
+        "judging": None
+        if plan.judging is None
+        else {"model": plan.judging.model, "calls": [plan.judging.low, plan.judging.high]},
+        "smallest_difference": dict(plan.detectable),
+        "noise_floor": dict(plan.noise_floor),
+        "notes": list(plan.notes),
+        "device": plan.device,
+    }
+
+
+def render(plan: Plan) -> RenderableType:
+    """The plan for a person to read."""
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = Table("model", "culture", "condition", "language", title_justify="left")
+    cells.add_column("participants", justify="right")
+    cells.add_column("answers", justify="right")
+    for cell in plan.cells:
+        counts = (f"{cell.participants:,}", f"{cell.answers:,}")
+        row = (cell.model, cell.culture, cell.condition.name, cell.language, *counts)
+        cells.add_row(*(Text(text) for text in row))
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column()
+    for label, fact in _facts(plan):
+        facts.add_row(Text(label), Text(fact))
+    return Group(Text(f"{plan.name}: what would run", style="bold"), cells, Padding(facts, (1, 0, 0, 0)))
+
+
+def _facts(plan: Plan) -> Iterable[tuple[str, str]]:
+    yield "planned answers", f"{plan.answers:,}"
+    yield f"questions ({len(plan.questions)})", f"{plan.survey}: {', '.join(plan.questions)}"
+    if plan.left_out:
+        reason = "not known for every culture, so asked in none"
+        yield f"left out ({len(plan.left_out)})", f"{', '.join(plan.left_out)}: {reason}"
+    if plan.completion_tokens.high:
+        yield "prompt tokens", f"{plan.prompt_tokens} ({_basis(plan, 'rule of thumb')})"
+        yield "completion tokens", f"{plan.completion_tokens} ({_basis(plan, 'at most max_new_tokens each')})"
+    if plan.judging is not None:
+        calls = f"{between(f'{plan.judging.low:,}', f'{plan.judging.high:,}')} calls"
+        yield "judging", f"{calls} by {plan.judging.model}, those of its calibration counted"
+    if plan.cost is not None:
+        yield (
+            "cost",
+            f"{plan.cost} (models with prices on their cards, judge included; in batches, judging is half of that)",
+        )
+    pilot = "unknown until a pilot has run: defsurvey run STUDY --pilot 4"
+    if not plan.answers:
+        pilot = "unknown: no answers are planned, by whose pace it could be told"
+    known = "as fast as these models answered in their newest runs here, one model after the other"
+    yield "time", pilot if plan.seconds is None else f"{_time(plan.seconds)} ({known})"
+    if plan.device:
+        yield "device", f"{plan.device}; another: --device of run"
+    for culture, floor in plan.noise_floor.items():
+        yield f"noise floor, {culture}", f"{floor:.3f} nats: what {plan.participants:,} honest people would score"
+    if not plan.detectable:
+        yield "smallest difference", "none: models are compared from 10 participants on"
+    for culture, least in plan.detectable.items():
+        told = f"{least:.3f} nats between two models, found in 4 of 5 such runs at best"
+        yield f"smallest difference, {culture}", told
+    for note in plan.notes:
+        yield "note", note
+
+
+def _basis(plan: Plan, otherwise: str) -> str:
+    """What an estimate of tokens rests on."""
+    if not plan.tokens_seen:
+        return otherwise
+    seen = " and ".join(f"{answers:,} answers of run {run}" for run, answers in plan.tokens_seen.items())
+    rest = f"; conditions and languages not seen: {otherwise}" if plan.tokens_guessed else ""
+    return f"as seen in {seen}, within a third{rest}"
+
+
+def _time(seconds: Spread) -> str:
+    return between(_clock(seconds.low), _clock(seconds.high))
+
+
+def _clock(seconds: int) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

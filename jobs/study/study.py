@@ -12,7 +12,7 @@ from defsurvey.jobs.study import keys as keys
 from defsurvey.jobs.study.file import StudyError, read_text
 from defsurvey.jobs.study.keys import BUILT_IN_CONDITIONS, NATIVE, TOGGLES, languages_of
 from defsurvey.jobs.study.questions import choose_questions
-from defsurvey.jobs.study.realisable import check_conditions
+from defsurvey.jobs.study.requirements import check_conditions
 from defsurvey.storage.runs.judgement import Judge
 from defsurvey.storage.runs.run import Condition, Method, Protocol, Reply
 from defsurvey.storage.surveys.problem import Fault

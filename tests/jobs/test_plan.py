@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from defsurvey.jobs.study.costs import Dollars
-from defsurvey.jobs.study.plan import Earlier, Plan, Spread, plan
-from defsurvey.jobs.study.plan_text import render, to_json
+from defsurvey.jobs.study.plan import Dollars, Earlier, Plan, Spread, plan, render, to_json
 from defsurvey.jobs.study.preview import preview
 from defsurvey.jobs.study.study import parse_study
 from defsurvey.storage.runs.paces import TokensSeen

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from defsurvey.jobs.cli.main import main
-from defsurvey.jobs.study.survey_notes import validation_notes
+from defsurvey.jobs.study.catalogue import validation_notes
 from defsurvey.storage.surveys.catalogue import find_survey
 from defsurvey.storage.surveys.folder import read_survey
 from tests.storage.test_survey_folder import Change, write_tiny

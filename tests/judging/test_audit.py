@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from defsurvey.jobs.cli.main import main
-from defsurvey.jobs.judging import audit
-from defsurvey.jobs.judging.audit import BadAudit, read_labels, write_template
+from defsurvey.jobs.judging import people as audit
 from defsurvey.jobs.judging.judge import judge_run
+from defsurvey.jobs.judging.people import BadAudit, read_labels, write_template
 from defsurvey.jobs.settings import Settings
 from defsurvey.reports.figures.judging import judged_by
 from defsurvey.storage.database import Database

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from defsurvey.jobs.judging.judge import BeingJudged, Judged, judge_run
-from defsurvey.jobs.judging.lease import judging
+from defsurvey.jobs.judging.steps import judging
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.hosts import host

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from defsurvey.jobs.judging.audit import write_template
 from defsurvey.jobs.judging.judge import judge_run
+from defsurvey.jobs.judging.people import write_template
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.keys import BUILT_IN_CONDITIONS
 from defsurvey.storage.database import Database

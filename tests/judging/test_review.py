@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from defsurvey.jobs.cli.main import main
-from defsurvey.jobs.judging.review import OPTION_KEYS, Reviewed, review, screen
+from defsurvey.jobs.judging.people import OPTION_KEYS, Reviewed, review, screen
 from defsurvey.jobs.results import current_report
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
