@@ -9,7 +9,8 @@ from pathlib import Path
 
 from defsurvey.storage.surveys.problem import Fault, Problems
 from defsurvey.storage.surveys.survey import Paraphrase
-from defsurvey.storage.surveys.yaml_text import Entry, dump_yaml, parse_yaml
+from defsurvey.storage.surveys.yaml_models import dump_yaml
+from defsurvey.storage.surveys.yaml_text import Entry, parse_yaml
 
 #: Paraphrases of the questions, beside the questions: a survey has those that were not rejected.
 PARAPHRASES_FILE = "paraphrases.yaml"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,21 +38,25 @@ class Problem:
         return in_one_line(f"{place}: {told}" if place else told, most=_LONGEST)
 
 
-class Fault(SurveyError):
-    """One problem, on its way to where problems are gathered."""
+def _first_of(problems: Sequence[Problem]) -> str:
+    others = len(problems) - 1
+    more = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
+    return f"{problems[0]}{more}"
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
-        self.problem = problem
+
+class Fault(SurveyError):
+    """Problems of one file; the message tells the first and how many others there are."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__(_first_of(problems))
+        self.problems = problems
 
 
 class InvalidSurvey(SurveyError):
     """A survey folder has problems; the message tells the first and how many others there are."""
 
     def __init__(self, folder: Path, problems: tuple[Problem, ...]) -> None:
-        others = len(problems) - 1
-        more = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
-        super().__init__(f"survey folder {folder}: {problems[0]}{more}")
+        super().__init__(f"survey folder {folder}: {_first_of(problems)}")
         self.folder = folder
         self.problems = problems
 
@@ -69,7 +73,7 @@ class Problems:
         try:
             yield
         except Fault as fault:
-            self.found.append(fault.problem)
+            self.found.extend(fault.problems)
 
     @contextmanager
     def all_or_none(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ from defsurvey.storage.surveys.survey import (
     UnknownName,
     Value,
 )
-from defsurvey.storage.surveys.yaml_text import dump_yaml
+from defsurvey.storage.surveys.yaml_models import dump_yaml
 from defsurvey.storage.visible import control
 
 #: Decimals of a percentage: a respondent among a million can be told.

@@ -7,17 +7,15 @@ is a label and ``no`` a language, not truth values.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
 from defsurvey.storage.surveys.problem import Fault, Problem, nearest, one_of
+from defsurvey.storage.surveys.yaml_models import compose
 from defsurvey.storage.visible import control
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
 _TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 
@@ -171,53 +169,6 @@ class Entry:
         return {language: found[language].text() for language in languages}
 
 
-def dump_yaml(body: Mapping[str, object]) -> str:
-    """Plain values as a YAML file, in their order."""
-    return str(yaml.dump(body, Dumper=_DUMPER, allow_unicode=True, sort_keys=False, width=120))
-
-
-#: What to do about what the parser says, of which the first that fits holds.
-_REMEDIES = {
-    "mapping values are not allowed": "put a text that holds ': ' into quotes, and every key on its own line",
-    "\\t": "indent by spaces, not by tabs",
-    "tab character": "indent by spaces, not by tabs",
-    "quoted scalar": "close the quotes",
-    "flow sequence": "close the bracket ] and put commas between its parts",
-    "flow mapping": "close the brace } and put commas between its parts",
-    "cannot start any token": "put a text that begins with this character into quotes",
-    "alias": "put a text that begins with * or & into quotes",
-}
-
-
-def _remedy(problem: str) -> str:
-    """What a person can do about a parser's complaint."""
-    for sign, remedy in _REMEDIES.items():
-        if sign in problem:
-            return remedy
-    return (
-        "see that this line and the one before are indented like their neighbours, and that brackets and quotes close"
-    )
-
-
 def parse_yaml(file: str, text: str) -> Entry:
-    """The one document of a YAML file.
-
-    Raises:
-        Fault: it does not parse (line and column are named), or is empty.
-    """
-    try:
-        node = yaml.compose(text, Loader=_LOADER)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
-        problem = ", ".join(part for part in (error.context, error.problem) if part)
-        got = f"{problem}; {_remedy(problem)}"
-        raise Fault(Problem(file=file, line=line, column=column, expected="YAML", got=got)) from None
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise Fault(Problem(file=file, line=line, expected="YAML", got="a control character")) from None
-    except RecursionError:
-        raise Fault(Problem(file=file, expected="YAML", got="too many levels of nesting")) from None
-    if node is None:
-        raise Fault(Problem(file=file, line=1, expected="a mapping", got="an empty file"))
-    return Entry(file=file, field="", node=node)
+    """The one document of a YAML file; raises Fault where it does not parse (line and column are named) or is empty."""
+    return Entry(file=file, field="", node=compose(file, text))

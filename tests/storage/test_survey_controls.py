@@ -145,6 +145,6 @@ def test_a_culture_of_any_script_is_read(write: Write) -> None:
 
 def test_a_lone_surrogate_is_told(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the parser in Python, which takes one; that in C refuses it itself."""
-    monkeypatch.setattr("defsurvey.storage.surveys.yaml_text._LOADER", yaml.SafeLoader)
+    monkeypatch.setattr("defsurvey.storage.surveys.yaml_models._LOADER", yaml.SafeLoader)
     with pytest.raises(SurveyError, match=r"line 2, title: expected a text without control .*'A \\ud800' with U\+D800"):
         read_survey(write((S, "A tiny survey", '"A \\ud800"')))

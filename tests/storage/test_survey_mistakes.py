@@ -291,7 +291,7 @@ def test_deep_nesting_is_an_error_not_a_crash(
     write: Write, monkeypatch: pytest.MonkeyPatch, loader: type[yaml.SafeLoader]
 ) -> None:
     """Hostile YAML ends in the usual error, with the parser in C and with the one in Python."""
-    monkeypatch.setattr("defsurvey.storage.surveys.yaml_text._LOADER", loader)
+    monkeypatch.setattr("defsurvey.storage.surveys.yaml_models._LOADER", loader)
     folder = write()
     (folder / Q).write_text("[" * 5000)
     with pytest.raises(SurveyError, match=r"questions\.yaml.*expected YAML, got"):
