@@ -66,4 +66,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("faults")
     terminalreporter.write(table)
     if path := os.environ.get("CHAOS_TABLE"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(table)
