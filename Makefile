@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check lint types contracts tests coverage slow chaos exact gpu kernels bench bench-gpu bench-ledger bench-peers compose-prepare compose-tls compose-lock compose-test browser docs clean
+.PHONY: install demo test check lint types contracts tests coverage slow chaos exact gold gpu kernels bench bench-gpu bench-ledger bench-peers compose-prepare compose-tls compose-lock compose-test browser docs clean
 
 install: $(VENV)/.installed
 
@@ -48,6 +48,10 @@ slow: install
 chaos: install
 	mkdir -p build
 	CHAOS_TABLE=build/chaos.md $(BIN)/pytest -m chaos tests/chaos --timeout 900
+
+# Six reference studies against what they gave when they were recorded, the real model's too (python -m tests.gold.record).
+gold: install
+	$(BIN)/pytest -m "slow or not slow" tests/gold
 
 gpu: install
 	$(BIN)/pytest -m gpu --timeout 1200
