@@ -230,10 +230,11 @@ def work(
         run = prepare()
         _tell_device(settings, database, run, workers, worker_options, console)
         broker.delete(report_failure_key(run))
-        reconciler = Reconciler(database=database, app=app, broker=broker, only=run)
+        own_broker = settings.broker_url is None
+        revive = EmbeddedBroker(settings.home).ensure if own_broker else None
+        reconciler = Reconciler(database=database, app=app, broker=broker, only=run, revive=revive)
         options = [*worker_options, *_models(settings, database, run)]
-        if settings.broker_url is None:
-            reconciler.revive = EmbeddedBroker(settings.home).ensure
+        if own_broker:
             crew = Crew(settings, workers, options, only=run)
         else:
             crew = Crew(settings, workers, options)

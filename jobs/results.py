@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from defsurvey.jobs.daemons.tasks import write_report
+from defsurvey.jobs.daemons.reports import write_report
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.paths import path_under

@@ -22,9 +22,9 @@ from defsurvey.jobs.settings import Settings
 @click.pass_obj
 def migrate(settings: Settings, patience: float) -> None:
     """Bring the database to the schema of this version; harmless where it is there already."""
-    from defsurvey.jobs.daemons import serving
+    from defsurvey.jobs.daemons import startup
 
-    click.echo(f"database schema: {serving.migrate_when_up(settings, patience=patience)}")
+    click.echo(f"database schema: {startup.migrate_when_up(settings, patience=patience)}")
 
 
 @click.command()

@@ -25,8 +25,8 @@ def contamination(settings: Settings, run_id: str, models: tuple[str, ...] | Non
     Exit code 3: some questions could not be asked.
     """
     from defsurvey.jobs.cli import verbs
-    from defsurvey.jobs.daemons.serving import open_existing
-    from defsurvey.jobs.daemons.tasks import write_report
+    from defsurvey.jobs.daemons.reports import write_report
+    from defsurvey.jobs.daemons.startup import open_existing
     from defsurvey.jobs.judging.contamination import check_contamination
     from defsurvey.storage.paths import path_under
 

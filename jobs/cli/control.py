@@ -19,7 +19,7 @@ RETRIABLE = ("failed", "unparsable", "refused", "missing")
 def cancel(settings: Settings, run_id: str) -> None:
     """Stop a run where it stands; resume takes it up again."""
     from defsurvey.jobs.cli import verbs
-    from defsurvey.jobs.daemons.serving import open_existing
+    from defsurvey.jobs.daemons.startup import open_existing
 
     with open_existing(settings) as database:
         done = verbs.cancel(database, run_id)
@@ -40,7 +40,7 @@ def cancel(settings: Settings, run_id: str) -> None:
 def retry(settings: Settings, run_id: str, state: tuple[str, ...], rewind: bool) -> None:
     """Ask answers again that ended in a state; each from the memory it was shown, or by --rewind in sequence."""
     from defsurvey.jobs.cli import verbs
-    from defsurvey.jobs.daemons.serving import open_existing
+    from defsurvey.jobs.daemons.startup import open_existing
 
     unknown = [name for name in state if name not in RETRIABLE]
     if unknown:
@@ -67,7 +67,7 @@ def bundle() -> None:
 @click.pass_obj
 def bundle_export(settings: Settings, run_id: str, file: Path) -> None:
     """Write a run, with its survey and every answer, to one file."""
-    from defsurvey.jobs.daemons.serving import open_existing
+    from defsurvey.jobs.daemons.startup import open_existing
     from defsurvey.jobs.outputs import written_to
     from defsurvey.storage.runs.bundle import export_bundle
     from defsurvey.storage.whole_file import open_already
@@ -83,7 +83,7 @@ def bundle_export(settings: Settings, run_id: str, file: Path) -> None:
 @click.pass_obj
 def bundle_import(settings: Settings, file: Path) -> None:
     """Read a run from such a file; prints its id."""
-    from defsurvey.jobs.daemons.serving import open_database
+    from defsurvey.jobs.daemons.startup import open_database
     from defsurvey.storage.runs.bundle import import_bundle
 
     with open_database(settings) as database:
@@ -95,7 +95,7 @@ def bundle_import(settings: Settings, file: Path) -> None:
 @click.pass_obj
 def backup(settings: Settings, file: Path) -> None:
     """Copy the SQLite database to FILE, also while workers write to it; put in its place, the copy restores it."""
-    from defsurvey.jobs.daemons.serving import open_existing
+    from defsurvey.jobs.daemons.startup import open_existing
     from defsurvey.jobs.outputs import written_to
     from defsurvey.storage.whole_file import write_whole
 

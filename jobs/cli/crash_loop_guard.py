@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 
 from defsurvey.jobs.cli.exits import exit_code
-from defsurvey.jobs.daemons.signals import when_told_to_end
+from defsurvey.jobs.daemons.startup import when_told_to_end
 from defsurvey.jobs.exit_codes import UNAVAILABLE, USAGE
 from defsurvey.storage.schema import SchemaTooNew
 

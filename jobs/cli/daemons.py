@@ -117,9 +117,9 @@ def reconciler(settings: Settings) -> NoReturn:
 @click.pass_obj
 def flower(settings: Settings, address: tuple[str, int]) -> None:
     """Show workers and tasks in a browser, until told to stop; needs the extra `monitoring`."""
-    from defsurvey.jobs.daemons import flower as flowering
+    from defsurvey.jobs.daemons import serving
 
-    flowering.flower(settings, address=address)
+    serving.flower(settings, address=address)
 
 
 VERBS = (worker, reporter, reconciler, flower)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import redis
 from sqlalchemy.exc import DatabaseError
 
-from defsurvey.jobs.daemons.flower import FlowerMissing
-from defsurvey.jobs.daemons.serving import DatabaseUnavailable, NothingHere, unavailable
+from defsurvey.jobs.daemons.serving import FlowerMissing
+from defsurvey.jobs.daemons.startup import DatabaseUnavailable, NothingHere, unavailable
 from defsurvey.jobs.exit_codes import ERROR, USAGE
 from defsurvey.jobs.judging.people import BadAudit
 from defsurvey.jobs.judging.steps import BeingJudged

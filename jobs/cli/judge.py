@@ -62,7 +62,7 @@ def judge(
     as_json: bool,
 ) -> None:
     """Have a model say where answers fail. Typed again, it goes on; no answer is paid for twice."""
-    from defsurvey.jobs.daemons.serving import open_existing
+    from defsurvey.jobs.daemons.startup import open_existing
     from defsurvey.jobs.judging import judge as judging
     from defsurvey.jobs.judging.people import read_labels, write_template
     from defsurvey.jobs.outputs import written_to

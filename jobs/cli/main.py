@@ -230,13 +230,13 @@ def status(settings: Settings, run_id: str | None, watch: bool, as_json: bool) -
 
 
 def _database(settings: Settings) -> Database:
-    from defsurvey.jobs.daemons.serving import open_database
+    from defsurvey.jobs.daemons.startup import open_database
 
     return open_database(settings)
 
 
 def _existing(settings: Settings) -> Database:
-    from defsurvey.jobs.daemons.serving import open_existing
+    from defsurvey.jobs.daemons.startup import open_existing
 
     return open_existing(settings)
 

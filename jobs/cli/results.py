@@ -26,7 +26,7 @@ def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None, re
     """
     from defsurvey.jobs import results
     from defsurvey.jobs.cli import verbs
-    from defsurvey.jobs.daemons.serving import open_existing
+    from defsurvey.jobs.daemons.startup import open_existing
     from defsurvey.jobs.outputs import written_to
     from defsurvey.reports.merge import CannotMerge
 
@@ -66,7 +66,7 @@ def export(
 ) -> None:
     """A run's answers, one row each, ordered by key, or its metrics; equal runs export equal bytes."""
     from defsurvey.jobs import results
-    from defsurvey.jobs.daemons.serving import open_existing
+    from defsurvey.jobs.daemons.startup import open_existing
     from defsurvey.jobs.outputs import written_to
     from defsurvey.storage.visible import visible
 

@@ -18,8 +18,8 @@ from defsurvey.jobs.settings import Settings
 def review(settings: Settings, run_id: str, reader: str | None) -> None:
     """Read the answers that the program could not read; kept beside them, and in a report only by --readings."""
     from defsurvey.jobs.cli.verbs import console
-    from defsurvey.jobs.daemons.serving import open_existing
-    from defsurvey.jobs.daemons.tasks import write_report
+    from defsurvey.jobs.daemons.reports import write_report
+    from defsurvey.jobs.daemons.startup import open_existing
     from defsurvey.jobs.judging import people as reviewing
     from defsurvey.storage.paths import path_under
 

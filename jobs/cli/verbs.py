@@ -14,7 +14,7 @@ import redis
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from defsurvey.jobs import local
-from defsurvey.jobs.daemons.signals import when_told_to_end
+from defsurvey.jobs.daemons.startup import when_told_to_end
 from defsurvey.jobs.progress import following, progress
 from defsurvey.jobs.progress.snapshot import Snapshot
 from defsurvey.jobs.queue.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of

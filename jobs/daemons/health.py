@@ -2,7 +2,7 @@
 
 Each daemon touches its file, its pulse, only when it has shown that it can work. A container's
 health check looks at the file's age in plain shell (compose.yaml); ``defsurvey healthy`` looks
-at the same file. Starts, stops and repairs nothing.
+at the same file.
 """
 
 from __future__ import annotations
@@ -14,12 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import redis
-from celery import Celery, bootsteps
+from celery import bootsteps
 
-from defsurvey.jobs.daemons.reconciler import Reconciler
 from defsurvey.jobs.settings import Settings
-from defsurvey.storage.database import Database
 from defsurvey.storage.hosts import host
 
 log = logging.getLogger(__name__)
@@ -84,37 +81,20 @@ class Pulse:
             return None
 
 
-class BeatingReconciler(Reconciler):
-    """A reconciler with a pulse: each pass that went through broker and database is a beat."""
-
-    def __init__(self, *, database: Database, app: Celery, broker: redis.Redis, pulse: Pulse) -> None:
-        super().__init__(database=database, app=app, broker=broker)
-        self._pulse = pulse
-
-    def reconcile(self) -> None:
-        """One pass, and a beat if it went well."""
-        super().reconcile()
-        self._pulse.beat()
-
-
 def beating_step(pulse: Pulse) -> type[bootsteps.StartStopStep]:
     """A Celery consumer step that beats from the consumer's own loop, for as long as it is connected to the broker."""
 
     class Beating(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
         requires = ("celery.worker.consumer.tasks:Tasks",)
-
-        def __init__(self, consumer: Any, **options: Any) -> None:
-            super().__init__(consumer, **options)
-            self._timer: Any = None
+        timer: Any = None
 
         def start(self, consumer: Any) -> None:
             pulse.beat()
-            self._timer = consumer.timer.call_repeatedly(BEAT_SECONDS, pulse.beat)
+            self.timer = consumer.timer.call_repeatedly(BEAT_SECONDS, pulse.beat)
 
         def stop(self, _consumer: Any) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            if self.timer is not None:
+                self.timer.cancel()
 
     return Beating
 

@@ -53,6 +53,8 @@ class Reconciler:
         clock: seconds that go on while the machine sleeps.
         only: the one run whose messages are sent, and which is reported and judged; None: every run. Those of others
             may lie with another broker, and their reports in another home.
+        revive: starts the broker again where it is one of our own.
+        on_pass: called after each pass that went through broker and database.
     """
 
     def __init__(
@@ -63,12 +65,15 @@ class Reconciler:
         broker: redis.Redis,
         clock: Callable[[], float] = time.time,
         only: str | None = None,
+        revive: Callable[[], None] | None = None,
+        on_pass: Callable[[], None] | None = None,
     ) -> None:
         self.database = database
         self.app = app
         self.broker = broker
         self.only = only
-        self.revive: Callable[[], None] | None = None  #: starts the broker again where it is one of our own
+        self.revive = revive
+        self._on_pass = on_pass
         self._clock = clock
         self._sentinel: object = None  # as it was at the last pass
         self._passed_at = clock()
@@ -101,6 +106,8 @@ class Reconciler:
         publish(self.database, self.app, run=self.only)
         self._ask_for_reports()
         self._ask_for_judging()
+        if self._on_pass is not None:
+            self._on_pass()
 
     def _revive(self) -> None:
         if self.revive is not None:

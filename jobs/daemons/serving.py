@@ -1,169 +1,46 @@
-"""What the daemons are made of: a worker, a reporter, a reconciler, from settings to a running process."""
+"""The processes that serve until they are told to stop: a worker, a reporter, a reconciler, and Flower beside them."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import threading
-import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from celery import Celery
 
-from defsurvey.jobs.daemons.signals import when_told_to_end
+from defsurvey.jobs.daemons.health import Pulse, beating_step
+from defsurvey.jobs.daemons.startup import broker_url, log_to_stderr, open_database, when_told_to_end
 from defsurvey.jobs.locks import HomeInUse, exclusive
-from defsurvey.jobs.logs import LOG_FORMAT
 from defsurvey.jobs.openmp import wait_shortly
-from defsurvey.jobs.queue.broker import EmbeddedBroker, check_reachable, client_of
+from defsurvey.jobs.queue.broker import EmbeddedBroker, client_of
 from defsurvey.jobs.queue.celery_app import IDLE_QUEUE, JUDGE_QUEUE, REPORTS_QUEUE, make_app, simulate_queue
-from defsurvey.jobs.settings import BadSetting, Settings
-from defsurvey.storage.address import in_words, shown
-from defsurvey.storage.database import BadDatabaseUrl, Database
+from defsurvey.jobs.settings import Settings
 from defsurvey.storage.runs.ledger import lease_owner
-from defsurvey.storage.schema import HEAD, is_empty, migrate
 
 if TYPE_CHECKING:
     from defsurvey.workers.engines.base import Engine
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at a database that does not answer yet.
-LOOK_SECONDS = 1.0
 #: Connections of a worker that has as many threads as its engine has room for: each is used for a moment only.
 CONNECTIONS = 48
+#: The queues of a reporter's tasks.
+_QUEUES = {"reports": [REPORTS_QUEUE], "judging": [JUDGE_QUEUE], None: [REPORTS_QUEUE, JUDGE_QUEUE]}
+#: Seconds after which Flower forgets a worker that has gone: each start of one has a name, and series, of its own.
+FORGOTTEN_AFTER = 3600
 
 
-#: What a person can do about what SQLite says.
-_REMEDIES = {
-    "not a database": "move the file away and put a copy by defsurvey backup in its place",
-    "malformed": "move the file away and put a copy by defsurvey backup in its place",
-    "readonly": "make the file and its folder writable for this account, or set DEFSURVEY_HOME to a folder that is",
-    "unable to open": "make its folder writable for this account, or set DEFSURVEY_HOME to a folder that is",
-}
+class FlowerMissing(RuntimeError):
+    """Flower is not installed."""
 
 
-class DatabaseUnavailable(RuntimeError):
-    """The database cannot be opened; the message says which and why."""
+def _app(settings: Settings) -> Celery:
+    return make_app(broker_url(settings), visibility_timeout=settings.visibility_timeout)
 
 
-class NothingHere(LookupError):
-    """A verb needs a run, and there is no database yet; the message says where it looked and what to do."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(
-            f"there is no run in {settings.home} (database {shown(settings.database_url)}): begin one with "
-            "defsurvey run STUDY, or go to the folder where yours are, or name it by DEFSURVEY_HOME"
-        )
-
-
-def open_existing(settings: Settings) -> Database:
-    """The same for a verb that needs a run: where there is no database yet, none is made.
-
-    Raises:
-        NothingHere: there is none; besides, what ``open_database`` raises.
-    """
-    return open_database(settings, make=False)
-
-
-def open_database(settings: Settings, *, threads: int = 4, make: bool = True, without_log: bool = False) -> Database:
-    """The database that the settings name, brought up to date.
-
-    Args:
-        settings: where it is.
-        threads: connections kept ready.
-        make: whether it is made where there is none.
-        without_log: whether a SQLite file may have lost its log, see ``Database.check_log``.
-
-    Raises:
-        LogMissing: it has.
-        NothingHere: there is none, and none is to be made.
-        DatabaseUnavailable: it cannot be reached, or is no database.
-        jobs.settings.BadSetting: its URL, or the folder that it is kept in, cannot be used.
-    """
-    try:
-        database = Database(settings.database_url, threads=threads, synchronous=settings.synchronous)
-    except BadDatabaseUrl as error:
-        raise BadSetting(f"environment variable DEFSURVEY_DATABASE_URL: {error.told}") from None
-    try:
-        if database.file is not None and not database.file.exists():
-            if not make:
-                raise NothingHere(settings)
-            settings.make_home()
-        if not without_log:
-            database.check_log()
-        if not make and is_empty(database):
-            database.close()
-            raise NothingHere(settings)
-        migrate(database)
-    except DBAPIError as error:
-        database.close()
-        if type(error) not in (OperationalError, DatabaseError):
-            raise  # the schema's own fault, not the place's
-        raise unavailable(settings, error) from None
-    return database
-
-
-def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable:
-    """An error of the database, as one line that names it without its password."""
-    where = shown(settings.database_url)  # by which it is known whether the driver's words can be, too
-    said = in_words(where, getattr(error, "orig", None) or error)
-    remedy = next((f"; {remedy}" for sign, remedy in _REMEDIES.items() if sign in said), "")
-    return DatabaseUnavailable(f"database {where}: {said}{remedy}")
-
-
-def migrate_when_up(settings: Settings, *, patience: float) -> str:
-    """Bring the database up to date as soon as it answers. Returns the schema's revision.
-
-    Args:
-        settings: which database.
-        patience: seconds to wait for one that does not answer yet, or not to us.
-
-    Raises:
-        DatabaseUnavailable: it still does not.
-    """
-    log_to_stderr()
-    deadline = time.monotonic() + patience
-    said = ""
-    while True:
-        try:
-            open_database(settings, without_log=True).close()
-        except DatabaseUnavailable as error:
-            if time.monotonic() >= deadline:
-                raise
-            if str(error) != said:
-                said = str(error)
-                log.warning("waiting up to %.0f s: %s", patience, said)
-            time.sleep(LOOK_SECONDS)
-        else:
-            return HEAD
-
-
-def broker_url(settings: Settings) -> str:
-    """The broker's URL; the embedded one is started, or attached to, where none is named.
-
-    Raises:
-        jobs.queue.broker.BrokerUnavailable: there is none, or it does not answer.
-    """
-    if settings.broker_url is not None:
-        check_reachable(settings.broker_url)
-        return settings.broker_url
-    settings.make_home()
-    broker = EmbeddedBroker(settings.home)
-    broker.ensure()
-    return broker.url
-
-
-def log_to_stderr() -> None:
-    """Log lines of a daemon: time, level, logger, message."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
-    logging.getLogger("kombu").setLevel(logging.WARNING)
-    logging.getLogger("celery").setLevel(logging.WARNING)
-    logging.getLogger("celery.app.trace").setLevel(logging.ERROR)  # a message given back is no news
-    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
-
-
-def _orphaned(settings: Settings) -> None:
+def _stop_orphaned_broker(settings: Settings) -> None:
     """The run that started this process is gone: stop its broker, unless another run has taken it over."""
     if settings.broker_url is not None:
         return
@@ -205,7 +82,6 @@ def worker(
         MetricsUnavailable: nothing can be shown at ``metrics``.
     """
     wait_shortly()
-    from defsurvey.jobs.daemons.health import Pulse
     from defsurvey.jobs.daemons.tasks import register_simulation, report_sender
     from defsurvey.workers.engines.keys import missing_key
     from defsurvey.workers.models import find_card, read_cards
@@ -220,7 +96,7 @@ def worker(
     log_to_stderr()
     registry = new_registry()
 
-    def tell(model: str, engine: Engine) -> None:
+    def log_profile(model: str, engine: Engine) -> None:
         for line in profile(model, engine) if profiled else ():
             log.info("%s", line)
 
@@ -229,8 +105,7 @@ def worker(
     for model in models:
         find_card(model, cards)
     database = open_database(settings, threads=concurrency or CONNECTIONS)
-    url = broker_url(settings)
-    app = make_app(url, visibility_timeout=settings.visibility_timeout)
+    app = _app(settings)
     pulse = Pulse(settings, "worker")
     stage = Stage(
         database=database,
@@ -240,14 +115,14 @@ def worker(
         device=device,
         threads=threads,
         hang_seconds=settings.hang_seconds,
-        on_close=tell,
+        on_close=log_profile,
         on_run_finished=report_sender(app, database),
         on_beat=pulse.beat,
     )
-    registry.register(Gauges(stage, database=database, device=device, broker=client_of(url)))
+    registry.register(Gauges(stage, database=database, device=device, broker=client_of(app.conf.broker_url)))
     register_simulation(app, stage, only=only)
     if parent is not None:
-        end_with_parent(parent, lambda: _orphaned(settings))
+        end_with_parent(parent, lambda: _stop_orphaned_broker(settings))
     stage.leases.start()
     stage.watchdog.start()
     # a model without a card here, or without its key, is for workers that have one
@@ -295,16 +170,14 @@ def reporter(
         only: the one run to work on; None: every run.
         parent: process id of the ``defsurvey run`` without which it is to end.
     """
-    from defsurvey.jobs.daemons.health import Pulse, beating_step
-    from defsurvey.jobs.daemons.tasks import register_judging, register_reports, warm
+    from defsurvey.jobs.daemons.reports import warm
+    from defsurvey.jobs.daemons.tasks import register_judging, register_reports
     from defsurvey.workers.runner.daemon import end_with_parent, serve
     from defsurvey.workers.runner.watchdog import STOP_SECONDS, end_after
 
     log_to_stderr()
-    database = open_database(settings)
-    url = broker_url(settings)
-    app = make_app(url, visibility_timeout=settings.visibility_timeout)
-    register_reports(app, database, settings.reports, client_of(url))
+    database, app = open_database(settings), _app(settings)
+    register_reports(app, database, settings.reports, client_of(app.conf.broker_url))
     leaving = threading.Event()
     register_judging(app, settings, database, only=only, device=device, leaving=leaving.is_set)
 
@@ -316,12 +189,11 @@ def reporter(
         end_with_parent(parent, lambda: None)
         # A run's own reporter will have a report to build, and nothing to do until then.
         threading.Thread(target=warm, name="warm", daemon=True).start()
-    queues = {"reports": [REPORTS_QUEUE], "judging": [JUDGE_QUEUE], None: [REPORTS_QUEUE, JUDGE_QUEUE]}
     role = "judge" if tasks == "judging" else "reporter"
     try:
         return serve(
             app,
-            queues=queues[tasks],
+            queues=_QUEUES[tasks],
             concurrency=2,  # one run at a time is judged, so that a report never waits for a judge
             name=f"{role}-{lease_owner().replace(':', '-')}",
             on_stop=stop,
@@ -334,18 +206,35 @@ def reporter(
 
 def reconciler(settings: Settings) -> int:
     """Reconcile until told to stop. Returns the exit status."""
-    from defsurvey.jobs.daemons.health import BeatingReconciler, Pulse
+    from defsurvey.jobs.daemons.reconciler import Reconciler
 
     log_to_stderr()
-    database = open_database(settings)
-    url = broker_url(settings)
     stop = threading.Event()
-    when_told_to_end(lambda *_: stop.set())
-    app = make_app(url, visibility_timeout=settings.visibility_timeout)
-    pulse = Pulse(settings, "reconciler")
-    reconciling = BeatingReconciler(database=database, app=app, broker=client_of(url), pulse=pulse)
-    if settings.broker_url is None:
-        reconciling.revive = EmbeddedBroker(settings.home).ensure
-    reconciling.run(stop)
-    database.close()
+    with open_database(settings) as database:
+        app = _app(settings)
+        when_told_to_end(lambda *_: stop.set())
+        broker = client_of(app.conf.broker_url)
+        Reconciler(
+            database=database,
+            app=app,
+            broker=broker,
+            revive=None if settings.broker_url else EmbeddedBroker(settings.home).ensure,
+            on_pass=Pulse(settings, "reconciler").beat,
+        ).run(stop)
     return 0
+
+
+def flower(settings: Settings, *, address: tuple[str, int]) -> None:
+    """Show the queue in a browser, at a host and port, until told to stop.
+
+    Raises:
+        FlowerMissing: the extra ``monitoring`` is not installed.
+        BrokerUnavailable: there is no broker.
+    """
+    if find_spec("flower") is None:
+        raise FlowerMissing("Flower is not installed: .venv/bin/pip install -e '.[monitoring]', in the clone")
+    log_to_stderr()
+    logging.getLogger("flower.inspector").setLevel(logging.ERROR)  # workers take no remote control, questions included
+    host, port = address
+    forget = f"--purge_offline_workers={FORGOTTEN_AFTER}"
+    _app(settings).start(["flower", f"--address={host}", f"--port={port}", forget, "--conf=/dev/null"])

@@ -7,7 +7,6 @@ the claim in SQL decides.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +20,9 @@ from kombu.exceptions import OperationalError
 from pydantic import Field
 from sqlalchemy.exc import SQLAlchemyError
 
+from defsurvey.jobs.daemons.reports import write_report
 from defsurvey.jobs.exit_codes import UNAVAILABLE
-from defsurvey.jobs.locks import HomeInUse, exclusive
+from defsurvey.jobs.locks import HomeInUse
 from defsurvey.jobs.outputs import DISK
 from defsurvey.jobs.queue.celery_app import JUDGE, REPORT, REPORTS_QUEUE, SIMULATE, report_failure_key
 from defsurvey.jobs.settings import Settings
@@ -30,9 +30,6 @@ from defsurvey.jobs.study.file import StudyError
 from defsurvey.storage.database import Database
 from defsurvey.storage.paths import path_under
 from defsurvey.storage.runs import judgements, outbox, store
-from defsurvey.storage.runs.read_draws import read_draws
-from defsurvey.storage.runs.read_results import read_results
-from defsurvey.storage.runs.readings import ReadBy, read_by, with_readings
 from defsurvey.storage.runs.run import NAME
 from defsurvey.storage.runs.served import OtherEngine
 from defsurvey.workers.engines.base import EngineUnavailable
@@ -51,8 +48,6 @@ RunName = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 _FAILURE_SECONDS = 3600
 #: Seconds that a reporter waits for another process that builds the report of a run.
 _REPORT_PATIENCE = 5.0
-#: Taken in a run's own folder while its report is built: an older one would else be written over a newer one.
-_LOCK = ".lock"
 
 
 def register_simulation(app: Celery, stage: Stage, *, only: str | None = None) -> None:
@@ -89,9 +84,9 @@ def register_reports(app: Celery, database: Database, folder: Path, broker: redi
         app: gets the task.
         database: where the runs are.
         folder: holds a folder per run.
-        broker: is told why a report cannot be built, so that nobody waits for it in vain.
+        broker: keeps why a report cannot be built, so that nobody waits for it in vain.
     """
-    # The end of a run and the reconciler may ask for the same report at the same moment; side by side the two would
+    # The end of a run and the reconciler may ask for the same report at the same moment; in two threads the two would
     # take turns at every step. Whoever comes second finds it built.
     building = threading.Lock()
 
@@ -113,9 +108,8 @@ def register_reports(app: Celery, database: Database, folder: Path, broker: redi
 
     def failed(*, exception: BaseException, args: tuple[str, ...], **_: Any) -> None:
         log.error("report of %s: %s", args[0], exception)
-        if _passes(exception):
-            return  # the reconciler asks again
-        broker.set(report_failure_key(args[0]), str(exception), ex=_FAILURE_SECONDS)
+        if not _passes(exception):  # else the reconciler asks again
+            broker.set(report_failure_key(args[0]), str(exception), ex=_FAILURE_SECONDS)
 
     signals.task_failure.connect(failed, sender=build_report, weak=False)
 
@@ -123,6 +117,19 @@ def register_reports(app: Celery, database: Database, folder: Path, broker: redi
 def _passes(error: BaseException) -> bool:
     """Whether what kept a report from being built passes by itself: an outage, or a disk without room."""
     return isinstance(error, (*OUTAGE, redis.RedisError)) or (isinstance(error, OSError) and error.errno in DISK)
+
+
+def report_sender(app: Celery, database: Database) -> Callable[[str], None]:
+    """A function that asks for a finished run's report; safe to call again."""
+
+    def send(run: str) -> None:
+        try:
+            revisions = [outbox.revision(database, run), outbox.judgement_revision(database, run)]
+            app.send_task(REPORT, args=[run, *revisions], queue=REPORTS_QUEUE, retry=False)
+        except (OperationalError, redis.RedisError) as error:
+            log.warning("report of %s not asked for, the reconciler will: %s", run, error)
+
+    return send
 
 
 def register_judging(
@@ -142,7 +149,7 @@ def register_judging(
         database: where the runs are.
         only: the one run to judge; None: every run.
         device: where judges run whose weights are here: see ``workers.engines.device.resolved``.
-        leaving: whether this process was told to end: nothing more is judged then.
+        leaving: whether this process is to end: nothing more is judged then.
     """
     # Judging takes hours: for a second run there must be no waiting on a thread that a report may need.
     judging = threading.Lock()
@@ -183,96 +190,6 @@ def judge_if_due(
         log.warning("judging of run %s: database: %s", run, error)
     except Exception as error:
         foreseen = isinstance(error, (EngineUnavailable, ModelError, StudyError))
-        told = str(error) if foreseen else f"{type(error).__name__}: {error}"
-        log.error("judging of run %s: %s", run, told, exc_info=not foreseen)
-        end_unasked(database, run, told, ledger=ledger)
-
-
-def write_report(
-    database: Database,
-    run: str,
-    folder: Path,
-    *,
-    record: bool = True,
-    readings: bool = False,
-    patience: float = math.inf,
-) -> outbox.BuiltReport:
-    """Build a run's report from what the ledger holds now.
-
-    The run's own report is built by one process at a time, and again where another machine, which the lock does not
-    reach, has noted a newer one meanwhile: its files may lie in the same place.
-
-    Args:
-        database: where the run is.
-        run: which run.
-        folder: where the files go.
-        record: whether the ledger is to note it as the run's own report.
-        readings: whether answers that people have read count as they read them.
-        patience: seconds to wait for another process that builds the run's report.
-
-    Raises:
-        HomeInUse: it builds it still.
-    """
-    if not record:
-        return _build(database, run, folder, readings=readings)
-    with exclusive(folder / _LOCK, "report", patience=patience, needed=False):
-        while True:
-            report = _build(database, run, folder, readings=readings)
-            outbox.record_report(database, report)
-            newest = outbox.latest_report(database, run) or report
-            if (newest.revision, newest.judgements) <= (report.revision, report.judgements):
-                database.checkpoint()  # a run's end: from here on the file is whole without its log
-                return report
-
-
-def _build(database: Database, run: str, folder: Path, *, readings: bool) -> outbox.BuiltReport:
-    from defsurvey.reports.build import build_report
-    from defsurvey.reports.figures.judging import judged_by
-    from defsurvey.storage.runs.read_judgements import read_judgements
-
-    judged = read_judgements(database, run)
-    verdicts, notes = judged_by(judged)
-    results = read_results(database, run)
-    remarks = reading_remarks(read_by(database, run), run, counted=readings)
-    shown = with_readings(database, results) if readings else results
-    draws = read_draws(database, run)
-    paths = build_report(shown, folder, draws=draws, verdicts=verdicts, notes=notes, remarks=remarks)
-    return outbox.BuiltReport(
-        run=run,
-        revision=results.revision,
-        judgements=judged.revision,
-        html=str(paths.html),
-        markdown=str(paths.markdown),
-    )
-
-
-def warm() -> None:
-    """Load what a report is built with, so that the first one need not wait for it."""
-    import defsurvey.reports.build  # noqa: F401  # loaded, not used
-    from defsurvey.reports.charts import drawing
-
-    drawing.warm()
-
-
-def reading_remarks(read: ReadBy, run: str, *, counted: bool) -> tuple[str, ...]:
-    """What a report says of answers that people have read."""
-    if not read.answers + read.disputed:
-        return ()
-    who = ", ".join(read.readers)
-    told = f"{read.answers} answers that the program could not read were read by people ({who})"
-    told += " and are counted as they read them" if counted else f" and are left out; defsurvey report {run} --readings"
-    disputed = f" {read.disputed} more were read differently and stay unparsable." if read.disputed else ""
-    return (f"{told}.{disputed}",)
-
-
-def report_sender(app: Celery, database: Database) -> Callable[[str], None]:
-    """A function that asks for a finished run's report; safe to call again."""
-
-    def send(run: str) -> None:
-        try:
-            revisions = [outbox.revision(database, run), outbox.judgement_revision(database, run)]
-            app.send_task(REPORT, args=[run, *revisions], queue=REPORTS_QUEUE, retry=False)
-        except (OperationalError, redis.RedisError) as error:
-            log.warning("report of %s not asked for, the reconciler will: %s", run, error)
-
-    return send
+        reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
+        log.error("judging of run %s: %s", run, reason, exc_info=not foreseen)
+        end_unasked(database, run, reason, ledger=ledger)

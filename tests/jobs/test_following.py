@@ -13,7 +13,7 @@ from rich.console import Console
 
 from defsurvey.jobs import local
 from defsurvey.jobs.daemons.health import Pulse
-from defsurvey.jobs.daemons.tasks import write_report
+from defsurvey.jobs.daemons.reports import write_report
 from defsurvey.jobs.progress import following, progress
 from defsurvey.jobs.progress.progress import snapshot
 from defsurvey.jobs.progress.snapshot import Snapshot

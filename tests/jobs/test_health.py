@@ -19,8 +19,9 @@ from sqlalchemy import text
 
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.daemons import health
-from defsurvey.jobs.daemons.health import BeatingReconciler, Health, Pulse
-from defsurvey.jobs.daemons.serving import DatabaseUnavailable, migrate_when_up, open_database
+from defsurvey.jobs.daemons.health import Health, Pulse
+from defsurvey.jobs.daemons.reconciler import Reconciler
+from defsurvey.jobs.daemons.startup import DatabaseUnavailable, migrate_when_up, open_database
 from defsurvey.jobs.queue.broker import EmbeddedBroker
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
@@ -112,9 +113,9 @@ def test_a_reconciler_beats_only_when_a_pass_went_through(
     pulse = Pulse(settings, "reconciler")
     nobody = redis.Redis(unix_socket_path=str(settings.home / "nobody.sock"))
     with pytest.raises(redis.ConnectionError):
-        BeatingReconciler(database=database, app=app, broker=nobody, pulse=pulse).reconcile()
+        Reconciler(database=database, app=app, broker=nobody, on_pass=pulse.beat).reconcile()
     assert pulse.age() is None
-    BeatingReconciler(database=database, app=app, broker=client, pulse=pulse).reconcile()
+    Reconciler(database=database, app=app, broker=client, on_pass=pulse.beat).reconcile()
     assert pulse.age() is not None
 
 
@@ -167,7 +168,7 @@ def test_migrate_gives_up_on_a_database_that_does_not_come(
 ) -> None:
     """The reason is said at once, and once; the error names the server and shows no password."""
     environment = {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_DATABASE_URL": "postgresql://me:sesame@127.0.0.1:1/db"}
-    monkeypatch.setattr("defsurvey.jobs.daemons.serving.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("defsurvey.jobs.daemons.startup.LOOK_SECONDS", 0.05)
     with pytest.raises(DatabaseUnavailable, match=r"database postgresql://me:\*\*\*@127\.0\.0\.1:1/db: .*refused"):
         migrate_when_up(Settings.from_environment(environment), patience=0.4)
     assert caplog.text.count("waiting up to 0 s: database postgresql://me:***@127.0.0.1:1/db") == 1

@@ -20,7 +20,7 @@ from celery import Celery
 from flower.options import options as flower_options
 
 from defsurvey.jobs.cli.exits import exit_code
-from defsurvey.jobs.daemons import flower as flowering
+from defsurvey.jobs.daemons import serving
 from defsurvey.jobs.queue.broker import EmbeddedBroker
 from defsurvey.jobs.settings import Settings
 
@@ -72,9 +72,9 @@ def test_flower_forgets_workers_that_have_gone(
     """Each start of a worker has a name of its own, whose series Prometheus would be shown for ever."""
     asked: list[str] = []
     monkeypatch.setattr(app, "start", asked.extend)
-    monkeypatch.setattr(flowering, "make_app", lambda *_, **__: app)
+    monkeypatch.setattr(serving, "make_app", lambda *_, **__: app)
     home = {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_BROKER_URL": running_broker.url}
-    flowering.flower(Settings.from_environment(home), address=("127.0.0.1", 5555))
+    serving.flower(Settings.from_environment(home), address=("127.0.0.1", 5555))
     name, _, seconds = next(word for word in asked if "offline" in word).removeprefix("--").partition("=")
     assert name in flower_options
     assert 60 <= int(seconds) <= 86400
@@ -82,10 +82,10 @@ def test_flower_forgets_workers_that_have_gone(
 
 def test_without_flower_its_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One line, exit code 1."""
-    monkeypatch.setattr(flowering, "find_spec", lambda _: None)
+    monkeypatch.setattr(serving, "find_spec", lambda _: None)
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
-    with pytest.raises(flowering.FlowerMissing, match=r"\.venv/bin/pip install -e '\.\[monitoring\]'") as missing:
-        flowering.flower(settings, address=("127.0.0.1", 5555))
+    with pytest.raises(serving.FlowerMissing, match=r"\.venv/bin/pip install -e '\.\[monitoring\]'") as missing:
+        serving.flower(settings, address=("127.0.0.1", 5555))
     assert exit_code(missing.value) == 1
 
 

@@ -12,7 +12,8 @@ from unittest.mock import MagicMock
 import pytest
 from celery import Celery
 
-from defsurvey.jobs.daemons.tasks import register_reports, write_report
+from defsurvey.jobs.daemons.reports import write_report
+from defsurvey.jobs.daemons.tasks import register_reports
 from defsurvey.jobs.locks import exclusive
 from defsurvey.jobs.queue.celery_app import REPORT
 from defsurvey.jobs.study.producer import enqueue

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.daemons import serving
+from defsurvey.jobs.daemons.startup import open_database
 from defsurvey.jobs.judging import judge
 from defsurvey.jobs.queue.broker import EmbeddedBroker
 from defsurvey.jobs.queue.celery_app import JUDGE
@@ -37,7 +38,7 @@ def test_a_model_without_a_card_is_left_to_others(
             "DEFSURVEY_MODELS": str(tmp_path / "cards.toml"),
         }
     )
-    with serving.open_database(settings) as database:
+    with open_database(settings) as database:
         enqueue(database, None, study(name="newer", models="[tiny-model]", participants="9"))
         enqueue(database, None, study(models="[human]", participants="1"))
     consumer = Consumer()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from defsurvey.jobs.daemons.serving import open_database
+from defsurvey.jobs.daemons.startup import open_database
 from defsurvey.jobs.settings import BadSetting, Settings
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from defsurvey.jobs.daemons.signals import when_told_to_end
+from defsurvey.jobs.daemons.startup import when_told_to_end
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

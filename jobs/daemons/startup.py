@@ -1,0 +1,149 @@
+"""What daemons and verbs begin with: a log, signals, and the database and the broker that the settings name."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+
+from defsurvey.jobs.logs import LOG_FORMAT
+from defsurvey.jobs.queue.broker import EmbeddedBroker, check_reachable
+from defsurvey.jobs.settings import BadSetting, Settings
+from defsurvey.storage.address import in_words, shown
+from defsurvey.storage.database import BadDatabaseUrl, Database
+from defsurvey.storage.schema import HEAD, is_empty, migrate
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at a database that does not answer yet.
+LOOK_SECONDS = 1.0
+#: What a person can do about what SQLite says.
+_REMEDIES = {
+    "not a database": "move the file away and put a copy by defsurvey backup in its place",
+    "malformed": "move the file away and put a copy by defsurvey backup in its place",
+    "readonly": "make the file and its folder writable for this account, or set DEFSURVEY_HOME to a folder that is",
+    "unable to open": "make its folder writable for this account, or set DEFSURVEY_HOME to a folder that is",
+}
+
+
+class DatabaseUnavailable(RuntimeError):
+    """The database cannot be opened; the message says which and why."""
+
+
+class NothingHere(LookupError):
+    """A verb needs a run, and there is no database yet; the message says where it looked and what to do."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            f"there is no run in {settings.home} (database {shown(settings.database_url)}): begin one with "
+            "defsurvey run STUDY, or go to the folder where yours are, or name it by DEFSURVEY_HOME"
+        )
+
+
+def open_existing(settings: Settings) -> Database:
+    """``open_database`` for a verb that needs a run: where there is no database yet, it raises NothingHere."""
+    return open_database(settings, make=False)
+
+
+def open_database(settings: Settings, *, threads: int = 4, make: bool = True, without_log: bool = False) -> Database:
+    """The database that the settings name, brought up to date.
+
+    Args:
+        settings: where it is.
+        threads: connections kept ready.
+        make: whether it is made where there is none.
+        without_log: whether a SQLite file may have lost its log, see ``Database.check_log``.
+
+    Raises:
+        LogMissing: it has.
+        NothingHere: there is none, and none is to be made.
+        DatabaseUnavailable: it cannot be reached, or is no database.
+        BadSetting: its URL, or the folder that it is kept in, cannot be used.
+    """
+    try:
+        database = Database(settings.database_url, threads=threads, synchronous=settings.synchronous)
+    except BadDatabaseUrl as error:
+        raise BadSetting(f"environment variable DEFSURVEY_DATABASE_URL: {error.told}") from None
+    try:
+        if database.file is not None and not database.file.exists():
+            if not make:
+                raise NothingHere(settings)
+            settings.make_home()
+        if not without_log:
+            database.check_log()
+        if not make and is_empty(database):
+            database.close()
+            raise NothingHere(settings)
+        migrate(database)
+    except DBAPIError as error:
+        database.close()
+        if type(error) not in (OperationalError, DatabaseError):
+            raise  # the schema's own fault, not the place's
+        raise unavailable(settings, error) from None
+    return database
+
+
+def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable:
+    """An error of the database, as one line that names it without its password."""
+    where = shown(settings.database_url)  # by which it is known whether the driver's words can be, too
+    said = in_words(where, getattr(error, "orig", None) or error)
+    remedy = next((f"; {remedy}" for sign, remedy in _REMEDIES.items() if sign in said), "")
+    return DatabaseUnavailable(f"database {where}: {said}{remedy}")
+
+
+def migrate_when_up(settings: Settings, *, patience: float) -> str:
+    """Bring the database up to date as soon as it answers, within ``patience`` seconds. Returns the schema's revision.
+
+    Raises:
+        DatabaseUnavailable: it still does not answer, or not to us.
+    """
+    log_to_stderr()
+    deadline = time.monotonic() + patience
+    said = ""
+    while True:
+        try:
+            open_database(settings, without_log=True).close()
+        except DatabaseUnavailable as error:
+            if time.monotonic() >= deadline:
+                raise
+            if str(error) != said:
+                said = str(error)
+                log.warning("waiting up to %.0f s: %s", patience, said)
+            time.sleep(LOOK_SECONDS)
+        else:
+            return HEAD
+
+
+def broker_url(settings: Settings) -> str:
+    """The broker's URL; the embedded one is started, or attached to, where none is named.
+
+    Raises:
+        BrokerUnavailable: there is none, or it does not answer.
+    """
+    if settings.broker_url is not None:
+        check_reachable(settings.broker_url)
+        return settings.broker_url
+    settings.make_home()
+    broker = EmbeddedBroker(settings.home)
+    broker.ensure()
+    return broker.url
+
+
+def log_to_stderr() -> None:
+    """Log lines of a daemon: time, level, logger, message."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
+    for name in ("kombu", "celery", "alembic.runtime.plugins"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("celery.app.trace").setLevel(logging.ERROR)  # a message given back is no news
+
+
+def when_told_to_end(do: Callable[[int, FrameType | None], None]) -> None:
+    """Have ``do`` called, in the main thread, on SIGINT, SIGTERM and, unless ignored as by ``nohup``, on SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, do)
