@@ -5,40 +5,74 @@ Asks, and changes nothing: starts no broker, makes no file, brings up no schema.
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import redis
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from defsurvey.jobs import doctor_models
-from defsurvey.jobs.finding import BAD, NOTE, OK, Finding, clock_finding
 from defsurvey.jobs.queue.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of, server_program
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.address import in_words, shown
 from defsurvey.storage.condition import Condition, condition
 from defsurvey.storage.database import BadDatabaseUrl, Database
 from defsurvey.storage.schema import HEAD
+from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.engines.device import nvidia_gpus
+from defsurvey.workers.engines.keys import find_key, key_name
+from defsurvey.workers.models import ModelCard, ModelError, read_cards
 
+#: How a finding can be: as it should be, worth knowing, or in the way of every run.
+OK, NOTE, BAD = "ok", "note", "bad"
 #: Free bytes below which a disk is too full to work at all, and below which that is worth a word.
 FULL_BYTES, SCANT_BYTES = 200 * 10**6, 5 * 10**9
+#: Seconds by which another machine's clock may be off before it is worth a word.
+CLOCK_SECONDS = 5.0
+#: Models asked for at the hub at once.
+_HUB_QUESTIONS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found out about one thing."""
+
+    name: str
+    state: str  #: ``OK``, ``NOTE`` or ``BAD``
+    said: str
+    remedy: str = ""  #: what to do about it; empty where there is nothing to do
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        return f"{self.state:4}  {self.name:14}  {self.said}" + (f" -> {self.remedy}" if self.remedy else "")
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every finding, as soon as it is there; none of them ever shows a password or a key."""
-    yield Finding(
-        name="program", state=OK, said=f"defsurvey {version('defsurvey')}, Python {platform.python_version()}"
-    )
+    yield Finding("program", OK, f"defsurvey {version('defsurvey')}, Python {platform.python_version()}")
     yield from _database(settings)
     yield from _broker(settings)
     yield from _disks(settings)
-    yield from doctor_models.examine(settings)
+    yield _libraries()
+    torch = _torch()
+    yield gpu(driver=nvidia_gpus(), torch=torch)
+    yield four_bits(usable=bool(torch[1]))
+    try:
+        cards = read_cards(settings.models)
+    except ModelError as error:
+        yield Finding("model cards", BAD, str(error), "mend the file, or unset DEFSURVEY_MODELS")
+        return
+    yield gated(cards, *_hub())
+    yield from _keys(cards)
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
@@ -46,12 +80,12 @@ def _database(settings: Settings) -> Iterator[Finding]:
         Database(settings.database_url, threads=1).close()  # no connection is made yet
     except BadDatabaseUrl as error:
         remedy = "correct it, or unset it for a file of this machine"
-        yield Finding(name="database", state=BAD, said=f"DEFSURVEY_DATABASE_URL: {error.told}", remedy=remedy)
+        yield Finding("database", BAD, f"DEFSURVEY_DATABASE_URL: {error.told}", remedy)
         return
     url, where = make_url(settings.database_url), shown(settings.database_url)
     file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
     if file is not None and not file.exists():
-        yield Finding(name="database", state=OK, said=f"SQLite, {file} is made by the first run")
+        yield Finding("database", OK, f"SQLite, {file} is made by the first run")
         return
     try:
         with Database(settings.database_url, threads=1, synchronous=settings.synchronous) as database:
@@ -59,30 +93,29 @@ def _database(settings: Settings) -> Iterator[Finding]:
     except SQLAlchemyError as error:
         why = in_words(where, getattr(error, "orig", None) or error)
         remedy = "start it, or set DEFSURVEY_DATABASE_URL" if file is None else "mend the file, or put it aside"
-        yield Finding(name="database", state=BAD, said=f"{where}: {why}", remedy=remedy)
+        yield Finding("database", BAD, f"{where}: {why}", remedy)
         return
-    yield Finding(name="database", state=OK, said=f"{found.server}, {where}")
+    yield Finding("database", OK, f"{found.server}, {where}")
     yield _schema(found)
     if file is None:
         yield clock_finding("database clock", found.clock_offset)
 
 
 def _schema(found: Condition) -> Finding:
-    name, this = "schema", f"this version works with {HEAD}"
+    this = f"this version works with {HEAD}"
     if found.revision == HEAD:
-        return Finding(name=name, state=OK, said=f"revision {HEAD}")
+        return Finding("schema", OK, f"revision {HEAD}")
     if found.revision is None:
-        return Finding(name=name, state=NOTE, said=f"none yet; {this}", remedy="the first run, or defsurvey migrate")
+        return Finding("schema", NOTE, f"none yet; {this}", "the first run, or defsurvey migrate")
+    said = f"revision {found.revision}; {this}"
     if found.revision > HEAD:
-        return Finding(name=name, state=BAD, said=f"revision {found.revision}; {this}", remedy="update defsurvey")
-    remedy = "the next run brings it up, or defsurvey migrate"
-    return Finding(name=name, state=NOTE, said=f"revision {found.revision}; {this}", remedy=remedy)
+        return Finding("schema", BAD, said, "update defsurvey")
+    return Finding("schema", NOTE, said, "the next run brings it up, or defsurvey migrate")
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
-    name = "broker"
     if settings.broker_url is None:
-        yield _embedded(settings, name)
+        yield _embedded(settings)
         return
     try:
         check_reachable(settings.broker_url)
@@ -90,35 +123,39 @@ def _broker(settings: Settings) -> Iterator[Finding]:
             said = client.info()
             seconds, microseconds = client.time()
     except (BrokerUnavailable, redis.RedisError) as error:
-        yield Finding(name=name, state=BAD, said=str(error), remedy="start it, or set DEFSURVEY_BROKER_URL")
+        yield Finding("broker", BAD, str(error), "start it, or set DEFSURVEY_BROKER_URL")
         return
     kind = "Valkey" if said.get("server_name") == "valkey" else "Redis"
     server = f"{kind} {said.get('valkey_version') or said.get('redis_version', '')}"
-    if (policy := said.get("maxmemory_policy", "noeviction")) != "noeviction":
-        remedy = "CONFIG SET maxmemory-policy noeviction"
-        yield Finding(
-            name=name, state=NOTE, said=f"{server} may drop messages (maxmemory-policy {policy})", remedy=remedy
-        )
+    policy = said.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        told = f"{server} may drop messages (maxmemory-policy {policy})"
+        yield Finding("broker", NOTE, told, "CONFIG SET maxmemory-policy noeviction")
     elif not said.get("aof_enabled"):
-        yield Finding(
-            name=name,
-            state=NOTE,
-            said=f"{server} forgets its messages when it restarts; the reconciler sends them again",
-            remedy="CONFIG SET appendonly yes",
-        )
+        told = f"{server} forgets its messages when it restarts; the reconciler sends them again"
+        yield Finding("broker", NOTE, told, "CONFIG SET appendonly yes")
     else:
-        yield Finding(name=name, state=OK, said=f"{server}, append-only file on")
+        yield Finding("broker", OK, f"{server}, append-only file on")
     yield clock_finding("broker clock", seconds + microseconds / 1e6 - time.time())
 
 
-def _embedded(settings: Settings, name: str) -> Finding:
+def _embedded(settings: Settings) -> Finding:
     if EmbeddedBroker(settings.home).alive():
-        return Finding(name=name, state=OK, said=f"embedded, runs under {settings.home}")
+        return Finding("broker", OK, f"embedded, runs under {settings.home}")
     try:
         program = server_program()
     except BrokerUnavailable as error:
-        return Finding(name=name, state=BAD, said="embedded, and no server program", remedy=str(error))
-    return Finding(name=name, state=OK, said=f"embedded, started when it is needed ({program})")
+        return Finding("broker", BAD, "embedded, and no server program", str(error))
+    return Finding("broker", OK, f"embedded, started when it is needed ({program})")
+
+
+def clock_finding(name: str, offset: float) -> Finding:
+    """What a clock that is off by so many seconds means: leases that are late or early, never a wrong answer."""
+    if abs(offset) <= CLOCK_SECONDS:
+        return Finding(name, OK, f"within {CLOCK_SECONDS:.0f} s of this machine's")
+    direction = "ahead of" if offset > 0 else "behind"
+    said = f"{abs(offset):.0f} s {direction} this machine's: heartbeats and rates look wrong, answers are not"
+    return Finding(name, NOTE, said, "let NTP set both clocks")
 
 
 def _disks(settings: Settings, *, free: Callable[[Path], int] | None = None) -> Iterator[Finding]:
@@ -130,9 +167,128 @@ def _disks(settings: Settings, *, free: Callable[[Path], int] | None = None) -> 
         there = next(parent for parent in (folder, *folder.parents) if parent.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
             what = "is not a folder" if not there.is_dir() else "cannot be written to"
-            yield Finding(name=name, state=BAD, said=f"{there} {what}", remedy=f"change that, or set {setting}")
+            yield Finding(name, BAD, f"{there} {what}", f"change that, or set {setting}")
             continue
         left = free(there)
         state = BAD if left < FULL_BYTES else NOTE if left < SCANT_BYTES else OK
         remedy = "" if state == OK else f"make room, or set {setting} to a folder on another disk"
-        yield Finding(name=name, state=state, said=f"{folder}: {left / 1e9:.1f} GB free", remedy=remedy)
+        yield Finding(name, state, f"{folder}: {left / 1e9:.1f} GB free", remedy)
+
+
+def _libraries() -> Finding:
+    missing = [package for package in ("torch", "transformers") if find_spec(package) is None]
+    if missing:
+        said = f"{' and '.join(missing)} not installed"
+        return Finding("libraries", BAD, said, f"pip install {' '.join(missing)}")
+    return Finding("libraries", OK, f"torch {version('torch')}, transformers {version('transformers')}")
+
+
+def _torch() -> tuple[str | None, list[str]]:
+    """The version of CUDA that torch was built for, or None, and the names of the GPUs it can use."""
+    if find_spec("torch") is None:
+        return None, []
+    import torch
+
+    if not torch.cuda.is_available():
+        return torch.version.cuda, []
+    return torch.version.cuda, [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+
+
+def gpu(*, driver: list[str], torch: tuple[str | None, list[str]]) -> Finding:
+    """What the driver and torch say of GPUs, compared.
+
+    Args:
+        driver: a line for each GPU that the driver knows.
+        torch: the version of CUDA that torch was built for, and the GPUs it can use.
+    """
+    built_for, usable = torch
+    if usable:
+        seen = "; ".join(driver) or ", ".join(usable)
+        return Finding("GPU", OK, f"{len(usable)} usable (CUDA {built_for}): {seen}; --device auto is cuda:0")
+    if not driver:
+        return Finding("GPU", OK, "none: --device auto is the CPU")
+    said = f"{'; '.join(driver)}; torch cannot use it: --device auto is the CPU"
+    if built_for is None:
+        return Finding("GPU", NOTE, f"{said} (CPU build)", "install torch's CUDA build: this one is for CPUs only")
+    remedy = f"update the driver to one for CUDA {built_for}; in a container, see that it is given the GPU"
+    return Finding("GPU", NOTE, f"{said} (CUDA {built_for})", remedy)
+
+
+def four_bits(*, usable: bool) -> Finding:
+    """Whether models can be loaded in 4 bits, which takes a GPU that torch can use."""
+    name, for_whom = "bitsandbytes", "models whose cards say 4 bits cannot be loaded"
+    try:
+        found = version(name)
+        if not usable:
+            return Finding(name, NOTE, f"{found}, and no GPU: {for_whom}", "a GPU, or a smaller model")
+        # It warns of kernels for a CPU that it lacks and we do not use.
+        logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+        import bitsandbytes  # noqa: F401  # whether its compiled part loads shows only here
+    except PackageNotFoundError:
+        return Finding(name, NOTE, f"not installed; {for_whom}", "pip install bitsandbytes")
+    except (ImportError, OSError, RuntimeError) as error:
+        why = " ".join(str(error).split())
+        return Finding(name, NOTE, f"{found} does not load: {why}; {for_whom}", "reinstall it")
+    return Finding(name, OK, f"{found}, for models in 4 bits")
+
+
+def _hub(endpoint: str | None = None) -> tuple[bool, Callable[[str], str]]:
+    """Whether there is a token for the hub, and a function that asks whether a repository may be read.
+
+    The function returns ``""`` where it may, ``gated`` where an agreement is missing, ``absent`` where there is no
+    such repository for us, and ``silent`` where the hub does not answer.
+    """
+    from httpx2 import HTTPError
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    hub = HfApi(endpoint=endpoint)
+
+    def ask(repository: str) -> str:
+        try:
+            hub.auth_check(repository)
+        except GatedRepoError:
+            return "gated"
+        except RepositoryNotFoundError:
+            return "absent"
+        except (HfHubHTTPError, HTTPError, OSError):
+            return "silent"
+        return ""
+
+    return get_token() is not None, ask
+
+
+def gated(cards: Mapping[str, ModelCard], token: bool, ask: Callable[[str], str]) -> Finding:
+    """Whether the models of the cards may be fetched from the hub, agreements and all; ``token``, ``ask``: ``_hub``."""
+    name, said = "model hub", "token found" if token else "no token"
+    asked = {card.name: card.hub for card in cards.values() if card.hub is not None and card.path is None}
+    with ThreadPoolExecutor(_HUB_QUESTIONS) as pool:
+        answers = dict(zip(asked, pool.map(ask, asked.values()), strict=True))
+    if "silent" in answers.values():
+        said = f"{said}; the hub does not answer: only models in the cache or in a package can be served"
+        return Finding(name, NOTE, said, "let this machine reach the hub, or copy the cache")
+    parts, remedies = [], []
+    if closed := [model for model, answer in answers.items() if answer == "gated"]:
+        parts.append(f"not yet agreed to: {', '.join(closed)}")
+        remedies.append(f"agree at huggingface.co/{asked[closed[0]]} and set HF_TOKEN")
+    if absent := [model for model, answer in answers.items() if answer == "absent"]:
+        parts.append(f"not to be found: {', '.join(absent)}")
+        remedies.append("correct `hub` in a card of your own")
+    if not parts:
+        return Finding(name, OK, f"{said}; all {len(asked)} models may be fetched")
+    return Finding(name, NOTE, f"{said}; {'; '.join(parts)}", "; ".join(remedies))
+
+
+def _keys(cards: Mapping[str, ModelCard]) -> Iterator[Finding]:
+    """Whether there is a key for each server that a card asks with one; a line for each key."""
+    wanted: dict[str, ModelCard] = {}
+    for card in cards.values():
+        if card.api is not None and not card.retired and (name := key_name(card)) is not None:
+            wanted.setdefault(name, card)
+    for name, card in wanted.items():
+        try:
+            find_key(card)
+        except EngineUnavailable as error:
+            yield Finding("key", NOTE, f"{name} missing", str(error).partition(": ")[2])
+        else:
+            yield Finding("key", OK, f"{name} present")

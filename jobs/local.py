@@ -24,15 +24,21 @@ import redis
 from celery import Celery
 
 from defsurvey.jobs.daemons.reconciler import Reconciler, release_dead
-from defsurvey.jobs.exit_codes import UNAVAILABLE, USAGE
-from defsurvey.jobs.locks import exclusive
-from defsurvey.jobs.logs import LOG_FORMAT, keep_short, last_error, last_line
-from defsurvey.jobs.outputs import why_unwritable
 from defsurvey.jobs.progress.following import RunFailed, follow, outages_survived
 from defsurvey.jobs.progress.snapshot import Snapshot
 from defsurvey.jobs.queue.broker import EmbeddedBroker, check_reachable, client_of
 from defsurvey.jobs.queue.celery_app import make_app, report_failure_key
 from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.system import (
+    LOG_FORMAT,
+    UNAVAILABLE,
+    USAGE,
+    exclusive,
+    keep_short,
+    last_error,
+    last_line,
+    why_unwritable,
+)
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import judgements, outbox, store
 from defsurvey.storage.runs.deaths import QUARANTINE_AFTER

@@ -11,8 +11,8 @@ from defsurvey.jobs.cli.device import DEVICE
 from defsurvey.jobs.cli.importing import VERBS as IMPORT_VERBS
 from defsurvey.jobs.cli.options import JSON, PATH, TEXT, Text, print_json
 from defsurvey.jobs.cli.rephrase import VERBS as REPHRASE_VERBS
-from defsurvey.jobs.exit_codes import USAGE
 from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.system import USAGE
 
 _MODEL = click.argument("name", type=Text(empty=True), metavar="MODEL")
 

@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from defsurvey.jobs.exit_codes import DONE, ERROR
 from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.system import DONE, ERROR
 
 
 @click.command()

@@ -9,8 +9,8 @@ import click
 
 from defsurvey.jobs.cli.device import DEVICE
 from defsurvey.jobs.cli.options import JSON, NAMES, RUN, print_json
-from defsurvey.jobs.exit_codes import INCOMPLETE
 from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.system import INCOMPLETE
 
 
 @click.command()

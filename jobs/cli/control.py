@@ -68,7 +68,7 @@ def bundle() -> None:
 def bundle_export(settings: Settings, run_id: str, file: Path) -> None:
     """Write a run, with its survey and every answer, to one file."""
     from defsurvey.jobs.daemons.startup import open_existing
-    from defsurvey.jobs.outputs import written_to
+    from defsurvey.jobs.system import written_to
     from defsurvey.storage.runs.bundle import export_bundle
     from defsurvey.storage.whole_file import open_already
 
@@ -96,7 +96,7 @@ def bundle_import(settings: Settings, file: Path) -> None:
 def backup(settings: Settings, file: Path) -> None:
     """Copy the SQLite database to FILE, also while workers write to it; put in its place, the copy restores it."""
     from defsurvey.jobs.daemons.startup import open_existing
-    from defsurvey.jobs.outputs import written_to
+    from defsurvey.jobs.system import written_to
     from defsurvey.storage.whole_file import write_whole
 
     with open_existing(settings) as database, written_to("FILE", file):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from defsurvey.jobs.cli.exits import exit_code
 from defsurvey.jobs.daemons.startup import when_told_to_end
-from defsurvey.jobs.exit_codes import UNAVAILABLE, USAGE
+from defsurvey.jobs.system import UNAVAILABLE, USAGE
 from defsurvey.storage.schema import SchemaTooNew
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ import sys
 import click
 
 from defsurvey.jobs.cli.options import JSON, print_json
-from defsurvey.jobs.exit_codes import DONE, ERROR
 from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.system import DONE, ERROR
 
 
 @click.command()
@@ -16,8 +16,7 @@ from defsurvey.jobs.settings import Settings
 @click.pass_obj
 def doctor(settings: Settings, as_json: bool) -> None:
     """Whether this machine has what runs need, and what to do where it has not; 1 where none can go on."""
-    from defsurvey.jobs.doctor import examine
-    from defsurvey.jobs.finding import BAD
+    from defsurvey.jobs.doctor import BAD, examine
 
     found = []
     for finding in examine(settings):

@@ -11,15 +11,13 @@ from sqlalchemy.exc import DatabaseError
 
 from defsurvey.jobs.daemons.serving import FlowerMissing
 from defsurvey.jobs.daemons.startup import DatabaseUnavailable, NothingHere, unavailable
-from defsurvey.jobs.exit_codes import ERROR, USAGE
 from defsurvey.jobs.judging.people import BadAudit
 from defsurvey.jobs.judging.steps import BeingJudged
-from defsurvey.jobs.locks import HomeInUse
-from defsurvey.jobs.outputs import DISK, BadOutput
 from defsurvey.jobs.progress.following import RunFailed
 from defsurvey.jobs.queue.broker import BrokerUnavailable
 from defsurvey.jobs.settings import BadSetting, Settings
 from defsurvey.jobs.study.study import StudyError
+from defsurvey.jobs.system import DISK, ERROR, USAGE, BadOutput, HomeInUse
 from defsurvey.storage.address import shown
 from defsurvey.storage.database import BadDatabaseUrl, LogMissing
 from defsurvey.storage.runs.bundle import BadBundle

@@ -59,8 +59,8 @@ _RESPONDENTS = click.option(
 def _write(read: Callable[[str], Imported], output: Path, survey_id: str | None, as_json: bool) -> None:
     """Import, write and tell."""
     name = survey_id or re.sub(r"[^A-Za-z0-9_.-]+", "-", output.absolute().name).lstrip("_.-") or "survey"
-    from defsurvey.jobs.outputs import written_to
     from defsurvey.jobs.study.catalogue import survey_notes
+    from defsurvey.jobs.system import written_to
 
     imported = read(name)
     with written_to("--output", output):
@@ -207,7 +207,7 @@ def import_table(
 @click.argument("path", type=PATH, metavar="FILE")
 def template(path: Path) -> None:
     """Write an example of a table that `survey import table` reads."""
-    from defsurvey.jobs.outputs import written_to
+    from defsurvey.jobs.system import written_to
     from defsurvey.storage.surveys.importers.table import write_template
 
     with written_to("FILE", path):
@@ -225,7 +225,7 @@ def exclude(
     folder: Path, questions: tuple[str, ...], reason: str | None, restore: tuple[str, ...] | None, as_json: bool
 ) -> None:
     """Leave questions of a survey out, with the reason; without a question, list those left out."""
-    from defsurvey.jobs.locks import exclusive
+    from defsurvey.jobs.system import exclusive
     from defsurvey.storage.surveys.folder import FILES
     from defsurvey.storage.surveys.write import exclude_questions
 

@@ -13,8 +13,8 @@ from click.core import ParameterSource
 
 from defsurvey.jobs.cli.device import DEVICE
 from defsurvey.jobs.cli.options import FILE, JSON, RUN, TEXT, print_json
-from defsurvey.jobs.exit_codes import INCOMPLETE
 from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.system import INCOMPLETE
 
 if TYPE_CHECKING:
     from defsurvey.jobs.judging.steps import Watch
@@ -65,8 +65,8 @@ def judge(
     from defsurvey.jobs.daemons.startup import open_existing
     from defsurvey.jobs.judging import judge as judging
     from defsurvey.jobs.judging.people import read_labels, write_template
-    from defsurvey.jobs.outputs import written_to
     from defsurvey.jobs.results import current_report, open_already
+    from defsurvey.jobs.system import written_to
     from defsurvey.storage.runs.judgement import Rubric
 
     placed = click.get_current_context().get_parameter_source("device") is ParameterSource.COMMANDLINE

@@ -20,8 +20,8 @@ from defsurvey.jobs.cli.daemons import CONCURRENCY
 from defsurvey.jobs.cli.device import DEVICE
 from defsurvey.jobs.cli.options import JSON, NAME, NAMES, RUN, STUDY, Dollars, Text, print_json
 from defsurvey.jobs.cli.terminal import open_closed, write_whatever
-from defsurvey.jobs.exit_codes import DONE, INCOMPLETE, INTERRUPTED
 from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.system import DONE, INCOMPLETE, INTERRUPTED
 
 if TYPE_CHECKING:
     from defsurvey.jobs.progress.snapshot import Snapshot

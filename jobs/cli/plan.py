@@ -65,8 +65,8 @@ def preview(
 @click.argument("folder", type=PATH, metavar="[FOLDER]", default=".")
 def init(folder: Path) -> None:
     """Write files to start from: a demo study, a survey of your own, cards of your own models."""
-    from defsurvey.jobs.outputs import written_to
     from defsurvey.jobs.study.starters import write_starters
+    from defsurvey.jobs.system import written_to
 
     with written_to("FOLDER", folder):
         for line in write_starters(folder):

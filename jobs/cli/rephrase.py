@@ -9,8 +9,8 @@ import click
 
 from defsurvey.jobs.cli.device import DEVICE
 from defsurvey.jobs.cli.options import JSON, NAMES, PATH, TEXT, print_json
-from defsurvey.jobs.exit_codes import INCOMPLETE
 from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.system import INCOMPLETE
 
 
 @click.command("rephrase")
@@ -83,7 +83,7 @@ def rephrase(
 @click.option("-o", "--output", type=PATH, required=True, metavar="DIR", help="The survey folder to make.")
 def copy(name: str, output: Path) -> None:
     """Copy a survey as a folder of your own, to exclude, rephrase or edit questions in."""
-    from defsurvey.jobs.outputs import written_to
+    from defsurvey.jobs.system import written_to
     from defsurvey.storage.surveys.catalogue import find_folder
     from defsurvey.storage.surveys.write import copy_survey
 

@@ -27,7 +27,7 @@ def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None, re
     from defsurvey.jobs import results
     from defsurvey.jobs.cli import verbs
     from defsurvey.jobs.daemons.startup import open_existing
-    from defsurvey.jobs.outputs import written_to
+    from defsurvey.jobs.system import written_to
     from defsurvey.reports.merge import CannotMerge
 
     if readings and len(run_ids) > 1:
@@ -67,7 +67,7 @@ def export(
     """A run's answers, one row each, ordered by key, or its metrics; equal runs export equal bytes."""
     from defsurvey.jobs import results
     from defsurvey.jobs.daemons.startup import open_existing
-    from defsurvey.jobs.outputs import written_to
+    from defsurvey.jobs.system import written_to
     from defsurvey.storage.visible import visible
 
     if output is None and kind == "parquet":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from defsurvey.jobs.locks import exclusive
+from defsurvey.jobs.system import exclusive
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox
 from defsurvey.storage.runs.read_draws import read_draws

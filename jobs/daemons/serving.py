@@ -12,11 +12,10 @@ from celery import Celery
 
 from defsurvey.jobs.daemons.health import Pulse, beating_step
 from defsurvey.jobs.daemons.startup import broker_url, log_to_stderr, open_database, when_told_to_end
-from defsurvey.jobs.locks import HomeInUse, exclusive
-from defsurvey.jobs.openmp import wait_shortly
 from defsurvey.jobs.queue.broker import EmbeddedBroker, client_of
 from defsurvey.jobs.queue.celery_app import IDLE_QUEUE, JUDGE_QUEUE, REPORTS_QUEUE, make_app, simulate_queue
 from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.system import HomeInUse, exclusive, wait_shortly
 from defsurvey.storage.runs.ledger import lease_owner
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from types import FrameType
 
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
-from defsurvey.jobs.logs import LOG_FORMAT
 from defsurvey.jobs.queue.broker import EmbeddedBroker, check_reachable
 from defsurvey.jobs.settings import BadSetting, Settings
+from defsurvey.jobs.system import LOG_FORMAT
 from defsurvey.storage.address import in_words, shown
 from defsurvey.storage.database import BadDatabaseUrl, Database
 from defsurvey.storage.schema import HEAD, is_empty, migrate

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from defsurvey.jobs.openmp import wait_shortly
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.rephrasing import progress_bar
+from defsurvey.jobs.system import wait_shortly
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, store
 from defsurvey.storage.runs.probes import add_probes, read_probes

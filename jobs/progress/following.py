@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 import redis
 
 from defsurvey.jobs.daemons.health import Pulse
-from defsurvey.jobs.outputs import why_unwritable
 from defsurvey.jobs.progress.progress import duration, snapshot, watch
 from defsurvey.jobs.progress.snapshot import Snapshot
 from defsurvey.jobs.queue.celery_app import report_failure_key
 from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.system import why_unwritable
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox
 from defsurvey.workers.runner.patience import OUTAGE

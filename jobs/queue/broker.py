@@ -27,7 +27,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from defsurvey.jobs.locks import locked
+from defsurvey.jobs.system import locked
 from defsurvey.storage.address import in_words, shown
 
 #: Seconds that the server may take until it answers; reading a long append-only file takes a while.

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defsurvey.jobs.locks import exclusive
-from defsurvey.jobs.openmp import wait_shortly
 from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.system import exclusive, wait_shortly
 from defsurvey.storage.surveys.folder import read_survey
 from defsurvey.storage.surveys.paraphrases import Tried, read_tried, write_tried
 from defsurvey.storage.surveys.problem import nearest, one_of

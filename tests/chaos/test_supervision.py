@@ -16,13 +16,13 @@ from sqlalchemy.exc import OperationalError
 
 from defsurvey.jobs.daemons import reconciler
 from defsurvey.jobs.daemons.reconciler import Reconciler
-from defsurvey.jobs.exit_codes import UNAVAILABLE
 from defsurvey.jobs.local import DEATHS_WITHOUT_PROGRESS, Crew
 from defsurvey.jobs.progress import following
 from defsurvey.jobs.progress.following import RunFailed
 from defsurvey.jobs.queue.broker import BrokerUnavailable
 from defsurvey.jobs.queue.celery_app import make_app
 from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.system import UNAVAILABLE
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.deaths import QUARANTINE_AFTER
 from defsurvey.storage.runs.ledger import Ledger

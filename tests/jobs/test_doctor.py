@@ -14,9 +14,9 @@ import redis
 from click.testing import CliRunner, Result
 from sqlalchemy import text
 
-from defsurvey.jobs import doctor, doctor_models
+from defsurvey.jobs import doctor
 from defsurvey.jobs.cli.main import main
-from defsurvey.jobs.finding import BAD, NOTE, OK, Finding
+from defsurvey.jobs.doctor import BAD, NOTE, OK, Finding
 from defsurvey.jobs.queue.broker import EmbeddedBroker
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
@@ -30,7 +30,7 @@ def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing outside this machine is asked, and no variable of the caller's counts."""
     for name in [name for name in os.environ if name.startswith("DEFSURVEY_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(doctor_models, "_hub", lambda: (False, lambda _repository: ""))
+    monkeypatch.setattr(doctor, "_hub", lambda: (False, lambda _repository: ""))
 
 
 @pytest.fixture
@@ -237,17 +237,17 @@ def test_a_gpu_as_driver_and_torch_see_it(
     driver: list[str], torch: tuple[str | None, list[str]], state: str, words: str
 ) -> None:
     """One that torch cannot use is named together with the reason."""
-    found = doctor_models.gpu(driver=driver, torch=torch)
+    found = doctor.gpu(driver=driver, torch=torch)
     assert found.state == state
     assert words in str(found)
 
 
 def test_four_bits_take_a_gpu() -> None:
     """Without one the package is of no use: a note, and no word of the package's own on the terminal."""
-    without = doctor_models.four_bits(usable=False)
+    without = doctor.four_bits(usable=False)
     assert (without.state, without.remedy) == (NOTE, "a GPU, or a smaller model")
     assert without.said.endswith(", and no GPU: models whose cards say 4 bits cannot be loaded")
-    code = "from defsurvey.jobs.doctor_models import four_bits; print(four_bits(usable=True).state)"
+    code = "from defsurvey.jobs.doctor import four_bits; print(four_bits(usable=True).state)"
     asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (asked.stdout.strip(), asked.stderr) == (OK, "")
 
@@ -263,7 +263,7 @@ def test_four_bits_take_a_gpu() -> None:
 )
 def test_access_to_the_hub(answer: str, state: str, words: str) -> None:
     """Of every card with a repository; scripted respondents have none."""
-    found = doctor_models.gated(CARDS, True, lambda _repository: answer)
+    found = doctor.gated(CARDS, True, lambda _repository: answer)
     assert (found.state, found.said.partition(";")[0]) == (state, "token found")
     assert words in str(found)
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from defsurvey.jobs import doctor_models
+from defsurvey.jobs import doctor as doctor
 
 
 class _Hub(BaseHTTPRequestHandler):
@@ -44,11 +44,11 @@ def hub() -> Iterator[str]:
 )
 def test_what_a_hub_answers(hub: str, repository: str, answer: str) -> None:
     """An agreement that is missing is not the same as a repository that is."""
-    _token, ask = doctor_models._hub(hub)
+    _token, ask = doctor._hub(hub)
     assert ask(repository) == answer
 
 
 def test_a_hub_that_is_not_there() -> None:
     """Refused at once, and no traceback."""
-    _token, ask = doctor_models._hub("http://127.0.0.1:1")
+    _token, ask = doctor._hub("http://127.0.0.1:1")
     assert ask("here/open") == "silent"

@@ -18,7 +18,7 @@ import redis
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from defsurvey.jobs import local, logs
+from defsurvey.jobs import local, system
 from defsurvey.jobs.cli import verbs
 from defsurvey.jobs.progress import following
 from defsurvey.jobs.progress.progress import snapshot
@@ -149,7 +149,7 @@ class Unable(local.Crew):
     def _launch(self, process: Any) -> None:
         line = "2026-11-27 01:00:00 WARNING jobs.daemons.tasks: database: away\n"
         said = "2026-11-27 01:00:01 ERROR jobs.daemons.tasks: model m: no weights at /x\n"
-        process.log.write_text(line * (logs.MOST_BYTES // len(line) + 1) + said)
+        process.log.write_text(line * (system.MOST_LOG_BYTES // len(line) + 1) + said)
         process.popen = subprocess.Popen([sys.executable, "-S", "-c", "raise SystemExit(69)"])
         process.popen.wait()
 
@@ -211,7 +211,7 @@ def test_workers_that_die_of_a_full_disk_are_not_what_is_told(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if full:
-        monkeypatch.setattr("defsurvey.jobs.outputs.TemporaryFile", no_room)
+        monkeypatch.setattr("defsurvey.jobs.system.TemporaryFile", no_room)
     told = rf"{tmp_path}: No space left on device; what was committed is kept" if full else "reporter died 5 times"
     with pytest.raises(following.RunFailed, match=f"^{told}"):  # noqa: PT012  # the fifth death is too many
         for _ in range(local.DEATHS_WITHOUT_PROGRESS):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from defsurvey.jobs import logs
-from defsurvey.jobs.logs import keep_short, last_error, last_line
+from defsurvey.jobs import system
+from defsurvey.jobs.system import keep_short, last_error, last_line
 
 TALKER = "import sys\nfor line in sys.stdin: print(line.strip() * 100, flush=True)"
 
@@ -20,7 +20,7 @@ def test_a_log_that_grew_long_is_begun_anew_under_whoever_writes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was in it is kept once; its writer, who appends, goes on at the beginning and leaves no hole."""
-    monkeypatch.setattr(logs, "MOST_BYTES", 1000)
+    monkeypatch.setattr(system, "MOST_LOG_BYTES", 1000)
     path = tmp_path / "worker.log"
     with path.open("ab") as output:
         talker = subprocess.Popen([sys.executable, "-S", "-c", TALKER], stdin=subprocess.PIPE, stdout=output, text=True)
@@ -51,7 +51,7 @@ def test_a_log_that_cannot_be_copied_is_left_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: int
 ) -> None:
     """A full disk, or a log that is gone, is no reason to end a run."""
-    monkeypatch.setattr(logs, "MOST_BYTES", 1)
+    monkeypatch.setattr(system, "MOST_LOG_BYTES", 1)
     path = tmp_path / "worker.log"
     path.write_text("all of it")
 
@@ -66,7 +66,7 @@ def test_a_log_that_cannot_be_copied_is_left_as_it_is(
 
 def test_only_the_end_of_a_log_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much lies before it, even where it begins amid a character."""
-    monkeypatch.setattr(logs, "_END_BYTES", 100)
+    monkeypatch.setattr(system, "_END_BYTES", 100)
     path = tmp_path / "worker.log"
     path.write_text("2026-01-01 00:00:00,000 ERROR jobs.daemons.tasks: of yesterday\n" + "家" * 200 + "\n")
     assert last_error(path) == f"a worker cannot serve; see {path}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from defsurvey.jobs.outputs import BadOutput, why_unwritable, written_to
+from defsurvey.jobs.system import BadOutput, why_unwritable, written_to
 
 
 @pytest.mark.parametrize("file", ["out/report", "out/.report.partial", "out/report/report.html", "out"])

@@ -14,9 +14,9 @@ from celery import Celery
 
 from defsurvey.jobs.daemons.reports import write_report
 from defsurvey.jobs.daemons.tasks import register_reports
-from defsurvey.jobs.locks import exclusive
 from defsurvey.jobs.queue.celery_app import REPORT
 from defsurvey.jobs.study.producer import enqueue
+from defsurvey.jobs.system import exclusive
 from defsurvey.reports import build
 from defsurvey.reports.build import ReportPaths
 from defsurvey.storage.database import Database

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from defsurvey.jobs.cli.crash_loop_guard import stay
-from defsurvey.jobs.exit_codes import UNAVAILABLE
 from defsurvey.jobs.queue.broker import BrokerUnavailable
+from defsurvey.jobs.system import UNAVAILABLE
 from defsurvey.storage.schema import SchemaTooNew
 from defsurvey.workers.models import UnknownModel
 

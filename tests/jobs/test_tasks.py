@@ -11,8 +11,8 @@ from celery.exceptions import Reject
 from celery.worker import state as worker_state
 
 from defsurvey.jobs.daemons.tasks import register_simulation
-from defsurvey.jobs.exit_codes import UNAVAILABLE
 from defsurvey.jobs.queue.celery_app import SIMULATE, make_app
+from defsurvey.jobs.system import UNAVAILABLE
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.served import record_served
 from defsurvey.workers.models import ModelCard

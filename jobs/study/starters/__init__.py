@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from defsurvey.jobs.outputs import BadOutput
+from defsurvey.jobs.system import BadOutput
 
 _HERE = Path(__file__).parent
 #: What each is for; ``coffee`` is a survey's folder.
