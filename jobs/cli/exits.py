@@ -28,7 +28,7 @@ from defsurvey.storage.surveys.survey import SurveyError
 from defsurvey.storage.visible import visible
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.models import ModelError
-from defsurvey.workers.runner.patience import OUTAGE
+from defsurvey.workers.runner.faults import OUTAGE
 from defsurvey.workers.runner.telemetry import MetricsUnavailable
 
 _USAGE = (

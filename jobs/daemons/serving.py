@@ -84,12 +84,10 @@ def worker(
     from defsurvey.jobs.daemons.tasks import register_simulation, report_sender
     from defsurvey.workers.engines.keys import missing_key
     from defsurvey.workers.models import find_card, read_cards
-    from defsurvey.workers.runner.affinity import affinity_step
     from defsurvey.workers.runner.daemon import end_with_parent, serve
-    from defsurvey.workers.runner.profile import profile
-    from defsurvey.workers.runner.room import MOST, room_step
-    from defsurvey.workers.runner.stage import Stage
-    from defsurvey.workers.runner.telemetry import CountedLedger, Gauges, new_registry, show
+    from defsurvey.workers.runner.participant_runner import ParticipantRunner
+    from defsurvey.workers.runner.queue_affinity import MOST, affinity_step, room_step
+    from defsurvey.workers.runner.telemetry import CountedLedger, Gauges, new_registry, profile, show
     from defsurvey.workers.runner.watchdog import STOP_SECONDS, end_after
 
     log_to_stderr()
@@ -106,7 +104,7 @@ def worker(
     database = open_database(settings, threads=concurrency or CONNECTIONS)
     app = _app(settings)
     pulse = Pulse(settings, "worker")
-    stage = Stage(
+    stage = ParticipantRunner(
         database=database,
         ledger=CountedLedger(database, owner=lease_owner(), ttl=settings.lease_seconds, registry=registry),
         cards=cards,

@@ -32,8 +32,8 @@ from defsurvey.storage.runs.run import NAME
 from defsurvey.storage.runs.served import OtherEngine
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.models import ModelError
-from defsurvey.workers.runner.patience import OUTAGE
-from defsurvey.workers.runner.stage import Outcome, Stage
+from defsurvey.workers.runner.faults import OUTAGE
+from defsurvey.workers.runner.participant_runner import Outcome, ParticipantRunner
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ _FAILURE_SECONDS = 3600
 _REPORT_PATIENCE = 5.0
 
 
-def register_simulation(app: Celery, stage: Stage, *, only: str | None = None) -> None:
+def register_simulation(app: Celery, stage: ParticipantRunner, *, only: str | None = None) -> None:
     """Let this process simulate participants.
 
     Args:

@@ -26,8 +26,8 @@ from defsurvey.workers.judging.prompt import judge_request, subject_of
 from defsurvey.workers.judging.verdicts import decided, merged
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.runner.budget import Purse
+from defsurvey.workers.runner.faults import OUTAGE
 from defsurvey.workers.runner.lease import BEATS_PER_LEASE
-from defsurvey.workers.runner.patience import OUTAGE
 
 #: Answers read from the database at once.
 _READ = 200

@@ -19,7 +19,7 @@ from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import why_unwritable
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox
-from defsurvey.workers.runner.patience import OUTAGE
+from defsurvey.workers.runner.faults import OUTAGE
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -18,7 +18,7 @@ from defsurvey.storage.runs.store import NewCell, NewRun, add_run
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Completion, EngineUnavailable, FinishReason, Request
 from defsurvey.workers.models import ModelCard
-from defsurvey.workers.runner.stage import Stage
+from defsurvey.workers.runner.participant_runner import ParticipantRunner
 from defsurvey.workers.simulation.participant import draw_axes
 from tests.chaos.engines import Chain
 from tests.jobs.small_study import SURVEY
@@ -127,10 +127,10 @@ def stage_of(
     name: str = "one",
     ttl: float = 90.0,
     on_run_finished: Callable[[str], None] = lambda run: None,
-) -> Stage:
+) -> ParticipantRunner:
     """A worker process's state whose engine is this one."""
     TO_OPEN.append(engine)
-    return Stage(
+    return ParticipantRunner(
         database=database,
         ledger=Ledger(database, owner=f"host:1:{name}", ttl=ttl),
         cards=CARDS,

@@ -23,7 +23,7 @@ from defsurvey.storage.runs import outbox, retry, tables
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.outbox import BuiltReport
 from defsurvey.storage.runs.run import AnswerState, Participant
-from defsurvey.workers.runner.stage import Outcome, Stage
+from defsurvey.workers.runner.participant_runner import Outcome, ParticipantRunner
 from tests.chaos.chain import follow
 from tests.chaos.stages import PATIENCE, QUESTIONS, RUN, TO_OPEN, Gated, stage_of, started
 from tests.storage.conftest import (  # noqa: F401  # fixtures, which tests take as arguments of the same name
@@ -180,7 +180,7 @@ def test_one_report_for_each_revision_of_the_ledger(
     app, built = reporter
     who = started(database, participants=4)
     engine = Gated(tmp_path)
-    stage: Stage = stage_of(database, engine, on_run_finished=tasks.report_sender(app, database))
+    stage: ParticipantRunner = stage_of(database, engine, on_run_finished=tasks.report_sender(app, database))
     with monkeypatch.context() as patched, ThreadPoolExecutor(4) as pool:
         AtOnce(patched, 4)
         assert set(pool.map(stage.simulate, who)) == {Outcome.FINISHED}
@@ -253,7 +253,7 @@ def test_every_message_twice_at_the_same_instant(database: Database, tmp_path: P
     stages = [stage_of(database, engines[0]), stage_of(database, engines[1], name="two")]
     start = threading.Barrier(16)
 
-    def simulate(task: tuple[Stage, int]) -> Outcome:
+    def simulate(task: tuple[ParticipantRunner, int]) -> Outcome:
         start.wait(PATIENCE)
         return task[0].simulate(task[1])
 

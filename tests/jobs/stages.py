@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import cast
 
-from defsurvey.workers.runner.stage import Stage
+from defsurvey.workers.runner.participant_runner import ParticipantRunner
 
 
-def stage_that_is_never_asked() -> Stage:
+def stage_that_is_never_asked() -> ParticipantRunner:
     """Stands where a stage has to stand; whatever is asked of it fails."""
-    return cast(Stage, object())
+    return cast(ParticipantRunner, object())

@@ -9,7 +9,7 @@ from defsurvey.jobs.queue.celery_app import SIMULATE, make_app
 from defsurvey.jobs.study.producer import enqueue
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox
-from defsurvey.workers.runner.stage import Outcome, Stage
+from defsurvey.workers.runner.participant_runner import Outcome, ParticipantRunner
 from tests.jobs.ledger_rows import rows
 from tests.jobs.small_study import study
 
@@ -34,7 +34,7 @@ def test_messages_of_other_runs_go_back_to_the_outbox(database: Database) -> Non
     outbox.mark_published(database, [1, 2, 3, 4])
     stage = Asked(database)
     app = make_app("redis://nowhere")
-    register_simulation(app, cast(Stage, stage), only="first")
+    register_simulation(app, cast(ParticipantRunner, stage), only="first")
     for participant in (1, 2, 3, 4):
         app.tasks[SIMULATE](participant)
     assert stage.asked == [3, 4]
@@ -46,6 +46,6 @@ def test_a_worker_of_every_run_asks_everybody(database: Database) -> None:
     enqueue(database, None, study(models="[human]", participants="1"))
     stage = Asked(database)
     app = make_app("redis://nowhere")
-    register_simulation(app, cast(Stage, stage))
+    register_simulation(app, cast(ParticipantRunner, stage))
     app.tasks[SIMULATE](1)
     assert stage.asked == [1]

@@ -13,7 +13,7 @@ import pytest
 from kombu import Connection, Consumer, Queue
 
 from defsurvey.jobs.queue.broker import EmbeddedBroker
-from defsurvey.workers.runner.acknowledgements import ForgetUnacknowledged
+from defsurvey.workers.runner.daemon import ForgetUnacknowledged
 
 
 @pytest.fixture

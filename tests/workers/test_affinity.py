@@ -12,8 +12,8 @@ import pytest
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.ledger import Backlog
 from defsurvey.storage.schema import migrate
-from defsurvey.workers.runner.affinity import affinity_step, choose
-from defsurvey.workers.runner.stage import Outcome
+from defsurvey.workers.runner.participant_runner import Outcome
+from defsurvey.workers.runner.queue_affinity import affinity_step, choose
 from tests.workers.working import add_run, change, make_stage, respondent, rows
 
 
@@ -84,7 +84,7 @@ def test_a_worker_changes_its_queue_when_its_model_has_no_work_left(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It listens to one queue at a time, and not while a participant of the old model is in flight."""
-    monkeypatch.setattr("defsurvey.workers.runner.affinity.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.LOOK_SECONDS", 0.01)
     stage = make_stage(database, {}, [])
     consumer = Consumer()
     step = affinity_step(stage, database=database, models=(), queue_of=lambda model: f"q.{model}")(consumer)
@@ -133,7 +133,7 @@ def test_a_connection_that_comes_back_during_a_look_leaves_one_thread(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database hangs as well: whoever looks then ends after it, though the next has begun meanwhile."""
-    monkeypatch.setattr("defsurvey.workers.runner.affinity.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.LOOK_SECONDS", 0.01)
     looking, go_on, told = threading.Event(), threading.Event(), []
 
     def hang(*_: object, **__: object) -> list[Backlog]:
@@ -143,7 +143,7 @@ def test_a_connection_that_comes_back_during_a_look_leaves_one_thread(
             assert go_on.wait(10)
         return []
 
-    monkeypatch.setattr("defsurvey.workers.runner.affinity.backlogs", hang)
+    monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.backlogs", hang)
     stage, consumer = make_stage(database, {}, []), Consumer()
     step = affinity_step(stage, database=database, models=(), queue_of=str)(consumer)
     step.start(consumer)
@@ -177,7 +177,7 @@ def test_a_worker_whose_only_run_is_done_gives_its_memory_back(
     database: Database, monkeypatch: pytest.MonkeyPatch, run: str | None
 ) -> None:
     """The judge of that run may need it; who works on every run keeps its model for the next one."""
-    monkeypatch.setattr("defsurvey.workers.runner.affinity.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.LOOK_SECONDS", 0.01)
     add_run(database, "other", models=("quick",), participants=1)
     stage = make_stage(database, {"quick": respondent("quick")}, [])
     options: dict[str, Any] = {"database": database, "models": ("quick",), "queue_of": lambda model: f"q.{model}"}
@@ -199,7 +199,7 @@ def test_a_worker_whose_only_run_is_done_gives_its_memory_back(
 
 def test_only_the_models_that_were_named_are_drained(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """``--models b``: the work of others is not seen; an outage of the database is waited out."""
-    monkeypatch.setattr("defsurvey.workers.runner.affinity.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.LOOK_SECONDS", 0.01)
     change(database, "ALTER TABLE participant RENAME TO away")
     stage = make_stage(database, {}, [])
     consumer = Consumer()

@@ -18,8 +18,8 @@ from defsurvey.storage.schema import migrate
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.scripted import ScriptedEngine
 from defsurvey.workers.models import ModelError
-from defsurvey.workers.runner import stage as stages
-from defsurvey.workers.runner.stage import Outcome, Stage
+from defsurvey.workers.runner import participant_runner as stages
+from defsurvey.workers.runner.participant_runner import Outcome, ParticipantRunner
 from tests.workers.working import add_run, make_stage, respondent, rows
 
 STANDING = "SELECT status, deaths, lease_owner, published_at FROM participant ORDER BY id"
@@ -35,12 +35,12 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def failing(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Exception], Stage]]:
+def failing(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Exception], ParticipantRunner]]:
     """Makes a stage that fails whenever it is to ask the first participant."""
     made = make_stage(database, {"quick": respondent("quick")}, [])
     interview = stages.interview
 
-    def failing_with(error: Exception) -> Stage:
+    def failing_with(error: Exception) -> ParticipantRunner:
         def asked(participant: Any, **options: Any) -> Any:
             if participant.id == 1:
                 raise error
@@ -55,7 +55,10 @@ def failing(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
 
 @pytest.mark.parametrize("error", [ValueError("too many digits"), DataError("", {}, ValueError("out of range"))])
 def test_who_cannot_be_asked_is_set_aside_and_the_run_goes_on(
-    database: Database, failing: Callable[[Exception], Stage], caplog: pytest.LogCaptureFixture, error: Exception
+    database: Database,
+    failing: Callable[[Exception], ParticipantRunner],
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
 ) -> None:
     """Each attempt tells the error; the last one also that the participant is set aside."""
     stage = failing(error)
@@ -81,7 +84,7 @@ def test_who_cannot_be_asked_is_set_aside_and_the_run_goes_on(
     ],
 )
 def test_an_error_that_says_nothing_of_the_participant_is_not_counted(
-    database: Database, failing: Callable[[Exception], Stage], error: Exception
+    database: Database, failing: Callable[[Exception], ParticipantRunner], error: Exception
 ) -> None:
     """However often it comes: weights, cards, schema and machine are put right by hand; everybody is asked then."""
     stage = failing(error)

@@ -22,7 +22,7 @@ from defsurvey.workers.engines.transformers.engine import TransformersEngine
 from defsurvey.workers.engines.transformers.loading import LoadedModel
 from defsurvey.workers.engines.transformers.support import UnsupportedModel
 from defsurvey.workers.models import ModelCard
-from defsurvey.workers.runner.stage import Outcome
+from defsurvey.workers.runner.participant_runner import Outcome
 from defsurvey.workers.simulation.methods.first_token import option_orders, weigh_options, weighing
 from tests.storage.what_is_there import progress_of
 from tests.workers.citizens import AIM, DIVORCE, FAMILY, QUALITIES, SURVEY, US, citizen

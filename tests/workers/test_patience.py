@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from defsurvey.workers.runner import patience
-from defsurvey.workers.runner.patience import GaveUp, patiently
+from defsurvey.workers.runner import faults as patience
+from defsurvey.workers.runner.faults import GaveUp, patiently
 
 
 class Waits:

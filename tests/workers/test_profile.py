@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from defsurvey.workers.engines.counters import Counters
-from defsurvey.workers.runner.profile import profile
+from defsurvey.workers.runner.telemetry import profile
 
 
 class Counting:

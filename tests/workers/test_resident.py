@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from defsurvey.workers.engines.base import Completion, EngineUnavailable, Request
-from defsurvey.workers.runner.resident import Resident
+from defsurvey.workers.runner.participant_runner import Resident
 
 PATIENCE = 10.0
 MOMENT = 0.1

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from defsurvey.workers.runner.room import FIRST, MOST, at_once, room_step
+from defsurvey.workers.runner.queue_affinity import FIRST, MOST, at_once, room_step
 
 
 @dataclass
@@ -73,7 +73,7 @@ def test_the_engine_says_how_many(engine: object | None, expected: int) -> None:
 
 def test_a_consumer_is_opened_and_closed_as_engines_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few at first; then what the first engine has room for, then what the next one has."""
-    monkeypatch.setattr("defsurvey.workers.runner.room.LOOK_SECONDS", 0.005)
+    monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.LOOK_SECONDS", 0.005)
     stage, consumer = Stage(), Consumer()
     with watched(stage, consumer):
         assert consumer.initial_prefetch_count == FIRST

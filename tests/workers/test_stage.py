@@ -20,7 +20,7 @@ from defsurvey.storage.schema import migrate
 from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, Request
 from defsurvey.workers.engines.scripted import ScriptedEngine
 from defsurvey.workers.models import Api, ModelCard, UnknownModel
-from defsurvey.workers.runner.stage import Outcome, Stage
+from defsurvey.workers.runner.participant_runner import Outcome, ParticipantRunner
 from defsurvey.workers.runner.watchdog import Watchdog
 from tests.storage.what_is_there import answers_of
 from tests.workers.citizens import SURVEY
@@ -51,7 +51,7 @@ def finished() -> list[str]:
 
 
 @pytest.fixture
-def stage(database: Database, finished: list[str]) -> Iterator[Stage]:
+def stage(database: Database, finished: list[str]) -> Iterator[ParticipantRunner]:
     """A stage that knows all the cards."""
     made = make_stage(database, CARDS, finished)
     yield made
@@ -67,7 +67,9 @@ def wait_until(condition: Callable[[], object]) -> None:
     assert condition()
 
 
-def test_a_participant_is_asked_every_question(database: Database, stage: Stage, finished: list[str]) -> None:
+def test_a_participant_is_asked_every_question(
+    database: Database, stage: ParticipantRunner, finished: list[str]
+) -> None:
     """Each answer is committed, and the run is finished with its last participant only."""
     add_run(database)
     assert stage.simulate(1) is Outcome.FINISHED
@@ -79,7 +81,7 @@ def test_a_participant_is_asked_every_question(database: Database, stage: Stage,
     assert (stage.in_flight, stage.loads, rows(database, HELD)) == (0, 1, [])
 
 
-def test_a_message_that_comes_twice_does_nothing(database: Database, stage: Stage) -> None:
+def test_a_message_that_comes_twice_does_nothing(database: Database, stage: ParticipantRunner) -> None:
     """Finished, held elsewhere, cancelled or not there at all: the claim decides."""
     add_run(database, participants=3)
     stage.simulate(1)
@@ -92,7 +94,7 @@ def test_a_message_that_comes_twice_does_nothing(database: Database, stage: Stag
     assert rows(database, ANSWERS) == [(len(QUESTIONS),)]
 
 
-def test_an_interview_goes_on_where_it_was_left(database: Database, stage: Stage) -> None:
+def test_an_interview_goes_on_where_it_was_left(database: Database, stage: ParticipantRunner) -> None:
     """Another worker had committed half: its answers are the same as if one had done it all."""
     add_run(database, "whole", participants=1)
     add_run(database, "half", participants=1)
@@ -106,7 +108,9 @@ def test_an_interview_goes_on_where_it_was_left(database: Database, stage: Stage
     assert [(a.completion, a.memory, a.seed) for a in half] == [(a.completion, a.memory, a.seed) for a in whole]
 
 
-def test_models_are_exchanged_and_the_same_one_is_not_loaded_again(database: Database, stage: Stage) -> None:
+def test_models_are_exchanged_and_the_same_one_is_not_loaded_again(
+    database: Database, stage: ParticipantRunner
+) -> None:
     """One engine is resident; a run that is served by it for the first time is noted."""
     add_run(database, models=("quick", "brisk"), participants=2)
     for who in (1, 2, 3, 4):
@@ -126,7 +130,7 @@ def test_runs_of_two_surveys_share_an_engine_that_knows_none(
     api = Api(model="m") if engine in ("openai", "anthropic") else None
     card = ModelCard(name="any", engine=engine, hub="a/b" if engine == "transformers" else None, api=api)
     monkeypatch.setattr(
-        "defsurvey.workers.runner.stage.open_engine",
+        "defsurvey.workers.runner.participant_runner.open_engine",
         lambda _card, *, survey, **_: ScriptedEngine(CARDS["quick"], survey),
     )
     stage = make_stage(database, {"any": card}, finished)
@@ -138,7 +142,9 @@ def test_runs_of_two_surveys_share_an_engine_that_knows_none(
     stage.close()
 
 
-def test_stopping_lets_go_of_whoever_waits_for_an_answer(database: Database, stage: Stage, finished: list[str]) -> None:
+def test_stopping_lets_go_of_whoever_waits_for_an_answer(
+    database: Database, stage: ParticipantRunner, finished: list[str]
+) -> None:
     """Pending replies are cancelled: the lease is free at once, and nothing half-done is committed."""
     add_run(database, models=("slow",))
     with ThreadPoolExecutor(2) as pool:
@@ -152,7 +158,7 @@ def test_stopping_lets_go_of_whoever_waits_for_an_answer(database: Database, sta
     assert stage.simulate(1) is Outcome.RELEASED
 
 
-def test_a_lease_that_is_lost_ends_the_interview(database: Database, stage: Stage) -> None:
+def test_a_lease_that_is_lost_ends_the_interview(database: Database, stage: ParticipantRunner) -> None:
     """The heartbeat found out: nothing more is asked, and the new holder is left alone."""
     add_run(database, models=("brisk",), participants=1)
     with ThreadPoolExecutor(1) as pool:
@@ -165,7 +171,7 @@ def test_a_lease_that_is_lost_ends_the_interview(database: Database, stage: Stag
     assert rows(database, HELD) == []
 
 
-def test_a_checkpoint_under_an_old_lease_is_refused(database: Database, stage: Stage) -> None:
+def test_a_checkpoint_under_an_old_lease_is_refused(database: Database, stage: ParticipantRunner) -> None:
     """Another worker claimed meanwhile: the fence keeps the late answer out, and the claim of the other stays."""
     add_run(database, models=("brisk",), participants=1)
     with ThreadPoolExecutor(1) as pool:
@@ -179,7 +185,9 @@ def test_a_checkpoint_under_an_old_lease_is_refused(database: Database, stage: S
     assert rows(database, ANSWERS) == [(taken.next_item,)]
 
 
-def test_an_engine_that_cannot_be_opened_is_told_and_the_participant_let_go(database: Database, stage: Stage) -> None:
+def test_an_engine_that_cannot_be_opened_is_told_and_the_participant_let_go(
+    database: Database, stage: ParticipantRunner
+) -> None:
     """The error reaches the task, which ends the worker; another worker may be able to serve."""
     add_run(database, models=("broken", "unheard-of"), participants=1)
     with pytest.raises(EngineUnavailable, match="/nowhere/weights"):
@@ -189,7 +197,7 @@ def test_an_engine_that_cannot_be_opened_is_told_and_the_participant_let_go(data
     assert (rows(database, HELD), stage.in_flight) == ([], 0)
 
 
-def test_other_weights_than_before_are_refused(database: Database, stage: Stage) -> None:
+def test_other_weights_than_before_are_refused(database: Database, stage: ParticipantRunner) -> None:
     """Answers of two different models must not be pooled under one name."""
     add_run(database, participants=1)
     record_served(database, "r", "quick", {"weights": "sha256:0"}, {})
@@ -198,7 +206,7 @@ def test_other_weights_than_before_are_refused(database: Database, stage: Stage)
     assert (rows(database, HELD), rows(database, ANSWERS)) == ([], [(0,)])
 
 
-def test_other_weights_are_refused_for_everybody_at_once(database: Database, stage: Stage) -> None:
+def test_other_weights_are_refused_for_everybody_at_once(database: Database, stage: ParticipantRunner) -> None:
     """Nobody in flight is asked anything by an engine that its run may not be served by."""
     add_run(database, models=("brisk",), participants=8)
     record_served(database, "r", "brisk", {"respondent": "mode"}, {})
@@ -211,7 +219,7 @@ def test_other_weights_are_refused_for_everybody_at_once(database: Database, sta
 
 
 def test_a_model_that_cannot_be_opened_is_tried_once(
-    database: Database, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    database: Database, stage: ParticipantRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever waited for it is told the same, instead of loading it again for minutes, one after the other."""
     add_run(database, models=("brisk",), participants=8)
@@ -222,7 +230,7 @@ def test_a_model_that_cannot_be_opened_is_tried_once(
         wait_until(lambda: stage.in_flight == 8)
         raise EngineUnavailable("no memory for it")
 
-    monkeypatch.setattr("defsurvey.workers.runner.stage.open_engine", open_in_vain)
+    monkeypatch.setattr("defsurvey.workers.runner.participant_runner.open_engine", open_in_vain)
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(stage.simulate, who) for who in range(1, 9)]
         for each in asked:
@@ -231,7 +239,7 @@ def test_a_model_that_cannot_be_opened_is_tried_once(
     assert (len(loads), rows(database, HELD)) == (1, [])
 
 
-def test_what_serves_a_run_is_remembered_with_versions(database: Database, stage: Stage) -> None:
+def test_what_serves_a_run_is_remembered_with_versions(database: Database, stage: ParticipantRunner) -> None:
     """The report's provenance."""
     add_run(database, participants=1)
     stage.simulate(1)
@@ -254,7 +262,7 @@ def test_what_a_card_says_of_its_model_is_remembered_with_the_run(database: Data
     assert results.engines["known"] == results.engines["quick"]
 
 
-def test_a_process_that_cannot_wait_lets_go_of_everything(database: Database, stage: Stage) -> None:
+def test_a_process_that_cannot_wait_lets_go_of_everything(database: Database, stage: ParticipantRunner) -> None:
     """The last thing before a hard end: whoever is in hand can be taken up elsewhere at once."""
     add_run(database, participants=2)
     held = [stage.ledger.claim(who) for who in (1, 2)]
@@ -266,7 +274,7 @@ def test_a_process_that_cannot_wait_lets_go_of_everything(database: Database, st
 
 @pytest.mark.parametrize("method", [Method.CCSV_SINGLE, Method.FIRST_TOKEN])
 def test_an_engine_that_is_slow_and_answers_has_not_hung(
-    database: Database, stage: Stage, monkeypatch: pytest.MonkeyPatch, method: Method
+    database: Database, stage: ParticipantRunner, monkeypatch: pytest.MonkeyPatch, method: Method
 ) -> None:
     """However many completions an answer takes: the watchdog sees each of them, not only the last."""
     add_run(database, participants=1, condition=Condition(name="many", method=method))

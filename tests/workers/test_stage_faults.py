@@ -23,9 +23,9 @@ from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.schema import migrate
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.models import Api
-from defsurvey.workers.runner import patience
+from defsurvey.workers.runner import faults as patience
 from defsurvey.workers.runner.lease import Leases
-from defsurvey.workers.runner.stage import Outcome
+from defsurvey.workers.runner.participant_runner import Outcome
 from defsurvey.workers.runner.watchdog import Watchdog
 from tests.chaos.chain import follow
 from tests.chaos.stages import CARDS, PATIENCE, QUESTIONS, RUN, TO_OPEN, Gated, stage_of, started

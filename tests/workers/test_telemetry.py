@@ -21,7 +21,7 @@ from defsurvey.storage.schema import migrate
 from defsurvey.workers.engines.base import Message, Request
 from defsurvey.workers.engines.transformers.engine import TransformersEngine
 from defsurvey.workers.runner import telemetry
-from defsurvey.workers.runner.stage import Outcome, Stage
+from defsurvey.workers.runner.participant_runner import Outcome, ParticipantRunner
 from defsurvey.workers.runner.telemetry import CountedLedger, Gauges, MetricsUnavailable, new_registry, show
 from tests.storage.what_is_there import answers_of
 from tests.workers.working import add_run, make_stage, respondent
@@ -44,7 +44,7 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def stage(database: Database, registry: CollectorRegistry) -> Iterator[Stage]:
+def stage(database: Database, registry: CollectorRegistry) -> Iterator[ParticipantRunner]:
     """A stage whose ledger counts."""
     made = make_stage(database, CARDS, [])
     made.ledger = CountedLedger(database, owner="here:1:token", registry=registry)
@@ -60,7 +60,7 @@ def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None
 
 
 def test_answers_are_counted_as_they_are_committed(
-    database: Database, stage: Stage, registry: CollectorRegistry
+    database: Database, stage: ParticipantRunner, registry: CollectorRegistry
 ) -> None:
     """By model and by how they ended; and what waits becomes less."""
     add_run(database)
@@ -84,7 +84,7 @@ def test_answers_are_counted_as_they_are_committed(
 
 
 def test_what_the_stage_holds_is_read_when_it_is_asked_for(
-    database: Database, stage: Stage, registry: CollectorRegistry
+    database: Database, stage: ParticipantRunner, registry: CollectorRegistry
 ) -> None:
     """No model at first, then one, loaded once; nothing in flight between participants."""
     add_run(database)
@@ -135,7 +135,7 @@ def test_an_answer_asked_again_is_counted_with_its_tokens(
 
 
 def test_without_the_database_everything_else_is_shown(
-    stage: Stage, registry: CollectorRegistry, database: Database, caplog: pytest.LogCaptureFixture
+    stage: ParticipantRunner, registry: CollectorRegistry, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And that it is away."""
     assert value(registry, "defsurvey_database_up") == 1
@@ -147,7 +147,7 @@ def test_without_the_database_everything_else_is_shown(
     assert "metrics: backlog: no such table: participant" in caplog.text
 
 
-def test_without_the_broker_everything_else_is_shown(stage: Stage, registry: CollectorRegistry) -> None:
+def test_without_the_broker_everything_else_is_shown(stage: ParticipantRunner, registry: CollectorRegistry) -> None:
     """Dead letters are counted in the broker, which is away here."""
     assert value(registry, "defsurvey_dead_letters_total", queue="reports") is None
     assert value(registry, "defsurvey_database_up") == 1
@@ -184,7 +184,7 @@ def test_a_gpu_tells_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(telemetry._device_memory("cpu")) == []
 
 
-def test_prometheus_is_answered_until_it_is_ended(registry: CollectorRegistry, stage: Stage) -> None:
+def test_prometheus_is_answered_until_it_is_ended(registry: CollectorRegistry, stage: ParticipantRunner) -> None:
     """In the format it reads, on the address that was given and no other; a taken port is named."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -207,7 +207,7 @@ def test_prometheus_is_answered_until_it_is_ended(registry: CollectorRegistry, s
 
 
 def test_every_metric_is_documented_and_nothing_else(
-    database: Database, stage: Stage, registry: CollectorRegistry, tiny_engine: TransformersEngine
+    database: Database, stage: ParticipantRunner, registry: CollectorRegistry, tiny_engine: TransformersEngine
 ) -> None:
     """The table of docs/monitoring.md, held against what is shown."""
     add_run(database)

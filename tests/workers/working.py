@@ -15,7 +15,7 @@ from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.run import Condition, Protocol
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.models import ModelCard
-from defsurvey.workers.runner.stage import Stage
+from defsurvey.workers.runner.participant_runner import ParticipantRunner
 from defsurvey.workers.simulation.participant import draw_axes
 from tests.workers.citizens import DEF, SURVEY, US
 
@@ -49,9 +49,11 @@ def add_run(
     store.add_run(database, new)
 
 
-def make_stage(database: Database, cards: Mapping[str, ModelCard], finished: list[str], **options: Any) -> Stage:
+def make_stage(
+    database: Database, cards: Mapping[str, ModelCard], finished: list[str], **options: Any
+) -> ParticipantRunner:
     """A stage that notes finished runs."""
-    return Stage(
+    return ParticipantRunner(
         database=database,
         ledger=Ledger(database, owner="here:1:token"),
         cards=cards,

@@ -11,16 +11,24 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
-from celery import Celery, signals
+import redis
+from celery import Celery, bootsteps, signals
+from celery.worker.consumer import Consumer
+from celery.worker.state import maybe_shutdown
+from kombu.transport.virtual import QoS
 
-from defsurvey.workers.runner.acknowledgements import ForgetUnacknowledged
+from defsurvey.workers.runner.dead_letters import screened
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at whether the parent lives.
 PARENT_LOOK_SECONDS = 1.0
+#: Seconds between two tries whether the broker takes writes, and the key that is written.
+WRITE_TRY_SECONDS = 0.5
+_WRITABLE = "defsurvey:writable"
 
 
 def serve(
@@ -57,7 +65,7 @@ def serve(
         pool="threads",
         concurrency=concurrency,
         queues=list(queues),
-        consumer_cls="defsurvey.workers.runner.consumer:WaitingConsumer",
+        consumer_cls="defsurvey.workers.runner.daemon:WaitingConsumer",
         loglevel=None,
         quiet=True,
         without_gossip=True,
@@ -105,3 +113,73 @@ def end_with_parent(parent: int, on_orphaned: Callable[[], None]) -> None:
             os._exit(1)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+class WaitingConsumer(Consumer):  # type: ignore[misc]  # Celery ships no types
+    """Celery's consumer, but that it begins only at a broker that takes writes, and takes only messages to our tasks.
+
+    A broker that is full (OOM), whose disk fails (MISCONF) or that became a replica (READONLY) refuses whatever a
+    worker has to write. A message that is taken meanwhile could neither be noted nor given back.
+    """
+
+    def connection_for_read(self, heartbeat: float | None = None) -> Any:
+        """Connect, and wait before anything is done with the connection; whoever is told to stop meanwhile stops."""
+        connection = self.app.connection_for_read(heartbeat=heartbeat)
+        connection.transport_cls = screened(self.app)
+        self.ensure_connected(connection)
+        said = False
+        while why := _refusal(connection):
+            if not said:
+                log.warning("broker: it answers and takes no writes: %s; waiting until it does", why)
+            said = True
+            maybe_shutdown()
+            time.sleep(WRITE_TRY_SECONDS)
+        return connection
+
+
+def _refusal(connection: Any) -> str:
+    """Why the broker takes no writes; nothing where it does."""
+    with connection.default_channel.conn_or_acquire() as client:
+        try:
+            client.set(_WRITABLE, "", ex=60)
+        except redis.ResponseError as error:
+            return str(error)
+    return ""
+
+
+class ForgetUnacknowledged(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+    """A Celery consumer step: counts a message as gone whether or not the broker could be told.
+
+    With kombu 5.7 on Redis, an acknowledgement that fails because the broker is away leaves its message counted for
+    ever. When all of them fail the worker takes nothing any more, and never finds out that the broker is back. What is
+    counted as gone is delivered again later, and the claim in SQL makes that do nothing.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        """Begin, on each new connection."""
+        qos = consumer.task_consumer.channel.qos
+        qos.ack, qos.reject = _forgetting(qos, qos.ack), _forgetting(qos, qos.reject)
+
+    def stop(self, _consumer: Any) -> None:
+        """Nothing to end: it ends with the connection."""
+
+
+def _forgetting(qos: Any, tell: Callable[..., None]) -> Callable[..., None]:
+    """``tell`` the broker about a delivery, and give its place to another even where that fails."""
+
+    forget: Callable[[Any, str], None] = QoS.ack
+
+    @wraps(tell)
+    def told(delivery_tag: str, *arguments: Any, **options: Any) -> None:
+        try:
+            tell(delivery_tag, *arguments, **options)
+        except qos.channel.connection_errors:
+            forget(qos, delivery_tag)  # the bookkeeping alone
+            raise  # Celery logs it and goes on; the next look at the queue finds the connection lost
+        except redis.ResponseError as error:
+            forget(qos, delivery_tag)
+            raise redis.ConnectionError(str(error)) from None  # it takes no writes, of which Celery knows nothing
+
+    return told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,7 +13,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.run import Participant
-from defsurvey.workers.runner.rates import Rates
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,8 @@ BEATS_PER_LEASE = 3
 #: Seconds by which the time of day may run ahead of the monotonic clock between two beats: further, and the machine was
 #: asleep, for which the one goes on and the other does not.
 AWAKE_SECONDS = 5.0
+#: Seconds over which answers are counted.
+WINDOW_SECONDS = 60.0
 
 #: A participant and the epoch under which it was taken up: a process may take it up again, after a rewind or an outage,
 #: before its own thread of before has noticed that it lost it.
@@ -147,6 +149,45 @@ class Leases:
     def _ahead(self) -> float:
         """Seconds by which the time of day is ahead of the monotonic clock."""
         return self._wall() - self._clock()
+
+
+class Rates:
+    """Counts answers, and tells how many a second there were over the last minute. Not safe for several threads.
+
+    An answer may take far longer than the time between two beats, so that what one beat counts says nothing.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._made_at = clock()
+        self._begun: dict[str, float] = {}  # when the runs counted now could first be asked
+        self._looks: deque[tuple[float, Counter[str]]] = deque()  # when it was looked, and what had come since before
+        self._fresh: Counter[str] = Counter()
+
+    def begin(self, run: str) -> None:
+        """Note that a run can be asked from now on, if not before: what came before it is none of its time."""
+        self._begun.setdefault(run, self._clock())
+
+    def count(self, run: str) -> None:
+        """Note an answer."""
+        self._fresh[run] += 1
+
+    def look(self) -> dict[str, float]:
+        """Run -> answers per second over ``WINDOW_SECONDS``, or since it began where that is less; none without any."""
+        now = self._clock()
+        self._looks.append((now, self._fresh))
+        self._fresh = Counter()
+        while self._looks[0][0] <= now - WINDOW_SECONDS:
+            self._looks.popleft()
+        counted: Counter[str] = Counter()
+        for _, each in self._looks:
+            counted.update(each)
+        since = now - WINDOW_SECONDS
+        self._begun = {run: at for run, at in self._begun.items() if run in counted or at > since}
+        return {run: number / self._seconds(run, now) for run, number in counted.items()}
+
+    def _seconds(self, run: str, now: float) -> float:
+        return max(min(now - self._begun.get(run, self._made_at), WINDOW_SECONDS), 1e-9)
 
 
 def _claim(participant: Participant) -> _Claim:

@@ -26,10 +26,10 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs.ledger import LEASE_SECONDS, Ledger, StaleLease
 from defsurvey.storage.runs.run import Answer, Participant
 from defsurvey.storage.runs.waiting import remaining, waiting
-from defsurvey.workers.engines.base import Engine
+from defsurvey.workers.engines.base import Counting, Engine
 from defsurvey.workers.engines.device import resolved
 from defsurvey.workers.runner.dead_letters import counts
-from defsurvey.workers.runner.stage import Stage
+from defsurvey.workers.runner.participant_runner import ParticipantRunner
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class Gauges(Collector):
         broker: where dead letters are counted.
     """
 
-    def __init__(self, stage: Stage, *, database: Database, device: str, broker: redis.Redis) -> None:
+    def __init__(self, stage: ParticipantRunner, *, database: Database, device: str, broker: redis.Redis) -> None:
         self._stage = stage
         self._database = database
         self._device = device
@@ -265,3 +265,30 @@ def _device_memory(device: str) -> Iterator[Metric]:
     memory.add_metric([device, "used"], total - free)
     memory.add_metric([device, "tensors"], torch.cuda.memory_allocated(device))
     yield memory
+
+
+def profile(model: str, engine: object) -> Iterator[str]:
+    """Lines for a worker's log: what an engine has computed and where the time went."""
+    if not isinstance(engine, Counting):
+        yield f"profile of {model}: its engine counts nothing"
+        return
+    counters = engine.counters()
+    busy = sum(seconds for phase, seconds in counters.seconds.items() if phase != "idle")
+    yield (
+        f"profile of {model}: {counters.finished} replies, {counters.reply_tokens} tokens in {busy:.1f} s"
+        f" ({counters.tokens_per_second:.1f} tokens/s)"
+    )
+    if counters.finished and not counters.steps:
+        yield f"  one request at a time; prompts: {counters.prefilled_tokens} tokens computed"
+    else:
+        yield (
+            f"  {counters.steps} steps of {counters.rows_per_step:.1f} rows;"
+            f" prompts: {counters.prefilled_tokens} tokens computed, {counters.reused_tokens} taken over"
+        )
+        yield (
+            f"  keys and values: at most {counters.peak_kv_bytes / 1e6:.0f} MB; {counters.compactions} compactions,"
+            f" {counters.restarted} requests begun again"
+        )
+    for phase, seconds in counters.seconds.items():
+        share = f"{seconds / busy:6.1%}" if busy and phase != "idle" else ""
+        yield f"  {phase:8} {seconds:9.2f} s {share}".rstrip()

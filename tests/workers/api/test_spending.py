@@ -11,7 +11,7 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget
 from defsurvey.storage.schema import migrate
 from defsurvey.workers.models import Api, ModelCard
-from defsurvey.workers.runner.stage import Outcome, Stage
+from defsurvey.workers.runner.participant_runner import Outcome, ParticipantRunner
 from tests.workers.api.server import LocalServer, chat, serving
 from tests.workers.working import add_run, change, make_stage, rows
 
@@ -36,7 +36,7 @@ def server() -> Iterator[LocalServer]:
 
 
 @pytest.fixture
-def stage(database: Database, server: LocalServer) -> Iterator[Stage]:
+def stage(database: Database, server: LocalServer) -> Iterator[ParticipantRunner]:
     """A worker that asks the server, for money."""
     api = Api(model="m", base_url=f"{server.url}/v1", input_price=1000.0, output_price=1000.0)
     made = make_stage(database, {"quick": ModelCard(name="quick", engine="openai", api=api)}, [])
@@ -44,7 +44,9 @@ def stage(database: Database, server: LocalServer) -> Iterator[Stage]:
     made.close()
 
 
-def test_a_run_is_summed_up_now_and_then(database: Database, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_summed_up_now_and_then(
+    database: Database, stage: ParticipantRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Forty answers of many thousand that the budget pays for: the first two tell what they cost."""
     sums: list[str] = []
     left = budget.left
@@ -60,7 +62,7 @@ def test_a_run_is_summed_up_now_and_then(database: Database, stage: Stage, monke
     assert sums == ["r", "r"]
 
 
-def test_no_answer_is_asked_for_once_the_money_is_gone(database: Database, stage: Stage) -> None:
+def test_no_answer_is_asked_for_once_the_money_is_gone(database: Database, stage: ParticipantRunner) -> None:
     """Whoever is asked then is let go of after that answer, and nobody else is claimed; more money lets them go on."""
     change(database, f"UPDATE run SET budget = {17.5 * ANSWER}")
     ended = [stage.simulate(who) for who in range(1, 11)]

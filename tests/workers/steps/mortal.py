@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.workers.engines.base import Completion, Engine, Request
-from defsurvey.workers.runner.stage import Stage
+from defsurvey.workers.runner.participant_runner import ParticipantRunner
 from tests.workers.citizens import SURVEY
 from tests.workers.test_baselines import Asked
 from tests.workers.working import make_stage, respondent
@@ -34,7 +34,7 @@ class Mortal(Asked):
         return super().submit(request)
 
 
-def worker(database: Database, engine: Asked, *, owner: str) -> Stage:
+def worker(database: Database, engine: Asked, *, owner: str) -> ParticipantRunner:
     """A stage whose engine is this one."""
     made = make_stage(database, CARDS, [])
     made.ledger = Ledger(database, owner=owner)

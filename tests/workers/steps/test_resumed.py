@@ -22,7 +22,7 @@ from defsurvey.storage.runs.run import PANEL_SLOTS, AnswerState, Protocol
 from defsurvey.storage.runs.steps import steps_of
 from defsurvey.storage.schema import migrate
 from defsurvey.storage.surveys.as_json import fingerprint
-from defsurvey.workers.runner.stage import Outcome
+from defsurvey.workers.runner.participant_runner import Outcome
 from defsurvey.workers.simulation.methods.ccsv import VOTE
 from defsurvey.workers.simulation.participant import draw_axes
 from tests.storage.what_is_there import answers_of, progress_of

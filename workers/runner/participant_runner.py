@@ -7,32 +7,28 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from enum import Enum, auto
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, outbox, store
 from defsurvey.storage.runs.ledger import Ledger, StaleLease
-from defsurvey.storage.runs.run import Method, Participant, Run
+from defsurvey.storage.runs.run import CompletedStep, Method, Participant, Run
 from defsurvey.storage.runs.served import record_served
-from defsurvey.storage.runs.steps import commit_probabilities
+from defsurvey.storage.runs.steps import commit_probabilities, commit_step, steps_of
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Engine, EngineUnavailable, Mortal
 from defsurvey.workers.engines.opening import describe_engine, open_engine
 from defsurvey.workers.engines.versions import versions
 from defsurvey.workers.models import ModelCard, find_card
 from defsurvey.workers.runner.budget import Purse
-from defsurvey.workers.runner.faults import blame
+from defsurvey.workers.runner.faults import OUTAGE, GaveUp, Quarantine, blame, patiently
 from defsurvey.workers.runner.lease import Leases
-from defsurvey.workers.runner.notes import LedgerNotes
-from defsurvey.workers.runner.patience import OUTAGE, GaveUp, patiently
-from defsurvey.workers.runner.quarantine import Turns
-from defsurvey.workers.runner.resident import Resident
 from defsurvey.workers.runner.watchdog import Watchdog, Watched
 from defsurvey.workers.simulation.interview import ask_again, interview
 from defsurvey.workers.simulation.methods.first_token import weigh_options
@@ -52,7 +48,15 @@ class Outcome(Enum):
     RELEASED = auto()  #: this worker stops; the message is to go back to the queue
 
 
-class Stage:
+class _Patience(Protocol):
+    """Does a piece of work, and does it again while the database is not there."""
+
+    def __call__(self, work: Callable[[], _T]) -> _T:
+        """Give what the work gives."""
+        ...
+
+
+class ParticipantRunner:
     """The process-wide state of a worker.
 
     Args:
@@ -86,7 +90,7 @@ class Stage:
         self.ledger = ledger
         self.leases = Leases(ledger, model=lambda: self.model, on_beat=on_beat)
         self.watchdog = Watchdog(hang_seconds)
-        self.model = ""  #: the model whose queue is drained now, set by ``workers.runner.affinity``
+        self.model = ""  #: the model whose queue is drained now, set by ``workers.runner.queue_affinity``
         self._cards = cards
         self._cache = cache
         self._device = device
@@ -96,7 +100,7 @@ class Stage:
         self._resident = Resident(on_close)
         self.rest = self._resident.rest  #: gives the engine's memory back, while nobody uses it
         self._cannot_open: dict[tuple[str, str], str] = {}  #: key of an engine -> why
-        self._turns = Turns()
+        self._quarantine = Quarantine()
         self.run = lru_cache(maxsize=32)(lambda run: store.load_run(database, run))
         self._purse = lru_cache(maxsize=32)(lambda run: Purse(partial(budget.left, database, run)))
         self.survey: Callable[[str], Survey] = lru_cache(maxsize=8)(
@@ -255,7 +259,7 @@ class Stage:
     @contextmanager
     def _turn(self, held: Participant, *, alone: bool) -> Iterator[None]:
         """One answer's turn; a suspect is asked while nobody else in this process is."""
-        with self._turns.take(alone=alone):
+        with self._quarantine.turn(alone=alone):
             if alone:
                 self._patiently(lambda: self.ledger.begin_trial(held))
             yield
@@ -296,3 +300,121 @@ class Stage:
             if closed and not self._stopping.is_set():
                 self.watchdog.give_up("the engine has died under those who asked it")
             raise
+
+
+class LedgerNotes:
+    """Commits each step of one participant's answers before the next is asked.
+
+    Args:
+        ledger: who commits, and where.
+        held: whose steps they are; fenced by its epoch.
+        patiently: waits out an outage of the database with the completion in hand.
+    """
+
+    def __init__(self, ledger: Ledger, held: Participant, patiently: _Patience) -> None:
+        self._ledger, self._held, self._patiently = ledger, held, patiently
+
+    def done(self, item: int, attempt: int) -> Sequence[CompletedStep]:
+        """The steps that were committed before, by whichever worker."""
+        return self._patiently(lambda: steps_of(self._ledger.database, self._held.id, item, attempt))
+
+    def keep(self, step: CompletedStep) -> None:
+        """Commit a step; raises ``storage.runs.ledger.StaleLease``."""
+        self._patiently(lambda: commit_step(self._ledger.database, self._ledger.owner, self._held, step))
+
+
+class Resident:
+    """Holds one engine, opened when it is first needed and closed when another is.
+
+    Args:
+        on_close: called with the engine's name and the engine before it is closed.
+    """
+
+    def __init__(self, on_close: Callable[[str, Engine], None] = lambda _name, _engine: None) -> None:
+        self._on_close = on_close
+        self.loads = 0  #: engines opened since the process began
+        self._key: tuple[str, str] | None = None
+        self._engine: Engine | None = None
+        self._users = 0
+        self._served: set[str] = set()  #: runs of which it is noted that this engine serves them
+        self._noting = threading.Lock()
+        self._cancelled = False
+        self._changed = threading.Condition()  # reentrant: its lock is an RLock
+
+    @contextmanager
+    def use(self, key: tuple[str, str], open_it: Callable[[], Engine]) -> Iterator[Engine]:
+        """The engine of that key, for as long as the block runs.
+
+        Args:
+            key: what makes it the same engine; another one waits until nobody uses the present one.
+            open_it: opens it.
+
+        Raises:
+            EngineUnavailable: ``cancel`` was called.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._users or self._key == key)
+            if not self._cancelled and (self._engine is None or self._key != key):
+                self._exchange(key, open_it)
+            if self._cancelled:  # it may have been while the engine was opened
+                raise EngineUnavailable("this process is told to stop")
+            engine = self._engine
+            assert engine is not None
+            self._users += 1
+        try:
+            yield engine
+        finally:
+            with self._changed:
+                self._users -= 1
+                self._changed.notify_all()
+
+    def _exchange(self, key: tuple[str, str], open_it: Callable[[], Engine]) -> None:
+        self.close()
+        self._engine, self._key = open_it(), key
+        self._served.clear()
+        self.loads += 1
+
+    @property
+    def now(self) -> tuple[str, Engine | None]:
+        """Name of the engine in memory (the first part of its key) and the engine; ``("", None)`` for none.
+
+        Read without waiting: the lock is held for as long as an engine takes to open.
+        """
+        key, engine = self._key, self._engine
+        return (key[0], engine) if key is not None else ("", None)
+
+    def note_once(self, run: str, note: Callable[[], None]) -> None:
+        """Note that the engine in use serves a run, once for each engine.
+
+        Whoever comes meanwhile waits, so that nobody asks an engine that the run may not be served by.
+
+        Args:
+            run: which run.
+            note: notes it; where it raises nothing is noted, and whoever comes next tries.
+        """
+        with self._noting:  # one for all runs: what is waited for is the same database
+            if run not in self._served:
+                note()
+                self._served.add(run)
+
+    def cancel(self) -> None:
+        """Close the engine under its users, whose pending futures are cancelled, and open none any more."""
+        self._cancelled = True  # not under the lock: it is held for as long as an engine takes to open
+        engine = self._engine
+        if engine is not None:
+            engine.close()
+
+    def rest(self) -> None:
+        """Give the memory back unless somebody uses the engine; whoever needs it next opens it again."""
+        with self._changed:
+            if not self._users:
+                self.close()
+
+    def close(self) -> None:
+        """Give the memory back."""
+        with self._changed:
+            name, engine = self.now
+            self._engine = self._key = None
+        if engine is not None:
+            self._on_close(name, engine)
+            engine.close()

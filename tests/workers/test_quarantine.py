@@ -1,4 +1,4 @@
-"""Turns: side by side, or one suspect alone."""
+"""Quarantine: side by side, or one suspect alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from defsurvey.workers.runner.quarantine import Turns
+from defsurvey.workers.runner.faults import Quarantine
 
 #: Seconds that something may take which is to happen.
 PATIENCE = 10.0
@@ -19,7 +19,7 @@ MOMENT = 0.1
 class Taker(threading.Thread):
     """A thread that takes a turn and keeps it until it is told to end it."""
 
-    def __init__(self, turns: Turns, *, alone: bool, before: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, turns: Quarantine, *, alone: bool, before: Callable[[], None] = lambda: None) -> None:
         super().__init__(daemon=True)
         self._turns, self._alone, self._before = turns, alone, before
         self.began, self.end = threading.Event(), threading.Event()
@@ -28,7 +28,7 @@ class Taker(threading.Thread):
     def run(self) -> None:
         """Take the turn."""
         self._before()
-        with self._turns.take(alone=self._alone):
+        with self._turns.turn(alone=self._alone):
             self.began.set()
             assert self.end.wait(PATIENCE)
 
@@ -41,7 +41,7 @@ class Taker(threading.Thread):
 
 def test_shared_turns_run_side_by_side() -> None:
     """Any number of them."""
-    turns = Turns()
+    turns = Quarantine()
     takers = [Taker(turns, alone=False) for _ in range(8)]
     assert all(taker.began.wait(PATIENCE) for taker in takers)
     for taker in takers:
@@ -50,7 +50,7 @@ def test_shared_turns_run_side_by_side() -> None:
 
 def test_a_turn_alone_waits_for_those_that_run() -> None:
     """It begins when the last of them has ended, not before."""
-    turns = Turns()
+    turns = Quarantine()
     first, second = Taker(turns, alone=False), Taker(turns, alone=False)
     assert first.began.wait(PATIENCE)
     assert second.began.wait(PATIENCE)
@@ -64,7 +64,7 @@ def test_a_turn_alone_waits_for_those_that_run() -> None:
 
 def test_nobody_begins_beside_a_turn_alone() -> None:
     """Neither a shared turn nor another one alone; both come when it has ended."""
-    turns = Turns()
+    turns = Quarantine()
     alone = Taker(turns, alone=True)
     assert alone.began.wait(PATIENCE)
     others = [Taker(turns, alone=True), Taker(turns, alone=False)]
@@ -78,7 +78,7 @@ def test_nobody_begins_beside_a_turn_alone() -> None:
 
 def test_a_turn_alone_that_waits_is_not_starved() -> None:
     """No new shared turn begins before it, however many want one."""
-    turns = Turns()
+    turns = Quarantine()
     running = Taker(turns, alone=False)
     assert running.began.wait(PATIENCE)
     alone = Taker(turns, alone=True)
@@ -98,23 +98,23 @@ def test_a_turn_alone_that_waits_is_not_starved() -> None:
 @pytest.mark.parametrize("alone", [False, True])
 def test_a_turn_that_fails_is_over(alone: bool) -> None:
     """Whoever waited for it goes on."""
-    turns = Turns()
-    with pytest.raises(LookupError), turns.take(alone=alone):
+    turns = Quarantine()
+    with pytest.raises(LookupError), turns.turn(alone=alone):
         raise LookupError
-    with turns.take(alone=True):
+    with turns.turn(alone=True):
         pass
-    with turns.take(alone=False):
+    with turns.turn(alone=False):
         pass
 
 
 def test_who_is_alone_is_alone_whatever_the_order() -> None:
     """Sixteen threads take 400 turns, a quarter of them alone: never is anybody beside one of those."""
-    turns, present, most = Turns(), set[int](), []
+    turns, present, most = Quarantine(), set[int](), []
     lock = threading.Lock()
 
     def take(number: int) -> bool:
         alone = number % 4 == 0
-        with turns.take(alone=alone):
+        with turns.turn(alone=alone):
             with lock:
                 present.add(number)
             together = len(present)

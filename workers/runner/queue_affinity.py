@@ -1,4 +1,4 @@
-"""Which model's queue a worker drains: one at a time, to the end, then the largest backlog.
+"""Which model's queue a worker drains, and how many participants it takes up at once.
 
 A worker that listened to every queue would load a model for nearly every message. So it listens to one, and changes
 only when SQL shows no claimable work for that model and nothing is in flight.
@@ -16,12 +16,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.ledger import Backlog, backlogs
-from defsurvey.workers.runner.stage import Stage
+from defsurvey.workers.engines.base import Roomy
+from defsurvey.workers.runner.participant_runner import ParticipantRunner
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the backlogs.
 LOOK_SECONDS = 0.5
+#: Participants taken up at once as long as there is no engine, and for one that does not say.
+FIRST = 16
+#: Threads that a worker has at most; they are started when they are needed.
+MOST = 256
 
 
 def choose(candidates: Sequence[Backlog], current: str) -> str:
@@ -39,7 +44,7 @@ def choose(candidates: Sequence[Backlog], current: str) -> str:
 
 
 def affinity_step(
-    stage: Stage,
+    stage: ParticipantRunner,
     *,
     database: Database,
     models: Sequence[str],
@@ -101,3 +106,41 @@ def affinity_step(
             consumer.call_soon(consumer.add_task_queue, queue_of(model))
 
     return Affinity
+
+
+def at_once(engine: object | None) -> int:
+    """How many participants to take up for an engine: what it says itself, if it does.
+
+    Args:
+        engine: what serves now; None while there is none.
+    """
+    said = engine.at_once if isinstance(engine, Roomy) else None
+    return FIRST if said is None else max(1, min(said, MOST))
+
+
+def room_step(stage: ParticipantRunner) -> type[bootsteps.StartStopStep]:
+    """A Celery consumer step that lets as many messages in as the resident engine has room for."""
+
+    class Room(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def __init__(self, consumer: Any, **options: Any) -> None:
+            super().__init__(consumer, **options)
+            consumer.initial_prefetch_count = FIRST  # else as many as there could be threads
+            self._stopped = threading.Event()
+
+        def start(self, consumer: Any) -> None:
+            self._stopped.clear()
+            threading.Thread(target=self._run, args=(consumer,), name="room", daemon=True).start()
+
+        def stop(self, _consumer: Any) -> None:
+            self._stopped.set()
+
+        def _run(self, consumer: Any) -> None:
+            while not self._stopped.is_set():
+                _, engine = stage.resident
+                if engine is not None:
+                    consumer.qos.value = at_once(engine)  # the consumer's loop tells the broker of a new value
+                self._stopped.wait(LOOK_SECONDS)
+
+    return Room
