@@ -27,6 +27,8 @@ STUDIES = {
     "five-countries": False,
     "ablation": False,
     "judged": False,
+    "first-token": True,
+    "demo": True,
 }
 INPUTS = ("study.yaml", "models.toml", "wvs.csv")
 #: The same arithmetic on every processor that has AVX2: of kernels, of NumPy and of its BLAS, in one thread.
