@@ -16,7 +16,7 @@ from defsurvey.jobs.judging.steps import BeingJudged
 from defsurvey.jobs.progress.following import RunFailed
 from defsurvey.jobs.queue.broker import BrokerUnavailable
 from defsurvey.jobs.settings import BadSetting, Settings
-from defsurvey.jobs.study.study import StudyError
+from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.jobs.system import DISK, ERROR, USAGE, BadOutput, HomeInUse
 from defsurvey.storage.address import shown
 from defsurvey.storage.database import BadDatabaseUrl, LogMissing

@@ -23,7 +23,8 @@ from defsurvey.jobs.settings import BadSetting, Settings
 from defsurvey.jobs.study import producer
 from defsurvey.jobs.study.plan import Earlier
 from defsurvey.jobs.study.requirements import check_conditions, check_prices
-from defsurvey.jobs.study.study import Study, parse_study, read_study
+from defsurvey.jobs.study.study import Study
+from defsurvey.jobs.study.study_file import parse_study, read_study
 from defsurvey.storage.database import BadDatabaseUrl, Database
 from defsurvey.storage.runs import judge_batches, judgements, outbox, store
 from defsurvey.storage.runs import retry as retrying

@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from defsurvey.jobs.daemons.reports import write_report
 from defsurvey.jobs.queue.celery_app import JUDGE, REPORT, REPORTS_QUEUE, SIMULATE, report_failure_key
 from defsurvey.jobs.settings import Settings
-from defsurvey.jobs.study.file import StudyError
+from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.jobs.system import DISK, UNAVAILABLE, HomeInUse
 from defsurvey.storage.database import Database
 from defsurvey.storage.paths import path_under

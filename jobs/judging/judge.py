@@ -16,8 +16,8 @@ from defsurvey.jobs.judging.steps import BeingJudged as BeingJudged
 from defsurvey.jobs.judging.steps import JudgingLeft as JudgingLeft
 from defsurvey.jobs.judging.steps import Watch, Work, calibrate, is_calibrated, judge_one_by_one, judging
 from defsurvey.jobs.settings import Settings
-from defsurvey.jobs.study.keys import DEFAULT_SAMPLE
 from defsurvey.jobs.study.requirements import check_prices
+from defsurvey.jobs.study.study import DEFAULT_SAMPLE
 from defsurvey.reports.figures.parts import main_condition
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judgements, outbox, store

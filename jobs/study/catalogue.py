@@ -213,7 +213,7 @@ def check(extra: Path | None, name: str, *, cache: Path, weights: bool, device: 
 
 def _first_request(survey: Survey, model: str, language: str) -> Request:
     """The survey's first question without an axis of diversity: one beam, no sampling, an empty memory."""
-    from defsurvey.jobs.study.keys import BUILT_IN_CONDITIONS
+    from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
     from defsurvey.workers.simulation.interview import ask
 
     cell = Cell(

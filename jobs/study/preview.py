@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from defsurvey.jobs.study.study import PlannedCell, Study, StudyError
+from defsurvey.jobs.study.requirements import StudyError
+from defsurvey.jobs.study.study import PlannedCell, Study
 from defsurvey.storage.runs.run import CCSV_DECODES, PANEL_SLOTS, Cell, Draws, DrawsPer, Method, Participant
 from defsurvey.storage.surveys.problem import nearest, one_of
 from defsurvey.storage.visible import visible

@@ -16,7 +16,8 @@ from kombu.exceptions import OperationalError
 
 from defsurvey.jobs.queue.broker import client_of
 from defsurvey.jobs.queue.celery_app import SIMULATE, simulate_queue
-from defsurvey.jobs.study.study import Study, StudyError
+from defsurvey.jobs.study.requirements import StudyError
+from defsurvey.jobs.study.study import Study
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, store
 from defsurvey.storage.runs.budget import change_budget, halt_if_spent

@@ -10,10 +10,13 @@ from ipaddress import ip_address
 from itertools import combinations
 from urllib.parse import urlsplit
 
-from defsurvey.jobs.study.file import StudyError
 from defsurvey.storage.runs.run import Condition, Method, Preset, Protocol
 from defsurvey.workers.models import WITHOUT_PROBABILITIES, ModelCard
 from defsurvey.workers.simulation.participant import PRESETS
+
+
+class StudyError(ValueError):
+    """A study cannot be run as it is written; the message says where, what was expected and what was found."""
 
 
 def check_conditions(

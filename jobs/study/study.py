@@ -1,26 +1,46 @@
-"""A study: the experimental design that a user writes, validated."""
+"""A study: the experimental design of a run."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from defsurvey.jobs.study import keys as keys
-from defsurvey.jobs.study.file import StudyError, read_text
-from defsurvey.jobs.study.keys import BUILT_IN_CONDITIONS, NATIVE, TOGGLES, languages_of
-from defsurvey.jobs.study.questions import choose_questions
-from defsurvey.jobs.study.requirements import check_conditions
+from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.storage.runs.judgement import Judge
-from defsurvey.storage.runs.run import Condition, Method, Protocol, Reply
-from defsurvey.storage.surveys.problem import Fault
+from defsurvey.storage.runs.run import MOST_PARTICIPANTS, NAME, NAME_RULE, Condition, Method, Protocol, Reply
 from defsurvey.storage.surveys.survey import Survey
-from defsurvey.storage.surveys.yaml_text import parse_yaml
-from defsurvey.workers.models import ModelCard
 
-__all__ = ["BUILT_IN_CONDITIONS", "NATIVE", "PlannedCell", "Study", "StudyError", "parse_study", "read_study"]
+#: The language of each culture's own people, as a study asks for it.
+NATIVE = "native"
+#: Share of the answers that a judge sees where nobody says.
+DEFAULT_SAMPLE = 0.01
+#: The axes that every design records of a condition.
+_TOGGLES = ("prompt", "config", "memory", "option_order")
+
+#: Conditions that a study file names without describing them.
+BUILT_IN_CONDITIONS: Mapping[str, Condition] = {
+    condition.name: condition
+    for condition in (
+        Condition(name="def"),
+        Condition(name="none", prompt=False, config=False, memory=False, option_order=False),
+        Condition(name="def-without-prompt", prompt=False),
+        Condition(name="def-without-config", config=False),
+        Condition(name="def-without-memory", memory=False),
+        *(
+            Condition(name=method.value, method=method, prompt=False, config=False, memory=False, option_order=False)
+            for method in Method
+            if method is not Method.DEF
+        ),
+    )
+}
+
+
+def languages_of(survey: Survey, culture: str, asked: Iterable[str]) -> tuple[str, ...]:
+    """Language codes that ``asked`` (native or codes) comes to in a culture, each once."""
+    native = survey.culture(culture).language
+    return tuple(dict.fromkeys(native if language == NATIVE else language for language in asked))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +75,18 @@ class Study:
     left_out: tuple[str, ...] = ()  #: questions of core, all or a sample that are not known for every culture
 
     def __post_init__(self) -> None:
-        keys.check_name(self.name)
-        keys.check_participants(self.participants)
+        if not NAME.fullmatch(self.name):
+            raise StudyError(f"name: expected {NAME_RULE}, got {self.name!r}")
+        got = self.participants
+        if isinstance(got, bool) or got < 1:
+            raise StudyError(f"participants: expected a whole number of at least 1, got {got}")
+        if got > MOST_PARTICIPANTS:
+            raise StudyError(f"participants: expected a whole number of at most {MOST_PARTICIPANTS}, got {got}")
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Every model that the study names, its judge last."""
+        return self.models if self.judge is None else (*self.models, self.judge.model)
 
     def languages_of(self, culture: str) -> tuple[str, ...]:
         """Language codes in which a culture's participants are asked, each once."""
@@ -90,11 +120,7 @@ class Study:
         )
 
     def pilot(self, participants: int) -> Study:
-        """This study with its first participants only; never with more than it has.
-
-        Raises:
-            StudyError: ``participants`` is less than 1.
-        """
+        """This study with its first participants only; never with more than it has."""
         return replace(self, participants=min(participants, self.participants))
 
     def design(self) -> dict[str, object]:
@@ -109,7 +135,7 @@ class Study:
             "questions": list(self.questions),
             "languages": {culture: sorted(self.languages_of(culture)) for culture in sorted(self.cultures)},
             "conditions": {
-                condition.name: {toggle: getattr(condition, toggle) for toggle in TOGGLES}
+                condition.name: {toggle: getattr(condition, toggle) for toggle in _TOGGLES}
                 | ({"paraphrase": True} if condition.paraphrase else {})
                 | ({} if condition.method is Method.DEF else {"method": condition.method.value})
                 for condition in sorted(self.conditions, key=lambda condition: condition.name)
@@ -133,77 +159,3 @@ class Study:
         """SHA-256 of the design, in hexadecimal: equal for two studies exactly when their designs are."""
         body = json.dumps(self.design(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(body.encode()).hexdigest()
-
-
-def read_study(path: Path, *, cards: Mapping[str, ModelCard], name: str | None = None) -> Study:
-    """Read and validate a study file.
-
-    Args:
-        path: the study file; a survey given as a folder is looked up beside it.
-        cards: model name -> card: the models that can be named.
-        name: a run name in place of the file's.
-
-    Raises:
-        StudyError: the first thing that is wrong, with file, line, key, what was expected and what was found.
-    """
-    return parse_study(read_text(path), path=path, cards=cards, name=name)
-
-
-def parse_study(
-    text: str,
-    *,
-    path: Path,
-    cards: Mapping[str, ModelCard],
-    survey: Survey | None = None,
-    name: str | None = None,
-) -> Study:
-    """Validate the text of a study file; see ``read_study``.
-
-    Args:
-        text: the file's text, such as a run keeps.
-        path: named in errors.
-        cards: model name -> card.
-        survey: the survey as a run keeps it, in place of the one that the text names.
-        name: a run name in place of the text's.
-    """
-    try:
-        study = _study(text, path, cards, survey, named=name is not None)
-    except Fault as fault:
-        raise StudyError(str(fault)) from None
-    return study if name is None else replace(study, name=name)
-
-
-def _study(text: str, path: Path, cards: Mapping[str, ModelCard], survey: Survey | None, *, named: bool) -> Study:
-    """What the text says; ``named``: the run has a name already, so that the text needs none."""
-    free = ["name"] if named else []
-    required = [key for key in keys.REQUIRED_KEYS if key not in free]
-    entries = parse_yaml(str(path), text).fields(required, (*free, *keys.OPTIONAL_KEYS))
-    name = keys.name(entries["name"]) if "name" in entries else "unnamed"
-    survey = survey or keys.survey(entries["survey"], beside=path.parent)
-    cultures = keys.cultures(entries["cultures"], survey)
-    languages = keys.languages(entries.get("language"), survey, cultures)
-    protocol = keys.protocol(entries)
-    chosen = choose_questions(
-        entries["questions"], survey=survey, cultures=cultures, languages=languages, seed=protocol.seed
-    )
-    conditions = keys.conditions(entries["conditions"])
-    used = [language for culture in cultures for language in languages_of(survey, culture, languages)]
-    keys.check_paraphrases(entries["conditions"], conditions, survey, chosen.asked, used)
-    models, judge = keys.models(entries["models"], cards), keys.judge(entries.get("judge"), cards)
-    check_conditions(conditions, models, cards, protocol)
-    paid = models if judge is None else (*models, judge.model)
-    return Study(
-        name=name,
-        survey=survey,
-        questions=chosen.asked,
-        left_out=chosen.left_out,
-        cultures=cultures,
-        languages=languages,
-        models=models,
-        judge=judge,
-        budget=keys.budget(entries.get("budget"), paid, cards),
-        conditions=conditions,
-        participants=keys.participants(entries.get("participants")),
-        protocol=protocol,
-        text=text,
-    )

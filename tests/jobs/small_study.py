@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from defsurvey.jobs.study.study import Study, parse_study
+from defsurvey.jobs.study.study import Study
+from defsurvey.jobs.study.study_file import parse_study
 from defsurvey.storage.surveys.survey import (
     Culture,
     Group,

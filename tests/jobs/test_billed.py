@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from defsurvey.jobs.study.file import StudyError
-from defsurvey.jobs.study.requirements import check_prices, is_billed
+from defsurvey.jobs.study.requirements import StudyError, check_prices, is_billed
 from defsurvey.workers.models import Api, ModelCard
 
 

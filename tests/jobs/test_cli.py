@@ -26,7 +26,7 @@ from defsurvey.jobs.progress.following import RunFailed
 from defsurvey.jobs.queue.broker import EmbeddedBroker
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.producer import enqueue
-from defsurvey.jobs.study.study import StudyError
+from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox
 from defsurvey.storage.runs.served import OtherEngine

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from defsurvey.jobs.study.plan import Dollars, Earlier, Plan, Spread, plan, render, to_json
 from defsurvey.jobs.study.preview import preview
-from defsurvey.jobs.study.study import parse_study
+from defsurvey.jobs.study.study_file import parse_study
 from defsurvey.storage.runs.paces import TokensSeen
 from defsurvey.workers.models import Api, ModelCard
 from defsurvey.workers.simulation.methods.first_token import option_orders

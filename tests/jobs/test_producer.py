@@ -14,7 +14,7 @@ from defsurvey.jobs.progress.progress import snapshot
 from defsurvey.jobs.queue.broker import EmbeddedBroker
 from defsurvey.jobs.queue.celery_app import make_app
 from defsurvey.jobs.study.producer import Enqueued, enqueue, extended, new_run, publish
-from defsurvey.jobs.study.study import StudyError
+from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import judgements, outbox, store
 from defsurvey.storage.runs.served import record_served

@@ -11,7 +11,9 @@ from defsurvey.jobs.cli import verbs
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.producer import extended
-from defsurvey.jobs.study.study import Study, StudyError, parse_study
+from defsurvey.jobs.study.requirements import StudyError
+from defsurvey.jobs.study.study import Study
+from defsurvey.jobs.study.study_file import parse_study
 from defsurvey.storage.database import Database
 from defsurvey.workers.models import Api, ModelCard
 from tests.jobs.small_study import CARDS, SURVEY, written

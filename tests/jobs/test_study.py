@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from defsurvey.jobs.study.keys import DECODING, OPTIONAL_KEYS, REQUIRED_KEYS
 from defsurvey.jobs.study.producer import new_run
-from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS, PlannedCell, Study, StudyError, parse_study, read_study
+from defsurvey.jobs.study.requirements import StudyError
+from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS, PlannedCell, Study
+from defsurvey.jobs.study.study_file import Decoding, StudyFile, parse_study, read_study
 from defsurvey.storage.runs.run import Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder, Reply
 from defsurvey.storage.surveys.survey import Paraphrase
 from defsurvey.workers.models import ModelCard, read_cards
@@ -275,8 +276,8 @@ WRONG_VALUES = [
     ({"cultures": "[us, xx]"}, "line 4, cultures[2]", "expected one of us, cn, no, got 'xx'"),
     ({"cultures": "[US]"}, "line 4, cultures[1]", "did you mean 'us'?"),
     ({"cultures": "[]"}, "line 4, cultures", "at least one of us, cn, no, got an empty list"),
-    ({"cultures": "us"}, "line 4, cultures", "a list with at least one of us, cn, no, got 'us'"),
-    ({"cultures": "[us, us]"}, "line 4, cultures[2]", "every name once, got 'us' again, first on line 4"),
+    ({"cultures": "us"}, "line 4, cultures", "a list, got 'us'"),
+    ({"cultures": "[us, us]"}, "line 4, cultures[2]", "every name once, got 'us' again"),
     ({"cultures": "[[us]]"}, "line 4, cultures[1]", "got a list"),
     ({"models": "[tiny-modle]"}, "line 5, models[1]", "got 'tiny-modle' (did you mean 'tiny-model'?)"),
     ({"models": "[]"}, "line 5, models", "tiny-model, plain-model, human, got an empty list"),
@@ -303,42 +304,42 @@ WRONG_VALUES = [
         "line 3, questions",
         "a reference distribution for each of cn, no, got none",
     ),
-    ({"questions": "{sample: 0}"}, "questions.sample", "a whole number of at least 1, got '0'"),
+    ({"questions": "{sample: 0}"}, "questions.sample", "a number of at least 1, got '0'"),
     ({"questions": "{smaple: 3}"}, "questions.smaple", "(did you mean 'sample'?)"),
     ({"questions": "{}"}, "line 3, questions", "a key 'sample', got none"),
     ({"questions": "{sample: 5}", "language": "en"}, "line 3, questions", "a sample of at most 4"),
     ({"language": "english"}, "line 7, language", "native, en, zh, no, got 'english'"),
     ({"language": "[]"}, "line 7, language", "got an empty list"),
     ({"language": "no"}, "line 7, language", "a language with a prompt (en, zh), got 'no'"),
-    ({"participants": "0"}, "line 7, participants", "a whole number of at least 1, got '0'"),
-    ({"participants": "-3"}, "line 7, participants", "a whole number of at least 1, got '-3'"),
-    ({"participants": "true"}, "line 7, participants", "a whole number of at least 1, got 'true'"),
-    ({"participants": "2.5"}, "line 7, participants", "a whole number of at least 1, got '2.5'"),
-    ({"participants": ""}, "line 7, participants", "a whole number of at least 1, got nothing"),
-    ({"participants": "[1]"}, "line 7, participants", "a whole number of at least 1, got a list"),
-    ({"participants": "100001"}, "line 7, participants", "a whole number of at most 100000, got '100001'"),
-    ({"participants": "9000000000000000000"}, "line 7, participants", "a whole number of at most 100000"),
-    ({"preset": "papre"}, "line 7, preset", "one of paper, code, got 'papre' (did you mean 'paper'?)"),
-    ({"seed": "-1"}, "line 7, seed", "a whole number of at least 0, got '-1'"),
-    ({"seed": "now"}, "line 7, seed", "a whole number of at least 0, got 'now'"),
-    ({"seed": "9223372036854775808"}, "line 7, seed", "a whole number of at most 9223372036854775807"),
+    ({"participants": "0"}, "line 7, participants", "a number of at least 1, got '0'"),
+    ({"participants": "-3"}, "line 7, participants", "a number of at least 1, got '-3'"),
+    ({"participants": "true"}, "line 7, participants", "a whole number, got 'true'"),
+    ({"participants": "2.5"}, "line 7, participants", "a whole number, got '2.5'"),
+    ({"participants": ""}, "line 7, participants", "a whole number, got nothing"),
+    ({"participants": "[1]"}, "line 7, participants", "a whole number, got a list"),
+    ({"participants": "100001"}, "line 7, participants", "a number of at most 100000, got '100001'"),
+    ({"participants": "9000000000000000000"}, "line 7, participants", "a number of at most 100000"),
+    ({"preset": "papre"}, "line 7, preset", "got 'papre' (did you mean 'paper'?)"),
+    ({"seed": "-1"}, "line 7, seed", "a number of at least 0, got '-1'"),
+    ({"seed": "now"}, "line 7, seed", "a whole number, got 'now'"),
+    ({"seed": "9223372036854775808"}, "line 7, seed", "a number of at most 9223372036854775807"),
     (
         {"draws": "questions"},
         "line 7, draws",
-        "one of participant, question, got 'questions' (did you mean 'question'?)",
+        "got 'questions' (did you mean 'question'?)",
     ),
-    ({"question_order": "random"}, "line 7, question_order", "one of fixed, shuffled, got 'random'"),
+    ({"question_order": "random"}, "line 7, question_order", "got 'random'"),
     ({"memory_order": "chronologic"}, "line 7, memory_order", "(did you mean 'chronological'?)"),
-    ({"reply": "short"}, "line 7, reply", "one of full, first-sentence, answer, got 'short'"),
+    ({"reply": "short"}, "line 7, reply", "got 'short'"),
     ({"decoding": "{temperature: 0}"}, "decoding.temperature", "a number above 0, got '0'"),
-    ({"decoding": "{temperature: 1e999}"}, "decoding.temperature", "a number above 0, got '1e999'"),
-    ({"decoding": "{temperature: warm}"}, "decoding.temperature", "a number above 0, got 'warm'"),
-    ({"decoding": "{temperature: .nan}"}, "decoding.temperature", "a number above 0, got '.nan'"),
-    ({"decoding": "{top_p: 1.01}"}, "decoding.top_p", "a number above 0 and at most 1, got '1.01'"),
-    ({"decoding": "{top_p: 0}"}, "decoding.top_p", "a number above 0 and at most 1, got '0'"),
-    ({"decoding": "{max_new_tokens: 0}"}, "decoding.max_new_tokens", "a whole number of at least 1, got '0'"),
+    ({"decoding": "{temperature: 1e999}"}, "decoding.temperature", "a number, got '1e999'"),
+    ({"decoding": "{temperature: warm}"}, "decoding.temperature", "a number, got 'warm'"),
+    ({"decoding": "{temperature: .nan}"}, "decoding.temperature", "a number, got '.nan'"),
+    ({"decoding": "{top_p: 1.01}"}, "decoding.top_p", "a number of at most 1, got '1.01'"),
+    ({"decoding": "{top_p: 0}"}, "decoding.top_p", "a number above 0, got '0'"),
+    ({"decoding": "{max_new_tokens: 0}"}, "decoding.max_new_tokens", "a number of at least 1, got '0'"),
     ({"decoding": "{num_beams: 3}"}, "decoding.num_beams", "temperature, top_p, top_k, do_sample, max_new_tokens"),
-    ({"decoding": "{top_k: -1}"}, "decoding.top_k", "a whole number of at least 0, got '-1'"),
+    ({"decoding": "{top_k: -1}"}, "decoding.top_k", "a number of at least 0, got '-1'"),
     ({"decoding": "{do_sample: maybe}"}, "decoding.do_sample", "true or false, got 'maybe'"),
     ({"decoding": "64"}, "line 7, decoding", "a mapping, got '64'"),
     ({"name": "My Run"}, "line 1, name", "lower-case letters, digits, '-', '_' and '.'"),
@@ -349,8 +350,12 @@ WRONG_VALUES = [
     ({"partcipants": "3"}, "line 7, partcipants", "(did you mean 'participants'?)"),
     ({"judge": "{model: human}"}, "line 7, judge.model: expected a model that reads prompts", "a scripted respondent"),
     ({"judge": "{model: tiny-modle}"}, "line 7, judge.model", "did you mean 'tiny-model'?"),
-    ({"judge": "{model: tiny-model, sample: 1.5}"}, "line 7, judge.sample: expected a number above 0", "got '1.5'"),
-    ({"judge": "{model: tiny-model, rubric: ours}"}, "judge.rubric", "one of own, code, got 'ours'"),
+    (
+        {"judge": "{model: tiny-model, sample: 1.5}"},
+        "line 7, judge.sample: expected a number of at most 1",
+        "got '1.5'",
+    ),
+    ({"judge": "{model: tiny-model, rubric: ours}"}, "judge.rubric", "got 'ours'"),
     ({"judge": "tiny-model"}, "line 7, judge: expected a mapping", "got 'tiny-model'"),
     ({"budget": "0"}, "line 7, budget: expected a number above 0", "got '0'"),
 ]
@@ -379,7 +384,7 @@ class TestWhatIsWrong:
         assert "'particpants' (did you mean 'participants'?)" in told
         listed = told.partition("expected one of the keys ")[2].partition(", got")[0]
         named, _, more = listed.partition(" and ")
-        assert len(set(named.split(", "))) + int(more.split()[0]) == len({*REQUIRED_KEYS, *OPTIONAL_KEYS})
+        assert len(set(named.split(", "))) + int(more.split()[0]) == len(StudyFile.model_fields)
 
     def test_key_twice(self) -> None:
         """A key that stands twice, which YAML would let the second win."""
@@ -532,6 +537,28 @@ class TestExamples:
         assert read.planned_answers() > 20_000
 
 
+def test_json_schema() -> None:
+    """Editors can be told what a study file may say: every key, its range and its words."""
+    schema = StudyFile.model_json_schema()
+    assert set(schema["required"]) == {"name", "survey", "questions", "cultures", "models", "conditions"}
+    assert set(schema["properties"]) == set(StudyFile.model_fields)
+    assert schema["properties"]["participants"]["type"] == "integer"
+    assert schema["$defs"]["Preset"]["enum"] == ["paper", "code"]
+    assert schema["$defs"]["JudgeOfStudy"]["properties"]["sample"]["anyOf"][1] == {"const": "all", "type": "string"}
+
+
+@pytest.mark.parametrize("key", ["budget", "judge"])
+def test_a_key_that_may_be_left_out_is_not_written_without_a_value(key: str) -> None:
+    """Whoever wrote it meant something by it."""
+    assert f"line 7, {key}: expected a value, or no such key, got nothing" in refusal(TEXT + f"{key}:\n")
+
+
+def test_several_mistakes_are_counted() -> None:
+    """The first in the file is told, and how many others there are."""
+    told = refusal(written(participants="0", seed="-1"))
+    assert told == "study.yaml, line 7, participants: expected a number of at least 1, got '0' (and 1 more problem)"
+
+
 def test_a_study_checks_itself() -> None:
     """A study made in code is held to the same rules as one that is read."""
     with pytest.raises(StudyError, match="name: expected"):
@@ -571,8 +598,8 @@ class TestDocumentation:
     def test_every_key_has_a_row(self) -> None:
         """The table has one row for each key that a study file may have, and no others."""
         rows = re.findall(r"^\| `([a-z_.0-9]+)` \| (?:needed|`|\d|\|)", self.PAGE, flags=re.MULTILINE)
-        nested = [f"decoding.{key}" for key in DECODING]
-        assert sorted(rows) == sorted([*REQUIRED_KEYS, *OPTIONAL_KEYS, *nested])
+        nested = [f"decoding.{key}" for key in Decoding.model_fields]
+        assert sorted(rows) == sorted([*StudyFile.model_fields, *nested])
 
     def test_every_condition_has_a_row(self) -> None:
         """Every built-in condition is described."""

@@ -11,7 +11,9 @@ import pytest
 from defsurvey.jobs.cli import verbs
 from defsurvey.jobs.settings import BadSetting, Settings
 from defsurvey.jobs.study.plan import Earlier
-from defsurvey.jobs.study.study import Study, StudyError, parse_study
+from defsurvey.jobs.study.requirements import StudyError
+from defsurvey.jobs.study.study import Study
+from defsurvey.jobs.study.study_file import parse_study
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import judgements, outbox, store
 from defsurvey.storage.runs.budget import budget_of

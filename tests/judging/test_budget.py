@@ -15,7 +15,7 @@ from defsurvey.jobs.judging.judge import Judged, in_words, judge_run
 from defsurvey.jobs.progress.progress import snapshot
 from defsurvey.jobs.results import current_report
 from defsurvey.jobs.settings import Settings
-from defsurvey.jobs.study.file import StudyError
+from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judge_batches, judgements
 from defsurvey.storage.runs.judgements import Ended

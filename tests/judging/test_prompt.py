@@ -11,7 +11,7 @@ import pytest
 from defsurvey.jobs.judging.judge import judge_run
 from defsurvey.jobs.judging.people import write_template
 from defsurvey.jobs.settings import Settings
-from defsurvey.jobs.study.keys import BUILT_IN_CONDITIONS
+from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.judgement import AnswerKey, GivenAnswer
 from defsurvey.storage.runs.ledger import Ledger

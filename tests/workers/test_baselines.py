@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 
-from defsurvey.jobs.study.keys import BUILT_IN_CONDITIONS
+from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
 from defsurvey.storage.runs.run import PANEL_SLOTS, Answer, AnswerState, CompletedStep, Protocol
 from defsurvey.storage.surveys.survey import Culture, Survey
 from defsurvey.workers.engines.base import (

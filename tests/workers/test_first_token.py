@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from defsurvey.jobs.progress.progress import snapshot
-from defsurvey.jobs.study.keys import BUILT_IN_CONDITIONS
+from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, retry, store
 from defsurvey.storage.runs.steps import read_probabilities

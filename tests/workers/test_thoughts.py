@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from defsurvey.jobs.study.keys import BUILT_IN_CONDITIONS
+from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
 from defsurvey.storage.runs.run import AnswerState, Reply
 from defsurvey.workers.engines.base import Completion, FinishReason, Request
 from defsurvey.workers.engines.transformers.engine import TransformersEngine

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from defsurvey.jobs.study.keys import BUILT_IN_CONDITIONS
+from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, retry, store
 from defsurvey.storage.runs.bundle import export_bundle, import_bundle

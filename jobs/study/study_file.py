@@ -1,0 +1,395 @@
+"""The study file: what a user may write, and the study that it comes to with a survey and models at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
+from pydantic_core import ValidationError
+
+from defsurvey.jobs.study.requirements import StudyError, check_conditions, unpriced_of
+from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS, DEFAULT_SAMPLE, NATIVE, Study, languages_of
+from defsurvey.storage.runs.judgement import Judge, Rubric
+from defsurvey.storage.runs.run import (
+    MOST_PARTICIPANTS,
+    NAME,
+    NAME_RULE,
+    Condition,
+    DrawsPer,
+    MemoryOrder,
+    Preset,
+    Protocol,
+    QuestionOrder,
+    Reply,
+)
+from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.problem import Fault, nearest, one_of
+from defsurvey.storage.surveys.survey import Survey, SurveyError
+from defsurvey.storage.surveys.yaml_models import (
+    Flag,
+    Number,
+    Text,
+    Whole,
+    YamlModel,
+    mistake,
+    mistakes,
+    read_yaml_model,
+)
+from defsurvey.workers.models import ModelCard, where_to_add
+from defsurvey.workers.simulation.participant import PRESETS, substream
+from defsurvey.workers.simulation.prompts import languages as prompt_languages
+
+#: The largest number that a database column and a JSON reader hold without loss of meaning.
+_LARGEST = 2**63 - 1
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise mistake(NAME_RULE)
+    return text
+
+
+def _chosen(word: str) -> str:
+    if word not in ("core", "all"):
+        rule = "core, all, a list of question ids, or {sample: N}"
+        raise mistake(rule, repr(word) + nearest(word, ("core", "all")))
+    return word
+
+
+def _not_null(value: object) -> object:
+    if value is None:
+        raise mistake("a value, or no such key")
+    return value
+
+
+_Written = TypeVar("_Written")
+#: May be left out, but not be written without a value.
+Optional = Annotated[_Written | None, BeforeValidator(_not_null)]
+#: Which of several forms a value has.
+_FORM = Discriminator(
+    lambda value: "mapping" if isinstance(value, dict) else "list" if isinstance(value, list) else "word"
+)
+
+
+class Sample(YamlModel):
+    """So many questions, drawn by the seed."""
+
+    sample: Annotated[Whole, Field(ge=1)]
+
+
+class Decoding(YamlModel):
+    """How completions are decoded where sampling is drawn, and how long they may be."""
+
+    temperature: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = 1.0
+    top_p: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    top_k: Optional[Annotated[Whole, Field(ge=0, le=_LARGEST)]] = None
+    do_sample: Optional[Flag] = None
+    max_new_tokens: Annotated[Whole, Field(ge=1, le=_LARGEST)] = 512
+
+
+class JudgeOfStudy(YamlModel):
+    """Which model judges answers, which share of them, and by which rubric."""
+
+    model: Text
+    sample: Annotated[
+        Number,
+        Field(gt=0, le=1),
+        BeforeValidator(lambda value: 1.0 if value == "all" else value, json_schema_input_type=float | Literal["all"]),
+    ] = DEFAULT_SAMPLE
+    rubric: Rubric = Rubric.OWN
+
+
+class Axes(YamlModel):
+    """What is on in a condition of the user's own."""
+
+    prompt: Flag = True
+    config: Flag = True
+    memory: Flag = True
+    option_order: Optional[Flag] = None
+    paraphrase: Flag = False
+
+
+class StudyFile(YamlModel):
+    """What a study file may say: its keys, their ranges, and their defaults."""
+
+    name: Annotated[Text, AfterValidator(_name)]
+    survey: Text
+    questions: Annotated[
+        Annotated[Sample, Tag("mapping")]
+        | Annotated[tuple[Text, ...], Tag("list")]
+        | Annotated[Text, AfterValidator(_chosen), Tag("word")],
+        _FORM,
+    ]
+    cultures: tuple[Text, ...]
+    models: tuple[Text, ...]
+    conditions: Annotated[
+        Annotated[dict[str, Axes | None], Tag("mapping")]
+        | Annotated[tuple[Text, ...], Tag("list")]
+        | Annotated[tuple[Text, ...], Tag("word")],
+        _FORM,
+    ]
+    language: Annotated[
+        tuple[Text, ...],
+        BeforeValidator(
+            lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]
+        ),
+    ] = (NATIVE,)
+    participants: Annotated[Whole, Field(ge=1, le=MOST_PARTICIPANTS)] = 20
+    preset: Preset = Preset.PAPER
+    seed: Annotated[Whole, Field(ge=0, le=_LARGEST)] = 0
+    draws: DrawsPer = DrawsPer.PARTICIPANT
+    question_order: QuestionOrder = QuestionOrder.FIXED
+    memory_order: MemoryOrder = MemoryOrder.DRAWN
+    decoding: Decoding = Decoding()
+    reply: Reply = Reply.FULL
+    judge: Optional[JudgeOfStudy] = None
+    budget: Optional[Annotated[Number, Field(gt=0, allow_inf_nan=False)]] = None
+
+    @model_validator(mode="after")
+    def _resolve(self, info: ValidationInfo) -> StudyFile:
+        if isinstance(info.context, _Surroundings):
+            info.context.study = _resolved(self, info.context)
+        return self
+
+
+class NamedElsewhere(StudyFile):
+    """The study file of a run that has its name already."""
+
+    name: Annotated[Text, AfterValidator(_name)] = "unnamed"
+
+
+def read_study(path: Path, *, cards: Mapping[str, ModelCard], name: str | None = None) -> Study:
+    """Read and validate a study file; see ``parse_study``.
+
+    Raises:
+        StudyError: what is wrong, with file, line, key, what was expected and what was found.
+    """
+    if path.is_dir():
+        raise StudyError(f"{path}: expected a study file, got a folder")
+    try:
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise StudyError(f"{path}: expected a study file, got no such file") from None
+    except OSError as problem:
+        raise StudyError(f"{path}: expected a study file that can be read, got: {problem.strerror}") from problem
+    except UnicodeDecodeError as problem:
+        line = content.count(b"\n", 0, problem.start) + 1
+        got = f"the byte 0x{content[problem.start]:02x}"
+        raise StudyError(f"{path}, line {line}: expected text in UTF-8, got {got}") from None
+    return parse_study(text, path=path, cards=cards, name=name)
+
+
+def parse_study(
+    text: str,
+    *,
+    path: Path,
+    cards: Mapping[str, ModelCard],
+    survey: Survey | None = None,
+    name: str | None = None,
+) -> Study:
+    """Validate the text of a study file.
+
+    Args:
+        text: the file's text, such as a run keeps.
+        path: named in errors; a survey given as a folder is looked up beside it.
+        cards: model name -> card: the models that can be named.
+        survey: the survey as a run keeps it, in place of the one that the text names.
+        name: a run name in place of the text's, which needs none then.
+    """
+    surroundings = _Surroundings(folder=path.parent, cards=cards, survey=survey, text=text)
+    try:
+        read_yaml_model(str(path), text, StudyFile if name is None else NamedElsewhere, context=surroundings)
+    except Fault as fault:
+        raise StudyError(str(fault)) from None
+    study = surroundings.study
+    assert study is not None
+    check_conditions(study.conditions, study.models, cards, study.protocol)
+    return study if name is None else replace(study, name=name)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Surroundings:
+    """What a study file is read against, and the study that comes of it."""
+
+    folder: Path
+    cards: Mapping[str, ModelCard]
+    survey: Survey | None
+    text: str
+    study: Study | None = None
+
+
+def _resolved(file: StudyFile, known: _Surroundings) -> Study:
+    survey = known.survey or _survey(file.survey, known.folder)
+    cultures = _each_of("cultures", file.cultures, [culture.code for culture in survey.cultures])
+    languages = _languages(file, survey, cultures)
+    used = dict.fromkeys(code for culture in cultures for code in languages_of(survey, culture, languages))
+    questions, left_out = _questions(file, survey, cultures, used)
+    conditions = _conditions(file)
+    _check_paraphrases(conditions, survey, questions, used)
+    models = _each_of("models", file.models, known.cards, where_to_add(known.cards))
+    judge = None if file.judge is None else _judge(file.judge, known.cards)
+    asked = models if judge is None else (*models, judge.model)
+    if file.budget is not None and (unpriced := unpriced_of(asked, known.cards)):
+        raise _wrong(("budget",), f"models with prices on their cards: {unpriced} has none")
+    top_k = PRESETS[file.preset].top_k if file.decoding.top_k is None else file.decoding.top_k
+    return Study(
+        name=file.name,
+        survey=survey,
+        questions=questions,
+        left_out=left_out,
+        cultures=cultures,
+        languages=languages,
+        models=models,
+        judge=judge,
+        budget=file.budget,
+        conditions=conditions,
+        participants=file.participants,
+        protocol=Protocol(
+            seed=file.seed,
+            preset=file.preset,
+            draws=file.draws,
+            question_order=file.question_order,
+            memory_order=file.memory_order,
+            reply=file.reply,
+            **{**file.decoding.model_dump(), "top_k": top_k},
+        ),
+        text=known.text,
+    )
+
+
+def _wrong(place: tuple[str | int, ...], expected: str, got: str | None = None) -> ValidationError:
+    return mistakes((place, expected, got))
+
+
+def _each_of(key: str, written: Sequence[str], known: Collection[str], hint: str = "") -> tuple[str, ...]:
+    """The words of a list, each of which is known and stands once."""
+    if not written:
+        raise _wrong((key,), f"a list with at least one of {one_of(known)}", "an empty list")
+    for position, word in enumerate(written):
+        if word not in known:
+            raise _wrong((key, position), f"one of {one_of(known)}", f"{word!r}{nearest(word, known)}{hint}")
+        if word in written[:position]:
+            raise _wrong((key, position), "every name once", f"{word!r} again")
+    return tuple(written)
+
+
+def _survey(name: str, folder: Path) -> Survey:
+    try:
+        return find_survey(name, beside=folder)
+    except SurveyError as problem:
+        raise _wrong(("survey",), "a survey", str(problem)) from None
+
+
+def _languages(file: StudyFile, survey: Survey, cultures: Iterable[str]) -> tuple[str, ...]:
+    """As asked for. Every culture must be named in each by the survey, and there must be a prompt in it."""
+    asked = _each_of("language", file.language, (NATIVE, *survey.languages))
+    for code in cultures:
+        for used in languages_of(survey, code, asked):
+            got = repr(used) if used in asked else f"{used!r}, the native one of {code}"
+            if used not in prompt_languages():
+                raise _wrong(("language",), f"a language with a prompt ({one_of(prompt_languages())})", got)
+            if used not in survey.languages or used not in survey.culture(code).name:
+                raise _wrong(("language",), f"a language in which survey {survey.id} names culture {code}", got)
+    return asked
+
+
+def _questions(
+    file: StudyFile, survey: Survey, cultures: Sequence[str], languages: Iterable[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Ids of the questions asked, in survey order, and of those left out.
+
+    Of core, all and a sample, questions without a reference distribution in every culture are left out before a sample
+    is drawn; a question that is named must have them.
+    """
+    key: tuple[str | int, ...] = ("questions",)
+    written, every = file.questions, [question.id for question in survey.questions]
+    places: dict[str, tuple[str | int, ...]] = {}
+    if isinstance(written, tuple):
+        places = {name: (*key, position) for position, name in enumerate(written)}
+        for name in written:
+            if name in survey.excluded:
+                got = f"{name!r}, excluded because: {survey.excluded[name]}"
+                raise _wrong(places[name], "a question that is not excluded", got)
+        named = _each_of("questions", written, every)
+        meant = [name for name in every if name in named]
+    elif written == "core":
+        meant = [question.id for question in survey.questions if question.core]
+        if not meant:
+            raise _wrong(key, f"core questions in survey {survey.id}", "none; ask for all")
+    else:
+        meant = every
+    asked = meant
+    for culture in cultures:
+        known = {name for name in meant if survey.reference(name, culture) is not None}
+        if not known:
+            expected = f"questions with reference distributions for culture {culture}"
+            raise _wrong(key, expected, f"none among the {len(meant)} chosen")
+        for name in places:
+            if name not in known:
+                raise _wrong(places[name], f"a question with a reference distribution for culture {culture}")
+        asked = [name for name in asked if name in known]
+    if not asked:
+        raise _wrong(key, f"questions with a reference distribution for each of {one_of(cultures)}", "none")
+    for name in asked:
+        for language in languages:
+            question, place = survey.question(name), places.get(name, key)
+            if not question.text.get(language):
+                raise _wrong(place, f"questions with a wording in {language}", f"none of {name}")
+            for option in question.options:
+                if not option.label.get(language):
+                    got = f"none of option {option.code} of {name}"
+                    raise _wrong(place, f"options with a label in {language}", got)
+    left_out = tuple(name for name in meant if name not in asked)
+    if isinstance(written, Sample):
+        if written.sample > len(asked):
+            raise _wrong(key, f"a sample of at most {len(asked)}, as many as can be asked", str(written.sample))
+        drawn = substream(file.seed, "question sample").choice(len(asked), size=written.sample, replace=False)
+        asked = [asked[position] for position in sorted(drawn)]
+    return tuple(asked), left_out
+
+
+def _conditions(file: StudyFile) -> tuple[Condition, ...]:
+    if isinstance(file.conditions, tuple):
+        names = _each_of("conditions", file.conditions, BUILT_IN_CONDITIONS)
+        return tuple(BUILT_IN_CONDITIONS[name] for name in names)
+    if not file.conditions:
+        raise _wrong(("conditions",), "at least one condition", "an empty mapping")
+    return tuple(_condition(name, axes) for name, axes in file.conditions.items())
+
+
+def _condition(name: str, axes: Axes | None) -> Condition:
+    place = ("conditions", name)
+    if name in BUILT_IN_CONDITIONS:
+        if axes is not None:
+            raise _wrong(place, "nothing behind a built-in condition, or a name of your own")
+        return BUILT_IN_CONDITIONS[name]
+    if not NAME.fullmatch(name):
+        raise _wrong(place, NAME_RULE, repr(name))
+    if axes is None:
+        near = nearest(name, BUILT_IN_CONDITIONS)
+        raise _wrong(place, f"the axes of condition {name!r}{near} that are on or off ({one_of(Axes.model_fields)})")
+    return Condition(name=name, **axes.model_dump())
+
+
+def _check_paraphrases(
+    conditions: Iterable[Condition], survey: Survey, questions: Collection[str], languages: Iterable[str]
+) -> None:
+    """Where a condition draws paraphrases there must be some, of the questions asked, in each language."""
+    drawing = [condition.name for condition in conditions if condition.paraphrase]
+    for language in languages if drawing else ():
+        if not any(p.language == language and p.question in questions for p in survey.paraphrases):
+            expected = f"a survey with paraphrases in {language} for condition {drawing[0]} (defsurvey survey rephrase)"
+            raise _wrong(("conditions",), expected, f"none of the questions asked in survey {survey.id}")
+
+
+def _judge(written: JudgeOfStudy, cards: Mapping[str, ModelCard]) -> Judge:
+    place, model = ("judge", "model"), written.model
+    if model not in cards:
+        raise _wrong(place, f"one of {one_of(cards)}", f"{model!r}{nearest(model, cards)}{where_to_add(cards)}")
+    if cards[model].engine == "scripted":
+        raise _wrong(place, "a model that reads prompts", f"{model!r}, a scripted respondent")
+    return Judge(model=model, sample=written.sample, rubric=written.rubric)
