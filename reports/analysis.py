@@ -1,106 +1,39 @@
-"""Everything a report says, worked out once: Results in, one frozen Analysis out."""
+"""A run, measured: what every figure of a report is computed from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from defsurvey.reports.cells.cells import (
-    CellAnalysis,
-    CultureAnalysis,
-    Measured,
-    cell_names,
-    english,
-    in_sentence,
-    measure,
-)
-from defsurvey.reports.cells.distinguishing import Distinguished, distinguish
-from defsurvey.reports.cells.items import ItemTable
-from defsurvey.reports.cells.replies import judgeable
-from defsurvey.reports.figures.by_dimension import ByDimension, by_dimension
-from defsurvey.reports.figures.configured import Configured, Drawn, configured, drawn
-from defsurvey.reports.figures.contamination import Contamination, contamination
-from defsurvey.reports.figures.first_token import FirstToken, first_token
-from defsurvey.reports.figures.frameworks import (
-    Ablation,
-    Frameworks,
-    Languages,
-    ModelTable,
-    ablation,
-    frameworks,
-    languages,
-    model_table,
-)
-from defsurvey.reports.figures.judging import Insensitivity, JudgeNotes, insensitivity
-from defsurvey.reports.figures.landscape import (
-    Cases,
-    Landscape,
-    NearQuestion,
-    ScoreRow,
-    cases,
-    landscape,
-    near_question,
-    score_rows,
-)
-from defsurvey.reports.figures.mapping import CulturalMap, Projection, cultural_map, paper_map
-from defsurvey.reports.figures.matching import (
-    MatchingFigure,
-    Profiles,
-    RankAgreement,
-    matching_figure,
-    profiles,
-    rank_agreement,
-)
-from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.figures.placement import Placement, placement
-from defsurvey.reports.figures.series import Series, Training, series, training
-from defsurvey.reports.figures.throughput import ThroughputRow, throughput
-from defsurvey.reports.metrics.insensitivity import Verdicts
+from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis, cell_names, culture_analysis
+from defsurvey.reports.cells.items import ItemTable, item_table, reference_table
+from defsurvey.reports.metrics.insensitivity import JudgeNotes, Verdicts
 from defsurvey.reports.metrics.quality import Quality, quality
 from defsurvey.storage.runs.results import DrawArrays, Results
 
-__all__ = ["Analysis", "CellAnalysis", "CultureAnalysis", "Parts", "analyse", "cell_names", "english", "in_sentence"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """Every figure beyond the headline, in the order of the report; ``NotRun`` says what a run lacks for one."""
-
-    frameworks: Frameworks | NotRun  #: Table 1
-    models: ModelTable  #: Table 2
-    landscape: Landscape  #: Figure 3
-    near_question: NearQuestion | NotRun  #: Figure 4
-    by_dimension: ByDimension | NotRun  #: Figures 5 and 6
-    series: Series | NotRun  #: Table 3
-    map: CulturalMap | NotRun  #: Figure 7
-    paper_map: Projection | NotRun  #: Figure 7 the paper's way; run where the cultures share no question too
-    matching: MatchingFigure  #: Figure 8
-    insensitivity: Insensitivity | NotRun  #: Figures 9 and 19
-    ablation: Ablation | NotRun  #: Table 4
-    languages: Languages | NotRun  #: Figure 10
-    profiles: Profiles | NotRun  #: Figures 11 and 12, Appendix G
-    scores: tuple[ScoreRow, ...]  #: Appendix C
-    cases: Cases | NotRun  #: Appendix E
-    configurations: Configured | NotRun  #: Appendix F
-    training: Training | NotRun  #: Appendix I, section 6.1
-    rank_agreement: tuple[RankAgreement, ...] | NotRun  #: by matching against by divergence
-    position: Placement | NotRun
-    first_token: FirstToken | NotRun
-    contamination: Contamination | NotRun
-    distinguished: Distinguished  #: the G-test of every question
-    draws: Drawn | NotRun
-    throughput: tuple[ThroughputRow, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """All figures of one run."""
+    """A run, measured cell by cell."""
 
     results: Results
     items: ItemTable
     cultures: tuple[CultureAnalysis, ...]  #: in the order of the run's cells
     overall: Quality
-    parts: Parts
+    draws: DrawArrays | None = None  #: what participants drew; None: not read
+    verdicts: Sequence[Verdicts] = ()  #: one per judge that was asked
+    notes: JudgeNotes = field(default_factory=JudgeNotes)
+    figures: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False, compare=False)  #: computed so far
+
+    def figure(self, compute: Callable[[Analysis], T]) -> T:
+        """What ``compute`` makes of this run, computed when it is first asked for."""
+        if compute not in self.figures:
+            self.figures[compute] = compute(self)
+        found: T = self.figures[compute]
+        return found
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -121,7 +54,7 @@ def analyse(
     verdicts: Sequence[Verdicts] = (),
     notes: JudgeNotes | None = None,
 ) -> Analysis:
-    """Work out every figure of a run, finished or not.
+    """Measure every cell of a run, finished or not.
 
     Args:
         results: the run.
@@ -132,11 +65,15 @@ def analyse(
     Raises:
         UnknownName: the run names a question or culture that its survey lacks.
     """
-    measured, progress = measure(results), results.progress
+    survey, run, progress = results.survey, results.run, results.progress
+    items = item_table(survey, run.questions)
+    codes = tuple(dict.fromkeys(cell.culture for cell in run.cells))
+    references = {code: reference_table(survey, items, code) for code in codes}
+    names = cell_names(run.cells)
     return Analysis(
         results=results,
-        items=measured.items,
-        cultures=measured.cultures,
+        items=items,
+        cultures=tuple(culture_analysis(results, items, survey.culture(code), references, names) for code in codes),
         overall=quality(
             planned=progress.planned,
             answered=progress.answered,
@@ -144,39 +81,7 @@ def analyse(
             unparsable=progress.unparsable,
             failed=progress.failed,
         ),
-        parts=_parts(measured, draws, verdicts, notes),
-    )
-
-
-def _parts(
-    measured: Measured, draws: DrawArrays | None, verdicts: Sequence[Verdicts], notes: JudgeNotes | None
-) -> Parts:
-    matched, mapped = matching_figure(measured), cultural_map(measured)
-    return Parts(
-        frameworks=frameworks(measured),
-        models=model_table(measured),
-        landscape=landscape(measured),
-        near_question=near_question(measured),
-        by_dimension=by_dimension(measured),
-        series=series(measured),
-        map=mapped,
-        paper_map=mapped.paper if isinstance(mapped, CulturalMap) else paper_map(measured),
-        matching=matched,
-        insensitivity=insensitivity(
-            measured, [judgeable(given, measured.results.run.protocol.reply) for given in verdicts], notes
-        ),
-        ablation=ablation(measured),
-        languages=languages(measured),
-        profiles=profiles(measured, matched),
-        scores=score_rows(measured, mapped),
-        cases=cases(measured),
-        configurations=configured(measured, draws),
-        training=training(measured, matched.shares),
-        rank_agreement=rank_agreement(measured, matched),
-        position=placement(measured),
-        first_token=first_token(measured),
-        contamination=contamination(measured.results),
-        distinguished=distinguish(measured),
-        draws=drawn(measured, draws),
-        throughput=throughput(measured),
+        draws=draws,
+        verdicts=verdicts,
+        notes=notes or JudgeNotes(),
     )

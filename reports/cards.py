@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
-from defsurvey.reports.cells.distinguishing import LEVEL, DistinguishedCell
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.items import Floats, Ints
+from defsurvey.reports.figures.distinguishing import LEVEL, DistinguishedCell, distinguish
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.metrics.aggregate import mean_known
 from defsurvey.reports.number_format import NONE, chance, counted, fixed, percent
@@ -107,7 +108,7 @@ def question_cards(analysis: Analysis) -> tuple[QuestionCard, ...]:
     samples: dict[str, list[int]] = {}
     for place, sample in enumerate(analysis.results.samples):
         samples.setdefault(sample.answer.question, []).append(place)
-    tests = {(cell.culture, cell.name): cell for cell in analysis.parts.distinguished.cells}
+    tests = {(cell.culture, cell.name): cell for cell in analysis.figure(distinguish).cells}
     return tuple(
         _question(analysis, place, tests, samples.get(question.id, []))
         for place, question in enumerate(analysis.items.questions)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from defsurvey.reports.analysis import Analysis, CultureAnalysis
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CultureAnalysis
 from defsurvey.reports.finding import NAMED
 from defsurvey.reports.number_format import counted, listed
 

@@ -14,8 +14,8 @@ from scipy.special import ndtri
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.items import Bools, Floats
-from defsurvey.reports.figures.by_dimension import DimensionRow
-from defsurvey.reports.figures.frameworks import lacks
+from defsurvey.reports.figures.by_dimension import DimensionRow, by_dimension
+from defsurvey.reports.figures.frameworks import lacks, model_table
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.finding import ENOUGH
 from defsurvey.reports.metrics.aggregate import mean_known
@@ -69,8 +69,8 @@ def closest_dimension(analysis: Analysis) -> str:
     Rows with few answers are left out, and so are those that lack what another of the rest has. Neutral where the two
     lie no further apart than chance would put the ends of so many dimensions.
     """
-    neutral, part = "By value dimension", analysis.parts.by_dimension
-    enough = [row for row in analysis.parts.models.rows if row.comparable]
+    neutral, part = "By value dimension", analysis.figure(by_dimension)
+    enough = [row for row in analysis.figure(model_table).rows if row.comparable]
     rows = [row for row in enough if not lacks(row, enough)]
     if not rows or isinstance(part, NotRun):
         return neutral

@@ -9,7 +9,8 @@ from math import isnan
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.items import ItemTable
 from defsurvey.reports.cells.ranking import LEVEL, Ranking
 from defsurvey.reports.merge import run_of_cells

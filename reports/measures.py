@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.items import Floats
+from defsurvey.reports.figures.distinguishing import distinguish
+from defsurvey.reports.figures.matching import matching_figure
 from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.figures.placement import placement
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.reports.metrics.quality import Rate
@@ -118,11 +122,11 @@ class _Extra:
     """Figures of cells that stand in parts of their own, by culture and cell."""
 
     def __init__(self, analysis: Analysis) -> None:
-        parts = analysis.parts
         self._analysis = analysis
-        self._matching = {(row.culture, row.name): row for row in parts.matching.rows}
-        self._tests = {(cell.culture, cell.name): cell for cell in parts.distinguished.cells}
-        position = () if isinstance(parts.position, NotRun) else parts.position.rows
+        self._matching = {(row.culture, row.name): row for row in analysis.figure(matching_figure).rows}
+        self._tests = {(cell.culture, cell.name): cell for cell in analysis.figure(distinguish).cells}
+        placed = analysis.figure(placement)
+        position = () if isinstance(placed, NotRun) else placed.rows
         self._position = {(row.culture, row.name): row for row in position}
 
     def of_cell(self, culture: CultureAnalysis, cell: CellAnalysis, key: _Key) -> Iterator[_Key]:

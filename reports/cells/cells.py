@@ -14,8 +14,6 @@ from defsurvey.reports.cells.items import (
     ItemTable,
     ReferenceTable,
     answer_weights,
-    item_table,
-    reference_table,
     state_counts,
     valid_answers,
 )
@@ -114,38 +112,6 @@ class CultureAnalysis:
         return in_sentence(self.culture)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """Every cell of a run, measured; what the parts of a report are made of."""
-
-    results: Results
-    items: ItemTable
-    cultures: tuple[CultureAnalysis, ...]  #: in the order of the run's cells
-
-    @property
-    def cells(self) -> tuple[CellAnalysis, ...]:
-        """All cells, culture by culture."""
-        return tuple(cell for culture in self.cultures for cell in culture.cells)
-
-
-def measure(results: Results) -> Measured:
-    """Measure every cell of a run.
-
-    Raises:
-        UnknownName: the run names a question or culture that its survey lacks.
-    """
-    survey, run = results.survey, results.run
-    items = item_table(survey, run.questions)
-    codes = tuple(dict.fromkeys(cell.culture for cell in run.cells))
-    references = {code: reference_table(survey, items, code) for code in codes}
-    names = cell_names(run.cells)
-    return Measured(
-        results=results,
-        items=items,
-        cultures=tuple(_culture(results, items, survey.culture(code), references, names) for code in codes),
-    )
-
-
 def english(culture: Culture) -> str:
     """A culture's name in English, or its code."""
     return culture.name.get("en", culture.code)
@@ -173,13 +139,14 @@ def cell_names(cells: tuple[Cell, ...]) -> tuple[str, ...]:
     )
 
 
-def _culture(
+def culture_analysis(
     results: Results,
     items: ItemTable,
     culture: Culture,
     references: Mapping[str, ReferenceTable],
     names: tuple[str, ...],
 ) -> CultureAnalysis:
+    """Every cell of a culture, measured, and simple respondents."""
     reference = references[culture.code]
     floor = Floor(shares=reference.shares, n_human=reference.n, offered=items.offered)
     random = replace(floor, source=uniform_shares(items))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite, isnan
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.charts.drawing import Chart, room_for
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, reach, rows_chart
 from defsurvey.reports.number_format import nats

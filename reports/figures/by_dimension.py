@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from defsurvey.reports.cells.cells import CellAnalysis, Measured
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CellAnalysis
 from defsurvey.reports.cells.items import Floats
 from defsurvey.reports.figures.parts import NotRun, main_cells
 from defsurvey.reports.metrics.intervals import Interval
@@ -44,15 +45,15 @@ class ByDimension:
     rows: tuple[DimensionRow, ...]
 
 
-def by_dimension(measured: Measured) -> ByDimension | NotRun:
+def by_dimension(analysis: Analysis) -> ByDimension | NotRun:
     """Figures 5 and 6: each model of the main condition in each culture."""
-    if not (measured.items.grouping.dimension >= 0).any():
+    if not (analysis.items.grouping.dimension >= 0).any():
         return NotRun(reason="no question of this run speaks to a value dimension")
-    return ByDimension(rows=tuple(_dimension_row(measured, cell) for cell in main_cells(measured)))
+    return ByDimension(rows=tuple(_dimension_row(analysis, cell) for cell in main_cells(analysis)))
 
 
-def _dimension_row(measured: Measured, cell: CellAnalysis) -> DimensionRow:
-    grouping = measured.items.grouping
+def _dimension_row(analysis: Analysis, cell: CellAnalysis) -> DimensionRow:
+    grouping = analysis.items.grouping
     infinite, known = np.isinf(cell.divergences.plug_in_kl), ~np.isnan(cell.divergences.plug_in_kl)
     spoken = grouping.dimension >= 0
 
@@ -79,7 +80,7 @@ def _dimension_row(measured: Measured, cell: CellAnalysis) -> DimensionRow:
         items=count(known.astype(np.float64)),
         answers=np.array(
             [
-                cell.n_valid[np.unique(measured.items.question[known & (grouping.dimension == dimension)])].sum()
+                cell.n_valid[np.unique(analysis.items.question[known & (grouping.dimension == dimension)])].sum()
                 for dimension in range(grouping.dimensions)
             ],
             dtype=np.float64,

@@ -12,7 +12,8 @@ from math import isnan
 
 import numpy as np
 
-from defsurvey.reports.cells.cells import CellAnalysis, Measured
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CellAnalysis
 from defsurvey.reports.cells.items import Floats, Ints
 from defsurvey.reports.figures.parts import NotRun, main_cells
 from defsurvey.reports.merge import run_of_cells
@@ -96,14 +97,15 @@ class Drawn:
 _NOT_STORED = NotRun(reason="the draws of this run were not read")
 
 
-def drawn(measured: Measured, draws: DrawArrays | None) -> Drawn | NotRun:
+def drawn(analysis: Analysis) -> Drawn | NotRun:
     """How often each level was drawn, culture by culture, in the main condition; the models of a culture together."""
+    draws = analysis.draws
     if draws is None:
         return _NOT_STORED
-    found, seeds = [], [run.protocol.seed for run in run_of_cells(measured.results.run)]
+    found, seeds = [], [run.protocol.seed for run in run_of_cells(analysis.results.run)]
     seed = np.unique(seeds, return_inverse=True)[1][draws.cell]
-    for culture in measured.cultures:
-        mine = [cell.place for cell in main_cells(measured) if cell.cell.culture == culture.culture.code]
+    for culture in analysis.cultures:
+        mine = [cell.place for cell in main_cells(analysis) if cell.cell.culture == culture.culture.code]
         here = _distinct(draws, seed, np.flatnonzero(np.isin(draws.cell, mine)))
         axes = tuple(
             DrawnAxis(name=name, levels=_counted(labels[place] for place in level[level >= 0].tolist()))
@@ -137,16 +139,17 @@ def _counted(labels: Iterable[str]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(counts.items(), key=lambda pair: (not pair[0][:1].isdigit(), len(pair[0]), pair[0])))
 
 
-def configured(measured: Measured, draws: DrawArrays | None) -> Configured | NotRun:
+def configured(analysis: Analysis) -> Configured | NotRun:
     """Appendix F: the participants with the lowest and highest divergence, and every axis, per model and culture."""
+    draws = analysis.draws
     if draws is None:
         return _NOT_STORED
     if (draws.question >= 0).any():
         return NotRun(reason="axes were drawn anew for every question: no participant has a configuration of its own")
     found = []
-    for cell in main_cells(measured):
+    for cell in main_cells(analysis):
         here = np.flatnonzero(draws.cell == cell.place)
-        by_question = _by_question(measured, cell)
+        by_question = _by_question(analysis, cell)
         if here.size and len(by_question) and not np.isnan(mean_known(by_question)).all():
             found.append((cell, by_question, here))
     if not found:
@@ -154,9 +157,9 @@ def configured(measured: Measured, draws: DrawArrays | None) -> Configured | Not
     return Configured(cells=tuple(_cell(cell, values, draws, here, len(found)) for cell, values, here in found))
 
 
-def _by_question(measured: Measured, cell: CellAnalysis) -> Floats:
+def _by_question(analysis: Analysis, cell: CellAnalysis) -> Floats:
     """Divergence of each participant's own answers, less what is due to the questions it happened to answer, (P, Q)."""
-    grouping = measured.items.grouping
+    grouping = analysis.items.grouping
     values = grouped_mean(cell.participant_kl, grouping.question, grouping.questions)
     typical = mean_known(values.T)
     return np.asarray(values - typical + float(mean_known(typical)), dtype=np.float64)

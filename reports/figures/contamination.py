@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.merge import run_ids
 from defsurvey.reports.metrics.contamination import Guessed, Recalled, guessed, recalled, similarity
@@ -48,8 +49,9 @@ class Contamination:
     guessed: tuple[GuessedRow, ...]
 
 
-def contamination(results: Results) -> Contamination | NotRun:
+def contamination(analysis: Analysis) -> Contamination | NotRun:
     """What the probes of a run say; not run where nobody asked."""
+    results = analysis.results
     if not results.probes:
         asking = [f"defsurvey contamination {run}" for run in run_ids(results.run)]
         return NotRun(reason=f"nobody asked; {' and '.join(asking)} {'does' if len(asking) == 1 else 'do'}")

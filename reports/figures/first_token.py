@@ -13,7 +13,8 @@ from math import nan
 
 import numpy as np
 
-from defsurvey.reports.cells.cells import CellAnalysis, Measured
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CellAnalysis
 from defsurvey.reports.cells.items import Bools, Floats, ItemTable, ReferenceTable
 from defsurvey.reports.figures.parts import NotRun, main_condition
 from defsurvey.reports.metrics.aggregate import means
@@ -45,15 +46,15 @@ class FirstToken:
     rows: tuple[FirstTokenRow, ...]
 
 
-def first_token(measured: Measured) -> FirstToken | NotRun:
+def first_token(analysis: Analysis) -> FirstToken | NotRun:
     """Every model whose option probabilities were read, beside the main condition in the same culture and language."""
-    rows = measured.results.probabilities
+    rows = analysis.results.probabilities
     if not rows:
         return NotRun(reason="no condition read the probabilities of the options")
-    condition = main_condition(measured.results.run.cells)
+    condition = main_condition(analysis.results.run.cells)
     interviews = {
         (cell.cell.model, cell.cell.culture, cell.cell.language): cell
-        for cell in measured.cells
+        for cell in analysis.cells
         if cell.cell.condition.name == condition
     }
     by_cell: dict[int, list[ProbabilityRow]] = {}
@@ -61,7 +62,7 @@ def first_token(measured: Measured) -> FirstToken | NotRun:
         by_cell.setdefault(row.cell, []).append(row)
     return FirstToken(
         condition=condition,
-        rows=tuple(_row(measured, place, found, interviews) for place, found in sorted(by_cell.items())),
+        rows=tuple(_row(analysis, place, found, interviews) for place, found in sorted(by_cell.items())),
     )
 
 
@@ -82,13 +83,13 @@ def mean_probabilities(items: ItemTable, rows: Iterable[ProbabilityRow]) -> Floa
 
 
 def _row(
-    measured: Measured,
+    analysis: Analysis,
     place: int,
     rows: list[ProbabilityRow],
     interviews: Mapping[tuple[str, str, str], CellAnalysis],
 ) -> FirstTokenRow:
-    items, cell = measured.items, measured.results.run.cells[place]
-    reference = next(each.reference for each in measured.cultures if each.culture.code == cell.culture)
+    items, cell = analysis.items, analysis.results.run.cells[place]
+    reference = next(each.reference for each in analysis.cultures if each.culture.code == cell.culture)
     people = smoothed_reference(reference.shares, reference.n, items.offered)
     probabilities = mean_probabilities(items, rows)
     value = plug_in_kl(probabilities, people)

@@ -11,7 +11,8 @@ from math import isnan
 
 import numpy as np
 
-from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis, Measured
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.comparing import Contrast, compare, contrasts
 from defsurvey.reports.cells.items import Floats
 from defsurvey.reports.cells.ranking import Ranking, rank
@@ -91,13 +92,13 @@ class Languages:
     rows: tuple[LanguageRow, ...]
 
 
-def frameworks(measured: Measured) -> Frameworks | NotRun:
+def frameworks(analysis: Analysis) -> Frameworks | NotRun:
     """Table 1: models by condition, every culture in its main language."""
-    names = conditions(measured)
+    names = conditions(analysis)
     if len(names) < 2:
         return NotRun(reason=f"one condition, {names[0]}: no framework to compare it with")
-    rows = _rows(measured, names)
-    winners = dict(_winners(measured, rows))
+    rows = _rows(analysis, names)
+    winners = dict(_winners(analysis, rows))
     closest = tuple((model, name) for model, first in winners.items() for name in first if name and len(first) == 1)
     return Frameworks(rows=rows, tested=tuple(winners), closest=closest)
 
@@ -117,7 +118,7 @@ def lacks(row: MeanRow, rows: Sequence[MeanRow], *, paper: bool = False) -> bool
     return any(other.known - row.known or set(other.cultures) - set(row.cultures) for other in rows)
 
 
-def _winners(measured: Measured, rows: Sequence[MeanRow]) -> Iterator[tuple[str, set[str]]]:
+def _winners(analysis: Analysis, rows: Sequence[MeanRow]) -> Iterator[tuple[str, set[str]]]:
     """Of each model that can be tested, the conditions first alone in some culture; "" where a culture has none.
 
     A model's conditions are held against each other alone, in the cultures where it has figures: what other models
@@ -129,36 +130,36 @@ def _winners(measured: Measured, rows: Sequence[MeanRow]) -> Iterator[tuple[str,
         if len(whole) < 2:
             continue
         ranked = [
-            _ranked(measured, culture, model, {row.condition for row in whole})
-            for culture in measured.cultures
+            _ranked(analysis, culture, model, {row.condition for row in whole})
+            for culture in analysis.cultures
             if culture.culture.code in whole[0].cultures
         ]
         if ranked and all(each.order for each in ranked):
             yield model, {each.winner for each in ranked}
 
 
-def _ranked(measured: Measured, culture: CultureAnalysis, model: str, names: Collection[str]) -> Ranking:
+def _ranked(analysis: Analysis, culture: CultureAnalysis, model: str, names: Collection[str]) -> Ranking:
     """Those conditions of one model in one culture, in its main language."""
-    mine = [cell for cell in spoken(measured) if (cell.cell.model, cell.cell.culture) == (model, culture.culture.code)]
+    mine = [cell for cell in spoken(analysis) if (cell.cell.model, cell.cell.culture) == (model, culture.culture.code)]
     samples = {cell.cell.condition.name: cell.sample for cell in mine if cell.cell.condition.name in names}
-    return rank(samples, measured.items, culture.reference)
+    return rank(samples, analysis.items, culture.reference)
 
 
-def model_table(measured: Measured) -> ModelTable:
+def model_table(analysis: Analysis) -> ModelTable:
     """Table 2: models in the main condition."""
-    condition = main_condition(measured.results.run.cells)
-    return ModelTable(condition=condition, rows=_rows(measured, [condition]))
+    condition = main_condition(analysis.results.run.cells)
+    return ModelTable(condition=condition, rows=_rows(analysis, [condition]))
 
 
-def _rows(measured: Measured, names: Sequence[str]) -> tuple[MeanRow, ...]:
+def _rows(analysis: Analysis, names: Sequence[str]) -> tuple[MeanRow, ...]:
     by_row: dict[tuple[str, str], list[CellAnalysis]] = {}
-    for cell in spoken(measured):
+    for cell in spoken(analysis):
         by_row.setdefault((cell.cell.model, cell.cell.condition.name), []).append(cell)
-    wanted = [(model, condition) for model in models(spoken(measured)) for condition in names]
-    return tuple(_mean_row(measured, *row, by_row[row]) for row in wanted if row in by_row)
+    wanted = [(model, condition) for model in models(spoken(analysis)) for condition in names]
+    return tuple(_mean_row(analysis, *row, by_row[row]) for row in wanted if row in by_row)
 
 
-def _mean_row(measured: Measured, model: str, condition: str, cells: Sequence[CellAnalysis]) -> MeanRow:
+def _mean_row(analysis: Analysis, model: str, condition: str, cells: Sequence[CellAnalysis]) -> MeanRow:
     known = [cell for cell in cells if np.isfinite(cell.sound.headline)]
     paper = [cell for cell in cells if np.isfinite(cell.paper.headline)]
 
@@ -175,7 +176,7 @@ def _mean_row(measured: Measured, model: str, condition: str, cells: Sequence[Ce
         known=frozenset((cell.cell.culture, place) for cell in known for place in _known(cell.sound)),
         paper_cultures=tuple(cell.cell.culture for cell in paper),
         paper_known=frozenset((cell.cell.culture, place) for cell in paper for place in _known(cell.paper)),
-        items=np.stack([_items(measured, cell) for cell in known or cells]).min(axis=0),
+        items=np.stack([_items(analysis, cell) for cell in known or cells]).min(axis=0),
         comparable=bool(known) and all(cell.comparable for cell in known),
         diversity=mean([cell.diversity.d for cell in cells]),
         relative_diversity=mean([cell.diversity.relative for cell in cells]),
@@ -194,41 +195,41 @@ def _known(means: Means) -> list[int]:
     return [place for place, value in enumerate(means.by_dimension.tolist()) if not isnan(value)]
 
 
-def _items(measured: Measured, cell: CellAnalysis) -> Floats:
+def _items(analysis: Analysis, cell: CellAnalysis) -> Floats:
     """Items of each dimension that have a value, shape (D,)."""
-    grouping = measured.items.grouping
+    grouping = analysis.items.grouping
     return grouped_sum(~np.isnan(cell.divergences.smoothed_kl), grouping.dimension, grouping.dimensions)
 
 
-def ablation(measured: Measured) -> Ablation | NotRun:
+def ablation(analysis: Analysis) -> Ablation | NotRun:
     """Table 4: every model that was run in the main condition and in others of its framework."""
-    main, names = main_condition(measured.results.run.cells), conditions(measured)
+    main, names = main_condition(analysis.results.run.cells), conditions(analysis)
     if len(names) < 2:
         return NotRun(reason=f"one condition, {names[0]}: nothing was switched off")
-    method = {cell.cell.condition.name: cell.cell.condition.method for cell in measured.cells}
+    method = {cell.cell.condition.name: cell.cell.condition.method for cell in analysis.cells}
     others = [name for name in names if name != main and method[name] is method[main]]
     if not others:
         return NotRun(reason=f"no condition has parts of {main} switched off: the others are other frameworks")
     found: dict[tuple[str, str], list[tuple[str, Contrast]]] = {}
-    for culture in measured.cultures:
-        for (model, condition), contrast in _against_main(measured, culture, main, others).items():
+    for culture in analysis.cultures:
+        for (model, condition), contrast in _against_main(analysis, culture, main, others).items():
             found.setdefault((model, condition), []).append((culture.culture.code, contrast))
     rows = [
         AblationRow(row=row, contrasts=tuple(found.get((row.model, row.condition), ())))
-        for row in _rows(measured, [main, *others])
+        for row in _rows(analysis, [main, *others])
     ]
     several = {row.row.model for row in rows if row.row.condition != main}
     return Ablation(against=main, rows=tuple(row for row in rows if row.row.model in several))
 
 
 def _against_main(
-    measured: Measured, culture: CultureAnalysis, main: str, others: Sequence[str]
+    analysis: Analysis, culture: CultureAnalysis, main: str, others: Sequence[str]
 ) -> dict[tuple[str, str], Contrast]:
     """Every (model, other condition) against the model's main condition, Holm over all of the culture's."""
-    mine = [cell for cell in spoken(measured) if cell.cell.culture == culture.culture.code]
+    mine = [cell for cell in spoken(analysis) if cell.cell.culture == culture.culture.code]
     cells = {(c.cell.model, c.cell.condition.name): c for c in mine}
     return _pairs(
-        measured,
+        analysis,
         culture,
         {
             key: (cell, cells[key[0], main])
@@ -238,15 +239,15 @@ def _against_main(
     )
 
 
-def languages(measured: Measured) -> Languages | NotRun:
+def languages(analysis: Analysis) -> Languages | NotRun:
     """Figure 10: models of the main condition that were asked in more than one language."""
-    main, rows = main_condition(measured.results.run.cells), []
-    for culture in measured.cultures:
-        native = language_of(measured, culture.culture.code)
+    main, rows = main_condition(analysis.results.run.cells), []
+    for culture in analysis.cultures:
+        native = language_of(analysis, culture.culture.code)
         cells = {(c.cell.model, c.cell.language): c for c in culture.cells if c.cell.condition.name == main}
         several = {model for model, language in cells if language != native and (model, native) in cells}
         found = _pairs(
-            measured,
+            analysis,
             culture,
             {
                 key: (cell, cells[key[0], native])
@@ -263,7 +264,7 @@ def languages(measured: Measured) -> Languages | NotRun:
 
 
 def _pairs(
-    measured: Measured,
+    analysis: Analysis,
     culture: CultureAnalysis,
     wanted: dict[tuple[str, str], tuple[CellAnalysis, CellAnalysis]],
 ) -> dict[tuple[str, str], Contrast]:
@@ -271,7 +272,7 @@ def _pairs(
 
     wanted = {key: pair for key, pair in wanted.items() if all(cell.comparable for cell in pair)}
     samples = {cell.name: cell.sample for pair in wanted.values() for cell in pair}
-    compared = compare(samples, measured.items, culture.reference) if samples else None
+    compared = compare(samples, analysis.items, culture.reference) if samples else None
     if compared is None:
         return {}
     planned = [(cell.name, [cell.name], other.name, [other.name]) for cell, other in wanted.values()]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from defsurvey.reports.cells.cells import Measured
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.replies import judgeable
 from defsurvey.reports.figures.parts import NotRun, main_cells
-from defsurvey.reports.metrics.agreement import Agreement, McNemar, agreement, mcnemar
-from defsurvey.reports.metrics.insensitivity import FAIL, VERDICTS, CellRates, Verdicts, cell_rates
+from defsurvey.reports.metrics.agreement import agreement, mcnemar
+from defsurvey.reports.metrics.insensitivity import FAIL, VERDICTS, Audit, CellRates, JudgeNotes, Verdicts, cell_rates
 from defsurvey.storage.runs.judgement import DIMENSIONS
 from defsurvey.storage.runs.read_judgements import JudgeArrays, Pairs, RunJudgements
 
@@ -23,25 +23,6 @@ class JudgedRow:
     model: str
     culture: str
     rates: CellRates
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Audit:
-    """A judge beside another who judged the same answers."""
-
-    other: str  #: a person; empty: the judge itself, asked again
-    dimension: str  #: a code of ``DIMENSIONS``; empty: all of them together
-    agreement: Agreement  #: of pass, fail and unsure
-    stricter: McNemar  #: who fails answers more often; the judge first
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeNotes:
-    """What is to be said of judges beside their verdicts."""
-
-    audits: Mapping[str, tuple[Audit, ...]] = field(default_factory=dict)  #: name and version of a judge -> its audits
-    silent: tuple[str, ...] = ()  #: of judges that judged nothing, or not all that was asked for: why
-    partial: frozenset[str] = frozenset()  #: names and versions of those that judged a part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +43,9 @@ class Insensitivity:
     silent: tuple[str, ...] = ()  #: why judges, these or others, did not come to their end
 
 
-def insensitivity(
-    measured: Measured, verdicts: Sequence[Verdicts], notes: JudgeNotes | None = None
-) -> Insensitivity | NotRun:
+def insensitivity(analysis: Analysis) -> Insensitivity | NotRun:
     """Failure rates of every model of the main condition, by every judge that was asked."""
-    notes = notes or JudgeNotes()
+    notes, reply = analysis.notes, analysis.results.run.protocol.reply
     judges = tuple(
         Judged(
             judge=given.judge,
@@ -77,12 +56,12 @@ def insensitivity(
                     culture=cell.cell.culture,
                     rates=cell_rates(given, cell.place),
                 )
-                for cell in main_cells(measured)
+                for cell in main_cells(analysis)
             ),
             audits=notes.audits.get(given.judge, ()),
             partial=given.judge in notes.partial,
         )
-        for given in verdicts
+        for given in (judgeable(each, reply) for each in analysis.verdicts)
         if given.cell.size
     )
     if judges:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from defsurvey.reports.cells.cells import FAILED, CellAnalysis, Measured
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import FAILED, CellAnalysis
 from defsurvey.reports.cells.items import Floats, Ints
-from defsurvey.reports.figures.mapping import CulturalMap
+from defsurvey.reports.figures.mapping import cultural_map
 from defsurvey.reports.figures.parts import NotRun, main_cells
 from defsurvey.reports.figures.publications import Meaning, meanings
 from defsurvey.reports.metrics.diversity import effective_options
@@ -69,9 +70,9 @@ class Cases:
     by_state: tuple[tuple[AnswerState, tuple[int, ...]], ...]  #: positions in ``Results.samples``
 
 
-def landscape(measured: Measured) -> Landscape:
+def landscape(analysis: Analysis) -> Landscape:
     """Figure 3."""
-    items, survey = measured.items, measured.results.survey
+    items, survey = analysis.items, analysis.results.survey
     size = len(survey.dimensions)
     rows: dict[str, tuple[int, Ints]] = {}
     for place, question in enumerate(items.questions):
@@ -86,16 +87,16 @@ def landscape(measured: Measured) -> Landscape:
         types=tuple(sorted(Counter(question.type.value for question in items.questions).items())),
         known=tuple(
             (culture.culture.code, len(np.unique(items.question[~np.isnan(culture.reference.n)])))
-            for culture in measured.cultures
+            for culture in analysis.cultures
         ),
     )
 
 
-def near_question(measured: Measured) -> NearQuestion | NotRun:
+def near_question(analysis: Analysis) -> NearQuestion | NotRun:
     """Figure 4: the question and model of the main condition with the most varied answers for its number of options."""
     best: tuple[float, CellAnalysis, int] | None = None
-    items = measured.items
-    for cell in main_cells(measured):
+    items = analysis.items
+    for cell in main_cells(analysis):
         enough = items.whole & (cell.counts.sum(axis=-1) >= SHOWN)
         spread = effective_options(cell.counts) / items.offered.sum(axis=-1)
         spread = np.where(enough, spread, -1.0)
@@ -105,9 +106,9 @@ def near_question(measured: Measured) -> NearQuestion | NotRun:
     if best is None:
         return NotRun(reason=f"no question of one answer has {SHOWN} valid answers")
     _, cell, item = best
-    answers, place = measured.results.answers, int(items.question[item])
+    answers, place = analysis.results.answers, int(items.question[item])
     here = (answers.cell == cell.place) & (answers.question == place) & (answers.state != FAILED)
-    culture = next(each for each in measured.cultures if each.culture.code == cell.cell.culture)
+    culture = next(each for each in analysis.cultures if each.culture.code == cell.cell.culture)
     offered, question = items.offered[item], items.questions[place]
     return NearQuestion(
         name=cell.name,
@@ -120,17 +121,18 @@ def near_question(measured: Measured) -> NearQuestion | NotRun:
         distinct=len(np.unique(answers.digest[here])),
         samples=tuple(
             at
-            for at, sample in enumerate(measured.results.samples)
+            for at, sample in enumerate(analysis.results.samples)
             if sample.cell == cell.place and sample.answer.question == question.id
         ),
     )
 
 
-def score_rows(measured: Measured, drawn_map: CulturalMap | NotRun) -> tuple[ScoreRow, ...]:
+def score_rows(analysis: Analysis) -> tuple[ScoreRow, ...]:
     """Appendix C: what scores of each dimension asked about mean, and everyone's, where there is a map."""
-    known, asked = meanings(), set(measured.items.grouping.dimension.tolist())
+    known, asked = meanings(), set(analysis.items.grouping.dimension.tolist())
+    drawn_map = analysis.figure(cultural_map)
     rows = []
-    for place, code in enumerate(measured.results.survey.dimensions):
+    for place, code in enumerate(analysis.results.survey.dimensions):
         if place not in asked:
             continue
         scores: tuple[tuple[str, str, float], ...] = ()
@@ -141,10 +143,10 @@ def score_rows(measured: Measured, drawn_map: CulturalMap | NotRun) -> tuple[Sco
     return tuple(rows)
 
 
-def cases(measured: Measured) -> Cases | NotRun:
+def cases(analysis: Analysis) -> Cases | NotRun:
     """Appendix E: the stored samples, by state."""
     found: dict[AnswerState, list[int]] = {}
-    for place, sample in enumerate(measured.results.samples):
+    for place, sample in enumerate(analysis.results.samples):
         found.setdefault(sample.answer.state, []).append(place)
     if not found:
         return NotRun(reason="no answer was sampled")

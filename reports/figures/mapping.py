@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis, Measured
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.items import Floats
 from defsurvey.reports.figures.map_scores import (
     Scoring,
@@ -71,17 +72,17 @@ class CulturalMap:
     paper: Projection  #: raw option codes, whatever each culture was asked
 
 
-def cultural_map(measured: Measured) -> CulturalMap | NotRun:
+def cultural_map(analysis: Analysis) -> CulturalMap | NotRun:
     """Figure 7, over the items that people of all cultures answered and that speak to a dimension."""
-    if len(measured.cultures) < 2:
+    if len(analysis.cultures) < 2:
         return NotRun(reason="one culture: no variation between cultures to map")
-    cultures, items = _in_order(measured.cultures, measured.results.survey), measured.items
+    cultures, items = _in_order(analysis.cultures, analysis.results.survey), analysis.items
     known = [~np.isnan(culture.reference.n) for culture in cultures]
     used = np.asarray(np.all(known, axis=0) & scored(items))
     if len(np.unique(items.grouping.dimension[used])) < 2:
         reason = f"fewer than two value dimensions have a question that {every(len(cultures))} answered"
         return NotRun(reason=reason)
-    sound, paper = _project(measured, cultures, scaled(items, used)), paper_map(measured)
+    sound, paper = _project(analysis, cultures, scaled(items, used)), analysis.figure(paper_map)
     if sound is None or isinstance(paper, NotRun):
         return NotRun(reason="no model has a score in every dimension")
     return CulturalMap(
@@ -98,20 +99,20 @@ def every(cultures: int) -> str:
     return "both cultures" if cultures == 2 else f"all {cultures} cultures"
 
 
-def paper_map(measured: Measured) -> Projection | NotRun:
+def paper_map(analysis: Analysis) -> Projection | NotRun:
     """Figure 7 as the paper has it: raw codes, and of each culture whatever it was asked.
 
     It stands for itself where the cultures were asked different questions, as in the paper's own dataset; their means
     then differ by what was asked too.
     """
-    if len(measured.cultures) < 2:
+    if len(analysis.cultures) < 2:
         return NotRun(reason="one culture: no variation between cultures to map")
-    cultures, items = _in_order(measured.cultures, measured.results.survey), measured.items
+    cultures, items = _in_order(analysis.cultures, analysis.results.survey), analysis.items
     used = scored(items)
     asked = (set(items.grouping.dimension[used & ~np.isnan(each.reference.n)].tolist()) for each in cultures)
     if len(set.intersection(*asked)) < 2:
         return NotRun(reason=f"fewer than two value dimensions were asked about in {every(len(cultures))}")
-    found = _project(measured, cultures, raw(items, used))
+    found = _project(analysis, cultures, raw(items, used))
     return NotRun(reason="no model has a score in every dimension") if found is None else found
 
 
@@ -121,32 +122,32 @@ def _in_order(cultures: tuple[CultureAnalysis, ...], survey: Survey) -> tuple[Cu
     return tuple(sorted(cultures, key=lambda culture: places[culture.culture.code]))
 
 
-def _subjects(measured: Measured) -> list[tuple[str, CellAnalysis]]:
-    condition = main_condition(measured.results.run.cells)
-    cells = [cell for cell in measured.cells if cell.cell.condition.name == condition]
+def _subjects(analysis: Analysis) -> list[tuple[str, CellAnalysis]]:
+    condition = main_condition(analysis.results.run.cells)
+    cells = [cell for cell in analysis.cells if cell.cell.condition.name == condition]
     spoken: dict[tuple[str, str], int] = {}
     for cell in cells:
         spoken[cell.cell.model, cell.cell.culture] = spoken.get((cell.cell.model, cell.cell.culture), 0) + 1
     most = {model: max(count for (of, _), count in spoken.items() if of == model) for model, _ in spoken}
-    return [(_subject(measured, cell, most[cell.cell.model]), cell) for cell in cells]
+    return [(_subject(analysis, cell, most[cell.cell.model]), cell) for cell in cells]
 
 
-def _subject(measured: Measured, cell: CellAnalysis, languages: int) -> str:
+def _subject(analysis: Analysis, cell: CellAnalysis, languages: int) -> str:
     """A model asked in several languages is several subjects: its native one, and the other or each of the others."""
     if languages == 1:
         return cell.cell.model
-    native = measured.results.survey.culture(cell.cell.culture).language == cell.cell.language
+    native = analysis.results.survey.culture(cell.cell.culture).language == cell.cell.language
     other = "other language" if languages == 2 else f"in {cell.cell.language}, not native"
     return f"{cell.cell.model} · {'native language' if native else other}"
 
 
-def _project(measured: Measured, cultures: tuple[CultureAnalysis, ...], scoring: Scoring) -> Projection | None:
-    grouping, kept, subjects = measured.items.grouping, scoring.keep > 0, _subjects(measured)
+def _project(analysis: Analysis, cultures: tuple[CultureAnalysis, ...], scoring: Scoring) -> Projection | None:
+    grouping, kept, subjects = analysis.items.grouping, scoring.keep > 0, _subjects(analysis)
 
     def columns(by_item: Floats) -> Floats:
         return grouped_mean(by_item[..., kept], grouping.dimension[kept], grouping.dimensions)
 
-    people = [columns(people_scores(culture, scoring, measured.items)) for culture in cultures]
+    people = [columns(people_scores(culture, scoring, analysis.items)) for culture in cultures]
     known = {culture.culture.code: kept & ~np.isnan(culture.reference.n) for culture in cultures}
     found = [columns(model_scores(cell, scoring, known[cell.cell.culture])) for _, cell in subjects]
     asked = np.asarray(~np.isnan(np.stack(people)).any(axis=0))
@@ -162,7 +163,7 @@ def _project(measured: Measured, cultures: tuple[CultureAnalysis, ...], scoring:
             human=True,
             scores=table[at],
             point=_point(components, at),
-            ellipse=_around(components, at, people_variance(culture, scoring, measured.items, asked)),
+            ellipse=_around(components, at, people_variance(culture, scoring, analysis.items, asked)),
         )
         for at, culture in enumerate(cultures)
     ]
@@ -184,7 +185,7 @@ def _project(measured: Measured, cultures: tuple[CultureAnalysis, ...], scoring:
             )
         )
     return Projection(
-        dimensions=tuple(c for c, known in zip(measured.results.survey.dimensions, asked, strict=True) if known),
+        dimensions=tuple(c for c, known in zip(analysis.results.survey.dimensions, asked, strict=True) if known),
         components=components,
         rows=tuple(rows),
         arrows=_arrows(

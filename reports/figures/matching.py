@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis, Measured
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.comparing import answered
 from defsurvey.reports.cells.items import Floats, ReferenceTable, reference_table
 from defsurvey.reports.cells.respondents import uniform_shares
 from defsurvey.reports.figures.parts import NotRun, main_cells
-from defsurvey.reports.figures.series import spearman
 from defsurvey.reports.metrics.bias import (
     Matching,
     Profile,
@@ -23,6 +23,7 @@ from defsurvey.reports.metrics.bias import (
     profile,
     profile_shares,
 )
+from defsurvey.reports.metrics.significance import spearman
 from defsurvey.storage.surveys.survey import Group
 
 #: The groups of a profile, in the order of every group axis.
@@ -103,18 +104,18 @@ class RankAgreement:
     p: float  #: two-sided permutation
 
 
-def matching_figure(measured: Measured) -> MatchingFigure:
+def matching_figure(analysis: Analysis) -> MatchingFigure:
     """Figure 8: every model of the main condition."""
-    uniform = uniform_shares(measured.items)
-    cultures = {culture.culture.code: culture for culture in measured.cultures}
+    uniform = uniform_shares(analysis.items)
+    cultures = {culture.culture.code: culture for culture in analysis.cultures}
     return MatchingFigure(
-        rows=tuple(_row(measured, cultures[cell.cell.culture], cell, uniform) for cell in main_cells(measured))
+        rows=tuple(_row(analysis, cultures[cell.cell.culture], cell, uniform) for cell in main_cells(analysis))
     )
 
 
-def _row(measured: Measured, culture: CultureAnalysis, cell: CellAnalysis, uniform: Floats) -> MatchingRow:
+def _row(analysis: Analysis, culture: CultureAnalysis, cell: CellAnalysis, uniform: Floats) -> MatchingRow:
     found = matching(cell.counts, culture.reference.shares, uniform, culture.reference.low_n)
-    grouping = measured.items.grouping
+    grouping = analysis.items.grouping
     return MatchingRow(
         name=cell.name,
         model=cell.cell.model,
@@ -122,25 +123,25 @@ def _row(measured: Measured, culture: CultureAnalysis, cell: CellAnalysis, unifo
         matching=found,
         by_dimension=found.by(grouping.dimension, grouping.dimensions),
         uniform_by_dimension=found.uniform_by(grouping.dimension, grouping.dimensions),
-        comparable=answered(cell.counts, measured.items, culture.reference),
+        comparable=answered(cell.counts, analysis.items, culture.reference),
     )
 
 
-def profiles(measured: Measured, figure: MatchingFigure) -> Profiles | NotRun:
+def profiles(analysis: Analysis) -> Profiles | NotRun:
     """Figures 11 and 12 and Appendix G, over the items whose groups are known."""
     groups = {
         culture.culture.code: tuple(
-            reference_table(measured.results.survey, measured.items, culture.culture.code, group) for group in GROUPS
+            reference_table(analysis.results.survey, analysis.items, culture.culture.code, group) for group in GROUPS
         )
-        for culture in measured.cultures
+        for culture in analysis.cultures
     }
-    coverage = tuple(_coverage(measured, culture, groups[culture.culture.code]) for culture in measured.cultures)
+    coverage = tuple(_coverage(analysis, culture, groups[culture.culture.code]) for culture in analysis.cultures)
     if not any(known.genders or known.ages for known in coverage):
         return NotRun(reason="no reference of this survey tells the sexes or ages apart")
     sound: list[ProfileRow] = []
     paper: list[ProfileRow] = []
-    for cell, row in zip(main_cells(measured), figure.rows, strict=True):
-        culture = next(each for each in measured.cultures if each.culture.code == cell.cell.culture)
+    for cell, row in zip(main_cells(analysis), analysis.figure(matching_figure).rows, strict=True):
+        culture = next(each for each in analysis.cultures if each.culture.code == cell.cell.culture)
         tables = groups[cell.cell.culture]
         for raw, rows in ((False, sound), (True, paper)):
             found = profile(
@@ -151,12 +152,12 @@ def profiles(measured: Measured, figure: MatchingFigure) -> Profiles | NotRun:
                 np.stack([table.low_n for table in tables]),
                 raw_counts=raw,
             )
-            rows.append(_profile_row(measured, cell, row.matching.match, found))
+            rows.append(_profile_row(analysis, cell, row.matching.match, found))
     return Profiles(coverage=coverage, sound=tuple(sound), paper=tuple(paper))
 
 
-def _profile_row(measured: Measured, cell: CellAnalysis, match: Floats, found: Profile) -> ProfileRow:
-    grouping = measured.items.grouping
+def _profile_row(analysis: Analysis, cell: CellAnalysis, match: Floats, found: Profile) -> ProfileRow:
+    grouping = analysis.items.grouping
     lifts = found.lift[match == 0]
     known = ~np.isnan(lifts)
     total, count = np.where(known, lifts, 0.0).sum(axis=0), known.sum(axis=0)
@@ -171,11 +172,11 @@ def _profile_row(measured: Measured, cell: CellAnalysis, match: Floats, found: P
     )
 
 
-def _coverage(measured: Measured, culture: CultureAnalysis, tables: tuple[ReferenceTable, ...]) -> ProfileCoverage:
+def _coverage(analysis: Analysis, culture: CultureAnalysis, tables: tuple[ReferenceTable, ...]) -> ProfileCoverage:
     known = np.stack([~np.isnan(table.n) for table in tables])
     sexes, ages = known[:2].all(axis=0), known[2:].all(axis=0)
     low = np.stack([table.low_n for table in tables]).any(axis=0)
-    dimension = measured.items.grouping.dimension
+    dimension = analysis.items.grouping.dimension
     spoken, covered = set(dimension.tolist()) - {-1}, set(dimension[sexes & ages].tolist())
     return ProfileCoverage(
         culture=culture.culture.code,
@@ -185,17 +186,17 @@ def _coverage(measured: Measured, culture: CultureAnalysis, tables: tuple[Refere
         low_n=int((low & known.any(axis=0)).sum()),
         dimensions=tuple(
             code
-            for place, code in enumerate(measured.results.survey.dimensions)
+            for place, code in enumerate(analysis.results.survey.dimensions)
             if place in spoken and place not in covered
         ),
     )
 
 
-def rank_agreement(measured: Measured, figure: MatchingFigure) -> tuple[RankAgreement, ...] | NotRun:
+def rank_agreement(analysis: Analysis) -> tuple[RankAgreement, ...] | NotRun:
     """The rank by matching against the order of closeness, per culture with at least three ranked models."""
-    found = []
-    for culture in measured.cultures:
-        cells = [cell for cell in main_cells(measured) if cell.cell.culture == culture.culture.code]
+    found, figure = [], analysis.figure(matching_figure)
+    for culture in analysis.cultures:
+        cells = [cell for cell in main_cells(analysis) if cell.cell.culture == culture.culture.code]
         shares, ranked = figure.shares.get(culture.culture.code, {}), dict(culture.ranking.order)
         known = [
             (cell.name, ranked[cell.name], shares[cell.name])

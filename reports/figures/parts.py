@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from defsurvey.reports.cells.cells import CellAnalysis, Measured
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CellAnalysis
 from defsurvey.storage.runs.run import Cell
 
 #: The condition that figures of models are about, where a run has it.
@@ -26,27 +27,27 @@ def main_condition(cells: Iterable[Cell]) -> str:
     return DEF if DEF in names else names[0]
 
 
-def conditions(measured: Measured) -> list[str]:
+def conditions(analysis: Analysis) -> list[str]:
     """The conditions whose answers were measured, in the run's order."""
-    return list(dict.fromkeys(cell.cell.condition.name for cell in sorted(measured.cells, key=lambda c: c.place)))
+    return list(dict.fromkeys(cell.cell.condition.name for cell in sorted(analysis.cells, key=lambda c: c.place)))
 
 
-def language_of(measured: Measured, culture: str) -> str:
+def language_of(analysis: Analysis, culture: str) -> str:
     """The language that figures of models are about: the culture's own where the run has it, or else its first."""
-    spoken = list(dict.fromkeys(cell.language for cell in measured.results.run.cells if cell.culture == culture))
-    native = measured.results.survey.culture(culture).language
+    spoken = list(dict.fromkeys(cell.language for cell in analysis.results.run.cells if cell.culture == culture))
+    native = analysis.results.survey.culture(culture).language
     return native if native in spoken else spoken[0]
 
 
-def spoken(measured: Measured) -> tuple[CellAnalysis, ...]:
+def spoken(analysis: Analysis) -> tuple[CellAnalysis, ...]:
     """The cells of one language per culture."""
-    return tuple(cell for cell in measured.cells if cell.cell.language == language_of(measured, cell.cell.culture))
+    return tuple(cell for cell in analysis.cells if cell.cell.language == language_of(analysis, cell.cell.culture))
 
 
-def main_cells(measured: Measured) -> tuple[CellAnalysis, ...]:
+def main_cells(analysis: Analysis) -> tuple[CellAnalysis, ...]:
     """One cell per model and culture: the main condition, one language per culture."""
-    condition = main_condition(measured.results.run.cells)
-    return tuple(cell for cell in spoken(measured) if cell.cell.condition.name == condition)
+    condition = main_condition(analysis.results.run.cells)
+    return tuple(cell for cell in spoken(analysis) if cell.cell.condition.name == condition)
 
 
 def models(cells: Iterable[CellAnalysis]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from defsurvey.reports.cells.cells import Measured
+from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.items import ANSWERED, Ints, ItemTable
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.metrics.comparisons import holm
@@ -46,20 +46,20 @@ class Placement:
     rows: tuple[PlacementRow, ...]
 
 
-def placement(measured: Measured) -> Placement | NotRun:
+def placement(analysis: Analysis) -> Placement | NotRun:
     """Test every cell whose options were shown in more than one order."""
-    answers, items = measured.results.answers, measured.items
+    answers, items = analysis.results.answers, analysis.items
     single = np.array([question.type is not QuestionType.MULTIPLE for question in items.questions], dtype=bool)
     usable = (answers.state == ANSWERED) & single[answers.question] & (answers.choices > 0)
     order = np.flatnonzero(usable)
     order = order[np.argsort(answers.cell[order], kind="stable")]
-    bounds = np.searchsorted(answers.cell[order], np.arange(len(measured.results.run.cells) + 1))
+    bounds = np.searchsorted(answers.cell[order], np.arange(len(analysis.results.run.cells) + 1))
     question = answers.question[order].astype(np.int64)
     # the number of zeros below the one bit set is the position of the option chosen
     chosen = np.bitwise_count(answers.choices[order] - 1).astype(np.int64)
     shown = _positions(items, question, answers.shown[order])
     options, found = items.offered.shape[1], []
-    for cell in measured.cells:
+    for cell in analysis.cells:
         here = slice(bounds[cell.place], bounds[cell.place + 1])
         found.append((cell, position_bias(question[here], chosen[here], shown[here], options)))
     if not any(bias.answers for _, bias in found):

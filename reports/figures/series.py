@@ -12,14 +12,15 @@ from itertools import combinations
 from math import log
 
 import numpy as np
-from scipy.stats import rankdata
 
-from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis, Measured
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.comparing import Contrast, Plan, compare, contrasts
 from defsurvey.reports.cells.items import Floats
+from defsurvey.reports.figures.matching import matching_figure
 from defsurvey.reports.figures.parts import NotRun, main_cells
 from defsurvey.reports.metrics.aggregate import mean_known
-from defsurvey.reports.metrics.significance import TwoSamples, compare_samples
+from defsurvey.reports.metrics.significance import TwoSamples, compare_samples, spearman
 from defsurvey.reports.number_format import counted
 
 #: Fewest models whose sizes are correlated with anything.
@@ -97,9 +98,9 @@ def parameters(written: str) -> float:
         return float("nan")
 
 
-def _facts(measured: Measured, name: str) -> dict[str, str]:
+def _facts(analysis: Analysis, name: str) -> dict[str, str]:
     """What the cards of the run's models say under one name, where they say it."""
-    facts = {model: known.get(name, "") for model, known in measured.results.model_facts.items()}
+    facts = {model: known.get(name, "") for model, known in analysis.results.model_facts.items()}
     return {model: value for model, value in facts.items() if value}
 
 
@@ -111,18 +112,18 @@ def _by(cells: Sequence[CellAnalysis], facts: Mapping[str, str]) -> dict[str, li
     return dict(sorted(groups.items()))
 
 
-def _comparable(measured: Measured, culture: CultureAnalysis) -> list[CellAnalysis]:
+def _comparable(analysis: Analysis, culture: CultureAnalysis) -> list[CellAnalysis]:
     """The culture's main cells with answers enough to be compared: one without takes nothing from the others."""
-    mine = [cell for cell in main_cells(measured) if cell.cell.culture == culture.culture.code]
+    mine = [cell for cell in main_cells(analysis) if cell.cell.culture == culture.culture.code]
     return [cell for cell in mine if cell.comparable]
 
 
 def _contrasts(
-    measured: Measured, culture: CultureAnalysis, cells: Sequence[CellAnalysis], planned: Sequence[Plan]
+    analysis: Analysis, culture: CultureAnalysis, cells: Sequence[CellAnalysis], planned: Sequence[Plan]
 ) -> tuple[Contrast, ...]:
     if not cells or not planned:
         return ()
-    compared = compare({cell.name: cell.sample for cell in cells}, measured.items, culture.reference)
+    compared = compare({cell.name: cell.sample for cell in cells}, analysis.items, culture.reference)
     return () if compared is None else contrasts(compared, planned)
 
 
@@ -130,21 +131,21 @@ def _names(cells: Sequence[CellAnalysis]) -> list[str]:
     return [cell.name for cell in cells]
 
 
-def series(measured: Measured) -> Series | NotRun:
+def series(analysis: Analysis) -> Series | NotRun:
     """Table 3: every two series that have at least two models each, in every culture."""
-    facts = _facts(measured, "series")
+    facts = _facts(analysis, "series")
     if not facts:
         return NotRun(reason="the model cards name no series")
     tests: list[SeriesTest] = []
-    for culture in measured.cultures:
-        mine = [cell for cell in main_cells(measured) if cell.cell.culture == culture.culture.code]
+    for culture in analysis.cultures:
+        mine = [cell for cell in main_cells(analysis) if cell.cell.culture == culture.culture.code]
         groups = {name: cells for name, cells in _by(mine, facts).items() if len(cells) > 1}
         pairs = list(combinations(groups, 2))
-        enough = _comparable(measured, culture)
+        enough = _comparable(analysis, culture)
         usable = {name: [cell for cell in cells if cell in enough] for name, cells in groups.items()}
         planned = [(a, _names(usable[a]), b, _names(usable[b])) for a, b in pairs if usable[a] and usable[b]]
         involved = [cell for cells in usable.values() for cell in cells]
-        found = {(c.first, c.second): c for c in _contrasts(measured, culture, involved, planned)}
+        found = {(c.first, c.second): c for c in _contrasts(analysis, culture, involved, planned)}
         tests += [_series_test(culture, a, groups[a], b, groups[b], found.get((a, b))) for a, b in pairs]
     return Series(tests=tuple(tests)) if tests else NotRun(reason="fewer than two series have two models or more")
 
@@ -187,25 +188,21 @@ def _units(series: str, values: Floats) -> str:
     return f"{series}: {units}, not independent"
 
 
-def training(measured: Measured, match: Mapping[str, Mapping[str, float]]) -> Training | NotRun:
-    """Appendix I: stages and sizes of the models of the main condition.
-
-    Args:
-        measured: the run.
-        match: culture -> cell name -> share of matching items.
-    """
-    stages, sizes = _facts(measured, "stage"), _facts(measured, "parameters")
+def training(analysis: Analysis) -> Training | NotRun:
+    """Appendix I: stages and sizes of the models of the main condition."""
+    stages, sizes = _facts(analysis, "stage"), _facts(analysis, "parameters")
     if not stages and not sizes:
         return NotRun(reason="the model cards name neither training stage nor size")
+    match = analysis.figure(matching_figure).shares
     means: list[StageMean] = []
     found: list[tuple[str, str, Contrast]] = []
     correlations: list[SizeCorrelation] = []
-    for culture in measured.cultures:
+    for culture in analysis.cultures:
         code = culture.culture.code
-        mine = [cell for cell in main_cells(measured) if cell.cell.culture == code]
+        mine = [cell for cell in main_cells(analysis) if cell.cell.culture == code]
         matched = match.get(code, {})
         means += [_stage_mean(code, stage, cells, matched) for stage, cells in _by(mine, stages).items()]
-        found += _stage_contrasts(measured, culture, stages)
+        found += _stage_contrasts(analysis, culture, stages)
         correlation = _size_correlation(code, mine, sizes, matched)
         correlations += [] if correlation is None else [correlation]
     return Training(stages=tuple(means), contrasts=tuple(found), sizes=tuple(correlations))
@@ -226,18 +223,18 @@ def _stage_mean(culture: str, stage: str, cells: Sequence[CellAnalysis], match: 
 
 
 def _stage_contrasts(
-    measured: Measured, culture: CultureAnalysis, stages: Mapping[str, str]
+    analysis: Analysis, culture: CultureAnalysis, stages: Mapping[str, str]
 ) -> list[tuple[str, str, Contrast]]:
     """Stages within a series: between series, stage and everything else differ together."""
-    named, planned, where = _facts(measured, "series"), [], []
-    enough = _comparable(measured, culture)
+    named, planned, where = _facts(analysis, "series"), [], []
+    enough = _comparable(analysis, culture)
     for family, cells in _by(enough, named).items():
         groups = _by(cells, stages)
         for a, b in combinations(groups, 2):
             planned.append((a, _names(groups[a]), b, _names(groups[b])))
             where.append((culture.culture.code, family))
     involved = [cell for cell in enough if cell.cell.model in named and cell.cell.model in stages]
-    found = _contrasts(measured, culture, involved, planned)
+    found = _contrasts(analysis, culture, involved, planned)
     return [(*place, contrast) for place, contrast in zip(where, found, strict=False)]
 
 
@@ -261,23 +258,3 @@ def _size_correlation(
         divergence_p=p,
         match=spearman(size, matched)[0] if whole else np.nan,
     )
-
-
-def spearman(
-    first: Floats, second: Floats, *, rearrangements: int = 9_999, seed: int = 20250314
-) -> tuple[float, float]:
-    """Spearman's rank correlation and its two-sided permutation p; nan where a side does not vary.
-
-    >>> rho, p = spearman(np.array([1., 2., 3., 4., 5.]), np.array([2., 4., 6., 8., 10.]))
-    >>> round(rho, 3), round(p, 2)
-    (1.0, 0.02)
-    """
-    one, two = rankdata(first) - (len(first) + 1) / 2, rankdata(second) - (len(second) + 1) / 2
-    scale = float(np.sqrt((one**2).sum() * (two**2).sum()))
-    if scale == 0:
-        return float("nan"), float("nan")
-    rho = float(one @ two / scale)
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permuted(np.broadcast_to(two, (rearrangements, len(two))), axis=1) @ one / scale
-    above = int((np.abs(shuffled) >= abs(rho) - 1e-12).sum())
-    return rho, (1 + above) / (1 + rearrangements)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import nan
 
-from defsurvey.reports.cells.cells import Measured
+from defsurvey.reports.analysis import Analysis
 from defsurvey.storage.runs.results import TokenCount
 
 
@@ -56,11 +56,11 @@ class ThroughputRow:
         return self.price.cost(self.tokens) if self.tokens and self.price else nan
 
 
-def throughput(measured: Measured) -> tuple[ThroughputRow, ...]:
+def throughput(analysis: Analysis) -> tuple[ThroughputRow, ...]:
     """How long each model took, how many tokens, what they cost."""
-    results = measured.results
+    results = analysis.results
     ended: Counter[str] = Counter()
-    for cell in measured.cells:
+    for cell in analysis.cells:
         ended[cell.cell.model] += cell.quality.done
     return tuple(
         ThroughputRow(

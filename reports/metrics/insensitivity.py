@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from defsurvey.reports.metrics.agreement import Agreement, McNemar
 from defsurvey.reports.metrics.divergence import Floats, MetricInput
 from defsurvey.reports.metrics.quality import Rate, wilson_rate
 from defsurvey.storage.runs.judgement import DIMENSIONS, Verdict
@@ -34,6 +36,25 @@ class Verdicts:
     dimension: NDArray[np.int8]  #: position in ``DIMENSIONS``
     verdict: NDArray[np.int8]  #: position in ``VERDICTS``
     weight: Floats  #: answers of its stratum that each judged answer stands for; all 1 if sampling was even
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """A judge beside another who judged the same answers."""
+
+    other: str  #: a person; empty: the judge itself, asked again
+    dimension: str  #: a code of ``DIMENSIONS``; empty: all of them together
+    agreement: Agreement  #: of pass, fail and unsure
+    stricter: McNemar  #: who fails answers more often; the judge first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeNotes:
+    """What is to be said of judges beside their verdicts."""
+
+    audits: Mapping[str, tuple[Audit, ...]] = field(default_factory=dict)  #: name and version of a judge -> its audits
+    silent: tuple[str, ...] = ()  #: of judges that judged nothing, or not all that was asked for: why
+    partial: frozenset[str] = frozenset()  #: names and versions of those that judged a part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

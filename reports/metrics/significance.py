@@ -1,4 +1,4 @@
-"""Student's and Welch's t-test and Hedges' g, from samples or from their published summaries."""
+"""Student's and Welch's t-test and Hedges' g; rank correlation; from samples or from their published summaries."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtr
+from scipy.stats import rankdata
 
 from defsurvey.reports.metrics.divergence import MetricInput
 
@@ -162,3 +163,24 @@ def hedges_g(first: Summary, second: Summary, *, level: float = 0.95) -> Effect:
         (first.n + second.n) / (first.n * second.n) + g**2 / (2 * (first.n + second.n))
     )
     return Effect(g=g, low=g - half, high=g + half)
+
+
+def spearman(
+    first: ArrayLike, second: ArrayLike, *, rearrangements: int = 9_999, seed: int = 20250314
+) -> tuple[float, float]:
+    """Spearman's rank correlation and its two-sided permutation p; nan where a side does not vary.
+
+    >>> rho, p = spearman(np.array([1., 2., 3., 4., 5.]), np.array([2., 4., 6., 8., 10.]))
+    >>> round(rho, 3), round(p, 2)
+    (1.0, 0.02)
+    """
+    one, two = (rankdata(np.asarray(side, dtype=np.float64)) for side in (first, second))
+    one, two = one - (one.size + 1) / 2, two - (two.size + 1) / 2
+    scale = float(np.sqrt((one**2).sum() * (two**2).sum()))
+    if scale == 0:
+        return float("nan"), float("nan")
+    rho = float(one @ two / scale)
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permuted(np.broadcast_to(two, (rearrangements, two.size)), axis=1) @ one / scale
+    above = int((np.abs(shuffled) >= abs(rho) - 1e-12).sum())
+    return rho, (1 + above) / (1 + rearrangements)

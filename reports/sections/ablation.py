@@ -8,7 +8,7 @@ from dataclasses import replace
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.comparing import Contrast
 from defsurvey.reports.cells.replies import why_not
-from defsurvey.reports.figures.frameworks import Ablation, AblationRow
+from defsurvey.reports.figures.frameworks import Ablation, AblationRow, ablation
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.number_format import NONE, counted, fixed, percent, signed
 from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
@@ -29,7 +29,7 @@ from defsurvey.reports.sections.words import (
 
 def ablation_section(analysis: Analysis) -> Section:
     """Table 4."""
-    part = analysis.parts.ablation
+    part = analysis.figure(ablation)
     section = Section(
         anchor="table-4",
         contents="Table 4 · Ablation",

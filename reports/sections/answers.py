@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isnan
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis
+from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cards import question_cards
-from defsurvey.reports.cells.distinguishing import DistinguishedCell
+from defsurvey.reports.cells.cells import CellAnalysis
+from defsurvey.reports.figures.distinguishing import DistinguishedCell, distinguish
 from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.figures.placement import Placement
+from defsurvey.reports.figures.placement import Placement, placement
 from defsurvey.reports.metrics.quality import Rate
 from defsurvey.reports.number_format import NONE, counted, fixed, percent
 from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
@@ -130,7 +131,7 @@ def _diversity(analysis: Analysis) -> Table:
 
 def position_section(analysis: Analysis) -> Section:
     """Does the order shown move the answer?"""
-    part = analysis.parts.position
+    part = analysis.figure(placement)
     section = Section(anchor="position", contents="Position bias", title="Does the order shown move the answer?")
     if isinstance(part, NotRun):
         return missing(section, part)
@@ -205,7 +206,7 @@ def _alike(analysis: Analysis, best: DistinguishedCell, tested: int) -> str:
 
 def question_section(analysis: Analysis) -> Section:
     """Which questions tell a model from people, and every question by itself."""
-    cells, names = analysis.parts.distinguished.cells, culture_names(analysis)
+    cells, names = analysis.figure(distinguish).cells, culture_names(analysis)
     tested = [cell for cell in cells if cell.questions and cell.comparable]
     best = max(tested, key=lambda cell: cell.share_alike, default=None)
     return Section(

@@ -6,6 +6,7 @@ import numpy as np
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.circumstances import language_name, languages_asked
+from defsurvey.reports.figures.landscape import landscape
 from defsurvey.reports.number_format import counted
 from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
 from defsurvey.reports.sections.words import dimension_columns, largest, named_cultures, places
@@ -13,7 +14,7 @@ from defsurvey.reports.sections.words import dimension_columns, largest, named_c
 
 def landscape_section(analysis: Analysis) -> Section:
     """Figure 3."""
-    part = analysis.parts.landscape
+    part = analysis.figure(landscape)
     questions = sum(topic.questions for topic in part.topics)
     topics, dimensions = len(part.topics), len(analysis.dimensions)
     title = f"{counted(questions, 'question')} on {counted(topics, 'topic')}"
@@ -57,7 +58,7 @@ def _excluded(analysis: Analysis) -> tuple[Table, ...]:
 
 
 def _topics(analysis: Analysis) -> Table:
-    part = analysis.parts.landscape
+    part = analysis.figure(landscape)
     most = largest(topic.by_dimension.astype(np.float64) for topic in part.topics)
     return Table(
         anchor="figure-3-topics",
@@ -81,7 +82,7 @@ def _topics(analysis: Analysis) -> Table:
 
 
 def _kinds(analysis: Analysis) -> Table:
-    part = analysis.parts.landscape
+    part = analysis.figure(landscape)
     rows = [
         *((f"questions of type {kind}", count) for kind, count in part.types),
         *((f"with a reference for {named_cultures(analysis)[code]}", count) for code, count in part.known),

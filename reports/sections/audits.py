@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from defsurvey.reports.figures.judging import Audit, Judged
-from defsurvey.reports.metrics.insensitivity import NAMES
+from defsurvey.reports.figures.judging import Judged
+from defsurvey.reports.metrics.insensitivity import NAMES, Audit
 from defsurvey.reports.number_format import NONE, fixed, percent
 from defsurvey.reports.page import Column, Entry, Table, TableRow
 from defsurvey.reports.sections.words import chance

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis, CultureAnalysis
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CultureAnalysis
 from defsurvey.reports.cells.items import Ints
 from defsurvey.reports.charts.dots import dot_plots
 from defsurvey.reports.metrics.comparisons import Place

@@ -11,7 +11,7 @@ from math import isnan
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.figures.configured import Configuration, Configured, ConfiguredCell
+from defsurvey.reports.figures.configured import Configuration, Configured, ConfiguredCell, configured, drawn
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.finding import NAMED
 from defsurvey.reports.metrics.comparisons import holm
@@ -31,7 +31,7 @@ from defsurvey.reports.sections.words import (
 
 def configuration_section(analysis: Analysis) -> Section:
     """Appendix F."""
-    part = analysis.parts.configurations
+    part = analysis.figure(configured)
     section = Section(
         anchor="appendix-f",
         contents="App. F · Configurations",
@@ -218,7 +218,7 @@ def _levels(analysis: Analysis, part: Configured) -> Table:
 
 def draw_section(analysis: Analysis) -> Section:
     """How often each level of each axis was drawn."""
-    part = analysis.parts.draws
+    part = analysis.figure(drawn)
     section = Section(anchor="draws", contents="Draws", title="What participants drew")
     if isinstance(part, NotRun):
         return missing(section, part)

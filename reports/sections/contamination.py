@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.figures.contamination import Contamination, GuessedRow, RecalledRow
+from defsurvey.reports.figures.contamination import Contamination, GuessedRow, RecalledRow, contamination
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.metrics.contamination import CLOSE, VERBATIM
 from defsurvey.reports.number_format import fixed
@@ -22,7 +22,7 @@ _HOW = (
 
 def with_contamination(section: Section, analysis: Analysis) -> Section:
     """The section with what the check found, or with the reason for which it was not run."""
-    part = analysis.parts.contamination
+    part = analysis.figure(contamination)
     if isinstance(part, NotRun):
         told = f"Whether the models have seen the survey was not checked: {part.reason}."
         return replace(section, paragraphs=(*section.paragraphs, told))

@@ -10,7 +10,7 @@ import numpy as np
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.charts.cultures import culture_map, numbered
-from defsurvey.reports.figures.mapping import CulturalMap, Projection, every
+from defsurvey.reports.figures.mapping import CulturalMap, Projection, cultural_map, every, paper_map
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.metrics.ways import Arrow, Way
 from defsurvey.reports.number_format import NONE, counted, fixed, signed
@@ -20,7 +20,7 @@ from defsurvey.reports.sections.words import culture_names, listed, missing, nam
 
 def map_section(analysis: Analysis) -> Section:
     """Figure 7."""
-    part, paper = analysis.parts.map, analysis.parts.paper_map
+    part, paper = analysis.figure(cultural_map), analysis.figure(paper_map)
     section = Section(anchor="figure-7", contents="Fig. 7 · Map", title="Cultural variation map", number="Fig. 7")
     if isinstance(part, NotRun):
         if isinstance(paper, NotRun):

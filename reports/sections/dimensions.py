@@ -12,7 +12,7 @@ from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.charts.dimensions import mean_plots, spread_plots
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.extremes import furthest, nameable
-from defsurvey.reports.figures.by_dimension import QUANTILES, ByDimension, DimensionRow
+from defsurvey.reports.figures.by_dimension import QUANTILES, ByDimension, DimensionRow, by_dimension
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.finding import NAMED
 from defsurvey.reports.metrics.aggregate import mean_known
@@ -36,7 +36,7 @@ OPEN = 6
 
 def mean_section(analysis: Analysis) -> Section:
     """Figure 5."""
-    part = analysis.parts.by_dimension
+    part = analysis.figure(by_dimension)
     section = Section(
         anchor="figure-5", contents="Fig. 5 · By dimension", title="Mean divergence by dimension", number="Fig. 5"
     )
@@ -103,7 +103,7 @@ def _in_all(rows: Sequence[DimensionRow]) -> list[DimensionRow]:
 
 def spread_section(analysis: Analysis) -> Section:
     """Figure 6."""
-    part = analysis.parts.by_dimension
+    part = analysis.figure(by_dimension)
     section = Section(
         anchor="figure-6",
         contents="Fig. 6 · Spread",

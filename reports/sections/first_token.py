@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.figures.first_token import first_token
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.number_format import fixed, signed
 from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
@@ -13,7 +14,7 @@ from defsurvey.reports.sections.words import MODEL, culture_names, missing
 
 def first_token_section(analysis: Analysis) -> Section:
     """First-token probabilities beside the main condition."""
-    part = analysis.parts.first_token
+    part = analysis.figure(first_token)
     section = Section(
         anchor="first-token", contents="First token", title="What the next token alone says of the options"
     )

@@ -8,7 +8,8 @@ from dataclasses import replace
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.replies import why_not
 from defsurvey.reports.extremes import closest_dimension
-from defsurvey.reports.figures.frameworks import Frameworks, MeanRow, lacks
+from defsurvey.reports.figures.by_dimension import by_dimension
+from defsurvey.reports.figures.frameworks import Frameworks, MeanRow, frameworks, lacks, model_table
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.number_format import NONE, fixed, percent, signed
 from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
@@ -46,7 +47,7 @@ _NAMED = (
 
 def framework_section(analysis: Analysis) -> Section:
     """Table 1."""
-    part = analysis.parts.frameworks
+    part = analysis.figure(frameworks)
     section = Section(
         anchor="table-1",
         contents="Table 1 · Frameworks",
@@ -83,7 +84,7 @@ def _best_framework(part: Frameworks) -> str:
 
 def model_section(analysis: Analysis) -> Section:
     """Table 2."""
-    rows = analysis.parts.models.rows
+    rows = analysis.figure(model_table).rows
     several = len(analysis.cultures) > 1
     return Section(
         anchor="table-2",
@@ -91,7 +92,7 @@ def model_section(analysis: Analysis) -> Section:
         title=closest_dimension(analysis),
         number="Table 2",
         paragraphs=(
-            f"Condition {analysis.parts.models.condition}"
+            f"Condition {analysis.figure(model_table).condition}"
             + (", mean of the cultures; each culture by itself stands with Fig. 5." if several else "."),
         ),
         tables=(
@@ -106,7 +107,7 @@ def model_section(analysis: Analysis) -> Section:
 
 def _behind(analysis: Analysis) -> tuple[Table, ...]:
     """How many items and answers stand behind each mean, by culture; none where no item speaks to a dimension."""
-    part, names = analysis.parts.by_dimension, culture_names(analysis)
+    part, names = analysis.figure(by_dimension), culture_names(analysis)
     if isinstance(part, NotRun):
         return ()
     return (

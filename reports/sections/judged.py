@@ -11,7 +11,7 @@ from defsurvey.reports.cells.replies import ON_EXPLANATIONS, why_not
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.radar import Loop, Spokes, radar, rounded_reach
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
-from defsurvey.reports.figures.judging import Insensitivity, Judged, JudgedRow
+from defsurvey.reports.figures.judging import Insensitivity, Judged, JudgedRow, insensitivity
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.metrics.insensitivity import NAMES
 from defsurvey.reports.metrics.quality import Rate
@@ -29,7 +29,7 @@ ENOUGH = 30
 
 def judge_section(analysis: Analysis) -> Section:
     """Figures 9 and 19."""
-    part = analysis.parts.insensitivity
+    part = analysis.figure(insensitivity)
     section = Section(
         anchor="figure-9",
         contents="Fig. 9, 19 · Judged",

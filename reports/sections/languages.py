@@ -10,7 +10,8 @@ from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.charts.dots import NATS, cell_figures, cell_mark
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Scale, reach, rows_chart
-from defsurvey.reports.figures.frameworks import LanguageRow, Languages
+from defsurvey.reports.figures.frameworks import LanguageRow, Languages, languages
+from defsurvey.reports.figures.mapping import cultural_map, paper_map
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.number_format import fixed
 from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
@@ -33,7 +34,7 @@ from defsurvey.reports.untrusted import visible
 
 def language_section(analysis: Analysis) -> Section:
     """Figure 10."""
-    part = analysis.parts.languages
+    part = analysis.figure(languages)
     section = Section(
         anchor="figure-10", contents="Fig. 10 · Language", title="Asked in another language", number="Fig. 10"
     )
@@ -61,7 +62,7 @@ def language_section(analysis: Analysis) -> Section:
 
 def _mapped(analysis: Analysis) -> str:
     """Where languages stand on the map, if there is one."""
-    drawn = not (isinstance(analysis.parts.map, NotRun) and isinstance(analysis.parts.paper_map, NotRun))
+    drawn = not (isinstance(analysis.figure(cultural_map), NotRun) and isinstance(analysis.figure(paper_map), NotRun))
     return " Fig. 7 maps the languages." if drawn else ""
 
 

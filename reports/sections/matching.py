@@ -11,7 +11,7 @@ import numpy as np
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
-from defsurvey.reports.figures.matching import MatchingRow, RankAgreement
+from defsurvey.reports.figures.matching import MatchingRow, RankAgreement, matching_figure, rank_agreement
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.finding import ENOUGH, NAMED
 from defsurvey.reports.metrics.bias import Matching
@@ -38,7 +38,7 @@ TESTABLE = 5
 
 def matching_section(analysis: Analysis) -> Section:
     """Figure 8."""
-    rows = [row for row in analysis.parts.matching.rows if isfinite(row.matching.share)]
+    rows = [row for row in analysis.figure(matching_figure).rows if isfinite(row.matching.share)]
     section = Section(
         anchor="figure-8", contents="Fig. 8 · Matching", title="Commonest answers that match people's", number="Fig. 8"
     )
@@ -49,7 +49,7 @@ def matching_section(analysis: Analysis) -> Section:
         title=_matched(analysis, rows) or section.title,
         charts=_charts(analysis, rows),
         chart_note="Dark ticks: the share that as many uniform answers would match.",
-        tables=(_table(analysis, analysis.parts.matching.rows),),
+        tables=(_table(analysis, analysis.figure(matching_figure).rows),),
     )
 
 
@@ -166,7 +166,7 @@ _SAME = (
 
 def rank_section(analysis: Analysis) -> Section:
     """The rank by matching against the rank by divergence."""
-    part = analysis.parts.rank_agreement
+    part = analysis.figure(rank_agreement)
     section = Section(
         anchor="ranks",
         contents="Sec. 5.2.4 · Ranks",

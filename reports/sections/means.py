@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isfinite
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CellAnalysis
 from defsurvey.reports.metrics.aggregate import Means
 from defsurvey.reports.number_format import fixed, signed
 from defsurvey.reports.page import Column, Entry, Table, TableRow

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.figures.matching import ProfileRow
+from defsurvey.reports.figures.matching import ProfileRow, profiles
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.metrics.bias import GENDERS
 from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
@@ -18,7 +18,7 @@ from defsurvey.reports.sections.words import culture_names, largest, missing, pl
 
 def heatmap_section(analysis: Analysis) -> Section:
     """Appendix G."""
-    part = analysis.parts.profiles
+    part = analysis.figure(profiles)
     section = Section(
         anchor="appendix-g",
         contents="App. G · Mismatches",

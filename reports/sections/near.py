@@ -11,7 +11,7 @@ from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cards import SAMPLES, option_label, sample_cards, worded
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
-from defsurvey.reports.figures.landscape import NearQuestion
+from defsurvey.reports.figures.landscape import NearQuestion, cases, near_question, score_rows
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.number_format import counted, fixed, percent
 from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
@@ -21,7 +21,7 @@ from defsurvey.reports.untrusted import visible
 
 def near_section(analysis: Analysis) -> Section:
     """Figure 4."""
-    part = analysis.parts.near_question
+    part = analysis.figure(near_question)
     section = Section(
         anchor="figure-4",
         contents="Fig. 4 · One question",
@@ -103,7 +103,7 @@ def _counts(analysis: Analysis, part: NearQuestion) -> Table:
 
 def score_section(analysis: Analysis) -> Section:
     """Appendix C."""
-    rows, names = analysis.parts.scores, analysis.results.survey.dimensions
+    rows, names = analysis.figure(score_rows), analysis.results.survey.dimensions
     section = Section(
         anchor="appendix-c",
         contents="App. C · Meaning",
@@ -151,7 +151,7 @@ _STATES = {"answered": "Answered", "refused": "Refused", "unparsable": "Unparsab
 
 def case_section(analysis: Analysis) -> Section:
     """Appendix E: the stored samples, the first in the open and every other by state."""
-    part = analysis.parts.cases
+    part = analysis.figure(cases)
     section = Section(
         anchor="appendix-e", contents="App. E · Cases", title="Answers as they were given", number="Appendix E"
     )

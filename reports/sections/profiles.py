@@ -14,7 +14,7 @@ import numpy as np
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, reach, rows_chart
-from defsurvey.reports.figures.matching import ProfileCoverage, ProfileRow, Profiles
+from defsurvey.reports.figures.matching import ProfileCoverage, ProfileRow, Profiles, profiles
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.finding import ENOUGH, NAMED
 from defsurvey.reports.metrics.bias import AGES, GENDERS
@@ -30,7 +30,7 @@ AGE_LABELS = tuple(age.replace("<=", "to ").replace("-", "–") for age in AGES)
 
 def gender_section(analysis: Analysis) -> Section:
     """Figure 11."""
-    part = analysis.parts.profiles
+    part = analysis.figure(profiles)
     section = Section(
         anchor="figure-11", contents="Fig. 11 · Gender", title="Whose answers: women and men", number="Fig. 11"
     )
@@ -141,7 +141,7 @@ def _between(share: float, items: int) -> str:
 
 def age_section(analysis: Analysis) -> Section:
     """Figure 12."""
-    part = analysis.parts.profiles
+    part = analysis.figure(profiles)
     section = Section(anchor="figure-12", contents="Fig. 12 · Age", title="Whose answers: age groups", number="Fig. 12")
     if isinstance(part, NotRun):
         return missing(section, part)

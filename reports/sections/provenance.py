@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from defsurvey.reports.analysis import Analysis, CultureAnalysis
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CultureAnalysis
 from defsurvey.reports.cells.replies import read_how_far
 from defsurvey.reports.circumstances import SAID_OF_WEIGHTS, languages_asked, weights_loaded
+from defsurvey.reports.figures.judging import insensitivity
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.figures.publications import CITATION
 from defsurvey.reports.merge import run_ids, runs_of
@@ -110,7 +112,7 @@ def provenance_section(analysis: Analysis) -> Section:
 
 
 def _judge(analysis: Analysis) -> str:
-    part = analysis.parts.insensitivity
+    part = analysis.figure(insensitivity)
     return "none was asked" if isinstance(part, NotRun) else ", ".join(judged.judge for judged in part.judges)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.figures.series import SeriesTest
+from defsurvey.reports.figures.series import SeriesTest, series
 from defsurvey.reports.metrics.significance import Summary, TTest
 from defsurvey.reports.number_format import NONE, fixed, signed
 from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
@@ -29,7 +29,7 @@ from defsurvey.reports.sections.words import (
 
 def series_section(analysis: Analysis) -> Section:
     """Table 3."""
-    part = analysis.parts.series
+    part = analysis.figure(series)
     section = Section(
         anchor="table-3",
         contents="Table 3 · Series",
@@ -170,12 +170,12 @@ def _summaries(analysis: Analysis, tests: Sequence[SeriesTest]) -> Table:
     names = culture_names(analysis)
     rows: dict[tuple[str, str], TableRow] = {}
     for test in tests:
-        for series, paper, sound, infinite in (
+        for name, paper, sound, infinite in (
             (test.first, test.paper.first, test.sound.first, test.infinite[0]),
             (test.second, test.paper.second, test.sound.second, test.infinite[1]),
         ):
-            rows[test.culture, series] = TableRow(
-                head=Entry(text=series),
+            rows[test.culture, name] = TableRow(
+                head=Entry(text=name),
                 group=names[test.culture],
                 entries=(*_summary(sound), *_summary(paper), infinite_entry(infinite)),
             )

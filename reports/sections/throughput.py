@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import fsum, isnan
 
 from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.figures.throughput import ThroughputRow
+from defsurvey.reports.figures.throughput import ThroughputRow, throughput
 from defsurvey.reports.number_format import NONE
 from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
 
@@ -15,7 +15,7 @@ _NOT_COUNTED = "the engine counted no tokens"
 
 def throughput_section(analysis: Analysis) -> Section:
     """How long each model took, how many tokens, what they cost."""
-    rows = analysis.parts.throughput
+    rows = analysis.figure(throughput)
     return Section(
         anchor="throughput",
         contents="Throughput",

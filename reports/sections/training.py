@@ -7,7 +7,7 @@ from math import isnan
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.figures.series import Training
+from defsurvey.reports.figures.series import Training, training
 from defsurvey.reports.number_format import fixed, percent, signed
 from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
 from defsurvey.reports.sections.words import INFINITE, LEVEL, culture_names, infinite_entry, missing, told
@@ -15,7 +15,7 @@ from defsurvey.reports.sections.words import INFINITE, LEVEL, culture_names, inf
 
 def training_section(analysis: Analysis) -> Section:
     """Appendix I and section 6.1."""
-    part = analysis.parts.training
+    part = analysis.figure(training)
     section = Section(
         anchor="appendix-i",
         contents="App. I · Training and size",

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from defsurvey.reports.analysis import analyse, cell_names
+from defsurvey.reports.analysis import analyse
 from defsurvey.reports.cards import question_cards
+from defsurvey.reports.cells.cells import cell_names
 from defsurvey.reports.cells.items import answer_weights, item_table, reference_table
 from defsurvey.reports.cells.respondents import mode_shares, uniform_shares
+from defsurvey.reports.figures.distinguishing import distinguish
 from defsurvey.storage.runs.results import AnswerArrays
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.surveys.survey import Survey, UnknownName
@@ -223,7 +225,7 @@ def test_weighted_people_count_by_their_effective_number() -> None:
     for found, equal in ((as_few, True), (many, False)):
         same = [
             np.array_equal(one.p, other.p, equal_nan=True)
-            for one, other in zip(few.parts.distinguished.cells, found.parts.distinguished.cells, strict=True)
+            for one, other in zip(few.figure(distinguish).cells, found.figure(distinguish).cells, strict=True)
         ]
         assert all(same) is equal
     people = question_cards(as_few)[0].table.rows[0].entries[-5]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
-from defsurvey.reports.figures.by_dimension import QUANTILES, ByDimension
-from defsurvey.reports.figures.frameworks import lacks
+from defsurvey.reports.figures.by_dimension import QUANTILES, ByDimension, by_dimension
+from defsurvey.reports.figures.frameworks import lacks, model_table
 from defsurvey.reports.number_format import fixed, percent
 from defsurvey.reports.page import Section, Table
 from defsurvey.reports.sections.ablation import ablation_section
@@ -56,7 +56,7 @@ def infinite() -> Results:
 
 def test_a_culture_lost_to_infinite_values_is_lost_in_the_papers_way_alone() -> None:
     """The mean of the other culture looks closer: it is marked, and compared with none; the sound mean is of both."""
-    rows = analyse(infinite()).parts.models.rows
+    rows = analyse(infinite()).figure(model_table).rows
     assert [row.cultures for row in rows] == [("us", "cn")] * 2
     assert [row.paper_cultures for row in rows] == [("us",), ("us", "cn")]
     assert [lacks(row, rows) for row in rows] == [False, False]
@@ -120,7 +120,7 @@ def test_series_give_the_share_of_infinite_items() -> None:
 def test_the_spread_is_given_the_papers_way_too() -> None:
     """Figure 6: medians of the plug-in KL by the paper's rule, in a table of their own."""
     found = analyse(results([("a", "us", "def", human)], tiny=repeated(4)))
-    part = found.parts.by_dimension
+    part = found.figure(by_dimension)
     assert isinstance(part, ByDimension)
     smoothed, plug_in = section(found, "figure-6").folds[-1].tables
     middle, place = QUANTILES.index(0.5), list(found.results.survey.dimensions).index("TDI")
@@ -198,7 +198,7 @@ def test_rows_alike_in_the_papers_way_lack_nothing() -> None:
     """Where every culture has finite values there is nothing to say."""
     made = results([(m, c, "def", human) for m in "ab" for c in ("us", "cn")], tiny=repeated(3))
     found = analyse(made)
-    rows = found.parts.models.rows
+    rows = found.figure(model_table).rows
     assert not any(lacks(row, rows, paper=True) for row in rows)
     plug_in = section(found, "table-2").tables[1]
     assert "Cultures" not in [each.text for each in plug_in.columns]

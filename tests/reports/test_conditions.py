@@ -10,9 +10,10 @@ from scipy.stats import entropy
 
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.contents import page
-from defsurvey.reports.figures.first_token import FirstToken
-from defsurvey.reports.figures.frameworks import Ablation, Frameworks, Languages
-from defsurvey.reports.figures.mapping import CulturalMap
+from defsurvey.reports.figures.distinguishing import distinguish
+from defsurvey.reports.figures.first_token import FirstToken, first_token
+from defsurvey.reports.figures.frameworks import Ablation, Frameworks, Languages, ablation, frameworks, languages
+from defsurvey.reports.figures.mapping import CulturalMap, cultural_map
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
@@ -102,7 +103,7 @@ def sections(analysis: Analysis) -> dict[str, Section]:
 
 def test_frameworks_hold_every_condition_that_answers(found: Analysis) -> None:
     """Table 1: def, its ablations, the baselines; not the one that reads probabilities."""
-    table = found.parts.frameworks
+    table = found.figure(frameworks)
     assert isinstance(table, Frameworks)
     assert [row.condition for row in table.rows] == [condition.name for condition in (*DEF, *BASELINES)]
     assert {row.cultures for row in table.rows} == {("us", "cn")}
@@ -110,7 +111,7 @@ def test_frameworks_hold_every_condition_that_answers(found: Analysis) -> None:
 
 def test_an_ablation_switches_parts_off_and_is_no_other_framework(found: Analysis) -> None:
     """Table 4: conditions of DEF against def; a baseline is not what is left of DEF without a part."""
-    table = found.parts.ablation
+    table = found.figure(ablation)
     assert isinstance(table, Ablation)
     assert [row.row.condition for row in table.rows] == [condition.name for condition in DEF]
     assert all(len(row.contrasts) == 2 for row in table.rows[1:])
@@ -123,15 +124,17 @@ def test_without_an_ablation_other_frameworks_are_none() -> None:
         replace(cell, condition=replace(cell.condition, method=Method.CAO2023 if place else Method.DEF))
         for place, cell in enumerate(made.run.cells)
     )
-    parts = analyse(replace(made, run=replace(made.run, cells=cells))).parts
-    assert isinstance(parts.frameworks, Frameworks)
-    assert isinstance(parts.ablation, NotRun)
-    assert parts.ablation.reason == "no condition has parts of def switched off: the others are other frameworks"
+    parts = analyse(replace(made, run=replace(made.run, cells=cells)))
+    assert isinstance(parts.figure(frameworks), Frameworks)
+    assert isinstance(parts.figure(ablation), NotRun)
+    assert (
+        parts.figure(ablation).reason == "no condition has parts of def switched off: the others are other frameworks"
+    )
 
 
 def test_every_language_stands_against_the_native_one(found: Analysis) -> None:
     """Figure 10: three languages per culture, and three subjects on the map, none of them two at once."""
-    part = found.parts.languages
+    part = found.figure(languages)
     assert isinstance(part, Languages)
     rows = [(row.cell.cell.culture, row.cell.cell.language, row.native, row.contrast is None) for row in part.rows]
     assert sorted(rows) == sorted(
@@ -139,8 +142,8 @@ def test_every_language_stands_against_the_native_one(found: Analysis) -> None:
         for culture, native in (("us", "en"), ("cn", "zh"))
         for language in ("en", "zh", "de")
     )
-    assert isinstance(found.parts.map, CulturalMap)
-    drawn = [(row.subject, row.culture) for row in found.parts.map.sound.rows]
+    assert isinstance(found.figure(cultural_map), CulturalMap)
+    drawn = [(row.subject, row.culture) for row in found.figure(cultural_map).sound.rows]
     assert len(drawn) == len(set(drawn)) == 8
     assert ("m · native language", "us") in drawn
     assert ("m · in de, not native", "cn") in drawn
@@ -159,7 +162,7 @@ def test_a_panel_is_one_sample(found: Analysis) -> None:
         if cell.cell.culture == "us":  # the same answers by twenty participants
             assert cell.sound.headline == pytest.approx(alone.sound.headline)
             assert not np.isnan(alone.interval.low)
-    tests = {(test.culture, test.name): test for test in found.parts.distinguished.cells}
+    tests = {(test.culture, test.name): test for test in found.figure(distinguish).cells}
     assert all(tests[cell.cell.culture, cell.name].questions == 0 for cell in panels)
     cautions = " ".join(page(found).cautions)
     assert "ccsv-list: one panel answers for a whole cell" in cautions
@@ -188,7 +191,7 @@ def test_the_whole_page_can_be_read(found: Analysis) -> None:
 def test_a_condition_with_few_answers_takes_no_comparison_from_the_others() -> None:
     """Table 4: it is compared with none itself, and the rest is as if it had not been run."""
     cells = [(model, "us", condition, human) for model in "ab" for condition in ("def", "none")]
-    part = analyse(answering(results(cells), 3, 1)).parts.ablation
+    part = analyse(answering(results(cells), 3, 1)).figure(ablation)
     assert isinstance(part, Ablation)
     found = {(row.row.model, row.row.condition): row.contrasts for row in part.rows}
     assert found["b", "none"] == ()
@@ -203,7 +206,7 @@ def test_a_language_with_few_answers_takes_no_comparison_from_the_others() -> No
     cells = tuple(
         replace(cell, language=language) for cell, language in zip(made.run.cells, ("en", "zh") * 2, strict=True)
     )
-    part = analyse(replace(made, run=replace(made.run, cells=cells))).parts.languages
+    part = analyse(replace(made, run=replace(made.run, cells=cells))).figure(languages)
     assert isinstance(part, Languages)
     compared = {row.cell.cell.model: row.contrast for row in part.rows if not row.native}
     assert compared["b"] is None
@@ -231,7 +234,7 @@ def with_first_token() -> Results:
 def test_probabilities_are_a_baseline_of_their_own() -> None:
     """KL of the mean over orders from people smoothed by their n, beside def's on the same questions."""
     found = analyse(with_first_token())
-    part = found.parts.first_token
+    part = found.figure(first_token)
     assert isinstance(part, FirstToken)
     (row,) = part.rows
     people = {r.question: (list(r.shares.values()), r.n) for r in survey().references if r.culture == "us"}
@@ -264,7 +267,7 @@ def test_probabilities_stand_beside_the_interview_in_their_language() -> None:
         probabilities=tuple(row for cell in (2, 3, 4) for row in probabilities(cell)),
     )
     found = analyse(both)
-    part = found.parts.first_token
+    part = found.figure(first_token)
     assert isinstance(part, FirstToken)
     of = [list(found.items.question).index(place) for place in (0, 1)]
     english, chinese, german = part.rows
@@ -279,10 +282,10 @@ def test_probabilities_stand_beside_the_same_questions() -> None:
     """A question that the interview has no valid answer to is in none of the four figures."""
     made = with_first_token()
     found = analyse(refusing(made, made.answers.question == 1))
-    part = found.parts.first_token
+    part = found.figure(first_token)
     assert isinstance(part, FirstToken)
     (row,), cell = part.rows, found.cells[0]
-    (whole,) = alone.rows if isinstance(alone := analyse(made).parts.first_token, FirstToken) else ()
+    (whole,) = alone.rows if isinstance(alone := analyse(made).figure(first_token), FirstToken) else ()
     people = next(r for r in survey().references if (r.culture, r.question) == ("us", "Q1"))
     shares = np.array(list(people.shares.values()))
     assert (row.questions, whole.questions) == (1, 2)
@@ -297,8 +300,8 @@ def test_probabilities_alone_are_reported_too() -> None:
     alone = replace(made, run=replace(made.run, cells=cells), probabilities=probabilities(0))
     alone = replace(alone, progress=replace(alone.progress, planned=0))
     found = analyse(alone)
-    assert isinstance(found.parts.first_token, FirstToken)
-    assert np.isnan(found.parts.first_token.rows[0].interview)
+    assert isinstance(found.figure(first_token), FirstToken)
+    assert np.isnan(found.figure(first_token).rows[0].interview)
     assert sections(found)["first-token"].tables
 
 

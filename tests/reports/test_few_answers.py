@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
-from defsurvey.reports.figures.by_dimension import ByDimension
-from defsurvey.reports.figures.matching import RankAgreement
+from defsurvey.reports.figures.by_dimension import ByDimension, by_dimension
+from defsurvey.reports.figures.matching import RankAgreement, rank_agreement
 from defsurvey.reports.finding import find
 from defsurvey.reports.sections.configurations import configuration_section
 from defsurvey.reports.sections.cultures import map_section
@@ -140,11 +140,11 @@ def test_a_model_of_a_further_culture_leaves_the_others_compared() -> None:
 def test_cultures_that_are_even_are_not_told_apart() -> None:
     """Two of four dimensions each: neither is further."""
     found = analyse(results(tiny=repeated(4)))
-    part = found.parts.by_dimension
+    part = found.figure(by_dimension)
     assert isinstance(part, ByDimension)
     excess = {"us": np.array([1.0, 1.0, 0.0, 0.0]), "cn": np.array([0.0, 0.0, 1.0, 1.0])}
     rows = tuple(replace(row, sound=excess[row.culture], floor=np.zeros(4)) for row in part.rows)
-    even = replace(found, parts=replace(found.parts, by_dimension=ByDimension(rows=rows)))
+    even = replace(found, figures={by_dimension: ByDimension(rows=rows)})
     assert titles(even)["figure-5"] == NEUTRAL["figure-5"]
 
 
@@ -186,4 +186,4 @@ def agreement(culture: str, rho: float, p: float, models: int = 6) -> RankAgreem
 def test_ranks_follow_only_where_they_are_told_to(part: list[RankAgreement], said: str) -> None:
     """Sign and p decide; three models in any order, or all of one rank, say nothing."""
     found = analyse(results())
-    assert titles(replace(found, parts=replace(found.parts, rank_agreement=tuple(part))))["ranks"] == said
+    assert titles(replace(found, figures={rank_agreement: tuple(part)}))["ranks"] == said

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from defsurvey.reports.analysis import analyse
-from defsurvey.reports.figures.first_token import FirstToken, FirstTokenRow
+from defsurvey.reports.figures.first_token import FirstToken, FirstTokenRow, first_token
 from defsurvey.reports.metrics.divergence import smoothed_kl
 from defsurvey.reports.sections.first_token import first_token_section
 from defsurvey.storage.runs.results import ProbabilityRow, Results
@@ -46,7 +46,7 @@ def with_probabilities(participants: int) -> Results:
 
 def row_of(made: Results) -> FirstTokenRow:
     """The one row."""
-    part = analyse(made).parts.first_token
+    part = analyse(made).figure(first_token)
     assert isinstance(part, FirstToken)
     (row,) = part.rows
     return row
@@ -66,7 +66,7 @@ def test_as_many_are_drawn_as_the_interview_answered() -> None:
     made = with_probabilities(6)
     few = refusing(made, (made.answers.question < 20) & (made.answers.participant > 1))
     found = analyse(few)
-    part, rng = found.parts.first_token, np.random.default_rng(6)
+    part, rng = found.figure(first_token), np.random.default_rng(6)
     assert isinstance(part, FirstToken)
     items, reference, cell = found.items, found.cultures[0].reference, found.cells[0]
     by_dimension: dict[int, list[float]] = {}

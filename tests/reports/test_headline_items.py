@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis, analyse
-from defsurvey.reports.figures.first_token import FirstToken
-from defsurvey.reports.figures.series import Series, Training, series
+from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.cells.cells import CellAnalysis
+from defsurvey.reports.figures.distinguishing import distinguish
+from defsurvey.reports.figures.first_token import FirstToken, first_token
+from defsurvey.reports.figures.matching import matching_figure
+from defsurvey.reports.figures.series import Series, Training, series, training
 from defsurvey.reports.finding import find
 from defsurvey.reports.measures import measure_rows
 from defsurvey.reports.metrics.intervals import Interval
@@ -118,11 +121,11 @@ def test_what_is_counted_over_all_questions_asks_for_answers_to_all() -> None:
     """Matching and the tests by question are of every question: answers to few of them name nobody."""
     of_few = analyse(without(made(("m", human), spoken=12), 0, first=2, spoken=False))
     assert of_few.cells[0].comparable
-    assert not of_few.parts.matching.rows[0].comparable
-    assert not of_few.parts.distinguished.cells[0].comparable
+    assert not of_few.figure(matching_figure).rows[0].comparable
+    assert not of_few.figure(distinguish).cells[0].comparable
     of_many = analyse(without(made(("m", human), spoken=12), 0, first=2))
-    assert of_many.parts.matching.rows[0].comparable
-    assert of_many.parts.distinguished.cells[0].comparable
+    assert of_many.figure(matching_figure).rows[0].comparable
+    assert of_many.figure(distinguish).cells[0].comparable
 
 
 def test_only_questions_behind_the_figure_are_counted() -> None:
@@ -161,7 +164,7 @@ def test_first_tokens_are_counted_on_the_questions_behind_the_figure() -> None:
         for order in range(1 if question.value is not None else 3)
         for option in question.options
     )
-    part = analyse(replace(run, run=replace(run.run, cells=(cell, first)), probabilities=read)).parts.first_token
+    part = analyse(replace(run, run=replace(run.run, cells=(cell, first)), probabilities=read)).figure(first_token)
     assert isinstance(part, FirstToken)
     assert [(row.questions, row.orders) for row in part.rows] == [(3, 1)]
 
@@ -224,8 +227,8 @@ def test_infinite_values_are_counted_where_the_headline_is_of() -> None:
     assert cell.paper_values.infinite_share == 0.0
     plug_in = model_section(found).tables[1]
     assert plug_in.rows[0].entries[-1].text == "0%"
-    assert isinstance(found.parts.training, Training)
-    assert [stage.infinite for stage in found.parts.training.stages] == [0.0]
+    assert isinstance(found.figure(training), Training)
+    assert [stage.infinite for stage in found.figure(training).stages] == [0.0]
     assert [row["value"] for row in measure_rows(found) if row["metric"] == "infinite_share"] == [0.0]
     (fold,) = (fold for fold in mean_section(found).folds if fold.anchor == "figure-5-paper")
     assert fold.tables[0].rows[0].entries[-1].text == "0%"

@@ -9,7 +9,7 @@ from defsurvey.reports.analysis import analyse
 from defsurvey.reports.charts.cultures import culture_map
 from defsurvey.reports.charts.dots import dot_plots
 from defsurvey.reports.charts.drawing import LONGEST, room_for, shortened, width_of
-from defsurvey.reports.figures.mapping import CulturalMap
+from defsurvey.reports.figures.mapping import CulturalMap, cultural_map
 from defsurvey.reports.sections.near import near_section
 from defsurvey.storage.runs.results import Results
 from tests.reports.reading import read
@@ -69,7 +69,7 @@ def test_long_options_leave_room_too() -> None:
 def test_names_on_the_map_are_cut_and_keep_their_letters() -> None:
     """Only people are written with a capital letter; a model is called as it is called."""
     found = analyse(long_names())
-    part = found.parts.map
+    part = found.figure(cultural_map)
     assert isinstance(part, CulturalMap)
     drawn = read(culture_map("m", "M", part.sound, {"us": "United States", "cn": "China"}).svg)
     titles = [title.text for title in drawn.find("title")]

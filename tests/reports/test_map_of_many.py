@@ -9,7 +9,7 @@ import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.contents import page
-from defsurvey.reports.figures.mapping import CulturalMap
+from defsurvey.reports.figures.mapping import CulturalMap, cultural_map
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.html import render_html
 from defsurvey.storage.surveys.survey import Culture, Survey
@@ -42,8 +42,8 @@ def found() -> Analysis:
 
 def the_map(found: Analysis) -> CulturalMap:
     """The map of an analysis that has one."""
-    assert isinstance(found.parts.map, CulturalMap)
-    return found.parts.map
+    assert isinstance(found.figure(cultural_map), CulturalMap)
+    return found.figure(cultural_map)
 
 
 def test_every_culture_is_on_the_map(found: Analysis) -> None:
@@ -101,5 +101,5 @@ def test_an_item_that_one_of_the_cultures_was_not_asked_is_in_no_score() -> None
     kept = tuple(r for r in whole.references if r.culture != "jp" or r.question not in gone)
     made = planted(whole, models=("honest",)).results
     found = analyse(replace(made, survey=replace(whole, references=kept)))
-    assert isinstance(found.parts.map, NotRun)
-    assert found.parts.map.reason.endswith("a question that all 5 cultures answered")
+    assert isinstance(found.figure(cultural_map), NotRun)
+    assert found.figure(cultural_map).reason.endswith("a question that all 5 cultures answered")

@@ -11,8 +11,8 @@ import pytest
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.answer_rows import answer_rows
 from defsurvey.reports.build import build_report
-from defsurvey.reports.figures.configured import Drawn
-from defsurvey.reports.figures.judging import Insensitivity, judged_by
+from defsurvey.reports.figures.configured import Drawn, drawn
+from defsurvey.reports.figures.judging import Insensitivity, insensitivity, judged_by
 from defsurvey.reports.measures import measure_rows
 from defsurvey.reports.merge import CannotMerge, differences, merge, merge_draws, merge_judgements
 from defsurvey.reports.sections.provenance import provenance_section
@@ -233,7 +233,7 @@ def test_participants_of_other_seeds_count_by_themselves(seed: int, counted: int
     two = replace(
         draws(regions=(), region=(-1, -1)), cell=np.zeros(2, np.int32), participant=np.arange(2, dtype=np.int32)
     )
-    part = analyse(merge(runs), draws=merge_draws(runs, [two, two])).parts.draws
+    part = analyse(merge(runs), draws=merge_draws(runs, [two, two])).figure(drawn)
     assert isinstance(part, Drawn)
     ((_, axes),) = part.by_culture
     assert sum(count for axis in axes if axis.name == "memory" for _, count in axis.levels) == counted
@@ -293,7 +293,7 @@ def test_a_judge_of_two_runs_is_one_judge() -> None:
     both = [run("one", "a"), run("two", "b")]
     said = merge_judgements(both, [judged("strict 1", (1, 0)), judged("strict 1", (1, 1, 0, 0), told=("mute",))])
     verdicts, notes = judged_by(said)
-    part = analyse(merge(both), verdicts=verdicts, notes=notes).parts.insensitivity
+    part = analyse(merge(both), verdicts=verdicts, notes=notes).figure(insensitivity)
     assert isinstance(part, Insensitivity)
     assert [judge.judge for judge in part.judges] == ["strict 1"]
     assert {row.model: row.rates.answers for row in part.judges[0].rows if row.rates.answers} == {"a": 2, "b": 4}

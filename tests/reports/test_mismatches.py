@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis, analyse
-from defsurvey.reports.figures.matching import Profiles
+from defsurvey.reports.figures.matching import Profiles, profiles
 from defsurvey.reports.page import Fold
 from defsurvey.reports.sections.mismatches import heatmap_section
 from tests.reports.planted import planted
@@ -23,8 +23,8 @@ def folds(analysis: Analysis) -> tuple[Fold, ...]:
 
 def profiles_of(analysis: Analysis) -> Profiles:
     """The tensors behind them."""
-    assert isinstance(analysis.parts.profiles, Profiles)
-    return analysis.parts.profiles
+    assert isinstance(analysis.figure(profiles), Profiles)
+    return analysis.figure(profiles)
 
 
 def test_the_papers_way_stands_beside_the_sound_one() -> None:
@@ -43,5 +43,5 @@ def test_the_papers_way_stands_beside_the_sound_one() -> None:
 def test_the_papers_way_is_left_out_where_it_is_the_same() -> None:
     """Groups of equal size have the same figures both ways."""
     part = profiles_of(FOUND)
-    same = replace(FOUND, parts=replace(FOUND.parts, profiles=replace(part, paper=part.sound)))
+    same = replace(FOUND, figures={profiles: replace(part, paper=part.sound)})
     assert [len(fold.tables) for fold in folds(same)] == [1, 1]

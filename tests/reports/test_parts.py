@@ -11,15 +11,26 @@ from scipy.stats import t as student
 
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.cells.items import item_table, reference_table
-from defsurvey.reports.figures.by_dimension import ByDimension
-from defsurvey.reports.figures.configured import Configured, Drawn
-from defsurvey.reports.figures.frameworks import Ablation, Frameworks, Languages
-from defsurvey.reports.figures.judging import Insensitivity
-from defsurvey.reports.figures.landscape import NearQuestion
-from defsurvey.reports.figures.mapping import CulturalMap, Projection
-from defsurvey.reports.figures.matching import Profiles
+from defsurvey.reports.figures.by_dimension import ByDimension, by_dimension
+from defsurvey.reports.figures.configured import Configured, Drawn, configured, drawn
+from defsurvey.reports.figures.distinguishing import distinguish
+from defsurvey.reports.figures.frameworks import (
+    Ablation,
+    Frameworks,
+    Languages,
+    ablation,
+    frameworks,
+    languages,
+    model_table,
+)
+from defsurvey.reports.figures.judging import Insensitivity, insensitivity
+from defsurvey.reports.figures.landscape import NearQuestion, cases, landscape, near_question
+from defsurvey.reports.figures.mapping import CulturalMap, Projection, cultural_map, paper_map
+from defsurvey.reports.figures.matching import Profiles, matching_figure, profiles, rank_agreement
 from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.figures.series import Series, parameters
+from defsurvey.reports.figures.placement import placement
+from defsurvey.reports.figures.series import Series, parameters, series, training
+from defsurvey.reports.figures.throughput import throughput
 from defsurvey.reports.metrics.divergence import smoothed_kl
 from defsurvey.reports.metrics.diversity import effective_options
 from defsurvey.reports.metrics.insensitivity import Verdicts
@@ -66,7 +77,7 @@ def conditions() -> Analysis:
 
 def test_frameworks_stand_side_by_side(conditions: Analysis) -> None:
     """Table 1: every condition of the model, means over cultures, both ways apart."""
-    table = conditions.parts.frameworks
+    table = conditions.figure(frameworks)
     assert isinstance(table, Frameworks)
     rows = {row.condition: row for row in table.rows}
     assert set(rows) == {"def", "none", "def-no-memory"}
@@ -81,7 +92,7 @@ def test_frameworks_stand_side_by_side(conditions: Analysis) -> None:
 
 def test_an_ablation_that_does_nothing_is_not_found(conditions: Analysis) -> None:
     """Table 4: none differs from def in both cultures, the idle ablation in neither; def stands without a test."""
-    table = conditions.parts.ablation
+    table = conditions.figure(ablation)
     assert isinstance(table, Ablation)
     assert table.against == "def"
     found = {row.row.condition: dict(row.contrasts) for row in table.rows}
@@ -94,9 +105,9 @@ def test_an_ablation_that_does_nothing_is_not_found(conditions: Analysis) -> Non
 
 def test_the_main_condition_alone_is_in_figures_of_models(conditions: Analysis) -> None:
     """Table 2 and Figure 8 have one row per model and culture, of def."""
-    assert conditions.parts.models.condition == "def"
-    assert [row.model for row in conditions.parts.models.rows] == ["m"]
-    assert {row.name for row in conditions.parts.matching.rows} == {"m · def"}
+    assert conditions.figure(model_table).condition == "def"
+    assert [row.model for row in conditions.figure(model_table).rows] == ["m"]
+    assert {row.name for row in conditions.figure(matching_figure).rows} == {"m · def"}
 
 
 def test_languages_are_compared_with_the_native_one() -> None:
@@ -113,7 +124,7 @@ def test_languages_are_compared_with_the_native_one() -> None:
         for cell in made.results.run.cells
     )
     found = analyse(replace(made.results, run=replace(made.results.run, cells=cells)))
-    table = found.parts.languages
+    table = found.figure(languages)
     assert isinstance(table, Languages)
     assert sorted((row.cell.cell.culture, row.native) for row in table.rows) == [
         ("cn", False), ("cn", True), ("us", False), ("us", True),
@@ -125,40 +136,41 @@ def test_languages_are_compared_with_the_native_one() -> None:
             assert row.contrast is not None
             assert row.contrast.difference > 0
             assert row.contrast.p_holm < 0.05
-    assert isinstance(found.parts.map, CulturalMap)
-    assert {row.subject for row in found.parts.map.sound.rows} == {
+    assert isinstance(found.figure(cultural_map), CulturalMap)
+    assert {row.subject for row in found.figure(cultural_map).sound.rows} == {
         "people", "m · native language", "m · other language",
     }  # fmt: skip
-    assert [row.model for row in found.parts.models.rows] == ["m"]
+    assert [row.model for row in found.figure(model_table).rows] == ["m"]
 
 
 def test_one_condition_one_language_no_cards_say_why() -> None:
     """Every part that a small run lacks names what is missing."""
-    parts = analyse(results()).parts
+    found = analyse(results())
     reasons = {
-        name: getattr(parts, name).reason
-        for name in parts.__dataclass_fields__
-        if isinstance(getattr(parts, name), NotRun)
+        frameworks: "one condition, def: no framework to compare it with",
+        ablation: "one condition, def: nothing was switched off",
+        languages: "every culture was asked in one language",
+        insensitivity: "no judge",
+        series: "the model cards name no series",
+        training: "the model cards name neither training stage nor size",
+        profiles: "no reference of this survey tells the sexes or ages apart",
+        rank_agreement: "fewer than three models are ranked: no order to compare",
+        placement: "every question was shown in one order only",
+        cases: "no answer was sampled",
+        configured: "the draws of this run were not read",
+        drawn: "the draws of this run were not read",
     }
-    assert reasons["frameworks"] == "one condition, def: no framework to compare it with"
-    assert reasons["ablation"] == "one condition, def: nothing was switched off"
-    assert reasons["languages"] == "every culture was asked in one language"
-    assert reasons["insensitivity"] == "no judge"
-    assert reasons["series"] == "the model cards name no series"
-    assert reasons["training"] == "the model cards name neither training stage nor size"
-    assert reasons["profiles"] == "no reference of this survey tells the sexes or ages apart"
-    assert reasons["rank_agreement"] == "fewer than three models are ranked: no order to compare"
-    assert reasons["position"] == "every question was shown in one order only"
-    assert reasons["configurations"] == reasons["draws"] == "the draws of this run were not read"
-    assert reasons["cases"] == "no answer was sampled"
+    assert {compute: found.figure(compute) for compute in reasons} == {
+        compute: NotRun(reason=reason) for compute, reason in reasons.items()
+    }
 
 
 def test_one_culture_has_no_map() -> None:
     """Nothing to map between."""
-    parts = analyse(results([("m", "us", "def", human)])).parts
-    assert isinstance(parts.map, NotRun)
-    assert parts.map.reason.startswith("one culture")
-    assert isinstance(parts.paper_map, NotRun)
+    parts = analyse(results([("m", "us", "def", human)]))
+    assert isinstance(parts.figure(cultural_map), NotRun)
+    assert parts.figure(cultural_map).reason.startswith("one culture")
+    assert isinstance(parts.figure(paper_map), NotRun)
 
 
 @pytest.mark.parametrize(
@@ -173,12 +185,12 @@ def test_one_culture_has_no_map() -> None:
 )
 def test_little_gives_parts_too(made: Results) -> None:
     """A run with next to nothing is analysed, and no figure is made up."""
-    parts = analyse(made).parts
-    for row in parts.matching.rows:
+    parts = analyse(made)
+    for row in parts.figure(matching_figure).rows:
         assert row.matching.items > 0 or np.isnan(row.matching.share)
-    for cell in parts.distinguished.cells:
+    for cell in parts.figure(distinguish).cells:
         assert (cell.questions == 0) == np.isnan(cell.share_alike)
-    for row in parts.throughput:
+    for row in parts.figure(throughput):
         assert row.answers > 0 or np.isnan(row.seconds_per_answer)
 
 
@@ -188,11 +200,11 @@ def test_cultures_asked_different_questions_have_the_papers_map_only() -> None:
         WIDE, references=tuple(r for r in WIDE.references if (int(r.question[1:]) % 2 == 0) == (r.culture == "us"))
     )
     made = planted(WIDE, models=("honest", "random")).results
-    found = analyse(replace(made, survey=split)).parts
-    assert isinstance(found.map, NotRun)
-    assert "both cultures answered" in found.map.reason
-    assert isinstance(found.paper_map, Projection)
-    assert len(found.paper_map.rows) == 6
+    found = analyse(replace(made, survey=split))
+    assert isinstance(found.figure(cultural_map), NotRun)
+    assert "both cultures answered" in found.figure(cultural_map).reason
+    assert isinstance(found.figure(paper_map), Projection)
+    assert len(found.figure(paper_map).rows) == 6
 
 
 def test_people_who_chose_an_option_are_counted_as_they_were_asked() -> None:
@@ -201,7 +213,7 @@ def test_people_who_chose_an_option_are_counted_as_they_were_asked() -> None:
     sizes = {Group.MALE: 0.2, Group.FEMALE: 0.9, Group.AGE_LE29: 0.9, Group.AGE_30_49: 0.5, Group.AGE_50PLUS: 0.1}
     unequal = tuple(replace(r, n_eff=r.n * sizes.get(r.group, 1.0)) for r in made.survey.references)
     plain, weighted = (
-        analyse(replace(made, survey=replace(made.survey, references=references))).parts.profiles
+        analyse(replace(made, survey=replace(made.survey, references=references))).figure(profiles)
         for references in (made.survey.references, unequal)
     )
     assert isinstance(plain, Profiles)
@@ -224,7 +236,7 @@ def test_a_judge_is_reported_by_name_and_never_pooled() -> None:
             weight=np.ones(n),
         )
 
-    part = analyse(made, verdicts=[said("a 1", 1), said("b 2", 0), said("c", 0, n=0)]).parts.insensitivity
+    part = analyse(made, verdicts=[said("a 1", 1), said("b 2", 0), said("c", 0, n=0)]).figure(insensitivity)
     assert isinstance(part, Insensitivity)
     assert [judged.judge for judged in part.judges] == ["a 1", "b 2"]
     assert [judged.rows[0].rates.fail[5].share for judged in part.judges] == [1.0, 0.0]
@@ -235,15 +247,15 @@ def test_draws_are_counted_and_named() -> None:
     """Each participant once per culture; a provider's default is no level; regions by their codes."""
     made = planted(wide_survey(12), models=("honest", "random"))
     draws = replace(made.draws, num_beams=np.where(made.draws.participant == 0, np.nan, made.draws.num_beams))
-    part = analyse(made.results, draws=draws).parts
-    assert isinstance(part.draws, Drawn)
-    assert not part.draws.per_question
-    us = {axis.name: dict(axis.levels) for axis in part.draws.by_culture[0][1]}
+    part = analyse(made.results, draws=draws)
+    assert isinstance(part.figure(drawn), Drawn)
+    assert not part.figure(drawn).per_question
+    us = {axis.name: dict(axis.levels) for axis in part.figure(drawn).by_culture[0][1]}
     assert sum(us["beams"].values()) == 19
     assert sum(us["sampling"].values()) == sum(us["memory"].values()) == sum(us["region"].values()) == 20
     assert set(us["region"]) <= {"US-0", "US-1", "US-2", "US-3"}
-    assert isinstance(part.configurations, Configured)
-    cell = part.configurations.cells[0]
+    assert isinstance(part.figure(configured), Configured)
+    cell = part.figure(configured).cells[0]
     assert {row.name for row in cell.axes} == {"beams", "sampling", "memory", "region"}
     assert cell.extremes[0].configuration.num_beams in {"1", "2", "3", "4", "5", "provider default"}
     assert all(sum(level.participants for level in row.axis.levels) <= 20 for row in cell.axes)
@@ -253,11 +265,11 @@ def test_draws_per_question_have_no_best_participant() -> None:
     """Appendix F is not run; the distribution still is."""
     made = planted(wide_survey(12), models=("honest",))
     draws = replace(made.draws, question=np.zeros_like(made.draws.question))
-    part = analyse(made.results, draws=draws).parts
-    assert isinstance(part.configurations, NotRun)
-    assert "anew for every question" in part.configurations.reason
-    assert isinstance(part.draws, Drawn)
-    assert part.draws.per_question
+    part = analyse(made.results, draws=draws)
+    assert isinstance(part.figure(configured), NotRun)
+    assert "anew for every question" in part.figure(configured).reason
+    assert isinstance(part.figure(drawn), Drawn)
+    assert part.figure(drawn).per_question
 
 
 def test_a_configuration_that_matters_is_found() -> None:
@@ -270,9 +282,7 @@ def test_a_configuration_that_matters_is_found() -> None:
     mixed = answers.choices.copy()
     swap = np.isin(answers.participant[honest], list(sampled))
     mixed[honest] = np.where(swap, answers.choices[random], answers.choices[honest])
-    found = analyse(
-        replace(made.results, answers=replace(answers, choices=mixed)), draws=made.draws
-    ).parts.configurations
+    found = analyse(replace(made.results, answers=replace(answers, choices=mixed)), draws=made.draws).figure(configured)
     assert isinstance(found, Configured)
     cell = next(each for each in found.cells if (each.name, each.culture) == ("honest", "us"))
     p = {row.name: row.axis.p for row in cell.axes}
@@ -286,11 +296,11 @@ def test_draws_of_all_models_are_counted_whoever_comes_first() -> None:
     draws, first = made.draws, made.draws.cell < 2
     silent = replace(draws, num_beams=np.where(first, np.nan, draws.num_beams))
     rows = {name: getattr(draws, name)[~first] for name in draws.__dataclass_fields__ if name != "regions"}
-    whole = analyse(made.results, draws=draws).parts.draws
+    whole = analyse(made.results, draws=draws).figure(drawn)
     assert isinstance(whole, Drawn)
     assert {sum(count for _, count in axis.levels) for _, axes in whole.by_culture for axis in axes} == {20}
     for partial in (silent, replace(draws, **rows)):
-        assert analyse(made.results, draws=partial).parts.draws == whole
+        assert analyse(made.results, draws=partial).figure(drawn) == whole
 
 
 def test_draws_of_another_seed_are_draws_of_their_own() -> None:
@@ -298,7 +308,7 @@ def test_draws_of_another_seed_are_draws_of_their_own() -> None:
     made = planted(wide_survey(12), models=("alpha-base", "honest"))
     draws = made.draws
     other = np.where(draws.cell < 2, draws.memory_capacity, draws.memory_capacity + 20)
-    part = analyse(made.results, draws=replace(draws, memory_capacity=other)).parts.draws
+    part = analyse(made.results, draws=replace(draws, memory_capacity=other)).figure(drawn)
     assert isinstance(part, Drawn)
     assert {sum(count for _, count in axis.levels) for _, axes in part.by_culture for axis in axes} == {40}
 
@@ -328,7 +338,7 @@ def test_a_value_that_is_missing_is_no_unit() -> None:
     unread = np.flatnonzero(item_table(made.survey, made.run.questions).grouping.dimension == 0)
     gone = (made.answers.cell == 0) & np.isin(made.answers.question, unread)
     found = analyse(refusing(made, gone))
-    part = found.parts.series
+    part = found.figure(series)
     assert isinstance(part, Series)
     us, cn = part.tests
     assert us.sound.first.n == us.paper.first.n == 17
@@ -339,7 +349,7 @@ def test_a_value_that_is_missing_is_no_unit() -> None:
         )
     assert cn.sound_units[0] == "A: 18 = 2 models x 9 dimensions, not independent"
     odd = replace(us, paper_units=("A: of its own", "B: of its own"))
-    told = series_section(replace(found, parts=replace(found.parts, series=Series(tests=(odd,)))))
+    told = series_section(replace(found, figures={series: Series(tests=(odd,))}))
     assert told.tables[1].notes == (f"{us.sound_units[0]}; {us.sound_units[1]}.",)
     assert told.tables[2].notes == ("A: of its own; B: of its own.",)
 
@@ -348,7 +358,7 @@ def test_welch_stands_with_its_own_t_and_standard_error() -> None:
     """With groups of unequal size they are not those of equal variances, and the p printed follows from them."""
     made = by_series(honest="A", random="A", first="A", beta_base="B", beta_instruct="B").results
     found = analyse(made)
-    part = found.parts.series
+    part = found.figure(series)
     assert isinstance(part, Series)
     test, table = part.tests[0].sound, series_section(found).tables[1]
     heads = [column.text for column in table.columns[1:9]]
@@ -365,7 +375,7 @@ def test_welch_stands_with_its_own_t_and_standard_error() -> None:
 
 def test_questions_are_counted_by_topic_and_dimension() -> None:
     """Figure 3: three questions and a list of three options, of which one speaks to nothing."""
-    shape = analyse(results(tiny=without_reference("cn", "Q4"))).parts.landscape
+    shape = analyse(results(tiny=without_reference("cn", "Q4"))).figure(landscape)
     assert [(row.topic, row.questions) for row in shape.topics] == [("Life", 4)]
     assert dict(shape.dimensions) == {"EVI": 1, "IDV": 1, "IVR": 1, "TDI": 2}
     assert dict(shape.types) == {"ordinal": 1, "single": 1, "scale": 1, "multiple": 1}
@@ -375,20 +385,20 @@ def test_questions_are_counted_by_topic_and_dimension() -> None:
 def test_the_question_from_near_is_the_most_varied() -> None:
     """Figure 4: random answers to ten points vary most; samples of that question are pointed to."""
     made = results([("flat", "us", "def", last), ("varied", "us", "def", uniform)])
-    near = analyse(replace(made, samples=(sample("a", cell=1, question="Q2"),))).parts.near_question
+    near = analyse(replace(made, samples=(sample("a", cell=1, question="Q2"),))).figure(near_question)
     assert isinstance(near, NearQuestion)
     assert near.name == "varied"
     assert near.counts.sum() == near.replies == 20
     assert near.effective > 2
     assert 1 <= near.distinct <= 5
-    nothing = analyse(results(states=(0, 1, 0, 0))).parts.near_question
+    nothing = analyse(results(states=(0, 1, 0, 0))).figure(near_question)
     assert isinstance(nothing, NotRun)
 
 
 def test_quantiles_are_of_the_items_of_a_dimension() -> None:
     """Figure 6: the median of a dimension's items, infinite ones counted."""
     found = analyse(results([("last", "cn", "def", last)]))
-    part = found.parts.by_dimension
+    part = found.figure(by_dimension)
     assert isinstance(part, ByDimension)
     row, cell = part.rows[0], found.cells[0]
     tdi = list(found.results.survey.dimensions).index("TDI")
@@ -448,7 +458,7 @@ def test_residual_options_are_left_out_of_scores_not_of_distributions() -> None:
 
 def test_a_volunteered_code_does_not_move_a_mean() -> None:
     """Residual options numbered 0, -1 or 99 give the same map scores: none at all."""
-    codes = [analyse(results(tiny=residual_survey((1, 2, 3, code)))).parts.map for code in (0, 99)]
+    codes = [analyse(results(tiny=residual_survey((1, 2, 3, code)))).figure(cultural_map) for code in (0, 99)]
     assert all(isinstance(each, CulturalMap) for each in codes)
     one, two = (each.sound.components.points for each in codes if isinstance(each, CulturalMap))
     assert one == pytest.approx(two)

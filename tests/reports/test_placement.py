@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from defsurvey.reports.cells.cells import measure
+from defsurvey.reports.analysis import analyse
 from defsurvey.reports.figures.placement import Placement, placement
 from defsurvey.storage.runs.results import Results
 from tests.reports.synthetic import QUESTIONS, results, survey, uniform
@@ -28,9 +28,9 @@ def test_a_code_may_be_as_large_as_it_likes(codes: tuple[int, ...]) -> None:
     options = tuple(replace(known, code=code) for known, code in zip(QUESTIONS[1].options, codes, strict=True))
     tiny = survey(questions=(QUESTIONS[0], replace(QUESTIONS[1], options=options), QUESTIONS[2]))
     made = shown_in_turn(results([("a", "us", "def", uniform)], tiny=tiny))
-    measured = measure(made)
+    analysis = analyse(made)
     tracemalloc.start()
-    found, (_, peak) = placement(measured), tracemalloc.get_traced_memory()
+    found, (_, peak) = placement(analysis), tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10_000_000
     assert isinstance(found, Placement)

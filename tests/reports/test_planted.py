@@ -9,7 +9,13 @@ from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.cells.comparing import sample_of
 from defsurvey.reports.cells.items import answer_weights, item_table, reference_table
 from defsurvey.reports.cells.ranking import rank
+from defsurvey.reports.figures.configured import configured
+from defsurvey.reports.figures.distinguishing import distinguish
+from defsurvey.reports.figures.mapping import cultural_map
+from defsurvey.reports.figures.matching import matching_figure, profiles, rank_agreement
 from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.figures.placement import placement
+from defsurvey.reports.figures.series import series, training
 from defsurvey.storage.surveys.catalogue import find_survey
 from tests.reports.planted import DISTORTION, MODELS, Planted, planted, wide_survey, without
 
@@ -40,7 +46,7 @@ def both(wide: Analysis, wvs: Analysis) -> tuple[Analysis, Analysis]:
 def test_the_honest_model_cannot_be_told_from_people(wide: Analysis, wvs: Analysis) -> None:
     """After correction at least 93% of its questions are not distinguishable, and it lies at the noise floor."""
     for found in both(wide, wvs):
-        alike = {cell.culture: cell.share_alike for cell in found.parts.distinguished.cells if cell.name == "honest"}
+        alike = {cell.culture: cell.share_alike for cell in found.figure(distinguish).cells if cell.name == "honest"}
         assert set(alike) == set(CULTURES)
         assert all(share >= 0.93 for share in alike.values())
         for cell in found.cells:
@@ -51,7 +57,7 @@ def test_the_honest_model_cannot_be_told_from_people(wide: Analysis, wvs: Analys
 def test_distant_models_are_told_from_people(wide: Analysis) -> None:
     """The test has power: the further a model, the fewer of its questions pass for people's."""
     for culture in CULTURES:
-        alike = {c.name: c.share_alike for c in wide.parts.distinguished.cells if c.culture == culture}
+        alike = {c.name: c.share_alike for c in wide.figure(distinguish).cells if c.culture == culture}
         assert alike["honest"] > alike["alpha-instruct"] > alike["alpha-base"] > alike["beta-base"] > alike["men"]
         assert alike["beta-base"] < 0.3
 
@@ -78,7 +84,7 @@ def test_models_planted_alike_share_a_place(wide: Analysis, wvs: Analysis) -> No
 def test_the_first_shown_model_alone_is_flagged_for_position(wide: Analysis, wvs: Analysis) -> None:
     """Every answer of it moves with the order, none of the others does."""
     for found in both(wide, wvs):
-        placed = found.parts.position
+        placed = found.figure(placement)
         assert not isinstance(placed, NotRun)
         assert {row.name for row in placed.rows if row.flagged} == {"first"}
         for row in placed.rows:
@@ -88,9 +94,9 @@ def test_the_first_shown_model_alone_is_flagged_for_position(wide: Analysis, wvs
 def test_the_skewed_model_shows_in_the_profile_of_sexes(wide: Analysis, wvs: Analysis) -> None:
     """Nine in ten of its mismatching answers are most typical of men; of the others about half."""
     for found, margin in ((wide, 0.12), (wvs, 0.3)):
-        profiles = found.parts.profiles
-        assert not isinstance(profiles, NotRun)
-        for row in profiles.sound:
+        figure = found.figure(profiles)
+        assert not isinstance(figure, NotRun)
+        for row in figure.sound:
             known = row.mismatching.gender
             if row.name == "men":
                 assert known[0] > 0.9
@@ -114,7 +120,7 @@ def test_refusals_are_not_answers(wide: Analysis) -> None:
 def test_the_series_difference_is_found_and_the_null_pair_is_not(wide: Analysis, wvs: Analysis) -> None:
     """beta lies further than alpha and gamma by question; alpha and gamma are not told apart, by either test."""
     for found in both(wide, wvs):
-        compared = found.parts.series
+        compared = found.figure(series)
         assert not isinstance(compared, NotRun)
         for test in compared.tests:
             assert test.by_question is not None
@@ -131,7 +137,7 @@ def test_the_series_difference_is_found_and_the_null_pair_is_not(wide: Analysis,
 
 def test_the_training_stage_is_found(wide: Analysis) -> None:
     """Instruct lies closer than base in every series and culture, and matches more."""
-    trained = wide.parts.training
+    trained = wide.figure(training)
     assert not isinstance(trained, NotRun)
     assert len(trained.contrasts) == 6
     for _, _, contrast in trained.contrasts:
@@ -147,28 +153,28 @@ def test_the_training_stage_is_found(wide: Analysis) -> None:
 
 def test_configurations_that_do_nothing_are_not_found(wide: Analysis) -> None:
     """No axis was planted: p below .05 about as often as chance has it, and the report warns of extremes."""
-    configured = wide.parts.configurations
-    assert not isinstance(configured, NotRun)
-    p = [row.axis.p for cell in configured.cells for row in cell.axes if not np.isnan(row.axis.p)]
+    figure = wide.figure(configured)
+    assert not isinstance(figure, NotRun)
+    p = [row.axis.p for cell in figure.cells for row in cell.axes if not np.isnan(row.axis.p)]
     assert len(p) > 60
     assert np.mean(np.array(p) < 0.05) < 0.15
-    assert "after the fact" in configured.warning
-    for cell in configured.cells:
+    assert "after the fact" in figure.warning
+    for cell in figure.cells:
         assert cell.extremes[0].value.value < cell.extremes[1].value.value
 
 
 def test_matching_follows_divergence(wide: Analysis) -> None:
     """The planted order shows in both, and no model matches less than the chance level by more than noise."""
-    agreements = wide.parts.rank_agreement
+    agreements = wide.figure(rank_agreement)
     assert not isinstance(agreements, NotRun)
     assert all(found.rho > 0.9 and found.p < 0.01 for found in agreements)
-    for row in wide.parts.matching.rows:
+    for row in wide.figure(matching_figure).rows:
         assert row.matching.share > row.matching.expected - 0.05
 
 
 def test_the_honest_model_moves_between_cultures_like_people(wide: Analysis) -> None:
     """Its arrow points as people's does; the first-shown model does not move at all."""
-    mapped = wide.parts.map
+    mapped = wide.figure(cultural_map)
     assert not isinstance(mapped, NotRun)
     assert mapped.cultures == ("us", "cn")
     people = {row.culture: row.point for row in mapped.sound.rows if row.human}
@@ -180,13 +186,13 @@ def test_the_honest_model_moves_between_cultures_like_people(wide: Analysis) -> 
 
 def test_groups_missing_in_a_culture_are_said(wvs: Analysis) -> None:
     """China's references name groups for 29 questions, of too few people."""
-    profiles = wvs.parts.profiles
-    assert not isinstance(profiles, NotRun)
-    us, cn = profiles.coverage
+    figure = wvs.figure(profiles)
+    assert not isinstance(figure, NotRun)
+    us, cn = figure.coverage
     assert us.genders == us.ages
     assert cn.genders < us.genders
     assert cn.low_n == cn.genders
-    for row in profiles.sound:
+    for row in figure.sound:
         if row.culture == "cn":
             assert row.mismatching.gender_items + row.matching.gender_items <= cn.genders
 
@@ -196,9 +202,9 @@ def test_a_dimension_without_groups_is_named() -> None:
     survey = find_survey("wvs7")
     core = [question.id for question in survey.questions if question.core]
     made = planted(survey, questions=core, models=("honest", "men"))
-    profiles = analyse(made.results).parts.profiles
-    assert not isinstance(profiles, NotRun)
-    us, cn = profiles.coverage
+    figure = analyse(made.results).figure(profiles)
+    assert not isinstance(figure, NotRun)
+    us, cn = figure.coverage
     assert cn.ages == 18
     assert cn.dimensions == ("TDI", "USI")
     assert us.dimensions == ()
@@ -252,14 +258,14 @@ def test_the_same_study_gives_the_same_figures() -> None:
 
     def figures(made: Planted) -> list[object]:
         found = analyse(made.results, draws=made.draws)
-        mapped = found.parts.map
+        mapped = found.figure(cultural_map)
         assert not isinstance(mapped, NotRun)
         return [
             [culture.ranking.p.tolist() for culture in found.cultures],
-            [cell.p.tolist() for cell in found.parts.distinguished.cells],
+            [cell.p.tolist() for cell in found.figure(distinguish).cells],
             mapped.sound.components.points.tolist(),
-            repr(found.parts.series),
-            repr(found.parts.configurations),
+            repr(found.figure(series)),
+            repr(found.figure(configured)),
             [repr(cell.intervals) for cell in found.cells],
         ]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis, analyse
-from defsurvey.reports.figures.contamination import Contamination, RecalledRow
+from defsurvey.reports.figures.contamination import Contamination, RecalledRow, contamination
 from defsurvey.reports.merge import merge
 from defsurvey.reports.sections.answers import quality_section
 from defsurvey.reports.sections.contamination import with_contamination
@@ -31,7 +31,7 @@ def probed(**said: str) -> Analysis:
 
 def row(analysis: Analysis) -> RecalledRow:
     """What the one model recalls."""
-    part = analysis.parts.contamination
+    part = analysis.figure(contamination)
     assert isinstance(part, Contamination)
     (found,) = part.recalled
     return found

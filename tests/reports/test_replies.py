@@ -9,7 +9,7 @@ import pytest
 
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.contents import page
-from defsurvey.reports.figures.judging import Insensitivity
+from defsurvey.reports.figures.judging import Insensitivity, insensitivity
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.merge import merge
 from defsurvey.reports.metrics.insensitivity import Verdicts
@@ -71,7 +71,7 @@ def test_diversity_needs_whole_replies(reply: Reply, words: str) -> None:
 @pytest.mark.parametrize(("reply", "words"), CUT)
 def test_what_a_judge_says_of_explanations_needs_them(reply: Reply, words: str) -> None:
     """cv and ff have no rate, and no answer counts as failed because of them; the rest stays."""
-    parts = {kind: analyse(read_to(kind), verdicts=[verdicts()]).parts.insensitivity for kind in (Reply.FULL, reply)}
+    parts = {kind: analyse(read_to(kind), verdicts=[verdicts()]).figure(insensitivity) for kind in (Reply.FULL, reply)}
     rates = {}
     for kind, part in parts.items():
         assert isinstance(part, Insensitivity)

@@ -12,13 +12,13 @@ import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.contents import page
-from defsurvey.reports.figures.frameworks import Frameworks, Languages
-from defsurvey.reports.figures.judging import Audit, JudgeNotes
+from defsurvey.reports.figures.frameworks import Frameworks, Languages, frameworks, languages
+from defsurvey.reports.figures.mapping import cultural_map, paper_map
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.metrics.agreement import agreement, mcnemar
-from defsurvey.reports.metrics.insensitivity import FAIL, PASS, UNSURE, Verdicts
+from defsurvey.reports.metrics.insensitivity import FAIL, PASS, UNSURE, Audit, JudgeNotes, Verdicts
 from defsurvey.reports.page import Section, Table
 from defsurvey.reports.sections.frameworks import framework_section
 from defsurvey.storage.runs.results import Results
@@ -106,13 +106,13 @@ def test_the_map_numbers_many_models(full: dict[str, Section]) -> None:
 def test_the_papers_map_stands_alone_where_the_sound_one_is_not_run(made: Planted) -> None:
     """Cultures that share no question have the paper's map, and the reason for the other."""
     found = analyse(made.results)
-    parts = replace(found.parts, map=NotRun(reason="no question in common"))
-    section = sections(replace(found, parts=parts))["figure-7"]
+    figures = {cultural_map: NotRun(reason="no question in common")}
+    section = sections(replace(found, figures=figures))["figure-7"]
     assert section.not_run == ""
     assert section.paragraphs[0].startswith("The sound way is not run: no question in common.")
     assert [chart.name for chart in section.charts] == ["map-paper"]
-    none = replace(parts, paper_map=NotRun(reason="no"))
-    assert sections(replace(found, parts=none))["figure-7"].not_run == "no question in common"
+    neither = figures | {paper_map: NotRun(reason="no")}
+    assert sections(replace(found, figures=neither))["figure-7"].not_run == "no question in common"
 
 
 def test_configurations_need_draws(made: Planted, full: dict[str, Section]) -> None:
@@ -186,7 +186,7 @@ def test_one_models_best_framework_is_its_own() -> None:
 def test_few_answers_name_no_framework() -> None:
     """The rarest answer scores less the fewer give it: one valid answer to a question does not come closest by that."""
     analysis = analyse(answering(results([("a", "us", "def", last), ("a", "us", "none", last)]), 1, 1))
-    part = analysis.parts.frameworks
+    part = analysis.figure(frameworks)
     assert isinstance(part, Frameworks)
     assert part.rows[1].sound_mean < part.rows[0].sound_mean / 2
     assert framework_section(analysis).title == "Probing frameworks"
@@ -229,10 +229,10 @@ def test_languages_stand_side_by_side() -> None:
 def test_languages_that_cannot_be_compared_are_not_counted() -> None:
     """With too few answers in common the heading counts no comparisons, instead of none of none."""
     found = analyse(bilingual())
-    part = found.parts.languages
+    part = found.figure(languages)
     assert isinstance(part, Languages)
     few = replace(part, rows=tuple(replace(row, contrast=None) for row in part.rows))
-    section = sections(replace(found, parts=replace(found.parts, languages=few)))["figure-10"]
+    section = sections(replace(found, figures={languages: few}))["figure-10"]
     assert section.title == "Asked in another language"
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.contents import page
+from defsurvey.reports.figures.throughput import throughput
 from defsurvey.reports.page import Section
 from defsurvey.storage.runs.results import Results, TokenCount
 from tests.reports.synthetic import human, results
@@ -38,7 +39,7 @@ def section(made: Results) -> Section:
 
 def test_tokens_speed_and_cost_are_worked_out() -> None:
     """1.5 million prompt tokens at 2 dollars and 0.2 million of completions at 10 make 5 dollars."""
-    api, own = analyse(two_models()).parts.throughput
+    api, own = analyse(two_models()).figure(throughput)
     assert api.cost == pytest.approx(5.0)
     assert api.tokens_per_second == 2000.0
     assert own.cost != own.cost

@@ -10,7 +10,8 @@ import pytest
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.cards import question_cards
 from defsurvey.reports.contents import page
-from defsurvey.reports.figures.placement import Placement, PlacementRow
+from defsurvey.reports.figures.distinguishing import distinguish
+from defsurvey.reports.figures.placement import Placement, PlacementRow, placement
 from defsurvey.reports.html import render_html
 from defsurvey.reports.metrics.position import PositionBias
 from defsurvey.reports.number_format import NONE
@@ -63,10 +64,10 @@ def test_p_of_a_question_shows_on_which_side_it_lies() -> None:
     """Three digits: one that counts as told apart does not look as if it were 0.05."""
     found = analyse(results([("m", "us", "def", human)]))
     cells = tuple(
-        replace(cell, adjusted=np.full_like(cell.adjusted, 0.0457)) for cell in found.parts.distinguished.cells
+        replace(cell, adjusted=np.full_like(cell.adjusted, 0.0457)) for cell in found.figure(distinguish).cells
     )
-    parts = replace(found.parts, distinguished=replace(found.parts.distinguished, cells=cells))
-    row = question_cards(replace(found, parts=parts))[0].table.rows[-1]
+    figures = {distinguish: replace(found.figure(distinguish), cells=cells)}
+    row = question_cards(replace(found, figures=figures))[0].table.rows[-1]
     assert row.entries[-1].text == "0.046"
 
 
@@ -76,7 +77,7 @@ def test_shares_are_written_alike(moved: float, said: str) -> None:
     bias = PositionBias(answers=200, questions=5, first=1.0, expected=0.25, excess=0.75, moved=moved, z=-0.01, p=0.5)
     found = analyse(results([("m", "us", "def", human)]))
     part = Placement(rows=(PlacementRow(name="m", culture="us", bias=bias, p_holm=0.5),))
-    (row,) = position_section(replace(found, parts=replace(found.parts, position=part))).tables[0].rows
+    (row,) = position_section(replace(found, figures={placement: part})).tables[0].rows
     assert [entry.text for entry in row.entries][:4] == ["100%", "25.0%", said, "0.0"]
 
 

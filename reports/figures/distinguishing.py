@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis, Measured
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.comparing import answered
 from defsurvey.reports.cells.items import Floats, ItemTable, ReferenceTable
 from defsurvey.reports.metrics.comparisons import benjamini_hochberg
@@ -42,14 +43,14 @@ class Distinguished:
     cells: tuple[DistinguishedCell, ...]
 
 
-def distinguish(measured: Measured) -> Distinguished:
+def distinguish(analysis: Analysis) -> Distinguished:
     """Test every question of every cell.
 
     The people compared with are the reference smoothed by its own number: an answer that none of 3,000 people gave is
     rare, not impossible.
     """
     return Distinguished(
-        cells=tuple(cell for culture in measured.cultures for cell in _culture(measured.items, culture))
+        cells=tuple(cell for culture in analysis.cultures for cell in _culture(analysis.items, culture))
     )
 
 
