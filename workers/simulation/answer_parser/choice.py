@@ -1,7 +1,8 @@
-"""Whether the witnesses of a section agree, and on which options.
+"""Which options a section of a completion chooses, by number, by label and by the end of a scale.
 
-Nothing is coerced: what names several options where one is allowed, none that is offered, or contradicts itself, is a
-problem and no choice.
+Each of these is a witness. It speaks where a number is no quantity, where a label is neither denied nor made more or
+less of, and where a sentence names an end of the scale as the answerer's own view; else it is silent. Where witnesses
+contradict each other, or name several options where one is allowed, there is a problem and no choice.
 """
 
 from __future__ import annotations
@@ -11,11 +12,372 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from defsurvey.storage.surveys.survey import Question
-from defsurvey.workers.simulation.answer_parser.labels import is_weaker
+from defsurvey.storage.surveys.survey import Question, QuestionType
 from defsurvey.workers.simulation.answer_parser.lexicon import clean, pattern
-from defsurvey.workers.simulation.answer_parser.mentions import Kind, Mention
-from defsurvey.workers.simulation.answer_parser.witnesses import BULLET, HEARD, SENTENCE_END, Statement
+from defsurvey.workers.simulation.answer_parser.mentions import Kind, Mention, is_weaker, vocabulary
+
+SENTENCE_END = re.compile(r"[!?。\n]|\.(?=\s|$)")
+#: Ends what may stand in a line before its item.
+BULLET = re.compile(r"[\s\-–—•·(\[{<,;:\"'“]*$")
+#: Characters after a choice within which a silent witness is heard.
+HEARD = 120
+
+_WIDEST_GAP, _LONG_LINE = 40, 2000
+_REMARK = re.compile(r" ?(?:\([^()\[\]\n]{0,80}\)|\[[^()\[\]\n]{0,80}\])")
+_TIGHT = re.compile(
+    r"[\s\"'“”‘:.)\]\-–—=(\[,、]{0,5}(?:(?:即|也就是|that is|meaning|which is|which means|means|is)[\s\"'“”:,]{0,3})?"
+)
+#: Joins two numbers so directly that who says the one says the other, whatever follows.
+_RANGE = re.compile(
+    r" (?:or|to|through) (?:maybe |perhaps |possibly |even |option |an? )?| ?(?:或者?|到|至|还是) ?(?:大概|约)?|[-–—~]"
+)
+_LINE_END = re.compile(r"[ .,;:。!)\]\"'”]*(?:\n|$)")
+_CLAUSE_END = re.compile(r"\s*(?:$|[^\w\s])|\s*(?:because|since|as|因为|吧)")
+_OWN_CLAUSE = re.compile(r"[;:]|(?<![a-z])(?:i|we|it|is|would|say)(?![a-z])|[我都也]")
+_BREAK = re.compile(r"[,;:(]|(?<![a-z])(?:i|we|it)(?![a-z])|[我都也]|[以之]外")
+_REASON = re.compile(r"(?<![a-z])(?:because|since)(?![a-z])|因为|由于")
+#: Ends a text after which a number is the answer that the words before it led to.
+_GIVEN = re.compile(
+    r"(?<!\d)[,;:(\[–—-][\s\"'“]*"
+    r"(?:(?:so|about|around|roughly|approximately|say|i'd say|maybe|probably|perhaps|at|an?) "
+    r"|(?:[给打得]|大?约|大概) ?)*$"
+)
+
+
+class Statement:
+    """A section's text with the mentions in it, and what each of them says."""
+
+    def __init__(self, text: str, question: Question, shown: Sequence[int], *, marked: bool) -> None:
+        self.vocabulary = vocabulary(question, shown)
+        self.several = question.type is QuestionType.MULTIPLE
+        self.scale = question.type is QuestionType.SCALE
+        self.marked = marked
+        self._question = question
+        self.text = self.vocabulary.without_span(self.vocabulary.fold(text))
+        self.found = self.vocabulary.mentions(self.text)
+        self._leave_out_remarks()
+        if any(mention.unreadable for mention in self.found):
+            certain = [
+                i
+                for i, m in enumerate(self.found)
+                if not m.unreadable or self._stands_with_number(i) or self._fills_line(i)
+            ]
+            self.found = [self.found[i] for i in certain]
+        if not self.several and not self.scale:
+            self._leave_out_lesser()
+
+    def opening(self) -> list[int]:
+        """The mentions that the text begins with: one, and those joined to it."""
+        first = self.found[0]
+        if first.start > 60 or not pattern("preamble").match(self.text[: first.start]):
+            return []
+        if not self.is_free(0) or self._is_denied_after(first):
+            return []
+        if first.is_label and not (self.marked or _CLAUSE_END.match(self.text, first.end) or self.is_paired(0)):
+            return []  # "Very important to some, ..."
+        return [0, *self._following(0)]
+
+    def in_sentences(self) -> list[int]:
+        """The mentions by which sentences choose.
+
+        They are those of the first such sentence, with a list that it begins, where an answer marker opens the
+        section; else those of all sentences.
+        """
+        stated: list[int] = []
+        for start, _, here in self._sentences(0):
+            chosen: list[int] = []
+            for i in here:
+                if self._speaks(i, start) or (chosen and chosen[-1] == i - 1 and self.is_joined(i)):
+                    chosen.append(i)
+            stated += chosen
+            if chosen and self.marked:
+                return [*stated, *self._following(chosen[-1])] if self.several and chosen[-1] == here[-1] else stated
+        return stated
+
+    def heard(self, start: int, *, labels: bool) -> list[int]:
+        """What the witness that is silent so far says from a place on, in the rest of the sentence or in the next."""
+        for begin, _, here in self._near(start):
+            said = [i for i in here if self.found[i].is_label is labels and self._speaks(i, begin)]
+            said = [i for i in said if not labels or self._is_own(self.found[i].start, self.found[i].end, begin)]
+            if said:
+                return said
+        return []
+
+    def leaning(self, start: int) -> int | None:
+        """The end of the scale that the answerer's own words from a place on lean to, though they are not its label."""
+        low, high = self.vocabulary.ends
+        for begin, end, _ in self._near(start):
+            if self.text[end - 1 : end] == "?" or pattern("hedge").search(self.text, begin, end):
+                continue
+            for pole in self.vocabulary.poles:
+                word = pole.words.search(self.text, begin, end)
+                if word is None or not self._is_own(word.start(), word.end(), begin):
+                    continue
+                clause = pattern("clause").split(self.text[begin : word.start()])[-1]
+                denial = pattern("denial").search(clause)
+                if denial and pattern("utmost").search(clause, denial.end()):
+                    continue  # who is "not completely satisfied" may be near to it
+                denied = bool(denial) != (word.lastgroup == "opposite")
+                return low + high - pole.affirming if denied else pole.affirming
+        return None
+
+    def is_free(self, i: int) -> bool:
+        """Whether a number is no quantity, and a label is not made more or less of."""
+        mention = self.found[i]
+        if mention.is_label:
+            return self._is_unmodified(mention)
+        if mention.kind in (Kind.PLACE, Kind.LINE) or self.is_paired(i):
+            return True
+        if self._is_range(i + 1):
+            return self.is_free(i + 1)
+        if mention.labelled:
+            return self._fills_line(i)
+        after = self.text[mention.end : mention.end + 20]
+        if mention.kind is Kind.WORD and not mention.scored:
+            return bool(re.match(r"\s*(?:$|[^\w\s-])", after) or pattern("undecided").match(after))
+        return bool(pattern("after").match(after))
+
+    def is_paired(self, i: int) -> bool:
+        """Whether a label stands right after this number, or a number right after this label."""
+        if not 0 <= i < len(self.found) - 1 or self.found[i].is_label == self.found[i + 1].is_label:
+            return False
+        gap = self._gap(i + 1)
+        return len(gap) <= 16 and bool(_TIGHT.fullmatch(gap))
+
+    def is_joined(self, i: int) -> bool:
+        """Whether a mention is joined to the one before it as another choice, or as the same in other words."""
+        mention, before, gap = self.found[i], self.found[i - 1], self._gap(i)
+        if len(gap) > _WIDEST_GAP or ("\n" in gap and not self._ends_line(i)):
+            return False
+        if self.is_paired(i - 1) and (mention.is_label or re.match(r"[\s\"'“”]*[:(\[,\-–—=]", gap) or not gap.strip()):
+            return mention.is_label or self.is_free(i)
+        if not before.is_label and not mention.is_label:
+            if self._is_range(i) or not gap.strip(" \n"):
+                return self._is_range(i) or "\n" in gap
+            if mention.labelled and re.fullmatch(r"\. ?", gap):  # "1. 20"
+                return self.is_free(i)
+        return bool(pattern("connector").match(gap)) and self.is_free(i)
+
+    def unjoined(self, stated: Sequence[int]) -> Mention | None:
+        """An option with which a list goes on, though it is not joined to the last choice: it may be chosen as well.
+
+        "Independence needed in life, hard work for success". What only an argument or a denial names ("not 10 and
+        11") is no part of a list.
+        """
+        last, codes = self.found[stated[-1]], {self.found[i].code for i in stated}
+        ending = SENTENCE_END.search(self.text, last.end)
+        end = ending.start() if ending else len(self.text)
+        for i in range(stated[-1] + 1, len(self.found)):
+            mention = self.found[i]
+            if mention.code in codes or mention.code not in self.vocabulary.shown or not self.is_free(i):
+                continue
+            if mention.start >= end:
+                if mention.is_label and self.opens_line(mention):
+                    return mention
+                continue
+            between = self.text[last.end : mention.start]
+            if pattern("item").search(between) and (not mention.is_label or self._speaks(i, last.end)):
+                argued = pattern("argument").search(between) or pattern("negation").search(between)
+                if not argued or re.match(
+                    r" ?[:–—]| (?:because|since)(?![a-z])|因为", self.text[mention.end : mention.end + 10]
+                ):
+                    return mention
+        return None
+
+    def opens_line(self, mention: Mention) -> bool:
+        """Whether nothing but a bullet stands before a mention in its line, which is not the first."""
+        _, newline, line = self.text[max(0, mention.start - 40) : mention.start].rpartition("\n")
+        return bool(newline) and BULLET.match(line) is not None
+
+    def _following(self, first: int) -> Iterator[int]:
+        """The mentions that are joined to the one before, or open the next item of its list."""
+        last = first
+        for i in range(first + 1, len(self.found)):
+            if (last == i - 1 and self.is_joined(i)) or (self.several and self._opens_item(i)):
+                yield i
+                last = i
+            elif not self.several:
+                return
+
+    def _opens_item(self, i: int) -> bool:
+        """Whether a mention opens a line or a sentence of a list of choices, each of which may be explained."""
+        mention, after = self.found[i], self.text[self.found[i].end : self.found[i].end + 2]
+        before = self.text[max(0, mention.start - 40) : mention.start]
+        if self.opens_line(mention):
+            return bool(
+                not mention.is_label or before.rpartition("\n")[2].strip() or _CLAUSE_END.match(self.text, mention.end)
+            )
+        if not re.search(r"[.!?;。] ?$", before):
+            return False
+        alone = bool(re.match(r" ?(?:[.;。!\n]|$)", after)) if mention.is_label else self.is_paired(i)
+        return alone or mention.kind is Kind.LINE or bool(re.match(r" ?[:\-–—]", after))
+
+    def _sentences(self, start: int) -> Iterator[tuple[int, int, list[int]]]:
+        """Where each sentence from a place on begins and ends, and the mentions in it."""
+        i = next((i for i, mention in enumerate(self.found) if mention.start >= start), len(self.found))
+        while start <= len(self.text):
+            ending = SENTENCE_END.search(self.text, start)
+            end, here = ending.end() if ending else len(self.text) + 1, []
+            while i < len(self.found) and self.found[i].start < end:
+                here.append(i)
+                i += 1
+            yield start, end, here
+            start = end
+
+    def _near(self, start: int) -> Iterator[tuple[int, int, list[int]]]:
+        """The rest of a sentence, and up to the next one that has words; no farther than ``HEARD``."""
+        for begin, end, here in self._sentences(start):
+            stop = min(end, start + HEARD)
+            yield begin, stop, [i for i in here if self.found[i].end <= stop]
+            if stop < end or (begin > start and re.search(r"\w", self.text[begin:end])):
+                return
+
+    def _speaks(self, i: int, start: int) -> bool:
+        """Whether a sentence that began at ``start`` chooses by this mention, rather than denies or merely uses it."""
+        mention, begin = self.found[i], max(start, self.found[i].start - 200)
+        if not self.is_free(i) or self._is_denied_after(mention):
+            return False
+        before = self.text[begin : mention.start]
+        for earlier in self.found[max(0, i - 8) : i]:  # "not very important" denies nothing that follows
+            if earlier.start >= begin:
+                blank = " " * (earlier.end - earlier.start)
+                before = before[: earlier.start - begin] + blank + before[earlier.end - begin :]
+        if pattern("negation").search(pattern("clause").split(before)[-1]) or self._is_excluded(mention, before):
+            return False
+        if mention.is_label:
+            long = len(mention.words) > 3 or not mention.words.isascii()
+            return long or _CLAUSE_END.match(self.text, mention.end) is not None
+        cued = (
+            mention.scored
+            or pattern("cue").search(before[-24:])
+            or self._is_given(mention, self.text[begin : mention.start], alone=begin > 0)
+        )
+        return mention.kind in (Kind.PLACE, Kind.LINE) or bool(cued)
+
+    def _is_denied_after(self, mention: Mention) -> bool:
+        named = mention.kind in (Kind.LABEL, Kind.LINE)
+        return named and pattern("denied after").match(self.text, mention.end) is not None
+
+    def _is_excluded(self, mention: Mention, before: str) -> bool:
+        """Whether it is left out: "all except this, that and those".
+
+        A comma may end what is left out: "Apart from work, family is very important", "Never, except once, 2".
+        """
+        rest = pattern("all but").split(before)
+        if len(rest) > 1 and mention.kind in (Kind.LABEL, Kind.LINE) and not _OWN_CLAUSE.search(rest[-1]):
+            return True
+        rest = pattern("excluding").split(before)
+        return len(rest) > 1 and (not _BREAK.search(rest[-1]) or pattern("connector").match(rest[-1]) is not None)
+
+    def _is_own(self, start: int, end: int, begin: int) -> bool:
+        """Whether words are said of what is asked, as the answerer's own view: not "important to some"."""
+        before = self.text[max(begin, start - 100) : start]
+        if pattern("others").search(before) or pattern("to others").match(self.text, end):
+            return False
+        subject = re.search(r"([a-z]+) (?:is|are|was|were)(?: \w+)?(?: an?)? ?$", before)
+        asked = " ".join(self._question.text.values()).casefold()
+        return subject is None or subject[1] in asked or bool(pattern("pronoun").fullmatch(subject[1]))
+
+    def _is_unmodified(self, mention: Mention) -> bool:
+        before, after = self.text[max(0, mention.start - 20) : mention.start], self.text[mention.end : mention.end + 40]
+        if (
+            re.search(r"[不没非未]$", before)
+            or pattern("denied before").search(before)
+            or pattern("changed after").match(after)
+        ):
+            return False
+        if pattern("degree").match(mention.words):
+            return not re.match(r" (?:strongly|somewhat|completely|partly)\b", after)
+        return not pattern("degree before").search(before) and not pattern("degree after").match(after)
+
+    def _is_given(self, number: Mention, before: str, *, alone: bool) -> bool:
+        """Whether a number ends a sentence as its result ("..., 8", "... (8)"), or is all of it and of its line.
+
+        The number of a list's item is none ("1. It is wrong").
+        """
+        if alone and BULLET.match(before):
+            return _LINE_END.match(self.text, number.end) is not None
+        ends = _LINE_END.match(self.text, number.end) or re.match(
+            r"[.;)\]](?!\w)", self.text[number.end : number.end + 2]
+        )
+        return bool(ends) and _GIVEN.search(before) is not None
+
+    def _is_range(self, i: int) -> bool:
+        """Whether a number is joined to the one before so directly that one of them alone is not what was said."""
+        if not 0 < i < len(self.found) or any(
+            m.kind not in (Kind.NUMBER, Kind.WORD) for m in self.found[i - 1 : i + 1]
+        ):
+            return False
+        one, gap = self.found[i - 1], self._gap(i)
+        between = gap == " and " and self.text.endswith("between ", 0, one.start)
+        return one.words != self.found[i].words and (between or _RANGE.fullmatch(gap) is not None)
+
+    def _stands_with_number(self, i: int) -> bool:
+        return self.is_paired(i) or (i > 0 and self.is_paired(i - 1))
+
+    def _fills_line(self, i: int) -> bool:
+        """Whether the line of a mention holds nothing but mentions, what joins or introduces them, and a reason.
+
+        Only so is it chosen where it is not known what denies it, or where a number may count anything.
+        """
+        text, mention = self.text, self.found[i]
+        start, end = text.rfind("\n", 0, mention.start) + 1, text.find("\n", mention.end)
+        end = len(text) if end < 0 else end
+        if end - start > _LONG_LINE:
+            return False
+        rest, at = "", start
+        for other in self.found:
+            if start <= other.start and other.end <= end:
+                rest, at = rest + text[at : other.start], other.end
+        before, rest = text[start : self.found[0].start], _REASON.split(rest + text[at:end])[0]
+        if pattern("cue").search(before) or (pattern("preamble").match(before) and "<" not in before):
+            rest = rest.removeprefix(before)
+        return pattern("connector").match(re.sub(r"[.!。]", " ", rest)) is not None
+
+    def _ends_line(self, i: int) -> bool:
+        end = self.found[i + 1 if self.is_paired(i) else i].end
+        rest = self.text[end : end + 100]
+        return _LINE_END.match(rest) is not None or (self.several and re.match(r" ?[:\-–—(]", rest) is not None)
+
+    def _gap(self, i: int) -> str:
+        """What stands between a mention and the one before it; too long a gap is cut."""
+        start, end = self.found[i - 1].end, self.found[i].start
+        return re.sub(" {2,}", " ", self.text[start : min(end, start + HEARD)])
+
+    def _leave_out_remarks(self) -> None:
+        """Make blanks of remarks in brackets after a mention: "8 (needed), 9 (work)", "1 (better than 3) or 2".
+
+        Of a bracket that begins with another mention, which is its label or number, that mention is kept.
+        """
+        kept: list[Mention] = []
+        text, remark_end = self.text, 0
+        for mention in self.found:
+            if mention.start < remark_end:
+                continue
+            kept.append(mention)
+            if remark := _REMARK.match(text, mention.end):
+                at = bracket = remark.end() - len(remark[0].lstrip())
+                for inner in self.found:
+                    if at < inner.start < remark.end() and pattern("connector").match(text[at : inner.start]):
+                        kept.append(inner)
+                        at = inner.end
+                remark_end = remark.end() - (at > bracket)
+                text = text[:at] + " " * (remark_end - at) + text[remark_end:]
+        self.text, self.found = text, kept
+
+    def _leave_out_lesser(self) -> None:
+        """Of two labels that are compared, leave out the one that is said to be less."""
+        for one, other in pairwise(self.found):
+            if one.is_label and other.is_label and other.start - one.end < _WIDEST_GAP + 20:
+                compared = f"{self.text[one.end : other.start]}|{self.text[other.end : other.end + 12]}"
+                lesser = (
+                    other if pattern("above").match(compared) else one if pattern("below").match(compared) else None
+                )
+                if lesser is not None:
+                    self.found = [mention for mention in self.found if mention is not lesser]
+                    self.text = self.text[: one.end] + " " * (other.start - one.end) + self.text[other.start :]
+                    return
+
 
 CONTRADICTIONS = ("number and label name different options", "number and sentence are at different ends of the scale")
 #: Between the items of a list, the choices among which are written as a NUL.
