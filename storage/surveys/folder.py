@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from defsurvey.storage.surveys.as_json import fingerprint
-from defsurvey.storage.surveys.folder import CULTURE_RULE, DIMENSION_RULE, is_culture, is_dimension
+from defsurvey.storage.surveys.codes import CULTURE_RULE, DIMENSION_RULE, is_culture, is_dimension
 from defsurvey.storage.surveys.paraphrases import PARAPHRASES_FILE, ParaphraseReader, used
 from defsurvey.storage.surveys.problem import Fault, InvalidSurvey, Problem, Problems, nearest
 from defsurvey.storage.surveys.questions import QuestionReader, read_name

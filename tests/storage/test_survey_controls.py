@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from defsurvey.storage.surveys.folder import check_survey, is_culture, is_dimension, read_survey
+from defsurvey.storage.surveys.codes import is_culture, is_dimension
+from defsurvey.storage.surveys.folder import check_survey, read_survey
 from defsurvey.storage.surveys.survey import SurveyError
 from tests.storage.test_survey_folder import TINY, Write, write_tiny
 
