@@ -17,14 +17,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import redis
 from celery import Celery
 
 from defsurvey.jobs.daemons.reconciler import Reconciler, release_dead
-from defsurvey.jobs.progress.following import RunFailed, follow, outages_survived
+from defsurvey.jobs.daemons.startup import when_told_to_end
+from defsurvey.jobs.progress.following import RunFailed, follow, outages_survived, say
 from defsurvey.jobs.progress.snapshot import Snapshot
 from defsurvey.jobs.queue.broker import EmbeddedBroker, check_reachable, client_of
 from defsurvey.jobs.queue.celery_app import make_app, report_failure_key
@@ -58,7 +61,7 @@ DEATHS_WITHOUT_PROGRESS = QUARANTINE_AFTER + 2
 GRACE_SECONDS = 20.0
 #: Seconds between two looks at how long the logs have grown.
 LOGS_SECONDS = 10.0
-#: Seconds to wait for the workers of a killed ``defsurvey run`` to clear up behind it.
+#: Seconds to wait for the workers of a killed ``defsurvey run`` to clear up after it.
 PATIENCE_SECONDS = 3.0
 
 
@@ -88,19 +91,14 @@ class _Process:
 
 @dataclass
 class Crew:
-    """The worker and reporter processes of ``defsurvey run``.
-
-    Args:
-        settings: handed on to the processes by the environment they inherit.
-        workers: how many worker processes.
-        worker_options: further options of ``defsurvey worker``.
-        only: the one run that they work on; None: whatever is in the queues of their models.
-    """
+    """The worker and reporter processes of ``defsurvey run``, to which settings are handed on by the environment."""
 
     settings: Settings
-    workers: int
-    worker_options: Sequence[str] = ()
-    only: str | None = None
+    workers: int  #: how many worker processes
+    device: str = AUTO  #: where models run; a judge whose weights are here runs there too
+    concurrency: int | None = None  #: participants at once in each worker; None: as many as there is room for
+    models: Sequence[str] = ()  #: only these; empty: all
+    only: str | None = None  #: the one run that they work on; None: whatever is in the queues of their models
     _processes: list[_Process] = field(default_factory=list)
     _logs_seen_at: float = -math.inf
 
@@ -108,18 +106,22 @@ class Crew:
         """Start every process."""
         self.settings.logs.mkdir(parents=True, exist_ok=True)
         only = [] if self.only is None else ["--only", self.only]
-        # Who has told OpenMP how many threads there should be is not contradicted.
-        told = "OMP_NUM_THREADS" in os.environ
-        threads = [] if told else ["--threads", str(max(1, machine.cores() // self.workers))]
-        kinds = [("reporter", ["reporter", *_device_in(self.worker_options), *only])]
-        kinds += [
-            (f"worker-{n + 1}", ["worker", *threads, *_of_worker(n, self.workers, self.worker_options), *only])
-            for n in range(self.workers)
-        ]
+        kinds = [("reporter", ["reporter", "--device", self.device, *only])]
+        kinds += [(f"worker-{n + 1}", ["worker", *self._options(n), *only]) for n in range(self.workers)]
         for name, arguments in kinds:
             process = _Process(name=name, arguments=arguments, log=self.settings.logs / f"{name}.log")
             self._processes.append(process)
             self._launch(process)
+
+    def _options(self, number: int) -> list[str]:
+        """A worker's options; where it is one of several and may choose its device, they share the GPUs."""
+        shared = self.workers > 1 and self.device == AUTO
+        options = ["--device", f"{AUTO}:{number}" if shared else self.device]
+        if "OMP_NUM_THREADS" not in os.environ:  # else the number of threads is set already
+            options += ["--threads", str(max(1, machine.cores() // self.workers))]
+        if self.concurrency is not None:
+            options += ["--concurrency", str(self.concurrency)]
+        return options + (["--models", ",".join(self.models)] if self.models else [])
 
     def look(self, done: int) -> None:
         """Start again what died; now and then begin logs anew that have grown long.
@@ -132,27 +134,30 @@ class Crew:
             RunFailed: a worker says that it cannot serve, or workers die without any progress; or nothing can be
                 written any more, of which they die.
         """
-        dead = [p for p in self._processes if p.popen is not None and p.popen.poll() is not None]
-        for process in dead:
-            assert process.popen is not None
-            if process.popen.returncode == UNAVAILABLE:
-                raise RunFailed(last_error(process.log))
-            if process.popen.returncode == USAGE:
-                raise RunFailed(f"{process.name}: {last_line(process.log)}")
-            process.deaths = process.deaths + 1 if done == process.done_at_death else 1
-            process.done_at_death = done
-            if process.deaths >= DEATHS_WITHOUT_PROGRESS:
-                if why := why_unwritable(self.settings.home):  # in which case no log says so either
-                    raise RunFailed(f"{self.settings.home}: {why}; what was committed is kept")
-                died = f"{process.name} died {process.deaths} times without progress"
-                raise RunFailed(f"{died}{_killed(process.popen.returncode)}; see {process.log}")
-            status = process.popen.returncode
-            log.warning("%s ended with status %d and is started again%s", process.name, status, _killed(status))
-            self._launch(process)
-        if time.monotonic() - self._logs_seen_at >= LOGS_SECONDS:  # behind what is read from them
+        for process in self._processes:
+            if process.popen is not None and process.popen.poll() is not None:
+                self._survive(process, process.popen.returncode, done)
+        if time.monotonic() - self._logs_seen_at >= LOGS_SECONDS:  # after they are read for reasons
             self._logs_seen_at = time.monotonic()
             for path in (*self.settings.logs.glob("*.log"), *self.settings.home.glob("broker/*.log")):
                 keep_short(path)
+
+    def _survive(self, process: _Process, status: int, done: int) -> None:
+        """Start a process again that ended with a status, unless that is in vain."""
+        if status == UNAVAILABLE:
+            raise RunFailed(last_error(process.log))
+        if status == USAGE:
+            raise RunFailed(f"{process.name}: {last_line(process.log)}")
+        process.deaths = process.deaths + 1 if done == process.done_at_death else 1
+        process.done_at_death = done
+        killed = " (killed, as where memory runs out)" if status == -signal.SIGKILL else ""
+        if process.deaths >= DEATHS_WITHOUT_PROGRESS:
+            if why := why_unwritable(self.settings.home):  # in which case no log says so either
+                raise RunFailed(f"{self.settings.home}: {why}; what was committed is kept")
+            died = f"{process.name} died {process.deaths} times without progress"
+            raise RunFailed(f"{died}{killed}; see {process.log}")
+        log.warning("%s ended with status %d and is started again%s", process.name, status, killed)
+        self._launch(process)
 
     def stop(self) -> None:
         """Tell every process to end, and end those that do not."""
@@ -167,7 +172,6 @@ class Crew:
                 popen.wait()
 
     def _launch(self, process: _Process) -> None:
-        output: IO[bytes]
         with process.log.open("ab") as output:
             process.popen = subprocess.Popen(  # noqa: S603  # this very program, and no shell
                 [sys.executable, "-P", "-m", "defsurvey", *process.arguments, "--parent", str(os.getpid())],
@@ -179,35 +183,15 @@ class Crew:
             )
 
 
-def _device_in(options: Sequence[str]) -> Sequence[str]:
-    """Where the workers' models run, as an option: a judge whose weights are here runs there too."""
-    place = options.index("--device") if "--device" in options else len(options)
-    return options[place : place + 2]
-
-
-def _of_worker(number: int, workers: int, options: Sequence[str]) -> Sequence[str]:
-    """A worker's options: where it is one of several and may choose its device, they share the GPUs."""
-    device = _device_in(options)
-    if workers == 1 or list(device[1:]) != [AUTO]:
-        return options
-    place = options.index("--device") + 1
-    return [*options[:place], f"{AUTO}:{number}", *options[place + 1 :]]
-
-
-def _killed(status: int) -> str:
-    """What an exit status of a process that said nothing may mean, to go behind a sentence."""
-    return " (killed, as where memory runs out)" if status == -signal.SIGKILL else ""
-
-
 def work(
     settings: Settings,
     database: Database,
-    *,
     prepare: Callable[[], str],
+    *,
     workers: int,
-    worker_options: Sequence[str],
+    device: str,
+    concurrency: int | None,
     console: Console,
-    stopped: Callable[[], bool] = lambda: False,
 ) -> Snapshot:
     """Do everything that a run needs on this machine and return how it ended.
 
@@ -216,14 +200,22 @@ def work(
         database: migrated.
         prepare: writes what is to be done, or opens it again, into the outbox; returns the run's id.
         workers: how many worker processes.
-        worker_options: further options of ``defsurvey worker``.
+        device: where models run.
+        concurrency: participants at once in each worker; None: as many as there is room for.
         console: where progress is shown.
-        stopped: whether this process was told to end, see ``follow``.
 
     Raises:
-        jobs.locks.HomeInUse: another ``defsurvey run`` works in the same home.
+        HomeInUse: another ``defsurvey run`` works in the same home.
+        KeyboardInterrupt: this process was told to end.
         RunFailed: the workers cannot go on.
     """
+    signals: list[int] = []
+
+    def interrupted(number: int, _frame: FrameType | None) -> None:
+        signals.append(number)
+        raise KeyboardInterrupt
+
+    when_told_to_end(interrupted)
     settings.make_home()
     remedy = (
         "wait until it has ended; or keep this study for later (defsurvey enqueue STUDY, then defsurvey resume RUN "
@@ -234,23 +226,22 @@ def work(
         _log_to_file(settings.logs / "run.log")
         release_dead(database)
         run = prepare()
-        _tell_device(settings, database, run, workers, worker_options, console)
+        _say_device(settings, database, run, workers, device, console)
         broker.delete(report_failure_key(run))
-        own_broker = settings.broker_url is None
-        revive = EmbeddedBroker(settings.home).ensure if own_broker else None
-        reconciler = Reconciler(database=database, app=app, broker=broker, only=run, revive=revive)
-        options = [*worker_options, *_models(settings, database, run)]
-        if own_broker:
-            crew = Crew(settings, workers, options, only=run)
+        reconciler = Reconciler(database=database, app=app, broker=broker, only=run)
+        crew = Crew(settings, workers, device, concurrency, _models(settings, database, run))
+        if settings.broker_url is None:
+            reconciler.revive = EmbeddedBroker(settings.home).ensure
+            crew.only = run
         else:
-            crew = Crew(settings, workers, options)
-            _tell_others(database, run, console)
+            _say_others(database, run, console)
         stop = threading.Event()
         thread = threading.Thread(target=reconciler.run, args=(stop,), name="reconciler", daemon=True)
         try:
             crew.start()
             thread.start()  # its first pass publishes the run while the workers come up
-            return follow(database, run, crew, console, broker, stopped, lambda run: _ask_report(app, database, run))
+            ask_report = partial(_ask_report, app, database)
+            return follow(database, run, crew, console, broker, lambda: bool(signals), ask_report)
         finally:
             stop.set()
             if thread.ident is not None:
@@ -266,31 +257,26 @@ def _ask_report(app: Celery, database: Database, run: str) -> None:
     report_sender(app, database)(run)
 
 
-def _models(settings: Settings, database: Database, run: str) -> Sequence[str]:
-    """The models of a run as an option, but for those that are done and whose cards are gone since."""
+def _models(settings: Settings, database: Database, run: str) -> list[str]:
+    """The models of a run, but for those that are done and whose cards are gone since."""
     cards = read_cards(settings.models)
     models = dict.fromkeys(cell.model for cell in store.load_run(database, run).cells)
-    known = ",".join(model for model in models if model in cards)
-    return ["--models", known] if known else []
+    return [model for model in models if model in cards]
 
 
-def _tell_device(
-    settings: Settings, database: Database, run: str, workers: int, options: Sequence[str], console: Console
-) -> None:
+def _say_device(settings: Settings, database: Database, run: str, workers: int, device: str, console: Console) -> None:
     """Where models of this machine will run, if any of them is still to be asked."""
     cards, judge = read_cards(settings.models), judgements.wanted(database, run)
     asked = [*outbox.unfinished_models(database, run), *([judge.model] if judge else ())]
-    device = _device_in(options)[1:]
-    if device and any(cards[model].needs_device for model in asked if model in cards):
-        told = f"device: {expected(device[0], workers=workers)}"
-        console.print(told, highlight=False, markup=False, soft_wrap=True)
+    if any(cards[model].needs_device for model in asked if model in cards):
+        say(console, f"device: {expected(device, workers=workers)}")
 
 
-def _tell_others(database: Database, run: str, console: Console) -> None:
+def _say_others(database: Database, run: str, console: Console) -> None:
     """A broker named in the settings may be shared: what its queues hold of other runs others may be working on."""
     for other in outbox.unfinished_beside(database, run):
-        told = f"{other} is unfinished and has models of {run}: what the broker holds of it is worked on as well"
-        console.print(f"{told}, unless: defsurvey cancel {other}", highlight=False, markup=False, soft_wrap=True)
+        shared = f"{other} is unfinished and has models of {run}: what the broker holds of it is worked on as well"
+        say(console, f"{shared}, unless: defsurvey cancel {other}")
 
 
 def _log_to_file(path: Path) -> None:

@@ -1,106 +1,99 @@
-"""The command line's verbs that serve until they are told to stop: worker, reporter, reconciler, flower."""
+"""Verbs that serve until they are told to stop, and those that look after an installation."""
 
 from __future__ import annotations
 
+import logging
 import sys
-from typing import NoReturn
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any, NoReturn
 
 import click
 
-from defsurvey.jobs.cli.device import DEVICE
-from defsurvey.jobs.cli.options import NAMES, TEXT
+from defsurvey.jobs.cli.options import CONCURRENCY, DEVICE, JSON, address, names, print_json, text
 from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.system import DONE, ERROR, UNAVAILABLE, USAGE
 
-PARENT = click.option("--parent", type=int, hidden=True)
-ONLY = click.option("--only", type=TEXT, metavar="RUN", hidden=True)
-CONCURRENCY = click.option(
-    "--concurrency",
-    type=click.IntRange(min=1),
-    help="Participants at once in each worker; where not given, as many as the model leaves memory for.",
+log = logging.getLogger(__name__)
+
+_PARENT = click.option("--parent", type=int, hidden=True)
+_ONLY = click.option("--only", type=text, metavar="RUN", hidden=True)
+_EVENTS = click.option("--events", is_flag=True, help="Send Celery's events, which `defsurvey flower` shows.")
+
+
+@click.command()
+@DEVICE
+@click.option("--models", type=names, default=(), metavar="A,B", help="Only these models; all where not given.")
+@CONCURRENCY
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of a model; all where not given.")
+@click.option("--profile", "profiled", is_flag=True, help="Log where a model's time went, when it is given up.")
+@click.option(
+    "--metrics",
+    type=address,
+    metavar="[HOST:]PORT",
+    help="Show metrics to Prometheus there; on this machine alone without HOST.",
 )
-TASKS = click.option(
+@_EVENTS
+@click.option("--stay", is_flag=True, help="Where starting again would mend nothing, stay idle and unhealthy.")
+@_ONLY
+@_PARENT
+@click.pass_obj
+def worker(settings: Settings, /, stay: bool, **options: Any) -> NoReturn:
+    """Simulate participants until told to stop (SIGTERM)."""
+    from defsurvey.jobs.daemons import serving
+
+    work = partial(serving.worker, settings, **options)
+    sys.exit(stay_idle(work) if stay else work())
+
+
+def stay_idle(work: Callable[[], int]) -> int:
+    """Do a daemon's work; where it ends for a reason that lasts, wait to be told to end. Returns the exit status.
+
+    A container engine starts again whatever ends. Where that cannot mend anything (a model that cannot be loaded, a
+    name that is wrong), the process stays instead: idle, unhealthy, its reason in the log, until somebody who has read
+    it stops or restarts it. What starting again might mend is raised, and so is a defect.
+    """
+    from defsurvey.jobs.cli.exits import exit_code
+    from defsurvey.jobs.daemons.startup import when_told_to_end
+    from defsurvey.storage.schema import SchemaTooNew
+
+    try:
+        status = work()
+        if status not in (USAGE, UNAVAILABLE):
+            return status
+    except (ValueError, LookupError, RuntimeError) as error:
+        code = exit_code(error)
+        if code is None or (code != USAGE and not isinstance(error, SchemaTooNew)):
+            raise
+        log.error("%s", error)
+        status = code
+    stopped = threading.Event()
+    when_told_to_end(lambda *_: stopped.set())
+    log.critical(
+        "to be started again would not mend this: it stays idle and unhealthy until it is stopped or restarted"
+    )
+    stopped.wait()
+    return status
+
+
+@click.command()
+@DEVICE
+@click.option(
     "--tasks",
     type=click.Choice(["reports", "judging"]),
     help="Only build reports, or only judge; both where not given.",
 )
-EVENTS = click.option("--events", is_flag=True, help="Send Celery's events, which `defsurvey flower` shows.")
-
-
-def _address(_ctx: click.Context, _option: click.Parameter, text: str | None) -> tuple[str, int] | None:
-    """``[HOST:]PORT`` as host and port; on this machine alone where no host is given."""
-    if text is None:
-        return None
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or not 1 <= int(port) <= 65535:
-        raise click.BadParameter(f"expected [HOST:]PORT with a port from 1 to 65535, got {text!r}")
-    return host.strip("[]") or "127.0.0.1", int(port)
-
-
-@click.command()
-@DEVICE
-@click.option("--models", type=NAMES, metavar="A,B", help="Only these models; all where not given.")
-@CONCURRENCY
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of a model; all where not given.")
-@click.option("--profile", is_flag=True, help="Log where a model's time went, when it is given up.")
-@click.option(
-    "--metrics",
-    callback=_address,
-    metavar="[HOST:]PORT",
-    help="Show metrics to Prometheus there; on this machine alone without HOST.",
-)
-@EVENTS
-@click.option("--stay", is_flag=True, help="Where starting again would mend nothing, stay idle and unhealthy.")
-@ONLY
-@PARENT
+@_EVENTS
+@_ONLY
+@_PARENT
 @click.pass_obj
-def worker(
-    settings: Settings,
-    device: str,
-    models: tuple[str, ...] | None,
-    concurrency: int | None,
-    threads: int | None,
-    profile: bool,
-    metrics: tuple[str, int] | None,
-    events: bool,
-    stay: bool,
-    only: str | None,
-    parent: int | None,
-) -> NoReturn:
-    """Simulate participants until told to stop (SIGTERM)."""
-    from defsurvey.jobs.cli import crash_loop_guard as staying
-    from defsurvey.jobs.daemons import serving
-
-    def work() -> int:
-        return serving.worker(
-            settings,
-            device=device,
-            models=models or (),
-            concurrency=concurrency,
-            threads=threads,
-            profiled=profile,
-            metrics=metrics,
-            events=events,
-            only=only,
-            parent=parent,
-        )
-
-    sys.exit(staying.stay(work) if stay else work())
-
-
-@click.command()
-@DEVICE
-@TASKS
-@EVENTS
-@ONLY
-@PARENT
-@click.pass_obj
-def reporter(
-    settings: Settings, device: str, tasks: str | None, events: bool, only: str | None, parent: int | None
-) -> NoReturn:
+def reporter(settings: Settings, /, **options: Any) -> NoReturn:
     """Build the reports of finished runs, and judge those that name a judge, until told to stop."""
     from defsurvey.jobs.daemons import serving
 
-    sys.exit(serving.reporter(settings, device=device, tasks=tasks, events=events, only=only, parent=parent))
+    sys.exit(serving.reporter(settings, **options))
 
 
 @click.command()
@@ -113,7 +106,7 @@ def reconciler(settings: Settings) -> NoReturn:
 
 
 @click.command()
-@click.option("--address", callback=_address, metavar="[HOST:]PORT", default="5555", show_default=True)
+@click.option("--address", type=address, metavar="[HOST:]PORT", default="5555", show_default=True)
 @click.pass_obj
 def flower(settings: Settings, address: tuple[str, int]) -> None:
     """Show workers and tasks in a browser, until told to stop; needs the extra `monitoring`."""
@@ -122,4 +115,54 @@ def flower(settings: Settings, address: tuple[str, int]) -> None:
     serving.flower(settings, address=address)
 
 
-VERBS = (worker, reporter, reconciler, flower)
+@click.command()
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for a database that does not answer yet.",
+)
+@click.pass_obj
+def migrate(settings: Settings, patience: float) -> None:
+    """Bring the database to the schema of this version; harmless where it is there already."""
+    from defsurvey.jobs.daemons.startup import migrate_when_up
+
+    click.echo(f"database schema: {migrate_when_up(settings, patience=patience)}")
+
+
+@click.command()
+@click.argument("role", type=click.Choice(["worker", "reporter", "judge", "reconciler"]))
+@click.pass_obj
+def healthy(settings: Settings, role: str) -> None:
+    """Whether this host's daemon of that role lives and works: 0 or 1.
+
+    It looks at the age of a file that the daemon touches, as the health checks of compose.yaml do without Python.
+    """
+    from defsurvey.jobs.daemons.health import look
+
+    health = look(settings, role)
+    click.echo(health, err=not health.well)
+    sys.exit(DONE if health.well else ERROR)
+
+
+@click.command()
+@JSON
+@click.pass_obj
+def doctor(settings: Settings, as_json: bool) -> None:
+    """Whether this machine has what runs need, and what to do where it has not; 1 where none can go on."""
+    from defsurvey.jobs.doctor import BAD, examine
+
+    found = []
+    for finding in examine(settings):  # each is printed as soon as it is there
+        found.append(finding)
+        if not as_json:
+            click.echo(str(finding))
+    well = all(finding.state != BAD for finding in found)
+    if as_json:
+        print_json({"well": well, "findings": [asdict(finding) for finding in found]})
+    sys.exit(DONE if well else ERROR)
+
+
+VERBS = (worker, reporter, reconciler, flower, migrate, healthy, doctor)

@@ -1,7 +1,6 @@
-"""Which expected error ends the command line with which exit code.
+"""Which expected error ends the command line with which exit code, and in which words.
 
-A verb imports it only once it has failed, so that none waits for all the rooms to load; a daemon that stays does so
-from the start, since it needs them in any case.
+It imports all the rooms, so that a verb imports it only once it has failed.
 """
 
 from __future__ import annotations
@@ -33,21 +32,30 @@ from defsurvey.workers.runner.telemetry import MetricsUnavailable
 
 _USAGE = (
     BadAudit,
+    BadBundle,
+    BadDatabaseUrl,
     BadOutput,
     BadSetting,
-    StudyError,
-    BadDatabaseUrl,
-    UnknownRun,
-    NothingHere,
-    LogMissing,
-    SurveyError,
-    BadBundle,
-    ModelError,
     EngineUnavailable,
-    OtherEngine,
+    LogMissing,
     MetricsUnavailable,
+    ModelError,
+    NothingHere,
+    OtherEngine,
+    StudyError,
+    SurveyError,
+    UnknownRun,
 )
-_ERROR = (BeingJudged, BrokerUnavailable, FlowerMissing, DatabaseUnavailable, HomeInUse, RunFailed, SchemaTooNew)
+_ERROR = (
+    BeingJudged,
+    BrokerUnavailable,
+    DatabaseUnavailable,
+    FlowerMissing,
+    HomeInUse,
+    RunFailed,
+    SchemaTooNew,
+    redis.RedisError,
+)
 
 
 def exit_code(error: BaseException) -> int | None:
@@ -56,16 +64,11 @@ def exit_code(error: BaseException) -> int | None:
         return USAGE
     if isinstance(error, OSError) and (error.filename is not None or error.errno in DISK):
         return ERROR  # a file or folder that cannot be read or written
-    return ERROR if isinstance(error, (*_ERROR, redis.RedisError)) or _of_database(error) else None
+    return ERROR if isinstance(error, _ERROR) or _of_database(error) else None
 
 
 def in_words(error: BaseException, settings: Settings | None) -> str:
-    """The line that tells of an expected error.
-
-    Args:
-        error: one that has an exit code.
-        settings: where everything is; None: that is not known yet.
-    """
+    """The line that tells of an expected error; ``settings`` are None where they are not known yet."""
     if isinstance(error, redis.RedisError):
         return f"broker: {error}"
     if settings is not None and _of_database(error):

@@ -1,4 +1,4 @@
-"""What is typed behind the command line's verbs: texts, lists, paths and sums; and what is printed for programs.
+"""What is typed behind verbs (texts, lists, paths, sums, devices), and how results are printed.
 
 An option that is given and says nothing is refused, since what stands for it in a script is most often a variable that
 was never set: it must not mean the same as no option at all.
@@ -9,63 +9,83 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from rich.console import Console
 
-class Text(click.ParamType[str]):
-    """Text in UTF-8: anything else could be in no database, and in no file of ours.
-
-    Args:
-        empty: whether none at all may be given, as for a name that is looked up, and then told with those there are.
-    """
-
-    name = "text"
-
-    def __init__(self, *, empty: bool = False) -> None:
-        self.empty = empty
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """What was typed, if it is text."""
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            self.fail(f"expected text in UTF-8, got {os.fsencode(value)!r}", param, ctx)
-        if not value.strip() and not self.empty:
-            self.fail(f"expected text, got {value!r}", param, ctx)
-        return str(value)
+#: ``auto:N`` is for workers that a command starts next to others, see ``workers.engines.device``.
+_DEVICE = re.compile(r"cpu|(auto|cuda)(:\d+)?")
 
 
-class Names(click.ParamType[tuple[str, ...]]):
-    """One or more names with commas between them."""
-
-    name = "names"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """The names, in the order in which they were typed."""
-        text = Text(empty=True).convert(value, param, ctx)
-        names = tuple(name.strip() for name in text.split(",") if name.strip())
-        if not names:
-            self.fail(f"expected one or more, with commas between them, got {text!r}", param, ctx)
-        return names
+def looked_up(value: str) -> str:
+    """A name in UTF-8, since no other could be in a database; the error for an unknown one names those there are."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter(f"expected text in UTF-8, got {os.fsencode(value)!r}") from None
+    return value
 
 
-class Dollars(click.ParamType[float]):
+def text(value: str) -> str:
+    """Text in UTF-8 that says something."""
+    if not looked_up(value).strip():
+        raise click.BadParameter(f"expected text, got {value!r}")
+    return value
+
+
+def names(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    """One or more names with commas between them, in the order in which they were typed."""
+    if isinstance(value, tuple):  # a default
+        return value
+    found = tuple(name.strip() for name in looked_up(value).split(",") if name.strip())
+    if not found:
+        raise click.BadParameter(f"expected one or more, with commas between them, got {value!r}")
+    return found
+
+
+def dollars(value: str) -> float:
     """A finite number of US dollars above 0, as a study's ``budget``."""
+    number = _number(value)
+    if not (number > 0 and math.isfinite(number)):
+        raise click.BadParameter(f"expected a finite number above 0, got {value!r}")
+    return number
 
-    name = "dollars"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number that was typed."""
-        try:
-            dollars = float(value)
-        except ValueError:
-            dollars = math.nan
-        if not (dollars > 0 and math.isfinite(dollars)):
-            self.fail(f"expected a finite number above 0, got {value!r}", param, ctx)
-        return dollars
+def share(value: str) -> float:
+    """``all``, or a number above 0 and at most 1."""
+    number = 1.0 if value == "all" else _number(value)
+    if not 0 < number <= 1:
+        raise click.BadParameter(f"expected all, or a number above 0 and at most 1, got {value!r}")
+    return number
+
+
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan
+
+
+def device(value: str) -> str:
+    """A device as it is written; whether this machine has it shows when a model is loaded, by torch."""
+    if not _DEVICE.fullmatch(value):
+        raise click.BadParameter(f"expected auto, cpu, cuda or cuda:N, got {value!r}")
+    return value
+
+
+def address(value: str) -> tuple[str, int]:
+    """``[HOST:]PORT`` as host and port; on this machine alone where no host is given."""
+    host, _, port = value.rpartition(":")
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise click.BadParameter(f"expected [HOST:]PORT with a port from 1 to 65535, got {value!r}")
+    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 class Place(click.Path):
@@ -85,15 +105,27 @@ class Place(click.Path):
         return super().convert(value, param, ctx)
 
 
-TEXT = Text()
-NAMES = Names()
 PATH = Place(path_type=Path)
 FILE = Place(dir_okay=False, path_type=Path)
 FOLDER = Place(file_okay=False, path_type=Path)
 
 STUDY = click.argument("study", type=PATH, metavar="STUDY")
-RUN = click.argument("run_id", type=Text(empty=True), metavar="RUN")
-NAME = click.option("--name", type=TEXT, help="Name of the run, in place of the study's.")
+RUN = click.argument("run_id", type=looked_up, metavar="RUN")
+NAME = click.option("--name", type=text, help="Name of the run, in place of the study's.")
+WORKERS = click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
+CONCURRENCY = click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    help="Participants at once in each worker; where not given, as many as the model leaves memory for.",
+)
+DEVICE = click.option(
+    "--device",
+    type=device,
+    default="auto",
+    show_default=True,
+    metavar="DEVICE",
+    help="auto, cpu, cuda or cuda:N; auto is the first GPU that torch can use, else the CPU.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
@@ -101,3 +133,21 @@ def print_json(body: object) -> None:
     """Print JSON, in which a number that is none, or not finite, is ``null``: there is no other word for it."""
     known = json.loads(json.dumps(body), parse_constant=lambda _: None)
     click.echo(json.dumps(known, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def print_result(body: object, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print what a verb found out: as JSON for programs, or as lines for a person."""
+    if as_json:
+        print_json(body)
+    else:
+        for line in lines:
+            click.echo(line)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A terminal, or a plain stream; progress goes to stderr and results to stdout."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    given = stream.isatty() or "COLUMNS" in os.environ
+    return Console(stderr=stderr, width=None if given else 120)

@@ -1,20 +1,20 @@
-"""The command line's verbs about what came out: report, export."""
+"""Verbs about what came out, and those that keep it: report, export, bundle, backup."""
 
 from __future__ import annotations
 
 import io
 import sys
+from functools import partial
 from pathlib import Path
-from typing import IO
 
 import click
 
-from defsurvey.jobs.cli.options import FILE, FOLDER, RUN, Text
+from defsurvey.jobs.cli.options import FILE, FOLDER, RUN, looked_up
 from defsurvey.jobs.settings import Settings
 
 
 @click.command()
-@click.argument("run_ids", type=Text(empty=True), metavar="[RUN]...", nargs=-1)
+@click.argument("run_ids", type=looked_up, metavar="[RUN]...", nargs=-1)
 @click.option("--output", type=FOLDER, metavar="DIR", help="Write it there.")
 @click.option("--readings", is_flag=True, help="Count answers that people have read (defsurvey review) as they did.")
 @click.pass_obj
@@ -24,8 +24,7 @@ def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None, re
     Several runs of one preset make one report together if they asked the same questions of one survey, or have neither
     a culture nor a question in common.
     """
-    from defsurvey.jobs import results
-    from defsurvey.jobs.cli import verbs
+    from defsurvey.jobs import results, runs
     from defsurvey.jobs.daemons.startup import open_existing
     from defsurvey.jobs.system import written_to
     from defsurvey.reports.merge import CannotMerge
@@ -38,13 +37,11 @@ def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None, re
                 paths = results.joint_report(settings, database, run_ids, output)
             except CannotMerge as error:
                 raise click.UsageError(str(error)) from error
-            click.echo(paths.html)
-            click.echo(paths.markdown)
-            return
-        named = verbs.named_or_newest(database, run_ids[0] if run_ids else None)
-        built = results.current_report(settings, database, named, output, readings=readings)
-    click.echo(built.html)
-    click.echo(built.markdown)
+            click.echo(f"{paths.html}\n{paths.markdown}")
+        else:
+            named = runs.named_or_newest(database, run_ids[0] if run_ids else None)
+            built = results.current_report(settings, database, named, output, readings=readings)
+            click.echo(f"{built.html}\n{built.markdown}")
 
 
 @click.command()
@@ -69,6 +66,7 @@ def export(
     from defsurvey.jobs.daemons.startup import open_existing
     from defsurvey.jobs.system import written_to
     from defsurvey.storage.visible import visible
+    from defsurvey.storage.whole_file import open_already, write_whole
 
     if output is None and kind == "parquet":
         raise click.UsageError("--format parquet is binary: name a file by --output")
@@ -77,25 +75,69 @@ def export(
     if telemetry and (metrics or probabilities):
         raise click.UsageError("--telemetry is of answers: a metric or a probability has no worker and no time")
     with open_existing(settings) as database:
-
-        def write(target: IO[bytes]) -> None:
-            if metrics:
-                results.export_metrics(database, run_id, kind, target)
-            elif probabilities:
-                results.export_probabilities(database, run_id, kind, target)
-            else:
-                results.export(database, run_id, kind, target, telemetry=telemetry)
-
-        if output is None and sys.stdout.isatty():  # replies of models, which could write on a terminal what they like
+        if metrics:
+            write = partial(results.export_metrics, database, run_id, kind)
+        elif probabilities:
+            write = partial(results.export_probabilities, database, run_id, kind)
+        else:
+            write = partial(results.export, database, run_id, kind, telemetry=telemetry)
+        if output is not None:
+            with written_to("--output", output):
+                write_whole(output, write)
+            click.echo(output, err=open_already(output) is not None)  # not after what was written
+        elif sys.stdout.isatty():  # replies of models, which could write on a terminal what they like
             shown = io.BytesIO()
             write(shown)
             click.echo(visible(shown.getvalue().decode()), nl=False)
-        elif output is None:
-            write(sys.stdout.buffer)
         else:
-            with written_to("--output", output):
-                results.write_whole(output, write)
-            click.echo(output, err=results.open_already(output) is not None)  # not behind what was written
+            write(sys.stdout.buffer)
 
 
-VERBS = (report, export)
+@click.group()
+def bundle() -> None:
+    """Move a run between machines: export, import."""
+
+
+@bundle.command("export")
+@RUN
+@click.argument("file", type=FILE, metavar="FILE")
+@click.pass_obj
+def bundle_export(settings: Settings, run_id: str, file: Path) -> None:
+    """Write a run, with its survey and every answer, to one file."""
+    from defsurvey.jobs.daemons.startup import open_existing
+    from defsurvey.jobs.system import written_to
+    from defsurvey.storage.runs.bundle import export_bundle
+    from defsurvey.storage.whole_file import open_already
+
+    with open_existing(settings) as database, written_to("FILE", file):
+        answers = export_bundle(database, run_id, file)
+    click.echo(f"{file}: {run_id} with {answers:,} answers", err=open_already(file) is not None)
+
+
+@bundle.command("import")
+@click.argument("file", type=FILE, metavar="FILE")
+@click.pass_obj
+def bundle_import(settings: Settings, file: Path) -> None:
+    """Read a run from such a file; prints its id."""
+    from defsurvey.jobs.daemons.startup import open_database
+    from defsurvey.storage.runs.bundle import import_bundle
+
+    with open_database(settings) as database:
+        click.echo(import_bundle(database, file))
+
+
+@click.command()
+@click.argument("file", type=FILE, metavar="FILE")
+@click.pass_obj
+def backup(settings: Settings, file: Path) -> None:
+    """Copy the SQLite database to FILE, also while workers write to it; put in its place, the copy restores it."""
+    from defsurvey.jobs.daemons.startup import open_existing
+    from defsurvey.jobs.system import written_to
+    from defsurvey.storage.whole_file import write_whole
+
+    with open_existing(settings) as database, written_to("FILE", file):
+        write_whole(file, database.backup)
+    click.echo(file)
+
+
+VERBS = (report, export, bundle, backup)

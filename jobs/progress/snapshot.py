@@ -1,11 +1,16 @@
-"""How far a run and its cells have come at one moment: the nouns, and what follows from their numbers."""
+"""How far a run and its cells have come at one moment, in numbers and in sentences."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from defsurvey.storage.runs.run import AnswerState, Progress
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import budget, judgements, outbox, steps, store
+from defsurvey.storage.runs.run import AnswerState, Method, Progress
+from defsurvey.storage.visible import in_one_line, visible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,3 +93,83 @@ class Snapshot:
 def _counts(progress: Progress) -> dict[str, int]:
     ended = {state.value: getattr(progress, state.value) for state in AnswerState}
     return {"planned": progress.planned, **ended, "remaining": progress.remaining}
+
+
+def snapshot(database: Database, run_id: str) -> Snapshot:
+    """How far a run has come now; raises ``storage.runs.store.UnknownRun``."""
+    with database.read() as connection:  # of one moment: a run whose participants are done has all their answers
+        run = store.run_in(connection, run_id)
+        by_cell = store.progress_in(connection, run_id)
+        participants = store.states_in(connection, run_id)
+    report = outbox.latest_report(database, run_id)
+    allowed = budget.budget_of(database, run_id)
+    if participants["waiting"] + participants["running"] == 0:
+        ended = "budget reached" if budget.is_judging_unpaid(database, run_id) else "finished"
+        state = "judging" if judgements.is_due(database, run_id) else ended
+    elif run.cancelled:
+        state = "cancelled"
+    elif not participants["running"] and budget.is_stopped(database, run_id):
+        state = "budget reached"
+    else:
+        state = "running" if participants["running"] else "waiting"
+    return Snapshot(
+        run=run_id,
+        state=state,
+        progress=store.total(by_cell.values()),
+        participants=participants,
+        cells=tuple(
+            CellProgress(
+                model=cell.model,
+                culture=cell.culture,
+                condition=cell.condition.name,
+                language=cell.language,
+                progress=by_cell[cell.id],
+            )
+            for cell in run.cells
+        ),
+        rate_per_second=store.rate(database, run_id),
+        report=None if report is None else report.html,
+        reported=report is not None and outbox.is_current(database, report),
+        missing=report is not None and not Path(report.html).is_file(),
+        unweighed=steps.unweighed(database, [c.id for c in run.cells if c.condition.method is Method.FIRST_TOKEN]),
+        budget=allowed,
+        spent=0.0 if allowed is None else budget.spent(database, run_id),
+    )
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person reads them: ``2 h 05 min``, ``3 min 20 s``, ``12 s``, or ``?``."""
+    if seconds is None:
+        return "?"
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def set_aside(current: Snapshot) -> str:
+    """What a run goes without, participants or weighed questions, and what asks again; nothing where it has all."""
+    number = current.participants["quarantined"]
+    told = [f"{number} set aside"] if number else []
+    if current.unweighed:
+        told.append(f"{current.unweighed} questions not weighed, its workers' logs say why")
+    return f"{'; '.join(told)}: defsurvey retry {in_one_line(current.run)} --state missing" if told else ""
+
+
+def report_line(current: Snapshot) -> str:
+    """Where a run's report is; where its file is gone, what writes it again."""
+    again = f"defsurvey report {in_one_line(current.run)}"
+    gone = f" is not there any more; write it again: {again}" if current.missing else ""
+    return f"report: {visible(current.report or 'none yet')}{gone}"
+
+
+def behind_line(run: str, before: Mapping[str, int]) -> str:
+    """Which runs a run waits for; ``before`` has the participants of each that are asked first."""
+    runs = f"run{'s' if len(before) > 1 else ''} {', '.join(map(in_one_line, before))}"
+    return f"{in_one_line(run)} waits behind {runs}: {sum(before.values()):,} participants before it"
+
+
+def dead_letters_line(counts: Mapping[str, int]) -> str:
+    """What lay in the broker's queues and was no message of ours."""
+    queues = ", ".join(f"{in_one_line(queue)}: {number:,}" for queue, number in counts.items())
+    return f"dead letters: {sum(counts.values()):,} items in the broker were not messages of defsurvey ({queues})"

@@ -46,7 +46,7 @@ def typed(*words: str, **environment: str) -> Result:
 
 def test_help_loads_nothing_heavy() -> None:
     """``--help`` answers at once because everything is imported by the verb that needs it."""
-    code = f"import sys, jobs.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    code = f"import sys, defsurvey.jobs.cli.main; print([name for name in {HEAVY!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout == "[]\n"
 
@@ -54,7 +54,7 @@ def test_help_loads_nothing_heavy() -> None:
 def test_a_usage_error_loads_nothing_heavy() -> None:
     """Nor does the help of a verb: which errors are expected is looked up only where there is one."""
     for words in ("['run', '--help']", "['run']"):
-        code = f"import sys, jobs.cli; jobs.cli.main.main({words}, standalone_mode=False)"
+        code = f"import sys; from defsurvey.jobs.cli.main import main; main({words}, standalone_mode=False)"
         told = f"try:\n    {code}\nexcept BaseException: pass\nprint([n for n in {HEAVY!r} if n in sys.modules])"
         loaded = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
         assert loaded.stdout.splitlines()[-1] == "[]"

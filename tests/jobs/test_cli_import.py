@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from defsurvey.jobs.cli.importing import exclude
 from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.cli.surveys import survey_exclude
 from defsurvey.storage.surveys import write as survey_write
 from defsurvey.storage.surveys.folder import read_survey
 from defsurvey.storage.surveys.survey import Survey
@@ -249,8 +249,8 @@ def test_two_that_exclude_at_once_lose_neither(here: Path, monkeypatch: pytest.M
         return survey
 
     def leave_out(question: str) -> None:
-        assert exclude.callback is not None
-        exclude.callback(folder=Path("mine"), questions=(question,), reason="unclear", restore=None, as_json=False)
+        assert survey_exclude.callback is not None
+        survey_exclude.callback(folder=Path("mine"), questions=(question,), reason="unclear", restore=(), as_json=False)
 
     monkeypatch.setattr(survey_write, "read_survey", read_beside_another)
     with ThreadPoolExecutor(2) as pool:

@@ -14,9 +14,8 @@ from rich.console import Console
 from defsurvey.jobs import local
 from defsurvey.jobs.daemons.health import Pulse
 from defsurvey.jobs.daemons.reports import write_report
-from defsurvey.jobs.progress import following, progress
-from defsurvey.jobs.progress.progress import snapshot
-from defsurvey.jobs.progress.snapshot import Snapshot
+from defsurvey.jobs.progress import following
+from defsurvey.jobs.progress.snapshot import Snapshot, snapshot
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.producer import enqueue
 from defsurvey.storage.database import Database
@@ -36,8 +35,8 @@ def follow(database: Database, client: redis.Redis, tmp_path: Path, monkeypatch:
     finish(database)
     clock = Clock()
     monkeypatch.setattr(following, "time", clock)
-    monkeypatch.setattr(progress, "time", clock)
-    monkeypatch.setattr(progress, "LAST_LOOKS_SECONDS", 60.0)
+    monkeypatch.setattr(following, "time", clock)
+    monkeypatch.setattr(following, "LAST_LOOKS_SECONDS", 60.0)
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
     pulse = Pulse(settings, "reporter")
 
@@ -94,8 +93,8 @@ def test_a_run_that_goes_on_shows_a_report_of_what_is_there(
     ledger.checkpoint(held, answer_to(held, "Q1"), ())
     clock = Clock()
     monkeypatch.setattr(following, "time", clock)
-    monkeypatch.setattr(progress, "time", clock)
-    monkeypatch.setattr(progress, "LOOK_SECONDS", 20.0)
+    monkeypatch.setattr(following, "time", clock)
+    monkeypatch.setattr(following, "LOOK_SECONDS", 20.0)
     shown: list[tuple[float, str]] = []
 
     def ask(run: str) -> None:

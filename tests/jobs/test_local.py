@@ -18,11 +18,9 @@ import redis
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from defsurvey.jobs import local, system
-from defsurvey.jobs.cli import verbs
+from defsurvey.jobs import local, runs, system
 from defsurvey.jobs.progress import following
-from defsurvey.jobs.progress.progress import snapshot
-from defsurvey.jobs.progress.snapshot import Snapshot
+from defsurvey.jobs.progress.snapshot import Snapshot, snapshot
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.producer import enqueue
 from defsurvey.storage.database import Database
@@ -161,13 +159,14 @@ class Noting(local.Crew):
         """It is noted all the same."""
 
 
-@pytest.mark.parametrize("options", [("--device", "cuda:1", "--concurrency", "4"), ("--concurrency", "4"), ()])
-def test_a_judge_runs_where_the_models_of_its_run_do(tmp_path: Path, options: tuple[str, ...]) -> None:
-    """The reporter is told the device, and none of the other options of workers."""
-    crew = Noting(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), 1, options, only="first")
+def test_a_judge_runs_where_the_models_of_its_run_do(tmp_path: Path) -> None:
+    """The reporter is given the device, and none of the other options of workers."""
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
+    crew = Noting(settings, 1, device="cuda:1", concurrency=4, models=["human"], only="first")
     crew.start()
-    (reporter,) = [process.arguments for process in crew._processes if process.name == "reporter"]
-    assert reporter == ["reporter", *options[:-2], "--only", "first"]
+    reporter, worker = [process.arguments for process in crew._processes]
+    assert reporter == ["reporter", "--device", "cuda:1", "--only", "first"]
+    assert worker[-6:] == ["--concurrency", "4", "--models", "human", "--only", "first"]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +175,7 @@ def test_a_judge_runs_where_the_models_of_its_run_do(tmp_path: Path, options: tu
 )
 def test_several_workers_share_the_gpus(tmp_path: Path, workers: int, device: str, given: list[str]) -> None:
     """Unless a device is named, each worker has its own choice."""
-    crew = Noting(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers, ("--device", device))
+    crew = Noting(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers, device)
     crew.start()
     started = [process.arguments for process in crew._processes if process.name != "reporter"]
     assert [arguments[arguments.index("--device") + 1] for arguments in started] == given
@@ -187,8 +186,11 @@ def test_workers_are_given_no_empty_list_of_models(database: Database, tmp_path:
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
     enqueue(database, None, study(models="[tiny-model, human]", participants="1"))
     enqueue(database, None, study(name="gone", models="[tiny-model]", participants="1"))
-    assert local._models(settings, database, "first") == ["--models", "human"]
+    assert local._models(settings, database, "first") == ["human"]
     assert local._models(settings, database, "gone") == []
+    crew = Noting(settings, 1)
+    crew.start()
+    assert "--models" not in crew._processes[-1].arguments
 
 
 class Dying(local.Crew):
@@ -252,8 +254,8 @@ def test_workers_share_the_cores_that_there_are(
             launched.append(process.arguments)
 
     Noted(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=2).start()
-    expected = ["worker", "--threads", "3"] if told is None else ["worker"]
-    assert launched == [["reporter"], expected, expected]
+    threads = ["--threads", "3"] if told is None else []
+    assert launched[1:] == [["worker", "--device", f"auto:{number}", *threads] for number in (0, 1)]
 
 
 def test_whoever_waits_for_room_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,9 +311,9 @@ def test_who_watches_a_run_outlives_an_outage(
         return seen
 
     monkeypatch.setattr(following, "snapshot", look)
-    monkeypatch.setattr("defsurvey.jobs.progress.progress.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("defsurvey.jobs.progress.following.LOOK_SECONDS", 0.0)
     with caplog.at_level(logging.WARNING):
-        assert verbs.watch_run(database, "first", Console(file=io.StringIO())).state == "finished"
+        assert runs.watch_run(database, "first", Console(file=io.StringIO())).state == "finished"
     assert looks == []
     told = "progress: the server is gone; looking again until the database is back"
     assert [record.getMessage() for record in caplog.records] == [told] * 2
@@ -323,7 +325,7 @@ def test_what_else_a_shared_broker_may_have_work_for_is_told(database: Database)
     enqueue(database, None, study(name="older", models="[human, tiny-model]", participants="1"))
     enqueue(database, None, study(name="elsewhere", models="[tiny-model]", participants="1"))
     written = io.StringIO()
-    local._tell_others(database, "first", Console(file=written, width=40))
+    local._say_others(database, "first", Console(file=written, width=40))
     assert written.getvalue() == (
         "older is unfinished and has models of first: what the broker holds of it is worked on as well, "
         "unless: defsurvey cancel older\n"

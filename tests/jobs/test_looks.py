@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import event
 
-from defsurvey.jobs.progress.progress import snapshot
+from defsurvey.jobs.progress.snapshot import snapshot
 from defsurvey.jobs.study.producer import enqueue
 from defsurvey.storage.database import Database
 from tests.jobs.ledger_rows import finish

@@ -10,7 +10,7 @@ import pytest
 import redis
 from celery import Celery
 
-from defsurvey.jobs.progress.progress import snapshot
+from defsurvey.jobs.progress.snapshot import snapshot
 from defsurvey.jobs.queue.broker import EmbeddedBroker
 from defsurvey.jobs.queue.celery_app import make_app
 from defsurvey.jobs.study.producer import Enqueued, enqueue, extended, new_run, publish

@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 from sqlalchemy import event
 
-from defsurvey.jobs.cli import verbs
-from defsurvey.jobs.progress import progress
-from defsurvey.jobs.progress.progress import duration, render, snapshot, watch
-from defsurvey.jobs.progress.snapshot import CellProgress, Snapshot
+from defsurvey.jobs import runs
+from defsurvey.jobs.progress import following
+from defsurvey.jobs.progress.following import render, watch
+from defsurvey.jobs.progress.snapshot import CellProgress, Snapshot, duration, report_line, snapshot
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.producer import enqueue
 from defsurvey.storage.database import Database
@@ -128,7 +128,7 @@ def test_what_was_not_weighed_counts_as_missing(database: Database, tmp_path: Pa
     now = snapshot(database, "first")
     assert (now.state, now.progress.planned, now.unweighed, now.complete) == ("finished", 0, 4, False)
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
-    assert verbs.retry(settings, database, "first", states=["missing"], rewind=False) == 1
+    assert runs.ask_again(settings, database, "first", states=["missing"], rewind=False) == 1
     assert snapshot(database, "first").state == "waiting"
 
 
@@ -180,7 +180,7 @@ def _watched(console: Console, shown: list[Snapshot], looks: list[int]) -> Snaps
 
 def test_a_stream_that_is_no_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """One at the beginning, one now and then, one at the end; none where nothing has changed."""
-    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(following, "LOOK_SECONDS", 0.001)
     written, looks = io.StringIO(), list[int]()
     assert _watched(Console(file=written, width=40), [HALF, HALF, HALF, WHOLE], looks) is WHOLE
     first, last = written.getvalue().splitlines()
@@ -192,8 +192,8 @@ def test_a_stream_that_is_no_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch
 
 def test_long_work_is_told_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log grows by a line every ``LINE_SECONDS``, as long as there is progress."""
-    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.001)
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(following, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(following, "LINE_SECONDS", 0.0)
     more = replace(HALF, progress=replace(HALF.progress, answered=950))
     written = io.StringIO()
     _watched(Console(file=written, width=40), [HALF, HALF, more, WHOLE], [])
@@ -217,9 +217,9 @@ class Clock:
 
 def test_the_time_before_the_first_answer_says_nothing_of_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty minutes of loading, then ten answers a second: nobody is told of days."""
-    monkeypatch.setattr(progress, "time", Clock())
-    monkeypatch.setattr(progress, "LOOK_SECONDS", 20.0)
-    monkeypatch.setattr(progress, "LINE_SECONDS", 20.0)
+    monkeypatch.setattr(following, "time", Clock())
+    monkeypatch.setattr(following, "LOOK_SECONDS", 20.0)
+    monkeypatch.setattr(following, "LINE_SECONDS", 20.0)
 
     def at(done: int) -> Snapshot:
         return replace(HALF, rate_per_second=0.0, progress=Progress(planned=2000, answered=done))
@@ -238,7 +238,7 @@ def test_the_time_before_the_first_answer_says_nothing_of_the_speed(monkeypatch:
 
 def test_what_has_just_begun_is_as_fast_as_its_workers_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before this process has seen anything itself."""
-    monkeypatch.setattr(progress, "time", Clock())
+    monkeypatch.setattr(following, "time", Clock())
     written = io.StringIO()
     _watched(Console(file=written, width=40), [HALF, WHOLE], [])
     assert "2.5/s, 6 min 40 s left" in written.getvalue().splitlines()[0]
@@ -246,7 +246,7 @@ def test_what_has_just_begun_is_as_fast_as_its_workers_say(monkeypatch: pytest.M
 
 def test_a_terminal_gets_a_bar_and_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names are shown as they are, never as markup."""
-    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(following, "LOOK_SECONDS", 0.001)
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=120, legacy_windows=False)
     assert _watched(console, [HALF, WHOLE], []) is WHOLE
@@ -261,7 +261,7 @@ def test_a_run_from_elsewhere_may_be_called_whatever_it_is() -> None:
         assert "x[/red]y⟨U+001B⟩]0;z⟨U+0007⟩" in text
         assert "\x1b" not in text
     assert "m⟨U+001B⟩[2J" in _said(replace(HALF, cells=cells))[0]
-    assert progress.report_line(replace(WHOLE, report="a\x1bb")) == "report: a⟨U+001B⟩b"
+    assert report_line(replace(WHOLE, report="a\x1bb")) == "report: a⟨U+001B⟩b"
 
 
 def test_what_is_rendered_says_how_long_it_takes_or_how_it_ended() -> None:
@@ -300,7 +300,7 @@ def test_who_was_set_aside_is_told_with_the_command_that_asks_again() -> None:
 
 def test_a_run_that_was_stopped_is_told_where_no_answer_came_since(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its last line is no longer that of a run that goes on."""
-    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(following, "LOOK_SECONDS", 0.001)
     written, moments = io.StringIO(), iter([HALF, replace(HALF, state="cancelled")])
     watch(
         lambda: next(moments), lambda now: now.state == "cancelled", Console(file=written, width=40), each=lambda: None

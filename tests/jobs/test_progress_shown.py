@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from defsurvey.jobs.progress.progress import render
+from defsurvey.jobs.progress.following import render
 from defsurvey.jobs.progress.snapshot import CellProgress, Snapshot
 from defsurvey.storage.runs.run import Progress
 

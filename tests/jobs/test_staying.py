@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from defsurvey.jobs.cli.crash_loop_guard import stay
+from defsurvey.jobs.cli.daemons import stay_idle
 from defsurvey.jobs.queue.broker import BrokerUnavailable
 from defsurvey.jobs.system import UNAVAILABLE
 from defsurvey.storage.schema import SchemaTooNew
@@ -28,15 +28,15 @@ def _handlers() -> Iterator[None]:
 @pytest.mark.parametrize("status", [0, 1, 70])
 def test_an_end_that_starting_again_may_mend_is_an_end(status: int) -> None:
     """Told to stop, a defect, a hung engine."""
-    assert stay(lambda: status) == status
+    assert stay_idle(lambda: status) == status
 
 
 def test_what_may_pass_is_raised_and_so_is_a_defect() -> None:
     """A broker comes back; a defect is shown with its traceback."""
     with pytest.raises(BrokerUnavailable):
-        stay(_raising(BrokerUnavailable("away")))
+        stay_idle(_raising(BrokerUnavailable("away")))
     with pytest.raises(KeyError):
-        stay(_raising(KeyError("ours")))
+        stay_idle(_raising(KeyError("ours")))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -45,7 +45,7 @@ def test_what_stays_waits_to_be_told(number: int, caplog: pytest.LogCaptureFixtu
     for work, status in ((lambda: UNAVAILABLE, UNAVAILABLE), (_raising(UnknownModel("no model x")), 2)):
         timer = threading.Timer(0.3, os.kill, (os.getpid(), number))
         timer.start()
-        assert stay(work) == status
+        assert stay_idle(work) == status
         timer.join()
     assert "no model x" in caplog.text
     assert caplog.text.count("stays idle and unhealthy") == 2
@@ -55,7 +55,7 @@ def test_a_database_of_a_newer_version_stays_so(caplog: pytest.LogCaptureFixture
     """Whoever starts this version again finds the same; the status is what it is without staying."""
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
-    assert stay(_raising(SchemaTooNew("database schema: update defsurvey"))) == 1
+    assert stay_idle(_raising(SchemaTooNew("database schema: update defsurvey"))) == 1
     timer.join()
     assert "update defsurvey" in caplog.text
     assert "stays idle and unhealthy" in caplog.text

@@ -20,7 +20,7 @@ from tests.jobs.small_study import study
 
 def shell(command: str, home: Path) -> subprocess.CompletedProcess[str]:
     """A command as a shell starts it, with its redirections."""
-    program = f"{shlex.quote(sys.executable)} -m jobs.cli.main"
+    program = f"{shlex.quote(sys.executable)} -m defsurvey.jobs.cli.main"
     line = f"DEFSURVEY_HOME={shlex.quote(str(home))} {program} {command}"
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
 
@@ -61,7 +61,7 @@ def test_a_review_needs_a_stdin(home: Path) -> None:
 def test_a_file_that_is_opened_is_not_taken_for_a_stream(home: Path) -> None:
     """The number of a closed stream is free for the next file: nothing is printed into it, by no process of ours."""
     code = (
-        "import os, subprocess, sys\nfrom defsurvey.jobs.cli.terminal import open_closed\nopen_closed()\n"
+        "import os, subprocess, sys\nfrom defsurvey.jobs.cli.main import open_closed\nopen_closed()\n"
         "opened = open('opened', 'w')\nprint('lost', flush=True)\n"
         "subprocess.run([sys.executable, '-c', 'print(1)'], check=True)\nassert opened.fileno() > 2"
     )

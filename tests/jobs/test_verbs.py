@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from defsurvey.jobs.cli import verbs
+from defsurvey.jobs import runs
 from defsurvey.jobs.settings import BadSetting, Settings
 from defsurvey.jobs.study.plan import Earlier
 from defsurvey.jobs.study.requirements import StudyError
@@ -62,22 +62,22 @@ def extend(
     settings: Settings, database: Database, *, participants: int | None = None, models: Sequence[str] = ()
 ) -> int:
     """What ``defsurvey extend`` does; how many participants were added."""
-    wanted = verbs.extended(settings, database, "first", participants=participants, models=models)
-    return verbs.enqueue(settings, database, wanted, extend=True).added
+    wanted = runs.extended(settings, database, "first", participants=participants, models=models)
+    return runs.enqueue(settings, database, wanted, extend=True).added
 
 
 def test_an_extended_run_keeps_a_budget_that_it_was_given_later(settings: Settings, database: Database) -> None:
     """The study's text knows nothing of it."""
-    verbs.enqueue(settings, database, small(settings))
-    verbs.set_budget(settings, database, "first", 5.0)
+    runs.enqueue(settings, database, small(settings))
+    runs.set_budget(settings, database, "first", 5.0)
     assert extend(settings, database, participants=3) == 2
     assert budget_of(database, "first") == 5.0
 
 
 def test_an_extended_run_keeps_a_judge_that_it_was_given_later(settings: Settings, database: Database) -> None:
     """By enqueuing the same study once more, with a judge; a budget can be given so too."""
-    verbs.enqueue(settings, database, small(settings))
-    verbs.enqueue(settings, database, small(settings, judge="{model: priced, sample: 0.5}", budget="7"))
+    runs.enqueue(settings, database, small(settings))
+    runs.enqueue(settings, database, small(settings, judge="{model: priced, sample: 0.5}", budget="7"))
     assert extend(settings, database, participants=3) == 2
     assert judgements.wanted(database, "first") == Judge(model="priced", sample=0.5)
     assert budget_of(database, "first") == 7.0
@@ -87,11 +87,11 @@ def test_an_extension_takes_back_nothing_that_the_run_was_given_meanwhile(
     settings: Settings, database: Database
 ) -> None:
     """Between its reading of the run and its writing: neither a budget that was raised, nor another judge."""
-    verbs.enqueue(settings, database, small(settings, budget="5"))
-    wanted = verbs.extended(settings, database, "first", participants=3, models=())
-    verbs.enqueue(settings, database, small(settings, judge="{model: priced, sample: 0.5}", budget="5"))
-    verbs.set_budget(settings, database, "first", 50.0)
-    assert verbs.enqueue(settings, database, wanted, extend=True).added == 2
+    runs.enqueue(settings, database, small(settings, budget="5"))
+    wanted = runs.extended(settings, database, "first", participants=3, models=())
+    runs.enqueue(settings, database, small(settings, judge="{model: priced, sample: 0.5}", budget="5"))
+    runs.set_budget(settings, database, "first", 50.0)
+    assert runs.enqueue(settings, database, wanted, extend=True).added == 2
     assert budget_of(database, "first") == 50.0
     assert judgements.wanted(database, "first") == Judge(model="priced", sample=0.5)
 
@@ -99,9 +99,9 @@ def test_an_extension_takes_back_nothing_that_the_run_was_given_meanwhile(
 @pytest.mark.parametrize("later", [False, True])
 def test_a_budget_holds_for_models_that_come_later(settings: Settings, database: Database, *, later: bool) -> None:
     """A model without a price is refused as in a study file, whoever gave the budget; nothing is written."""
-    verbs.enqueue(settings, database, small(settings, **({} if later else {"budget": "5"})))
+    runs.enqueue(settings, database, small(settings, **({} if later else {"budget": "5"})))
     if later:
-        verbs.set_budget(settings, database, "first", 5.0)
+        runs.set_budget(settings, database, "first", 5.0)
     with pytest.raises(StudyError, match="expected models with prices on their cards: billed has none, got 5"):
         extend(settings, database, models=["billed"])
     assert {cell.model for cell in store.load_run(database, "first").cells} == {"human"}
@@ -113,28 +113,28 @@ def test_a_budget_is_not_given_to_what_has_no_price(
     settings: Settings, database: Database, changes: dict[str, str]
 ) -> None:
     """Neither models nor judge could be stopped by it; the old one stays."""
-    verbs.enqueue(settings, database, small(settings, **changes))
+    runs.enqueue(settings, database, small(settings, **changes))
     with pytest.raises(StudyError, match="billed has none, got 5"):
-        verbs.set_budget(settings, database, "first", 5.0)
+        runs.set_budget(settings, database, "first", 5.0)
     assert budget_of(database, "first") is None
 
 
 def test_a_budget_does_not_ask_for_cards_that_are_gone(settings: Settings, database: Database, tmp_path: Path) -> None:
     """Nobody can be asked without one. A run that is not there is told as ever."""
-    verbs.enqueue(settings, database, small(settings, models="[human, billed]"))
+    runs.enqueue(settings, database, small(settings, models="[human, billed]"))
     (tmp_path / "cards.toml").write_text("")
-    verbs.set_budget(settings, database, "first", 5.0)
+    runs.set_budget(settings, database, "first", 5.0)
     assert budget_of(database, "first") == 5.0
     with pytest.raises(store.UnknownRun, match="there is no run"):
-        verbs.set_budget(settings, database, "second", 5.0)
+        runs.set_budget(settings, database, "second", 5.0)
 
 
 def test_a_cancelled_run_that_is_enqueued_goes_on(settings: Settings, database: Database) -> None:
     """Resuming is the same call: messages that workers took meanwhile, and did nothing with, are sent again."""
-    verbs.enqueue(settings, database, small(settings))
+    runs.enqueue(settings, database, small(settings))
     outbox.mark_published(database, [who for (who,) in rows(database, "SELECT id FROM participant")])
     store.cancel(database, "first")
-    done = verbs.enqueue(settings, database, small(settings))
+    done = runs.enqueue(settings, database, small(settings))
     assert (done.added, done.published, done.waiting) == (0, 0, 4)
     assert not store.load_run(database, "first").cancelled
     assert len(outbox.outgoing(database)) == 4
@@ -142,7 +142,7 @@ def test_a_cancelled_run_that_is_enqueued_goes_on(settings: Settings, database: 
 
 def test_a_run_that_is_only_extended_stays_cancelled(settings: Settings, database: Database) -> None:
     """To go on with it is another verb."""
-    verbs.enqueue(settings, database, small(settings))
+    runs.enqueue(settings, database, small(settings))
     store.cancel(database, "first")
     assert extend(settings, database, participants=3) == 2
     assert store.load_run(database, "first").cancelled
@@ -151,40 +151,40 @@ def test_a_run_that_is_only_extended_stays_cancelled(settings: Settings, databas
 def test_paces_are_of_a_database_that_is_there(settings: Settings, database: Database) -> None:
     """Looking ahead makes no database, and does without one that does not answer."""
     study = small(settings, participants="10")
-    assert verbs.earlier(settings, study) == Earlier()
+    assert runs.earlier(settings, study) == Earlier()
     assert not settings.home.exists()
     away = replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none?connect_timeout=1")
-    assert verbs.earlier(away, study) == Earlier()
-    verbs.enqueue(settings, database, study)
+    assert runs.earlier(away, study) == Earlier()
+    runs.enqueue(settings, database, study)
     finish(database)
     change(database, "UPDATE answer SET committed_at = 1000 + rowid / 4.0")
-    found = verbs.earlier(replace(settings, database_url=str(database.url)), study)
+    found = runs.earlier(replace(settings, database_url=str(database.url)), study)
     assert (found.paces, found.tokens) == ({"human": pytest.approx(4.0)}, {})  # a rule reads and writes nothing
 
 
 def test_validity_is_that_of_the_studys_own_run_or_of_the_newest(settings: Settings, database: Database) -> None:
     """A pilot of this run tells; another study is told by the newest run of the model; without any, nothing."""
     study = small(settings, participants="10")
-    assert verbs.earlier(settings, study) == Earlier()
-    verbs.enqueue(settings, database, study)
+    assert runs.earlier(settings, study) == Earlier()
+    runs.enqueue(settings, database, study)
     finish(database)
     change(database, "UPDATE answer SET state = 'refused' WHERE item = 0")
     here = replace(settings, database_url=str(database.url))
     asked = len(study.questions)
-    assert verbs.earlier(here, study).validities == {"human": pytest.approx(1 - 1 / asked)}
-    verbs.enqueue(settings, database, replace(study, name="second"))
+    assert runs.earlier(here, study).validities == {"human": pytest.approx(1 - 1 / asked)}
+    runs.enqueue(settings, database, replace(study, name="second"))
     finish(database, "second")
-    assert verbs.earlier(here, replace(study, name="third")).validities == {"human": 1.0}
-    assert verbs.earlier(here, study).validities == {"human": pytest.approx(1 - 1 / asked)}
+    assert runs.earlier(here, replace(study, name="third")).validities == {"human": 1.0}
+    assert runs.earlier(here, study).validities == {"human": pytest.approx(1 - 1 / asked)}
 
 
 def test_paces_are_asked_of_the_present_schema_alone(settings: Settings, database: Database) -> None:
     """One that a newer version of this program has made is not read."""
-    verbs.enqueue(settings, database, small(settings, participants="10"))
+    runs.enqueue(settings, database, small(settings, participants="10"))
     finish(database)
     change(database, "UPDATE answer SET committed_at = 1000 + rowid / 4.0")
     change(database, "UPDATE alembic_version SET version_num = '9999'")
-    assert verbs.earlier(replace(settings, database_url=str(database.url)), small(settings)) == Earlier()
+    assert runs.earlier(replace(settings, database_url=str(database.url)), small(settings)) == Earlier()
 
 
 def test_looking_ahead_brings_no_database_up_to_date(settings: Settings, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_looking_ahead_brings_no_database_up_to_date(settings: Settings, tmp_pat
     older = replace(settings, database_url=f"sqlite:///{tmp_path / 'older.db'}")
     with Database(older.database_url) as database:
         change(database, "CREATE TABLE alembic_version (version_num VARCHAR)")
-        assert verbs.earlier(older, small(settings)) == Earlier()
+        assert runs.earlier(older, small(settings)) == Earlier()
         assert rows(database, "SELECT name FROM sqlite_master") == [("alembic_version",)]
 
 
@@ -200,9 +200,9 @@ def test_a_file_that_is_no_database_has_no_paces(settings: Settings, tmp_path: P
     """Whoever writes to it is told. A URL that is none is told at once."""
     (tmp_path / "file.db").write_text("no database, but long enough to be taken for one" * 9)
     assert (
-        verbs.earlier(replace(settings, database_url=f"sqlite:///{tmp_path / 'file.db'}"), small(settings)) == Earlier()
+        runs.earlier(replace(settings, database_url=f"sqlite:///{tmp_path / 'file.db'}"), small(settings)) == Earlier()
     )
     with pytest.raises(BadSetting, match="DEFSURVEY_DATABASE_URL: expected sqlite or postgresql"):
-        verbs.earlier(replace(settings, database_url="mysql://here/x"), small(settings))
+        runs.earlier(replace(settings, database_url="mysql://here/x"), small(settings))
     with pytest.raises(BadSetting, match="DEFSURVEY_DATABASE_URL: expected sqlite:///path or"):
-        verbs.earlier(replace(settings, database_url="sqlite:/here/x.db"), small(settings))
+        runs.earlier(replace(settings, database_url="sqlite:/here/x.db"), small(settings))

@@ -154,7 +154,7 @@ def test_the_report_tells_of_what_was_read_however_it_was_left(
     current_report(settings, unread, "first", None)
     pressed = Mock(side_effect=["1", left])
     monkeypatch.setattr("click.getchar", pressed)
-    monkeypatch.setattr("defsurvey.jobs.cli.review.sys", Mock(**{"stdin.isatty.return_value": True}))
+    monkeypatch.setattr("defsurvey.jobs.cli.judging.sys", Mock(**{"stdin.isatty.return_value": True}))
     url = unread.url.render_as_string(hide_password=False)
     home = {"DEFSURVEY_HOME": str(settings.home), "DEFSURVEY_DATABASE_URL": url}
     told = CliRunner().invoke(main, ["review", "first", "--reader", "ann"], env=home)

@@ -1,33 +1,29 @@
-"""What the verbs of the command line do, from settings and options to a result."""
+"""What verbs do with runs: plan, enqueue, extend, go on, cancel, ask again; and what they say of one."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import redis
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from defsurvey.jobs import local
-from defsurvey.jobs.daemons.startup import when_told_to_end
-from defsurvey.jobs.progress import following, progress
-from defsurvey.jobs.progress.snapshot import Snapshot
+from defsurvey.jobs.local import work
+from defsurvey.jobs.progress.following import Look, watch
+from defsurvey.jobs.progress.snapshot import Snapshot, snapshot
 from defsurvey.jobs.queue.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of
 from defsurvey.jobs.queue.celery_app import make_app
+from defsurvey.jobs.results import current_report
 from defsurvey.jobs.settings import BadSetting, Settings
 from defsurvey.jobs.study import producer
-from defsurvey.jobs.study.plan import Earlier
+from defsurvey.jobs.study.plan import Earlier, Plan, plan
 from defsurvey.jobs.study.requirements import check_conditions, check_prices
 from defsurvey.jobs.study.study import Study
 from defsurvey.jobs.study.study_file import parse_study, read_study
 from defsurvey.storage.database import BadDatabaseUrl, Database
-from defsurvey.storage.runs import judge_batches, judgements, outbox, store
-from defsurvey.storage.runs import retry as retrying
+from defsurvey.storage.runs import judge_batches, judgements, outbox, retry, store
 from defsurvey.storage.runs.budget import budget_of, change_budget, halt_if_spent
 from defsurvey.storage.runs.deaths import free_expired, last_heartbeat
 from defsurvey.storage.runs.paces import paces, tokens_seen, validities
@@ -47,40 +43,30 @@ if TYPE_CHECKING:
 MISSING = "missing"
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A terminal, or a plain stream; progress goes to stderr and results to stdout."""
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    given = stream.isatty() or "COLUMNS" in os.environ
-    return Console(stderr=stderr, width=None if given else 120)
-
-
 def read(settings: Settings, path: Path, *, name: str | None = None, pilot: int | None = None) -> Study:
-    """A study file, validated, with the models it names checked."""
+    """A study file, validated; ``pilot``: only that many participants of each cell."""
     study = read_study(path, cards=read_cards(settings.models), name=name)
     return study if pilot is None else study.pilot(pilot)
 
 
-def _check_models(settings: Settings, study: Study, *, keys: bool = True) -> None:
-    cards = read_cards(settings.models)
-    check_conditions(study.conditions, study.models, cards, study.protocol)
-    models = (*study.models, *([study.judge.model] if study.judge else ()))
-    check_prices(study.budget, models, cards)
-    for model in models:
-        check_card(find_card(model, cards), cache=settings.cache, key=keys)
+def _models_of(study: Study) -> tuple[str, ...]:
+    """The models that a study asks, its judge among them."""
+    return tuple(dict.fromkeys((*study.models, *([study.judge.model] if study.judge else ()))))
 
 
-def check_retired(settings: Settings, study: Study) -> None:
-    """Refuse models that nobody serves any more; whether keys and weights are here is asked when a run is enqueued.
+def planned(settings: Settings, study: Study) -> Plan:
+    """What a study would cost, by what the database says of earlier runs.
+
+    Models that nobody serves any more are refused; whether keys and weights are here is asked when a run is enqueued.
 
     Raises:
         EngineUnavailable: a model is retired; the message names its successor.
     """
     cards = read_cards(settings.models)
-    for model in (*study.models, *([study.judge.model] if study.judge else ())):
+    for model in _models_of(study):
         if find_card(model, cards).retired:
             check_card(find_card(model, cards), cache=settings.cache)
+    return plan(study, cards=cards, earlier=earlier(settings, study))
 
 
 def earlier(settings: Settings, study: Study) -> Earlier:
@@ -88,13 +74,10 @@ def earlier(settings: Settings, study: Study) -> Earlier:
 
     The database is read as it is. Nothing is known where there is none yet, where it does not answer, or where it has
     another schema, which whoever writes to it changes.
-
-    Raises:
-        BadSetting: its URL cannot be used.
     """
     try:
         with Database(settings.database_url, synchronous=settings.synchronous) as database:
-            if database.url.drivername == "sqlite" and not Path(str(database.url.database)).exists():
+            if database.file is not None and not database.file.exists():
                 return Earlier()  # and none is made
             with database.read() as connection:
                 known = current_revision(connection) == HEAD
@@ -130,6 +113,14 @@ def enqueue(settings: Settings, database: Database, study: Study, *, extend: boo
     return replace(done, published=published, waiting=outbox.waiting(database, done.run))
 
 
+def _check_models(settings: Settings, study: Study, *, keys: bool = True) -> None:
+    cards, models = read_cards(settings.models), _models_of(study)
+    check_conditions(study.conditions, study.models, cards, study.protocol)
+    check_prices(study.budget, models, cards)
+    for model in models:
+        check_card(find_card(model, cards), cache=settings.cache, key=keys)
+
+
 def extended(
     settings: Settings, database: Database, run_id: str, *, participants: int | None, models: Sequence[str]
 ) -> Study:
@@ -145,34 +136,26 @@ def extended(
         survey=store.load_survey(database, run.survey),
         name=run_id,
     )
+    study = replace(study, judge=judgements.wanted(database, run_id), budget=budget_of(database, run_id))
     present = max(cell.participants for cell in run.cells)
     already = list(dict.fromkeys(cell.model for cell in run.cells))
-    study = replace(
-        study,
-        judge=judgements.wanted(database, run_id),
-        budget=budget_of(database, run_id),
-    )
     return producer.extended(study, participants=participants or present, models=[*already, *models])
 
 
-def run_here(
-    settings: Settings, database: Database, study: Study, *, workers: int, worker_options: Sequence[str]
-) -> Snapshot:
-    """Enqueue, work and report on this machine."""
+def run_here(settings: Settings, database: Database, study: Study, **options: Any) -> Snapshot:
+    """Enqueue, work and report on this machine; ``options`` are those of ``jobs.local.work``."""
     _check_models(settings, study)
 
     def prepare() -> str:
-        done = producer.enqueue(database, None, study)
-        store.cancel(database, done.run, cancelled=False)
-        return done.run
+        run = producer.enqueue(database, None, study).run
+        store.cancel(database, run, cancelled=False)
+        return run
 
-    return _work(settings, database, prepare, workers, worker_options)
+    return with_report(settings, database, work(settings, database, prepare, **options))
 
 
-def resume_here(
-    settings: Settings, database: Database, run_id: str, *, workers: int, worker_options: Sequence[str]
-) -> Snapshot:
-    """Go on with a run on this machine until it is done."""
+def resume_here(settings: Settings, database: Database, run_id: str, **options: Any) -> Snapshot:
+    """Go on with a run on this machine until it is done; ``options`` are those of ``jobs.local.work``."""
     cards = read_cards(settings.models)
     for model in outbox.unfinished_models(database, run_id):
         check_card(find_card(model, cards), cache=settings.cache)
@@ -181,13 +164,20 @@ def resume_here(
         _reopen(database, None, run_id)
         return run_id
 
-    return _work(settings, database, prepare, workers, worker_options)
+    return with_report(settings, database, work(settings, database, prepare, **options))
+
+
+def with_report(settings: Settings, database: Database, now: Snapshot) -> Snapshot:
+    """A look at a run; where it is finished and the file of its report is gone, that is written again first."""
+    if not now.reporting or not now.missing:
+        return now
+    current_report(settings, database, now.run, None)
+    return snapshot(database, now.run)
 
 
 def resume(settings: Settings, database: Database, run_id: str) -> int:
     """Publish what is unfinished again. Returns the number of messages that the broker took."""
-    app = _app_if_up(settings)
-    return _reopen(database, app, run_id)
+    return _reopen(database, _app_if_up(settings), run_id)
 
 
 def _reopen(database: Database, app: Celery | None, run_id: str) -> int:
@@ -196,78 +186,6 @@ def _reopen(database: Database, app: Celery | None, run_id: str) -> int:
     halt_if_spent(database, run_id)
     outbox.publish_again(database, run=run_id)
     return producer.publish(database, app, run=run_id) if app is not None else 0
-
-
-def has_worker(settings: Settings, database: Database) -> bool:
-    """Whether any worker has been heard of within the time of a lease."""
-    age = last_heartbeat(database)
-    return age is not None and age < settings.lease_seconds
-
-
-def cancel(database: Database, run_id: str) -> bool:
-    """Cancel a run. Returns False, and changes nothing, where it is finished.
-
-    Raises:
-        storage.runs.store.UnknownRun: there is no such run.
-    """
-    if progress.snapshot(database, run_id).state == "finished":
-        return False
-    store.cancel(database, run_id)
-    return True
-
-
-def uncancel(database: Database, run_id: str) -> None:
-    """Let workers take a run's participants again."""
-    store.cancel(database, run_id, cancelled=False)
-
-
-def set_budget(settings: Settings, database: Database, run_id: str, budget: float) -> None:
-    """Give a run another budget, with which its models and its judge go on as far as it lasts.
-
-    Raises:
-        storage.runs.store.UnknownRun: there is no such run.
-        StudyError: it has a model, or a judge, that its provider bills and whose card has no prices.
-    """
-    judge, cards = judgements.wanted(database, run_id), read_cards(settings.models)
-    models = [*(cell.model for cell in store.load_run(database, run_id).cells), *([judge.model] if judge else ())]
-    check_prices(budget, [model for model in models if model in cards], cards)  # without a card nobody is asked
-    change_budget(database, run_id, budget)
-
-
-def _work(
-    settings: Settings,
-    database: Database,
-    prepare: Callable[[], str],
-    workers: int,
-    worker_options: Sequence[str],
-) -> Snapshot:
-    signals: list[int] = []
-
-    def interrupted(number: int, _frame: FrameType | None) -> None:
-        signals.append(number)
-        raise KeyboardInterrupt
-
-    when_told_to_end(interrupted)
-    ended = local.work(
-        settings,
-        database,
-        prepare=prepare,
-        workers=workers,
-        worker_options=worker_options,
-        console=console(stderr=True),
-        stopped=lambda: bool(signals),
-    )
-    return with_report(settings, database, ended)
-
-
-def with_report(settings: Settings, database: Database, now: Snapshot) -> Snapshot:
-    """A look at a run; where it is finished and the file of its report is gone, that is written again first."""
-    if not now.reporting or not now.missing:
-        return now
-    from defsurvey.jobs.results import current_report
-
-    current_report(settings, database, now.run, None)
-    return progress.snapshot(database, now.run)
 
 
 def _app_if_up(settings: Settings) -> Celery | None:
@@ -282,11 +200,49 @@ def _app_if_up(settings: Settings) -> Celery | None:
     return make_app(broker.url, visibility_timeout=settings.visibility_timeout) if broker.alive() else None
 
 
+def cancel(database: Database, run_id: str) -> bool:
+    """Cancel a run. Returns False, and changes nothing, where it is finished."""
+    if snapshot(database, run_id).state == "finished":
+        return False
+    store.cancel(database, run_id)
+    return True
+
+
+def ask_again(settings: Settings, database: Database, run_id: str, *, states: Sequence[str], rewind: bool) -> int:
+    """Have answers asked again. Returns how many answers, and participants that were set aside, are to be asked."""
+    store.design_of(database, run_id)  # raises UnknownRun
+    ended = [AnswerState(state) for state in states if state != MISSING]
+    asked = retry.rewind(database, run_id, ended) if rewind else retry.ask_again(database, run_id, ended)
+    if MISSING in states:
+        asked += retry.reopen_quarantined(database, run_id) + retry.reopen_unweighed(database, run_id)
+    app = _app_if_up(settings)
+    if app is not None:
+        producer.publish(database, app, run=run_id)
+    return asked
+
+
+def set_budget(settings: Settings, database: Database, run_id: str, budget: float) -> None:
+    """Give a run another budget, with which its models and its judge go on as far as it lasts.
+
+    Raises:
+        StudyError: it has a model, or a judge, that its provider bills and whose card has no prices.
+    """
+    judge, cards = judgements.wanted(database, run_id), read_cards(settings.models)
+    models = [*(cell.model for cell in store.load_run(database, run_id).cells), *([judge.model] if judge else ())]
+    check_prices(budget, [model for model in models if model in cards], cards)  # without a card nobody is asked
+    change_budget(database, run_id, budget)
+
+
+def has_worker(settings: Settings, database: Database) -> bool:
+    """Whether any worker has been heard of within the time of a lease."""
+    age = last_heartbeat(database)
+    return age is not None and age < settings.lease_seconds
+
+
 def keyless(settings: Settings, study: Study) -> str:
     """Which models of a study have no key here, so that others have to have it; nothing where none needs one."""
     cards = read_cards(settings.models)
-    named = dict.fromkeys((*study.models, *([study.judge.model] if study.judge else ())))
-    without = [model for model in named if missing_key(find_card(model, cards))]
+    without = [model for model in _models_of(study) if missing_key(find_card(model, cards))]
     return f"no key here for {', '.join(without)}: the workers that ask them need one" if without else ""
 
 
@@ -326,29 +282,8 @@ def waits_behind(settings: Settings, database: Database, now: Snapshot) -> dict[
     return before(database, now.run) if shared and now.state == "waiting" else {}
 
 
-def retry(settings: Settings, database: Database, run_id: str, *, states: Sequence[str], rewind: bool) -> int:
-    """Have answers asked again. Returns how many answers, and participants that were set aside, are to be asked.
-
-    Raises:
-        storage.runs.store.UnknownRun: there is no such run.
-    """
-    store.design_of(database, run_id)
-    ended = [AnswerState(state) for state in states if state != MISSING]
-    asked = retrying.rewind(database, run_id, ended) if rewind else retrying.ask_again(database, run_id, ended)
-    if MISSING in states:
-        asked += retrying.reopen_quarantined(database, run_id) + retrying.reopen_unweighed(database, run_id)
-    app = _app_if_up(settings)
-    if app is not None:
-        producer.publish(database, app, run=run_id)
-    return asked
-
-
 def named_or_newest(database: Database, run_id: str | None) -> str:
-    """The run named, or the newest.
-
-    Raises:
-        storage.runs.store.UnknownRun: there is none.
-    """
+    """The run named, or the newest; raises ``UnknownRun`` where there is none."""
     if run_id is not None:
         return run_id
     runs = store.run_ids(database)
@@ -359,9 +294,4 @@ def named_or_newest(database: Database, run_id: str | None) -> str:
 
 def watch_run(database: Database, run_id: str, shown: Console) -> Snapshot:
     """Show a run's progress until it is finished, cancelled or out of budget. Returns the last look at it."""
-    return progress.watch(
-        following.Look(database, run_id),
-        lambda now: now.state in ("finished", "cancelled", "budget reached"),
-        shown,
-        each=lambda: None,
-    )
+    return watch(Look(database, run_id), lambda now: now.state in ("finished", "cancelled", "budget reached"), shown)

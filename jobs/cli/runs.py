@@ -1,0 +1,289 @@
+"""Verbs about runs: look ahead (init, plan, preview), begin them (run, enqueue), steer them, see how far they are."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+from click.core import ParameterSource
+
+from defsurvey.jobs.cli.options import (
+    CONCURRENCY,
+    DEVICE,
+    JSON,
+    NAME,
+    PATH,
+    RUN,
+    STUDY,
+    WORKERS,
+    console,
+    dollars,
+    looked_up,
+    names,
+    print_json,
+    print_result,
+    text,
+)
+from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.system import DONE, INCOMPLETE
+
+if TYPE_CHECKING:
+    from defsurvey.jobs.progress.snapshot import Snapshot
+
+#: What can be asked again: states of answers, and answers that are missing.
+RETRIABLE = ("failed", "unparsable", "refused", "missing")
+
+
+@click.command()
+@click.argument("folder", type=PATH, metavar="[FOLDER]", default=".")
+def init(folder: Path) -> None:
+    """Write files to start from: a demo study, a survey of your own, cards of your own models."""
+    from defsurvey.jobs.study.starters import write_starters
+    from defsurvey.jobs.system import written_to
+
+    with written_to("FOLDER", folder):
+        for line in write_starters(folder):
+            click.echo(line)
+
+
+@click.command()
+@STUDY
+@NAME
+@JSON
+@click.pass_obj
+def plan(settings: Settings, study: Path, name: str | None, as_json: bool) -> None:
+    """What would run: cells, answers, tokens, time, cost, what could be found. Enqueues nothing."""
+    from defsurvey.jobs import runs
+    from defsurvey.jobs.study.plan import render, to_json
+
+    settings = settings.for_study(study)
+    planned = runs.planned(settings, runs.read(settings, study, name=name))
+    if as_json:
+        print_json(to_json(planned))
+    else:
+        console().print(render(planned))
+
+
+@click.command()
+@STUDY
+@click.option("--model", type=text, help="Which model; the study's first where none is named.")
+@click.option("--participant", type=click.IntRange(min=0), default=0, show_default=True, metavar="I")
+@click.option("--question", type=text, metavar="Q", help="Which question; the participant's first where none is named.")
+@JSON
+@click.pass_obj
+def preview(settings: Settings, /, study: Path, as_json: bool, **chosen: Any) -> None:
+    """The exact prompts, as the model would see them."""
+    from defsurvey.jobs import runs
+    from defsurvey.jobs.study import preview as previewing
+    from defsurvey.workers.models import read_cards
+
+    settings = settings.for_study(study)
+    shown = previewing.preview(runs.read(settings, study), cards=read_cards(settings.models), **chosen)
+    if as_json:
+        print_json(previewing.to_json(shown))
+    else:
+        console().print(previewing.render(shown))
+
+
+@click.command()
+@STUDY
+@NAME
+@click.option("--pilot", type=click.IntRange(min=1), metavar="N", help="Only the first N participants of each cell.")
+@WORKERS
+@CONCURRENCY
+@DEVICE
+@JSON
+@click.pass_obj
+def run(
+    settings: Settings, /, study: Path, name: str | None, pilot: int | None, as_json: bool, **workers: Any
+) -> NoReturn:
+    """Enqueue, work and report on this machine. The same command continues a run that was interrupted or piloted."""
+    from defsurvey.jobs import runs
+    from defsurvey.jobs.daemons.startup import open_database
+
+    settings = settings.for_study(study)
+    wanted = runs.read(settings, study, name=name, pilot=pilot)
+    with open_database(settings) as database:
+        ended = runs.run_here(settings, database, wanted, console=console(stderr=True), **workers)
+    _finish(ended, as_json=as_json)
+
+
+@click.command()
+@STUDY
+@NAME
+@JSON
+@click.pass_obj
+def enqueue(settings: Settings, study: Path, name: str | None, as_json: bool) -> None:
+    """Write a run and publish its messages; prints the run's id."""
+    from defsurvey.jobs import runs
+    from defsurvey.jobs.daemons.startup import open_database
+
+    settings = settings.for_study(study)
+    wanted = runs.read(settings, study, name=name)
+    with open_database(settings) as database:
+        done = runs.enqueue(settings, database, wanted)
+        notes = [runs.keyless(settings, wanted), runs.unpublished(settings, database, done.run)]
+    print_result(asdict(done), [done.run], as_json=as_json)
+    if not as_json:
+        for note in filter(None, notes):
+            click.echo(note, err=True)
+
+
+@click.command()
+@RUN
+@click.option(
+    "--participants", type=click.IntRange(min=1), metavar="N", help="Participants per cell, old ones counted."
+)
+@click.option("--models", type=names, default=(), metavar="A,B", help="Further models.")
+@JSON
+@click.pass_obj
+def extend(settings: Settings, run_id: str, participants: int | None, models: tuple[str, ...], as_json: bool) -> None:
+    """Add participants or models to a run under the same seed, then publish their messages."""
+    from defsurvey.jobs import runs
+    from defsurvey.jobs.daemons.startup import open_existing
+
+    if participants is None and not models:
+        raise click.UsageError("extend needs --participants or --models")
+    with open_existing(settings) as database:
+        wanted = runs.extended(settings, database, run_id, participants=participants, models=models)
+        done = runs.enqueue(settings, database, wanted, extend=True)
+        waiting = runs.unpublished(settings, database, run_id)
+    if done.added:
+        line = f"{done.run}: {done.added} participants added; work on them: defsurvey resume {done.run} --wait"
+    else:
+        line = f"{done.run}: nothing added, it has these participants and models already"
+    print_result(asdict(done), [line], as_json=as_json)
+    _warn(settings, waiting)
+
+
+@click.command()
+@RUN
+@click.option("--wait", is_flag=True, help="Work on it on this machine until it is done.")
+@WORKERS
+@CONCURRENCY
+@DEVICE
+@click.option("--budget", type=dollars, metavar="USD", help="In place of the old one.")
+@JSON
+@click.pass_obj
+def resume(settings: Settings, /, run_id: str, wait: bool, budget: float | None, as_json: bool, **workers: Any) -> None:
+    """Go on with a run: publish again what is unfinished. A finished run says so."""
+    given = click.get_current_context().get_parameter_source
+    for option in ("workers", "concurrency", "device") if not wait else ():
+        if given(option) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{option} is for workers of this command: it needs --wait")
+    from defsurvey.jobs import runs
+    from defsurvey.jobs.daemons.startup import open_existing
+    from defsurvey.jobs.progress.snapshot import set_aside, snapshot
+    from defsurvey.storage.runs import store
+
+    with open_existing(settings) as database:
+        if budget is not None:
+            runs.set_budget(settings, database, run_id, budget)
+        now = snapshot(database, run_id)
+        if now.state == "finished" and now.reported:
+            store.cancel(database, run_id, cancelled=False)  # so that workers take what extend or retry add to it
+            click.echo(f"{run_id} is finished; {set_aside(now) or 'nothing to do'}", err=True)
+            _finish(runs.with_report(settings, database, now), as_json=as_json)
+        if wait:
+            ended = runs.resume_here(settings, database, run_id, console=console(stderr=True), **workers)
+            _finish(ended, as_json=as_json)
+        again = runs.resume(settings, database, run_id)
+        idle = not runs.has_worker(settings, database)
+        waiting = runs.unpublished(settings, database, run_id)
+    print_result({"run": run_id, "published": again}, [f"{run_id}: {again} messages published"], as_json=as_json)
+    if not _warn(settings, waiting) and idle:
+        click.echo(f"nothing is working on it; work on it here: defsurvey resume {run_id} --wait", err=True)
+
+
+def _finish(ended: Snapshot, *, as_json: bool) -> NoReturn:
+    from defsurvey.jobs.progress.snapshot import report_line
+
+    print_result(ended.to_json(), [report_line(ended)], as_json=as_json)
+    if ended.state == "budget reached":
+        spent = f"{ended.spent:.2f} of {ended.budget:.2f} US dollars are spent"
+        click.echo(f"{ended.run}: {spent}; go on with: defsurvey resume {ended.run} --wait --budget USD", err=True)
+    sys.exit(DONE if ended.complete else INCOMPLETE)
+
+
+def _warn(settings: Settings, waiting: str) -> bool:
+    """Say why messages wait; not of a broker of our own, which is started by ``resume --wait``."""
+    warned = bool(waiting) and settings.broker_url is not None
+    if warned:
+        click.echo(waiting, err=True)
+    return warned
+
+
+@click.command()
+@RUN
+@click.pass_obj
+def cancel(settings: Settings, run_id: str) -> None:
+    """Stop a run where it stands; resume takes it up again."""
+    from defsurvey.jobs import runs
+    from defsurvey.jobs.daemons.startup import open_existing
+
+    with open_existing(settings) as database:
+        done = runs.cancel(database, run_id)
+    if done:
+        said = f"is cancelled; workers let go of it within half a minute; go on: defsurvey resume {run_id}"
+    else:
+        said = "is finished: nothing was cancelled"
+    click.echo(f"{run_id} {said}")
+
+
+@click.command()
+@RUN
+@click.option(
+    "--state", type=names, default="failed", show_default=True, metavar="A,B", help=f"Of {', '.join(RETRIABLE)}."
+)
+@click.option("--rewind", is_flag=True, help="Take back everything from the first such answer on, and ask it anew.")
+@click.pass_obj
+def retry(settings: Settings, run_id: str, state: tuple[str, ...], rewind: bool) -> None:
+    """Ask answers again that ended in a state; each from the memory it was shown, or by --rewind in sequence."""
+    from defsurvey.jobs import runs
+    from defsurvey.jobs.daemons.startup import open_existing
+
+    unknown = [name for name in state if name not in RETRIABLE]
+    if unknown:
+        raise click.UsageError(f"--state: expected one or more of {', '.join(RETRIABLE)}, got {', '.join(unknown)}")
+    with open_existing(settings) as database:
+        done = runs.ask_again(settings, database, run_id, states=state, rewind=rewind)
+        waiting = runs.unpublished(settings, database, run_id)
+    if done:
+        click.echo(f"{run_id}: {done} to be asked again; work on them here: defsurvey resume {run_id} --wait")
+    else:
+        click.echo(f"{run_id}: nothing to ask again, no answer of it is {' or '.join(state)}")
+    _warn(settings, waiting)
+
+
+@click.command()
+@click.argument("run_id", type=looked_up, metavar="[RUN]", required=False)
+@click.option("--watch", is_flag=True, help="Show progress until the run is finished.")
+@JSON
+@click.pass_obj
+def status(settings: Settings, run_id: str | None, watch: bool, as_json: bool) -> None:
+    """How far a run has come; the newest where none is named."""
+    from defsurvey.jobs import runs
+    from defsurvey.jobs.daemons.startup import open_existing
+    from defsurvey.jobs.progress.following import render
+    from defsurvey.jobs.progress.snapshot import behind_line, dead_letters_line, report_line, snapshot
+
+    with open_existing(settings) as database:
+        chosen = runs.named_or_newest(database, run_id)
+        now = runs.watch_run(database, chosen, console(stderr=as_json)) if watch else snapshot(database, chosen)
+        before = runs.waits_behind(settings, database, now)
+    dead = runs.dead_letters(settings)
+    if as_json:
+        print_json({**now.to_json(), "behind": before, "dead_letters": dead})
+    elif not watch:
+        console().print(render(now, now.rate_per_second))
+        if before:
+            click.echo(behind_line(now.run, before))
+        if dead:
+            click.echo(dead_letters_line(dead))
+        click.echo(report_line(now))
+
+
+VERBS = (init, plan, preview, run, enqueue, extend, resume, status, cancel, retry)
