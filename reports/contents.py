@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.circumstances import circumstances
+from defsurvey.reports.figures.first_token import first_token_section
 from defsurvey.reports.finding import find
 from defsurvey.reports.method import method
 from defsurvey.reports.number_format import percent
@@ -19,7 +20,6 @@ from defsurvey.reports.sections.configurations import configuration_section, dra
 from defsurvey.reports.sections.contamination import with_contamination
 from defsurvey.reports.sections.cultures import map_section
 from defsurvey.reports.sections.dimensions import mean_section, spread_section
-from defsurvey.reports.sections.first_token import first_token_section
 from defsurvey.reports.sections.frameworks import framework_section, model_section
 from defsurvey.reports.sections.judged import judge_section
 from defsurvey.reports.sections.languages import language_section

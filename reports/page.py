@@ -6,7 +6,9 @@ does not. Every string here is untrusted text.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from defsurvey.reports.charts.drawing import Chart
 
@@ -53,6 +55,53 @@ class Table:
     rows: tuple[TableRow, ...]
     grouped_by: str = ""  #: what the groups of rows are; empty where there are none
     notes: tuple[str, ...] = ()
+
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Field(Generic[Item]):
+    """A column of a table, and what stands in it for one item."""
+
+    text: str
+    entry: Callable[[Item], Entry | str]
+    meaning: str = ""  #: what an abbreviation stands for
+    words: bool = False  #: words are aligned left, figures right
+
+
+def table(
+    items: Iterable[Item],
+    fields: Sequence[Field[Item]],
+    *,
+    anchor: str,
+    caption: str,
+    group: Callable[[Item], str] = lambda _: "",
+    grouped_by: str = "",
+    quiet: Callable[[Item], bool] = lambda _: False,
+    notes: tuple[str, ...] = (),
+) -> Table:
+    """A row for each item; the first field names it.
+
+    >>> of = table([("a", 1)], [Field("Name", lambda item: item[0]), Field("n", lambda item: str(item[1]))],
+    ...     anchor="t", caption="")
+    >>> of.rows[0].head.text, of.rows[0].entries[0].text
+    ('a', '1')
+    """
+
+    def row(item: Item) -> TableRow:
+        shown = (field.entry(item) for field in fields)
+        head, *entries = (each if isinstance(each, Entry) else Entry(text=each) for each in shown)
+        return TableRow(head=head, entries=tuple(entries), group=group(item), quiet=quiet(item))
+
+    return Table(
+        anchor=anchor,
+        caption=caption,
+        columns=tuple(Column(text=field.text, meaning=field.meaning, words=field.words) for field in fields),
+        rows=tuple(row(item) for item in items),
+        grouped_by=grouped_by,
+        notes=notes,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ distribution and is left out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 
 import numpy as np
@@ -17,9 +17,12 @@ from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import CellAnalysis
 from defsurvey.reports.cells.items import Bools, Floats, ItemTable, ReferenceTable
 from defsurvey.reports.figures.parts import NotRun, main_condition
+from defsurvey.reports.figures.words import culture_names, missing
 from defsurvey.reports.metrics.aggregate import means
 from defsurvey.reports.metrics.divergence import plug_in_kl, smoothed_reference
 from defsurvey.reports.metrics.floor import Floor
+from defsurvey.reports.number_format import fixed, signed
+from defsurvey.reports.page import Entry, Field, Section, table
 from defsurvey.storage.runs.results import ProbabilityRow
 
 
@@ -125,3 +128,61 @@ def _as_answers(items: ItemTable, reference: ReferenceTable, probabilities: Floa
 def _over(items: ItemTable, known: Bools, values: Floats) -> float:
     """The headline mean over the same questions."""
     return means(np.where(known, values, np.nan), items.grouping).headline
+
+
+def first_token_section(analysis: Analysis) -> Section:
+    """First-token probabilities beside the main condition."""
+    part = analysis.figure(first_token)
+    section = Section(
+        anchor="first-token", contents="First token", title="What the next token alone says of the options"
+    )
+    if isinstance(part, NotRun):
+        return missing(section, part)
+    names = culture_names(analysis)
+    fields: list[Field[FirstTokenRow]] = [
+        Field("Model", lambda row: row.model, words=True),
+        Field("Language", lambda row: Entry(text=row.language, words=True), words=True),
+        Field(
+            "First token",
+            lambda row: fixed(row.value),
+            "KL of the mean probabilities from people, smoothed by their n; no answers",
+        ),
+        Field(
+            "As answers",
+            lambda row: fixed(row.drawn),
+            "smoothed KL of as many answers drawn from the probabilities",
+        ),
+        Field("Excess", lambda row: signed(row.drawn - row.floor), "of these over the noise floor"),
+        Field(
+            part.condition,
+            lambda row: Entry(text=fixed(row.interview), beneath=fixed(row.floor)),
+            "smoothed KL of its answers; beneath, the noise floor",
+        ),
+        Field(f"Excess, {part.condition}", lambda row: signed(row.interview - row.floor), "over the same noise floor"),
+        Field("Questions", lambda row: str(row.questions), "behind both means"),
+        Field("Orders", lambda row: str(row.orders), "in which the options were shown, at most"),
+    ]
+    return replace(
+        section,
+        paragraphs=(
+            (
+                "Nothing is said and nothing drawn: the probabilities of the options as the next token of a reply, "
+                f"mean over the orders shown. The figure of {part.condition} is of few answers, which smoothing pulls "
+                "to the middle, so that the two do not compare. What compares stands between: what as many answers "
+                "drawn from the probabilities would score on average, question by question. Both are given less what "
+                "as many people would score. Lists have no such distribution and are left out, and so is a question to "
+                "which "
+                f"{part.condition} has no valid answer."
+            ),
+        ),
+        tables=(
+            table(
+                [row for code in names for row in part.rows if row.culture == code],
+                fields,
+                anchor="first-token-table",
+                caption="Divergence from people, nats, over the same questions",
+                group=lambda row: names[row.culture],
+                grouped_by="Culture",
+            ),
+        ),
+    )

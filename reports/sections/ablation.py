@@ -10,10 +10,7 @@ from defsurvey.reports.cells.comparing import Contrast
 from defsurvey.reports.cells.replies import why_not
 from defsurvey.reports.figures.frameworks import Ablation, AblationRow, ablation
 from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.number_format import NONE, counted, fixed, percent, signed
-from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
-from defsurvey.reports.sections.frameworks import apart, asked_in, fewer, named_in, where_asked
-from defsurvey.reports.sections.words import (
+from defsurvey.reports.figures.words import (
     INFINITE,
     RULE,
     chance,
@@ -25,6 +22,9 @@ from defsurvey.reports.sections.words import (
     published_fold,
     published_tables,
 )
+from defsurvey.reports.number_format import NONE, counted, fixed, percent, signed
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.sections.frameworks import apart, asked_in, fewer, named_in, where_asked
 
 
 def ablation_section(analysis: Analysis) -> Section:

@@ -7,9 +7,9 @@ import numpy as np
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.circumstances import language_name, languages_asked
 from defsurvey.reports.figures.landscape import landscape
+from defsurvey.reports.figures.words import dimension_columns, largest, named_cultures, places
 from defsurvey.reports.number_format import counted
 from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
-from defsurvey.reports.sections.words import dimension_columns, largest, named_cultures, places
 
 
 def landscape_section(analysis: Analysis) -> Section:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from defsurvey.reports.figures.judging import Judged
+from defsurvey.reports.figures.words import chance
 from defsurvey.reports.metrics.insensitivity import NAMES, Audit
 from defsurvey.reports.number_format import NONE, fixed, percent
 from defsurvey.reports.page import Column, Entry, Table, TableRow
-from defsurvey.reports.sections.words import chance
 
 
 def audit_tables(judged: Judged, number: int) -> tuple[Table, ...]:

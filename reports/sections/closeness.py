@@ -8,10 +8,10 @@ from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import CultureAnalysis
 from defsurvey.reports.cells.items import Ints
 from defsurvey.reports.charts.dots import dot_plots
+from defsurvey.reports.figures.words import MODEL
 from defsurvey.reports.metrics.comparisons import Place
 from defsurvey.reports.number_format import counted, fixed, percent
 from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
-from defsurvey.reports.sections.words import MODEL
 
 CONTROL_NOTE = "Expected scores: what such respondents would get on average."
 

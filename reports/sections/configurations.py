@@ -13,12 +13,7 @@ import numpy as np
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.figures.configured import Configuration, Configured, ConfiguredCell, configured, drawn
 from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.finding import NAMED
-from defsurvey.reports.metrics.comparisons import holm
-from defsurvey.reports.metrics.configurations import Extreme
-from defsurvey.reports.number_format import NONE, counted, fixed, percent
-from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
-from defsurvey.reports.sections.words import (
+from defsurvey.reports.figures.words import (
     LEVEL,
     chance,
     culture_names,
@@ -27,6 +22,11 @@ from defsurvey.reports.sections.words import (
     missing,
     named_cultures,
 )
+from defsurvey.reports.finding import NAMED
+from defsurvey.reports.metrics.comparisons import holm
+from defsurvey.reports.metrics.configurations import Extreme
+from defsurvey.reports.number_format import NONE, counted, fixed, percent
+from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
 
 
 def configuration_section(analysis: Analysis) -> Section:

@@ -7,10 +7,10 @@ from dataclasses import replace
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.figures.contamination import Contamination, GuessedRow, RecalledRow, contamination
 from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.figures.words import MODEL, chance, culture_names
 from defsurvey.reports.metrics.contamination import CLOSE, VERBATIM
 from defsurvey.reports.number_format import fixed
 from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
-from defsurvey.reports.sections.words import MODEL, chance, culture_names
 
 _HOW = (
     "Whether a model has seen the survey: it was given each question's wording alone and asked for the options, and "

@@ -14,12 +14,7 @@ from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.extremes import furthest, nameable
 from defsurvey.reports.figures.by_dimension import QUANTILES, ByDimension, DimensionRow, by_dimension
 from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.finding import NAMED
-from defsurvey.reports.metrics.aggregate import mean_known
-from defsurvey.reports.number_format import counted, fixed, nats
-from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
-from defsurvey.reports.sections.means import mean_table, paper_mean_table
-from defsurvey.reports.sections.words import (
+from defsurvey.reports.figures.words import (
     MODEL,
     RULE,
     culture_names,
@@ -29,6 +24,11 @@ from defsurvey.reports.sections.words import (
     named_cultures,
     places,
 )
+from defsurvey.reports.finding import NAMED
+from defsurvey.reports.metrics.aggregate import mean_known
+from defsurvey.reports.number_format import counted, fixed, nats
+from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.sections.means import mean_table, paper_mean_table
 
 #: Most models drawn one by one in the open; of more, the rest are folded.
 OPEN = 6

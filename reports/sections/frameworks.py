@@ -11,9 +11,7 @@ from defsurvey.reports.extremes import closest_dimension
 from defsurvey.reports.figures.by_dimension import by_dimension
 from defsurvey.reports.figures.frameworks import Frameworks, MeanRow, frameworks, lacks, model_table
 from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.number_format import NONE, fixed, percent, signed
-from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
-from defsurvey.reports.sections.words import (
+from defsurvey.reports.figures.words import (
     FLOOR,
     INFINITE,
     MODEL,
@@ -28,6 +26,8 @@ from defsurvey.reports.sections.words import (
     published_tables,
     shaded,
 )
+from defsurvey.reports.number_format import NONE, fixed, percent, signed
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
 
 _FEWER = (
     "Where a culture was not asked or a dimension has no figure, for want of valid answers, the mean is of the others "

@@ -13,12 +13,12 @@ from defsurvey.reports.charts.radar import Loop, Spokes, radar, rounded_reach
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
 from defsurvey.reports.figures.judging import Insensitivity, Judged, JudgedRow, insensitivity
 from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.figures.words import MODEL, culture_names, missing
 from defsurvey.reports.metrics.insensitivity import NAMES
 from defsurvey.reports.metrics.quality import Rate
 from defsurvey.reports.number_format import NONE, counted, percent
 from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
 from defsurvey.reports.sections.audits import audit_tables
-from defsurvey.reports.sections.words import MODEL, culture_names, missing
 from defsurvey.reports.untrusted import visible
 from defsurvey.storage.runs.judgement import DIMENSIONS, Rubric, rubric_in
 

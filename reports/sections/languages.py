@@ -13,10 +13,7 @@ from defsurvey.reports.charts.rows import Frame, Scale, reach, rows_chart
 from defsurvey.reports.figures.frameworks import LanguageRow, Languages, languages
 from defsurvey.reports.figures.mapping import cultural_map, paper_map
 from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.number_format import fixed
-from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
-from defsurvey.reports.sections.ablation import common_ground, contrast_entry
-from defsurvey.reports.sections.words import (
+from defsurvey.reports.figures.words import (
     FLOOR,
     INFINITE,
     LEVEL,
@@ -29,6 +26,9 @@ from defsurvey.reports.sections.words import (
     missing,
     shaded,
 )
+from defsurvey.reports.number_format import fixed
+from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.sections.ablation import common_ground, contrast_entry
 from defsurvey.reports.untrusted import visible
 
 

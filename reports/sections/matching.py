@@ -13,12 +13,7 @@ from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
 from defsurvey.reports.figures.matching import MatchingRow, RankAgreement, matching_figure, rank_agreement
 from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.finding import ENOUGH, NAMED
-from defsurvey.reports.metrics.bias import Matching
-from defsurvey.reports.metrics.comparisons import holm
-from defsurvey.reports.number_format import NONE, counted, fixed, percent
-from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
-from defsurvey.reports.sections.words import (
+from defsurvey.reports.figures.words import (
     LEVEL,
     MODEL,
     chance,
@@ -29,6 +24,11 @@ from defsurvey.reports.sections.words import (
     named_cultures,
     places,
 )
+from defsurvey.reports.finding import ENOUGH, NAMED
+from defsurvey.reports.metrics.bias import Matching
+from defsurvey.reports.metrics.comparisons import holm
+from defsurvey.reports.number_format import NONE, counted, fixed, percent
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
 from defsurvey.reports.untrusted import visible
 
 _NONE = "no valid answer meets a reference distribution"

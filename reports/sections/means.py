@@ -10,10 +10,7 @@ from math import isfinite
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import CellAnalysis
-from defsurvey.reports.metrics.aggregate import Means
-from defsurvey.reports.number_format import fixed, signed
-from defsurvey.reports.page import Column, Entry, Table, TableRow
-from defsurvey.reports.sections.words import (
+from defsurvey.reports.figures.words import (
     INFINITE,
     MODEL,
     dimension_columns,
@@ -22,6 +19,9 @@ from defsurvey.reports.sections.words import (
     largest,
     shaded,
 )
+from defsurvey.reports.metrics.aggregate import Means
+from defsurvey.reports.number_format import fixed, signed
+from defsurvey.reports.page import Column, Entry, Table, TableRow
 
 
 def mean_table(analysis: Analysis) -> Table:

@@ -8,10 +8,7 @@ from dataclasses import replace
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.figures.series import SeriesTest, series
-from defsurvey.reports.metrics.significance import Summary, TTest
-from defsurvey.reports.number_format import NONE, fixed, signed
-from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
-from defsurvey.reports.sections.words import (
+from defsurvey.reports.figures.words import (
     INFINITE,
     LEVEL,
     chance,
@@ -25,6 +22,9 @@ from defsurvey.reports.sections.words import (
     published_tables,
     told,
 )
+from defsurvey.reports.metrics.significance import Summary, TTest
+from defsurvey.reports.number_format import NONE, fixed, signed
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
 
 
 def series_section(analysis: Analysis) -> Section:

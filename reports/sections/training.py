@@ -8,9 +8,9 @@ from math import isnan
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.figures.series import Training, training
+from defsurvey.reports.figures.words import INFINITE, LEVEL, culture_names, infinite_entry, missing, told
 from defsurvey.reports.number_format import fixed, percent, signed
 from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
-from defsurvey.reports.sections.words import INFINITE, LEVEL, culture_names, infinite_entry, missing, told
 
 
 def training_section(analysis: Analysis) -> Section:

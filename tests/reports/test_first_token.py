@@ -9,9 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from defsurvey.reports.analysis import analyse
-from defsurvey.reports.figures.first_token import FirstToken, FirstTokenRow, first_token
+from defsurvey.reports.figures.first_token import FirstToken, FirstTokenRow, first_token, first_token_section
 from defsurvey.reports.metrics.divergence import smoothed_kl
-from defsurvey.reports.sections.first_token import first_token_section
 from defsurvey.storage.runs.results import ProbabilityRow, Results
 from defsurvey.storage.runs.run import Condition, Method
 from defsurvey.storage.surveys.survey import Question
