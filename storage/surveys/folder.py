@@ -1,31 +1,53 @@
 """A survey folder: from the files that a person writes to a checked ``Survey``.
 
-The format is docs/surveys.md.
+The format is docs/surveys.md. One model for each file, or each part or row of one, says what may stand in it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, ValidationInfo, create_model, model_validator
 
 from defsurvey.storage.surveys.as_json import fingerprint
-from defsurvey.storage.surveys.codes import CULTURE_RULE, DIMENSION_RULE, is_culture, is_dimension
-from defsurvey.storage.surveys.paraphrases import PARAPHRASES_FILE, ParaphraseReader, used
-from defsurvey.storage.surveys.problem import Fault, InvalidSurvey, Problem, Problems, nearest
-from defsurvey.storage.surveys.questions import QuestionReader, read_name
+from defsurvey.storage.surveys.paraphrases import PARAPHRASES_FILE, read_paraphrases, used
+from defsurvey.storage.surveys.problem import Fault, InvalidSurvey, Problem, Problems, nearest, one_of
+from defsurvey.storage.surveys.questions import Declared, Name, Translated, declared_as, read_questions
 from defsurvey.storage.surveys.survey import (
     Culture,
+    Group,
     Paraphrase,
     Question,
+    QuestionType,
     ReferenceDistribution,
     Region,
     Survey,
-    Wording,
 )
-from defsurvey.storage.surveys.tables import ReferenceReader, RegionReader, read_exclusions
-from defsurvey.storage.surveys.yaml_text import Entry, parse_yaml
+from defsurvey.storage.surveys.tables import (
+    Percent,
+    Respondents,
+    Row,
+    Words,
+    read_table,
+    to_count,
+    to_number,
+    to_percent,
+    to_shares,
+    yes_or_no,
+)
+from defsurvey.storage.surveys.yaml_models import (
+    Text,
+    YamlFile,
+    YamlModel,
+    mistake,
+    mistakes,
+)
+from defsurvey.storage.visible import characters
 
 #: The files of a survey folder, in the order in which they are read.
 FILES = ("survey.yaml", "questions.yaml", "references.csv", "regions.csv")
@@ -33,7 +55,6 @@ FILES = ("survey.yaml", "questions.yaml", "references.csv", "regions.csv")
 EXCLUDED_FILE = "excluded.csv"
 OPTIONAL_FILES = ("regions.csv", EXCLUDED_FILE, PARAPHRASES_FILE)
 _ALL_FILES = (*FILES, EXCLUDED_FILE, PARAPHRASES_FILE)
-_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
 def read_survey(folder: Path) -> Survey:
@@ -56,30 +77,216 @@ def check_survey(folder: Path) -> list[Problem]:
     return _load(folder)[1]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Head:
-    """What ``survey.yaml`` declares."""
+def is_dimension(code: str) -> bool:
+    """Whether it can be the code of a value dimension, as names in a table may give it: it is shown and exported.
 
-    id: str
-    title: str
-    version: str
-    citation: str
-    terms: str
-    languages: tuple[str, ...]
-    dimensions: Mapping[str, Wording]
-    cultures: tuple[Culture, ...]
-    sources: Mapping[str, str]
+    >>> is_dimension("Self expression"), is_dimension("I/R"), is_dimension("a  b"), is_dimension("=1")
+    (True, True, False, False)
+    """
+    return _is_code(code, "_.-/:&+' ") and "  " not in code and not code.endswith(" ")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Body:
-    """What the other files hold."""
+def is_culture(code: str) -> bool:
+    """Whether it can be the code of a culture: it names tables within a report's page as well, so without spaces.
 
-    questions: tuple[Question, ...]
-    references: tuple[ReferenceDistribution, ...]
-    regions: Mapping[str, tuple[Region, ...]]
-    excluded: Mapping[str, str]
-    paraphrases: tuple[Paraphrase, ...]
+    >>> is_culture("中国"), is_culture("us:north"), is_culture("us north"), is_culture("../us")
+    (True, True, False, False)
+    """
+    return _is_code(code, "_.-:")
+
+
+def _is_code(code: str, signs: str) -> bool:
+    """Whether it begins with a letter, a digit or ``_``, and goes on with such, marks on letters and these signs.
+
+    Of invisible characters those may stand that spell a word, as a joiner in Persian.
+    """
+    if not code or not (code[0] == "_" or unicodedata.category(code[0])[0] in "LN"):
+        return False
+    return all(
+        not hidden and (sign in signs or (kind := unicodedata.category(sign)) == "Cf" or kind[0] in "LMN")
+        for sign, hidden in characters(code)
+    )
+
+
+#: What is said of codes that are none.
+_CODE_RULE = "a code of letters and digits of any script, with"
+DIMENSION_RULE = f"{_CODE_RULE} '_', '.', '-', '/', ':', '&', '+', \"'\" or single spaces between"
+CULTURE_RULE = f"{_CODE_RULE} '_', '.', '-' or ':' between"
+
+
+def _dimension(code: str) -> str:
+    if not is_dimension(code):
+        raise mistake(DIMENSION_RULE, repr(code))
+    return code
+
+
+def _culture(code: str) -> str:
+    if not is_culture(code):
+        raise mistake(CULTURE_RULE, repr(code))
+    return code
+
+
+def _language(code: str) -> str:
+    if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", code):
+        raise mistake("a language code such as en, zh or pt-BR")
+    return code
+
+
+def _languages(codes: Sequence[str]) -> Sequence[str]:
+    again = [place for place, code in enumerate(codes) if code in codes[:place]]
+    if again:
+        raise mistakes(*(((place,), "every language once", f"{codes[place]!r} again") for place in again))
+    return codes
+
+
+Language = Annotated[Text, AfterValidator(_language)]
+
+
+class _CultureModel(YamlModel):
+    name: Translated
+    language: Annotated[Text, declared_as("languages")]
+    in_sentence: Text = ""
+    spoken: Language = ""
+
+    @model_validator(mode="after")
+    def _is_not_worded(self, info: ValidationInfo[Declared]) -> _CultureModel:
+        if self.spoken in info.context.languages:
+            raise mistakes((("spoken",), "a language in which the survey has no wording", None))
+        return self
+
+
+class _SurveyModel(YamlModel):
+    """``survey.yaml``."""
+
+    id: Name
+    title: Text
+    version: Text
+    citation: Text
+    terms: Text
+    languages: Annotated[list[Language], Field(min_length=1), AfterValidator(_languages)]
+    dimensions: dict[Annotated[str, AfterValidator(_dimension)], Translated] = Field(default_factory=dict)
+    cultures: Annotated[dict[Annotated[str, AfterValidator(_culture)], _CultureModel], Field(min_length=1)]
+    sources: dict[str, Text] = Field(default_factory=dict)
+
+
+_KnownQuestion = Annotated[str, declared_as("ids", "a question of the survey")]
+_KnownCulture = Annotated[str, declared_as("cultures", "a culture of the survey")]
+
+
+class _ReferenceRow(Row):
+    """A row of ``references.csv``."""
+
+    question: _KnownQuestion
+    culture: _KnownCulture
+    group: Group
+    n: Respondents
+    low_n: Annotated[bool, yes_or_no("no")]
+    source: str
+    percent: Words
+    n_eff: str = ""
+
+    def distribution(self, question: Question, sources: Mapping[str, str]) -> ReferenceDistribution:
+        multiple = question.type is QuestionType.MULTIPLE
+        parts = self._percentages(question)
+        if self.source and self.source not in sources:
+            expected = f"a source of survey.yaml: one of {one_of(sources)}"
+            raise self.fault("source", expected, f"{self.source!r}{nearest(self.source, sources)}")
+        effective = to_number(self.n_eff, self.n) if self.n_eff else None
+        if self.n_eff and not effective:
+            raise self.fault("n_eff", f"a number above 0 and at most n ({self.n}), or nothing", repr(self.n_eff))
+        return ReferenceDistribution(
+            question=question.id,
+            culture=self.culture,
+            group=self.group,
+            shares={code: part / 100 for code, part in parts.items()} if multiple else to_shares(parts),
+            n=self.n,
+            low_n=self.low_n,
+            source=sources.get(self.source, ""),
+            n_eff=effective,
+        )
+
+    def _percentages(self, question: Question) -> dict[int, float]:
+        """Option code -> percent, in the survey's order. Of a multiple question some options may be unknown."""
+        known, whose = question.codes, f"for question {question.id}"
+        found: dict[int, float] = {}
+        for pair in self.percent.split("|"):
+            word, colon, written = (part.strip() for part in pair.partition(":"))
+            code = to_count(word)
+            if not colon or code is None:
+                raise self.fault("percent", f"code:percent|code:percent|... {whose}", repr(pair))
+            if code not in known:
+                expected = f"an option of question {question.id}: one of {one_of(map(str, known))}"
+                raise self.fault("percent", expected, f"option {code}")
+            if code in found:
+                raise self.fault("percent", f"every option of question {question.id} once", f"option {code} again")
+            if (part := to_percent(written)) is None:
+                raise self.fault(
+                    "percent", f"a percentage from 0 to 100 {whose}", repr(written) if written else "nothing"
+                )
+            found[code] = part
+        if question.type is not QuestionType.MULTIPLE:
+            missing = [str(code) for code in known if code not in found]
+            if missing:
+                got = f"none for {', '.join(missing)}"
+                raise self.fault("percent", f"every option of question {question.id}", got)
+            self.check_sum("percent", found.values(), whose)
+        return {code: found[code] for code in known if code in found}
+
+
+class _RegionRow(Row):
+    """A row of ``regions.csv``; columns for the name in each language are added."""
+
+    culture: _KnownCulture
+    code: Words
+    share: Percent
+    uniform: Annotated[bool, yes_or_no("yes")] = True
+
+
+class _ExclusionRow(Row):
+    """A row of ``excluded.csv``."""
+
+    question: _KnownQuestion
+    reason: Words
+
+
+def _read_references(
+    text: str, questions: Sequence[Question], declared: Declared, problems: Problems
+) -> Iterator[ReferenceDistribution]:
+    known = {question.id: question for question in questions}
+    unique = ("question", "culture", "group")
+    for row in read_table("references.csv", text, _ReferenceRow, problems, context=declared, unique=unique):
+        with problems.gathered():
+            if row.question in known:
+                yield row.distribution(known[row.question], declared.sources)
+
+
+def _read_regions(text: str, declared: Declared, problems: Problems) -> dict[str, tuple[Region, ...]]:
+    """Culture -> its regions."""
+    names: dict[str, Any] = {f"name_{language}": (Words, ...) for language in declared.languages}
+    model = create_model("_RegionRow", __base__=_RegionRow, **names)
+    rows: dict[str, list[_RegionRow]] = {}
+    before = len(problems.found)
+    for row in read_table("regions.csv", text, model, problems, context=declared, unique=("culture", "code")):
+        rows.setdefault(row.culture, []).append(row)
+    if len(problems.found) > before:
+        return {}  # what rows at fault leave out would be missing in the sums, too
+    found: dict[str, tuple[Region, ...]] = {}
+    for culture, places in rows.items():
+        with problems.gathered():
+            places[-1].check_sum("share", [row.share for row in places], f"over the regions of {culture}")
+            if not any(row.uniform for row in places):
+                raise places[-1].fault("uniform", f"a region of {culture} that may be drawn", "no for all")
+            shares = to_shares({place: row.share for place, row in enumerate(places)})
+            found[culture] = tuple(
+                Region(
+                    code=row.code,
+                    name={language: getattr(row, f"name_{language}") for language in declared.languages},
+                    share=share,
+                    uniform=row.uniform,
+                )
+                for row, share in zip(places, shares.values(), strict=True)
+            )
+    return found
 
 
 def _load(folder: Path) -> tuple[Survey | None, list[Problem]]:
@@ -89,70 +296,59 @@ def _load(folder: Path) -> tuple[Survey | None, list[Problem]]:
         with problems.gathered():
             if (text := _read(folder, file)) is not None:
                 texts[file] = text
-    before = len(problems.found)
-    head: _Head | None = None
+    survey: Survey | None = None
     if "survey.yaml" in texts:
-        with problems.gathered():
-            head = _read_head(parse_yaml("survey.yaml", texts["survey.yaml"]), problems)
-    if head is None or len(problems.found) > before:
-        return None, _ordered(problems)  # what the other files must hold is not known
-    body = _read_body(head, texts, problems)
-    survey = Survey(
-        id=head.id,
-        title=head.title,
-        version=head.version,
-        citation=head.citation,
-        terms=head.terms,
-        languages=head.languages,
-        dimensions=head.dimensions,
-        questions=tuple(question for question in body.questions if question.id not in body.excluded),
-        cultures=tuple(replace(culture, regions=body.regions.get(culture.code, ())) for culture in head.cultures),
-        references=tuple(reference for reference in body.references if reference.question not in body.excluded),
-        excluded=body.excluded,
-        paraphrases=body.paraphrases,
-    )
-    return replace(survey, fingerprint=fingerprint(survey)), _ordered(problems)
+        with problems.gathered():  # without it, what the other files must hold is not known
+            survey = _read_body(*_read_head(texts["survey.yaml"]), texts, problems)
+    return survey, sorted(problems.found, key=lambda problem: (_ALL_FILES.index(problem.file), problem.line or 0))
 
 
-def _ordered(problems: Problems) -> list[Problem]:
-    return sorted(problems.found, key=lambda problem: (_ALL_FILES.index(problem.file), problem.line or 0))
+def _read_head(text: str) -> tuple[_SurveyModel, Declared]:
+    written = YamlFile("survey.yaml", text)
+    languages = written.body.get("languages") if isinstance(written.body, dict) else None
+    declared = Declared(languages=languages if isinstance(languages, list) else ())
+    head = written.read(_SurveyModel, context=declared)
+    declared.dimensions, declared.cultures, declared.sources = head.dimensions, head.cultures, head.sources
+    return head, declared
 
 
-def _read_body(head: _Head, texts: Mapping[str, str], problems: Problems) -> _Body:
+def _read_body(head: _SurveyModel, declared: Declared, texts: Mapping[str, str], problems: Problems) -> Survey:
     questions: tuple[Question, ...] = ()
     references: tuple[ReferenceDistribution, ...] = ()
     regions: Mapping[str, tuple[Region, ...]] = {}
     excluded: Mapping[str, str] = {}
     paraphrases: tuple[Paraphrase, ...] = ()
-    cultures = [culture.code for culture in head.cultures]
-    ids: tuple[str, ...] | None = None
     if "questions.yaml" in texts:
         with problems.gathered():
-            reader = QuestionReader(languages=head.languages, dimensions=head.dimensions, problems=problems)
-            questions, ids = reader.read(parse_yaml("questions.yaml", texts["questions.yaml"]))
-    if "references.csv" in texts and ids is not None:
-        with problems.gathered():
-            references = ReferenceReader(
-                questions={question.id: question for question in questions},
-                ids=ids,
-                cultures=cultures,
-                sources=head.sources,
-                problems=problems,
-            ).read("references.csv", texts["references.csv"])
+            questions = read_questions("questions.yaml", texts["questions.yaml"], declared, problems)
     if "regions.csv" in texts:
         with problems.gathered():
-            places = RegionReader(languages=head.languages, cultures=cultures, problems=problems)
-            regions = places.read("regions.csv", texts["regions.csv"])
-    if EXCLUDED_FILE in texts and ids is not None:
+            regions = _read_regions(texts["regions.csv"], declared, problems)
+    if "references.csv" in texts and declared.ids:
         with problems.gathered():
-            excluded = read_exclusions(EXCLUDED_FILE, texts[EXCLUDED_FILE], ids, problems)
-    if PARAPHRASES_FILE in texts and ids is not None:
+            references = tuple(_read_references(texts["references.csv"], questions, declared, problems))
+    if EXCLUDED_FILE in texts and declared.ids:
         with problems.gathered():
-            tried = ParaphraseReader(ids=ids, languages=head.languages, problems=problems)
-            paraphrases = used(tried.read(parse_yaml(PARAPHRASES_FILE, texts[PARAPHRASES_FILE])), without=excluded)
-    return _Body(
-        questions=questions, references=references, regions=regions, excluded=excluded, paraphrases=paraphrases
+            rows = read_table(
+                EXCLUDED_FILE, texts[EXCLUDED_FILE], _ExclusionRow, problems, context=declared, unique=("question",)
+            )
+            excluded = {row.question: row.reason for row in rows}
+    if PARAPHRASES_FILE in texts and declared.ids:
+        with problems.gathered():
+            paraphrases = used(read_paraphrases(texts[PARAPHRASES_FILE], declared, problems), without=excluded)
+    cultures = [
+        Culture(code=code, regions=regions.get(code, ()), **dict(culture)) for code, culture in head.cultures.items()
+    ]
+    survey = Survey(
+        **head.model_dump(include={"id", "title", "version", "citation", "terms", "dimensions"}),
+        languages=tuple(head.languages),
+        questions=tuple(question for question in questions if question.id not in excluded),
+        cultures=tuple(cultures),
+        references=tuple(reference for reference in references if reference.question not in excluded),
+        excluded=excluded,
+        paraphrases=paraphrases,
     )
+    return replace(survey, fingerprint=fingerprint(survey))
 
 
 def _read(folder: Path, file: str) -> str | None:
@@ -175,65 +371,3 @@ def _read(folder: Path, file: str) -> str | None:
         line = content.count(b"\n", 0, error.start) + 1
         got = f"byte 0x{content[error.start]:02x}"
         raise Fault(Problem(file=file, line=line, expected="text in UTF-8", got=got)) from None
-
-
-def _read_head(root: Entry, problems: Problems) -> _Head:
-    keys = root.fields(
-        ("id", "title", "version", "citation", "terms", "languages", "cultures"), ("dimensions", "sources")
-    )
-    languages = _languages(keys["languages"])
-    dimensions: dict[str, Wording] = {}
-    for code, entry in (keys["dimensions"].entries() if "dimensions" in keys else {}).items():
-        with problems.gathered():
-            if not is_dimension(code):
-                raise entry.fault(DIMENSION_RULE, repr(code))
-            dimensions[code] = entry.wording(languages)
-    cultures: list[Culture] = []
-    declared = keys["cultures"].entries()
-    if not declared:
-        raise keys["cultures"].fault("at least one culture", "none")
-    for code, entry in declared.items():
-        with problems.gathered():
-            if not is_culture(code):
-                raise entry.fault(CULTURE_RULE, repr(code))
-            fields = entry.fields(("name", "language"), ("in_sentence", "spoken"))
-            name, language = fields["name"].wording(languages), fields["language"].choice(languages)
-            spoken = _language(fields["spoken"]) if "spoken" in fields else ""
-            if spoken in languages:
-                raise fields["spoken"].fault("a language in which the survey has no wording")
-            called = fields["in_sentence"].text() if "in_sentence" in fields else ""
-            cultures.append(Culture(code=code, name=name, language=language, spoken=spoken, in_sentence=called))
-    sources: dict[str, str] = {}
-    for key, entry in (keys["sources"].entries() if "sources" in keys else {}).items():
-        with problems.gathered():
-            sources[key] = entry.text()
-    return _Head(
-        id=read_name(keys["id"]),
-        title=keys["title"].text(),
-        version=keys["version"].text(),
-        citation=keys["citation"].text(),
-        terms=keys["terms"].text(),
-        languages=languages,
-        dimensions=dimensions,
-        cultures=tuple(cultures),
-        sources=sources,
-    )
-
-
-def _language(entry: Entry) -> str:
-    language = entry.text()
-    if not _LANGUAGE.fullmatch(language):
-        raise entry.fault("a language code such as en, zh or pt-BR")
-    return language
-
-
-def _languages(entry: Entry) -> tuple[str, ...]:
-    languages: list[str] = []
-    for item in entry.items():
-        language = _language(item)
-        if language in languages:
-            raise item.fault("every language once", f"{language!r} again")
-        languages.append(language)
-    if not languages:
-        raise entry.fault("at least one language", "an empty list")
-    return tuple(languages)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationInfo
 
 from defsurvey.storage.surveys.problem import Fault, Problems
+from defsurvey.storage.surveys.questions import Declared, declared_as
 from defsurvey.storage.surveys.survey import Paraphrase
-from defsurvey.storage.surveys.yaml_models import dump_yaml
-from defsurvey.storage.surveys.yaml_text import Entry, parse_yaml
+from defsurvey.storage.surveys.yaml_models import Text, Whole, YamlFile, YamlModel, check_text, dump_yaml
 
 #: Paraphrases of the questions, beside the questions: a survey has those that were not rejected.
 PARAPHRASES_FILE = "paraphrases.yaml"
@@ -27,59 +30,59 @@ class Tried:
     rejected: str = ""  #: why it is not used; empty: it is
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParaphraseReader:
-    """Reads paraphrases against what the survey declares."""
+def _text(written: object, info: ValidationInfo) -> str:
+    """A wording that was rejected may be anything."""
+    return str(written or "") if info.data.get("rejected") else check_text(written)
 
-    ids: Collection[str]  #: of all questions
-    languages: Sequence[str]
-    problems: Problems
 
-    def read(self, root: Entry) -> tuple[Tried, ...]:
-        """The well-formed entries in the order of the file; problems go to ``problems``, or raise Fault."""
-        keys = root.fields(("paraphrases",), ("prompts",))
-        prompts = {name: e.text() for name, e in (keys["prompts"].entries() if "prompts" in keys else {}).items()}
-        found: list[Tried] = []
-        places: dict[tuple[str, int, str], int] = {}
-        for question, entry in keys["paraphrases"].entries().items():
-            with self.problems.gathered():
-                if question not in self.ids:
-                    raise entry.fault("a question of the survey", repr(question))
-                for item in entry.items():
-                    with self.problems.gathered():
-                        found.append(self._tried(question, item.named(f"{question}.paraphrase"), prompts, places))
-        return tuple(found)
+class _ParaphraseModel(YamlModel):
+    number: Annotated[Whole, Field(ge=1, le=MOST_PARAPHRASES)]
+    language: Annotated[Text, declared_as("languages")]
+    rejected: Text = ""
+    text: Annotated[str, BeforeValidator(_text)]
+    model: Text
+    prompt: Annotated[Text, declared_as("prompts")] = ""
+    attempt: Annotated[Whole, Field(ge=0)] = 0
 
-    def _tried(
-        self, question: str, item: Entry, prompts: Mapping[str, str], places: dict[tuple[str, int, str], int]
-    ) -> Tried:
-        keys = item.fields(("number", "language", "text", "model"), ("prompt", "attempt", "rejected"))
-        expected = f"a whole number from 1 to {MOST_PARAPHRASES}"
-        number = keys["number"].integer(expected)
-        if not 1 <= number <= MOST_PARAPHRASES:
-            raise keys["number"].fault(expected)
-        language = keys["language"].choice(self.languages)
-        rejected = keys["rejected"].text() if "rejected" in keys else ""
-        attempt = keys["attempt"].integer("a whole number, 0 or more") if "attempt" in keys else 0
-        place = (question, number, language)
-        if not rejected and place in places:
-            got = f"number {number} in {language} again, first on line {places[place]}"
-            raise keys["number"].fault("one paraphrase of a number and language that is not rejected", got)
-        if not rejected:
-            places[place] = item.line
-        text = keys["text"].node.value if rejected and keys["text"].is_text else keys["text"].text()
-        return Tried(
-            paraphrase=Paraphrase(
+
+class _ParaphrasesModel(YamlModel):
+    """``paraphrases.yaml``, whose entries are read one by one."""
+
+    prompts: dict[str, Text] = Field(default_factory=dict)
+    paraphrases: dict[str, list[Any]]
+
+
+def read_paraphrases(text: str, declared: Declared, problems: Problems) -> tuple[Tried, ...]:
+    """The well-formed entries in the order of the file; problems go to ``problems``, or raise Fault."""
+    written = YamlFile(PARAPHRASES_FILE, text)
+    top = written.read(_ParaphrasesModel)
+    declared.prompts = top.prompts
+    found: list[Tried] = []
+    lines: dict[tuple[str, int, str], int] = {}
+    for question, place in (
+        (name, place) for name, entries in top.paraphrases.items() for place in range(len(entries))
+    ):
+        at = ("paraphrases", question, place)
+        with problems.gathered():
+            if question not in declared.ids:
+                raise written.fault(("paraphrases", question), "a question of the survey", repr(question))
+            one = written.read(_ParaphraseModel, at=at, called=f"{question}.paraphrase", context=declared)
+            line = written.line(at)
+            first = line if one.rejected else lines.setdefault((question, one.number, one.language), line)
+            if first != line:
+                expected = "one paraphrase of a number and language that is not rejected"
+                got = f"number {one.number} in {one.language} again, first on line {first}"
+                raise written.fault((*at, "number"), expected, got)
+            paraphrase = Paraphrase(
                 question=question,
-                number=number,
-                language=language,
-                text=str(text),
-                model=keys["model"].text(),
-                prompt=prompts[keys["prompt"].choice(prompts)] if "prompt" in keys else "",
-            ),
-            attempt=attempt,
-            rejected=rejected,
-        )
+                number=one.number,
+                language=one.language,
+                text=one.text,
+                model=one.model,
+                prompt=declared.prompts.get(one.prompt, ""),
+            )
+            found.append(Tried(paraphrase=paraphrase, attempt=one.attempt, rejected=one.rejected))
+    return tuple(found)
 
 
 def used(tried: Iterable[Tried], *, without: Collection[str] = ()) -> tuple[Paraphrase, ...]:
@@ -118,10 +121,10 @@ def read_tried(folder: Path, *, ids: Collection[str], languages: Sequence[str]) 
     path, problems = folder / PARAPHRASES_FILE, Problems()
     if not path.is_file():
         return ()
-    reader = ParaphraseReader(ids=ids, languages=languages, problems=problems)
-    tried = reader.read(parse_yaml(PARAPHRASES_FILE, path.read_text(encoding="utf-8")))
+    declared = Declared(ids=dict.fromkeys(ids, 0), languages=languages)
+    tried = read_paraphrases(path.read_text(encoding="utf-8"), declared, problems)
     if problems.found:
-        raise Fault(problems.found[0])
+        raise Fault(*problems.found)
     return tried
 
 

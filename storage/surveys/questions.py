@@ -3,179 +3,221 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
 
-from defsurvey.storage.surveys.problem import Problems
+from pydantic import AfterValidator, BeforeValidator, Field, RootModel, TypeAdapter, ValidationInfo, model_validator
+
+from defsurvey.storage.surveys.problem import Problems, nearest, one_of
 from defsurvey.storage.surveys.survey import Option, Question, QuestionType, Value
-from defsurvey.storage.surveys.yaml_text import Entry
+from defsurvey.storage.surveys.yaml_models import (
+    Flag,
+    Place,
+    Text,
+    Whole,
+    YamlFile,
+    YamlModel,
+    choose,
+    made_by,
+    mistake,
+    mistakes,
+)
 
-#: Bases of a question's dimension, strongest first; see ``storage.surveys.survey.Value``.
-BASES = ("A", "A2", "A3", "B")
 #: Choices are kept as bits of a signed 64-bit number (``storage.runs.results``).
 MOST_OPTIONS = 63
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-def read_name(entry: Entry) -> str:
-    """An id: letters, digits, ``_``, ``.`` and ``-``; raises Fault."""
-    name = entry.text()
-    if not _NAME.fullmatch(name):
-        raise entry.fault("a name of letters, digits, '_', '.' and '-'")
+@dataclass(slots=True, kw_only=True)
+class Declared:
+    """What a survey declares in one place and names in another: the context of the models of its files."""
+
+    languages: Sequence[str] = ()
+    dimensions: Collection[str] = ()
+    cultures: Collection[str] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+    prompts: Mapping[str, str] = field(default_factory=dict)  #: with which paraphrases were asked for
+    scales: dict[str, tuple[Option, ...] | None] = field(default_factory=dict)  #: None: it is at fault, which is told
+    ids: dict[str, int] = field(default_factory=dict)  #: of all questions, well formed or not, and their lines
+
+
+def declared_as(name: str, what: str = "") -> AfterValidator:
+    """Takes the words that the survey declares under a field of ``Declared``."""
+    return AfterValidator(lambda word, info: choose(word, getattr(info.context, name), what))
+
+
+def _id(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise mistake("a name of letters, digits, '_', '.' and '-'")
     return name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuestionReader:
-    """Reads questions against what the survey declares."""
-
-    languages: Sequence[str]
-    dimensions: Collection[str]
-    problems: Problems
-
-    def read(self, root: Entry) -> tuple[tuple[Question, ...], tuple[str, ...]]:
-        """The questions that are well formed, in order, and the ids of all (well formed or not).
-
-        Problems go to ``problems``. Raises Fault where the file has no list of questions.
-        """
-        keys = root.fields(("questions",), ("answers",))
-        scales: dict[str, tuple[Option, ...] | None] = {}
-        for name, entry in (keys["answers"].entries() if "answers" in keys else {}).items():
-            scales[name] = None  # known by name, though it may turn out to be at fault
-            with self.problems.gathered():
-                scales[name] = self._written_options(entry, listed=False)
-        items = keys["questions"].items()
-        if not items:
-            raise keys["questions"].fault("at least one question", "an empty list")
-        questions: list[Question] = []
-        seen: dict[str, int] = {}
-        for item in items:
-            with self.problems.gathered():
-                if (question := self._question(item, scales, seen)) is not None:
-                    questions.append(question)
-        return tuple(questions), tuple(seen)
-
-    def _question(
-        self, item: Entry, scales: Mapping[str, tuple[Option, ...] | None], seen: dict[str, int]
-    ) -> Question | None:
-        keys = item.entries()
-        if "id" not in keys:
-            raise item.fault("a key 'id'", "none")
-        name = read_name(keys["id"])
-        if name in seen:
-            raise keys["id"].named(f"{name}.id").fault("an id of its own", f"{name!r}, first on line {seen[name]}")
-        seen[name] = keys["id"].line
-        item = item.named(name)
-        keys = item.fields(("id", "type", "topic", "text", "options"), ("max_choices", "value"))
-        kind = QuestionType(keys["type"].choice([kind.value for kind in QuestionType]))
-        multiple = kind is QuestionType.MULTIPLE
-        options = self._options(keys["options"], scales, listed=multiple)
-        if options is None:
-            return None
-        if kind is QuestionType.SCALE:
-            _check_order(keys["options"], options)
-        if "value" in keys and multiple:
-            raise keys["value"].fault("the value of a multiple question at its options", "it at the question")
-        return Question(
-            id=name,
-            type=kind,
-            topic=keys["topic"].text(),
-            text=keys["text"].wording(self.languages),
-            options=options,
-            max_choices=self._max_choices(item, keys.get("max_choices"), len(options), multiple=multiple),
-            value=self._value(keys["value"]) if "value" in keys else None,
-        )
-
-    def _max_choices(self, item: Entry, entry: Entry | None, options: int, *, multiple: bool) -> int:
-        if not multiple:
-            if entry is not None:
-                raise entry.fault("max_choices only for a multiple question")
-            return 1
-        expected = f"a whole number from 2 to {options}, the number of options"
-        if entry is None:
-            raise item.named(f"{item.field}.max_choices").fault(expected, "none")
-        most = entry.integer(expected)
-        if not 2 <= most <= options:
-            raise entry.fault(expected)
-        return most
-
-    def _options(
-        self, entry: Entry, scales: Mapping[str, tuple[Option, ...] | None], *, listed: bool
-    ) -> tuple[Option, ...] | None:
-        """None: the scale that is named is at fault itself, which was told already."""
-        return scales[entry.choice(scales)] if entry.is_text else self._written_options(entry, listed=listed)
-
-    def _written_options(self, entry: Entry, *, listed: bool) -> tuple[Option, ...]:
-        if not entry.is_list:
-            return self._scale(entry)
-        options: list[Option] = []
-        with self.problems.all_or_none():
-            for item in entry.items():
-                with self.problems.gathered():
-                    options.append(self._option(item, options, listed=listed))
-        if sum(not option.residual for option in options) < 2:
-            raise entry.fault("at least two options that are not residual", f"{len(options)} option(s) in all")
-        return _few(entry, options)
-
-    def _scale(self, entry: Entry) -> tuple[Option, ...]:
-        """A scale written compactly: its ends with their labels, and residual options beside it."""
-        keys = entry.fields(("from", "to", "low", "high"), ("residual",))
-        first, last = (keys[end].integer("a whole number, 0 or more") for end in ("from", "to"))
-        if first < 0 or not first < last < first + MOST_OPTIONS:
-            raise entry.fault(f"a scale of at most {MOST_OPTIONS} points from 0 or more upwards", f"{first} to {last}")
-        labels = {code: dict.fromkeys(self.languages, str(code)) for code in range(first, last + 1)}
-        labels[first] = keys["low"].wording(self.languages)
-        labels[last] = keys["high"].wording(self.languages)
-        options = [Option(code=code, label=label) for code, label in labels.items()]
-        for item in keys["residual"].items() if "residual" in keys else ():
-            option = self._option(item, options, listed=False)
-            options.append(Option(code=option.code, label=option.label, residual=True))
-        return _few(entry, options)
-
-    def _option(self, item: Entry, earlier: Sequence[Option], *, listed: bool) -> Option:
-        keys = item.fields(("code", "label"), ("residual", "value"))
-        code = keys["code"].integer("a whole number, 0 or more")
-        if code < 0:
-            raise keys["code"].fault("a whole number, 0 or more")
-        if any(code == option.code for option in earlier):
-            raise keys["code"].fault("a code of its own", f"{code} again")
-        label = keys["label"].wording(self.languages)
-        for option in earlier:
-            for language, words in label.items():
-                if option.label[language].casefold() == words.casefold():
-                    got = f"{words!r}, the label of option {option.code} as well"
-                    raise keys["label"].fault(f"a label of its own in {language!r}", got)
-        if "value" in keys and not listed:
-            raise keys["value"].fault("a value at options only in a multiple question that lists them itself")
-        return Option(
-            code=code,
-            label=label,
-            residual=keys["residual"].flag() if "residual" in keys else False,
-            value=self._value(keys["value"]) if "value" in keys else None,
-        )
-
-    def _value(self, entry: Entry) -> Value:
-        keys = entry.fields(("dimension", "direction"), ("basis", "core"))
-        dimension = keys["dimension"].choice(self.dimensions)
-        direction = keys["direction"].integer("1 or -1")
-        if direction not in (1, -1):
-            raise keys["direction"].fault("1 or -1")
-        return Value(
-            dimension=dimension,
-            direction=direction,
-            basis=keys["basis"].choice(BASES) if "basis" in keys else "B",
-            core=keys["core"].flag() if "core" in keys else False,
-        )
+def _in_every_language(texts: dict[str, str], info: ValidationInfo[Declared]) -> dict[str, str]:
+    languages = info.context.languages
+    unknown = [language for language in texts if language not in languages]
+    if unknown:
+        expected = f"one of the keys {one_of(languages)}"
+        raise mistakes(*(((name,), expected, f"{name!r}{nearest(name, languages)}") for name in unknown))
+    missing = [language for language in languages if language not in texts]
+    if missing:
+        raise mistake(f"a text in every language ({', '.join(languages)})", f"none in {missing[0]!r}")
+    return {language: texts[language] for language in languages}
 
 
-def _few(entry: Entry, options: Sequence[Option]) -> tuple[Option, ...]:
-    if len(options) > MOST_OPTIONS:
-        raise entry.fault(f"at most {MOST_OPTIONS} options", str(len(options)))
+def _direction(number: int) -> int:
+    if number not in (1, -1):
+        raise mistake("1 or -1")
+    return number
+
+
+Name = Annotated[Text, AfterValidator(_id)]
+Translated = Annotated[dict[str, Text], AfterValidator(_in_every_language)]
+Code = Annotated[Whole, Field(ge=0, le=999_999_999)]
+
+
+class _ValueModel(YamlModel):
+    dimension: Annotated[Text, declared_as("dimensions")]
+    direction: Annotated[Whole, AfterValidator(_direction)]
+    basis: Literal["A", "A2", "A3", "B"] = "B"  #: strongest first; see ``storage.surveys.survey.Value``
+    core: Flag = False
+
+
+class _OptionModel(YamlModel):
+    code: Code
+    label: Translated
+    residual: Flag = False
+    value: Annotated[Value | None, made_by(_ValueModel, Value)] = None
+
+
+_Options = list[Annotated[Option, made_by(_OptionModel, Option)]]
+_OPTIONS: TypeAdapter[list[Option]] = TypeAdapter(_Options)
+
+
+class _ScaleModel(YamlModel):
+    """A scale written compactly: its ends with their labels, and residual options that stand apart from it."""
+
+    first: Code = Field(alias="from")
+    last: Code = Field(alias="to")
+    low: Translated
+    high: Translated
+    residual: _Options = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _has_points(self) -> _ScaleModel:
+        if not self.first < self.last < self.first + MOST_OPTIONS:
+            expected = f"a scale of at most {MOST_OPTIONS} points from 0 or more upwards"
+            raise mistake(expected, f"{self.first} to {self.last}")
+        return self
+
+    def options(self) -> tuple[Option, ...]:
+        labels = {code: dict.fromkeys(self.low, str(code)) for code in range(self.first, self.last + 1)}
+        labels |= {self.first: self.low, self.last: self.high}
+        points = [Option(code=code, label=label) for code, label in labels.items()]
+        _check_distinct(self.residual, points, ("residual",))
+        return (*points, *(replace(option, residual=True) for option in self.residual))
+
+
+def _options(written: object, info: ValidationInfo[Declared]) -> tuple[Option, ...] | None:
+    """A list of options, a compact scale, or a shared one by its name; None where that one is at fault."""
+    if isinstance(written, str):
+        return info.context.scales[choose(written, info.context.scales)]
+    if not isinstance(written, list):
+        return _ScaleModel.model_validate(written, context=info.context).options()
+    options = _OPTIONS.validate_python(written, context=info.context)
+    _check_distinct(options)
+    if sum(not option.residual for option in options) < 2:
+        raise mistake("at least two options that are not residual", f"{len(options)} option(s) in all")
     return tuple(options)
 
 
-def _check_order(entry: Entry, options: Sequence[Option]) -> None:
-    """Distances between the points of a scale, and how a prompt shows it, follow their order; raises Fault."""
-    points = [option.code for option in options if not option.residual]
-    if points not in (sorted(points), sorted(points, reverse=True)):
-        raise entry.fault("the points of a scale in the order of their codes, up or down", ", ".join(map(str, points)))
+def _check_distinct(options: Sequence[Option], earlier: Sequence[Option] = (), at: Place = ()) -> None:
+    """Raises where an option has the code or a label of one before it, or where there are too many."""
+    found: list[tuple[Place, str, str | None]] = []
+    for place, option in enumerate(options):
+        for other in (*earlier, *options[:place]):
+            if option.code == other.code:
+                found.append(((*at, place, "code"), "a code of its own", f"{option.code} again"))
+            for language, label in option.label.items():
+                if other.label[language].casefold() == label.casefold():
+                    got = f"{label!r}, the label of option {other.code} as well"
+                    found.append(((*at, place, "label"), f"a label of its own in {language!r}", got))
+    if found:
+        raise mistakes(*found)
+    if len(earlier) + len(options) > MOST_OPTIONS:
+        raise mistake(f"at most {MOST_OPTIONS} options", str(len(earlier) + len(options)))
+
+
+class _AnswersModel(RootModel[Annotated[tuple[Option, ...] | None, BeforeValidator(_options)]]):
+    """An answer scale that questions share."""
+
+
+class _QuestionModel(YamlModel):
+    id: Name
+    type: QuestionType
+    topic: Text
+    text: Translated
+    options: Annotated[tuple[Option, ...] | None, BeforeValidator(_options)]
+    max_choices: Whole = 1
+    value: Annotated[Value | None, made_by(_ValueModel, Value)] = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> _QuestionModel:
+        if self.options is not None and (found := list(self._mistakes(self.options))):
+            raise mistakes(*found)
+        return self
+
+    def _mistakes(self, options: Sequence[Option]) -> Iterator[tuple[Place, str, str | None]]:
+        multiple = self.type is QuestionType.MULTIPLE
+        chosen = "max_choices" in self.model_fields_set
+        if multiple and self.value:
+            yield ("value",), "the value of a multiple question at its options", "it at the question"
+        for place, option in enumerate(options):
+            if option.value and not multiple:
+                yield ("options", place, "value"), "a value at options only in a multiple question", "it here"
+        if multiple and not 2 <= self.max_choices <= len(options):
+            expected = f"a whole number from 2 to {len(options)}, the number of options"
+            yield (
+                ("max_choices",),
+                expected if chosen else f"a key 'max_choices', {expected}",
+                None if chosen else "none",
+            )
+        if not multiple and chosen:
+            yield ("max_choices",), "max_choices only for a multiple question", None
+        points = [option.code for option in options if not option.residual]
+        if self.type is QuestionType.SCALE and points not in (sorted(points), sorted(points, reverse=True)):
+            # Distances between the points of a scale, and how a prompt shows it, follow their order.
+            expected = "the points of a scale in the order of their codes, up or down"
+            yield ("options",), expected, ", ".join(map(str, points))
+
+
+class _QuestionsModel(YamlModel):
+    """``questions.yaml``, whose parts are read one by one."""
+
+    answers: dict[str, Any] = Field(default_factory=dict)
+    questions: Annotated[list[Any], Field(min_length=1)]
+
+
+def read_questions(file: str, text: str, declared: Declared, problems: Problems) -> tuple[Question, ...]:
+    """The well-formed questions of a file in their order; the ids of all are put into ``declared``.
+
+    Problems go to ``problems``. Raises Fault where the file has no list of questions.
+    """
+    written = YamlFile(file, text)
+    top = written.read(_QuestionsModel)
+    for name in top.answers:
+        declared.scales[name] = None
+        with problems.gathered():
+            declared.scales[name] = written.read(_AnswersModel, at=("answers", name), context=declared).root
+    questions: list[Question] = []
+    for place, body in enumerate(top.questions):
+        at = ("questions", place)
+        with problems.gathered():
+            name = str(body.get("id") or "") if isinstance(body, dict) else ""
+            if name in declared.ids:
+                raise written.fault((*at, "id"), "an id of its own", f"{name!r}, first on line {declared.ids[name]}")
+            if name:
+                declared.ids[name] = written.line((*at, "id"))
+            model = written.read(_QuestionModel, at=at, called=name, context=declared)
+            if model.options is not None:
+                questions.append(Question(**dict(model)))
+    return tuple(questions)

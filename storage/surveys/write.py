@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from defsurvey.storage.surveys.folder import EXCLUDED_FILE, FILES, OPTIONAL_FILES, read_survey
@@ -22,11 +20,9 @@ from defsurvey.storage.surveys.survey import (
     UnknownName,
     Value,
 )
+from defsurvey.storage.surveys.tables import decimal, percent, table
 from defsurvey.storage.surveys.yaml_models import dump_yaml
 from defsurvey.storage.visible import control
-
-#: Decimals of a percentage: a respondent among a million can be told.
-_DECIMALS = 6
 
 
 def write_survey(survey: Survey, folder: Path, *, beside: Mapping[str, str] | None = None) -> Survey:
@@ -191,20 +187,6 @@ def _value(value: Value) -> dict[str, object]:
     return {**written, "core": True} if value.core else written
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A CSV file as this project writes them: commas, line feeds, quotes only where needed."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def percent(share: float) -> str:
-    """A share as the percentage that a survey's tables hold: ``0.9114`` is ``91.14``."""
-    return f"{100 * share:.{_DECIMALS}f}".rstrip("0").rstrip(".")
-
-
 def _references(survey: Survey, sources: Mapping[str, str]) -> str:
     weighted = any(reference.n_eff is not None for reference in survey.references)
     columns = ("question", "culture", "group", "n", *(["n_eff"] if weighted else []), "low_n", "source", "percent")
@@ -216,7 +198,7 @@ def _references(survey: Survey, sources: Mapping[str, str]) -> str:
                 reference.culture,
                 reference.group.value,
                 reference.n,
-                *([_effective(reference.n_eff)] if weighted else []),
+                *(["" if reference.n_eff is None else decimal(reference.n_eff)] if weighted else []),
                 "yes" if reference.low_n else "",
                 sources.get(reference.source, ""),
                 "|".join(f"{code}:{percent(share)}" for code, share in reference.shares.items()),
@@ -224,10 +206,6 @@ def _references(survey: Survey, sources: Mapping[str, str]) -> str:
             for reference in survey.references
         ),
     )
-
-
-def _effective(n_eff: float | None) -> str:
-    return "" if n_eff is None else f"{n_eff:.{_DECIMALS}f}".rstrip("0").rstrip(".")
 
 
 def _regions(survey: Survey) -> str:

@@ -7,12 +7,12 @@ label and ``no`` a language. What a text means is for the model to say, by the t
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from defsurvey.storage.surveys.problem import Fault, Problem, nearest, one_of, shown
 from defsurvey.storage.visible import control
@@ -39,7 +39,8 @@ def mistakes(*found: tuple[Place, str, str | None]) -> ValidationError:
     )
 
 
-def _text(value: object) -> str:
+def check_text(value: object) -> str:
+    """The text without white space around it; for a validator: it is not empty and has no control characters."""
     if not isinstance(value, str) or not value.strip():
         raise mistake("a text")
     if sign := control(value):
@@ -58,16 +59,17 @@ def _like(pattern: str, expected: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-Text = Annotated[str, BeforeValidator(_text)]  #: not empty, without control characters and white space around it
+Text = Annotated[str, BeforeValidator(check_text)]  #: not empty, without control characters and white space around it
 Whole = Annotated[int, _like(r"[+-]?[0-9]{1,20}", "a whole number")]
 Number = Annotated[float, _like(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", "a number")]
 Flag = Annotated[bool, _like(r"(?i:true|yes|false|no)", "true or false")]
 
 
-def choose(word: str, known: Collection[str]) -> str:
+def choose(word: str, known: Collection[str], what: str = "") -> str:
     """The word, which is one of those known; for a validator, whose error names the nearest."""
     if word not in known:
-        raise mistake(f"one of {one_of(known)}", f"{word!r}{nearest(word, known)}")
+        expected = f"{what}: one of {one_of(known)}" if what else f"one of {one_of(known)}"
+        raise mistake(expected, f"{word!r}{nearest(word, known)}")
     return word
 
 
@@ -89,7 +91,12 @@ class YamlModel(BaseModel):
         return body
 
 
-#: How pydantic's kinds of error are told, where its own words are not those of a person who writes YAML.
+def made_by(model: type[BaseModel], noun: Callable[..., object]) -> BeforeValidator:
+    """Makes a noun of the fields of a model that checks what was written."""
+    return BeforeValidator(lambda body, info: noun(**dict(model.model_validate(body, context=info.context))))
+
+
+#: How pydantic's kinds of error are told, by the kind or how it begins, where its own words are not for a person.
 _EXPECTED = {
     "bool": "true or false",
     "dict": "a mapping",
@@ -109,34 +116,84 @@ _EXPECTED = {
 }
 
 
-def read_yaml_model(file: str, text: str, model: type[M], *, context: object = None) -> M:
-    """The model that the one document of a YAML file fills.
+def explain(details: ErrorDetails, written: str) -> tuple[str, str]:
+    """What was expected and what was got, by an error of pydantic about a value that is written like this."""
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "missing":
+        return f"a key {details['loc'][-1]!r}", "none"
+    if kind == "mistake":
+        return context["expected"], context["got"] or written
+    if kind in ("enum", "literal_error"):
+        known = re.findall(r"'([^']*)'", context["expected"])
+        return f"one of {one_of(known)}", f"{written}{nearest(str(details['input']), known)}"
+    told = _EXPECTED.get(kind) or _EXPECTED.get(kind.partition("_")[0])
+    return told.format(**context) if told else details["msg"], written
 
-    Args:
-        file: its name, as errors tell it.
-        text: what is in it.
-        model: of its top level, whose mappings are best ``YamlModel``.
-        context: given to the model's validators.
 
-    Raises:
-        Fault: it does not parse, or values are not as the model asks for; it carries all of these in their order.
-    """
-    root = compose(file, text)
-    problems: list[Problem] = []
-    try:
-        body = _plain(file, root, {}, problems)
-    except RecursionError:
-        raise Fault(Problem(file=file, expected="YAML", got="too many levels of nesting")) from None
-    try:
-        found = model.model_validate(body, context=context)
-    except ValidationError as error:
-        problems += [_problem(file, root, details) for details in error.errors(include_url=False)]
-    if problems:
+class YamlFile:
+    """The one document of a YAML file: its values as they were written, and models of parts of it."""
+
+    def __init__(self, file: str, text: str) -> None:
+        """Raises Fault where the text does not parse, is empty, or keys stand twice or are none."""
+        self.file = file
+        self._root = compose(file, text)
+        problems: list[Problem] = []
+        try:
+            self.body = _plain(file, self._root, "", {}, problems)
+        except RecursionError:
+            raise Fault(Problem(file=file, expected="YAML", got="too many levels of nesting")) from None
+        if problems:
+            raise Fault(*problems)
+
+    def read(self, model: type[M], *, at: Place = (), called: str = "", context: object = None) -> M:
+        """The model that a part of the file fills.
+
+        Args:
+            model: of its top level, whose mappings are best ``YamlModel``.
+            at: where the part is.
+            called: how errors name it; else by its place.
+            context: given to the model's validators.
+
+        Raises:
+            Fault: values are not as the model asks for; it carries all of these in their order.
+        """
+        body = self.body
+        for step in at:
+            body = body[step]
+        try:
+            return model.model_validate(body, context=context)
+        except ValidationError as error:
+            problems = [self._problem(details, at, called) for details in error.errors(include_url=False)]
         raise Fault(*sorted(problems, key=lambda problem: problem.line or 0))
-    return found
+
+    def fault(self, at: Place, expected: str, got: str | None = None) -> Fault:
+        """The error that says that the value at a place is not what was expected."""
+        node, field = _find(self._root, at)
+        return Fault(
+            Problem(file=self.file, line=_line(node), field=field, expected=expected, got=got or _written_as(node))
+        )
+
+    def line(self, at: Place) -> int:
+        """The line on which the value at a place begins, counted from 1."""
+        return _line(_find(self._root, at)[0])
+
+    def _problem(self, details: ErrorDetails, at: Place, called: str) -> Problem:
+        part, field = _find(self._root, at)
+        node, field = _find(part, details["loc"], called or field)
+        expected, got = explain(details, _written_as(node))
+        return Problem(file=self.file, line=_line(node), field=field, expected=expected, got=got)
 
 
-def _plain(file: str, node: yaml.Node, made: dict[int, Any], problems: list[Problem]) -> Any:
+def read_yaml_model(file: str, text: str, model: type[M], *, context: object = None) -> M:
+    """The model that a whole YAML file fills; see ``YamlFile``."""
+    return YamlFile(file, text).read(model, context=context)
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _plain(file: str, node: yaml.Node, field: str, made: dict[int, Any], problems: list[Problem]) -> Any:
     """A node as texts, lists and dicts; what several aliases name is made once."""
     if isinstance(node, yaml.ScalarNode):
         return None if node.tag == _NULL else node.value
@@ -144,52 +201,35 @@ def _plain(file: str, node: yaml.Node, made: dict[int, Any], problems: list[Prob
         return made[id(node)]
     if isinstance(node, yaml.SequenceNode):
         items = made[id(node)] = []
-        items.extend(_plain(file, item, made, problems) for item in node.value)
+        items.extend(_plain(file, item, f"{field}[{n}]", made, problems) for n, item in enumerate(node.value, start=1))
         return items
     body = made[id(node)] = {}
     lines: dict[str, int] = {}
     for key, value in node.value:
-        name, line = key.value, key.start_mark.line + 1
+        name = key.value
         if not isinstance(key, yaml.ScalarNode):
-            problem = ("a word as key", _written_as(key))
+            expected, got = "a word as key", _written_as(key)
         elif sign := control(name):
-            problem = ("a key without control characters", f"{name!r} with {sign}")
+            expected, got = "a key without control characters", f"{name!r} with {sign}"
         elif name in lines:
-            problem = ("every key once", f"{name!r} again, first on line {lines[name]}")
+            expected, got = "every key once", f"{name!r} again, first on line {lines[name]}"
         else:
-            lines[name] = line
-            body[name] = _plain(file, value, made, problems)
+            lines[name] = _line(key)
+            body[name] = _plain(file, value, f"{field}.{name}" if field else name, made, problems)
             continue
-        problems.append(Problem(file=file, line=line, expected=problem[0], got=problem[1]))
+        problems.append(Problem(file=file, line=_line(key), field=field, expected=expected, got=got))
     return body
 
 
 def _written_as(node: yaml.Node) -> str:
     if isinstance(node, yaml.ScalarNode):
         return "nothing" if node.tag == _NULL else shown(node.value)
-    return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
+    kind = "list" if isinstance(node, yaml.SequenceNode) else "mapping"
+    return f"a {kind}" if node.value else f"an empty {kind}"
 
 
-def _problem(file: str, root: yaml.Node, details: Any) -> Problem:
-    kind, context = str(details["type"]), details.get("ctx", {})
-    node, field = _find(root, details["loc"])
-    line = node.start_mark.line + 1
-    if kind == "missing":
-        return Problem(file=file, line=line, field=field, expected=f"a key {details['loc'][-1]!r}", got="none")
-    got = context.get("got") or _written_as(node)
-    if kind == "mistake":
-        return Problem(file=file, line=line, field=field, expected=context["expected"], got=got)
-    told = _EXPECTED.get(kind) or _EXPECTED.get(kind.partition("_")[0]) or details["msg"]
-    expected = told.format(**context).removeprefix("Input should be ").removeprefix("Value error, ")
-    if kind in ("enum", "literal_error"):
-        got += nearest(str(node.value), re.findall(r"'([^']*)'", context["expected"]))
-        expected = f"one of {context['expected']}"
-    return Problem(file=file, line=line, field=field, expected=expected, got=got)
-
-
-def _find(node: yaml.Node, place: Sequence[str | int]) -> tuple[yaml.Node, str]:
+def _find(node: yaml.Node, place: Sequence[str | int], field: str = "") -> tuple[yaml.Node, str]:
     """The value at a place, or the last above it, and its name; what pydantic puts in between is passed over."""
-    field = ""
     for step in place:
         if isinstance(node, yaml.SequenceNode) and isinstance(step, int):
             node, field = node.value[step], f"{field}[{step + 1}]"

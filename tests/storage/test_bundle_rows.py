@@ -6,6 +6,7 @@ import os
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from defsurvey.storage.runs.judgement import DIMENSIONS, Judgement, JudgeName, V
 from defsurvey.storage.runs.read_answers import answer_rows
 from defsurvey.storage.runs.rows import digest
 from defsurvey.storage.surveys.as_json import fingerprint, survey_from_json
+from defsurvey.storage.surveys.survey import SurveyError
 from tests.storage.remade_bundle import Change, Rows, another, first, refused, remade, to_be_moved
 from tests.storage.small_run import SURVEY
 
@@ -187,10 +189,11 @@ def test_a_survey_that_could_not_be_asked_is_refused(
     def changed(rows: Rows) -> None:
         (row,) = rows["survey"]
         change(row["body"])
-        row["fingerprint"] = row["body"]["fingerprint"] = fingerprint(survey_from_json(row["body"]))
+        with suppress(SurveyError):
+            row["fingerprint"] = row["body"]["fingerprint"] = fingerprint(survey_from_json(row["body"]))
         rows["run"][0]["survey"] = row["fingerprint"]
 
-    told = f"body: expected a survey, got another value at {where}"
+    told = f"got another value at {where}"
     assert told in refused(elsewhere, remade(database, tmp_path, changed))
 
 

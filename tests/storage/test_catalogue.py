@@ -87,5 +87,5 @@ def test_a_link_out_of_the_folder_is_not_followed(studies: Path) -> None:
 def test_a_survey_at_fault_is_told(studies: Path) -> None:
     """Problems of the folder come through."""
     (studies / "mine" / "questions.yaml").write_text("questions: []\n")
-    with pytest.raises(SurveyError, match=r"questions.yaml, line 1, questions: expected at least one question"):
+    with pytest.raises(SurveyError, match=r"questions.yaml, line 1, questions: expected at least 1 of them"):
         find_survey("mine", beside=studies)

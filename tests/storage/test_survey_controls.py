@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from defsurvey.storage.surveys.codes import is_culture, is_dimension
-from defsurvey.storage.surveys.folder import check_survey, read_survey
+from defsurvey.storage.surveys.folder import check_survey, is_culture, is_dimension, read_survey
 from defsurvey.storage.surveys.survey import SurveyError
 from tests.storage.test_survey_folder import TINY, Write, write_tiny
 
@@ -78,7 +77,7 @@ def test_a_mistake_is_told_without_what_nobody_sees(write: Write) -> None:
     (folder / S).write_text(
         TINY[S].replace("census:", '"a\\nb":').replace("The census of 2025", "[]"), encoding="utf-8"
     )
-    assert "sources.a⟨U+000A⟩b: expected a text, got a list" in str(check_survey(folder)[0])
+    assert "sources.a⟨U+000A⟩b: expected a text, got an empty list" in str(check_survey(folder)[0])
 
 
 def test_line_breaks_and_tabs_may_stand_in_a_text(write: Write) -> None:

@@ -134,9 +134,14 @@ def test_another_form_is_refused(body: Any) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("questions", [{"id": "Q1"}], "expected a key 'type', got none"),
-        ("references", [{"question": "Q1", "culture": "us", "group": "nobody"}], "'nobody' is not a valid Group"),
-        ("cultures", 3, "expected form 1, got something else"),
+        ("questions", [{"id": "Q1"}], r"expected form 1, got another value at questions\[1\].type \(Field required"),
+        ("references", [{"question": "Q1", "culture": "us", "group": "nobody"}], "expected a key 'shares', got none"),
+        (
+            "references",
+            [{"question": "Q1", "culture": "us", "group": "nobody", "shares": []}],
+            r"another value at references\[1\].group .* 'all'",
+        ),
+        ("cultures", 3, "expected form 1, got another value at cultures"),
     ],
 )
 def test_a_damaged_body_is_refused(tmp_path: Path, key: str, value: object, told: str) -> None:

@@ -93,7 +93,7 @@ def test_a_written_survey_keeps_its_paraphrases(tmp_path: Path) -> None:
     ("old", "new", "told"),
     [
         ("  Q1:", "  Q11:", "line 6, paraphrases.Q11: expected a question of the survey, got 'Q11'"),
-        ("number: 1", "number: 0", "expected a whole number from 1 to 99, got '0'"),
+        ("number: 1", "number: 0", "expected a number of at least 1, got '0'"),
         ("number: 1", "number: 2", "expected one paraphrase of a number and language that is not rejected"),
         ("language: zh", "language: fr", "expected one of en, zh, got 'fr'"),
         ("Children count.", "", "Q1.paraphrase.text: expected a text, got nothing"),

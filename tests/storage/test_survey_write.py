@@ -13,7 +13,8 @@ from defsurvey.storage.surveys.catalogue import find_survey
 from defsurvey.storage.surveys.folder import EXCLUDED_FILE, check_survey, read_survey
 from defsurvey.storage.surveys.problem import InvalidSurvey
 from defsurvey.storage.surveys.survey import Culture, SurveyError, UnknownName
-from defsurvey.storage.surveys.write import copy_survey, exclude_questions, percent, survey_files, write_survey
+from defsurvey.storage.surveys.tables import percent
+from defsurvey.storage.surveys.write import copy_survey, exclude_questions, survey_files, write_survey
 
 WVS7 = find_survey("wvs7")
 

@@ -52,13 +52,13 @@ MISTAKES = [
     ("price: 2.5", "price: 0", "menu.yaml, line 4, price: expected a number above 0"),
     ("price: 2.5", "price: 1e999", "menu.yaml, line 4, price: expected a number, got '1e999'"),
     ("cups: 2", "cups: 0", "menu.yaml, line 7, drinks[2].cups: expected a number of at least 1, got '0'"),
-    ("kind: hot", "kind: hott", "line 6, drinks[1].kind: expected one of 'hot' or 'cold', got 'hott' (did you mean"),
+    ("kind: hot", "kind: hott", "line 6, drinks[1].kind: expected one of hot, cold, got 'hott' (did you mean"),
     ("name: cola", "name: tea", "menu.yaml, line 7, drinks[2].name: expected every name once, got 'tea'"),
     ("- {name: cola, cups: 2}", "- cola", "menu.yaml, line 7, drinks[2]: expected a mapping, got 'cola'"),
     ("open: no", "title: no", "menu.yaml, line 2: expected every key once, got 'title' again, first on line 1"),
     ("open: no", "words: {a: }", "menu.yaml, line 2, words.a: expected a text, got nothing"),
     ("open: no", "words: &a {b: *a}", "menu.yaml, line 2, words.b: expected a text, got a mapping"),
-    ("open: no", "drinks: tea", "expected a list, got 'tea'"),
+    (GOOD[GOOD.index("drinks:") :], "drinks: tea", "expected a list, got 'tea'"),
 ]
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from defsurvey.storage.surveys.problem import Fault, Problem
 from defsurvey.storage.surveys.survey import Culture, Question, Survey
-from defsurvey.storage.surveys.write import table, write_survey
+from defsurvey.storage.surveys.tables import table
+from defsurvey.storage.surveys.write import write_survey
 
 #: File laid beside an imported survey: how many answers each distribution rests on and how many it leaves out.
 COUNTS_FILE = "import.csv"

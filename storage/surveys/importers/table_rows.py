@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from defsurvey.storage.surveys.codes import DIMENSION_RULE, is_dimension
+from defsurvey.storage.surveys.folder import DIMENSION_RULE, is_dimension
 from defsurvey.storage.surveys.importers.cultures import Populations
 from defsurvey.storage.surveys.importers.delimited import Header
 from defsurvey.storage.surveys.importers.imported import LOW_N

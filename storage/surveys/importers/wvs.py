@@ -26,9 +26,8 @@ from defsurvey.storage.surveys.importers.wvs_codes import (
 from defsurvey.storage.surveys.importers.wvs_counts import COUNTRY, INTERVIEW, WEIGHT, Counter, Counts
 from defsurvey.storage.surveys.importers.wvs_tally import tally
 from defsurvey.storage.surveys.problem import Fault, InvalidSurvey, Problem, Problems
-from defsurvey.storage.surveys.questions import QuestionReader
+from defsurvey.storage.surveys.questions import Declared, read_questions
 from defsurvey.storage.surveys.survey import Group, Question, ReferenceDistribution, Region, Survey, SurveyError
-from defsurvey.storage.surveys.yaml_text import parse_yaml
 
 _QUESTIONS = "wvs7_questions.yaml"
 #: What respondents are divided by, the groups that come of it, and the columns that tell them.
@@ -44,8 +43,8 @@ def wvs_questions() -> tuple[Question, ...]:
     Those of the bundled survey ``wvs7`` come with its value dimensions, the others without any.
     """
     path, bundled, problems = DATA / _QUESTIONS, find_survey("wvs7"), Problems()
-    reader = QuestionReader(languages=bundled.languages, dimensions=bundled.dimensions, problems=problems)
-    further, _ = reader.read(parse_yaml(_QUESTIONS, path.read_text(encoding="utf-8")))
+    declared = Declared(languages=bundled.languages, dimensions=bundled.dimensions)
+    further = read_questions(_QUESTIONS, path.read_text(encoding="utf-8"), declared, problems)
     if problems.found:
         raise InvalidSurvey(DATA, tuple(problems.found))
     return tuple(sorted((*bundled.questions, *further), key=lambda question: int(question.id[1:])))
