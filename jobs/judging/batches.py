@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from math import ceil
 
-from defsurvey.jobs.judging.steps import Put, Work
+from defsurvey.jobs.judging.steps import Work
 from defsurvey.storage.runs import judge_batches
 from defsurvey.storage.runs.budget import BATCHED
 from defsurvey.storage.runs.judge_batches import OpenBatch
@@ -31,19 +31,19 @@ _KEPT = 100
 def collect_open(work: Work) -> list[str]:
     """Finish the batches that an earlier process left open, whether or not it knew that they were made.
 
-    Returns what is to be told of those that the provider has no more: what was in them is to be asked again.
+    Returns what is to be said of those that the provider has no more: what was in them is to be asked again.
 
     Raises:
         EngineUnavailable: the provider cannot be asked.
     """
-    told = []
-    for batch in judge_batches.open_batches(work.database, work.run.id, work.judge):
+    lost = []
+    for batch in _open_batches(work):
         with closing(Batches(work.card)) as batches:
             try:
                 _finish(work, batches, batch, len(batch.calls))
             except Gone as gone:
-                told.append(str(gone))
-    return told
+                lost.append(str(gone))
+    return lost
 
 
 def judge_in_batches(work: Work, sample: Sequence[Call]) -> list[str]:
@@ -71,6 +71,10 @@ def judge_in_batches(work: Work, sample: Sequence[Call]) -> list[str]:
     return [*refused.values(), *passing.values()]
 
 
+def _open_batches(work: Work) -> list[OpenBatch]:
+    return judge_batches.open_batches(work.database, work.run.id, work.judge)
+
+
 def _most_calls(work: Work) -> int:
     """How many calls the next batch may have: no more than what is left of a budget is expected to pay for.
 
@@ -85,6 +89,7 @@ def _most_calls(work: Work) -> int:
 
 
 def _hand_over(work: Work, batches: Batches, calls: Sequence[Call], total: int) -> list[tuple[Call, Lost]]:
+    """Have calls judged in a batch, or by the program where that can. Returns the calls without a reply."""
     puts = list(work.put(calls))
     work.keep([(put.call, put.decided) for put in puts if put.decided is not None])
     asked = [put for put in puts if put.decided is None]
@@ -92,20 +97,17 @@ def _hand_over(work: Work, batches: Batches, calls: Sequence[Call], total: int) 
         return []
     token = uuid.uuid4().hex[:12]
     judge_batches.announce_batch(work.database, work.run.id, work.judge, token, [put.call for put in asked])
-    name = _make(batches, token, asked)
+    try:
+        name = batches.make(token, [put.request for put in asked])
+    except Retryable as error:
+        again = "the same command finds out whether the batch was made and goes on"
+        raise EngineUnavailable(f"{error}; {again}") from None
     judge_batches.name_batch(work.database, token, name)
-    (batch,) = [b for b in judge_batches.open_batches(work.database, work.run.id, work.judge) if b.token == token]
+    (batch,) = [batch for batch in _open_batches(work) if batch.token == token]
     try:
         return _finish(work, batches, batch, total)
     except Gone as gone:
         return [(call, Lost(reason=str(gone), again=True)) for call in batch.calls]
-
-
-def _make(batches: Batches, token: str, asked: Sequence[Put]) -> str:
-    try:
-        return batches.make(token, [put.request for put in asked])
-    except Retryable as error:
-        raise EngineUnavailable(f"{error}; the same command finds out whether the batch was made and goes on") from None
 
 
 def _finish(work: Work, batches: Batches, batch: OpenBatch, total: int) -> list[tuple[Call, Lost]]:

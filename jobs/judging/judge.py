@@ -5,9 +5,8 @@ Typed again it goes on: each reply is committed as soon as it is there, and noth
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +29,7 @@ from defsurvey.workers.engines.base import Engine, EngineUnavailable
 from defsurvey.workers.engines.opening import check_card, open_engine
 from defsurvey.workers.judging.asking import check_judge, judge_name
 from defsurvey.workers.judging.batches import check_batches
-from defsurvey.workers.models import ModelCard, find_card, read_cards
+from defsurvey.workers.models import find_card, read_cards
 
 #: Who judges where neither the command nor the study says.
 DEFAULT_JUDGE = "claude-haiku-5-5"
@@ -74,10 +73,10 @@ def in_words(done: Judged) -> str:
         return f"{done.run}: {done.told}"
     if done.ended is Ended.REFUSED:
         return f"{done.run}: nothing is judged: {done.judge} was {done.score}; see docs/judge.md"
-    told = f"{done.run}: {done.judged:,} of {done.sampled:,} judged by {done.judge}, {done.score}"
+    words = f"{done.run}: {done.judged:,} of {done.sampled:,} judged by {done.judge}, {done.score}"
     if done.ended is Ended.OVER_BUDGET:
-        return f"{told}; {go_on}"
-    return f"{told}; {done.told}" if done.told else told
+        return f"{words}; {go_on}"
+    return f"{words}; {done.told}" if done.told else words
 
 
 def judge_run(
@@ -109,16 +108,16 @@ def judge_run(
         batch: whether to hand the calls over in batches.
         device: where a judge whose weights are here runs: see ``workers.engines.device.resolved``.
         watch: told how far it has come.
-        leaving: whether this process was told to end: nothing more is asked then.
+        leaving: whether this process is to end: nothing more is asked then.
 
     Raises:
-        storage.runs.store.UnknownRun: there is no such run.
+        UnknownRun: there is no such run.
         EngineUnavailable: the judge cannot be asked, or not in batches; what was judged before that is kept, and
             where there is nothing of the kind, nothing is noted.
-        workers.models.ModelError: there is no such judge.
-        jobs.study.file.StudyError: the run has a budget, and the judge is billed and has no prices.
+        ModelError: there is no such judge.
+        StudyError: the run has a budget, and the judge is billed and has no prices.
         BeingJudged: another process judges the run, or took it over from this one, which had slept.
-        JudgingLeft: this process was told to end, and something is left to be asked.
+        JudgingLeft: this process is to end, and something is left to be asked.
     """
     ledger = outbox.revision(database, run_id)  # before the run is read: whatever comes later is not in the sample
     run = store.load_run(database, run_id)
@@ -138,88 +137,68 @@ def judge_run(
             done = Ended.DONE
             _end_unopened(database, run_id, wanted, done, NOTHING, ledger)
             return Judged(run=run_id, judge=wanted.key, score="", ended=done, sampled=0, judged=0, told=NOTHING)
-        with _opened(settings, card, survey, device) as engine:
+        with closing(open_engine(card, survey=survey, device=device, cache=settings.cache)) as engine:
             name = judge_name(card, engine, wanted.rubric)
-            judge = judgements.register(database, name)
             work = Work(
                 database=database,
                 run=run,
                 survey=survey,
                 card=card,
-                judge=judge,
+                judge=judgements.register(database, name),
                 wanted=wanted,
                 ledger=ledger,
                 watch=watch,
                 held=held,
-                cancelled=_once(lambda: not run.cancelled and store.is_cancelled(database, run_id)),
                 leaving=leaving,
             )
-            with _noting(work):
+            before = len(judgements.judged(database, work.judge, run_id))
+            try:
                 return _judge(work, engine, name.identity, sample, batch=batch)
-
-
-def _once(seen: Callable[[], bool]) -> Callable[[], bool]:
-    """Whether something was ever seen: who stopped for it does not forget why, though it has passed."""
-    told = threading.Event()
-
-    def ever() -> bool:
-        if not told.is_set() and seen():
-            told.set()
-        return told.is_set()
-
-    return ever
+            except EngineUnavailable as error:
+                if len(judgements.judged(database, work.judge, run_id)) > before:  # the report is to tell what was paid
+                    work.end(Ended.INCOMPLETE, str(error))
+                raise
 
 
 def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[Call], *, batch: bool) -> Judged:
     """Calibrate an open judge, and have it judge a sample that is not empty."""
-    database, run, judge = work.database, work.run.id, work.judge
-    unpaid = f"{identity}: the budget of {budget.budget_of(database, run)} US dollars is spent"
-    if work.spent and not is_calibrated(database, judge, work.wanted.rubric):
-        ended, done = Ended.OVER_BUDGET, len(sample) - len(work.left(sample))
-        work.end(ended, unpaid)
-        return Judged(run=run, judge=identity, score="", ended=ended, sampled=len(sample), judged=done, told=unpaid)
-    reached = calibrate(work, engine)
-    score, sampled = "" if reached is None else str(reached), len(sample)
-    if reached is not None and not reached.passed:
-        work.end(Ended.REFUSED, f"{identity} was {reached}")
-        return Judged(run=run, judge=identity, score=score, ended=Ended.REFUSED, sampled=0, judged=0)
-    gone: list[str] = []
-    problems: list[str] = []
+    run, sampled = work.run.id, len(sample)
+
+    def judged(ended: Ended, score: object, *, sampled: int = sampled, done: int, told: str = "") -> Judged:
+        said = "" if score is None else str(score)
+        return Judged(run=run, judge=identity, score=said, ended=ended, sampled=sampled, judged=done, told=told)
+
+    unpaid = f"{identity}: the budget of {budget.budget_of(work.database, run)} US dollars is spent"
     before = sampled - len(work.left(sample))
-    if reached is not None:
+    if work.spent and not is_calibrated(work):
+        work.end(Ended.OVER_BUDGET, unpaid)
+        return judged(Ended.OVER_BUDGET, None, done=before, told=unpaid)
+    score = calibrate(work, engine)
+    if score is not None and not score.passed:
+        work.end(Ended.REFUSED, f"{identity} was {score}")
+        return judged(Ended.REFUSED, score, sampled=0, done=0)
+    problems: list[str] = []
+    if score is not None:
         gone = collect_open(work)
         problems = judge_in_batches(work, sample) if batch else judge_one_by_one(work, engine, sample)
+        problems += gone
     done = sampled - len(work.left(sample))
-    if work.leaving() and (reached is None or done < sampled):
+    if work.leaving() and (score is None or done < sampled):
         raise JudgingLeft(f"run {run} is left to be judged: this process was told to end")
     if not work.held():
         raise BeingJudged(f"run {run} is being judged by another process, since this one was away")
-    if reached is None or (done < sampled and work.cancelled()):
-        ended = Ended.INCOMPLETE
-        work.end(ended, f"{identity}: {CANCELLED}", go_on=True)
-        return Judged(run=run, judge=identity, score=score, ended=ended, sampled=sampled, judged=done, told=CANCELLED)
+    if score is None or (done < sampled and work.cancelled):
+        work.end(Ended.INCOMPLETE, f"{identity}: {CANCELLED}", go_on=True)
+        return judged(Ended.INCOMPLETE, score, done=done, told=CANCELLED)
     over = done < sampled and work.spent
-    if before < done < sampled and not over and not problems and not gone:  # it stopped for money that came since
+    if before < done < sampled and not over and not problems:  # it stopped for money that came since
         return _judge(work, engine, identity, sample, batch=batch)
     ended = Ended.OVER_BUDGET if over else Ended.DONE if done == sampled else Ended.INCOMPLETE
-    said = next(iter([*problems, *gone]), "")
-    work.end(ended, unpaid if over else said or str(reached))
+    said = next(iter(problems), "")
+    work.end(ended, unpaid if over else said or str(score))
     if over and not work.spent:  # there was more money before it could be noted that there was none
         return _judge(work, engine, identity, sample, batch=batch)
-    return Judged(run=run, judge=identity, score=score, ended=ended, sampled=sampled, judged=done, told=said)
-
-
-@contextmanager
-def _noting(work: Work) -> Iterator[None]:
-    """What a judge said of a run before it could be asked no more was paid for: the report is to tell it."""
-    database, run, judge = work.database, work.run.id, work.judge
-    before = len(judgements.judged(database, judge, run))
-    try:
-        yield
-    except EngineUnavailable as error:
-        if len(judgements.judged(database, judge, run)) > before:
-            work.end(Ended.INCOMPLETE, str(error))
-        raise
+    return judged(ended, score, done=done, told=said)
 
 
 def end_unasked(database: Database, run: str, told: str, *, ledger: int) -> None:
@@ -237,17 +216,7 @@ def end_unasked(database: Database, run: str, told: str, *, ledger: int) -> None
 
 
 def _end_unopened(database: Database, run: str, wanted: Judge, ended: Ended, told: str, ledger: int) -> None:
-    """Note how judging ended by a judge that was never opened."""
     judgements.end(database, run, wanted.key, judge=None, ended=ended, told=told, share=wanted.sample, ledger=ledger)
-
-
-@contextmanager
-def _opened(settings: Settings, card: ModelCard, survey: Survey, device: str) -> Iterator[Engine]:
-    engine = open_engine(card, survey=survey, device=device, cache=settings.cache)
-    try:
-        yield engine
-    finally:
-        engine.close()
 
 
 def judged_cells(run: Run, survey: Survey) -> list[int]:

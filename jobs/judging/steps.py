@@ -1,4 +1,4 @@
-"""The steps of judging a run: calibrate, put answers before the judge, keep what it says."""
+"""The steps of judging a run: hold its lease, calibrate, put answers before the judge, keep what it says."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from itertools import takewhile
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.hosts import is_dead
-from defsurvey.storage.runs import budget, judge_batches, judge_leases, judgements
+from defsurvey.storage.runs import budget, judge_batches, judge_leases, judgements, store
 from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, GivenAnswer, Judge, Judgement, Rubric
 from defsurvey.storage.runs.judgements import NONE, Call, Ended, Prices
 from defsurvey.storage.runs.ledger import LEASE_SECONDS, lease_owner
@@ -29,14 +29,72 @@ from defsurvey.workers.runner.budget import Purse
 from defsurvey.workers.runner.faults import OUTAGE
 from defsurvey.workers.runner.lease import BEATS_PER_LEASE
 
+log = logging.getLogger(__name__)
+
 #: Answers read from the database at once.
 _READ = 200
-
 #: As many rounds of calls in a row without a reply, and nothing more is asked.
 _IN_VAIN = 2
 
 #: Told how far judging has come: what is being done, how much of it, of how much.
 Watch = Callable[[str, int, int], None]
+
+
+class BeingJudged(RuntimeError):
+    """Another process judges the run; the message names both."""
+
+
+class JudgingLeft(RuntimeError):
+    """This process was told to end while it judged: what was judged is kept, and whoever comes next goes on."""
+
+
+@contextmanager
+def judging(database: Database, run: str, *, ttl: float = LEASE_SECONDS) -> Iterator[Callable[[], bool]]:
+    """Hold the lease on a run's judging: one process at a time judges it, and nobody pays for what another asks.
+
+    Args:
+        database: where the run is.
+        run: which run.
+        ttl: seconds after which another process may judge it where this one has died, or slept.
+
+    Yields:
+        A function that says whether the lease is still this process's: to be asked before every call to a judge.
+
+    Raises:
+        BeingJudged: another process holds it.
+    """
+    owner = lease_owner()
+    holder = judge_leases.take(database, run, owner, ttl=ttl)
+    if holder != owner and is_dead(holder):
+        judge_leases.release(database, run, holder)
+        holder = judge_leases.take(database, run, owner, ttl=ttl)
+    if holder != owner:
+        raise BeingJudged(f"run {run} is being judged by another process ({holder})")
+    over = threading.Event()
+
+    def keep() -> None:
+        while not over.wait(ttl / BEATS_PER_LEASE):
+            with _outage_survived(run):
+                judge_leases.renew(database, run, owner, ttl=ttl)
+
+    thread = threading.Thread(target=keep, name="judging", daemon=True)
+    thread.start()
+    try:
+        yield partial(judge_leases.is_held, database, run, owner)
+    finally:
+        over.set()
+        thread.join()
+        with _outage_survived(run):
+            judge_leases.release(database, run, owner)
+
+
+@contextmanager
+def _outage_survived(run: str) -> Iterator[None]:
+    """While the database is away nobody else can take the lease, which runs out by itself."""
+    try:
+        yield
+    except OUTAGE as error:
+        log.warning("lease on judging %s: %s", run, getattr(error, "orig", None) or error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +113,7 @@ class Put:
         return Judgement(findings=merged(self.by_program, {})) if whole else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Work:
     """One judging of one run."""
 
@@ -68,8 +126,19 @@ class Work:
     ledger: int  #: its revision before they were drawn
     watch: Watch
     held: Callable[[], bool]  #: whether no other process judges the run by now
-    cancelled: Callable[[], bool]  #: whether the run has been cancelled since judging it began
-    leaving: Callable[[], bool]  #: whether this process was told to end
+    leaving: Callable[[], bool]  #: whether this process is to end
+    _cancelled: bool = field(default=False, init=False)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run has been cancelled since judging it began, though it may have been resumed by now."""
+        self._cancelled = self._cancelled or (not self.run.cancelled and store.is_cancelled(self.database, self.run.id))
+        return self._cancelled
+
+    @property
+    def at_once(self) -> int:
+        """How many calls are under way at once."""
+        return AT_ONCE if self.card.api is None else self.card.api.concurrency
 
     @property
     def prices(self) -> Prices | None:
@@ -78,10 +147,7 @@ class Work:
 
     @property
     def money_left(self) -> float | None:
-        """US dollars that may still be asked for, where calls of open batches are paid.
-
-        None: whatever it costs, as where it costs nothing.
-        """
+        """US dollars that may still be asked for, calls of open batches counted as paid; None: there is no limit."""
         if not any(self.prices or ()):
             return None
         allowed = budget.budget_of(self.database, self.run.id)
@@ -97,14 +163,14 @@ class Work:
         return left is not None and left <= 0
 
     @property
+    def stopped(self) -> bool:
+        """Whether nothing more is to be asked, whatever money there is."""
+        return self.leaving() or self.cancelled or not self.held()
+
+    @property
     def over(self) -> bool:
         """Whether nothing more is to be asked."""
         return self.spent or self.stopped
-
-    @property
-    def stopped(self) -> bool:
-        """The same whatever money there is."""
-        return self.leaving() or self.cancelled() or not self.held()
 
     def put(self, calls: Sequence[Call]) -> Iterator[Put]:
         """The calls as they are put before the judge, read as they are needed; gone answers are left out."""
@@ -145,62 +211,56 @@ class Work:
         return [call for call in sample if call not in there]
 
 
-def at_once(card: ModelCard) -> int:
-    """How many calls are under way at once."""
-    return AT_ONCE if card.api is None else card.api.concurrency
-
-
-def is_calibrated(database: Database, judge: int, rubric: Rubric) -> bool:
-    """Whether a judge was asked about all of the calibration set."""
-    return _calibration_items(rubric).keys() <= judgements.calibrated(database, judge).keys()
+def is_calibrated(work: Work) -> bool:
+    """Whether the judge was asked about all of the calibration set."""
+    asked = judgements.calibrated(work.database, work.judge)
+    return _calibration_items(work.wanted.rubric).keys() <= asked.keys()
 
 
 def calibrate(work: Work, engine: Engine) -> Score | None:
     """The judge's score on the calibration set; only what it was not asked before is asked.
 
-    None where the run is cancelled, or this process told to end, before all of it is there.
+    None where the run is cancelled, or this process is to end, before all of it is there.
 
     Raises:
         EngineUnavailable: it cannot be asked, or one of its replies ended in an error, after which it is asked no more;
             the other replies are kept, those to calls under way too.
     """
-    names = _calibration_items(work.wanted.rubric)
-    said = {name: found for name, found in judgements.calibrated(work.database, work.judge).items() if name in names}
-    missing = [(name, item.request) for name, item in names.items() if name not in said]
+    items = _calibration_items(work.wanted.rubric)
+    said = {name: found for name, found in judgements.calibrated(work.database, work.judge).items() if name in items}
+    missing = [(name, item.request) for name, item in items.items() if name not in said]
     problems: list[str] = []
-    wanted = takewhile(lambda _: not (problems or work.leaving() or work.cancelled()), missing)
-    for name, completion in ask_all(engine, wanted, at_once=at_once(work.card)):
+    wanted = takewhile(lambda _: not (problems or work.leaving() or work.cancelled), missing)
+    for name, completion in ask_all(engine, wanted, at_once=work.at_once):
         try:
-            judgement = judgement_in(completion, names[name].subject.response, {})
+            judgement = judgement_in(completion, items[name].subject.response, {})
         except JudgeGaveUp as error:
             problems.append(str(error))
             continue
         judgements.record_calibration(work.database, work.judge, name, judgement)
         said[name] = judgement.findings
-        work.watch("calibrating", len(said), len(names))
+        work.watch("calibrating", len(said), len(items))
     if problems:
         raise EngineUnavailable(f"the calibration set could not be judged: {problems[0]}")
-    if len(said) < len(names):
+    if len(said) < len(items):
         return None
-    return score({names[name].name: findings for name, findings in said.items()}, work.wanted.rubric)
+    return score({items[name].name: findings for name, findings in said.items()}, work.wanted.rubric)
 
 
 def _calibration_items(rubric: Rubric) -> dict[str, CalibrationItem]:
-    """The calibration set by the names under which replies are kept."""
-    return {f"{item.name}-{_digest(item)}": item for item in calibration_set(rubric)}
-
-
-def _digest(item: CalibrationItem) -> str:
-    """Of all that is asked, so that an item that is worded anew is asked anew."""
-    asked = "\n".join(message.content for message in item.request.messages)
-    return sha256(asked.encode()).hexdigest()[:12]
+    """The calibration set by the names under which replies are kept: an item that is worded anew is asked anew."""
+    items = {}
+    for item in calibration_set(rubric):
+        asked = "\n".join(message.content for message in item.request.messages)
+        items[f"{item.name}-{sha256(asked.encode()).hexdigest()[:12]}"] = item
+    return items
 
 
 def judge_one_by_one(work: Work, engine: Engine, sample: Sequence[Call]) -> list[str]:
     """Ask for everything of the sample that is not judged. Returns what went wrong, call by call.
 
     Where money that is short is added while the last calls are under way, the rest is asked too. Where ``_IN_VAIN``
-    rounds of calls in a row had no reply, as behind a server that is down, the rest is not.
+    rounds of calls in a row had no reply, as from a server that is down, the rest is not.
     """
     problems: dict[Call, str] = {}
     while _ask_for_what_is_left(work, engine, sample, problems) and not work.over:
@@ -213,7 +273,7 @@ def _ask_for_what_is_left(work: Work, engine: Engine, sample: Sequence[Call], pr
     left = work.left(sample)
     done, todo = len(sample) - len(left), [call for call in left if call not in problems]
     purse, short = Purse(lambda: work.money_left), False
-    in_vain, most_in_vain = 0, _IN_VAIN * at_once(work.card)
+    in_vain, most_in_vain = 0, _IN_VAIN * work.at_once
 
     def keep(call: Call, judgement: Judgement) -> None:
         nonlocal done
@@ -232,7 +292,7 @@ def _ask_for_what_is_left(work: Work, engine: Engine, sample: Sequence[Call], pr
                 yield put, put.request
 
     work.watch("judging", done, len(sample))
-    for put, completion in ask_all(engine, calls(), at_once=at_once(work.card)):
+    for put, completion in ask_all(engine, calls(), at_once=work.at_once):
         try:
             keep(put.call, judgement_in(completion, put.response, put.by_program))
             in_vain = 0
@@ -240,63 +300,3 @@ def _ask_for_what_is_left(work: Work, engine: Engine, sample: Sequence[Call], pr
             problems[put.call] = str(error)
             in_vain += 1
     return short
-
-
-log = logging.getLogger(__name__)
-
-
-class BeingJudged(RuntimeError):
-    """Another process judges the run; the message names both."""
-
-
-class JudgingLeft(RuntimeError):
-    """This process was told to end while it judged: what was judged is kept, and whoever comes next goes on."""
-
-
-@contextmanager
-def judging(database: Database, run: str, *, ttl: float = LEASE_SECONDS) -> Iterator[Callable[[], bool]]:
-    """Hold the lease on a run's judging for as long as the block runs.
-
-    Args:
-        database: where the run is.
-        run: which run.
-        ttl: seconds after which another process may judge it where this one has died, or slept.
-
-    Yields:
-        A function that tells whether the lease is still this process's: to be asked before every call to a judge.
-
-    Raises:
-        BeingJudged: another process holds it.
-    """
-    owner = lease_owner()
-    holder = judge_leases.take(database, run, owner, ttl=ttl)
-    if holder != owner and is_dead(holder):
-        judge_leases.release(database, run, holder)
-        holder = judge_leases.take(database, run, owner, ttl=ttl)
-    if holder != owner:
-        raise BeingJudged(f"run {run} is being judged by another process ({holder})")
-    over = threading.Event()
-
-    def keep() -> None:
-        while not over.wait(ttl / BEATS_PER_LEASE):
-            with _outage_survived(run):
-                judge_leases.renew(database, run, owner, ttl=ttl)
-
-    thread = threading.Thread(target=keep, name="judging", daemon=True)
-    thread.start()
-    try:
-        yield partial(judge_leases.is_held, database, run, owner)
-    finally:
-        over.set()
-        thread.join()
-        with _outage_survived(run):
-            judge_leases.release(database, run, owner)
-
-
-@contextmanager
-def _outage_survived(run: str) -> Iterator[None]:
-    """While the database is away nobody else can take the lease, which runs out by itself."""
-    try:
-        yield
-    except OUTAGE as error:
-        log.warning("lease on judging %s: %s", run, getattr(error, "orig", None) or error)
