@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from defsurvey.storage.errors import BadInput
 from defsurvey.storage.surveys.problem import nearest
 from defsurvey.storage.synchronous import SYNCHRONOUS
 from defsurvey.workers.models import OWN_CARDS
@@ -18,7 +19,7 @@ _PREFIX = "DEFSURVEY_"
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 
 
-class BadSetting(ValueError):
+class BadSetting(BadInput, ValueError):
     """An environment variable cannot be used; the message names it, what was expected and what it is."""
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
+from defsurvey.storage.errors import BadInput, Failure
+
 # Exit statuses: what verbs promise to scripts, and what daemons tell whoever starts them again. Which error ends with
 # which is in ``jobs.cli.exits``. A worker whose engine hangs ends with ``workers.runner.watchdog.EXIT_HUNG``.
 
@@ -58,11 +60,11 @@ _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 _ROOM = 1 << 20
 
 
-class HomeInUse(RuntimeError):
+class HomeInUse(Failure, RuntimeError):
     """Another process holds the lock; the message names the folder and the process, and says how to go on."""
 
 
-class BadOutput(ValueError):
+class BadOutput(BadInput, ValueError):
     """Nothing can be written where the user said; the message names the option, what was expected and the place."""
 
 

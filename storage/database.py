@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from defsurvey.storage.address import shown
+from defsurvey.storage.errors import BadInput
 from defsurvey.storage.synchronous import SYNCHRONOUS
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ _SERIALIZATION = {"40001", "40P01"}
 _READ_ONLY = "25006"
 
 
-class BadDatabaseUrl(ValueError):
+class BadDatabaseUrl(BadInput, ValueError):
     """The database URL, or a promise beside it, cannot be used; the message says what was expected.
 
     Args:
@@ -59,7 +60,7 @@ class BadDatabaseUrl(ValueError):
         self.told = told
 
 
-class LogMissing(RuntimeError):
+class LogMissing(BadInput, RuntimeError):
     """A SQLite file was left in use, and its write-ahead log is gone: what was committed last is not in the file."""
 
     def __init__(self, file: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from defsurvey.storage.database import Database
+from defsurvey.storage.errors import Failure
 
 #: The revision that this version of the code works with: the newest file in ``migrations/versions``.
 HEAD = "0007"
@@ -17,7 +18,7 @@ HEAD = "0007"
 _ADVISORY_LOCK = 0x0DEF5EED
 
 
-class SchemaTooNew(RuntimeError):
+class SchemaTooNew(Failure, RuntimeError):
     """The database was migrated by a newer version of defsurvey than this one."""
 
 

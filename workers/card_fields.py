@@ -6,10 +6,11 @@ import math
 import re
 from urllib.parse import urlsplit
 
+from defsurvey.storage.errors import BadInput
 from defsurvey.storage.surveys.problem import nearest
 
 
-class ModelError(ValueError):
+class ModelError(BadInput, ValueError):
     """A model card is not what the format asks for; the message says file, model, field, expected and got."""
 
 

@@ -55,20 +55,17 @@ def stay_idle(work: Callable[[], int]) -> int:
     name that is wrong), the process stays instead: idle, unhealthy, its reason in the log, until somebody who has read
     it stops or restarts it. What starting again might mend is raised, and so is a defect.
     """
-    from defsurvey.jobs.cli.exits import exit_code
     from defsurvey.jobs.daemons.startup import when_told_to_end
+    from defsurvey.storage.errors import BadInput
     from defsurvey.storage.schema import SchemaTooNew
 
     try:
         status = work()
         if status not in (USAGE, UNAVAILABLE):
             return status
-    except (ValueError, LookupError, RuntimeError) as error:
-        code = exit_code(error)
-        if code is None or (code != USAGE and not isinstance(error, SchemaTooNew)):
-            raise
+    except (BadInput, SchemaTooNew) as error:
         log.error("%s", error)
-        status = code
+        status = USAGE if isinstance(error, BadInput) else ERROR
     stopped = threading.Event()
     when_told_to_end(lambda *_: stopped.set())
     log.critical(

@@ -16,6 +16,7 @@ from defsurvey.jobs.queue.broker import EmbeddedBroker, client_of
 from defsurvey.jobs.queue.celery_app import IDLE_QUEUE, JUDGE_QUEUE, REPORTS_QUEUE, make_app, simulate_queue
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import HomeInUse, exclusive, wait_shortly
+from defsurvey.storage.errors import Failure
 from defsurvey.storage.runs.ledger import lease_owner
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _QUEUES = {"reports": [REPORTS_QUEUE], "judging": [JUDGE_QUEUE], None: [REPORTS_
 FORGOTTEN_AFTER = 3600
 
 
-class FlowerMissing(RuntimeError):
+class FlowerMissing(Failure, RuntimeError):
     """Flower is not installed."""
 
 

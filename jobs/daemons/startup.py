@@ -16,6 +16,7 @@ from defsurvey.jobs.settings import BadSetting, Settings
 from defsurvey.jobs.system import LOG_FORMAT
 from defsurvey.storage.address import in_words, shown
 from defsurvey.storage.database import BadDatabaseUrl, Database
+from defsurvey.storage.errors import BadInput, Failure
 from defsurvey.storage.schema import HEAD, is_empty, migrate
 
 log = logging.getLogger(__name__)
@@ -31,11 +32,11 @@ _REMEDIES = {
 }
 
 
-class DatabaseUnavailable(RuntimeError):
+class DatabaseUnavailable(Failure, RuntimeError):
     """The database cannot be opened; the message says which and why."""
 
 
-class NothingHere(LookupError):
+class NothingHere(BadInput, LookupError):
     """A verb needs a run, and there is no database yet; the message says where it looked and what to do."""
 
     def __init__(self, settings: Settings) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from defsurvey.reports.export import write_csv
 from defsurvey.storage.database import Database
+from defsurvey.storage.errors import BadInput
 from defsurvey.storage.runs import judgements, labels, readings, store
 from defsurvey.storage.runs.judgement import DIMENSIONS, AnswerKey, GivenAnswer, Verdict
 from defsurvey.storage.runs.labels import Label, Place
@@ -45,7 +46,7 @@ COLUMNS = (*_PLACE, "digest", *_SHOWN, "person", *DIMENSIONS)
 _NEEDED = (*_PLACE, "digest", "person", *DIMENSIONS)
 
 
-class BadAudit(ValueError):
+class BadAudit(BadInput, ValueError):
     """A table of verdicts cannot be used; the message says file, row, what was expected and what was found."""
 
 

@@ -12,6 +12,7 @@ from hashlib import sha256
 from itertools import takewhile
 
 from defsurvey.storage.database import Database
+from defsurvey.storage.errors import Failure
 from defsurvey.storage.hosts import is_dead
 from defsurvey.storage.runs import budget, judge_batches, judge_leases, judgements, store
 from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, GivenAnswer, Judge, Judgement, Rubric
@@ -40,7 +41,7 @@ _IN_VAIN = 2
 Watch = Callable[[str, int, int], None]
 
 
-class BeingJudged(RuntimeError):
+class BeingJudged(Failure, RuntimeError):
     """Another process judges the run; the message names both."""
 
 

@@ -24,6 +24,7 @@ from defsurvey.jobs.queue.celery_app import report_failure_key
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import why_unwritable
 from defsurvey.storage.database import Database
+from defsurvey.storage.errors import Failure
 from defsurvey.storage.runs import outbox
 from defsurvey.storage.runs.run import AnswerState, Progress
 from defsurvey.storage.visible import in_one_line
@@ -56,7 +57,7 @@ _NAMES = ("model", "culture", "condition", "language")
 _WIDE = 1000
 
 
-class RunFailed(RuntimeError):
+class RunFailed(Failure, RuntimeError):
     """The run cannot go on, or not here; the message says why."""
 
 

@@ -29,6 +29,7 @@ from redis.retry import Retry
 
 from defsurvey.jobs.system import locked
 from defsurvey.storage.address import in_words, shown
+from defsurvey.storage.errors import Failure
 
 #: Seconds that the server may take until it answers; reading a long append-only file takes a while.
 START_SECONDS = 30.0
@@ -36,7 +37,7 @@ START_SECONDS = 30.0
 _SOCKET_PATH_MAX = 100
 
 
-class BrokerUnavailable(RuntimeError):
+class BrokerUnavailable(Failure, RuntimeError):
     """The broker cannot be started or reached; the message says why and what to do."""
 
 

@@ -10,12 +10,13 @@ from ipaddress import ip_address
 from itertools import combinations
 from urllib.parse import urlsplit
 
+from defsurvey.storage.errors import BadInput
 from defsurvey.storage.runs.run import Condition, Method, Preset, Protocol
 from defsurvey.workers.models import WITHOUT_PROBABILITIES, ModelCard
 from defsurvey.workers.simulation.participant import PRESETS
 
 
-class StudyError(ValueError):
+class StudyError(BadInput, ValueError):
     """A study cannot be run as it is written; the message says where, what was expected and what was found."""
 
 

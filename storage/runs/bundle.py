@@ -22,6 +22,7 @@ from sqlmodel import SQLModel
 
 from defsurvey.storage import schema
 from defsurvey.storage.database import Database, insert_new
+from defsurvey.storage.errors import BadInput
 from defsurvey.storage.runs import store, tables, verdict_tables
 from defsurvey.storage.runs.bundle_rows import Misfit, RowReader, parse
 from defsurvey.storage.runs.run import NAME, NAME_RULE
@@ -59,7 +60,7 @@ _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _LINE_MAX = 64 * 2**20
 
 
-class BadBundle(ValueError):
+class BadBundle(BadInput, ValueError):
     """A file is no bundle of a run, or not one that this version reads; the message says what is wrong."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, and_, select, update
 
 from defsurvey.storage.database import Database, insert_new
+from defsurvey.storage.errors import BadInput
 from defsurvey.storage.runs import tables
 from defsurvey.storage.runs.run import EngineDescription
 
@@ -22,7 +23,7 @@ _PRICES = ("input_price", "output_price", "priced")
 _DIGEST, _PLACE = "weights_sha256", ("weights", "revision")
 
 
-class OtherEngine(RuntimeError):
+class OtherEngine(BadInput, RuntimeError):
     """A model of this run was served by other weights or otherwise before; answers of both must not be pooled."""
 
 

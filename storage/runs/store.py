@@ -10,6 +10,7 @@ from sqlalchemy import Connection, and_, func, insert, not_, select, update
 
 from defsurvey.storage.columns import Now
 from defsurvey.storage.database import Database, insert_new
+from defsurvey.storage.errors import BadInput
 from defsurvey.storage.runs import tables
 from defsurvey.storage.runs.claimable import FREE
 from defsurvey.storage.runs.rows import cell_from, flat, run_from
@@ -22,7 +23,7 @@ from defsurvey.storage.surveys.survey import Survey
 _COUNTED = ("planned", *(state.value for state in AnswerState))
 
 
-class UnknownRun(LookupError):
+class UnknownRun(BadInput, LookupError):
     """There is no run with that id; the message names the nearest and those that there are.
 
     Args:

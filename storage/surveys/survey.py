@@ -8,11 +8,13 @@ from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
 
+from defsurvey.storage.errors import BadInput
+
 #: Language code (``en``, ``zh``) -> wording in that language.
 Wording = Mapping[str, str]
 
 
-class SurveyError(ValueError):
+class SurveyError(BadInput, ValueError):
     """A survey is not what the format asks for; the message says where and what."""
 
 

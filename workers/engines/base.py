@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol, runtime_checkable
 
+from defsurvey.storage.errors import BadInput
 from defsurvey.storage.runs.run import Decoding, EngineDescription, UsedDecoding
 from defsurvey.storage.runs.storable import storable
 from defsurvey.storage.surveys.survey import Question
@@ -20,7 +21,7 @@ from defsurvey.workers.engines.counters import Counters
 NO_DECODING = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
 
 
-class EngineUnavailable(RuntimeError):
+class EngineUnavailable(BadInput, RuntimeError):
     """The engine cannot serve at all: no weights, no key, not enough memory."""
 
 

@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from defsurvey.storage.database import Database
+from defsurvey.storage.errors import BadInput
 from defsurvey.storage.runs.ledger import LEASE_SECONDS, Ledger, StaleLease
 from defsurvey.storage.runs.run import Answer, Participant
 from defsurvey.storage.runs.waiting import remaining, waiting
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 ANSWER_SECONDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 
 
-class MetricsUnavailable(ValueError):
+class MetricsUnavailable(BadInput, ValueError):
     """Nothing can be shown at the address that was given; the message names it."""
 
 
