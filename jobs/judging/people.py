@@ -1,14 +1,14 @@
-"""The audit of judges: a table of judged answers for people to judge, and what they wrote into it.
+"""What people say of answers: an audit of judges by a table, and a review of unparsable answers on a terminal.
 
-People see what a judge saw and never what it said.
+In an audit people see what a judge saw and never what it said. In a review every way to read an answer has a key; what
+is read is kept as a reading of its own, and no answer changes.
 """
 
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_lowercase, digits
@@ -25,7 +25,7 @@ from defsurvey.storage.runs.labels import Label, Place
 from defsurvey.storage.runs.read_judgements import judged_keys
 from defsurvey.storage.runs.readings import Reading
 from defsurvey.storage.runs.run import AnswerState
-from defsurvey.storage.surveys.survey import Question, QuestionType, Survey
+from defsurvey.storage.surveys.survey import Question, QuestionType
 from defsurvey.storage.visible import visible
 from defsurvey.storage.whole_file import write_whole
 from defsurvey.workers.judging.prompt import asked_text, subject_of
@@ -54,7 +54,7 @@ def write_template(database: Database, run_id: str, file: Path) -> int:
     """Write judged answers of a run, drawn by its seed, to a table with empty verdicts. Returns how many.
 
     Raises:
-        storage.runs.store.UnknownRun: there is no such run.
+        UnknownRun: there is no such run.
         BadAudit: nothing is judged.
     """
     run = store.load_run(database, run_id)
@@ -76,8 +76,8 @@ def write_template(database: Database, run_id: str, file: Path) -> int:
 
 def _place(answer: GivenAnswer) -> dict[str, str]:
     cell = answer.cell
-    told = (cell.model, cell.culture, cell.condition.name, cell.language, answer.number, answer.question)
-    return dict(zip(_PLACE, map(str, (*told, answer.key.slot)), strict=True))
+    words = (cell.model, cell.culture, cell.condition.name, cell.language, answer.number, answer.question)
+    return dict(zip(_PLACE, map(str, (*words, answer.key.slot)), strict=True))
 
 
 def _digest(key: AnswerKey) -> str:
@@ -89,17 +89,11 @@ def read_labels(database: Database, run_id: str, file: Path) -> int:
     """Read people's verdicts from a table. Returns how many there are; blank ones are none.
 
     Raises:
-        storage.runs.store.UnknownRun: there is no such run.
+        UnknownRun: there is no such run.
         BadAudit: the table cannot be used; nothing is kept.
     """
     store.design_of(database, run_id)
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise BadAudit(f"{file}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadAudit(f"{file}: expected a table in UTF-8, got: {error}") from None
-    rows = enumerate(_rows(text, file), start=2)  # as a spreadsheet numbers them
+    rows = enumerate(_rows(file), start=2)  # as a spreadsheet numbers them
     found = [label for number, row in rows if (label := _label(database, run_id, row, f"{file}, row {number}"))]
     if not found:
         raise BadAudit(f"{file}: expected at least one verdict, got none")
@@ -108,68 +102,51 @@ def read_labels(database: Database, run_id: str, file: Path) -> int:
     return sum(len(label.verdicts) for label in found)
 
 
-def _rows(text: str, file: Path) -> list[Mapping[str, str | None]]:
-    table = csv.DictReader(io.StringIO(text, newline=""))
-    rows: list[Mapping[str, str | None]] = []
-    with _long_cells():
-        try:
+def _rows(file: Path) -> list[dict[str, str]]:
+    """What stands in the columns that are needed, without white space around it."""
+    csv.field_size_limit(LONGEST_CELL)  # the library writes longer cells than it reads by itself
+    rows: list[dict[str, str]] = []
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            table = csv.DictReader(opened)
             missing = [name for name in _NEEDED if name not in (table.fieldnames or ())]
             if missing:
                 raise BadAudit(f"{file}: expected the columns {', '.join(_NEEDED)}, got none named {missing[0]}")
-            rows.extend(table)
-        except csv.Error as error:
-            raise BadAudit(f"{file}, row {len(rows) + 2}: expected a table, got: {error}") from None
+            rows.extend({name: (row[name] or "").strip() for name in _NEEDED} for row in table)
+    except FileNotFoundError:
+        raise BadAudit(f"{file}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadAudit(f"{file}: expected a table in UTF-8, got: {error}") from None
+    except csv.Error as error:
+        raise BadAudit(f"{file}, row {len(rows) + 2}: expected a table, got: {error}") from None
     return rows
 
 
-@contextmanager
-def _long_cells() -> Iterator[None]:
-    """Have the library take cells of ``LONGEST_CELL``: it writes longer ones than it reads by itself."""
-    before = csv.field_size_limit(LONGEST_CELL)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
-def _label(database: Database, run: str, row: Mapping[str, str | None], where: str) -> Label | None:
+def _label(database: Database, run: str, row: Mapping[str, str], where: str) -> Label | None:
+    """What a row says; None where it has no verdict."""
     verdicts = {}
     for dimension in DIMENSIONS:
-        word = (row[dimension] or "").strip().casefold()
-        if not word:
-            continue
-        if word not in tuple(Verdict):
+        word = row[dimension].casefold()
+        if word and word not in tuple(Verdict):
             raise BadAudit(f"{where}, {dimension}: expected {', '.join(Verdict)} or nothing, got {row[dimension]!r}")
-        verdicts[dimension] = Verdict(word)
+        if word:
+            verdicts[dimension] = Verdict(word)
     if not verdicts:
         return None
-    person = (row["person"] or "").strip()
-    if not person:
+    if not row["person"]:
         raise BadAudit(f"{where}, person: expected who judged, got nothing")
-    key = labels.find_answer(database, run, _read_place(row, where))
+    for name in ("participant", "slot"):
+        if not row[name].isdecimal():
+            raise BadAudit(f"{where}, {name}: expected a whole number, got {row[name]!r}")
+        if len(row[name]) > _DIGITS:
+            raise BadAudit(f"{where}, {name}: expected a whole number of at most {_DIGITS} digits, got more")
+    names = {name: row[name] for name in ("model", "culture", "condition", "language", "question")}
+    key = labels.find_answer(database, run, Place(**names, number=int(row["participant"]), slot=int(row["slot"])))
     if key is None:
         raise BadAudit(f"{where}: run {run} has no such answer")
-    if _digest(key) != (row["digest"] or "").strip():
+    if _digest(key) != row["digest"]:
         raise BadAudit(f"{where}, digest: expected {_digest(key)}, got {row['digest']!r}; was it asked again since?")
-    return Label(key=key, person=person, verdicts=verdicts)
-
-
-def _read_place(row: Mapping[str, str | None], where: str) -> Place:
-    told = {name: (row[name] or "").strip() for name in _PLACE}
-    for name in ("participant", "slot"):
-        if not told[name].isdecimal():
-            raise BadAudit(f"{where}, {name}: expected a whole number, got {told[name]!r}")
-        if len(told[name]) > _DIGITS:
-            raise BadAudit(f"{where}, {name}: expected a whole number of at most {_DIGITS} digits, got more")
-    return Place(
-        model=told["model"],
-        culture=told["culture"],
-        condition=told["condition"],
-        language=told["language"],
-        number=int(told["participant"]),
-        question=told["question"],
-        slot=int(told["slot"]),
-    )
+    return Label(key=key, person=row["person"], verdicts=verdicts)
 
 
 SKIP, REFUSE, UNDO, QUIT = "S", "R", "U", "Q"
@@ -178,13 +155,13 @@ OPTION_KEYS = digits[1:] + "0" + ascii_lowercase + "ABCDEFGHIJKLMNOPTVWXYZ" + "+
 _ENTER = ("\r", "\n")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reviewed:
     """What a review came to."""
 
-    read: int = 0
-    skipped: int = 0
-    left: int = 0  #: unparsable answers that this reader has not read
+    read: int
+    skipped: int
+    left: int  #: unparsable answers that this reader has not read
 
 
 def review(database: Database, run_id: str, *, reader: str, key: Callable[[], str], console: Console) -> Reviewed:
@@ -198,69 +175,54 @@ def review(database: Database, run_id: str, *, reader: str, key: Callable[[], st
         console: where answers are shown.
 
     Raises:
-        storage.runs.store.UnknownRun: there is no such run.
+        UnknownRun: there is no such run.
     """
     run = store.load_run(database, run_id)
     survey = store.load_survey(database, run.survey)
     answers = list(judgements.given_answers(database, readings.to_read(database, run_id, reader)))
     past: list[Reading | None] = []  # None: skipped
     with suppress(KeyboardInterrupt, EOFError):  # Ctrl-C and Ctrl-D quit as Q does: what was read has been kept
-        _read(database, survey, answers, past, reader=reader, key=key, console=console)
-    return _summary(past, len(answers))
-
-
-def _read(
-    database: Database,
-    survey: Survey,
-    answers: Sequence[GivenAnswer],
-    past: list[Reading | None],
-    *,
-    reader: str,
-    key: Callable[[], str],
-    console: Console,
-) -> None:
-    """Show one answer after the other until all are ``past`` or the reader quits."""
-    while len(past) < len(answers):
-        answer = answers[len(past)]
-        question = subject_of(answer, survey).question
-        chosen: set[int] = set()
-        while True:
-            console.clear()
-            console.print(screen(answer, question, chosen, number=len(past) + 1, total=len(answers)))
-            pressed = key()
+        while len(past) < len(answers):
+            answer = answers[len(past)]
+            question = subject_of(answer, survey).question
+            head = f"{len(past) + 1} of {len(answers)}"
+            pressed, read = _ask(answer, question, reader, head=head, key=key, console=console)
             if pressed == QUIT:
-                return
-            if pressed == UNDO:
-                if past and (before := past.pop()) is not None:
-                    readings.take_back(database, before)
                 break
-            if pressed == SKIP:
-                past.append(None)
-                break
-            if read := _reading(answer, question, reader, chosen, pressed):
-                readings.record_reading(database, read)
+            if pressed != UNDO:
                 past.append(read)
-                break
+                if read is not None:
+                    readings.record_reading(database, read)
+            elif past and (before := past.pop()) is not None:
+                readings.take_back(database, before)
+    done = sum(read is not None for read in past)
+    return Reviewed(read=done, skipped=len(past) - done, left=len(answers) - done)
 
 
-def _summary(past: list[Reading | None], total: int) -> Reviewed:
-    read = sum(one is not None for one in past)
-    return Reviewed(read=read, skipped=len(past) - read, left=total - read)
-
-
-def _reading(answer: GivenAnswer, question: Question, reader: str, chosen: set[int], pressed: str) -> Reading | None:
-    """The reading that a key completes; None where there is more to press. Options pressed are kept in ``chosen``."""
-    if pressed == REFUSE:
-        return Reading(key=answer.key, reader=reader, state=AnswerState.REFUSED)
-    codes: tuple[int, ...] = ()
-    if question.type is QuestionType.MULTIPLE:
-        if pressed in _ENTER and 0 < len(chosen) <= question.max_choices:
-            codes = tuple(sorted(chosen))
-        elif (code := _option(answer, pressed)) is not None:
+def _ask(
+    answer: GivenAnswer, question: Question, reader: str, *, head: str, key: Callable[[], str], console: Console
+) -> tuple[str, Reading | None]:
+    """Show an answer until a key has read it, skipped it, undone the one before, or quit. Returns key and reading."""
+    chosen: set[int] = set()
+    codes: tuple[int, ...]
+    while True:
+        console.clear()
+        console.print(screen(answer, question, chosen, head=head))
+        pressed = key()
+        if pressed in (QUIT, UNDO, SKIP):
+            return pressed, None
+        if pressed == REFUSE:
+            return pressed, Reading(key=answer.key, reader=reader, state=AnswerState.REFUSED)
+        code = _option(answer, pressed)
+        if question.type is not QuestionType.MULTIPLE:
+            codes = () if code is None else (code,)
+        elif code is not None:
             chosen ^= {code}
-    elif (code := _option(answer, pressed)) is not None:
-        codes = (code,)
-    return Reading(key=answer.key, reader=reader, state=AnswerState.ANSWERED, choices=codes) if codes else None
+            codes = ()
+        else:
+            codes = tuple(sorted(chosen)) if pressed in _ENTER and len(chosen) <= question.max_choices else ()
+        if codes:
+            return pressed, Reading(key=answer.key, reader=reader, state=AnswerState.ANSWERED, choices=codes)
 
 
 def _option(answer: GivenAnswer, pressed: str) -> int | None:
@@ -268,14 +230,14 @@ def _option(answer: GivenAnswer, pressed: str) -> int | None:
     return answer.shown[place] if 0 <= place < len(answer.shown) else None
 
 
-def screen(answer: GivenAnswer, question: Question, chosen: set[int], *, number: int, total: int) -> RenderableType:
+def screen(answer: GivenAnswer, question: Question, chosen: set[int], *, head: str) -> RenderableType:
     """One answer as it is shown, without control characters: what was asked, the response, and the keys."""
     from rich.console import Group
     from rich.panel import Panel
     from rich.text import Text
 
     language = answer.cell.language
-    head = visible(f"{number} of {total}: {answer.cell.model}, {answer.cell.culture}, {question.id}")
+    title = visible(f"{head}: {answer.cell.model}, {answer.cell.culture}, {question.id}")
     asked = Text(visible(request_text(question, answer.shown, language)))
     response = Text("\n".join(map(visible, answer.completion.splitlines())) or "(empty)")
     keys = Text()
@@ -288,5 +250,5 @@ def screen(answer: GivenAnswer, question: Question, chosen: set[int], *, number:
     enter = f"Enter: these (at most {question.max_choices})   " if several else ""
     keys.append(f"{enter}R: refuses   S: skip   U: undo   Q: quit", style="dim")
     return Group(
-        Panel(asked, title=Text(head)), Panel(response, title=Text(f"response; {visible(answer.reason)}")), keys
+        Panel(asked, title=Text(title)), Panel(response, title=Text(f"response; {visible(answer.reason)}")), keys
     )

@@ -98,7 +98,7 @@ def test_a_survey_cannot_write_on_the_terminal_either() -> None:
         region=None,
     )
     shown = io.StringIO()
-    Console(file=shown, width=100).print(screen(given, question, set(), number=1, total=1))
+    Console(file=shown, width=100).print(screen(given, question, set(), head="1 of 1"))
     assert "\x1b" not in shown.getvalue()
     assert shown.getvalue().count(written) == 2 + 1 + 4 + 4 + 2  # names, question, options, keys, reason and response
 
