@@ -13,17 +13,14 @@ from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.items import ItemTable
 from defsurvey.reports.cells.ranking import LEVEL, Ranking
+from defsurvey.reports.figures.words import ENOUGH, NAMED
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.number_format import counted, nats, percent
 
 #: Below this share of valid answers the finding says so.
 LOW_VALIDITY = 0.8
-#: Fewest items of which a headline speaks.
-ENOUGH = 10
 #: A caution is due where a model has more answers to a question than this part of the people behind its reference.
 OF_PEOPLE = 10
-#: Cells of a caution, or cultures of a heading, named one by one; beyond it they are counted.
-NAMED = 4
 
 
 class Standing(StrEnum):

@@ -13,8 +13,8 @@ from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.items import Floats
 from defsurvey.reports.figures.distinguishing import distinguish
 from defsurvey.reports.figures.matching import matching_figure
-from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.figures.placement import placement
+from defsurvey.reports.figures.words import NotRun
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.reports.metrics.quality import Rate

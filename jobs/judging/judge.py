@@ -17,7 +17,7 @@ from defsurvey.jobs.judging.steps import Watch, Work, calibrate, is_calibrated, 
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.requirements import check_prices
 from defsurvey.jobs.study.study import DEFAULT_SAMPLE
-from defsurvey.reports.figures.parts import main_condition
+from defsurvey.reports.figures.words import main_condition
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judgements, outbox, store
 from defsurvey.storage.runs.judgement import Judge, Rubric

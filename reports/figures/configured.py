@@ -15,7 +15,7 @@ import numpy as np
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import CellAnalysis
 from defsurvey.reports.cells.items import Floats, Ints
-from defsurvey.reports.figures.parts import NotRun, main_cells
+from defsurvey.reports.figures.words import NotRun, main_cells
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.metrics.aggregate import grouped_mean, mean_known
 from defsurvey.reports.metrics.configurations import Axis, Extreme, axis, extremes, pickable, rearrangements_for

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.figures.words import NotRun
 from defsurvey.reports.merge import run_ids
 from defsurvey.reports.metrics.contamination import Guessed, Recalled, guessed, recalled, similarity
 from defsurvey.storage.runs.probe import Probe, ProbeKind

@@ -16,8 +16,7 @@ import numpy as np
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import CellAnalysis
 from defsurvey.reports.cells.items import Bools, Floats, ItemTable, ReferenceTable
-from defsurvey.reports.figures.parts import NotRun, main_condition
-from defsurvey.reports.figures.words import culture_names, missing
+from defsurvey.reports.figures.words import NotRun, culture_names, main_condition, missing
 from defsurvey.reports.metrics.aggregate import means
 from defsurvey.reports.metrics.divergence import plug_in_kl, smoothed_reference
 from defsurvey.reports.metrics.floor import Floor

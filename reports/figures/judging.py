@@ -8,7 +8,7 @@ import numpy as np
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.replies import judgeable
-from defsurvey.reports.figures.parts import NotRun, main_cells
+from defsurvey.reports.figures.words import NotRun, main_cells
 from defsurvey.reports.metrics.agreement import agreement, mcnemar
 from defsurvey.reports.metrics.insensitivity import FAIL, VERDICTS, Audit, CellRates, JudgeNotes, Verdicts, cell_rates
 from defsurvey.storage.runs.judgement import DIMENSIONS

@@ -11,8 +11,7 @@ from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import FAILED, CellAnalysis
 from defsurvey.reports.cells.items import Floats, Ints
 from defsurvey.reports.figures.mapping import cultural_map
-from defsurvey.reports.figures.parts import NotRun, main_cells
-from defsurvey.reports.figures.publications import Meaning, meanings
+from defsurvey.reports.figures.words import Meaning, NotRun, main_cells, meanings
 from defsurvey.reports.metrics.diversity import effective_options
 from defsurvey.storage.runs.run import AnswerState
 

@@ -22,7 +22,7 @@ from defsurvey.reports.figures.map_scores import (
     scored,
     way_noise,
 )
-from defsurvey.reports.figures.parts import NotRun, main_condition
+from defsurvey.reports.figures.words import NotRun, main_condition
 from defsurvey.reports.metrics.aggregate import grouped_mean
 from defsurvey.reports.metrics.cultural_map import Components, Ellipse, ellipse, ellipse_of, principal_components
 from defsurvey.reports.metrics.ways import Arrow, arrow

@@ -13,7 +13,7 @@ from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.comparing import answered
 from defsurvey.reports.cells.items import Floats, ReferenceTable, reference_table
 from defsurvey.reports.cells.respondents import uniform_shares
-from defsurvey.reports.figures.parts import NotRun, main_cells
+from defsurvey.reports.figures.words import NotRun, main_cells
 from defsurvey.reports.metrics.bias import (
     Matching,
     Profile,

@@ -8,7 +8,7 @@ import numpy as np
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.items import ANSWERED, Ints, ItemTable
-from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.figures.words import NotRun
 from defsurvey.reports.metrics.comparisons import holm
 from defsurvey.reports.metrics.position import PositionBias, position_bias
 from defsurvey.storage.surveys.survey import QuestionType

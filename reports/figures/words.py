@@ -1,21 +1,71 @@
-"""Words and columns that the sections have in common."""
+"""What the parts of a report have in common: some are not run, and most speak of one condition and language."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import csv
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import isfinite, isnan
+from pathlib import Path
 
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CellAnalysis
 from defsurvey.reports.cells.items import Floats
-from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.figures.publications import CITATION, PublishedTable, published, replicates
 from defsurvey.reports.number_format import NONE, fixed, percent
 from defsurvey.reports.number_format import chance as chance
 from defsurvey.reports.number_format import listed as listed
 from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.storage.runs.run import Cell
+
+#: The condition that figures of models are about, where a run has it.
+DEF = "def"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotRun:
+    """A figure of the paper that this run does not cover."""
+
+    reason: str  #: begins in lower case and ends without a full stop: "one language: nothing to compare"
+
+
+def main_condition(cells: Iterable[Cell]) -> str:
+    """The condition that figures of models are about: ``def``, or else the run's first that gives answers."""
+    known = list(cells)
+    names = [cell.condition.name for cell in known if cell.condition.method.slots] or [known[0].condition.name]
+    return DEF if DEF in names else names[0]
+
+
+def conditions(analysis: Analysis) -> list[str]:
+    """The conditions whose answers were measured, in the run's order."""
+    return list(dict.fromkeys(cell.cell.condition.name for cell in sorted(analysis.cells, key=lambda c: c.place)))
+
+
+def language_of(analysis: Analysis, culture: str) -> str:
+    """The language that figures of models are about: the culture's own where the run has it, or else its first."""
+    spoken = list(dict.fromkeys(cell.language for cell in analysis.results.run.cells if cell.culture == culture))
+    native = analysis.results.survey.culture(culture).language
+    return native if native in spoken else spoken[0]
+
+
+def spoken(analysis: Analysis) -> tuple[CellAnalysis, ...]:
+    """The cells of one language per culture."""
+    return tuple(cell for cell in analysis.cells if cell.cell.language == language_of(analysis, cell.cell.culture))
+
+
+def main_cells(analysis: Analysis) -> tuple[CellAnalysis, ...]:
+    """One cell per model and culture: the main condition, one language per culture."""
+    condition = main_condition(analysis.results.run.cells)
+    return tuple(cell for cell in spoken(analysis) if cell.cell.condition.name == condition)
+
+
+def models(cells: Iterable[CellAnalysis]) -> tuple[str, ...]:
+    """The models of some cells, each once, in the run's order."""
+    return tuple(dict.fromkeys(cell.cell.model for cell in sorted(cells, key=lambda cell: cell.place)))
+
 
 MODEL = Column(text="Model", words=True)
 #: How the paper counts what is infinite.
@@ -29,6 +79,10 @@ FLOOR = "The small figure beneath is the noise floor: what equally many real peo
 INFINITE = Column(
     text="Infinite", meaning="share of the items behind the mean whose plug-in KL is infinite before the paper's rule"
 )
+#: Fewest items of which a headline speaks.
+ENOUGH = 10
+#: Cells of a caution, or cultures of a heading, named one by one; beyond it they are counted.
+NAMED = 4
 #: A difference with a p below this is called one.
 LEVEL = 0.05
 
@@ -160,3 +214,71 @@ def _spelled(column: str) -> str:
     known = {"diversity_pct": "Diversity, %", "kl": "KL", "sd": "SD", "sem": "SEM", "sed": "SED", "p": "p", "t": "t"}
     known |= {"df": "df"}
     return known.get(column, column if column.isupper() else column.capitalize())
+
+
+FOLDER = Path(__file__).with_name("published")
+TABLES = ("table1", "table2", "table3", "table4")
+DOI = "10.1016/j.ipm.2025.104099"
+CITATION = f"Liu et al. (2025), doi:{DOI}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedTable:
+    """A table as printed."""
+
+    name: str  #: ``table1`` to ``table4``
+    title: str
+    meaning: str  #: of the columns
+    columns: tuple[str, ...]
+    rows: tuple[Mapping[str, str], ...]  #: column -> value as printed
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meaning:
+    """What a high and a low score of a value dimension mean."""
+
+    high: str
+    low: str
+
+
+@lru_cache(maxsize=len(TABLES))
+def published(name: str) -> PublishedTable:
+    """One of the paper's tables; raises KeyError for a name that is not in ``TABLES``.
+
+    >>> [row["average"] for row in published("table2").rows if row["model"] == "Mistral-7B-Instruct"]
+    ['0.81']
+    """
+    footnotes = tomllib.loads((FOLDER / "footnotes.toml").read_text(encoding="utf-8"))[name]
+    with (FOLDER / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = tuple(dict(row) for row in reader)
+        columns = tuple(reader.fieldnames or ())
+    return PublishedTable(
+        name=name,
+        title=footnotes["title"],
+        meaning=footnotes["columns"],
+        columns=columns,
+        rows=rows,
+        notes=tuple(footnotes["notes"]),
+    )
+
+
+@lru_cache(maxsize=1)
+def meanings() -> Mapping[str, Meaning]:
+    """Value dimension -> what its scores mean.
+
+    >>> meanings()["PDI"].low
+    'Power has to justify itself; authority is shared and held to account.'
+    """
+    known = tomllib.loads((FOLDER / "dimensions.toml").read_text(encoding="utf-8"))
+    return {code: Meaning(high=each["high"], low=each["low"]) for code, each in known.items()}
+
+
+def replicates(citation: str) -> bool:
+    """Whether a survey, by its citation, is the paper's own: any other is "a different survey, not a replication".
+
+    >>> replicates("Liu, H., et al. (2025). doi:10.1016/j.ipm.2025.104099."), replicates("Haerpfer, C., et al. (2022).")
+    (True, False)
+    """
+    return DOI in citation

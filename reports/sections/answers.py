@@ -9,9 +9,8 @@ from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cards import question_cards
 from defsurvey.reports.cells.cells import CellAnalysis
 from defsurvey.reports.figures.distinguishing import DistinguishedCell, distinguish
-from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.figures.placement import Placement, placement
-from defsurvey.reports.figures.words import MODEL, chance, culture_names, missing, named_cultures
+from defsurvey.reports.figures.words import MODEL, NotRun, chance, culture_names, missing, named_cultures
 from defsurvey.reports.metrics.quality import Rate
 from defsurvey.reports.number_format import NONE, counted, fixed, percent
 from defsurvey.reports.page import Column, Entry, Section, Table, TableRow

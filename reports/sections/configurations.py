@@ -12,9 +12,10 @@ import numpy as np
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.figures.configured import Configuration, Configured, ConfiguredCell, configured, drawn
-from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.figures.words import (
     LEVEL,
+    NAMED,
+    NotRun,
     chance,
     culture_names,
     interval_entry,
@@ -22,7 +23,6 @@ from defsurvey.reports.figures.words import (
     missing,
     named_cultures,
 )
-from defsurvey.reports.finding import NAMED
 from defsurvey.reports.metrics.comparisons import holm
 from defsurvey.reports.metrics.configurations import Extreme
 from defsurvey.reports.number_format import NONE, counted, fixed, percent

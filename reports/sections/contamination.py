@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.figures.contamination import Contamination, GuessedRow, RecalledRow, contamination
-from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.figures.words import MODEL, chance, culture_names
+from defsurvey.reports.figures.words import MODEL, NotRun, chance, culture_names
 from defsurvey.reports.metrics.contamination import CLOSE, VERBATIM
 from defsurvey.reports.number_format import fixed
 from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow

@@ -11,8 +11,7 @@ import numpy as np
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.charts.cultures import culture_map, numbered
 from defsurvey.reports.figures.mapping import CulturalMap, Projection, cultural_map, every, paper_map
-from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.figures.words import culture_names, listed, missing, named_cultures
+from defsurvey.reports.figures.words import NotRun, culture_names, listed, missing, named_cultures
 from defsurvey.reports.metrics.ways import Arrow, Way
 from defsurvey.reports.number_format import NONE, counted, fixed, signed
 from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow

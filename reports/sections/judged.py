@@ -12,8 +12,7 @@ from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.radar import Loop, Spokes, radar, rounded_reach
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
 from defsurvey.reports.figures.judging import Insensitivity, Judged, JudgedRow, insensitivity
-from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.figures.words import MODEL, culture_names, missing
+from defsurvey.reports.figures.words import MODEL, NotRun, culture_names, missing
 from defsurvey.reports.metrics.insensitivity import NAMES
 from defsurvey.reports.metrics.quality import Rate
 from defsurvey.reports.number_format import NONE, counted, percent

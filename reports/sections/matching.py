@@ -12,10 +12,12 @@ from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
 from defsurvey.reports.figures.matching import MatchingRow, RankAgreement, matching_figure, rank_agreement
-from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.figures.words import (
+    ENOUGH,
     LEVEL,
     MODEL,
+    NAMED,
+    NotRun,
     chance,
     culture_names,
     dimension_columns,
@@ -24,7 +26,6 @@ from defsurvey.reports.figures.words import (
     named_cultures,
     places,
 )
-from defsurvey.reports.finding import ENOUGH, NAMED
 from defsurvey.reports.metrics.bias import Matching
 from defsurvey.reports.metrics.comparisons import holm
 from defsurvey.reports.number_format import NONE, counted, fixed, percent

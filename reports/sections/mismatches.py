@@ -9,8 +9,7 @@ import numpy as np
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.figures.matching import ProfileRow, profiles
-from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.figures.words import culture_names, largest, missing, places
+from defsurvey.reports.figures.words import NotRun, culture_names, largest, missing, places
 from defsurvey.reports.metrics.bias import GENDERS
 from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
 from defsurvey.reports.sections.profiles import AGE_LABELS

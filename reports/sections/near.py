@@ -12,8 +12,7 @@ from defsurvey.reports.cards import SAMPLES, option_label, sample_cards, worded
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
 from defsurvey.reports.figures.landscape import NearQuestion, cases, near_question, score_rows
-from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.figures.words import culture_names, missing, named_cultures
+from defsurvey.reports.figures.words import NotRun, culture_names, missing, named_cultures
 from defsurvey.reports.number_format import counted, fixed, percent
 from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
 from defsurvey.reports.untrusted import visible

@@ -15,9 +15,7 @@ from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, reach, rows_chart
 from defsurvey.reports.figures.matching import ProfileCoverage, ProfileRow, Profiles, profiles
-from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.figures.words import LEVEL, MODEL, culture_names, missing, named_cultures
-from defsurvey.reports.finding import ENOUGH, NAMED
+from defsurvey.reports.figures.words import ENOUGH, LEVEL, MODEL, NAMED, NotRun, culture_names, missing, named_cultures
 from defsurvey.reports.metrics.bias import AGES, GENDERS
 from defsurvey.reports.metrics.quality import wilson_rate
 from defsurvey.reports.number_format import fixed, percent

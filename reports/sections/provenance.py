@@ -7,8 +7,7 @@ from defsurvey.reports.cells.cells import CultureAnalysis
 from defsurvey.reports.cells.replies import read_how_far
 from defsurvey.reports.circumstances import SAID_OF_WEIGHTS, languages_asked, weights_loaded
 from defsurvey.reports.figures.judging import insensitivity
-from defsurvey.reports.figures.parts import NotRun
-from defsurvey.reports.figures.publications import CITATION
+from defsurvey.reports.figures.words import CITATION, NotRun
 from defsurvey.reports.merge import run_ids, runs_of
 from defsurvey.reports.page import Download, Section, Term
 from defsurvey.storage.runs.run import EngineDescription, Run

@@ -8,16 +8,12 @@ import numpy as np
 import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
-from defsurvey.reports.figures.by_dimension import QUANTILES, ByDimension, by_dimension
-from defsurvey.reports.figures.frameworks import lacks, model_table
+from defsurvey.reports.figures.ablation import ablation_section, language_section
+from defsurvey.reports.figures.dimensions import QUANTILES, ByDimension, by_dimension, spread_section
+from defsurvey.reports.figures.frameworks import lacks, model_section, model_table
+from defsurvey.reports.figures.series import series_section, training_section
 from defsurvey.reports.number_format import fixed, percent
 from defsurvey.reports.page import Section, Table
-from defsurvey.reports.sections.ablation import ablation_section
-from defsurvey.reports.sections.dimensions import spread_section
-from defsurvey.reports.sections.frameworks import model_section
-from defsurvey.reports.sections.languages import language_section
-from defsurvey.reports.sections.series import series_section
-from defsurvey.reports.sections.training import training_section
 from defsurvey.storage.runs.results import Results
 from tests.reports.synthetic import human, last, one_question, refusing, repeated, results, uniform
 

@@ -14,7 +14,7 @@ import pytest
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.build import build_report
 from defsurvey.reports.contents import page
-from defsurvey.reports.figures.publications import CITATION
+from defsurvey.reports.figures.words import CITATION
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.storage.runs.results import Results

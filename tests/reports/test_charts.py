@@ -7,11 +7,10 @@ import re
 import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
-from defsurvey.reports.charts.dimensions import mean_plots, spread_plots
 from defsurvey.reports.charts.dots import dot_plots
 from defsurvey.reports.charts.drawing import PALETTE, Chart
 from defsurvey.reports.charts.radar import ROOM, SIZE, Loop, Spokes, radar
-from defsurvey.reports.figures.by_dimension import ByDimension, by_dimension
+from defsurvey.reports.figures.dimensions import ByDimension, by_dimension, mean_plots, spread_plots
 from tests.reports.planted import planted, wide_survey
 from tests.reports.reading import read
 from tests.reports.synthetic import Respondent, human, last, results

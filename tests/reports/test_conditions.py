@@ -14,7 +14,7 @@ from defsurvey.reports.figures.distinguishing import distinguish
 from defsurvey.reports.figures.first_token import FirstToken, first_token
 from defsurvey.reports.figures.frameworks import Ablation, Frameworks, Languages, ablation, frameworks, languages
 from defsurvey.reports.figures.mapping import CulturalMap, cultural_map
-from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.figures.words import NotRun
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.merge import merge

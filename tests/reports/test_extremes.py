@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
-from defsurvey.reports.extremes import apart, closest_dimension, excess, furthest
-from defsurvey.reports.figures.by_dimension import DimensionRow
+from defsurvey.reports.figures.dimensions import DimensionRow, apart, excess, furthest, mean_section
+from defsurvey.reports.figures.frameworks import closest_dimension
 from defsurvey.reports.metrics.intervals import Interval
-from defsurvey.reports.sections.dimensions import mean_section
 from tests.reports.planted import planted, wide_survey
 from tests.reports.synthetic import rare, repeated, results
 

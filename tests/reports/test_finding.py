@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from defsurvey.reports.analysis import analyse
-from defsurvey.reports.extremes import closest_dimension
+from defsurvey.reports.figures.frameworks import closest_dimension
 from defsurvey.reports.finding import find
 from defsurvey.storage.runs.results import Results
 from defsurvey.storage.surveys.survey import Question, QuestionType

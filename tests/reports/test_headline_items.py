@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.cells.cells import CellAnalysis
+from defsurvey.reports.figures.dimensions import mean_section
 from defsurvey.reports.figures.distinguishing import distinguish
 from defsurvey.reports.figures.first_token import FirstToken, first_token
+from defsurvey.reports.figures.frameworks import model_section
 from defsurvey.reports.figures.matching import matching_figure
 from defsurvey.reports.figures.series import Series, Training, series, training
 from defsurvey.reports.finding import find
@@ -19,8 +21,6 @@ from defsurvey.reports.measures import measure_rows
 from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.reports.number_format import NONE
 from defsurvey.reports.sections.closeness import closeness
-from defsurvey.reports.sections.dimensions import mean_section
-from defsurvey.reports.sections.frameworks import model_section
 from defsurvey.storage.runs.results import ProbabilityRow, Results
 from defsurvey.storage.runs.run import Condition, Method
 from defsurvey.storage.surveys.survey import Question, Survey

@@ -10,7 +10,7 @@ import pytest
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.contents import page
 from defsurvey.reports.figures.mapping import CulturalMap, cultural_map
-from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.figures.words import NotRun
 from defsurvey.reports.html import render_html
 from defsurvey.storage.surveys.survey import Culture, Survey
 from tests.reports.planted import planted

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.figures.dimensions import mean_section, spread_section
+from defsurvey.reports.figures.frameworks import model_section
 from defsurvey.reports.number_format import fixed
 from defsurvey.reports.page import Table
-from defsurvey.reports.sections.dimensions import mean_section, spread_section
-from defsurvey.reports.sections.frameworks import model_section
 from defsurvey.storage.surveys.survey import Survey
 from tests.reports.synthetic import human, last, results, survey, uniform
 

@@ -9,13 +9,11 @@ import numpy as np
 
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.contents import page
-from defsurvey.reports.extremes import closest_dimension
-from defsurvey.reports.figures.frameworks import lacks, model_table
+from defsurvey.reports.figures.ablation import ablation_section
+from defsurvey.reports.figures.frameworks import closest_dimension, framework_section, lacks, model_section, model_table
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.merge import merge
 from defsurvey.reports.page import Section, Table
-from defsurvey.reports.sections.ablation import ablation_section
-from defsurvey.reports.sections.frameworks import framework_section, model_section
 from defsurvey.storage.runs.results import Results
 from defsurvey.storage.runs.run import Condition
 from tests.reports.planted import planted, wide_survey

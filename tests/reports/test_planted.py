@@ -13,9 +13,9 @@ from defsurvey.reports.figures.configured import configured
 from defsurvey.reports.figures.distinguishing import distinguish
 from defsurvey.reports.figures.mapping import cultural_map
 from defsurvey.reports.figures.matching import matching_figure, profiles, rank_agreement
-from defsurvey.reports.figures.parts import NotRun
 from defsurvey.reports.figures.placement import placement
 from defsurvey.reports.figures.series import series, training
+from defsurvey.reports.figures.words import NotRun
 from defsurvey.storage.surveys.catalogue import find_survey
 from tests.reports.planted import DISTORTION, MODELS, Planted, planted, wide_survey, without
 

@@ -12,15 +12,14 @@ import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.contents import page
-from defsurvey.reports.figures.frameworks import Frameworks, Languages, frameworks, languages
+from defsurvey.reports.figures.frameworks import Frameworks, Languages, framework_section, frameworks, languages
 from defsurvey.reports.figures.mapping import cultural_map, paper_map
-from defsurvey.reports.figures.parts import NotRun
+from defsurvey.reports.figures.words import NotRun
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.metrics.agreement import agreement, mcnemar
 from defsurvey.reports.metrics.insensitivity import FAIL, PASS, UNSURE, Audit, JudgeNotes, Verdicts
 from defsurvey.reports.page import Section, Table
-from defsurvey.reports.sections.frameworks import framework_section
 from defsurvey.storage.runs.results import Results
 from defsurvey.storage.runs.run import Condition
 from tests.reports.planted import Planted, planted, wide_survey, without

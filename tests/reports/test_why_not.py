@@ -10,6 +10,7 @@ import pytest
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.cards import question_cards
 from defsurvey.reports.contents import page
+from defsurvey.reports.figures.ablation import language_section
 from defsurvey.reports.figures.distinguishing import distinguish
 from defsurvey.reports.figures.placement import Placement, PlacementRow, placement
 from defsurvey.reports.html import render_html
@@ -17,7 +18,6 @@ from defsurvey.reports.metrics.position import PositionBias
 from defsurvey.reports.number_format import NONE
 from defsurvey.reports.page import Entry, Table
 from defsurvey.reports.sections.answers import position_section
-from defsurvey.reports.sections.languages import language_section
 from defsurvey.reports.sections.matching import matching_section
 from defsurvey.reports.sections.near import near_section
 from defsurvey.reports.sections.provenance import provenance_section

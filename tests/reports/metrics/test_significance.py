@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import ttest_ind, ttest_ind_from_stats
 
-from defsurvey.reports.figures.publications import published
+from defsurvey.reports.figures.words import published
 from defsurvey.reports.metrics.divergence import MetricInput
 from defsurvey.reports.metrics.significance import Summary, TwoSamples, compare, compare_samples, hedges_g, summarise
 
