@@ -24,8 +24,9 @@ def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None, re
     Several runs of one preset make one report together if they asked the same questions of one survey, or have neither
     a culture nor a question in common.
     """
-    from defsurvey.jobs import results, runs
+    from defsurvey.jobs import results
     from defsurvey.jobs.daemons.startup import open_existing
+    from defsurvey.jobs.progress.snapshot import named_or_newest
     from defsurvey.jobs.system import written_to
     from defsurvey.reports.merge import CannotMerge
 
@@ -39,7 +40,7 @@ def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None, re
                 raise click.UsageError(str(error)) from error
             click.echo(f"{paths.html}\n{paths.markdown}")
         else:
-            named = runs.named_or_newest(database, run_ids[0] if run_ids else None)
+            named = named_or_newest(database, run_ids[0] if run_ids else None)
             built = results.current_report(settings, database, named, output, readings=readings)
             click.echo(f"{built.html}\n{built.markdown}")
 

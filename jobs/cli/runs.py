@@ -57,14 +57,18 @@ def init(folder: Path) -> None:
 def plan(settings: Settings, study: Path, name: str | None, as_json: bool) -> None:
     """What would run: cells, answers, tokens, time, cost, what could be found. Enqueues nothing."""
     from defsurvey.jobs import runs
-    from defsurvey.jobs.study.plan import render, to_json
+    from defsurvey.jobs.study import plan as planning
+    from defsurvey.jobs.study.earlier import read_earlier
+    from defsurvey.workers.models import read_cards
 
     settings = settings.for_study(study)
-    planned = runs.planned(settings, runs.read(settings, study, name=name))
+    wanted = runs.read(settings, study, name=name)
+    runs.check_retired(settings, wanted)
+    planned = planning.plan(wanted, cards=read_cards(settings.models), earlier=read_earlier(settings, wanted))
     if as_json:
-        print_json(to_json(planned))
+        print_json(planning.to_json(planned))
     else:
-        console().print(render(planned))
+        console().print(planning.render(planned))
 
 
 @click.command()
@@ -120,12 +124,13 @@ def enqueue(settings: Settings, study: Path, name: str | None, as_json: bool) ->
     """Write a run and publish its messages; prints the run's id."""
     from defsurvey.jobs import runs
     from defsurvey.jobs.daemons.startup import open_database
+    from defsurvey.jobs.progress.snapshot import unpublished
 
     settings = settings.for_study(study)
     wanted = runs.read(settings, study, name=name)
     with open_database(settings) as database:
         done = runs.enqueue(settings, database, wanted)
-        notes = [runs.keyless(settings, wanted), runs.unpublished(settings, database, done.run)]
+        notes = [runs.keyless(settings, wanted), unpublished(settings, database, done.run)]
     print_result(asdict(done), [done.run], as_json=as_json)
     if not as_json:
         for note in filter(None, notes):
@@ -144,13 +149,14 @@ def extend(settings: Settings, run_id: str, participants: int | None, models: tu
     """Add participants or models to a run under the same seed, then publish their messages."""
     from defsurvey.jobs import runs
     from defsurvey.jobs.daemons.startup import open_existing
+    from defsurvey.jobs.progress.snapshot import unpublished
 
     if participants is None and not models:
         raise click.UsageError("extend needs --participants or --models")
     with open_existing(settings) as database:
         wanted = runs.extended(settings, database, run_id, participants=participants, models=models)
         done = runs.enqueue(settings, database, wanted, extend=True)
-        waiting = runs.unpublished(settings, database, run_id)
+        waiting = unpublished(settings, database, run_id)
     if done.added:
         line = f"{done.run}: {done.added} participants added; work on them: defsurvey resume {done.run} --wait"
     else:
@@ -176,7 +182,7 @@ def resume(settings: Settings, /, run_id: str, wait: bool, budget: float | None,
             raise click.UsageError(f"--{option} is for workers of this command: it needs --wait")
     from defsurvey.jobs import runs
     from defsurvey.jobs.daemons.startup import open_existing
-    from defsurvey.jobs.progress.snapshot import set_aside, snapshot
+    from defsurvey.jobs.progress.snapshot import has_worker, set_aside, snapshot, unpublished
     from defsurvey.storage.runs import store
 
     with open_existing(settings) as database:
@@ -191,8 +197,8 @@ def resume(settings: Settings, /, run_id: str, wait: bool, budget: float | None,
             ended = runs.resume_here(settings, database, run_id, console=console(stderr=True), **workers)
             _finish(ended, as_json=as_json)
         again = runs.resume(settings, database, run_id)
-        idle = not runs.has_worker(settings, database)
-        waiting = runs.unpublished(settings, database, run_id)
+        idle = not has_worker(settings, database)
+        waiting = unpublished(settings, database, run_id)
     print_result({"run": run_id, "published": again}, [f"{run_id}: {again} messages published"], as_json=as_json)
     if not _warn(settings, waiting) and idle:
         click.echo(f"nothing is working on it; work on it here: defsurvey resume {run_id} --wait", err=True)
@@ -244,13 +250,14 @@ def retry(settings: Settings, run_id: str, state: tuple[str, ...], rewind: bool)
     """Ask answers again that ended in a state; each from the memory it was shown, or by --rewind in sequence."""
     from defsurvey.jobs import runs
     from defsurvey.jobs.daemons.startup import open_existing
+    from defsurvey.jobs.progress.snapshot import unpublished
 
     unknown = [name for name in state if name not in RETRIABLE]
     if unknown:
         raise click.UsageError(f"--state: expected one or more of {', '.join(RETRIABLE)}, got {', '.join(unknown)}")
     with open_existing(settings) as database:
         done = runs.ask_again(settings, database, run_id, states=state, rewind=rewind)
-        waiting = runs.unpublished(settings, database, run_id)
+        waiting = unpublished(settings, database, run_id)
     if done:
         click.echo(f"{run_id}: {done} to be asked again; work on them here: defsurvey resume {run_id} --wait")
     else:
@@ -265,25 +272,26 @@ def retry(settings: Settings, run_id: str, state: tuple[str, ...], rewind: bool)
 @click.pass_obj
 def status(settings: Settings, run_id: str | None, watch: bool, as_json: bool) -> None:
     """How far a run has come; the newest where none is named."""
-    from defsurvey.jobs import runs
     from defsurvey.jobs.daemons.startup import open_existing
-    from defsurvey.jobs.progress.following import render
-    from defsurvey.jobs.progress.snapshot import behind_line, dead_letters_line, report_line, snapshot
+    from defsurvey.jobs.progress import following, snapshot
 
     with open_existing(settings) as database:
-        chosen = runs.named_or_newest(database, run_id)
-        now = runs.watch_run(database, chosen, console(stderr=as_json)) if watch else snapshot(database, chosen)
-        before = runs.waits_behind(settings, database, now)
-    dead = runs.dead_letters(settings)
+        chosen = snapshot.named_or_newest(database, run_id)
+        if watch:
+            now = following.watch_run(database, chosen, console(stderr=as_json))
+        else:
+            now = snapshot.snapshot(database, chosen)
+        before = snapshot.waits_behind(settings, database, now)
+    dead = snapshot.dead_letters(settings)
     if as_json:
         print_json({**now.to_json(), "behind": before, "dead_letters": dead})
     elif not watch:
-        console().print(render(now, now.rate_per_second))
+        console().print(following.render(now, now.rate_per_second))
         if before:
-            click.echo(behind_line(now.run, before))
+            click.echo(snapshot.behind_line(now.run, before))
         if dead:
-            click.echo(dead_letters_line(dead))
-        click.echo(report_line(now))
+            click.echo(snapshot.dead_letters_line(dead))
+        click.echo(snapshot.report_line(now))
 
 
 VERBS = (init, plan, preview, run, enqueue, extend, resume, status, cancel, retry)

@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from celery import Celery
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
-from defsurvey.jobs.queue.broker import EmbeddedBroker, check_reachable
+from defsurvey.jobs.queue.broker import BrokerUnavailable, EmbeddedBroker, check_reachable
+from defsurvey.jobs.queue.celery_app import make_app
 from defsurvey.jobs.settings import BadSetting, Settings
 from defsurvey.jobs.system import LOG_FORMAT
 from defsurvey.storage.address import in_words, shown
@@ -133,6 +135,18 @@ def broker_url(settings: Settings) -> str:
     broker = EmbeddedBroker(settings.home)
     broker.ensure()
     return broker.url
+
+
+def app_if_up(settings: Settings) -> Celery | None:
+    """The broker's app; None where it does not answer, or, for the embedded one, where nobody would listen."""
+    if settings.broker_url is not None:
+        try:
+            check_reachable(settings.broker_url)
+        except BrokerUnavailable:
+            return None
+        return make_app(settings.broker_url, visibility_timeout=settings.visibility_timeout)
+    broker = EmbeddedBroker(settings.home)
+    return make_app(broker.url, visibility_timeout=settings.visibility_timeout) if broker.alive() else None
 
 
 def log_to_stderr() -> None:

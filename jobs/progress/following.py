@@ -233,6 +233,11 @@ class Look:
         return self.latest
 
 
+def watch_run(database: Database, run_id: str, shown: Console) -> Snapshot:
+    """Show a run's progress until it is finished, cancelled or out of budget. Returns the last look at it."""
+    return watch(Look(database, run_id), lambda now: now.state in ("finished", "cancelled", "budget reached"), shown)
+
+
 class AtWork(Protocol):
     """Whoever works on a run while it is followed."""
 

@@ -1,4 +1,4 @@
-"""How far a run and its cells have come at one moment, in numbers and in sentences."""
+"""How far a run and its cells have come at one moment, and what it waits for, in numbers and in sentences."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import redis
+
+from defsurvey.jobs.queue.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of
+from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judgements, outbox, steps, store
+from defsurvey.storage.runs.deaths import last_heartbeat
 from defsurvey.storage.runs.run import AnswerState, Method, Progress
+from defsurvey.storage.runs.waiting import before
 from defsurvey.storage.visible import in_one_line, visible
+from defsurvey.workers.runner.dead_letters import counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,3 +180,55 @@ def dead_letters_line(counts: Mapping[str, int]) -> str:
     """What lay in the broker's queues and was no message of ours."""
     queues = ", ".join(f"{in_one_line(queue)}: {number:,}" for queue, number in counts.items())
     return f"dead letters: {sum(counts.values()):,} items in the broker were not messages of defsurvey ({queues})"
+
+
+def has_worker(settings: Settings, database: Database) -> bool:
+    """Whether any worker has been heard of within the time of a lease."""
+    age = last_heartbeat(database)
+    return age is not None and age < settings.lease_seconds
+
+
+def unpublished(settings: Settings, database: Database, run_id: str) -> str:
+    """Why messages of a run have not reached a broker and what sends them; nothing where all have."""
+    number = outbox.waiting(database, run_id)
+    if not number:
+        return ""
+    waiting = f"{number} messages wait in the outbox"
+    if settings.broker_url is None:
+        return f"no broker: {waiting} until defsurvey reconciler runs beside a worker"
+    try:
+        check_reachable(settings.broker_url)
+    except BrokerUnavailable as error:
+        return f"{error}; {waiting} until it answers and defsurvey reconciler runs"
+    return f"{waiting} for defsurvey reconciler"
+
+
+def dead_letters(settings: Settings) -> dict[str, int] | None:
+    """Queue -> how many of its items were put aside as dead letters; None where the broker does not answer."""
+    embedded = EmbeddedBroker(settings.home)
+    if settings.broker_url is None and not embedded.alive():
+        return None
+    try:
+        with client_of(settings.broker_url or embedded.url) as client:
+            return counts(client)
+    except (redis.RedisError, ValueError):  # ValueError: a port that is none
+        return None
+
+
+def waits_behind(settings: Settings, database: Database, now: Snapshot) -> dict[str, int]:
+    """Other run -> participants that workers take up before this run, where nobody of it is asked yet.
+
+    Only a broker that the settings name is shared by runs: ``defsurvey run`` keeps others out of the embedded one.
+    """
+    shared = settings.broker_url is not None
+    return before(database, now.run) if shared and now.state == "waiting" else {}
+
+
+def named_or_newest(database: Database, run_id: str | None) -> str:
+    """The run named, or the newest; raises ``UnknownRun`` where there is none."""
+    if run_id is not None:
+        return run_id
+    runs = store.run_ids(database)
+    if not runs:
+        raise store.UnknownRun(None)
+    return runs[0]

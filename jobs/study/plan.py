@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import ceil
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from defsurvey.jobs.study.earlier import Earlier
 from defsurvey.jobs.study.study import PlannedCell, Study
 from defsurvey.storage.runs.judgement import LEAST, MOST_REPEATED, REPEATED
 from defsurvey.storage.runs.run import Method
@@ -52,16 +53,6 @@ class Spread:
 
     def __str__(self) -> str:
         return between(f"{self.low:,}", f"{self.high:,}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Earlier:
-    """What earlier runs, a pilot above all, showed of a study's models and judge."""
-
-    paces: Mapping[str, float] = field(default_factory=dict)  #: model -> answers per second
-    validities: Mapping[str, float] = field(default_factory=dict)  #: model -> share of valid answers
-    tokens: Mapping[tuple[str, str, str], TokensSeen] = field(default_factory=dict)  #: by model, condition, language
-    judge: tuple[float, float] | None = None  #: tokens that a call of the judge read and wrote on average
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ import redis
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from defsurvey.jobs import local, runs, system
+from defsurvey.jobs import local, system
 from defsurvey.jobs.progress import following
 from defsurvey.jobs.progress.snapshot import Snapshot, snapshot
 from defsurvey.jobs.settings import Settings
@@ -313,7 +313,7 @@ def test_who_watches_a_run_outlives_an_outage(
     monkeypatch.setattr(following, "snapshot", look)
     monkeypatch.setattr("defsurvey.jobs.progress.following.LOOK_SECONDS", 0.0)
     with caplog.at_level(logging.WARNING):
-        assert runs.watch_run(database, "first", Console(file=io.StringIO())).state == "finished"
+        assert following.watch_run(database, "first", Console(file=io.StringIO())).state == "finished"
     assert looks == []
     told = "progress: the server is gone; looking again until the database is back"
     assert [record.getMessage() for record in caplog.records] == [told] * 2

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from defsurvey.jobs.study.plan import Dollars, Earlier, Plan, Spread, plan, render, to_json
+from defsurvey.jobs.study.earlier import Earlier
+from defsurvey.jobs.study.plan import Dollars, Plan, Spread, plan, render, to_json
 from defsurvey.jobs.study.preview import preview
 from defsurvey.jobs.study.study_file import parse_study
 from defsurvey.storage.runs.paces import TokensSeen

@@ -10,7 +10,7 @@ import pytest
 
 from defsurvey.jobs import runs
 from defsurvey.jobs.settings import BadSetting, Settings
-from defsurvey.jobs.study.plan import Earlier
+from defsurvey.jobs.study.earlier import Earlier, read_earlier
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.jobs.study.study import Study
 from defsurvey.jobs.study.study_file import parse_study
@@ -151,31 +151,31 @@ def test_a_run_that_is_only_extended_stays_cancelled(settings: Settings, databas
 def test_paces_are_of_a_database_that_is_there(settings: Settings, database: Database) -> None:
     """Looking ahead makes no database, and does without one that does not answer."""
     study = small(settings, participants="10")
-    assert runs.earlier(settings, study) == Earlier()
+    assert read_earlier(settings, study) == Earlier()
     assert not settings.home.exists()
     away = replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none?connect_timeout=1")
-    assert runs.earlier(away, study) == Earlier()
+    assert read_earlier(away, study) == Earlier()
     runs.enqueue(settings, database, study)
     finish(database)
     change(database, "UPDATE answer SET committed_at = 1000 + rowid / 4.0")
-    found = runs.earlier(replace(settings, database_url=str(database.url)), study)
+    found = read_earlier(replace(settings, database_url=str(database.url)), study)
     assert (found.paces, found.tokens) == ({"human": pytest.approx(4.0)}, {})  # a rule reads and writes nothing
 
 
 def test_validity_is_that_of_the_studys_own_run_or_of_the_newest(settings: Settings, database: Database) -> None:
     """A pilot of this run tells; another study is told by the newest run of the model; without any, nothing."""
     study = small(settings, participants="10")
-    assert runs.earlier(settings, study) == Earlier()
+    assert read_earlier(settings, study) == Earlier()
     runs.enqueue(settings, database, study)
     finish(database)
     change(database, "UPDATE answer SET state = 'refused' WHERE item = 0")
     here = replace(settings, database_url=str(database.url))
     asked = len(study.questions)
-    assert runs.earlier(here, study).validities == {"human": pytest.approx(1 - 1 / asked)}
+    assert read_earlier(here, study).validities == {"human": pytest.approx(1 - 1 / asked)}
     runs.enqueue(settings, database, replace(study, name="second"))
     finish(database, "second")
-    assert runs.earlier(here, replace(study, name="third")).validities == {"human": 1.0}
-    assert runs.earlier(here, study).validities == {"human": pytest.approx(1 - 1 / asked)}
+    assert read_earlier(here, replace(study, name="third")).validities == {"human": 1.0}
+    assert read_earlier(here, study).validities == {"human": pytest.approx(1 - 1 / asked)}
 
 
 def test_paces_are_asked_of_the_present_schema_alone(settings: Settings, database: Database) -> None:
@@ -184,7 +184,7 @@ def test_paces_are_asked_of_the_present_schema_alone(settings: Settings, databas
     finish(database)
     change(database, "UPDATE answer SET committed_at = 1000 + rowid / 4.0")
     change(database, "UPDATE alembic_version SET version_num = '9999'")
-    assert runs.earlier(replace(settings, database_url=str(database.url)), small(settings)) == Earlier()
+    assert read_earlier(replace(settings, database_url=str(database.url)), small(settings)) == Earlier()
 
 
 def test_looking_ahead_brings_no_database_up_to_date(settings: Settings, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_looking_ahead_brings_no_database_up_to_date(settings: Settings, tmp_pat
     older = replace(settings, database_url=f"sqlite:///{tmp_path / 'older.db'}")
     with Database(older.database_url) as database:
         change(database, "CREATE TABLE alembic_version (version_num VARCHAR)")
-        assert runs.earlier(older, small(settings)) == Earlier()
+        assert read_earlier(older, small(settings)) == Earlier()
         assert rows(database, "SELECT name FROM sqlite_master") == [("alembic_version",)]
 
 
@@ -200,9 +200,9 @@ def test_a_file_that_is_no_database_has_no_paces(settings: Settings, tmp_path: P
     """Whoever writes to it is told. A URL that is none is told at once."""
     (tmp_path / "file.db").write_text("no database, but long enough to be taken for one" * 9)
     assert (
-        runs.earlier(replace(settings, database_url=f"sqlite:///{tmp_path / 'file.db'}"), small(settings)) == Earlier()
+        read_earlier(replace(settings, database_url=f"sqlite:///{tmp_path / 'file.db'}"), small(settings)) == Earlier()
     )
     with pytest.raises(BadSetting, match="DEFSURVEY_DATABASE_URL: expected sqlite or postgresql"):
-        runs.earlier(replace(settings, database_url="mysql://here/x"), small(settings))
+        read_earlier(replace(settings, database_url="mysql://here/x"), small(settings))
     with pytest.raises(BadSetting, match="DEFSURVEY_DATABASE_URL: expected sqlite:///path or"):
-        runs.earlier(replace(settings, database_url="sqlite:/here/x.db"), small(settings))
+        read_earlier(replace(settings, database_url="sqlite:/here/x.db"), small(settings))
