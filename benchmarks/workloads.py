@@ -19,8 +19,8 @@ from defsurvey.workers.engines.base import Completion, Engine, Request
 from defsurvey.workers.engines.scripted import ScriptedEngine
 from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
 from defsurvey.workers.models import find_card, read_cards
+from defsurvey.workers.simulation.draws import draw_axes
 from defsurvey.workers.simulation.interview import interview
-from defsurvey.workers.simulation.participant import draw_axes
 
 CONDITION = Condition(name="def")
 #: The longest reply in an interview; the demo study has the same.
@@ -170,8 +170,8 @@ def _restored(
         )
         for step in steps:
             memory = step.memory
-            if step.answer.remembered is not None:
-                recall[step.answer.item] = step.answer.remembered
+            if step.answers[0].remembered is not None:
+                recall[step.answers[0].item] = step.answers[0].remembered
     return replace(person, next_item=first, memory=memory), {item: recall[item] for item in memory}
 
 

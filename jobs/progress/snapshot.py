@@ -14,7 +14,7 @@ from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judgements, outbox, steps, store
 from defsurvey.storage.runs.deaths import last_heartbeat
-from defsurvey.storage.runs.run import AnswerState, Method, Progress
+from defsurvey.storage.runs.run import AnswerState, Progress
 from defsurvey.storage.runs.waiting import before
 from defsurvey.storage.visible import in_one_line, visible
 from defsurvey.workers.runner.dead_letters import counts
@@ -138,7 +138,7 @@ def snapshot(database: Database, run_id: str) -> Snapshot:
         report=None if report is None else report.html,
         reported=report is not None and outbox.is_current(database, report),
         missing=report is not None and not Path(report.html).is_file(),
-        unweighed=steps.unweighed(database, [c.id for c in run.cells if c.condition.method is Method.FIRST_TOKEN]),
+        unweighed=steps.unweighed(database, [c.id for c in run.cells if c.condition.slots == 0]),
         budget=allowed,
         spent=0.0 if allowed is None else budget.spent(database, run_id),
     )

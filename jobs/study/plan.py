@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from defsurvey.jobs.study.earlier import Earlier
 from defsurvey.jobs.study.study import PlannedCell, Study
 from defsurvey.storage.runs.judgement import LEAST, MOST_REPEATED, REPEATED
-from defsurvey.storage.runs.run import Method
 from defsurvey.storage.surveys.survey import Culture, Question
 from defsurvey.workers.engines.device import AUTO, expected
 from defsurvey.workers.judging.calibration import calibration_set
@@ -187,7 +186,7 @@ def _prompt_tokens(study: Study, cell: PlannedCell) -> Spread:
     culture = study.survey.culture(cell.culture)
     place = culture.regions[0].code if cell.condition.prompt and culture.regions else None
     questions = [study.survey.question(name) for name in study.questions]
-    if cell.condition.method is Method.FIRST_TOKEN:
+    if cell.condition.slots == 0:
         return _weighed_tokens(cell, culture, questions)
     prompts = sum(len(prompt_text(question, question.codes, culture, place, cell.language)) for question in questions)
     request = fmean(len(request_text(question, question.codes, cell.language)) for question in questions)
@@ -207,13 +206,13 @@ def _prompt_tokens(study: Study, cell: PlannedCell) -> Spread:
 
 def _weighed_tokens(cell: PlannedCell, culture: Culture, questions: Sequence[Question]) -> Spread:
     """Tokens that are read where options are weighed: every question in each of its orders, once for the cell."""
-    from defsurvey.workers.simulation.methods.first_token import option_orders
+    from defsurvey.workers.simulation.methods import method_of
     from defsurvey.workers.simulation.prompts import prompt_text
 
     prompts = [
         len(prompt_text(question, order, culture, None, cell.language))
         for question in questions
-        for order in option_orders(question)
+        for order in method_of(cell.condition).option_orders(question, question.codes)
     ]
     low, high = (
         round(sum(prompts) * per_character + len(prompts) * template)
@@ -226,7 +225,7 @@ def _weighed_tokens(cell: PlannedCell, culture: Culture, questions: Sequence[Que
 
 def _remembered(study: Study, cell: PlannedCell) -> float:
     """How many remembered answers a participant is shown on average over all its questions, every answer valid."""
-    from defsurvey.workers.simulation.participant import PRESETS
+    from defsurvey.workers.simulation.draws import PRESETS
 
     if not cell.condition.memory:
         return 0.0
@@ -284,7 +283,7 @@ def _unranked(study: Study, cells: Iterable[PlannedCell], validities: Mapping[st
     from defsurvey.reports.cells.items import item_table
     from defsurvey.reports.metrics.detectable import enough_participants, ranked
 
-    interviews = [cell for cell in cells if cell.condition.method.slots == 1]
+    interviews = [cell for cell in cells if cell.condition.slots == 1]
     cultures = Counter(cell.culture for cell in interviews)
     if not cultures or max(cultures.values()) < 2:
         return  # nothing to compare

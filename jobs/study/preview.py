@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.jobs.study.study import PlannedCell, Study
-from defsurvey.storage.runs.run import CCSV_DECODES, PANEL_SLOTS, Cell, Draws, DrawsPer, Method, Participant
+from defsurvey.storage.runs.run import Cell, Draws, DrawsPer, Participant
 from defsurvey.storage.surveys.problem import nearest, one_of
 from defsurvey.storage.visible import visible
 from defsurvey.workers.engines.base import Request
@@ -90,17 +90,17 @@ def _one_of(name: str | None, known: tuple[str, ...], what: str) -> str:
 
 
 def _prompt(study: Study, planned: PlannedCell, card: ModelCard, index: int, question: str | None) -> Prompt:
-    from defsurvey.workers.simulation.participant import draw_axes, question_order
+    from defsurvey.workers.simulation.interview import ask
+    from defsurvey.workers.simulation.methods import method_of
 
+    method = method_of(planned.condition)
     index = min(index, planned.participants - 1)  # a panel has one participant alone
-    order = question_order(study.protocol, index, study.questions)
-    if planned.condition.method is Method.FIRST_TOKEN:
-        order = study.questions
+    order = method.order(study.protocol, index, study.questions)
     item = 0 if question is None else order.index(question)
     culture = study.survey.culture(planned.culture)
     asked_about = order[item] if study.protocol.draws is DrawsPer.QUESTION else None
     most = study.survey.most_paraphrases
-    draws = draw_axes(study.protocol, planned.condition, culture, index, asked_about, paraphrases=most)
+    draws = method.draw(study.protocol, planned.condition, culture, index, asked_about, paraphrases=most)
     cell = Cell(
         id=0,
         model=planned.model,
@@ -110,7 +110,7 @@ def _prompt(study: Study, planned: PlannedCell, card: ModelCard, index: int, que
         participants=planned.participants,
     )
     participant = Participant(id=0, index=index, run=study.name, cell=cell, draws=draws)
-    request = _request(participant, item, study)
+    request = ask(participant, item, survey=study.survey, questions=study.questions, protocol=study.protocol)
     return Prompt(
         cell=planned,
         participant=index,
@@ -123,18 +123,8 @@ def _prompt(study: Study, planned: PlannedCell, card: ModelCard, index: int, que
         template=_template(card),
         text=_text(card, request),
         memory=_memory(item, draws.memory_capacity),
-        steps=_steps(planned.condition.method),
+        steps=method.steps,
     )
-
-
-def _request(participant: Participant, item: int, study: Study) -> Request:
-    from defsurvey.workers.simulation.interview import ask
-    from defsurvey.workers.simulation.methods.first_token import option_orders, weighing
-
-    if participant.cell.condition.method is Method.FIRST_TOKEN:
-        question = study.survey.question(study.questions[item])
-        return weighing(participant, question, option_orders(question)[0], study.survey)
-    return ask(participant, item, survey=study.survey, questions=study.questions, protocol=study.protocol)
 
 
 def _begun(card: ModelCard, request: Request) -> bool:
@@ -161,15 +151,6 @@ def _text(card: ModelCard, request: Request) -> str | None:
     if card.engine != "transformers" or card.chat_template != "none":
         return None
     return render_prompt(None, card.chat_template, request, answer_prefix=_begun(card, request))
-
-
-def _steps(method: Method) -> str:
-    if method is Method.FIRST_TOKEN:
-        return "no reply: the probabilities of the options' numbers are read, here and in every other order of options"
-    if method not in (Method.CCSV_SINGLE, Method.CCSV_LIST):
-        return ""
-    what = "an answer" if method is Method.CCSV_SINGLE else f"a list of {PANEL_SLOTS} answers"
-    return f"this asks for {what}; then come a criticism, {CCSV_DECODES} rewritten drafts, and a vote among them"
 
 
 def _memory(item: int, capacity: int) -> str:

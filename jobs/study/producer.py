@@ -21,7 +21,7 @@ from defsurvey.jobs.study.study import Study
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, store
 from defsurvey.storage.runs.budget import change_budget, halt_if_spent
-from defsurvey.workers.simulation.participant import draw_axes
+from defsurvey.workers.simulation.methods import method_of
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,9 @@ def new_run(study: Study) -> store.NewRun:
             condition=cell.condition,
             language=cell.language,
             draws=tuple(
-                draw_axes(study.protocol, cell.condition, study.survey.culture(cell.culture), index, paraphrases=most)
+                method_of(cell.condition).draw(
+                    study.protocol, cell.condition, study.survey.culture(cell.culture), index, paraphrases=most
+                )
                 for index in range(cell.participants)
             ),
         )

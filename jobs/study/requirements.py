@@ -11,9 +11,9 @@ from itertools import combinations
 from urllib.parse import urlsplit
 
 from defsurvey.storage.errors import BadInput
-from defsurvey.storage.runs.run import Condition, Method, Preset, Protocol
+from defsurvey.storage.runs.run import Condition, Preset, Protocol
 from defsurvey.workers.models import WITHOUT_PROBABILITIES, ModelCard
-from defsurvey.workers.simulation.participant import PRESETS
+from defsurvey.workers.simulation.draws import PRESETS
 
 
 class StudyError(BadInput, ValueError):
@@ -52,7 +52,7 @@ def check_conditions(
 def check_probabilities(conditions: Iterable[Condition], models: Iterable[str], cards: Mapping[str, ModelCard]) -> None:
     """Where probabilities are to be read every model's engine has to give them; raises StudyError."""
     for condition in conditions:
-        if condition.method is Method.FIRST_TOKEN:
+        if condition.slots == 0:
             for name in models:
                 if not cards[name].gives_probabilities:
                     scripted = f"scripted respondents other than {' and '.join(WITHOUT_PROBABILITIES)}"

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.storage.runs.judgement import Judge
-from defsurvey.storage.runs.run import MOST_PARTICIPANTS, NAME, NAME_RULE, Condition, Method, Protocol, Reply
+from defsurvey.storage.runs.run import DEF, MOST_PARTICIPANTS, NAME, NAME_RULE, Condition, Protocol, Reply
 from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.simulation.methods import METHODS
 
 #: The language of each culture's own people, as a study asks for it.
 NATIVE = "native"
@@ -21,19 +22,7 @@ _TOGGLES = ("prompt", "config", "memory", "option_order")
 
 #: Conditions that a study file names without describing them.
 BUILT_IN_CONDITIONS: Mapping[str, Condition] = {
-    condition.name: condition
-    for condition in (
-        Condition(name="def"),
-        Condition(name="none", prompt=False, config=False, memory=False, option_order=False),
-        Condition(name="def-without-prompt", prompt=False),
-        Condition(name="def-without-config", config=False),
-        Condition(name="def-without-memory", memory=False),
-        *(
-            Condition(name=method.value, method=method, prompt=False, config=False, memory=False, option_order=False)
-            for method in Method
-            if method is not Method.DEF
-        ),
-    )
+    condition.name: condition for method in METHODS.values() for condition in method.conditions()
 }
 
 
@@ -107,7 +96,8 @@ class Study:
         return sum(cell.answers for cell in self.cells())
 
     def _cell(self, model: str, culture: str, condition: Condition, language: str) -> PlannedCell:
-        participants = condition.participants(self.participants)
+        method = METHODS[condition.method]
+        participants = 1 if method.whole_cell else self.participants
         asked = participants * len(self.questions)
         return PlannedCell(
             model=model,
@@ -115,8 +105,8 @@ class Study:
             condition=condition,
             language=language,
             participants=participants,
-            answers=asked * condition.method.slots,
-            completions=asked * condition.method.completions,
+            answers=asked * condition.slots,
+            completions=asked * method.completions,
         )
 
     def pilot(self, participants: int) -> Study:
@@ -137,7 +127,7 @@ class Study:
             "conditions": {
                 condition.name: {toggle: getattr(condition, toggle) for toggle in _TOGGLES}
                 | ({"paraphrase": True} if condition.paraphrase else {})
-                | ({} if condition.method is Method.DEF else {"method": condition.method.value})
+                | ({} if condition.method == DEF else {"method": condition.method})
                 for condition in sorted(self.conditions, key=lambda condition: condition.name)
             },
             "protocol": {

@@ -39,7 +39,7 @@ from defsurvey.storage.surveys.yaml_models import (
     read_yaml_model,
 )
 from defsurvey.workers.models import ModelCard, where_to_add
-from defsurvey.workers.simulation.participant import PRESETS, substream
+from defsurvey.workers.simulation.draws import PRESETS, substream
 from defsurvey.workers.simulation.prompts import languages as prompt_languages
 
 #: The largest number that a database column and a JSON reader hold without loss of meaning.

@@ -72,7 +72,7 @@ class CellAnalysis:
     @property
     def panel(self) -> bool:
         """Whether one participant lists several answers to each question: one sample, not as many participants."""
-        return self.cell.condition.method.slots > 1
+        return self.cell.condition.slots > 1
 
     @property
     def interval(self) -> Interval:
@@ -152,7 +152,7 @@ def culture_analysis(
     random = replace(floor, source=uniform_shares(items))
     places = [place for place, cell in enumerate(results.run.cells) if cell.culture == culture.code]
     # where only probabilities were read there are no answers; such cells are measured by themselves (first_token)
-    places = [place for place in places if results.run.cells[place].condition.method.slots] or places
+    places = [place for place in places if results.run.cells[place].condition.slots] or places
     cells = tuple(_cell(results, items, reference, floor, random, place, names[place]) for place in places)
     named = {code: in_sentence(results.survey.culture(code)) for code in references}
     return CultureAnalysis(
@@ -173,7 +173,7 @@ def culture_analysis(
 
 def _answering(cell: Cell) -> int:
     """How many answers to a question a cell plans: a panel gives those of several participants."""
-    return cell.participants * max(cell.condition.method.slots, 1)
+    return cell.participants * max(cell.condition.slots, 1)
 
 
 def _cell(
@@ -216,7 +216,7 @@ def _cell(
         participant_code=codes(weights, items),
         intervals=intervals(items, reference, weights, found.smoothed_kl),
         quality=quality(
-            planned=cell.participants * cell.condition.method.slots * len(run_of_cells(results.run)[place].questions),
+            planned=cell.participants * cell.condition.slots * len(run_of_cells(results.run)[place].questions),
             answered=states[AnswerState.ANSWERED],
             refused=states[AnswerState.REFUSED],
             unparsable=states[AnswerState.UNPARSABLE],

@@ -232,7 +232,7 @@ def ablation(analysis: Analysis) -> Ablation | NotRun:
     if len(names) < 2:
         return NotRun(reason=f"one condition, {names[0]}: nothing was switched off")
     method = {cell.cell.condition.name: cell.cell.condition.method for cell in analysis.cells}
-    others = [name for name in names if name != main and method[name] is method[main]]
+    others = [name for name in names if name != main and method[name] == method[main]]
     if not others:
         return NotRun(reason=f"no condition has parts of {main} switched off: the others are other frameworks")
     found: dict[tuple[str, str], list[tuple[str, Contrast]]] = {}

@@ -35,7 +35,7 @@ class NotRun:
 def main_condition(cells: Iterable[Cell]) -> str:
     """The condition that figures of models are about: ``def``, or else the run's first that gives answers."""
     known = list(cells)
-    names = [cell.condition.name for cell in known if cell.condition.method.slots] or [known[0].condition.name]
+    names = [cell.condition.name for cell in known if cell.condition.slots] or [known[0].condition.name]
     return DEF if DEF in names else names[0]
 
 

@@ -18,7 +18,7 @@ from defsurvey.storage.runs import outbox, store, tables
 from defsurvey.storage.runs.probes import probes_in
 from defsurvey.storage.runs.results import STATES, AnswerArrays, Results, Sample, TokenCount
 from defsurvey.storage.runs.rows import answer_from
-from defsurvey.storage.runs.run import Method, Run
+from defsurvey.storage.runs.run import Run
 from defsurvey.storage.runs.steps import read_probabilities
 from defsurvey.storage.surveys.survey import Survey
 
@@ -72,7 +72,7 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
 
 
 def _reads_probabilities(run: Run) -> bool:
-    return any(cell.condition.method is Method.FIRST_TOKEN for cell in run.cells)
+    return any(cell.condition.slots == 0 for cell in run.cells)
 
 
 def _only(description: Mapping[str, str], *, facts: bool) -> dict[str, str]:

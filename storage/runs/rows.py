@@ -20,7 +20,6 @@ from defsurvey.storage.runs.run import (
     Draws,
     DrawsPer,
     MemoryOrder,
-    Method,
     Participant,
     Preset,
     Protocol,
@@ -55,8 +54,8 @@ def protocol_from(body: Mapping[str, Any]) -> Protocol:
 
 
 def condition_from(body: Mapping[str, Any]) -> Condition:
-    """A condition from its JSON object; one from before there were methods is DEF."""
-    return Condition(**{**body, "method": Method(body.get("method", Method.DEF))})
+    """A condition from its JSON object."""
+    return Condition(**body)
 
 
 def cell_from(row: Row[Any], participants: int) -> Cell:

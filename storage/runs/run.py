@@ -74,38 +74,8 @@ class Reply(StrEnum):
     ANSWER = "answer"  #: to the end of its answer
 
 
-#: Answers to each question that a panel lists: it stands for so many participants, and they are one sample.
-PANEL_SLOTS = 20
-
-#: Drafts that are written anew after criticism, and voted on; and all completions on the way.
-CCSV_DECODES = 5
-CCSV_STEPS = 1 + 1 + CCSV_DECODES + 1
-
-
-class Method(StrEnum):
-    """How an answer comes about."""
-
-    DEF = "def"  #: the model answers as a citizen, with the axes that the condition switches on
-    CAO2023 = "cao2023"  #: it infers what the average person of the culture answers
-    CCSV_SINGLE = "ccsv-single"  #: it drafts an answer, criticises it, rewrites it several times and votes
-    CCSV_LIST = "ccsv-list"  #: the same with a list of ``PANEL_SLOTS`` answers, by one participant for the whole cell
-    FIRST_TOKEN = "first-token"  # noqa: S105 -- no password
-    #: nothing is said: the next token's probabilities over the options are read
-
-    @property
-    def whole_cell(self) -> bool:
-        """Whether a cell has one participant, whatever the study's number."""
-        return self in (Method.CCSV_LIST, Method.FIRST_TOKEN)
-
-    @property
-    def completions(self) -> int:
-        """Completions that one participant's turn at a question takes."""
-        return {Method.CCSV_SINGLE: CCSV_STEPS, Method.CCSV_LIST: CCSV_STEPS, Method.FIRST_TOKEN: 0}.get(self, 1)
-
-    @property
-    def slots(self) -> int:
-        """Answers in the ledger that a participant gives to each question."""
-        return {Method.CCSV_LIST: PANEL_SLOTS, Method.FIRST_TOKEN: 0}.get(self, 1)
+#: The method of the paper: the model answers as a citizen, with the axes that the condition switches on.
+DEF = "def"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,16 +83,13 @@ class Condition:
     """How answers come about, and which axes of DEF are switched on."""
 
     name: str
-    method: Method = Method.DEF
+    method: str = DEF  #: name of the way in which questions are asked, see ``workers.simulation.methods``
+    slots: int = 1  #: answers that a participant gives to each question; 0: probabilities of options are read instead
     prompt: bool = True  #: a drawn region behind the country's name
     config: bool = True  #: drawn number of beams and sampling
     memory: bool = True  #: a drawn capacity to remember earlier answers
     option_order: bool | None = None  #: options shown in a drawn order; None: as the preset says
     paraphrase: bool = False  #: a drawn wording of every question: its own, or a paraphrase of the survey's
-
-    def participants(self, each: int) -> int:
-        """How many participants a cell has in a study of ``each``."""
-        return 1 if self.method.whole_cell else each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

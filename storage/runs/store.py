@@ -144,7 +144,7 @@ def _add_cell(connection: Connection, new: NewRun, position: int, cell: NewCell)
             "cell": cell_id,
             "number": number,
             "draws": flat(draws),
-            "planned": len(new.questions) * cell.condition.method.slots,
+            "planned": len(new.questions) * cell.condition.slots,
             "questions": len(new.questions),
             "memory": (),
             "attempts": {},

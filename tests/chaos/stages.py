@@ -19,7 +19,7 @@ from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Completion, EngineUnavailable, FinishReason, Request
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.runner.participant_runner import ParticipantRunner
-from defsurvey.workers.simulation.participant import draw_axes
+from defsurvey.workers.simulation.draws import draw_axes
 from tests.chaos.engines import Chain
 from tests.jobs.small_study import SURVEY
 

@@ -12,7 +12,7 @@ import pytest
 from defsurvey.storage.runs.deaths import QUARANTINE_AFTER
 from defsurvey.storage.runs.run import Protocol
 from defsurvey.workers.runner.watchdog import EXIT_HUNG
-from defsurvey.workers.simulation.participant import completion_seed
+from defsurvey.workers.simulation.draws import completion_seed
 from tests.chaos.engines import EXIT_POISONED, poison_line
 from tests.chaos.machine import PLANNED, QUESTIONS, SEED, ChaosMachine, finish_well, points, state_of
 from tests.chaos.table import Row

@@ -16,7 +16,7 @@ from defsurvey.jobs.study.preview import preview
 from defsurvey.jobs.study.study_file import parse_study
 from defsurvey.storage.runs.paces import TokensSeen
 from defsurvey.workers.models import Api, ModelCard
-from defsurvey.workers.simulation.methods.first_token import option_orders
+from defsurvey.workers.simulation.methods.first_token import FirstToken
 from tests.jobs.small_study import CARDS, SURVEY, study, written
 
 
@@ -65,7 +65,7 @@ def test_weighed_options_are_read_once_for_each_order() -> None:
     prompts = [
         sum(len(message.content) for message in preview(read, cards=CARDS, question=name).prompts[0].request.messages)
         for name in read.questions
-        for _ in option_orders(read.survey.question(name))
+        for _ in FirstToken().option_orders(read.survey.question(name))
     ]
     assert len(prompts) > len(read.questions)
     made = plan(read, cards=CARDS)

@@ -17,7 +17,7 @@ from defsurvey.storage.runs.run import Cell, Participant, UsedDecoding
 from defsurvey.workers.engines.base import Completion, FinishReason, Request
 from defsurvey.workers.models import Api, ModelCard
 from defsurvey.workers.simulation.interview import interview
-from defsurvey.workers.simulation.participant import draw_axes
+from defsurvey.workers.simulation.methods import method_of
 from tests.jobs.small_study import CARDS, SURVEY, study
 
 
@@ -54,7 +54,7 @@ def asked_in_a_run(read: Study, index: int) -> list[Request]:
         language=planned.language,
         participants=read.participants,
     )
-    draws = draw_axes(read.protocol, planned.condition, SURVEY.culture(planned.culture), index)
+    draws = method_of(planned.condition).draw(read.protocol, planned.condition, SURVEY.culture(planned.culture), index)
     participant = Participant(id=77, index=index, run=read.name, cell=cell, draws=draws)
     engine = Listener()
     steps = interview(

@@ -21,7 +21,7 @@ from defsurvey.reports.merge import merge
 from defsurvey.reports.metrics.divergence import jeffreys
 from defsurvey.reports.page import Section
 from defsurvey.storage.runs.results import AnswerArrays, ProbabilityRow, Results
-from defsurvey.storage.runs.run import Cell, Condition, Method
+from defsurvey.storage.runs.run import Cell, Condition
 from defsurvey.storage.surveys.survey import Survey
 from tests.reports.planted import planted
 from tests.reports.reading import read
@@ -36,11 +36,11 @@ DEF = (
     Condition(name="none", prompt=False, config=False, memory=False),
 )
 BASELINES = (
-    Condition(name="cao2023", method=Method.CAO2023),
-    Condition(name="ccsv-single", method=Method.CCSV_SINGLE),
-    Condition(name="ccsv-list", method=Method.CCSV_LIST),
+    Condition(name="cao2023", method="cao2023"),
+    Condition(name="ccsv-single", method="ccsv-single"),
+    Condition(name="ccsv-list", method="ccsv-list", slots=20),
 )
-FIRST = Condition(name="first-token", method=Method.FIRST_TOKEN)
+FIRST = Condition(name="first-token", method="first-token", slots=0)
 
 
 def tri_lingual() -> Survey:
@@ -62,15 +62,15 @@ def everything() -> Results:
         wanted += [(condition, native) for condition in (*DEF[1:], *BASELINES, FIRST)]
         for condition, language in wanted:
             here = of.cell == source
-            panel = condition.method is Method.CCSV_LIST
-            if condition.method.slots:
+            panel = condition.slots > 1
+            if condition.slots:
                 for name, parts in columns.items():
                     parts.append(getattr(of, name)[here])
                 columns["cell"][-1] = np.full(int(here.sum()), len(cells), dtype=np.int32)
             if panel:
                 columns["slot"][-1] = of.participant[here]
                 columns["participant"][-1] = np.zeros(int(here.sum()), dtype=np.int32)
-            whole = condition.method.whole_cell
+            whole = condition.slots != 1
             cells.append(
                 Cell(
                     id=len(cells) + 1,
@@ -121,7 +121,7 @@ def test_without_an_ablation_other_frameworks_are_none() -> None:
     """A run of def and a baseline has Table 1 and says why it has no Table 4."""
     made = results([("m", "us", "def", human), ("m", "us", "cao2023", human)])
     cells = tuple(
-        replace(cell, condition=replace(cell.condition, method=Method.CAO2023 if place else Method.DEF))
+        replace(cell, condition=replace(cell.condition, method="cao2023" if place else "def"))
         for place, cell in enumerate(made.run.cells)
     )
     parts = analyse(replace(made, run=replace(made.run, cells=cells)))

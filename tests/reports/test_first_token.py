@@ -12,7 +12,7 @@ from defsurvey.reports.analysis import analyse
 from defsurvey.reports.figures.first_token import FirstToken, FirstTokenRow, first_token, first_token_section
 from defsurvey.reports.metrics.divergence import smoothed_kl
 from defsurvey.storage.runs.results import ProbabilityRow, Results
-from defsurvey.storage.runs.run import Condition, Method
+from defsurvey.storage.runs.run import Condition
 from defsurvey.storage.surveys.survey import Question
 from tests.reports.synthetic import refusing, repeated, results
 
@@ -32,7 +32,7 @@ def with_probabilities(participants: int) -> Results:
     """An interview of that model, and a cell whose probabilities were read."""
     made = results([("m", "us", "def", drawing)], participants=participants, tiny=repeated(12), seed=3)
     read = replace(
-        made.run.cells[0], id=2, condition=Condition(name="first-token", method=Method.FIRST_TOKEN), participants=1
+        made.run.cells[0], id=2, condition=Condition(name="first-token", method="first-token", slots=0), participants=1
     )
     rows = tuple(
         ProbabilityRow(cell=1, question=question.id, order=0, option=code, probability=share)

@@ -22,7 +22,7 @@ from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.reports.number_format import NONE
 from defsurvey.reports.sections.closeness import closeness
 from defsurvey.storage.runs.results import ProbabilityRow, Results
-from defsurvey.storage.runs.run import Condition, Method
+from defsurvey.storage.runs.run import Condition
 from defsurvey.storage.surveys.survey import Question, Survey
 from tests.reports.synthetic import (
     QUESTIONS,
@@ -155,7 +155,7 @@ def test_first_tokens_are_counted_on_the_questions_behind_the_figure() -> None:
     """Probabilities were read of 43 questions, and the mean is of three, which were shown in one order."""
     run = made(("h", human))
     (cell,) = run.run.cells
-    first = replace(cell, id=2, condition=Condition(name="first-token", method=Method.FIRST_TOKEN), participants=1)
+    first = replace(cell, id=2, condition=Condition(name="first-token", method="first-token", slots=0), participants=1)
     read = tuple(
         ProbabilityRow(
             cell=1, question=question.id, order=order, option=option.code, probability=1 / len(question.options)

@@ -114,7 +114,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "another culture": (first("cell", culture="xx"), "culture: expected one that the run has, got 'xx'"),
     "a model with an escape": (first("cell", model="a\x1b[2J"), "model: expected a text without control characters"),
     "a condition that is none": (
-        first("cell", condition={"name": "def", "method": "magic"}),
+        first("cell", condition={"name": "def", "method": 7}),
         "condition: expected an obj",
     ),
     "no status": (first("participant", status="whatever"), "status: expected one of finished, open, quarantined, got"),

@@ -15,7 +15,7 @@ from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.read_results import read_results
 from defsurvey.storage.runs.results import STATES, AnswerArrays, TokenCount
 from defsurvey.storage.runs.rows import answer_columns, digest
-from defsurvey.storage.runs.run import AnswerState, Condition, Method, OptionProbabilities, Participant, Progress
+from defsurvey.storage.runs.run import AnswerState, Condition, OptionProbabilities, Participant, Progress
 from defsurvey.storage.runs.served import record_served
 from defsurvey.storage.runs.steps import commit_probabilities
 from defsurvey.storage.runs.store import UnknownRun, add_run
@@ -204,7 +204,7 @@ def test_what_a_card_says_is_told_from_what_served(database: Database) -> None:
 
 def test_option_probabilities_come_with_the_run(database: Database, ledger: Ledger) -> None:
     """By the position of their cell; a run that read none has none."""
-    first_token = Condition(name="first-token", method=Method.FIRST_TOKEN)
+    first_token = Condition(name="first-token", method="first-token", slots=0)
     _, who = started(database, new_cell(participants=1), replace(new_cell(participants=1), condition=first_token))
     assert read_results(database, "first").probabilities == ()
     found = OptionProbabilities(

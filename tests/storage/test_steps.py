@@ -14,15 +14,15 @@ from defsurvey.storage.runs.bundle import export_bundle, import_bundle
 from defsurvey.storage.runs.ledger import Ledger, StaleLease
 from defsurvey.storage.runs.read_answers import PROBABILITIES, probability_rows
 from defsurvey.storage.runs.retry import rewind
-from defsurvey.storage.runs.run import AnswerState, CompletedStep, Condition, Method, OptionProbabilities
+from defsurvey.storage.runs.run import AnswerState, CompletedStep, Condition, OptionProbabilities
 from defsurvey.storage.runs.steps import commit_probabilities, commit_step, read_probabilities, steps_of
 from defsurvey.storage.runs.waiting import waiting
 from defsurvey.storage.schema import migrate
 from tests.storage.small_run import USED, answer, claimed, new_cell, started
 from tests.storage.what_is_there import answers_of, progress_of
 
-PANEL = replace(new_cell(participants=1), condition=Condition(name="panel", method=Method.CCSV_LIST))
-READ = replace(new_cell(participants=1), condition=Condition(name="read", method=Method.FIRST_TOKEN))
+PANEL = replace(new_cell(participants=1), condition=Condition(name="panel", method="ccsv-list", slots=20))
+READ = replace(new_cell(participants=1), condition=Condition(name="read", method="first-token", slots=0))
 
 
 def _step(participant: int, number: int, *, item: int = 0, attempt: int = 0) -> CompletedStep:
@@ -170,4 +170,4 @@ def test_a_bundle_carries_steps_and_probabilities(database: Database, tmp_path: 
             )
             assert connection.execute(count).scalar_one() == 1
             run = store.run_in(connection, "first")
-    assert run.cells[1].condition.method is Method.FIRST_TOKEN
+    assert run.cells[1].condition.slots == 0

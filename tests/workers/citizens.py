@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from defsurvey.storage.runs.run import Cell, Condition, Participant, Protocol
 from defsurvey.storage.surveys.survey import Culture, Option, Question, QuestionType, Region, Survey
-from defsurvey.workers.simulation.participant import draw_axes
+from defsurvey.workers.simulation.methods import method_of
 
 DEF = Condition(name="def")
 NONE = Condition(name="none", prompt=False, config=False, memory=False, option_order=False)
@@ -103,5 +103,9 @@ def citizen(
     """A participant at its first question."""
     cell = Cell(id=1, model="m", culture=culture.code, condition=condition, language=language, participants=20)
     return Participant(
-        id=100 + index, index=index, run="r", cell=cell, draws=draw_axes(protocol, condition, culture, index)
+        id=100 + index,
+        index=index,
+        run="r",
+        cell=cell,
+        draws=method_of(condition).draw(protocol, condition, culture, index),
     )

@@ -10,7 +10,7 @@ from itertools import count
 import pytest
 
 from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
-from defsurvey.storage.runs.run import PANEL_SLOTS, Answer, AnswerState, CompletedStep, Protocol
+from defsurvey.storage.runs.run import Answer, AnswerState, CompletedStep, Protocol
 from defsurvey.storage.surveys.survey import Culture, Survey
 from defsurvey.workers.engines.base import (
     NO_DECODING,
@@ -24,8 +24,7 @@ from defsurvey.workers.engines.base import (
 from defsurvey.workers.engines.scripted import ScriptedEngine
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.simulation.interview import Step, ask, ask_again, interview
-from defsurvey.workers.simulation.methods.ccsv import DECODES, VOTE
-from defsurvey.workers.simulation.methods.prompts import list_entries, voted
+from defsurvey.workers.simulation.methods.ccsv import DECODES, VOTE, CcsvList, list_entries, voted
 from defsurvey.workers.simulation.prompts import languages, option_text
 from tests.workers.citizens import CN, FAMILY, SURVEY, US, citizen
 
@@ -136,10 +135,10 @@ def test_an_answer_is_drafted_criticised_rewritten_and_voted_on(condition: objec
     """Eight completions, each sampled with a seed of its own and each shown what came before it."""
     engine, notes = Asked(), Noted()
     steps = _interview(condition, engine, notes, culture=CN, language=language)
-    slots = 1 if condition is SINGLE else PANEL_SLOTS
+    slots = 1 if condition is SINGLE else CcsvList.slots
     first = Task.ANSWER if condition is SINGLE else Task.LIST
     assert engine.tasks == [first, Task.CRITIQUE, *[first] * DECODES, Task.VOTE] * len(QUESTIONS)
-    assert [1 + len(step.more) for step in steps] == [slots, slots]
+    assert [len(step.answers) for step in steps] == [slots, slots]
     assert [step.number for step in notes.steps] == [*range(VOTE + 1)] * 2
     texts = [step.completion for step in notes.steps[: VOTE + 1]]
     draft, critique, rewrite, vote = (engine.requests[n].messages for n in (0, 1, 2, VOTE))
@@ -150,7 +149,7 @@ def test_an_answer_is_drafted_criticised_rewritten_and_voted_on(condition: objec
     assert {(r.decoding.num_beams, r.decoding.do_sample) for r in engine.requests} == {(1, True)}
     for request in engine.requests:
         assert all("[" not in message.content for message in request.messages)
-    answers = (steps[0].answer, *steps[0].more)
+    answers = steps[0].answers
     assert [answer.slot for answer in answers] == list(range(slots))
     assert {answer.state for answer in answers} == {AnswerState.ANSWERED}
     winner = notes.steps[2 + voted(texts[VOTE], DECODES)]
@@ -163,8 +162,8 @@ def test_what_the_steps_cost_stands_beside_the_first_slot() -> None:
     """So that sums over answers are sums over completions."""
     notes = Noted()
     step = _interview(LIST, Asked(), notes)[0]
-    assert step.answer.seconds == sum(kept.seconds for kept in notes.steps[: VOTE + 1]) > 0
-    assert {answer.seconds for answer in step.more} == {0.0}
+    assert step.answers[0].seconds == sum(kept.seconds for kept in notes.steps[: VOTE + 1]) > 0
+    assert {answer.seconds for answer in step.answers[1:]} == {0.0}
 
 
 @pytest.mark.parametrize("cut", range(VOTE + 2))
@@ -179,7 +178,7 @@ def test_no_step_is_asked_twice(condition: object, cut: int) -> None:
     costs = {"seconds": 0.0, "prompt_tokens": None, "completion_tokens": None}
 
     def said(found: list[Step]) -> list[object]:
-        return [replace(answer, **costs) for step in found for answer in (step.answer, *step.more)]  # type: ignore[arg-type]
+        return [replace(answer, **costs) for step in found for answer in step.answers]  # type: ignore[arg-type]
 
     assert said(resumed) == said(steps)
 
@@ -189,8 +188,8 @@ def test_an_engine_that_gives_up_fails_every_slot(after: int) -> None:
     """With its reason; what was said before is kept, and a retry begins a chain of its own."""
     notes = Noted()
     steps = _interview(LIST, Asked(gives_up_after=after), notes)
-    answers = (steps[0].answer, *steps[0].more)
-    assert len(answers) == PANEL_SLOTS
+    answers = steps[0].answers
+    assert len(answers) == CcsvList.slots
     assert {(answer.state, answer.reason) for answer in answers} == {(AnswerState.FAILED, "no connection")}
     assert len(notes.done(0, 0)) == after
     engine = Asked()
@@ -225,7 +224,7 @@ class Counted(Asked):
 def test_rewrites_beside_one_that_failed_are_kept_and_counted(rewrite: int) -> None:
     """They were paid for, whichever of them failed."""
     notes = Noted()
-    answer = _interview(SINGLE, Counted(3 + rewrite), notes)[0].answer
+    answer = _interview(SINGLE, Counted(3 + rewrite), notes)[0].answers[0]
     assert (answer.state, answer.reason) == (AnswerState.FAILED, "no connection")
     assert len(notes.done(0, 0)) == 2 + DECODES - 1
     assert (answer.prompt_tokens, answer.completion_tokens) == (100 * (1 + DECODES), 10 * (1 + DECODES))
@@ -236,7 +235,7 @@ def test_slots_that_are_asked_again_pay_for_what_each_asked() -> None:
     notes = Noted()
     answers = []
     for slot, engine in ((3, Counted(4)), (4, Counted(1)), (5, Counted(0)), (6, Counted(0))):
-        failed = replace(_interview(LIST, Asked(gives_up_after=0), Noted())[0].answer, slot=slot)
+        failed = replace(_interview(LIST, Asked(gives_up_after=0), Noted())[0].answers[0], slot=slot)
         answers.append(_again(failed, engine, notes))
     assert [answer.state for answer in answers[:3]] == [AnswerState.FAILED, AnswerState.FAILED, AnswerState.ANSWERED]
     kept = [
@@ -322,15 +321,15 @@ class Brief(Asked):
 def test_options_repeated_before_a_list_are_nobodys_answers() -> None:
     """Who has no line has none, with the options before the list or without."""
     for step in (*_interview(LIST, Brief(echo=False), Noted()), *_interview(LIST, Brief(echo=True), Noted())):
-        assert step.answer.state is AnswerState.ANSWERED
-        assert {answer.state for answer in step.more} == {AnswerState.UNPARSABLE}
+        assert step.answers[0].state is AnswerState.ANSWERED
+        assert {answer.state for answer in step.answers[1:]} == {AnswerState.UNPARSABLE}
 
 
 @pytest.mark.parametrize(("rule", "state"), [("refuser", AnswerState.REFUSED), ("garbler", AnswerState.UNPARSABLE)])
 def test_a_panel_that_gives_no_list_answers_nothing(rule: str, state: AnswerState) -> None:
     """Every slot ends in one state."""
     steps = _interview(LIST, Asked(rule), Noted())
-    states = {answer.state for step in steps for answer in (step.answer, *step.more)}
+    states = {answer.state for step in steps for answer in step.answers}
     assert states == {state}
 
 
@@ -358,7 +357,7 @@ def test_conditions_of_one_participant_share_its_draws() -> None:
 )
 def test_lists_are_read_by_the_number_of_the_person(text: str, found: dict[int, str]) -> None:
     """The first line of each counts; numbers beyond the panel are nobody's."""
-    assert list_entries(text, PANEL_SLOTS) == found
+    assert list_entries(text, CcsvList.slots) == found
 
 
 @pytest.mark.parametrize(
@@ -398,7 +397,7 @@ def test_a_human_panel_answers_as_people_do(small_survey: Survey) -> None:
             recall={},
         )
         for step in steps:
-            for answer in (step.answer, *step.more):
+            for answer in step.answers:
                 shares[answer.choices[0]] = shares.get(answer.choices[0], 0) + 1
     total = sum(shares.values())
     assert total == 800
@@ -409,5 +408,5 @@ def test_a_human_panel_answers_as_people_do(small_survey: Survey) -> None:
 def test_the_control_fails_where_nobody_knows_what_people_say() -> None:
     """A respondent without reference gives up at the first step, and says why."""
     steps = _interview(SINGLE, Asked("human"), Noted())
-    assert steps[0].answer.state is AnswerState.FAILED
-    assert FAMILY.id in steps[0].answer.reason
+    assert steps[0].answers[0].state is AnswerState.FAILED
+    assert FAMILY.id in steps[0].answers[0].reason

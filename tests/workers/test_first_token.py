@@ -16,16 +16,17 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, retry, store
 from defsurvey.storage.runs.steps import read_probabilities
 from defsurvey.storage.schema import migrate
-from defsurvey.storage.surveys.survey import Survey
+from defsurvey.storage.surveys.survey import Question, Survey
 from defsurvey.workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
 from defsurvey.workers.engines.transformers.engine import TransformersEngine
 from defsurvey.workers.engines.transformers.loading import LoadedModel
 from defsurvey.workers.engines.transformers.support import UnsupportedModel
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.runner.participant_runner import Outcome
-from defsurvey.workers.simulation.methods.first_token import option_orders, weigh_options, weighing
+from defsurvey.workers.simulation.interview import Step, ask, interview
+from defsurvey.workers.simulation.methods.first_token import FirstToken
 from tests.storage.what_is_there import progress_of
-from tests.workers.citizens import AIM, DIVORCE, FAMILY, QUALITIES, SURVEY, US, citizen
+from tests.workers.citizens import AIM, DIVORCE, FAMILY, QUALITIES, QUESTIONS, SURVEY, US, citizen
 from tests.workers.steps.mortal import worker
 from tests.workers.test_baselines import PROTOCOL, Asked
 
@@ -41,18 +42,32 @@ def database(tmp_path: Path) -> Iterator[Database]:
         yield opened
 
 
+def _orders(question: Question) -> tuple[tuple[int, ...], ...]:
+    return FirstToken().option_orders(question)
+
+
+def _request(item: int) -> Request:
+    """The request for the probabilities of a question's options, in their first order."""
+    who = citizen(PROTOCOL, condition=FIRST_TOKEN)
+    return ask(who, item, survey=SURVEY, questions=QUESTIONS, protocol=PROTOCOL)
+
+
+def _weighed(engine: Asked, survey: Survey, *questions: str) -> Iterator[Step]:
+    who = citizen(PROTOCOL, condition=FIRST_TOKEN)
+    return interview(who, survey=survey, questions=questions, protocol=PROTOCOL, engine=engine, recall={})
+
+
 def test_options_are_weighed_in_several_orders() -> None:
     """Ordered ones both ways, others rotated so that each stands first once; residual ones stay last."""
-    assert option_orders(FAMILY) == ((1, 2, 3, 4), (4, 3, 2, 1))
-    assert option_orders(DIVORCE) == (tuple(range(1, 11)), tuple(range(10, 0, -1)))
-    assert option_orders(AIM) == ((1, 2, 3, 4), (2, 3, 1, 4), (3, 1, 2, 4))
-    assert option_orders(QUALITIES) == ((1, 2, 3, 4), (2, 3, 4, 1), (3, 4, 1, 2), (4, 1, 2, 3))
+    assert _orders(FAMILY) == ((1, 2, 3, 4), (4, 3, 2, 1))
+    assert _orders(DIVORCE) == (tuple(range(1, 11)), tuple(range(10, 0, -1)))
+    assert _orders(AIM) == ((1, 2, 3, 4), (2, 3, 1, 4), (3, 1, 2, 4))
+    assert _orders(QUALITIES) == ((1, 2, 3, 4), (2, 3, 4, 1), (3, 4, 1, 2), (4, 1, 2, 3))
 
 
 def _tiny_request(*choices: str) -> Request:
     messages = (Message(role="user", content="How many?"),)
-    asked = weighing(citizen(PROTOCOL, condition=FIRST_TOKEN), FAMILY, FAMILY.codes, SURVEY)
-    return replace(asked, messages=messages, choices=choices)
+    return replace(_request(QUESTIONS.index("family")), messages=messages, choices=choices)
 
 
 @pytest.mark.parametrize("alone", [False, True])
@@ -91,8 +106,7 @@ def test_probabilities_are_those_of_the_model(
 
 def test_a_prompt_that_does_not_fit_is_told(tiny_engine: TransformersEngine) -> None:
     """As a failed completion, not as a defect."""
-    asked = weighing(citizen(PROTOCOL, condition=FIRST_TOKEN), DIVORCE, DIVORCE.codes, SURVEY)
-    completion = tiny_engine.submit(asked).result(60)
+    completion = tiny_engine.submit(_request(QUESTIONS.index("divorce"))).result(60)
     assert completion.finish is FinishReason.ERROR
     assert "window of 256" in completion.error
 
@@ -110,12 +124,11 @@ def test_scripted_respondents_are_weighed_by_their_rule(rule: str, expected: lis
     """The mean over both orders of an ordinal question; `human` gives the reference distribution itself."""
     survey = replace(small_survey, cultures=(US,))
     engine = Asked(rule, survey=survey)
-    who = citizen(PROTOCOL, condition=FIRST_TOKEN)
-    (weighed,) = weigh_options(who, survey=survey, questions=["Q1"], engine=engine)
+    (weighed,) = _weighed(engine, survey, "Q1")
     shares = dict.fromkeys(survey.questions[0].codes, 0.0)
-    for one in weighed.found:
+    for one in weighed.probabilities:
         for code, probability in zip(one.shown, one.probabilities, strict=True):
-            shares[code] += probability / len(weighed.found)
+            shares[code] += probability / len(weighed.probabilities)
     assert list(shares.values()) == pytest.approx(expected)
 
 
@@ -126,9 +139,8 @@ def test_an_engine_without_probabilities_is_refused() -> None:
         def submit(self, request: Request) -> Future[Completion]:
             return super().submit(replace(request, choices=()))
 
-    who = citizen(PROTOCOL, condition=FIRST_TOKEN)
     with pytest.raises(EngineUnavailable, match="replies and no probabilities"):
-        next(weigh_options(who, survey=SURVEY, questions=["family"], engine=Talker()))
+        next(_weighed(Talker(), SURVEY, "family"))
 
 
 def _started(database: Database) -> int:

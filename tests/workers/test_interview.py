@@ -16,7 +16,6 @@ from defsurvey.storage.runs.run import (
     Condition,
     DrawsPer,
     MemoryOrder,
-    Method,
     Participant,
     Preset,
     Protocol,
@@ -26,8 +25,8 @@ from defsurvey.storage.runs.run import (
 )
 from defsurvey.storage.surveys.survey import Question
 from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request
+from defsurvey.workers.simulation.draws import completion_seed, draw_axes, options_shown, question_order
 from defsurvey.workers.simulation.interview import Step, ask, ask_again, interview
-from defsurvey.workers.simulation.participant import completion_seed, draw_axes, options_shown, question_order
 from defsurvey.workers.simulation.prompts import option_text, prompt_text, request_text, words
 from tests.workers.citizens import CN, DEF, NONE, QUESTIONS, SURVEY, citizen
 
@@ -104,7 +103,9 @@ def _interview(
 
 
 def _recall(steps: list[Step]) -> dict[int, str]:
-    return {step.answer.item: step.answer.remembered for step in steps if step.answer.remembered is not None}
+    return {
+        step.answers[0].item: step.answers[0].remembered for step in steps if step.answers[0].remembered is not None
+    }
 
 
 def _asked(question: Question, shown: tuple[int, ...], answer: str, language: str) -> list[tuple[str, str]]:
@@ -117,7 +118,7 @@ def test_every_question_is_asked_once_in_the_participants_order(name: str, langu
     """One step per question, and every answer says how it was asked."""
     protocol, participant = PROTOCOLS[name], citizen(PROTOCOLS[name], 1, language=language)
     engine = Respondent()
-    answers = [step.answer for step in _interview(participant, protocol, engine)]
+    answers = [step.answers[0] for step in _interview(participant, protocol, engine)]
     assert [answer.question for answer in answers] == list(question_order(protocol, 1, QUESTIONS))
     assert [answer.item for answer in answers] == list(range(len(QUESTIONS)))
     assert {answer.participant for answer in answers} == {participant.id}
@@ -144,7 +145,7 @@ def test_every_question_is_asked_once_in_the_participants_order(name: str, langu
 def test_a_reply_is_read_as_far_as_the_protocol_says(reply: Reply) -> None:
     """The request carries when it is enough, and an engine that has gone on is read as if it had not."""
     protocol, engine = replace(PAPER, reply=reply), Respondent()
-    answers = [step.answer for step in _interview(citizen(protocol, 1), protocol, engine)]
+    answers = [step.answers[0] for step in _interview(citizen(protocol, 1), protocol, engine)]
     for answer, request in zip(answers, engine.requests, strict=True):
         assert (request.enough is None) is (reply is Reply.FULL)
         if answer.remembered is not None:
@@ -177,7 +178,7 @@ def test_a_prompt_shows_the_memory_that_its_answer_names(name: str, language: st
     order, recall = question_order(protocol, 2, QUESTIONS), _recall(steps)
     previous: tuple[int, ...] = ()
     for step, request in zip(steps, engine.requests, strict=True):
-        answer = step.answer
+        answer = step.answers[0]
         assert answer.memory == previous
         expected: list[tuple[str, str]] = []
         for item in answer.memory:
@@ -194,22 +195,22 @@ def test_memory_is_used_and_overflows() -> None:
     """With a small capacity the memory fills up, stays full and changes; refused answers never enter it."""
     participant = replace(citizen(PAPER), draws=replace(citizen(PAPER).draws, memory_capacity=3))
     steps = _interview(participant, PAPER)
-    refused = {step.answer.item for step in steps if step.answer.state is AnswerState.REFUSED}
+    refused = {step.answers[0].item for step in steps if step.answers[0].state is AnswerState.REFUSED}
     assert refused
     assert not refused & {item for step in steps for item in step.memory}
     assert {len(step.memory) for step in steps[8:]} == {3}
     assert len({step.memory for step in steps[8:]}) > 5
     for step in steps:
-        if step.answer.item in refused:
-            assert step.answer.remembered is None
-            assert step.memory == step.answer.memory
+        if step.answers[0].item in refused:
+            assert step.answers[0].remembered is None
+            assert step.memory == step.answers[0].memory
 
 
 def test_the_published_code_can_show_an_answer_twice() -> None:
     """Its memory is drawn with replacement, so the same request and answer can stand twice in a prompt."""
     protocol = PROTOCOLS["code"]
     participant = replace(citizen(protocol), draws=replace(citizen(protocol).draws, memory_capacity=4))
-    memories = [step.answer.memory for step in _interview(participant, protocol)]
+    memories = [step.answers[0].memory for step in _interview(participant, protocol)]
     assert any(len(set(memory)) < len(memory) for memory in memories)
     paper = replace(citizen(PAPER), draws=replace(citizen(PAPER).draws, memory_capacity=4))
     assert all(len(set(step.memory)) == len(step.memory) for step in _interview(paper, PAPER))
@@ -226,24 +227,24 @@ def test_without_capacity_nothing_is_shown() -> None:
 def test_draws_are_made_per_question_where_the_protocol_says_so() -> None:
     """Each answer then has the draws of its own question, and the stored ones are not used."""
     protocol = PROTOCOLS["per-question"]
-    answers = [step.answer for step in _interview(citizen(protocol, 4), protocol)]
+    answers = [step.answers[0] for step in _interview(citizen(protocol, 4), protocol)]
     assert [answer.draws for answer in answers] == [
         draw_axes(protocol, DEF, SURVEY.culture("us"), 4, answer.question) for answer in answers
     ]
     assert len({answer.draws for answer in answers}) > 10
-    fixed = [step.answer for step in _interview(citizen(PAPER, 4), PAPER)]
+    fixed = [step.answers[0] for step in _interview(citizen(PAPER, 4), PAPER)]
     assert {answer.draws for answer in fixed} == {citizen(PAPER, 4).draws}
 
 
 def test_conditions_and_models_are_asked_in_pairs() -> None:
     """An ablation has the seeds of the full framework, the options in the same order, and differs where it should."""
-    full = [step.answer for step in _interview(citizen(PAPER, 3), PAPER)]
+    full = [step.answers[0] for step in _interview(citizen(PAPER, 3), PAPER)]
     for condition in (
         replace(DEF, name="w/o memory", memory=False),
         replace(DEF, name="w/o prompt", prompt=False),
         NONE,
     ):
-        other = [step.answer for step in _interview(citizen(PAPER, 3, condition=condition), PAPER)]
+        other = [step.answers[0] for step in _interview(citizen(PAPER, 3, condition=condition), PAPER)]
         assert [answer.seed for answer in other] == [answer.seed for answer in full]
         assert [answer.shown for answer in other] == [answer.shown for answer in full]
         assert [answer.question for answer in other] == [answer.question for answer in full]
@@ -252,7 +253,7 @@ def test_conditions_and_models_are_asked_in_pairs() -> None:
 def test_an_engine_that_gives_up_ends_every_answer() -> None:
     """Nothing is dropped: each planned answer is there, failed, with what the engine said."""
     steps = _interview(citizen(PAPER), PAPER, Respondent(gives_up=True))
-    assert {(step.answer.state, step.answer.reason, step.memory) for step in steps} == {
+    assert {(step.answers[0].state, step.answers[0].reason, step.memory) for step in steps} == {
         (AnswerState.FAILED, "no connection", ())
     }
     assert len(steps) == len(QUESTIONS)
@@ -281,13 +282,13 @@ class DefectiveAtOnce(Defective):
 
 
 @pytest.mark.parametrize("engine", [Defective, DefectiveAtOnce])
-@pytest.mark.parametrize("condition", [DEF, Condition(name="ccsv-single", method=Method.CCSV_SINGLE)])
+@pytest.mark.parametrize("condition", [DEF, Condition(name="ccsv-single", method="ccsv-single")])
 def test_an_engine_that_raises_ends_every_answer_and_is_not_asked_for_ever(
     condition: Condition, engine: type[Defective]
 ) -> None:
     """A defect costs the answers that it touches, and they say what it was."""
     steps = _interview(citizen(PAPER, condition=condition), PAPER, engine(ZeroDivisionError("by zero")))
-    assert {(step.answer.state, step.answer.reason) for step in steps} == {
+    assert {(step.answers[0].state, step.answers[0].reason) for step in steps} == {
         (AnswerState.FAILED, "the engine raised ZeroDivisionError: by zero")
     }
 
@@ -305,7 +306,7 @@ def test_nothing_is_asked_before_it_is_wanted() -> None:
     engine = Respondent()
     steps = interview(citizen(PAPER), survey=SURVEY, questions=QUESTIONS, protocol=PAPER, engine=engine, recall={})
     assert engine.requests == []
-    assert next(steps).answer.seconds >= 0
+    assert next(steps).answers[0].seconds >= 0
     assert len(engine.requests) == 1
     next(steps)
     assert len(engine.requests) == 2
@@ -327,7 +328,7 @@ def test_a_request_can_be_built_without_an_engine() -> None:
     engine = Respondent()
     steps = _interview(citizen(PAPER, 1), PAPER, engine)
     for step, request in zip(steps, engine.requests, strict=True):
-        answer = step.answer
+        answer = step.answers[0]
         built = ask(
             citizen(PAPER, 1),
             answer.item,
@@ -358,7 +359,7 @@ def _ask_again(answer: Answer, steps: list[Step], attempt: int, engine: Engine) 
 def test_an_answer_is_asked_again_with_the_memory_it_was_shown() -> None:
     """Only the seed differs; what memory keeps of the first answer stays, whatever the new one says."""
     steps = _interview(citizen(PAPER, 1), PAPER)
-    first = steps[12].answer
+    first = steps[12].answers[0]
     assert first.memory
     engine = Respondent()
     again = _ask_again(first, steps, 1, engine)
@@ -376,7 +377,7 @@ def test_an_attempt_is_made_once() -> None:
     """The same attempt would give the same completion, so asking for it is an error."""
     steps = _interview(citizen(PAPER, 1), PAPER)
     with pytest.raises(ValueError, match="participant 101, item 2: expected an attempt above 0, got 0"):
-        _ask_again(steps[2].answer, steps, 0, Respondent())
+        _ask_again(steps[2].answers[0], steps, 0, Respondent())
 
 
 def test_options_in_a_drawn_order_are_shown_so_in_memory_too() -> None:
@@ -388,6 +389,6 @@ def test_options_in_a_drawn_order_are_shown_so_in_memory_too() -> None:
     assert steps[1].memory == (0, 1)
     turns = [turn.content for turn in engine.requests[2].messages if turn.role == "user"]
     for item, turn in enumerate(turns[:2]):
-        shown = steps[item].answer.shown
+        shown = steps[item].answers[0].shown
         assert turn == request_text(SURVEY.question(QUESTIONS[item]), shown, "en")
-    assert any(steps[item].answer.shown != SURVEY.question(QUESTIONS[item]).codes for item in range(4))
+    assert any(steps[item].answers[0].shown != SURVEY.question(QUESTIONS[item]).codes for item in range(4))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from defsurvey.storage.runs.run import MemoryOrder
-from defsurvey.workers.simulation.memory import remember
+from defsurvey.workers.simulation.methods.def_ import remember
 
 DRAWN, CHRONOLOGICAL = MemoryOrder.DRAWN, MemoryOrder.CHRONOLOGICAL
 

@@ -9,8 +9,8 @@ import pytest
 
 from defsurvey.storage.runs.run import Answer, Condition, DrawsPer, Participant, Protocol
 from defsurvey.storage.surveys.survey import Paraphrase
+from defsurvey.workers.simulation.draws import draw_axes
 from defsurvey.workers.simulation.interview import ask, interview
-from defsurvey.workers.simulation.participant import draw_axes
 from tests.workers.citizens import DEF, QUESTIONS, SURVEY, US, citizen
 from tests.workers.test_interview import Respondent
 
@@ -36,7 +36,7 @@ def _answers(participant: Participant, protocol: Protocol, engine: Respondent) -
     asked = interview(
         participant, survey=WORDED, questions=QUESTIONS, protocol=protocol, engine=engine, recall={}, clock=lambda: 0.0
     )
-    return [step.answer for step in asked]
+    return [step.answers[0] for step in asked]
 
 
 def test_wordings_are_drawn_evenly_and_leave_the_other_axes_as_they_are() -> None:

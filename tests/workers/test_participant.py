@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from defsurvey.storage.runs.run import Condition, Draws, DrawsPer, Method, Preset, Protocol, QuestionOrder
-from defsurvey.workers.simulation.participant import (
+from defsurvey.storage.runs.run import Condition, Draws, DrawsPer, Preset, Protocol, QuestionOrder
+from defsurvey.workers.simulation.draws import (
     completion_seed,
     draw_axes,
     options_shown,
     question_order,
     substream,
 )
+from defsurvey.workers.simulation.methods import METHODS
 from tests.workers.citizens import AIM, CN, DEF, DIVORCE, FAMILY, NONE, QUALITIES, QUESTIONS, US
 
 PAPER = Protocol(seed=20250314)
@@ -149,11 +150,10 @@ def test_a_study_can_fix_whether_to_sample(protocol: Protocol, sampled: bool) ->
         for index in range(20):
             drawn = draw_axes(protocol, condition, US, index)
             assert draw_axes(fixed, condition, US, index) == replace(drawn, do_sample=sampled)
-    for method in (Method.CAO2023, Method.CCSV_SINGLE):
-        baseline = replace(NONE, method=method)
-        draws = draw_axes(fixed, baseline, US, 0)
-        assert draws == draw_axes(PAPER, baseline, US, 0)
-        assert (draws.num_beams, draws.do_sample) == (1, method is Method.CCSV_SINGLE)
+    for method in ("cao2023", "ccsv-single"):
+        draws = METHODS[method].draw(fixed, replace(NONE, method=method), US, 0)
+        assert draws == METHODS[method].draw(PAPER, replace(NONE, method=method), US, 0)
+        assert (draws.num_beams, draws.do_sample) == (1, method == "ccsv-single")
 
 
 def test_axes_are_independent_of_each_other() -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.read_results import read_results
-from defsurvey.storage.runs.run import AnswerState, Condition, Method
+from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.runs.served import OtherEngine, record_served
 from defsurvey.storage.schema import migrate
 from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, Request
@@ -272,12 +273,12 @@ def test_a_process_that_cannot_wait_lets_go_of_everything(database: Database, st
     assert rows(database, HELD) == []
 
 
-@pytest.mark.parametrize("method", [Method.CCSV_SINGLE, Method.FIRST_TOKEN])
+@pytest.mark.parametrize("method", ["ccsv-single", "first-token"])
 def test_an_engine_that_is_slow_and_answers_has_not_hung(
-    database: Database, stage: ParticipantRunner, monkeypatch: pytest.MonkeyPatch, method: Method
+    database: Database, stage: ParticipantRunner, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """However many completions an answer takes: the watchdog sees each of them, not only the last."""
-    add_run(database, participants=1, condition=Condition(name="many", method=method))
+    add_run(database, participants=1, condition=BUILT_IN_CONDITIONS[method])
     now, hung = [0.0], []
     stage.watchdog = Watchdog(10.0, clock=lambda: now[0])
     submit = ScriptedEngine.submit

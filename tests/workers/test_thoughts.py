@@ -127,7 +127,7 @@ def test_steps_of_an_answer_pass_on_no_thoughts(name: str) -> None:
     plain, thought = (_interview(condition, engine, kept) for engine, kept in ((silent, Noted()), (thinking, notes)))
     assert [request.messages for request in thinking.requests] == [request.messages for request in silent.requests]
     for one, other in zip(plain, thought, strict=True):
-        assert [a.choices for a in (one.answer, *one.more)] == [a.choices for a in (other.answer, *other.more)]
+        assert [a.choices for a in one.answers] == [a.choices for a in other.answers]
     assert all(step.completion.startswith("<think>") for step in notes.steps)
 
 
@@ -135,7 +135,7 @@ def test_steps_of_an_answer_pass_on_no_thoughts(name: str) -> None:
 def test_steps_that_are_cut_off_while_thinking_answer_nothing(name: str) -> None:
     """Every slot says why."""
     for step in _interview(BUILT_IN_CONDITIONS[name], Thinking(ends=False), Noted()):
-        for answer in (step.answer, *step.more):
+        for answer in step.answers:
             assert (answer.state, answer.reason) == (AnswerState.UNPARSABLE, "cut off while thinking")
 
 

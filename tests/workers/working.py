@@ -16,7 +16,7 @@ from defsurvey.storage.runs.run import Condition, Protocol
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.runner.participant_runner import ParticipantRunner
-from defsurvey.workers.simulation.participant import draw_axes
+from defsurvey.workers.simulation.methods import method_of
 from tests.workers.citizens import DEF, SURVEY, US
 
 QUESTIONS = ("family", "divorce", "more0", "more1")
@@ -39,7 +39,7 @@ def add_run(
     survey: Survey = ASKED,
 ) -> None:
     """Write a run of four questions: one cell for each model."""
-    draws = tuple(draw_axes(PROTOCOL, condition, US, index) for index in range(participants))
+    draws = tuple(method_of(condition).draw(PROTOCOL, condition, US, index) for index in range(participants))
     cells = tuple(
         store.NewCell(model=model, culture="us", condition=condition, language="en", draws=draws) for model in models
     )

@@ -6,12 +6,12 @@ import hashlib
 from dataclasses import dataclass
 
 from defsurvey.storage.runs.judgement import GivenAnswer, Rubric
-from defsurvey.storage.runs.run import AnswerState, Decoding, Method
+from defsurvey.storage.runs.run import DEF, AnswerState, Decoding
 from defsurvey.storage.surveys.survey import Culture, Question, Survey
 from defsurvey.workers.engines.base import Message, Request
 from defsurvey.workers.judging.rubric import INSTRUCTIONS, SCHEMA
-from defsurvey.workers.simulation.methods.prompts import average_text, average_wording, draft_text
-from defsurvey.workers.simulation.prompts import option_text, prompt_text
+from defsurvey.workers.simulation.methods import METHODS
+from defsurvey.workers.simulation.prompts import option_text
 
 #: Longest reply of a judge, in tokens.
 MAX_TOKENS = 1500
@@ -29,7 +29,7 @@ class Subject:
     state: AnswerState
     choices: tuple[int, ...]  #: as the program has read them
     response: str
-    method: Method = Method.DEF  #: of the condition: how it was asked
+    method: str = DEF  #: of the condition: how it was asked
     participant: int = 0  #: number within the cell
     slot: int = 0  #: of several answers to one prompt
 
@@ -56,13 +56,18 @@ def asked_text(subject: Subject) -> str:
 
     Behind a prompt that asked for a list stands which line of it the response is.
     """
-    question, shown, culture, language = subject.question, subject.shown, subject.culture, subject.language
-    if subject.method is Method.CAO2023:
-        return average_text(question, shown, culture, language, average_wording(subject.participant))
-    if subject.method is Method.CCSV_LIST:
-        asked = draft_text(question, shown, culture, language, subject.method.slots)
-        return f"{asked}\n\n(The response is what it wrote for person {subject.slot + 1} of that list.)"
-    return prompt_text(question, shown, culture, subject.region, language)
+    method = METHODS[subject.method]
+    asked = method.text(
+        subject.question,
+        subject.shown,
+        culture=subject.culture,
+        region=subject.region,
+        language=subject.language,
+        index=subject.participant,
+    )
+    if method.slots > 1:
+        asked += f"\n\n(The response is what it wrote for person {subject.slot + 1} of that list.)"
+    return asked
 
 
 def mark(response: str) -> str:

@@ -20,7 +20,7 @@ from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable
 from defsurvey.workers.judging.asking import ask_together
 from defsurvey.workers.rephrasing.checks import Vocabulary, fault
 from defsurvey.workers.simulation.answer_parser import spoken
-from defsurvey.workers.simulation.participant import substream
+from defsurvey.workers.simulation.draws import substream
 from defsurvey.workers.simulation.prompts import UnknownLanguage, option_text
 
 #: Requests under way at once; a process that is killed loses at most so many wordings.

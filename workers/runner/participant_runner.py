@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, outbox, store
 from defsurvey.storage.runs.ledger import Ledger, StaleLease
-from defsurvey.storage.runs.run import CompletedStep, Method, Participant, Run
+from defsurvey.storage.runs.run import CompletedStep, Participant, Run
 from defsurvey.storage.runs.served import record_served
 from defsurvey.storage.runs.steps import commit_probabilities, commit_step, steps_of
 from defsurvey.storage.surveys.survey import Survey
@@ -30,8 +30,7 @@ from defsurvey.workers.runner.budget import Purse
 from defsurvey.workers.runner.faults import OUTAGE, GaveUp, Quarantine, blame, patiently
 from defsurvey.workers.runner.lease import Leases
 from defsurvey.workers.runner.watchdog import Watchdog, Watched
-from defsurvey.workers.simulation.interview import ask_again, interview
-from defsurvey.workers.simulation.methods.first_token import weigh_options
+from defsurvey.workers.simulation.interview import Step, ask_again, interview
 
 log = logging.getLogger(__name__)
 
@@ -216,9 +215,6 @@ class ParticipantRunner:
         """Ask and commit, one answer after the other: what is left of the interview, then what is to be asked again."""
         if self._stopping.is_set():  # told to stop while the engine was loading
             raise CancelledError
-        if held.cell.condition.method is Method.FIRST_TOKEN:
-            yield from self._weights(held, run, survey, engine)
-            return
         notes, protocol = LedgerNotes(self.ledger, held, self._patiently), run.protocol
         recall = self._patiently(lambda: store.recall(self.database, held.id, held.memory))
         steps = interview(
@@ -231,7 +227,7 @@ class ParticipantRunner:
                 step = next(steps, None)
             if step is None:
                 break
-            self._patiently(partial(self.ledger.checkpoint, held, step.answer, step.memory, step.more))
+            self._commit(held, step)
             suspect = False
             yield
         while orders := self._patiently(lambda: self.ledger.to_ask_again(held)):  # more may come meanwhile
@@ -243,18 +239,12 @@ class ParticipantRunner:
                 suspect = False
                 yield
 
-    def _weights(self, held: Participant, run: Run, survey: Survey, engine: Engine) -> Iterator[None]:
-        """Weigh and commit the options of one question after the other."""
-        weights = weigh_options(held, survey=survey, questions=run.questions, engine=engine)
-        suspect = held.suspect
-        while True:
-            with self._turn(held, alone=suspect):
-                weighed = next(weights, None)
-            if weighed is None:
-                return
-            self._patiently(partial(commit_probabilities, self.database, held, weighed.item, weighed.found))
-            suspect = False
-            yield
+    def _commit(self, held: Participant, step: Step) -> None:
+        if step.answers:
+            first, *more = step.answers
+            self._patiently(partial(self.ledger.checkpoint, held, first, step.memory, more))
+        else:
+            self._patiently(partial(commit_probabilities, self.database, held, step.item, step.probabilities))
 
     @contextmanager
     def _turn(self, held: Participant, *, alone: bool) -> Iterator[None]:

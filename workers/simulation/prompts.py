@@ -116,6 +116,11 @@ def messages(
     return tuple(turns)
 
 
+def conversation(*turns: str) -> tuple[Message, ...]:
+    """Turns as messages, the user's first."""
+    return tuple(Message(role="assistant" if place % 2 else "user", content=turn) for place, turn in enumerate(turns))
+
+
 def prompt_text(question: Question, shown: Sequence[int], culture: Culture, region: str | None, language: str) -> str:
     """Role, number of choices, format and request: the paper's prompt (section 4.1)."""
     table = words(language)

@@ -50,5 +50,5 @@ def test_the_reason_of_a_declined_prompt_is_kept_with_the_answer(openai_protocol
         plan = run.Protocol(seed=7)
         asked: dict[str, Any] = {"survey": SURVEY, "questions": ("family",), "protocol": plan, "recall": {}}
         (step,) = interview(citizen(plan), **asked, engine=engine)
-    assert (step.answer.state, step.answer.choices) == (run.AnswerState.REFUSED, ())
-    assert step.answer.reason == "the server says 400: The response was filtered"
+    assert (step.answers[0].state, step.answers[0].choices) == (run.AnswerState.REFUSED, ())
+    assert step.answers[0].reason == "the server says 400: The response was filtered"

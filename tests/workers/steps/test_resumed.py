@@ -18,13 +18,13 @@ from defsurvey.storage.runs.deaths import free_owned
 from defsurvey.storage.runs.read_answers import answer_rows
 from defsurvey.storage.runs.read_draws import read_draws
 from defsurvey.storage.runs.read_results import read_results
-from defsurvey.storage.runs.run import PANEL_SLOTS, AnswerState, Protocol
+from defsurvey.storage.runs.run import AnswerState, Protocol
 from defsurvey.storage.runs.steps import steps_of
 from defsurvey.storage.schema import migrate
 from defsurvey.storage.surveys.as_json import fingerprint
 from defsurvey.workers.runner.participant_runner import Outcome
-from defsurvey.workers.simulation.methods.ccsv import VOTE
-from defsurvey.workers.simulation.participant import draw_axes
+from defsurvey.workers.simulation.methods import METHODS
+from defsurvey.workers.simulation.methods.ccsv import VOTE, CcsvList
 from tests.storage.what_is_there import answers_of, progress_of
 from tests.workers.citizens import CN, SURVEY, US
 from tests.workers.steps.mortal import worker
@@ -45,8 +45,8 @@ def started(database: Database, *conditions: str, run: str = "r") -> dict[str, l
             condition=BUILT_IN_CONDITIONS[name],
             language="en",
             draws=tuple(
-                draw_axes(PROTOCOL, BUILT_IN_CONDITIONS[name], culture, index)
-                for index in range(BUILT_IN_CONDITIONS[name].participants(PARTICIPANTS))
+                METHODS[BUILT_IN_CONDITIONS[name].method].draw(PROTOCOL, BUILT_IN_CONDITIONS[name], culture, index)
+                for index in range(1 if name == "ccsv-list" else PARTICIPANTS)
             ),
         )
         for culture in (US, CN)
@@ -74,7 +74,7 @@ def test_conditions_share_one_run_and_one_draw(database: Database) -> None:
     engine = Asked()
     everyone(database, engine)
     progress = progress_of(database, "r")
-    assert progress.planned == progress.answered == 2 * len(QUESTIONS) * (3 * PARTICIPANTS + PANEL_SLOTS)
+    assert progress.planned == progress.answered == 2 * len(QUESTIONS) * (3 * PARTICIPANTS + CcsvList.slots)
     assert outbox.unfinished(database, "r") == 0
     assert len(engine.requests) == 2 * len(QUESTIONS) * (2 * PARTICIPANTS + (PARTICIPANTS + 1) * (VOTE + 1))
     rows = list(answer_rows(database, "r"))
@@ -95,7 +95,7 @@ def test_conditions_share_one_run_and_one_draw(database: Database) -> None:
         ]
         assert seeds[0] == seeds[1]  # one sampling seed for each participant and question
     results = read_results(database, "r")
-    assert sorted(set(results.answers.slot.tolist())) == list(range(PANEL_SLOTS))
+    assert sorted(set(results.answers.slot.tolist())) == list(range(CcsvList.slots))
     assert read_draws(database, "r").cell.size == 2 * (3 * PARTICIPANTS + 1)
 
 
@@ -128,13 +128,13 @@ def test_slots_of_a_panel_are_asked_again_by_one_chain(database: Database) -> No
     hand = worker(database, broken, owner="hand:1:x")
     assert hand.simulate(who) is Outcome.FINISHED
     progress = progress_of(database, "r")
-    assert (progress.answered, progress.failed) == (PANEL_SLOTS, PANEL_SLOTS)
-    assert retry.ask_again(database, "r", [AnswerState.FAILED]) == PANEL_SLOTS
+    assert (progress.answered, progress.failed) == (CcsvList.slots, CcsvList.slots)
+    assert retry.ask_again(database, "r", [AnswerState.FAILED]) == CcsvList.slots
     again = Asked()
     assert worker(database, again, owner="hand:2:x").simulate(who) is Outcome.FINISHED
     assert len(again.requests) == VOTE + 1
     progress = progress_of(database, "r")
-    assert (progress.answered, progress.failed) == (2 * PANEL_SLOTS, 0)
+    assert (progress.answered, progress.failed) == (2 * CcsvList.slots, 0)
     answers = answers_of(database, who)
     assert {(answer.item, answer.attempt) for answer in answers} == {(0, 0), (1, 1)}
 
@@ -143,7 +143,7 @@ def test_a_rewound_panel_begins_anew(database: Database) -> None:
     """From the failed item on, in sequence, with the next attempt's seeds."""
     who = started(database, "ccsv-list")["ccsv-list"][0]
     assert worker(database, Asked(gives_up_after=3), owner="hand:1:x").simulate(who) is Outcome.FINISHED
-    assert retry.rewind(database, "r", [AnswerState.FAILED]) == 2 * PANEL_SLOTS
+    assert retry.rewind(database, "r", [AnswerState.FAILED]) == 2 * CcsvList.slots
     again = Asked()
     assert worker(database, again, owner="hand:2:x").simulate(who) is Outcome.FINISHED
     assert len(again.requests) == 2 * (VOTE + 1)

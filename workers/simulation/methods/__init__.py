@@ -1,1 +1,22 @@
-"""Ways of asking: one module for each."""
+"""The ways of having a question answered. A new one is a file here, and its name in ``METHODS``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from defsurvey.storage.runs.run import Condition
+from defsurvey.workers.simulation.methods.cao2023 import Cao2023
+from defsurvey.workers.simulation.methods.ccsv import CcsvList, CcsvSingle
+from defsurvey.workers.simulation.methods.def_ import Def
+from defsurvey.workers.simulation.methods.first_token import FirstToken
+from defsurvey.workers.simulation.methods.method import Method
+
+#: Name -> method.
+METHODS: Mapping[str, Method] = {
+    method.name: method for method in (Def(), Cao2023(), CcsvSingle(), CcsvList(), FirstToken())
+}
+
+
+def method_of(condition: Condition) -> Method:
+    """The method of a condition."""
+    return METHODS[condition.method]

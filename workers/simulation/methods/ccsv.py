@@ -1,163 +1,184 @@
 """Collective critique and self-voting: draft, criticise, rewrite several times, vote (Lahoti et al. 2023).
 
-What is done already is not asked again.
+Each step is kept before the next is asked, and what is kept already is not asked again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 
-from defsurvey.storage.runs.run import (
-    CCSV_DECODES,
-    Answer,
-    AnswerState,
-    CompletedStep,
-    Decoding,
-    Participant,
-    Protocol,
-    UsedDecoding,
-)
+from defsurvey.storage.runs.run import AnswerState, CompletedStep
 from defsurvey.storage.surveys.survey import Culture, Question
-from defsurvey.workers.engines.base import Asked, Engine, FinishReason, Message, Request, Task
-from defsurvey.workers.simulation.answer_parser import Reading, clean, read, spoken, without_echo
-from defsurvey.workers.simulation.methods.prompts import (
-    conversation,
-    critique_text,
-    draft_text,
-    list_entries,
-    rewrite_text,
-    vote_text,
-    voted,
+from defsurvey.workers.engines.base import (
+    Completion,
+    EngineUnavailable,
+    FinishReason,
+    Message,
+    Request,
+    Task,
+    outcome,
+    submit,
 )
-from defsurvey.workers.simulation.participant import step_seed
-from defsurvey.workers.simulation.prompts import fill, words
-from defsurvey.workers.simulation.taking import Cost, GaveUp, Notes, Steps, Towards
+from defsurvey.workers.simulation.answer_parser import Reading, clean, read, spoken, without_echo
+from defsurvey.workers.simulation.draws import step_seed
+from defsurvey.workers.simulation.methods.method import Found, Line, Method, Posed, Response
+from defsurvey.workers.simulation.prompts import (
+    choosing_text,
+    conversation,
+    country_name,
+    fill,
+    request_text,
+    words,
+)
 
-DECODES = CCSV_DECODES
+#: Drafts that are written anew after criticism, and voted on.
+DECODES = 5
+#: Numbers of the steps; of rewritten drafts, the first one's.
 DRAFT, CRITIQUE, REWRITE = range(3)
 VOTE = REWRITE + DECODES
 
+#: How an engine that serves no more ends what it was asked.
+_GONE = (CancelledError, EngineUnavailable)
+_ENTRY = re.compile(r"\W*(?P<word>[^\W\d]+\s?)?(?P<slot>\d{1,3})\s?[^\W\d]?\s?[:：.)、]\s*(?P<answer>\S.*)")
+#: Of three digits at most: a model may go on with digits for ever, and Python reads no number of so many.
+_DRAFT = re.compile(r"(?:draft|answer|草稿|答案)\W{0,3}(?P<number>\d{1,3})(?!\d)", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<!\d)\d{1,3}(?!\d)")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deliberation:
-    """One question put to one participant, in steps."""
 
-    participant: Participant
-    item: int
-    attempt: int
-    question: Question
-    shown: tuple[int, ...]
-    culture: Culture
-    protocol: Protocol
+class CcsvSingle(Method):
+    """The model drafts an answer, criticises it, rewrites it several times and votes."""
 
-    @property
-    def slots(self) -> int:
-        """How many answers come of it."""
-        return self.participant.cell.condition.method.slots
+    name = "ccsv-single"
+    completions = VOTE + 1
+    samples = True  # the rewritten drafts would all be the same otherwise
+    steps = f"this asks for an answer; then come a criticism, {DECODES} rewritten drafts, and a vote among them"
+    task = Task.ANSWER
 
-    @property
-    def language(self) -> str:
-        """Of the prompts."""
-        return self.participant.cell.language
+    def prompt(self, posed: Posed) -> tuple[Request, ...]:
+        """The request for the draft."""
+        return (self._step(posed, DRAFT, self.task, self.messages(posed), self.reply_start(posed.language)),)
 
-    def draft(self) -> Request:
-        """The first step."""
-        prompt = draft_text(self.question, self.shown, self.culture, self.language, self.slots)
-        return self._request(DRAFT, self._task, conversation(prompt), self._reply_start)
+    def ask(self, posed: Posed, requests: Sequence[Request], line: Line) -> tuple[Response, ...]:
+        """All steps; the response is the draft that wins, at the cost of all.
 
-    def critique(self, draft: str) -> Request:
-        """The second step: what is wrong with the draft."""
-        turns = (self.draft().messages[0].content, draft, critique_text(self.culture, self.language, self.slots))
-        return self._request(CRITIQUE, Task.CRITIQUE, conversation(*turns))
-
-    def rewrite(self, draft: str, critique: str, decode: int) -> Request:
-        """The third step, one of several decodes, each with a seed of its own."""
-        earlier = (message.content for message in self.critique(draft).messages)
-        turns = (*earlier, critique, rewrite_text(self.language, self.slots))
-        return self._request(REWRITE + decode, self._task, conversation(*turns), self._reply_start)
-
-    def vote(self, drafts: Sequence[str]) -> Request:
-        """The last step: which draft is best."""
-        prompt = vote_text(self.question, self.shown, self.culture, self.language, drafts)
-        return self._request(VOTE, Task.VOTE, conversation(prompt), words(self.language).answer)
-
-    @property
-    def _task(self) -> Task:
-        return Task.ANSWER if self.slots == 1 else Task.LIST
-
-    @property
-    def _reply_start(self) -> str:
-        table = words(self.language)
-        return table.answer if self.slots == 1 else fill(table.entry, SLOT="1")
-
-    def _request(self, number: int, task: Task, messages: tuple[Message, ...], reply_start: str = "") -> Request:
-        draws = self.participant.draws
-        counted = {Task.LIST: self.slots, Task.VOTE: DECODES}.get(task, 1)
-        return Request(
-            messages=messages,
-            decoding=Decoding(
-                num_beams=draws.num_beams,
-                do_sample=draws.do_sample,
-                temperature=self.protocol.temperature,
-                top_p=self.protocol.top_p,
-                top_k=self.protocol.top_k,
-                max_new_tokens=self.protocol.max_new_tokens,
-            ),
-            seed=step_seed(self.protocol, self.participant.index, self.question.id, self.attempt, number),
-            reply_start=reply_start,
-            asked=Asked(
-                question=self.question,
-                culture=self.culture.code,
-                language=self.language,
-                shown=self.shown,
-                task=task,
-                number=counted,
-            ),
+        Where the engine gives up at a step the response is that failure, and the steps before it stay.
+        """
+        (first,) = requests
+        steps = Steps(posed, line)
+        try:
+            winner = self._winner(posed, first, steps)
+        except GaveUp as gave_up:
+            completion, seed = replace(gave_up.completion, text=""), first.seed
+        else:
+            completion = Completion(text=winner.completion, finish=FinishReason(winner.finish), used=winner.used)
+            seed = winner.seed
+        prompts = [step.prompt_tokens for step in steps.taken if step.prompt_tokens is not None]
+        replies = [step.completion_tokens for step in steps.taken if step.completion_tokens is not None]
+        paid = replace(
+            completion,
+            prompt_tokens=sum(prompts) if prompts else None,
+            completion_tokens=sum(replies) if replies else None,
         )
+        return (Response(completion=paid, seed=seed, seconds=sum(step.seconds for step in steps.taken)),)
+
+    def _winner(self, posed: Posed, first: Request, steps: Steps) -> CompletedStep:
+        """Draft, criticise, rewrite, vote."""
+        draft = _said(steps.take(DRAFT, first))
+        turns = [first.messages[0].content, draft, self.critique_text(posed.culture, posed.language)]
+        critique = _said(steps.take(CRITIQUE, self._step(posed, CRITIQUE, Task.CRITIQUE, conversation(*turns))))
+        rewriting = conversation(*turns, critique, self.rewrite_text(posed.language))
+        start = self.reply_start(posed.language)
+        rewrites = [self._step(posed, REWRITE + decode, self.task, rewriting, start) for decode in range(DECODES)]
+        drafts = steps.take_all(REWRITE, rewrites)
+        voting = conversation(_vote_text(posed, [_said(step) for step in drafts]))
+        vote = steps.take(VOTE, self._step(posed, VOTE, Task.VOTE, voting, words(posed.language).answer))
+        return drafts[voted(_said(vote), DECODES)]
+
+    def read(self, posed: Posed, responses: Sequence[Response]) -> Found:
+        """The answer of the draft that won; it is not remembered."""
+        (response,) = responses
+        return Found(answers=(posed.answer(response, _reading(posed, response, response.completion.text)),))
+
+    def critique_text(self, culture: Culture, language: str) -> str:
+        """What is said after the draft, to have it criticised."""
+        return fill(words(language).critique, COUNTRY=country_name(culture, language))
+
+    def rewrite_text(self, language: str) -> str:
+        """What is said after the criticism, to have the draft written anew."""
+        return fill(words(language).rewrite, FORMAT=words(language).format)
+
+    def reply_start(self, language: str) -> str:
+        """How a draft begins."""
+        return words(language).answer
+
+    def _step(
+        self, posed: Posed, number: int, task: Task, messages: tuple[Message, ...], reply_start: str = ""
+    ) -> Request:
+        seed = step_seed(posed.protocol, posed.participant.index, posed.question.id, posed.attempt, number)
+        counted = {Task.LIST: self.slots, Task.VOTE: DECODES}.get(task, 1)
+        return posed.request(messages, seed=seed, reply_start=reply_start, task=task, number=counted)
 
 
-def deliberate(asked: Deliberation, *, engine: Engine, notes: Notes, clock: Callable[[], float]) -> tuple[Answer, ...]:
-    """Draft, criticise, rewrite, vote; the answers of the draft that wins, by slot.
+class CcsvList(CcsvSingle):
+    """The same with a list of 20 answers, by one participant for the whole cell."""
 
-    Where the engine gives up at a step all answers are failed, and the steps before it stay.
-    """
-    return _deliberated(asked, _steps(asked, engine, notes, clock))
+    name = "ccsv-list"
+    slots = 20
+    whole_cell = True
+    steps = CcsvSingle.steps.replace("an answer", f"a list of {slots} answers")
+    task = Task.LIST
 
+    def text(
+        self,
+        question: Question,
+        shown: Sequence[int],
+        *,
+        culture: Culture,
+        region: str | None,  # noqa: ARG002 -- the country alone
+        language: str,
+        index: int,  # noqa: ARG002 -- there is one participant
+    ) -> str:
+        """The prompt that asks for the list."""
+        table = words(language)
+        entry = self.reply_start(language).strip()
+        lines = (
+            fill(table.list, COUNTRY=country_name(culture, language), NUM=str(self.slots), ENTRY=entry),
+            choosing_text(question, shown, language),
+            request_text(question, shown, language),
+        )
+        return "\n".join(lines)
 
-def deliberate_again(
-    asked: Deliberation, slot: int, *, engine: Engine, notes: Notes, clock: Callable[[], float]
-) -> Answer:
-    """The same for one slot; what a step costs stands beside the slot for which it was asked, and no other."""
-    steps = _steps(asked, engine, notes, clock)
-    answers = _deliberated(asked, steps)
-    # Other slots share the steps, and may have been asked again before: what was kept then is paid for beside them.
-    cost = Cost.of(steps.taken if asked.slots == 1 else steps.asked)
-    return replace(
-        answers[slot],
-        prompt_tokens=cost.prompt_tokens,
-        completion_tokens=cost.completion_tokens,
-        seconds=cost.seconds,
-    )
+    def read(self, posed: Posed, responses: Sequence[Response]) -> Found:
+        """The answer on each person's line; where there are no lines, a refusal or a failure is everybody's."""
+        (response,) = responses
+        completion = response.completion
+        whole = _reading(posed, response, completion.text)
+        said, cut_off = spoken(completion.text)
+        entries = list_entries(without_echo(clean(said), posed.question, posed.shown), self.slots)
+        if not entries and (cut_off or whole.state in (AnswerState.REFUSED, AnswerState.FAILED)):
+            return Found(answers=tuple(posed.answer(response, whole, slot=slot) for slot in range(self.slots)))
+        found = []
+        for slot in range(self.slots):
+            text = entries.get(slot, "")
+            missing = Reading(state=AnswerState.UNPARSABLE, reason=f"the list has no line for person {slot + 1}")
+            reading = _reading(posed, response, text) if text else missing
+            found.append(posed.answer(response, reading, text=text, slot=slot))
+        return Found(answers=tuple(found))
 
+    def critique_text(self, culture: Culture, language: str) -> str:
+        """What is said after the draft, to have it criticised."""
+        return fill(words(language).critique_list, COUNTRY=country_name(culture, language))
 
-def _steps(asked: Deliberation, engine: Engine, notes: Notes, clock: Callable[[], float]) -> Steps:
-    towards = Towards(participant=asked.participant.id, item=asked.item, attempt=asked.attempt)
-    return Steps(towards, engine=engine, notes=notes, clock=clock)
+    def rewrite_text(self, language: str) -> str:
+        """What is said after the criticism, to have the list written anew."""
+        return fill(words(language).rewrite_list, NUM=str(self.slots))
 
-
-def _deliberated(asked: Deliberation, steps: Steps) -> tuple[Answer, ...]:
-    try:
-        draft = _said(steps.take(DRAFT, asked.draft()))
-        critique = _said(steps.take(CRITIQUE, asked.critique(draft)))
-        drafts = steps.take_all(REWRITE, [asked.rewrite(draft, critique, decode) for decode in range(DECODES)])
-        vote = _said(steps.take(VOTE, asked.vote([_said(step) for step in drafts])))
-    except GaveUp as gave_up:
-        reading = read("", FinishReason.ERROR, asked.question, asked.shown, asked.language)
-        reasoned = Reading(state=reading.state, reason=gave_up.completion.error or reading.reason)
-        return _answers(asked, steps, [("", reasoned)] * asked.slots, asked.draft().seed, gave_up.completion.used)
-    winner = drafts[voted(vote, DECODES)]
-    return _answers(asked, steps, _readings(asked, winner), winner.seed, winner.used)
+    def reply_start(self, language: str) -> str:
+        """How a list begins."""
+        return fill(words(language).entry, SLOT="1")
 
 
 def _said(step: CompletedStep) -> str:
@@ -165,49 +186,115 @@ def _said(step: CompletedStep) -> str:
     return spoken(step.completion)[0]
 
 
-def _readings(asked: Deliberation, winner: CompletedStep) -> list[tuple[str, Reading]]:
-    """For every slot the text that holds its answer, and what is read from it."""
-    finish = FinishReason(winner.finish)
-    whole = read(winner.completion, finish, asked.question, asked.shown, asked.language)
-    if asked.slots == 1:
-        return [(winner.completion, whole)]
-    said, cut_off = spoken(winner.completion)
-    own = without_echo(clean(said), asked.question, asked.shown)
-    entries = list_entries(own, asked.slots)
-    if not entries and (cut_off or whole.state in (AnswerState.REFUSED, AnswerState.FAILED)):
-        return [(winner.completion, whole)] * asked.slots
-    found = []
-    for slot in range(asked.slots):
-        text = entries.get(slot, "")
-        missing = Reading(state=AnswerState.UNPARSABLE, reason=f"the list has no line for person {slot + 1}")
-        reading = read(text, finish, asked.question, asked.shown, asked.language) if text else missing
-        found.append((text, reading))
+def _reading(posed: Posed, response: Response, text: str) -> Reading:
+    reading = read(text, response.completion.finish, posed.question, posed.shown, posed.language)
+    return replace(reading, remembered=None)
+
+
+def _vote_text(posed: Posed, drafts: Sequence[str]) -> str:
+    """The prompt that asks which of several drafts is best; they are numbered from 1."""
+    table = words(posed.language)
+    lines = [
+        fill(table.vote, COUNTRY=country_name(posed.culture, posed.language), NUM=str(len(drafts))),
+        request_text(posed.question, posed.shown, posed.language),
+    ]
+    for number, draft in enumerate(drafts, start=1):
+        lines += [fill(table.draft, SLOT=str(number)), draft.strip()]
+    return "\n".join(lines)
+
+
+def list_entries(text: str, slots: int) -> dict[int, str]:
+    """Slot, from 0, -> the answer on that person's line; the first line counts where one has several.
+
+    A line that says whose it is ("Person 1: 4") counts before one that begins with a bare number.
+
+    >>> list_entries("Person 1: 2\\nPerson 3: 4: Not at all important", slots=3)
+    {0: '2', 2: '4: Not at all important'}
+    """
+    entries = [entry for line in text.splitlines() if (entry := _ENTRY.fullmatch(line.strip()))]
+    found: dict[int, str] = {}
+    for entry in sorted(entries, key=lambda entry: not entry["word"]):
+        if 1 <= int(entry["slot"]) <= slots:
+            found.setdefault(int(entry["slot"]) - 1, entry["answer"])
     return found
 
 
-def _answers(
-    asked: Deliberation, steps: Steps, readings: Sequence[tuple[str, Reading]], seed: int, used: UsedDecoding
-) -> tuple[Answer, ...]:
-    """Answers by slot; what all steps cost stands beside the first."""
-    cost = Cost.of(steps.taken)
-    return tuple(
-        Answer(
-            participant=asked.participant.id,
-            item=asked.item,
-            slot=slot,
-            question=asked.question.id,
-            state=reading.state,
-            choices=reading.choices,
-            completion=text,
-            reason=reading.reason,
-            shown=asked.shown,
-            draws=asked.participant.draws,
-            seed=seed,
-            used=used,
-            prompt_tokens=None if slot else cost.prompt_tokens,
-            completion_tokens=None if slot else cost.completion_tokens,
-            attempt=asked.attempt,
-            seconds=0.0 if slot else cost.seconds,
+def voted(text: str, drafts: int) -> int:
+    """The draft, from 0, that a vote names, by that word or else by a number; the first where it names none.
+
+    >>> voted("Answer: Draft 3", drafts=5), voted("Of the 5, draft 2 is best.", drafts=5), voted("All.", drafts=5)
+    (2, 1, 0)
+    """
+    named = [int(found["number"]) for found in _DRAFT.finditer(text)]
+    numbers = [int(found[0]) for found in _NUMBER.finditer(text)]
+    return next((number for number in (*named, *numbers) if 1 <= number <= drafts), 1) - 1
+
+
+class GaveUp(Exception):
+    """The engine gave up at a step; the completion says why."""
+
+    def __init__(self, completion: Completion) -> None:
+        super().__init__(completion.error)
+        self.completion = completion
+
+
+class Steps:
+    """The steps towards one answer: taken from the notes, or asked and noted."""
+
+    def __init__(self, posed: Posed, line: Line) -> None:
+        self._posed, self._line = posed, line
+        self._done = {step.number: step for step in line.notes.done(posed.item, posed.attempt)}
+        self.taken: list[CompletedStep] = []
+
+    def take(self, number: int, request: Request) -> CompletedStep:
+        """One step."""
+        return self.take_all(number, [request])[0]
+
+    def take_all(self, first: int, requests: Sequence[Request]) -> list[CompletedStep]:
+        """Steps that do not depend on each other, asked together; where one fails, the others are kept and count.
+
+        Where the engine is gone nobody waits for any more of them; those that are there are kept.
+        """
+        began, numbered = self._line.clock(), list(enumerate(requests, start=first))
+        asked = [None if number in self._done else self._submit(request) for number, request in numbered]
+        taken: list[CompletedStep] = []
+        failed: list[Exception] = []
+        for (number, request), future in zip(numbered, asked, strict=True):
+            if future is not None and not future.done() and any(isinstance(error, _GONE) for error in failed):
+                continue
+            try:
+                taken.append(self._done[number] if future is None else self._keep(number, request, future, began))
+            except (GaveUp, *_GONE) as error:
+                failed.append(error)
+        self.taken += taken
+        if failed:
+            raise next((error for error in failed if isinstance(error, _GONE)), failed[0])
+        return taken
+
+    def _submit(self, request: Request) -> Future[Completion]:
+        try:
+            return submit(self._line.engine, request)
+        except EngineUnavailable as error:
+            gone: Future[Completion] = Future()
+            gone.set_exception(error)
+            return gone
+
+    def _keep(self, number: int, request: Request, future: Future[Completion], began: float) -> CompletedStep:
+        completion = outcome(future)
+        if completion.finish is FinishReason.ERROR:
+            raise GaveUp(completion)
+        step = CompletedStep(
+            participant=self._posed.participant.id,
+            item=self._posed.item,
+            attempt=self._posed.attempt,
+            number=number,
+            completion=completion.text,
+            finish=completion.finish.value,
+            seed=request.seed,
+            used=completion.used,
+            prompt_tokens=completion.prompt_tokens,
+            completion_tokens=completion.completion_tokens,
+            seconds=self._line.clock() - began,
         )
-        for slot, (text, reading) in enumerate(readings)
-    )
+        self._line.notes.keep(step)
+        return step

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import PCG64, Generator, SeedSequence
 
-from defsurvey.storage.runs.run import Condition, Draws, DrawsPer, Method, Preset, Protocol, QuestionOrder
+from defsurvey.storage.runs.run import Condition, Draws, DrawsPer, Preset, Protocol, QuestionOrder
 from defsurvey.storage.surveys.survey import Culture, Question, QuestionType
 
 
@@ -49,10 +49,6 @@ PRESETS = {
         top_k=50,
     ),
 }
-
-
-#: Methods whose decodes would all be the same without sampling; their axes are off otherwise.
-SAMPLED = (Method.CCSV_SINGLE, Method.CCSV_LIST)
 
 
 def substream(seed: int, *names: str | int) -> Generator:
@@ -110,11 +106,8 @@ def draw_axes(
     capacity = int(substream(protocol.seed, "capacity", *key).integers(0, rules.max_capacity, endpoint=True))
     region = _draw_region(culture, rules, substream(protocol.seed, "region", culture.code, *key))
     wording = substream(protocol.seed, "paraphrase", *key).integers(0, paraphrases, endpoint=True)
-    if condition.method is not Method.DEF:
-        num_beams, do_sample = 1, condition.method in SAMPLED
-    else:
-        num_beams = num_beams if condition.config else rules.undrawn_beams
-        do_sample = do_sample and condition.config if protocol.do_sample is None else protocol.do_sample
+    num_beams = num_beams if condition.config else rules.undrawn_beams
+    do_sample = do_sample and condition.config if protocol.do_sample is None else protocol.do_sample
     return Draws(
         region=region if condition.prompt else None,
         num_beams=num_beams,

@@ -1,0 +1,278 @@
+"""A Method is one way to have a question answered: it says what it draws, asks, reads and remembers.
+
+``Method`` itself asks for one reply to one prompt, greedily, and remembers nothing. Another method overrides what it
+does differently.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from defsurvey.storage.runs import run as nouns
+from defsurvey.storage.runs.run import (
+    Answer,
+    CompletedStep,
+    Condition,
+    Decoding,
+    Draws,
+    OptionProbabilities,
+    Participant,
+)
+from defsurvey.storage.surveys.survey import Culture, Question
+from defsurvey.workers.engines.base import Asked, Completion, Engine, Message, Request, Task, outcome, submit
+from defsurvey.workers.simulation.answer_parser import Reading, is_settled, read
+from defsurvey.workers.simulation.draws import completion_seed, draw_axes, question_order
+from defsurvey.workers.simulation.prompts import conversation, prompt_text, words
+
+
+class Remembered(NamedTuple):
+    """One entry of a participant's memory."""
+
+    item: int  #: position in the participant's own question order
+    question: Question
+    shown: tuple[int, ...]  #: its option codes in the order shown
+    answer: str  #: see ``Answer.remembered``
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posed:
+    """One question as it is put to one participant."""
+
+    participant: Participant
+    protocol: nouns.Protocol
+    culture: Culture
+    item: int
+    attempt: int
+    draws: Draws
+    question: Question  #: in the wording that was drawn
+    shown: tuple[int, ...]  #: option codes in the order shown
+    memory: tuple[Remembered, ...]
+
+    @property
+    def language(self) -> str:
+        """Of the prompt."""
+        return self.participant.cell.language
+
+    def request(
+        self,
+        messages: tuple[Message, ...],
+        *,
+        seed: int,
+        reply_start: str = "",
+        task: Task = Task.ANSWER,
+        number: int = 1,
+        enough: Callable[[str], bool] | None = None,
+    ) -> Request:
+        """A request with the participant's decoding; the other arguments are as in ``Request`` and ``Asked``."""
+        return Request(
+            messages=messages,
+            decoding=Decoding(
+                num_beams=self.draws.num_beams,
+                do_sample=self.draws.do_sample,
+                temperature=self.protocol.temperature,
+                top_p=self.protocol.top_p,
+                top_k=self.protocol.top_k,
+                max_new_tokens=self.protocol.max_new_tokens,
+            ),
+            seed=seed,
+            reply_start=reply_start,
+            asked=Asked(
+                question=self.question,
+                culture=self.culture.code,
+                language=self.language,
+                shown=self.shown,
+                task=task,
+                number=number,
+            ),
+            enough=enough,
+        )
+
+    def answer(self, response: Response, reading: Reading, *, text: str | None = None, slot: int = 0) -> Answer:
+        """An answer that was read from a response, or from ``text`` in it; what the response cost is of slot 0."""
+        completion = response.completion
+        return Answer(
+            participant=self.participant.id,
+            item=self.item,
+            slot=slot,
+            question=self.question.id,
+            state=reading.state,
+            choices=reading.choices,
+            completion=completion.text if text is None else text,
+            reason=completion.error or reading.reason,
+            remembered=reading.remembered,
+            shown=self.shown,
+            memory=tuple(entry.item for entry in self.memory),
+            draws=self.draws,
+            seed=response.seed,
+            used=completion.used,
+            prompt_tokens=None if slot else completion.prompt_tokens,
+            completion_tokens=None if slot else completion.completion_tokens,
+            attempt=self.attempt,
+            seconds=0.0 if slot else response.seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """What an engine made of a request, or of all requests on the way to one answer."""
+
+    completion: Completion
+    seed: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What was read of one question: answers by slot, or the probabilities of its options."""
+
+    answers: tuple[Answer, ...] = ()
+    probabilities: tuple[OptionProbabilities, ...] = ()
+
+
+class Notes(Protocol):
+    """Where the steps of an answer that takes several are kept until it is there."""
+
+    def done(self, item: int, attempt: int) -> Sequence[CompletedStep]:
+        """The steps towards this answer that were kept before."""
+        ...
+
+    def keep(self, step: CompletedStep) -> None:
+        """Keep a step; it is not asked again."""
+        ...
+
+
+class NoNotes:
+    """Keeps nothing: for an answer that nobody takes up again half-way."""
+
+    def done(self, item: int, attempt: int) -> Sequence[CompletedStep]:  # noqa: ARG002 -- as Notes has it
+        """Nothing was kept."""
+        return ()
+
+    def keep(self, step: CompletedStep) -> None:
+        """Let it go."""
+
+
+class PaidNotes:
+    """Notes whose steps cost nothing more, since they are paid for elsewhere."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+        self.keep = notes.keep
+
+    def done(self, item: int, attempt: int) -> Sequence[CompletedStep]:
+        """The steps that were kept before."""
+        steps = self._notes.done(item, attempt)
+        return [replace(step, prompt_tokens=None, completion_tokens=None, seconds=0.0) for step in steps]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """By what questions are asked: an engine, the notes of answers that take several steps, a clock."""
+
+    engine: Engine
+    notes: Notes = field(default_factory=NoNotes)
+    clock: Callable[[], float] = time.monotonic
+
+
+class Method:
+    """One way to have a question answered."""
+
+    name = ""  #: in study files, and in the database
+    slots = 1  #: answers in the ledger that a participant gives to each question; 0: probabilities are read instead
+    completions = 1  #: replies that one participant's turn at a question takes
+    whole_cell = False  #: whether a cell has one participant, whatever the study's number
+    samples = False  #: whether replies are sampled
+    steps = ""  #: for a preview: what is asked after the first prompt
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions that a study names without describing them."""
+        off = {"prompt": False, "config": False, "memory": False, "option_order": False}
+        return (Condition(name=self.name, method=self.name, slots=self.slots, **off),)
+
+    def order(self, protocol: nouns.Protocol, index: int, questions: Sequence[str]) -> tuple[str, ...]:
+        """The order in which participant ``index`` meets the questions (ids in survey order)."""
+        return question_order(protocol, index, questions)
+
+    def draw(
+        self,
+        protocol: nouns.Protocol,
+        condition: Condition,
+        culture: Culture,
+        index: int,
+        question: str | None = None,
+        *,
+        paraphrases: int = 0,
+    ) -> Draws:
+        """What is drawn for a participant, or for one question; the arguments are as in ``draw_axes``."""
+        axes = draw_axes(protocol, condition, culture, index, question, paraphrases=paraphrases)
+        return replace(axes, num_beams=1, do_sample=self.samples)
+
+    def option_orders(self, question: Question, shown: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:  # noqa: ARG002
+        """The orders of options in which a question is asked, a prompt for each."""
+        return (shown,)
+
+    def text(
+        self,
+        question: Question,
+        shown: Sequence[int],
+        *,
+        culture: Culture,
+        region: str | None,
+        language: str,
+        index: int,  # noqa: ARG002 -- for those that ask in turn
+    ) -> str:
+        """The prompt that asks participant ``index`` one question; the first one of several steps."""
+        return prompt_text(question, shown, culture, region, language)
+
+    def messages(self, posed: Posed) -> tuple[Message, ...]:
+        """The conversation that asks a question."""
+        text = self.text(
+            posed.question,
+            posed.shown,
+            culture=posed.culture,
+            region=posed.draws.region,
+            language=posed.language,
+            index=posed.participant.index,
+        )
+        return conversation(text)
+
+    def prompt(self, posed: Posed) -> tuple[Request, ...]:
+        """The requests that ask a question; only the first one where others depend on its reply."""
+        how_far = posed.protocol.reply
+        enough = partial(is_settled, question=posed.question, shown=posed.shown, reply=how_far)
+        request = posed.request(
+            self.messages(posed),
+            seed=completion_seed(posed.protocol, posed.participant.index, posed.question.id, posed.attempt),
+            reply_start=words(posed.language).answer,
+            enough=None if how_far is nouns.Reply.FULL else enough,
+        )
+        return (request,)
+
+    def ask(self, posed: Posed, requests: Sequence[Request], line: Line) -> tuple[Response, ...]:  # noqa: ARG002
+        """Submit the requests, and wait for what becomes of them.
+
+        Raises:
+            CancelledError: the request was cancelled.
+            EngineUnavailable: the engine cannot serve at all.
+        """
+        began = line.clock()
+        futures = [submit(line.engine, request) for request in requests]
+        return tuple(
+            Response(completion=outcome(future), seed=request.seed, seconds=line.clock() - began)
+            for request, future in zip(requests, futures, strict=True)
+        )
+
+    def read(self, posed: Posed, responses: Sequence[Response]) -> Found:
+        """What the responses say."""
+        (response,) = responses
+        said, protocol = response.completion, posed.protocol
+        reading = read(said.text, said.finish, posed.question, posed.shown, posed.language, protocol.reply)
+        return Found(answers=(posed.answer(response, reading),))
+
+    def remember(self, posed: Posed, found: Found) -> tuple[Remembered, ...]:  # noqa: ARG002
+        """The memory after a question."""
+        return ()
