@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
-from pydantic_core import ValidationError
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from defsurvey.jobs.study.requirements import StudyError, check_conditions, unpriced_of
 from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS, DEFAULT_SAMPLE, NATIVE, Study, languages_of
@@ -27,16 +26,15 @@ from defsurvey.storage.runs.run import (
 )
 from defsurvey.storage.surveys.catalogue import find_survey
 from defsurvey.storage.surveys.problem import Fault, nearest, one_of
-from defsurvey.storage.surveys.survey import Survey, SurveyError
+from defsurvey.storage.surveys.survey import Question, Survey, SurveyError
 from defsurvey.storage.surveys.yaml_models import (
+    NUMBER,
+    WHOLE,
     Flag,
-    Number,
     Text,
-    Whole,
+    YamlFile,
     YamlModel,
     mistake,
-    mistakes,
-    read_yaml_model,
 )
 from defsurvey.workers.models import ModelCard, where_to_add
 from defsurvey.workers.simulation.draws import PRESETS, substream
@@ -74,20 +72,24 @@ _FORM = Discriminator(
 )
 
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), NUMBER]
+Share = Annotated[float, Field(gt=0, le=1), NUMBER]
+
+
 class Sample(YamlModel):
     """So many questions, drawn by the seed."""
 
-    sample: Annotated[Whole, Field(ge=1)]
+    sample: Annotated[int, Field(ge=1), WHOLE]
 
 
 class Decoding(YamlModel):
     """How completions are decoded where sampling is drawn, and how long they may be."""
 
-    temperature: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = 1.0
-    top_p: Annotated[Number, Field(gt=0, le=1)] = 1.0
-    top_k: Optional[Annotated[Whole, Field(ge=0, le=_LARGEST)]] = None
+    temperature: Positive = 1.0
+    top_p: Share = 1.0
+    top_k: Optional[Annotated[int, Field(ge=0, le=_LARGEST), WHOLE]] = None
     do_sample: Optional[Flag] = None
-    max_new_tokens: Annotated[Whole, Field(ge=1, le=_LARGEST)] = 512
+    max_new_tokens: Annotated[int, Field(ge=1, le=_LARGEST), WHOLE] = 512
 
 
 class JudgeOfStudy(YamlModel):
@@ -95,8 +97,7 @@ class JudgeOfStudy(YamlModel):
 
     model: Text
     sample: Annotated[
-        Number,
-        Field(gt=0, le=1),
+        Share,
         BeforeValidator(lambda value: 1.0 if value == "all" else value, json_schema_input_type=float | Literal["all"]),
     ] = DEFAULT_SAMPLE
     rubric: Rubric = Rubric.OWN
@@ -137,22 +138,16 @@ class StudyFile(YamlModel):
             lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]
         ),
     ] = (NATIVE,)
-    participants: Annotated[Whole, Field(ge=1, le=MOST_PARTICIPANTS)] = 20
+    participants: Annotated[int, Field(ge=1, le=MOST_PARTICIPANTS), WHOLE] = 20
     preset: Preset = Preset.PAPER
-    seed: Annotated[Whole, Field(ge=0, le=_LARGEST)] = 0
+    seed: Annotated[int, Field(ge=0, le=_LARGEST), WHOLE] = 0
     draws: DrawsPer = DrawsPer.PARTICIPANT
     question_order: QuestionOrder = QuestionOrder.FIXED
     memory_order: MemoryOrder = MemoryOrder.DRAWN
     decoding: Decoding = Decoding()
     reply: Reply = Reply.FULL
     judge: Optional[JudgeOfStudy] = None
-    budget: Optional[Annotated[Number, Field(gt=0, allow_inf_nan=False)]] = None
-
-    @model_validator(mode="after")
-    def _resolve(self, info: ValidationInfo) -> StudyFile:
-        if isinstance(info.context, _Surroundings):
-            info.context.study = _resolved(self, info.context)
-        return self
+    budget: Optional[Positive] = None
 
 
 class NamedElsewhere(StudyFile):
@@ -200,44 +195,31 @@ def parse_study(
         survey: the survey as a run keeps it, in place of the one that the text names.
         name: a run name in place of the text's, which needs none then.
     """
-    surroundings = _Surroundings(folder=path.parent, cards=cards, survey=survey, text=text)
     try:
-        read_yaml_model(str(path), text, StudyFile if name is None else NamedElsewhere, context=surroundings)
+        yaml = YamlFile(str(path), text)
+        written = yaml.read(StudyFile if name is None else NamedElsewhere)
+        study = _resolved(yaml, written, survey or _survey(yaml, written.survey, path.parent), cards, text)
     except Fault as fault:
         raise StudyError(str(fault)) from None
-    study = surroundings.study
-    assert study is not None
     check_conditions(study.conditions, study.models, cards, study.protocol)
     return study if name is None else replace(study, name=name)
 
 
-@dataclass(slots=True, kw_only=True)
-class _Surroundings:
-    """What a study file is read against, and the study that comes of it."""
-
-    folder: Path
-    cards: Mapping[str, ModelCard]
-    survey: Survey | None
-    text: str
-    study: Study | None = None
-
-
-def _resolved(file: StudyFile, known: _Surroundings) -> Study:
-    survey = known.survey or _survey(file.survey, known.folder)
-    cultures = _each_of("cultures", file.cultures, [culture.code for culture in survey.cultures])
-    languages = _languages(file, survey, cultures)
+def _resolved(yaml: YamlFile, written: StudyFile, survey: Survey, cards: Mapping[str, ModelCard], text: str) -> Study:
+    cultures = _each_of(yaml, "cultures", written.cultures, [culture.code for culture in survey.cultures])
+    languages = _languages(yaml, written, survey, cultures)
     used = dict.fromkeys(code for culture in cultures for code in languages_of(survey, culture, languages))
-    questions, left_out = _questions(file, survey, cultures, used)
-    conditions = _conditions(file)
-    _check_paraphrases(conditions, survey, questions, used)
-    models = _each_of("models", file.models, known.cards, where_to_add(known.cards))
-    judge = None if file.judge is None else _judge(file.judge, known.cards)
+    questions, left_out = _questions(yaml, written, survey, cultures, used)
+    conditions = _conditions(yaml, written)
+    _check_paraphrases(yaml, conditions, survey, questions, used)
+    models = _each_of(yaml, "models", written.models, cards, where_to_add(cards))
+    judge = None if written.judge is None else _judge(yaml, written.judge, cards)
     asked = models if judge is None else (*models, judge.model)
-    if file.budget is not None and (unpriced := unpriced_of(asked, known.cards)):
-        raise _wrong(("budget",), f"models with prices on their cards: {unpriced} has none")
-    top_k = PRESETS[file.preset].top_k if file.decoding.top_k is None else file.decoding.top_k
+    if written.budget is not None and (unpriced := unpriced_of(asked, cards)):
+        raise yaml.fault(("budget",), f"models with prices on their cards: {unpriced} has none")
+    top_k = PRESETS[written.preset].top_k if written.decoding.top_k is None else written.decoding.top_k
     return Study(
-        name=file.name,
+        name=written.name,
         survey=survey,
         questions=questions,
         left_out=left_out,
@@ -245,60 +227,58 @@ def _resolved(file: StudyFile, known: _Surroundings) -> Study:
         languages=languages,
         models=models,
         judge=judge,
-        budget=file.budget,
+        budget=written.budget,
         conditions=conditions,
-        participants=file.participants,
+        participants=written.participants,
         protocol=Protocol(
-            seed=file.seed,
-            preset=file.preset,
-            draws=file.draws,
-            question_order=file.question_order,
-            memory_order=file.memory_order,
-            reply=file.reply,
-            **{**file.decoding.model_dump(), "top_k": top_k},
+            seed=written.seed,
+            preset=written.preset,
+            draws=written.draws,
+            question_order=written.question_order,
+            memory_order=written.memory_order,
+            reply=written.reply,
+            **{**written.decoding.model_dump(), "top_k": top_k},
         ),
-        text=known.text,
+        text=text,
     )
 
 
-def _wrong(place: tuple[str | int, ...], expected: str, got: str | None = None) -> ValidationError:
-    return mistakes((place, expected, got))
-
-
-def _each_of(key: str, written: Sequence[str], known: Collection[str], hint: str = "") -> tuple[str, ...]:
+def _each_of(
+    yaml: YamlFile, key: str, written: Sequence[str], known: Collection[str], hint: str = ""
+) -> tuple[str, ...]:
     """The words of a list, each of which is known and stands once."""
     if not written:
-        raise _wrong((key,), f"a list with at least one of {one_of(known)}", "an empty list")
+        raise yaml.fault((key,), f"a list with at least one of {one_of(known)}", "an empty list")
     for position, word in enumerate(written):
         if word not in known:
-            raise _wrong((key, position), f"one of {one_of(known)}", f"{word!r}{nearest(word, known)}{hint}")
+            raise yaml.fault((key, position), f"one of {one_of(known)}", f"{word!r}{nearest(word, known)}{hint}")
         if word in written[:position]:
-            raise _wrong((key, position), "every name once", f"{word!r} again")
+            raise yaml.fault((key, position), "every name once", f"{word!r} again")
     return tuple(written)
 
 
-def _survey(name: str, folder: Path) -> Survey:
+def _survey(yaml: YamlFile, name: str, folder: Path) -> Survey:
     try:
         return find_survey(name, beside=folder)
     except SurveyError as problem:
-        raise _wrong(("survey",), "a survey", str(problem)) from None
+        raise StudyError(f"{yaml.file}, line {yaml.line(('survey',))}, survey: {problem}") from None
 
 
-def _languages(file: StudyFile, survey: Survey, cultures: Iterable[str]) -> tuple[str, ...]:
+def _languages(yaml: YamlFile, written: StudyFile, survey: Survey, cultures: Iterable[str]) -> tuple[str, ...]:
     """As asked for. Every culture must be named in each by the survey, and there must be a prompt in it."""
-    asked = _each_of("language", file.language, (NATIVE, *survey.languages))
+    asked = _each_of(yaml, "language", written.language, (NATIVE, *survey.languages))
     for code in cultures:
         for used in languages_of(survey, code, asked):
             got = repr(used) if used in asked else f"{used!r}, the native one of {code}"
             if used not in prompt_languages():
-                raise _wrong(("language",), f"a language with a prompt ({one_of(prompt_languages())})", got)
+                raise yaml.fault(("language",), f"a language with a prompt ({one_of(prompt_languages())})", got)
             if used not in survey.languages or used not in survey.culture(code).name:
-                raise _wrong(("language",), f"a language in which survey {survey.id} names culture {code}", got)
+                raise yaml.fault(("language",), f"a language in which survey {survey.id} names culture {code}", got)
     return asked
 
 
 def _questions(
-    file: StudyFile, survey: Survey, cultures: Sequence[str], languages: Iterable[str]
+    yaml: YamlFile, file: StudyFile, survey: Survey, cultures: Sequence[str], languages: Iterable[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Ids of the questions asked, in survey order, and of those left out.
 
@@ -313,13 +293,13 @@ def _questions(
         for name in written:
             if name in survey.excluded:
                 got = f"{name!r}, excluded because: {survey.excluded[name]}"
-                raise _wrong(places[name], "a question that is not excluded", got)
-        named = _each_of("questions", written, every)
+                raise yaml.fault(places[name], "a question that is not excluded", got)
+        named = _each_of(yaml, "questions", written, every)
         meant = [name for name in every if name in named]
     elif written == "core":
         meant = [question.id for question in survey.questions if question.core]
         if not meant:
-            raise _wrong(key, f"core questions in survey {survey.id}", "none; ask for all")
+            raise yaml.fault(key, f"core questions in survey {survey.id}", "none; ask for all")
     else:
         meant = every
     asked = meant
@@ -327,69 +307,78 @@ def _questions(
         known = {name for name in meant if survey.reference(name, culture) is not None}
         if not known:
             expected = f"questions with reference distributions for culture {culture}"
-            raise _wrong(key, expected, f"none among the {len(meant)} chosen")
+            raise yaml.fault(key, expected, f"none among the {len(meant)} chosen")
         for name in places:
             if name not in known:
-                raise _wrong(places[name], f"a question with a reference distribution for culture {culture}")
+                raise yaml.fault(places[name], f"a question with a reference distribution for culture {culture}")
         asked = [name for name in asked if name in known]
     if not asked:
-        raise _wrong(key, f"questions with a reference distribution for each of {one_of(cultures)}", "none")
+        raise yaml.fault(key, f"questions with a reference distribution for each of {one_of(cultures)}", "none")
     for name in asked:
-        for language in languages:
-            question, place = survey.question(name), places.get(name, key)
-            if not question.text.get(language):
-                raise _wrong(place, f"questions with a wording in {language}", f"none of {name}")
-            for option in question.options:
-                if not option.label.get(language):
-                    got = f"none of option {option.code} of {name}"
-                    raise _wrong(place, f"options with a label in {language}", got)
+        _check_wording(yaml, places.get(name, key), survey.question(name), languages)
     left_out = tuple(name for name in meant if name not in asked)
     if isinstance(written, Sample):
         if written.sample > len(asked):
-            raise _wrong(key, f"a sample of at most {len(asked)}, as many as can be asked", str(written.sample))
+            raise yaml.fault(key, f"a sample of at most {len(asked)}, as many as can be asked", str(written.sample))
         drawn = substream(file.seed, "question sample").choice(len(asked), size=written.sample, replace=False)
         asked = [asked[position] for position in sorted(drawn)]
     return tuple(asked), left_out
 
 
-def _conditions(file: StudyFile) -> tuple[Condition, ...]:
+def _check_wording(yaml: YamlFile, place: tuple[str | int, ...], question: Question, languages: Iterable[str]) -> None:
+    for language in languages:
+        if not question.text.get(language):
+            raise yaml.fault(place, f"questions with a wording in {language}", f"none of {question.id}")
+        for option in question.options:
+            if not option.label.get(language):
+                got = f"none of option {option.code} of {question.id}"
+                raise yaml.fault(place, f"options with a label in {language}", got)
+
+
+def _conditions(yaml: YamlFile, file: StudyFile) -> tuple[Condition, ...]:
     if isinstance(file.conditions, tuple):
-        names = _each_of("conditions", file.conditions, BUILT_IN_CONDITIONS)
+        names = _each_of(yaml, "conditions", file.conditions, BUILT_IN_CONDITIONS)
         return tuple(BUILT_IN_CONDITIONS[name] for name in names)
     if not file.conditions:
-        raise _wrong(("conditions",), "at least one condition", "an empty mapping")
-    return tuple(_condition(name, axes) for name, axes in file.conditions.items())
+        raise yaml.fault(("conditions",), "at least one condition", "an empty mapping")
+    return tuple(_condition(yaml, name, axes) for name, axes in file.conditions.items())
 
 
-def _condition(name: str, axes: Axes | None) -> Condition:
+def _condition(yaml: YamlFile, name: str, axes: Axes | None) -> Condition:
     place = ("conditions", name)
     if name in BUILT_IN_CONDITIONS:
         if axes is not None:
-            raise _wrong(place, "nothing behind a built-in condition, or a name of your own")
+            raise yaml.fault(place, "nothing behind a built-in condition, or a name of your own")
         return BUILT_IN_CONDITIONS[name]
     if not NAME.fullmatch(name):
-        raise _wrong(place, NAME_RULE, repr(name))
+        raise yaml.fault(place, NAME_RULE, repr(name))
     if axes is None:
         near = nearest(name, BUILT_IN_CONDITIONS)
-        raise _wrong(place, f"the axes of condition {name!r}{near} that are on or off ({one_of(Axes.model_fields)})")
+        raise yaml.fault(
+            place, f"the axes of condition {name!r}{near} that are on or off ({one_of(Axes.model_fields)})"
+        )
     return Condition(name=name, **axes.model_dump())
 
 
 def _check_paraphrases(
-    conditions: Iterable[Condition], survey: Survey, questions: Collection[str], languages: Iterable[str]
+    yaml: YamlFile,
+    conditions: Iterable[Condition],
+    survey: Survey,
+    questions: Collection[str],
+    languages: Iterable[str],
 ) -> None:
     """Where a condition draws paraphrases there must be some, of the questions asked, in each language."""
     drawing = [condition.name for condition in conditions if condition.paraphrase]
     for language in languages if drawing else ():
         if not any(p.language == language and p.question in questions for p in survey.paraphrases):
             expected = f"a survey with paraphrases in {language} for condition {drawing[0]} (defsurvey survey rephrase)"
-            raise _wrong(("conditions",), expected, f"none of the questions asked in survey {survey.id}")
+            raise yaml.fault(("conditions",), expected, f"none of the questions asked in survey {survey.id}")
 
 
-def _judge(written: JudgeOfStudy, cards: Mapping[str, ModelCard]) -> Judge:
+def _judge(yaml: YamlFile, written: JudgeOfStudy, cards: Mapping[str, ModelCard]) -> Judge:
     place, model = ("judge", "model"), written.model
     if model not in cards:
-        raise _wrong(place, f"one of {one_of(cards)}", f"{model!r}{nearest(model, cards)}{where_to_add(cards)}")
+        raise yaml.fault(place, f"one of {one_of(cards)}", f"{model!r}{nearest(model, cards)}{where_to_add(cards)}")
     if cards[model].engine == "scripted":
-        raise _wrong(place, "a model that reads prompts", f"{model!r}, a scripted respondent")
+        raise yaml.fault(place, "a model that reads prompts", f"{model!r}, a scripted respondent")
     return Judge(model=model, sample=written.sample, rubric=written.rubric)

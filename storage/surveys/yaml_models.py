@@ -60,8 +60,11 @@ def _like(pattern: str, expected: str) -> BeforeValidator:
 
 
 Text = Annotated[str, BeforeValidator(check_text)]  #: not empty, without control characters and white space around it
-Whole = Annotated[int, _like(r"[+-]?[0-9]{1,20}", "a whole number")]
-Number = Annotated[float, _like(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", "a number")]
+#: Behind a number's bounds, ``Annotated[int, Field(ge=1), WHOLE]``: a JSON Schema says them then.
+WHOLE = _like(r"[+-]?[0-9]{1,20}", "a whole number")
+NUMBER = _like(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", "a number")
+Whole = Annotated[int, WHOLE]
+Number = Annotated[float, NUMBER]
 Flag = Annotated[bool, _like(r"(?i:true|yes|false|no)", "true or false")]
 
 
@@ -127,7 +130,8 @@ def explain(details: ErrorDetails, written: str) -> tuple[str, str]:
         known = re.findall(r"'([^']*)'", context["expected"])
         return f"one of {one_of(known)}", f"{written}{nearest(str(details['input']), known)}"
     told = _EXPECTED.get(kind) or _EXPECTED.get(kind.partition("_")[0])
-    return told.format(**context) if told else details["msg"], written
+    bounds = {name: f"{bound:g}" if isinstance(bound, float) else bound for name, bound in context.items()}
+    return told.format(**bounds) if told else details["msg"], written
 
 
 class YamlFile:

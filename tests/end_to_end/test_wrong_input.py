@@ -62,7 +62,7 @@ def test_a_wrong_study(machine: Machine, right: str, wrong: str, told: str) -> N
 @pytest.mark.parametrize(
     ("file", "right", "wrong", "told"),
     [
-        ("questions.yaml", "id: Q2", "id: Q1", "questions.yaml, line 12, Q1.id: expected an id of its own"),
+        ("questions.yaml", "id: Q2", "id: Q1", "questions.yaml, line 12, questions[2].id: expected an id of its own"),
         (
             "questions.yaml",
             "{code: 7, label: {en: Manners, zh: 礼貌}}",
