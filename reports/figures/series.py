@@ -6,7 +6,7 @@ test that survives scrutiny beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import isnan, log
@@ -19,12 +19,11 @@ from defsurvey.reports.cells.comparing import Contrast, Plan, compare, contrasts
 from defsurvey.reports.cells.items import Floats
 from defsurvey.reports.figures.matching import matching_figure
 from defsurvey.reports.figures.words import (
-    INFINITE,
     LEVEL,
     NotRun,
     chance,
     culture_names,
-    infinite_entry,
+    infinite_field,
     interval_entry,
     listed,
     main_cells,
@@ -32,13 +31,14 @@ from defsurvey.reports.figures.words import (
     named_cultures,
     published_fold,
     published_tables,
-    told,
 )
 from defsurvey.reports.metrics.aggregate import mean_known
 from defsurvey.reports.metrics.significance import Summary, TTest, TwoSamples, compare_samples, spearman
 from defsurvey.reports.number_format import NONE, counted, fixed, percent, signed
-from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.page import Entry, Field, Section, Table, table
 
+#: What the column n of a comparison means.
+BROUGHT_DOWN = "valid answers per question that every model was brought down to"
 #: Fewest models whose sizes are correlated with anything.
 SIZES = 4
 
@@ -322,129 +322,121 @@ def _apart(analysis: Analysis, tests: Sequence[SeriesTest]) -> str:
     return "Closer to people: " + "; ".join(said)
 
 
-def _pair(test: SeriesTest) -> Entry:
-    return Entry(text=f"{test.first} − {test.second}")
+def _contrast(show: Callable[[Contrast], str]) -> Callable[[SeriesTest], str]:
+    """What is shown of the comparison by question, or a dash without one."""
+    return lambda test: NONE if test.by_question is None else show(test.by_question)
+
+
+SERIES: Field[SeriesTest] = Field("Series", lambda test: f"{test.first} − {test.second}", words=True)
 
 
 def _by_question(analysis: Analysis, tests: Sequence[SeriesTest]) -> Table:
     names = culture_names(analysis)
-    rows = []
-    for test in tests:
-        contrast = test.by_question
-        entries: tuple[Entry, ...]
-        if contrast is None:
-            entries = (Entry(text=NONE, why="too few valid answers to compare"), *(Entry(text=NONE) for _ in range(4)))
-        else:
-            entries = (
-                Entry(text=signed(contrast.difference)),
-                told(contrast.p),
-                told(contrast.p_holm),
-                Entry(text=str(contrast.questions)),
-                Entry(text=str(contrast.n)),
-            )
-        rows.append(TableRow(head=_pair(test), group=names[test.culture], entries=entries))
-    return Table(
+
+    def difference(test: SeriesTest) -> Entry:
+        found = test.by_question
+        why = "too few valid answers to compare"
+        return Entry(text=NONE, why=why) if found is None else Entry(text=signed(found.difference))
+
+    return table(
+        tests,
+        [
+            SERIES,
+            Field("Difference", difference, "below 0: the first is closer"),
+            Field(
+                "p",
+                _contrast(lambda found: chance(found.p)),
+                "over questions and over participants, the larger; two-sided",
+            ),
+            Field("p, Holm", _contrast(lambda found: chance(found.p_holm)), "adjusted over a culture's comparisons"),
+            Field("Questions", _contrast(lambda found: str(found.questions))),
+            Field("n", _contrast(lambda found: str(found.n)), BROUGHT_DOWN),
+        ],
         anchor="table-3-by-question",
         caption="Series compared on the same questions (corrected KL, nats)",
+        group=lambda test: names[test.culture],
         grouped_by="Culture",
-        columns=(
-            Column(text="Series", words=True),
-            Column(text="Difference", meaning="below 0: the first is closer"),
-            Column(text="p", meaning="over questions and over participants, the larger; two-sided"),
-            Column(text="p, Holm", meaning="adjusted over a culture's comparisons"),
-            Column(text="Questions"),
-            Column(text="n", meaning="valid answers per question that every model was brought down to"),
-        ),
-        rows=tuple(rows),
     )
+
+
+def _fields_of_test(
+    which: Callable[[TwoSamples], TTest],
+    way: Callable[[SeriesTest], TwoSamples],
+    digits: int,
+    name: str,
+    t: str,
+    sed: str,
+) -> list[Field[SeriesTest]]:
+    """t, degrees of freedom to that many digits, standard error of the difference and p."""
+    return [
+        Field(
+            f"{name}t",
+            lambda test: Entry(text=fixed(which(way(test)).t, 2), why=which(way(test)).reason),
+            t,
+        ),
+        Field(f"{name}df", lambda test: fixed(which(way(test)).df, digits)),
+        Field(f"{name}SED", lambda test: fixed(which(way(test)).sed), sed),
+        Field(f"{name}p", lambda test: chance(which(way(test)).p)),
+    ]
 
 
 def _tests(analysis: Analysis, tests: Sequence[SeriesTest], *, paper: bool) -> Table:
     names = culture_names(analysis)
-    rows: list[TableRow] = []
-    units: list[str] = []
-    for test in tests:
-        found = test.paper if paper else test.sound
-        units += test.paper_units if paper else test.sound_units
-        rows.append(
-            TableRow(
-                head=_pair(test),
-                group=names[test.culture],
-                entries=(
-                    *_test(found.pooled, 0),
-                    *_test(found.welch, 1),
-                    Entry(text=signed(found.effect.g)),
-                    interval_entry(found.effect.low, found.effect.high),
-                ),
-            )
-        )
+
+    def way(test: SeriesTest) -> TwoSamples:
+        return test.paper if paper else test.sound
+
+    units = [unit for test in tests for unit in (test.paper_units if paper else test.sound_units)]
     kind = "plug-in KL, the paper's way" if paper else "smoothed KL"
-    return Table(
+    return table(
+        tests,
+        [
+            SERIES,
+            *_fields_of_test(
+                lambda found: found.pooled, way, 0, "", "equal variances assumed", "standard error of the difference"
+            ),
+            *_fields_of_test(lambda found: found.welch, way, 1, "Welch ", "variances of their own", ""),
+            Field("g", lambda test: signed(way(test).effect.g), "Hedges' g"),
+            Field("95% interval", lambda test: interval_entry(way(test).effect.low, way(test).effect.high), "of g"),
+        ],
         anchor=f"table-3-t-{'plug-in' if paper else 'smoothed'}",
         caption=f"t-tests over models and dimensions: {kind}",
+        group=lambda test: names[test.culture],
         grouped_by="Culture",
-        columns=(
-            Column(text="Series", words=True),
-            Column(text="t", meaning="equal variances assumed"),
-            Column(text="df"),
-            Column(text="SED", meaning="standard error of the difference"),
-            Column(text="p"),
-            Column(text="Welch t", meaning="variances of their own"),
-            Column(text="Welch df"),
-            Column(text="Welch SED"),
-            Column(text="Welch p"),
-            Column(text="g", meaning="Hedges' g"),
-            Column(text="95% interval", meaning="of g"),
-        ),
-        rows=tuple(rows),
         notes=("; ".join(dict.fromkeys(units)) + ".",),
     )
 
 
-def _test(test: TTest, digits: int) -> tuple[Entry, ...]:
-    """t, df to that many digits, SED and p."""
-    return (
-        Entry(text=fixed(test.t, 2).replace("-", "−"), why=test.reason),
-        Entry(text=fixed(test.df, digits)),
-        Entry(text=fixed(test.sed)),
-        Entry(text=chance(test.p)),
-    )
-
-
-def _summary(way: Summary) -> tuple[Entry, ...]:
-    return (Entry(text=str(way.n)), *(Entry(text=fixed(figure)) for figure in (way.mean, way.sd, way.sem)))
-
-
 def _summaries(analysis: Analysis, tests: Sequence[SeriesTest]) -> Table:
+    """Each series of each culture once, both ways of measuring."""
     names = culture_names(analysis)
-    rows: dict[tuple[str, str], TableRow] = {}
-    for test in tests:
-        for name, paper, sound, infinite in (
-            (test.first, test.paper.first, test.sound.first, test.infinite[0]),
-            (test.second, test.paper.second, test.sound.second, test.infinite[1]),
-        ):
-            rows[test.culture, name] = TableRow(
-                head=Entry(text=name),
-                group=names[test.culture],
-                entries=(*_summary(sound), *_summary(paper), infinite_entry(infinite)),
-            )
-    return Table(
+    rows = {
+        (test.culture, name): (test.culture, name, sound, paper, infinite)
+        for test in tests
+        for name, sound, paper, infinite in (
+            (test.first, test.sound.first, test.paper.first, test.infinite[0]),
+            (test.second, test.sound.second, test.paper.second, test.infinite[1]),
+        )
+    }
+    fields: list[Field[tuple[str, str, Summary, Summary, float]]] = [
+        Field("Series", lambda row: row[1], words=True),
+        Field("n", lambda row: str(row[2].n), "values: of each model in each dimension, where there is one"),
+        Field("Mean", lambda row: fixed(row[2].mean), "smoothed KL"),
+        Field("SD", lambda row: fixed(row[2].sd)),
+        Field("SEM", lambda row: fixed(row[2].sem)),
+        Field("n, plug-in", lambda row: str(row[3].n)),
+        Field("Mean, plug-in", lambda row: fixed(row[3].mean), "the paper's way"),
+        Field("SD, plug-in", lambda row: fixed(row[3].sd)),
+        Field("SEM, plug-in", lambda row: fixed(row[3].sem)),
+        infinite_field(lambda row: row[4]),
+    ]
+    return table(
+        sorted(rows.values(), key=lambda row: list(names).index(row[0])),
+        fields,
         anchor="table-3-series",
         caption="Mean, standard deviation and standard error of each series (nats)",
+        group=lambda row: names[row[0]],
         grouped_by="Culture",
-        columns=(
-            Column(text="Series", words=True),
-            Column(text="n", meaning="values: of each model in each dimension, where there is one"),
-            Column(text="Mean", meaning="smoothed KL"),
-            Column(text="SD"),
-            Column(text="SEM"),
-            Column(text="n, plug-in"),
-            Column(text="Mean, plug-in", meaning="the paper's way"),
-            Column(text="SD, plug-in"),
-            Column(text="SEM, plug-in"),
-            INFINITE,
-        ),
-        rows=tuple(sorted(rows.values(), key=lambda row: list(names.values()).index(row.group))),
     )
 
 
@@ -472,105 +464,78 @@ def training_section(analysis: Analysis) -> Section:
             ),
         ),
         tables=tuple(
-            table
-            for table in (_stages(analysis, part), _stage_tests(analysis, part), _sizes(analysis, part))
-            if table.rows
+            made
+            for made in (_stages(analysis, part), _stage_tests(analysis, part), _sizes(analysis, part))
+            if made.rows
         ),
     )
 
 
 def _stages(analysis: Analysis, part: Training) -> Table:
     names = culture_names(analysis)
-    return Table(
+
+    def models(stage: StageMean) -> Entry:
+        why = ", ".join(stage.models) or "no model of this stage has a figure"
+        return Entry(text=str(len(stage.models)), why=why)
+
+    def plug_in(stage: StageMean) -> Entry:
+        why = "all values of one of the models are infinite" if stage.models and isnan(stage.paper) else ""
+        return Entry(text=fixed(stage.paper), why=why)
+
+    return table(
+        part.stages,
+        [
+            Field("Stage", lambda stage: stage.stage, words=True),
+            Field("Models", models, "that have a figure"),
+            Field("Smoothed KL", lambda stage: fixed(stage.sound), "mean over models, nats"),
+            Field("Excess", lambda stage: signed(stage.excess), "over the noise floor"),
+            Field("Plug-in KL", plug_in, "the paper's way, mean over models, nats"),
+            infinite_field(lambda stage: stage.infinite),
+            Field(
+                "Matching", lambda stage: percent(stage.match), "share of all items whose commonest answer is people's"
+            ),
+        ],
         anchor="appendix-i-stages",
         caption="Means by training stage",
+        group=lambda stage: names[stage.culture],
         grouped_by="Culture",
-        columns=(
-            Column(text="Stage", words=True),
-            Column(text="Models", meaning="that have a figure"),
-            Column(text="Smoothed KL", meaning="mean over models, nats"),
-            Column(text="Excess", meaning="over the noise floor"),
-            Column(text="Plug-in KL", meaning="the paper's way, mean over models, nats"),
-            INFINITE,
-            Column(text="Matching", meaning="share of all items whose commonest answer is people's"),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=stage.stage),
-                group=names[stage.culture],
-                entries=(
-                    Entry(
-                        text=str(len(stage.models)),
-                        why=", ".join(stage.models) or "no model of this stage has a figure",
-                    ),
-                    Entry(text=fixed(stage.sound)),
-                    Entry(text=signed(stage.excess)),
-                    Entry(
-                        text=fixed(stage.paper),
-                        why="all values of one of the models are infinite"
-                        if stage.models and isnan(stage.paper)
-                        else "",
-                    ),
-                    infinite_entry(stage.infinite),
-                    Entry(text=percent(stage.match)),
-                ),
-            )
-            for stage in part.stages
-        ),
     )
 
 
 def _stage_tests(analysis: Analysis, part: Training) -> Table:
     names = culture_names(analysis)
-    return Table(
+    fields: list[Field[tuple[str, str, Contrast]]] = [
+        Field("Comparison", lambda row: f"{row[1]}: {row[2].first} − {row[2].second}", words=True),
+        Field("Difference", lambda row: signed(row[2].difference), "below 0: the first is closer"),
+        Field("p, Holm", lambda row: chance(row[2].p_holm)),
+        Field(
+            "Questions",
+            lambda row: str(row[2].questions),
+            "behind the mean, with n valid answers from every model compared",
+        ),
+        Field("n", lambda row: str(row[2].n), BROUGHT_DOWN),
+    ]
+    return table(
+        part.contrasts,
+        fields,
         anchor="appendix-i-contrasts",
         caption="Stage against stage within a series (corrected KL, nats)",
+        group=lambda row: names[row[0]],
         grouped_by="Culture",
-        columns=(
-            Column(text="Comparison", words=True),
-            Column(text="Difference", meaning="below 0: the first is closer"),
-            Column(text="p, Holm"),
-            Column(text="Questions", meaning="behind the mean, with n valid answers from every model compared"),
-            Column(text="n", meaning="valid answers per question that every model was brought down to"),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=f"{series}: {contrast.first} − {contrast.second}"),
-                group=names[culture],
-                entries=(
-                    Entry(text=signed(contrast.difference)),
-                    told(contrast.p_holm),
-                    Entry(text=str(contrast.questions)),
-                    Entry(text=str(contrast.n)),
-                ),
-            )
-            for culture, series, contrast in part.contrasts
-        ),
     )
 
 
 def _sizes(analysis: Analysis, part: Training) -> Table:
     names = culture_names(analysis)
-    return Table(
+    return table(
+        part.sizes,
+        [
+            Field("Culture", lambda size: names[size.culture], words=True),
+            Field("Models", lambda size: str(size.models)),
+            Field("Divergence", lambda size: signed(size.divergence), "of the mean; below 0: larger is closer"),
+            Field("p", lambda size: chance(size.divergence_p), "permutation, two-sided"),
+            Field("Matching", lambda size: signed(size.match), "of all items; above 0: larger matches more"),
+        ],
         anchor="appendix-i-sizes",
         caption="Spearman's correlation with the number of parameters",
-        columns=(
-            Column(text="Culture", words=True),
-            Column(text="Models"),
-            Column(text="Divergence", meaning="of the mean; below 0: larger is closer"),
-            Column(text="p", meaning="permutation, two-sided"),
-            Column(text="Matching", meaning="of all items; above 0: larger matches more"),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=names[size.culture]),
-                entries=(
-                    Entry(text=str(size.models)),
-                    Entry(text=signed(size.divergence)),
-                    told(size.divergence_p),
-                    Entry(text=signed(size.match)),
-                ),
-            )
-            for size in part.sizes
-        ),
     )

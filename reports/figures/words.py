@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import isfinite, isnan
@@ -18,7 +18,7 @@ from defsurvey.reports.cells.items import Floats
 from defsurvey.reports.number_format import NONE, fixed, percent
 from defsurvey.reports.number_format import chance as chance
 from defsurvey.reports.number_format import listed as listed
-from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.page import Column, Entry, Field, Fold, Item, Section, Table, TableRow
 from defsurvey.storage.runs.run import Cell
 
 #: The condition that figures of models are about, where a run has it.
@@ -137,6 +137,11 @@ def shaded(
 def infinite_entry(share: float) -> Entry:
     """What stands in the column of infinite values: a dash where no item behind the mean has a value."""
     return Entry(text=percent(share), why="no item behind the mean has a value" if isnan(share) else "")
+
+
+def infinite_field(share: Callable[[Item], float]) -> Field[Item]:
+    """The column of infinite values."""
+    return Field(INFINITE.text, lambda item: infinite_entry(share(item)), INFINITE.meaning)
 
 
 def told(p: float) -> Entry:
