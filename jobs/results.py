@@ -17,8 +17,6 @@ from defsurvey.storage.runs.outbox import BuiltReport
 from defsurvey.storage.runs.read_draws import read_draws
 from defsurvey.storage.runs.read_judgements import read_judgements
 from defsurvey.storage.runs.read_results import read_results
-from defsurvey.storage.whole_file import open_already as open_already
-from defsurvey.storage.whole_file import write_whole as write_whole
 
 if TYPE_CHECKING:
     from defsurvey.reports.build import ReportPaths
@@ -35,18 +33,14 @@ def current_report(
     Args:
         settings: where reports are kept.
         database: where the run is.
-        run: which run.
+        run: which run; raises UnknownRun where there is none.
         output: a folder of the user's, in place of the run's own.
         readings: whether answers that people have read count as they read them; such a report is not the run's own.
-
-    Raises:
-        storage.runs.store.UnknownRun: there is no such run.
     """
     store.design_of(database, run)
     if readings:
-        return write_report(
-            database, run, output or path_under(settings.reports, run, "with-readings"), record=False, readings=True
-        )
+        folder = output or path_under(settings.reports, run, "with-readings")
+        return write_report(database, run, folder, record=False, readings=True)
     if output is not None:
         return write_report(database, run, output, record=False)
     built = outbox.latest_report(database, run)
@@ -55,74 +49,56 @@ def current_report(
     return write_report(database, run, path_under(settings.reports, run))
 
 
-def export(database: Database, run: str, kind: str, target: IO[bytes], *, telemetry: bool) -> None:
-    """Write a run's answers to an open stream.
+def export(
+    database: Database, run: str, kind: str, target: IO[bytes], *, of: str = "answers", telemetry: bool = False
+) -> None:
+    """Write what came out of a run to an open stream, a row each.
 
     Args:
         database: where the run is.
-        run: which run.
+        run: which run; raises UnknownRun, before anything is written, where there is none.
         kind: ``csv``, ``jsonl`` or ``parquet``.
         target: where to.
-        telemetry: whether to add what depends on time, worker and attempt.
-
-    Raises:
-        storage.runs.store.UnknownRun: there is no such run.
+        of: ``answers``, ``metrics`` (every figure of the report) or ``probabilities`` (of options).
+        telemetry: whether to add to answers what depends on time, worker and attempt.
     """
-    store.design_of(database, run)  # before anything is written
+    store.design_of(database, run)
     from defsurvey.reports.export import WRITERS
-    from defsurvey.storage.runs.read_answers import COLUMNS, TELEMETRY, answer_rows
+    from defsurvey.storage.runs.read_answers import COLUMNS, PROBABILITIES, TELEMETRY, answer_rows, probability_rows
 
-    columns = COLUMNS | TELEMETRY if telemetry else COLUMNS
-    WRITERS[kind](answer_rows(database, run, telemetry=telemetry), columns, target)
+    write = WRITERS[kind]
+    if of == "metrics":
+        from defsurvey.reports.analysis import analyse
+        from defsurvey.reports.figures.judging import judged_by
+        from defsurvey.reports.measures import MEASURES, measure_rows
 
-
-def export_metrics(database: Database, run: str, kind: str, target: IO[bytes]) -> None:
-    """Write every figure of a run's report to an open stream; arguments as for :func:`export`."""
-    from defsurvey.reports.analysis import analyse
-    from defsurvey.reports.export import WRITERS
-    from defsurvey.reports.figures.judging import judged_by
-    from defsurvey.reports.measures import MEASURES, measure_rows
-
-    verdicts, notes = judged_by(read_judgements(database, run))
-    analysis = analyse(read_results(database, run), draws=read_draws(database, run), verdicts=verdicts, notes=notes)
-    WRITERS[kind](measure_rows(analysis), MEASURES, target)
-
-
-def export_probabilities(database: Database, run: str, kind: str, target: IO[bytes]) -> None:
-    """Write a run's option probabilities to an open stream; arguments as for :func:`export`."""
-    store.design_of(database, run)  # before anything is written
-    from defsurvey.reports.export import WRITERS
-    from defsurvey.storage.runs.read_answers import PROBABILITIES, probability_rows
-
-    WRITERS[kind](probability_rows(database, run), PROBABILITIES, target)
+        verdicts, notes = judged_by(read_judgements(database, run))
+        analysis = analyse(read_results(database, run), draws=read_draws(database, run), verdicts=verdicts, notes=notes)
+        write(measure_rows(analysis), MEASURES, target)
+    elif of == "probabilities":
+        write(probability_rows(database, run), PROBABILITIES, target)
+    else:
+        write(answer_rows(database, run, telemetry=telemetry), COLUMNS | TELEMETRY if telemetry else COLUMNS, target)
 
 
 def joint_report(settings: Settings, database: Database, runs: Sequence[str], output: Path | None) -> ReportPaths:
-    """One report of several runs, built anew each time.
-
-    Args:
-        settings: where reports are.
-        database: where the runs are.
-        runs: which, in the order in which they are to stand.
-        output: a folder of the user's, in place of ``joint_folder``.
+    """One report of several runs, in that order, built anew each time in ``output`` or ``joint_folder``.
 
     Raises:
-        storage.runs.store.UnknownRun: there is no such run.
-        reports.merge.CannotMerge: the runs do not belong into one report.
+        UnknownRun: there is no such run.
+        CannotMerge: the runs do not belong into one report.
     """
     from defsurvey.reports.build import build_report
     from defsurvey.reports.figures.judging import judged_by
     from defsurvey.reports.merge import differences, merge, merge_draws, merge_judgements
 
     results = [read_results(database, run) for run in runs]
-    draws = merge_draws(results, [read_draws(database, run) for run in runs])
-    remarks = tuple(f"The runs differ in {difference}." for difference in differences(results))
     verdicts, notes = judged_by(merge_judgements(results, [read_judgements(database, run) for run in runs]))
     return build_report(
         merge(results),
         output or joint_folder(settings, runs),
-        draws=draws,
-        remarks=remarks,
+        draws=merge_draws(results, [read_draws(database, run) for run in runs]),
+        remarks=tuple(f"The runs differ in {difference}." for difference in differences(results)),
         verdicts=verdicts,
         notes=notes,
     )
@@ -131,8 +107,8 @@ def joint_report(settings: Settings, database: Database, runs: Sequence[str], ou
 def joint_folder(settings: Settings, runs: Sequence[str]) -> Path:
     """Where a report of several runs lies: named after them all or, where these are too many, after the first.
 
-    The number of the others and the beginning of a hash of all names stand behind it: other runs, or the same in
-    another order, have another folder.
+    The number of the others and the beginning of a hash of all names follow it: other runs, or the same in another
+    order, have another folder.
     """
     name = "+".join(runs)
     if len(os.fsencode(name)) > _LONGEST_NAME:

@@ -15,6 +15,19 @@ from defsurvey.storage.synchronous import SYNCHRONOUS
 from defsurvey.workers.models import OWN_CARDS
 
 _PREFIX = "DEFSURVEY_"
+_NAMES = (
+    "HOME",
+    "DATABASE_URL",
+    "DATABASE_PASSWORD_FILE",
+    "BROKER_URL",
+    "BROKER_PASSWORD_FILE",
+    "CACHE",
+    "MODELS",
+    "SYNCHRONOUS",
+    "LEASE_SECONDS",
+    "HANG_SECONDS",
+    "VISIBILITY_TIMEOUT",
+)
 #: Schemes of a broker's URL.
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 
@@ -23,40 +36,64 @@ class BadSetting(BadInput, ValueError):
     """An environment variable cannot be used; the message names it, what was expected and what it is."""
 
 
+def _bad(name: str, expected: str, got: str) -> BadSetting:
+    return BadSetting(f"environment variable {_PREFIX}{name}: expected {expected}, got {got}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where everything is and how it is opened.
+    """Where everything is and how it is opened: each field is a variable, ``DEFSURVEY_`` and the field's name.
 
-    Attributes:
-        home: folder under which everything lives: ``DEFSURVEY_HOME``; else the nearest ``.defsurvey`` of this account
-            in the working folder or above it, as git finds a repository; else ``.defsurvey`` in the working folder.
-        database_url: SQLite under ``home`` unless ``DEFSURVEY_DATABASE_URL`` says otherwise; its password may
-            lie in a file (``DEFSURVEY_DATABASE_PASSWORD_FILE``), as a container's secrets do.
-        broker_url: a Redis URL (``DEFSURVEY_BROKER_URL``), its password in it or in a file
-            (``DEFSURVEY_BROKER_PASSWORD_FILE``); None: the embedded broker of ``home``.
-        cache: where model weights are kept (``DEFSURVEY_CACHE``).
-        models: the user's own model cards: ``DEFSURVEY_MODELS``, else ``models.toml`` in the working folder, else the
-            one beside a study (see ``for_study``); None where there is none.
-        synchronous: SQLite's promise at a power loss, ``full``, ``normal`` or ``off`` (``DEFSURVEY_SYNCHRONOUS``).
-        lease_seconds: how long a claim holds without a heartbeat (``DEFSURVEY_LEASE_SECONDS``).
-        hang_seconds: seconds without any completion after which a worker counts its engine as hung and ends
-            (``DEFSURVEY_HANG_SECONDS``).
-        visibility_timeout: seconds until the broker delivers an unacknowledged message again
-            (``DEFSURVEY_VISIBILITY_TIMEOUT``).
+    Passwords of URLs may lie in files (``DEFSURVEY_DATABASE_PASSWORD_FILE``, ``DEFSURVEY_BROKER_PASSWORD_FILE``), as a
+    container's secrets do.
     """
 
+    #: Folder under which everything lives: else the nearest ``.defsurvey`` of this account in the working folder or
+    #: above it, as git finds a repository; else ``.defsurvey`` in the working folder.
     home: Path
-    database_url: str = field(repr=False)  # may hold a password
-    broker_url: str | None = field(repr=False)
-    cache: Path
+    database_url: str = field(repr=False)  #: SQLite under ``home`` by default; may hold a password
+    broker_url: str | None = field(repr=False)  #: of Redis; None: the embedded broker of ``home``
+    cache: Path  #: where model weights are kept
+    #: The user's own model cards: else ``models.toml`` in the working folder, else the one next to a study (see
+    #: ``for_study``); None where there is none.
     models: Path | None
-    synchronous: str
-    lease_seconds: float
-    hang_seconds: float
-    visibility_timeout: float
+    synchronous: str  #: SQLite's promise at a power loss, ``full``, ``normal`` or ``off``
+    lease_seconds: float  #: how long a claim holds without a heartbeat
+    hang_seconds: float  #: without any completion, after which a worker counts its engine as hung and ends
+    visibility_timeout: float  #: seconds until the broker delivers an unacknowledged message again
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read ``DEFSURVEY_*``; a variable that is empty counts as not set.
+
+        Raises:
+            BadSetting: a variable is not known, its value is out of range, or a password file cannot be used.
+        """
+        ours = {name.removeprefix(_PREFIX): text for name, text in environment.items() if name.startswith(_PREFIX)}
+        for name in ours:
+            if name not in _NAMES:
+                near = nearest(name, _NAMES, prefix=_PREFIX)
+                known = ", ".join(_PREFIX + known for known in _NAMES)
+                raise BadSetting(f"environment variable {_PREFIX}{name} is not known{near or f'; known are {known}'}")
+        given = {name: text for name, text in ours.items() if text}
+        home = _home(given)
+        synchronous = given.get("SYNCHRONOUS", "normal")
+        if synchronous not in SYNCHRONOUS:
+            raise _bad("SYNCHRONOUS", f"one of {', '.join(SYNCHRONOUS)}", repr(synchronous))
+        return cls(
+            home=home,
+            database_url=_url(given, "DATABASE") or f"sqlite:///{quote(str(home / 'defsurvey.db'))}",
+            broker_url=_url(given, "BROKER"),
+            cache=_path("CACHE", given.get("CACHE", str(home / "models"))),
+            models=_path("MODELS", given["MODELS"]) if "MODELS" in given else own_cards(Path()),
+            synchronous=synchronous,
+            lease_seconds=_seconds(given, "LEASE_SECONDS", 90.0),
+            hang_seconds=_seconds(given, "HANG_SECONDS", 1800.0),
+            visibility_timeout=_seconds(given, "VISIBILITY_TIMEOUT", 3600.0),
+        )
 
     def for_study(self, study: Path) -> Settings:
-        """The same for a study file: beside it may lie the model cards that it names."""
+        """The same for a study file: next to it may lie the model cards that it names."""
         return self if self.models is not None else replace(self, models=own_cards(study.parent))
 
     def for_children(self) -> dict[str, str]:
@@ -74,56 +111,12 @@ class Settings:
         return self.home / "logs"
 
     def make_home(self) -> None:
-        """Make the folder ``home`` unless it is there.
-
-        Raises:
-            BadSetting: it is no folder, or cannot be made.
-        """
+        """Make the folder ``home`` unless it is there; raises BadSetting where it is no folder, or cannot be made."""
         try:
             self.home.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            got = "it is none" if self.home.exists() else error.strerror
-            expected = "expected a folder that this account can write to"
-            raise BadSetting(f"environment variable {_PREFIX}HOME: {expected}, got {self.home}: {got}") from None
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Read ``DEFSURVEY_*``.
-
-        Raises:
-            BadSetting: a variable is not known, its value is out of range, or a password file cannot be used.
-        """
-        _check_names(environment)
-        home = _home(environment)
-        named = environment.get(_PREFIX + "MODELS")
-        models = _path("MODELS", named) if named else own_cards(Path())
-        return cls(
-            home=home,
-            database_url=_with_password(environment, "DATABASE", environment.get(_PREFIX + "DATABASE_URL") or None)
-            or f"sqlite:///{quote(str(home / 'defsurvey.db'))}",
-            broker_url=_with_password(environment, "BROKER", _broker_url(environment)),
-            cache=_path("CACHE", environment.get(_PREFIX + "CACHE") or str(home / "models")),
-            models=models,
-            synchronous=_synchronous(environment),
-            lease_seconds=_seconds(environment, "LEASE_SECONDS", 90.0),
-            hang_seconds=_seconds(environment, "HANG_SECONDS", 1800.0),
-            visibility_timeout=_seconds(environment, "VISIBILITY_TIMEOUT", 3600.0),
-        )
-
-
-_NAMES = (
-    "HOME",
-    "DATABASE_URL",
-    "DATABASE_PASSWORD_FILE",
-    "BROKER_URL",
-    "BROKER_PASSWORD_FILE",
-    "CACHE",
-    "MODELS",
-    "SYNCHRONOUS",
-    "LEASE_SECONDS",
-    "HANG_SECONDS",
-    "VISIBILITY_TIMEOUT",
-)
+            why = "it is none" if self.home.exists() else error.strerror
+            raise _bad("HOME", "a folder that this account can write to", f"{self.home}: {why}") from None
 
 
 def own_cards(folder: Path) -> Path | None:
@@ -132,29 +125,16 @@ def own_cards(folder: Path) -> Path | None:
     return file.absolute() if file.is_file() else None
 
 
-def _check_names(environment: Mapping[str, str]) -> None:
-    for name in environment:
-        if name.startswith(_PREFIX) and name.removeprefix(_PREFIX) not in _NAMES:
-            near = nearest(name.removeprefix(_PREFIX), _NAMES, prefix=_PREFIX)
-            known = ", ".join(_PREFIX + known for known in _NAMES)
-            raise BadSetting(f"environment variable {name} is not known{near or f'; known are {known}'}")
-
-
-def _home(environment: Mapping[str, str]) -> Path:
-    home = _path("HOME", environment.get(_PREFIX + "HOME") or ".defsurvey")
-    if not environment.get(_PREFIX + "HOME"):
-        home = next((above for above in _above(home) if _is_ours(above)), home)
+def _home(given: Mapping[str, str]) -> Path:
+    home = _path("HOME", given.get("HOME", ".defsurvey"))
+    if "HOME" not in given:
+        candidates = (folder / home.name for folder in home.parents)
+        home = next((folder for folder in candidates if _is_ours(folder)), home)
     try:
         str(home).encode()
     except UnicodeEncodeError:  # a file's name may be any bytes; these could be in no URL and in no database
-        got = os.fsencode(home)
-        raise BadSetting(f"environment variable {_PREFIX}HOME: expected a path in UTF-8, got {got!r}") from None
+        raise _bad("HOME", "a path in UTF-8", repr(os.fsencode(home))) from None
     return home
-
-
-def _above(home: Path) -> list[Path]:
-    """The folders of this name in the working folder and in those above it, the nearest first."""
-    return [folder / home.name for folder in home.parents]
 
 
 def _is_ours(folder: Path) -> bool:
@@ -170,44 +150,27 @@ def _path(name: str, text: str) -> Path:
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError:
-        told = f"expected a path, got {text!r}: there is no such user"
+        raise _bad(name, "a path", f"{text!r}: there is no such user") from None
     except FileNotFoundError:
-        told = f"expected a path from /, got {text!r}: the working folder is gone"
-    raise BadSetting(f"environment variable {_PREFIX}{name}: {told}")
+        raise _bad(name, "a path from /", f"{text!r}: the working folder is gone") from None
 
 
-def _synchronous(environment: Mapping[str, str]) -> str:
-    promise = environment.get(_PREFIX + "SYNCHRONOUS") or "normal"
-    if promise not in SYNCHRONOUS:
-        known = ", ".join(SYNCHRONOUS)
-        raise BadSetting(f"environment variable {_PREFIX}SYNCHRONOUS: expected one of {known}, got {promise!r}")
-    return promise
-
-
-def _broker_url(environment: Mapping[str, str]) -> str | None:
-    url = environment.get(_PREFIX + "BROKER_URL") or None
-    if url is not None and url.partition("://")[0] not in BROKER_SCHEMES:
+def _url(given: Mapping[str, str], what: str) -> str | None:
+    """The URL of the database or the broker, with the password that lies in the file named for it."""
+    url = given.get(f"{what}_URL")
+    scheme, separator, rest = (url or "").partition("://")
+    if what == "BROKER" and url is not None and scheme not in BROKER_SCHEMES:
         # the URL may hold a password, so that no more than its scheme is repeated
-        schemes = ", ".join(f"{scheme}://" for scheme in BROKER_SCHEMES)
-        got = f"{url.partition('://')[0]}://" if "://" in url else "no scheme"
-        raise BadSetting(f"environment variable {_PREFIX}BROKER_URL: expected a URL with {schemes}, got {got}")
-    return url
-
-
-def _with_password(environment: Mapping[str, str], what: str, url: str | None) -> str | None:
-    """A URL with the password that lies in the file named for it, or the URL as it is where no file is named."""
-    variable = f"{_PREFIX}{what}_PASSWORD_FILE"
-    file = environment.get(variable)
-    if not file:
+        schemes = ", ".join(f"{known}://" for known in BROKER_SCHEMES)
+        raise _bad("BROKER_URL", f"a URL with {schemes}", f"{scheme}://" if separator else "no scheme")
+    variable = f"{what}_PASSWORD_FILE"
+    if variable not in given:
         return url
-    scheme, _, rest = (url or "").partition("://")
     user, at, host = urlsplit(url or "").netloc.rpartition("@")
     if not host or ":" in user:
         got = "one with a password" if ":" in user else "one without a host" if url else "none"
-        raise BadSetting(
-            f"environment variable {variable}: expected {_PREFIX}{what}_URL to name a host and no password, got {got}"
-        )
-    password = quote(_read_password(variable, Path(file)), safe="")
+        raise _bad(variable, f"{_PREFIX}{what}_URL to name a host and no password", got)
+    password = quote(_read_password(variable, Path(given[variable])), safe="")
     return f"{scheme}://{user}:{password}@{rest.removeprefix(user + at)}"
 
 
@@ -215,22 +178,22 @@ def _read_password(variable: str, file: Path) -> str:
     try:
         password = file.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise BadSetting(f"environment variable {variable}: {file} cannot be read: {error.strerror}") from None
+        said = f"{file} cannot be read: {error.strerror}"
+        raise BadSetting(f"environment variable {_PREFIX}{variable}: {said}") from None
     except UnicodeDecodeError:
-        raise BadSetting(f"environment variable {variable}: expected text in {file}, got other bytes") from None
+        raise _bad(variable, f"text in {file}", "other bytes") from None
     if not password:
-        raise BadSetting(f"environment variable {variable}: expected a password in {file}, got an empty file")
+        raise _bad(variable, f"a password in {file}", "an empty file")
     return password
 
 
-def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:
-    text = environment.get(_PREFIX + name, "")
-    if not text:
+def _seconds(given: Mapping[str, str], name: str, default: float) -> float:
+    if name not in given:
         return default
     try:
-        seconds = float(text)
+        seconds = float(given[name])
     except ValueError:
-        seconds = -1.0
+        seconds = math.nan
     if not (seconds > 0 and math.isfinite(seconds)):
-        raise BadSetting(f"environment variable {_PREFIX}{name}: expected a positive number of seconds, got {text!r}")
+        raise _bad(name, "a positive number of seconds", repr(given[name]))
     return seconds

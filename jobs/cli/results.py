@@ -76,12 +76,8 @@ def export(
     if telemetry and (metrics or probabilities):
         raise click.UsageError("--telemetry is of answers: a metric or a probability has no worker and no time")
     with open_existing(settings) as database:
-        if metrics:
-            write = partial(results.export_metrics, database, run_id, kind)
-        elif probabilities:
-            write = partial(results.export_probabilities, database, run_id, kind)
-        else:
-            write = partial(results.export, database, run_id, kind, telemetry=telemetry)
+        of = "metrics" if metrics else "probabilities" if probabilities else "answers"
+        write = partial(results.export, database, run_id, kind, of=of, telemetry=telemetry)
         if output is not None:
             with written_to("--output", output):
                 write_whole(output, write)

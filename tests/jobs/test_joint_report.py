@@ -18,6 +18,7 @@ from defsurvey.jobs.study.producer import enqueue
 from defsurvey.reports.measures import MEASURES
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.read_answers import PROBABILITIES
+from defsurvey.storage.whole_file import write_whole
 from tests.jobs.ledger_rows import finish
 from tests.jobs.small_study import study
 
@@ -138,5 +139,5 @@ def test_a_broken_write_leaves_nothing(tmp_path: Path) -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        results.write_whole(tmp_path / "out" / "x.csv", broken)
+        write_whole(tmp_path / "out" / "x.csv", broken)
     assert list((tmp_path / "out").iterdir()) == []

@@ -23,6 +23,7 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, store
 from defsurvey.storage.runs.read_answers import COLUMNS, TELEMETRY
 from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.whole_file import write_whole
 from tests.jobs.ledger_rows import change, finish
 from tests.jobs.small_study import study
 
@@ -39,7 +40,7 @@ def finished(database: Database) -> Database:
 
 def export_to(path: Path, database: Database, kind: str, *, run: str = "first") -> None:
     """What ``export --output`` does with a run's answers."""
-    results.write_whole(path, lambda target: results.export(database, run, kind, target, telemetry=False))
+    write_whole(path, lambda target: results.export(database, run, kind, target, telemetry=False))
 
 
 def exported(database: Database, kind: str, *, telemetry: bool = False) -> bytes:
@@ -181,7 +182,7 @@ def test_an_open_file_that_has_no_name_is_written_into(finished: Database) -> No
     inside, outside = os.pipe()
     with os.fdopen(inside, "rb") as source:
         with os.fdopen(outside, "wb"):
-            results.write_whole(Path(f"/dev/fd/{outside}"), lambda target: target.write(b"all of it") and None)
+            write_whole(Path(f"/dev/fd/{outside}"), lambda target: target.write(b"all of it") and None)
         assert source.read() == b"all of it"
 
 
@@ -194,11 +195,11 @@ def test_what_is_open_already_keeps_what_is_in_it(tmp_path: Path, mode: str) -> 
         link = tmp_path / "link"
         link.symlink_to(f"/dev/fd/{file.fileno()}")
         for path, text in ((Path(f"/proc/self/fd/{file.fileno()}"), b"one "), (link, b"two")):
-            results.write_whole(path, lambda target, text=text: target.write(text) and None)
+            write_whole(path, lambda target, text=text: target.write(text) and None)
     assert place.read_bytes() == (b"one two" if mode == "wb" else b"kept one two")
     assert {entry.name for entry in tmp_path.iterdir()} == {"all.csv", "link"}
     with pytest.raises(OSError, match=rf"Bad file descriptor: '{link}'"):
-        results.write_whole(link, lambda target: target.write(b"more") and None)
+        write_whole(link, lambda target: target.write(b"more") and None)
 
 
 def test_nothing_is_said_behind_what_was_written(finished: Database, tmp_path: Path) -> None:
@@ -222,7 +223,7 @@ def test_a_pipe_gets_nothing_of_what_fails_half_way(tmp_path: Path) -> None:
 
     with os.fdopen(inside, "rb") as source:
         with os.fdopen(outside, "wb"), pytest.raises(OSError, match="disk full"):
-            results.write_whole(Path(f"/dev/fd/{outside}"), broken)
+            write_whole(Path(f"/dev/fd/{outside}"), broken)
         assert source.read() == b""
 
 
