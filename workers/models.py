@@ -105,7 +105,7 @@ class Api:
         """Whether it is known to cost anything; prices of 0 are none."""
         return any(self.prices or ())
 
-    def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+    def cost(self, prompt_tokens: float, completion_tokens: float) -> float | None:
         """What that many tokens cost, in US dollars; None where the card has no prices."""
         if self.prices is None:
             return None

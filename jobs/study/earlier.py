@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from defsurvey.jobs.settings import BadSetting, Settings
+from defsurvey.jobs.study.plan import Earlier
 from defsurvey.jobs.study.study import Study
 from defsurvey.storage.database import BadDatabaseUrl, Database
 from defsurvey.storage.runs import judge_batches
-from defsurvey.storage.runs.paces import TokensSeen, paces, tokens_seen, validities
+from defsurvey.storage.runs.paces import paces, tokens_seen, validities
 from defsurvey.storage.schema import HEAD, current_revision
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Earlier:
-    """What earlier runs, a pilot above all, showed of a study's models and judge."""
-
-    paces: Mapping[str, float] = field(default_factory=dict)  #: model -> answers per second
-    validities: Mapping[str, float] = field(default_factory=dict)  #: model -> share of valid answers
-    tokens: Mapping[tuple[str, str, str], TokensSeen] = field(default_factory=dict)  #: by model, condition, language
-    judge: tuple[float, float] | None = None  #: tokens that a call of the judge read and wrote on average
 
 
 def read_earlier(settings: Settings, study: Study) -> Earlier:

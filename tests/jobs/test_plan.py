@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from defsurvey.jobs.study.earlier import Earlier
-from defsurvey.jobs.study.plan import Dollars, Plan, Spread, plan, render, to_json
+from defsurvey.jobs.study.plan import Earlier, Plan, Spread, plan, render, to_json
 from defsurvey.jobs.study.preview import preview
 from defsurvey.jobs.study.study_file import parse_study
 from defsurvey.storage.runs.paces import TokensSeen
@@ -125,7 +124,7 @@ def test_a_range_whose_ends_are_equal_is_one_number() -> None:
     changes = {"cultures": "[us]", "participants": "30", "questions": "[Q1]", "decoding": "{max_new_tokens: 3}"}
     text = written(**changes, judge="{model: paid, sample: 1}")
     made = plan(parse_study(text, path=Path("s.yaml"), cards=priced(), survey=SURVEY), cards=priced())
-    told = in_words(replace(made, cost=Dollars(low=0.001, high=0.004), seconds=Spread(low=7201, high=7219)))
+    told = in_words(replace(made, cost=Spread(low=0.001, high=0.004), seconds=Spread(low=7201, high=7219)))
     for line in ("105 calls by paid", "90 (at most", "0.00 US dollars", "2 h 00 min (as fast"):
         assert f"  {line}" in told
 
@@ -257,7 +256,7 @@ def test_a_judge_is_counted_and_priced() -> None:
     text = written(models="[tiny-model]", cultures="[us]", participants="50", judge="{model: paid}")
     made = plan(parse_study(text, path=Path("s.yaml"), cards=priced(), survey=SURVEY), cards=priced())
     assert made.judging is not None
-    assert (made.judging.low, made.judging.high) == (30 + 3 + 72, 90 + 9 + 72)
+    assert made.judging.calls == Spread(low=30 + 3 + 72, high=90 + 9 + 72)
     assert made.cost is not None
     assert made.cost == made.judging.cost
     assert 0.1 < made.cost.low < made.cost.high < 3
