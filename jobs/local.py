@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING
 import redis
 from celery import Celery
 
+from defsurvey.jobs.daemons.health import Pulse
 from defsurvey.jobs.daemons.reconciler import Reconciler, release_dead
 from defsurvey.jobs.daemons.startup import when_told_to_end
-from defsurvey.jobs.progress.following import RunFailed, follow, outages_survived, say
-from defsurvey.jobs.progress.snapshot import Snapshot
+from defsurvey.jobs.progress.snapshot import Snapshot, duration
+from defsurvey.jobs.progress.watching import Look, say, watch
 from defsurvey.jobs.queue.broker import EmbeddedBroker, check_reachable, client_of
 from defsurvey.jobs.queue.celery_app import make_app, report_failure_key
 from defsurvey.jobs.settings import Settings
@@ -43,11 +44,13 @@ from defsurvey.jobs.system import (
     why_unwritable,
 )
 from defsurvey.storage.database import Database
+from defsurvey.storage.errors import Failure
 from defsurvey.storage.runs import judgements, outbox, store
 from defsurvey.storage.runs.deaths import QUARANTINE_AFTER
 from defsurvey.workers.engines import machine
 from defsurvey.workers.engines.device import AUTO, expected
 from defsurvey.workers.models import read_cards
+from defsurvey.workers.runner.faults import OUTAGE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,8 +64,20 @@ DEATHS_WITHOUT_PROGRESS = QUARANTINE_AFTER + 2
 GRACE_SECONDS = 20.0
 #: Seconds between two looks at how long the logs have grown.
 LOGS_SECONDS = 10.0
+#: Seconds without a sign of life after which the reporter of a finished run is given up.
+SILENT_SECONDS = 300.0
+#: Seconds between two words on a report that takes long.
+WORD_SECONDS = 300.0
+#: Seconds of work after which an unfinished run gets its first report; each further one after three times as long.
+FIRST_REPORT_SECONDS = 60.0
+#: Seconds between two looks at whether there is room on the disk.
+DISK_SECONDS = 10.0
 #: Seconds to wait for the workers of a killed ``defsurvey run`` to clear up after it.
 PATIENCE_SECONDS = 3.0
+
+
+class RunFailed(Failure, RuntimeError):
+    """The run cannot go on, or not here; the message says why."""
 
 
 @contextmanager
@@ -183,6 +198,123 @@ class Crew:
             )
 
 
+@dataclass
+class Follower:
+    """Shows a run that a crew works on, until it is finished and its report shows everything, or it was stopped."""
+
+    database: Database
+    run: str
+    crew: Crew
+    console: Console
+    broker: redis.Redis  #: where a report that cannot be built is noted
+    #: Whether this process was told to end. It is asked besides, since what a signal raises is lost where the
+    #: interpreter happens to be in a destructor or a callback.
+    stopped: Callable[[], bool] = lambda: False
+    ask_report: Callable[[str], None] = lambda _run: None  #: asks a reporter for the report of a run as it is now
+
+    def __post_init__(self) -> None:
+        """Look at the run, which has to be there."""
+        self._look = Look(self.database, self.run)
+        self._begun = time.monotonic()
+        self._disk_seen_at, self._disk_full = -math.inf, False
+        self._report_after = FIRST_REPORT_SECONDS
+        self._older: outbox.BuiltReport | None = None  #: the newest report when another one was asked for
+        self._asked = 0  #: answers that there were then; 0: none is asked for
+        self._waiting_since: float | None = None  #: from when only the report is still to come
+        self._beat = self._alive_at = self._said_at = 0.0  #: of the reporter, while it is waited for
+
+    def follow(self) -> Snapshot:
+        """Show progress. Returns the look that ended it: what it says of the report and of the run belongs together.
+
+        Raises:
+            KeyboardInterrupt: it was told to end.
+            RunFailed: the workers cannot go on, or the report cannot be built.
+        """
+        return watch(self._look, self._is_over, self.console, each=self._between_looks)
+
+    def _is_over(self, current: Snapshot) -> bool:
+        if not current.reporting:
+            return current.state in ("cancelled", "budget reached")
+        if self._waiting_since is None:
+            with outages_survived("reports"):
+                self.broker.delete(report_failure_key(self.run))  # of a report so far, which this one replaces
+            self._waiting_since = self._alive_at = self._said_at = time.monotonic()
+            self._beat = self._last_beat()
+        return current.reported
+
+    def _between_looks(self) -> None:
+        if self.stopped():
+            raise KeyboardInterrupt
+        now = self._look.latest
+        self._look_at_disk()
+        self.crew.look(now.progress.done + now.participants["quarantined"])
+        if self._waiting_since is None:
+            self._report_so_far(now)
+        else:
+            self._wait_for_report(time.monotonic() - self._waiting_since)
+
+    def _look_at_disk(self) -> None:
+        """Say, once each time, that nothing can be written any more, which no log can."""
+        if time.monotonic() - self._disk_seen_at < DISK_SECONDS:
+            return
+        self._disk_seen_at = time.monotonic()
+        home = self.crew.settings.home
+        why = why_unwritable(home)
+        if why and not self._disk_full:
+            say(self.console, f"{home}: {why}; waiting for room, what was committed is kept")
+        self._disk_full = bool(why)
+
+    def _report_so_far(self, now: Snapshot) -> None:
+        """Ask for a report if it is time, or say once that the one asked for is there."""
+        due = now.progress.done > 0 and time.monotonic() - self._begun >= self._report_after
+        if not due and not self._asked:
+            return
+        with outages_survived("reports"):
+            newest = outbox.latest_report(self.database, self.run)
+            if due:
+                self.ask_report(self.run)
+                self._older, self._asked, self._report_after = newest, now.progress.done, self._report_after * 3
+            elif newest is not None and newest != self._older:
+                say(self.console, f"report so far ({self._asked} of {now.progress.planned} answers): {newest.html}")
+                self._asked = 0
+
+    def _wait_for_report(self, seconds: float) -> None:
+        """Go on however long it takes, as long as its reporter lives; say now and then that it takes long."""
+        log_file, failure = self.crew.settings.logs / "reporter.log", None
+        with outages_survived("reports"):
+            failure = self.broker.get(report_failure_key(self.run))
+        now, beat = time.monotonic(), self._last_beat()
+        if beat != self._beat:
+            self._beat, self._alive_at = beat, now
+        if isinstance(failure, bytes):
+            failed = f"its report cannot be built: {failure.decode()}"
+        elif now - self._alive_at > SILENT_SECONDS:
+            failed = f"its reporter has given no sign of life for {SILENT_SECONDS:.0f} s"
+        else:
+            if now - self._said_at >= WORD_SECONDS:
+                self._said_at = now
+                taken = f"the report has taken {duration(seconds)} so far"
+                say(self.console, f"every answer is there; {taken}, see {log_file}")
+            return
+        told = f"run {self.run}: every answer is there, but {failed}"
+        raise RunFailed(f"{told}; see {log_file}, then: defsurvey report {self.run}")
+
+    def _last_beat(self) -> float:
+        """When the reporter's pulse beat, to be compared with itself only, never with this machine's clock."""
+        with suppress(OSError):
+            return Pulse(self.crew.settings, "reporter").path.stat().st_mtime
+        return 0.0
+
+
+@contextmanager
+def outages_survived(what: str) -> Iterator[None]:
+    """Whoever watches a run outlives its database and its broker: the block is left where one of them is away."""
+    try:
+        yield
+    except (*OUTAGE, redis.RedisError) as error:
+        log.warning("%s: %s", what, getattr(error, "orig", None) or error)
+
+
 def work(
     settings: Settings,
     database: Database,
@@ -241,7 +373,7 @@ def work(
             crew.start()
             thread.start()  # its first pass publishes the run while the workers come up
             ask_report = partial(_ask_report, app, database)
-            return follow(database, run, crew, console, broker, lambda: bool(signals), ask_report)
+            return Follower(database, run, crew, console, broker, lambda: bool(signals), ask_report).follow()
         finally:
             stop.set()
             if thread.ident is not None:

@@ -273,12 +273,12 @@ def retry(settings: Settings, run_id: str, state: tuple[str, ...], rewind: bool)
 def status(settings: Settings, run_id: str | None, watch: bool, as_json: bool) -> None:
     """How far a run has come; the newest where none is named."""
     from defsurvey.jobs.daemons.startup import open_existing
-    from defsurvey.jobs.progress import following, snapshot
+    from defsurvey.jobs.progress import snapshot, watching
 
     with open_existing(settings) as database:
         chosen = snapshot.named_or_newest(database, run_id)
         if watch:
-            now = following.watch_run(database, chosen, console(stderr=as_json))
+            now = watching.watch_run(database, chosen, console(stderr=as_json))
         else:
             now = snapshot.snapshot(database, chosen)
         before = snapshot.waits_behind(settings, database, now)
@@ -286,7 +286,7 @@ def status(settings: Settings, run_id: str | None, watch: bool, as_json: bool) -
     if as_json:
         print_json({**now.to_json(), "behind": before, "dead_letters": dead})
     elif not watch:
-        console().print(following.render(now, now.rate_per_second))
+        console().print(watching.render(now, now.rate_per_second))
         if before:
             click.echo(snapshot.behind_line(now.run, before))
         if dead:

@@ -16,9 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from defsurvey.jobs.daemons import reconciler
 from defsurvey.jobs.daemons.reconciler import Reconciler
-from defsurvey.jobs.local import DEATHS_WITHOUT_PROGRESS, Crew
-from defsurvey.jobs.progress import following
-from defsurvey.jobs.progress.following import RunFailed
+from defsurvey.jobs.local import DEATHS_WITHOUT_PROGRESS, Crew, RunFailed, outages_survived
 from defsurvey.jobs.queue.broker import BrokerUnavailable
 from defsurvey.jobs.queue.celery_app import make_app
 from defsurvey.jobs.settings import Settings
@@ -84,10 +82,10 @@ def test_a_worker_that_cannot_serve_ends_a_run_at_once(settings: Settings) -> No
 )
 def test_whoever_watches_outlives_an_outage(outage: Exception, caplog: pytest.LogCaptureFixture) -> None:
     """It is noted, and the next look comes."""
-    with following.outages_survived("progress"):
+    with outages_survived("progress"):
         raise outage
     assert "progress: " in caplog.text
-    with pytest.raises(LookupError), following.outages_survived("progress"):
+    with pytest.raises(LookupError), outages_survived("progress"):
         raise LookupError
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from defsurvey.jobs.cli.exits import exit_code, in_words
 from defsurvey.jobs.cli.main import main
-from defsurvey.jobs.progress.following import RunFailed
+from defsurvey.jobs.local import RunFailed
 from defsurvey.jobs.queue.broker import EmbeddedBroker
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.producer import enqueue

@@ -14,7 +14,7 @@ from rich.console import Console
 from defsurvey.jobs import local
 from defsurvey.jobs.daemons.health import Pulse
 from defsurvey.jobs.daemons.reports import write_report
-from defsurvey.jobs.progress import following
+from defsurvey.jobs.progress import watching
 from defsurvey.jobs.progress.snapshot import Snapshot, snapshot
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.producer import enqueue
@@ -34,9 +34,9 @@ def follow(database: Database, client: redis.Redis, tmp_path: Path, monkeypatch:
     enqueue(database, None, study(models="[human]", participants="1"))
     finish(database)
     clock = Clock()
-    monkeypatch.setattr(following, "time", clock)
-    monkeypatch.setattr(following, "time", clock)
-    monkeypatch.setattr(following, "LAST_LOOKS_SECONDS", 60.0)
+    monkeypatch.setattr(local, "time", clock)
+    monkeypatch.setattr(watching, "time", clock)
+    monkeypatch.setattr(watching, "LAST_LOOKS_SECONDS", 60.0)
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
     pulse = Pulse(settings, "reporter")
 
@@ -53,10 +53,12 @@ def follow(database: Database, client: redis.Redis, tmp_path: Path, monkeypatch:
                 outbox.record_report(of, outbox.BuiltReport(run=run, revision=6, html="r.html", markdown="r.md"))
             return snapshot(of, run)
 
-        monkeypatch.setattr(following, "snapshot", look)
+        monkeypatch.setattr(watching, "snapshot", look)
         written = io.StringIO()
         crew = local.Crew(settings, workers=0)
-        return following.follow(database, "first", crew, Console(file=written, width=40), client), written.getvalue()
+        return local.Follower(
+            database, "first", crew, Console(file=written, width=40), client
+        ).follow(), written.getvalue()
 
     return run
 
@@ -76,7 +78,7 @@ def test_a_report_that_takes_long_is_waited_for(follow: Follow) -> None:
 def test_a_reporter_without_a_sign_of_life_is_given_up(follow: Follow) -> None:
     """Five minutes behind its last one, and no earlier; how to build the report is told."""
     told = r"every answer is there, but its reporter has given no sign of life for 300 s; .*: defsurvey report first"
-    with pytest.raises(following.RunFailed, match=told):
+    with pytest.raises(local.RunFailed, match=told):
         follow(beats=8, looks=20)
     ended, _ = follow(beats=8, looks=13)
     assert ended.reported
@@ -92,9 +94,9 @@ def test_a_run_that_goes_on_shows_a_report_of_what_is_there(
     assert held is not None
     ledger.checkpoint(held, answer_to(held, "Q1"), ())
     clock = Clock()
-    monkeypatch.setattr(following, "time", clock)
-    monkeypatch.setattr(following, "time", clock)
-    monkeypatch.setattr(following, "LOOK_SECONDS", 20.0)
+    monkeypatch.setattr(local, "time", clock)
+    monkeypatch.setattr(watching, "time", clock)
+    monkeypatch.setattr(watching, "LOOK_SECONDS", 20.0)
     shown: list[tuple[float, str]] = []
 
     def ask(run: str) -> None:
@@ -107,7 +109,7 @@ def test_a_run_that_goes_on_shows_a_report_of_what_is_there(
     written = io.StringIO()
     crew = local.Crew(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=0)
     with pytest.raises(KeyboardInterrupt):
-        following.follow(database, "first", crew, Console(file=written, width=400), client, stopped, ask)
+        local.Follower(database, "first", crew, Console(file=written, width=400), client, stopped, ask).follow()
     assert [60 <= when < 90 or 180 <= when < 210 for when, _ in shown] == [True, True]
     assert all("The run is unfinished: 1 of 12 planned answers" in html for _, html in shown)
     assert written.getvalue().count("report so far (1 of 12 answers): ") == 1  # the second is the same report

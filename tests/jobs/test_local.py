@@ -19,7 +19,7 @@ from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
 from defsurvey.jobs import local, system
-from defsurvey.jobs.progress import following
+from defsurvey.jobs.progress import watching
 from defsurvey.jobs.progress.snapshot import Snapshot, snapshot
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.producer import enqueue
@@ -47,9 +47,9 @@ def test_a_report_that_comes_right_after_a_look_is_named(
             outbox.record_report(of, report)
         return seen
 
-    monkeypatch.setattr(following, "snapshot", look)
+    monkeypatch.setattr(watching, "snapshot", look)
     crew = local.Crew(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=0)
-    ended = following.follow(database, "first", crew, Console(file=io.StringIO()), client)
+    ended = local.Follower(database, "first", crew, Console(file=io.StringIO()), client).follow()
     assert (ended.state, ended.report, looks) == ("finished", "r.html", 3)
 
 
@@ -71,7 +71,7 @@ def test_a_run_without_money_for_its_judge_ends_with_its_report(
         return False
 
     crew = local.Crew(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=0)
-    ended = following.follow(database, "first", crew, Console(file=io.StringIO()), client, wait)
+    ended = local.Follower(database, "first", crew, Console(file=io.StringIO()), client, wait).follow()
     assert (ended.state, ended.report, ended.complete, len(looked)) == ("budget reached", "r.html", False, 2)
 
 
@@ -83,7 +83,7 @@ def test_a_signal_that_was_lost_on_its_way_ends_a_run_all_the_same(
     crew = local.Crew(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=0)
     told = iter([False, True])
     with pytest.raises(KeyboardInterrupt):
-        following.follow(database, "first", crew, Console(file=io.StringIO()), client, lambda: next(told))
+        local.Follower(database, "first", crew, Console(file=io.StringIO()), client, lambda: next(told)).follow()
 
 
 class Ending(local.Crew):
@@ -99,7 +99,7 @@ def test_a_worker_that_was_given_bad_input_ends_a_run_at_once(tmp_path: Path) ->
     """It would be given the same again; what it said is told, not how often it died."""
     crew = Ending(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=1)
     crew.start()
-    with pytest.raises(following.RunFailed, match=r"^reporter: there is no model 'gone'$"):
+    with pytest.raises(local.RunFailed, match=r"^reporter: there is no model 'gone'$"):
         crew.look(0)
 
 
@@ -135,7 +135,7 @@ def test_what_a_worker_said_last_is_read_before_its_log_is_begun_anew(tmp_path: 
     crew = Unable(settings, workers=1)
     crew.start()
     try:
-        with pytest.raises(following.RunFailed, match=r"^model m: no weights at /x$"):
+        with pytest.raises(local.RunFailed, match=r"^model m: no weights at /x$"):
             crew.look(0)
     finally:
         crew.stop()
@@ -215,7 +215,7 @@ def test_workers_that_die_of_a_full_disk_are_not_what_is_told(
     if full:
         monkeypatch.setattr("defsurvey.jobs.system.TemporaryFile", no_room)
     told = rf"{tmp_path}: No space left on device; what was committed is kept" if full else "reporter died 5 times"
-    with pytest.raises(following.RunFailed, match=f"^{told}"):  # noqa: PT012  # the fifth death is too many
+    with pytest.raises(local.RunFailed, match=f"^{told}"):  # noqa: PT012  # the fifth death is too many
         for _ in range(local.DEATHS_WITHOUT_PROGRESS):
             crew.look(0)
 
@@ -233,7 +233,7 @@ def test_of_killed_workers_memory_is_named(tmp_path: Path) -> None:
     crew = Killed(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=1)
     crew.start()
     told = r"^reporter died 5 times without progress \(killed, as where memory runs out\); see "
-    with pytest.raises(following.RunFailed, match=told):  # noqa: PT012  # the fifth death is too many
+    with pytest.raises(local.RunFailed, match=told):  # noqa: PT012  # the fifth death is too many
         for _ in range(local.DEATHS_WITHOUT_PROGRESS):
             crew.look(0)
 
@@ -258,19 +258,24 @@ def test_workers_share_the_cores_that_there_are(
     assert launched[1:] == [["worker", "--device", f"auto:{number}", *threads] for number in (0, 1)]
 
 
-def test_whoever_waits_for_room_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_waits_for_room_is_told_once(
+    database: Database, client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A full disk is waited out like any outage, but no log can say what is waited for; the next one is told again."""
+    enqueue(database, None, study(models="[human]", participants="1"))
     written = io.StringIO()
     reasons = ["", "No space left on device", "No space left on device", "", "Disk quota exceeded"]
-    monkeypatch.setattr(following, "why_unwritable", lambda _folder: reasons.pop(0))
-    monkeypatch.setattr(following, "DISK_SECONDS", 0.0)
-    disk = following.Disk(tmp_path, Console(file=written, width=40))
-    while reasons:
-        disk.look()
-    assert written.getvalue() == (
-        f"{tmp_path}: No space left on device; waiting for room, what was committed is kept\n"
-        f"{tmp_path}: Disk quota exceeded; waiting for room, what was committed is kept\n"
-    )
+    monkeypatch.setattr(local, "why_unwritable", lambda _folder: reasons.pop(0))
+    monkeypatch.setattr(local, "DISK_SECONDS", 0.0)
+    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.0)
+    crew = local.Crew(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=0)
+    follower = local.Follower(database, "first", crew, Console(file=written, width=40), client, lambda: not reasons)
+    with pytest.raises(KeyboardInterrupt):
+        follower.follow()
+    assert [line for line in written.getvalue().splitlines() if "waiting for room" in line] == [
+        f"{tmp_path}: No space left on device; waiting for room, what was committed is kept",
+        f"{tmp_path}: Disk quota exceeded; waiting for room, what was committed is kept",
+    ]
 
 
 @pytest.fixture
@@ -310,10 +315,10 @@ def test_who_watches_a_run_outlives_an_outage(
             raise seen
         return seen
 
-    monkeypatch.setattr(following, "snapshot", look)
-    monkeypatch.setattr("defsurvey.jobs.progress.following.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(watching, "snapshot", look)
+    monkeypatch.setattr("defsurvey.jobs.progress.watching.LOOK_SECONDS", 0.0)
     with caplog.at_level(logging.WARNING):
-        assert following.watch_run(database, "first", Console(file=io.StringIO())).state == "finished"
+        assert watching.watch_run(database, "first", Console(file=io.StringIO())).state == "finished"
     assert looks == []
     told = "progress: the server is gone; looking again until the database is back"
     assert [record.getMessage() for record in caplog.records] == [told] * 2

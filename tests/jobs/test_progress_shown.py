@@ -8,8 +8,8 @@ import re
 import pytest
 from rich.console import Console
 
-from defsurvey.jobs.progress.following import render
 from defsurvey.jobs.progress.snapshot import CellProgress, Snapshot
+from defsurvey.jobs.progress.watching import render
 from defsurvey.storage.runs.run import Progress
 
 MODELS = ("smollm2-135m-instruct", "own-server-with-a-long-name-of-its-own")
