@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from enum import Enum, auto
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, outbox, store
@@ -45,14 +45,6 @@ class Outcome(Enum):
     LOST = auto()  #: another worker took it, or its run was cancelled, while it was asked
     HALTED = auto()  #: its run has spent its budget
     RELEASED = auto()  #: this worker stops; the message is to go back to the queue
-
-
-class _Patience(Protocol):
-    """Does a piece of work, and does it again while the database is not there."""
-
-    def __call__(self, work: Callable[[], _T]) -> _T:
-        """Give what the work gives."""
-        ...
 
 
 class ParticipantRunner:
@@ -91,9 +83,7 @@ class ParticipantRunner:
         self.watchdog = Watchdog(hang_seconds)
         self.model = ""  #: the model whose queue is drained now, set by ``workers.runner.queue_affinity``
         self._cards = cards
-        self._cache = cache
-        self._device = device
-        self._threads = threads
+        self._opening: dict[str, Any] = {"device": device, "cache": cache, "threads": threads}
         self._on_run_finished = on_run_finished
         self._stopping = threading.Event()
         self._resident = Resident(on_close)
@@ -101,10 +91,8 @@ class ParticipantRunner:
         self._cannot_open: dict[tuple[str, str], str] = {}  #: key of an engine -> why
         self._quarantine = Quarantine()
         self.run = lru_cache(maxsize=32)(lambda run: store.load_run(database, run))
-        self._purse = lru_cache(maxsize=32)(lambda run: Purse(partial(budget.left, database, run)))
-        self.survey: Callable[[str], Survey] = lru_cache(maxsize=8)(
-            lambda fingerprint: store.load_survey(database, fingerprint)
-        )
+        self._money = lru_cache(maxsize=32)(lambda run: Purse(partial(budget.left, database, run)))
+        self.survey = lru_cache(maxsize=8)(lambda fingerprint: store.load_survey(database, fingerprint))
 
     @property
     def loads(self) -> int:
@@ -129,11 +117,11 @@ class ParticipantRunner:
         if self._stopping.is_set():
             return Outcome.RELEASED
         try:
-            held = self._patiently(lambda: self.ledger.claim(participant))
+            held = self.patiently(lambda: self.ledger.claim(participant))
             if held is None:
                 return Outcome.NOT_CLAIMED
             outcome = self._hold(held)
-            if outcome is Outcome.FINISHED and not self._patiently(lambda: outbox.unfinished(self.database, held.run)):
+            if outcome is Outcome.FINISHED and not self.patiently(lambda: outbox.unfinished(self.database, held.run)):
                 self._on_run_finished(held.run)
         except GaveUp:
             return Outcome.RELEASED
@@ -154,15 +142,15 @@ class ParticipantRunner:
         self._stopping.set()
         self._resident.close()
 
-    def _patiently(self, work: Callable[[], _T]) -> _T:
+    def patiently(self, work: Callable[[], _T]) -> _T:
+        """Do database work; an outage is waited out until this process is to stop."""
         return patiently(work, stopping=self._stopping)
 
     def _hold(self, held: Participant) -> Outcome:
+        outcome = None
         with self.leases.hold(held):
-            finished = False
             try:
                 outcome = self._interview(held)
-                finished = outcome is Outcome.FINISHED
             except StaleLease as stale:
                 log.warning("%s", stale)
                 return Outcome.LOST
@@ -173,13 +161,12 @@ class ParticipantRunner:
                     raise
                 return Outcome.RELEASED  # the engine was closed between two questions
             except Exception as error:
-                self._patiently(partial(blame, self.database, held, error))  # or it would be asked for ever
+                self.patiently(partial(blame, self.database, held, error))  # or it would be asked for ever
                 raise
-            else:
-                return outcome
             finally:
-                if not finished:
+                if outcome is not Outcome.FINISHED:
                     self._release(held)
+        return outcome
 
     def _release(self, held: Participant) -> None:
         """Let go at once; where the database is not there, the lease runs out by itself."""
@@ -189,8 +176,8 @@ class ParticipantRunner:
             log.warning("participant %d not released, its lease will run out: %s", held.id, error)
 
     def _interview(self, held: Participant) -> Outcome:
-        run = self._patiently(lambda: self.run(held.run))
-        survey = self._patiently(lambda: self.survey(run.survey))
+        run = self.patiently(lambda: self.run(held.run))
+        survey = self.patiently(lambda: self.survey(run.survey))
         with self._engine(run, held.cell.model, survey) as engine:
             self.leases.begin(run.id)
             for _ in self._answers(held, run, survey, engine):
@@ -208,15 +195,15 @@ class ParticipantRunner:
         api = find_card(held.cell.model, self._cards).api
         if api is None or not api.costs:
             return False
-        empty = self._patiently(self._purse(held.run).is_empty)
-        return empty and self._patiently(lambda: budget.halt_if_spent(self.database, held.run))
+        empty = self.patiently(self._money(held.run).is_empty)
+        return empty and self.patiently(lambda: budget.halt_if_spent(self.database, held.run))
 
     def _answers(self, held: Participant, run: Run, survey: Survey, engine: Engine) -> Iterator[None]:
         """Ask and commit, one answer after the other: what is left of the interview, then what is to be asked again."""
         if self._stopping.is_set():  # told to stop while the engine was loading
             raise CancelledError
-        notes, protocol = LedgerNotes(self.ledger, held, self._patiently), run.protocol
-        recall = self._patiently(lambda: store.recall(self.database, held.id, held.memory))
+        notes, protocol = _LedgerNotes(self, held), run.protocol
+        recall = self.patiently(lambda: store.recall(self.database, held.id, held.memory))
         steps = interview(
             held, survey=survey, questions=run.questions, protocol=protocol, engine=engine, recall=recall, notes=notes
         )
@@ -230,28 +217,28 @@ class ParticipantRunner:
             self._commit(held, step)
             suspect = False
             yield
-        while orders := self._patiently(lambda: self.ledger.to_ask_again(held)):  # more may come meanwhile
+        while orders := self.patiently(lambda: self.ledger.to_ask_again(held)):  # more may come meanwhile
             for answer, attempt in orders:
-                recall = self._patiently(partial(store.recall, self.database, held.id, answer.memory))
+                recall = self.patiently(partial(store.recall, self.database, held.id, answer.memory))
                 with self._turn(held, alone=suspect):
                     fresh = anew(answer, participant=held, recall=recall, attempt=attempt)
-                self._patiently(partial(self.ledger.replace, held, fresh))
+                self.patiently(partial(self.ledger.replace, held, fresh))
                 suspect = False
                 yield
 
     def _commit(self, held: Participant, step: Step) -> None:
         if step.answers:
             first, *more = step.answers
-            self._patiently(partial(self.ledger.checkpoint, held, first, step.memory, more))
+            self.patiently(partial(self.ledger.checkpoint, held, first, step.memory, more))
         else:
-            self._patiently(partial(commit_probabilities, self.database, held, step.item, step.probabilities))
+            self.patiently(partial(commit_probabilities, self.database, held, step.item, step.probabilities))
 
     @contextmanager
     def _turn(self, held: Participant, *, alone: bool) -> Iterator[None]:
         """One answer's turn; a suspect is asked while nobody else in this process is."""
         with self._quarantine.turn(alone=alone):
             if alone:
-                self._patiently(lambda: self.ledger.begin_trial(held))
+                self.patiently(lambda: self.ledger.begin_trial(held))
             yield
 
     @contextmanager
@@ -264,7 +251,7 @@ class ParticipantRunner:
                 raise EngineUnavailable(self._cannot_open[key])
             log.info("loading %s", model)
             try:
-                return open_engine(card, survey=survey, device=self._device, cache=self._cache, threads=self._threads)
+                return open_engine(card, survey=survey, **self._opening)
             except EngineUnavailable as error:
                 self._cannot_open[key] = str(error)
                 raise
@@ -273,7 +260,7 @@ class ParticipantRunner:
 
             def note() -> None:
                 served = (run.id, model, {**describe_engine(model, engine), **card.facts}, versions())
-                self._patiently(lambda: record_served(self.database, *served))
+                self.patiently(lambda: record_served(self.database, *served))
 
             self._resident.note_once(run.id, note)
             with self._while_it_lives(engine):
@@ -292,32 +279,25 @@ class ParticipantRunner:
             raise
 
 
-class LedgerNotes:
-    """Commits each step of one participant's answers before the next is asked.
+class _LedgerNotes:
+    """Commits each step of one participant's answers before the next is asked."""
 
-    Args:
-        ledger: who commits, and where.
-        held: whose steps they are; fenced by its epoch.
-        patiently: waits out an outage of the database with the completion in hand.
-    """
-
-    def __init__(self, ledger: Ledger, held: Participant, patiently: _Patience) -> None:
-        self._ledger, self._held, self._patiently = ledger, held, patiently
+    def __init__(self, runner: ParticipantRunner, held: Participant) -> None:
+        self._ledger, self._held, self._patiently = runner.ledger, held, runner.patiently
 
     def done(self, item: int, attempt: int) -> Sequence[CompletedStep]:
         """The steps that were committed before, by whichever worker."""
         return self._patiently(lambda: steps_of(self._ledger.database, self._held.id, item, attempt))
 
     def keep(self, step: CompletedStep) -> None:
-        """Commit a step; raises ``storage.runs.ledger.StaleLease``."""
+        """Commit a step; raises ``StaleLease``."""
         self._patiently(lambda: commit_step(self._ledger.database, self._ledger.owner, self._held, step))
 
 
 class Resident:
     """Holds one engine, opened when it is first needed and closed when another is.
 
-    Args:
-        on_close: called with the engine's name and the engine before it is closed.
+    ``on_close`` is called with the engine's name and the engine before it is closed.
     """
 
     def __init__(self, on_close: Callable[[str, Engine], None] = lambda _name, _engine: None) -> None:
@@ -333,11 +313,7 @@ class Resident:
 
     @contextmanager
     def use(self, key: tuple[str, str], open_it: Callable[[], Engine]) -> Iterator[Engine]:
-        """The engine of that key, for as long as the block runs.
-
-        Args:
-            key: what makes it the same engine; another one waits until nobody uses the present one.
-            open_it: opens it.
+        """The engine of that key, for as long as the block runs; where another is in use, when nobody uses that.
 
         Raises:
             EngineUnavailable: ``cancel`` was called.
@@ -366,21 +342,15 @@ class Resident:
 
     @property
     def now(self) -> tuple[str, Engine | None]:
-        """Name of the engine in memory (the first part of its key) and the engine; ``("", None)`` for none.
-
-        Read without waiting: the lock is held for as long as an engine takes to open.
-        """
+        """Name of the engine in memory (the first part of its key) and the engine; ``("", None)`` for none."""
+        # read without waiting: the lock is held for as long as an engine takes to open
         key, engine = self._key, self._engine
         return (key[0], engine) if key is not None else ("", None)
 
     def note_once(self, run: str, note: Callable[[], None]) -> None:
-        """Note that the engine in use serves a run, once for each engine.
+        """Note that the engine in use serves a run, once for each engine; where ``note`` raises, the next one tries.
 
         Whoever comes meanwhile waits, so that nobody asks an engine that the run may not be served by.
-
-        Args:
-            run: which run.
-            note: notes it; where it raises nothing is noted, and whoever comes next tries.
         """
         with self._noting:  # one for all runs: what is waited for is the same database
             if run not in self._served:

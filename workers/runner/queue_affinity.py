@@ -29,6 +29,31 @@ FIRST = 16
 MOST = 256
 
 
+class _LookingStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+    """A Celery consumer step that looks at something again and again, for as long as there is a connection."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._stopped = threading.Event()
+
+    def start(self, consumer: Any) -> None:
+        self._stopped = threading.Event()  # the thread of before may be amid a look yet, and has its own
+        arguments = (consumer, self._stopped)
+        threading.Thread(target=self._run, args=arguments, name=type(self).__name__.lower(), daemon=True).start()
+
+    def stop(self, _consumer: Any) -> None:
+        self._stopped.set()
+
+    def _run(self, consumer: Any, stopped: threading.Event) -> None:
+        while not stopped.wait(LOOK_SECONDS):
+            self.look(consumer)
+
+    def look(self, consumer: Any) -> None:
+        raise NotImplementedError
+
+
 def choose(candidates: Sequence[Backlog], current: str) -> str:
     """The model to drain next: the largest backlog with the fewest workers; the current one if nothing waits.
 
@@ -36,9 +61,7 @@ def choose(candidates: Sequence[Backlog], current: str) -> str:
         candidates: models with claimable participants, this worker counted among the workers of its own.
         current: the model drained so far; ``""`` for none.
     """
-    if any(candidate.model == current for candidate in candidates):
-        return current
-    if not candidates:
+    if not candidates or any(candidate.model == current for candidate in candidates):
         return current
     return min(candidates, key=lambda backlog: (backlog.workers, -backlog.claimable, backlog.model)).model
 
@@ -61,39 +84,22 @@ def affinity_step(
         run: the one run whose work counts; None: all.
     """
 
-    class Affinity(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
-        requires = ("celery.worker.consumer.tasks:Tasks",)
-
-        def __init__(self, consumer: Any, **options: Any) -> None:
-            super().__init__(consumer, **options)
-            self._stopped = threading.Event()
-
+    class Affinity(_LookingStep):
         def start(self, consumer: Any) -> None:
-            self._stopped = threading.Event()  # the thread of before may be amid a look yet, and has its own
             if stage.model:  # the connection was lost and is back: the queue has to be taken up again
                 consumer.call_soon(consumer.add_task_queue, queue_of(stage.model))
             else:  # before the loop begins: once it waits for the broker, a new queue has to wait for a second
-                self._look_or_stay(consumer)
-            arguments = (consumer, self._stopped)
-            threading.Thread(target=self._run, args=arguments, name="affinity", daemon=True).start()
+                self.look(consumer)
+            super().start(consumer)
 
-        def stop(self, _consumer: Any) -> None:
-            self._stopped.set()
-
-        def _run(self, consumer: Any, stopped: threading.Event) -> None:
-            while not stopped.wait(LOOK_SECONDS):
-                self._look_or_stay(consumer)
-
-        def _look_or_stay(self, consumer: Any) -> None:
-            try:
-                self._look(consumer)
-            except SQLAlchemyError as error:  # an outage: look again later, stay where we are
-                log.warning("backlogs: %s", error)
-
-        def _look(self, consumer: Any) -> None:
+        def look(self, consumer: Any) -> None:
             if stage.in_flight:
                 return
-            waiting = backlogs(database, models=models, run=run)
+            try:
+                waiting = backlogs(database, models=models, run=run)
+            except SQLAlchemyError as error:  # an outage: look again later, stay where we are
+                log.warning("backlogs: %s", error)
+                return
             if run is not None and not waiting and not stage.in_flight:
                 stage.rest()  # of its only run nothing is left but, maybe, to be judged: the judge needs memory too
             model = choose(waiting, stage.model)
@@ -109,11 +115,7 @@ def affinity_step(
 
 
 def at_once(engine: object | None) -> int:
-    """How many participants to take up for an engine: what it says itself, if it does.
-
-    Args:
-        engine: what serves now; None while there is none.
-    """
+    """How many participants to take up for an engine: what it says itself, if it does."""
     said = engine.at_once if isinstance(engine, Roomy) else None
     return FIRST if said is None else max(1, min(said, MOST))
 
@@ -121,26 +123,14 @@ def at_once(engine: object | None) -> int:
 def room_step(stage: ParticipantRunner) -> type[bootsteps.StartStopStep]:
     """A Celery consumer step that lets as many messages in as the resident engine has room for."""
 
-    class Room(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
-        requires = ("celery.worker.consumer.tasks:Tasks",)
-
+    class Room(_LookingStep):
         def __init__(self, consumer: Any, **options: Any) -> None:
             super().__init__(consumer, **options)
             consumer.initial_prefetch_count = FIRST  # else as many as there could be threads
-            self._stopped = threading.Event()
 
-        def start(self, consumer: Any) -> None:
-            self._stopped.clear()
-            threading.Thread(target=self._run, args=(consumer,), name="room", daemon=True).start()
-
-        def stop(self, _consumer: Any) -> None:
-            self._stopped.set()
-
-        def _run(self, consumer: Any) -> None:
-            while not self._stopped.is_set():
-                _, engine = stage.resident
-                if engine is not None:
-                    consumer.qos.value = at_once(engine)  # the consumer's loop tells the broker of a new value
-                self._stopped.wait(LOOK_SECONDS)
+        def look(self, consumer: Any) -> None:
+            _, engine = stage.resident
+            if engine is not None:
+                consumer.qos.value = at_once(engine)  # the consumer's loop tells the broker of a new value
 
     return Room

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import redis
 from prometheus_client import (
@@ -26,7 +27,7 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.errors import BadInput
 from defsurvey.storage.runs.ledger import LEASE_SECONDS, Ledger, StaleLease
 from defsurvey.storage.runs.run import Answer, Participant
-from defsurvey.storage.runs.waiting import remaining, waiting
+from defsurvey.storage.runs.waiting import Waiting, remaining, waiting
 from defsurvey.workers.engines.base import Counting, Engine
 from defsurvey.workers.engines.device import resolved
 from defsurvey.workers.runner.dead_letters import counts
@@ -43,14 +44,7 @@ class MetricsUnavailable(BadInput, ValueError):
 
 
 class CountedLedger(Ledger):
-    """A ledger that counts what it takes and what it refuses.
-
-    Args:
-        database: where the ledger is kept.
-        owner: name of the process that claims.
-        ttl: seconds for which a claim holds without a heartbeat.
-        registry: gets the counters.
-    """
+    """A ledger that counts what it takes and what it refuses, in metrics of the registry."""
 
     def __init__(
         self, database: Database, *, owner: str, ttl: float = LEASE_SECONDS, registry: CollectorRegistry
@@ -83,7 +77,7 @@ class CountedLedger(Ledger):
         )
 
     def claim(self, participant: int) -> Participant | None:
-        """Take a participant up, see ``Ledger.claim``, and count whether there was something to take."""
+        """Take a participant up, and count whether there was something to take."""
         held = super().claim(participant)
         self._claims.labels("nothing to do" if held is None else "claimed").inc()
         return held
@@ -91,31 +85,29 @@ class CountedLedger(Ledger):
     def checkpoint(
         self, held: Participant, answer: Answer, memory: tuple[int, ...], more: Sequence[Answer] = ()
     ) -> None:
-        """Commit an answer, see ``Ledger.checkpoint``, and count it; a refused one is counted as fenced."""
-        try:
+        """Commit an answer and count it, or that it was refused."""
+        with self._counted(held, (answer, *more)):
             super().checkpoint(held, answer, memory, more)
-        except StaleLease:
-            self._fenced.inc()
-            raise
-        for one in (answer, *more):
-            self._count(held, one)
 
     def replace(self, held: Participant, answer: Answer) -> None:
-        """Commit an answer that was asked again, see ``Ledger.replace``, and count it."""
-        try:
+        """Commit an answer that was asked again and count it, or that it was refused."""
+        with self._counted(held, (answer,)):
             super().replace(held, answer)
+
+    @contextmanager
+    def _counted(self, held: Participant, answers: Sequence[Answer]) -> Iterator[None]:
+        try:
+            yield
         except StaleLease:
             self._fenced.inc()
             raise
-        self._count(held, answer)
-
-    def _count(self, held: Participant, answer: Answer) -> None:
         model = held.cell.model
-        self._answers.labels(model, answer.state.value).inc()
-        self._seconds.labels(model).observe(answer.seconds)
-        for kind, tokens in (("prompt", answer.prompt_tokens), ("completion", answer.completion_tokens)):
-            if tokens is not None:
-                self._tokens.labels(model, kind).inc(tokens)
+        for answer in answers:
+            self._answers.labels(model, answer.state.value).inc()
+            self._seconds.labels(model).observe(answer.seconds)
+            for kind, tokens in (("prompt", answer.prompt_tokens), ("completion", answer.completion_tokens)):
+                if tokens is not None:
+                    self._tokens.labels(model, kind).inc(tokens)
 
 
 def new_registry() -> CollectorRegistry:
@@ -147,6 +139,24 @@ def show(registry: CollectorRegistry, address: tuple[str, int]) -> Callable[[], 
     return end
 
 
+#: Metrics of what waits for each model: name, what it is, attribute of ``storage.runs.waiting.Waiting``.
+_BACKLOG = (
+    ("backlog_participants", "Participants that nobody holds.", "participants"),
+    ("backlog_answers", "Answers that participants whom nobody holds still have to give.", "answers"),
+    ("queue_wait_seconds", "Seconds for which the oldest message waits.", "seconds"),
+)
+#: Metrics of the transformers engine: name of its counter, what it is.
+_BATCH = {
+    "steps": "Forwards.",
+    "rows": "Tokens computed over all forwards, prompts included; by steps: the mean number of rows in a forward.",
+    "beam_rows": "Rows of beams over all forwards; by steps: the mean number of beams in a forward.",
+    "prefilled_tokens": "Tokens of prompts computed.",
+    "reused_tokens": "Tokens of prompts taken over from earlier ones.",
+    "reply_tokens": "Tokens of finished replies.",
+    "restarted": "Requests begun again, for want of memory or after a failure.",
+}
+
+
 class Gauges(Collector):
     """What is read at the moment it is asked for.
 
@@ -167,92 +177,58 @@ class Gauges(Collector):
         """Every metric, read now; without the backlog while the database is away."""
         yield GaugeMetricFamily("defsurvey_leases", "Participants in flight.", value=self._stage.in_flight)
         yield CounterMetricFamily("defsurvey_model_loads", "Engines opened.", value=self._stage.loads)
-        resident = GaugeMetricFamily("defsurvey_model_resident", "1 for the model in memory.", labels=["model"])
         model, engine = self._stage.resident
-        if engine is not None:
-            resident.add_metric([model], 1)
-        yield resident
+        yield _gauge("model_resident", "1 for the model in memory.", {} if engine is None else {model: 1})
         yield from _batch(model, engine)
         yield from _device_memory(self._device)
         yield from self._backlog()
-        yield from _dead_letters(self._broker)
+        letters: dict[str, int] = {}
+        try:
+            letters = counts(self._broker)
+        except redis.RedisError as error:
+            log.warning("metrics: dead letters: %s", error)
+        yield _counter("dead_letters", "Items of the broker's queues that were not messages of ours.", "queue", letters)
 
     def _backlog(self) -> Iterator[Metric]:
+        found: Sequence[Waiting] = ()
+        to_come: Mapping[str, int] = {}
+        up = 1
         try:
             found, to_come = waiting(self._database), remaining(self._database)
         except SQLAlchemyError as error:
             log.warning("metrics: backlog: %s", getattr(error, "orig", None) or error)
-            found, to_come = None, {}
-        up = "1 while the database answers."
-        yield GaugeMetricFamily("defsurvey_database_up", up, value=0 if found is None else 1)
-        participants = GaugeMetricFamily(
-            "defsurvey_backlog_participants", "Participants that nobody holds.", labels=["model"]
-        )
-        answers = GaugeMetricFamily(
-            "defsurvey_backlog_answers",
-            "Answers that participants whom nobody holds still have to give.",
-            labels=["model"],
-        )
-        all_answers = GaugeMetricFamily(
-            "defsurvey_remaining_answers", "Answers still to be given, whoever holds the participant.", labels=["model"]
-        )
-        seconds = GaugeMetricFamily(
-            "defsurvey_queue_wait_seconds", "Seconds for which the oldest message waits.", labels=["model"]
-        )
-        for model in found or ():
-            participants.add_metric([model.model], model.participants)
-            answers.add_metric([model.model], model.answers)
-            seconds.add_metric([model.model], model.seconds)
-        for name, number in to_come.items():
-            all_answers.add_metric([name], number)
-        yield from (participants, answers, all_answers, seconds)
+            up = 0
+        yield GaugeMetricFamily("defsurvey_database_up", "1 while the database answers.", value=up)
+        for name, what, attribute in _BACKLOG:
+            yield _gauge(name, what, {each.model: getattr(each, attribute) for each in found})
+        yield _gauge("remaining_answers", "Answers still to be given, whoever holds the participant.", to_come)
 
 
-def _dead_letters(broker: redis.Redis) -> Iterator[Metric]:
-    letters = CounterMetricFamily(
-        "defsurvey_dead_letters", "Items of the broker's queues that were not messages of ours.", labels=["queue"]
-    )
-    try:
-        for queue, number in counts(broker).items():
-            letters.add_metric([queue], number)
-    except redis.RedisError as error:
-        log.warning("metrics: dead letters: %s", error)
-    yield letters
+def _gauge(name: str, what: str, values: Mapping[str, float]) -> Metric:
+    """A gauge with a value for each model."""
+    family = GaugeMetricFamily(f"defsurvey_{name}", what, labels=["model"])
+    for model, value in values.items():
+        family.add_metric([model], value)
+    return family
 
 
-#: Of the transformers engine's counters: name here, what it is.
-_BATCH = {
-    "steps": "Forwards.",
-    "rows": "Tokens computed over all forwards, prompts included; by steps: the mean number of rows in a forward.",
-    "beam_rows": "Rows of beams over all forwards; by steps: the mean number of beams in a forward.",
-    "prefilled_tokens": "Tokens of prompts computed.",
-    "reused_tokens": "Tokens of prompts taken over from earlier ones.",
-    "reply_tokens": "Tokens of finished replies.",
-    "restarted": "Requests begun again, for want of memory or after a failure.",
-}
+def _counter(name: str, what: str, label: str, values: Mapping[str, float], of: tuple[str, ...] = ()) -> Metric:
+    """A counter with a value for each value of a label, under the model ``of`` where there is one."""
+    family = CounterMetricFamily(f"defsurvey_{name}", what, labels=[*(["model"] if of else []), label])
+    for key, value in values.items():
+        family.add_metric([*of, key], value)
+    return family
 
 
 def _batch(model: str, engine: Engine | None) -> Iterator[Metric]:
     """The counters of an engine that batches; they begin anew with every model that is loaded."""
-    loaded = "defsurvey.workers.engines.transformers.engine" in sys.modules  # torch is not loaded to find out
-    if engine is None or not loaded:
-        return
-    from defsurvey.workers.engines.transformers.engine import TransformersEngine
-
-    if not isinstance(engine, TransformersEngine):
+    if not isinstance(engine, Counting):
         return
     read = engine.counters()
     for name, what in _BATCH.items():
-        family = CounterMetricFamily(f"defsurvey_batch_{name}", what, labels=["model"])
-        family.add_metric([model], getattr(read, name))
-        yield family
-    phases = CounterMetricFamily("defsurvey_batch_seconds", "Seconds by phase of a step.", labels=["model", "phase"])
-    for phase, seconds in read.seconds.items():
-        phases.add_metric([model, phase], seconds)
-    yield phases
-    kept = GaugeMetricFamily("defsurvey_batch_kv_bytes", "Keys and values held now.", labels=["model"])
-    kept.add_metric([model], read.kv_bytes)
-    yield kept
+        yield _counter(f"batch_{name}", what, "model", {model: getattr(read, name)})
+    yield _counter("batch_seconds", "Seconds by phase of a step.", "phase", read.seconds, (model,))
+    yield _gauge("batch_kv_bytes", "Keys and values held now.", {model: read.kv_bytes})
 
 
 def _device_memory(device: str) -> Iterator[Metric]:
@@ -262,9 +238,8 @@ def _device_memory(device: str) -> Iterator[Metric]:
         return
     memory = GaugeMetricFamily("defsurvey_device_memory_bytes", "The GPU's memory.", labels=["device", "kind"])
     free, total = torch.cuda.mem_get_info(device)
-    memory.add_metric([device, "total"], total)
-    memory.add_metric([device, "used"], total - free)
-    memory.add_metric([device, "tensors"], torch.cuda.memory_allocated(device))
+    for kind, size in (("total", total), ("used", total - free), ("tensors", torch.cuda.memory_allocated(device))):
+        memory.add_metric([device, kind], size)
     yield memory
 
 
