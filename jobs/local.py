@@ -141,9 +141,7 @@ class Crew:
     def look(self, done: int) -> None:
         """Start again what died; now and then begin logs anew that have grown long.
 
-        Args:
-            done: answers that have ended so far, and participants set aside: deaths with progress between them
-                are survived.
+        Deaths are survived while ``done``, answers that have ended and participants set aside, grows between them.
 
         Raises:
             RunFailed: a worker says that it cannot serve, or workers die without any progress; or nothing can be
@@ -327,14 +325,8 @@ def work(
 ) -> Snapshot:
     """Do everything that a run needs on this machine and return how it ended.
 
-    Args:
-        settings: where everything is.
-        database: migrated.
-        prepare: writes what is to be done, or opens it again, into the outbox; returns the run's id.
-        workers: how many worker processes.
-        device: where models run.
-        concurrency: participants at once in each worker; None: as many as there is room for.
-        console: where progress is shown.
+    ``prepare`` writes what is to be done, or opens it again, into the outbox, and returns the run's id. ``workers``,
+    ``device`` and ``concurrency`` are those of ``Crew``.
 
     Raises:
         HomeInUse: another ``defsurvey run`` works in the same home.

@@ -40,20 +40,6 @@ _END_BYTES = 65_536
 
 #: What is wrong with a disk; the system names no file where one that is open cannot be written.
 DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
-#: What is wrong with a place, and not with a disk that is full or fails.
-_PLACE = frozenset(
-    {
-        errno.EACCES,
-        errno.EEXIST,
-        errno.EISDIR,
-        errno.ELOOP,
-        errno.ENAMETOOLONG,
-        errno.ENOENT,
-        errno.ENOTDIR,
-        errno.EPERM,
-        errno.EROFS,
-    }
-)
 #: What file systems say that have no locks.
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 #: Bytes for which there has to be room: less than a report, more than a line of a log.
@@ -70,10 +56,10 @@ class BadOutput(BadInput, ValueError):
 
 @contextmanager
 def exclusive(path: Path, what: str, *, patience: float = 0.0, needed: bool = True, remedy: str = "") -> Iterator[None]:
-    """Hold a lock file for as long as the block runs; it is released even by kill -9.
+    """Hold a lock file, with the process's id in it, for as long as the block runs; it is released even by kill -9.
 
     Args:
-        path: the lock file; it holds the process id of whoever took it last.
+        path: the lock file.
         what: what holds it, in words.
         patience: seconds to wait for whoever holds it now.
         needed: whether there must be a lock; else the block runs without one where the file system has none.
@@ -144,19 +130,15 @@ def _end(path: Path) -> list[str]:
 
 @contextmanager
 def written_to(option: str, place: Path | None) -> Iterator[None]:
-    """Write within the block what the user wants at a place.
-
-    Args:
-        option: how the place was given, such as ``--output``.
-        place: a file or folder; None: the user named none, and nothing is wrong with what they typed.
+    """Write within the block what the user wants at a place, which they named by an option such as ``--output``.
 
     Raises:
-        BadOutput: the system refuses to write at the place, or next to it.
+        BadOutput: the system refuses to write at the place, or next to it, and its disk is neither full nor broken.
     """
     try:
         yield
     except OSError as error:
-        if place is None or error.errno not in _PLACE or not _about(error.filename, place.absolute()):
+        if place is None or error.errno in DISK or not _about(error.filename, place.absolute()):
             raise
         expected = "expected a place that can be written to"
         raise BadOutput(f"{option}: {expected}, got {place}: {error.strerror}") from None

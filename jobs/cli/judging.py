@@ -15,7 +15,9 @@ from click.core import ParameterSource
 
 from defsurvey.jobs.cli.options import DEVICE, FILE, JSON, RUN, console, names, print_result, share, text
 from defsurvey.jobs.settings import Settings
-from defsurvey.jobs.system import INCOMPLETE
+from defsurvey.jobs.system import INCOMPLETE, written_to
+from defsurvey.storage.paths import path_under
+from defsurvey.storage.whole_file import open_already
 
 if TYPE_CHECKING:
     from defsurvey.jobs.judging.steps import Watch
@@ -57,9 +59,7 @@ def judge(
     from defsurvey.jobs.judging import judge as judging
     from defsurvey.jobs.judging.people import read_labels, write_template
     from defsurvey.jobs.results import current_report
-    from defsurvey.jobs.system import written_to
     from defsurvey.storage.runs.judgement import Rubric
-    from defsurvey.storage.whole_file import open_already
 
     placed = click.get_current_context().get_parameter_source("device") is ParameterSource.COMMANDLINE
     asks = placed or rubric or any(options[name] for name in ("model", "share", "batch"))
@@ -117,7 +117,6 @@ def review(settings: Settings, run_id: str, reader: str | None) -> None:
     from defsurvey.jobs.daemons.reports import write_report
     from defsurvey.jobs.daemons.startup import open_existing
     from defsurvey.jobs.judging.people import review as read_answers
-    from defsurvey.storage.paths import path_under
 
     if not sys.stdin.isatty():
         raise click.UsageError("review is for a person at a terminal: stdin is none")
@@ -145,7 +144,6 @@ def contamination(settings: Settings, run_id: str, models: tuple[str, ...], devi
     from defsurvey.jobs.daemons.reports import write_report
     from defsurvey.jobs.daemons.startup import open_existing
     from defsurvey.jobs.judging.contamination import check_contamination
-    from defsurvey.storage.paths import path_under
 
     shown = console(stderr=True)
     with open_existing(settings) as database:

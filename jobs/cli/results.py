@@ -11,6 +11,9 @@ import click
 
 from defsurvey.jobs.cli.options import FILE, FOLDER, RUN, looked_up
 from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.system import written_to
+from defsurvey.storage.visible import visible
+from defsurvey.storage.whole_file import open_already, write_whole
 
 
 @click.command()
@@ -27,7 +30,6 @@ def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None, re
     from defsurvey.jobs import results
     from defsurvey.jobs.daemons.startup import open_existing
     from defsurvey.jobs.progress.snapshot import named_or_newest
-    from defsurvey.jobs.system import written_to
     from defsurvey.reports.merge import CannotMerge
 
     if readings and len(run_ids) > 1:
@@ -65,9 +67,6 @@ def export(
     """A run's answers, one row each, ordered by key, or its metrics; equal runs export equal bytes."""
     from defsurvey.jobs import results
     from defsurvey.jobs.daemons.startup import open_existing
-    from defsurvey.jobs.system import written_to
-    from defsurvey.storage.visible import visible
-    from defsurvey.storage.whole_file import open_already, write_whole
 
     if output is None and kind == "parquet":
         raise click.UsageError("--format parquet is binary: name a file by --output")
@@ -102,9 +101,7 @@ def bundle() -> None:
 def bundle_export(settings: Settings, run_id: str, file: Path) -> None:
     """Write a run, with its survey and every answer, to one file."""
     from defsurvey.jobs.daemons.startup import open_existing
-    from defsurvey.jobs.system import written_to
     from defsurvey.storage.runs.bundle import export_bundle
-    from defsurvey.storage.whole_file import open_already
 
     with open_existing(settings) as database, written_to("FILE", file):
         answers = export_bundle(database, run_id, file)
@@ -129,8 +126,6 @@ def bundle_import(settings: Settings, file: Path) -> None:
 def backup(settings: Settings, file: Path) -> None:
     """Copy the SQLite database to FILE, also while workers write to it; put in its place, the copy restores it."""
     from defsurvey.jobs.daemons.startup import open_existing
-    from defsurvey.jobs.system import written_to
-    from defsurvey.storage.whole_file import write_whole
 
     with open_existing(settings) as database, written_to("FILE", file):
         write_whole(file, database.backup)

@@ -28,7 +28,7 @@ from defsurvey.jobs.cli.options import (
     text,
 )
 from defsurvey.jobs.settings import Settings
-from defsurvey.jobs.system import DONE, INCOMPLETE
+from defsurvey.jobs.system import DONE, INCOMPLETE, written_to
 
 if TYPE_CHECKING:
     from defsurvey.jobs.progress.snapshot import Snapshot
@@ -42,7 +42,6 @@ RETRIABLE = ("failed", "unparsable", "refused", "missing")
 def init(folder: Path) -> None:
     """Write files to start from: a demo study, a survey of your own, cards of your own models."""
     from defsurvey.jobs.study.starters import write_starters
-    from defsurvey.jobs.system import written_to
 
     with written_to("FOLDER", folder):
         for line in write_starters(folder):

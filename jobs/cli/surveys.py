@@ -15,7 +15,7 @@ import click
 
 from defsurvey.jobs.cli.options import DEVICE, JSON, PATH, console, names, print_json, print_result, text
 from defsurvey.jobs.settings import Settings
-from defsurvey.jobs.system import INCOMPLETE, USAGE
+from defsurvey.jobs.system import INCOMPLETE, USAGE, exclusive, written_to
 
 if TYPE_CHECKING:
     from defsurvey.storage.surveys.importers.imported import Imported
@@ -149,7 +149,6 @@ def _importer(name: str, source: Option, *options: Option) -> Callable[[Callable
 
 def _write(imported: Imported, output: Path, *, as_json: bool) -> None:
     from defsurvey.jobs.study.catalogue import survey_notes
-    from defsurvey.jobs.system import written_to
 
     with written_to("--output", output):
         made = imported.write(output)
@@ -235,7 +234,6 @@ def _table() -> Callable[..., Imported]:
 @click.argument("path", type=PATH, metavar="FILE")
 def survey_template(path: Path) -> None:
     """Write an example of a table that `survey import table` reads."""
-    from defsurvey.jobs.system import written_to
     from defsurvey.storage.surveys.importers.table import write_template
 
     with written_to("FILE", path):
@@ -248,7 +246,6 @@ def survey_template(path: Path) -> None:
 @_OUTPUT
 def survey_copy(name: str, output: Path) -> None:
     """Copy a survey as a folder of your own, to exclude, rephrase or edit questions in."""
-    from defsurvey.jobs.system import written_to
     from defsurvey.storage.surveys.catalogue import find_folder
     from defsurvey.storage.surveys.write import copy_survey
 
@@ -268,7 +265,6 @@ def survey_exclude(
     folder: Path, questions: tuple[str, ...], reason: str | None, restore: tuple[str, ...], as_json: bool
 ) -> None:
     """Leave questions of a survey out, with the reason; without a question, list those left out."""
-    from defsurvey.jobs.system import exclusive
     from defsurvey.storage.surveys.folder import FILES
     from defsurvey.storage.surveys.write import exclude_questions
 

@@ -30,6 +30,11 @@ class CellProgress:
     language: str
     progress: Progress
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What the cell is a combination of."""
+        return {"model": self.model, "culture": self.culture, "condition": self.condition, "language": self.language}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
@@ -79,16 +84,7 @@ class Snapshot:
             "state": self.state,
             **_counts(self.progress),
             "participants": self.participants,
-            "cells": [
-                {
-                    "model": cell.model,
-                    "culture": cell.culture,
-                    "condition": cell.condition,
-                    "language": cell.language,
-                    **_counts(cell.progress),
-                }
-                for cell in self.cells
-            ],
+            "cells": [{**cell.names, **_counts(cell.progress)} for cell in self.cells],
             "rate_per_second": round(self.rate_per_second, 3),
             "eta_seconds": None if eta is None else round(eta, 1),
             "report": None if self.missing else self.report,

@@ -36,7 +36,6 @@ LINE_SECONDS = 10.0
 #: Seconds over which the answers per second are counted.
 _RATE_SECONDS = 30.0
 
-_NAMES = ("model", "culture", "condition", "language")
 #: Columns of a terminal in which everything has room.
 _WIDE = 1000
 
@@ -82,8 +81,8 @@ def _cells(cells: Sequence[CellProgress]) -> _Fitting:
     sentence.
     """
     states = [state.value for state in AnswerState if any(getattr(cell.progress, state) for cell in cells)]
-    named = [[in_one_line(getattr(cell, name)) for name in _NAMES] for cell in cells]
-    apart = _table(_NAMES, named, cells, states)
+    named = [[in_one_line(name) for name in cell.names.values()] for cell in cells]
+    apart = _table(("model", "culture", "condition", "language"), named, cells, states)
     together = _table(("cell",), [[", ".join(names)] for names in named], cells, states)
     sentences = []
     for names, cell in zip(named, cells, strict=True):
@@ -130,13 +129,9 @@ def watch(
     *,
     each: Callable[[], None] = lambda: None,
 ) -> Snapshot:
-    """Show progress until ``until`` says that a snapshot is the last; a bar on a terminal, lines elsewhere.
+    """Show snapshots, which ``look`` takes, until one is the last by ``until``; a bar on a terminal, lines elsewhere.
 
-    Args:
-        look: takes a snapshot.
-        until: whether this snapshot is the last.
-        console: where it is shown.
-        each: called between two looks; what it raises ends the watch.
+    ``each`` is called between two looks; what it raises ends the watch.
     """
     rate = _Rate()
     with _shown(console) as show:
