@@ -31,6 +31,7 @@ from defsurvey.workers.runner.faults import OUTAGE, GaveUp, Quarantine, blame, p
 from defsurvey.workers.runner.lease import Leases
 from defsurvey.workers.runner.watchdog import Watchdog, Watched
 from defsurvey.workers.simulation.interview import Step, ask_again, interview
+from defsurvey.workers.simulation.methods.method import Notes
 
 log = logging.getLogger(__name__)
 
@@ -279,7 +280,7 @@ class ParticipantRunner:
             raise
 
 
-class _LedgerNotes:
+class _LedgerNotes(Notes):
     """Commits each step of one participant's answers before the next is asked."""
 
     def __init__(self, runner: ParticipantRunner, held: Participant) -> None:

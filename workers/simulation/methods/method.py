@@ -7,26 +7,30 @@ does differently.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from defsurvey.storage.runs import run as nouns
 from defsurvey.storage.runs.run import (
     Answer,
     CompletedStep,
     Condition,
     Decoding,
     Draws,
+    DrawsPer,
     OptionProbabilities,
     Participant,
+    Protocol,
+    Reply,
 )
-from defsurvey.storage.surveys.survey import Culture, Question
+from defsurvey.storage.surveys.survey import Culture, Question, Survey
 from defsurvey.workers.engines.base import Asked, Completion, Engine, Message, Request, Task, outcome, submit
 from defsurvey.workers.simulation.answer_parser import Reading, is_settled, read
-from defsurvey.workers.simulation.draws import completion_seed, draw_axes, question_order
+from defsurvey.workers.simulation.draws import completion_seed, draw_axes, options_shown, question_order
 from defsurvey.workers.simulation.prompts import conversation, prompt_text, words
+
+Recall = Mapping[int, str]  #: item -> its ``Answer.remembered``
 
 
 class Remembered(NamedTuple):
@@ -43,7 +47,7 @@ class Posed:
     """One question as it is put to one participant."""
 
     participant: Participant
-    protocol: nouns.Protocol
+    protocol: Protocol
     culture: Culture
     item: int
     attempt: int
@@ -133,35 +137,26 @@ class Found:
     probabilities: tuple[OptionProbabilities, ...] = ()
 
 
-class Notes(Protocol):
-    """Where the steps of an answer that takes several are kept until it is there."""
+class Notes:
+    """Where the steps of an answer that takes several are kept until it is there; these keep nothing."""
 
-    def done(self, item: int, attempt: int) -> Sequence[CompletedStep]:
+    def done(self, item: int, attempt: int) -> Sequence[CompletedStep]:  # noqa: ARG002
         """The steps towards this answer that were kept before."""
-        ...
-
-    def keep(self, step: CompletedStep) -> None:
-        """Keep a step; it is not asked again."""
-        ...
-
-
-class NoNotes:
-    """Keeps nothing: for an answer that nobody takes up again half-way."""
-
-    def done(self, item: int, attempt: int) -> Sequence[CompletedStep]:  # noqa: ARG002 -- as Notes has it
-        """Nothing was kept."""
         return ()
 
     def keep(self, step: CompletedStep) -> None:
-        """Let it go."""
+        """Keep a step; it is not asked again."""
 
 
-class PaidNotes:
+class PaidNotes(Notes):
     """Notes whose steps cost nothing more, since they are paid for elsewhere."""
 
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
-        self.keep = notes.keep
+
+    def keep(self, step: CompletedStep) -> None:
+        """Keep a step."""
+        self._notes.keep(step)
 
     def done(self, item: int, attempt: int) -> Sequence[CompletedStep]:
         """The steps that were kept before."""
@@ -174,7 +169,7 @@ class Line:
     """By what questions are asked: an engine, the notes of answers that take several steps, a clock."""
 
     engine: Engine
-    notes: Notes = field(default_factory=NoNotes)
+    notes: Notes = field(default_factory=Notes)
     clock: Callable[[], float] = time.monotonic
 
 
@@ -193,13 +188,13 @@ class Method:
         off = {"prompt": False, "config": False, "memory": False, "option_order": False}
         return (Condition(name=self.name, method=self.name, slots=self.slots, **off),)
 
-    def order(self, protocol: nouns.Protocol, index: int, questions: Sequence[str]) -> tuple[str, ...]:
+    def order(self, protocol: Protocol, index: int, questions: Sequence[str]) -> tuple[str, ...]:
         """The order in which participant ``index`` meets the questions (ids in survey order)."""
         return question_order(protocol, index, questions)
 
     def draw(
         self,
-        protocol: nouns.Protocol,
+        protocol: Protocol,
         condition: Condition,
         culture: Culture,
         index: int,
@@ -248,7 +243,7 @@ class Method:
             self.messages(posed),
             seed=completion_seed(posed.protocol, posed.participant.index, posed.question.id, posed.attempt),
             reply_start=words(posed.language).answer,
-            enough=None if how_far is nouns.Reply.FULL else enough,
+            enough=None if how_far is Reply.FULL else enough,
         )
         return (request,)
 
@@ -276,3 +271,44 @@ class Method:
     def remember(self, posed: Posed, found: Found) -> tuple[Remembered, ...]:  # noqa: ARG002
         """The memory after a question."""
         return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questionnaire:
+    """Who is asked what in which order, and by which method."""
+
+    participant: Participant
+    survey: Survey
+    protocol: Protocol
+    method: Method
+    order: tuple[str, ...]  # question ids in this participant's own order
+
+    def draw(self, item: int) -> Draws:
+        """The participant's draws, or the question's own where each question has some."""
+        if not 0 <= item < len(self.order):
+            raise IndexError(f"participant {self.participant.index}: item {item} is not one of 0-{len(self.order) - 1}")
+        if self.protocol.draws is DrawsPer.PARTICIPANT:
+            return self.participant.draws
+        condition, culture = self.participant.cell.condition, self.survey.culture(self.participant.cell.culture)
+        index, most = self.participant.index, self.survey.most_paraphrases
+        return self.method.draw(self.protocol, condition, culture, index, self.order[item], paraphrases=most)
+
+    def pose(self, item: int, draws: Draws, memory: tuple[Remembered, ...], attempt: int) -> Posed:
+        """A question in the wording and with the order of options that were drawn for it."""
+        question = self.survey.worded(self.order[item], draws.paraphrase)
+        return Posed(
+            participant=self.participant,
+            protocol=self.protocol,
+            culture=self.survey.culture(self.participant.cell.culture),
+            item=item,
+            attempt=attempt,
+            draws=draws,
+            question=question,
+            shown=options_shown(self.protocol, self.participant.cell.condition, question, self.participant.index),
+            memory=memory,
+        )
+
+    def memory(self, items: tuple[int, ...], recall: Recall) -> tuple[Remembered, ...]:
+        """H = [(h_q, h_a), ...]: earlier questions as they were put, with what is remembered of their answers."""
+        posed = [self.pose(item, self.draw(item), (), 0) for item in items]
+        return tuple(Remembered(each.item, each.question, each.shown, recall[each.item]) for each in posed)
