@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from defsurvey.jobs.study.requirements import StudyError
@@ -13,6 +13,8 @@ from defsurvey.storage.surveys.problem import nearest, one_of
 from defsurvey.storage.visible import visible
 from defsurvey.workers.engines.base import Request
 from defsurvey.workers.models import ModelCard
+from defsurvey.workers.simulation.interview import ask
+from defsurvey.workers.simulation.methods import method_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -73,25 +75,21 @@ def preview(
             raise StudyError(f"question: expected one that is not excluded, got {got}")
         _one_of(question, study.questions, "question")
     cells = [cell for cell in study.cells() if cell.model == model]
-    return Preview(
-        study=study.name,
-        prompts=tuple(_prompt(study, cell, cards[model], participant, question) for cell in cells),
-    )
+    prompts = tuple(_prompt(study, cell, cards[model], participant, question) for cell in cells)
+    return Preview(study=study.name, prompts=prompts)
 
 
 def _one_of(name: str | None, known: tuple[str, ...], what: str) -> str:
     if name is None:
         return known[0]
     if name not in known:
-        raise StudyError(
-            f"{what}: expected one that the study has ({one_of(known)}), got {name!r}{nearest(name, known)}"
-        )
+        got = f"{name!r}{nearest(name, known)}"
+        raise StudyError(f"{what}: expected one that the study has ({one_of(known)}), got {got}")
     return name
 
 
 def _prompt(study: Study, planned: PlannedCell, card: ModelCard, index: int, question: str | None) -> Prompt:
-    from defsurvey.workers.simulation.interview import ask
-    from defsurvey.workers.simulation.methods import method_of
+    from defsurvey.workers.engines.transformers.prompt import render_prompt
 
     method = method_of(planned.condition)
     index = min(index, planned.participants - 1)  # a panel has one participant alone
@@ -111,6 +109,9 @@ def _prompt(study: Study, planned: PlannedCell, card: ModelCard, index: int, que
     )
     participant = Participant(id=0, index=index, run=study.name, cell=cell, draws=draws)
     request = ask(participant, item, survey=study.survey, questions=study.questions, protocol=study.protocol)
+    # where probabilities are read the reply is begun, whatever the card says
+    begun = card.answer_prefix or (bool(request.choices) and card.engine == "transformers")
+    bare = card.engine == "transformers" and card.chat_template == "none"
     return Prompt(
         cell=planned,
         participant=index,
@@ -119,17 +120,12 @@ def _prompt(study: Study, planned: PlannedCell, card: ModelCard, index: int, que
         draws=draws,
         region=None if draws.region is None else culture.region(draws.region).name[planned.language],
         request=request,
-        reply_start=request.reply_start if _begun(card, request) else "",
+        reply_start=request.reply_start if begun else "",
         template=_template(card),
-        text=_text(card, request),
+        text=render_prompt(None, card.chat_template, request, answer_prefix=begun) if bare else None,
         memory=_memory(item, draws.memory_capacity),
         steps=method.steps,
     )
-
-
-def _begun(card: ModelCard, request: Request) -> bool:
-    """Whether the reply is begun for the model; where probabilities are read it is, whatever the card says."""
-    return card.answer_prefix or (bool(request.choices) and card.engine == "transformers")
 
 
 def _template(card: ModelCard) -> str:
@@ -143,14 +139,6 @@ def _template(card: ModelCard) -> str:
     if card.chat_template == "none":
         return "no template: the messages are joined as bare text"
     return f"the template {card.chat_template} is put around the messages"
-
-
-def _text(card: ModelCard, request: Request) -> str | None:
-    from defsurvey.workers.engines.transformers.prompt import render_prompt
-
-    if card.engine != "transformers" or card.chat_template != "none":
-        return None
-    return render_prompt(None, card.chat_template, request, answer_prefix=_begun(card, request))
 
 
 def _memory(item: int, capacity: int) -> str:
@@ -168,8 +156,7 @@ def to_json(preview: Preview) -> dict[str, object]:
 
 
 def _prompt_to_json(prompt: Prompt) -> dict[str, object]:
-    decoding = prompt.request.decoding
-    shown = prompt.request.asked.shown if prompt.request.asked is not None else ()
+    asked = prompt.request.asked
     return {
         "model": prompt.cell.model,
         "culture": prompt.cell.culture,
@@ -178,21 +165,14 @@ def _prompt_to_json(prompt: Prompt) -> dict[str, object]:
         "participant": prompt.participant,
         "item": prompt.item,
         "question": prompt.question,
-        "shown": list(shown),
+        "shown": list(asked.shown) if asked is not None else [],
         "region": prompt.draws.region,
         "memory_capacity": prompt.draws.memory_capacity,
         "memory": prompt.memory,
         "steps": prompt.steps,
-        "decoding": {
-            "num_beams": decoding.num_beams,
-            "do_sample": decoding.do_sample,
-            "temperature": decoding.temperature,
-            "top_p": decoding.top_p,
-            "top_k": decoding.top_k,
-            "max_new_tokens": decoding.max_new_tokens,
-        },
+        "decoding": asdict(prompt.request.decoding),
         "seed": prompt.request.seed,
-        "messages": [{"role": message.role, "content": message.content} for message in prompt.request.messages],
+        "messages": [asdict(message) for message in prompt.request.messages],
         "reply_start": prompt.reply_start,
         "template": prompt.template,
         "text": prompt.text,

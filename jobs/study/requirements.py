@@ -1,13 +1,13 @@
-"""What the engines of a study's models can do of its conditions.
+"""What a study asks of its models: that their engines can do its conditions, and that what they cost is known.
 
 A condition that differs from another by what no request can carry would be asked, and paid for, twice as the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import ip_address
-from itertools import combinations
+from itertools import combinations, product
 from urllib.parse import urlsplit
 
 from defsurvey.storage.errors import BadInput
@@ -21,7 +21,7 @@ class StudyError(BadInput, ValueError):
 
 
 def check_conditions(
-    conditions: Iterable[Condition], models: Iterable[str], cards: Mapping[str, ModelCard], protocol: Protocol
+    conditions: Collection[Condition], models: Collection[str], cards: Mapping[str, ModelCard], protocol: Protocol
 ) -> None:
     """Refuse conditions that one of the models cannot be asked in.
 
@@ -35,30 +35,20 @@ def check_conditions(
         StudyError: probabilities are to be read of a model whose engine gives none, or two conditions differ in the
             decoding alone, of which a model takes nothing.
     """
-    conditions, models = tuple(conditions), tuple(models)
-    check_probabilities(conditions, models, cards)
+    for condition, name in product(conditions, models):
+        if condition.slots == 0 and not cards[name].gives_probabilities:
+            scripted = f"scripted respondents other than {' and '.join(WITHOUT_PROBABILITIES)}"
+            expected = f"models that give probabilities (engine transformers, or {scripted})"
+            got = f"{name!r}, served by engine {cards[name].engine}"
+            raise StudyError(f"condition {condition.name}: expected {expected}, got {got}")
     drawn = {"beams"} if protocol.do_sample is not None else {"temperature", "beams"}
-    for first, second in combinations(conditions, 2):
-        for name in models:
-            alike = _differ_in_decoding_alone(first, second, protocol.preset)
-            if alike and not _takes_any(cards[name], drawn):
-                ablated, other = (first, second) if second.config else (second, first)
-                by = "a temperature or beams" if "temperature" in drawn else "beams"
-                expected = f"models that take {by}, by which it differs from {other.name}"
-                got = f"{name!r}, which would be asked the same in both"
-                raise StudyError(f"condition {ablated.name}: expected {expected}, got {got}")
-
-
-def check_probabilities(conditions: Iterable[Condition], models: Iterable[str], cards: Mapping[str, ModelCard]) -> None:
-    """Where probabilities are to be read every model's engine has to give them; raises StudyError."""
-    for condition in conditions:
-        if condition.slots == 0:
-            for name in models:
-                if not cards[name].gives_probabilities:
-                    scripted = f"scripted respondents other than {' and '.join(WITHOUT_PROBABILITIES)}"
-                    expected = f"models that give probabilities (engine transformers, or {scripted})"
-                    got = f"{name!r}, served by engine {cards[name].engine}"
-                    raise StudyError(f"condition {condition.name}: expected {expected}, got {got}")
+    by = "beams" if protocol.do_sample is not None else "a temperature or beams"
+    for (first, second), name in product(combinations(conditions, 2), models):
+        if _differ_in_decoding_alone(first, second, protocol.preset) and not _takes_any(cards[name], drawn):
+            ablated, other = (first, second) if second.config else (second, first)
+            expected = f"models that take {by}, by which it differs from {other.name}"
+            got = f"{name!r}, which would be asked the same in both"
+            raise StudyError(f"condition {ablated.name}: expected {expected}, got {got}")
 
 
 def _differ_in_decoding_alone(first: Condition, second: Condition, preset: Preset) -> bool:
@@ -87,17 +77,13 @@ def is_billed(card: ModelCard) -> bool:
 
     A server of one's own may ask for a key, so that a key says nothing.
     """
-    if card.api is None:
-        return False
-    return card.api.base_url is None or not _is_near((urlsplit(card.api.base_url).hostname or "").rstrip("."))
-
-
-def _is_near(host: str) -> bool:
-    """Whether a host is this machine, or has a private address or a name without a domain, as containers do."""
+    if card.api is None or card.api.base_url is None:
+        return card.api is not None
+    host = (urlsplit(card.api.base_url).hostname or "").rstrip(".")
     try:
-        return not ip_address(host).is_global
-    except ValueError:
-        return "." not in host or host.endswith(_OF_THE_NETWORK)
+        return ip_address(host).is_global
+    except ValueError:  # a name; containers have some without a domain
+        return "." in host and not host.endswith(_OF_THE_NETWORK)
 
 
 def unpriced_of(models: Iterable[str], cards: Mapping[str, ModelCard]) -> str | None:
