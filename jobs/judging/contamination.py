@@ -6,6 +6,7 @@ What is asked is in ``workers.probing``; what follows from it is in the run's re
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from defsurvey.storage.runs.probe import Probe
     from defsurvey.storage.runs.run import Run
-    from defsurvey.storage.surveys.survey import Survey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,78 +54,59 @@ def check_contamination(
         console: where progress is shown.
 
     Raises:
-        storage.runs.store.UnknownRun: there is no such run.
+        UnknownRun: there is no such run.
         EngineUnavailable: a model cannot be served here, is not one of the run's, or is a scripted respondent.
-        storage.runs.served.OtherEngine: it is served by other weights than in the run.
+        OtherEngine: it is served by other weights than in the run.
     """
     wait_shortly()
     run = store.load_run(database, run_id)
     survey = store.load_survey(database, run.survey)
-    cards = _cards(settings, run, models)
-    wanted = {card.name: planned(survey, card.name, _asked(run, card.name), run.questions) for card in cards}
     there = {probe.key for probe in read_probes(database, run_id)}
-    asked, failures = 0, list[str]()
-    for card in cards:
-        todo = [probe for probe in wanted[card.name] if probe.key not in there]
+    wanted: list[Probe] = []
+    failures: list[str] = []
+    asked = 0
+    for card in _cards(settings, run, models):
+        cells = [(cell.culture, cell.language) for cell in run.cells if cell.model == card.name]
+        probes = planned(survey, card.name, cells, run.questions)
+        wanted += probes
+        todo = [probe for probe in probes if probe.key not in there]
         if todo and card.api is not None and card.api.costs and budget.is_spent(database, run_id):
             failures.append(f"model {card.name}: the budget of run {run_id} is spent")
         elif todo:
-            done, failed = _ask(settings, database, run_id, survey, card, todo, device, console)
-            asked += done
-            failures += failed
+            with console.status(f"loading {card.name}"):
+                engine = open_engine(card, survey=survey, device=device, cache=settings.cache)
+            with closing(engine), progress_bar(console, "failed") as bar:
+                served = {**describe_engine(card.name, engine), **card.facts}
+                record_served(database, run_id, card.name, served, versions())
+                task = bar.add_task(card.name, total=len(todo), failed=0)
+                failed = 0
+                for batch in complete(todo, survey, engine):
+                    add_probes(database, run_id, batch.probes)
+                    asked += len(batch.probes)
+                    failures += batch.failures
+                    failed += len(batch.failures)
+                    bar.update(task, advance=len(batch.probes), failed=failed)
     there = {probe.key for probe in read_probes(database, run_id)}
-    every = [probe for probes in wanted.values() for probe in probes]
     return Checked(
-        wanted=len(every),
-        there=sum(probe.key in there for probe in every),
+        wanted=len(wanted),
+        there=sum(probe.key in there for probe in wanted),
         asked=asked,
         failures=tuple(failures),
     )
 
 
-def _ask(
-    settings: Settings,
-    database: Database,
-    run_id: str,
-    survey: Survey,
-    card: ModelCard,
-    todo: Sequence[Probe],
-    device: str,
-    console: Console,
-) -> tuple[int, list[str]]:
-    asked, failures = 0, list[str]()
-    with console.status(f"loading {card.name}"):
-        engine = open_engine(card, survey=survey, device=device, cache=settings.cache)
-    try:
-        record_served(database, run_id, card.name, {**describe_engine(card.name, engine), **card.facts}, versions())
-        with progress_bar(console, "failed") as bar:
-            task = bar.add_task(card.name, total=len(todo), failed=0)
-            for batch in complete(todo, survey, engine):
-                add_probes(database, run_id, batch.probes)
-                asked += len(batch.probes)
-                failures += batch.failures
-                bar.update(task, completed=asked, failed=len(failures))
-    finally:
-        engine.close()
-    return asked, failures
-
-
 def _cards(settings: Settings, run: Run, models: Sequence[str]) -> list[ModelCard]:
+    """The cards of the models to ask, which are not scripted."""
     cards, of_run = read_cards(settings.models), list(dict.fromkeys(cell.model for cell in run.cells))
     for model in models:
         if model not in of_run:
             raise EngineUnavailable(f"model {model}: expected one of run {run.id} ({', '.join(of_run)})")
     found = [find_card(model, cards) for model in models or of_run]
-    scripted = [card.name for card in found if card.engine == "scripted"]
-    if scripted and (models or len(scripted) == len(found)):
-        raise EngineUnavailable(
-            f"model {scripted[0]}: expected a model that can know a survey, got a scripted respondent"
-        )
     asked = [card for card in found if card.engine != "scripted"]
+    scripted = [card.name for card in found if card.engine == "scripted"]
+    if scripted and (models or not asked):
+        expected = "expected a model that can know a survey, got a scripted respondent"
+        raise EngineUnavailable(f"model {scripted[0]}: {expected}")
     for card in asked:
         check_card(card, cache=settings.cache)
     return asked
-
-
-def _asked(run: Run, model: str) -> list[tuple[str, str]]:
-    return [(cell.culture, cell.language) for cell in run.cells if cell.model == model]

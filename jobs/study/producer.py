@@ -44,21 +44,21 @@ class Enqueued:
 def new_run(study: Study) -> store.NewRun:
     """The run that a study asks for, every draw made."""
     most = study.survey.most_paraphrases
-    cells = tuple(
-        store.NewCell(
-            model=cell.model,
-            culture=cell.culture,
-            condition=cell.condition,
-            language=cell.language,
-            draws=tuple(
-                method_of(cell.condition).draw(
-                    study.protocol, cell.condition, study.survey.culture(cell.culture), index, paraphrases=most
-                )
-                for index in range(cell.participants)
-            ),
+    cells = []
+    for cell in study.cells():
+        culture, draw = study.survey.culture(cell.culture), method_of(cell.condition).draw
+        draws = (
+            draw(study.protocol, cell.condition, culture, index, paraphrases=most) for index in range(cell.participants)
         )
-        for cell in study.cells()
-    )
+        cells.append(
+            store.NewCell(
+                model=cell.model,
+                culture=cell.culture,
+                condition=cell.condition,
+                language=cell.language,
+                draws=tuple(draws),
+            )
+        )
     return store.NewRun(
         id=study.name,
         survey=study.survey,
@@ -66,7 +66,7 @@ def new_run(study: Study) -> store.NewRun:
         protocol=study.protocol,
         design=study.fingerprint(),
         study=study.text,
-        cells=cells,
+        cells=tuple(cells),
         judge=None if study.judge is None else study.judge.to_json(),
         budget=study.budget,
     )
@@ -108,10 +108,7 @@ def enqueue(database: Database, app: Celery | None, study: Study, *, extend: boo
 def _refuse_new_models(database: Database, planned: store.NewRun) -> None:
     if not store.has_run(database, planned.id) or store.design_of(database, planned.id) != planned.design:
         return
-    there = {
-        (c.model, c.culture, c.condition.name, c.language): c.participants
-        for c in store.load_run(database, planned.id).cells
-    }
+    there = {(c.model, c.culture, c.condition.name, c.language) for c in store.load_run(database, planned.id).cells}
     models = sorted({cell.model for cell in planned.cells if cell.key not in there})
     if models:
         raise StudyError(
@@ -126,13 +123,13 @@ def publish(database: Database, app: Celery, *, run: str | None = None) -> int:
     A message is noted as sent only after the broker took it; one that is sent twice is
     harmless, since the claim in SQL decides.
     """
-    sent = 0
     try:
         with client_of(app.conf.broker_url) as broker:
             notice_lost_broker(database, broker)
     except redis.RedisError as error:
         log.warning("broker: %s", error)
-        return sent
+        return 0
+    sent = 0
     while batch := outbox.outgoing(database, run=run, limit=_BATCH):
         taken = _send(app, batch)
         outbox.mark_published(database, taken)
@@ -171,13 +168,8 @@ def _send(app: Celery, batch: Sequence[outbox.Outgoing]) -> list[int]:
     try:
         with app.producer_pool.acquire(block=True, timeout=10) as producer:
             for message in batch:
-                app.send_task(
-                    SIMULATE,
-                    args=[message.participant],
-                    queue=simulate_queue(message.model),
-                    producer=producer,
-                    retry=False,
-                )
+                queue = simulate_queue(message.model)
+                app.send_task(SIMULATE, args=[message.participant], queue=queue, producer=producer, retry=False)
                 taken.append(message.participant)
     except OperationalError as error:
         log.warning("broker: %s", error)
@@ -188,6 +180,6 @@ def extended(study: Study, *, participants: int | None, models: Sequence[str]) -
     """The study with more participants or further models; the names of new models come last."""
     return replace(
         study,
-        participants=participants if participants is not None else study.participants,
+        participants=study.participants if participants is None else participants,
         models=(*study.models, *(model for model in models if model not in study.models)),
     )

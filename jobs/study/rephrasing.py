@@ -6,6 +6,7 @@ How a wording is asked for and checked is in ``workers.rephrasing``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,10 @@ from defsurvey.storage.surveys.folder import read_survey
 from defsurvey.storage.surveys.paraphrases import Tried, read_tried, write_tried
 from defsurvey.storage.surveys.problem import nearest, one_of
 from defsurvey.storage.surveys.survey import Survey, UnknownName
-from defsurvey.workers.engines.base import Engine, EngineUnavailable
+from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.opening import check_card, open_engine
 from defsurvey.workers.models import find_card, read_cards
+from defsurvey.workers.rephrasing.rephrase import Order, prompts, rephrase
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,49 +102,45 @@ def rephrase_folder(
         raise EngineUnavailable(f"model {model}: expected a model that writes text, got a scripted respondent")
     check_card(card, cache=settings.cache)
     survey = read_survey(folder)
-    order = _order(survey, model, count, attempts, languages, questions, seed)
+    order = Order(
+        survey=survey,
+        model=model,
+        languages=_languages(survey, languages),
+        questions=_questions(survey, questions),
+        count=count,
+        attempts=attempts,
+        seed=seed,
+    )
+    failures: list[str] = []
     with exclusive(folder / _LOCK, "defsurvey survey rephrase"):
         ids = [*(question.id for question in survey.questions), *survey.excluded]
         tried = list(read_tried(folder, ids=ids, languages=survey.languages))
         before, missing = len(tried), len(order.open(tried))
-        failures: list[str] = []
         if missing:
             with console.status(f"loading {model}"):
                 engine = open_engine(card, survey=survey, device=device, cache=settings.cache)
-            try:
-                with progress_bar(console, "rejected") as bar:
-                    failures = _write(folder, order, tried, engine, bar, missing)
-            finally:
-                engine.close()
-    new = tried[before:]
+            with closing(engine), progress_bar(console, "rejected") as bar:
+                task = bar.add_task("paraphrases", total=missing, rejected=0)
+                for batch in rephrase(order, tuple(tried), engine):
+                    tried += batch.tried
+                    failures += batch.failures
+                    write_tried(folder, tried)
+                    rejected = sum(bool(one.rejected) for one in tried[before:])
+                    bar.update(task, completed=len(tried) - before - rejected, rejected=rejected)
+    new, used = tried[before:], [one.paraphrase for one in tried if not one.rejected]
+    there = {(one.question, one.language, one.number) for one in used if one.number <= count}
     return Rephrased(
         folder=folder,
         wanted=count * len(order.languages) * len(order.questions),
-        there=_there(order, tried),
+        there=sum(question in order.questions and language in order.languages for question, language, _ in there),
         written=sum(not one.rejected for one in new),
         rejected=tuple(one for one in new if one.rejected),
         failures=tuple(failures),
     )
 
 
-def _write(folder: Path, order: Order, tried: list[Tried], engine: Engine, bar: Progress, missing: int) -> list[str]:
-    """Add to ``tried``, and to the folder, batch by batch. Returns why the engine gave up."""
-    from defsurvey.workers.rephrasing.rephrase import rephrase
-
-    failures: list[str] = []
-    task = bar.add_task("paraphrases", total=missing, rejected=0)
-    rejected = 0
-    for batch in rephrase(order, tuple(tried), engine):
-        tried += batch.tried
-        failures += batch.failures
-        write_tried(folder, tried)
-        rejected += sum(bool(one.rejected) for one in batch.tried)
-        bar.update(task, advance=sum(not one.rejected for one in batch.tried), rejected=rejected)
-    return failures
-
-
 def progress_bar(console: Console, beside: str) -> Progress:
-    """A bar of what is done out of what is to do, with a count beside it, which tasks have as a field of that name."""
+    """A bar of what is done out of what is to do, with a count that tasks have as a field of the name ``beside``."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     return Progress(
@@ -155,19 +153,10 @@ def progress_bar(console: Console, beside: str) -> Progress:
     )
 
 
-def _order(
-    survey: Survey,
-    model: str,
-    count: int,
-    attempts: int,
-    languages: Sequence[str],
-    questions: Sequence[str],
-    seed: int,
-) -> Order:
-    from defsurvey.workers.rephrasing.rephrase import Order, prompts
-
+def _languages(survey: Survey, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The languages wanted, or all in which the survey is worded and there is a prompt to rephrase."""
     worded = [language for language in survey.languages if language in prompts()]
-    for language in languages:
+    for language in wanted:
         if language not in worded:
             known = f"one of {one_of(worded)}, in which the survey is worded and there is a prompt to rephrase"
             raise UnknownName(f"survey {survey.id}, language: expected {known}, got {language!r}")
@@ -175,27 +164,14 @@ def _order(
         raise UnknownName(
             f"survey {survey.id}: expected a language of {one_of(prompts())}, got {one_of(survey.languages)}"
         )
+    return tuple(wanted or worded)
+
+
+def _questions(survey: Survey, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Ids of the questions wanted, or of all, in survey order."""
     ids = [question.id for question in survey.questions]
-    for name in questions:
+    for name in wanted:
         if name not in ids and name not in survey.excluded:
             raise UnknownName(f"survey {survey.id}: there is no question {name}{nearest(name, ids)}")
-        survey.question(name)  # one that was excluded tells why
-    return Order(
-        survey=survey,
-        model=model,
-        languages=tuple(languages) or tuple(worded),
-        questions=tuple(name for name in ids if not questions or name in questions),
-        count=count,
-        attempts=attempts,
-        seed=seed,
-    )
-
-
-def _there(order: Order, tried: Sequence[Tried]) -> int:
-    used = {
-        (one.paraphrase.question, one.paraphrase.language, one.paraphrase.number) for one in tried if not one.rejected
-    }
-    return sum(
-        question in order.questions and language in order.languages and number <= order.count
-        for question, language, number in used
-    )
+        survey.question(name)  # one that was excluded says why
+    return tuple(name for name in ids if not wanted or name in wanted)
