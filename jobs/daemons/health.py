@@ -49,13 +49,9 @@ class Health:
 
 
 class Pulse:
-    """The file that a daemon touches when it has shown that it can work.
+    """The file, under the home, that a daemon of this host touches when it has shown that it can work.
 
     Workers of one host and home share it, so that it is as old as the newest beat of any.
-
-    Args:
-        settings: the file is under ``home``.
-        role: which daemon of this host, ``worker``, ``reporter``, ``judge`` or ``reconciler``.
     """
 
     def __init__(self, settings: Settings, role: str) -> None:

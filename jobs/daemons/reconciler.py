@@ -7,9 +7,11 @@ is keyed by its revision.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import redis
 from celery import Celery
@@ -43,45 +45,28 @@ RENEWAL_SECONDS = 7.0
 REPORT_AGAIN_SECONDS = 60.0
 
 
+@dataclass(kw_only=True)
 class Reconciler:
-    """One pass after the other.
+    """One pass after the other."""
 
-    Args:
-        database: the truth.
-        app: publishes.
-        broker: a client of the same broker, to see whether it still has what it was given.
-        clock: seconds that go on while the machine sleeps.
-        only: the one run whose messages are sent, and which is reported and judged; None: every run. Those of others
-            may lie with another broker, and their reports in another home.
-        revive: starts the broker again where it is one of our own.
-        on_pass: called after each pass that went through broker and database.
-    """
+    database: Database  #: the truth
+    app: Celery  #: publishes
+    broker: redis.Redis  #: a client of the same broker, to see whether it still has what it was given
+    clock: Callable[[], float] = time.time  #: seconds that go on while the machine sleeps
+    #: The one run whose messages are sent, and which is reported and judged; None: every run. Those of others may lie
+    #: with another broker, and their reports in another home.
+    only: str | None = None
+    revive: Callable[[], None] = lambda: None  #: starts the broker again where it is one of our own
+    on_pass: Callable[[], None] = lambda: None  #: called after each pass that went through broker and database
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        app: Celery,
-        broker: redis.Redis,
-        clock: Callable[[], float] = time.time,
-        only: str | None = None,
-        revive: Callable[[], None] | None = None,
-        on_pass: Callable[[], None] | None = None,
-    ) -> None:
-        self.database = database
-        self.app = app
-        self.broker = broker
-        self.only = only
-        self.revive = revive
-        self._on_pass = on_pass
-        self._clock = clock
-        self._sentinel: object = None  # as it was at the last pass
-        self._passed_at = clock()
+    _sentinel: object = field(default=None, init=False)  #: as it was at the last pass
+    _passes: int = field(default=0, init=False)
+    _asked: dict[tuple[object, ...], int] = field(default_factory=dict, init=False)  #: report or judging -> last pass
+    _empty_since: dict[str, float] = field(default_factory=dict, init=False)  #: model with unclaimed participants
+
+    def __post_init__(self) -> None:
+        self._passed_at = self.clock()
         self._renewing_until = self._passed_at + RENEWAL_SECONDS  # it may have been away, and its database with it
-        self._asked: dict[tuple[str, int, int], float] = {}
-        self._judging: dict[str, float] = {}
-        self._empty_since: dict[str, float] = {}  # models whose queue has been empty beside unclaimed participants
-        self._passes = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Reconcile until told to stop; outages of broker or database are waited out."""
@@ -90,7 +75,10 @@ class Reconciler:
                 self.reconcile()
             except (redis.RedisError, OperationalError) as error:
                 log.warning("reconciler: broker: %s", error)
-                self._revive()
+                try:
+                    self.revive()
+                except (BrokerUnavailable, redis.RedisError, OSError) as trouble:  # OSError: its disk is full
+                    log.warning("reconciler: %s", trouble)
             except SQLAlchemyError as error:
                 log.warning("reconciler: database: %s", error)
             stop.wait(PASS_SECONDS)
@@ -104,20 +92,21 @@ class Reconciler:
         reopen_asked_again(self.database)
         self._notice_lost_messages()
         publish(self.database, self.app, run=self.only)
-        self._ask_for_reports()
-        self._ask_for_judging()
-        if self._on_pass is not None:
-            self._on_pass()
+        for report in outbox.reports_due(self.database):
+            self._ask(REPORT, REPORTS_QUEUE, *report)
+        for run in judging_due(self.database):
+            self._ask(JUDGE, JUDGE_QUEUE, run)
+        self.on_pass()
 
-    def _revive(self) -> None:
-        if self.revive is not None:
-            try:
-                self.revive()
-            except (BrokerUnavailable, redis.RedisError, OSError) as error:  # OSError: its disk is full
-                log.warning("reconciler: %s", error)
+    def _ask(self, task: str, queue: str, run: str, *revisions: int) -> None:
+        """Ask for a run's report or judging, unless that was asked for a moment ago."""
+        wait, key = REPORT_AGAIN_SECONDS / PASS_SECONDS, (task, run, *revisions)
+        if self.only in (None, run) and self._passes - self._asked.get(key, -math.inf) >= wait:
+            self.app.send_task(task, args=[run, *revisions], queue=queue, retry=False)
+            self._asked[key] = self._passes
 
     def _free_expired(self) -> None:
-        now = self._clock()
+        now = self.clock()
         if now - self._passed_at > LATE_SECONDS:
             self._renewing_until = now + RENEWAL_SECONDS
         self._passed_at = now
@@ -129,29 +118,14 @@ class Reconciler:
         _warn(expired)
 
     def _notice_lost_messages(self) -> None:
-        now, models = self._clock(), [backlog.model for backlog in backlogs(self.database, run=self.only)]
+        now, models = self.clock(), [backlog.model for backlog in backlogs(self.database, run=self.only)]
         empty = [model for model in models if self.broker.llen(simulate_queue(model)) == 0]
         self._empty_since = {model: self._empty_since.get(model, now) for model in empty}
         for model, since in self._empty_since.items():
             if now - since < LOST_SECONDS:
                 continue
-            again = outbox.publish_again(self.database, run=self.only, model=model, older_than=LOST_SECONDS)
-            if again:
+            if again := outbox.publish_again(self.database, run=self.only, model=model, older_than=LOST_SECONDS):
                 log.info("%s: %d messages were in no queue any more", model, again)
-
-    def _ask_for_reports(self) -> None:
-        wait = REPORT_AGAIN_SECONDS / PASS_SECONDS
-        for due in outbox.reports_due(self.database):
-            if self.only in (None, due[0]) and self._passes - self._asked.get(due, -wait) >= wait:
-                self.app.send_task(REPORT, args=list(due), queue=REPORTS_QUEUE, retry=False)
-                self._asked[due] = self._passes
-
-    def _ask_for_judging(self) -> None:
-        wait = REPORT_AGAIN_SECONDS / PASS_SECONDS
-        for run in judging_due(self.database):
-            if self.only in (None, run) and self._passes - self._judging.get(run, -wait) >= wait:
-                self.app.send_task(JUDGE, args=[run], queue=JUDGE_QUEUE, retry=False)
-                self._judging[run] = self._passes
 
 
 def release_dead(database: Database) -> int:
@@ -170,6 +144,5 @@ def release_dead(database: Database) -> int:
 
 def _warn(freed: Freed) -> None:
     for participant in freed.quarantined:
-        log.error(
-            "participant %d is set aside: %d workers died while it was asked alone", participant, QUARANTINE_AFTER
-        )
+        why = f"{QUARANTINE_AFTER} workers died while it was asked alone"
+        log.error("participant %d is set aside: %s", participant, why)

@@ -26,21 +26,13 @@ def write_report(
     readings: bool = False,
     patience: float = math.inf,
 ) -> outbox.BuiltReport:
-    """Build a run's report from what the ledger holds now.
+    """Build a run's report from what the ledger holds now; with ``readings``, answers count as people have read them.
 
-    The run's own report is built by one process at a time, and again where another machine, which the lock does not
-    reach, has noted a newer one meanwhile: its files may lie in the same place.
-
-    Args:
-        database: where the run is.
-        run: which run.
-        folder: where the files go.
-        record: whether the ledger is to note it as the run's own report.
-        readings: whether answers that people have read count as they read them.
-        patience: seconds to wait for another process that builds the run's report.
+    The run's own report, which the ledger is to ``record``, is built by one process at a time, and again where another
+    machine, which the lock does not reach, has noted a newer one meanwhile: its files may lie in the same place.
 
     Raises:
-        HomeInUse: it builds it still.
+        HomeInUse: another process still builds it after ``patience`` seconds.
     """
     if not record:
         return _build(database, run, folder, readings=readings)

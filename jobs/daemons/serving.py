@@ -66,20 +66,8 @@ def worker(
 ) -> int:
     """Simulate participants until told to stop. Returns the exit status.
 
-    Args:
-        settings: database, broker, model cards and cache.
-        device: see ``workers.engines.device.resolved``.
-        models: only these; all that have a card now where none is named.
-        concurrency: participants in flight at once; None: as many as the engine has room for.
-        threads: CPU threads of a model; None: all.
-        profiled: whether the log says of every model, when it is given up, where its time went.
-        metrics: host and port at which Prometheus may ask; None: nowhere.
-        events: whether Celery's events are sent.
-        only: the one run to work on; None: every run.
-        parent: process id of the ``defsurvey run`` without which it is to end.
-
-    Raises:
-        MetricsUnavailable: nothing can be shown at ``metrics``.
+    Without names it serves every model that has a card now. ``only`` is the one run to work on, and ``parent`` the
+    process of ``defsurvey run`` without which it is to end.
     """
     wait_shortly()
     from defsurvey.jobs.daemons.tasks import register_simulation, report_sender
@@ -158,15 +146,11 @@ def worker(
 def reporter(
     settings: Settings, *, device: str, tasks: str | None = None, events: bool, only: str | None, parent: int | None
 ) -> int:
-    """Build reports, and judge what studies (or the only run's) want judged, until told to stop. Returns its status.
+    """Build reports, and judge what studies want judged, until told to stop. Returns the exit status.
 
-    Args:
-        settings: database, broker, model cards and cache.
-        device: where a judge runs whose weights are here.
-        tasks: ``reports`` or ``judging``, to do that alone; None: both.
-        events: whether Celery's events are sent.
-        only: the one run to work on; None: every run.
-        parent: process id of the ``defsurvey run`` without which it is to end.
+    ``tasks`` is ``reports`` or ``judging`` where it is to do that alone, ``device`` where a judge runs whose weights
+    are here, ``only`` the one run to judge, and ``parent`` the process of ``defsurvey run`` without which it is to
+    end.
     """
     from defsurvey.jobs.daemons.reports import warm
     from defsurvey.jobs.daemons.tasks import register_judging, register_reports
@@ -211,14 +195,11 @@ def reconciler(settings: Settings) -> int:
     with open_database(settings) as database:
         app = _app(settings)
         when_told_to_end(lambda *_: stop.set())
-        broker = client_of(app.conf.broker_url)
-        Reconciler(
-            database=database,
-            app=app,
-            broker=broker,
-            revive=None if settings.broker_url else EmbeddedBroker(settings.home).ensure,
-            on_pass=Pulse(settings, "reconciler").beat,
-        ).run(stop)
+        beat = Pulse(settings, "reconciler").beat
+        reconciling = Reconciler(database=database, app=app, broker=client_of(app.conf.broker_url), on_pass=beat)
+        if settings.broker_url is None:
+            reconciling.revive = EmbeddedBroker(settings.home).ensure
+        reconciling.run(stop)
     return 0
 
 

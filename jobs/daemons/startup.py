@@ -54,16 +54,10 @@ def open_existing(settings: Settings) -> Database:
 
 
 def open_database(settings: Settings, *, threads: int = 4, make: bool = True, without_log: bool = False) -> Database:
-    """The database that the settings name, brought up to date.
-
-    Args:
-        settings: where it is.
-        threads: connections kept ready.
-        make: whether it is made where there is none.
-        without_log: whether a SQLite file may have lost its log, see ``Database.check_log``.
+    """The database that the settings name, brought up to date; ``make``: it is made where there is none.
 
     Raises:
-        LogMissing: it has.
+        LogMissing: a SQLite file has lost its log, unless it may be ``without_log``.
         NothingHere: there is none, and none is to be made.
         DatabaseUnavailable: it cannot be reached, or is no database.
         BadSetting: its URL, or the folder that it is kept in, cannot be used.

@@ -49,13 +49,7 @@ _REPORT_PATIENCE = 5.0
 
 
 def register_simulation(app: Celery, stage: ParticipantRunner, *, only: str | None = None) -> None:
-    """Let this process simulate participants.
-
-    Args:
-        app: gets the task.
-        stage: what the process has.
-        only: the one run to work on; messages of others go back to the outbox. None: every run.
-    """
+    """Let this process simulate participants, of one run only or of all; messages of others go back to the outbox."""
 
     @app.task(name=SIMULATE, shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
     def simulate_participant(participant: RowId) -> None:
@@ -76,14 +70,7 @@ def register_simulation(app: Celery, stage: ParticipantRunner, *, only: str | No
 
 
 def register_reports(app: Celery, database: Database, folder: Path, broker: redis.Redis) -> None:
-    """Let this process build reports.
-
-    Args:
-        app: gets the task.
-        database: where the runs are.
-        folder: holds a folder per run.
-        broker: keeps why a report cannot be built, so that nobody waits for it in vain.
-    """
+    """Let this process build reports, in a folder for each run; the broker keeps why one cannot be built."""
     # The end of a run and the reconciler may ask for the same report at the same moment; in two threads the two would
     # take turns at every step. Whoever comes second finds it built.
     building = threading.Lock()
@@ -139,16 +126,7 @@ def register_judging(
     device: str = "cpu",
     leaving: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Let this process judge the answers of finished runs whose study names a judge, one run after the other.
-
-    Args:
-        app: gets the task.
-        settings: where everything is.
-        database: where the runs are.
-        only: the one run to judge; None: every run.
-        device: where judges run whose weights are here: see ``workers.engines.device.resolved``.
-        leaving: whether this process is to end: nothing more is judged then.
-    """
+    """Let this process judge finished runs whose study names a judge, one after the other, unless it is ``leaving``."""
     # Judging takes hours: for a second run there must be no waiting on a thread that a report may need.
     judging = threading.Lock()
 

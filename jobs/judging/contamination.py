@@ -45,16 +45,9 @@ def check_contamination(
 ) -> Checked:
     """Ask what has not been asked yet, model after model; it costs something, which no budget counts.
 
-    Args:
-        settings: model cards and the cache of weights.
-        database: where the run is.
-        run_id: which run.
-        models: only these of the run's; empty: all but scripted respondents.
-        device: where models of this machine run.
-        console: where progress is shown.
+    Without names all models of the run are asked but scripted respondents.
 
     Raises:
-        UnknownRun: there is no such run.
         EngineUnavailable: a model cannot be served here, is not one of the run's, or is a scripted respondent.
         OtherEngine: it is served by other weights than in the run.
     """

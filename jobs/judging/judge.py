@@ -92,32 +92,18 @@ def judge_run(
     watch: Watch = lambda *_: None,
     leaving: Callable[[], bool] = lambda: False,
 ) -> Judged:
-    """Judge a run, or go on with it.
+    """Judge a run, or go on with it: as the command says, else the study, else ``DEFAULT_JUDGE`` on ``DEFAULT_SAMPLE``.
 
-    Answers that come while it is judged are left to the next judging. A run that is cancelled meanwhile is judged no
-    more; that it was cancelled before keeps nobody from having it judged.
-
-    Args:
-        settings: where everything is.
-        database: where the run is.
-        run_id: which run.
-        model: name of the judge's card; None: as the study says, or ``DEFAULT_JUDGE``.
-        share: of the answers of each model, culture and state, above 0 and at most 1; None: as the study says, or
-            ``DEFAULT_SAMPLE``. At least 30 of each are judged, where there are so many.
-        rubric: by which words; None: as the study says, or our own.
-        batch: whether to hand the calls over in batches.
-        device: where a judge whose weights are here runs: see ``workers.engines.device.resolved``.
-        watch: told how far it has come.
-        leaving: whether this process is to end: nothing more is asked then.
+    ``share`` is of the answers of each model, culture and state, of which at least 30 are judged where there are so
+    many. Answers that come while it is judged are left to the next judging. A run that is cancelled meanwhile is
+    judged no more; that it was cancelled before keeps nobody from having it judged.
 
     Raises:
-        UnknownRun: there is no such run.
-        EngineUnavailable: the judge cannot be asked, or not in batches; what was judged before that is kept, and
-            where there is nothing of the kind, nothing is noted.
-        ModelError: there is no such judge.
+        EngineUnavailable: the judge cannot be asked, or not in batches; what was judged before that is kept, and where
+            there is nothing of the kind, nothing is noted.
         StudyError: the run has a budget, and the judge is billed and has no prices.
         BeingJudged: another process judges the run, or took it over from this one, which had slept.
-        JudgingLeft: this process is to end, and something is left to be asked.
+        JudgingLeft: this process is to end (``leaving``), and something is left to be asked.
     """
     ledger = outbox.revision(database, run_id)  # before the run is read: whatever comes later is not in the sample
     run = store.load_run(database, run_id)
@@ -204,11 +190,7 @@ def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[Call], *,
 def end_unasked(database: Database, run: str, told: str, *, ledger: int) -> None:
     """Note that a run's own judge cannot be asked, which ends its judging too, unless that is noted already.
 
-    Args:
-        database: where the run is.
-        run: which run; its study names a judge.
-        told: why.
-        ledger: its revision before the judge was to be asked.
+    ``ledger`` is its revision before the judge was to be asked.
     """
     wanted = judgements.wanted(database, run)
     if wanted is not None and judgements.is_due(database, run):

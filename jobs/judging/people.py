@@ -167,15 +167,7 @@ class Reviewed:
 def review(database: Database, run_id: str, *, reader: str, key: Callable[[], str], console: Console) -> Reviewed:
     """Show every unparsable answer that the reader has not read, and keep how it is read.
 
-    Args:
-        database: where the run is.
-        run_id: which run.
-        reader: under which name readings are kept.
-        key: waits for the next key; where it is interrupted (Ctrl-C) or at its end (Ctrl-D) instead, that quits.
-        console: where answers are shown.
-
-    Raises:
-        UnknownRun: there is no such run.
+    ``key`` waits for the next key; where it is interrupted (Ctrl-C) or at its end (Ctrl-D) instead, that quits.
     """
     run = store.load_run(database, run_id)
     survey = store.load_survey(database, run.survey)

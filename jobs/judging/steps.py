@@ -53,13 +53,8 @@ class JudgingLeft(RuntimeError):
 def judging(database: Database, run: str, *, ttl: float = LEASE_SECONDS) -> Iterator[Callable[[], bool]]:
     """Hold the lease on a run's judging: one process at a time judges it, and nobody pays for what another asks.
 
-    Args:
-        database: where the run is.
-        run: which run.
-        ttl: seconds after which another process may judge it where this one has died, or slept.
-
-    Yields:
-        A function that says whether the lease is still this process's: to be asked before every call to a judge.
+    The lease runs out ``ttl`` seconds after this process has died or slept. The block gets a function that says
+    whether the lease is still this process's, to be asked before every call to a judge.
 
     Raises:
         BeingJudged: another process holds it.

@@ -67,11 +67,7 @@ def check_reachable(url: str) -> None:
 
 
 class EmbeddedBroker:
-    """A Valkey server on a Unix socket, started or attached to.
-
-    Args:
-        home: ``DEFSURVEY_HOME``; the server's files are under ``home/broker``.
-    """
+    """A Valkey server on a Unix socket, started or attached to; its files are under ``home/broker``."""
 
     def __init__(self, home: Path) -> None:
         self.folder = home / "broker"

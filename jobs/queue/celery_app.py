@@ -36,12 +36,10 @@ def report_failure_key(run: str) -> str:
 
 
 def make_app(broker_url: str, *, visibility_timeout: float = 3600.0) -> Celery:
-    """A Celery app on that broker.
+    """A Celery app on a broker, ``redis://...`` or ``redis+socket://...``.
 
-    Args:
-        broker_url: ``redis://...`` or ``redis+socket://...``.
-        visibility_timeout: seconds until an unacknowledged message is delivered again. A task that
-            takes longer is delivered twice; the claim in SQL makes the second delivery do nothing.
+    After ``visibility_timeout`` seconds an unacknowledged message is delivered again, and the claim in SQL makes the
+    second delivery do nothing.
     """
     app = Celery("defsurvey", broker=broker_url, set_as_current=False)
     app.conf.update(

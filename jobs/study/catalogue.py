@@ -163,15 +163,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right_from: in
 def spread(name: str, *, topics: bool, dimensions: bool) -> dict[str, Any]:
     """Counts of a survey's questions by topic, and of its items by value dimension: the paper's Figure 3.
 
-    An item is a question, or one option of a question that allows several: these have dimensions of their own.
-
-    Args:
-        name: a bundled survey or a folder.
-        topics: whether to count questions by topic, in the order of the questionnaire.
-        dimensions: whether to count items by dimension, in the survey's order; those without one come last.
-
-    Raises:
-        SurveyError: there is no such survey, or it is not sound.
+    An item is a question, or one option of a question that allows several: these have dimensions of their own. Topics
+    come in the order of the questionnaire; dimensions in the survey's order, items without one last.
     """
     survey = find_survey(name)
     questions = len(survey.questions)

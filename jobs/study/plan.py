@@ -120,16 +120,7 @@ class Plan:
 
 
 def plan(study: Study, *, cards: Mapping[str, ModelCard], earlier: Earlier | None = None) -> Plan:
-    """Count what a study would run.
-
-    Args:
-        study: the study.
-        cards: model name -> card, for every model of the study.
-        earlier: what is known of earlier runs; the paces of all models tell the time, one after the other.
-
-    Raises:
-        ValueError: a pace is not above 0.
-    """
+    """Count what a study would run; the paces of earlier runs tell the time, one model after the other."""
     earlier = earlier or Earlier()
     cells = study.cells()
     reading = [cell for cell in cells if cards[cell.model].engine != "scripted"]

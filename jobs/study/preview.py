@@ -56,12 +56,7 @@ def preview(
 ) -> Preview:
     """Build the requests that one participant of each of a model's cells is asked with.
 
-    Args:
-        study: the study.
-        cards: model name -> card, for every model of the study.
-        model: one of the study's models; None: its first.
-        participant: index within the cell, below the study's number of participants.
-        question: id of one of the study's questions; None: the first in the participant's own order.
+    Without a name the model is the study's first, and the question the first in the participant's own order.
 
     Raises:
         StudyError: the study has no such model, participant or question.

@@ -73,19 +73,13 @@ def new_run(study: Study) -> store.NewRun:
 
 
 def enqueue(database: Database, app: Celery | None, study: Study, *, extend: bool = False) -> Enqueued:
-    """Write the run of a study and publish its messages.
+    """Write the run of a study and publish its messages; without an app the reconciler publishes them.
 
-    Args:
-        database: where the run is written.
-        app: the broker's app; None leaves the messages in the outbox, from where the
-            reconciler publishes them.
-        study: a validated study.
-        extend: whether an existing run may be given further models; further participants, as after a pilot, it is
-            given in any case. Its judge and its budget then stay as they are, whatever the study says.
+    To extend a run is to give it further models; further participants, as after a pilot, it is given in any case. A
+    run that is extended keeps its judge and its budget, whatever the study says.
 
     Raises:
-        StudyError: a run of that name exists with another design, or would be extended
-            although that was not asked for.
+        StudyError: a run of that name exists with another design, or has not all of the models.
     """
     planned = new_run(study)
     if not extend:
@@ -143,16 +137,10 @@ def publish(database: Database, app: Celery, *, run: str | None = None) -> int:
 def notice_lost_broker(
     database: Database, broker: redis.Redis, *, before: object = None, run: str | None = None
 ) -> object:
-    """Put messages back into the outbox if the broker has lost its memory. Returns its sentinel.
+    """Put messages, of one run or of all, back into the outbox if the broker has lost its memory. Returns its sentinel.
 
-    A broker without the sentinel is a new one, or was flushed: whatever it was given is gone.
-
-    Args:
-        database: holds the outbox.
-        broker: gets a sentinel unless it has one.
-        before: the sentinel that the caller saw last. If it is another one now, the memory is lost as well, and
-            another process was the first to notice.
-        run: only messages of this run; None: of every run.
+    A broker without the sentinel is a new one, or was flushed: whatever it was given is gone. Where it has another
+    than the caller saw ``before``, the memory is lost as well, and another process was the first to notice.
     """
     new = broker.set(SENTINEL, uuid.uuid4().hex, nx=True)
     now: object = broker.get(SENTINEL)

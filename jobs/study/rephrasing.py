@@ -79,17 +79,8 @@ def rephrase_folder(
 ) -> Rephrased:
     """Have ``count`` paraphrases of each question written, those that are there already counted.
 
-    Args:
-        settings: model cards and the cache of weights.
-        folder: a sound survey folder.
-        model: name of the model's card.
-        count: paraphrases of each question in each language, 1 to ``storage.surveys.paraphrases.MOST_PARAPHRASES``.
-        attempts: how often each may be tried, those tried before counted.
-        languages: of the survey; empty: all in which there is a prompt to rephrase.
-        questions: ids; empty: all.
-        seed: from which each request's own follows.
-        device: where a model of this machine runs.
-        console: where progress is shown.
+    Without names all questions are rephrased, in all languages in which there is a prompt. Each paraphrase is tried so
+    many times (``attempts``), earlier tries counted.
 
     Raises:
         SurveyError: the folder is not sound, or has no such language or question.

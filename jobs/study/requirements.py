@@ -25,11 +25,7 @@ def check_conditions(
 ) -> None:
     """Refuse conditions that one of the models cannot be asked in.
 
-    Args:
-        conditions: of the study.
-        models: names of their cards.
-        cards: model name -> card.
-        protocol: decides how options are shown where a condition does not say, and may fix whether to sample.
+    A condition that differs from another by what no request can carry would be asked, and paid for, twice as the same.
 
     Raises:
         StudyError: probabilities are to be read of a model whose engine gives none, or two conditions differ in the

@@ -186,14 +186,9 @@ def parse_study(
     survey: Survey | None = None,
     name: str | None = None,
 ) -> Study:
-    """Validate the text of a study file.
+    """Validate the text of a study file, of which errors name the path; a survey's folder is looked up beside it.
 
-    Args:
-        text: the file's text, such as a run keeps.
-        path: named in errors; a survey given as a folder is looked up beside it.
-        cards: model name -> card: the models that can be named.
-        survey: the survey as a run keeps it, in place of the one that the text names.
-        name: a run name in place of the text's, which needs none then.
+    A run has the survey as it was enqueued, and a name that takes the place of the text's, which needs none then.
     """
     try:
         yaml = YamlFile(str(path), text)
