@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,10 +27,10 @@ from celery import Celery
 
 from defsurvey.jobs.daemons.health import Pulse
 from defsurvey.jobs.daemons.reconciler import Reconciler, release_dead
-from defsurvey.jobs.daemons.startup import when_told_to_end
+from defsurvey.jobs.daemons.startup import broker_url, when_told_to_end
 from defsurvey.jobs.progress.snapshot import Snapshot, duration
 from defsurvey.jobs.progress.watching import Look, say, watch
-from defsurvey.jobs.queue.broker import EmbeddedBroker, check_reachable, client_of
+from defsurvey.jobs.queue.broker import EmbeddedBroker, client_of
 from defsurvey.jobs.queue.celery_app import make_app, report_failure_key
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import (
@@ -78,18 +78,6 @@ PATIENCE_SECONDS = 3.0
 
 class RunFailed(Failure, RuntimeError):
     """The run cannot go on, or not here; the message says why."""
-
-
-@contextmanager
-def broker_app(settings: Settings) -> Iterator[tuple[Celery, redis.Redis]]:
-    """The broker that the settings name, started where it is the embedded one, which is stopped afterwards."""
-    if settings.broker_url is not None:
-        check_reachable(settings.broker_url)
-        app = make_app(settings.broker_url, visibility_timeout=settings.visibility_timeout)
-        yield app, client_of(settings.broker_url)
-        return
-    with EmbeddedBroker(settings.home) as broker:
-        yield make_app(broker.url, visibility_timeout=settings.visibility_timeout), broker.client()
 
 
 @dataclass
@@ -346,7 +334,10 @@ def work(
         f"--wait); or run it in a home of its own: DEFSURVEY_HOME=FOLDER DEFSURVEY_CACHE={settings.cache}"
     )
     lock = exclusive(settings.home / "run.lock", "defsurvey run", patience=PATIENCE_SECONDS, remedy=remedy)
-    with lock, broker_app(settings) as (app, broker):
+    own = EmbeddedBroker(settings.home) if settings.broker_url is None else None
+    with lock, own or nullcontext():
+        url = broker_url(settings)
+        app, broker = make_app(url, visibility_timeout=settings.visibility_timeout), client_of(url)
         _log_to_file(settings.logs / "run.log")
         release_dead(database)
         run = prepare()
@@ -354,8 +345,8 @@ def work(
         broker.delete(report_failure_key(run))
         reconciler = Reconciler(database=database, app=app, broker=broker, only=run)
         crew = Crew(settings, workers, device, concurrency, _models(settings, database, run))
-        if settings.broker_url is None:
-            reconciler.revive = EmbeddedBroker(settings.home).ensure
+        if own is not None:
+            reconciler.revive = own.ensure
             crew.only = run
         else:
             _say_others(database, run, console)
