@@ -9,8 +9,9 @@ from math import ceil
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from defsurvey.jobs.study.study import PlannedCell, Study
+from defsurvey.jobs.study.study import Study
 from defsurvey.storage.runs.judgement import LEAST, MOST_REPEATED, REPEATED
+from defsurvey.storage.runs.run import Cell
 from defsurvey.workers.engines.device import AUTO, expected
 from defsurvey.workers.judging.calibration import calibration_set
 from defsurvey.workers.judging.prompt import MAX_TOKENS
@@ -99,13 +100,7 @@ class PlannedJudging:
 class Plan:
     """What a study would run."""
 
-    name: str
-    survey: str  #: id of the survey
-    cells: tuple[PlannedCell, ...]
-    participants: int  #: in each cell but those of panels, which have one
-    questions: tuple[str, ...]
-    left_out: tuple[str, ...]  #: meant, but without a reference distribution in every culture
-    answers: int  #: planned over all cells
+    study: Study
     prompt_tokens: Spread  #: read by language models; scripted respondents read none
     completion_tokens: Spread  #: written by language models
     tokens_seen: Mapping[str, int]  #: run -> its answers by which tokens are estimated
@@ -130,16 +125,10 @@ def plan(study: Study, *, cards: Mapping[str, ModelCard], earlier: Earlier | Non
     costs = [_cost(cards[cell.model].api, *both) for cell, both in zip(reading, tokens, strict=True)]
     costs += [judging.cost] if judging else []
     priced = [cost for cost in costs if cost is not None]
-    seconds = _seconds(cells, earlier.paces)
+    seconds = _seconds(study, earlier.paces)
     detectable, noise_floor = _resolution(study)
     return Plan(
-        name=study.name,
-        survey=study.survey.id,
-        cells=cells,
-        participants=study.participants,
-        questions=study.questions,
-        left_out=study.left_out,
-        answers=study.planned_answers(),
+        study=study,
         prompt_tokens=_total(read for read, _ in tokens),
         completion_tokens=_total(written for _, written in tokens),
         tokens_seen=_answers_seen(seen.values()),
@@ -154,7 +143,7 @@ def plan(study: Study, *, cards: Mapping[str, ModelCard], earlier: Earlier | Non
     )
 
 
-def _key(cell: PlannedCell) -> tuple[str, str, str]:
+def _key(cell: Cell) -> tuple[str, str, str]:
     return cell.model, cell.condition.name, cell.language
 
 
@@ -166,21 +155,21 @@ def _answers_seen(seen: Iterable[TokensSeen | None]) -> Mapping[str, int]:
     return counts
 
 
-def _tokens(study: Study, cell: PlannedCell, seen: TokensSeen | None) -> tuple[Spread, Spread]:
+def _tokens(study: Study, cell: Cell, seen: TokensSeen | None) -> tuple[Spread, Spread]:
     """Tokens that all participants of a cell read and write: as seen before, else by rules of thumb."""
     longest = study.protocol.max_new_tokens
-    most = cell.completions * longest
+    most = study.completions(cell) * longest
     if seen is None:
-        shortest = cell.completions * min(SHORTEST_COMPLETION, longest)
+        shortest = study.completions(cell) * min(SHORTEST_COMPLETION, longest)
         return _prompt_tokens(study, cell), Spread(low=shortest, high=most)
-    written = _within_a_third(cell.answers * seen.completion)
+    written = _within_a_third(study.answers(cell) * seen.completion)
     return (
-        _within_a_third(cell.answers * seen.prompt),
+        _within_a_third(study.answers(cell) * seen.prompt),
         Spread(low=min(written.low, most), high=min(written.high, most)),
     )
 
 
-def _prompt_tokens(study: Study, cell: PlannedCell) -> Spread:
+def _prompt_tokens(study: Study, cell: Cell) -> Spread:
     """Tokens that all participants of a cell read, their growing memory included."""
     culture = study.survey.culture(cell.culture)
     region = culture.regions[0].code if cell.condition.prompt and culture.regions else None
@@ -197,8 +186,8 @@ def _prompt_tokens(study: Study, cell: PlannedCell) -> Spread:
     entry = (request + REMEMBERED_CHARACTERS.get(cell.language, REMEMBERED_CHARACTERS["en"])[1]) * high
     most = sum(prompts) * high + len(prompts) * TEMPLATE_TOKENS[1] + entries * (entry + 2 * TURN_TOKENS[1])
     # Of steps after the first, the prompt holds what was said before it, which is at most what may be generated.
-    times = cell.completions / len(questions) or cell.participants
-    said = max(0, cell.completions - cell.participants * len(questions)) * study.protocol.max_new_tokens
+    times = study.completions(cell) / len(questions) or cell.participants
+    said = max(0, study.completions(cell) - cell.participants * len(questions)) * study.protocol.max_new_tokens
     return Spread(low=round(fewest * times), high=round(most * times) + 2 * said)
 
 
@@ -216,14 +205,14 @@ def _cost(api: Api | None, read: Spread, written: Spread) -> Spread | None:
     return None if low is None or high is None else Spread(low=low, high=high)
 
 
-def _seconds(cells: Iterable[PlannedCell], paces: Mapping[str, float]) -> float | None:
+def _seconds(study: Study, paces: Mapping[str, float]) -> float | None:
     """Seconds of models that are asked one after the other; None where the pace of one is not known.
 
     Cells in which options are weighed have no answers, and a study of nothing else has no pace.
     """
     answers: Counter[str] = Counter()
-    for cell in cells:
-        answers[cell.model] += cell.answers
+    for cell in study.cells():
+        answers[cell.model] += study.answers(cell)
     asked = +answers
     for model in asked:
         if paces.get(model, 1.0) <= 0:
@@ -288,14 +277,14 @@ def _resolution(study: Study) -> tuple[Mapping[str, float], Mapping[str, float]]
     return detectable, floors
 
 
-def _unlisted_languages(cells: Iterable[PlannedCell], cards: Mapping[str, ModelCard]) -> Iterable[str]:
+def _unlisted_languages(cells: Iterable[Cell], cards: Mapping[str, ModelCard]) -> Iterable[str]:
     for model, language in dict.fromkeys((cell.model, cell.language) for cell in cells):
         known = cards[model].languages
         if known and language not in known:
             yield f"{model} is asked in {language}, but its card lists only {', '.join(known)}"
 
 
-def _unranked(study: Study, cells: Iterable[PlannedCell], validities: Mapping[str, float]) -> Iterable[str]:
+def _unranked(study: Study, cells: Iterable[Cell], validities: Mapping[str, float]) -> Iterable[str]:
     """Models of which so few answers are planned that they would probably have no place, and how many it takes."""
     from defsurvey.reports.cells.comparing import COMPARABLE
     from defsurvey.reports.cells.items import item_table
@@ -323,9 +312,10 @@ def _unranked(study: Study, cells: Iterable[PlannedCell], validities: Mapping[st
 def to_json(plan: Plan) -> dict[str, object]:
     """The plan for a program to read."""
     judging = plan.judging and {"model": plan.judging.model, "calls": _ends(plan.judging.calls)}
+    study = plan.study
     return {
-        "name": plan.name,
-        "survey": plan.survey,
+        "name": study.name,
+        "survey": study.survey.id,
         "cells": [
             {
                 "model": cell.model,
@@ -333,14 +323,14 @@ def to_json(plan: Plan) -> dict[str, object]:
                 "condition": cell.condition.name,
                 "language": cell.language,
                 "participants": cell.participants,
-                "answers": cell.answers,
+                "answers": study.answers(cell),
             }
-            for cell in plan.cells
+            for cell in study.cells()
         ],
-        "participants": plan.participants,
-        "questions": list(plan.questions),
-        "left_out": list(plan.left_out),
-        "planned": plan.answers,
+        "participants": study.participants,
+        "questions": list(study.questions),
+        "left_out": list(study.left_out),
+        "planned": study.answers(),
         "prompt_tokens": _ends(plan.prompt_tokens),
         "completion_tokens": _ends(plan.completion_tokens),
         "tokens_seen": dict(plan.tokens_seen),
@@ -368,8 +358,8 @@ def render(plan: Plan) -> RenderableType:
     cells = Table("model", "culture", "condition", "language", title_justify="left")
     cells.add_column("participants", justify="right")
     cells.add_column("answers", justify="right")
-    for cell in plan.cells:
-        counts = (f"{cell.participants:,}", f"{cell.answers:,}")
+    for cell in plan.study.cells():
+        counts = (f"{cell.participants:,}", f"{plan.study.answers(cell):,}")
         row = (cell.model, cell.culture, cell.condition.name, cell.language, *counts)
         cells.add_row(*(Text(text) for text in row))
     facts = Table.grid(padding=(0, 2))
@@ -377,15 +367,16 @@ def render(plan: Plan) -> RenderableType:
     facts.add_column()
     for label, fact in _facts(plan):
         facts.add_row(Text(label), Text(fact))
-    return Group(Text(f"{plan.name}: what would run", style="bold"), cells, Padding(facts, (1, 0, 0, 0)))
+    return Group(Text(f"{plan.study.name}: what would run", style="bold"), cells, Padding(facts, (1, 0, 0, 0)))
 
 
 def _facts(plan: Plan) -> Iterable[tuple[str, str]]:
-    yield "planned answers", f"{plan.answers:,}"
-    yield f"questions ({len(plan.questions)})", f"{plan.survey}: {', '.join(plan.questions)}"
-    if plan.left_out:
+    study, answers = plan.study, plan.study.answers()
+    yield "planned answers", f"{answers:,}"
+    yield f"questions ({len(study.questions)})", f"{study.survey.id}: {', '.join(study.questions)}"
+    if study.left_out:
         reason = "not known for every culture, so asked in none"
-        yield f"left out ({len(plan.left_out)})", f"{', '.join(plan.left_out)}: {reason}"
+        yield f"left out ({len(study.left_out)})", f"{', '.join(study.left_out)}: {reason}"
     if plan.completion_tokens.high:
         yield "prompt tokens", f"{plan.prompt_tokens} ({_basis(plan, 'rule of thumb')})"
         yield "completion tokens", f"{plan.completion_tokens} ({_basis(plan, 'at most max_new_tokens each')})"
@@ -398,14 +389,14 @@ def _facts(plan: Plan) -> Iterable[tuple[str, str]]:
     if plan.seconds is not None:
         time = _between(_clock(plan.seconds.low), _clock(plan.seconds.high))
         yield "time", f"{time} (as fast as these models answered in their newest runs here, one model after the other)"
-    elif plan.answers:
+    elif answers:
         yield "time", "unknown until a pilot has run: defsurvey run STUDY --pilot 4"
     else:
         yield "time", "unknown: no answers are planned, by whose pace it could be told"
     if plan.device:
         yield "device", f"{plan.device}; another: --device of run"
     for culture, floor in plan.noise_floor.items():
-        yield f"noise floor, {culture}", f"{floor:.3f} nats: what {plan.participants:,} honest people would score"
+        yield f"noise floor, {culture}", f"{floor:.3f} nats: what {study.participants:,} honest people would score"
     if not plan.detectable:
         yield "smallest difference", "none: models are compared from 10 participants on"
     for culture, least in plan.detectable.items():

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from defsurvey.jobs.study.requirements import StudyError
-from defsurvey.jobs.study.study import PlannedCell, Study
+from defsurvey.jobs.study.study import Study
 from defsurvey.storage.runs.run import Cell, Draws, DrawsPer, Participant
 from defsurvey.storage.surveys.problem import nearest, one_of
 from defsurvey.storage.visible import visible
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Prompt:
     """One request of a study."""
 
-    cell: PlannedCell
+    cell: Cell
     participant: int  #: index within the cell
     item: int  #: position of the question in the participant's own order
     question: str
@@ -83,37 +83,29 @@ def _one_of(name: str | None, known: tuple[str, ...], what: str) -> str:
     return name
 
 
-def _prompt(study: Study, planned: PlannedCell, card: ModelCard, index: int, question: str | None) -> Prompt:
+def _prompt(study: Study, cell: Cell, card: ModelCard, index: int, question: str | None) -> Prompt:
     from defsurvey.workers.engines.transformers.prompt import render_prompt
 
-    method = method_of(planned.condition)
-    index = min(index, planned.participants - 1)  # a panel has one participant alone
+    method = method_of(cell.condition)
+    index = min(index, cell.participants - 1)  # a panel has one participant alone
     order = method.order(study.protocol, index, study.questions)
     item = 0 if question is None else order.index(question)
-    culture = study.survey.culture(planned.culture)
+    culture = study.survey.culture(cell.culture)
     asked_about = order[item] if study.protocol.draws is DrawsPer.QUESTION else None
     most = study.survey.most_paraphrases
-    draws = method.draw(study.protocol, planned.condition, culture, index, asked_about, paraphrases=most)
-    cell = Cell(
-        id=0,
-        model=planned.model,
-        culture=planned.culture,
-        condition=planned.condition,
-        language=planned.language,
-        participants=planned.participants,
-    )
+    draws = method.draw(study.protocol, cell.condition, culture, index, asked_about, paraphrases=most)
     participant = Participant(id=0, index=index, run=study.name, cell=cell, draws=draws)
     request = ask(participant, item, survey=study.survey, questions=study.questions, protocol=study.protocol)
     # where probabilities are read the reply is begun, whatever the card says
     begun = card.answer_prefix or (bool(request.choices) and card.engine == "transformers")
     bare = card.engine == "transformers" and card.chat_template == "none"
     return Prompt(
-        cell=planned,
+        cell=cell,
         participant=index,
         item=item,
         question=order[item],
         draws=draws,
-        region=None if draws.region is None else culture.region(draws.region).name[planned.language],
+        region=None if draws.region is None else culture.region(draws.region).name[cell.language],
         request=request,
         reply_start=request.reply_start if begun else "",
         template=_template(card),

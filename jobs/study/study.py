@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.storage.runs.judgement import Judge
-from defsurvey.storage.runs.run import DEF, MOST_PARTICIPANTS, NAME, NAME_RULE, Condition, Protocol, Reply
+from defsurvey.storage.runs.run import DEF, MOST_PARTICIPANTS, NAME, NAME_RULE, Cell, Condition, Protocol, Reply
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.simulation.methods import METHODS
 
@@ -30,19 +30,6 @@ def languages_of(survey: Survey, culture: str, asked: Iterable[str]) -> tuple[st
     """Language codes that ``asked`` (native or codes) comes to in a culture, each once."""
     native = survey.culture(culture).language
     return tuple(dict.fromkeys(native if language == NATIVE else language for language in asked))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedCell:
-    """A cell as it will be enqueued: one model x culture x condition x language."""
-
-    model: str
-    culture: str
-    condition: Condition
-    language: str  #: language code, never ``native``
-    participants: int
-    answers: int  #: planned
-    completions: int  #: that these take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,33 +68,30 @@ class Study:
         """Language codes in which a culture's participants are asked, each once."""
         return languages_of(self.survey, culture, self.languages)
 
-    def cells(self) -> tuple[PlannedCell, ...]:
-        """The cells that make up the study: by model, then culture, condition and language."""
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells of a run of the study, which have no ids yet: by model, then culture, condition and language."""
         return tuple(
-            self._cell(model, culture, condition, language)
+            Cell(
+                id=0,
+                model=model,
+                culture=culture,
+                condition=condition,
+                language=language,
+                participants=1 if METHODS[condition.method].whole_cell else self.participants,
+            )
             for model in self.models
             for culture in self.cultures
             for condition in self.conditions
             for language in self.languages_of(culture)
         )
 
-    def planned_answers(self) -> int:
-        """How many answers a complete run holds."""
-        return sum(cell.answers for cell in self.cells())
+    def answers(self, *cells: Cell) -> int:
+        """How many answers cells hold, or the whole run, when they are complete."""
+        return sum(cell.participants * len(self.questions) * cell.condition.slots for cell in cells or self.cells())
 
-    def _cell(self, model: str, culture: str, condition: Condition, language: str) -> PlannedCell:
-        method = METHODS[condition.method]
-        participants = 1 if method.whole_cell else self.participants
-        asked = participants * len(self.questions)
-        return PlannedCell(
-            model=model,
-            culture=culture,
-            condition=condition,
-            language=language,
-            participants=participants,
-            answers=asked * condition.slots,
-            completions=asked * method.completions,
-        )
+    def completions(self, cell: Cell) -> int:
+        """How many completions the answers of a cell take."""
+        return cell.participants * len(self.questions) * METHODS[cell.condition.method].completions
 
     def pilot(self, participants: int) -> Study:
         """This study with its first participants only; never with more than it has."""

@@ -42,10 +42,10 @@ def characters(**changes: str | None) -> int:
 def test_counts() -> None:
     """Cells, questions and answers are counted; what was left out is told."""
     made = plan(study(models="[human, tiny-model]", participants="5"), cards=CARDS)
-    assert len(made.cells) == 4
-    assert made.questions == ("Q1", "Q2", "Q4")
-    assert made.left_out == ("Q3",)
-    assert made.answers == 4 * 5 * 3
+    assert len(made.study.cells()) == 4
+    assert made.study.questions == ("Q1", "Q2", "Q4")
+    assert made.study.left_out == ("Q3",)
+    assert made.study.answers() == 4 * 5 * 3
 
 
 def test_prompt_tokens_without_memory() -> None:
@@ -151,7 +151,7 @@ def test_time_by_the_paces_of_models() -> None:
     """30 answers at 1 a second and 30 at 3, one model after the other: 40 seconds; with one unknown none are told."""
     read = study(models="[tiny-model, plain-model]", participants="5")
     paces = {"tiny-model": 1.0, "plain-model": 3.0, "another": 9.0}
-    assert read.planned_answers() == 60
+    assert read.answers() == 60
     assert plan(read, cards=CARDS, earlier=Earlier(paces=paces)).seconds == Spread(low=27, high=53)
     assert plan(read, cards=CARDS, earlier=Earlier(paces={"tiny-model": 1.0})).seconds is None
 
@@ -160,7 +160,7 @@ def test_a_study_that_only_weighs_options_has_no_pace() -> None:
     """No answers are planned that a pace could be of; where others are, their pace alone is asked for."""
     only = study(models="[tiny-model]", conditions="[first-token]")
     made = plan(only, cards=CARDS, earlier=Earlier(paces={"tiny-model": 2.0}))
-    assert (made.answers, made.seconds) == (0, None)
+    assert (made.study.answers(), made.seconds) == (0, None)
     assert "unknown: no answers are planned, by whose pace it could be told" in in_words(made)
     both = study(models="[tiny-model]", conditions="[first-token, def]", participants="5")
     assert plan(both, cards=CARDS, earlier=Earlier(paces={"tiny-model": 1.0})).seconds == Spread(low=20, high=40)

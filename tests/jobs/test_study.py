@@ -13,9 +13,9 @@ import pytest
 
 from defsurvey.jobs.study.producer import new_run
 from defsurvey.jobs.study.requirements import StudyError
-from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS, PlannedCell, Study
+from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS, Study
 from defsurvey.jobs.study.study_file import Decoding, StudyFile, parse_study, read_study
-from defsurvey.storage.runs.run import Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder, Reply
+from defsurvey.storage.runs.run import Cell, Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder, Reply
 from defsurvey.storage.surveys.survey import Paraphrase
 from defsurvey.workers.models import ModelCard, read_cards
 from tests.jobs.small_study import CARDS, SURVEY, TEXT, study, written
@@ -174,28 +174,28 @@ class TestCells:
         """A panel is one participant with twenty answers to each question; a chain takes eight completions."""
         read = study(conditions="[def, cao2023, ccsv-single, ccsv-list]", cultures="[us]", participants="5")
         questions = len(read.questions)
-        assert [(c.condition.name, c.participants, c.answers, c.completions) for c in read.cells()] == [
+        assert [(c.condition.name, c.participants, read.answers(c), read.completions(c)) for c in read.cells()] == [
             ("def", 5, 5 * questions, 5 * questions),
             ("cao2023", 5, 5 * questions, 5 * questions),
             ("ccsv-single", 5, 5 * questions, 40 * questions),
             ("ccsv-list", 1, 20 * questions, 8 * questions),
         ]
-        assert read.planned_answers() == 35 * questions
+        assert read.answers() == 35 * questions
         run = new_run(read)
         assert [len(cell.draws) for cell in run.cells] == [5, 5, 5, 1]
 
     def test_probabilities_stand_outside_the_answers(self) -> None:
         """A cell of option probabilities has one participant and plans no answer."""
-        (cell,) = study(conditions="[first-token]", cultures="[us]").cells()
-        assert (cell.participants, cell.answers) == (1, 0)
+        read = study(conditions="[first-token]", cultures="[us]")
+        (cell,) = read.cells()
+        assert (cell.participants, read.answers(cell)) == (1, 0)
 
     def test_order_and_duplicates(self) -> None:
         """Cells go by model, culture, condition, language; a native language that was named too is asked once."""
         read = study(models="[human, tiny-model]", conditions="[none, def]", language="[en, native]")
         none, full = BUILT_IN_CONDITIONS["none"], BUILT_IN_CONDITIONS["def"]
-        counts = {"participants": 20, "answers": 60, "completions": 60}
         assert read.cells() == tuple(
-            PlannedCell(model=model, culture=culture, condition=condition, language=language, **counts)
+            Cell(id=0, model=model, culture=culture, condition=condition, language=language, participants=20)
             for model in ("human", "tiny-model")
             for culture, condition, language in [
                 ("us", none, "en"),
@@ -209,7 +209,7 @@ class TestCells:
 
     def test_planned_answers(self) -> None:
         """2 models x 2 cultures x 1 condition x 1 language, 5 participants, 3 questions: 60 answers."""
-        assert study(models="[human, tiny-model]", participants="5").planned_answers() == 60
+        assert study(models="[human, tiny-model]", participants="5").answers() == 60
 
 
 class TestDesign:
@@ -534,7 +534,7 @@ class TestExamples:
         read = read_study(ROOT / "examples" / "human-control.yaml", cards=read_cards())
         assert read.models == ("human",)
         assert read.participants == 200
-        assert read.planned_answers() > 20_000
+        assert read.answers() > 20_000
 
 
 def test_json_schema() -> None:
