@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,17 +14,12 @@ import click
 
 from defsurvey.jobs.cli.options import DEVICE, JSON, PATH, console, names, print_json, print_result, text
 from defsurvey.jobs.settings import Settings
-from defsurvey.jobs.system import INCOMPLETE, USAGE, exclusive, written_to
+from defsurvey.jobs.system import INCOMPLETE, USAGE, written_to
 
 if TYPE_CHECKING:
     from defsurvey.storage.surveys.importers.imported import Imported
 
 Option = Callable[[Any], Any]
-
-#: Taken while questions are excluded: of two at once each would write what it had read, and one be lost.
-_LOCK = ".exclude.lock"
-#: Seconds to wait for another process that excludes questions, which takes it less than one.
-_PATIENCE = 10.0
 
 
 def _file(_ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
@@ -265,16 +259,13 @@ def survey_exclude(
     folder: Path, questions: tuple[str, ...], reason: str | None, restore: tuple[str, ...], as_json: bool
 ) -> None:
     """Leave questions of a survey out, with the reason; without a question, list those left out."""
-    from defsurvey.storage.surveys.folder import FILES
     from defsurvey.storage.surveys.write import exclude_questions
 
     if questions and not reason:
         raise click.UsageError("expected --reason TEXT: why are the questions excluded?")
     if reason and not questions:
         raise click.UsageError("expected questions, got --reason alone: which are excluded for it?")
-    changed = (questions or restore) and (folder / FILES[0]).is_file()
-    with exclusive(folder / _LOCK, "defsurvey survey exclude", patience=_PATIENCE) if changed else nullcontext():
-        left = exclude_questions(folder, dict.fromkeys(questions, reason or ""), restore=restore)
+    left = exclude_questions(folder, dict.fromkeys(questions, reason or ""), restore=restore)
     lines = [f"{name}  {why}" for name, why in left.excluded.items()]
     lines.append(f"{len(left.excluded)} excluded, {len(left.questions)} left")
     print_result(dict(left.excluded), lines, as_json=as_json)

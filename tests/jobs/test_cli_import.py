@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from defsurvey.jobs.cli.main import main
-from defsurvey.jobs.cli.surveys import survey_exclude
-from defsurvey.storage.surveys import write as survey_write
 from defsurvey.storage.surveys.folder import read_survey
-from defsurvey.storage.surveys.survey import Survey
 
 WVS = "B_COUNTRY_ALPHA,W_WEIGHT,Q260,Q262,Q1\n" + "".join(
     f"{country},1.5,{1 + number % 2},{20 + number},{1 + number % 4}\n"
@@ -234,28 +228,6 @@ def test_who_names_an_excluded_question_hears_the_reason(here: Path, words: tupl
     assert "asks for a fact" in refused.stderr
     assert "did you mean" not in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
-
-
-def test_two_that_exclude_at_once_lose_neither(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each adds to what it has read: the second reads when the first has written."""
-    run("template", "mine.csv")
-    run("import", "table", "mine.csv", "-o", "mine")
-    read, both = survey_write.read_survey, threading.Barrier(2, timeout=0.3)
-
-    def read_beside_another(folder: Path) -> Survey:
-        survey = read(folder)
-        with suppress(threading.BrokenBarrierError):
-            both.wait()
-        return survey
-
-    def leave_out(question: str) -> None:
-        assert survey_exclude.callback is not None
-        survey_exclude.callback(folder=Path("mine"), questions=(question,), reason="unclear", restore=(), as_json=False)
-
-    monkeypatch.setattr(survey_write, "read_survey", read_beside_another)
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(leave_out, ("T1", "T2")))
-    assert read(Path("mine")).excluded == {"T1": "unclear", "T2": "unclear"}
 
 
 def test_a_folder_that_is_only_looked_at_is_left_as_it_is(here: Path) -> None:
