@@ -23,10 +23,9 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import redis
-from celery import Celery
 
 from defsurvey.jobs.daemons.health import Pulse
-from defsurvey.jobs.daemons.reconciler import Reconciler, release_dead
+from defsurvey.jobs.daemons.reconciler import Reconciler, ask_for_report, release_dead
 from defsurvey.jobs.daemons.startup import broker_url, when_told_to_end
 from defsurvey.jobs.progress.snapshot import Snapshot, duration
 from defsurvey.jobs.progress.watching import Look, say, watch
@@ -355,7 +354,7 @@ def work(
         try:
             crew.start()
             thread.start()  # its first pass publishes the run while the workers come up
-            ask_report = partial(_ask_report, app, database)
+            ask_report = partial(ask_for_report, app, database)
             return Follower(database, run, crew, console, broker, lambda: bool(signals), ask_report).follow()
         finally:
             stop.set()
@@ -364,12 +363,6 @@ def work(
             crew.stop()
             with outages_survived("leases of ended workers"):
                 release_dead(database)
-
-
-def _ask_report(app: Celery, database: Database, run: str) -> None:
-    from defsurvey.jobs.daemons.tasks import report_sender  # which loads what simulates
-
-    report_sender(app, database)(run)
 
 
 def _models(settings: Settings, database: Database, run: str) -> list[str]:

@@ -83,7 +83,7 @@ def judge(
             with _progress() as watch:
                 chosen = None if rubric is None else Rubric(rubric)
                 done = judging.judge_run(settings, database, run_id, rubric=chosen, watch=watch, **options)
-            body, line, complete = done.to_json(), judging.in_words(done), done.ended is judging.Ended.DONE
+            body, line, complete = asdict(done), judging.in_words(done), done.ended is judging.Ended.DONE
         report = current_report(settings, database, run_id, None).html
     print_result({**body, "report": report}, [line, f"report: {report}"], as_json=as_json)
     if not complete:

@@ -128,6 +128,15 @@ class Reconciler:
                 log.info("%s: %d messages were in no queue any more", model, again)
 
 
+def ask_for_report(app: Celery, database: Database, run: str) -> None:
+    """Ask for a finished run's report; safe to call again."""
+    try:
+        revisions = [outbox.revision(database, run), outbox.judgement_revision(database, run)]
+        app.send_task(REPORT, args=[run, *revisions], queue=REPORTS_QUEUE, retry=False)
+    except (OperationalError, redis.RedisError) as error:
+        log.warning("report of %s not asked for, the reconciler will: %s", run, error)
+
+
 def release_dead(database: Database) -> int:
     """Let go of what processes of this host held that are no more. Returns how many participants were freed.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,8 @@ def worker(
     process of ``defsurvey run`` without which it is to end.
     """
     wait_shortly()
-    from defsurvey.jobs.daemons.tasks import register_simulation, report_sender
+    from defsurvey.jobs.daemons.reconciler import ask_for_report
+    from defsurvey.jobs.daemons.tasks import register_simulation
     from defsurvey.workers.engines.keys import missing_key
     from defsurvey.workers.models import find_card, read_cards
     from defsurvey.workers.runner.daemon import end_with_parent, serve
@@ -102,7 +104,7 @@ def worker(
         threads=threads,
         hang_seconds=settings.hang_seconds,
         on_close=log_profile,
-        on_run_finished=report_sender(app, database),
+        on_run_finished=partial(ask_for_report, app, database),
         on_beat=pulse.beat,
     )
     registry.register(Gauges(stage, database=database, device=device, broker=client_of(app.conf.broker_url)))

@@ -16,12 +16,11 @@ import redis
 from celery import Celery, signals
 from celery.exceptions import Reject
 from celery.worker import state as worker_state
-from kombu.exceptions import OperationalError
 from pydantic import Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from defsurvey.jobs.daemons.reports import write_report
-from defsurvey.jobs.queue.celery_app import JUDGE, REPORT, REPORTS_QUEUE, SIMULATE, report_failure_key
+from defsurvey.jobs.queue.celery_app import JUDGE, REPORT, SIMULATE, report_failure_key
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.jobs.system import DISK, UNAVAILABLE, HomeInUse
@@ -102,19 +101,6 @@ def register_reports(app: Celery, database: Database, folder: Path, broker: redi
 def _passes(error: BaseException) -> bool:
     """Whether what kept a report from being built passes by itself: an outage, or a disk without room."""
     return isinstance(error, (*OUTAGE, redis.RedisError)) or (isinstance(error, OSError) and error.errno in DISK)
-
-
-def report_sender(app: Celery, database: Database) -> Callable[[str], None]:
-    """A function that asks for a finished run's report; safe to call again."""
-
-    def send(run: str) -> None:
-        try:
-            revisions = [outbox.revision(database, run), outbox.judgement_revision(database, run)]
-            app.send_task(REPORT, args=[run, *revisions], queue=REPORTS_QUEUE, retry=False)
-        except (OperationalError, redis.RedisError) as error:
-            log.warning("report of %s not asked for, the reconciler will: %s", run, error)
-
-    return send
 
 
 def register_judging(

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 from defsurvey.jobs.judging.batches import collect_open, judge_in_batches
 from defsurvey.jobs.judging.steps import BeingJudged as BeingJudged
@@ -41,39 +40,27 @@ CANCELLED = "the run is cancelled"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """How judging a run ended."""
+    """How judging a run ended, as ``judge --json`` prints it."""
 
     run: str
     judge: str  #: name and version
-    score: str  #: on the calibration set; empty: it was not asked, since there was nothing to judge or no money left
+    calibration: str  #: its score; empty: it was not asked, since there was nothing to judge or no money left
     ended: Ended
     sampled: int  #: calls that the sample asks for, those for the judge's agreement with itself counted
     judged: int  #: of them, all that are there now
     told: str = ""  #: what went wrong first
 
-    def to_json(self) -> dict[str, Any]:
-        """What ``judge --json`` prints."""
-        return {
-            "run": self.run,
-            "judge": self.judge,
-            "calibration": self.score,
-            "ended": self.ended.value,
-            "sampled": self.sampled,
-            "judged": self.judged,
-            "told": self.told,
-        }
-
 
 def in_words(done: Judged) -> str:
     """How judging ended, for a person to read."""
     go_on = f"the budget is spent: give it more (defsurvey resume {done.run} --budget USD), then judge again"
-    if not done.score and done.ended is Ended.OVER_BUDGET:
+    if not done.calibration and done.ended is Ended.OVER_BUDGET:
         return f"{done.run}: nothing is judged by {done.judge}; {go_on}"
-    if not done.score:
+    if not done.calibration:
         return f"{done.run}: {done.told}"
     if done.ended is Ended.REFUSED:
-        return f"{done.run}: nothing is judged: {done.judge} was {done.score}; see docs/judge.md"
-    words = f"{done.run}: {done.judged:,} of {done.sampled:,} judged by {done.judge}, {done.score}"
+        return f"{done.run}: nothing is judged: {done.judge} was {done.calibration}; see docs/judge.md"
+    words = f"{done.run}: {done.judged:,} of {done.sampled:,} judged by {done.judge}, {done.calibration}"
     if done.ended is Ended.OVER_BUDGET:
         return f"{words}; {go_on}"
     return f"{words}; {done.told}" if done.told else words
@@ -122,7 +109,7 @@ def judge_run(
         if not sample:
             done = Ended.DONE
             _end_unopened(database, run_id, wanted, done, NOTHING, ledger)
-            return Judged(run=run_id, judge=wanted.key, score="", ended=done, sampled=0, judged=0, told=NOTHING)
+            return Judged(run=run_id, judge=wanted.key, calibration="", ended=done, sampled=0, judged=0, told=NOTHING)
         with closing(open_engine(card, survey=survey, device=device, cache=settings.cache)) as engine:
             name = judge_name(card, engine, wanted.rubric)
             work = Work(
@@ -152,7 +139,7 @@ def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[Call], *,
 
     def judged(ended: Ended, score: object, *, sampled: int = sampled, done: int, told: str = "") -> Judged:
         said = "" if score is None else str(score)
-        return Judged(run=run, judge=identity, score=said, ended=ended, sampled=sampled, judged=done, told=told)
+        return Judged(run=run, judge=identity, calibration=said, ended=ended, sampled=sampled, judged=done, told=told)
 
     unpaid = f"{identity}: the budget of {budget.budget_of(work.database, run)} US dollars is spent"
     before = sampled - len(work.left(sample))

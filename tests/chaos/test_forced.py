@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from celery import Celery
 from sqlalchemy import bindparam, select
 
 from defsurvey.jobs.daemons import tasks
-from defsurvey.jobs.daemons.reconciler import Reconciler
+from defsurvey.jobs.daemons.reconciler import Reconciler, ask_for_report
 from defsurvey.jobs.queue.broker import EmbeddedBroker
 from defsurvey.jobs.queue.celery_app import REPORT, make_app
 from defsurvey.storage.database import Database
@@ -180,7 +181,7 @@ def test_one_report_for_each_revision_of_the_ledger(
     app, built = reporter
     who = started(database, participants=4)
     engine = Gated(tmp_path)
-    stage: ParticipantRunner = stage_of(database, engine, on_run_finished=tasks.report_sender(app, database))
+    stage: ParticipantRunner = stage_of(database, engine, on_run_finished=partial(ask_for_report, app, database))
     with monkeypatch.context() as patched, ThreadPoolExecutor(4) as pool:
         AtOnce(patched, 4)
         assert set(pool.map(stage.simulate, who)) == {Outcome.FINISHED}
@@ -191,7 +192,7 @@ def test_one_report_for_each_revision_of_the_ledger(
         assert 2 <= deliver(app, broker) <= 5
         assert (built, revisions(database)) == ([revision], [revision])
         for _ in range(3):
-            tasks.report_sender(app, database)(RUN)
+            ask_for_report(app, database, RUN)
         reconciler.reconcile()
         assert deliver(app, broker) == 3
         assert (built, revisions(database)) == ([revision], [revision])

@@ -175,7 +175,7 @@ def test_who_types_it_is_told_that_the_budget_is_spent(
     assert in_words(done).endswith(f"; {go_on}")
     cards(settings, server, model="judge-2")
     other = judged(settings, database)
-    assert (other.ended, other.judged, other.score) == (Ended.OVER_BUDGET, 0, "")
+    assert (other.ended, other.judged, other.calibration) == (Ended.OVER_BUDGET, 0, "")
     assert in_words(other) == f"first: nothing is judged by judge (judge-2, rubric 1); {go_on}"
 
 

@@ -50,7 +50,7 @@ def test_every_answer_is_judged_once(
     again = -(-total // 10)
     assert (done.ended, done.sampled, done.judged) == (Ended.DONE, total + again, total + again)
     assert done.judge == "judge (judge-1, rubric 1)"
-    assert done.score == "right on 72 of 72 calibration answers"
+    assert done.calibration == "right on 72 of 72 calibration answers"
     sample = judgements.sample(database, [1, 2], share=1.0, seed=11)
     given = {answer.key: answer for answer in judgements.given_answers(database, [call.key for call in sample])}
     paid = server.paid()

@@ -219,7 +219,7 @@ def test_a_run_that_is_cancelled_is_no_reason_to_calibrate_its_judge(
     answer_everything(small)
     cancelled_meanwhile(server, small, judged=0)
     done = judge_run(settings, small, "first")
-    assert (done.ended, done.judged, done.score) == (Ended.INCOMPLETE, 0, "")
+    assert (done.ended, done.judged, done.calibration) == (Ended.INCOMPLETE, 0, "")
     assert in_words(done) == "first: the run is cancelled"
     assert sum(server.asked.values()) <= 2 * 4
     store.cancel(small, "first", cancelled=False)
