@@ -52,17 +52,10 @@ PRESETS = {
 
 
 def substream(seed: int, *names: str | int) -> Generator:
-    """The generator that belongs to a seed and a sequence of names.
+    """The generator that belongs to a study's seed, 0 or more, and a sequence of names (``"region", "us", 3``).
 
-    Names are hashed with SHA-256, each with its kind and length, so that the stream is
-    the same on every machine and no two sequences of names share one.
-
-    Args:
-        seed: the study's seed, 0 or more.
-        names: what the stream is for, e.g. ``"region", "us", 3``.
-
-    Raises:
-        ValueError: the seed is negative.
+    Names are hashed with SHA-256, each with its kind and length, so that the stream is the same on every machine and no
+    two sequences of names share one.
     """
     if seed < 0:
         raise ValueError(f"seed: expected 0 or more, got {seed}")
@@ -85,8 +78,8 @@ def draw_axes(
 ) -> Draws:
     """Draw a participant's place on the three axes of DEF (paper, section 4.3, Algorithm 1), and its wording.
 
-    Every axis is drawn first and switched off afterwards where the condition says so, so
-    that an ablation leaves the other axes as they were.
+    Every axis is drawn first and switched off afterwards where the condition says so, so that an ablation leaves the
+    other axes as they were.
 
     Args:
         protocol: seed, preset, and how often the axes are drawn.
@@ -143,19 +136,17 @@ def question_order(protocol: Protocol, index: int, questions: Sequence[str]) -> 
 def options_shown(protocol: Protocol, condition: Condition, question: Question, index: int) -> tuple[int, ...]:
     """Option codes in the order in which participant ``index`` is shown them.
 
-    ``condition.option_order`` true: nominal and multiple-choice options are permuted,
-    ordinal ones and scales run forward or backward, residual options stay last. False:
-    the survey's order. None: as the preset says; ``code`` shuffles every listed option
-    whatever its kind, and leaves scales, which list none, as they are.
+    ``condition.option_order`` true: nominal and multiple-choice options are permuted, ordinal ones and scales run
+    forward or backward, residual options stay last. False: the survey's order. None: as the preset says; ``code``
+    shuffles every listed option whatever its kind, and leaves scales, which list none, as they are.
     """
-    if condition.option_order is None:
-        if not PRESETS[protocol.preset].options_shuffled or question.type is QuestionType.SCALE:
-            return question.codes
-        rng = substream(protocol.seed, "option order", index, question.id)
-        return tuple(rng.permutation(question.codes).tolist())
-    if not condition.option_order:
+    by_preset = condition.option_order is None
+    shuffled = by_preset and PRESETS[protocol.preset].options_shuffled and question.type is not QuestionType.SCALE
+    if not condition.option_order and not shuffled:
         return question.codes
     rng = substream(protocol.seed, "option order", index, question.id)
+    if shuffled:
+        return tuple(rng.permutation(question.codes).tolist())
     substantive = [option.code for option in question.options if not option.residual]
     residual = [option.code for option in question.options if option.residual]
     if not question.type.ordered:
@@ -166,17 +157,10 @@ def options_shown(protocol: Protocol, condition: Condition, question: Question, 
 
 
 def completion_seed(protocol: Protocol, index: int, question: str, attempt: int = 0) -> int:
-    """The seed of one completion, in [0, 2**63): the same for every model, culture and condition.
-
-    Args:
-        protocol: gives the study's seed.
-        index: the participant's number within its cell.
-        question: id of the question.
-        attempt: 0 for the first time it is asked; a retry counts on.
-    """
+    """The seed of one completion, in [0, 2**63): the same for every model, culture and condition."""
     return int(substream(protocol.seed, "completion", index, question, attempt).integers(2**63))
 
 
 def step_seed(protocol: Protocol, index: int, question: str, attempt: int, number: int) -> int:
-    """The seed of one step of an answer that takes several, in [0, 2**63); arguments as for ``completion_seed``."""
+    """The seed of one step of an answer that takes several, in [0, 2**63)."""
     return int(substream(protocol.seed, "step", index, question, attempt, number).integers(2**63))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -53,27 +53,13 @@ class PromptWords:
 
 @cache  # one small table for the life of the process
 def languages() -> Mapping[str, PromptWords]:
-    """Language code -> the words of its prompts.
-
-    Raises:
-        ValueError: a table of ``prompts.toml`` lacks a key or has one too many.
-    """
-    path = Path(__file__).with_name("prompts.toml")
-    tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    wanted = {entry.name for entry in fields(PromptWords)}
-    for code, table in tables.items():
-        if table.keys() != wanted:
-            odd = ", ".join(sorted(table.keys() ^ wanted))
-            raise ValueError(f"{path.name} [{code}]: expected the keys of PromptWords, missing or unknown: {odd}")
+    """Language code -> the words of its prompts."""
+    tables = tomllib.loads(Path(__file__).with_name("prompts.toml").read_text(encoding="utf-8"))
     return {code: PromptWords(**table) for code, table in tables.items()}
 
 
 def words(language: str) -> PromptWords:
-    """The words of one language.
-
-    Raises:
-        UnknownLanguage: ``prompts.toml`` has no such table.
-    """
+    """The words of one language; raises UnknownLanguage."""
     try:
         return languages()[language]
     except KeyError:
@@ -90,30 +76,14 @@ def messages(
     language: str,
     remembered: Sequence[tuple[Question, Sequence[int], str]] = (),
 ) -> tuple[Message, ...]:
-    """The conversation that asks one question.
+    """The conversation that asks one question: a user and an assistant turn for each answer remembered, then the prompt.
 
-    Args:
-        question: what is asked.
-        shown: its option codes in the order shown.
-        culture: whose citizen the model is asked to be.
-        region: code of a region of the culture, or None for the country alone.
-        language: language code of the prompt and of the survey text.
-        remembered: earlier questions with the order their options were shown in and the
-            answer as memory keeps it, in the order in which they are to be shown.
-
-    Returns:
-        A user and an assistant turn for each remembered answer, then the prompt as a user turn.
-
-    Raises:
-        UnknownLanguage: there is no prompt in this language.
-        UnknownName: the culture has no such region, or the question no such option.
+    ``remembered`` are earlier questions, the order in which their options were shown, and the answer as memory keeps it.
     """
-    turns: list[Message] = []
+    turns: list[str] = []
     for earlier, order, answer in remembered:
-        turns.append(Message(role="user", content=request_text(earlier, order, language)))
-        turns.append(Message(role="assistant", content=answer))
-    turns.append(Message(role="user", content=prompt_text(question, shown, culture, region, language)))
-    return tuple(turns)
+        turns += [request_text(earlier, order, language), answer]
+    return conversation(*turns, prompt_text(question, shown, culture, region, language))
 
 
 def conversation(*turns: str) -> tuple[Message, ...]:

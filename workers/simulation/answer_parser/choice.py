@@ -1,8 +1,7 @@
 """Which options a section of a completion chooses, by number, by label and by the end of a scale.
 
-Each of these is a witness. It speaks where a number is no quantity, where a label is neither denied nor made more or
-less of, and where a sentence names an end of the scale as the answerer's own view; else it is silent. Where witnesses
-contradict each other, or name several options where one is allowed, there is a problem and no choice.
+Each of these is a witness, and silent where a number may be a quantity or a label is denied or made more or less of.
+Where witnesses contradict each other, or name several options where one is allowed, there is a problem and no choice.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ SENTENCE_END = re.compile(r"[!?。\n]|\.(?=\s|$)")
 BULLET = re.compile(r"[\s\-–—•·(\[{<,;:\"'“]*$")
 #: Characters after a choice within which a silent witness is heard.
 HEARD = 120
-
+#: Between the items of a list, the choices among which are written as a NUL.
+_BETWEEN_ITEMS = re.compile(r"[,;、]|(?<![a-z])and(?![a-z])|和|以及")
 _WIDEST_GAP, _LONG_LINE = 40, 2000
 _REMARK = re.compile(r" ?(?:\([^()\[\]\n]{0,80}\)|\[[^()\[\]\n]{0,80}\])")
 _TIGHT = re.compile(
@@ -52,17 +52,12 @@ class Statement:
         self.several = question.type is QuestionType.MULTIPLE
         self.scale = question.type is QuestionType.SCALE
         self.marked = marked
-        self._question = question
+        self._asked = " ".join(question.text.values()).casefold()
         self.text = self.vocabulary.without_span(self.vocabulary.fold(text))
         self.found = self.vocabulary.mentions(self.text)
         self._leave_out_remarks()
         if any(mention.unreadable for mention in self.found):
-            certain = [
-                i
-                for i, m in enumerate(self.found)
-                if not m.unreadable or self._stands_with_number(i) or self._fills_line(i)
-            ]
-            self.found = [self.found[i] for i in certain]
+            self.found = [m for i, m in enumerate(self.found) if not m.unreadable or self._is_certain(i)]
         if not self.several and not self.scale:
             self._leave_out_lesser()
 
@@ -78,11 +73,7 @@ class Statement:
         return [0, *self._following(0)]
 
     def in_sentences(self) -> list[int]:
-        """The mentions by which sentences choose.
-
-        They are those of the first such sentence, with a list that it begins, where an answer marker opens the
-        section; else those of all sentences.
-        """
+        """The mentions by which sentences choose: all, or those of the first such sentence behind an answer marker."""
         stated: list[int] = []
         for start, _, here in self._sentences(0):
             chosen: list[int] = []
@@ -105,7 +96,6 @@ class Statement:
 
     def leaning(self, start: int) -> int | None:
         """The end of the scale that the answerer's own words from a place on lean to, though they are not its label."""
-        low, high = self.vocabulary.ends
         for begin, end, _ in self._near(start):
             if self.text[end - 1 : end] == "?" or pattern("hedge").search(self.text, begin, end):
                 continue
@@ -118,7 +108,7 @@ class Statement:
                 if denial and pattern("utmost").search(clause, denial.end()):
                     continue  # who is "not completely satisfied" may be near to it
                 denied = bool(denial) != (word.lastgroup == "opposite")
-                return low + high - pole.affirming if denied else pole.affirming
+                return sum(self.vocabulary.ends) - pole.affirming if denied else pole.affirming
         return None
 
     def is_free(self, i: int) -> bool:
@@ -159,11 +149,8 @@ class Statement:
         return bool(pattern("connector").match(gap)) and self.is_free(i)
 
     def unjoined(self, stated: Sequence[int]) -> Mention | None:
-        """An option with which a list goes on, though it is not joined to the last choice: it may be chosen as well.
-
-        "Independence needed in life, hard work for success". What only an argument or a denial names ("not 10 and
-        11") is no part of a list.
-        """
+        """An option with which a list goes on, though it is not joined to the last choice: it may be chosen as well."""
+        # "Independence needed in life, hard work for success"; but not what an argument or a denial names
         last, codes = self.found[stated[-1]], {self.found[i].code for i in stated}
         ending = SENTENCE_END.search(self.text, last.end)
         end = ending.start() if ending else len(self.text)
@@ -178,9 +165,8 @@ class Statement:
             between = self.text[last.end : mention.start]
             if pattern("item").search(between) and (not mention.is_label or self._speaks(i, last.end)):
                 argued = pattern("argument").search(between) or pattern("negation").search(between)
-                if not argued or re.match(
-                    r" ?[:–—]| (?:because|since)(?![a-z])|因为", self.text[mention.end : mention.end + 10]
-                ):
+                after = self.text[mention.end : mention.end + 10]
+                if not argued or re.match(r" ?[:–—]| (?:because|since)(?![a-z])|因为", after):
                     return mention
         return None
 
@@ -204,9 +190,8 @@ class Statement:
         mention, after = self.found[i], self.text[self.found[i].end : self.found[i].end + 2]
         before = self.text[max(0, mention.start - 40) : mention.start]
         if self.opens_line(mention):
-            return bool(
-                not mention.is_label or before.rpartition("\n")[2].strip() or _CLAUSE_END.match(self.text, mention.end)
-            )
+            bulleted = before.rpartition("\n")[2].strip()
+            return bool(not mention.is_label or bulleted or _CLAUSE_END.match(self.text, mention.end))
         if not re.search(r"[.!?;。] ?$", before):
             return False
         alone = bool(re.match(r" ?(?:[.;。!\n]|$)", after)) if mention.is_label else self.is_paired(i)
@@ -247,22 +232,16 @@ class Statement:
         if mention.is_label:
             long = len(mention.words) > 3 or not mention.words.isascii()
             return long or _CLAUSE_END.match(self.text, mention.end) is not None
-        cued = (
-            mention.scored
-            or pattern("cue").search(before[-24:])
-            or self._is_given(mention, self.text[begin : mention.start], alone=begin > 0)
-        )
-        return mention.kind in (Kind.PLACE, Kind.LINE) or bool(cued)
+        if mention.scored or mention.kind in (Kind.PLACE, Kind.LINE) or pattern("cue").search(before[-24:]):
+            return True
+        return self._is_given(mention, self.text[begin : mention.start], alone=begin > 0)
 
     def _is_denied_after(self, mention: Mention) -> bool:
         named = mention.kind in (Kind.LABEL, Kind.LINE)
         return named and pattern("denied after").match(self.text, mention.end) is not None
 
     def _is_excluded(self, mention: Mention, before: str) -> bool:
-        """Whether it is left out: "all except this, that and those".
-
-        A comma may end what is left out: "Apart from work, family is very important", "Never, except once, 2".
-        """
+        """Whether it is left out ("all except this and that"); a comma may end that ("Never, except once, 2")."""
         rest = pattern("all but").split(before)
         if len(rest) > 1 and mention.kind in (Kind.LABEL, Kind.LINE) and not _OWN_CLAUSE.search(rest[-1]):
             return True
@@ -275,51 +254,40 @@ class Statement:
         if pattern("others").search(before) or pattern("to others").match(self.text, end):
             return False
         subject = re.search(r"([a-z]+) (?:is|are|was|were)(?: \w+)?(?: an?)? ?$", before)
-        asked = " ".join(self._question.text.values()).casefold()
-        return subject is None or subject[1] in asked or bool(pattern("pronoun").fullmatch(subject[1]))
+        return subject is None or subject[1] in self._asked or bool(pattern("pronoun").fullmatch(subject[1]))
 
     def _is_unmodified(self, mention: Mention) -> bool:
         before, after = self.text[max(0, mention.start - 20) : mention.start], self.text[mention.end : mention.end + 40]
-        if (
-            re.search(r"[不没非未]$", before)
-            or pattern("denied before").search(before)
-            or pattern("changed after").match(after)
-        ):
+        denied = re.search(r"[不没非未]$", before) or pattern("denied before").search(before)
+        if denied or pattern("changed after").match(after):
             return False
         if pattern("degree").match(mention.words):
             return not re.match(r" (?:strongly|somewhat|completely|partly)\b", after)
         return not pattern("degree before").search(before) and not pattern("degree after").match(after)
 
     def _is_given(self, number: Mention, before: str, *, alone: bool) -> bool:
-        """Whether a number ends a sentence as its result ("..., 8", "... (8)"), or is all of it and of its line.
-
-        The number of a list's item is none ("1. It is wrong").
-        """
+        """Whether a number ends a sentence as its result ("..., 8", "... (8)"), or is all of it and of its line."""
         if alone and BULLET.match(before):
             return _LINE_END.match(self.text, number.end) is not None
-        ends = _LINE_END.match(self.text, number.end) or re.match(
-            r"[.;)\]](?!\w)", self.text[number.end : number.end + 2]
-        )
+        after = self.text[number.end : number.end + 2]
+        ends = _LINE_END.match(self.text, number.end) or re.match(r"[.;)\]](?!\w)", after)
         return bool(ends) and _GIVEN.search(before) is not None
 
     def _is_range(self, i: int) -> bool:
         """Whether a number is joined to the one before so directly that one of them alone is not what was said."""
-        if not 0 < i < len(self.found) or any(
-            m.kind not in (Kind.NUMBER, Kind.WORD) for m in self.found[i - 1 : i + 1]
-        ):
+        both = self.found[max(0, i - 1) : i + 1]
+        if len(both) < 2 or any(mention.kind not in (Kind.NUMBER, Kind.WORD) for mention in both):
             return False
-        one, gap = self.found[i - 1], self._gap(i)
+        one, gap = both[0], self._gap(i)
         between = gap == " and " and self.text.endswith("between ", 0, one.start)
         return one.words != self.found[i].words and (between or _RANGE.fullmatch(gap) is not None)
 
-    def _stands_with_number(self, i: int) -> bool:
-        return self.is_paired(i) or (i > 0 and self.is_paired(i - 1))
+    def _is_certain(self, i: int) -> bool:
+        """Whether a label chooses even in a language whose denials are not known."""
+        return self.is_paired(i) or (i > 0 and self.is_paired(i - 1)) or self._fills_line(i)
 
     def _fills_line(self, i: int) -> bool:
-        """Whether the line of a mention holds nothing but mentions, what joins or introduces them, and a reason.
-
-        Only so is it chosen where it is not known what denies it, or where a number may count anything.
-        """
+        """Whether the line of a mention holds nothing but mentions, what joins or introduces them, and a reason."""
         text, mention = self.text, self.found[i]
         start, end = text.rfind("\n", 0, mention.start) + 1, text.find("\n", mention.end)
         end = len(text) if end < 0 else end
@@ -345,10 +313,7 @@ class Statement:
         return re.sub(" {2,}", " ", self.text[start : min(end, start + HEARD)])
 
     def _leave_out_remarks(self) -> None:
-        """Make blanks of remarks in brackets after a mention: "8 (needed), 9 (work)", "1 (better than 3) or 2".
-
-        Of a bracket that begins with another mention, which is its label or number, that mention is kept.
-        """
+        """Make blanks of remarks in brackets after a mention ("1 (better than 3) or 2"), but for a label or number."""
         kept: list[Mention] = []
         text, remark_end = self.text, 0
         for mention in self.found:
@@ -370,18 +335,14 @@ class Statement:
         for one, other in pairwise(self.found):
             if one.is_label and other.is_label and other.start - one.end < _WIDEST_GAP + 20:
                 compared = f"{self.text[one.end : other.start]}|{self.text[other.end : other.end + 12]}"
-                lesser = (
-                    other if pattern("above").match(compared) else one if pattern("below").match(compared) else None
-                )
-                if lesser is not None:
-                    self.found = [mention for mention in self.found if mention is not lesser]
+                above, below = pattern("above").match(compared), pattern("below").match(compared)
+                if above or below:
+                    self.found.remove(other if above else one)
                     self.text = self.text[: one.end] + " " * (other.start - one.end) + self.text[other.start :]
                     return
 
 
 CONTRADICTIONS = ("number and label name different options", "number and sentence are at different ends of the scale")
-#: Between the items of a list, the choices among which are written as a NUL.
-_BETWEEN_ITEMS = re.compile(r"[,;、]|(?<![a-z])and(?![a-z])|和|以及")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,14 +359,9 @@ NOTHING = Choice()
 
 
 def choose(text: str, question: Question, shown: Sequence[int], *, marked: bool) -> Choice:
-    """The options that a section chooses.
+    """The options that a section chooses, by its cleaned text without the explanation.
 
-    Args:
-        text: cleaned text of the section, its explanation left out.
-        question: tells how many may be chosen.
-        shown: codes of the options offered, in the order shown.
-        marked: whether an answer marker opens it: then the first sentence that names
-            options decides, else all sentences have to agree.
+    Where an answer marker opens it the first sentence that names options decides, else all have to agree.
     """
     said = Statement(text, question, shown, marked=marked)
     if not said.found:
@@ -426,9 +382,8 @@ def choose(text: str, question: Question, shown: Sequence[int], *, marked: bool)
         return Choice(problem=f"it begins with {first.words}, which may be a quantity")
     if not mentions:
         return NOTHING
-    if said.several:
-        counting = _counting(said, mentions)
-        mentions = [mention for mention in mentions if mention not in counting]
+    counting = _counting(said, mentions) if said.several else ()
+    mentions = [mention for mention in mentions if mention not in counting]
     problem = _unoffered(said, mentions)
     if not problem:
         problem = _listed(said, mentions, stated) if said.several else _disagreement(said, mentions, heard, end)
@@ -453,12 +408,8 @@ def _unoffered(said: Statement, mentions: Sequence[Mention]) -> str:
     labelled = {mention.code for mention in mentions if mention.labelled}
     figures = labelled or any(mention.kind is Kind.LINE for mention in mentions)
     for before, mention, after in zip((None, *mentions), mentions, (*mentions[1:], None), strict=False):
-        if (
-            not figures
-            or mention.labelled
-            or mention.kind not in (Kind.NUMBER, Kind.WORD)
-            or (after and after.is_label)
-        ):
+        is_number = mention.kind in (Kind.NUMBER, Kind.WORD) and not mention.labelled
+        if not figures or not is_number or (after and after.is_label):
             continue
         # "0 (1)" and "2, 20" are clear where 0 is the label of 1 and 20 that of 2; "0, 1" is not where 1 is a label too
         bracketed = before and re.fullmatch(r" ?[(\[] ?", said.text[before.end : mention.start])
@@ -468,12 +419,9 @@ def _unoffered(said: Statement, mentions: Sequence[Mention]) -> str:
 
 
 def _disagreement(said: Statement, mentions: Sequence[Mention], heard: Sequence[int], end: int) -> str:
-    """What is wrong between the witnesses where one option may be chosen.
-
-    The words of an end of a scale agree with every number on its half, since the points between have no words; those
-    of a sentence beside the number contradict it only where it is near the other end. A sentence that names several
-    options contradicts none of them.
-    """
+    """What is wrong between the witnesses where one option may be chosen."""
+    # The words of an end of a scale agree with every number on its half, since the points between have no words. Those
+    # of a sentence contradict it only where it is near the other end; one that names several options contradicts none.
     numbers = {mention.code for mention in mentions if not mention.is_label}
     number = numbers.pop() if len(numbers) == 1 else None
     if number is None:
@@ -524,11 +472,8 @@ def _is_pair(said: Statement, one: Mention, other: Mention) -> bool:
 def _counting(said: Statement, stated: Sequence[Mention]) -> Sequence[Mention]:
     """Numbers that only count what is chosen: 1., 2., 3. before options with other codes."""
     text, numbered = said.text, [(one, other) for one, other in pairwise(stated) if one.kind is Kind.NUMBER]
-    opening = [
-        one
-        for one, other in numbered
-        if BULLET.match(text[: one.start].rpartition("\n")[2]) and re.match(r"[.)、] ?$", text[one.end : other.start])
-    ]
+    bulleted = [pair for pair in numbered if BULLET.match(text[: pair[0].start].rpartition("\n")[2])]
+    opening = [one for one, other in bulleted if re.match(r"[.)、] ?$", text[one.end : other.start])]
     paired = [one for one, other in numbered if _is_pair(said, one, other)]
     counts = [found for found in (opening, paired) if [one.code for one in found] == list(range(1, len(found) + 1))]
     return next((found for found in counts if len(found) > 1), ())

@@ -24,13 +24,9 @@ _END = re.compile(r"</think(?:ing)?>|\[/THINK\]|<\|channel\|>final\b[^<\n]{0,80}
 
 
 def spoken(text: str) -> tuple[str, bool]:
-    """What a completion says: what follows the last of its thoughts, up to one that never ends.
+    """What a completion says behind its thoughts, and whether a thought that never ends cuts it off.
 
-    A thought that ends need not have begun, since the prompt may have begun it. A text without marks says all of
-    itself.
-
-    Returns:
-        What is said, and whether a thought that never ends cuts it off.
+    A thought that ends need not have begun, since the prompt may have begun it.
 
     >>> spoken("<think>Is it 1? No.</think>Answer: 2")
     ('Answer: 2', False)
@@ -118,11 +114,9 @@ def with_plain_marks(text: str) -> str:
 
 
 def without_echo(text: str, question: Question, shown: Sequence[int]) -> str:
-    """The cleaned completion without what it repeats of its prompt.
+    """The cleaned completion without what it repeats of its prompt: format, question, and the list of all options.
 
-    Taken out are the prompt's sentence about the format, the question, and the complete
-    list of its options where it stands on lines of its own. A question of a few words ("Income") may as well be part
-    of an answer ("Income from work"): it is a repetition only as all of a line, or of what is said to be the request.
+    A question of a few words ("Income") may be part of an answer: it is a repetition only as all of a line or request.
     """
     for table in prompt_languages().values():
         text = text.replace(_cleaned(table.format), "\n")
@@ -157,10 +151,7 @@ def is_blank(text: str) -> bool:
 
 
 def first_sentence(text: str) -> str:
-    """The text up to the end of its first sentence, at most ``MOST_REMEMBERED`` characters.
-
-    A full stop after a leading number, a single letter or a common abbreviation ends nothing.
-    """
+    """The text up to the end of its first sentence, at most ``MOST_REMEMBERED`` characters."""
     line = text.strip()[: MOST_REMEMBERED + 1].partition("\n")[0]
     end = _sentence_end(line)
     return line[:MOST_REMEMBERED].strip() if end is None else line[:end][:MOST_REMEMBERED]
@@ -209,10 +200,9 @@ def read(
 ) -> Reading:
     """Read the options that a completion chooses.
 
-    A completion that disclaims and then answers is answered; one that only disclaims is
-    refused. A number and a label, or a number and the end of a scale, that contradict each other, several options
-    where one is allowed, more than the maximum, or two answers that differ, are unparsable. What a model thinks
-    before it replies is no part of the reply: where nothing else is there, it is unparsable.
+    One that disclaims and then answers is answered; one that only disclaims is refused. Contradictions, several options
+    where one is allowed, more than the maximum, or two answers that differ, are unparsable, and so is a completion that
+    holds nothing but thoughts.
 
     Args:
         text: the whole completion.
@@ -220,8 +210,7 @@ def read(
         question: what was asked.
         shown: codes of the options offered, in the order shown.
         language: language code of the prompt, for the words that memory puts around an answer.
-        reply: how far it is read. Where not to its end, the first answer that is complete counts, and what
-            follows it is as if it had never been said (see ``is_settled``).
+        reply: how far it is read. Where not to its end, the first answer that is complete counts (see ``is_settled``).
     """
     if finish is FinishReason.ERROR:
         return Reading(state=AnswerState.FAILED, reason="the engine gave up")
@@ -251,11 +240,9 @@ def read(
 
 
 def is_settled(text: str, question: Question, shown: Sequence[int], reply: Reply) -> bool:
-    """Whether ``read`` with this ``reply`` gives the same whatever follows the text.
+    """Whether ``read`` with this ``reply`` gives the same whatever follows the text: called after every token.
 
-    Never where replies are read to their end, nor amid a thought; one that comes after the answer is left out of
-    account. It is called after every token, and looks only where something that can settle an answer has just been
-    said: a marker, the end of a sentence or of a line. What has settled nothing for long is left to its own end.
+    It looks only where something that can settle an answer has just been said: a marker, the end of a sentence or line.
     """
     if reply is Reply.FULL or not _TELLING.search(text, max(0, len(text) - _JUST_SAID)):
         return False
@@ -280,11 +267,7 @@ def _nothing(text: str, said: str) -> str:
 
 
 def _choices(text: str, question: Question, shown: Sequence[int]) -> Iterator[tuple[Choice, Section]]:
-    """The sections that say something about the options, and what.
-
-    What follows like a new turn of a conversation ("Request:", "User:") once something was
-    chosen is the model's own invention and is not read.
-    """
+    """The sections that say something about the options, and what; no turn that a model invents behind its answer."""
     chosen = False
     for section in split_sections(text):
         if section.turn and chosen:
