@@ -15,6 +15,7 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.errors import Failure
 from defsurvey.storage.hosts import is_dead
 from defsurvey.storage.runs import budget, judge_batches, judge_leases, judgements, store
+from defsurvey.storage.runs.budget import BudgetWatch
 from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, GivenAnswer, Judge, Judgement, Rubric
 from defsurvey.storage.runs.judgements import NONE, Call, Ended, Prices
 from defsurvey.storage.runs.ledger import LEASE_SECONDS, lease_owner
@@ -26,7 +27,6 @@ from defsurvey.workers.judging.calibration import CalibrationItem, Score, calibr
 from defsurvey.workers.judging.prompt import judge_request, subject_of
 from defsurvey.workers.judging.verdicts import decided, merged
 from defsurvey.workers.models import ModelCard
-from defsurvey.workers.runner.budget import Purse
 from defsurvey.workers.runner.faults import OUTAGE
 from defsurvey.workers.runner.lease import BEATS_PER_LEASE
 
@@ -268,7 +268,7 @@ def _ask_for_what_is_left(work: Work, engine: Engine, sample: Sequence[Call], pr
     """Ask for what is neither judged nor a problem. Returns whether some of it was not asked, for want of money."""
     left = work.left(sample)
     done, todo = len(sample) - len(left), [call for call in left if call not in problems]
-    purse, short = Purse(lambda: work.money_left), False
+    watch, short = BudgetWatch(lambda: work.money_left), False
     in_vain, most_in_vain = 0, _IN_VAIN * work.at_once
 
     def keep(call: Call, judgement: Judgement) -> None:
@@ -282,7 +282,7 @@ def _ask_for_what_is_left(work: Work, engine: Engine, sample: Sequence[Call], pr
         for put in work.put(todo):
             if put.decided is not None:
                 keep(put.call, put.decided)
-            elif in_vain >= most_in_vain or (short := purse.is_empty()) or work.stopped:
+            elif in_vain >= most_in_vain or (short := watch.is_spent()) or work.stopped:
                 return
             else:
                 yield put, put.request

@@ -18,9 +18,9 @@ from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judge_batches, judgements
+from defsurvey.storage.runs.budget import BudgetWatch
 from defsurvey.storage.runs.judgements import Ended
 from defsurvey.storage.runs.read_judgements import read_judgements
-from defsurvey.workers.runner.budget import Purse
 from tests.jobs.ledger_rows import change, rows
 from tests.judging.conftest import Answered, wants_judging
 from tests.judging.provider import JudgeServer
@@ -185,14 +185,14 @@ def test_money_that_comes_while_the_last_calls_are_under_way_is_used(
     """Whoever gave it saw a run that was still being judged, and types nothing more."""
     answered()
     budget.change_budget(database, "first", 4 * CALL)
-    is_empty = Purse.is_empty
+    is_empty = BudgetWatch.is_spent
 
-    def and_filled(purse: Purse) -> bool:
-        if empty := is_empty(purse):
+    def and_filled(watch: BudgetWatch) -> bool:
+        if empty := is_empty(watch):
             budget.change_budget(database, "first", 10.0)
         return empty
 
-    monkeypatch.setattr(Purse, "is_empty", and_filled)
+    monkeypatch.setattr(BudgetWatch, "is_spent", and_filled)
     done = judged(settings, database)
     assert (done.ended, done.judged) == (Ended.DONE, done.sampled)
     assert sum(server.asked.values()) == 72 + len(rows(database, "SELECT item FROM judgement WHERE prompt_tokens > 0"))
@@ -235,7 +235,7 @@ def test_what_a_run_has_cost_is_not_summed_up_for_every_call(
         return spent(of, run)
 
     monkeypatch.setattr(budget, "spent", counted)
-    monkeypatch.setattr("defsurvey.workers.runner.budget.LOOK_SECONDS", 60.0)
+    monkeypatch.setattr("defsurvey.storage.runs.budget.LOOK_SECONDS", 60.0)
     done = judged(settings, database)
     assert (done.ended, done.judged) == (Ended.DONE, done.sampled)
     assert done.sampled > 70

@@ -26,7 +26,6 @@ from defsurvey.workers.engines.base import Engine, EngineUnavailable, Mortal
 from defsurvey.workers.engines.opening import describe_engine, open_engine
 from defsurvey.workers.engines.versions import versions
 from defsurvey.workers.models import ModelCard, find_card
-from defsurvey.workers.runner.budget import Purse
 from defsurvey.workers.runner.faults import OUTAGE, GaveUp, Quarantine, blame, patiently
 from defsurvey.workers.runner.lease import Leases
 from defsurvey.workers.runner.watchdog import Watchdog, Watched
@@ -92,7 +91,7 @@ class ParticipantRunner:
         self._cannot_open: dict[tuple[str, str], str] = {}  #: key of an engine -> why
         self._quarantine = Quarantine()
         self.run = lru_cache(maxsize=32)(lambda run: store.load_run(database, run))
-        self._money = lru_cache(maxsize=32)(lambda run: Purse(partial(budget.left, database, run)))
+        self._money = lru_cache(maxsize=32)(lambda run: budget.BudgetWatch(partial(budget.left, database, run)))
         self.survey = lru_cache(maxsize=8)(lambda fingerprint: store.load_survey(database, fingerprint))
 
     @property
@@ -196,7 +195,7 @@ class ParticipantRunner:
         api = find_card(held.cell.model, self._cards).api
         if api is None or not api.costs:
             return False
-        empty = self.patiently(self._money(held.run).is_empty)
+        empty = self.patiently(self._money(held.run).is_spent)
         return empty and self.patiently(lambda: budget.halt_if_spent(self.database, held.run))
 
     def _answers(self, held: Participant, run: Run, survey: Survey, engine: Engine) -> Iterator[None]:

@@ -76,9 +76,9 @@ def messages(
     language: str,
     remembered: Sequence[tuple[Question, Sequence[int], str]] = (),
 ) -> tuple[Message, ...]:
-    """The conversation that asks one question: a user and an assistant turn for each answer remembered, then the prompt.
+    """The conversation that asks one question: two turns for each answer remembered, then the prompt.
 
-    ``remembered`` are earlier questions, the order in which their options were shown, and the answer as memory keeps it.
+    ``remembered`` are earlier questions, the order of their options as shown, and the answer as memory keeps it.
     """
     turns: list[str] = []
     for earlier, order, answer in remembered:

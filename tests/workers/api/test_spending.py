@@ -56,7 +56,7 @@ def test_a_run_is_summed_up_now_and_then(
         return left(of, run)
 
     monkeypatch.setattr(budget, "left", counted)
-    monkeypatch.setattr("defsurvey.workers.runner.budget.LOOK_SECONDS", 60.0)
+    monkeypatch.setattr("defsurvey.storage.runs.budget.LOOK_SECONDS", 60.0)
     change(database, "UPDATE run SET budget = 1000.0")
     assert [stage.simulate(who) for who in range(1, 11)] == [Outcome.FINISHED] * 10
     assert sums == ["r", "r"]

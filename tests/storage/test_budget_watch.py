@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from defsurvey.workers.runner.budget import Purse
+from defsurvey.storage.runs.budget import BudgetWatch
 
 
 class Money:
@@ -16,7 +16,7 @@ class Money:
         self.left = left
         self.sums = 0
         self.now = 0.0
-        self.purse = Purse(self._sum, lambda: self.now)
+        self.watch = BudgetWatch(self._sum, lambda: self.now)
 
     def _sum(self) -> float | None:
         self.sums += 1
@@ -25,7 +25,7 @@ class Money:
     def spend(self, answers: int, cost: Callable[[int], float] = lambda _: 1.0) -> int:
         """Pay for one answer after the other as long as there is money. Returns how many it was."""
         for number in range(answers):
-            if self.purse.is_empty():
+            if self.watch.is_spent():
                 return number
             if self.left is not None:
                 self.left -= cost(number)
@@ -53,15 +53,15 @@ def test_what_others_spend_is_seen_within_a_second() -> None:
     money = Money(10_000.0)
     assert money.spend(100) == 100
     money.left = -1.0
-    assert not money.purse.is_empty()
+    assert not money.watch.is_spent()
     money.now += 1.0
-    assert money.purse.is_empty()
+    assert money.watch.is_spent()
     money.left = 5.0
-    assert not money.purse.is_empty()
+    assert not money.watch.is_spent()
     money.left = None
-    assert not money.purse.is_empty()
+    assert not money.watch.is_spent()
     sums = money.sums
     assert money.spend(1_000) == 1_000
     assert money.sums == sums
     money.left, money.now = 0.0, money.now + 1.0
-    assert money.purse.is_empty()
+    assert money.watch.is_spent()
