@@ -120,20 +120,20 @@ def _broker(settings: Settings) -> Iterator[Finding]:
     try:
         check_reachable(settings.broker_url)
         with client_of(settings.broker_url) as client:
-            said = client.info()
+            facts = client.info()
             seconds, microseconds = client.time()
     except (BrokerUnavailable, redis.RedisError) as error:
         yield Finding("broker", BAD, str(error), "start it, or set DEFSURVEY_BROKER_URL")
         return
-    kind = "Valkey" if said.get("server_name") == "valkey" else "Redis"
-    server = f"{kind} {said.get('valkey_version') or said.get('redis_version', '')}"
-    policy = said.get("maxmemory_policy", "noeviction")
+    kind = "Valkey" if facts.get("server_name") == "valkey" else "Redis"
+    server = f"{kind} {facts.get('valkey_version') or facts.get('redis_version', '')}"
+    policy = facts.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        told = f"{server} may drop messages (maxmemory-policy {policy})"
-        yield Finding("broker", NOTE, told, "CONFIG SET maxmemory-policy noeviction")
-    elif not said.get("aof_enabled"):
-        told = f"{server} forgets its messages when it restarts; the reconciler sends them again"
-        yield Finding("broker", NOTE, told, "CONFIG SET appendonly yes")
+        said = f"{server} may drop messages (maxmemory-policy {policy})"
+        yield Finding("broker", NOTE, said, "CONFIG SET maxmemory-policy noeviction")
+    elif not facts.get("aof_enabled"):
+        said = f"{server} forgets its messages when it restarts; the reconciler sends them again"
+        yield Finding("broker", NOTE, said, "CONFIG SET appendonly yes")
     else:
         yield Finding("broker", OK, f"{server}, append-only file on")
     yield clock_finding("broker clock", seconds + microseconds / 1e6 - time.time())

@@ -281,8 +281,8 @@ class Follower:
                 taken = f"the report has taken {duration(seconds)} so far"
                 say(self.console, f"every answer is there; {taken}, see {log_file}")
             return
-        told = f"run {self.run}: every answer is there, but {failed}"
-        raise RunFailed(f"{told}; see {log_file}, then: defsurvey report {self.run}")
+        problem = f"run {self.run}: every answer is there, but {failed}"
+        raise RunFailed(f"{problem}; see {log_file}, then: defsurvey report {self.run}")
 
     def _last_beat(self) -> float:
         """When the reporter's pulse beat, to be compared with itself only, never with this machine's clock."""

@@ -76,8 +76,8 @@ def exclusive(path: Path, what: str, *, patience: float = 0.0, needed: bool = Tr
             if time.monotonic() >= deadline:
                 lock.seek(0)
                 holder = lock.read().strip() or "unknown"
-                told = f"{path.parent} is in use by another {what} (process {holder})"
-                raise HomeInUse(f"{told}{': ' if remedy else ''}{remedy}")
+                used = f"{path.parent} is in use by another {what} (process {holder})"
+                raise HomeInUse(f"{used}{': ' if remedy else ''}{remedy}")
             time.sleep(0.05)
         lock.truncate(0)
         lock.write(str(os.getpid()))

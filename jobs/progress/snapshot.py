@@ -153,10 +153,10 @@ def duration(seconds: float | None) -> str:
 def set_aside(current: Snapshot) -> str:
     """What a run goes without, participants or weighed questions, and what asks again; nothing where it has all."""
     number = current.participants["quarantined"]
-    told = [f"{number} set aside"] if number else []
+    missing = [f"{number} set aside"] if number else []
     if current.unweighed:
-        told.append(f"{current.unweighed} questions not weighed, its workers' logs say why")
-    return f"{'; '.join(told)}: defsurvey retry {in_one_line(current.run)} --state missing" if told else ""
+        missing.append(f"{current.unweighed} questions not weighed, its workers' logs say why")
+    return f"{'; '.join(missing)}: defsurvey retry {in_one_line(current.run)} --state missing" if missing else ""
 
 
 def report_line(current: Snapshot) -> str:
