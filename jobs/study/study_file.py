@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -193,187 +193,184 @@ def parse_study(
     try:
         yaml = YamlFile(str(path), text)
         written = yaml.read(StudyFile if name is None else NamedElsewhere)
-        study = _resolved(yaml, written, survey or _survey(yaml, written.survey, path.parent), cards, text)
+        try:
+            survey = survey or find_survey(written.survey, beside=path.parent)
+        except SurveyError as problem:
+            raise StudyError(f"{path}, line {yaml.line(('survey',))}, survey: {problem}") from None
+        study = _Resolving(yaml=yaml, written=written, survey=survey, cards=cards).study(text)
     except Fault as fault:
         raise StudyError(str(fault)) from None
     check_conditions(study.conditions, study.models, cards, study.protocol)
     return study if name is None else replace(study, name=name)
 
 
-def _resolved(yaml: YamlFile, written: StudyFile, survey: Survey, cards: Mapping[str, ModelCard], text: str) -> Study:
-    cultures = _each_of(yaml, "cultures", written.cultures, [culture.code for culture in survey.cultures])
-    languages = _languages(yaml, written, survey, cultures)
-    used = dict.fromkeys(code for culture in cultures for code in languages_of(survey, culture, languages))
-    questions, left_out = _questions(yaml, written, survey, cultures, used)
-    conditions = _conditions(yaml, written)
-    _check_paraphrases(yaml, conditions, survey, questions, used)
-    models = _each_of(yaml, "models", written.models, cards, where_to_add(cards))
-    judge = None if written.judge is None else _judge(yaml, written.judge, cards)
-    asked = models if judge is None else (*models, judge.model)
-    if written.budget is not None and (unpriced := unpriced_of(asked, cards)):
-        raise yaml.fault(("budget",), f"models with prices on their cards: {unpriced} has none")
-    top_k = PRESETS[written.preset].top_k if written.decoding.top_k is None else written.decoding.top_k
-    return Study(
-        name=written.name,
-        survey=survey,
-        questions=questions,
-        left_out=left_out,
-        cultures=cultures,
-        languages=languages,
-        models=models,
-        judge=judge,
-        budget=written.budget,
-        conditions=conditions,
-        participants=written.participants,
-        protocol=Protocol(
-            seed=written.seed,
-            preset=written.preset,
-            draws=written.draws,
-            question_order=written.question_order,
-            memory_order=written.memory_order,
-            reply=written.reply,
-            **{**written.decoding.model_dump(), "top_k": top_k},
-        ),
-        text=text,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Resolving:
+    """What a study file says, of a survey and models that are known."""
 
+    yaml: YamlFile
+    written: StudyFile
+    survey: Survey
+    cards: Mapping[str, ModelCard]
 
-def _each_of(
-    yaml: YamlFile, key: str, written: Sequence[str], known: Collection[str], hint: str = ""
-) -> tuple[str, ...]:
-    """The words of a list, each of which is known and stands once."""
-    if not written:
-        raise yaml.fault((key,), f"a list with at least one of {one_of(known)}", "an empty list")
-    for position, word in enumerate(written):
-        if word not in known:
-            raise yaml.fault((key, position), f"one of {one_of(known)}", f"{word!r}{nearest(word, known)}{hint}")
-        if word in written[:position]:
-            raise yaml.fault((key, position), "every name once", f"{word!r} again")
-    return tuple(written)
-
-
-def _survey(yaml: YamlFile, name: str, folder: Path) -> Survey:
-    try:
-        return find_survey(name, beside=folder)
-    except SurveyError as problem:
-        raise StudyError(f"{yaml.file}, line {yaml.line(('survey',))}, survey: {problem}") from None
-
-
-def _languages(yaml: YamlFile, written: StudyFile, survey: Survey, cultures: Iterable[str]) -> tuple[str, ...]:
-    """As asked for. Every culture must be named in each by the survey, and there must be a prompt in it."""
-    asked = _each_of(yaml, "language", written.language, (NATIVE, *survey.languages))
-    for code in cultures:
-        for used in languages_of(survey, code, asked):
-            got = repr(used) if used in asked else f"{used!r}, the native one of {code}"
-            if used not in prompt_languages():
-                raise yaml.fault(("language",), f"a language with a prompt ({one_of(prompt_languages())})", got)
-            if used not in survey.languages or used not in survey.culture(code).name:
-                raise yaml.fault(("language",), f"a language in which survey {survey.id} names culture {code}", got)
-    return asked
-
-
-def _questions(
-    yaml: YamlFile, file: StudyFile, survey: Survey, cultures: Sequence[str], languages: Iterable[str]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Ids of the questions asked, in survey order, and of those left out.
-
-    Of core, all and a sample, questions without a reference distribution in every culture are left out before a sample
-    is drawn; a question that is named must have them.
-    """
-    key: tuple[str | int, ...] = ("questions",)
-    written, every = file.questions, [question.id for question in survey.questions]
-    places: dict[str, tuple[str | int, ...]] = {}
-    if isinstance(written, tuple):
-        places = {name: (*key, position) for position, name in enumerate(written)}
-        for name in written:
-            if name in survey.excluded:
-                got = f"{name!r}, excluded because: {survey.excluded[name]}"
-                raise yaml.fault(places[name], "a question that is not excluded", got)
-        named = _each_of(yaml, "questions", written, every)
-        meant = [name for name in every if name in named]
-    elif written == "core":
-        meant = [question.id for question in survey.questions if question.core]
-        if not meant:
-            raise yaml.fault(key, f"core questions in survey {survey.id}", "none; ask for all")
-    else:
-        meant = every
-    asked = meant
-    for culture in cultures:
-        known = {name for name in meant if survey.reference(name, culture) is not None}
-        if not known:
-            expected = f"questions with reference distributions for culture {culture}"
-            raise yaml.fault(key, expected, f"none among the {len(meant)} chosen")
-        for name in places:
-            if name not in known:
-                raise yaml.fault(places[name], f"a question with a reference distribution for culture {culture}")
-        asked = [name for name in asked if name in known]
-    if not asked:
-        raise yaml.fault(key, f"questions with a reference distribution for each of {one_of(cultures)}", "none")
-    for name in asked:
-        _check_wording(yaml, places.get(name, key), survey.question(name), languages)
-    left_out = tuple(name for name in meant if name not in asked)
-    if isinstance(written, Sample):
-        if written.sample > len(asked):
-            raise yaml.fault(key, f"a sample of at most {len(asked)}, as many as can be asked", str(written.sample))
-        drawn = substream(file.seed, "question sample").choice(len(asked), size=written.sample, replace=False)
-        asked = [asked[position] for position in sorted(drawn)]
-    return tuple(asked), left_out
-
-
-def _check_wording(yaml: YamlFile, place: tuple[str | int, ...], question: Question, languages: Iterable[str]) -> None:
-    for language in languages:
-        if not question.text.get(language):
-            raise yaml.fault(place, f"questions with a wording in {language}", f"none of {question.id}")
-        for option in question.options:
-            if not option.label.get(language):
-                got = f"none of option {option.code} of {question.id}"
-                raise yaml.fault(place, f"options with a label in {language}", got)
-
-
-def _conditions(yaml: YamlFile, file: StudyFile) -> tuple[Condition, ...]:
-    if isinstance(file.conditions, tuple):
-        names = _each_of(yaml, "conditions", file.conditions, BUILT_IN_CONDITIONS)
-        return tuple(BUILT_IN_CONDITIONS[name] for name in names)
-    if not file.conditions:
-        raise yaml.fault(("conditions",), "at least one condition", "an empty mapping")
-    return tuple(_condition(yaml, name, axes) for name, axes in file.conditions.items())
-
-
-def _condition(yaml: YamlFile, name: str, axes: Axes | None) -> Condition:
-    place = ("conditions", name)
-    if name in BUILT_IN_CONDITIONS:
-        if axes is not None:
-            raise yaml.fault(place, "nothing behind a built-in condition, or a name of your own")
-        return BUILT_IN_CONDITIONS[name]
-    if not NAME.fullmatch(name):
-        raise yaml.fault(place, NAME_RULE, repr(name))
-    if axes is None:
-        near = nearest(name, BUILT_IN_CONDITIONS)
-        raise yaml.fault(
-            place, f"the axes of condition {name!r}{near} that are on or off ({one_of(Axes.model_fields)})"
+    def study(self, text: str) -> Study:
+        written, survey = self.written, self.survey
+        cultures = self._each_of("cultures", written.cultures, [culture.code for culture in survey.cultures])
+        languages = self._languages(cultures)
+        used = dict.fromkeys(code for culture in cultures for code in languages_of(survey, culture, languages))
+        questions, left_out = self._questions(cultures, used)
+        conditions = self._conditions()
+        self._check_paraphrases(conditions, questions, used)
+        models = self._each_of("models", written.models, self.cards, where_to_add(self.cards))
+        judge = None if written.judge is None else self._judge(written.judge)
+        asked = models if judge is None else (*models, judge.model)
+        if written.budget is not None and (unpriced := unpriced_of(asked, self.cards)):
+            raise self.yaml.fault(("budget",), f"models with prices on their cards: {unpriced} has none")
+        top_k = PRESETS[written.preset].top_k if written.decoding.top_k is None else written.decoding.top_k
+        return Study(
+            name=written.name,
+            survey=survey,
+            questions=questions,
+            left_out=left_out,
+            cultures=cultures,
+            languages=languages,
+            models=models,
+            judge=judge,
+            budget=written.budget,
+            conditions=conditions,
+            participants=written.participants,
+            protocol=Protocol(
+                seed=written.seed,
+                preset=written.preset,
+                draws=written.draws,
+                question_order=written.question_order,
+                memory_order=written.memory_order,
+                reply=written.reply,
+                **{**written.decoding.model_dump(), "top_k": top_k},
+            ),
+            text=text,
         )
-    return Condition(name=name, **axes.model_dump())
 
+    def _each_of(self, key: str, written: Sequence[str], known: Collection[str], hint: str = "") -> tuple[str, ...]:
+        """The words of a list, each of which is known and stands once."""
+        if not written:
+            raise self.yaml.fault((key,), f"a list with at least one of {one_of(known)}", "an empty list")
+        for place, word in enumerate(written):
+            if word not in known:
+                raise self.yaml.fault((key, place), f"one of {one_of(known)}", f"{word!r}{nearest(word, known)}{hint}")
+            if word in written[:place]:
+                raise self.yaml.fault((key, place), "every name once", f"{word!r} again")
+        return tuple(written)
 
-def _check_paraphrases(
-    yaml: YamlFile,
-    conditions: Iterable[Condition],
-    survey: Survey,
-    questions: Collection[str],
-    languages: Iterable[str],
-) -> None:
-    """Where a condition draws paraphrases there must be some, of the questions asked, in each language."""
-    drawing = [condition.name for condition in conditions if condition.paraphrase]
-    for language in languages if drawing else ():
-        if not any(p.language == language and p.question in questions for p in survey.paraphrases):
-            expected = f"a survey with paraphrases in {language} for condition {drawing[0]} (defsurvey survey rephrase)"
-            raise yaml.fault(("conditions",), expected, f"none of the questions asked in survey {survey.id}")
+    def _languages(self, cultures: Iterable[str]) -> tuple[str, ...]:
+        """As asked for. Every culture must be named in each by the survey, and there must be a prompt in it."""
+        survey = self.survey
+        asked = self._each_of("language", self.written.language, (NATIVE, *survey.languages))
+        for code in cultures:
+            for used in languages_of(survey, code, asked):
+                if used not in prompt_languages():
+                    expected = f"a language with a prompt ({one_of(prompt_languages())})"
+                elif used not in survey.languages or used not in survey.culture(code).name:
+                    expected = f"a language in which survey {survey.id} names culture {code}"
+                else:
+                    continue
+                got = repr(used) if used in asked else f"{used!r}, the native one of {code}"
+                raise self.yaml.fault(("language",), expected, got)
+        return asked
 
+    def _questions(self, cultures: Sequence[str], languages: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Ids of the questions asked, in survey order, and of those left out.
 
-def _judge(yaml: YamlFile, written: JudgeOfStudy, cards: Mapping[str, ModelCard]) -> Judge:
-    place, model = ("judge", "model"), written.model
-    if model not in cards:
-        raise yaml.fault(place, f"one of {one_of(cards)}", f"{model!r}{nearest(model, cards)}{where_to_add(cards)}")
-    if cards[model].engine == "scripted":
-        raise yaml.fault(place, "a model that reads prompts", f"{model!r}, a scripted respondent")
-    return Judge(model=model, sample=written.sample, rubric=written.rubric)
+        Of core, all and a sample, questions without a reference distribution in every culture are left out before a
+        sample is drawn; a question that is named must have them.
+        """
+        survey, written, fault = self.survey, self.written.questions, self.yaml.fault
+        meant = [question.id for question in survey.questions]
+        key: tuple[str | int, ...] = ("questions",)
+        places: dict[str, tuple[str | int, ...]] = {}
+        if isinstance(written, tuple):
+            places = {name: (*key, place) for place, name in enumerate(written)}
+            for name in written:
+                if name in survey.excluded:
+                    got = f"{name!r}, excluded because: {survey.excluded[name]}"
+                    raise fault(places[name], "a question that is not excluded", got)
+            named = self._each_of("questions", written, meant)
+            meant = [name for name in meant if name in named]
+        elif written == "core":
+            meant = [question.id for question in survey.questions if question.core]
+            if not meant:
+                raise fault(key, f"core questions in survey {survey.id}", "none; ask for all")
+        asked = meant
+        for culture in cultures:
+            known = {name for name in meant if survey.reference(name, culture) is not None}
+            if not known:
+                expected = f"questions with reference distributions for culture {culture}"
+                raise fault(key, expected, f"none among the {len(meant)} chosen")
+            for name in places:
+                if name not in known:
+                    raise fault(places[name], f"a question with a reference distribution for culture {culture}")
+            asked = [name for name in asked if name in known]
+        if not asked:
+            raise fault(key, f"questions with a reference distribution for each of {one_of(cultures)}", "none")
+        for name in asked:
+            self._check_wording(places.get(name, key), survey.question(name), languages)
+        left_out = tuple(name for name in meant if name not in asked)
+        if isinstance(written, Sample):
+            if written.sample > len(asked):
+                raise fault(key, f"a sample of at most {len(asked)}, as many as can be asked", str(written.sample))
+            generator = substream(self.written.seed, "question sample")
+            drawn = generator.choice(len(asked), size=written.sample, replace=False)
+            asked = [asked[place] for place in sorted(drawn)]
+        return tuple(asked), left_out
+
+    def _check_wording(self, place: tuple[str | int, ...], question: Question, languages: Iterable[str]) -> None:
+        for language in languages:
+            if not question.text.get(language):
+                raise self.yaml.fault(place, f"questions with a wording in {language}", f"none of {question.id}")
+            for option in question.options:
+                if not option.label.get(language):
+                    got = f"none of option {option.code} of {question.id}"
+                    raise self.yaml.fault(place, f"options with a label in {language}", got)
+
+    def _conditions(self) -> tuple[Condition, ...]:
+        written = self.written.conditions
+        if isinstance(written, tuple):
+            names = self._each_of("conditions", written, BUILT_IN_CONDITIONS)
+            return tuple(BUILT_IN_CONDITIONS[name] for name in names)
+        if not written:
+            raise self.yaml.fault(("conditions",), "at least one condition", "an empty mapping")
+        return tuple(self._condition(name, axes) for name, axes in written.items())
+
+    def _condition(self, name: str, axes: Axes | None) -> Condition:
+        place, built_in = ("conditions", name), BUILT_IN_CONDITIONS.get(name)
+        if built_in is not None:
+            if axes is not None:
+                raise self.yaml.fault(place, "nothing behind a built-in condition, or a name of your own")
+            return built_in
+        if not NAME.fullmatch(name):
+            raise self.yaml.fault(place, NAME_RULE, repr(name))
+        if axes is None:
+            named = f"condition {name!r}{nearest(name, BUILT_IN_CONDITIONS)}"
+            raise self.yaml.fault(place, f"the axes of {named} that are on or off ({one_of(Axes.model_fields)})")
+        return Condition(name=name, **axes.model_dump())
+
+    def _check_paraphrases(
+        self, conditions: Iterable[Condition], questions: Collection[str], languages: Iterable[str]
+    ) -> None:
+        """Where a condition draws paraphrases there must be some, of the questions asked, in each language."""
+        there = {one.language for one in self.survey.paraphrases if one.question in questions}
+        drawing = [condition.name for condition in conditions if condition.paraphrase]
+        missing = [language for language in languages if language not in there]
+        if drawing and missing:
+            expected = f"a survey with paraphrases in {missing[0]} for condition {drawing[0]}"
+            got = f"none of the questions asked in survey {self.survey.id}"
+            raise self.yaml.fault(("conditions",), f"{expected} (defsurvey survey rephrase)", got)
+
+    def _judge(self, written: JudgeOfStudy) -> Judge:
+        place, model, cards = ("judge", "model"), written.model, self.cards
+        if model not in cards:
+            got = f"{model!r}{nearest(model, cards)}{where_to_add(cards)}"
+            raise self.yaml.fault(place, f"one of {one_of(cards)}", got)
+        if cards[model].engine == "scripted":
+            raise self.yaml.fault(place, "a model that reads prompts", f"{model!r}, a scripted respondent")
+        return Judge(model=model, sample=written.sample, rubric=written.rubric)
