@@ -81,10 +81,8 @@ def serve(
 
 
 def _ending_when_hung_up(kind: Any) -> Any:
-    """Celery's worker, but that a closed terminal is what SIGTERM is to it, and under ``nohup`` nothing.
-
-    Celery would end and begin anew, in a process that heeds SIGTERM no more; on a terminal it would end amid its work.
-    """
+    """Celery's worker, but that a closed terminal is what SIGTERM is to it, and under ``nohup`` nothing."""
+    # Celery would begin anew, in a process that heeds SIGTERM no more; on a terminal it would end amid its work.
 
     class Worker(kind):  # type: ignore[misc]  # Celery ships no types
         def install_platform_tweaks(self, worker: Any) -> None:
@@ -98,9 +96,7 @@ def _ending_when_hung_up(kind: Any) -> Any:
 def end_with_parent(parent: int, on_orphaned: Callable[[], None]) -> None:
     """End this process as soon as its parent is gone, so that a killed ``defsurvey run`` leaves nothing behind.
 
-    Args:
-        parent: process id of the parent.
-        on_orphaned: called first; the process ends whatever it does.
+    ``on_orphaned`` is called first; the process ends whatever it does.
     """
 
     def watch() -> None:
@@ -168,7 +164,6 @@ class ForgetUnacknowledged(bootsteps.StartStopStep):  # type: ignore[misc]  # Ce
 
 def _forgetting(qos: Any, tell: Callable[..., None]) -> Callable[..., None]:
     """``tell`` the broker about a delivery, and give its place to another even where that fails."""
-
     forget: Callable[[Any, str], None] = QoS.ack
 
     @wraps(tell)

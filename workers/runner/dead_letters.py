@@ -1,9 +1,8 @@
 """Takes a worker's messages from the broker and puts everything else aside.
 
-Whoever can write to the broker can leave anything in its lists. Celery 5.7 ends on some of it, and finds it again each
-time it is started. Here every item is read before Celery sees it. An item that is no message to one of the app's tasks,
-with arguments as the task declares them, becomes a dead letter. Celery gets task, id and arguments, and nothing else
-that a message says.
+Whoever can write to the broker can leave anything in its lists, and Celery 5.7 ends on some of it, each time it is
+started. So every item is read before Celery sees it. One that is no message to a task of the app, with arguments as the
+task declares them, becomes a dead letter; of any other Celery gets task, id and arguments alone.
 """
 
 from __future__ import annotations
@@ -88,11 +87,7 @@ def _body(task: Any) -> TypeAdapter[Any]:
 
 
 def read(item: bytes, known: Bodies, queue: str) -> bytes:
-    """An item of a queue, written anew from what is known of it.
-
-    Raises:
-        NotOurs: it is no message to a task that is known, with the arguments that this takes.
-    """
+    """An item of a queue, written anew from what is known of it; raises NotOurs."""
     if len(item) > MOST_BYTES:
         raise NotOurs(f"expected at most {MOST_BYTES} bytes")
     part = []

@@ -36,11 +36,9 @@ class GaveUp(RuntimeError):
 
 
 def patiently(work: Callable[[], T], *, stopping: threading.Event) -> T:
-    """Do database work, again and again until no outage keeps it from being done.
+    """Do database work, again and again until no outage keeps it from being done; it has to be safe to do twice.
 
-    Args:
-        work: safe to do again when it is not known whether it was done.
-        stopping: set when the process is to end; ``GaveUp`` is raised then while the database is not there.
+    Once ``stopping`` is set ``GaveUp`` is raised while the database is not there.
     """
     pause = FIRST_PAUSE
     while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -34,12 +34,8 @@ _Claim = tuple[int, int]
 class Leases:
     """The participants that this process holds.
 
-    Args:
-        ledger: where the leases are kept.
-        model: tells the model that is drained now, for the list of workers.
-        clock: seconds that never run backward.
-        wall: seconds that go on while the machine sleeps.
-        on_beat: called after each beat that the database took.
+    ``model`` tells the model that is drained now, for the list of workers; ``wall`` is a clock that goes on while the
+    machine sleeps; ``on_beat`` is called after each beat that the database took.
     """
 
     def __init__(
@@ -52,10 +48,8 @@ class Leases:
         on_beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.ledger = ledger
-        self._model = model
-        self._clock = clock
-        self._wall = wall
-        self._on_beat = on_beat
+        self._model, self._on_beat = model, on_beat
+        self._clock, self._wall = clock, wall
         self._held: dict[_Claim, Participant] = {}
         self._lost: set[_Claim] = set()
         self._rates = Rates(clock)
@@ -161,8 +155,7 @@ class Rates:
         self._clock = clock
         self._made_at = clock()
         self._begun: dict[str, float] = {}  # when the runs counted now could first be asked
-        self._looks: deque[tuple[float, Counter[str]]] = deque()  # when it was looked, and what had come since before
-        self._fresh: Counter[str] = Counter()
+        self._answers: dict[str, deque[float]] = {}  # when the answers of the last minute came
 
     def begin(self, run: str) -> None:
         """Note that a run can be asked from now on, if not before: what came before it is none of its time."""
@@ -170,24 +163,19 @@ class Rates:
 
     def count(self, run: str) -> None:
         """Note an answer."""
-        self._fresh[run] += 1
+        self._answers.setdefault(run, deque()).append(self._clock())
 
     def look(self) -> dict[str, float]:
         """Run -> answers per second over ``WINDOW_SECONDS``, or since it began where that is less; none without any."""
         now = self._clock()
-        self._looks.append((now, self._fresh))
-        self._fresh = Counter()
-        while self._looks[0][0] <= now - WINDOW_SECONDS:
-            self._looks.popleft()
-        counted: Counter[str] = Counter()
-        for _, each in self._looks:
-            counted.update(each)
         since = now - WINDOW_SECONDS
-        self._begun = {run: at for run, at in self._begun.items() if run in counted or at > since}
-        return {run: number / self._seconds(run, now) for run, number in counted.items()}
-
-    def _seconds(self, run: str, now: float) -> float:
-        return max(min(now - self._begun.get(run, self._made_at), WINDOW_SECONDS), 1e-9)
+        for times in self._answers.values():
+            while times and times[0] <= since:
+                times.popleft()
+        self._answers = {run: times for run, times in self._answers.items() if times}
+        self._begun = {run: at for run, at in self._begun.items() if run in self._answers or at > since}
+        seconds = {run: now - max(since, self._begun.get(run, self._made_at)) for run in self._answers}
+        return {run: len(times) / max(seconds[run], 1e-9) for run, times in self._answers.items()}
 
 
 def _claim(participant: Participant) -> _Claim:

@@ -30,12 +30,9 @@ LAST_SECONDS = 1.0
 
 
 class Watchdog:
-    """Counts what the engine is asked and notices when nothing comes back any more.
+    """Counts what the engine is asked and ends the process when nothing comes back any more.
 
-    Args:
-        limit: seconds without any completion, while something is asked and this process runs, after which it ends.
-        end: ends it.
-        clock: seconds that never run backward.
+    ``limit`` is the seconds without any completion, while something is asked and this process runs.
     """
 
     def __init__(
@@ -45,9 +42,7 @@ class Watchdog:
         end: Callable[[], None] = lambda: os._exit(EXIT_HUNG),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._limit = limit
-        self._end = end
-        self._clock = clock
+        self._limit, self._end, self._clock = limit, end, clock
         self._asked = 0
         self._moved_at = clock()
         self._lock = threading.Lock()
@@ -121,15 +116,10 @@ class Watched:
 
 
 def end_after(seconds: float, *, first: Callable[[], None], end: Callable[[], None] = lambda: os._exit(0)) -> None:
-    """End this process, which was told to, if it is still there after so many seconds.
+    """End this process, which is to stop, if it is still there after so many seconds.
 
-    What keeps it may be a model that loads, an engine that hangs, a database or a broker that is
-    not there: nothing in a thread can be interrupted.
-
-    Args:
-        seconds: until then it may end in good order.
-        first: called before; when it takes longer than ``LAST_SECONDS`` it is not waited for.
-        end: ends it.
+    What keeps it may be a model that loads, an engine that hangs, a database or a broker that is not there: nothing in
+    a thread can be interrupted. ``first`` is called before, and waited for at most ``LAST_SECONDS``.
     """
 
     def last() -> None:
