@@ -1,4 +1,4 @@
-"""Which ends of a daemon are for good, and which are left to whoever starts it again."""
+"""Which ends of a daemon are for good, which are left to whoever starts it again, and which signals end it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from defsurvey.jobs.cli.daemons import stay_idle
+from defsurvey.jobs.daemons.startup import when_told_to_end
 from defsurvey.jobs.queue.broker import BrokerUnavailable
 from defsurvey.jobs.system import UNAVAILABLE
 from defsurvey.storage.schema import SchemaTooNew
 from defsurvey.workers.models import UnknownModel
 
+ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
     """The process's own handlers are put back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in ALL}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -39,7 +42,7 @@ def test_what_may_pass_is_raised_and_so_is_a_defect() -> None:
         stay_idle(_raising(KeyError("ours")))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", ALL)
 def test_what_stays_waits_to_be_told(number: int, caplog: pytest.LogCaptureFixture) -> None:
     """The status is what it was; the reason is in the log."""
     for work, status in ((lambda: UNAVAILABLE, UNAVAILABLE), (_raising(UnknownModel("no model x")), 2)):
@@ -66,3 +69,14 @@ def _raising(error: Exception) -> Callable[[], int]:
         raise error
 
     return work
+
+
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_closed_terminal_tells_so_unless_that_is_ignored(nohup: bool) -> None:
+    """``nohup`` has SIGHUP ignored, and whoever uses it means that."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
+    told: list[int] = []
+    when_told_to_end(lambda number, _frame: told.append(number))
+    for number in ALL:
+        os.kill(os.getpid(), number)
+    assert told == [*ALL[:2], *([] if nohup else ALL[2:])]
