@@ -18,14 +18,13 @@ from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
 from urllib.parse import quote
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from defsurvey.jobs.system import exclusive, locked
+from defsurvey.jobs.system import locked
 from defsurvey.storage.address import in_words, shown
 from defsurvey.storage.errors import Failure
 
@@ -108,9 +107,8 @@ class EmbeddedBroker:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.check_socket()
-        with exclusive(self.folder / "start.lock", "start of a broker", patience=2 * START_SECONDS):
-            if not self.alive():
-                self._start()
+        if not self.alive():
+            self._start()
 
     def check_socket(self) -> None:
         """Make the folder of a socket that has no room in the home, unless it is there.
@@ -148,9 +146,17 @@ class EmbeddedBroker:
             self._process = None
 
     def _start(self) -> None:
+        """Start a server, unless the one that holds the folder's lock answers after all."""
         with (self.folder / "server.lock").open("a+") as lock, (self.folder / "broker.log").open("ab") as log:
-            if not self._take(lock):
-                return  # the server of before answers after all
+            deadline = time.monotonic() + START_SECONDS
+            while not locked(lock, needed=True):  # two servers would spoil their file
+                if self.alive():
+                    return
+                if time.monotonic() > deadline:
+                    lock.seek(0)
+                    holder = lock.read().strip() or "unknown"
+                    raise BrokerUnavailable(f"the embedded broker of {self.folder} (process {holder}) does not answer")
+                time.sleep(0.05)
             self.socket.unlink(missing_ok=True)
             if self._process is not None:
                 self._process.wait(timeout=START_SECONDS)  # the one before, which has let go of the lock
@@ -169,23 +175,6 @@ class EmbeddedBroker:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise BrokerUnavailable(f"the embedded broker does not start; {self.folder / 'broker.log'} says why")
             time.sleep(0.02)
-
-    def _take(self, lock: IO[str]) -> bool:
-        """Lock the folder for a server. False where the one that holds it answers; two would spoil their file.
-
-        Raises:
-            BrokerUnavailable: there is a server, and it does not answer.
-        """
-        deadline = time.monotonic() + START_SECONDS
-        while not locked(lock, needed=True):
-            if self.alive():
-                return False
-            if time.monotonic() > deadline:
-                lock.seek(0)
-                holder = lock.read().strip() or "unknown"
-                raise BrokerUnavailable(f"the embedded broker of {self.folder} (process {holder}) does not answer")
-            time.sleep(0.05)
-        return True
 
 
 def _server_options(folder: Path, socket: Path) -> list[str]:
