@@ -22,11 +22,11 @@ class Neighbour(Method):
 
     name = "neighbour"
 
-    def text(self, question, shown, *, culture, region, language, index):
+    def text(self, parts):
         """The prompt."""
-        return f"What does your neighbour in {country_name(culture, language)} say?\\n" + request_text(
-            question, shown, language
-        )
+        country = country_name(parts.culture, parts.language)
+        request = request_text(parts.question, parts.shown, parts.language)
+        return f"What does your neighbour in {country} say?\\n{request}"
 '''
 STUDY = "{name: s, survey: wvs7, questions: [Q1, Q2], cultures: [us], models: [uniform], conditions: [neighbour]}"
 

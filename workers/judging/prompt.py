@@ -11,6 +11,7 @@ from defsurvey.storage.surveys.survey import Culture, Question, Survey
 from defsurvey.workers.engines.base import Message, Request
 from defsurvey.workers.judging.rubric import INSTRUCTIONS, SCHEMA
 from defsurvey.workers.simulation.methods import METHODS
+from defsurvey.workers.simulation.methods.method import PromptParts
 from defsurvey.workers.simulation.prompts import option_text
 
 #: Longest reply of a judge, in tokens.
@@ -57,14 +58,15 @@ def asked_text(subject: Subject) -> str:
     Behind a prompt that asked for a list stands which line of it the response is.
     """
     method = METHODS[subject.method]
-    asked = method.text(
-        subject.question,
-        subject.shown,
+    parts = PromptParts(
+        question=subject.question,
+        shown=subject.shown,
         culture=subject.culture,
         region=subject.region,
         language=subject.language,
         index=subject.participant,
     )
+    asked = method.text(parts)
     if method.slots > 1:
         asked += f"\n\n(The response is what it wrote for person {subject.slot + 1} of that list.)"
     return asked

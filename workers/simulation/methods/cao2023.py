@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from defsurvey.storage.surveys.survey import Culture, Question
-from defsurvey.workers.simulation.methods.method import Method
+from defsurvey.workers.simulation.methods.method import Method, PromptParts
 from defsurvey.workers.simulation.prompts import choosing_text, country_name, fill, request_text, words
 
 
@@ -14,23 +11,16 @@ class Cao2023(Method):
 
     name = "cao2023"
 
-    def text(
-        self,
-        question: Question,
-        shown: Sequence[int],
-        *,
-        culture: Culture,
-        region: str | None,  # noqa: ARG002 -- the country alone
-        language: str,
-        index: int,
-    ) -> str:
+    def text(self, parts: PromptParts) -> str:
         """The prompt; participants with an odd index are asked in the second wording."""
-        table = words(language)
-        role = table.average_2 if index % 2 else table.average_1
+        table = words(parts.language)
         lines = (
-            fill(role, COUNTRY=country_name(culture, language)),
-            choosing_text(question, shown, language),
+            fill(
+                table.average_2 if parts.index % 2 else table.average_1,
+                COUNTRY=country_name(parts.culture, parts.language),
+            ),
+            choosing_text(parts.question, parts.shown, parts.language),
             table.format,
-            request_text(question, shown, language),
+            request_text(parts.question, parts.shown, parts.language),
         )
         return "\n".join(lines)

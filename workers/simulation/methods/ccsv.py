@@ -11,7 +11,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 
 from defsurvey.storage.runs.run import AnswerState, CompletedStep
-from defsurvey.storage.surveys.survey import Culture, Question
+from defsurvey.storage.surveys.survey import Culture
 from defsurvey.workers.engines.base import (
     Completion,
     EngineUnavailable,
@@ -24,7 +24,7 @@ from defsurvey.workers.engines.base import (
 )
 from defsurvey.workers.simulation.answer_parser import Reading, clean, read, spoken, without_echo
 from defsurvey.workers.simulation.draws import step_seed
-from defsurvey.workers.simulation.methods.method import Found, Line, Method, Posed, Response
+from defsurvey.workers.simulation.methods.method import Found, Line, Method, Posed, PromptParts, Response
 from defsurvey.workers.simulation.prompts import (
     choosing_text,
     conversation,
@@ -117,7 +117,7 @@ class CcsvSingle(Method):
     def _step(
         self, posed: Posed, number: int, task: Task, messages: tuple[Message, ...], reply_start: str = ""
     ) -> Request:
-        seed = step_seed(posed.protocol, posed.participant.index, posed.question.id, posed.attempt, number)
+        seed = step_seed(posed.protocol, posed.index, posed.question.id, posed.attempt, number)
         counted = {Task.LIST: self.slots, Task.VOTE: DECODES}.get(task, 1)
         return posed.request(messages, seed=seed, reply_start=reply_start, task=task, number=counted)
 
@@ -131,23 +131,14 @@ class CcsvList(CcsvSingle):
     steps = CcsvSingle.steps.replace("an answer", f"a list of {slots} answers")
     task = Task.LIST
 
-    def text(
-        self,
-        question: Question,
-        shown: Sequence[int],
-        *,
-        culture: Culture,
-        region: str | None,  # noqa: ARG002 -- the country alone
-        language: str,
-        index: int,  # noqa: ARG002 -- there is one participant
-    ) -> str:
+    def text(self, parts: PromptParts) -> str:
         """The prompt that asks for the list."""
-        table = words(language)
-        entry = self.reply_start(language).strip()
+        country = country_name(parts.culture, parts.language)
+        entry = self.reply_start(parts.language).strip()
         lines = (
-            fill(table.list, COUNTRY=country_name(culture, language), NUM=str(self.slots), ENTRY=entry),
-            choosing_text(question, shown, language),
-            request_text(question, shown, language),
+            fill(words(parts.language).list, COUNTRY=country, NUM=str(self.slots), ENTRY=entry),
+            choosing_text(parts.question, parts.shown, parts.language),
+            request_text(parts.question, parts.shown, parts.language),
         )
         return "\n".join(lines)
 

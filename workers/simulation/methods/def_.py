@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from numpy.random import Generator
 
-from defsurvey.storage.runs.run import Condition, Draws, MemoryOrder, Protocol
-from defsurvey.storage.surveys.survey import Culture
+from defsurvey.storage.runs.run import Condition, MemoryOrder
 from defsurvey.workers.engines.base import Message
-from defsurvey.workers.simulation.draws import PRESETS, draw_axes, substream
+from defsurvey.workers.simulation.draws import PRESETS, substream
 from defsurvey.workers.simulation.methods.method import Found, Method, Posed, Remembered
 from defsurvey.workers.simulation.prompts import messages
 
@@ -18,6 +17,7 @@ class Def(Method):
     """The model answers as a citizen, with the axes that the condition switches on."""
 
     name = "def"
+    draws_decoding = True
 
     def conditions(self) -> tuple[Condition, ...]:
         """DEF, DEF without any of its axes, and the paper's three ablations."""
@@ -29,26 +29,13 @@ class Def(Method):
             Condition(name="def-without-memory", memory=False),
         )
 
-    def draw(
-        self,
-        protocol: Protocol,
-        condition: Condition,
-        culture: Culture,
-        index: int,
-        question: str | None = None,
-        *,
-        paraphrases: int = 0,
-    ) -> Draws:
-        """Memory length, beams, sampling and city, each drawn where the condition says so."""
-        return draw_axes(protocol, condition, culture, index, question, paraphrases=paraphrases)
-
     def messages(self, posed: Posed) -> tuple[Message, ...]:
         """The remembered requests and answers, then the prompt."""
         return messages(
             posed.question,
             posed.shown,
             culture=posed.culture,
-            region=posed.draws.region,
+            region=posed.region,
             language=posed.language,
             remembered=[(entry.question, entry.shown, entry.answer) for entry in posed.memory],
         )
@@ -67,7 +54,7 @@ class Def(Method):
             capacity=posed.draws.memory_capacity,
             with_replacement=PRESETS[posed.protocol.preset].with_replacement,
             order=posed.protocol.memory_order,
-            rng=substream(posed.protocol.seed, "memory", posed.participant.index, posed.question.id),
+            rng=substream(posed.protocol.seed, "memory", posed.index, posed.question.id),
         )
         return tuple(entries[item] for item in kept)
 
@@ -81,19 +68,10 @@ def remember(
     order: MemoryOrder,
     rng: Generator,
 ) -> tuple[int, ...]:
-    """The memory after an item (paper, Algorithm 1, memory modification).
+    """The memory after an item, at most ``capacity`` entries (paper, Algorithm 1, memory modification).
 
-    Args:
-        memory: items remembered when the question was asked.
-        item: its position, or None where it got no valid answer and is not remembered.
-        capacity: most entries that may stay, 0 or more.
-        with_replacement: entries above capacity are drawn with replacement, as the
-            published code does, so that one can stay twice; else as the paper says, each at most once.
-        order: ``drawn`` leaves the entries as they fell; ``chronological`` sorts them.
-        rng: drawn from only where something must be forgotten.
-
-    Returns:
-        At most ``capacity`` items in the order in which they will be shown.
+    ``item`` is None where it got no valid answer and is not remembered. Entries above capacity are drawn without
+    replacement, as the paper says, or with it, as the published code does, so that one can stay twice.
 
     >>> import numpy as np
     >>> remember((0, 2), 3, capacity=5, with_replacement=False, order=MemoryOrder.DRAWN, rng=np.random.default_rng(1))

@@ -43,23 +43,27 @@ class Remembered(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Posed:
+class PromptParts:
+    """What the prompt of a question is made of."""
+
+    question: Question  #: in the wording that was drawn
+    shown: tuple[int, ...]  #: option codes in the order shown
+    culture: Culture
+    region: str | None  #: code of a region of the culture; None: the country alone
+    language: str
+    index: int  #: the participant's number within its cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posed(PromptParts):
     """One question as it is put to one participant."""
 
     participant: Participant
     protocol: Protocol
-    culture: Culture
     item: int
     attempt: int
     draws: Draws
-    question: Question  #: in the wording that was drawn
-    shown: tuple[int, ...]  #: option codes in the order shown
     memory: tuple[Remembered, ...]
-
-    @property
-    def language(self) -> str:
-        """Of the prompt."""
-        return self.participant.cell.language
 
     def request(
         self,
@@ -180,7 +184,8 @@ class Method:
     slots = 1  #: answers in the ledger that a participant gives to each question; 0: probabilities are read instead
     completions = 1  #: replies that one participant's turn at a question takes
     whole_cell = False  #: whether a cell has one participant, whatever the study's number
-    samples = False  #: whether replies are sampled
+    draws_decoding = False  #: whether beams and sampling are drawn, as the condition says; else there is one beam
+    samples = False  #: whether replies are sampled where decoding is not drawn
     steps = ""  #: for a preview: what is asked after the first prompt
 
     def conditions(self) -> tuple[Condition, ...]:
@@ -204,36 +209,19 @@ class Method:
     ) -> Draws:
         """What is drawn for a participant, or for one question; the arguments are as in ``draw_axes``."""
         axes = draw_axes(protocol, condition, culture, index, question, paraphrases=paraphrases)
-        return replace(axes, num_beams=1, do_sample=self.samples)
+        return axes if self.draws_decoding else replace(axes, num_beams=1, do_sample=self.samples)
 
     def option_orders(self, question: Question, shown: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:  # noqa: ARG002
         """The orders of options in which a question is asked, a prompt for each."""
         return (shown,)
 
-    def text(
-        self,
-        question: Question,
-        shown: Sequence[int],
-        *,
-        culture: Culture,
-        region: str | None,
-        language: str,
-        index: int,  # noqa: ARG002 -- for those that ask in turn
-    ) -> str:
-        """The prompt that asks participant ``index`` one question; the first one of several steps."""
-        return prompt_text(question, shown, culture, region, language)
+    def text(self, parts: PromptParts) -> str:
+        """The prompt that asks one question; the first one of several steps."""
+        return prompt_text(parts.question, parts.shown, parts.culture, parts.region, parts.language)
 
     def messages(self, posed: Posed) -> tuple[Message, ...]:
         """The conversation that asks a question."""
-        text = self.text(
-            posed.question,
-            posed.shown,
-            culture=posed.culture,
-            region=posed.draws.region,
-            language=posed.language,
-            index=posed.participant.index,
-        )
-        return conversation(text)
+        return conversation(self.text(posed))
 
     def prompt(self, posed: Posed) -> tuple[Request, ...]:
         """The requests that ask a question; only the first one where others depend on its reply."""
@@ -241,7 +229,7 @@ class Method:
         enough = partial(is_settled, question=posed.question, shown=posed.shown, reply=how_far)
         request = posed.request(
             self.messages(posed),
-            seed=completion_seed(posed.protocol, posed.participant.index, posed.question.id, posed.attempt),
+            seed=completion_seed(posed.protocol, posed.index, posed.question.id, posed.attempt),
             reply_start=words(posed.language).answer,
             enough=None if how_far is Reply.FULL else enough,
         )
@@ -296,15 +284,19 @@ class Questionnaire:
     def pose(self, item: int, draws: Draws, memory: tuple[Remembered, ...], attempt: int) -> Posed:
         """A question in the wording and with the order of options that were drawn for it."""
         question = self.survey.worded(self.order[item], draws.paraphrase)
+        participant, cell = self.participant, self.participant.cell
         return Posed(
-            participant=self.participant,
+            question=question,
+            shown=options_shown(self.protocol, cell.condition, question, participant.index),
+            culture=self.survey.culture(cell.culture),
+            region=draws.region,
+            language=cell.language,
+            index=participant.index,
+            participant=participant,
             protocol=self.protocol,
-            culture=self.survey.culture(self.participant.cell.culture),
             item=item,
             attempt=attempt,
             draws=draws,
-            question=question,
-            shown=options_shown(self.protocol, self.participant.cell.condition, question, self.participant.index),
             memory=memory,
         )
 
