@@ -21,7 +21,7 @@ import redis
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from defsurvey.jobs.queue.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of, server_program
+from defsurvey.jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of, server_program
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.address import in_words, shown
 from defsurvey.storage.condition import Condition, condition

@@ -24,13 +24,12 @@ from typing import TYPE_CHECKING
 
 import redis
 
+from defsurvey.jobs.broker import EmbeddedBroker, client_of, make_app, report_failure_key
 from defsurvey.jobs.daemons.health import Pulse
 from defsurvey.jobs.daemons.reconciler import Reconciler, ask_for_report, release_dead
 from defsurvey.jobs.daemons.startup import broker_url, when_told_to_end
 from defsurvey.jobs.progress.snapshot import Snapshot, duration
 from defsurvey.jobs.progress.watching import Look, say, watch
-from defsurvey.jobs.queue.broker import EmbeddedBroker, client_of
-from defsurvey.jobs.queue.celery_app import make_app, report_failure_key
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import (
     LOG_FORMAT,

@@ -41,7 +41,7 @@ RETRIABLE = ("failed", "unparsable", "refused", "missing")
 @click.argument("folder", type=PATH, metavar="[FOLDER]", default=".")
 def init(folder: Path) -> None:
     """Write files to start from: a demo study, a survey of your own, cards of your own models."""
-    from defsurvey.jobs.study.starters import write_starters
+    from defsurvey.jobs.study.catalogue import write_starters
 
     with written_to("FOLDER", folder):
         for line in write_starters(folder):
@@ -57,7 +57,7 @@ def plan(settings: Settings, study: Path, name: str | None, as_json: bool) -> No
     """What would run: cells, answers, tokens, time, cost, what could be found. Enqueues nothing."""
     from defsurvey.jobs import runs
     from defsurvey.jobs.study import plan as planning
-    from defsurvey.jobs.study.earlier import read_earlier
+    from defsurvey.jobs.study.plan import read_earlier
     from defsurvey.workers.models import read_cards
 
     settings = settings.for_study(study)

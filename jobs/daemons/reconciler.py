@@ -18,8 +18,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from defsurvey.jobs.queue.broker import BrokerUnavailable
-from defsurvey.jobs.queue.celery_app import JUDGE, JUDGE_QUEUE, REPORT, REPORTS_QUEUE, simulate_queue
+from defsurvey.jobs.broker import JUDGE, JUDGE_QUEUE, REPORT, REPORTS_QUEUE, BrokerUnavailable, simulate_queue
 from defsurvey.jobs.study.producer import notice_lost_broker, publish
 from defsurvey.storage.database import Database
 from defsurvey.storage.hosts import is_dead

@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING
 
 from celery import Celery
 
+from defsurvey.jobs.broker import (
+    IDLE_QUEUE,
+    JUDGE_QUEUE,
+    REPORTS_QUEUE,
+    EmbeddedBroker,
+    client_of,
+    make_app,
+    simulate_queue,
+)
 from defsurvey.jobs.daemons.health import Pulse, beating_step
 from defsurvey.jobs.daemons.startup import broker_url, log_to_stderr, open_database, when_told_to_end
-from defsurvey.jobs.queue.broker import EmbeddedBroker, client_of
-from defsurvey.jobs.queue.celery_app import IDLE_QUEUE, JUDGE_QUEUE, REPORTS_QUEUE, make_app, simulate_queue
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import HomeInUse, exclusive, wait_shortly
 from defsurvey.storage.errors import Failure

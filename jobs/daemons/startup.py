@@ -12,8 +12,7 @@ from types import FrameType
 from celery import Celery
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
-from defsurvey.jobs.queue.broker import BrokerUnavailable, EmbeddedBroker, check_reachable
-from defsurvey.jobs.queue.celery_app import make_app
+from defsurvey.jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, make_app
 from defsurvey.jobs.settings import BadSetting, Settings
 from defsurvey.jobs.system import LOG_FORMAT
 from defsurvey.storage.address import in_words, shown

@@ -19,8 +19,8 @@ from celery.worker import state as worker_state
 from pydantic import Field
 from sqlalchemy.exc import SQLAlchemyError
 
+from defsurvey.jobs.broker import JUDGE, REPORT, SIMULATE, report_failure_key
 from defsurvey.jobs.daemons.reports import write_report
-from defsurvey.jobs.queue.celery_app import JUDGE, REPORT, SIMULATE, report_failure_key
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.jobs.system import DISK, UNAVAILABLE, HomeInUse

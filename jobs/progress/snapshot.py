@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from defsurvey.jobs.queue.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of
+from defsurvey.jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judgements, outbox, steps, store

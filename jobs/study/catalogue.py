@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from defsurvey.jobs.system import BadOutput
 from defsurvey.storage.runs.run import Cell, Draws, Participant, Protocol
 from defsurvey.storage.surveys.catalogue import bundled_surveys, find_survey
 from defsurvey.storage.surveys.importers.imported import number_notes, told
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 _ASKED = "wvs7"
 #: Tables within a card.
 _NESTED = ("api", "fallback")
+_STARTERS = Path(__file__).with_name("starters")
+#: What each is for; ``coffee`` is a survey's folder.
+STARTERS = {
+    "demo.yaml": "a study: what is asked of whom; run it: defsurvey run {path}",
+    "coffee": "a survey of your own: questions, and what people answered; check it: defsurvey survey validate {path}",
+    "models.toml": "cards of your own models; they are found here by themselves: defsurvey models list",
+}
 #: Width of the longest bar, in characters.
 _BAR = 40
 #: What items without a value dimension are counted under.
@@ -333,3 +341,21 @@ def checked_lines(checked: Checked) -> Iterator[str]:
         yield f"reply: {checked.reply!r}"
     if checked.note:
         yield checked.note
+
+
+def write_starters(folder: Path) -> Iterator[str]:
+    """Write files to start from into a folder, which is made. Yields a line about each.
+
+    Raises:
+        BadOutput: one of them is there already; nothing is written.
+    """
+    for name in STARTERS:
+        if (folder / name).exists():
+            raise BadOutput(f"{folder / name} is there already: nothing was written; name another folder")
+    for name, about in STARTERS.items():
+        source = _STARTERS / name
+        for file in sorted(source.iterdir()) if source.is_dir() else [source]:
+            target = folder / file.relative_to(_STARTERS)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+        yield f"{folder / name}: {about.format(path=folder / name)}"

@@ -14,8 +14,7 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from defsurvey.jobs.queue.broker import client_of
-from defsurvey.jobs.queue.celery_app import SIMULATE, simulate_queue
+from defsurvey.jobs.broker import SIMULATE, client_of, simulate_queue
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.jobs.study.study import Study
 from defsurvey.storage.database import Database

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.jobs.progress.snapshot import snapshot
-from defsurvey.jobs.queue.broker import EmbeddedBroker
 from defsurvey.jobs.results import export
 from defsurvey.storage.database import Database
 from tests.chaos.chain import follow

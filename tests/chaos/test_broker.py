@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from defsurvey.jobs.queue.broker import EmbeddedBroker
-from defsurvey.jobs.queue.celery_app import simulate_queue
+from defsurvey.jobs.broker import EmbeddedBroker, simulate_queue
 from tests.chaos.faulty import EXIT_CRASHED
 from tests.chaos.machine import (
     PLANNED,

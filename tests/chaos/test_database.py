@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.storage.database import BUSY_TIMEOUT
 from tests.chaos.machine import (
     PLANNED,

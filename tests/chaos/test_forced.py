@@ -14,10 +14,9 @@ import pytest
 from celery import Celery
 from sqlalchemy import bindparam, select
 
+from defsurvey.jobs.broker import REPORT, EmbeddedBroker, make_app
 from defsurvey.jobs.daemons import tasks
 from defsurvey.jobs.daemons.reconciler import Reconciler, ask_for_report
-from defsurvey.jobs.queue.broker import EmbeddedBroker
-from defsurvey.jobs.queue.celery_app import REPORT, make_app
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import ledger as ledger_module
 from defsurvey.storage.runs import outbox, retry, tables

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from defsurvey.jobs.queue import broker as broker_module
-from defsurvey.jobs.queue.broker import BrokerUnavailable, EmbeddedBroker
+from defsurvey.jobs import broker as broker_module
+from defsurvey.jobs.broker import BrokerUnavailable, EmbeddedBroker
 from tests.chaos.machine import (
     ChaosMachine,
     broker_elsewhere,

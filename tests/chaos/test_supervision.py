@@ -14,11 +14,10 @@ import pytest
 import redis
 from sqlalchemy.exc import OperationalError
 
+from defsurvey.jobs.broker import BrokerUnavailable, make_app
 from defsurvey.jobs.daemons import reconciler
 from defsurvey.jobs.daemons.reconciler import Reconciler
 from defsurvey.jobs.local import DEATHS_WITHOUT_PROGRESS, Crew, RunFailed, outages_survived
-from defsurvey.jobs.queue.broker import BrokerUnavailable
-from defsurvey.jobs.queue.celery_app import make_app
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import UNAVAILABLE
 from defsurvey.storage.database import Database

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import redis
 
-from defsurvey.jobs.queue.broker import EmbeddedBroker
-from defsurvey.jobs.queue.celery_app import (
+from defsurvey.jobs.broker import (
     JUDGE,
     JUDGE_QUEUE,
     REPORT,
     REPORTS_QUEUE,
     SIMULATE,
+    EmbeddedBroker,
     make_app,
     simulate_queue,
 )

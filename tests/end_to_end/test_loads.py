@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.broker import EmbeddedBroker
 from tests.end_to_end.library import FOLDER, MODELS, ROOM
 from tests.end_to_end.machine import PLANNED, STUDY, Machine, ended, wait_until
 

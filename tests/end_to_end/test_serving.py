@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.jobs.daemons.health import ILL_AFTER_SECONDS
-from defsurvey.jobs.queue.broker import EmbeddedBroker
 from defsurvey.jobs.system import UNAVAILABLE
 from tests.end_to_end.machine import PLANNED, STUDY, Machine, ended, wait_until
 

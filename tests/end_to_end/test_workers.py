@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
-from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.broker import EmbeddedBroker
 from tests.end_to_end.machine import PLANNED, Machine, ended, wait_until
 
 

@@ -9,8 +9,7 @@ import pytest
 import redis
 from celery import Celery
 
-from defsurvey.jobs.queue.broker import EmbeddedBroker
-from defsurvey.jobs.queue.celery_app import make_app
+from defsurvey.jobs.broker import EmbeddedBroker, make_app
 from defsurvey.storage.database import Database
 from defsurvey.storage.schema import migrate
 

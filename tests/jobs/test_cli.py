@@ -20,10 +20,10 @@ from click.testing import CliRunner, Result
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.jobs.cli.exits import exit_code, in_words
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.local import RunFailed
-from defsurvey.jobs.queue.broker import EmbeddedBroker
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.producer import enqueue
 from defsurvey.jobs.study.requirements import StudyError

@@ -11,8 +11,8 @@ import pytest
 import redis
 from celery import Celery
 
+from defsurvey.jobs.broker import REPORT, SIMULATE, make_app, simulate_queue
 from defsurvey.jobs.daemons.tasks import register_simulation
-from defsurvey.jobs.queue.celery_app import REPORT, SIMULATE, make_app, simulate_queue
 from defsurvey.workers.runner.dead_letters import (
     DEAD_LETTERS,
     KEPT,

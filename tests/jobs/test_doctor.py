@@ -15,9 +15,9 @@ from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 from defsurvey.jobs import doctor
+from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.doctor import BAD, NOTE, OK, Finding
-from defsurvey.jobs.queue.broker import EmbeddedBroker
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.schema import HEAD

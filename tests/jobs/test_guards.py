@@ -8,8 +8,8 @@ import redis
 from celery import Celery
 from kombu.exceptions import ContentDisallowed
 
+from defsurvey.jobs.broker import IDLE_QUEUE, REPORTS_QUEUE, SIMULATE, make_app, simulate_queue
 from defsurvey.jobs.daemons.tasks import register_simulation
-from defsurvey.jobs.queue.celery_app import IDLE_QUEUE, REPORTS_QUEUE, SIMULATE, make_app, simulate_queue
 from defsurvey.workers.runner.daemon import serve
 from tests.jobs.stages import stage_that_is_never_asked
 

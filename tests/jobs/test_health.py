@@ -17,12 +17,12 @@ from celery import Celery
 from click.testing import CliRunner
 from sqlalchemy import text
 
+from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.daemons import health
 from defsurvey.jobs.daemons.health import Health, Pulse
 from defsurvey.jobs.daemons.reconciler import Reconciler
 from defsurvey.jobs.daemons.startup import DatabaseUnavailable, migrate_when_up, open_database
-from defsurvey.jobs.queue.broker import EmbeddedBroker
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.hosts import host

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from defsurvey.jobs.broker import JUDGE, make_app
 from defsurvey.jobs.daemons import tasks
 from defsurvey.jobs.judging import judge
-from defsurvey.jobs.queue.celery_app import JUDGE, make_app
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 

@@ -19,9 +19,9 @@ import yaml
 from celery import Celery
 from flower.options import options as flower_options
 
+from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.jobs.cli.exits import exit_code
 from defsurvey.jobs.daemons import serving
-from defsurvey.jobs.queue.broker import EmbeddedBroker
 from defsurvey.jobs.settings import Settings
 
 ROOT = Path(__file__).parents[2]

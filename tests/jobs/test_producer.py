@@ -10,9 +10,8 @@ import pytest
 import redis
 from celery import Celery
 
+from defsurvey.jobs.broker import EmbeddedBroker, make_app
 from defsurvey.jobs.progress.snapshot import snapshot
-from defsurvey.jobs.queue.broker import EmbeddedBroker
-from defsurvey.jobs.queue.celery_app import make_app
 from defsurvey.jobs.study.producer import Enqueued, enqueue, extended, new_run, publish
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.storage.database import Database

@@ -9,6 +9,7 @@ import pytest
 import redis
 from celery import Celery
 
+from defsurvey.jobs.broker import JUDGE_QUEUE, REPORTS_QUEUE, EmbeddedBroker, client_of, make_app, simulate_queue
 from defsurvey.jobs.daemons.reconciler import (
     LOST_SECONDS,
     PASS_SECONDS,
@@ -16,8 +17,6 @@ from defsurvey.jobs.daemons.reconciler import (
     REPORT_AGAIN_SECONDS,
     Reconciler,
 )
-from defsurvey.jobs.queue.broker import EmbeddedBroker, client_of
-from defsurvey.jobs.queue.celery_app import JUDGE_QUEUE, REPORTS_QUEUE, make_app, simulate_queue
 from defsurvey.jobs.study.producer import enqueue
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, store

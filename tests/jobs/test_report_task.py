@@ -10,9 +10,9 @@ import redis
 from celery import Celery
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from defsurvey.jobs.broker import REPORT, report_failure_key
 from defsurvey.jobs.daemons import tasks
 from defsurvey.jobs.daemons.tasks import register_reports
-from defsurvey.jobs.queue.celery_app import REPORT, report_failure_key
 from defsurvey.jobs.study.producer import enqueue
 from defsurvey.storage.database import Database
 from tests.jobs.small_study import study

@@ -12,9 +12,9 @@ from unittest.mock import MagicMock
 import pytest
 from celery import Celery
 
+from defsurvey.jobs.broker import REPORT
 from defsurvey.jobs.daemons.reports import write_report
 from defsurvey.jobs.daemons.tasks import register_reports
-from defsurvey.jobs.queue.celery_app import REPORT
 from defsurvey.jobs.study.producer import enqueue
 from defsurvey.jobs.system import exclusive
 from defsurvey.reports import build

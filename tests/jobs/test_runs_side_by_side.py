@@ -8,9 +8,8 @@ import pytest
 import redis
 from celery import Celery
 
+from defsurvey.jobs.broker import REPORTS_QUEUE, EmbeddedBroker, make_app
 from defsurvey.jobs.daemons.reconciler import LOST_SECONDS, Reconciler
-from defsurvey.jobs.queue.broker import EmbeddedBroker
-from defsurvey.jobs.queue.celery_app import REPORTS_QUEUE, make_app
 from defsurvey.jobs.study.producer import enqueue
 from defsurvey.storage.database import Database
 from tests.jobs.ledger_rows import change, finish, queued

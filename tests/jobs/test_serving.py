@@ -10,12 +10,11 @@ import pytest
 from celery import Celery
 from click.testing import CliRunner
 
+from defsurvey.jobs.broker import JUDGE, EmbeddedBroker
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.daemons import serving
 from defsurvey.jobs.daemons.startup import open_database
 from defsurvey.jobs.judging import judge
-from defsurvey.jobs.queue.broker import EmbeddedBroker
-from defsurvey.jobs.queue.celery_app import JUDGE
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.producer import enqueue
 from tests.jobs.small_study import study

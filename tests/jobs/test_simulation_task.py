@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import cast
 
+from defsurvey.jobs.broker import SIMULATE, make_app
 from defsurvey.jobs.daemons.tasks import register_simulation
-from defsurvey.jobs.queue.celery_app import SIMULATE, make_app
 from defsurvey.jobs.study.producer import enqueue
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox

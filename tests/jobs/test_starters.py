@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from defsurvey.jobs.cli.main import main
-from defsurvey.jobs.study.starters import STARTERS
+from defsurvey.jobs.study.catalogue import STARTERS
 from defsurvey.storage.surveys.folder import check_survey
 
 CARD = '[neighbour]\nengine = "scripted"\nrespondent = "uniform"\n'

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from defsurvey.jobs.broker import BrokerUnavailable
 from defsurvey.jobs.cli.daemons import stay_idle
 from defsurvey.jobs.daemons.startup import when_told_to_end
-from defsurvey.jobs.queue.broker import BrokerUnavailable
 from defsurvey.jobs.system import UNAVAILABLE
 from defsurvey.storage.schema import SchemaTooNew
 from defsurvey.workers.models import UnknownModel

@@ -10,8 +10,8 @@ import pytest
 from celery.exceptions import Reject
 from celery.worker import state as worker_state
 
+from defsurvey.jobs.broker import SIMULATE, make_app
 from defsurvey.jobs.daemons.tasks import register_simulation
-from defsurvey.jobs.queue.celery_app import SIMULATE, make_app
 from defsurvey.jobs.system import UNAVAILABLE
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.served import record_served

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from defsurvey.jobs.broker import JUDGE, make_app
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.daemons import tasks
-from defsurvey.jobs.queue.celery_app import JUDGE, make_app
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import judgements

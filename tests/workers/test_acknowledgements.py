@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from kombu import Connection, Consumer, Queue
 
-from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.workers.runner.daemon import ForgetUnacknowledged
 
 

@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from defsurvey.jobs.queue.broker import EmbeddedBroker
-from defsurvey.jobs.queue.celery_app import make_app
+from defsurvey.jobs.broker import EmbeddedBroker, make_app
 
 PATIENCE = 30.0
 PROGRAM = """
 import logging, sys, time
-from defsurvey.jobs.queue.celery_app import make_app
+from defsurvey.jobs.broker import make_app
 from defsurvey.workers.runner.daemon import serve
 
 logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="log %(message)s")

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from defsurvey.jobs.queue.broker import EmbeddedBroker
+from defsurvey.jobs.broker import EmbeddedBroker
 
 PATIENCE = 20.0
 PROGRAM = """
 import os, signal, sys
 from celery import signals
-from defsurvey.jobs.queue.celery_app import make_app
+from defsurvey.jobs.broker import make_app
 from defsurvey.workers.runner.daemon import serve
 
 if sys.argv[2] == "nohup":

@@ -1,1 +1,0 @@
-"""The broker and the Celery app that talks to it."""
