@@ -142,36 +142,35 @@ def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[Call], *,
         return Judged(run=run, judge=identity, calibration=said, ended=ended, sampled=sampled, judged=done, told=told)
 
     unpaid = f"{identity}: the budget of {budget.budget_of(work.database, run)} US dollars is spent"
-    before = sampled - len(work.left(sample))
+    done = sampled - len(work.left(sample))
     if work.spent and not is_calibrated(work):
         work.end(Ended.OVER_BUDGET, unpaid)
-        return judged(Ended.OVER_BUDGET, None, done=before, told=unpaid)
+        return judged(Ended.OVER_BUDGET, None, done=done, told=unpaid)
     score = calibrate(work, engine)
     if score is not None and not score.passed:
         work.end(Ended.REFUSED, f"{identity} was {score}")
         return judged(Ended.REFUSED, score, sampled=0, done=0)
-    problems: list[str] = []
-    if score is not None:
-        gone = collect_open(work)
-        problems = judge_in_batches(work, sample) if batch else judge_one_by_one(work, engine, sample)
-        problems += gone
-    done = sampled - len(work.left(sample))
-    if work.leaving() and (score is None or done < sampled):
-        raise JudgingLeft(f"run {run} is left to be judged: this process was told to end")
-    if not work.held():
-        raise BeingJudged(f"run {run} is being judged by another process, since this one was away")
-    if score is None or (done < sampled and work.cancelled):
-        work.end(Ended.INCOMPLETE, f"{identity}: {CANCELLED}", go_on=True)
-        return judged(Ended.INCOMPLETE, score, done=done, told=CANCELLED)
-    over = done < sampled and work.spent
-    if before < done < sampled and not over and not problems:  # it stopped for money that came since
-        return _judge(work, engine, identity, sample, batch=batch)
-    ended = Ended.OVER_BUDGET if over else Ended.DONE if done == sampled else Ended.INCOMPLETE
-    said = next(iter(problems), "")
-    work.end(ended, unpaid if over else said or str(score))
-    if over and not work.spent:  # there was more money before it could be noted that there was none
-        return _judge(work, engine, identity, sample, batch=batch)
-    return judged(ended, score, done=done, told=said)
+    gone = [] if score is None else collect_open(work)
+    while True:
+        before, problems = done, list[str]()
+        if score is not None:
+            problems = judge_in_batches(work, sample) if batch else judge_one_by_one(work, engine, sample)
+        done = sampled - len(work.left(sample))
+        if work.leaving() and (score is None or done < sampled):
+            raise JudgingLeft(f"run {run} is left to be judged: this process was told to end")
+        if not work.held():
+            raise BeingJudged(f"run {run} is being judged by another process, since this one was away")
+        if score is None or (done < sampled and work.cancelled):
+            work.end(Ended.INCOMPLETE, f"{identity}: {CANCELLED}", go_on=True)
+            return judged(Ended.INCOMPLETE, score, done=done, told=CANCELLED)
+        over = done < sampled and work.spent
+        if before < done < sampled and not over and not problems:
+            continue  # it stopped for want of money, and there is some by now
+        ended = Ended.OVER_BUDGET if over else Ended.DONE if done == sampled else Ended.INCOMPLETE
+        said = next(iter([*problems, *gone]), "")
+        work.end(ended, unpaid if over else said or str(score))
+        if not over or work.spent:  # else there was more money before it could be noted that there was none
+            return judged(ended, score, done=done, told=said)
 
 
 def end_unasked(database: Database, run: str, told: str, *, ledger: int) -> None:

@@ -253,23 +253,13 @@ def _calibration_items(rubric: Rubric) -> dict[str, CalibrationItem]:
 
 
 def judge_one_by_one(work: Work, engine: Engine, sample: Sequence[Call]) -> list[str]:
-    """Ask for everything of the sample that is not judged. Returns what went wrong, call by call.
+    """Ask for everything of the sample that is not judged, as far as the money lasts. Returns what went wrong.
 
-    Where money that is short is added while the last calls are under way, the rest is asked too. Where ``_IN_VAIN``
-    rounds of calls in a row had no reply, as from a server that is down, the rest is not.
+    Where ``_IN_VAIN`` rounds of calls in a row had no reply, as from a server that is down, the rest is not asked.
     """
-    problems: dict[Call, str] = {}
-    while _ask_for_what_is_left(work, engine, sample, problems) and not work.over:
-        pass
-    return list(problems.values())
-
-
-def _ask_for_what_is_left(work: Work, engine: Engine, sample: Sequence[Call], problems: dict[Call, str]) -> bool:
-    """Ask for what is neither judged nor a problem. Returns whether some of it was not asked, for want of money."""
-    left = work.left(sample)
-    done, todo = len(sample) - len(left), [call for call in left if call not in problems]
-    watch, short = BudgetWatch(lambda: work.money_left), False
-    in_vain, most_in_vain = 0, _IN_VAIN * work.at_once
+    todo = work.left(sample)
+    done, in_vain, problems = len(sample) - len(todo), 0, list[str]()
+    money = BudgetWatch(lambda: work.money_left)
 
     def keep(call: Call, judgement: Judgement) -> None:
         nonlocal done
@@ -278,11 +268,10 @@ def _ask_for_what_is_left(work: Work, engine: Engine, sample: Sequence[Call], pr
         work.watch("judging", done, len(sample))
 
     def calls() -> Iterator[tuple[Put, Request]]:
-        nonlocal short
         for put in work.put(todo):
             if put.decided is not None:
                 keep(put.call, put.decided)
-            elif in_vain >= most_in_vain or (short := watch.is_spent()) or work.stopped:
+            elif in_vain >= _IN_VAIN * work.at_once or money.is_spent() or work.stopped:
                 return
             else:
                 yield put, put.request
@@ -293,6 +282,6 @@ def _ask_for_what_is_left(work: Work, engine: Engine, sample: Sequence[Call], pr
             keep(put.call, judgement_in(completion, put.response, put.by_program))
             in_vain = 0
         except JudgeGaveUp as error:
-            problems[put.call] = str(error)
+            problems.append(str(error))
             in_vain += 1
-    return short
+    return problems
