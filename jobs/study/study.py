@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.storage.runs.judgement import Judge
@@ -17,8 +17,8 @@ from defsurvey.workers.simulation.methods import METHODS
 NATIVE = "native"
 #: Share of the answers that a judge sees where nobody says.
 DEFAULT_SAMPLE = 0.01
-#: The axes that every design records of a condition.
-_TOGGLES = ("prompt", "config", "memory", "option_order")
+#: What a design does not say of a condition or a protocol where it is this, so that older designs stay the same.
+_UNSAID = {"method": DEF, "paraphrase": False, "reply": Reply.FULL, "top_k": 0, "do_sample": None}
 
 #: Conditions that a study file names without describing them.
 BUILT_IN_CONDITIONS: Mapping[str, Condition] = {
@@ -103,33 +103,26 @@ class Study:
         A run can be extended by models and participants, so these are not part of it, and
         neither is the order in which cultures, languages and conditions are written.
         """
-        protocol = self.protocol
         return {
             "survey": {"id": self.survey.id, "fingerprint": self.survey.fingerprint},
             "questions": list(self.questions),
             "languages": {culture: sorted(self.languages_of(culture)) for culture in sorted(self.cultures)},
             "conditions": {
-                condition.name: {toggle: getattr(condition, toggle) for toggle in _TOGGLES}
-                | ({"paraphrase": True} if condition.paraphrase else {})
-                | ({} if condition.method == DEF else {"method": condition.method})
-                for condition in sorted(self.conditions, key=lambda condition: condition.name)
+                one.name: _said(one) for one in sorted(self.conditions, key=lambda condition: condition.name)
             },
-            "protocol": {
-                "seed": protocol.seed,
-                "preset": protocol.preset.value,
-                "draws": protocol.draws.value,
-                "question_order": protocol.question_order.value,
-                "memory_order": protocol.memory_order.value,
-                "temperature": float(protocol.temperature),
-                "top_p": float(protocol.top_p),
-                "max_new_tokens": protocol.max_new_tokens,
-            }
-            | ({} if protocol.reply is Reply.FULL else {"reply": protocol.reply.value})
-            | ({"top_k": protocol.top_k} if protocol.top_k else {})
-            | ({} if protocol.do_sample is None else {"do_sample": protocol.do_sample}),
+            "protocol": _said(self.protocol),
         }
 
     def fingerprint(self) -> str:
         """SHA-256 of the design, in hexadecimal: equal for two studies exactly when their designs are."""
         body = json.dumps(self.design(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _said(noun: Condition | Protocol) -> dict[str, object]:
+    fields = asdict(noun)
+    return {
+        name: value
+        for name, value in fields.items()
+        if name not in ("name", "slots") and not (name in _UNSAID and value == _UNSAID[name])
+    }
