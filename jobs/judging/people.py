@@ -69,15 +69,11 @@ def write_template(database: Database, run_id: str, file: Path) -> int:
         chosen = "; ".join(option_text(subject.question, code, subject.language) for code in answer.choices)
         shown = {"asked": asked_text(subject), "chosen": chosen or answer.state.value, "response": answer.completion}
         empty = dict.fromkeys(("person", *DIMENSIONS), "")
-        rows.append({**_place(answer), "digest": _digest(answer.key), **shown, **empty})
+        place = (*answer.cell.names.values(), answer.number, answer.question, answer.key.slot)
+        placed = dict(zip(_PLACE, map(str, place), strict=True))
+        rows.append({**placed, "digest": _digest(answer.key), **shown, **empty})
     write_whole(file, lambda target: write_csv(rows, dict.fromkeys(COLUMNS, str), target))
     return len(rows)
-
-
-def _place(answer: GivenAnswer) -> dict[str, str]:
-    cell = answer.cell
-    words = (cell.model, cell.culture, cell.condition.name, cell.language, answer.number, answer.question)
-    return dict(zip(_PLACE, map(str, (*words, answer.key.slot)), strict=True))
 
 
 def _digest(key: AnswerKey) -> str:

@@ -354,15 +354,7 @@ def to_json(plan: Plan) -> dict[str, object]:
         "name": study.name,
         "survey": study.survey.id,
         "cells": [
-            {
-                "model": cell.model,
-                "culture": cell.culture,
-                "condition": cell.condition.name,
-                "language": cell.language,
-                "participants": cell.participants,
-                "answers": study.answers(cell),
-            }
-            for cell in study.cells()
+            {**cell.names, "participants": cell.participants, "answers": study.answers(cell)} for cell in study.cells()
         ],
         "participants": study.participants,
         "questions": list(study.questions),
@@ -397,8 +389,7 @@ def render(plan: Plan) -> RenderableType:
     cells.add_column("answers", justify="right")
     for cell in plan.study.cells():
         counts = (f"{cell.participants:,}", f"{plan.study.answers(cell):,}")
-        row = (cell.model, cell.culture, cell.condition.name, cell.language, *counts)
-        cells.add_row(*(Text(text) for text in row))
+        cells.add_row(*map(Text, (*cell.names.values(), *counts)))
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column()

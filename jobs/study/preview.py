@@ -145,10 +145,7 @@ def to_json(preview: Preview) -> dict[str, object]:
 def _prompt_to_json(prompt: Prompt) -> dict[str, object]:
     asked = prompt.request.asked
     return {
-        "model": prompt.cell.model,
-        "culture": prompt.cell.culture,
-        "condition": prompt.cell.condition.name,
-        "language": prompt.cell.language,
+        **prompt.cell.names,
         "participant": prompt.participant,
         "item": prompt.item,
         "question": prompt.question,
@@ -175,10 +172,8 @@ def render(preview: Preview) -> RenderableType:
 
     parts: list[RenderableType] = []
     for prompt in preview.prompts:
-        cell = prompt.cell
-        heading = f"{cell.model}, {cell.culture}, {cell.condition.name}, {cell.language}: "
         asked = f"participant {prompt.participant}, question {prompt.question}"
-        parts.append(Text(visible(f"{heading}{asked}"), style="bold"))
+        parts.append(Text(visible(f"{', '.join(prompt.cell.names.values())}: {asked}"), style="bold"))
         facts = Table.grid(padding=(0, 2))
         for label, fact in _facts(prompt):
             facts.add_row(Text(label), Text(visible(fact)))

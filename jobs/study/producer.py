@@ -101,7 +101,7 @@ def enqueue(database: Database, app: Celery | None, study: Study, *, extend: boo
 def _refuse_new_models(database: Database, planned: store.NewRun) -> None:
     if not store.has_run(database, planned.id) or store.design_of(database, planned.id) != planned.design:
         return
-    there = {(c.model, c.culture, c.condition.name, c.language) for c in store.load_run(database, planned.id).cells}
+    there = {tuple(cell.names.values()) for cell in store.load_run(database, planned.id).cells}
     models = sorted({cell.model for cell in planned.cells if cell.key not in there})
     if models:
         raise StudyError(

@@ -155,6 +155,12 @@ class Cell:
     language: str  #: language code, never ``native``
     participants: int
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What makes it the same cell of a run, as JSON and tables name it."""
+        condition = self.condition.name
+        return {"model": self.model, "culture": self.culture, "condition": condition, "language": self.language}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
