@@ -137,11 +137,12 @@ def healthy(settings: Settings, role: str) -> None:
 
     It looks at the age of a file that the daemon touches, as the health checks of compose.yaml do without Python.
     """
-    from defsurvey.jobs.daemons.health import look
+    from defsurvey.jobs.daemons.health import Pulse
 
-    health = look(settings, role)
-    click.echo(health, err=not health.well)
-    sys.exit(DONE if health.well else ERROR)
+    pulse = Pulse(settings, role)
+    well = pulse.is_well()
+    click.echo(pulse, err=not well)
+    sys.exit(DONE if well else ERROR)
 
 
 @click.command()

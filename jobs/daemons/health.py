@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +26,6 @@ BEAT_SECONDS = 2.0
 ILL_AFTER_SECONDS = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """A daemon's last sign of life."""
-
-    role: str
-    host: str
-    age: float | None  #: seconds since the last sign of life; None: there was none
-
-    @property
-    def well(self) -> bool:
-        """Whether the sign of life is recent."""
-        return self.age is not None and self.age <= ILL_AFTER_SECONDS
-
-    def __str__(self) -> str:
-        """One line for a person."""
-        who = f"{self.role} on {self.host}"
-        if self.age is None:
-            return f"{who}: no sign of life yet"
-        return f"{who}: last sign of life {self.age:.0f} s ago (at most {ILL_AFTER_SECONDS:.0f} s are healthy)"
-
-
 class Pulse:
     """The file, under the home, that a daemon of this host touches when it has shown that it can work.
 
@@ -55,6 +33,7 @@ class Pulse:
     """
 
     def __init__(self, settings: Settings, role: str) -> None:
+        self.role = role
         self.path: Path = settings.home / "pulse" / f"{role}@{host().replace(':', '.')}"
 
     def beat(self) -> None:
@@ -76,6 +55,18 @@ class Pulse:
         except FileNotFoundError:
             return None
 
+    def is_well(self) -> bool:
+        """Whether the last beat is recent."""
+        age = self.age()
+        return age is not None and age <= ILL_AFTER_SECONDS
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        age, who = self.age(), f"{self.role} on {socket.gethostname()}"
+        if age is None:
+            return f"{who}: no sign of life yet"
+        return f"{who}: last sign of life {age:.0f} s ago (at most {ILL_AFTER_SECONDS:.0f} s are healthy)"
+
 
 def beating_step(pulse: Pulse) -> type[bootsteps.StartStopStep]:
     """A Celery consumer step that beats from the consumer's own loop, for as long as it is connected to the broker."""
@@ -93,8 +84,3 @@ def beating_step(pulse: Pulse) -> type[bootsteps.StartStopStep]:
                 self.timer.cancel()
 
     return Beating
-
-
-def look(settings: Settings, role: str) -> Health:
-    """The last sign of life of this host's daemon of that role."""
-    return Health(role=role, host=socket.gethostname(), age=Pulse(settings, role).age())

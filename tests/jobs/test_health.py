@@ -20,7 +20,7 @@ from sqlalchemy import text
 from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.daemons import health
-from defsurvey.jobs.daemons.health import Health, Pulse
+from defsurvey.jobs.daemons.health import Pulse
 from defsurvey.jobs.daemons.reconciler import Reconciler
 from defsurvey.jobs.daemons.startup import DatabaseUnavailable, migrate_when_up, open_database
 from defsurvey.jobs.settings import Settings
@@ -56,16 +56,14 @@ def defsurvey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 def test_a_pulse_is_as_old_as_its_last_beat(settings: Settings) -> None:
     """No beat, a beat now, a beat a minute ago."""
     pulse = Pulse(settings, "reporter")
-    assert health.look(settings, "reporter") == Health(role="reporter", host=HOST, age=None)
+    assert pulse.age() is None
     pulse.beat()
-    assert health.look(settings, "reporter").well
-    assert not health.look(settings, "judge").well
+    assert Pulse(settings, "reporter").is_well()
+    assert not Pulse(settings, "judge").is_well()
     minute_ago = time.time() - 60
     os.utime(pulse.path, (minute_ago, minute_ago))
-    found = health.look(settings, "reporter")
-    assert found.age == pytest.approx(60, abs=5)
-    assert not found.well
-    assert not health.look(settings, "reconciler").well
+    assert pulse.age() == pytest.approx(60, abs=5)
+    assert not pulse.is_well()
 
 
 def test_health_on_the_command_line(settings: Settings, defsurvey: Callable[..., tuple[int, str]]) -> None:
