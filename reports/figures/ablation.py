@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from math import isfinite
 
@@ -14,12 +14,11 @@ from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Scale, reach, rows_chart
 from defsurvey.reports.figures.frameworks import (
     Ablation,
-    AblationRow,
     LanguageRow,
     Languages,
+    MeanRow,
     ablation,
     apart,
-    asked_in,
     fewer,
     languages,
     named_in,
@@ -28,25 +27,22 @@ from defsurvey.reports.figures.frameworks import (
 from defsurvey.reports.figures.mapping import cultural_map, paper_map
 from defsurvey.reports.figures.words import (
     FLOOR,
-    INFINITE,
     LEVEL,
-    MODEL,
     RULE,
     NotRun,
     chance,
     culture_names,
-    dimension_columns,
-    infinite_entry,
+    dimension_fields,
+    infinite_field,
     largest,
     listed,
     missing,
     named_cultures,
     published_fold,
     published_tables,
-    shaded,
 )
 from defsurvey.reports.number_format import NONE, counted, fixed, percent, signed
-from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table
 from defsurvey.reports.untrusted import visible
 
 
@@ -77,58 +73,56 @@ def ablation_section(analysis: Analysis) -> Section:
 
 def _conditions(analysis: Analysis, part: Ablation) -> Table:
     means, names = [found.row for found in part.rows], culture_names(analysis)
-    return Table(
+    why = why_not(analysis.results.run.protocol.reply)
+    contrasts = {(found.row.model, found.row.condition): dict(found.contrasts) for found in part.rows}
+    lost = any(row.paper_cultures != row.cultures for row in means)
+
+    def difference(code: str) -> Callable[[MeanRow], Entry]:
+        return lambda row: contrast_entry(contrasts[row.model, row.condition].get(code))
+
+    fields: list[Field[MeanRow]] = [
+        Field("Condition", lambda row: row.condition, words=True),
+        *where_asked(analysis, means),
+        *([named_in(analysis, "Cultures, plug-in", "of which the plug-in KL is the mean", paper=True)] if lost else []),
+        Field(
+            "Diversity",
+            lambda row: Entry(text=percent(row.diversity), why=why),
+            "D of Eq. 6, of all questions in all cultures",
+        ),
+        Field(
+            "Plug-in KL",
+            lambda row: Entry(text=fixed(row.paper_mean), why=apart(row, means, paper=True)),
+            "the paper's way, mean over dimensions and cultures",
+        ),
+        infinite_field(lambda row: row.infinite_share),
+        Field(
+            "Smoothed KL",
+            lambda row: Entry(text=fixed(row.sound_mean), beneath=fixed(row.floor_mean), why=apart(row, means)),
+            "mean over dimensions and cultures; beneath, the noise floor",
+        ),
+        *(
+            Field(
+                f"Difference, {name}",
+                difference(code),
+                f"corrected KL less that of {part.against}, on the same questions at equal n; p beneath",
+            )
+            for code, name in names.items()
+        ),
+    ]
+    return table(
+        means,
+        fields,
         anchor="table-4-conditions",
         caption="Conditions against each other",
+        group=lambda row: row.model,
         grouped_by="Model",
-        columns=(
-            Column(text="Condition", words=True),
-            *where_asked(analysis, means),
-            *_where_lost(part),
-            Column(text="Diversity", meaning="D of Eq. 6, of all questions in all cultures"),
-            Column(text="Plug-in KL", meaning="the paper's way, mean over dimensions and cultures"),
-            INFINITE,
-            Column(text="Smoothed KL", meaning="mean over dimensions and cultures; beneath, the noise floor"),
-            *(
-                Column(
-                    text=f"Difference, {name}",
-                    meaning=f"corrected KL less that of {part.against}, on the same questions at equal n; p beneath",
-                )
-                for name in names.values()
-            ),
-        ),
-        rows=tuple(_condition(analysis, part, found) for found in part.rows),
+        quiet=lambda row: row.condition == part.against,
         notes=(
             RULE,
             *dict.fromkeys((*fewer(means), *fewer(means, paper=True))),
             *common_ground(analysis, (contrast for found in part.rows for contrast in found.contrasts)),
         ),
     )
-
-
-def _condition(analysis: Analysis, part: Ablation, found: AblationRow) -> TableRow:
-    row, means, contrasts = found.row, [each.row for each in part.rows], dict(found.contrasts)
-    return TableRow(
-        head=Entry(text=row.condition),
-        group=row.model,
-        quiet=row.condition == part.against,
-        entries=(
-            *asked_in(analysis, row, means),
-            *([named_in(analysis, row, paper=True)] if _where_lost(part) else []),
-            Entry(text=percent(row.diversity), why=why_not(analysis.results.run.protocol.reply)),
-            Entry(text=fixed(row.paper_mean), why=apart(row, means, paper=True)),
-            infinite_entry(row.infinite_share),
-            Entry(text=fixed(row.sound_mean), beneath=fixed(row.floor_mean), why=apart(row, means)),
-            *(contrast_entry(contrasts.get(code)) for code in culture_names(analysis)),
-        ),
-    )
-
-
-def _where_lost(part: Ablation) -> tuple[Column, ...]:
-    """A column for the cultures of the plug-in means, where they are not those of the smoothed ones."""
-    lost = any(found.row.paper_cultures != found.row.cultures for found in part.rows)
-    meaning = "of which the plug-in KL is the mean"
-    return (Column(text="Cultures, plug-in", meaning=meaning, words=True),) if lost else ()
 
 
 def contrast_entry(contrast: Contrast | None) -> Entry:
@@ -172,6 +166,7 @@ def language_section(analysis: Analysis) -> Section:
         return missing(section, part)
     apart = sum(row.contrast is not None and row.contrast.p_holm < LEVEL for row in part.rows)
     compared = sum(row.contrast is not None for row in part.rows)
+    sound, paper = _tables(analysis, part.rows)
     return replace(
         section,
         title=f"Another language changes the divergence in {apart} of {compared} comparisons"
@@ -179,12 +174,12 @@ def language_section(analysis: Analysis) -> Section:
         else section.title,
         charts=_language_charts(analysis, part),
         chart_note=f"Shaded: the noise floor. Lines: 95% intervals. Dark ticks: uniform answers.{_mapped(analysis)}",
-        tables=(_language_table(analysis, part.rows),),
+        tables=(sound,),
         folds=(
             Fold(
                 anchor="figure-10-paper",
                 title="The paper's way: plug-in KL by language and dimension",
-                tables=(_paper_table(analysis, part.rows),),
+                tables=(paper,),
             ),
         ),
     )
@@ -218,87 +213,69 @@ def _language_charts(analysis: Analysis, part: Languages) -> tuple[Chart, ...]:
     return tuple(charts)
 
 
-def _language_table(analysis: Analysis, rows: Sequence[LanguageRow]) -> Table:
+def _tables(analysis: Analysis, rows: Sequence[LanguageRow]) -> tuple[Table, Table]:
+    """Divergence by language and dimension: smoothed, and the paper's way."""
     names = culture_names(analysis)
-    most = largest(row.cell.sound.by_dimension for row in rows)
-    return Table(
-        anchor="figure-10-languages",
-        caption="Smoothed KL by language and dimension (nats)",
-        grouped_by="Culture",
-        columns=(
-            MODEL,
-            Column(text="Language", words=True),
-            *dimension_columns(analysis),
-            Column(text="Mean"),
-            Column(
-                text="Difference",
-                meaning="corrected KL less that in the native language, same questions at equal n; p beneath",
+    rows = sorted(rows, key=lambda row: list(names).index(row.cell.cell.culture))
+    head: list[Field[LanguageRow]] = [
+        Field("Model", lambda row: row.cell.cell.model, words=True),
+        Field("Language", lambda row: row.cell.cell.language + (", native" if row.native else ""), words=True),
+    ]
+    sound: list[Field[LanguageRow]] = [
+        *head,
+        *dimension_fields(
+            analysis,
+            lambda row: row.cell.sound.by_dimension,
+            largest(row.cell.sound.by_dimension for row in rows),
+            lambda row: row.cell.sound_floor.by_dimension,
+        ),
+        Field(
+            "Mean",
+            lambda row: Entry(text=fixed(row.cell.sound.headline), beneath=fixed(row.cell.sound_floor.headline)),
+        ),
+        Field(
+            "Difference",
+            lambda row: "" if row.native else contrast_entry(row.contrast),
+            "corrected KL less that in the native language, same questions at equal n; p beneath",
+        ),
+    ]
+    paper: list[Field[LanguageRow]] = [
+        *head,
+        *dimension_fields(
+            analysis,
+            lambda row: row.cell.paper.by_dimension,
+            largest(row.cell.paper.by_dimension for row in rows),
+            lambda row: row.cell.paper_floor.by_dimension,
+            lambda row: row.cell.paper_values.reason,
+        ),
+        Field(
+            "Mean",
+            lambda row: Entry(
+                text=fixed(row.cell.paper.headline),
+                beneath=fixed(row.cell.paper_floor.headline),
+                why=row.cell.paper_reason,
             ),
         ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=row.cell.cell.model),
-                group=names[row.cell.cell.culture],
-                entries=(
-                    _language(row),
-                    *shaded(analysis, row.cell.sound.by_dimension, most, row.cell.sound_floor.by_dimension),
-                    Entry(text=fixed(row.cell.sound.headline), beneath=fixed(row.cell.sound_floor.headline)),
-                    Entry(text="") if row.native else contrast_entry(row.contrast),
-                ),
-            )
-            for row in _by_culture(analysis, rows)
+        infinite_field(lambda row: row.cell.paper_values.infinite_share),
+    ]
+    shared = common_ground(analysis, ((row.cell.cell.culture, row.contrast) for row in rows if row.contrast))
+    return (
+        table(
+            rows,
+            sound,
+            anchor="figure-10-languages",
+            caption="Smoothed KL by language and dimension (nats)",
+            group=lambda row: names[row.cell.cell.culture],
+            grouped_by="Culture",
+            notes=(FLOOR, *shared),
         ),
-        notes=(
-            FLOOR,
-            *common_ground(analysis, ((row.cell.cell.culture, row.contrast) for row in rows if row.contrast)),
+        table(
+            rows,
+            paper,
+            anchor="figure-10-plug-in",
+            caption="The paper's way: plug-in KL by language and dimension (nats)",
+            group=lambda row: names[row.cell.cell.culture],
+            grouped_by="Culture",
+            notes=(RULE, FLOOR),
         ),
     )
-
-
-def _paper_table(analysis: Analysis, rows: Sequence[LanguageRow]) -> Table:
-    names = culture_names(analysis)
-    most = largest(row.cell.paper.by_dimension for row in rows)
-    return Table(
-        anchor="figure-10-plug-in",
-        caption="The paper's way: plug-in KL by language and dimension (nats)",
-        grouped_by="Culture",
-        columns=(
-            MODEL,
-            Column(text="Language", words=True),
-            *dimension_columns(analysis),
-            Column(text="Mean"),
-            INFINITE,
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=row.cell.cell.model),
-                group=names[row.cell.cell.culture],
-                entries=(
-                    _language(row),
-                    *shaded(
-                        analysis,
-                        row.cell.paper.by_dimension,
-                        most,
-                        row.cell.paper_floor.by_dimension,
-                        why=row.cell.paper_values.reason,
-                    ),
-                    Entry(
-                        text=fixed(row.cell.paper.headline),
-                        beneath=fixed(row.cell.paper_floor.headline),
-                        why=row.cell.paper_reason,
-                    ),
-                    infinite_entry(row.cell.paper_values.infinite_share),
-                ),
-            )
-            for row in _by_culture(analysis, rows)
-        ),
-        notes=(RULE, FLOOR),
-    )
-
-
-def _by_culture(analysis: Analysis, rows: Sequence[LanguageRow]) -> list[LanguageRow]:
-    return sorted(rows, key=lambda row: list(culture_names(analysis)).index(row.cell.cell.culture))
-
-
-def _language(row: LanguageRow) -> Entry:
-    return Entry(text=row.cell.cell.language + (", native" if row.native else ""))

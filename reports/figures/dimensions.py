@@ -5,7 +5,7 @@ Both ways of measuring stand in fields of their own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import comb, hypot, isfinite, isnan
@@ -22,28 +22,25 @@ from defsurvey.reports.charts.drawing import FLOOR, INK, LINE, SOFT, Chart, Row,
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, looks, reach, rows_axis, rows_chart
 from defsurvey.reports.figures.words import (
     ENOUGH,
-    INFINITE,
     LEVEL,
-    MODEL,
     NAMED,
     RULE,
     NotRun,
     culture_names,
-    dimension_columns,
-    infinite_entry,
+    dimension_fields,
+    infinite_field,
     interval_entry,
     largest,
     listed,
     main_cells,
     missing,
     named_cultures,
-    places,
-    shaded,
+    per_dimension,
 )
 from defsurvey.reports.metrics.aggregate import Means, mean_known
 from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.reports.number_format import counted, fixed, nats, signed
-from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table
 from defsurvey.reports.untrusted import visible
 
 #: Quantiles that a distribution is drawn by.
@@ -280,45 +277,89 @@ def _boxes(analysis: Analysis, rows: Sequence[DimensionRow]) -> list[Row]:
     return found
 
 
+def _mean_table(
+    analysis: Analysis, fields: Sequence[Field[CellAnalysis]], *, anchor: str, caption: str, note: str
+) -> Table:
+    cultures = culture_names(analysis)
+    return table(
+        analysis.cells,
+        [Field("Model", lambda cell: cell.name, words=True), *fields],
+        anchor=anchor,
+        caption=caption,
+        group=lambda cell: cultures[cell.cell.culture],
+        grouped_by="Culture",
+        notes=(note,),
+    )
+
+
 def mean_table(analysis: Analysis) -> Table:
     """Smoothed KL by cell and dimension, the floor beneath each figure."""
-    most = largest(cell.sound.by_dimension for cell in analysis.cells)
-    rows = []
-    for culture in analysis.cultures:
-        for cell in culture.cells:
-            sound, floor = cell.sound, cell.sound_floor
-            reason = "" if isfinite(sound.headline) else sound.reason
-            rows.append(
-                TableRow(
-                    head=Entry(text=cell.name),
-                    group=culture.name,
-                    entries=(
-                        *shaded(analysis, sound.by_dimension, most, floor.by_dimension),
-                        Entry(text=fixed(sound.headline), beneath=fixed(floor.headline), why=reason),
-                        _intervals(cell),
-                        Entry(text=signed(sound.headline - floor.headline), why=reason),
-                        *_by_question(analysis, sound, floor),
-                    ),
-                )
-            )
-    return Table(
-        grouped_by="Culture",
+
+    def why(cell: CellAnalysis) -> str:
+        return "" if isfinite(cell.sound.headline) else cell.sound.reason
+
+    fields: list[Field[CellAnalysis]] = [
+        *dimension_fields(
+            analysis,
+            lambda cell: cell.sound.by_dimension,
+            largest(cell.sound.by_dimension for cell in analysis.cells),
+            lambda cell: cell.sound_floor.by_dimension,
+        ),
+        Field(
+            "Mean",
+            lambda cell: Entry(
+                text=fixed(cell.sound.headline), beneath=fixed(cell.sound_floor.headline), why=why(cell)
+            ),
+            _weighed(analysis),
+        ),
+        Field("95% interval", _intervals, "for other participants; beneath, for other questions too"),
+        Field(
+            "Excess",
+            lambda cell: Entry(text=signed(cell.excess), why=why(cell)),
+            "mean less what equally many people would score",
+        ),
+        *_question_field(analysis, lambda cell: (cell.sound, cell.sound_floor)),
+    ]
+    return _mean_table(
+        analysis,
+        fields,
         anchor="table-smoothed",
         caption=f"Smoothed KL divergence from people{_by(analysis)} (nats; lower is closer)",
-        columns=(
-            MODEL,
-            *dimension_columns(analysis),
-            _mean_column(analysis),
-            Column(text="95% interval", meaning="for other participants; beneath, for other questions too"),
-            Column(text="Excess", meaning="mean less what equally many people would score"),
-            *_question_column(analysis),
+        note=(
+            "The small figure beneath is the noise floor: what equally many real people would score. The upper "
+            "interval is about these questions, the lower one about questions like these."
         ),
-        rows=tuple(rows),
-        notes=(
-            (
-                "The small figure beneath is the noise floor: what equally many real people would score. The upper "
-                "interval is about these questions, the lower one about questions like these."
+    )
+
+
+def paper_mean_table(analysis: Analysis) -> Table:
+    """Plug-in KL by the paper's rules, the floor of the same beneath each figure."""
+    fields: list[Field[CellAnalysis]] = [
+        *dimension_fields(
+            analysis,
+            lambda cell: cell.paper.by_dimension,
+            largest(cell.paper.by_dimension for cell in analysis.cells),
+            lambda cell: cell.paper_floor.by_dimension,
+            lambda cell: cell.paper_values.reason,
+        ),
+        Field(
+            "Mean",
+            lambda cell: Entry(
+                text=fixed(cell.paper.headline), beneath=fixed(cell.paper_floor.headline), why=cell.paper_reason
             ),
+            _weighed(analysis),
+        ),
+        *_question_field(analysis, lambda cell: (cell.paper, cell.paper_floor)),
+        infinite_field(lambda cell: cell.paper_values.infinite_share),
+    ]
+    return _mean_table(
+        analysis,
+        fields,
+        anchor="table-plug-in",
+        caption=f"The paper's way: plug-in KL divergence from people{_by(analysis)} (nats)",
+        note=(
+            "An infinite value counts as the largest finite one of its row, plus 1: where many are infinite, that rule "
+            "makes the mean."
         ),
     )
 
@@ -327,22 +368,21 @@ def _by(analysis: Analysis) -> str:
     return ", by value dimension" if analysis.dimensions else ""
 
 
-def _mean_column(analysis: Analysis) -> Column:
-    """The mean behind the headline: over dimensions, or over questions where none speaks to a dimension."""
+def _weighed(analysis: Analysis) -> str:
+    """What the mean behind the headline is over: dimensions, or questions where none speaks to a dimension."""
     weighed = "dimension" if analysis.dimensions else "question"
-    return Column(text="Mean", meaning=f"over {weighed}s: every {weighed} weighs the same")
+    return f"over {weighed}s: every {weighed} weighs the same"
 
 
-def _question_column(analysis: Analysis) -> tuple[Column, ...]:
-    """The mean over questions, where it is not the mean already."""
+def _question_field(analysis: Analysis, of: Callable[[CellAnalysis], tuple[Means, Means]]) -> list[Field[CellAnalysis]]:
+    """The mean over questions and its floor, where it is not the mean already."""
+
+    def entry(cell: CellAnalysis) -> Entry:
+        means, floor = of(cell)
+        return Entry(text=fixed(means.question_mean), beneath=fixed(floor.question_mean))
+
     meaning = "mean over all questions: every question weighs the same"
-    return (Column(text="By question", meaning=meaning),) if analysis.dimensions else ()
-
-
-def _by_question(analysis: Analysis, means: Means, floor: Means) -> tuple[Entry, ...]:
-    """What stands in that column."""
-    figure = Entry(text=fixed(means.question_mean), beneath=fixed(floor.question_mean))
-    return (figure,) if analysis.dimensions else ()
+    return [Field("By question", entry, meaning)] if analysis.dimensions else []
 
 
 def _intervals(cell: CellAnalysis) -> Entry:
@@ -350,53 +390,6 @@ def _intervals(cell: CellAnalysis) -> Entry:
     narrow, wide = cell.interval, cell.intervals.two_way
     beneath = interval_entry(wide.low, wide.high, least=0.0).text if isfinite(wide.low) else ""
     return replace(interval_entry(narrow.low, narrow.high, least=0.0, reason=narrow.reason), beneath=beneath)
-
-
-def paper_mean_table(analysis: Analysis) -> Table:
-    """Plug-in KL by the paper's rules, the floor of the same beneath each figure."""
-    most = largest(cell.paper.by_dimension for cell in analysis.cells)
-    return Table(
-        grouped_by="Culture",
-        anchor="table-plug-in",
-        caption=f"The paper's way: plug-in KL divergence from people{_by(analysis)} (nats)",
-        columns=(
-            MODEL,
-            *dimension_columns(analysis),
-            _mean_column(analysis),
-            *_question_column(analysis),
-            INFINITE,
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=cell.name),
-                group=culture.name,
-                entries=(
-                    *shaded(
-                        analysis,
-                        cell.paper.by_dimension,
-                        most,
-                        cell.paper_floor.by_dimension,
-                        why=cell.paper_values.reason,
-                    ),
-                    Entry(
-                        text=fixed(cell.paper.headline),
-                        beneath=fixed(cell.paper_floor.headline),
-                        why=cell.paper_reason,
-                    ),
-                    *_by_question(analysis, cell.paper, cell.paper_floor),
-                    infinite_entry(cell.paper_values.infinite_share),
-                ),
-            )
-            for culture in analysis.cultures
-            for cell in culture.cells
-        ),
-        notes=(
-            (
-                "An infinite value counts as the largest finite one of its row, plus 1: where many are infinite, "
-                "that rule makes the mean."
-            ),
-        ),
-    )
 
 
 #: Most models drawn one by one in the open; of more, the rest are folded.
@@ -526,31 +519,32 @@ def _widest(analysis: Analysis, part: ByDimension) -> str:
 def _quartiles(analysis: Analysis, part: ByDimension, *, paper: bool) -> Table:
     names = culture_names(analysis)
     lower, middle, upper = (QUANTILES.index(q) for q in (0.25, 0.5, 0.75))
-    rows, reason = [], "no valid answer to an item of this dimension" + (", or no finite value at all" if paper else "")
-    for code, name in names.items():
-        for row in (row for row in part.rows if row.culture == code):
-            entries = []
-            for place in places(analysis):
-                quartiles = (row.paper_quantiles if paper else row.sound_quantiles)[place]
-                known = isfinite(quartiles[middle])
-                entries.append(
-                    Entry(
-                        text=fixed(quartiles[middle]),
-                        beneath=f"{fixed(quartiles[lower])}–{fixed(quartiles[upper])}" if known else "",
-                        why="" if known else reason,
-                    )
-                )
-            if paper:
-                entries.append(Entry(text=f"{row.infinite.sum():.0f}"))
-            rows.append(TableRow(head=Entry(text=row.name), group=name, entries=tuple(entries)))
+    reason = "no valid answer to an item of this dimension" + (", or no finite value at all" if paper else "")
+
+    def at(place: int) -> Callable[[DimensionRow], Entry]:
+        def entry(row: DimensionRow) -> Entry:
+            found = (row.paper_quantiles if paper else row.sound_quantiles)[place]
+            if not isfinite(found[middle]):
+                return Entry(text=fixed(found[middle]), why=reason)
+            return Entry(text=fixed(found[middle]), beneath=f"{fixed(found[lower])}–{fixed(found[upper])}")
+
+        return entry
+
+    fields: list[Field[DimensionRow]] = [
+        Field("Model", lambda row: row.name, words=True),
+        *per_dimension(analysis, at),
+    ]
+    if paper:
+        meaning = "items of a dimension whose plug-in KL is infinite before the rule"
+        fields.append(Field("Infinite", lambda row: f"{row.infinite.sum():.0f}", meaning))
     kind = "The paper's way: median of the plug-in" if paper else "Median of the smoothed"
-    infinite = Column(text="Infinite", meaning="items of a dimension whose plug-in KL is infinite before the rule")
-    return Table(
+    return table(
+        [row for code in names for row in part.rows if row.culture == code],
+        fields,
         anchor="figure-6-quartiles-plug-in" if paper else "figure-6-quartiles",
         caption=f"{kind} KL of a dimension's items, quartiles beneath (nats)",
+        group=lambda row: names[row.culture],
         grouped_by="Culture",
-        columns=(MODEL, *dimension_columns(analysis), *([infinite] if paper else [])),
-        rows=tuple(rows),
         notes=(RULE,) if paper else (),
     )
 

@@ -5,7 +5,7 @@ Both ways of measuring stand in fields of their own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import comb, isnan
 
@@ -17,32 +17,29 @@ from defsurvey.reports.cells.comparing import Contrast, compare, contrasts
 from defsurvey.reports.cells.items import Floats
 from defsurvey.reports.cells.ranking import Ranking, rank
 from defsurvey.reports.cells.replies import why_not
+from defsurvey.reports.figures.dimensions import DimensionRow, by_dimension, excess, nameable
 from defsurvey.reports.figures.dimensions import apart as told_apart
-from defsurvey.reports.figures.dimensions import by_dimension, excess, nameable
 from defsurvey.reports.figures.words import (
     FLOOR,
-    INFINITE,
-    MODEL,
     RULE,
     NotRun,
     conditions,
     culture_names,
-    dimension_columns,
-    infinite_entry,
+    dimension_fields,
+    infinite_field,
     language_of,
     largest,
     main_condition,
     missing,
     models,
-    places,
+    per_dimension,
     published_fold,
     published_tables,
-    shaded,
     spoken,
 )
 from defsurvey.reports.metrics.aggregate import Means, grouped_sum, mean_known
 from defsurvey.reports.number_format import NONE, fixed, percent, signed
-from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.page import Entry, Field, Section, Table, table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,91 +382,99 @@ def _behind(analysis: Analysis) -> tuple[Table, ...]:
     part, names = analysis.figure(by_dimension), culture_names(analysis)
     if isinstance(part, NotRun):
         return ()
-    return (
-        Table(
-            anchor="table-2-behind",
-            caption="Items behind the mean of each dimension; beneath, valid answers to their questions",
-            grouped_by="Culture",
-            columns=(MODEL, *dimension_columns(analysis)),
-            rows=tuple(
-                TableRow(
-                    head=Entry(text=row.name),
-                    group=name,
-                    entries=tuple(
-                        Entry(text=f"{row.items[place]:.0f}", beneath=f"{row.answers[place]:,.0f}")
-                        for place in places(analysis)
-                    ),
-                )
-                for code, name in names.items()
-                for row in part.rows
-                if row.culture == code
-            ),
-            notes=("A mean of one or two items says little of its dimension, and nothing of how its items vary.",),
-        ),
+
+    def counts(place: int) -> Callable[[DimensionRow], Entry]:
+        return lambda row: Entry(text=f"{row.items[place]:.0f}", beneath=f"{row.answers[place]:,.0f}")
+
+    made = table(
+        [row for code in names for row in part.rows if row.culture == code],
+        [Field("Model", lambda row: row.name, words=True), *per_dimension(analysis, counts)],
+        anchor="table-2-behind",
+        caption="Items behind the mean of each dimension; beneath, valid answers to their questions",
+        group=lambda row: names[row.culture],
+        grouped_by="Culture",
+        notes=("A mean of one or two items says little of its dimension, and nothing of how its items vary.",),
     )
+    return (made,)
 
 
-def _named(rows: Sequence[MeanRow]) -> list[tuple[Entry, str]]:
-    """Head and group of each row: models in groups where they have several conditions."""
+def _table(
+    rows: Sequence[MeanRow], fields: Sequence[Field[MeanRow]], *, anchor: str, caption: str, notes: tuple[str, ...]
+) -> Table:
+    """A row per model; conditions in groups of their model where there are several."""
     several = len({row.condition for row in rows}) > 1
-    return [(Entry(text=row.condition if several else row.model), row.model if several else "") for row in rows]
+    head: Field[MeanRow] = Field("Model", lambda row: row.model, words=True)
+    return table(
+        rows,
+        [Field("Condition", lambda row: row.condition, words=True) if several else head, *fields],
+        anchor=anchor,
+        caption=caption,
+        group=lambda row: row.model if several else "",
+        grouped_by="Model" if several else "",
+        notes=notes,
+    )
 
 
 def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: str) -> Table:
     most, lacking = largest(row.sound_by_dimension for row in rows), why_not(analysis.results.run.protocol.reply)
-    return Table(
-        anchor=anchor,
-        caption=caption,
-        grouped_by="Model" if any(group for _, group in _named(rows)) else "",
-        columns=(
-            _head(rows),
-            *where_asked(analysis, rows),
-            *dimension_columns(analysis),
-            Column(text="Mean", meaning="over dimensions: every dimension weighs the same"),
-            Column(text="Excess", meaning="mean less what equally many people would score"),
-            Column(
-                text="D / max",
-                meaning="distinct full replies to all questions in all cultures (Eq. 6), over the most there can be",
-            ),
+    fields: list[Field[MeanRow]] = [
+        *where_asked(analysis, rows),
+        *dimension_fields(analysis, lambda row: row.sound_by_dimension, most, lambda row: row.floor_by_dimension),
+        Field(
+            "Mean",
+            lambda row: Entry(text=fixed(row.sound_mean), beneath=fixed(row.floor_mean), why=apart(row, rows)),
+            "over dimensions: every dimension weighs the same",
         ),
-        rows=tuple(
-            TableRow(
-                head=head,
-                group=group,
-                entries=(
-                    *asked_in(analysis, row, rows),
-                    *shaded(analysis, row.sound_by_dimension, most, row.floor_by_dimension),
-                    Entry(
-                        text=fixed(row.sound_mean),
-                        beneath=fixed(row.floor_mean),
-                        why=apart(row, rows),
-                    ),
-                    Entry(text=signed(row.sound_mean - row.floor_mean)),
-                    Entry(text=fixed(row.relative_diversity), why=lacking),
-                ),
-            )
-            for row, (head, group) in zip(rows, _named(rows), strict=True)
+        Field(
+            "Excess",
+            lambda row: signed(row.sound_mean - row.floor_mean),
+            "mean less what equally many people would score",
         ),
-        notes=(FLOOR, *fewer(rows)),
-    )
+        Field(
+            "D / max",
+            lambda row: Entry(text=fixed(row.relative_diversity), why=lacking),
+            "distinct full replies to all questions in all cultures (Eq. 6), over the most there can be",
+        ),
+    ]
+    return _table(rows, fields, anchor=anchor, caption=caption, notes=(FLOOR, *fewer(rows)))
 
 
-def where_asked(analysis: Analysis, rows: Sequence[MeanRow], *, paper: bool = False) -> tuple[Column, ...]:
+def _paper(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: str) -> Table:
+    most, lacking = largest(row.paper_by_dimension for row in rows), why_not(analysis.results.run.protocol.reply)
+    fields: list[Field[MeanRow]] = [
+        *where_asked(analysis, rows, paper=True),
+        Field(
+            "Diversity",
+            lambda row: Entry(text=percent(row.diversity), why=lacking),
+            "D of Eq. 6: distinct full replies to all questions in all cultures",
+        ),
+        *dimension_fields(analysis, lambda row: row.paper_by_dimension, most, why=_none_finite),
+        Field(
+            "Mean",
+            lambda row: Entry(text=fixed(row.paper_mean), why=apart(row, rows, paper=True)),
+            "over dimensions",
+        ),
+        infinite_field(lambda row: row.infinite_share),
+    ]
+    return _table(rows, fields, anchor=anchor, caption=caption, notes=(RULE, *fewer(rows, paper=True)))
+
+
+def where_asked(analysis: Analysis, rows: Sequence[MeanRow], *, paper: bool = False) -> list[Field[MeanRow]]:
     """A column for the cultures of each row, where one has figures of only some that were asked."""
     cultures = {_cultures(row, paper=paper) for row in rows}
-    some = any(cultures) and any(len(known) < len(analysis.cultures) for known in cultures)
-    return (Column(text="Cultures", meaning="of which the divergences are the mean", words=True),) if some else ()
+    if not any(cultures) or all(len(known) == len(analysis.cultures) for known in cultures):
+        return []
+    return [named_in(analysis, "Cultures", "of which the divergences are the mean", paper=paper)]
 
 
-def asked_in(analysis: Analysis, row: MeanRow, rows: Sequence[MeanRow], *, paper: bool = False) -> tuple[Entry, ...]:
-    """What stands in that column; nothing where there is none."""
-    return (named_in(analysis, row, paper=paper),) if where_asked(analysis, rows, paper=paper) else ()
+def named_in(analysis: Analysis, text: str, meaning: str, *, paper: bool) -> Field[MeanRow]:
+    """A column of the cultures in which a row has figures."""
+    names = culture_names(analysis)
 
+    def cultures(row: MeanRow) -> Entry:
+        return Entry(text=", ".join(names[code] for code in _cultures(row, paper=paper)) or NONE, words=True)
 
-def named_in(analysis: Analysis, row: MeanRow, *, paper: bool) -> Entry:
-    """The cultures in which a row has figures."""
-    named = [culture_names(analysis)[code] for code in _cultures(row, paper=paper)]
-    return Entry(text=", ".join(named) or NONE, words=True)
+    return Field(text, cultures, meaning, words=True)
 
 
 def _cultures(row: MeanRow, *, paper: bool) -> tuple[str, ...]:
@@ -492,42 +497,6 @@ def fewer(rows: Sequence[MeanRow], *, paper: bool = False) -> tuple[str, ...]:
     said = (_FEWER,) if any(lacks(row, rows, paper=paper) for row in rows) else ()
     lost = paper and any(row.paper_cultures != row.cultures for row in rows)
     return (*said, _ALL_INFINITE) if lost else said
-
-
-def _head(rows: Sequence[MeanRow]) -> Column:
-    return Column(text="Condition", words=True) if any(group for _, group in _named(rows)) else MODEL
-
-
-def _paper(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: str) -> Table:
-    most, lacking = largest(row.paper_by_dimension for row in rows), why_not(analysis.results.run.protocol.reply)
-    return Table(
-        anchor=anchor,
-        caption=caption,
-        grouped_by="Model" if any(group for _, group in _named(rows)) else "",
-        columns=(
-            _head(rows),
-            *where_asked(analysis, rows, paper=True),
-            Column(text="Diversity", meaning="D of Eq. 6: distinct full replies to all questions in all cultures"),
-            *dimension_columns(analysis),
-            Column(text="Mean", meaning="over dimensions"),
-            INFINITE,
-        ),
-        rows=tuple(
-            TableRow(
-                head=head,
-                group=group,
-                entries=(
-                    *asked_in(analysis, row, rows, paper=True),
-                    Entry(text=percent(row.diversity), why=lacking),
-                    *shaded(analysis, row.paper_by_dimension, most, why=_none_finite(row)),
-                    Entry(text=fixed(row.paper_mean), why=apart(row, rows, paper=True)),
-                    infinite_entry(row.infinite_share),
-                ),
-            )
-            for row, (head, group) in zip(rows, _named(rows), strict=True)
-        ),
-        notes=(RULE, *fewer(rows, paper=True)),
-    )
 
 
 def closest_dimension(analysis: Analysis) -> str:

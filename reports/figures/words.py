@@ -118,20 +118,49 @@ def largest(rows: Iterable[Floats]) -> float:
     return max((float(value) for row in rows for value in np.ravel(row) if isfinite(value)), default=1.0) or 1.0
 
 
-def shaded(
-    analysis: Analysis, values: Floats, most: float, floors: Floats | None = None, *, why: str = ""
-) -> tuple[Entry, ...]:
-    """A shaded figure per dimension, the floor beneath it where one is given."""
-    missing = why or "no valid answer to an item of this dimension"
-    return tuple(
-        Entry(
-            text=fixed(values[place]),
-            beneath="" if floors is None else fixed(floors[place]),
-            shade=None if isnan(values[place]) else float(values[place] / most),
-            why=missing if isnan(values[place]) else "",
+def shaded(value: float, most: float, floor: float | None = None, why: str = "") -> Entry:
+    """A figure of one dimension, shaded by its share of ``most``, the floor beneath it where one is given."""
+    if isnan(value):
+        return Entry(
+            text=NONE,
+            beneath="" if floor is None else fixed(floor),
+            why=why or "no valid answer to an item of this dimension",
         )
-        for place in places(analysis)
-    )
+    return Entry(text=fixed(value), beneath="" if floor is None else fixed(floor), shade=float(value / most))
+
+
+def dimension_fields(
+    analysis: Analysis,
+    values: Callable[[Item], Floats],
+    most: float,
+    floors: Callable[[Item], Floats] | None = None,
+    why: Callable[[Item], str] = lambda _: "",
+) -> list[Field[Item]]:
+    """A shaded column per value dimension that the run's items speak to.
+
+    Args:
+        analysis: the run.
+        values: an item's figures, shape (D,).
+        most: what a full shade stands for.
+        floors: the noise floors of these figures; none are shown without.
+        why: why an item's figures are missing, where that is not for want of valid answers.
+    """
+
+    def at(place: int) -> Callable[[Item], Entry]:
+        return lambda item: shaded(
+            float(values(item)[place]), most, None if floors is None else float(floors(item)[place]), why(item)
+        )
+
+    return per_dimension(analysis, at)
+
+
+def per_dimension(analysis: Analysis, at: Callable[[int], Callable[[Item], Entry]]) -> list[Field[Item]]:
+    """A column per value dimension that the run's items speak to: ``at`` makes it of the dimension's position."""
+    names, order = analysis.results.survey.dimensions, list(analysis.results.survey.dimensions)
+    return [
+        Field(code, at(order.index(code)), "" if names[code].get("en", "") == code else names[code].get("en", ""))
+        for code in analysis.dimensions
+    ]
 
 
 def infinite_entry(share: float) -> Entry:
