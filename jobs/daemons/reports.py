@@ -78,10 +78,8 @@ def reading_remarks(read: ReadBy, run: str, *, counted: bool) -> tuple[str, ...]
     """What a report says of answers that people have read."""
     if not read.answers + read.disputed:
         return ()
+    which = "counted as they read them" if counted else f"left out; defsurvey report {run} --readings"
     who = ", ".join(read.readers)
-    remark = f"{read.answers} answers that the program could not read were read by people ({who})"
-    remark += (
-        " and are counted as they read them" if counted else f" and are left out; defsurvey report {run} --readings"
-    )
+    remark = f"{read.answers} answers that the program could not read were read by people ({who}) and are {which}"
     disputed = f" {read.disputed} more were read differently and stay unparsable." if read.disputed else ""
     return (f"{remark}.{disputed}",)

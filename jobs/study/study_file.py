@@ -64,8 +64,8 @@ def _not_null(value: object) -> object:
 
 
 _Written = TypeVar("_Written")
-#: May be left out, but not be written without a value.
-Optional = Annotated[_Written | None, BeforeValidator(_not_null)]
+#: Not written, or written with a value.
+MayBeLeftOut = Annotated[_Written | None, BeforeValidator(_not_null)]
 #: Which of several forms a value has.
 _FORM = Discriminator(
     lambda value: "mapping" if isinstance(value, dict) else "list" if isinstance(value, list) else "word"
@@ -87,8 +87,8 @@ class Decoding(YamlModel):
 
     temperature: Positive = 1.0
     top_p: Share = 1.0
-    top_k: Optional[Annotated[int, Field(ge=0, le=_LARGEST), WHOLE]] = None
-    do_sample: Optional[Flag] = None
+    top_k: MayBeLeftOut[Annotated[int, Field(ge=0, le=_LARGEST), WHOLE]] = None
+    do_sample: MayBeLeftOut[Flag] = None
     max_new_tokens: Annotated[int, Field(ge=1, le=_LARGEST), WHOLE] = 512
 
 
@@ -109,7 +109,7 @@ class Axes(YamlModel):
     prompt: Flag = True
     config: Flag = True
     memory: Flag = True
-    option_order: Optional[Flag] = None
+    option_order: MayBeLeftOut[Flag] = None
     paraphrase: Flag = False
 
 
@@ -146,8 +146,8 @@ class StudyFile(YamlModel):
     memory_order: MemoryOrder = MemoryOrder.DRAWN
     decoding: Decoding = Decoding()
     reply: Reply = Reply.FULL
-    judge: Optional[JudgeOfStudy] = None
-    budget: Optional[Positive] = None
+    judge: MayBeLeftOut[JudgeOfStudy] = None
+    budget: MayBeLeftOut[Positive] = None
 
 
 class NamedElsewhere(StudyFile):
@@ -197,7 +197,7 @@ def parse_study(
             survey = survey or find_survey(written.survey, beside=path.parent)
         except SurveyError as problem:
             raise StudyError(f"{path}, line {yaml.line(('survey',))}, survey: {problem}") from None
-        study = _Resolving(yaml=yaml, written=written, survey=survey, cards=cards).study(text)
+        study = _Resolver(yaml=yaml, written=written, survey=survey, cards=cards).study(text)
     except Fault as fault:
         raise StudyError(str(fault)) from None
     check_conditions(study.conditions, study.models, cards, study.protocol)
@@ -205,8 +205,8 @@ def parse_study(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Resolving:
-    """What a study file says, of a survey and models that are known."""
+class _Resolver:
+    """Makes a study of what its file says, by the survey and the models that there are."""
 
     yaml: YamlFile
     written: StudyFile
