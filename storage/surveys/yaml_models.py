@@ -79,7 +79,7 @@ def choose(word: str, known: Collection[str], what: str = "") -> str:
 class YamlModel(BaseModel):
     """A mapping of a YAML file: its keys are the fields (by alias), and no others."""
 
-    model_config = ConfigDict(frozen=True, validate_by_alias=True, validate_by_name=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_alias=True, validate_by_name=False)
 
     @model_validator(mode="before")
     @classmethod

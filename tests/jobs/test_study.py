@@ -542,6 +542,7 @@ def test_json_schema() -> None:
     schema = StudyFile.model_json_schema()
     assert set(schema["required"]) == {"name", "survey", "questions", "cultures", "models", "conditions"}
     assert set(schema["properties"]) == set(StudyFile.model_fields)
+    assert schema["additionalProperties"] is False
     participants = schema["properties"]["participants"]
     assert [participants[key] for key in ("type", "default", "minimum", "maximum")] == ["integer", 20, 1, 100_000]
     assert schema["$defs"]["Preset"]["enum"] == ["paper", "code"]
