@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from defsurvey.jobs.system import BadOutput
 from defsurvey.storage.runs.run import Cell, Draws, Participant, Protocol
 from defsurvey.storage.surveys.catalogue import bundled_surveys, find_survey
-from defsurvey.storage.surveys.importers.imported import number_notes, told
-from defsurvey.storage.surveys.problem import nearest
+from defsurvey.storage.surveys.importers.imported import number_notes
+from defsurvey.storage.surveys.problem import listed, nearest
 from defsurvey.storage.surveys.survey import Group, Question, QuestionType, Survey, UnknownName
 from defsurvey.storage.visible import visible
 from defsurvey.workers.models import ModelCard, ModelError, find_card, read_cards
@@ -253,12 +253,12 @@ def survey_notes(survey: Survey) -> list[str]:
     """Of these what no importer says by itself: languages without a prompt, and labels that cannot be read."""
     notes = []
     if without := [language for language in survey.languages if language not in languages()]:
-        asked = f"only in {told(languages())}, and a folder cannot add one (docs/importing.md)"
-        notes.append(f"there is no prompt in {told(without)}, {asked}: a study that asks in it is refused")
+        asked = f"only in {listed(languages())}, and a folder cannot add one (docs/importing.md)"
+        notes.append(f"there is no prompt in {listed(without)}, {asked}: a study that asks in it is refused")
     if unread := [question.id for question in survey.questions if any(unread_labels(question))]:
         why = "it has no letter, or differs from another in signs alone"
         so = "a reply of that label without its number is unparsable"
-        notes.append(f"a label in {told(unread)} cannot be read ({why}): {so}")
+        notes.append(f"a label in {listed(unread)} cannot be read ({why}): {so}")
     return notes
 
 

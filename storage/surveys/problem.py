@@ -1,4 +1,4 @@
-"""What can be wrong with a survey folder, and how it is told."""
+"""What can be wrong with the files of a survey or a study, and how an error says it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from defsurvey.storage.surveys.survey import SurveyError
 from defsurvey.storage.visible import in_one_line
 
-#: Characters of a problem that are told.
+#: An error has at most so many characters.
 _LONGEST = 4_000
 
 
@@ -21,39 +21,37 @@ class Problem:
 
     file: str  #: name of the file within the folder
     line: int | None = None  #: counted from 1; None where there is no line to name
-    column: int | None = None  #: counted from 1; only for files that do not parse
+    column: int | None = None  #: counted from 1; only for files that do not parse, and for tables of other people
     field: str = ""  #: e.g. ``Q7.options[2].label.zh``
     expected: str
     got: str
 
     def __str__(self) -> str:
-        places = [
-            self.file,
-            f"line {self.line}" if self.line is not None else "",
-            f"column {self.column}" if self.column is not None else "",
-            self.field,
-        ]
-        place = ", ".join(part for part in places if part)
-        told = f"expected {self.expected}, got {self.got}"
-        return in_one_line(f"{place}: {told}" if place else told, most=_LONGEST)
-
-
-def _first_of(problems: Sequence[Problem]) -> str:
-    others = len(problems) - 1
-    more = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
-    return f"{problems[0]}{more}"
+        line, column = (
+            f"{name} {at}" if at is not None else "" for name, at in (("line", self.line), ("column", self.column))
+        )
+        place = ", ".join(filter(None, (self.file, line, column, self.field)))
+        said = f"expected {self.expected}, got {self.got}"
+        return in_one_line(f"{place}: {said}" if place else said, most=_LONGEST)
 
 
 class Fault(SurveyError):
-    """Problems of one file; the message tells the first and how many others there are."""
+    """Problems of one file; the message is the first and how many others there are."""
 
     def __init__(self, *problems: Problem) -> None:
         super().__init__(_first_of(problems))
         self.problems = problems
 
 
+def fault(
+    file: str, expected: str, got: str, *, line: int | None = None, column: int | None = None, field: str = ""
+) -> Fault:
+    """The error of one problem."""
+    return Fault(Problem(file=file, line=line, column=column, field=field, expected=expected, got=got))
+
+
 class InvalidSurvey(SurveyError):
-    """A survey folder has problems; the message tells the first and how many others there are."""
+    """A survey folder has problems; the message is the first and how many others there are."""
 
     def __init__(self, folder: Path, problems: tuple[Problem, ...]) -> None:
         super().__init__(f"survey folder {folder}: {_first_of(problems)}")
@@ -61,37 +59,30 @@ class InvalidSurvey(SurveyError):
         self.problems = problems
 
 
+def _first_of(problems: Sequence[Problem]) -> str:
+    others = len(problems) - 1
+    return f"{problems[0]}" + (f" (and {others} more problem{'s' if others > 1 else ''})" if others else "")
+
+
 class Problems:
-    """Gathers problems, so that one reading tells them all."""
+    """Gathers problems, so that one reading finds them all."""
 
     def __init__(self) -> None:
         self.found: list[Problem] = []
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """Go on behind the block when something in it is at fault."""
+        """Go on after the block when something in it is at fault."""
         try:
             yield
-        except Fault as fault:
-            self.found.extend(fault.problems)
-
-    @contextmanager
-    def all_or_none(self) -> Iterator[None]:
-        """Like ``gathered``, and raise behind the block if anything was gathered within it."""
-        before = len(self.found)
-        with self.gathered():
-            yield
-        if len(self.found) > before:
-            raise Fault(self.found.pop())
+        except Fault as error:
+            self.found.extend(error.problems)
 
 
 def nearest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
-    """`` (did you mean 'X'?)`` where a known name is close to ``name``, else nothing.
+    """`` (did you mean 'X'?)`` where a known name is close to ``name``, whatever its case, else nothing.
 
-    Args:
-        name: what was written, in whatever case.
-        known: the names that there are.
-        prefix: stands before each of them, and is told with it; none of it is in ``name``.
+    ``prefix`` is put before the known name; it is no part of ``name``.
     """
     lowered = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
@@ -100,12 +91,15 @@ def nearest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
 
 def one_of(known: Iterable[str]) -> str:
     """The first dozen of ``known`` as a list to choose from."""
-    names = list(known)
-    if not names:
-        return "those declared, and there are none"
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    return listed(known) or "those declared, and there are none"
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """The first dozen names, and how many others there are."""
+    first = list(names)
+    return ", ".join(first[:most]) + (f" and {len(first) - most} more" if len(first) > most else "")
 
 
 def shown(value: str) -> str:
-    """A value as an error tells it: quoted, and cut where it is long."""
+    """A value as an error shows it: quoted, and cut where it is long."""
     return (repr(value) if len(value) <= 80 else f"{value[:80]!r}...") if value else "nothing"

@@ -8,20 +8,23 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from defsurvey.storage.surveys.importers.delimited import read_header, read_rows
+from defsurvey.storage.surveys.importers.files import DATA, read_dicts, read_header
 from defsurvey.storage.surveys.problem import nearest
 from defsurvey.storage.surveys.survey import Culture, Region, SurveyError, UnknownName
 
-DATA = Path(__file__).parent / "data"
+#: Columns of the table, each with what may stand in it and how errors call that.
+_RULES = {
+    "code": (r"[a-z0-9]+(-[a-z0-9]+)*", "a code of small letters and digits, such as us"),
+    "alpha3": (r"[A-Z]{3}|", "an ISO 3166 code of three capital letters, or nothing"),
+    "numeric": (r"[0-9]{1,6}|", "an ISO 3166 number, or nothing"),
+    "name_en": (r".+", "a name"),
+    "language": (r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", "a language code such as en, zh or pt-BR"),
+}
 COLUMNS = ("code", "alpha3", "numeric", "name_en", "name_zh", "language", "aliases", "article")
 #: A column that tables had once: files that still have it are read, and it is passed over.
 _FORMER = "adjective"
-_CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_ALPHA3 = re.compile(r"[A-Z]{3}|")
-_NUMERIC = re.compile(r"[0-9]{1,6}|")
 #: A number as a file may have it: ``840``, or ``840.0`` where its column had empty cells.
 _NUMBER = re.compile(r"([0-9]{1,9})(?:[.,]0+)?")
-_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,22 +72,17 @@ class Populations:
         """The population of that code, number, name or alias, whatever its case; None if there is none."""
         return self._by_name.get(_key(name))
 
-    def names(self) -> list[str]:
-        """What files are likely to call the populations: three letters and English names."""
-        return [name for row in self._rows.values() for name in (row.alpha3, row.names["en"]) if name]
+    def near(self, name: str) -> str:
+        """The nearest of three letters and English names, which files are likely to have, as an error puts it."""
+        known = (known for row in self._rows.values() for known in (row.alpha3, row.names["en"]) if known)
+        return nearest(name.strip(), known)
 
     def named(self, name: str) -> Population:
-        """Like ``find``.
-
-        Raises:
-            UnknownName: there is none; the nearest is told.
-        """
+        """Like ``find``; raises UnknownName where there is none."""
         found = self.find(name)
         if found is None:
-            raise UnknownName(
-                f"country {name!r}: expected one of the {len(self._rows)} known{nearest(name, self.names())}; "
-                "others are added with --cultures FILE"
-            )
+            expected = f"one of the {len(self._rows)} known{self.near(name)}; others are added with --cultures FILE"
+            raise UnknownName(f"country {name!r}: expected {expected}")
         return found
 
     def chosen(self, names: Iterable[str]) -> tuple[Population, ...]:
@@ -125,18 +123,12 @@ def _bundled() -> tuple[Population, ...]:
 def _read(path: Path) -> list[Population]:
     header = read_header(path)
     header.require(("code", "name_en", "language"))
-    for name in header.names:
-        if name not in (*COLUMNS, _FORMER) and not name.startswith("name_"):
-            raise header.fault(1, name, f"one of the columns {', '.join(COLUMNS)}", name)
+    header.check_names((*COLUMNS, *(name for name in header.names if name == _FORMER or name.startswith("name_"))))
     found: list[Population] = []
-    for line, cells in read_rows(header):
-        row = {name: cell.strip() for name, cell in zip(header.names, cells, strict=True)}
-        rules = (("code", _CODE), ("alpha3", _ALPHA3), ("numeric", _NUMERIC), ("language", _LANGUAGE))
-        for field, pattern in rules:
-            if not pattern.fullmatch(row.get(field, "")):
-                raise header.fault(line, field, _EXPECTED[field], row.get(field, ""))
-        if not row["name_en"]:
-            raise header.fault(line, "name_en", "a name", "")
+    for line, row in read_dicts(header):
+        for field, (pattern, expected) in _RULES.items():
+            if not re.fullmatch(pattern, row.get(field, "")):
+                raise header.fault(line, field, expected, row.get(field, ""))
         found.append(
             Population(
                 code=row["code"],
@@ -151,11 +143,3 @@ def _read(path: Path) -> list[Population]:
     if not found:
         raise SurveyError(f"{path.name}: expected a row for each population, got none")
     return found
-
-
-_EXPECTED = {
-    "code": "a code of small letters and digits, such as us",
-    "alpha3": "an ISO 3166 code of three capital letters, or nothing",
-    "numeric": "an ISO 3166 number, or nothing",
-    "language": "a language code such as en, zh or pt-BR",
-}

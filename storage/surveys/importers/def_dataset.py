@@ -1,6 +1,6 @@
 """The dataset of Liu et al. (2025), as its authors keep it on their disks, made a survey.
 
-``def_files`` finds the files, ``def_questions`` reads a questionnaire, ``def_scores`` the figures.
+``def_files`` finds its files and reads each.
 """
 
 from __future__ import annotations
@@ -12,12 +12,26 @@ from pathlib import Path
 
 from defsurvey.storage.surveys.catalogue import find_survey
 from defsurvey.storage.surveys.importers.cultures import Population, read_populations
-from defsurvey.storage.surveys.importers.def_files import LEADING, Part, find_parts
-from defsurvey.storage.surveys.importers.def_questions import Line, read_questionnaire
-from defsurvey.storage.surveys.importers.def_scores import Respondents, Scores, read_respondents, read_scores
-from defsurvey.storage.surveys.importers.imported import LOW_N, Imported, language_notes, number_notes, told
-from defsurvey.storage.surveys.importers.workbook import read_sheet
-from defsurvey.storage.surveys.problem import Fault, Problem, nearest
+from defsurvey.storage.surveys.importers.def_files import (
+    LEADING,
+    Line,
+    Part,
+    Respondents,
+    Scores,
+    find_parts,
+    read_questionnaire,
+    read_respondents,
+    read_scores,
+    read_types,
+)
+from defsurvey.storage.surveys.importers.imported import (
+    LOW_N,
+    Imported,
+    dimensions_of,
+    language_notes,
+    number_notes,
+)
+from defsurvey.storage.surveys.problem import listed, nearest
 from defsurvey.storage.surveys.survey import (
     Group,
     Option,
@@ -74,18 +88,17 @@ def import_def(
     for reader in readers:
         reader.read()
     languages = tuple(sorted(parts[0].questionnaires))
+    questions = tuple(question for reader in readers for question in reader.questions)
     bundled = find_survey("wvs7")
-    known = bundled.dimensions
-    codes = dict.fromkeys(code for reader in readers for q in reader.questions for code in q.dimensions)
     survey = Survey(
         id=id,
-        title=f"Dataset of Liu et al. (2025): {told(one.name for one in parts)}",
+        title=f"Dataset of Liu et al. (2025): {listed(one.name for one in parts)}",
         version="1",
         citation=CITATION,
         terms=TERMS,
         languages=languages,
-        dimensions={code: {lang: known.get(code, {}).get(lang, code) for lang in languages} for code in codes},
-        questions=tuple(question for reader in readers for question in reader.questions),
+        dimensions=dimensions_of(questions, languages),
+        questions=questions,
         cultures=tuple(
             reader.population.culture(languages, _regions(bundled, reader.population.code, languages))
             for reader in readers
@@ -108,10 +121,12 @@ def _chosen(folder: Path, parts: Sequence[Part], name: str | None) -> Sequence[P
     if name is not None:
         names = [part.name for part in parts]
         if name not in names:
-            raise UnknownName(f"{folder}: expected one of the parts {told(names)}, got {name!r}{nearest(name, names)}")
+            raise UnknownName(
+                f"{folder}: expected one of the parts {listed(names)}, got {name!r}{nearest(name, names)}"
+            )
         return [part for part in parts if part.name == name]
     if len({tuple(sorted(part.questionnaires)) for part in parts}) > 1:
-        got = "; ".join(f"{part.name} in {told(sorted(part.questionnaires))}" for part in parts)
+        got = "; ".join(f"{part.name} in {listed(sorted(part.questionnaires))}" for part in parts)
         raise SurveyError(f"{folder}: expected parts worded in the same languages, got {got}; choose one with --part")
     return parts
 
@@ -133,12 +148,11 @@ class _PartReader:
         wordings = self._wordings()
         first = next(iter(wordings.values()))
         groups = {group: read_respondents(path) for group, path in self.part.respondents.items()}
-        listed = {number for group in groups.values() for number in group.chosen}
+        chosen = {number for group in groups.values() for number in group.chosen} | set(self.said)
         lists = {
             number
             for number, line in enumerate(first, start=1)
-            if line.options
-            and (number in listed or number in self.said or any(w[number - 1].said_multiple for w in wordings.values()))
+            if line.options and (number in chosen or any(w[number - 1].said_multiple for w in wordings.values()))
         }
         scores = read_scores(self.part.references, lists=sorted(lists))
         dimensions = read_types(self.part.types) if self.part.types else {}
@@ -154,25 +168,19 @@ class _PartReader:
         self._tell(len(first), lists, without, scores)
 
     def _tell(self, number: int, lists: set[int], without: Sequence[str], scores: Scores) -> None:
-        name = self.part.name
-        self.notes.append(
-            f"{name}: {number} questions, {len(lists)} of them lists ({told(map(str, sorted(lists))) or 'none'})"
-        )
-        if without:
-            self.notes.append(
-                f"{name}: {len(without)} questions have no reference scores and cannot be asked: {told(without)}"
-            )
         failed = math.fsum(scores.failed.values())
+        notes = [f"{number} questions, {len(lists)} of them lists ({listed(map(str, sorted(lists))) or 'none'})"]
+        if without:
+            notes.append(f"{len(without)} questions have no reference scores and cannot be asked: {listed(without)}")
         if failed:
-            self.notes.append(f"{name}: failures in column 12 left out: {failed:g}")
+            notes.append(f"failures in column 12 left out: {failed:g}")
         if self.strange:
-            self.notes.append(f"{name}: scores on codes that are no option left out: {self.strange:g}")
+            notes.append(f"scores on codes that are no option left out: {self.strange:g}")
         if scores.whole is not None:
-            self.notes.append(f"{name}: scores are shares; {self.assumed} respondents assumed behind each")
+            notes.append(f"scores are shares; {self.assumed} respondents assumed behind each")
         if self.part.leading is not None:
-            self.notes.append(
-                f"{name}: {LEADING} passed over: who chose an option most follows from the respondents' files"
-            )
+            notes.append(f"{LEADING} passed over: who chose an option most follows from the respondents' files")
+        self.notes += [f"{self.part.name}: {note}" for note in notes]
 
     def _wordings(self) -> dict[str, list[Line]]:
         names = self.population.names
@@ -267,27 +275,4 @@ class _PartReader:
 
 
 def _shape(line: Line) -> str:
-    return f"[{line.most}] {told(map(str, line.options)) or 'a scale'}"
-
-
-def read_types(path: Path) -> dict[int, str]:
-    """Question number -> code of its value dimension; the columns are ``id`` and ``value type``."""
-    known = find_survey("wvs7").dimensions
-    by_name = {code.casefold(): code for code in known} | {name["en"].casefold(): code for code, name in known.items()}
-    rows = read_sheet(path)
-    line, names = next(rows, (1, []))
-    places = {name.casefold(): position for position, name in enumerate(names)}
-    if "value type" not in places:
-        expected, got = "a column 'value type'", told(filter(None, names)) or "an empty sheet"
-        raise Fault(Problem(file=path.name, line=line, field="header", expected=expected, got=got))
-    found: dict[int, str] = {}
-    for order, (number, cells) in enumerate(rows, start=1):
-        row = {name: cells[position] if position < len(cells) else "" for name, position in places.items()}
-        written, kind = row.get("id", str(order)), row["value type"]
-        if not written.isdecimal():
-            raise Fault(
-                Problem(file=path.name, line=number, field="id", expected="the number of a question", got=repr(written))
-            )
-        if kind:
-            found[int(written)] = by_name.get(kind.casefold(), "".join(filter(str.isalnum, kind)).upper() or kind)
-    return found
+    return f"[{line.most}] {listed(map(str, line.options)) or 'a scale'}"

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from defsurvey.storage.surveys.importers.cultures import Population, Populations, read_populations
-from defsurvey.storage.surveys.importers.delimited import Header, read_header, read_rows
-from defsurvey.storage.surveys.importers.imported import Imported, language_notes, number_notes, told
+from defsurvey.storage.surveys.importers.files import Header, read_header, read_rows
+from defsurvey.storage.surveys.importers.imported import Imported, language_notes, number_notes
 from defsurvey.storage.surveys.importers.wvs_codes import is_missing
+from defsurvey.storage.surveys.problem import listed
 from defsurvey.storage.surveys.questions import MOST_OPTIONS
 from defsurvey.storage.surveys.survey import (
     Group,
@@ -70,12 +71,12 @@ def import_globalopinions(
     for line, cells in read_rows(header):
         reader.read(line, dict(zip(header.names, cells, strict=True)))
     if not reader.questions:
-        whom = f"that {told(row.names['en'] for row in chosen)} were all asked" if chosen else "with shares"
+        whom = f"that {listed(row.names['en'] for row in chosen)} were all asked" if chosen else "with shares"
         raise SurveyError(f"{path.name}: expected a question {whom}, got none")
     rows = chosen or tuple(reader.found.values())
     survey = Survey(
         id=id,
-        title=f"GlobalOpinionQA: {told(row.names['en'] for row in rows)}",
+        title=f"GlobalOpinionQA: {listed(row.names['en'] for row in rows)}",
         version="1",
         citation=CITATION,
         terms=TERMS,
@@ -196,9 +197,9 @@ class _Reader:
     def notes(self) -> list[str]:
         """What there is to tell of the file."""
         notes = [f"{len(self.questions)} questions; {self.respondents} respondents assumed behind each distribution"]
-        notes += [f"{len(names)} {why} left out: {told(names)}" for why, names in self.left_out.items()]
+        notes += [f"{len(names)} {why} left out: {listed(names)}" for why, names in self.left_out.items()]
         if self.unknown and not self.chosen:
-            notes.append(f"countries that are not known (add them with --cultures FILE): {told(self.unknown)}")
+            notes.append(f"countries that are not known (add them with --cultures FILE): {listed(self.unknown)}")
         return notes
 
 

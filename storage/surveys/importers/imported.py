@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from defsurvey.storage.surveys.problem import Fault, Problem
+from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.problem import listed
 from defsurvey.storage.surveys.survey import Culture, Question, Survey
 from defsurvey.storage.surveys.tables import table
 from defsurvey.storage.surveys.write import write_survey
@@ -40,7 +41,7 @@ class Match:
 
     def __str__(self) -> str:
         meant = "a missing answer" if self.code is None else f"{self.code} {self.label!r}"
-        return f"label {self.value!r} read as {meant}: {self.respondents:,} answers to {told(self.columns)}"
+        return f"label {self.value!r} read as {meant}: {self.respondents:,} answers to {listed(self.columns)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +59,15 @@ class Imported:
         Raises:
             SurveyError: see ``storage.surveys.write.write_survey``; nothing is left behind.
         """
-        columns = ("question", "culture", "valid", "missing", "not_offered")
-        rows = ((c.question, c.culture, c.valid, c.missing, c.not_offered) for c in self.counts)
-        return write_survey(self.survey, folder, beside={COUNTS_FILE: table(columns, rows)} if self.counts else None)
+        counts = table([field.name for field in fields(Left)], map(astuple, self.counts))
+        return write_survey(self.survey, folder, beside={COUNTS_FILE: counts} if self.counts else None)
 
 
-def told(names: Iterable[str], most: int = 12) -> str:
-    """Names as a note lists them: the first dozen, and how many others."""
-    listed = list(names)
-    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+def dimensions_of(questions: Sequence[Question], languages: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The value dimensions of questions by code, with the names that the bundled survey has for them."""
+    known = find_survey("wvs7").dimensions
+    codes = dict.fromkeys(code for question in questions for code in question.dimensions)
+    return {code: {lang: known.get(code, {}).get(lang, code) for lang in languages} for code in codes}
 
 
 def language_notes(cultures: Sequence[Culture]) -> list[str]:
@@ -75,7 +76,7 @@ def language_notes(cultures: Sequence[Culture]) -> list[str]:
     stand_ins = sorted({culture.language for culture in cultures if culture.spoken})
     if not without:
         return []
-    return [f"no wording in the language of {told(without)}: they are asked in {', '.join(stand_ins)}"]
+    return [f"no wording in the language of {listed(without)}: they are asked in {', '.join(stand_ins)}"]
 
 
 def number_notes(questions: Sequence[Question]) -> list[str]:
@@ -91,17 +92,5 @@ def number_notes(questions: Sequence[Question]) -> list[str]:
     ]
     if not hidden:
         return []
-    where = told(dict.fromkeys(hidden))
+    where = listed(dict.fromkeys(hidden))
     return [f"a label in {where} is the number of another option: a reply of that number alone is read as that option"]
-
-
-def inside(folder: Path, path: Path) -> Path:
-    """The path, which lies within the folder.
-
-    Raises:
-        Fault: it is a link, or has steps, that lead out of the folder.
-    """
-    if not path.resolve().is_relative_to(folder.resolve()):
-        got = f"a link to {path.resolve()}"
-        raise Fault(Problem(file=str(path.relative_to(folder)), expected=f"a file within {folder}", got=got))
-    return path

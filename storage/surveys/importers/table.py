@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from defsurvey.storage.surveys.catalogue import find_survey
-from defsurvey.storage.surveys.importers.cultures import DATA, read_populations
-from defsurvey.storage.surveys.importers.delimited import Header, read_header, read_rows
-from defsurvey.storage.surveys.importers.imported import Imported, language_notes, number_notes
-from defsurvey.storage.surveys.importers.table_rows import Row, TableReader
-from defsurvey.storage.surveys.problem import nearest, one_of
-from defsurvey.storage.surveys.survey import Survey, SurveyError
+from defsurvey.storage.surveys.folder import DIMENSION_RULE, is_dimension
+from defsurvey.storage.surveys.importers.cultures import Populations, read_populations
+from defsurvey.storage.surveys.importers.files import DATA, Header, read_dicts, read_header
+from defsurvey.storage.surveys.importers.imported import LOW_N, Imported, dimensions_of, language_notes, number_notes
+from defsurvey.storage.surveys.problem import Fault, nearest, one_of
+from defsurvey.storage.surveys.survey import (
+    Group,
+    Option,
+    Question,
+    QuestionType,
+    ReferenceDistribution,
+    Survey,
+    SurveyError,
+    Value,
+)
+from defsurvey.storage.surveys.tables import to_number, to_percent
+from defsurvey.storage.visible import control
 
 REQUIRED = ("question", "type", "code", "culture")
 AMOUNTS = ("percent", "count")
-OPTIONAL = (
-    "topic",
-    "max_choices",
-    "residual",
-    "dimension",
-    "direction",
-    "basis",
-    "core",
-    "group",
-    "n",
-    "low_n",
-    "source",
-)
-_WORDED = re.compile(r"(text|label)_([a-z]{2,3}(-[A-Za-z0-9]{2,8})*)")
+VALUE = ("dimension", "direction", "basis", "core")
+OPTIONAL = ("topic", "max_choices", "residual", *VALUE, "group", "n", "low_n", "source")
+_WORDED = re.compile(r"text_([a-z]{2,3}(-[A-Za-z0-9]{2,8})*)")
 #: A table that is imported is held in memory; what is larger is no table of shares.
 LARGEST = 256 * 2**20
+#: The table that ``survey template`` writes: two cultures, every type of question.
+TEMPLATE = DATA / "table_template.csv"
+_TRUTH = {"": False, "no": False, "false": False, "yes": True, "true": True}
+#: A whole number; one with ``.0`` behind it is what a program writes where a column has empty cells.
+_WHOLE = re.compile(r"([0-9]{1,9})(?:\.0)?")
+#: More people than there are in any survey.
+_MOST = 999_999_999
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def import_table(
@@ -57,16 +67,14 @@ def import_table(
     """
     header = _header(path)
     languages = tuple(name[5:] for name in header.names if name.startswith("text_"))
-    reader = TableReader(header=header, languages=languages, populations=read_populations(cultures))
-    for line, cells in read_rows(header):
-        reader.read(Row(header=header, line=line, cells=dict(zip(header.names, map(str.strip, cells), strict=True))))
-    questions = tuple(reader.question(name) for name in reader.drafts)
-    references = tuple(reader.reference(key) for key in reader.answers)
+    reader = _Reader(languages=languages, populations=read_populations(cultures))
+    for line, cells in read_dicts(header):
+        reader.read(_Row(header=header, line=line, cells=cells))
+    questions = tuple(map(reader.question, reader.drafts))
+    references = tuple(map(reader.reference, reader.answers))
     if not questions:
         raise header.fault(2, "question", "at least one row", "")
     populations = reader.populations.chosen(dict.fromkeys(reference.culture for reference in references))
-    known = find_survey("wvs7").dimensions
-    codes = dict.fromkeys(code for question in questions for code in question.dimensions)
     survey = Survey(
         id=id,
         title=title or path.stem,
@@ -74,36 +82,13 @@ def import_table(
         citation=citation or f"No citation was given; the figures are those of {path.name}.",
         terms=terms or "Not stated.",
         languages=languages,
-        dimensions={code: {lang: known.get(code, {}).get(lang, code) for lang in languages} for code in codes},
+        dimensions=dimensions_of(questions, languages),
         questions=questions,
         cultures=tuple(population.culture(languages) for population in populations),
         references=references,
     )
     notes = (f"{len(questions)} questions", *number_notes(questions), *language_notes(survey.cultures))
     return Imported(survey=survey, notes=notes)
-
-
-def _header(path: Path) -> Header:
-    header = read_header(path)
-    if path.stat().st_size > LARGEST:
-        raise header.fault(1, "", f"a table of at most {LARGEST // 2**20} MiB", f"{path.stat().st_size:,} bytes")
-    languages = [match[2] for match in map(_WORDED.fullmatch, header.names) if match and match[1] == "text"]
-    header.require((*REQUIRED, *(f"label_{language}" for language in languages)))
-    known = (*REQUIRED, *AMOUNTS, *OPTIONAL, *(f"{kind}_{lang}" for lang in languages for kind in ("text", "label")))
-    for name in header.names:
-        if name not in known:
-            raise header.fault(1, name, f"one of the columns {', '.join(known)}", name, nearest(name, known))
-    if not languages:
-        header.require(("text_en",))
-    if sum(name in header.names for name in AMOUNTS) != 1:
-        raise header.fault(1, "header", "one of the columns percent and count", one_of(header.names))
-    if "percent" in header.names:
-        header.require(("n",))
-    return header
-
-
-#: The table that ``survey template`` writes: two cultures, every type of question.
-TEMPLATE = DATA / "table_template.csv"
 
 
 def write_template(path: Path) -> None:
@@ -117,3 +102,259 @@ def write_template(path: Path) -> None:
             file.write(TEMPLATE.read_text(encoding="utf-8"))
     except FileExistsError:
         raise SurveyError(f"{path}: expected a place where nothing is yet, got a file; it is kept") from None
+
+
+def _header(path: Path) -> Header:
+    header = read_header(path)
+    if path.stat().st_size > LARGEST:
+        raise header.fault(1, "", f"a table of at most {LARGEST // 2**20} MiB", f"{path.stat().st_size:,} bytes")
+    languages = [match[1] for match in map(_WORDED.fullmatch, header.names) if match]
+    header.require((*REQUIRED, *(f"label_{language}" for language in languages)))
+    worded = [f"{kind}_{language}" for language in languages for kind in ("text", "label")]
+    header.check_names((*REQUIRED, *AMOUNTS, *OPTIONAL, *worded))
+    if not languages:
+        header.require(("text_en",))
+    if sum(name in header.names for name in AMOUNTS) != 1:
+        raise header.fault(1, "header", "one of the columns percent and count", one_of(header.names))
+    if "percent" in header.names:
+        header.require(("n",))
+    return header
+
+
+@dataclass(slots=True, kw_only=True)
+class _Row:
+    """A row, and what is needed to say what is wrong with it."""
+
+    header: Header
+    line: int
+    cells: Mapping[str, str]
+
+    def get(self, column: str) -> str:
+        return self.cells.get(column, "")
+
+    def text(self, column: str) -> str:
+        if not self.get(column):
+            raise self.fault(column, "a text")
+        return self.get(column)
+
+    def whole(self, column: str, expected: str = "a whole number, 0 or more", least: int = 0) -> int:
+        whole = _WHOLE.fullmatch(self.get(column))
+        if not whole or int(whole[1]) < least:
+            raise self.fault(column, expected)
+        return int(whole[1])
+
+    def amount(self, column: str) -> float:
+        """A percentage or a number of people."""
+        written = self.get(column)
+        amount = to_percent(written) if column == "percent" else to_number(written, _MOST)
+        if amount is None:
+            most = "100" if column == "percent" else f"{_MOST:,}"
+            raise self.fault(column, f"a number from 0 to {most}")
+        return amount
+
+    def choice(self, column: str, known: Sequence[str], default: str = "") -> str:
+        written = self.get(column) or default or self.text(column)
+        if written not in known:
+            raise self.fault(column, f"one of {one_of(known)}", written, nearest(written, known))
+        return written
+
+    def flag(self, column: str) -> bool:
+        written = self.get(column).lower()
+        if written not in _TRUTH:
+            raise self.fault(column, "yes, no or nothing", written)
+        return _TRUTH[written]
+
+    def filled(self, first: _Row) -> _Row:
+        """The row with what an earlier one says where it says nothing."""
+        cells = {column: cell or first.cells[column] for column, cell in self.cells.items()}
+        return _Row(header=self.header, line=self.line, cells=cells)
+
+    def differs(self, column: str, first: _Row) -> Fault:
+        """The error about a cell that is not as it was in an earlier row."""
+        there = f"as on line {first.line}"
+        written = first.get(column)
+        return self.fault(column, f"{written!r} {there}, or nothing" if written else f"nothing, {there}")
+
+    def fault(self, column: str, expected: str, got: str | None = None, near: str = "") -> Fault:
+        """The error about a cell; ``got`` is left out where it is the cell."""
+        return self.header.fault(self.line, column, expected, self.get(column) if got is None else got, near)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Draft:
+    """A question while its rows come in."""
+
+    first: _Row
+    type: QuestionType
+    text: Mapping[str, str]
+    max_choices: int
+    value: Value | None
+    options: dict[int, Option] = field(default_factory=dict)
+    rows: dict[int, _Row] = field(default_factory=dict)  #: the first of each option
+
+
+@dataclass(slots=True, kw_only=True)
+class _Answers:
+    """A distribution while its rows come in."""
+
+    first: _Row
+    amounts: dict[int, float] = field(default_factory=dict)
+    n: int | None = None
+    low_n: bool = False
+    source: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reader:
+    """Gathers rows into questions and distributions."""
+
+    languages: Sequence[str]
+    populations: Populations
+    drafts: dict[str, _Draft] = field(default_factory=dict)
+    answers: dict[tuple[str, str, Group], _Answers] = field(default_factory=dict)
+
+    def read(self, row: _Row) -> None:
+        """Take a row in; raises Fault where it does not fit the rows before it, or has a control character."""
+        for column, cell in row.cells.items():
+            if control(cell):
+                raise row.fault(column, "a text without control characters")
+        name = row.text("question")
+        if not _NAME.fullmatch(name):
+            raise row.fault("question", "a name of letters, digits, '_', '.' and '-'")
+        if name not in self.drafts:
+            self.drafts[name] = self._draft(row)
+        draft = self.drafts[name]
+        self._check_same(row, draft)
+        code = row.whole("code")
+        option = self._option(row, draft, code)
+        if draft.options.setdefault(code, option) != option:
+            expected = f"option {code} of {name} as it was first written"
+            raise row.fault("code", expected, "another label, residual or value")
+        self._add(row, name, code)
+
+    def _draft(self, row: _Row) -> _Draft:
+        kind = QuestionType(row.choice("type", [kind.value for kind in QuestionType]))
+        multiple = kind is QuestionType.MULTIPLE
+        text = {language: row.text(f"text_{language}") for language in self.languages}
+        most = row.whole("max_choices", "a whole number, 2 or more", 2) if multiple and row.get("max_choices") else 0
+        value = None if multiple else _value(row)
+        return _Draft(first=row, type=kind, text=text, max_choices=most, value=value)
+
+    def _check_same(self, row: _Row, draft: _Draft) -> None:
+        """What a question says of itself stands in its first row; further rows repeat it or leave it empty."""
+        multiple = draft.type is QuestionType.MULTIPLE
+        if not multiple and row.get("max_choices"):
+            raise row.fault("max_choices", "max_choices only for a multiple question")
+        for column in ("type", "topic", "max_choices", *(f"text_{language}" for language in self.languages)):
+            if row.get(column) not in ("", draft.first.get(column)):
+                raise row.differs(column, draft.first)
+        for column in filter(row.get, () if multiple else VALUE):  # each option of a list has a value of its own
+            said = _Row(header=row.header, line=row.line, cells={**draft.first.cells, column: row.get(column)})
+            if _value(said) != draft.value:
+                raise row.differs(column, draft.first)
+
+    def _option(self, row: _Row, draft: _Draft, code: int) -> Option:
+        """The option as a row has it; what the row leaves empty is as it was first written."""
+        labels = {language: f"label_{language}" for language in self.languages}
+        earlier = draft.options.get(code)
+        if earlier is not None and not any(map(row.get, (*labels.values(), "residual", *VALUE))):
+            return earlier
+        row = row.filled(draft.rows.setdefault(code, row))
+        for language, column in labels.items():
+            word = row.get(column).casefold()
+            if word and any(word == o.label[language].casefold() for o in draft.options.values() if o.code != code):
+                raise row.fault(column, "a label of its own")
+        default = str(code) if draft.type is QuestionType.SCALE else ""
+        return Option(
+            code=code,
+            label={language: row.get(column) or default or row.text(column) for language, column in labels.items()},
+            residual=row.flag("residual"),
+            value=_value(row) if draft.type is QuestionType.MULTIPLE else None,
+        )
+
+    def _add(self, row: _Row, name: str, code: int) -> None:
+        population = self.populations.find(row.text("culture"))
+        if population is None:
+            expected = "a country that is known; others are added with --cultures FILE"
+            raise row.fault("culture", expected, near=self.populations.near(row.get("culture")))
+        group = Group(row.choice("group", [group.value for group in Group], Group.ALL.value))
+        answers = self.answers.setdefault((name, population.code, group), _Answers(first=row))
+        whose = f"{name}, {population.code}"
+        if code in answers.amounts:
+            raise row.fault("code", f"every option of {whose}, {group.value} once", f"{code} again")
+        answers.amounts[code] = row.amount("percent" if "percent" in row.cells else "count")
+        if row.get("n"):
+            n = row.whole("n", "a whole number of respondents, 1 or more")
+            if n < 1 or answers.n not in (None, n):
+                raise row.fault("n", f"one number of respondents, 1 or more, for {whose}", f"{n}")
+            answers.n = n
+        answers.low_n = answers.low_n or row.flag("low_n")
+        if row.get("source") and answers.source not in ("", row.get("source")):
+            raise row.fault("source", f"one source for {whose}, {group.value}")
+        answers.source = answers.source or row.get("source")
+
+    def question(self, name: str) -> Question:
+        """A question of which all rows were taken in."""
+        draft = self.drafts[name]
+        scale = draft.type is QuestionType.SCALE
+        # Rows may be sorted by anything; the points of a scale have an order of their own.
+        options = sorted(draft.options.values(), key=lambda o: (o.residual, o.code if scale and not o.residual else 0))
+        return Question(
+            id=name,
+            type=draft.type,
+            topic=draft.first.get("topic") or "Questions",
+            text=draft.text,
+            options=tuple(options),
+            max_choices=(draft.max_choices or len(options)) if draft.type is QuestionType.MULTIPLE else 1,
+            value=draft.value,
+        )
+
+    def reference(self, key: tuple[str, str, Group]) -> ReferenceDistribution:
+        """A distribution of which all rows were taken in; raises Fault where options or respondents are missing."""
+        name, culture, group = key
+        answers, draft = self.answers[key], self.drafts[name]
+        multiple = draft.type is QuestionType.MULTIPLE
+        missing = [str(code) for code in draft.options if code not in answers.amounts]
+        if missing and not multiple:
+            got = f"none for {', '.join(missing)}"
+            raise answers.first.fault("code", f"every option of {name} for {culture}, {group.value}", got)
+        n, whole = _whole(answers, name, multiple=multiple)
+        return ReferenceDistribution(
+            question=name,
+            culture=culture,
+            group=group,
+            shares={code: answers.amounts[code] / whole for code in draft.options if code in answers.amounts},
+            n=n,
+            low_n=answers.low_n or n < LOW_N,
+            source=answers.source,
+        )
+
+
+def _value(row: _Row) -> Value | None:
+    given = row.get("direction") or row.get("basis") or row.flag("core")
+    if not row.get("dimension"):
+        if given:
+            raise row.fault("dimension", "a dimension where there is a direction, basis or core")
+        return None
+    direction = row.choice("direction", ("1", "-1", "+1"), "1")
+    basis = row.choice("basis", ("A", "A2", "A3", "B"), "B")
+    if not is_dimension(row.get("dimension")):
+        raise row.fault("dimension", DIMENSION_RULE)
+    return Value(dimension=row.get("dimension"), direction=int(direction), basis=basis, core=row.flag("core"))
+
+
+def _whole(answers: _Answers, name: str, *, multiple: bool) -> tuple[int, float]:
+    """The number of respondents, and what is 1 among the amounts."""
+    first, total, most = answers.first, math.fsum(answers.amounts.values()), max(answers.amounts.values())
+    counted = "count" in first.cells
+    n = answers.n or (round(total) if counted and not multiple else 0)
+    if n < 1:
+        raise first.fault("n", f"a whole number of respondents to {name}, 1 or more")
+    if not most:
+        column = "count" if counted else "percent"
+        raise first.fault(column, f"an option of {name} that somebody chose", "0 for each of them")
+    if counted and multiple and most > n:
+        raise first.fault("count", f"at most {n} people for each option of {name}", f"{most:g}")
+    if not counted and not multiple and abs(total - 100) > 1:
+        raise first.fault("percent", f"percentages of {name} that sum to 100 within 1", f"{total:.6g} in sum")
+    return n, total if not multiple else n if counted else 100

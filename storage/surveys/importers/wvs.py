@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from defsurvey.storage.surveys.catalogue import find_survey
-from defsurvey.storage.surveys.importers.cultures import DATA, Population, read_populations
-from defsurvey.storage.surveys.importers.delimited import Header, read_header
-from defsurvey.storage.surveys.importers.imported import Imported, Left, Match, language_notes, told
+from defsurvey.storage.surveys.importers.cultures import Population, read_populations
+from defsurvey.storage.surveys.importers.files import DATA, Header, read_header
+from defsurvey.storage.surveys.importers.imported import Imported, Left, Match, language_notes
 from defsurvey.storage.surveys.importers.wvs_codes import (
     AGE,
     AGE_GROUP,
@@ -25,7 +25,7 @@ from defsurvey.storage.surveys.importers.wvs_codes import (
 )
 from defsurvey.storage.surveys.importers.wvs_counts import COUNTRY, INTERVIEW, WEIGHT, Counter, Counts
 from defsurvey.storage.surveys.importers.wvs_tally import tally
-from defsurvey.storage.surveys.problem import Fault, InvalidSurvey, Problem, Problems
+from defsurvey.storage.surveys.problem import InvalidSurvey, Problems, listed
 from defsurvey.storage.surveys.questions import Declared, read_questions
 from defsurvey.storage.surveys.survey import Group, Question, ReferenceDistribution, Region, Survey, SurveyError
 
@@ -82,15 +82,7 @@ def import_wvs(path: Path, *, id: str, countries: Sequence[str] = (), cultures: 
 def _header(path: Path) -> Header:
     """The header with its names cut to those of the variables: "Q1 Important in life: Family" is Q1."""
     written = read_header(path)
-    header = replace(written, names=tuple(name.partition(" ")[0] for name in written.names))
-    for position, name in enumerate(header.names):
-        if name and name in header.names[:position]:
-            got = f"{name} again, first in column {header.names.index(name) + 1}"
-            raise Fault(
-                Problem(
-                    file=path.name, line=1, column=position + 1, field="header", expected="every name once", got=got
-                )
-            )
+    header = replace(written, names=tuple(name.partition(" ")[0] for name in written.names)).once()
     if not any(name in header.names for name in COUNTRY):
         header.require(COUNTRY[1:])
     header.require((WEIGHT,))
@@ -219,12 +211,12 @@ def _notes(survey: Survey, counts: Counts, without: Sequence[str], header: Heade
     people = ", ".join(f"{code} {counts.people[index]:,}" for index, code in enumerate(counts.cultures))
     notes = [f"{len(survey.questions)} questions; respondents: {people}"]
     if without:
-        notes.append(f"{len(without)} questions left out, not asked everywhere: {told(without)}")
+        notes.append(f"{len(without)} questions left out, not asked everywhere: {listed(without)}")
     if counts.unweighted.any():
         notes.append(f"{int(counts.unweighted.sum()):,} respondents left out whose weight is 0")
     even = [f"{code} {counts.even[index]:,}" for index, code in enumerate(counts.cultures) if counts.even[index]]
     if even:
-        notes.append(f"{WEIGHT} is 'No weighting', each respondent counts as 1: {told(even)}")
+        notes.append(f"{WEIGHT} is 'No weighting', each respondent counts as 1: {listed(even)}")
     if INTERVIEW not in header.names:
         notes.append(f"rows that stand twice are not noticed: there is no column {INTERVIEW}")
     for name, groups, columns in _DIVISIONS:
@@ -232,9 +224,9 @@ def _notes(survey: Survey, counts: Counts, without: Sequence[str], header: Heade
         whole = [culture.code for culture in survey.cultures if culture.code not in divided]
         if whole:
             present = [column for column in columns if column in header.names]
-            why = f"nothing in {told(present)}" if present else f"there is no column {' or '.join(columns)}"
-            notes.append(f"no distributions by {name} for {told(whole)}: {why}")
+            why = f"nothing in {listed(present)}" if present else f"there is no column {' or '.join(columns)}"
+            notes.append(f"no distributions by {name} for {listed(whole)}: {why}")
     nowhere = [culture.code for culture in survey.cultures if not culture.regions]
     if nowhere:
-        notes.append(f"no regions for {told(nowhere)}: participants are told the country alone")
+        notes.append(f"no regions for {listed(nowhere)}: participants are told the country alone")
     return notes

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
 
-from defsurvey.storage.surveys.importers.cultures import DATA
-from defsurvey.storage.surveys.importers.delimited import read_header, read_rows
+from defsurvey.storage.surveys.importers.files import DATA, read_header, read_rows
 from defsurvey.storage.surveys.survey import Question, QuestionType, Region
 
 #: What a cell can be other than a code of 0 or more.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
 from defsurvey.storage.surveys.importers.cultures import Populations
-from defsurvey.storage.surveys.importers.delimited import Header, ends_whole, read_rows
+from defsurvey.storage.surveys.importers.files import Header, ends_whole, read_rows
 from defsurvey.storage.surveys.importers.wvs_codes import (
     AGE,
     AGE_GROUP,
@@ -29,7 +29,7 @@ from defsurvey.storage.surveys.importers.wvs_codes import (
     labels_of,
     read_cell,
 )
-from defsurvey.storage.surveys.problem import Fault, Problem, nearest, one_of
+from defsurvey.storage.surveys.problem import fault, one_of
 from defsurvey.storage.surveys.tables import to_number
 
 WEIGHT, REGION, INTERVIEW = "W_WEIGHT", "N_REGION_ISO", "D_INTERVIEW"
@@ -111,7 +111,7 @@ class Counter:
             Fault: something in the file is not as it should be; line and column are told.
         """
         if next(read_rows(self.header), None) is None:
-            raise Fault(Problem(file=self.header.path.name, line=2, expected="respondents", got="none"))
+            raise fault(self.header.path.name, "respondents", "none", line=2)
         if not ends_whole(self.header):
             self._go_through()  # Arrow closes the last quote itself, and would take half a number for a number
         try:
@@ -120,7 +120,7 @@ class Counter:
         except pa.ArrowInvalid as error:
             self._go_through()
             told = str(error).partition("\n")[0][:200]
-            raise Fault(Problem(file=self.header.path.name, expected="a table", got=told)) from None
+            raise fault(self.header.path.name, "a table", told) from None
         return self.counts
 
     def _go_through(self) -> None:
@@ -287,7 +287,7 @@ class Counter:
             country = cells[places[self.country]]
             culture = self._culture(country)
             if culture == UNREADABLE:
-                close = nearest(country.strip(), self._populations.names())
+                close = self._populations.near(country)
                 expected = "a country that is known; others are added with --cultures FILE"
                 raise self.header.fault(line, self.country, expected, country.strip(), close)
             if culture == MISSING:

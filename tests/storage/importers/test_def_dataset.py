@@ -8,7 +8,7 @@ import openpyxl
 import pytest
 
 from defsurvey.storage.surveys.importers.def_dataset import import_def
-from defsurvey.storage.surveys.importers.def_questions import read_questionnaire
+from defsurvey.storage.surveys.importers.def_files import read_questionnaire
 from defsurvey.storage.surveys.survey import Group, QuestionType, SurveyError, UnknownName
 
 ENGLISH = """\

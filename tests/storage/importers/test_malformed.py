@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from defsurvey.storage.surveys.importers import wvs_counts
-from defsurvey.storage.surveys.importers.delimited import LONGEST_LINE, read_header, read_rows
+from defsurvey.storage.surveys.importers.files import LONGEST_LINE, read_header, read_rows
 from defsurvey.storage.surveys.importers.wvs import import_wvs
 from defsurvey.storage.surveys.problem import Fault
 from defsurvey.storage.surveys.survey import SurveyError
@@ -186,7 +186,7 @@ def test_duplicated_header(tmp_path: Path) -> None:
 def test_header_of_titles_that_begin_alike(tmp_path: Path) -> None:
     """Two titles of one variable are the same variable."""
     message = broken(tmp_path, good(tmp_path).replace("Q1,Q57", "Q1 Family,Q1 Friends", 1))
-    assert message == "wvs.csv, line 1, column 8, header: expected every name once, got Q1 again, first in column 7"
+    assert message == "wvs.csv, line 1, column 8, header: expected every name once, got 'Q1' again, first in column 7"
 
 
 def test_a_header_in_the_middle(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from defsurvey.storage.surveys.importers import workbook
+from defsurvey.storage.surveys.importers import files
 from defsurvey.storage.surveys.importers.def_dataset import read_types
-from defsurvey.storage.surveys.importers.workbook import read_sheet
+from defsurvey.storage.surveys.importers.files import read_sheet
 from defsurvey.storage.surveys.survey import SurveyError
 
 
@@ -98,7 +98,7 @@ def test_pictures_are_no_xml(tmp_path: Path) -> None:
 
 def test_too_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sheet that goes on and on is told at the row where it is too much."""
-    monkeypatch.setattr(workbook, "MOST_ROWS", 2)
+    monkeypatch.setattr(files, "MOST_ROWS", 2)
     path = book(tmp_path / "b.xlsx", [["id"], [1], [2]])
     with pytest.raises(SurveyError, match=r"b\.xlsx, line 3: expected at most 2 rows, got more"):
         list(read_sheet(path))
