@@ -6,17 +6,18 @@ from dataclasses import replace
 
 import pytest
 
+from defsurvey.storage.runs.run import Protocol
 from defsurvey.storage.surveys.survey import Option, UnknownName
 from defsurvey.workers.engines.base import Message
+from defsurvey.workers.simulation.interview import ask
 from defsurvey.workers.simulation.prompts import (
     UnknownLanguage,
     languages,
-    messages,
     option_text,
     prompt_text,
     request_text,
 )
-from tests.workers.citizens import AIM, CN, DIVORCE, FAMILY, QUALITIES, US
+from tests.workers.citizens import AIM, CN, DIVORCE, FAMILY, QUALITIES, QUESTIONS, SURVEY, US, citizen
 
 
 def test_the_english_prompt_is_the_papers() -> None:
@@ -106,14 +107,17 @@ def test_several_choices_are_asked_for_with_their_maximum() -> None:
 
 def test_remembered_answers_are_turns_of_the_conversation() -> None:
     """Each is a bare request, without role and format, and the answer; the prompt is the last turn."""
-    remembered = [(DIVORCE, DIVORCE.codes, "Answer: 8"), (AIM, (2, 1, 3, 4), "Answer: 1: Growth\nExplanation: Jobs.")]
-    turns = messages(FAMILY, FAMILY.codes, culture=US, region="US-TX", language="en", remembered=remembered)
-    assert turns == (
+    family, aim, divorce = (QUESTIONS.index(name) for name in ("family", "aim", "divorce"))
+    said = {divorce: "Answer: 8", aim: "Answer: 1: Growth\nExplanation: Jobs."}
+    protocol = Protocol(seed=1)
+    who = citizen(protocol)
+    asked = ask(who, family, (divorce, aim), survey=SURVEY, questions=QUESTIONS, protocol=protocol, recall=said)
+    assert asked.messages == (
         Message(role="user", content="Request: Can divorce be justified?\nScale: from 1 (Never) to 10 (Always)"),
         Message(role="assistant", content="Answer: 8"),
-        Message(role="user", content=request_text(AIM, (2, 1, 3, 4), "en")),
+        Message(role="user", content=request_text(AIM, AIM.codes, "en")),
         Message(role="assistant", content="Answer: 1: Growth\nExplanation: Jobs."),
-        Message(role="user", content=prompt_text(FAMILY, FAMILY.codes, US, "US-TX", "en")),
+        Message(role="user", content=prompt_text(FAMILY, FAMILY.codes, US, who.draws.region, "en")),
     )
 
 

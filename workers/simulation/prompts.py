@@ -67,25 +67,6 @@ def words(language: str) -> PromptWords:
         raise UnknownLanguage(f"language {language}: there is no prompt in it, only in {known}") from None
 
 
-def messages(
-    question: Question,
-    shown: Sequence[int],
-    *,
-    culture: Culture,
-    region: str | None,
-    language: str,
-    remembered: Sequence[tuple[Question, Sequence[int], str]] = (),
-) -> tuple[Message, ...]:
-    """The conversation that asks one question: two turns for each answer remembered, then the prompt.
-
-    ``remembered`` are earlier questions, the order of their options as shown, and the answer as memory keeps it.
-    """
-    turns: list[str] = []
-    for earlier, order, answer in remembered:
-        turns += [request_text(earlier, order, language), answer]
-    return conversation(*turns, prompt_text(question, shown, culture, region, language))
-
-
 def conversation(*turns: str) -> tuple[Message, ...]:
     """Turns as messages, the user's first."""
     return tuple(Message(role="assistant" if place % 2 else "user", content=turn) for place, turn in enumerate(turns))

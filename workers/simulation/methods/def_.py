@@ -9,8 +9,8 @@ from numpy.random import Generator
 from defsurvey.storage.runs.run import Condition, MemoryOrder
 from defsurvey.workers.engines.base import Message
 from defsurvey.workers.simulation.draws import PRESETS, substream
-from defsurvey.workers.simulation.methods.method import Found, Method, Posed, Remembered
-from defsurvey.workers.simulation.prompts import messages
+from defsurvey.workers.simulation.methods.method import Found, Method, Posed, Remembered, remembered
+from defsurvey.workers.simulation.prompts import conversation
 
 
 class Def(Method):
@@ -31,14 +31,8 @@ class Def(Method):
 
     def messages(self, posed: Posed) -> tuple[Message, ...]:
         """The remembered requests and answers, then the prompt."""
-        return messages(
-            posed.question,
-            posed.shown,
-            culture=posed.culture,
-            region=posed.region,
-            language=posed.language,
-            remembered=[(entry.question, entry.shown, entry.answer) for entry in posed.memory],
-        )
+        turns = [turn for entry in posed.memory for turn in (entry.request, entry.answer)]
+        return conversation(*turns, self.text(posed))
 
     def remember(self, posed: Posed, found: Found) -> tuple[Remembered, ...]:
         """What was remembered and the new answer, if it is valid; above the capacity, as many of them as it holds."""
@@ -47,7 +41,7 @@ class Def(Method):
         (answer,) = found.answers
         entries = {entry.item: entry for entry in posed.memory}
         if answer.remembered is not None:
-            entries[posed.item] = Remembered(posed.item, posed.question, posed.shown, answer.remembered)
+            entries[posed.item] = remembered(posed, answer.remembered)
         kept = remember(
             answer.memory,
             None if answer.remembered is None else posed.item,

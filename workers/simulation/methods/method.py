@@ -28,7 +28,7 @@ from defsurvey.storage.surveys.survey import Culture, Question, Survey
 from defsurvey.workers.engines.base import Asked, Completion, Engine, Message, Request, Task, outcome, submit
 from defsurvey.workers.simulation.answer_parser import Reading, is_settled, read
 from defsurvey.workers.simulation.draws import completion_seed, draw_axes, options_shown, question_order
-from defsurvey.workers.simulation.prompts import conversation, prompt_text, words
+from defsurvey.workers.simulation.prompts import conversation, prompt_text, request_text, words
 
 Recall = Mapping[int, str]  #: item -> its ``Answer.remembered``
 
@@ -37,8 +37,7 @@ class Remembered(NamedTuple):
     """One entry of a participant's memory."""
 
     item: int  #: position in the participant's own question order
-    question: Question
-    shown: tuple[int, ...]  #: its option codes in the order shown
+    request: str  #: the bare request, as it was shown
     answer: str  #: see ``Answer.remembered``
 
 
@@ -303,4 +302,9 @@ class Questionnaire:
     def memory(self, items: tuple[int, ...], recall: Recall) -> tuple[Remembered, ...]:
         """H = [(h_q, h_a), ...]: earlier questions as they were put, with what is remembered of their answers."""
         posed = [self.pose(item, self.draw(item), (), 0) for item in items]
-        return tuple(Remembered(each.item, each.question, each.shown, recall[each.item]) for each in posed)
+        return tuple(remembered(each, recall[each.item]) for each in posed)
+
+
+def remembered(posed: Posed, answer: str) -> Remembered:
+    """A question and what is remembered of its answer, as memory keeps them."""
+    return Remembered(posed.item, request_text(posed.question, posed.shown, posed.language), answer)
