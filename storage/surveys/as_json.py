@@ -45,6 +45,19 @@ def _plain(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else value
 
 
+def written(noun: Any) -> Any:
+    """A noun's fields as a person writes them: without those that are false or None, within it as well."""
+    return _said(_plain(noun))
+
+
+def _said(body: Any) -> Any:
+    if isinstance(body, list):
+        return [_said(item) for item in body]
+    if not isinstance(body, dict):
+        return body
+    return {key: _said(item) for key, item in body.items() if item is not False and item is not None}
+
+
 def survey_from_json(body: Mapping[str, Any]) -> Survey:
     """The survey that ``survey_to_json`` wrote.
 

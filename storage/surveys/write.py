@@ -6,7 +6,9 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from defsurvey.storage.surveys.as_json import survey_to_json, written
 from defsurvey.storage.surveys.folder import EXCLUDED_FILE, FILES, OPTIONAL_FILES, read_survey
 from defsurvey.storage.surveys.paraphrases import PARAPHRASES_FILE, Tried, paraphrases_text
 from defsurvey.storage.surveys.problem import InvalidSurvey, nearest, one_of
@@ -18,7 +20,6 @@ from defsurvey.storage.surveys.survey import (
     Survey,
     SurveyError,
     UnknownName,
-    Value,
 )
 from defsurvey.storage.surveys.tables import decimal, percent, table
 from defsurvey.storage.surveys.yaml_models import dump_yaml
@@ -31,13 +32,8 @@ def write_survey(survey: Survey, folder: Path, *, beside: Mapping[str, str] | No
     The files are written into a hidden folder beside ``folder``, checked there by ``read_survey``, and
     only then get its name.
 
-    Args:
-        survey: what to write; its fingerprint is not used.
-        folder: where; it must not exist, or be empty, and its parent must be there.
-        beside: further files to lay into the folder, name -> text; no part of the survey.
-
-    Returns:
-        The survey as it is read from the folder: with shares as rounded for the file, and its fingerprint.
+    Its fingerprint is not used. Files of ``beside``, name -> text, are put into the folder as well, and are no part of
+    the survey. What is returned is the survey as read back: its shares are rounded, and it has its fingerprint.
 
     Raises:
         InvalidSurvey: the survey is not well formed; nothing is left behind.
@@ -49,14 +45,7 @@ def write_survey(survey: Survey, folder: Path, *, beside: Mapping[str, str] | No
 
 
 def copy_survey(source: Path, folder: Path) -> Survey:
-    """Copy a survey folder, all of it or nothing: its files as they are, and no others that lie beside them.
-
-    Args:
-        source: a sound survey folder.
-        folder: see ``write_survey``.
-
-    Returns:
-        The survey; also its fingerprint is that of the source.
+    """Copy a survey folder as ``write_survey`` writes one: its files as they are, and no others in it.
 
     Raises:
         InvalidSurvey: the source is not sound.
@@ -121,41 +110,32 @@ def survey_files(survey: Survey) -> dict[str, str]:
     return files
 
 
-def _head(survey: Survey, sources: Mapping[str, str]) -> dict[str, object]:
-    head: dict[str, object] = {
-        "id": survey.id,
-        "title": survey.title,
-        "version": survey.version,
-        "citation": survey.citation,
-        "terms": survey.terms,
-        "languages": list(survey.languages),
-        "dimensions": {code: dict(name) for code, name in survey.dimensions.items()},
+def _head(survey: Survey, sources: Mapping[str, str]) -> dict[str, Any]:
+    body = survey_to_json(survey)
+    names = ("id", "title", "version", "citation", "terms", "languages")
+    return {
+        **{name: body[name] for name in names},
+        **({"dimensions": dict(survey.dimensions)} if survey.dimensions else {}),
         "cultures": {culture.code: _culture(culture) for culture in survey.cultures},
-        "sources": {key: text for text, key in sources.items()},
+        **({"sources": {key: text for text, key in sources.items()}} if sources else {}),
     }
-    return {key: value for key, value in head.items() if value}
 
 
-def _culture(culture: Culture) -> dict[str, object]:
-    written: dict[str, object] = {"name": dict(culture.name), "language": culture.language}
+def _culture(culture: Culture) -> dict[str, Any]:
     optional = {"in_sentence": culture.in_sentence, "spoken": culture.spoken}
+    written = {"name": dict(culture.name), "language": culture.language}
     return written | {key: value for key, value in optional.items() if value}
 
 
-def _question(question: Question) -> dict[str, object]:
-    multiple = question.type is QuestionType.MULTIPLE
-    written: dict[str, object] = {"id": question.id, "type": question.type.value}
-    if multiple:
-        written["max_choices"] = question.max_choices
-    written |= {"topic": question.topic, "text": dict(question.text)}
+def _question(question: Question) -> dict[str, Any]:
+    body = written(question)
+    most, options, value = body.pop("max_choices"), body.pop("options"), body.pop("value", None)
+    kind = {"type": body.pop("type")} | ({"max_choices": most} if question.type is QuestionType.MULTIPLE else {})
     compact = _scale(question.options) if question.type is QuestionType.SCALE else None
-    written["options"] = compact or [_option(option) for option in question.options]
-    if question.value is not None:
-        written["value"] = _value(question.value)
-    return written
+    return {"id": body.pop("id"), **kind, **body, "options": compact or options} | ({"value": value} if value else {})
 
 
-def _scale(options: Sequence[Option]) -> dict[str, object] | None:
+def _scale(options: Sequence[Option]) -> dict[str, Any] | None:
     """The compact form of a scale, where its options have it: points in a row, the inner ones labelled by number."""
     points = [option for option in options if not option.residual]
     inner = points[1:-1]
@@ -163,68 +143,44 @@ def _scale(options: Sequence[Option]) -> dict[str, object] | None:
         return None
     if options[: len(points)] != tuple(points) or any(set(o.label.values()) != {str(o.code)} for o in inner):
         return None
-    compact: dict[str, object] = {
-        "from": points[0].code,
-        "to": points[-1].code,
-        "low": dict(points[0].label),
-        "high": dict(points[-1].label),
-    }
+    ends = {"from": points[0].code, "to": points[-1].code, "low": dict(points[0].label), "high": dict(points[-1].label)}
     residual = [{"code": o.code, "label": dict(o.label)} for o in options if o.residual]
-    return {**compact, "residual": residual} if residual else compact
-
-
-def _option(option: Option) -> dict[str, object]:
-    written: dict[str, object] = {"code": option.code, "label": dict(option.label)}
-    if option.residual:
-        written["residual"] = True
-    if option.value is not None:
-        written["value"] = _value(option.value)
-    return written
-
-
-def _value(value: Value) -> dict[str, object]:
-    written: dict[str, object] = {"dimension": value.dimension, "direction": value.direction, "basis": value.basis}
-    return {**written, "core": True} if value.core else written
+    return ends | ({"residual": residual} if residual else {})
 
 
 def _references(survey: Survey, sources: Mapping[str, str]) -> str:
-    weighted = any(reference.n_eff is not None for reference in survey.references)
+    rows = [
+        {
+            "question": reference.question,
+            "culture": reference.culture,
+            "group": reference.group.value,
+            "n": reference.n,
+            "n_eff": "" if reference.n_eff is None else decimal(reference.n_eff),
+            "low_n": "yes" if reference.low_n else "",
+            "source": sources.get(reference.source, ""),
+            "percent": "|".join(f"{code}:{percent(share)}" for code, share in reference.shares.items()),
+        }
+        for reference in survey.references
+    ]
+    weighted = any(row["n_eff"] for row in rows)
     columns = ("question", "culture", "group", "n", *(["n_eff"] if weighted else []), "low_n", "source", "percent")
-    return table(
-        columns,
-        (
-            (
-                reference.question,
-                reference.culture,
-                reference.group.value,
-                reference.n,
-                *(["" if reference.n_eff is None else decimal(reference.n_eff)] if weighted else []),
-                "yes" if reference.low_n else "",
-                sources.get(reference.source, ""),
-                "|".join(f"{code}:{percent(share)}" for code, share in reference.shares.items()),
-            )
-            for reference in survey.references
-        ),
-    )
+    return table(columns, ([row[column] for column in columns] for row in rows))
 
 
 def _regions(survey: Survey) -> str:
-    names = [f"name_{language}" for language in survey.languages]
-    rows = [(culture.code, region) for culture in survey.cultures for region in culture.regions]
-    some = not all(region.uniform for _, region in rows)
-    return table(
-        ("culture", "code", *names, "share", *(["uniform"] if some else [])),
-        (
-            (
-                culture,
-                region.code,
-                *(region.name[lang] for lang in survey.languages),
-                percent(region.share),
-                *(["yes" if region.uniform else "no"] if some else []),
-            )
-            for culture, region in rows
-        ),
-    )
+    places = [(culture.code, region) for culture in survey.cultures for region in culture.regions]
+    rows = [
+        {
+            "culture": culture,
+            "code": region.code,
+            **{f"name_{language}": region.name[language] for language in survey.languages},
+            "share": percent(region.share),
+            "uniform": "yes" if region.uniform else "no",
+        }
+        for culture, region in places
+    ]
+    columns = [name for name in rows[0] if name != "uniform" or not all(region.uniform for _, region in places)]
+    return table(columns, ([row[column] for column in columns] for row in rows))
 
 
 def _exclusions(excluded: Mapping[str, str]) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from defsurvey.storage.surveys.importers.cultures import Population, Populations, read_populations
-from defsurvey.storage.surveys.importers.files import Header, read_header, read_rows
+from defsurvey.storage.surveys.importers.files import Header, read_dicts, read_header
 from defsurvey.storage.surveys.importers.imported import Imported, language_notes, number_notes
 from defsurvey.storage.surveys.importers.wvs_codes import is_missing
 from defsurvey.storage.surveys.problem import listed
@@ -68,8 +68,8 @@ def import_globalopinions(
     header = read_header(path)
     header.require(COLUMNS)
     reader = _Reader(header=header, populations=populations, chosen=chosen, respondents=respondents)
-    for line, cells in read_rows(header):
-        reader.read(line, dict(zip(header.names, cells, strict=True)))
+    for line, row in read_dicts(header):
+        reader.read(line, row)
     if not reader.questions:
         whom = f"that {listed(row.names['en'] for row in chosen)} were all asked" if chosen else "with shares"
         raise SurveyError(f"{path.name}: expected a question {whom}, got none")
@@ -116,61 +116,60 @@ class _Reader:
         answers = [place for place, label in enumerate(labels) if not (_NO_ANSWER.match(label) or is_missing(label))]
         offered = [labels[place] for place in answers]
         if not 2 <= len(offered) <= MOST_OPTIONS or len({label.casefold() for label in offered}) < len(offered):
-            self.left_out.setdefault(f"questions without 2 to {MOST_OPTIONS} different options", []).append(name)
+            self._leave_out(f"questions without 2 to {MOST_OPTIONS} different options", name)
             return
         question = _question(name, text, row["source"], offered)
-        references = self._references(name, question, shares, labels, answers)
+        references = self._references(question, shares, labels, answers)
         asked = {reference.culture for reference in references}
         if not references or any(population.code not in asked for population in self.chosen):
-            why = "questions not asked in every country" if self.chosen else "questions without a distribution"
-            self.left_out.setdefault(why, []).append(name)
+            self._leave_out(
+                f"questions {'not asked in every country' if self.chosen else 'without a distribution'}", name
+            )
             return
         self.questions.append(question)
         self.references += references
 
     def _references(
-        self,
-        name: str,
-        question: Question,
-        shares: Mapping[str, Sequence[float]],
-        labels: Sequence[str],
-        answers: Sequence[int],
+        self, question: Question, shares: Mapping[str, Sequence[float]], labels: Sequence[str], answers: Sequence[int]
     ) -> list[ReferenceDistribution]:
         found: dict[str, ReferenceDistribution] = {}
         for country, parts in sorted(shares.items(), key=lambda item: _rank(item[0])):
             population = self.populations.find(country)
+            whole = math.fsum(parts[place] for place in answers) if len(parts) == len(labels) else 0
+            sample = f"{question.id} {country}"
             if population is None:
                 self.unknown[country] = None
             elif self.chosen and population not in self.chosen:
                 continue
             elif population.code in found:
-                self.left_out.setdefault("second samples of a country", []).append(f"{name} {country}")
+                self._leave_out("second samples of a country", sample)
             elif len(parts) != len(labels) or abs(math.fsum(parts) - 1) > _ROUNDING:
-                why = "distributions that do not fit the options or do not sum to 1"
-                self.left_out.setdefault(why, []).append(f"{name} {country}")
-            elif whole := math.fsum(parts[place] for place in answers):
-                kept = [parts[place] / whole for place in answers]
-                found[population.code] = self._reference(name, question, country, population.code, kept)
-        asked = self._in_order(shares)
-        self.found |= {code: asked[code] for code in asked if code in found and code not in self.found}
-        return [found[code] for code in asked if code in found]
+                self._leave_out("distributions that do not fit the options or do not sum to 1", sample)
+            elif whole:
+                assumed = f"number of respondents not given, {self.respondents} assumed"
+                found[population.code] = ReferenceDistribution(
+                    question=question.id,
+                    culture=population.code,
+                    group=Group.ALL,
+                    shares=dict(zip(question.codes, (parts[place] / whole for place in answers), strict=True)),
+                    n=self.respondents,
+                    low_n="non-national" in country.casefold(),
+                    source=f"GlobalOpinionQA, {country}; {assumed}",
+                )
+        in_order = {
+            row.code: row for row in map(self.populations.find, shares) if row is not None and row.code in found
+        }
+        self.found = self.found | {code: row for code, row in in_order.items() if code not in self.found}
+        return [found[code] for code in in_order]
 
-    def _in_order(self, countries: Iterable[str]) -> dict[str, Population]:
-        """Code -> population, of those that are known, in the order of the file."""
-        return {row.code: row for row in map(self.populations.find, countries) if row is not None}
+    def _leave_out(self, why: str, what: str) -> None:
+        self.left_out.setdefault(why, []).append(what)
 
-    def _reference(
-        self, name: str, question: Question, country: str, culture: str, shares: Sequence[float]
-    ) -> ReferenceDistribution:
-        return ReferenceDistribution(
-            question=name,
-            culture=culture,
-            group=Group.ALL,
-            shares=dict(zip(question.codes, shares, strict=True)),
-            n=self.respondents,
-            low_n="non-national" in country.casefold(),
-            source=f"GlobalOpinionQA, {country}; number of respondents not given, {self.respondents} assumed",
-        )
+    def _literal(self, line: int, column: str, text: str) -> Any:
+        try:
+            return ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            raise self.header.fault(line, column, "a list or dict of plain values", text) from None
 
     def _selections(self, line: int, text: str) -> dict[str, list[float]]:
         wrapped = _DEFAULTDICT.fullmatch(text)
@@ -187,12 +186,6 @@ class _Reader:
         if not isinstance(value, (list, tuple)) or not all(isinstance(part, (str, int, float)) for part in value):
             raise self.header.fault(line, "options", "a list of options", text)
         return [_label(part) for part in value]
-
-    def _literal(self, line: int, column: str, text: str) -> Any:
-        try:
-            return ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            raise self.header.fault(line, column, "a list or dict of plain values", text) from None
 
     def notes(self) -> list[str]:
         """What there is to tell of the file."""

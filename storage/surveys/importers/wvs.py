@@ -1,35 +1,68 @@
 """The official files of the World Values Survey, wave 7: which survey comes of them.
 
-``wvs_counts`` goes through a file, ``wvs_codes`` reads a cell, ``wvs_tally`` makes shares of counts.
+``wvs_counts`` goes through a file, ``wvs_codes`` reads a cell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from defsurvey.storage.surveys.catalogue import find_survey
 from defsurvey.storage.surveys.importers.cultures import Population, read_populations
 from defsurvey.storage.surveys.importers.files import DATA, Header, read_header
-from defsurvey.storage.surveys.importers.imported import Imported, Left, Match, language_notes
+from defsurvey.storage.surveys.importers.imported import LOW_N, Imported, Left, Match, language_notes
 from defsurvey.storage.surveys.importers.wvs_codes import (
     AGE,
     AGE_GROUP,
+    CHOSEN,
     MISSING,
     SEX,
+    STORED,
     Reading,
     columns_of,
     read_region,
     to_region,
 )
-from defsurvey.storage.surveys.importers.wvs_counts import COUNTRY, INTERVIEW, WEIGHT, Counter, Counts
-from defsurvey.storage.surveys.importers.wvs_tally import tally
+from defsurvey.storage.surveys.importers.wvs_counts import (
+    AGES,
+    COUNTRY,
+    INTERVIEW,
+    MEASURES,
+    MISSING_SLOT,
+    RESPONDENTS,
+    SQUARES,
+    WEIGHT,
+    WEIGHTS,
+    Counter,
+    Counts,
+)  # fmt: skip
 from defsurvey.storage.surveys.problem import InvalidSurvey, Problems, listed
 from defsurvey.storage.surveys.questions import Declared, read_questions
-from defsurvey.storage.surveys.survey import Group, Question, ReferenceDistribution, Region, Survey, SurveyError
+from defsurvey.storage.surveys.survey import (
+    Group,
+    Question,
+    QuestionType,
+    ReferenceDistribution,
+    Region,
+    Survey,
+    SurveyError,
+)  # fmt: skip
 
 _QUESTIONS = "wvs7_questions.yaml"
+#: Which sexes and ages of a count make up a group.
+_MEMBERS: Mapping[Group, tuple[slice, slice]] = {
+    Group.ALL: (slice(None), slice(None)),
+    Group.MALE: (slice(1, 2), slice(None)),
+    Group.FEMALE: (slice(2, 3), slice(None)),
+    Group.AGE_LE29: (slice(None), slice(1, 2)),
+    Group.AGE_30_49: (slice(None), slice(2, 3)),
+    Group.AGE_50PLUS: (slice(None), slice(3, AGES)),
+}
 #: What respondents are divided by, the groups that come of it, and the columns that tell them.
 _DIVISIONS = (
     ("sex", (Group.MALE, Group.FEMALE), (SEX,)),
@@ -148,7 +181,7 @@ def _distributions(
     references: list[ReferenceDistribution] = []
     left: list[Left] = []
     for index, row in enumerate(rows):
-        answers = tally(question, counts, index)
+        answers = _tally(question, counts, index)
         if answers is None:
             continue
         source = _source(path, counts, index, row)
@@ -165,6 +198,83 @@ def _distributions(
                 )
             )
     return references, left
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tally:
+    """Answers to one question in one culture, by sex and age; the last axis has the question's options."""
+
+    chosen: NDArray[np.float64]  #: (sex, age, option): summed weights
+    valid: NDArray[np.float64]  #: (measure, sex, age, option): of those on whom the option's share rests
+    asked: NDArray[np.bool_]  #: for each option whether it can be told; all True but for lists
+    missing: int
+    not_offered: int
+
+    def distribution(self, question: Question, culture: str, group: Group, source: str) -> ReferenceDistribution | None:
+        """The group's distribution; None where nobody in it answered.
+
+        Its effective number of respondents is Kish's, (sum w)^2 / sum w^2; of a list the smallest of its options'.
+        """
+        members = _MEMBERS[group]
+        chosen = self.chosen[members].sum(axis=(0, 1))
+        whole, squares, n = (
+            self.valid[measure][members].sum(axis=(0, 1)) for measure in (WEIGHTS, SQUARES, RESPONDENTS)
+        )
+        known = self.asked & (n > 0) & (whole > 0)
+        if not known.any() or (question.type is not QuestionType.MULTIPLE and not known.all()):
+            return None
+        fewest = int(n[known].min())
+        return ReferenceDistribution(
+            question=question.id,
+            culture=culture,
+            group=group,
+            shares={code: float(chosen[at] / whole[at]) for at, code in enumerate(question.codes) if known[at]},
+            n=fewest,
+            low_n=fewest < LOW_N,
+            source=source,
+            n_eff=min(float((whole[known] ** 2 / squares[known]).min()), float(fewest)),
+        )
+
+
+def _tally(question: Question, counts: Counts, index: int) -> _Tally | None:
+    """None where the file does not have the question."""
+    if question.type is QuestionType.MULTIPLE:
+        return _list_tally(question, counts, index)
+    for column, recoded in STORED.get(question.id, ((question.id, {}),)):
+        found = counts.answers[column][index] if column in counts.answers else np.zeros((MEASURES, 1, 1, 1))
+        if found[RESPONDENTS, ..., :MISSING_SLOT].any():
+            codes = recoded or {code: code for code in question.codes}
+            options = [[raw for raw, code in codes.items() if code == option] for option in question.codes]
+            chosen = np.stack([found[..., raw].sum(axis=-1) for raw in options], axis=-1)
+            missing = int(found[RESPONDENTS, ..., MISSING_SLOT].sum())
+            return _Tally(
+                chosen=chosen[WEIGHTS],
+                valid=np.broadcast_to(chosen.sum(axis=-1, keepdims=True), chosen.shape),
+                asked=np.ones(len(question.codes), bool),
+                missing=missing,
+                not_offered=int(found[RESPONDENTS].sum() - chosen[RESPONDENTS].sum()) - missing,
+            )
+    return None
+
+
+def _list_tally(question: Question, counts: Counts, index: int) -> _Tally | None:
+    """A list: each option is a column, with 1 where it was mentioned and 2 where it was not."""
+    columns = columns_of(question)
+    nobody = np.zeros(next(iter(counts.answers.values())).shape[1:])
+    each = [counts.answers[column][index] if column in counts.answers else nobody for column in columns]
+    found = np.stack(each, axis=-2)  # (measure, sex, age, option, slot)
+    valid = found[..., [CHOSEN, CHOSEN + 1]].sum(axis=-1)
+    if not valid[RESPONDENTS].any():
+        return None
+    missing = found[RESPONDENTS, ..., MISSING_SLOT].sum(axis=(0, 1))
+    other = found[RESPONDENTS].sum(axis=(0, 1, 3)) - valid[RESPONDENTS].sum(axis=(0, 1)) - missing
+    return _Tally(
+        chosen=found[WEIGHTS, ..., CHOSEN],
+        valid=valid,
+        asked=np.array([column in counts.answers for column in columns]),
+        missing=int(missing.max()),
+        not_offered=int(other.max()),
+    )
 
 
 def _source(path: Path, counts: Counts, index: int, row: Population) -> str:

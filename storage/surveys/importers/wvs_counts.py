@@ -39,6 +39,8 @@ COUNTRY = ("B_COUNTRY_ALPHA", "B_COUNTRY")
 #: Slots of a count: codes 0 to LARGEST, then what is missing and what is no code that is counted.
 SLOTS = LARGEST + 3
 MISSING_SLOT, OTHER_SLOT = LARGEST + 1, LARGEST + 2
+#: What is summed of the respondents in a slot: their weights, these squared, and 1 for each whose weight is not 0.
+MEASURES, WEIGHTS, SQUARES, RESPONDENTS = 3, 0, 1, 2
 SEXES, AGES = 3, 4  #: unknown, male, female; unknown, up to 29, 30 to 49, 50 and more
 _BLOCK = 16 * 2**20
 #: No respondent stands for more people.
@@ -52,9 +54,9 @@ class Counts:
     """What was counted."""
 
     cultures: list[str] = field(default_factory=list)  #: codes, in order of appearance or as chosen
-    weighted: dict[str, NDArray[np.float64]] = field(default_factory=dict)  #: column -> (culture, sex, age, slot)
-    squared: dict[str, NDArray[np.float64]] = field(default_factory=dict)  #: the same, each weight squared
-    respondents: dict[str, NDArray[np.int64]] = field(default_factory=dict)  #: the same, each respondent as 1
+    answers: dict[str, NDArray[np.float64]] = field(
+        default_factory=dict
+    )  #: column -> (culture, measure, sex, age, slot)
     people: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  #: respondents of a culture
     unweighted: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  #: those left out: weight 0
     even: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  #: those with no weighting
@@ -69,9 +71,8 @@ class Counts:
         self.cultures.append(code)
         for name in ("people", "unweighted", "even", "weights", "squares"):
             setattr(self, name, np.append(getattr(self, name), 0))
-        for counted in (self.weighted, self.squared, self.respondents):
-            for column, array in counted.items():
-                counted[column] = np.concatenate([array, np.zeros((1, *array.shape[1:]), array.dtype)])
+        for column, array in self.answers.items():
+            self.answers[column] = np.concatenate([array, np.zeros((1, *array.shape[1:]))])
         return len(self.cultures) - 1
 
 
@@ -81,23 +82,11 @@ class Counter:
     def __init__(
         self, header: Header, columns: Sequence[str], *, populations: Populations, chosen: Sequence[str] = ()
     ) -> None:
-        """Prepare to count.
-
-        Args:
-            header: of the file, its names cut to the variables' names.
-            columns: variables to count, all in the header.
-            populations: in which countries are looked up.
-            chosen: codes of the cultures to count, the others are passed over; empty: all, and one that is
-                not known is an error.
-        """
+        """Prepare to count columns of a file for the cultures of these codes; none: for all, and all must be known."""
         self.header = header
         self.columns = tuple(columns)
         self.country = next(name for name in COUNTRY if name in header.names)
-        self.counts = Counts(
-            weighted={name: np.zeros((0, SEXES, AGES, SLOTS)) for name in self.columns},
-            squared={name: np.zeros((0, SEXES, AGES, SLOTS)) for name in self.columns},
-            respondents={name: np.zeros((0, SEXES, AGES, SLOTS), np.int64) for name in self.columns},
-        )
+        self.counts = Counts(answers={name: np.zeros((0, MEASURES, SEXES, AGES, SLOTS)) for name in self.columns})
         self._populations = populations
         self._index = {code: self.counts.grow(code) for code in chosen}
         self._open = not chosen
@@ -105,11 +94,7 @@ class Counter:
         self._interviews: set[tuple[int, str]] = set()
 
     def count(self) -> Counts:
-        """Go through the file.
-
-        Raises:
-            Fault: something in the file is not as it should be; line and column are told.
-        """
+        """Go through the file; raises Fault where something in it is not as it should be, with line and column."""
         if next(read_rows(self.header), None) is None:
             raise fault(self.header.path.name, "respondents", "none", line=2)
         if not ends_whole(self.header):
@@ -202,11 +187,10 @@ class Counter:
         self.counts.squares += np.bincount(culture, weights=weight**2, minlength=found)
 
     def _add(self, column: str, key: NDArray[np.int64], weight: NDArray[np.float64]) -> None:
-        counted = self.counts.weighted[column]
-        size, shape = counted.size, counted.shape
-        counted += np.bincount(key, weights=weight, minlength=size).reshape(shape)
-        self.counts.squared[column] += np.bincount(key, weights=weight**2, minlength=size).reshape(shape)
-        self.counts.respondents[column] += np.bincount(key[weight > 0], minlength=size).reshape(shape)
+        counted = self.counts.answers[column]
+        size, shape = counted[:, WEIGHTS].size, counted[:, WEIGHTS].shape
+        for measure, each in ((WEIGHTS, weight), (SQUARES, weight**2), (RESPONDENTS, weight > 0)):
+            counted[:, measure] += np.bincount(key, weights=each, minlength=size).reshape(shape)
 
     def _add_regions(
         self, cells: Cells, rows: NDArray[np.int64], culture: NDArray[np.int64], weight: NDArray[np.float64]
