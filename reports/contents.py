@@ -8,6 +8,7 @@ from dataclasses import replace
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.circumstances import circumstances
 from defsurvey.reports.figures.ablation import ablation_section, language_section
+from defsurvey.reports.figures.cultural_map import map_section
 from defsurvey.reports.figures.dimensions import mean_section, spread_section
 from defsurvey.reports.figures.first_token import first_token_section
 from defsurvey.reports.figures.frameworks import framework_section, model_section
@@ -21,7 +22,6 @@ from defsurvey.reports.sections.asked import landscape_section
 from defsurvey.reports.sections.closeness import closeness
 from defsurvey.reports.sections.configurations import configuration_section, draw_section
 from defsurvey.reports.sections.contamination import with_contamination
-from defsurvey.reports.sections.cultures import map_section
 from defsurvey.reports.sections.judged import judge_section
 from defsurvey.reports.sections.matching import matching_section, rank_section
 from defsurvey.reports.sections.mismatches import heatmap_section

@@ -12,6 +12,7 @@ from defsurvey.reports.cells.replies import why_not
 from defsurvey.reports.charts.dots import NATS, cell_figures, cell_mark
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Scale, reach, rows_chart
+from defsurvey.reports.figures.cultural_map import cultural_map, paper_map
 from defsurvey.reports.figures.frameworks import (
     Ablation,
     LanguageRow,
@@ -24,7 +25,6 @@ from defsurvey.reports.figures.frameworks import (
     named_in,
     where_asked,
 )
-from defsurvey.reports.figures.mapping import cultural_map, paper_map
 from defsurvey.reports.figures.words import (
     FLOOR,
     LEVEL,

@@ -10,7 +10,7 @@ import numpy as np
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import FAILED, CellAnalysis
 from defsurvey.reports.cells.items import Floats, Ints
-from defsurvey.reports.figures.mapping import cultural_map
+from defsurvey.reports.figures.cultural_map import cultural_map
 from defsurvey.reports.figures.words import Meaning, NotRun, main_cells, meanings
 from defsurvey.reports.metrics.diversity import effective_options
 from defsurvey.storage.runs.run import AnswerState

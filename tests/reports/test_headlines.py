@@ -10,10 +10,10 @@ import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.contents import page
+from defsurvey.reports.figures.cultural_map import CulturalMap, cultural_map
 from defsurvey.reports.figures.distinguishing import distinguish
 from defsurvey.reports.figures.frameworks import closest_dimension
 from defsurvey.reports.figures.landscape import NearQuestion, near_question
-from defsurvey.reports.figures.mapping import CulturalMap, cultural_map
 from defsurvey.reports.figures.matching import Profiles, profiles, rank_agreement
 from defsurvey.reports.figures.placement import Placement, placement
 from defsurvey.reports.figures.series import Series, series

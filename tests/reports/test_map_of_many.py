@@ -9,7 +9,7 @@ import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.contents import page
-from defsurvey.reports.figures.mapping import CulturalMap, cultural_map
+from defsurvey.reports.figures.cultural_map import CulturalMap, cultural_map
 from defsurvey.reports.figures.words import NotRun
 from defsurvey.reports.html import render_html
 from defsurvey.storage.surveys.survey import Culture, Survey

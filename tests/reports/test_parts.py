@@ -12,6 +12,7 @@ from scipy.stats import t as student
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.cells.items import item_table, reference_table
 from defsurvey.reports.figures.configured import Configured, Drawn, configured, drawn
+from defsurvey.reports.figures.cultural_map import CulturalMap, cultural_map, paper_map
 from defsurvey.reports.figures.dimensions import ByDimension, by_dimension
 from defsurvey.reports.figures.distinguishing import distinguish
 from defsurvey.reports.figures.frameworks import (
@@ -25,7 +26,6 @@ from defsurvey.reports.figures.frameworks import (
 )
 from defsurvey.reports.figures.judging import Insensitivity, insensitivity
 from defsurvey.reports.figures.landscape import NearQuestion, cases, landscape, near_question
-from defsurvey.reports.figures.mapping import CulturalMap, Projection, cultural_map, paper_map
 from defsurvey.reports.figures.matching import Profiles, matching_figure, profiles, rank_agreement
 from defsurvey.reports.figures.placement import placement
 from defsurvey.reports.figures.series import Series, parameters, series, series_section, training
@@ -34,6 +34,7 @@ from defsurvey.reports.figures.words import NotRun
 from defsurvey.reports.metrics.divergence import smoothed_kl
 from defsurvey.reports.metrics.diversity import effective_options
 from defsurvey.reports.metrics.insensitivity import Verdicts
+from defsurvey.reports.metrics.ways import Projection
 from defsurvey.storage.runs.results import Results
 from defsurvey.storage.runs.run import Condition
 from defsurvey.storage.surveys.survey import Group, Option, QuestionType, ReferenceDistribution, Survey

@@ -10,8 +10,8 @@ from defsurvey.reports.cells.comparing import sample_of
 from defsurvey.reports.cells.items import answer_weights, item_table, reference_table
 from defsurvey.reports.cells.ranking import rank
 from defsurvey.reports.figures.configured import configured
+from defsurvey.reports.figures.cultural_map import cultural_map
 from defsurvey.reports.figures.distinguishing import distinguish
-from defsurvey.reports.figures.mapping import cultural_map
 from defsurvey.reports.figures.matching import matching_figure, profiles, rank_agreement
 from defsurvey.reports.figures.placement import placement
 from defsurvey.reports.figures.series import series, training

@@ -12,8 +12,8 @@ import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.contents import page
+from defsurvey.reports.figures.cultural_map import cultural_map, paper_map
 from defsurvey.reports.figures.frameworks import Frameworks, Languages, framework_section, frameworks, languages
-from defsurvey.reports.figures.mapping import cultural_map, paper_map
 from defsurvey.reports.figures.words import NotRun
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown

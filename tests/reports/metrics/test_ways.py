@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from defsurvey.reports.figures.map_scores import noise, way_noise
+from defsurvey.reports.cells.scores import noise, way_noise
 from defsurvey.reports.metrics.cultural_map import principal_components
 from defsurvey.reports.metrics.resampling import weights_of
 from defsurvey.reports.metrics.ways import Arrow, Way, arrow
