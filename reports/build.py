@@ -12,11 +12,11 @@ from defsurvey.reports.answer_rows import ANSWERS as ANSWER_COLUMNS
 from defsurvey.reports.answer_rows import answer_rows
 from defsurvey.reports.contents import page
 from defsurvey.reports.export import write_csv
+from defsurvey.reports.figures.provenance import ANSWERS, METRICS
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.measures import MEASURES, measure_rows
 from defsurvey.reports.metrics.insensitivity import JudgeNotes, Verdicts
-from defsurvey.reports.sections.provenance import ANSWERS, METRICS
 from defsurvey.storage.runs.results import DrawArrays, Results
 from defsurvey.storage.whole_file import write_whole
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import CultureAnalysis
-from defsurvey.reports.figures.words import NAMED
-from defsurvey.reports.number_format import counted, listed
+from defsurvey.reports.number_format import NAMED, counted, listed
 
 #: English names of the languages that surveys of several countries are asked in, by ISO 639 code.
 _LANGUAGES = {

@@ -13,9 +13,9 @@ from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.items import ItemTable
 from defsurvey.reports.cells.ranking import LEVEL, Ranking
-from defsurvey.reports.figures.words import ENOUGH, NAMED
+from defsurvey.reports.figures.words import ENOUGH
 from defsurvey.reports.merge import run_of_cells
-from defsurvey.reports.number_format import counted, nats, percent
+from defsurvey.reports.number_format import NAMED, counted, nats, percent
 
 #: Below this share of valid answers the finding says so.
 LOW_VALIDITY = 0.8

@@ -7,6 +7,8 @@ from math import isinf, isnan
 
 #: Written where there is no figure.
 NONE = "–"
+#: Cells of a caution, or cultures of a heading, named one by one; beyond it they are counted.
+NAMED = 4
 
 
 def nats(value: float) -> str:

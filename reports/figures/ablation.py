@@ -30,18 +30,16 @@ from defsurvey.reports.figures.words import (
     LEVEL,
     RULE,
     NotRun,
-    chance,
     culture_names,
     dimension_fields,
     infinite_field,
     largest,
-    listed,
     missing,
     named_cultures,
     published_fold,
     published_tables,
 )
-from defsurvey.reports.number_format import NONE, counted, fixed, percent, signed
+from defsurvey.reports.number_format import NONE, chance, counted, fixed, listed, percent, signed
 from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table
 from defsurvey.reports.untrusted import visible
 

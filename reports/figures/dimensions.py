@@ -23,7 +23,6 @@ from defsurvey.reports.charts.rows import Frame, Mark, Scale, looks, reach, rows
 from defsurvey.reports.figures.words import (
     ENOUGH,
     LEVEL,
-    NAMED,
     RULE,
     NotRun,
     culture_names,
@@ -31,7 +30,6 @@ from defsurvey.reports.figures.words import (
     infinite_field,
     interval_entry,
     largest,
-    listed,
     main_cells,
     missing,
     named_cultures,
@@ -39,7 +37,7 @@ from defsurvey.reports.figures.words import (
 )
 from defsurvey.reports.metrics.aggregate import Means, mean_known
 from defsurvey.reports.metrics.intervals import Interval
-from defsurvey.reports.number_format import counted, fixed, nats, signed
+from defsurvey.reports.number_format import NAMED, counted, fixed, listed, nats, signed
 from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table
 from defsurvey.reports.untrusted import visible
 

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isnan
 
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cards import SAMPLES, option_label, sample_cards, worded
 from defsurvey.reports.cells.cells import FAILED, CellAnalysis
 from defsurvey.reports.cells.items import Floats, Ints
+from defsurvey.reports.charts.drawing import Chart
+from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
+from defsurvey.reports.circumstances import language_name, languages_asked
 from defsurvey.reports.figures.cultural_map import cultural_map
-from defsurvey.reports.figures.words import Meaning, NotRun, main_cells, meanings
+from defsurvey.reports.figures.words import (
+    Meaning,
+    NotRun,
+    culture_names,
+    dimension_columns,
+    largest,
+    main_cells,
+    meanings,
+    missing,
+    named_cultures,
+    places,
+)
 from defsurvey.reports.metrics.diversity import effective_options
+from defsurvey.reports.number_format import counted, fixed, percent
+from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.untrusted import visible
 from defsurvey.storage.runs.run import AnswerState
 
 #: Fewest valid answers to a question that is shown from near.
@@ -150,3 +169,259 @@ def cases(analysis: Analysis) -> Cases | NotRun:
     if not found:
         return NotRun(reason="no answer was sampled")
     return Cases(by_state=tuple((state, tuple(found[state])) for state in AnswerState if state in found))
+
+
+def landscape_section(analysis: Analysis) -> Section:
+    """Figure 3."""
+    part = analysis.figure(landscape)
+    questions = sum(topic.questions for topic in part.topics)
+    topics, dimensions = len(part.topics), len(analysis.dimensions)
+    title = f"{counted(questions, 'question')} on {counted(topics, 'topic')}"
+    title += f", {counted(dimensions, 'value dimension')}" if dimensions else ", none on a value dimension"
+    return Section(
+        anchor="figure-3",
+        contents="Fig. 3 · What was asked",
+        title=title,
+        number="Fig. 3",
+        paragraphs=tuple(stand_ins(analysis)),
+        tables=(_topics(analysis), _kinds(analysis), *_excluded(analysis)),
+    )
+
+
+def stand_ins(analysis: Analysis) -> list[str]:
+    """A sentence for every culture that was not asked in its own language, since the survey has no wording in it."""
+    return [
+        f"The survey has no wording in {language_name(culture.culture.spoken)}, the language of {culture.named}: its "
+        f"participants were asked in {languages_asked(culture)[0]}."
+        for culture in analysis.cultures
+        if culture.culture.spoken
+    ]
+
+
+def _excluded(analysis: Analysis) -> tuple[Table, ...]:
+    """Questions that experts left out of the survey, with their reasons; no table where there are none."""
+    excluded = analysis.results.survey.excluded
+    if not excluded:
+        return ()
+    return (
+        Table(
+            anchor="figure-3-excluded",
+            caption="Questions left out of the survey by experts",
+            columns=(Column(text="Question", words=True), Column(text="Reason", words=True)),
+            rows=tuple(
+                TableRow(head=Entry(text=name), entries=(Entry(text=reason, words=True),))
+                for name, reason in excluded.items()
+            ),
+        ),
+    )
+
+
+def _topics(analysis: Analysis) -> Table:
+    part = analysis.figure(landscape)
+    most = largest(topic.by_dimension.astype(np.float64) for topic in part.topics)
+    return Table(
+        anchor="figure-3-topics",
+        caption="Items by topic and value dimension",
+        columns=(Column(text="Topic", words=True), Column(text="Questions"), *dimension_columns(analysis)),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=topic.topic or "no topic"),
+                entries=(
+                    Entry(text=str(topic.questions)),
+                    *(
+                        Entry(text=str(count) if count else "", shade=count / most if count else None)
+                        for count in (int(topic.by_dimension[place]) for place in places(analysis))
+                    ),
+                ),
+            )
+            for topic in part.topics
+        ),
+        notes=("An item is a question, or one option of a list; a question may speak to no dimension.",),
+    )
+
+
+def _kinds(analysis: Analysis) -> Table:
+    part = analysis.figure(landscape)
+    rows = [
+        *((f"questions of type {kind}", count) for kind, count in part.types),
+        *((f"with a reference for {named_cultures(analysis)[code]}", count) for code, count in part.known),
+    ]
+    return Table(
+        anchor="figure-3-kinds",
+        caption="Questions by type and by reference",
+        columns=(Column(text="Kind", words=True), Column(text="Questions")),
+        rows=tuple(TableRow(head=Entry(text=name), entries=(Entry(text=str(count)),)) for name, count in rows),
+    )
+
+
+def near_section(analysis: Analysis) -> Section:
+    """Figure 4."""
+    part = analysis.figure(near_question)
+    section = Section(
+        anchor="figure-4",
+        contents="Fig. 4 · One question",
+        title="One question, one model, many answers",
+        number="Fig. 4",
+    )
+    if isinstance(part, NotRun):
+        return missing(section, part)
+    question = analysis.results.survey.question(part.question)
+    used = f"{np.count_nonzero(part.counts)} of {len(part.counts)} options"
+    return replace(
+        section,
+        title=f"Asked {question.id} in {_culture(analysis, part)}, {part.name} chose {used}; "
+        f"its {counted(part.replies, 'reply', 'replies')} have {counted(part.distinct, 'distinct text')}",
+        paragraphs=(
+            worded(question.text, "en")[0],
+            (
+                f"The question and model with the most varied answers for its number of options, in "
+                f"{_culture(analysis, part)}: {fixed(part.effective, 1)} options effectively used in "
+                f"{counted(int(part.counts.sum()), 'valid answer')}."
+            ),
+        ),
+        legend=("People", part.name),
+        charts=(_options(analysis, part),),
+        tables=(_counts(analysis, part),),
+        samples=sample_cards(analysis, part.samples[:SAMPLES]),
+    )
+
+
+def _culture(analysis: Analysis, part: NearQuestion) -> str:
+    return named_cultures(analysis)[part.culture]
+
+
+def _options(analysis: Analysis, part: NearQuestion) -> Chart:
+    question = analysis.results.survey.question(part.question)
+    total, marks = float(part.counts.sum()), []
+    for number, (count, share) in enumerate(zip(part.counts.tolist(), part.people.tolist(), strict=True)):
+        label = visible(option_label(question, number))
+        for series, (name, value) in enumerate((("People", share), (visible(part.name), count / total))):
+            if not isnan(value):
+                marks.append(Mark(row=label, value=value, series=series, says=f"{name}, {label}: {percent(value)}"))
+    return rows_chart(
+        marks,
+        Frame(
+            name="near-0",
+            title=visible(f"{question.id}, {culture_names(analysis)[part.culture]}"),
+            description="Share of each option among people and among the model's answers.",
+            scale=Scale(title="share of answers", percent=True),
+            series=2,
+        ),
+    )
+
+
+def _counts(analysis: Analysis, part: NearQuestion) -> Table:
+    question = analysis.results.survey.question(part.question)
+    total = float(part.counts.sum())
+    return Table(
+        anchor="figure-4-options",
+        caption=f"{question.id}: {part.name} beside people of {_culture(analysis, part)}",
+        columns=(
+            Column(text="Option", words=True),
+            Column(text="People"),
+            Column(text="Model"),
+            Column(text="Answers", meaning="of the model"),
+        ),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=option_label(question, number)),
+                entries=(
+                    Entry(text=percent(share), why="no reference" if isnan(share) else ""),
+                    Entry(text=percent(count / total)),
+                    Entry(text=f"{count:.0f}"),
+                ),
+            )
+            for number, (count, share) in enumerate(zip(part.counts.tolist(), part.people.tolist(), strict=True))
+        ),
+    )
+
+
+def score_section(analysis: Analysis) -> Section:
+    """Appendix C."""
+    rows, names = analysis.figure(score_rows), analysis.results.survey.dimensions
+    section = Section(
+        anchor="appendix-c",
+        contents="App. C · Meaning",
+        title="What a high and a low score mean",
+        number="Appendix C",
+    )
+    if not rows:
+        return missing(section, NotRun(reason="no question of this run speaks to a value dimension"))
+    people = [(subject, code) for subject, code, _ in rows[0].scores if subject == "people"]
+    spelled = culture_names(analysis)
+    return replace(
+        section,
+        tables=(
+            Table(
+                anchor="appendix-c-meanings",
+                caption="Value dimensions; mean scores of people, 0 to 1",
+                columns=(
+                    Column(text="Dimension", words=True),
+                    Column(text="A high score", words=True),
+                    Column(text="A low score", words=True),
+                    *(Column(text=spelled[code], meaning="mean score of its people, 0 to 1") for _, code in people),
+                ),
+                rows=tuple(
+                    TableRow(
+                        head=Entry(text=names[row.code].get("en", row.code), beneath=row.code),
+                        entries=(
+                            Entry(text=row.meaning.high if row.meaning else "the survey does not say", words=True),
+                            Entry(text=row.meaning.low if row.meaning else "the survey does not say", words=True),
+                            *(
+                                Entry(text=fixed(score, 2))
+                                for subject, code, score in row.scores
+                                if (subject, code) in people
+                            ),
+                        ),
+                    )
+                    for row in rows
+                ),
+            ),
+        ),
+    )
+
+
+_STATES = {"answered": "Answered", "refused": "Refused", "unparsable": "Unparsable", "failed": "Failed"}
+
+
+def case_section(analysis: Analysis) -> Section:
+    """Appendix E: the stored samples, the first in the open and every other by state."""
+    part = analysis.figure(cases)
+    section = Section(
+        anchor="appendix-e", contents="App. E · Cases", title="Answers as they were given", number="Appendix E"
+    )
+    if isinstance(part, NotRun):
+        return missing(section, part)
+    first = _spread([list(places) for _, places in part.by_state])
+    shown = set(first)
+    rest = [(state, [place for place in places if place not in shown]) for state, places in part.by_state]
+    return replace(
+        section,
+        paragraphs=(
+            "Drawn by seed, not picked. Options stand in the order shown; a filled mark is the choice that was read.",
+        ),
+        samples=sample_cards(analysis, first),
+        folds=tuple(
+            Fold(
+                anchor=f"appendix-e-{state.value}",
+                title=f"{_STATES[state.value]}: {len(places)} more",
+                samples=sample_cards(analysis, places),
+            )
+            for state, places in rest
+            if places and len(analysis.results.samples) <= _ALL
+        ),
+    )
+
+
+#: Most samples that stand here too; of more, each stands with its question.
+_ALL = 40
+
+
+def _spread(groups: list[list[int]]) -> list[int]:
+    """The first of every state in turn, until there are enough."""
+    found: list[int] = []
+    while any(groups) and len(found) < SAMPLES:
+        for group in groups:
+            if group and len(found) < SAMPLES:
+                found.append(group.pop(0))
+    return sorted(found)

@@ -21,11 +21,9 @@ from defsurvey.reports.figures.matching import matching_figure
 from defsurvey.reports.figures.words import (
     LEVEL,
     NotRun,
-    chance,
     culture_names,
     infinite_field,
     interval_entry,
-    listed,
     main_cells,
     missing,
     named_cultures,
@@ -34,7 +32,7 @@ from defsurvey.reports.figures.words import (
 )
 from defsurvey.reports.metrics.aggregate import mean_known
 from defsurvey.reports.metrics.significance import Summary, TTest, TwoSamples, compare_samples, spearman
-from defsurvey.reports.number_format import NONE, counted, fixed, percent, signed
+from defsurvey.reports.number_format import NONE, chance, counted, fixed, listed, percent, signed
 from defsurvey.reports.page import Entry, Field, Section, Table, table
 
 #: What the column n of a comparison means.

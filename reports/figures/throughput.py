@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import nan
+from math import fsum, isnan, nan
 
 from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.number_format import NONE
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
 from defsurvey.storage.runs.results import TokenCount
 
 
@@ -80,4 +82,101 @@ def _price(facts: Mapping[str, str]) -> Price | None:
         return None
     return Price(
         input=float(facts["input_price"]), output=float(facts["output_price"]), looked_up=facts.get("priced", "")
+    )
+
+
+_NOT_COUNTED = "the engine counted no tokens"
+
+
+def throughput_section(analysis: Analysis) -> Section:
+    """How long each model took, how many tokens, what they cost."""
+    rows = analysis.figure(throughput)
+    return Section(
+        anchor="throughput",
+        contents="Throughput",
+        title=_title(rows),
+        paragraphs=(
+            (
+                "Seconds are summed over answers; answers overlap, so that a run takes less. Tokens are those that the "
+                "engine counted; of an answer that was asked again only the last attempt is in them, and a panel's "
+                "stand with the first of its answers."
+            ),
+        ),
+        tables=(
+            Table(
+                anchor="table-throughput",
+                caption="Time, tokens and cost by model",
+                columns=(
+                    Column(text="Model", words=True),
+                    Column(text="Engine", words=True),
+                    Column(text="Answers"),
+                    Column(text="Seconds", meaning="summed over answers"),
+                    Column(text="Seconds per answer"),
+                    Column(text="Prompt tokens"),
+                    Column(text="Completion tokens"),
+                    Column(text="Tokens/s", meaning="completion tokens per second of an answer; answers overlap"),
+                    Column(text="Cost", meaning="US dollars, at the prices beneath the table"),
+                ),
+                rows=tuple(TableRow(head=Entry(text=row.model), entries=_entries(row)) for row in rows),
+                notes=_notes(rows),
+            ),
+        ),
+    )
+
+
+def _title(rows: Sequence[ThroughputRow]) -> str:
+    known = [row.cost for row in rows if not isnan(row.cost)]
+    if not known:
+        return "Throughput and cost"
+    total = dollars(fsum(known))
+    return f"All models together cost {total}" if len(known) == len(rows) else f"The models with a price cost {total}"
+
+
+def dollars(amount: float) -> str:
+    """An amount of US dollars; small ones get more digits.
+
+    >>> dollars(1234.5), dollars(0.0123), dollars(0), dollars(float("nan"))
+    ('$1,234.50', '$0.0123', '$0.00', '–')
+    """
+    if isnan(amount):
+        return NONE
+    return f"${amount:,.4f}" if 0 < amount < 0.1 else f"${amount:,.2f}"
+
+
+def _entries(row: ThroughputRow) -> tuple[Entry, ...]:
+    return (
+        Entry(text=row.engine, words=True),
+        Entry(text=f"{row.answers:,}"),
+        Entry(text=f"{row.seconds:,.0f}".replace("nan", NONE)),
+        Entry(text=f"{row.seconds_per_answer:,.2f}".replace("nan", NONE)),
+        *_tokens(row),
+        _cost(row),
+    )
+
+
+def _tokens(row: ThroughputRow) -> tuple[Entry, ...]:
+    if row.tokens is None:
+        return (Entry(text=NONE, why=_NOT_COUNTED),) * 3
+    part = f"with {row.tokens.answers:,} answers" if row.tokens.answers < row.answers else ""
+    return (
+        Entry(text=f"{row.tokens.prompt:,}", beneath=part),
+        Entry(text=f"{row.tokens.completion:,}", beneath=part),
+        Entry(text=f"{row.tokens_per_second:,.1f}".replace("nan", NONE)),
+    )
+
+
+def _cost(row: ThroughputRow) -> Entry:
+    if row.price is None:
+        return Entry(text="no price", why="its card has no price")
+    return Entry(text=dollars(row.cost), why=_NOT_COUNTED if row.tokens is None else "")
+
+
+def _notes(rows: Sequence[ThroughputRow]) -> tuple[str, ...]:
+    """The prices, as they were when the run was served."""
+    return tuple(
+        f"{row.model}: ${row.price.input:g} per million prompt tokens, ${row.price.output:g} per million completion "
+        f"tokens, {f'as of {row.price.looked_up}' if row.price.looked_up else 'date not known'}; batch discounts and "
+        "cached prompts are not counted."
+        for row in rows
+        if row.price is not None
     )

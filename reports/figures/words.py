@@ -15,9 +15,7 @@ import numpy as np
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import CellAnalysis
 from defsurvey.reports.cells.items import Floats
-from defsurvey.reports.number_format import NONE, fixed, percent
-from defsurvey.reports.number_format import chance as chance
-from defsurvey.reports.number_format import listed as listed
+from defsurvey.reports.number_format import NONE, chance, fixed, percent
 from defsurvey.reports.page import Column, Entry, Field, Fold, Item, Section, Table, TableRow
 from defsurvey.storage.runs.run import Cell
 
@@ -81,8 +79,6 @@ INFINITE = Column(
 )
 #: Fewest items of which a headline speaks.
 ENOUGH = 10
-#: Cells of a caution, or cultures of a heading, named one by one; beyond it they are counted.
-NAMED = 4
 #: A difference with a p below this is called one.
 LEVEL = 0.05
 

@@ -116,7 +116,7 @@ def rearrangements_for(tests: int) -> int:
     return max(REARRANGEMENTS, ceil(tests / (LEVEL * FINENESS)) - 1)
 
 
-def axis(
+def axis_of(
     means: ArrayLike, levels: ArrayLike, rng: np.random.Generator, *, rearrangements: int = REARRANGEMENTS
 ) -> Axis:
     """Mean divergence at each level of an axis, and whether levels differ more than by chance.
@@ -133,7 +133,7 @@ def axis(
 
     Source: Besag and Clifford (1991) for stopping early.
 
-    >>> found = axis([1., 1.1, 2., 2.1], [0, 0, 1, 1], np.random.default_rng(0))
+    >>> found = axis_of([1., 1.1, 2., 2.1], [0, 0, 1, 1], np.random.default_rng(0))
     >>> [round(level.mean, 2) for level in found.levels], round(found.least, 3)
     ([1.05, 2.05], 0.333)
     """

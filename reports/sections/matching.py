@@ -16,19 +16,16 @@ from defsurvey.reports.figures.words import (
     ENOUGH,
     LEVEL,
     MODEL,
-    NAMED,
     NotRun,
-    chance,
     culture_names,
     dimension_columns,
-    listed,
     missing,
     named_cultures,
     places,
 )
 from defsurvey.reports.metrics.bias import Matching
 from defsurvey.reports.metrics.comparisons import holm
-from defsurvey.reports.number_format import NONE, counted, fixed, percent
+from defsurvey.reports.number_format import NAMED, NONE, chance, counted, fixed, listed, percent
 from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
 from defsurvey.reports.untrusted import visible
 

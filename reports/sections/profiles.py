@@ -15,10 +15,10 @@ from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, reach, rows_chart
 from defsurvey.reports.figures.matching import ProfileCoverage, ProfileRow, Profiles, profiles
-from defsurvey.reports.figures.words import ENOUGH, LEVEL, MODEL, NAMED, NotRun, culture_names, missing, named_cultures
+from defsurvey.reports.figures.words import ENOUGH, LEVEL, MODEL, NotRun, culture_names, missing, named_cultures
 from defsurvey.reports.metrics.bias import AGES, GENDERS
 from defsurvey.reports.metrics.quality import wilson_rate
-from defsurvey.reports.number_format import fixed, percent
+from defsurvey.reports.number_format import NAMED, fixed, percent
 from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
 from defsurvey.reports.untrusted import visible
 

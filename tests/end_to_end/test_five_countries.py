@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.figures.cultural_map import CulturalMap, cultural_map
-from defsurvey.reports.figures.distinguishing import distinguish
+from defsurvey.reports.figures.questions import distinguish
 from defsurvey.storage.surveys.importers.wvs import import_wvs, wvs_questions
 from defsurvey.storage.surveys.survey import Question, QuestionType, Survey
 from defsurvey.workers.engines.scripted import draw_multiple, draw_single

@@ -11,9 +11,9 @@ from scipy.stats import entropy
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.contents import page
 from defsurvey.reports.figures.cultural_map import CulturalMap, cultural_map
-from defsurvey.reports.figures.distinguishing import distinguish
 from defsurvey.reports.figures.first_token import FirstToken, first_token
 from defsurvey.reports.figures.frameworks import Ablation, Frameworks, Languages, ablation, frameworks, languages
+from defsurvey.reports.figures.questions import distinguish
 from defsurvey.reports.figures.words import NotRun
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from defsurvey.reports.analysis import analyse
-from defsurvey.reports.cards import question_cards
+from defsurvey.reports.figures.questions import question_cards
 from defsurvey.reports.page import Table
 from defsurvey.storage.surveys.survey import Survey
 from tests.reports.synthetic import results, survey

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.cells.cells import CellAnalysis
 from defsurvey.reports.figures.dimensions import mean_section
-from defsurvey.reports.figures.distinguishing import distinguish
 from defsurvey.reports.figures.first_token import FirstToken, first_token
 from defsurvey.reports.figures.frameworks import model_section
 from defsurvey.reports.figures.matching import matching_figure
+from defsurvey.reports.figures.questions import distinguish
 from defsurvey.reports.figures.series import Series, Training, series, training
 from defsurvey.reports.finding import find
 from defsurvey.reports.measures import measure_rows

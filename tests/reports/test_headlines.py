@@ -10,18 +10,18 @@ import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.contents import page
+from defsurvey.reports.figures.configured import configuration_section
 from defsurvey.reports.figures.cultural_map import CulturalMap, cultural_map
-from defsurvey.reports.figures.distinguishing import distinguish
 from defsurvey.reports.figures.frameworks import closest_dimension
 from defsurvey.reports.figures.landscape import NearQuestion, near_question
 from defsurvey.reports.figures.matching import Profiles, profiles, rank_agreement
-from defsurvey.reports.figures.placement import Placement, placement
+from defsurvey.reports.figures.position import Placement, placement
+from defsurvey.reports.figures.questions import distinguish
 from defsurvey.reports.figures.series import Series, series
 from defsurvey.reports.figures.words import NotRun
 from defsurvey.reports.finding import find
 from defsurvey.reports.metrics.insensitivity import PASS, Verdicts
 from defsurvey.reports.metrics.quality import wilson
-from defsurvey.reports.sections.configurations import configuration_section
 from defsurvey.storage.runs.results import Results
 from tests.reports.planted import planted, wide_survey
 from tests.reports.synthetic import (

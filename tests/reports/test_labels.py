@@ -10,7 +10,7 @@ from defsurvey.reports.charts.cultural_map import culture_map
 from defsurvey.reports.charts.dots import dot_plots
 from defsurvey.reports.charts.drawing import LONGEST, room_for, shortened, width_of
 from defsurvey.reports.figures.cultural_map import CulturalMap, cultural_map
-from defsurvey.reports.sections.near import near_section
+from defsurvey.reports.figures.landscape import near_section
 from defsurvey.storage.runs.results import Results
 from tests.reports.reading import read
 from tests.reports.synthetic import human, one_question, results, uniform

@@ -14,7 +14,6 @@ from defsurvey.reports.cells.items import item_table, reference_table
 from defsurvey.reports.figures.configured import Configured, Drawn, configured, drawn
 from defsurvey.reports.figures.cultural_map import CulturalMap, cultural_map, paper_map
 from defsurvey.reports.figures.dimensions import ByDimension, by_dimension
-from defsurvey.reports.figures.distinguishing import distinguish
 from defsurvey.reports.figures.frameworks import (
     Ablation,
     Frameworks,
@@ -27,7 +26,8 @@ from defsurvey.reports.figures.frameworks import (
 from defsurvey.reports.figures.judging import Insensitivity, insensitivity
 from defsurvey.reports.figures.landscape import NearQuestion, cases, landscape, near_question
 from defsurvey.reports.figures.matching import Profiles, matching_figure, profiles, rank_agreement
-from defsurvey.reports.figures.placement import placement
+from defsurvey.reports.figures.position import placement
+from defsurvey.reports.figures.questions import distinguish
 from defsurvey.reports.figures.series import Series, parameters, series, series_section, training
 from defsurvey.reports.figures.throughput import throughput
 from defsurvey.reports.figures.words import NotRun

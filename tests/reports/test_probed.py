@@ -7,11 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis, analyse
-from defsurvey.reports.figures.contamination import Contamination, RecalledRow, contamination
+from defsurvey.reports.figures.provenance import download_section
+from defsurvey.reports.figures.quality import (
+    Contamination,
+    RecalledRow,
+    contamination,
+    quality_section,
+    with_contamination,
+)
 from defsurvey.reports.merge import merge
-from defsurvey.reports.sections.answers import quality_section
-from defsurvey.reports.sections.contamination import with_contamination
-from defsurvey.reports.sections.provenance import download_section
 from defsurvey.storage.runs.probe import Probe, ProbeKind
 from tests.reports.synthetic import results
 

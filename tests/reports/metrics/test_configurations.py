@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import kstest, t
 
 from defsurvey.reports.metrics.comparisons import holm
-from defsurvey.reports.metrics.configurations import axis, extremes, pickable, rearrangements_for
+from defsurvey.reports.metrics.configurations import axis_of, extremes, pickable, rearrangements_for
 from defsurvey.reports.metrics.divergence import MetricInput
 
 
@@ -55,7 +55,7 @@ def test_an_axis_that_matters_is_found() -> None:
     rng = np.random.default_rng(2)
     levels = np.array([0, 1] * 10, dtype=float)
     means = rng.normal(1, 0.1, 20) + 0.5 * levels
-    found = axis(means, levels, rng)
+    found = axis_of(means, levels, rng)
     assert found.p == 0.001
     first = found.levels[0]
     low, high = t.interval(0.95, 9, means[::2].mean(), means[::2].std(ddof=1) / np.sqrt(10))
@@ -66,7 +66,7 @@ def test_an_axis_that_matters_is_found() -> None:
 def test_p_of_an_axis_is_uniform_where_it_does_not_matter() -> None:
     """200 runs whose figures have nothing to do with the axis."""
     rng = np.random.default_rng(5)
-    p = [axis(rng.normal(size=20), rng.integers(0, 4, 20), rng, rearrangements=199).p for _ in range(200)]
+    p = [axis_of(rng.normal(size=20), rng.integers(0, 4, 20), rng, rearrangements=199).p for _ in range(200)]
     assert kstest(p, "uniform").pvalue > 0.01
 
 
@@ -76,7 +76,7 @@ def test_as_many_rearrangements_as_tests_need() -> None:
     found = []
     for _ in range(88):
         levels = rng.permutation(np.arange(20) % 2)
-        found.append(axis(10 * levels + rng.normal(0, 0.01, 20), levels, rng, rearrangements=fine).p)
+        found.append(axis_of(10 * levels + rng.normal(0, 0.01, 20), levels, rng, rearrangements=fine).p)
     assert (holm(found) < 0.05).all()
     assert rearrangements_for(1) == 999
 
@@ -84,9 +84,9 @@ def test_as_many_rearrangements_as_tests_need() -> None:
 def test_what_is_far_from_telling_is_not_worked_out_further() -> None:
     """A p above 0.05 is of the first 999 rearrangements, and one that few could give is of as many as asked."""
     rng, levels = np.random.default_rng(3), np.arange(20) % 2
-    drawn = [axis(rng.normal(size=20), levels, rng, rearrangements=9_999).p for _ in range(20)]
+    drawn = [axis_of(rng.normal(size=20), levels, rng, rearrangements=9_999).p for _ in range(20)]
     assert all(p * 1000 == pytest.approx(round(p * 1000)) for p in drawn if p > 0.05)
-    assert axis(levels + 0.1 * rng.random(20), levels, rng, rearrangements=9_999).p == 1 / 10_000
+    assert axis_of(levels + 0.1 * rng.random(20), levels, rng, rearrangements=9_999).p == 1 / 10_000
 
 
 @pytest.mark.parametrize(
@@ -95,16 +95,16 @@ def test_what_is_far_from_telling_is_not_worked_out_further() -> None:
 def test_few_participants_can_give_no_small_p(levels: list[int], least: float) -> None:
     """All ways to deal the levels out are known: the most telling one has this part of them."""
     figures = np.array(levels) + 0.01 * np.arange(len(levels))
-    found = axis(figures, levels, np.random.default_rng(0))
+    found = axis_of(figures, levels, np.random.default_rng(0))
     assert found.least == pytest.approx(least)
     assert found.p >= least - 0.05
 
 
 def test_unknown_levels_are_left_out() -> None:
     """A provider's default has no level; a lone participant no interval; one level no test."""
-    found = axis([1.0, 2.0, 3.0], [np.nan, 1, 1], np.random.default_rng(0))
+    found = axis_of([1.0, 2.0, 3.0], [np.nan, 1, 1], np.random.default_rng(0))
     assert [level.participants for level in found.levels] == [2]
     assert np.isnan(found.p)
-    alone = axis([1.0, 2.0], [0, 1], np.random.default_rng(0))
+    alone = axis_of([1.0, 2.0], [0, 1], np.random.default_rng(0))
     assert alone.levels[0].interval.reason == "one participant"
     assert np.isnan(alone.p)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.items import ANSWERED, Ints, ItemTable
-from defsurvey.reports.figures.words import NotRun
+from defsurvey.reports.figures.words import MODEL, NotRun, culture_names, missing
 from defsurvey.reports.metrics.comparisons import holm
 from defsurvey.reports.metrics.position import PositionBias, position_bias
+from defsurvey.reports.number_format import chance, counted, fixed, percent
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
 from defsurvey.storage.surveys.survey import QuestionType
 
 #: A cell with an adjusted p below this and answers drawn to the first option is flagged.
@@ -82,3 +84,70 @@ def _positions(items: ItemTable, question: Ints, code: Ints) -> Ints:
     order = np.argsort(place)
     found = np.searchsorted(place[order], question * known.size + np.searchsorted(known, code))
     return np.asarray(np.concatenate([np.arange(size) for size in sizes])[order[found]], dtype=np.int64)
+
+
+def position_section(analysis: Analysis) -> Section:
+    """Does the order shown move the answer?"""
+    part = analysis.figure(placement)
+    section = Section(anchor="position", contents="Position bias", title="Does the order shown move the answer?")
+    if isinstance(part, NotRun):
+        return missing(section, part)
+    names = culture_names(analysis)
+    return replace(
+        section,
+        title=_ordered(part) or section.title,
+        paragraphs=(
+            (
+                "How often the option shown first was chosen, against how often the two would meet if the answers were "
+                "dealt out anew among those asked. 100% moved: always the first, whatever it says."
+            ),
+        ),
+        tables=(
+            Table(
+                anchor="position-table",
+                caption="Answers drawn to the option shown first",
+                grouped_by="Culture",
+                columns=(
+                    MODEL,
+                    Column(text="First", meaning="share of answers that chose the option shown first"),
+                    Column(text="Expected", meaning="that share if order did not matter"),
+                    Column(text="Moved", meaning="share of the answers that order would have moved"),
+                    Column(text="z"),
+                    Column(text="p, Holm"),
+                    Column(text="Answers", meaning="to questions shown in more than one order"),
+                    Column(text="Flag"),
+                ),
+                rows=tuple(
+                    TableRow(
+                        head=Entry(text=row.name),
+                        group=name,
+                        entries=(
+                            Entry(text=percent(row.bias.first), why=row.bias.reason),
+                            Entry(text=percent(row.bias.expected), why=row.bias.reason),
+                            Entry(text=percent(row.bias.moved), why=row.bias.reason),
+                            Entry(text=fixed(row.bias.z, 1), why=row.bias.reason),
+                            Entry(text=chance(row.p_holm), why=row.bias.reason),
+                            Entry(text=f"{row.bias.answers:,}"),
+                            Entry(text="order matters" if row.flagged else ""),
+                        ),
+                    )
+                    for code, name in names.items()
+                    for row in part.rows
+                    if row.culture == code
+                ),
+            ),
+        ),
+    )
+
+
+def _ordered(part: Placement) -> str:
+    """Whose answers the order moves; empty where no cell was tested by answers enough."""
+    tested = [row for row in part.rows if row.telling]
+    flagged = [row for row in tested if row.flagged]
+    names = list(dict.fromkeys(row.name for row in flagged))
+    if not names:
+        if not tested:
+            return ""
+        return f"In none of {counted(len(tested), 'cell')} tested does the order of options move answers beyond chance"
+    whose = " and ".join(names) if len(names) < 3 else f"{len(flagged)} of {len(tested)} cells"
+    return f"The order of options moves the answers of {whose}"

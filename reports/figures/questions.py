@@ -1,0 +1,327 @@
+"""Question by question: can a model's answers be told from those of as many people?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isnan
+
+import numpy as np
+
+from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cards import option_label, sample_cards, worded
+from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
+from defsurvey.reports.cells.comparing import answered
+from defsurvey.reports.cells.items import Floats, Ints, ItemTable, ReferenceTable
+from defsurvey.reports.figures.words import MODEL, culture_names, named_cultures
+from defsurvey.reports.merge import run_of_cells
+from defsurvey.reports.metrics.aggregate import mean_known
+from defsurvey.reports.metrics.comparisons import benjamini_hochberg
+from defsurvey.reports.metrics.divergence import smoothed_reference
+from defsurvey.reports.metrics.gtest import GTests
+from defsurvey.reports.number_format import NONE, chance, counted, fixed, percent
+from defsurvey.reports.page import Column, Entry, QuestionCard, Section, Table, TableRow
+from defsurvey.storage.surveys.survey import Question, QuestionType
+
+#: A question with an adjusted p below this is told from people.
+LEVEL = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistinguishedCell:
+    """One cell; arrays of shape (Q,), nan for a question without a valid answer or a reference, and for panels."""
+
+    name: str
+    culture: str
+    p: Floats  #: of the G-test; of a list the smallest of its options' times their number
+    adjusted: Floats  #: by Benjamini and Hochberg over the cell's questions
+    questions: int  #: tested
+    alike: int  #: of them, not told from people
+    comparable: bool  #: whether it has answers enough to be named for that: few answers are told from nobody
+
+    @property
+    def share_alike(self) -> float:
+        """Share of the tested questions that are not told from people; nan if none was tested."""
+        return self.alike / self.questions if self.questions else float("nan")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distinguished:
+    """Every cell of a run."""
+
+    cells: tuple[DistinguishedCell, ...]
+
+
+def distinguish(analysis: Analysis) -> Distinguished:
+    """Test every question of every cell.
+
+    The people compared with are the reference smoothed by its own number: an answer that none of 3,000 people gave is
+    rare, not impossible.
+    """
+    return Distinguished(
+        cells=tuple(cell for culture in analysis.cultures for cell in _culture(analysis.items, culture))
+    )
+
+
+def _culture(items: ItemTable, culture: CultureAnalysis) -> list[DistinguishedCell]:
+    reference = culture.reference
+    smoothed = smoothed_reference(reference.shares, reference.n, items.offered)
+    tests = GTests(shares=smoothed, offered=items.offered)
+    # a panel's answers are one sample: no test of independent people is true of them
+    untested = np.full(len(items.question), np.nan)
+    return [_cell(items, reference, cell, untested if cell.panel else tests.p(cell.counts)) for cell in culture.cells]
+
+
+def _cell(items: ItemTable, reference: ReferenceTable, cell: CellAnalysis, by_item: Floats) -> DistinguishedCell:
+    p = np.full(len(items.questions), np.inf)
+    tested = np.zeros(len(items.questions))
+    known = ~np.isnan(by_item)
+    np.minimum.at(p, items.question[known], by_item[known])
+    np.add.at(tested, items.question[known], 1)
+    # Bonferroni over the options of a list: they are answered together, so that no test of their sum is exact
+    p = np.where(tested > 0, np.minimum(p * np.maximum(tested, 1), 1.0), np.nan)
+    adjusted = benjamini_hochberg(p)
+    questions = int((tested > 0).sum())
+    return DistinguishedCell(
+        name=cell.name,
+        culture=cell.cell.culture,
+        p=p,
+        adjusted=adjusted,
+        questions=questions,
+        alike=questions - int((adjusted < LEVEL).sum()),
+        comparable=answered(cell.counts, items, reference),
+    )
+
+
+def _alike(analysis: Analysis, best: DistinguishedCell, tested: int) -> str:
+    """On how many questions the cell that is told from people least is not told from them."""
+    return (
+        f"{best.name} is not told from people on {percent(best.share_alike)} of {counted(best.questions, 'question')} "
+        f"in {named_cultures(analysis)[best.culture]}{f', the most of {tested} cells' if tested > 1 else ''}"
+    )
+
+
+def question_section(analysis: Analysis) -> Section:
+    """Which questions tell a model from people, and every question by itself."""
+    cells, names = analysis.figure(distinguish).cells, culture_names(analysis)
+    tested = [cell for cell in cells if cell.questions and cell.comparable]
+    best = max(tested, key=lambda cell: cell.share_alike, default=None)
+    return Section(
+        anchor="questions",
+        contents="Questions",
+        title="Question by question" if best is None else _alike(analysis, best, len(tested)),
+        paragraphs=(
+            (
+                "Each question is tested by itself: could these answers come from as many people? G-test with its "
+                "exact distribution, Benjamini-Hochberg over a cell's questions. Not told apart is not the same as "
+                "alike: few answers tell little."
+            ),
+            "Below, every question of the run: people beside models. Floor is what as many people would score.",
+        ),
+        tables=(
+            Table(
+                anchor="table-distinguished",
+                caption="Questions on which answers are not told from people's",
+                grouped_by="Culture",
+                columns=(
+                    MODEL,
+                    Column(text="Not told apart", meaning="share of the questions tested, adjusted p at least 0.05"),
+                    Column(text="Questions", meaning="not told apart, of those tested"),
+                ),
+                rows=tuple(
+                    TableRow(
+                        head=Entry(text=cell.name),
+                        group=name,
+                        entries=(
+                            Entry(
+                                text=percent(cell.share_alike),
+                                bar=None if isnan(cell.share_alike) else cell.share_alike,
+                            ),
+                            Entry(text=f"{cell.alike} of {cell.questions}"),
+                        ),
+                    )
+                    for code, name in names.items()
+                    for cell in cells
+                    if cell.culture == code
+                ),
+            ),
+        ),
+        questions=question_cards(analysis),
+    )
+
+
+_TYPES = {
+    QuestionType.SINGLE: "one of several",
+    QuestionType.ORDINAL: "ordered",
+    QuestionType.SCALE: "scale",
+    QuestionType.MULTIPLE: "several of a list",
+}
+
+
+def question_cards(analysis: Analysis) -> tuple[QuestionCard, ...]:
+    """Every question of the run, none left out."""
+    samples: dict[str, list[int]] = {}
+    for place, sample in enumerate(analysis.results.samples):
+        samples.setdefault(sample.answer.question, []).append(place)
+    tests = {(cell.culture, cell.name): cell for cell in analysis.figure(distinguish).cells}
+    return tuple(
+        _question(analysis, place, tests, samples.get(question.id, []))
+        for place, question in enumerate(analysis.items.questions)
+    )
+
+
+def _question(
+    analysis: Analysis, place: int, tests: dict[tuple[str, str], DistinguishedCell], samples: Sequence[int]
+) -> QuestionCard:
+    question = analysis.items.questions[place]
+    adjusted = np.array([test.adjusted[place] for test in tests.values()])
+    tested, told = int((~np.isnan(adjusted)).sum()), int((adjusted < LEVEL).sum())
+    verdict = f"{told} of {tested} told from people" if tested else "not compared"
+    return QuestionCard(
+        anchor=f"question-{place + 1}",
+        id=question.id,
+        text=worded(question.text, "en")[0],
+        chips=(_TYPES[question.type], *question.dimensions, verdict),
+        table=_table(analysis, question, place, tests),
+        samples=sample_cards(analysis, samples),
+    )
+
+
+_BENEATH = "; beneath: what as many people would score"
+_DISTANCES = {
+    QuestionType.SINGLE: Column(text="JS", meaning=f"Jensen-Shannon distance, base 2{_BENEATH}"),
+    QuestionType.ORDINAL: Column(text="W₁", meaning=f"Wasserstein distance, 0 to 1{_BENEATH}"),
+    QuestionType.SCALE: Column(text="W₁", meaning=f"Wasserstein distance, 0 to 1{_BENEATH}"),
+    QuestionType.MULTIPLE: Column(text="TV", meaning=f"total variation, mean over options{_BENEATH}"),
+}
+
+
+def _table(
+    analysis: Analysis, question: Question, place: int, tests: dict[tuple[str, str], DistinguishedCell]
+) -> Table:
+    items = analysis.items.of_question(place)
+    rows: list[TableRow] = []
+    notes: list[str] = []
+    asked = run_of_cells(analysis.results.run)
+    for culture in analysis.cultures:
+        if not any(question.id in asked[cell.place].questions for cell in culture.cells):
+            continue
+        known = ~np.isnan(culture.reference.n[items])
+        rows.append(_people(question, culture, items))
+        rows += [
+            _respondent(question, culture, cell, place, items, tests[culture.culture.code, cell.name])
+            for cell in culture.cells
+        ]
+        if not known.any():
+            notes.append(f"{culture.name}: no reference, not asked there or not known.")
+            continue
+        if not known.all():
+            notes.append(f"{culture.name}: not published for every option; KL, floor and p are of those that were.")
+        if culture.reference.low_n[items].any():
+            notes.append(f"{culture.name}: too few people for anything but a demonstration.")
+    return Table(
+        anchor=f"question-{place + 1}-answers",
+        caption=f"{question.id}: share of answers",
+        grouped_by="Culture",
+        columns=(
+            Column(text="Respondent", words=True),
+            *(Column(text=option_label(question, number)) for number in range(len(question.options))),
+            Column(text="n", meaning="valid answers; beneath: how many people weighted ones count as"),
+            Column(text="KL", meaning="smoothed KL divergence, nats"),
+            Column(text="Floor", meaning="what as many people would score"),
+            _DISTANCES[question.type],
+            Column(text="p", meaning="could these be as many people? Benjamini-Hochberg over the cell's questions"),
+        ),
+        rows=tuple(rows),
+        notes=tuple(notes),
+    )
+
+
+def _people(question: Question, culture: CultureAnalysis, items: Ints) -> TableRow:
+    known = items[~np.isnan(culture.reference.n[items])]
+    first = int(known[0] if known.size else items[0])
+    asked, effective = float(culture.reference.asked[first]), float(culture.reference.n[first])
+    counted = f"as {effective:,.0f}" if effective < asked - 0.5 else ""
+    return TableRow(
+        head=Entry(text="People"),
+        group=culture.name,
+        quiet=True,
+        entries=(
+            *(
+                _share(share, percent(share), why="no reference")
+                for share in _shares(question, culture.reference.shares[items])
+            ),
+            _figure(asked, f"{asked:,.0f}", beneath=counted, why="no reference"),
+            *(Entry(text="") for _ in range(4)),
+        ),
+    )
+
+
+def _respondent(
+    question: Question,
+    culture: CultureAnalysis,
+    cell: CellAnalysis,
+    place: int,
+    items: Ints,
+    test: DistinguishedCell,
+) -> TableRow:
+    valid = int(cell.n_valid[place])
+    # a model's shares rest on few answers: whole per cents say all there is
+    shares = _shares(question, cell.counts[items]) if valid else [float("nan")] * len(question.options)
+    p, why = float(test.adjusted[place]), _why(cell, items)
+    untested = "one participant lists several answers: they are no independent people" if cell.panel else why
+    return TableRow(
+        head=Entry(text=cell.name),
+        group=culture.name,
+        entries=(
+            *(_share(share, f"{100 * share:.0f}%", why="no valid answer") for share in shares),
+            Entry(text=str(valid)),
+            _short(float(cell.sound.by_question[place]), why=why),
+            _short(float(cell.sound_floor.by_question[place]), why=why),
+            _distance(question, culture, cell, place, items, why=why),
+            _figure(p, chance(p), why=untested),
+        ),
+    )
+
+
+def _why(cell: CellAnalysis, items: Ints) -> str:
+    """Why a question has no divergence: what the first of its items lacks; empty where none lacks anything."""
+    return next((reason for item in items.tolist() if (reason := cell.divergences.reasons[item])), "")
+
+
+def _figure(value: float, text: str, *, beneath: str = "", why: str) -> Entry:
+    """A figure, or a dash and why there is none."""
+    return Entry(text=NONE, why=why) if np.isnan(value) else Entry(text=text, beneath=beneath)
+
+
+def _short(value: float, *, beneath: str = "", why: str) -> Entry:
+    return _figure(value, fixed(value, 2), beneath=beneath, why=why)
+
+
+def _distance(
+    question: Question, culture: CultureAnalysis, cell: CellAnalysis, place: int, items: Ints, *, why: str
+) -> Entry:
+    """The distance that fits the question's type, its floor beneath."""
+    if question.type is QuestionType.MULTIPLE:
+        found, floor = cell.divergences.total_variation[items], cell.floor.total_variation[items]
+    elif question.type.ordered:
+        found, floor = cell.divergences.wasserstein[items], cell.floor.wasserstein[items]
+    else:
+        found = cell.divergences.js_distance[items]
+        floor = np.array([culture.floor.js_distance(int(items[0]), int(cell.n_valid[place]))])
+    value, noise = float(mean_known(found)), float(mean_known(floor))
+    # answers without a place on the scale have a divergence and no distance along it
+    return _short(value, beneath="" if np.isnan(noise) else fixed(noise, 2), why=why or "no answer on the scale")
+
+
+def _shares(question: Question, weights: Floats) -> list[float]:
+    """Share of each option: of one item, or of every item of a list."""
+    totals = weights.sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        if question.type is QuestionType.MULTIPLE:
+            return (weights[:, 1] / totals).tolist()  # type: ignore[no-any-return]
+        return (weights[0] / totals[0])[: len(question.options)].tolist()  # type: ignore[no-any-return]
+
+
+def _share(share: float, text: str, *, why: str) -> Entry:
+    return Entry(text=NONE, why=why) if np.isnan(share) else Entry(text=text, shade=min(share, 1.0))
