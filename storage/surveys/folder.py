@@ -44,8 +44,8 @@ from defsurvey.storage.surveys.yaml_models import (
     Text,
     YamlFile,
     YamlModel,
-    mistake,
     mistakes,
+    must,
 )
 from defsurvey.storage.visible import characters
 
@@ -114,24 +114,6 @@ DIMENSION_RULE = f"{_CODE_RULE} '_', '.', '-', '/', ':', '&', '+', \"'\" or sing
 CULTURE_RULE = f"{_CODE_RULE} '_', '.', '-' or ':' between"
 
 
-def _dimension(code: str) -> str:
-    if not is_dimension(code):
-        raise mistake(DIMENSION_RULE, repr(code))
-    return code
-
-
-def _culture(code: str) -> str:
-    if not is_culture(code):
-        raise mistake(CULTURE_RULE, repr(code))
-    return code
-
-
-def _language(code: str) -> str:
-    if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", code):
-        raise mistake("a language code such as en, zh or pt-BR")
-    return code
-
-
 def _languages(codes: Sequence[str]) -> Sequence[str]:
     again = [place for place, code in enumerate(codes) if code in codes[:place]]
     if again:
@@ -139,7 +121,8 @@ def _languages(codes: Sequence[str]) -> Sequence[str]:
     return codes
 
 
-Language = Annotated[Text, AfterValidator(_language)]
+_is_language = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*").fullmatch
+Language = Annotated[Text, must(_is_language, "a language code such as en, zh or pt-BR")]
 
 
 class _CultureModel(YamlModel):
@@ -164,8 +147,8 @@ class _SurveyModel(YamlModel):
     citation: Text
     terms: Text
     languages: Annotated[list[Language], Field(min_length=1), AfterValidator(_languages)]
-    dimensions: dict[Annotated[str, AfterValidator(_dimension)], Translated] = Field(default_factory=dict)
-    cultures: Annotated[dict[Annotated[str, AfterValidator(_culture)], _CultureModel], Field(min_length=1)]
+    dimensions: dict[Annotated[str, must(is_dimension, DIMENSION_RULE)], Translated] = Field(default_factory=dict)
+    cultures: Annotated[dict[Annotated[str, must(is_culture, CULTURE_RULE)], _CultureModel], Field(min_length=1)]
     sources: dict[str, Text] = Field(default_factory=dict)
 
 

@@ -22,6 +22,7 @@ from defsurvey.storage.surveys.yaml_models import (
     made_by,
     mistake,
     mistakes,
+    must,
 )
 
 #: Choices are kept as bits of a signed 64-bit number (``storage.runs.results``).
@@ -46,12 +47,6 @@ def declared_as(name: str, what: str = "") -> AfterValidator:
     return AfterValidator(lambda word, info: choose(word, getattr(info.context, name), what))
 
 
-def _id(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise mistake("a name of letters, digits, '_', '.' and '-'")
-    return name
-
-
 def _in_every_language(texts: dict[str, str], info: ValidationInfo[Declared]) -> dict[str, str]:
     languages = info.context.languages
     unknown = [language for language in texts if language not in languages]
@@ -64,20 +59,15 @@ def _in_every_language(texts: dict[str, str], info: ValidationInfo[Declared]) ->
     return {language: texts[language] for language in languages}
 
 
-def _direction(number: int) -> int:
-    if number not in (1, -1):
-        raise mistake("1 or -1")
-    return number
-
-
-Name = Annotated[Text, AfterValidator(_id)]
+_is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*").fullmatch
+Name = Annotated[Text, must(_is_name, "a name of letters, digits, '_', '.' and '-'")]
 Translated = Annotated[dict[str, Text], AfterValidator(_in_every_language)]
 Code = Annotated[Whole, Field(ge=0, le=999_999_999)]
 
 
 class _ValueModel(YamlModel):
     dimension: Annotated[Text, declared_as("dimensions")]
-    direction: Annotated[Whole, AfterValidator(_direction)]
+    direction: Annotated[Whole, must((1, -1).__contains__, "1 or -1")]
     basis: Literal["A", "A2", "A3", "B"] = "B"  #: strongest first; see ``storage.surveys.survey.Value``
     core: Flag = False
 

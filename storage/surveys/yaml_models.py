@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from defsurvey.storage.surveys.problem import Fault, Problem, nearest, one_of, shown
@@ -66,6 +66,17 @@ NUMBER = _like(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", "a numb
 Whole = Annotated[int, WHOLE]
 Number = Annotated[float, NUMBER]
 Flag = Annotated[bool, _like(r"(?i:true|yes|false|no)", "true or false")]
+
+
+def must(holds: Callable[[Any], object], expected: str) -> AfterValidator:
+    """Takes only values of which something holds."""
+
+    def check(value: Any) -> Any:
+        if not holds(value):
+            raise mistake(expected, shown(str(value)))
+        return value
+
+    return AfterValidator(check)
 
 
 def choose(word: str, known: Collection[str], what: str = "") -> str:
@@ -150,13 +161,7 @@ class YamlFile:
             raise Fault(*problems)
 
     def read(self, model: type[M], *, at: Place = (), called: str = "", context: object = None) -> M:
-        """The model that a part of the file fills.
-
-        Args:
-            model: of its top level, whose mappings are best ``YamlModel``.
-            at: where the part is.
-            called: how errors name it; else by its place.
-            context: given to the model's validators.
+        """The model that a part of the file fills; errors name the part by its place, or as it is ``called``.
 
         Raises:
             Fault: values are not as the model asks for; it carries all of these in their order.

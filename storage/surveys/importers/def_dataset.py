@@ -227,32 +227,26 @@ class _PartReader:
         self, number: int, question: Question, scores: Scores, groups: Mapping[Group, Respondents], lists: set[int]
     ) -> list[ReferenceDistribution]:
         name = self.part.references.name
-        everyone = groups.get(Group.ALL)
+        amounts: Mapping[int, float] = scores.rows.get(number, {})
         if number in lists:
-            whole = self._whole(number, scores, everyone, lists)
-            if max(scores.rows.get(number, {}).values(), default=0.0) > whole[1]:
-                raise scores.fault(number, f"at most {whole[1]:g} for each option of a list", "more")
-            found = [self._distribution(question, Group.ALL, scores.rows.get(number, {}), *whole, source=name)]
+            n, whole = self._whole(number, scores, groups.get(Group.ALL), lists)
+            if max(amounts.values(), default=0.0) > whole:
+                raise scores.fault(number, f"at most {whole:g} for each option of a list", "more")
         else:
-            amounts = scores.rows.get(number, {})
-            total = math.fsum(amounts.get(code, 0.0) for code in question.codes)
+            whole = math.fsum(amounts.get(code, 0.0) for code in question.codes)
             self.strange += math.fsum(amount for code, amount in amounts.items() if code not in question.codes)
-            n = self.assumed if scores.whole is not None else round(total)
-            found = [self._distribution(question, Group.ALL, amounts, n, total, source=name)]
-        for group, answers in groups.items():
-            if group is not Group.ALL:
-                file = self.part.respondents[group].name
-                if number in lists:
-                    amounts, n = answers.chosen.get(number, {}), answers.asked.get(number, 0)
-                else:
-                    amounts = answers.single.get(number, {})
-                    n = sum(amounts.get(code, 0) for code in question.codes)
-                found.append(self._distribution(question, group, amounts, n, n, source=file))
+            n = self.assumed if scores.whole is not None else round(whole)
+        found = [self._distribution(question, Group.ALL, amounts, n, whole, source=name)]
+        for group in [group for group in groups if group is not Group.ALL]:
+            answers, file = groups[group], self.part.respondents[group].name
+            chosen = answers.chosen[number] if number in lists else answers.single[number]
+            n = answers.asked[number] if number in lists else sum(chosen[code] for code in question.codes)
+            found.append(self._distribution(question, group, chosen, n, n, source=file))
         return [reference for reference in found if reference is not None]
 
     def _whole(self, number: int, scores: Scores, everyone: Respondents | None, lists: set[int]) -> tuple[int, float]:
         """Respondents to a list, and what all of them are in its row of the scores."""
-        asked = everyone.asked.get(number, 0) if everyone is not None else 0
+        asked = everyone.asked[number] if everyone is not None else 0
         if scores.whole is not None:
             return asked or self.assumed, scores.whole
         largest = max((sum(row.values()) for other, row in scores.rows.items() if other not in lists), default=0.0)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from defsurvey.storage.surveys.catalogue import find_survey
@@ -88,13 +89,14 @@ def find_parts(folder: Path) -> tuple[Part, ...]:
         if not file.resolve().is_relative_to(folder.resolve()):
             name = str(file.relative_to(folder))
             raise fault(name, f"a file within {folder}", f"a link to {file.resolve()}")
-    layout = _layout()
-    present = {
-        name: {
-            row["language"]: path for row in rows if (path := _one(folder, files, row["questionnaire"] + QUESTIONNAIRE))
-        }
-        for name, rows in layout.items()
-    }
+    layout: dict[str, list[dict[str, str]]] = {}
+    for _, row in read_dicts(read_header(DATA / "def_layout.csv")):
+        layout.setdefault(row["part"], []).append(row)
+    present: dict[str, dict[str, Path]] = {name: {} for name in layout}
+    for name, rows in layout.items():
+        for row in rows:
+            if questionnaire := _one(folder, files, row["questionnaire"] + QUESTIONNAIRE):
+                present[name][row["language"]] = questionnaire
     parts = [name for name, found in present.items() if found]
     found = [_part(folder, files, name, present[name], layout, alone=len(parts) == 1) for name in parts]
     complete = tuple(part for part in found if part is not None)
@@ -111,13 +113,6 @@ def _is_wanted(name: str) -> bool:
     return name.endswith(ends) or name in (TYPES, LEADING, *RESPONDENTS.values())
 
 
-def _layout() -> dict[str, list[dict[str, str]]]:
-    found: dict[str, list[dict[str, str]]] = {}
-    for _, row in read_dicts(read_header(DATA / "def_layout.csv")):
-        found.setdefault(row["part"], []).append(row)
-    return found
-
-
 def _part(
     folder: Path,
     files: Sequence[Path],
@@ -128,8 +123,9 @@ def _part(
     alone: bool,
 ) -> Part | None:
     """None where there are no reference scores."""
-    others = [other for other in layout if other != name]
-    own = [path for path in files if _is_of(folder, path, name, others, alone=alone)]
+    others = set(layout) - {name}
+    steps = {path: path.relative_to(folder).parts for path in files}
+    own = [path for path in files if name in steps[path] or (alone and others.isdisjoint(steps[path]))]
     names = [f"{prefix}{REFERENCES}" for row in layout[name] for prefix in row["references"].split()]
     references = [path for path in (_one(folder, files, wanted) for wanted in names) if path is not None]
     if not references:
@@ -146,11 +142,6 @@ def _part(
         types=_one(folder, own, TYPES),
         leading=_one(folder, own, LEADING),
     )
-
-
-def _is_of(folder: Path, path: Path, name: str, others: Sequence[str], *, alone: bool) -> bool:
-    steps = path.relative_to(folder).parts
-    return name in steps or (alone and not any(other in steps for other in others))
 
 
 def _one(folder: Path, files: Sequence[Path], name: str) -> Path | None:
@@ -196,15 +187,9 @@ class Line:
 
 
 def read_questionnaire(path: Path, *, language: str, country: Wording) -> list[Line]:
-    """The questions of a questionnaire, in order: the first has number 1.
+    """The questions of a questionnaire in order, the first of which has number 1; raises Fault.
 
-    Args:
-        path: the text file.
-        language: in which it is.
-        country: name of the country by language, for ``[COUNTRY]``.
-
-    Raises:
-        Fault: a line is not of the form, or has a placeholder that is not known.
+    ``country`` has the country's name by language, for ``[COUNTRY]``.
     """
     found: list[Line] = []
     for number, text in read_lines(path):
@@ -276,14 +261,9 @@ class Scores:
 
 
 def read_scores(path: Path, *, lists: Sequence[int] = ()) -> Scores:
-    """The scores of a file.
+    """The scores of a CSV file, whose first column has the numbers of the questions; raises Fault.
 
-    Args:
-        path: the CSV file; its first column has the numbers of the questions, the row of number 0 is passed over.
-        lists: numbers of questions with several answers, whose rows sum to nothing in particular.
-
-    Raises:
-        Fault: a cell is no number; line and column are told.
+    Rows of ``lists``, questions with several answers, sum to nothing in particular, and number 0 is no question.
     """
     header = read_header(path)
     codes = {position: int(name) for position, name in enumerate(header.names) if position and name.isdecimal()}
@@ -327,22 +307,20 @@ def _number(header: Header, line: int, position: int, cell: str) -> float | None
 class Respondents:
     """What the respondents of a group answered."""
 
-    single: dict[int, dict[int, int]] = field(default_factory=dict)  #: question number -> code -> respondents
-    chosen: dict[int, dict[int, int]] = field(default_factory=dict)  #: list -> option -> who chose it
-    asked: dict[int, int] = field(default_factory=dict)  #: list -> respondents with an answer to any of its options
+    single: defaultdict[int, Counter[int]]  #: question number -> code -> respondents
+    chosen: defaultdict[int, Counter[int]]  #: list -> option -> who chose it
+    asked: Counter[int]  #: list -> respondents with an answer to any of its options
 
 
 def read_respondents(path: Path) -> Respondents:
     """The answers of a file of respondents: a column ``12`` is a question, ``7-3`` option 3 of list 7.
 
     Of a list, 1 is "chosen". Negative values and empty cells are missing, columns of other names passed over.
-
-    Raises:
-        Fault: a cell is no number; line and column are told.
+    Raises Fault where a cell is no number.
     """
     header = read_header(path)
     columns = [(position, match) for position, name in enumerate(header.names) if (match := _VARIABLE.fullmatch(name))]
-    found = Respondents()
+    found = Respondents(single=defaultdict(Counter), chosen=defaultdict(Counter), asked=Counter())
     for line, cells in read_rows(header):
         answered: set[int] = set()
         for position, match in columns:
@@ -353,14 +331,11 @@ def read_respondents(path: Path) -> Respondents:
                 raise header.fault(line, header.names[position], "a code, a whole number", cells[position])
             question, code = int(match[1]), int(value)
             if match[2] is None:
-                answers = found.single.setdefault(question, {})
-                answers[code] = answers.get(code, 0) + 1
+                found.single[question][code] += 1
             else:
                 answered.add(question)
-                options = found.chosen.setdefault(question, {})
-                options[int(match[2])] = options.get(int(match[2]), 0) + (code == 1)
-        for question in answered:
-            found.asked[question] = found.asked.get(question, 0) + 1
+                found.chosen[question][int(match[2])] += code == 1
+        found.asked.update(answered)
     return found
 
 

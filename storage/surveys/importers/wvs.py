@@ -36,6 +36,7 @@ from defsurvey.storage.surveys.importers.wvs_counts import (
     MISSING_SLOT,
     RESPONDENTS,
     SQUARES,
+    TOTALS,
     WEIGHT,
     WEIGHTS,
     Counter,
@@ -127,9 +128,9 @@ def _header(path: Path) -> Header:
 def _check(path: Path, counts: Counts, rows: Sequence[Population]) -> None:
     for index, row in enumerate(rows):
         name = row.names["en"]
-        if not counts.people[index]:
+        if not counts.totals["people"][index]:
             raise SurveyError(f"{path.name}: expected respondents of {name}, got none")
-        if not counts.weights[index]:
+        if not counts.totals["weights"][index]:
             raise SurveyError(
                 f"{path.name}, {WEIGHT}: expected a weight above 0 for some respondent of {name}, got 0 for all"
             )
@@ -279,10 +280,10 @@ def _list_tally(question: Question, counts: Counts, index: int) -> _Tally | None
 
 def _source(path: Path, counts: Counts, index: int, row: Population) -> str:
     """Where figures are from; the design effect is Kish's, for those who want an effective number of respondents."""
-    respondents = int(counts.people[index] - counts.unweighted[index])
-    effect = respondents * counts.squares[index] / counts.weights[index] ** 2
-    weighted = f"weighted by {WEIGHT} (design effect {effect:.2f})"
-    if counts.even[index] == counts.people[index]:
+    people, unweighted, even, weights, squares = (counts.totals[name][index] for name in TOTALS)
+    respondents = int(people - unweighted)
+    weighted = f"weighted by {WEIGHT} (design effect {respondents * squares / weights**2:.2f})"
+    if even == people:
         weighted = "without weights, since the file has none"
     return f"World Values Survey wave 7, {row.names['en']}, file {path.name}, {respondents} respondents {weighted}"
 
@@ -318,13 +319,14 @@ def _matches(counts: Counts) -> tuple[Match, ...]:
 
 
 def _notes(survey: Survey, counts: Counts, without: Sequence[str], header: Header) -> list[str]:
-    people = ", ".join(f"{code} {counts.people[index]:,}" for index, code in enumerate(counts.cultures))
+    totals = {name: dict(zip(counts.cultures, counts.totals[name].astype(int), strict=True)) for name in TOTALS}
+    people = ", ".join(f"{code} {number:,}" for code, number in totals["people"].items())
     notes = [f"{len(survey.questions)} questions; respondents: {people}"]
     if without:
         notes.append(f"{len(without)} questions left out, not asked everywhere: {listed(without)}")
-    if counts.unweighted.any():
-        notes.append(f"{int(counts.unweighted.sum()):,} respondents left out whose weight is 0")
-    even = [f"{code} {counts.even[index]:,}" for index, code in enumerate(counts.cultures) if counts.even[index]]
+    if unweighted := sum(totals["unweighted"].values()):
+        notes.append(f"{unweighted:,} respondents left out whose weight is 0")
+    even = [f"{code} {number:,}" for code, number in totals["even"].items() if number]
     if even:
         notes.append(f"{WEIGHT} is 'No weighting', each respondent counts as 1: {listed(even)}")
     if INTERVIEW not in header.names:

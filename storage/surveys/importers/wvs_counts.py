@@ -42,6 +42,7 @@ MISSING_SLOT, OTHER_SLOT = LARGEST + 1, LARGEST + 2
 #: What is summed of the respondents in a slot: their weights, these squared, and 1 for each whose weight is not 0.
 MEASURES, WEIGHTS, SQUARES, RESPONDENTS = 3, 0, 1, 2
 SEXES, AGES = 3, 4  #: unknown, male, female; unknown, up to 29, 30 to 49, 50 and more
+TOTALS = ("people", "unweighted", "even", "weights", "squares")
 _BLOCK = 16 * 2**20
 #: No respondent stands for more people.
 _HEAVIEST = 1e12
@@ -54,14 +55,11 @@ class Counts:
     """What was counted."""
 
     cultures: list[str] = field(default_factory=list)  #: codes, in order of appearance or as chosen
-    answers: dict[str, NDArray[np.float64]] = field(
-        default_factory=dict
-    )  #: column -> (culture, measure, sex, age, slot)
-    people: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  #: respondents of a culture
-    unweighted: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  #: those left out: weight 0
-    even: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  #: those with no weighting
-    weights: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  #: their sum
-    squares: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  #: the sum of their squares
+    #: column -> (culture, measure, sex, age, slot)
+    answers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    #: Of each culture its ``people``, those left out since their weight is 0 (``unweighted``), those with no weighting
+    #: (``even``), the sum of the ``weights`` and that of their ``squares``.
+    totals: dict[str, NDArray[np.float64]] = field(default_factory=lambda: {name: np.zeros(0) for name in TOTALS})
     regions: dict[tuple[int, str], float] = field(default_factory=dict)  #: (culture, cell) -> weight
     #: (column, text of its cells, what they are read as) -> respondents, for texts that are no known label
     matches: dict[tuple[str, str, Reading], int] = field(default_factory=dict)
@@ -69,8 +67,7 @@ class Counts:
     def grow(self, code: str) -> int:
         """Make room for a further culture; its index."""
         self.cultures.append(code)
-        for name in ("people", "unweighted", "even", "weights", "squares"):
-            setattr(self, name, np.append(getattr(self, name), 0))
+        self.totals = {name: np.append(total, 0) for name, total in self.totals.items()}
         for column, array in self.answers.items():
             self.answers[column] = np.concatenate([array, np.zeros((1, *array.shape[1:]))])
         return len(self.cultures) - 1
@@ -144,14 +141,15 @@ class Counter:
         if (which == UNREADABLE).any():
             which = np.where(self._empty(block), MISSING, which)
         meant = which != MISSING
-        self._readable(which == UNREADABLE)
-        self._readable(meant & np.isnan(weights))
+        if (which == UNREADABLE).any() or np.isnan(weights[meant]).any():
+            self._locate()
         rows = np.flatnonzero(meant)
         culture, weight = which[rows].astype(np.int64), weights[rows]
         if INTERVIEW in block and not self._are_new(block[INTERVIEW], rows, culture):
-            self._locate_repetition()
+            self._locate()
         even = self._each(block[WEIGHT], _is_unweighted)[rows].astype(bool)
-        self._count_people(culture, weight, even)
+        for name, each in zip(TOTALS, (weight >= 0, weight == 0, even, weight, weight**2), strict=True):
+            self.counts.totals[name] += np.bincount(culture, weights=each, minlength=len(self.counts.cultures))
         group = (culture * SEXES + self._sex(block, rows)) * AGES + self._age(block, rows)
         for column in self.columns:
             codes = self._coded(column, block[column], rows)
@@ -177,14 +175,6 @@ class Counter:
         before = len(self._interviews)
         self._interviews.update(found)
         return len(self._interviews) == before + len(found)
-
-    def _count_people(self, culture: NDArray[np.int64], weight: NDArray[np.float64], even: NDArray[np.bool_]) -> None:
-        found = len(self.counts.cultures)
-        self.counts.people += np.bincount(culture, minlength=found)
-        self.counts.even += np.bincount(culture[even], minlength=found)
-        self.counts.unweighted += np.bincount(culture[weight == 0], minlength=found)
-        self.counts.weights += np.bincount(culture, weights=weight, minlength=found)
-        self.counts.squares += np.bincount(culture, weights=weight**2, minlength=found)
 
     def _add(self, column: str, key: NDArray[np.int64], weight: NDArray[np.float64]) -> None:
         counted = self.counts.answers[column]
@@ -241,10 +231,6 @@ class Counter:
         texts, which = cells
         return np.array([read(text) for text in texts], np.float64)[which]
 
-    def _readable(self, unreadable: NDArray[np.bool_]) -> None:
-        if unreadable.any():
-            self._locate()
-
     def _culture(self, cell: str) -> int:
         """Index of the culture, MISSING for one that is not counted, UNREADABLE for one that is not known."""
         row = self._populations.find(cell)
@@ -264,41 +250,30 @@ class Counter:
         return math.nan if weight is None else weight
 
     def _locate(self) -> None:
-        """Raise the fault of the first cell that cannot be read."""
-        places = {name: self.header.names.index(name) for name in (self.country, WEIGHT, *self.columns)}
-        places |= {name: self.header.names.index(name) for name in (SEX, AGE_GROUP, AGE) if name in self.header.names}
+        """Raise the fault of the first cell that cannot be read, or of the first interview that stands twice."""
+        asked = [name for name in (*self.columns, SEX, AGE_GROUP, AGE) if name in self.header.names]
+        lines: dict[tuple[int, str], int] = {}
         for line, cells in read_rows(self.header):
-            country = cells[places[self.country]]
+            row = dict(zip(self.header.names, cells, strict=True))
+            country, interview = row[self.country].strip(), row.get(INTERVIEW, "")
             culture = self._culture(country)
             if culture == UNREADABLE:
-                close = self._populations.near(country)
                 expected = "a country that is known; others are added with --cultures FILE"
-                raise self.header.fault(line, self.country, expected, country.strip(), close)
+                raise self.header.fault(line, self.country, expected, country, self._populations.near(country))
             if culture == MISSING:
                 continue
-            if math.isnan(self._weight(cells[places[WEIGHT]])):
-                raise self.header.fault(line, WEIGHT, "a weight, 0 or more", cells[places[WEIGHT]])
-            for name, place in places.items():
-                if name in (self.country, WEIGHT):
-                    continue
-                reading = self._read(name, cells[place])
+            if math.isnan(self._weight(row[WEIGHT])):
+                raise self.header.fault(line, WEIGHT, "a weight, 0 or more", row[WEIGHT])
+            for name in asked:
+                reading = self._read(name, row[name])
                 if reading.code == UNREADABLE:
                     labels = labels_of(name)
                     expected = f"a code or one of the labels {one_of(labels)}" if labels else "a number"
-                    raise self.header.fault(line, name, expected, cells[place], reading.doubt)
-
-    def _locate_repetition(self) -> None:
-        """Raise the fault of the first interview that stands twice."""
-        place, country = self.header.names.index(INTERVIEW), self.header.names.index(self.country)
-        lines: dict[tuple[int, str], int] = {}
-        for line, cells in read_rows(self.header):
-            culture = self._culture(cells[country])
-            if culture < 0 or not _identifies(cells[place]):
-                continue
-            first = lines.setdefault((culture, cells[place]), line)
+                    raise self.header.fault(line, name, expected, row[name], reading.doubt)
+            first = lines.setdefault((culture, interview), line) if _identifies(interview) else line
             if first != line:
                 expected = "every interview once; take the repeated rows out of the file"
-                raise self.header.fault(line, INTERVIEW, expected, cells[place], f" again, first on line {first}")
+                raise self.header.fault(line, INTERVIEW, expected, interview, f" again, first on line {first}")
 
 
 def _is_unweighted(cell: str) -> bool:
