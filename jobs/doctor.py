@@ -24,9 +24,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from defsurvey.jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of, server_program
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.address import in_words, shown
-from defsurvey.storage.condition import Condition, condition
 from defsurvey.storage.database import BadDatabaseUrl, Database
-from defsurvey.storage.schema import HEAD
+from defsurvey.storage.schema import HEAD, Condition, condition
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.device import nvidia_gpus
 from defsurvey.workers.engines.keys import find_key, key_name

@@ -44,7 +44,7 @@ from defsurvey.jobs.system import (
 from defsurvey.storage.database import Database
 from defsurvey.storage.errors import Failure
 from defsurvey.storage.runs import judgements, outbox, store
-from defsurvey.storage.runs.deaths import QUARANTINE_AFTER
+from defsurvey.storage.runs.recovery import QUARANTINE_AFTER
 from defsurvey.workers.engines import machine
 from defsurvey.workers.engines.device import AUTO, expected
 from defsurvey.workers.models import read_cards

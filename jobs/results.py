@@ -11,12 +11,11 @@ from typing import IO, TYPE_CHECKING
 from defsurvey.jobs.daemons.reports import write_report
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
-from defsurvey.storage.paths import path_under
+from defsurvey.storage.files import path_under
 from defsurvey.storage.runs import outbox, store
 from defsurvey.storage.runs.outbox import BuiltReport
-from defsurvey.storage.runs.read_draws import read_draws
-from defsurvey.storage.runs.read_judgements import read_judgements
-from defsurvey.storage.runs.read_results import read_results
+from defsurvey.storage.runs.results import read_draws, read_results
+from defsurvey.storage.runs.verdicts import read_judgements
 
 if TYPE_CHECKING:
     from defsurvey.reports.build import ReportPaths
@@ -64,7 +63,7 @@ def export(
     """
     store.design_of(database, run)
     from defsurvey.reports.export import WRITERS
-    from defsurvey.storage.runs.read_answers import COLUMNS, PROBABILITIES, TELEMETRY, answer_rows, probability_rows
+    from defsurvey.storage.runs.export import COLUMNS, PROBABILITIES, TELEMETRY, answer_rows, probability_rows
 
     write = WRITERS[kind]
     if of == "metrics":

@@ -17,9 +17,9 @@ from defsurvey.jobs.study.requirements import check_conditions, check_prices
 from defsurvey.jobs.study.study import Study
 from defsurvey.jobs.study.study_file import parse_study, read_study
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import judgements, outbox, retry, store
+from defsurvey.storage.runs import judgements, outbox, recovery, store
 from defsurvey.storage.runs.budget import budget_of, change_budget, halt_if_spent
-from defsurvey.storage.runs.deaths import free_expired
+from defsurvey.storage.runs.recovery import free_expired
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.workers.engines.keys import missing_key
 from defsurvey.workers.engines.opening import check_card
@@ -157,9 +157,9 @@ def ask_again(settings: Settings, database: Database, run_id: str, *, states: Se
     """Have answers asked again. Returns how many answers, and participants that were set aside, are to be asked."""
     store.design_of(database, run_id)  # raises UnknownRun
     ended = [AnswerState(state) for state in states if state != MISSING]
-    asked = retry.rewind(database, run_id, ended) if rewind else retry.ask_again(database, run_id, ended)
+    asked = recovery.rewind(database, run_id, ended) if rewind else recovery.ask_again(database, run_id, ended)
     if MISSING in states:
-        asked += retry.reopen_quarantined(database, run_id) + retry.reopen_unweighed(database, run_id)
+        asked += recovery.reopen_quarantined(database, run_id) + recovery.reopen_unweighed(database, run_id)
     app = app_if_up(settings)
     if app is not None:
         producer.publish(database, app, run=run_id)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from defsurvey.storage.address import SYNCHRONOUS
 from defsurvey.storage.errors import BadInput
 from defsurvey.storage.surveys.problem import nearest
-from defsurvey.storage.synchronous import SYNCHRONOUS
 from defsurvey.workers.models import OWN_CARDS
 
 _PREFIX = "DEFSURVEY_"

@@ -17,8 +17,8 @@ from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.measures import MEASURES, measure_rows
 from defsurvey.reports.metrics.insensitivity import JudgeNotes, Verdicts
+from defsurvey.storage.files import write_whole
 from defsurvey.storage.runs.results import DrawArrays, Results
-from defsurvey.storage.whole_file import write_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from defsurvey.storage.runs.read_judgements import JudgeArrays, Pairs, RunJudgements
 from defsurvey.storage.runs.results import AnswerArrays, DrawArrays, Results, TokenCount
 from defsurvey.storage.runs.run import Cell, EngineDescription, Progress, Protocol, Reply, Run
+from defsurvey.storage.runs.verdicts import JudgeArrays, Pairs, RunJudgements
 from defsurvey.storage.surveys.survey import Survey, Wording
 
 _Value = TypeVar("_Value")

@@ -9,8 +9,8 @@ import re
 
 from markupsafe import Markup, escape
 
-from defsurvey.storage.visible import characters, name_character
-from defsurvey.storage.visible import visible as visible
+from defsurvey.storage.text import characters, name_character
+from defsurvey.storage.text import visible as visible
 
 #: Longest text shown of one completion, in characters.
 SHOWN = 1_200

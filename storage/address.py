@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-from defsurvey.storage.visible import visible
+from defsurvey.storage.text import visible
 
 #: A sign that parts nothing of a URL, and that every reader leaves where it stands.
 _SIGN = r"(?:(?![/?#@:\[\]])[!-~])"
@@ -62,3 +62,7 @@ def in_words(url: str, error: object) -> str:
     """
     plain = url.startswith("sqlite") or _PLAIN.fullmatch(url)
     return visible(" ".join(str(error).split())) if plain else MISREAD
+
+
+#: Values of SQLite's ``synchronous`` that may be set.
+SYNCHRONOUS = ("full", "normal", "off")

@@ -20,9 +20,8 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from defsurvey.storage.address import shown
+from defsurvey.storage.address import SYNCHRONOUS, shown
 from defsurvey.storage.errors import BadInput
-from defsurvey.storage.synchronous import SYNCHRONOUS
 
 log = logging.getLogger(__name__)
 

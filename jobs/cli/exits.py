@@ -11,7 +11,7 @@ from defsurvey.jobs.system import DISK, ERROR, USAGE
 from defsurvey.storage.address import shown
 from defsurvey.storage.errors import BadInput, Failure
 from defsurvey.storage.runs.store import UnknownRun
-from defsurvey.storage.visible import visible
+from defsurvey.storage.text import visible
 from defsurvey.workers.runner.faults import OUTAGE
 
 

@@ -16,8 +16,7 @@ from click.core import ParameterSource
 from defsurvey.jobs.cli.options import DEVICE, FILE, JSON, RUN, console, names, print_result, share, text
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import INCOMPLETE, written_to
-from defsurvey.storage.paths import path_under
-from defsurvey.storage.whole_file import open_already
+from defsurvey.storage.files import open_already, path_under
 
 if TYPE_CHECKING:
     from defsurvey.jobs.judging.steps import Watch

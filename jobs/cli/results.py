@@ -12,8 +12,8 @@ import click
 from defsurvey.jobs.cli.options import FILE, FOLDER, RUN, looked_up
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import written_to
-from defsurvey.storage.visible import visible
-from defsurvey.storage.whole_file import open_already, write_whole
+from defsurvey.storage.files import open_already, write_whole
+from defsurvey.storage.text import visible
 
 
 @click.command()
@@ -101,7 +101,7 @@ def bundle() -> None:
 def bundle_export(settings: Settings, run_id: str, file: Path) -> None:
     """Write a run, with its survey and every answer, to one file."""
     from defsurvey.jobs.daemons.startup import open_existing
-    from defsurvey.storage.runs.bundle import export_bundle
+    from defsurvey.storage.runs.archive import export_bundle
 
     with open_existing(settings) as database, written_to("FILE", file):
         answers = export_bundle(database, run_id, file)
@@ -114,7 +114,7 @@ def bundle_export(settings: Settings, run_id: str, file: Path) -> None:
 def bundle_import(settings: Settings, file: Path) -> None:
     """Read a run from such a file; prints its id."""
     from defsurvey.jobs.daemons.startup import open_database
-    from defsurvey.storage.runs.bundle import import_bundle
+    from defsurvey.storage.runs.archive import import_bundle
 
     with open_database(settings) as database:
         click.echo(import_bundle(database, file))

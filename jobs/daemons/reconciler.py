@@ -23,10 +23,9 @@ from defsurvey.jobs.study.producer import notice_lost_broker, publish
 from defsurvey.storage.database import Database
 from defsurvey.storage.hosts import is_dead
 from defsurvey.storage.runs import outbox
-from defsurvey.storage.runs.deaths import QUARANTINE_AFTER, Freed, free_expired, free_owned
 from defsurvey.storage.runs.judgements import judging_due
 from defsurvey.storage.runs.ledger import backlogs, owners
-from defsurvey.storage.runs.retry import reopen_asked_again
+from defsurvey.storage.runs.recovery import QUARANTINE_AFTER, Freed, free_expired, free_owned, reopen_asked_again
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,8 @@ from pathlib import Path
 from defsurvey.jobs.system import exclusive
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox
-from defsurvey.storage.runs.read_draws import read_draws
-from defsurvey.storage.runs.read_judgements import read_judgements
-from defsurvey.storage.runs.read_results import read_results
-from defsurvey.storage.runs.readings import ReadBy, read_by, with_readings
+from defsurvey.storage.runs.results import read_draws, read_results
+from defsurvey.storage.runs.verdicts import ReadBy, read_by, read_judgements, with_readings
 
 #: Taken in a run's own folder while its report is built: an older one would else be written over a newer one.
 _LOCK = ".lock"

@@ -25,10 +25,10 @@ from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.jobs.system import DISK, UNAVAILABLE, HomeInUse
 from defsurvey.storage.database import Database
-from defsurvey.storage.paths import path_under
+from defsurvey.storage.files import path_under
 from defsurvey.storage.runs import judgements, outbox, store
 from defsurvey.storage.runs.run import NAME
-from defsurvey.storage.runs.served import OtherEngine
+from defsurvey.storage.runs.store import OtherEngine
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.models import ModelError
 from defsurvey.workers.runner.faults import OUTAGE

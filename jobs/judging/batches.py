@@ -12,11 +12,9 @@ from contextlib import closing
 from math import ceil
 
 from defsurvey.jobs.judging.steps import Work
-from defsurvey.storage.runs import judge_batches
-from defsurvey.storage.runs.budget import BATCHED
-from defsurvey.storage.runs.judge_batches import OpenBatch
+from defsurvey.storage.runs import judgements
 from defsurvey.storage.runs.judgement import Judgement
-from defsurvey.storage.runs.judgements import Call
+from defsurvey.storage.runs.judgements import BATCHED, Call, OpenBatch
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.exchange import Retryable
 from defsurvey.workers.judging.asking import JudgeGaveUp, judgement_in
@@ -72,7 +70,7 @@ def judge_in_batches(work: Work, sample: Sequence[Call]) -> list[str]:
 
 
 def _open_batches(work: Work) -> list[OpenBatch]:
-    return judge_batches.open_batches(work.database, work.run.id, work.judge)
+    return judgements.open_batches(work.database, work.run.id, work.judge)
 
 
 def _most_calls(work: Work) -> int:
@@ -83,7 +81,7 @@ def _most_calls(work: Work) -> int:
     left, prices = work.money_left, work.prices
     if left is None or prices is None:
         return MOST_CALLS
-    read, written = judge_batches.tokens_of_a_call(work.database, work.run.id, work.judge)
+    read, written = judgements.tokens_of_a_call(work.database, work.run.id, work.judge)
     cost = BATCHED * (read * prices[0] + written * prices[1]) / 1e6
     return MOST_CALLS if not cost else max(1, ceil(min(MOST_CALLS, left / cost)))
 
@@ -96,13 +94,13 @@ def _hand_over(work: Work, batches: Batches, calls: Sequence[Call], total: int) 
     if not asked:
         return []
     token = uuid.uuid4().hex[:12]
-    judge_batches.announce_batch(work.database, work.run.id, work.judge, token, [put.call for put in asked])
+    judgements.announce_batch(work.database, work.run.id, work.judge, token, [put.call for put in asked])
     try:
         name = batches.make(token, [put.request for put in asked])
     except Retryable as error:
         again = "the same command finds out whether the batch was made and goes on"
         raise EngineUnavailable(f"{error}; {again}") from None
-    judge_batches.name_batch(work.database, token, name)
+    judgements.name_batch(work.database, token, name)
     (batch,) = [batch for batch in _open_batches(work) if batch.token == token]
     try:
         return _finish(work, batches, batch, total)
@@ -118,18 +116,18 @@ def _finish(work: Work, batches: Batches, batch: OpenBatch, total: int) -> list[
     """
     name = batch.batch
     if name is None:
-        known = judge_batches.batch_ids(work.database)
+        known = judgements.batch_ids(work.database)
         name = batches.find(batch.token, size=len(batch.calls), since=batch.made_at, known=known)
         if name is None:  # it was never made
-            judge_batches.close_batch(work.database, batch.token)
+            judgements.close_batch(work.database, batch.token)
             return []
-        judge_batches.name_batch(work.database, batch.token, name)
+        judgements.name_batch(work.database, batch.token, name)
     try:
         lost = _collect(work, batches, batch, name, total)
     except Gone as gone:
-        judge_batches.close_batch(work.database, batch.token)
+        judgements.close_batch(work.database, batch.token)
         raise Gone(f"batch {name} {gone}, what was in it is asked again") from None
-    judge_batches.close_batch(work.database, batch.token)
+    judgements.close_batch(work.database, batch.token)
     return lost
 
 

@@ -16,7 +16,7 @@ from defsurvey.jobs.system import wait_shortly
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, store
 from defsurvey.storage.runs.probes import add_probes, read_probes
-from defsurvey.storage.runs.served import record_served
+from defsurvey.storage.runs.store import record_served
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.opening import check_card, describe_engine, open_engine
 from defsurvey.workers.engines.versions import versions
@@ -26,7 +26,7 @@ from defsurvey.workers.probing.probe import complete, planned
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from defsurvey.storage.runs.probe import Probe
+    from defsurvey.storage.runs.probes import Probe
     from defsurvey.storage.runs.run import Run
 
 

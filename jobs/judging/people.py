@@ -19,15 +19,23 @@ import numpy as np
 from defsurvey.reports.export import write_csv
 from defsurvey.storage.database import Database
 from defsurvey.storage.errors import BadInput
-from defsurvey.storage.runs import judgements, labels, readings, store
+from defsurvey.storage.files import write_whole
+from defsurvey.storage.runs import judgements, store
 from defsurvey.storage.runs.judgement import DIMENSIONS, AnswerKey, GivenAnswer, Verdict
-from defsurvey.storage.runs.labels import Label, Place
-from defsurvey.storage.runs.read_judgements import judged_keys
-from defsurvey.storage.runs.readings import Reading
 from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.runs.verdicts import (
+    Label,
+    Place,
+    Reading,
+    find_answer,
+    judged_keys,
+    record_labels,
+    record_reading,
+    take_back,
+    to_read,
+)
 from defsurvey.storage.surveys.survey import Question, QuestionType
-from defsurvey.storage.visible import visible
-from defsurvey.storage.whole_file import write_whole
+from defsurvey.storage.text import visible
 from defsurvey.workers.judging.prompt import asked_text, subject_of
 from defsurvey.workers.simulation.prompts import option_text, request_text
 
@@ -93,7 +101,7 @@ def read_labels(database: Database, run_id: str, file: Path) -> int:
     found = [label for number, row in rows if (label := _label(database, run_id, row, f"{file}, row {number}"))]
     if not found:
         raise BadAudit(f"{file}: expected at least one verdict, got none")
-    labels.record_labels(database, found)
+    record_labels(database, found)
     judgements.touch(database, run_id)
     return sum(len(label.verdicts) for label in found)
 
@@ -137,7 +145,7 @@ def _label(database: Database, run: str, row: Mapping[str, str], where: str) -> 
         if len(row[name]) > _DIGITS:
             raise BadAudit(f"{where}, {name}: expected a whole number of at most {_DIGITS} digits, got more")
     names = {name: row[name] for name in ("model", "culture", "condition", "language", "question")}
-    key = labels.find_answer(database, run, Place(**names, number=int(row["participant"]), slot=int(row["slot"])))
+    key = find_answer(database, run, Place(**names, number=int(row["participant"]), slot=int(row["slot"])))
     if key is None:
         raise BadAudit(f"{where}: run {run} has no such answer")
     if _digest(key) != row["digest"]:
@@ -167,7 +175,7 @@ def review(database: Database, run_id: str, *, reader: str, key: Callable[[], st
     """
     run = store.load_run(database, run_id)
     survey = store.load_survey(database, run.survey)
-    answers = list(judgements.given_answers(database, readings.to_read(database, run_id, reader)))
+    answers = list(judgements.given_answers(database, to_read(database, run_id, reader)))
     past: list[Reading | None] = []  # None: skipped
     with suppress(KeyboardInterrupt, EOFError):  # Ctrl-C and Ctrl-D quit as Q does: what was read has been kept
         while len(past) < len(answers):
@@ -180,9 +188,9 @@ def review(database: Database, run_id: str, *, reader: str, key: Callable[[], st
             if pressed != UNDO:
                 past.append(read)
                 if read is not None:
-                    readings.record_reading(database, read)
+                    record_reading(database, read)
             elif past and (before := past.pop()) is not None:
-                readings.take_back(database, before)
+                take_back(database, before)
     done = sum(read is not None for read in past)
     return Reviewed(read=done, skipped=len(past) - done, left=len(answers) - done)
 

@@ -14,7 +14,7 @@ from itertools import takewhile
 from defsurvey.storage.database import Database
 from defsurvey.storage.errors import Failure
 from defsurvey.storage.hosts import is_dead
-from defsurvey.storage.runs import budget, judge_batches, judge_leases, judgements, store
+from defsurvey.storage.runs import budget, judgements, store
 from defsurvey.storage.runs.budget import BudgetWatch
 from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, GivenAnswer, Judge, Judgement, Rubric
 from defsurvey.storage.runs.judgements import NONE, Call, Ended, Prices
@@ -60,10 +60,10 @@ def judging(database: Database, run: str, *, ttl: float = LEASE_SECONDS) -> Iter
         BeingJudged: another process holds it.
     """
     owner = lease_owner()
-    holder = judge_leases.take(database, run, owner, ttl=ttl)
+    holder = judgements.take_lease(database, run, owner, ttl=ttl)
     if holder != owner and is_dead(holder):
-        judge_leases.release(database, run, holder)
-        holder = judge_leases.take(database, run, owner, ttl=ttl)
+        judgements.release_lease(database, run, holder)
+        holder = judgements.take_lease(database, run, owner, ttl=ttl)
     if holder != owner:
         raise BeingJudged(f"run {run} is being judged by another process ({holder})")
     over = threading.Event()
@@ -71,17 +71,17 @@ def judging(database: Database, run: str, *, ttl: float = LEASE_SECONDS) -> Iter
     def keep() -> None:
         while not over.wait(ttl / BEATS_PER_LEASE):
             with _outage_survived(run):
-                judge_leases.renew(database, run, owner, ttl=ttl)
+                judgements.renew_lease(database, run, owner, ttl=ttl)
 
     thread = threading.Thread(target=keep, name="judging", daemon=True)
     thread.start()
     try:
-        yield partial(judge_leases.is_held, database, run, owner)
+        yield partial(judgements.holds_lease, database, run, owner)
     finally:
         over.set()
         thread.join()
         with _outage_survived(run):
-            judge_leases.release(database, run, owner)
+            judgements.release_lease(database, run, owner)
 
 
 @contextmanager
@@ -149,7 +149,7 @@ class Work:
         allowed = budget.budget_of(self.database, self.run.id)
         if allowed is None:
             return None
-        under_way = judge_batches.expected_cost(self.database, self.run.id)
+        under_way = judgements.expected_cost(self.database, self.run.id)
         return allowed - budget.spent(self.database, self.run.id) - under_way
 
     @property

@@ -13,10 +13,10 @@ from defsurvey.jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reach
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judgements, outbox, steps, store
-from defsurvey.storage.runs.deaths import last_heartbeat
+from defsurvey.storage.runs.outbox import ahead_of
+from defsurvey.storage.runs.recovery import last_heartbeat
 from defsurvey.storage.runs.run import AnswerState, Progress
-from defsurvey.storage.runs.waiting import before
-from defsurvey.storage.visible import in_one_line, visible
+from defsurvey.storage.text import in_one_line, visible
 from defsurvey.workers.runner.dead_letters import counts
 
 
@@ -217,7 +217,7 @@ def waits_behind(settings: Settings, database: Database, now: Snapshot) -> dict[
     Only a broker that the settings name is shared by runs: ``defsurvey run`` keeps others out of the embedded one.
     """
     shared = settings.broker_url is not None
-    return before(database, now.run) if shared and now.state == "waiting" else {}
+    return ahead_of(database, now.run) if shared and now.state == "waiting" else {}
 
 
 def named_or_newest(database: Database, run_id: str | None) -> str:

@@ -19,7 +19,7 @@ from rich.text import Text
 from defsurvey.jobs.progress.snapshot import CellProgress, Snapshot, duration, set_aside, snapshot
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.run import AnswerState, Progress
-from defsurvey.storage.visible import in_one_line
+from defsurvey.storage.text import in_one_line
 from defsurvey.workers.runner.faults import OUTAGE
 
 if TYPE_CHECKING:

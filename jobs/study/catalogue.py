@@ -14,7 +14,7 @@ from defsurvey.storage.surveys.catalogue import bundled_surveys, find_survey
 from defsurvey.storage.surveys.importers.imported import number_notes
 from defsurvey.storage.surveys.problem import listed, nearest
 from defsurvey.storage.surveys.survey import Group, Question, QuestionType, Survey, UnknownName
-from defsurvey.storage.visible import visible
+from defsurvey.storage.text import visible
 from defsurvey.workers.models import ModelCard, ModelError, find_card, read_cards
 from defsurvey.workers.simulation.answer_parser import unread_labels
 from defsurvey.workers.simulation.prompts import languages

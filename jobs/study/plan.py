@@ -25,7 +25,7 @@ from defsurvey.workers.simulation.prompts import prompt_text, request_text
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from defsurvey.storage.runs.paces import TokensSeen
+    from defsurvey.storage.runs.pilot import TokensSeen
 
 #: Tokens per character, fewest and most. English: 0.2 in survey wvs7 by SmolLM2's vocabulary. Chinese: 0.6 by a
 #: vocabulary that knows it, 1.8 by SmolLM2's, which spells it in bytes. Other languages: anything between.
@@ -97,8 +97,8 @@ def read_earlier(settings: Settings, study: Study) -> Earlier:
     from sqlalchemy.exc import DatabaseError, OperationalError
 
     from defsurvey.storage.database import BadDatabaseUrl, Database
-    from defsurvey.storage.runs import judge_batches
-    from defsurvey.storage.runs.paces import paces, tokens_seen, validities
+    from defsurvey.storage.runs import judgements
+    from defsurvey.storage.runs.pilot import paces, tokens_seen, validities
     from defsurvey.storage.schema import HEAD, current_revision
 
     try:
@@ -114,7 +114,7 @@ def read_earlier(settings: Settings, study: Study) -> Earlier:
                 paces=paces(database, study.models),
                 validities=validities(database, study.models, run=run),
                 tokens=tokens_seen(database, study.models, survey=survey, questions=study.questions, run=run),
-                judge=judge_batches.tokens_seen(database, run, study.judge.key) if study.judge else None,
+                judge=judgements.tokens_seen(database, run, study.judge.key) if study.judge else None,
             )
     except BadDatabaseUrl as error:
         raise BadSetting(f"environment variable DEFSURVEY_DATABASE_URL: {error.told}") from None

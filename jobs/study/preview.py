@@ -10,7 +10,7 @@ from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.jobs.study.study import Study
 from defsurvey.storage.runs.run import Cell, Draws, DrawsPer, Participant
 from defsurvey.storage.surveys.problem import nearest, one_of
-from defsurvey.storage.visible import visible
+from defsurvey.storage.text import visible
 from defsurvey.workers.engines.base import Request
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.simulation.interview import ask

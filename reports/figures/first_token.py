@@ -22,7 +22,7 @@ from defsurvey.reports.metrics.divergence import plug_in_kl, smoothed_reference
 from defsurvey.reports.metrics.floor import Floor
 from defsurvey.reports.number_format import fixed, signed
 from defsurvey.reports.page import Entry, Field, Section, table
-from defsurvey.storage.runs.results import ProbabilityRow
+from defsurvey.storage.runs.steps import ProbabilityRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ from defsurvey.reports.number_format import NONE, chance, counted, fixed, percen
 from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
 from defsurvey.reports.untrusted import visible
 from defsurvey.storage.runs.judgement import DIMENSIONS, Rubric, rubric_in
-from defsurvey.storage.runs.read_judgements import JudgeArrays, Pairs, RunJudgements
+from defsurvey.storage.runs.verdicts import JudgeArrays, Pairs, RunJudgements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from defsurvey.reports.metrics.contamination import CLOSE, VERBATIM, Guessed, Re
 from defsurvey.reports.metrics.quality import Rate
 from defsurvey.reports.number_format import NONE, chance, fixed, percent
 from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
-from defsurvey.storage.runs.probe import Probe, ProbeKind
+from defsurvey.storage.runs.probes import Probe, ProbeKind
 from defsurvey.storage.runs.results import Results
 from defsurvey.storage.surveys.survey import Question, Survey
 

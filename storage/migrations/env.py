@@ -3,9 +3,9 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-from defsurvey.storage.runs import tables, verdict_tables
+from defsurvey.storage.runs import tables
 
-FILLED_BY = (tables, verdict_tables)  # importing them fills the metadata
+FILLED_BY = tables  # importing them fills the metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

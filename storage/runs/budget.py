@@ -14,14 +14,12 @@ from collections.abc import Callable
 from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import tables, verdict_tables
-from defsurvey.storage.runs.claimable import OPEN
+from defsurvey.storage.runs import tables
 from defsurvey.storage.runs.judgement import Judge
-from defsurvey.storage.runs.judgements import NONE, Ended, wanted
+from defsurvey.storage.runs.judgements import BATCHED, NONE, Ended, wanted
+from defsurvey.storage.runs.ledger import OPEN
 
-_R, _C, _P, _J = tables.run.c, tables.cell.c, tables.participant.c, verdict_tables.judgement.c
-#: What a call in a batch costs, of what it costs alone.
-BATCHED = 0.5
+_R, _C, _P, _J = tables.run.c, tables.cell.c, tables.participant.c, tables.judgement.c
 #: Seconds after which a sum is made again in any case: others may spend meanwhile, and budgets are changed.
 LOOK_SECONDS = 1.0
 #: Share of what is left that may be spent unseen, at the cost that answers have had since the sum before.
@@ -62,7 +60,7 @@ def _prices(connection: Connection, run: str) -> dict[str, tuple[float, float]]:
 
 
 def _judged(connection: Connection, run: str) -> float:
-    j = verdict_tables.judge.c
+    j = tables.judge.c
     share = case((_J.batched, BATCHED), else_=1.0)
     cost = share * (
         func.coalesce(_J.prompt_tokens, 0) * func.coalesce(_J.input_price, j.input_price, 0.0)
@@ -70,7 +68,7 @@ def _judged(connection: Connection, run: str) -> float:
     )
     query = (
         select(func.sum(cost))
-        .join_from(verdict_tables.judgement, verdict_tables.judge, _J.judge == j.id)
+        .join_from(tables.judgement, tables.judge, _J.judge == j.id)
         .join(tables.participant, _J.participant == _P.id)
         .where(_P.run == run)
     )
@@ -125,7 +123,7 @@ def change_budget(database: Database, run: str, budget: float | None) -> None:
         connection.execute(update(tables.run).where(_R.id == run).values(budget=budget))
         judge = connection.execute(select(_R.judge).where(_R.id == run)).scalar_one_or_none()
         if judge is not None and (budget is None or _spent(connection, run) < budget):
-            unpaid = update(verdict_tables.judging).where(*_unpaid(run, Judge.from_json(judge)))
+            unpaid = update(tables.judging).where(*_unpaid(run, Judge.from_json(judge)))
             connection.execute(unpaid.values(ended=Ended.INCOMPLETE.value, ledger=NONE))  # due again
 
     database.write(work)
@@ -138,7 +136,7 @@ def is_judging_unpaid(database: Database, run: str) -> bool:
         return False
     query = (
         select(func.count())
-        .join_from(verdict_tables.judging, tables.run, verdict_tables.judging.c.run == _R.id)
+        .join_from(tables.judging, tables.run, tables.judging.c.run == _R.id)
         .where(*_unpaid(run, judge), _R.budget.is_not(None))
     )
     with database.read() as connection:
@@ -147,7 +145,7 @@ def is_judging_unpaid(database: Database, run: str) -> bool:
 
 def _unpaid(run: str, judge: Judge) -> tuple[ColumnElement[bool], ...]:
     """Where judging that the study asks for ended for want of money."""
-    j = verdict_tables.judging.c
+    j = tables.judging.c
     return (j.run == run, j.model == judge.key, j.share <= judge.sample, j.ended == Ended.OVER_BUDGET.value)
 
 

@@ -1,8 +1,4 @@
-"""Who holds which participant, and the one way in which an answer is committed.
-
-The durable heart: a participant is claimed under a lease with an epoch, every checkpoint is fenced by epoch and
-position, so that a worker whose lease was taken can write nothing more.
-"""
+"""Who may be taken up now: the conditions that claims, messages and counts of participants share."""
 
 from __future__ import annotations
 
@@ -14,14 +10,71 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, insert, not_, or_, select, update
 
-from defsurvey.storage.columns import Now
 from defsurvey.storage.database import Database
 from defsurvey.storage.hosts import host
 from defsurvey.storage.runs import tables
-from defsurvey.storage.runs.advance import ADVANCE, ASKED_AGAIN, ENDED, advancing
-from defsurvey.storage.runs.claimable import ACTIVE_RUN, CLAIMABLE, OPEN
 from defsurvey.storage.runs.rows import answer_columns, answer_from, cell_from, participant_from
-from defsurvey.storage.runs.run import Answer, Participant, ParticipantStatus
+from defsurvey.storage.runs.run import Answer, AnswerState, Participant, ParticipantStatus
+from defsurvey.storage.runs.tables import Now
+
+_P = tables.participant.c
+
+#: It has unanswered questions.
+OPEN = _P.status == ParticipantStatus.OPEN.value
+#: Nobody holds it, or its lease has run out.
+FREE = or_(_P.lease_until.is_(None), _P.lease_until < Now())
+#: Its run is not cancelled.
+ACTIVE_RUN = _P.run.in_(select(tables.run.c.id).where(tables.run.c.cancelled.is_(False)))
+#: Its cell is not halted for want of money.
+SERVED_CELL = _P.cell.in_(select(tables.cell.c.id).where(tables.cell.c.halted.is_(False)))
+#: It is still to be asked, held or not.
+TO_BE_ASKED = and_(OPEN, ACTIVE_RUN, SERVED_CELL)
+#: It is to be asked, and a worker may take it up now.
+CLAIMABLE = and_(TO_BE_ASKED, FREE)
+
+
+_P = tables.participant.c
+_AGAIN = tables.again.c
+#: Whether an answer of the participant is to be asked again.
+ASKED_AGAIN = exists().where(_AGAIN.participant == _P.id)
+_FINISHING = and_(_P.next_item + 1 >= _P.questions, not_(ASKED_AGAIN))
+#: Counters by how answers ended, each with as many more as its parameter says.
+ENDED = {state.value: _P[state.value] + bindparam(f"ended_{state.value}") for state in AnswerState}
+#: Takes the parameters of ``advancing``; hits one row, or none where the lease was taken or the position is another.
+ADVANCE = (
+    update(tables.participant)
+    .where(_P.id == bindparam("who"), _P.lease_epoch == bindparam("held"), _P.next_item == bindparam("at"))
+    .values(
+        next_item=_P.next_item + 1,
+        memory=bindparam("remembers"),
+        commits=_P.commits + bindparam("committed"),
+        prompt_tokens=_P.prompt_tokens + bindparam("read"),
+        completion_tokens=_P.completion_tokens + bindparam("written"),
+        suspect=False,  # it has answered: whatever ended its worker was not this item
+        on_trial=False,
+        deaths=0,
+        # Open also where it was set aside meanwhile: its worker only seemed dead.
+        status=case((_FINISHING, ParticipantStatus.FINISHED.value), else_=ParticipantStatus.OPEN.value),
+        lease_until=case((_FINISHING, None), else_=_P.lease_until),
+        lease_owner=case((_FINISHING, None), else_=_P.lease_owner),
+        **ENDED,
+    )
+)
+
+
+def advancing(held: Participant, item: int, memory: tuple[int, ...], answers: Sequence[Answer]) -> dict[str, Any]:
+    """What ``ADVANCE`` needs to take a participant past an item with these answers."""
+    return {
+        "who": held.id,
+        "held": held.epoch,
+        "at": item,
+        "remembers": memory,
+        "committed": max(len(answers), 1),
+        "read": sum(answer.prompt_tokens or 0 for answer in answers),
+        "written": sum(answer.completion_tokens or 0 for answer in answers),
+        **{f"ended_{state.value}": sum(answer.state is state for answer in answers) for state in AnswerState},
+    }
+
 
 #: Seconds for which a claim holds without a heartbeat.
 LEASE_SECONDS = 90.0

@@ -1,19 +1,46 @@
-"""Probes in and out of SQL: what models of a run know of the survey.
+"""What a model made of a question when it was asked what it knows of the survey itself.
 
-Each is written once: what is there already is not written over, so that work can be repeated.
+A noun: whether a model has seen a survey is asked apart from its interviews.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 
 from sqlalchemy import Connection, select
 
-from defsurvey.storage.columns import Now
 from defsurvey.storage.database import Database, insert_new
-from defsurvey.storage.runs import verdict_tables
-from defsurvey.storage.runs.probe import Probe, ProbeKind
-from defsurvey.storage.runs.storable import storable
+from defsurvey.storage.runs import tables
+from defsurvey.storage.runs.tables import Now
+from defsurvey.storage.text import storable
+
+
+class ProbeKind(StrEnum):
+    """What a model was asked to complete from a question's wording."""
+
+    OPTIONS = "options"  #: the options that the question offers
+    PERCENTAGES = "percentages"  #: what percentage of people chose each option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """One question as a model completed it."""
+
+    model: str
+    kind: ProbeKind
+    culture: str  #: whose percentages; empty for options
+    language: str
+    question: str
+    prompt: str
+    completion: str
+    percent: Mapping[int, float] | None = None  #: option code -> percentage said; None: not asked, or not to be read
+
+    @property
+    def key(self) -> tuple[str, ProbeKind, str, str, str]:
+        """What makes it the same probe of a run."""
+        return (self.model, self.kind, self.culture, self.language, self.question)
 
 
 def add_probes(database: Database, run: str, probes: Iterable[Probe]) -> None:
@@ -36,7 +63,7 @@ def add_probes(database: Database, run: str, probes: Iterable[Probe]) -> None:
 
     def work(connection: Connection) -> None:
         for row in rows:
-            insert_new(connection, verdict_tables.probe, row)
+            insert_new(connection, tables.probe, row)
 
     database.write(work)
 
@@ -49,7 +76,7 @@ def read_probes(database: Database, run: str) -> tuple[Probe, ...]:
 
 def probes_in(connection: Connection, run: str) -> tuple[Probe, ...]:
     """See ``read_probes``."""
-    rows = connection.execute(select(verdict_tables.probe).where(verdict_tables.probe.c.run == run)).all()
+    rows = connection.execute(select(tables.probe).where(tables.probe.c.run == run)).all()
     found = (
         Probe(
             model=row.model,

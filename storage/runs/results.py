@@ -5,14 +5,20 @@ How they are read from SQL is in ``storage.runs.store``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Connection, Text, and_, func, select, tuple_, type_coerce
 
-from defsurvey.storage.runs.probe import Probe
-from defsurvey.storage.runs.run import Answer, AnswerState, EngineDescription, Progress, Run
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import outbox, store, tables
+from defsurvey.storage.runs.probes import Probe, probes_in
+from defsurvey.storage.runs.rows import answer_from
+from defsurvey.storage.runs.run import Answer, AnswerState, DrawsPer, EngineDescription, Progress, Run
+from defsurvey.storage.runs.steps import ProbabilityRow, read_probabilities
 from defsurvey.storage.surveys.survey import Survey
 
 #: Codes of ``AnswerArrays.state``: the position in this tuple.
@@ -48,17 +54,6 @@ class DrawArrays:
     memory_capacity: NDArray[np.int64]
     region: NDArray[np.int32]  #: position in ``regions``; -1: the country alone
     regions: tuple[str, ...]  #: codes of the regions drawn
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbabilityRow:
-    """The probability of one option of a question by the next token, the options shown in one of several orders."""
-
-    cell: int  #: position in ``Run.cells``
-    question: str
-    order: int  #: which order; a question's distribution is the mean over its orders
-    option: int  #: code
-    probability: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,3 +96,253 @@ class Results:
     probes: tuple[Probe, ...] = ()  #: what models know of the survey; empty: nobody asked
     tokens: Mapping[str, TokenCount] = field(default_factory=dict)  #: model -> its tokens; none: nothing was counted
     probabilities: tuple[ProbabilityRow, ...] = ()  #: of options by the next token, of the cells where they were read
+
+
+_A, _P = tables.answer.c, tables.participant.c
+#: Keys in one statement.
+_KEYS = 500
+#: What the description of what served a model has from its card.
+_FACTS = ("series", "stage", "parameters", "input_price", "output_price", "priced")
+
+
+def read_results(database: Database, run_id: str, *, samples: int = 10) -> Results:
+    """Everything that a report of a run is made of; raises ``storage.runs.store.UnknownRun``.
+
+    Args:
+        database: where the run is.
+        run_id: which run.
+        samples: how many answers to show as they were given, spread over cells and states by
+            the study's seed; one of every question that has none among them comes after these.
+    """
+    with database.read() as connection:  # one state: a run in progress is read as it stood at one moment
+        run = store.run_in(connection, run_id)
+        survey = store.survey_in(connection, run.survey)
+        progress = store.total(store.progress_in(connection, run_id).values())
+        ids, answers = _arrays(connection, run, survey)
+        chosen = _pick(answers, samples, np.random.default_rng(run.protocol.seed))
+        again = _out_of_sequence(connection, run_id)
+        shown = _samples(connection, run, answers, ids, chosen)
+        served = connection.execute(select(tables.served).where(tables.served.c.run == run_id)).all()
+        seconds, tokens = _spent(connection, run_id)
+        revision = outbox.revision_in(connection, run_id)
+        probes = probes_in(connection, run_id)
+    versions: dict[str, str] = {}
+    for row in served:
+        versions.update(row.versions)
+    return Results(
+        run=run,
+        survey=survey,
+        answers=answers,
+        samples=shown,
+        out_of_sequence=again,
+        progress=progress,
+        engines={row.model: _only(row.description, facts=False) for row in served},
+        versions=versions,
+        revision=revision,
+        model_seconds=seconds,
+        model_facts={row.model: facts for row in served if (facts := _only(row.description, facts=True))},
+        tokens=tokens,
+        probabilities=tuple(read_probabilities(database, run_id)) if _reads_probabilities(run) else (),
+        probes=probes,
+    )
+
+
+def _reads_probabilities(run: Run) -> bool:
+    return any(cell.condition.slots == 0 for cell in run.cells)
+
+
+def _only(description: Mapping[str, str], *, facts: bool) -> dict[str, str]:
+    """Of a description, what its model's card says, or all else."""
+    return {name: value for name, value in description.items() if (name in _FACTS) is facts}
+
+
+def _arrays(connection: Connection, run: Run, survey: Survey) -> tuple[NDArray[np.int64], AnswerArrays]:
+    """Participant ids (n,) and the answers as arrays, in the documented order."""
+    choices_text: Any = type_coerce(_A.choices, Text)
+    shown_text: Any = type_coerce(_A.shown, Text)
+    columns: list[Any] = [
+        _P.cell,
+        _P.id,
+        _P.number,
+        _A.question,
+        _A.slot,
+        _A.state,
+        choices_text,
+        shown_text,
+        _A.digest,
+    ]
+    query = (
+        select(*columns).join_from(tables.answer, tables.participant, _A.participant == _P.id).where(_P.run == run.id)
+    )
+    cells = {cell.id: position for position, cell in enumerate(run.cells)}
+    questions = {question: position for position, question in enumerate(run.questions)}
+    states = {state.value: position for position, state in enumerate(STATES)}
+    masks = _Masks(survey)
+    rows = [
+        (cells[cell], number, questions[question], slot, states[state], masks[question, choices], _first(first), d, who)
+        for cell, who, number, question, slot, state, choices, first, d in connection.execute(query).all()
+    ]
+    table = np.array(rows, dtype=np.int64).reshape(len(rows), 9)
+    table = table[np.lexsort(table[:, [3, 2, 1, 0]].T)]
+    arrays = AnswerArrays(
+        cell=table[:, 0].astype(np.int32),
+        participant=table[:, 1].astype(np.int32),
+        question=table[:, 2].astype(np.int32),
+        slot=table[:, 3].astype(np.int32),
+        state=table[:, 4].astype(np.int8),
+        choices=table[:, 5],
+        shown=table[:, 6],
+        digest=table[:, 7],
+    )
+    return table[:, 8], arrays
+
+
+class _Masks(dict[tuple[str, str], int]):
+    """(question, choices as stored) -> the set of chosen options as bits, worked out once each."""
+
+    def __init__(self, survey: Survey) -> None:
+        super().__init__()
+        self._survey = survey
+
+    def __missing__(self, key: tuple[str, str]) -> int:
+        question, choices = key
+        codes = self._survey.question(question).codes
+        mask = sum(1 << codes.index(int(code)) for code in choices.split(",")) if choices else 0
+        self[key] = mask
+        return mask
+
+
+def _first(shown: str) -> int:
+    return int(shown.split(",", 1)[0])
+
+
+def _pick(answers: AnswerArrays, samples: int, rng: np.random.Generator) -> list[int]:
+    """Rows to show: in turn from every cell and state, so that rare states are seen too; then one of each question."""
+    strata: dict[tuple[int, int], list[int]] = {}
+    for row in rng.permutation(answers.cell.size):
+        strata.setdefault((int(answers.state[row]), int(answers.cell[row])), []).append(int(row))
+    chosen: list[int] = []
+    while strata and len(chosen) < samples:
+        for key in sorted(strata):
+            chosen.append(strata[key].pop())
+            if not strata[key]:
+                del strata[key]
+    chosen = sorted(chosen[:samples])
+    shown = set(answers.question[chosen].tolist())
+    for row in rng.permutation(answers.question.size).tolist() if samples else ():
+        if int(answers.question[row]) not in shown:
+            shown.add(int(answers.question[row]))
+            chosen.append(row)
+    return chosen
+
+
+def _samples(
+    connection: Connection, run: Run, answers: AnswerArrays, ids: NDArray[np.int64], chosen: list[int]
+) -> tuple[Sample, ...]:
+    """The chosen rows with their texts."""
+    keys = [(int(ids[row]), run.questions[answers.question[row]], int(answers.slot[row])) for row in chosen]
+    found = [
+        answer_from(row)
+        for part in _batches(keys)
+        for row in connection.execute(
+            select(tables.answer).where(tuple_(_A.participant, _A.question, _A.slot).in_(part))
+        )
+    ]
+    by_question = {(answer.participant, answer.question, answer.slot): answer for answer in found}
+    remembered = sorted({(answer.participant, item) for answer in found for item in answer.memory})
+    asked = {
+        (row.participant, row.item): row.question
+        for part in _batches(remembered)
+        for row in connection.execute(
+            select(_A.participant, _A.item, _A.question).where(tuple_(_A.participant, _A.item).in_(part))
+        )
+    }
+
+    def sample(row: int) -> Sample:
+        who = int(ids[row])
+        answer = by_question[who, run.questions[answers.question[row]], int(answers.slot[row])]
+        return Sample(
+            cell=int(answers.cell[row]),
+            participant=int(answers.participant[row]),
+            answer=answer,
+            remembered_questions=tuple(asked[who, item] for item in answer.memory),
+        )
+
+    return tuple(sample(row) for row in chosen)
+
+
+def _batches(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Few enough keys at a time for one statement."""
+    return (keys[start : start + _KEYS] for start in range(0, len(keys), _KEYS))
+
+
+def _out_of_sequence(connection: Connection, run: str) -> int:
+    query = select(func.count()).join_from(tables.answer, tables.participant, _A.participant == _P.id)
+    return connection.execute(query.where(_P.run == run, _A.out_of_sequence)).scalar_one()
+
+
+def _spent(connection: Connection, run: str) -> tuple[dict[str, float], dict[str, TokenCount]]:
+    """Of each model the summed seconds of its answers, and the tokens of those that carry counts."""
+    counted = and_(_A.prompt_tokens.is_not(None), _A.completion_tokens.is_not(None))
+    query = (
+        select(
+            tables.cell.c.model,
+            func.sum(_A.seconds),
+            func.count().filter(counted),
+            func.sum(_A.prompt_tokens).filter(counted),
+            func.sum(_A.completion_tokens).filter(counted),
+            func.sum(_A.seconds).filter(counted),
+        )
+        .join_from(tables.answer, tables.participant, _A.participant == _P.id)
+        .join(tables.cell, _P.cell == tables.cell.c.id)
+        .where(_P.run == run)
+        .group_by(tables.cell.c.model)
+    )
+    rows = connection.execute(query).all()
+    return {row[0]: float(row[1]) for row in rows}, {
+        model: TokenCount(answers=answers, prompt=int(prompt), completion=int(completion), seconds=float(seconds))
+        for model, _, answers, prompt, completion, seconds in rows
+        if answers
+    }
+
+
+_A, _P = tables.answer.c, tables.participant.c
+
+
+def read_draws(database: Database, run_id: str) -> DrawArrays:
+    """The configurations of a run: one row per participant, or per answer where each question has its own draws.
+
+    Raises:
+        storage.runs.store.UnknownRun: there is no such run.
+    """
+    with database.read() as connection:
+        run = store.run_in(connection, run_id)
+        per_question = run.protocol.draws is DrawsPer.QUESTION
+        query = (
+            select(_P.cell, _P.number, _A.question, _A.draws, _A.used)
+            .join_from(tables.answer, tables.participant, _A.participant == _P.id)
+            .where(_P.run == run_id, _A.slot == 0)
+            .order_by(_P.cell, _P.number, _A.item)
+        )
+        if not per_question:
+            first = select(func.min(_A.item)).where(_A.participant == _P.id).correlate(tables.participant)
+            query = query.where(_A.item == first.scalar_subquery())
+        rows = connection.execute(query).all()
+    cells = {cell.id: position for position, cell in enumerate(run.cells)}
+    questions = {question: position for position, question in enumerate(run.questions)}
+    regions = tuple(sorted({row.draws["region"] for row in rows} - {None}))
+    places = {None: -1, **{region: position for position, region in enumerate(regions)}}
+    return DrawArrays(
+        cell=np.array([cells[row.cell] for row in rows], dtype=np.int32),
+        participant=np.array([row.number for row in rows], dtype=np.int32),
+        question=np.array([questions[row.question] if per_question else -1 for row in rows], dtype=np.int32),
+        num_beams=np.array([_used(row.used, "num_beams") for row in rows], dtype=np.float64),
+        do_sample=np.array([_used(row.used, "do_sample") for row in rows], dtype=np.float64),
+        memory_capacity=np.array([row.draws["memory_capacity"] for row in rows], dtype=np.int64),
+        region=np.array([places[row.draws["region"]] for row in rows], dtype=np.int32),
+        regions=regions,
+    )
+
+
+def _used(used: Mapping[str, Any], name: str) -> float:
+    return float("nan") if used[name] is None else float(used[name])

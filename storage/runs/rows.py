@@ -28,7 +28,7 @@ from defsurvey.storage.runs.run import (
     Run,
     UsedDecoding,
 )
-from defsurvey.storage.runs.storable import storable
+from defsurvey.storage.text import storable
 
 STEP_FIELDS = tuple(field.name for field in fields(CompletedStep))
 

@@ -6,19 +6,29 @@ Fenced like a checkpoint: a worker whose lease was taken writes nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, exists, func, insert, select, update
 
-from defsurvey.storage.columns import Now
 from defsurvey.storage.database import Database, insert_new
 from defsurvey.storage.runs import store, tables
-from defsurvey.storage.runs.advance import ADVANCE, advancing
-from defsurvey.storage.runs.ledger import StaleLease
-from defsurvey.storage.runs.results import ProbabilityRow
+from defsurvey.storage.runs.ledger import ADVANCE, StaleLease, advancing
 from defsurvey.storage.runs.rows import step_columns, step_from
 from defsurvey.storage.runs.run import CompletedStep, OptionProbabilities, Participant
+from defsurvey.storage.runs.tables import Now
 
 _P, _S, _O = tables.participant.c, tables.step.c, tables.option_probability.c
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbabilityRow:
+    """The probability of one option of a question by the next token, the options shown in one of several orders."""
+
+    cell: int  #: position in ``Run.cells``
+    question: str
+    order: int  #: which order; a question's distribution is the mean over its orders
+    option: int  #: code
+    probability: float
 
 
 def steps_of(database: Database, participant: int, item: int, attempt: int) -> list[CompletedStep]:

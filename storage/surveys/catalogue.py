@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from defsurvey.storage.paths import OutsideFolder, path_under
+from defsurvey.storage.files import OutsideFolder, path_under
 from defsurvey.storage.surveys.folder import FILES, read_survey
 from defsurvey.storage.surveys.problem import nearest, shown
 from defsurvey.storage.surveys.survey import Survey, SurveyError, UnknownName

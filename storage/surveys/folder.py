@@ -47,7 +47,7 @@ from defsurvey.storage.surveys.yaml_models import (
     mistakes,
     must,
 )
-from defsurvey.storage.visible import characters
+from defsurvey.storage.text import characters
 
 #: The files of a survey folder, in the order in which they are read.
 FILES = ("survey.yaml", "questions.yaml", "references.csv", "regions.csv")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from defsurvey.storage.surveys.survey import SurveyError
-from defsurvey.storage.visible import in_one_line
+from defsurvey.storage.text import in_one_line
 
 #: An error has at most so many characters.
 _LONGEST = 4_000

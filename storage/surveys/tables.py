@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from defsurvey.storage.surveys.problem import Fault, Problem, Problems, nearest, one_of, shown
 from defsurvey.storage.surveys.yaml_models import explain, mistake
-from defsurvey.storage.visible import control
+from defsurvey.storage.text import control
 
 #: How far percentages may be from 100 in sum.
 ROUNDING = 1.0

@@ -23,7 +23,7 @@ from defsurvey.storage.surveys.survey import (
 )
 from defsurvey.storage.surveys.tables import decimal, percent, table
 from defsurvey.storage.surveys.yaml_models import dump_yaml
-from defsurvey.storage.visible import control
+from defsurvey.storage.text import control
 
 
 def write_survey(survey: Survey, folder: Path, *, beside: Mapping[str, str] | None = None) -> Survey:

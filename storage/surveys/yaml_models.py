@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from defsurvey.storage.surveys.problem import Fault, Problem, nearest, one_of, shown
-from defsurvey.storage.visible import control
+from defsurvey.storage.text import control
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -19,7 +19,7 @@ from defsurvey.jobs.daemons import tasks
 from defsurvey.jobs.daemons.reconciler import Reconciler, ask_for_report
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import ledger as ledger_module
-from defsurvey.storage.runs import outbox, retry, tables
+from defsurvey.storage.runs import outbox, recovery, tables
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.outbox import BuiltReport
 from defsurvey.storage.runs.run import AnswerState, Participant
@@ -64,7 +64,7 @@ def come_back_too_late(database: Database, folder: Path) -> tuple[Outcome, Outco
     with ThreadPoolExecutor(2) as pool:
         stuck = pool.submit(first.simulate, who)
         assert late.arrived.wait(PATIENCE)
-        assert retry.rewind(database, RUN, [AnswerState.ANSWERED]) == 2
+        assert recovery.rewind(database, RUN, [AnswerState.ANSWERED]) == 2
         # The engine waits for its users to exchange it: each stage has its own.
         going = pool.submit(second.simulate, who)
         assert fresh.arrived.wait(PATIENCE)
@@ -195,7 +195,7 @@ def test_one_report_for_each_revision_of_the_ledger(
         reconciler.reconcile()
         assert deliver(app, broker) == 3
         assert (built, revisions(database)) == ([revision], [revision])
-        assert retry.ask_again(database, RUN, [AnswerState.ANSWERED]) == revision
+        assert recovery.ask_again(database, RUN, [AnswerState.ANSWERED]) == revision
         reconciler.reconcile()
         assert deliver(app, broker) == 0  # it is not finished: nothing is due
         assert [stage.simulate(one) for one in who] == 4 * [Outcome.FINISHED]

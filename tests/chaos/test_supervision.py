@@ -21,8 +21,8 @@ from defsurvey.jobs.local import DEATHS_WITHOUT_PROGRESS, Crew, RunFailed, outag
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import UNAVAILABLE
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs.deaths import QUARANTINE_AFTER
 from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.recovery import QUARANTINE_AFTER
 from defsurvey.storage.schema import migrate
 from tests.chaos.stages import started
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from defsurvey.storage.runs.deaths import QUARANTINE_AFTER
+from defsurvey.storage.runs.recovery import QUARANTINE_AFTER
 from defsurvey.storage.runs.run import Protocol
 from defsurvey.workers.runner.watchdog import EXIT_HUNG
 from defsurvey.workers.simulation.draws import completion_seed

@@ -16,7 +16,7 @@ from defsurvey.reports.cells.cells import CultureAnalysis
 from defsurvey.reports.metrics.aggregate import grouped_mean
 from defsurvey.reports.metrics.divergence import smoothed_kl
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs.read_results import read_results
+from defsurvey.storage.runs.results import read_results
 from tests.end_to_end.machine import machine_in
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "human-control.yaml"

@@ -29,8 +29,7 @@ from defsurvey.jobs.study.producer import enqueue
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox
-from defsurvey.storage.runs.served import OtherEngine
-from defsurvey.storage.runs.store import UnknownRun
+from defsurvey.storage.runs.store import OtherEngine, UnknownRun
 from defsurvey.workers.runner.dead_letters import put_aside
 from tests.jobs.ledger_rows import change, finish, rows
 from tests.jobs.small_study import study

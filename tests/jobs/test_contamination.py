@@ -11,8 +11,7 @@ from click.testing import CliRunner, Result
 
 from defsurvey.jobs.cli.main import main
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs.probe import Probe
-from defsurvey.storage.runs.probes import add_probes
+from defsurvey.storage.runs.probes import Probe, add_probes
 from tests.workers.paraphrasers import COUNTED, Paraphraser
 
 CARDS = "".join(

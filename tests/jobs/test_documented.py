@@ -10,7 +10,7 @@ import pytest
 
 from defsurvey.jobs.cli.main import main
 from defsurvey.reports.measures import MEASURES
-from defsurvey.storage.runs.read_answers import COLUMNS, PROBABILITIES, TELEMETRY
+from defsurvey.storage.runs.export import COLUMNS, PROBABILITIES, TELEMETRY
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

@@ -17,8 +17,8 @@ from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.producer import enqueue
 from defsurvey.reports.measures import MEASURES
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs.read_answers import PROBABILITIES
-from defsurvey.storage.whole_file import write_whole
+from defsurvey.storage.files import write_whole
+from defsurvey.storage.runs.export import PROBABILITIES
 from tests.jobs.ledger_rows import finish
 from tests.jobs.small_study import study
 

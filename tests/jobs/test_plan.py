@@ -13,7 +13,7 @@ from rich.console import Console
 from defsurvey.jobs.study.plan import Earlier, Plan, Spread, plan, render, to_json
 from defsurvey.jobs.study.preview import preview
 from defsurvey.jobs.study.study_file import parse_study
-from defsurvey.storage.runs.paces import TokensSeen
+from defsurvey.storage.runs.pilot import TokensSeen
 from defsurvey.workers.models import Api, ModelCard
 from defsurvey.workers.simulation.methods.first_token import FirstToken
 from tests.jobs.small_study import CARDS, SURVEY, study, written

@@ -16,7 +16,7 @@ from defsurvey.jobs.study.producer import Enqueued, enqueue, extended, new_run, 
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import judgements, outbox, store
-from defsurvey.storage.runs.served import record_served
+from defsurvey.storage.runs.store import record_served
 from tests.jobs.ledger_rows import change, queued, rows
 from tests.jobs.small_study import study
 

@@ -20,10 +20,10 @@ from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.producer import enqueue
 from defsurvey.storage.database import Database
+from defsurvey.storage.files import write_whole
 from defsurvey.storage.runs import outbox, store
-from defsurvey.storage.runs.read_answers import COLUMNS, TELEMETRY
+from defsurvey.storage.runs.export import COLUMNS, TELEMETRY
 from defsurvey.storage.runs.run import AnswerState
-from defsurvey.storage.whole_file import write_whole
 from tests.jobs.ledger_rows import change, finish
 from tests.jobs.small_study import study
 
@@ -129,7 +129,7 @@ def test_a_file_appears_whole_or_not_at_all(
         yield dict.fromkeys(COLUMNS, "")
         raise OSError("disk full")
 
-    monkeypatch.setattr("defsurvey.storage.runs.read_answers.answer_rows", broken)
+    monkeypatch.setattr("defsurvey.storage.runs.export.answer_rows", broken)
     with pytest.raises(OSError, match="disk full"):
         export_to(path, finished, "csv")
     assert [entry.name for entry in path.parent.iterdir()] == ["answers.csv"]

@@ -14,7 +14,7 @@ from defsurvey.jobs.broker import SIMULATE, make_app
 from defsurvey.jobs.daemons.tasks import register_simulation
 from defsurvey.jobs.system import UNAVAILABLE
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs.served import record_served
+from defsurvey.storage.runs.store import record_served
 from defsurvey.workers.models import ModelCard
 from tests.jobs.ledger_rows import rows
 from tests.storage.what_is_there import progress_of

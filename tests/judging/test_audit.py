@@ -15,7 +15,7 @@ from defsurvey.jobs.judging.people import BadAudit, read_labels, write_template
 from defsurvey.jobs.settings import Settings
 from defsurvey.reports.figures.judging import judged_by
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs.read_judgements import read_judgements
+from defsurvey.storage.runs.verdicts import read_judgements
 from tests.judging.conftest import Answered
 from tests.judging.provider import JudgeServer
 

@@ -7,7 +7,7 @@ import pytest
 from defsurvey.jobs.judging.judge import Judged, in_words, judge_run
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import judge_batches
+from defsurvey.storage.runs import judgements
 from defsurvey.storage.runs.judgements import Ended
 from defsurvey.workers.engines.base import EngineUnavailable
 from tests.judging.conftest import Answered
@@ -71,7 +71,7 @@ def test_a_batch_without_a_name_is_found_behind_many_younger_ones(
 ) -> None:
     """More than are told at once."""
     answered(5)
-    killed(settings, database, "judge_batches.name_batch")
+    killed(settings, database, "judgements.name_batch")
     others(server, 120)
     assert judged(settings, database).ended is Ended.DONE
     assert [len(batch["calls"]) for batch in server.batches.values() if len(batch["calls"]) > 1] == [
@@ -84,7 +84,7 @@ def test_nobody_waits_for_the_batches_of_others(
 ) -> None:
     """They may take a day: those of another size are left alone, and those of the same size are looked at last."""
     answered(5)
-    killed(settings, database, "judge_batches.name_batch")
+    killed(settings, database, "judgements.name_batch")
     mine = len(server.batches["msgbatch_1"]["calls"])
     others(server, 1)
     others(server, 1, calls=mine)
@@ -106,7 +106,7 @@ def test_a_batch_that_the_provider_has_no_more_is_told_and_asked_again(
     assert (done.ended, done.judged) == (Ended.DONE, done.sampled)
     what = {"gone": "is not known there any more", "archived": "has no results there any more"}[lost]
     assert in_words(done).endswith(f"; batch msgbatch_1 {what}, what was in it is asked again")
-    assert judge_batches.batch_ids(database) == set()
+    assert judgements.batch_ids(database) == set()
 
 
 def test_a_server_that_knows_no_batches_is_not_taken_for_one_that_lost_one(
@@ -119,4 +119,4 @@ def test_a_server_that_knows_no_batches_is_not_taken_for_one_that_lost_one(
     server.told_gone = "error"
     with pytest.raises(EngineUnavailable, match="the server says 404"):
         judged(settings, database)
-    assert judge_batches.batch_ids(database) == {"msgbatch_1"}
+    assert judgements.batch_ids(database) == {"msgbatch_1"}

@@ -16,7 +16,7 @@ from defsurvey.jobs.judging.steps import judging
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.hosts import host
-from defsurvey.storage.runs import judge_leases, judgements, outbox, verdict_tables
+from defsurvey.storage.runs import judgements, outbox, tables
 from defsurvey.storage.runs.judgements import Ended
 from tests.judging.conftest import Answered
 from tests.judging.provider import JudgeServer
@@ -56,12 +56,12 @@ def test_a_killed_judge_is_followed_at_once_on_its_host_and_after_its_lease_else
     answered(5)
     with subprocess.Popen([sys.executable, "-S", "-c", ""]) as dead:
         dead.wait()
-    judge_leases.take(database, "first", f"{host()}:{dead.pid}:token", ttl=60.0)
+    judgements.take_lease(database, "first", f"{host()}:{dead.pid}:token", ttl=60.0)
     assert judged(settings, database).ended is Ended.DONE
-    judge_leases.take(database, "first", "elsewhere:1:token", ttl=60.0)
+    judgements.take_lease(database, "first", "elsewhere:1:token", ttl=60.0)
     with pytest.raises(BeingJudged):
         judged(settings, database)
-    judge_leases.renew(database, "first", "elsewhere:1:token", ttl=-1.0)
+    judgements.renew_lease(database, "first", "elsewhere:1:token", ttl=-1.0)
     assert judged(settings, database).ended is Ended.DONE
 
 
@@ -70,9 +70,9 @@ def test_a_lease_is_renewed_for_as_long_as_judging_lasts(database: Database, ans
     answered(1)
     with judging(database, "first", ttl=0.3) as held:
         time.sleep(1.0)
-        assert judge_leases.take(database, "first", "elsewhere:1:token", ttl=60.0) != "elsewhere:1:token"
+        assert judgements.take_lease(database, "first", "elsewhere:1:token", ttl=60.0) != "elsewhere:1:token"
         assert held()
-    assert judge_leases.take(database, "first", "elsewhere:1:token", ttl=60.0) == "elsewhere:1:token"
+    assert judgements.take_lease(database, "first", "elsewhere:1:token", ttl=60.0) == "elsewhere:1:token"
 
 
 @pytest.mark.parametrize("batch", [False, True])
@@ -85,9 +85,9 @@ def test_a_judge_that_slept_asks_for_nothing_more(
 
     def take_over(database: Database, judge: int) -> object:
         with database.read() as connection:
-            owner = connection.execute(select(verdict_tables.judge_lease.c.owner)).scalar_one()
-        judge_leases.release(database, "first", owner)
-        judge_leases.take(database, "first", "elsewhere:1:token", ttl=60.0)
+            owner = connection.execute(select(tables.judge_lease.c.owner)).scalar_one()
+        judgements.release_lease(database, "first", owner)
+        judgements.take_lease(database, "first", "elsewhere:1:token", ttl=60.0)
         return calibrated(database, judge)
 
     with pytest.MonkeyPatch.context() as patched:
@@ -96,5 +96,5 @@ def test_a_judge_that_slept_asks_for_nothing_more(
             judged(settings, database, batch=batch)
     assert sum(server.paid().values()) == 72
     assert outbox.judgement_revision(database, "first") == 0
-    judge_leases.release(database, "first", "elsewhere:1:token")
+    judgements.release_lease(database, "first", "elsewhere:1:token")
     assert judged(settings, database, batch=batch).judged == total + -(-total // 10)

@@ -17,10 +17,10 @@ from defsurvey.jobs.results import current_report
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import budget, judge_batches, judgements
+from defsurvey.storage.runs import budget, judgements
 from defsurvey.storage.runs.budget import BudgetWatch
 from defsurvey.storage.runs.judgements import Ended
-from defsurvey.storage.runs.read_judgements import read_judgements
+from defsurvey.storage.runs.verdicts import read_judgements
 from tests.jobs.ledger_rows import change, rows
 from tests.judging.conftest import Answered, wants_judging
 from tests.judging.provider import JudgeServer
@@ -105,7 +105,7 @@ def test_calls_that_a_batch_is_still_to_answer_count_as_paid(
     cards(settings, server, model="judge-2")
     budget.change_budget(database, "first", cost + 20 * CALL / 2)
     calls = judgements.sample(database, [1], share=1.0, seed=11)[:20]
-    judge_batches.announce_batch(database, "first", 1, "token", calls)
+    judgements.announce_batch(database, "first", 1, "token", calls)
     done = judged(settings, database)
     assert (done.ended, done.judged) == (Ended.OVER_BUDGET, 0)
     assert budget.spent(database, "first") == cost

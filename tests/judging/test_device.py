@@ -13,7 +13,7 @@ from defsurvey.jobs.daemons import tasks
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import judgements
-from defsurvey.storage.runs.read_judgements import read_judgements
+from defsurvey.storage.runs.verdicts import read_judgements
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Engine
 from defsurvey.workers.models import ModelCard

@@ -16,7 +16,7 @@ from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import judgements, outbox
 from defsurvey.storage.runs.judgements import Ended
-from defsurvey.storage.runs.read_judgements import read_judgements
+from defsurvey.storage.runs.verdicts import read_judgements
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.judging import asking
 from tests.jobs.ledger_rows import change, rows

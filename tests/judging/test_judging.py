@@ -16,13 +16,13 @@ from defsurvey.jobs.results import current_report
 from defsurvey.jobs.settings import Settings
 from defsurvey.reports.figures.judging import judged_by
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import budget, judge_batches, judge_leases, judgements, outbox, tables
-from defsurvey.storage.runs.bundle import export_bundle, import_bundle
+from defsurvey.storage.runs import budget, judgements, outbox, tables
+from defsurvey.storage.runs.archive import export_bundle, import_bundle
 from defsurvey.storage.runs.judgement import DIMENSIONS, Judge, JudgeName, Rubric
 from defsurvey.storage.runs.judgements import Ended
-from defsurvey.storage.runs.read_judgements import read_judgements
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.runs.store import UnknownRun
+from defsurvey.storage.runs.verdicts import read_judgements
 from defsurvey.storage.schema import migrate
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.judging.calibration import calibration_set
@@ -60,8 +60,8 @@ def test_every_answer_is_judged_once(
     assert sum(server.paid().values()) == before
     assert len(server.batches) == (1 if batch else 0)
     assert all(KEY in str(headers) for headers in server.headers)
-    assert judge_batches.tokens_seen(database, "first", "judge") == (1000, 200)
-    assert judge_batches.tokens_seen(database, "first", "another") is None
+    assert judgements.tokens_seen(database, "first", "judge") == (1000, 200)
+    assert judgements.tokens_seen(database, "first", "another") is None
 
 
 def test_verdicts_reach_the_report(
@@ -225,7 +225,7 @@ def test_who_cannot_judge_is_refused(
         judge_run(settings, database, "first", model="rule")
     with pytest.raises(UnknownRun):
         judge_run(settings, database, "second", model="judge")
-    judge_leases.take(database, "first", "elsewhere:1:token", ttl=60.0)
+    judgements.take_lease(database, "first", "elsewhere:1:token", ttl=60.0)
     with pytest.raises(BeingJudged, match=r"run first is being judged by another process \(elsewhere:1:token\)"):
         judge_run(settings, database, "first", model="judge")
 

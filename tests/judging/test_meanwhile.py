@@ -14,7 +14,7 @@ from defsurvey.jobs.judging import judge
 from defsurvey.jobs.judging.judge import in_words, judge_run
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import budget, judgements, retry, store
+from defsurvey.storage.runs import budget, judgements, recovery, store
 from defsurvey.storage.runs.judgements import Call, Ended
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.run import AnswerState
@@ -66,7 +66,7 @@ def extend(database: Database, *cells: NewCell) -> None:
 
 def ask_again(database: Database) -> None:
     """Have what could not be read asked again, and answered."""
-    retry.ask_again(database, "first", [AnswerState.UNPARSABLE])
+    recovery.ask_again(database, "first", [AnswerState.UNPARSABLE])
     answer_everything(database)
 
 

@@ -19,11 +19,10 @@ from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.judgement import AnswerKey, GivenAnswer
 from defsurvey.storage.runs.ledger import Ledger
-from defsurvey.storage.runs.read_results import read_results
-from defsurvey.storage.runs.readings import Reading, read_by, record_reading, with_readings
-from defsurvey.storage.runs.results import STATES
+from defsurvey.storage.runs.results import STATES, read_results
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.runs.store import add_run
+from defsurvey.storage.runs.verdicts import Reading, read_by, record_reading, with_readings
 from defsurvey.storage.surveys.questions import MOST_OPTIONS
 from defsurvey.storage.surveys.survey import Option
 from tests.judging.conftest import nowhere
@@ -208,6 +207,6 @@ def test_a_reading_is_replaced_by_the_same_reader(unread: Database) -> None:
 
 def read_keys(database: Database) -> list[AnswerKey]:
     """What is to be read."""
-    from defsurvey.storage.runs.readings import to_read
+    from defsurvey.storage.runs.verdicts import to_read
 
     return to_read(database, "first", "ann")

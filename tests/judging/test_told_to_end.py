@@ -8,7 +8,7 @@ from defsurvey.jobs.daemons.tasks import judge_if_due
 from defsurvey.jobs.judging.judge import JudgingLeft, judge_run
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import judge_leases, judgements, outbox
+from defsurvey.storage.runs import judgements, outbox
 from defsurvey.storage.runs.judgements import Ended
 from tests.jobs.ledger_rows import rows
 from tests.judging.conftest import Answered, wants_judging
@@ -34,8 +34,8 @@ def test_nothing_more_is_asked_and_replies_under_way_are_kept(
     kept = rows(database, "SELECT (SELECT count(*) FROM judgement), (SELECT count(*) FROM calibration)")
     assert sum(kept[0]) >= asked
     assert outbox.judgement_revision(database, "first") == 0
-    assert judge_leases.take(database, "first", "elsewhere:1:token", ttl=60.0) == "elsewhere:1:token"
-    judge_leases.release(database, "first", "elsewhere:1:token")
+    assert judgements.take_lease(database, "first", "elsewhere:1:token", ttl=60.0) == "elsewhere:1:token"
+    judgements.release_lease(database, "first", "elsewhere:1:token")
     done = judge_run(settings, database, "first", model="judge", share=1.0)
     assert (done.ended, done.judged) == (Ended.DONE, total + -(-total // 10))
     assert max(server.asked.values()) <= 2  # the judge's agreement with itself is a second call

@@ -16,9 +16,9 @@ from defsurvey.reports.figures.judging import Insensitivity, insensitivity, judg
 from defsurvey.reports.figures.provenance import provenance_section
 from defsurvey.reports.measures import measure_rows
 from defsurvey.reports.merge import CannotMerge, differences, merge, merge_draws, merge_judgements
-from defsurvey.storage.runs.read_judgements import JudgeArrays, Pairs, RunJudgements
 from defsurvey.storage.runs.results import DrawArrays, Results, TokenCount
 from defsurvey.storage.runs.run import Preset
+from defsurvey.storage.runs.verdicts import JudgeArrays, Pairs, RunJudgements
 from tests.reports.synthetic import QUESTIONS, human, last, results, sample, survey, uniform
 
 

@@ -16,7 +16,7 @@ from defsurvey.reports.figures.quality import (
     with_contamination,
 )
 from defsurvey.reports.merge import merge
-from defsurvey.storage.runs.probe import Probe, ProbeKind
+from defsurvey.storage.runs.probes import Probe, ProbeKind
 from tests.reports.synthetic import results
 
 #: The labels of Q3 are the numbers from 1 to 10.

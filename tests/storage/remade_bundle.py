@@ -15,8 +15,8 @@ from sqlalchemy import select
 
 from defsurvey.jobs.cli.exits import exit_code
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import store, verdict_tables
-from defsurvey.storage.runs.bundle import BadBundle, export_bundle, import_bundle
+from defsurvey.storage.runs import store, tables
+from defsurvey.storage.runs.archive import BadBundle, export_bundle, import_bundle
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.schema import migrate
 from tests.storage.small_run import answer, claimed, finish, new_cell, started
@@ -77,7 +77,7 @@ def refused(elsewhere: Database, file: Path) -> str:
     assert exit_code(error.value) == 2
     assert store.run_ids(elsewhere) == ["other"]
     with elsewhere.read() as connection:
-        assert connection.execute(select(verdict_tables.judge)).all() == []
+        assert connection.execute(select(tables.judge)).all() == []
     message = str(error.value)
     assert message.isprintable()
     assert len(message) < len(str(file)) + 500

@@ -15,11 +15,11 @@ from sqlalchemy import Connection, event
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget
-from defsurvey.storage.runs.bundle import BadBundle, export_bundle, import_bundle
+from defsurvey.storage.runs.archive import BadBundle, export_bundle, import_bundle
 from defsurvey.storage.runs.ledger import Ledger
-from defsurvey.storage.runs.retry import ask_again, rewind
+from defsurvey.storage.runs.recovery import ask_again, rewind
 from defsurvey.storage.runs.run import AnswerState
-from defsurvey.storage.runs.served import record_served
+from defsurvey.storage.runs.store import record_served
 from tests.jobs.ledger_rows import change, rows
 from tests.storage.small_run import answer, claimed, finish, new_cell, started
 from tests.storage.what_is_there import answers_of, progress_of

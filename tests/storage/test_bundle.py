@@ -13,13 +13,13 @@ import pytest
 from sqlalchemy import event
 
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import bundle, outbox, store
-from defsurvey.storage.runs.bundle import BadBundle, export_bundle, import_bundle
+from defsurvey.storage.runs import archive, outbox, store
+from defsurvey.storage.runs.archive import BadBundle, export_bundle, import_bundle
+from defsurvey.storage.runs.export import answer_rows
 from defsurvey.storage.runs.ledger import Ledger
-from defsurvey.storage.runs.read_answers import answer_rows
-from defsurvey.storage.runs.retry import ask_again
+from defsurvey.storage.runs.recovery import ask_again
 from defsurvey.storage.runs.run import AnswerState
-from defsurvey.storage.runs.served import record_served
+from defsurvey.storage.runs.store import record_served
 from defsurvey.storage.schema import migrate
 from tests.storage.small_run import answer, claimed, finish, new_cell, started
 from tests.storage.what_is_there import progress_of
@@ -90,7 +90,7 @@ def test_an_import_takes_few_statements(
     half_done(database, ledger)
     file = tmp_path / "run.bundle"
     assert export_bundle(database, "first", file) == 5
-    monkeypatch.setattr(bundle, "_BATCH", batch)
+    monkeypatch.setattr(archive, "_BATCH", batch)
     statements: list[str] = []
 
     @event.listens_for(elsewhere.engine, "before_cursor_execute")

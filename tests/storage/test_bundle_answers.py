@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import select
 
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import verdict_tables
-from defsurvey.storage.runs.bundle import import_bundle
+from defsurvey.storage.runs import tables
+from defsurvey.storage.runs.archive import import_bundle
 from defsurvey.storage.runs.run import MOST_PARTICIPANTS
 from tests.storage.remade_bundle import Change, Rows, another, first, refused, remade, to_be_moved
 
@@ -111,4 +111,4 @@ def test_what_people_read_comes_along(database: Database, elsewhere: Database, t
 
     import_bundle(elsewhere, remade(database, tmp_path, change))
     with elsewhere.read() as connection:
-        assert len(connection.execute(select(verdict_tables.reading)).all()) == 3
+        assert len(connection.execute(select(tables.reading)).all()) == 3

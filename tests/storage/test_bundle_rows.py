@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import select
 
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import bundle, judgements, store, verdict_tables
+from defsurvey.storage.runs import archive, judgements, store, tables
+from defsurvey.storage.runs.archive import export_bundle, import_bundle
 from defsurvey.storage.runs.budget import spent as spent_on
-from defsurvey.storage.runs.bundle import export_bundle, import_bundle
+from defsurvey.storage.runs.export import answer_rows
 from defsurvey.storage.runs.judgement import DIMENSIONS, Judgement, JudgeName, Verdict, all_dimensions
-from defsurvey.storage.runs.read_answers import answer_rows
 from defsurvey.storage.runs.rows import digest
 from defsurvey.storage.surveys.as_json import fingerprint, survey_from_json
 from defsurvey.storage.surveys.survey import SurveyError
@@ -222,7 +222,7 @@ def test_a_judge_that_comes_along_is_unknown_here(
 
     import_bundle(elsewhere, remade(database, tmp_path, planted))
     with elsewhere.read() as connection:
-        (row,) = connection.execute(select(verdict_tables.judge))
+        (row,) = connection.execute(select(tables.judge))
     assert (row.identity, row.input_price, row.output_price) == ("kind (v1)", None, None)
     assert judgements.calibrated(elsewhere, row.id) == {}
     assert len(judgements.judged(elsewhere, row.id, "first")) == 1
@@ -252,12 +252,12 @@ def test_little_is_held_in_memory(
     database: Database, elsewhere: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A manifest and a row have their largest sizes, and rows are taken together by their bytes as well."""
-    assert list(map(len, bundle._batches(iter([b"x" * 2**20] * 9)))) == [4, 4, 1]
-    monkeypatch.setattr(bundle, "_LINE_MAX", 20_000)
+    assert list(map(len, archive._batches(iter([b"x" * 2**20] * 9)))) == [4, 4, 1]
+    monkeypatch.setattr(archive, "_LINE_MAX", 20_000)
     file = remade(database, tmp_path, first("answer", completion="x" * 20_000))
     assert "answer.jsonl: expected rows of at most 20,000 bytes, got a longer one" in refused(elsewhere, file)
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("manifest.json", b"[" + b" " * 2**20 + b"]")
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as whole:
+        whole.writestr("manifest.json", b"[" + b" " * 2**20 + b"]")
     assert "expected a manifest of at most 1,048,576 bytes, got more" in refused(elsewhere, file)
 
 

@@ -6,9 +6,8 @@ import time
 
 import pytest
 
-from defsurvey.storage.condition import condition
 from defsurvey.storage.database import Database
-from defsurvey.storage.schema import HEAD, migrate
+from defsurvey.storage.schema import HEAD, condition, migrate
 
 
 def test_an_empty_database_has_no_schema(empty_url: str) -> None:

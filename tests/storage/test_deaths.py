@@ -10,7 +10,9 @@ from sqlalchemy import select
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store, tables
-from defsurvey.storage.runs.deaths import (
+from defsurvey.storage.runs.ledger import Ledger, StaleLease
+from defsurvey.storage.runs.outbox import mark_published, outgoing
+from defsurvey.storage.runs.recovery import (
     FORGOTTEN_AFTER,
     QUARANTINE_AFTER,
     Freed,
@@ -18,8 +20,6 @@ from defsurvey.storage.runs.deaths import (
     free_expired,
     free_owned,
 )
-from defsurvey.storage.runs.ledger import Ledger, StaleLease
-from defsurvey.storage.runs.outbox import mark_published, outgoing
 from defsurvey.storage.runs.run import Participant
 from tests.storage.small_run import answer, claimed, finish, new_cell, started
 from tests.storage.what_is_there import answers_of

@@ -18,9 +18,9 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.hosts import host
 from defsurvey.storage.runs import ledger as ledger_module
 from defsurvey.storage.runs import store, tables
-from defsurvey.storage.runs.deaths import free_owned
 from defsurvey.storage.runs.ledger import Backlog, Ledger, StaleLease, backlogs, lease_owner, owners
 from defsurvey.storage.runs.outbox import mark_published, outgoing, waiting
+from defsurvey.storage.runs.recovery import free_owned
 from defsurvey.storage.runs.rows import answer_columns
 from defsurvey.storage.runs.run import AnswerState, Participant, Progress
 from tests.storage.small_run import DRAWS, answer, claimed, finish, new_cell, new_run, participant_ids, started

@@ -10,7 +10,6 @@ from sqlalchemy import func, select, update
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store, tables
-from defsurvey.storage.runs.deaths import free_expired
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.outbox import (
     BuiltReport,
@@ -28,6 +27,7 @@ from defsurvey.storage.runs.outbox import (
     unfinished_models,
     waiting,
 )
+from defsurvey.storage.runs.recovery import free_expired
 from tests.storage.small_run import answer, claimed, finish, new_cell, started
 
 

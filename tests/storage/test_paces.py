@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.ledger import Ledger
-from defsurvey.storage.runs.paces import FEWEST, PAUSE_SECONDS, TokensSeen, paces, tokens_seen
+from defsurvey.storage.runs.pilot import FEWEST, PAUSE_SECONDS, TokensSeen, paces, tokens_seen
 from defsurvey.storage.runs.store import add_run
 from tests.storage.small_run import SURVEY, finish, new_cell, new_run, started
 

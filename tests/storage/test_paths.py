@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from defsurvey.storage.paths import OutsideFolder, path_under
+from defsurvey.storage.files import OutsideFolder, path_under
 
 
 @pytest.fixture

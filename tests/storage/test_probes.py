@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs.bundle import export_bundle, import_bundle
-from defsurvey.storage.runs.probe import Probe, ProbeKind
-from defsurvey.storage.runs.probes import add_probes, read_probes
-from defsurvey.storage.runs.read_results import read_results
+from defsurvey.storage.runs.archive import export_bundle, import_bundle
+from defsurvey.storage.runs.probes import Probe, ProbeKind, add_probes, read_probes
+from defsurvey.storage.runs.results import read_results
 from defsurvey.storage.schema import migrate
 from tests.storage.small_run import started
 

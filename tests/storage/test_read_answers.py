@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from defsurvey.storage.database import Database
+from defsurvey.storage.runs.export import COLUMNS, TELEMETRY, answer_rows
 from defsurvey.storage.runs.ledger import Ledger
-from defsurvey.storage.runs.read_answers import COLUMNS, TELEMETRY, answer_rows
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.runs.store import UnknownRun, add_run
 from tests.storage.small_run import answer, claimed, finish, new_cell, new_run, participant_ids, started

@@ -8,7 +8,7 @@ import numpy as np
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.ledger import Ledger
-from defsurvey.storage.runs.read_draws import read_draws
+from defsurvey.storage.runs.results import read_draws
 from defsurvey.storage.runs.run import DrawsPer, Protocol
 from defsurvey.storage.runs.store import add_run
 from tests.storage.small_run import DRAWS, USED, answer, claimed, finish, new_cell, new_run, participant_ids, started

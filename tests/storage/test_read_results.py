@@ -12,13 +12,11 @@ from sqlalchemy import event, insert
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, store, tables
 from defsurvey.storage.runs.ledger import Ledger
-from defsurvey.storage.runs.read_results import read_results
-from defsurvey.storage.runs.results import STATES, AnswerArrays, TokenCount
+from defsurvey.storage.runs.results import STATES, AnswerArrays, TokenCount, read_results
 from defsurvey.storage.runs.rows import answer_columns, digest
 from defsurvey.storage.runs.run import AnswerState, Condition, OptionProbabilities, Participant, Progress
-from defsurvey.storage.runs.served import record_served
 from defsurvey.storage.runs.steps import commit_probabilities
-from defsurvey.storage.runs.store import UnknownRun, add_run
+from defsurvey.storage.runs.store import UnknownRun, add_run, record_served
 from tests.storage.small_run import DRAWS, SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
 
 ARRAYS = [field.name for field in fields(AnswerArrays)]

@@ -12,10 +12,16 @@ from sqlalchemy import select
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store, tables
-from defsurvey.storage.runs.deaths import QUARANTINE_AFTER, free_owned
 from defsurvey.storage.runs.ledger import Ledger, StaleLease
 from defsurvey.storage.runs.outbox import mark_published, outgoing, reports_due, revision
-from defsurvey.storage.runs.retry import ask_again, reopen_asked_again, reopen_quarantined, rewind
+from defsurvey.storage.runs.recovery import (
+    QUARANTINE_AFTER,
+    ask_again,
+    free_owned,
+    reopen_asked_again,
+    reopen_quarantined,
+    rewind,
+)
 from defsurvey.storage.runs.run import Answer, AnswerState, Participant, Progress
 from tests.storage.small_run import answer, claimed, finish, new_cell, new_run, participant_ids, started
 from tests.storage.what_is_there import answers_of, progress_of

@@ -21,7 +21,7 @@ from defsurvey.storage.runs.run import (
     Reply,
     UsedDecoding,
 )
-from defsurvey.storage.runs.storable import storable
+from defsurvey.storage.text import storable
 from tests.storage.small_run import DRAWS, USED, answer, claimed, started
 from tests.storage.what_is_there import answers_of
 

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Table, inspect, select, text
 from sqlmodel import SQLModel
 
 from defsurvey.storage import schema
-from defsurvey.storage.columns import Integers, Now
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import tables, verdict_tables
+from defsurvey.storage.runs import tables
+from defsurvey.storage.runs.tables import Integers, Now
 from defsurvey.storage.schema import HEAD, SchemaTooNew, current_revision, migrate
 
 REPOSITORY = Path(__file__).parents[2]
@@ -119,7 +119,7 @@ def test_integers_are_kept_as_text(database: Database, value: tuple[int, ...] | 
 
 def test_every_table_of_the_models_is_named() -> None:
     """A table that the room forgets to name is noticed."""
-    both = {**vars(tables), **vars(verdict_tables)}
+    both = vars(tables)
     named = {name: value for name, value in both.items() if isinstance(value, Table)}
     assert named == {str(name): table for name, table in SQLModel.metadata.tables.items()}
 

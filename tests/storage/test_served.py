@@ -13,7 +13,7 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs import tables
 from defsurvey.storage.runs.budget import change_budget, halt_if_spent, spent
 from defsurvey.storage.runs.ledger import Ledger
-from defsurvey.storage.runs.served import OtherEngine, differences, record_served
+from defsurvey.storage.runs.store import OtherEngine, differences, record_served
 from tests.jobs.ledger_rows import change, rows
 from tests.storage.small_run import finish, new_cell, started
 

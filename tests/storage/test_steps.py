@@ -10,13 +10,13 @@ from sqlalchemy import func, select
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, store, tables
-from defsurvey.storage.runs.bundle import export_bundle, import_bundle
+from defsurvey.storage.runs.archive import export_bundle, import_bundle
+from defsurvey.storage.runs.export import PROBABILITIES, probability_rows
 from defsurvey.storage.runs.ledger import Ledger, StaleLease
-from defsurvey.storage.runs.read_answers import PROBABILITIES, probability_rows
-from defsurvey.storage.runs.retry import rewind
+from defsurvey.storage.runs.outbox import waiting_by_model
+from defsurvey.storage.runs.recovery import rewind
 from defsurvey.storage.runs.run import AnswerState, CompletedStep, Condition, OptionProbabilities
 from defsurvey.storage.runs.steps import commit_probabilities, commit_step, read_probabilities, steps_of
-from defsurvey.storage.runs.waiting import waiting
 from defsurvey.storage.schema import migrate
 from tests.storage.small_run import USED, answer, claimed, new_cell, started
 from tests.storage.what_is_there import answers_of, progress_of
@@ -98,7 +98,7 @@ def test_a_panel_finishes_when_every_question_has_all_its_slots(database: Databa
         ledger.checkpoint(held, ended[0], (), ended[1:])  # the word of the first was lost
         if item == 0:
             ledger.release(held)
-            assert [entry.answers for entry in waiting(database)] == [40]
+            assert [entry.answers for entry in waiting_by_model(database)] == [40]
             held = claimed(ledger, who)
     progress = progress_of(database, "first")
     assert (progress.planned, progress.answered, progress.refused, progress.remaining) == (60, 30, 30, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from defsurvey.storage.visible import visible
+from defsurvey.storage.text import visible
 
 ZWNJ, ZWJ = "\u200c", "\u200d"
 

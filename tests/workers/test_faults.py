@@ -12,8 +12,8 @@ from sqlalchemy.exc import DataError, ProgrammingError
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox
-from defsurvey.storage.runs.deaths import QUARANTINE_AFTER
-from defsurvey.storage.runs.served import OtherEngine
+from defsurvey.storage.runs.recovery import QUARANTINE_AFTER
+from defsurvey.storage.runs.store import OtherEngine
 from defsurvey.storage.schema import migrate
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.scripted import ScriptedEngine

@@ -13,7 +13,7 @@ import torch
 from defsurvey.jobs.progress.snapshot import snapshot
 from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import outbox, retry, store
+from defsurvey.storage.runs import outbox, recovery, store
 from defsurvey.storage.runs.steps import read_probabilities
 from defsurvey.storage.schema import migrate
 from defsurvey.storage.surveys.survey import Question, Survey
@@ -218,11 +218,11 @@ def test_what_was_not_weighed_is_weighed_again_when_it_is_asked_for(database: Da
 
     worker(database, Forgetful(), owner="hand:1:x").simulate(who)
     before = {row.question for row in read_probabilities(database, "r")}
-    assert retry.reopen_unweighed(database, "r") == 1
-    assert retry.reopen_unweighed(database, "other") == 0
+    assert recovery.reopen_unweighed(database, "r") == 1
+    assert recovery.reopen_unweighed(database, "other") == 0
     assert [message.participant for message in outbox.outgoing(database)] == [who]
     assert worker(database, again := Asked(), owner="hand:2:x").simulate(who) is Outcome.FINISHED
     assert {request.asked.question.id for request in again.requests if request.asked} == {"aim", "divorce"}
     assert {row.question for row in read_probabilities(database, "r")} == before | {"aim"}
     assert (snapshot(database, "r").unweighed, snapshot(database, "r").complete) == (0, True)
-    assert retry.reopen_unweighed(database, "r") == 0
+    assert recovery.reopen_unweighed(database, "r") == 0

@@ -14,9 +14,9 @@ from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store
 from defsurvey.storage.runs.ledger import Ledger
-from defsurvey.storage.runs.read_results import read_results
+from defsurvey.storage.runs.results import read_results
 from defsurvey.storage.runs.run import AnswerState
-from defsurvey.storage.runs.served import OtherEngine, record_served
+from defsurvey.storage.runs.store import OtherEngine, record_served
 from defsurvey.storage.schema import migrate
 from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, Request
 from defsurvey.workers.engines.scripted import ScriptedEngine

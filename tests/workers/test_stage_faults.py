@@ -16,9 +16,9 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.exc import OperationalError
 
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import retry, store, tables
-from defsurvey.storage.runs.deaths import free_owned
+from defsurvey.storage.runs import recovery, store, tables
 from defsurvey.storage.runs.ledger import Ledger, owners
+from defsurvey.storage.runs.recovery import free_owned
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.schema import migrate
 from defsurvey.workers.engines.base import EngineUnavailable
@@ -167,7 +167,7 @@ def test_a_replacement_whose_word_is_lost_is_recognised(
     (who,) = started(database)
     stage = stage_of(database, engine)
     assert stage.simulate(who) is Outcome.FINISHED
-    assert retry.ask_again(database, RUN, [AnswerState.ANSWERED]) == len(QUESTIONS)
+    assert recovery.ask_again(database, RUN, [AnswerState.ANSWERED]) == len(QUESTIONS)
     replace, lost = Ledger.replace, []
 
     def lossy(self: Ledger, *arguments: Any) -> None:
@@ -191,12 +191,12 @@ def test_orders_that_come_while_others_are_served_are_served_too(database: Datab
     stage.simulate(who)
     failed = tables.answer.update().where(tables.answer.c.item == 0).values(state="failed")
     database.write(lambda connection: connection.execute(failed))
-    retry.ask_again(database, RUN, [AnswerState.FAILED])
+    recovery.ask_again(database, RUN, [AnswerState.FAILED])
     engine.held, engine.arrived = {"Q1"}, threading.Event()
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(stage.simulate, who)
         assert engine.arrived.wait(PATIENCE)
-        assert retry.ask_again(database, RUN, [AnswerState.ANSWERED]) == len(QUESTIONS) - 1
+        assert recovery.ask_again(database, RUN, [AnswerState.ANSWERED]) == len(QUESTIONS) - 1
         engine.let_go()
         assert asking.result(PATIENCE) is Outcome.FINISHED
     assert standing(database, who)[:3] == ("finished", len(QUESTIONS), None)

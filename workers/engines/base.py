@@ -13,8 +13,8 @@ from typing import Literal, Protocol, runtime_checkable
 
 from defsurvey.storage.errors import BadInput
 from defsurvey.storage.runs.run import Decoding, EngineDescription, UsedDecoding
-from defsurvey.storage.runs.storable import storable
 from defsurvey.storage.surveys.survey import Question
+from defsurvey.storage.text import storable
 from defsurvey.workers.engines.counters import Counters
 
 #: What was used of the decoding asked for where nothing was decoded, or by an engine that knows no such thing.
@@ -84,7 +84,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What an engine made of a request; its texts are as the ledger can keep them (``storage.runs.storable``)."""
+    """What an engine made of a request; its texts are as the ledger can keep them (``storage.text``)."""
 
     #: the whole reply: ``reply_start`` included where it was used, and the mark of a thought that the prompt began
     text: str

@@ -10,9 +10,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from defsurvey.storage.paths import path_under
-from defsurvey.storage.runs.storable import storable
-from defsurvey.storage.visible import visible
+from defsurvey.storage.files import path_under
+from defsurvey.storage.text import storable, visible
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.models import ModelCard
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from defsurvey.storage.runs.probe import Probe, ProbeKind
+from defsurvey.storage.runs.probes import Probe, ProbeKind
 from defsurvey.storage.runs.run import Decoding
 from defsurvey.storage.surveys.survey import Culture, Question, QuestionType, Survey
 from defsurvey.workers.engines.base import Engine, FinishReason, Message, Request

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from defsurvey.storage.surveys.survey import Question, Survey
-from defsurvey.storage.visible import control
+from defsurvey.storage.text import control
 from defsurvey.workers.simulation.prompts import words
 
 #: How long a wording may be, as a multiple of the question, and how many characters more are always allowed.

@@ -16,9 +16,9 @@ from sqlalchemy.exc import DataError, InterfaceError, OperationalError, SQLAlche
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs.deaths import QUARANTINE_AFTER, count_failure
+from defsurvey.storage.runs.recovery import QUARANTINE_AFTER, count_failure
 from defsurvey.storage.runs.run import Participant
-from defsurvey.storage.runs.served import OtherEngine
+from defsurvey.storage.runs.store import OtherEngine
 from defsurvey.workers.models import ModelError
 
 log = logging.getLogger(__name__)

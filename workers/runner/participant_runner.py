@@ -19,8 +19,8 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, outbox, store
 from defsurvey.storage.runs.ledger import Ledger, StaleLease
 from defsurvey.storage.runs.run import CompletedStep, Participant, Run
-from defsurvey.storage.runs.served import record_served
 from defsurvey.storage.runs.steps import commit_probabilities, commit_step, steps_of
+from defsurvey.storage.runs.store import record_served
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Engine, EngineUnavailable, Mortal
 from defsurvey.workers.engines.opening import describe_engine, open_engine

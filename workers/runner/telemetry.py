@@ -26,8 +26,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from defsurvey.storage.database import Database
 from defsurvey.storage.errors import BadInput
 from defsurvey.storage.runs.ledger import LEASE_SECONDS, Ledger, StaleLease
+from defsurvey.storage.runs.outbox import Waiting, remaining, waiting_by_model
 from defsurvey.storage.runs.run import Answer, Participant
-from defsurvey.storage.runs.waiting import Waiting, remaining, waiting
 from defsurvey.workers.engines.base import Counting, Engine
 from defsurvey.workers.engines.device import resolved
 from defsurvey.workers.runner.dead_letters import counts
@@ -139,7 +139,7 @@ def show(registry: CollectorRegistry, address: tuple[str, int]) -> Callable[[], 
     return end
 
 
-#: Metrics of what waits for each model: name, what it is, attribute of ``storage.runs.waiting.Waiting``.
+#: Metrics of what waits for each model: name, what it is, attribute of ``storage.runs.outbox.Waiting``.
 _BACKLOG = (
     ("backlog_participants", "Participants that nobody holds.", "participants"),
     ("backlog_answers", "Answers that participants whom nobody holds still have to give.", "answers"),
@@ -194,7 +194,7 @@ class Gauges(Collector):
         to_come: Mapping[str, int] = {}
         up = 1
         try:
-            found, to_come = waiting(self._database), remaining(self._database)
+            found, to_come = waiting_by_model(self._database), remaining(self._database)
         except SQLAlchemyError as error:
             log.warning("metrics: backlog: %s", getattr(error, "orig", None) or error)
             up = 0

@@ -24,7 +24,7 @@ from defsurvey.storage.surveys.survey import (
     Value,
 )
 from defsurvey.storage.surveys.tables import to_number, to_percent
-from defsurvey.storage.visible import control
+from defsurvey.storage.text import control
 
 REQUIRED = ("question", "type", "code", "culture")
 AMOUNTS = ("percent", "count")

@@ -12,12 +12,11 @@ import pytest
 
 from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import outbox, retry, store
-from defsurvey.storage.runs.bundle import export_bundle, import_bundle
-from defsurvey.storage.runs.deaths import free_owned
-from defsurvey.storage.runs.read_answers import answer_rows
-from defsurvey.storage.runs.read_draws import read_draws
-from defsurvey.storage.runs.read_results import read_results
+from defsurvey.storage.runs import outbox, recovery, store
+from defsurvey.storage.runs.archive import export_bundle, import_bundle
+from defsurvey.storage.runs.export import answer_rows
+from defsurvey.storage.runs.recovery import free_owned
+from defsurvey.storage.runs.results import read_draws, read_results
 from defsurvey.storage.runs.run import AnswerState, Protocol
 from defsurvey.storage.runs.steps import steps_of
 from defsurvey.storage.schema import migrate
@@ -129,7 +128,7 @@ def test_slots_of_a_panel_are_asked_again_by_one_chain(database: Database) -> No
     assert hand.simulate(who) is Outcome.FINISHED
     progress = progress_of(database, "r")
     assert (progress.answered, progress.failed) == (CcsvList.slots, CcsvList.slots)
-    assert retry.ask_again(database, "r", [AnswerState.FAILED]) == CcsvList.slots
+    assert recovery.ask_again(database, "r", [AnswerState.FAILED]) == CcsvList.slots
     again = Asked()
     assert worker(database, again, owner="hand:2:x").simulate(who) is Outcome.FINISHED
     assert len(again.requests) == VOTE + 1
@@ -143,7 +142,7 @@ def test_a_rewound_panel_begins_anew(database: Database) -> None:
     """From the failed item on, in sequence, with the next attempt's seeds."""
     who = started(database, "ccsv-list")["ccsv-list"][0]
     assert worker(database, Asked(gives_up_after=3), owner="hand:1:x").simulate(who) is Outcome.FINISHED
-    assert retry.rewind(database, "r", [AnswerState.FAILED]) == 2 * CcsvList.slots
+    assert recovery.rewind(database, "r", [AnswerState.FAILED]) == 2 * CcsvList.slots
     again = Asked()
     assert worker(database, again, owner="hand:2:x").simulate(who) is Outcome.FINISHED
     assert len(again.requests) == 2 * (VOTE + 1)

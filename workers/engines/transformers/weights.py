@@ -20,7 +20,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from defsurvey.storage.paths import path_under
+from defsurvey.storage.files import path_under
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.models import ModelCard, Wheel
 

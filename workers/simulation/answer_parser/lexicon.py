@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from defsurvey.storage.runs.storable import NUL_SIGN
+from defsurvey.storage.text import NUL_SIGN
 
 #: Characters that only decorate: Markdown, zero-width and directional marks.
 _DECORATION = dict.fromkeys(map(ord, "*`#_\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))

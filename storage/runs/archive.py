@@ -23,16 +23,16 @@ from sqlmodel import SQLModel
 from defsurvey.storage import schema
 from defsurvey.storage.database import Database, insert_new
 from defsurvey.storage.errors import BadInput
-from defsurvey.storage.runs import store, tables, verdict_tables
-from defsurvey.storage.runs.bundle_rows import Misfit, RowReader, parse
+from defsurvey.storage.files import write_whole
+from defsurvey.storage.runs import store, tables
+from defsurvey.storage.runs.archive_rows import Misfit, RowReader, parse
 from defsurvey.storage.runs.run import NAME, NAME_RULE
-from defsurvey.storage.visible import in_one_line
-from defsurvey.storage.whole_file import write_whole
+from defsurvey.storage.text import in_one_line
 
 #: Version of the file's own layout.
 FORMAT = 1
 #: What was said of answers, by judges and people.
-_SAID = (verdict_tables.judgement, verdict_tables.label, verdict_tables.reading)
+_SAID = (tables.judgement, tables.label, tables.reading)
 #: Table whose rows are given keys anew -> columns by which its rows are known.
 _KEYED = {
     "cell": ("run", "model", "culture", "condition_name", "language"),
@@ -67,7 +67,7 @@ class BadBundle(BadInput, ValueError):
 def export_bundle(database: Database, run: str, path: Path) -> int:
     """Write a run to a file, which appears whole or not at all. Returns the number of answers in it.
 
-    Links are followed, and pipes written into: see ``storage.whole_file.write_whole``.
+    Links are followed, and pipes written into: see ``storage.files.write_whole``.
 
     Raises:
         storage.runs.store.UnknownRun: there is no such run.
@@ -129,8 +129,8 @@ def _parts(run: str) -> dict[str, Select[Any]]:
     p, a = tables.participant.c, tables.answer.c
     fingerprint = select(tables.run.c.survey).where(tables.run.c.id == run).scalar_subquery()
     of_run = select(p.id).where(p.run == run)
-    j = verdict_tables.judgement.c
-    asked = select(verdict_tables.judging.c.judge).where(verdict_tables.judging.c.run == run)
+    j = tables.judgement.c
+    asked = select(tables.judging.c.judge).where(tables.judging.c.run == run)
     judges = select(j.judge).where(j.participant.in_(of_run)).union(asked)
     said = {table.name: select(table).where(table.c.participant.in_(of_run)) for table in _SAID}
     return {
@@ -146,12 +146,10 @@ def _parts(run: str) -> dict[str, Select[Any]]:
         "option_probability": select(tables.option_probability)
         .where(tables.option_probability.c.participant.in_(of_run))
         .order_by(*list(tables.option_probability.primary_key)),
-        "probe": select(verdict_tables.probe).where(verdict_tables.probe.c.run == run),
+        "probe": select(tables.probe).where(tables.probe.c.run == run),
         "again": select(tables.again).where(tables.again.c.participant.in_(of_run)),
-        "judge": select(verdict_tables.judge)
-        .where(verdict_tables.judge.c.id.in_(judges))
-        .order_by(verdict_tables.judge.c.id),
-        "judging": select(verdict_tables.judging).where(verdict_tables.judging.c.run == run),
+        "judge": select(tables.judge).where(tables.judge.c.id.in_(judges)).order_by(tables.judge.c.id),
+        "judging": select(tables.judging).where(tables.judging.c.run == run),
         **said,
     }
 
@@ -229,10 +227,10 @@ def _import(connection: Connection, archive: zipfile.ZipFile, manifest: dict[str
 
 def _check_readings(connection: Connection, reader: RowReader) -> None:
     """Hold what people read against the questions answered, which the rows of readings do not name; raises Misfit."""
-    a, r, p = tables.answer.c, verdict_tables.reading.c, tables.participant.c
+    a, r, p = tables.answer.c, tables.reading.c, tables.participant.c
     same = and_(r.participant == a.participant, r.item == a.item, r.slot == a.slot)
     of_run = select(p.id).where(p.run == reader.run)
-    query = select(a.question, r.choices).join_from(verdict_tables.reading, tables.answer, same)
+    query = select(a.question, r.choices).join_from(tables.reading, tables.answer, same)
     for row in _rows(connection, query.where(r.participant.in_(of_run))):
         reader.check_choices(row["question"], row["choices"])
 

@@ -82,3 +82,12 @@ def control(text: str) -> str:
     """
     found = _CONTROL.search(text)
     return name_character(found[0]) if found else ""
+
+
+#: Stands where a NUL was.
+NUL_SIGN = "␀"
+
+
+def storable(text: str) -> str:
+    """Text as both databases can keep it: PostgreSQL has no NUL, and neither has lone surrogates."""
+    return text.replace("\x00", NUL_SIGN).encode("utf-8", "replace").decode("utf-8")
