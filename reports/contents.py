@@ -8,6 +8,7 @@ from dataclasses import replace
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.circumstances import circumstances
 from defsurvey.reports.figures.ablation import ablation_section, language_section
+from defsurvey.reports.figures.closeness import closeness
 from defsurvey.reports.figures.configured import configuration_section, draw_section
 from defsurvey.reports.figures.cultural_map import map_section
 from defsurvey.reports.figures.dimensions import mean_section, spread_section
@@ -15,7 +16,9 @@ from defsurvey.reports.figures.first_token import first_token_section
 from defsurvey.reports.figures.frameworks import framework_section, model_section
 from defsurvey.reports.figures.judging import judge_section
 from defsurvey.reports.figures.landscape import case_section, landscape_section, near_section, score_section
+from defsurvey.reports.figures.matching import matching_section, rank_section
 from defsurvey.reports.figures.position import position_section
+from defsurvey.reports.figures.profiles import age_section, gender_section, heatmap_section
 from defsurvey.reports.figures.provenance import download_section, provenance_section
 from defsurvey.reports.figures.quality import quality_section, with_contamination
 from defsurvey.reports.figures.questions import question_section
@@ -25,10 +28,6 @@ from defsurvey.reports.finding import find
 from defsurvey.reports.method import method
 from defsurvey.reports.number_format import percent
 from defsurvey.reports.page import Page, Section, Tile
-from defsurvey.reports.sections.closeness import closeness
-from defsurvey.reports.sections.matching import matching_section, rank_section
-from defsurvey.reports.sections.mismatches import heatmap_section
-from defsurvey.reports.sections.profiles import age_section, gender_section
 
 #: The paper's tables and figures, in the order in which they are read.
 _PAPER = (

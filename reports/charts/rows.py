@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import isfinite, nan
+from math import isfinite, isnan, nan
 from typing import Any
 
+from defsurvey.reports.cells.cells import CellAnalysis
 from defsurvey.reports.charts.drawing import (
     FLOOR,
     INK,
@@ -24,6 +25,7 @@ from defsurvey.reports.charts.drawing import (
     shortened,
     width_beside,
 )
+from defsurvey.reports.number_format import nats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,3 +196,28 @@ def _upon(alt: Any, marks: Sequence[Mark], frame: Frame, place: dict[str, Any]) 
         .encode(x=x, color=colour, shape=shape, description="says:N", **place)
     )
     return layers
+
+
+NATS = "smoothed KL divergence, nats; left is closer"
+
+
+def cell_figures(cell: CellAnalysis) -> tuple[float, ...]:
+    """All that :func:`cell_mark` draws of a cell, for its axis to reach."""
+    return (cell.sound.headline, cell.interval.high, cell.sound_floor.headline, cell.sound_random.headline)
+
+
+def cell_mark(row: str, cell: CellAnalysis, *, series: int = 0, prefix: str = "") -> Mark:
+    """A cell's headline divergence with its interval, and what as many people and uniform answers would score."""
+    low, high = cell.interval.low, cell.interval.high
+    between = "" if isnan(low) else f" ({nats(max(low, 0.0))} to {nats(high)})"
+    return Mark(
+        row=row,
+        value=cell.sound.headline,
+        says=f"{prefix or row}: {nats(cell.sound.headline)}{between}; "
+        f"as many people: {nats(cell.sound_floor.headline)}, uniform answers: {nats(cell.sound_random.headline)}",
+        series=series,
+        low=max(low, 0.0) if isfinite(low) else low,
+        high=high,
+        floor=cell.sound_floor.headline,
+        expected=cell.sound_random.headline,
+    )

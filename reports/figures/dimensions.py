@@ -17,9 +17,8 @@ from scipy.special import ndtri
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import CellAnalysis
 from defsurvey.reports.cells.items import Bools, Floats
-from defsurvey.reports.charts.dots import NATS
 from defsurvey.reports.charts.drawing import FLOOR, INK, LINE, SOFT, Chart, Row, room_for, shortened, width_beside
-from defsurvey.reports.charts.rows import Frame, Mark, Scale, looks, reach, rows_axis, rows_chart
+from defsurvey.reports.charts.rows import NATS, Frame, Mark, Scale, looks, reach, rows_axis, rows_chart
 from defsurvey.reports.figures.words import (
     ENOUGH,
     LEVEL,

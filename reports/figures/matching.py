@@ -1,9 +1,10 @@
-"""Whom a model's commonest answers match and resemble: Figures 8, 11 and 12, Appendix G, and the rank by matching."""
+"""How often a model's commonest answers are people's: Figure 8, and the rank by matching."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite, isnan
 
 import numpy as np
 from scipy.stats import rankdata
@@ -11,23 +12,31 @@ from scipy.stats import rankdata
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.comparing import answered
-from defsurvey.reports.cells.items import Floats, ReferenceTable, reference_table
+from defsurvey.reports.cells.items import Floats
 from defsurvey.reports.cells.respondents import uniform_shares
-from defsurvey.reports.figures.words import NotRun, main_cells
+from defsurvey.reports.charts.drawing import Chart
+from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
+from defsurvey.reports.figures.words import (
+    ENOUGH,
+    LEVEL,
+    MODEL,
+    NotRun,
+    culture_names,
+    dimension_columns,
+    main_cells,
+    missing,
+    named_cultures,
+    places,
+)
 from defsurvey.reports.metrics.bias import (
     Matching,
-    Profile,
-    ProfileShares,
     matching,
-    mismatch_tensor,
-    profile,
-    profile_shares,
 )
+from defsurvey.reports.metrics.comparisons import holm
 from defsurvey.reports.metrics.significance import spearman
-from defsurvey.storage.surveys.survey import Group
-
-#: The groups of a profile, in the order of every group axis.
-GROUPS = (Group.MALE, Group.FEMALE, Group.AGE_LE29, Group.AGE_30_49, Group.AGE_50PLUS)
+from defsurvey.reports.number_format import NAMED, NONE, chance, counted, fixed, listed, percent
+from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.untrusted import visible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,40 +65,6 @@ class MatchingFigure:
         for row in self.rows:
             found.setdefault(row.culture, {})[row.name] = row.matching.share
         return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProfileRow:
-    """Figures 11 and 12, Appendix G: one model in one culture, one way of measuring."""
-
-    name: str
-    model: str
-    culture: str
-    matching: ProfileShares  #: of the matching items
-    mismatching: ProfileShares
-    tensor: Floats  #: mismatching items by dimension, sex and age, shape (D, 2, 3)
-    lift: Floats  #: of the mismatching items, mean per group, shape (5,): how much more typical than of all people
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProfileCoverage:
-    """How far a culture's references name groups."""
-
-    culture: str
-    items: int  #: with a reference
-    genders: int  #: of them, with both sexes
-    ages: int  #: with all three ages
-    low_n: int  #: of those with any group, resting on too few people
-    dimensions: tuple[str, ...]  #: without a single item that has sexes and ages
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profiles:
-    """Figures 11 and 12 and Appendix G."""
-
-    coverage: tuple[ProfileCoverage, ...]
-    sound: tuple[ProfileRow, ...]  #: by P(option | group)
-    paper: tuple[ProfileRow, ...]  #: by raw counts of people
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,71 +102,6 @@ def _row(analysis: Analysis, culture: CultureAnalysis, cell: CellAnalysis, unifo
     )
 
 
-def profiles(analysis: Analysis) -> Profiles | NotRun:
-    """Figures 11 and 12 and Appendix G, over the items whose groups are known."""
-    groups = {
-        culture.culture.code: tuple(
-            reference_table(analysis.results.survey, analysis.items, culture.culture.code, group) for group in GROUPS
-        )
-        for culture in analysis.cultures
-    }
-    coverage = tuple(_coverage(analysis, culture, groups[culture.culture.code]) for culture in analysis.cultures)
-    if not any(known.genders or known.ages for known in coverage):
-        return NotRun(reason="no reference of this survey tells the sexes or ages apart")
-    sound: list[ProfileRow] = []
-    paper: list[ProfileRow] = []
-    for cell, row in zip(main_cells(analysis), analysis.figure(matching_figure).rows, strict=True):
-        culture = next(each for each in analysis.cultures if each.culture.code == cell.cell.culture)
-        tables = groups[cell.cell.culture]
-        for raw, rows in ((False, sound), (True, paper)):
-            found = profile(
-                cell.counts,
-                culture.reference.shares,
-                np.stack([table.shares for table in tables]),
-                np.stack([table.asked for table in tables]),
-                np.stack([table.low_n for table in tables]),
-                raw_counts=raw,
-            )
-            rows.append(_profile_row(analysis, cell, row.matching.match, found))
-    return Profiles(coverage=coverage, sound=tuple(sound), paper=tuple(paper))
-
-
-def _profile_row(analysis: Analysis, cell: CellAnalysis, match: Floats, found: Profile) -> ProfileRow:
-    grouping = analysis.items.grouping
-    lifts = found.lift[match == 0]
-    known = ~np.isnan(lifts)
-    total, count = np.where(known, lifts, 0.0).sum(axis=0), known.sum(axis=0)
-    return ProfileRow(
-        name=cell.name,
-        model=cell.cell.model,
-        culture=cell.cell.culture,
-        matching=profile_shares(found, match == 1),
-        mismatching=profile_shares(found, match == 0),
-        tensor=mismatch_tensor(found, match, grouping.dimension, grouping.dimensions),
-        lift=np.divide(total, count, out=np.full(len(GROUPS), np.nan), where=count > 0),
-    )
-
-
-def _coverage(analysis: Analysis, culture: CultureAnalysis, tables: tuple[ReferenceTable, ...]) -> ProfileCoverage:
-    known = np.stack([~np.isnan(table.n) for table in tables])
-    sexes, ages = known[:2].all(axis=0), known[2:].all(axis=0)
-    low = np.stack([table.low_n for table in tables]).any(axis=0)
-    dimension = analysis.items.grouping.dimension
-    spoken, covered = set(dimension.tolist()) - {-1}, set(dimension[sexes & ages].tolist())
-    return ProfileCoverage(
-        culture=culture.culture.code,
-        items=int((~np.isnan(culture.reference.n)).sum()),
-        genders=int(sexes.sum()),
-        ages=int(ages.sum()),
-        low_n=int((low & known.any(axis=0)).sum()),
-        dimensions=tuple(
-            code
-            for place, code in enumerate(analysis.results.survey.dimensions)
-            if place in spoken and place not in covered
-        ),
-    )
-
-
 def rank_agreement(analysis: Analysis) -> tuple[RankAgreement, ...] | NotRun:
     """The rank by matching against the order of closeness, per culture with at least three ranked models."""
     found, figure = [], analysis.figure(matching_figure)
@@ -219,3 +129,200 @@ def _agreement(culture: str, known: list[tuple[str, float, float]]) -> RankAgree
         rho=rho,
         p=p,
     )
+
+
+_NONE = "no valid answer meets a reference distribution"
+#: Fewest models whose order can be told from chance: of 4! orders two lie furthest out, a p of at least 2/24.
+TESTABLE = 5
+
+
+def matching_section(analysis: Analysis) -> Section:
+    """Figure 8."""
+    rows = [row for row in analysis.figure(matching_figure).rows if isfinite(row.matching.share)]
+    section = Section(
+        anchor="figure-8", contents="Fig. 8 · Matching", title="Commonest answers that match people's", number="Fig. 8"
+    )
+    if not rows:
+        return missing(section, NotRun(reason=_NONE))
+    return replace(
+        section,
+        title=_matched(analysis, rows) or section.title,
+        charts=_charts(analysis, rows),
+        chart_note="Dark ticks: the share that as many uniform answers would match.",
+        tables=(_table(analysis, analysis.figure(matching_figure).rows),),
+    )
+
+
+def _matched(analysis: Analysis, rows: Sequence[MatchingRow]) -> str:
+    """On how many items those match who have items and answers enough, by culture; empty where nobody has."""
+    enough = [row for row in rows if row.comparable and row.matching.items >= ENOUGH]
+    by_culture = {
+        name: [row.matching for row in enough if row.culture == code] for code, name in named_cultures(analysis).items()
+    }
+    known = {name: found for name, found in by_culture.items() if found}
+    if not known:
+        return ""
+    begin = "The commonest answer is people's on"
+    if len(known) <= NAMED:
+        return f"{begin} {'; on '.join(f'{_on(found)} in {name}' for name, found in known.items())}"
+    return f"{begin} {_on([row.matching for row in enough])} in {len(known)} cultures"
+
+
+def _on(found: Sequence[Matching]) -> str:
+    """The share of items that match, the lowest and highest of several, and what uniform answers would match."""
+    share, expected = (
+        _span([percent(low), percent(high)])
+        for low, high in (
+            (min(values), max(values)) for values in zip(*((each.share, each.expected) for each in found), strict=True)
+        )
+    )
+    items = _span([str(min(each.items for each in found)), str(max(each.items for each in found))])
+    return f"{share} of {items} items (uniform answers: {expected})"
+
+
+def _span(ends: Sequence[str]) -> str:
+    return " to ".join(dict.fromkeys(ends))
+
+
+def _charts(analysis: Analysis, rows: Sequence[MatchingRow]) -> tuple[Chart, ...]:
+    charts = []
+    for place, culture in enumerate(analysis.cultures):
+        mine = [row for row in rows if row.culture == culture.culture.code]
+        marks = [
+            Mark(
+                row=visible(row.name),
+                value=row.matching.share,
+                expected=row.matching.expected,
+                says=f"{visible(row.name)}: {percent(row.matching.share)} of {counted(row.matching.items, 'item')}; "
+                f"uniform answers {percent(row.matching.expected)}",
+            )
+            for row in sorted(mine, key=lambda row: -row.matching.share)
+        ]
+        if marks:
+            charts.append(
+                rows_chart(
+                    marks,
+                    Frame(
+                        name=f"matching-{place}",
+                        title=f"Matching items: {culture.name}",
+                        description="Share of items on which the model's commonest answer is people's.",
+                        scale=Scale(title="share of items that match", percent=True),
+                        first=place,
+                    ),
+                )
+            )
+    return tuple(charts)
+
+
+def _table(analysis: Analysis, rows: Sequence[MatchingRow]) -> Table:
+    names = culture_names(analysis)
+    return Table(
+        anchor="figure-8-dimensions",
+        caption="Share of matching items by dimension; beneath, of as many uniform answers",
+        grouped_by="Culture",
+        columns=(
+            MODEL,
+            *dimension_columns(analysis),
+            Column(text="All", meaning="all items, also those that speak to no dimension"),
+            Column(text="Items"),
+            Column(text="Few people", meaning="items whose reference rests on too few people"),
+        ),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=row.name),
+                group=name,
+                entries=(
+                    *(
+                        Entry(
+                            text=percent(row.by_dimension[place]),
+                            beneath=percent(row.uniform_by_dimension[place]),
+                            shade=None if isnan(row.by_dimension[place]) else float(row.by_dimension[place]),
+                            why=f"{_NONE} in this dimension" if isnan(row.by_dimension[place]) else "",
+                        )
+                        for place in places(analysis)
+                    ),
+                    Entry(
+                        text=percent(row.matching.share),
+                        beneath=percent(row.matching.expected),
+                        why=_NONE if isnan(row.matching.share) else "",
+                    ),
+                    Entry(text=str(row.matching.items)),
+                    Entry(text=str(row.matching.low_n)),
+                ),
+            )
+            for code, name in names.items()
+            for row in rows
+            if row.culture == code
+        ),
+    )
+
+
+#: What a correlation of two figures of one sample is worth.
+_SAME = (
+    "Both ranks come from the same answers: what chance does to one it does to the other, so that models which are "
+    "alike are in like order too. The heading corrects for the number of cultures (Holm)."
+)
+
+
+def rank_section(analysis: Analysis) -> Section:
+    """The rank by matching against the rank by divergence."""
+    part = analysis.figure(rank_agreement)
+    section = Section(
+        anchor="ranks",
+        contents="Sec. 5.2.4 · Ranks",
+        title="Rank by matching against rank by divergence",
+        number="Section 5.2.4",
+    )
+    if isinstance(part, NotRun):
+        return missing(section, part)
+    names = culture_names(analysis)
+    return replace(
+        section,
+        title=_followed(analysis, part) or section.title,
+        tables=tuple(
+            Table(
+                anchor=f"ranks-{each.culture}",
+                caption=f"Ranks, {names[each.culture]}",
+                columns=(
+                    MODEL,
+                    Column(text="By divergence", meaning="of the questions behind the mean, at equal n"),
+                    Column(text="By matching", meaning="of all items"),
+                ),
+                rows=tuple(
+                    TableRow(head=Entry(text=model), entries=(Entry(text=_rank(one)), Entry(text=_rank(two))))
+                    for model, one, two in zip(each.models, each.divergence_rank, each.matching_rank, strict=True)
+                ),
+                notes=(f"Spearman's correlation {fixed(each.rho, 2)}, p {chance(each.p)} by permutation.", _SAME),
+            )
+            for each in part
+        ),
+        side_by_side=True,
+    )
+
+
+def _adjusted(part: Sequence[RankAgreement]) -> dict[str, float]:
+    """Culture -> p, Holm over the cultures with models enough for any; nan for the rest."""
+    p = holm([each.p if len(each.models) >= TESTABLE else np.nan for each in part])
+    return {each.culture: float(adjusted) for each, adjusted in zip(part, p, strict=True)}
+
+
+def _followed(analysis: Analysis, part: Sequence[RankAgreement]) -> str:
+    """Where one rank follows the other or runs against it beyond chance; empty where nothing could be told."""
+    adjusted = _adjusted(part)
+    tested = [each for each in part if not isnan(adjusted[each.culture])]
+    clauses = []
+    for verb, sign in (("follows", 1), ("runs against", -1)):
+        where = [
+            f"{named_cultures(analysis)[each.culture]} ({fixed(each.rho, 2)})"
+            for each in tested
+            if adjusted[each.culture] < LEVEL and sign * each.rho > 0
+        ]
+        if where:
+            clauses.append(f"{verb} rank by divergence in {listed(where)}")
+    if clauses:
+        return f"Rank by matching {', and '.join(clauses)}"
+    return "Rank by matching follows rank by divergence no more than chance would" if tested else ""
+
+
+def _rank(rank: float) -> str:
+    return NONE if isnan(rank) else f"{rank:g}"

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
-from defsurvey.reports.charts.dots import dot_plots
 from defsurvey.reports.charts.drawing import PALETTE, Chart
 from defsurvey.reports.charts.radar import ROOM, SIZE, Loop, Spokes, radar
+from defsurvey.reports.figures.closeness import dot_plots
 from defsurvey.reports.figures.dimensions import ByDimension, by_dimension, mean_plots, spread_plots
 from tests.reports.planted import planted, wide_survey
 from tests.reports.reading import read

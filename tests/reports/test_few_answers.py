@@ -12,9 +12,8 @@ from defsurvey.reports.figures.configured import configuration_section
 from defsurvey.reports.figures.cultural_map import map_section
 from defsurvey.reports.figures.dimensions import ByDimension, by_dimension, mean_section, spread_section
 from defsurvey.reports.figures.frameworks import model_section
-from defsurvey.reports.figures.matching import RankAgreement, rank_agreement
+from defsurvey.reports.figures.matching import RankAgreement, matching_section, rank_agreement, rank_section
 from defsurvey.reports.finding import find
-from defsurvey.reports.sections.matching import matching_section, rank_section
 from defsurvey.storage.runs.results import Results
 from tests.reports.planted import planted, wide_survey
 from tests.reports.synthetic import answering, human, last, one_question, refusing, repeated, results, uniform

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.cells.cells import CellAnalysis
+from defsurvey.reports.figures.closeness import closeness
 from defsurvey.reports.figures.dimensions import mean_section
 from defsurvey.reports.figures.first_token import FirstToken, first_token
 from defsurvey.reports.figures.frameworks import model_section
@@ -20,7 +21,6 @@ from defsurvey.reports.finding import find
 from defsurvey.reports.measures import measure_rows
 from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.reports.number_format import NONE
-from defsurvey.reports.sections.closeness import closeness
 from defsurvey.storage.runs.results import ProbabilityRow, Results
 from defsurvey.storage.runs.run import Condition
 from defsurvey.storage.surveys.survey import Question, Survey

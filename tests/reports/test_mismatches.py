@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis, analyse
-from defsurvey.reports.figures.matching import Profiles, profiles
+from defsurvey.reports.figures.profiles import Profiles, heatmap_section, profiles
 from defsurvey.reports.page import Fold
-from defsurvey.reports.sections.mismatches import heatmap_section
 from tests.reports.planted import planted
 from tests.reports.wide import wide_survey
 

@@ -25,8 +25,9 @@ from defsurvey.reports.figures.frameworks import (
 )
 from defsurvey.reports.figures.judging import Insensitivity, insensitivity
 from defsurvey.reports.figures.landscape import NearQuestion, cases, landscape, near_question
-from defsurvey.reports.figures.matching import Profiles, matching_figure, profiles, rank_agreement
+from defsurvey.reports.figures.matching import matching_figure, rank_agreement
 from defsurvey.reports.figures.position import placement
+from defsurvey.reports.figures.profiles import Profiles, profiles
 from defsurvey.reports.figures.questions import distinguish
 from defsurvey.reports.figures.series import Series, parameters, series, series_section, training
 from defsurvey.reports.figures.throughput import throughput

@@ -11,6 +11,7 @@ from defsurvey.reports.analysis import analyse
 from defsurvey.reports.contents import page
 from defsurvey.reports.figures.ablation import language_section
 from defsurvey.reports.figures.landscape import near_section
+from defsurvey.reports.figures.matching import matching_section
 from defsurvey.reports.figures.position import Placement, PlacementRow, placement, position_section
 from defsurvey.reports.figures.provenance import provenance_section
 from defsurvey.reports.figures.questions import distinguish, question_cards
@@ -18,7 +19,6 @@ from defsurvey.reports.html import render_html
 from defsurvey.reports.metrics.position import PositionBias
 from defsurvey.reports.number_format import NONE
 from defsurvey.reports.page import Entry, Table
-from defsurvey.reports.sections.matching import matching_section
 from defsurvey.storage.runs.results import Results
 from tests.reports.reading import read
 from tests.reports.synthetic import human, last, refusing, results, sample, without_reference

@@ -1,26 +1,148 @@
-"""Figures 11 and 12: whom the commonest answers resemble.
-
-Says nothing of a handful of items.
-"""
+"""Whose answers a model gives where they are people's or not: Figures 11 and 12, and Appendix G."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import isfinite
 
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
+from defsurvey.reports.cells.items import Floats, ReferenceTable, reference_table
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, reach, rows_chart
-from defsurvey.reports.figures.matching import ProfileCoverage, ProfileRow, Profiles, profiles
-from defsurvey.reports.figures.words import ENOUGH, LEVEL, MODEL, NotRun, culture_names, missing, named_cultures
-from defsurvey.reports.metrics.bias import AGES, GENDERS
+from defsurvey.reports.figures.matching import matching_figure
+from defsurvey.reports.figures.words import (
+    ENOUGH,
+    LEVEL,
+    MODEL,
+    NotRun,
+    culture_names,
+    largest,
+    main_cells,
+    missing,
+    named_cultures,
+    places,
+)
+from defsurvey.reports.metrics.bias import (
+    AGES,
+    GENDERS,
+    Profile,
+    ProfileShares,
+    mismatch_tensor,
+    profile,
+    profile_shares,
+)
 from defsurvey.reports.metrics.quality import wilson_rate
 from defsurvey.reports.number_format import NAMED, fixed, percent
 from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
 from defsurvey.reports.untrusted import visible
+from defsurvey.storage.surveys.survey import Group
+
+#: The groups of a profile, in the order of every group axis.
+GROUPS = (Group.MALE, Group.FEMALE, Group.AGE_LE29, Group.AGE_30_49, Group.AGE_50PLUS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileRow:
+    """Figures 11 and 12, Appendix G: one model in one culture, one way of measuring."""
+
+    name: str
+    model: str
+    culture: str
+    matching: ProfileShares  #: of the matching items
+    mismatching: ProfileShares
+    tensor: Floats  #: mismatching items by dimension, sex and age, shape (D, 2, 3)
+    lift: Floats  #: of the mismatching items, mean per group, shape (5,): how much more typical than of all people
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileCoverage:
+    """How far a culture's references name groups."""
+
+    culture: str
+    items: int  #: with a reference
+    genders: int  #: of them, with both sexes
+    ages: int  #: with all three ages
+    low_n: int  #: of those with any group, resting on too few people
+    dimensions: tuple[str, ...]  #: without a single item that has sexes and ages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profiles:
+    """Figures 11 and 12 and Appendix G."""
+
+    coverage: tuple[ProfileCoverage, ...]
+    sound: tuple[ProfileRow, ...]  #: by P(option | group)
+    paper: tuple[ProfileRow, ...]  #: by raw counts of people
+
+
+def profiles(analysis: Analysis) -> Profiles | NotRun:
+    """Figures 11 and 12 and Appendix G, over the items whose groups are known."""
+    groups = {
+        culture.culture.code: tuple(
+            reference_table(analysis.results.survey, analysis.items, culture.culture.code, group) for group in GROUPS
+        )
+        for culture in analysis.cultures
+    }
+    coverage = tuple(_coverage(analysis, culture, groups[culture.culture.code]) for culture in analysis.cultures)
+    if not any(known.genders or known.ages for known in coverage):
+        return NotRun(reason="no reference of this survey tells the sexes or ages apart")
+    sound: list[ProfileRow] = []
+    paper: list[ProfileRow] = []
+    for cell, row in zip(main_cells(analysis), analysis.figure(matching_figure).rows, strict=True):
+        culture = next(each for each in analysis.cultures if each.culture.code == cell.cell.culture)
+        tables = groups[cell.cell.culture]
+        for raw, rows in ((False, sound), (True, paper)):
+            found = profile(
+                cell.counts,
+                culture.reference.shares,
+                np.stack([table.shares for table in tables]),
+                np.stack([table.asked for table in tables]),
+                np.stack([table.low_n for table in tables]),
+                raw_counts=raw,
+            )
+            rows.append(_profile_row(analysis, cell, row.matching.match, found))
+    return Profiles(coverage=coverage, sound=tuple(sound), paper=tuple(paper))
+
+
+def _profile_row(analysis: Analysis, cell: CellAnalysis, match: Floats, found: Profile) -> ProfileRow:
+    grouping = analysis.items.grouping
+    lifts = found.lift[match == 0]
+    known = ~np.isnan(lifts)
+    total, count = np.where(known, lifts, 0.0).sum(axis=0), known.sum(axis=0)
+    return ProfileRow(
+        name=cell.name,
+        model=cell.cell.model,
+        culture=cell.cell.culture,
+        matching=profile_shares(found, match == 1),
+        mismatching=profile_shares(found, match == 0),
+        tensor=mismatch_tensor(found, match, grouping.dimension, grouping.dimensions),
+        lift=np.divide(total, count, out=np.full(len(GROUPS), np.nan), where=count > 0),
+    )
+
+
+def _coverage(analysis: Analysis, culture: CultureAnalysis, tables: tuple[ReferenceTable, ...]) -> ProfileCoverage:
+    known = np.stack([~np.isnan(table.n) for table in tables])
+    sexes, ages = known[:2].all(axis=0), known[2:].all(axis=0)
+    low = np.stack([table.low_n for table in tables]).any(axis=0)
+    dimension = analysis.items.grouping.dimension
+    spoken, covered = set(dimension.tolist()) - {-1}, set(dimension[sexes & ages].tolist())
+    return ProfileCoverage(
+        culture=culture.culture.code,
+        items=int((~np.isnan(culture.reference.n)).sum()),
+        genders=int(sexes.sum()),
+        ages=int(ages.sum()),
+        low_n=int((low & known.any(axis=0)).sum()),
+        dimensions=tuple(
+            code
+            for place, code in enumerate(analysis.results.survey.dimensions)
+            if place in spoken and place not in covered
+        ),
+    )
+
 
 _LINES = "Lines: 95% Wilson intervals, as if items were independent. Items whose commonest answer is not people's."
 AGE_LABELS = tuple(age.replace("<=", "to ").replace("-", "–") for age in AGES)
@@ -41,7 +163,7 @@ def gender_section(analysis: Analysis) -> Section:
     return replace(
         section,
         title=_skewed(analysis, rows),
-        paragraphs=(_explained(), *_coverage(analysis, part.coverage)),
+        paragraphs=(_explained(), *_covered(analysis, part.coverage)),
         charts=_gender_charts(analysis, rows),
         chart_note=f"Dashed: half. {_LINES}",
         tables=(_profile_table(analysis, part.sound, "figure-11-shares", gender=True),),
@@ -80,7 +202,7 @@ def _explained() -> str:
     )
 
 
-def _coverage(analysis: Analysis, coverage: Sequence[ProfileCoverage]) -> tuple[str, ...]:
+def _covered(analysis: Analysis, coverage: Sequence[ProfileCoverage]) -> tuple[str, ...]:
     names = culture_names(analysis)
     said = []
     for each in coverage:
@@ -149,7 +271,7 @@ def age_section(analysis: Analysis) -> Section:
     return replace(
         section,
         title=_ages(analysis, rows),
-        paragraphs=(_explained(), *_coverage(analysis, part.coverage)),
+        paragraphs=(_explained(), *_covered(analysis, part.coverage)),
         legend=AGE_LABELS,
         charts=_age_charts(analysis, rows),
         chart_note=f"Dashed: a third. {_LINES}",
@@ -264,4 +386,70 @@ def _raw(analysis: Analysis, part: Profiles, anchor: str, *, gender: bool) -> Fo
         title="The paper's way: by counts of people",
         paragraphs=("A larger group has more people behind every answer: shares lean towards it by that alone.",),
         tables=(_profile_table(analysis, part.paper, f"{anchor}-shares", gender=gender),),
+    )
+
+
+def heatmap_section(analysis: Analysis) -> Section:
+    """Appendix G."""
+    part = analysis.figure(profiles)
+    section = Section(
+        anchor="appendix-g",
+        contents="App. G · Mismatches",
+        title="Mismatching items by dimension, sex and age",
+        number="Appendix G",
+    )
+    if isinstance(part, NotRun):
+        return missing(section, part)
+    names = culture_names(analysis)
+    folds = []
+    for code, name in names.items():
+        sound, paper = ([row for row in rows if row.culture == code] for rows in (part.sound, part.paper))
+        if any(row.tensor.any() for row in sound):
+            tables = [_heatmap(analysis, sound, code)]
+            if any(not np.array_equal(one.tensor, other.tensor) for one, other in zip(sound, paper, strict=True)):
+                tables.append(_heatmap(analysis, paper, code, paper=True))
+            folds.append(
+                Fold(anchor=f"appendix-g-{code}", title=f"{name}, model by model", tables=tuple(tables)),
+            )
+    if not folds:
+        return missing(section, NotRun(reason="no mismatching item has a reference for sexes and ages"))
+    return replace(
+        section,
+        paragraphs=(
+            (
+                "How many mismatching items fall to each group, an item split where its profile is; items without a "
+                "known sex or age are left out. The paper's way gives an option to the group with the most people who "
+                "chose it, which favours the larger group; it stands below where it differs."
+            ),
+        ),
+        folds=tuple(folds),
+    )
+
+
+def _heatmap(analysis: Analysis, rows: Sequence[ProfileRow], code: str, *, paper: bool = False) -> Table:
+    most = largest(row.tensor for row in rows)
+    kind = "The paper's way: mismatching items" if paper else "Mismatching items"
+    order = list(analysis.results.survey.dimensions)
+    return Table(
+        anchor=f"appendix-g-{'paper-' if paper else ''}table-{code}",
+        caption=f"{kind}, {culture_names(analysis)[code]}",
+        grouped_by="Model",
+        columns=(
+            Column(text="Dimension", words=True),
+            *(Column(text=f"{sex}, {age}") for sex in GENDERS for age in AGE_LABELS),
+        ),
+        rows=tuple(
+            TableRow(
+                head=Entry(text=order[place]),
+                group=row.name,
+                entries=tuple(
+                    Entry(
+                        text=f"{value:.1f}".removesuffix(".0") if value else "", shade=value / most if value else None
+                    )
+                    for value in row.tensor[place].ravel().tolist()
+                ),
+            )
+            for row in rows
+            for place in places(analysis)
+        ),
     )
