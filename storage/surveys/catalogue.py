@@ -18,12 +18,7 @@ def bundled_surveys() -> tuple[str, ...]:
 
 
 def find_survey(name: str, *, beside: Path | None = None) -> Survey:
-    """The survey of that name; ``name`` and ``beside`` are those of ``find_folder``.
-
-    Raises:
-        UnknownName: there is neither a survey nor a folder of that name; the nearest id is told.
-        SurveyError: the folder lies outside ``beside``, or is no well-formed survey.
-    """
+    """The survey of that name; see ``find_folder``, and SurveyError is raised where it is not well formed as well."""
     return read_survey(find_folder(name, beside=beside))
 
 

@@ -193,11 +193,6 @@ class YamlFile:
         return Problem(file=self.file, line=_line(node), field=field, expected=expected, got=got)
 
 
-def read_yaml_model(file: str, text: str, model: type[M], *, context: object = None) -> M:
-    """The model that a whole YAML file fills; see ``YamlFile``."""
-    return YamlFile(file, text).read(model, context=context)
-
-
 def _line(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field, model_validator
 
 from defsurvey.storage.surveys.problem import Fault
-from defsurvey.storage.surveys.yaml_models import Flag, Number, Text, Whole, YamlModel, mistakes, read_yaml_model
+from defsurvey.storage.surveys.yaml_models import Flag, Number, Text, Whole, YamlFile, YamlModel, mistakes
 
 
 class Drink(YamlModel):
@@ -64,7 +64,7 @@ MISTAKES = [
 
 def test_texts_are_taken_as_written() -> None:
     """Scalars are texts, and what they mean is the model's."""
-    menu = read_yaml_model("menu.yaml", GOOD, Menu)
+    menu = YamlFile("menu.yaml", GOOD).read(Menu)
     assert (menu.title, menu.open, menu.start, menu.price) == ("No", False, 3, 2.5)
     assert [(drink.name, drink.cups) for drink in menu.drinks] == [("tea", 1), ("cola", 2)]
 
@@ -73,13 +73,13 @@ def test_texts_are_taken_as_written() -> None:
 def test_a_mistake_is_told_where_it_stands(old: str, new: str, told: str) -> None:
     """By file, line, key, what was expected and what was got."""
     with pytest.raises(Fault) as caught:
-        read_yaml_model("menu.yaml", GOOD.replace(old, new), Menu)
+        YamlFile("menu.yaml", GOOD.replace(old, new)).read(Menu)
     assert told in str(caught.value)
 
 
 def test_all_mistakes_are_told_in_the_order_of_the_file() -> None:
     """Also where the model has them in another."""
     with pytest.raises(Fault) as caught:
-        read_yaml_model("menu.yaml", GOOD.replace("cups: 2", "cups: x").replace("from: 3", "from: x"), Menu)
+        YamlFile("menu.yaml", GOOD.replace("cups: 2", "cups: x").replace("from: 3", "from: x")).read(Menu)
     assert [problem.field for problem in caught.value.problems] == ["from", "drinks[2].cups"]
     assert str(caught.value).endswith("(and 1 more problem)")

@@ -26,7 +26,6 @@ from defsurvey.storage.surveys.importers.wvs_codes import (
     Reading,
     columns_of,
     read_region,
-    to_region,
 )
 from defsurvey.storage.surveys.importers.wvs_counts import (
     AGES,
@@ -298,7 +297,7 @@ def _regions(counts: Counts, index: int, country: str) -> tuple[Region, ...]:
             weights[code] = weights.get(code, 0.0) + weight
             names[code] = named
     whole = sum(weights.values())
-    return tuple(to_region(code, names[code], weights[code] / whole) for code in sorted(weights))
+    return tuple(Region(code=code, name=names[code], share=weights[code] / whole) for code in sorted(weights))
 
 
 def _matches(counts: Counts) -> tuple[Match, ...]:

@@ -16,7 +16,7 @@ from difflib import SequenceMatcher
 from functools import cache
 
 from defsurvey.storage.surveys.importers.files import DATA, read_header, read_rows
-from defsurvey.storage.surveys.survey import Question, QuestionType, Region
+from defsurvey.storage.surveys.survey import Question, QuestionType
 
 #: What a cell can be other than a code of 0 or more.
 MISSING, UNREADABLE = -1, -2
@@ -77,11 +77,6 @@ def columns_of(question: Question) -> tuple[str, ...]:
     return tuple(column for column, _ in STORED.get(question.id, ((question.id, {}),)))
 
 
-def read_code(column: str, cell: str) -> int:
-    """The code that a cell stands for, 0 or more, or MISSING or UNREADABLE."""
-    return read_cell(column, cell).code
-
-
 def read_cell(column: str, cell: str) -> Reading:
     """What a cell stands for.
 
@@ -94,7 +89,7 @@ def read_cell(column: str, cell: str) -> Reading:
         return Reading(code=max(int(number[1]), MISSING))
     if text.casefold() in _BLANK:
         return Reading(code=MISSING)
-    written_so = _labels().get(column, ({}, ()))[0].get(_bag(_words(text)))
+    written_so = _whole_labels(column).get(_bag(_words(text)))
     if written_so is not None:
         return Reading(code=written_so)
     stated, rest = _without_codes(text)
@@ -173,11 +168,10 @@ def _is_missing(words: tuple[str, ...]) -> bool:
 
 
 def _label(column: str, words: tuple[str, ...]) -> int | None:
-    whole, beginnings = _labels().get(column, ({}, ()))
-    code = whole.get(_bag(words))
+    code = _whole_labels(column).get(_bag(words))
     if code is not None:
         return code
-    return next((code for begin, code in beginnings if words[: len(begin)] == begin), None)
+    return next((code for begin, code in _beginnings(column) if words[: len(begin)] == begin), None)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -190,26 +184,6 @@ def _bag(words: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(word for word in words if word not in _FILLERS)) or words
 
 
-_Labels = tuple[Mapping[tuple[str, ...], int], tuple[tuple[tuple[str, ...], int], ...]]
-
-
-@cache
-def _labels() -> Mapping[str, _Labels]:
-    whole: dict[str, dict[tuple[str, ...], int]] = {}
-    beginnings: dict[str, list[tuple[tuple[str, ...], int]]] = {}
-    for column, labels in _known_labels().items():
-        for code, label in labels:
-            words = _words(label)
-            if label.endswith("..."):
-                beginnings.setdefault(column, []).append((words, code))
-            else:
-                whole.setdefault(column, {})[_bag(words)] = code
-    return {
-        column: (whole.get(column, {}), tuple(beginnings.get(column, ())))
-        for column in whole.keys() | beginnings.keys()
-    }
-
-
 @cache
 def _known_labels() -> Mapping[str, list[tuple[int, str]]]:
     """Column -> its labels, each with its code, in the order of the table."""
@@ -218,6 +192,18 @@ def _known_labels() -> Mapping[str, list[tuple[int, str]]]:
         for column in columns.split():
             found.setdefault(column, []).append((int(code), label))
     return found
+
+
+@cache
+def _whole_labels(column: str) -> Mapping[tuple[str, ...], int]:
+    known = _known_labels().get(column, ())
+    return {_bag(_words(label)): code for code, label in known if not label.endswith("...")}
+
+
+@cache
+def _beginnings(column: str) -> tuple[tuple[tuple[str, ...], int], ...]:
+    known = _known_labels().get(column, ())
+    return tuple((_words(label), code) for code, label in known if label.endswith("..."))
 
 
 def labels_of(column: str) -> list[str]:
@@ -263,8 +249,3 @@ def read_region(cell: str, *, country: str) -> tuple[str, Mapping[str, str]] | N
     code = written[1].replace(".", "-")
     _, english, chinese = _regions().get(code, (code, written[2] or code, ""))
     return code, {"en": english, "zh": chinese or english}
-
-
-def to_region(code: str, names: Mapping[str, str], share: float) -> Region:
-    """A survey's region."""
-    return Region(code=code, name=dict(names), share=share)

@@ -13,7 +13,6 @@ from defsurvey.storage.surveys.importers.wvs_codes import (
     UNREADABLE,
     columns_of,
     read_cell,
-    read_code,
     read_region,
 )
 
@@ -27,8 +26,8 @@ def test_no_label_is_taken_for_another() -> None:
     """Every label of the codebook, whatever its case, is read as its own code."""
     for column, code, label in LABELS:
         written = label.replace("...", " and further words")
-        assert read_code(column, written) == code, (column, label)
-        assert read_code(column, f"  {written.upper()} ") == code, (column, label)
+        assert read_cell(column, written).code == code, (column, label)
+        assert read_cell(column, f"  {written.upper()} ").code == code, (column, label)
 
 
 def test_every_question_has_its_labels() -> None:
@@ -44,7 +43,7 @@ def test_every_question_has_its_labels() -> None:
 )
 def test_missing_answers(cell: str) -> None:
     """Negative codes, empty cells and the words for a missing answer are missing."""
-    assert read_code("Q1", cell) == MISSING
+    assert read_cell("Q1", cell).code == MISSING
 
 
 @pytest.mark.parametrize(
@@ -68,7 +67,7 @@ def test_missing_answers(cell: str) -> None:
 )
 def test_labels_of_text_files(column: str, cell: str, code: int) -> None:
     """Labels with their codes, missing answers by their codes, and the ends of scales in other words."""
-    assert read_code(column, cell) == code
+    assert read_cell(column, cell).code == code
 
 
 @pytest.mark.parametrize(
@@ -110,12 +109,12 @@ def test_a_slip_never_turns_an_answer_into_another() -> None:
 @pytest.mark.parametrize("cell", ["very unimportant", "1.5", "one", "1 2", "0x1", "Q1", "9999999999"])
 def test_what_is_neither(cell: str) -> None:
     """What is neither a code, a label nor a word for missing cannot be read."""
-    assert read_code("Q1", cell) == UNREADABLE
+    assert read_cell("Q1", cell).code == UNREADABLE
 
 
 def test_numbers_as_other_programs_write_them() -> None:
     """A code with decimals of 0 is that code."""
-    assert (read_code("Q1", "3.0"), read_code("Q1", "+3"), read_code("Q1", "3,00")) == (3, 3, 3)
+    assert (read_cell("Q1", "3.0").code, read_cell("Q1", "+3").code, read_cell("Q1", "3,00").code) == (3, 3, 3)
 
 
 @pytest.mark.parametrize(
