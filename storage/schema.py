@@ -12,9 +12,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, select, text
 
-from defsurvey.storage.database import Database
+from defsurvey.storage.database import Database, Now
 from defsurvey.storage.errors import Failure
-from defsurvey.storage.runs.tables import Now
 
 #: The revision that this version of the code works with: the newest file in ``migrations/versions``.
 HEAD = "0007"

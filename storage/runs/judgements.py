@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, or_, select, tuple_, update
 
-from defsurvey.storage.database import Database, insert_new
+from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.runs import outbox, tables
 from defsurvey.storage.runs.judgement import (
     DIMENSIONS,
@@ -33,7 +33,6 @@ from defsurvey.storage.runs.judgement import (
 from defsurvey.storage.runs.ledger import OPEN
 from defsurvey.storage.runs.rows import answer_from, cell_from
 from defsurvey.storage.runs.run import AnswerState
-from defsurvey.storage.runs.tables import Now
 from defsurvey.storage.text import storable
 
 #: US dollars per million tokens read and written.

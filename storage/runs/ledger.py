@@ -10,12 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, insert, not_, or_, select, update
 
-from defsurvey.storage.database import Database
+from defsurvey.storage.database import Database, Now
 from defsurvey.storage.hosts import host
 from defsurvey.storage.runs import tables
 from defsurvey.storage.runs.rows import answer_columns, answer_from, cell_from, participant_from
 from defsurvey.storage.runs.run import Answer, AnswerState, Participant, ParticipantStatus
-from defsurvey.storage.runs.tables import Now
 
 _P = tables.participant.c
 

@@ -11,10 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, tuple_, update
 
-from defsurvey.storage.database import Database, insert_new
+from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.runs import tables
 from defsurvey.storage.runs.ledger import ACTIVE_RUN, CLAIMABLE, OPEN, TO_BE_ASKED
-from defsurvey.storage.runs.tables import Now
 
 _P = tables.participant.c
 _UNFINISHED = select(func.count()).where(_P.run == bindparam("of"), OPEN)

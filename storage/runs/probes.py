@@ -11,9 +11,8 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, select
 
-from defsurvey.storage.database import Database, insert_new
+from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.runs import tables
-from defsurvey.storage.runs.tables import Now
 from defsurvey.storage.text import storable
 
 

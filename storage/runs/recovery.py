@@ -14,11 +14,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, insert, select, update
 
-from defsurvey.storage.database import Database
+from defsurvey.storage.database import Database, Now
 from defsurvey.storage.runs import tables
 from defsurvey.storage.runs.ledger import OPEN
 from defsurvey.storage.runs.run import AnswerState, Participant, ParticipantStatus
-from defsurvey.storage.runs.tables import Now
 
 _A, _P, _AGAIN = tables.answer.c, tables.participant.c, tables.again.c
 _O = tables.option_probability.c

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, exists, func, insert, select, update
 
-from defsurvey.storage.database import Database, insert_new
+from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.runs import store, tables
 from defsurvey.storage.runs.ledger import ADVANCE, StaleLease, advancing
 from defsurvey.storage.runs.rows import step_columns, step_from
 from defsurvey.storage.runs.run import CompletedStep, OptionProbabilities, Participant
-from defsurvey.storage.runs.tables import Now
 
 _P, _S, _O = tables.participant.c, tables.step.c, tables.option_probability.c
 

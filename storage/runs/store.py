@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, not_, select, update
 
-from defsurvey.storage.database import Database, insert_new
+from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.errors import BadInput
 from defsurvey.storage.runs import tables
 from defsurvey.storage.runs.ledger import FREE
@@ -23,7 +23,6 @@ from defsurvey.storage.runs.run import (
     Protocol,
     Run,
 )
-from defsurvey.storage.runs.tables import Now
 from defsurvey.storage.surveys.as_json import survey_from_json, survey_to_json
 from defsurvey.storage.surveys.problem import nearest, one_of
 from defsurvey.storage.surveys.survey import Survey

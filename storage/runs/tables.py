@@ -23,28 +23,8 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
-
-
-class Now(FunctionElement[float]):
-    """The database's clock: seconds since the epoch, at the moment of execution."""
-
-    type = Float()
-    inherit_cache = True
-
-
-@compiles(Now, "sqlite")
-def _now_sqlite(_element: Now, _compiler: SQLCompiler, **_options: Any) -> str:
-    return "((julianday('now') - 2440587.5) * 86400.0)"
-
-
-@compiles(Now, "postgresql")
-def _now_postgresql(_element: Now, _compiler: SQLCompiler, **_options: Any) -> str:
-    return "extract(epoch from clock_timestamp())"
 
 
 class Integers(TypeDecorator[tuple[int, ...]]):

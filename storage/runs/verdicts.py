@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, and_, exists, insert, not_, or_, select, update
 
-from defsurvey.storage.database import Database, insert_new
+from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.runs import outbox, store, tables
 from defsurvey.storage.runs.judgement import DIMENSIONS, AnswerKey, Verdict
 from defsurvey.storage.runs.judgements import Ended
 from defsurvey.storage.runs.results import STATES, Results
 from defsurvey.storage.runs.run import AnswerState
-from defsurvey.storage.runs.tables import Now
 
 _A, _P, _J, _L = tables.answer.c, tables.participant.c, tables.judgement.c, tables.label.c
 _VERDICTS = [verdict.value for verdict in Verdict]

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Table, inspect, select, text
 from sqlmodel import SQLModel
 
 from defsurvey.storage import schema
-from defsurvey.storage.database import Database
+from defsurvey.storage.database import Database, Now
 from defsurvey.storage.runs import tables
-from defsurvey.storage.runs.tables import Integers, Now
+from defsurvey.storage.runs.tables import Integers
 from defsurvey.storage.schema import HEAD, SchemaTooNew, current_revision, migrate
 
 REPOSITORY = Path(__file__).parents[2]
