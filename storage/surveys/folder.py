@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, create_model, model_
 
 from defsurvey.storage.surveys.as_json import fingerprint
 from defsurvey.storage.surveys.paraphrases import PARAPHRASES_FILE, read_paraphrases, used
-from defsurvey.storage.surveys.problem import Fault, InvalidSurvey, Problem, Problems, nearest, one_of
+from defsurvey.storage.surveys.problem import InvalidSurvey, Problem, Problems, fault, nearest, one_of
 from defsurvey.storage.surveys.questions import Declared, Name, Translated, declared_as, read_questions
 from defsurvey.storage.surveys.survey import (
     Culture,
@@ -344,13 +344,13 @@ def _read(folder: Path, file: str) -> str | None:
             got = "no such folder" if file == FILES[0] else "no such file"
         else:
             got = f"no such file{nearest(file, (entry.name for entry in folder.iterdir()))}"
-        raise Fault(Problem(file=file, expected=f"a file in {folder}", got=got))
+        raise fault(file, f"a file in {folder}", got)
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise Fault(Problem(file=file, expected="a file within the folder", got=f"a link to {path.resolve()}"))
+        raise fault(file, "a file within the folder", f"a link to {path.resolve()}")
     content = path.read_bytes()
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         got = f"byte 0x{content[error.start]:02x}"
-        raise Fault(Problem(file=file, line=line, expected="text in UTF-8", got=got)) from None
+        raise fault(file, "text in UTF-8", got, line=line) from None

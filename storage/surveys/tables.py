@@ -9,13 +9,13 @@ import csv
 import io
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from defsurvey.storage.surveys.problem import Fault, Problem, Problems, nearest, one_of, shown
-from defsurvey.storage.surveys.yaml_models import explain, mistake
+from defsurvey.storage.surveys.problem import Fault, Problem, Problems, fault, nearest, one_of, shown
+from defsurvey.storage.surveys.yaml_models import explain, mistake, must
 from defsurvey.storage.text import control
 
 #: How far percentages may be from 100 in sum.
@@ -80,38 +80,25 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return out.getvalue()
 
 
-def _percent(text: str) -> float:
-    if (number := to_percent(text)) is None:
-        raise mistake("a percentage from 0 to 100")
-    return number
+def parsed(parse: Callable[[str], object], expected: str) -> BeforeValidator:
+    """Takes what can be parsed, which None says that it cannot."""
 
-
-def _respondents(text: str) -> int:
-    if not (number := to_count(text)):
-        raise mistake("a whole number of respondents, 1 or more")
-    return number
-
-
-def _words(text: str) -> str:
-    if not text:
-        raise mistake("a text")
-    return text
-
-
-def yes_or_no(empty: str) -> BeforeValidator:
-    """Reads ``yes``, ``no`` or, as ``empty`` says, nothing."""
-
-    def read(text: str) -> bool:
-        if (word := text.lower() or empty) not in ("yes", "no"):
-            raise mistake("yes, no or nothing")
-        return word == "yes"
+    def read(text: str) -> object:
+        if (value := parse(text)) is None:
+            raise mistake(expected)
+        return value
 
     return BeforeValidator(read)
 
 
-Words = Annotated[str, BeforeValidator(_words)]
-Respondents = Annotated[int, BeforeValidator(_respondents)]
-Percent = Annotated[float, BeforeValidator(_percent)]
+def yes_or_no(empty: str) -> BeforeValidator:
+    """Takes ``yes``, ``no`` and nothing, which means what ``empty`` is."""
+    return parsed(lambda text: {"yes": True, "no": False}.get(text.lower() or empty), "yes, no or nothing")
+
+
+Words = Annotated[str, must(bool, "a text")]
+Respondents = Annotated[int, parsed(lambda text: to_count(text) or None, "a whole number of respondents, 1 or more")]
+Percent = Annotated[float, parsed(to_percent, "a percentage from 0 to 100")]
 
 
 class Row(BaseModel):
@@ -124,7 +111,7 @@ class Row(BaseModel):
 
     def fault(self, field: str, expected: str, got: str) -> Fault:
         """The error that says that a cell is not what was expected."""
-        return Fault(Problem(file=self.file, line=self.line, field=field, expected=expected, got=got))
+        return fault(self.file, expected, got, line=self.line, field=field)
 
     def check_sum(self, field: str, parts: Collection[float], whose: str) -> None:
         """Raises Fault where percentages are not 100 in sum."""
@@ -169,14 +156,14 @@ def read_table(
                     )
                 yield row
     except csv.Error as error:
-        raise Fault(Problem(file=file, line=begins, expected="comma-separated values", got=str(error))) from None
+        raise fault(file, "comma-separated values", str(error), line=begins) from None
     if not header:
         _checked_header(file, 1, [], model)
 
 
 def _row(file: str, line: int, header: list[str], cells: list[str], model: type[R], context: object) -> R:
     if len(cells) != len(header):
-        raise Fault(Problem(file=file, line=line, expected=f"{len(header)} cells", got=f"{len(cells)}"))
+        raise fault(file, f"{len(header)} cells", f"{len(cells)}", line=line)
     row = dict(zip(header, cells, strict=True))
     found = [
         (name, "a text without control characters", f"one with {control(cell)}")
@@ -200,10 +187,10 @@ def _checked_header(file: str, line: int, found: list[str], model: type[Row]) ->
     for name in found:
         if name not in columns:
             expected, got = f"one of the columns {one_of(columns)}", f"{name!r}{nearest(name, columns)}"
-            raise Fault(Problem(file=file, line=line, field="header", expected=expected, got=got))
+            raise fault(file, expected, got, line=line, field="header")
         if found.count(name) > 1:
-            raise Fault(Problem(file=file, line=line, field="header", expected="every column once", got=repr(name)))
+            raise fault(file, "every column once", repr(name), line=line, field="header")
     for name, field in columns.items():
         if field.is_required() and name not in found:
-            raise Fault(Problem(file=file, line=line, field="header", expected=f"a column {name!r}", got="none"))
+            raise fault(file, f"a column {name!r}", "none", line=line, field="header")
     return found

@@ -14,7 +14,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from defsurvey.storage.surveys.problem import Fault, Problem, nearest, one_of, shown
+from defsurvey.storage.surveys.problem import Fault, Problem, fault, nearest, one_of, shown
 from defsurvey.storage.text import control
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -151,12 +151,12 @@ class YamlFile:
     def __init__(self, file: str, text: str) -> None:
         """Raises Fault where the text does not parse, is empty, or keys stand twice or are none."""
         self.file = file
-        self._root = compose(file, text)
         problems: list[Problem] = []
         try:
+            self._root = compose(file, text)
             self.body = _plain(file, self._root, "", {}, problems)
         except RecursionError:
-            raise Fault(Problem(file=file, expected="YAML", got="too many levels of nesting")) from None
+            raise fault(file, "YAML", "too many levels of nesting") from None
         if problems:
             raise Fault(*problems)
 
@@ -281,12 +281,10 @@ def compose(file: str, text: str) -> yaml.Node:
         line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
         problem = ", ".join(part for part in (error.context, error.problem) if part)
         got = f"{problem}; {_remedy(problem)}"
-        raise Fault(Problem(file=file, line=line, column=column, expected="YAML", got=got)) from None
+        raise fault(file, "YAML", got, line=line, column=column) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise Fault(Problem(file=file, line=line, expected="YAML", got="a control character")) from None
-    except RecursionError:
-        raise Fault(Problem(file=file, expected="YAML", got="too many levels of nesting")) from None
+        raise fault(file, "YAML", "a control character", line=line) from None
     if node is None:
-        raise Fault(Problem(file=file, line=1, expected="a mapping", got="an empty file"))
+        raise fault(file, "a mapping", "an empty file", line=1)
     return node

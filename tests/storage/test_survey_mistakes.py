@@ -153,6 +153,7 @@ MISTAKES = {
         "source: expected a source of survey.yaml: one of those declared, and there are none,",
     ),
     "unknown column": (R, "low_n,source", "low_n,sorce", "line 1, header: expected one of the columns question, "),
+    "nearest column": (R, "low_n,source", "low_n,sorce", "got 'sorce' (did you mean 'source'?)"),
     "missing column": (R, "group,n,", "group,", "references.csv, line 1, header: expected a column 'n', got none"),
     "column twice": (R, "low_n,source", "low_n,low_n", "line 1, header: expected every column once, got 'low_n'"),
     "too few cells": (R, "900,no,,", "900,", "references.csv, line 4: expected 7 cells, got 5"),
@@ -202,6 +203,7 @@ MISTAKES = {
     "percent above 100": (R, "7:60", "7:160", "expected a percentage from 0 to 100 for question Q3, got '160'"),
     "percent not a number": (R, "7:60", "7:nan", "expected a percentage from 0 to 100 for question Q3, got 'nan'"),
     "n zero": (R, "900", "0", "line 4, n: expected a whole number of respondents, 1 or more, got '0'"),
+    "n negative": (R, "900", "-900", "line 4, n: expected a whole number of respondents, 1 or more, got '-900'"),
     "n missing": (R, "900", "", "line 4, n: expected a whole number of respondents, 1 or more, got nothing"),
     "low_n unclear": (R, "900,no", "900,maybe", "line 4, low_n: expected yes, no or nothing, got 'maybe'"),
     "region shares do not sum": (
