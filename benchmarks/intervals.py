@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from defsurvey.reports.cells.cells import intervals
 from defsurvey.reports.cells.items import ItemTable, ReferenceTable, item_table, reference_table
-from defsurvey.reports.cells.participants import intervals
 from defsurvey.reports.metrics.aggregate import grouped_mean, headline_mean
 from defsurvey.reports.metrics.divergence import smoothed_kl
 from defsurvey.storage.surveys.catalogue import find_survey

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis, cell_names, culture_analysis
 from defsurvey.reports.cells.items import ItemTable, item_table, reference_table
-from defsurvey.reports.metrics.insensitivity import JudgeNotes, Verdicts
+from defsurvey.reports.metrics.judges import JudgeNotes, Verdicts
 from defsurvey.reports.metrics.quality import Quality, quality
 from defsurvey.storage.runs.results import DrawArrays, Results
 

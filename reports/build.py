@@ -16,7 +16,7 @@ from defsurvey.reports.figures.provenance import ANSWERS, METRICS
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.measures import MEASURES, measure_rows
-from defsurvey.reports.metrics.insensitivity import JudgeNotes, Verdicts
+from defsurvey.reports.metrics.judges import JudgeNotes, Verdicts
 from defsurvey.storage.files import write_whole
 from defsurvey.storage.runs.results import DrawArrays, Results
 

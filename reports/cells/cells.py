@@ -1,13 +1,13 @@
-"""One model in one culture, and one culture with all of them: measured."""
+"""One model in one culture, and one culture with all of its models and simple respondents: measured."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from defsurvey.reports.cells.comparing import Sample, comparable, sample_of, told_from_people
+from defsurvey.reports.cells.comparing import Ranking, Sample, comparable, rank, sample_of, told_from_people
 from defsurvey.reports.cells.items import (
     Floats,
     Ints,
@@ -15,23 +15,191 @@ from defsurvey.reports.cells.items import (
     ReferenceTable,
     answer_weights,
     state_counts,
+    uniform_shares,
     valid_answers,
 )
-from defsurvey.reports.cells.ordered import placed_only
-from defsurvey.reports.cells.participants import codes, intervals, single_answers
-from defsurvey.reports.cells.ranking import Ranking, rank
-from defsurvey.reports.cells.replies import diversity_of
-from defsurvey.reports.cells.respondents import Control, controls, uniform_shares
 from defsurvey.reports.merge import run_of_cells
-from defsurvey.reports.metrics.aggregate import Means, mean_known, means
-from defsurvey.reports.metrics.divergence import Divergences, PaperValues, divergences, paper_values
-from defsurvey.reports.metrics.diversity import Diversity, diversity, effective_options
-from defsurvey.reports.metrics.floor import Floor, FloorValues
-from defsurvey.reports.metrics.intervals import Interval, Intervals
-from defsurvey.reports.metrics.quality import Quality, quality
+from defsurvey.reports.metrics.aggregate import Means, headline_mean, mean_known, means
+from defsurvey.reports.metrics.divergence import (
+    Divergences,
+    PaperValues,
+    divergences,
+    paper_values,
+    smoothed_kl,
+    wasserstein,
+)
+from defsurvey.reports.metrics.floor import Floor, FloorValues, respondents
+from defsurvey.reports.metrics.intervals import (
+    Interval,
+    Intervals,
+    independent_variance,
+    intervals_of_means,
+    without_one,
+)
+from defsurvey.reports.metrics.judges import Verdicts
+from defsurvey.reports.metrics.quality import Diversity, Quality, diversity, effective_options, quality
+from defsurvey.storage.runs.judgement import DIMENSIONS
 from defsurvey.storage.runs.results import STATES, Results
-from defsurvey.storage.runs.run import AnswerState, Cell
+from defsurvey.storage.runs.run import AnswerState, Cell, Reply
 from defsurvey.storage.surveys.survey import Culture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """What n simple respondents would score on average against one culture, smoothed KL in nats."""
+
+    name: str
+    n: int
+    mean: float  #: the headline mean; nan where the culture has no reference
+
+
+def mode_shares(reference: ReferenceTable) -> Floats:
+    """Always gives the commonest answer (of a list: the options that more than half chose); ties are split."""
+    highest = reference.shares == np.nanmax(reference.shares, axis=-1, keepdims=True, initial=-1.0)
+    shares = highest / np.maximum(highest.sum(axis=-1, keepdims=True), 1)
+    return np.where(np.isnan(reference.shares), np.nan, shares)
+
+
+def control(name: str, source: Floats, items: ItemTable, reference: ReferenceTable, n: int) -> Control:
+    """What n respondents who answer by ``source`` (I, K) score against a reference."""
+    values = respondents(source, reference.shares, reference.n, items.offered, n).smoothed_kl
+    return Control(name=name, n=n, mean=float(headline_mean(values, items.grouping)))
+
+
+def controls(
+    items: ItemTable,
+    reference: ReferenceTable,
+    others: dict[str, ReferenceTable],
+    *,
+    people: str,
+    n: int,
+) -> tuple[Control, ...]:
+    """All respondents for one culture: n of its own people, uniform answers, its mode, and people of other cultures.
+
+    Args:
+        items: the run's items.
+        reference: the culture's own.
+        others: name of another culture -> what its people answered.
+        people: name of this culture.
+        n: respondents, as many as the cells of this culture have answers to a question.
+    """
+    sources = [
+        (f"{n} people of {people}" if n > 1 else f"1 person of {people}", reference.shares),
+        ("uniform answers", uniform_shares(items)),
+        ("always the commonest answer", mode_shares(reference)),
+        *((f"people of {name}", other.shares) for name, other in others.items()),
+    ]
+    return tuple(control(name, source, items, reference, n) for name, source in sources)
+
+
+#: Dimensions of a judge that are about the explanation: conflict with the choice, and false facts.
+ON_EXPLANATIONS = ("cv", "ff")
+
+_READ = {
+    Reply.FULL: "to their own end",
+    Reply.FIRST_SENTENCE: "to the end of the first sentence of the explanation",
+    Reply.ANSWER: "to the end of the answer, without an explanation",
+}
+
+
+def read_how_far(reply: Reply) -> str:
+    """How far replies were read, in words: "to their own end"."""
+    return _READ[reply]
+
+
+def why_not(reply: Reply) -> str:
+    """Why what needs whole replies is not given; empty where replies are whole."""
+    return "" if reply is Reply.FULL else f"replies were read {_READ[reply]}"
+
+
+def diversity_of(measured: Diversity, reply: Reply) -> Diversity:
+    """Diversity D, or none of it where replies were cut off."""
+    if reply is Reply.FULL:
+        return measured
+    return Diversity(
+        d=np.nan, maximum=np.nan, relative=np.nan, distinct=0, replies=measured.replies, reason=why_not(reply)
+    )
+
+
+def judgeable(verdicts: Verdicts, reply: Reply) -> Verdicts:
+    """Verdicts without those on explanations, where replies were cut off."""
+    if reply is Reply.FULL:
+        return verdicts
+    kept = ~np.isin(verdicts.dimension, [DIMENSIONS.index(code) for code in ON_EXPLANATIONS])
+    columns = {field.name: getattr(verdicts, field.name) for field in fields(Verdicts) if field.name != "judge"}
+    return Verdicts(judge=verdicts.judge, **{name: column[kept] for name, column in columns.items()})
+
+
+def placed_only(
+    counts: Floats, items: ItemTable, reference: ReferenceTable, found: Divergences, floor: FloorValues
+) -> tuple[Divergences, FloorValues]:
+    """The same divergences and floor, Wasserstein distances without residual options.
+
+    Args:
+        counts: valid answers, shape (I, K).
+        items: the run's.
+        reference: the culture's.
+        found: divergences of all answers.
+        floor: their noise floor.
+
+    Returns:
+        For items with a residual option the distance of the answers that chose another, and the floor at their number;
+        nan where nobody did.
+    """
+    rows = np.flatnonzero((items.offered & ~items.placed).any(axis=-1))
+    if rows.size == 0:
+        return found, floor
+    # placed options move to the front in their order: one left out in between is no step
+    order = np.argsort(~items.placed[rows], axis=-1, kind="stable")
+    placed = np.take_along_axis(items.placed[rows], order, axis=-1)
+    own, theirs = (
+        np.where(placed, np.take_along_axis(table[rows], order, axis=-1), 0.0) for table in (counts, reference.shares)
+    )
+    total = theirs.sum(axis=-1, keepdims=True)
+    shares = np.divide(theirs, total, out=np.full_like(theirs, np.nan), where=total > 0)
+    expected = Floor(shares=shares, n_human=reference.n[rows], offered=placed).at(own.sum(axis=-1)).wasserstein
+    distance, noise = found.wasserstein.copy(), floor.wasserstein.copy()
+    distance[rows], noise[rows] = wasserstein(own, shares, placed), expected
+    return replace(found, wasserstein=distance), replace(floor, wasserstein=noise)
+
+
+def single_answers(weights: Floats, items: ItemTable, reference: ReferenceTable) -> Floats:
+    """What each participant's answer to each item scores alone, shape (P, I)."""
+    alone = np.eye(items.offered.shape[1])[None] * items.offered[:, :, None]
+    scores = smoothed_kl(alone, reference.shares[:, None], reference.n[:, None], items.offered[:, None])
+    return _mean_over_answers(weights, np.where(items.offered, scores, 0.0), weights.sum(axis=-1))
+
+
+def codes(weights: Floats, items: ItemTable) -> Floats:
+    """Code of each participant's answer to each item, shape (P, I)."""
+    return _mean_over_answers(weights, np.where(items.placed, items.code, 0.0), (weights * items.placed).sum(axis=-1))
+
+
+def _mean_over_answers(weights: Floats, values: Floats, count: Floats) -> Floats:
+    total = (weights * values).sum(axis=-1)
+    return np.asarray(np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0), dtype=np.float64)
+
+
+def intervals(items: ItemTable, reference: ReferenceTable, weights: Floats, points: Floats) -> Intervals:
+    """Intervals of a cell's means, over other participants.
+
+    Args:
+        items: the run's items.
+        reference: the culture's.
+        weights: what each participant answered, shape (P, I, K).
+        points: smoothed KL of each item, shape (I,).
+    """
+    known = ~np.isnan(points) & items.grouping.headline
+    answers, people = weights[:, known], (reference.shares[known], reference.n[known], items.offered[known])
+    counts = answers.sum(axis=0)
+    changes = np.einsum("pik,ik->pi", answers, without_one(counts, *people))
+    return intervals_of_means(
+        points[known],
+        independent_variance(counts, *people),
+        np.where(answers.any(axis=-1), changes, np.nan),
+        items.grouping.of(known),
+    )
+
 
 FAILED = STATES.index(AnswerState.FAILED)
 

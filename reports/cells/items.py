@@ -160,6 +160,20 @@ def answer_weights(answers: AnswerArrays, items: ItemTable, cell: int, participa
     return weights
 
 
+def uniform_shares(items: ItemTable) -> Floats:
+    """Uniform answers: every option alike; of a list of k options, 1 to the maximum, each number alike.
+
+    Returns:
+        Shape (I, K).
+    """
+    shares = items.offered / items.offered.sum(axis=-1, keepdims=True)
+    for item in np.flatnonzero(~items.whole):
+        question = items.questions[items.question[item]]
+        chosen = (1 + min(question.max_choices, len(question.options))) / 2 / len(question.options)
+        shares[item, :2] = 1 - chosen, chosen
+    return np.asarray(shares, dtype=np.float64)
+
+
 def valid_answers(answers: AnswerArrays, cell: int, questions: int) -> Ints:
     """Valid answers per question of a cell, shape (Q,)."""
     here = (answers.cell == cell) & (answers.state == ANSWERED)

@@ -11,7 +11,7 @@ import numpy as np
 
 from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.items import Bools, Floats, ItemTable
-from defsurvey.reports.metrics.resampling import weights_of
+from defsurvey.reports.metrics.intervals import weights_of
 
 #: Resamples of participants behind an ellipse and the noise of a way.
 DRAWS = 500

@@ -12,8 +12,7 @@ from math import cos, hypot, isfinite, pi, radians, sin
 from typing import Any
 
 from defsurvey.reports.charts.drawing import INK, LINE, SOFT, Chart, Row, look, shortened
-from defsurvey.reports.metrics.cultural_map import Ellipse
-from defsurvey.reports.metrics.ways import MapRow, Projection
+from defsurvey.reports.metrics.cultural_map import Ellipse, MapRow, Projection
 from defsurvey.reports.number_format import fixed
 from defsurvey.reports.untrusted import visible
 

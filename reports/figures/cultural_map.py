@@ -27,8 +27,19 @@ from defsurvey.reports.cells.scores import (
 from defsurvey.reports.charts.cultural_map import culture_map, numbered
 from defsurvey.reports.figures.words import NotRun, culture_names, main_condition, missing, named_cultures
 from defsurvey.reports.metrics.aggregate import grouped_mean
-from defsurvey.reports.metrics.cultural_map import Components, Ellipse, ellipse, ellipse_of, principal_components
-from defsurvey.reports.metrics.ways import Arrow, MapArrow, MapRow, Projection, Way, arrow
+from defsurvey.reports.metrics.cultural_map import (
+    Arrow,
+    Components,
+    Ellipse,
+    MapArrow,
+    MapRow,
+    Projection,
+    Way,
+    arrow,
+    ellipse,
+    ellipse_of,
+    principal_components,
+)
 from defsurvey.reports.number_format import NONE, counted, fixed, listed, signed
 from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
 from defsurvey.storage.surveys.survey import Survey

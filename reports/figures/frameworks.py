@@ -12,11 +12,9 @@ from math import comb, isnan
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
-from defsurvey.reports.cells.comparing import Contrast, compare, contrasts
+from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis, why_not
+from defsurvey.reports.cells.comparing import Contrast, Ranking, compare, contrasts, rank
 from defsurvey.reports.cells.items import Floats
-from defsurvey.reports.cells.ranking import Ranking, rank
-from defsurvey.reports.cells.replies import why_not
 from defsurvey.reports.figures.dimensions import DimensionRow, by_dimension, excess, nameable
 from defsurvey.reports.figures.dimensions import apart as told_apart
 from defsurvey.reports.figures.words import (

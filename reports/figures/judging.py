@@ -9,13 +9,12 @@ from statistics import fmean
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.cells.replies import ON_EXPLANATIONS, judgeable, why_not
+from defsurvey.reports.cells.cells import ON_EXPLANATIONS, judgeable, why_not
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.radar import Loop, Spokes, radar, rounded_reach
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
 from defsurvey.reports.figures.words import MODEL, NotRun, culture_names, main_cells, missing
-from defsurvey.reports.metrics.agreement import agreement, mcnemar
-from defsurvey.reports.metrics.insensitivity import (
+from defsurvey.reports.metrics.judges import (
     FAIL,
     NAMES,
     VERDICTS,
@@ -23,7 +22,9 @@ from defsurvey.reports.metrics.insensitivity import (
     CellRates,
     JudgeNotes,
     Verdicts,
+    agreement,
     cell_rates,
+    mcnemar,
 )
 from defsurvey.reports.metrics.quality import Rate
 from defsurvey.reports.number_format import NONE, chance, counted, fixed, percent

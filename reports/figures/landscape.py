@@ -28,7 +28,7 @@ from defsurvey.reports.figures.words import (
     named_cultures,
     places,
 )
-from defsurvey.reports.metrics.diversity import effective_options
+from defsurvey.reports.metrics.quality import effective_options
 from defsurvey.reports.number_format import counted, fixed, percent
 from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
 from defsurvey.reports.untrusted import visible

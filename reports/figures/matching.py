@@ -12,8 +12,7 @@ from scipy.stats import rankdata
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.comparing import answered
-from defsurvey.reports.cells.items import Floats
-from defsurvey.reports.cells.respondents import uniform_shares
+from defsurvey.reports.cells.items import Floats, uniform_shares
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
 from defsurvey.reports.figures.words import (
@@ -32,8 +31,7 @@ from defsurvey.reports.metrics.bias import (
     Matching,
     matching,
 )
-from defsurvey.reports.metrics.comparisons import holm
-from defsurvey.reports.metrics.significance import spearman
+from defsurvey.reports.metrics.comparisons import holm, spearman
 from defsurvey.reports.number_format import NAMED, NONE, chance, counted, fixed, listed, percent
 from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
 from defsurvey.reports.untrusted import visible

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.cells.cells import CultureAnalysis
-from defsurvey.reports.cells.replies import read_how_far
+from defsurvey.reports.cells.cells import CultureAnalysis, read_how_far
 from defsurvey.reports.circumstances import SAID_OF_WEIGHTS, languages_asked, weights_loaded
 from defsurvey.reports.figures.judging import insensitivity
 from defsurvey.reports.figures.words import CITATION, NotRun

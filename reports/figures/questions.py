@@ -18,7 +18,7 @@ from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.metrics.aggregate import mean_known
 from defsurvey.reports.metrics.comparisons import benjamini_hochberg
 from defsurvey.reports.metrics.divergence import smoothed_reference
-from defsurvey.reports.metrics.gtest import GTests
+from defsurvey.reports.metrics.floor import GTests
 from defsurvey.reports.number_format import NONE, chance, counted, fixed, percent
 from defsurvey.reports.page import Column, Entry, QuestionCard, Section, Table, TableRow
 from defsurvey.storage.surveys.survey import Question, QuestionType

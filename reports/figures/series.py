@@ -31,7 +31,7 @@ from defsurvey.reports.figures.words import (
     published_tables,
 )
 from defsurvey.reports.metrics.aggregate import mean_known
-from defsurvey.reports.metrics.significance import Summary, TTest, TwoSamples, compare_samples, spearman
+from defsurvey.reports.metrics.comparisons import Summary, TTest, TwoSamples, compare_samples, spearman
 from defsurvey.reports.number_format import NONE, chance, counted, fixed, listed, percent, signed
 from defsurvey.reports.page import Entry, Field, Section, Table, table
 

@@ -9,23 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, exp, lgamma
+from math import exp, lgamma
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
 from defsurvey.reports.metrics.aggregate import mean_known
+from defsurvey.reports.metrics.comparisons import LEVEL, REARRANGEMENTS
 from defsurvey.reports.metrics.divergence import Floats, MetricInput
-from defsurvey.reports.metrics.intervals import Interval
-from defsurvey.reports.metrics.resampling import weights_of
-
-#: Rearrangements of participants behind the p of an axis, at least; and as many are worked off at once.
-REARRANGEMENTS = 999
-#: Of as many tests, the smallest p that rearrangements can give is this part of the level that Holm asks of it.
-FINENESS = 0.5
-#: A p below this is worked out as finely as asked; one above it is that of the first rearrangements.
-LEVEL = 0.05
+from defsurvey.reports.metrics.intervals import Interval, weights_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,15 +98,6 @@ def _over_questions(known: Floats, seed: int, draws: int, level: float) -> Inter
     weights = weights_of(len(known), draws, seed)
     low, high = np.quantile(weights @ known / len(known), [(1 - level) / 2, (1 + level) / 2])
     return Interval(low=float(low), high=float(high), level=level)
-
-
-def rearrangements_for(tests: int) -> int:
-    """How many rearrangements let the smallest p of that many tests be told from chance by Holm.
-
-    >>> rearrangements_for(1), rearrangements_for(88)
-    (999, 3519)
-    """
-    return max(REARRANGEMENTS, ceil(tests / (LEVEL * FINENESS)) - 1)
 
 
 def axis_of(

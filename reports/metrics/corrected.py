@@ -13,8 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 
-from defsurvey.reports.metrics.divergence import Bools, Floats, MetricInput, smoothed_reference
-from defsurvey.reports.metrics.floor import binomial_masses, hypergeometric_masses
+from defsurvey.reports.metrics.divergence import (
+    Bools,
+    Floats,
+    MetricInput,
+    binomial_masses,
+    hypergeometric_masses,
+    smoothed_reference,
+)
 
 
 @lru_cache(maxsize=256)

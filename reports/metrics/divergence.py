@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import rel_entr
+from scipy.special import gammaln, rel_entr, xlog1py, xlogy
 
 #: Added to every category by Jeffreys' prior.
 PRIOR = 0.5
@@ -250,3 +250,39 @@ def paper_values(plug_in: ArrayLike, behind: ArrayLike | None = None) -> PaperVa
         return PaperValues(values=nothing, infinite_share=share, reason=why)
     replaced = np.where(infinite, values[finite].max() + 1.0, values)
     return PaperValues(values=replaced, infinite_share=share)
+
+
+def binomial_masses(n: int, share: ArrayLike) -> Floats:
+    """Probability of every count 0..n, shape (..., n + 1), for shares of shape (...).
+
+    >>> binomial_masses(2, .5).round(12).tolist()
+    [0.25, 0.5, 0.25]
+    """
+    p, count = np.asarray(share, dtype=np.float64)[..., None], np.arange(n + 1)
+    ways = gammaln(n + 1) - gammaln(count + 1) - gammaln(n - count + 1)
+    return np.asarray(np.exp(ways + xlogy(count, p) + xlog1py(n - count, -p)), dtype=np.float64)
+
+
+def hypergeometric_masses(n: int, total: int, chosen: ArrayLike) -> Floats:
+    """Probability of every count 0..n when n of ``total`` answers are kept, ``chosen`` (...) of them alike.
+
+    Returns:
+        Shape (..., n + 1).
+
+    Raises:
+        MetricInput: n is above ``total``.
+
+    >>> hypergeometric_masses(2, 4, 2).round(12).tolist()
+    [0.166666666667, 0.666666666667, 0.166666666667]
+    """
+    if n > total:
+        raise MetricInput(f"cannot keep {n} of {total} answers")
+    k, count = np.asarray(chosen, dtype=np.float64)[..., None], np.arange(n + 1)
+    possible = (count <= k) & (n - count <= total - k)
+    kept, left = np.where(possible, count, 0), np.where(possible, n - count, 0)
+    logs = _log_ways(k, kept) + _log_ways(total - k, left) - _log_ways(np.asarray(float(total)), np.asarray(float(n)))
+    return np.where(possible, np.exp(logs), 0.0)
+
+
+def _log_ways(n: Floats, k: Floats) -> Floats:
+    return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1), dtype=np.float64)

@@ -8,15 +8,13 @@ interval is symmetric on the scale of the root, since a divergence near 0 grows 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from defsurvey.reports.metrics.aggregate import Grouping, headline_mean, headline_weights
-from defsurvey.reports.metrics.divergence import PRIOR, Floats, smoothed_kl, smoothed_reference
-
-Bools = NDArray[np.bool_]
+from defsurvey.reports.metrics.divergence import PRIOR, Bools, Floats, smoothed_kl, smoothed_reference
 
 _FEW = "fewer than 2 participants with a valid answer to what the mean is of"
 #: Degrees of freedom from which t is normal.
@@ -201,3 +199,24 @@ def _both_ways(points: Floats, variances: Floats, left_out: Floats, grouping: Gr
 
 def _none(level: float, reason: str) -> Interval:
     return Interval(low=np.nan, high=np.nan, level=level, reason=reason)
+
+
+@lru_cache(maxsize=4)
+def weights_of(units: int, draws: int, seed: int) -> Floats:
+    """How often each of n units is in each of B resamples of n, shape (B, n): the same for every cell of a run.
+
+    >>> weights_of(3, 2, 0).sum(axis=1).tolist()
+    [3.0, 3.0]
+    """
+    weights = participant_weights(units, np.random.default_rng(seed), draws)
+    weights.flags.writeable = False
+    return weights
+
+
+def participant_weights(participants: int, rng: np.random.Generator, draws: int) -> Floats:
+    """How often each of P participants is in each of B resamples of P, shape (B, P).
+
+    >>> participant_weights(3, np.random.default_rng(0), 2).sum(axis=1).tolist()
+    [3.0, 3.0]
+    """
+    return rng.multinomial(participants, np.full(participants, 1 / participants), size=draws).astype(np.float64)

@@ -11,6 +11,8 @@ from scipy.stats import binom, hypergeom
 
 from defsurvey.reports.metrics.divergence import (
     MetricInput,
+    binomial_masses,
+    hypergeometric_masses,
     js_distance,
     plug_in_kl,
     smoothed_kl,
@@ -19,9 +21,7 @@ from defsurvey.reports.metrics.divergence import (
 )
 from defsurvey.reports.metrics.floor import (
     Floor,
-    binomial_masses,
     expected_js_distance,
-    hypergeometric_masses,
     respondents,
 )
 

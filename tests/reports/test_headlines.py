@@ -21,7 +21,7 @@ from defsurvey.reports.figures.questions import distinguish
 from defsurvey.reports.figures.series import Series, series
 from defsurvey.reports.figures.words import NotRun
 from defsurvey.reports.finding import find
-from defsurvey.reports.metrics.insensitivity import PASS, Verdicts
+from defsurvey.reports.metrics.judges import PASS, Verdicts
 from defsurvey.reports.metrics.quality import wilson
 from defsurvey.storage.runs.results import Results
 from tests.reports.planted import planted, wide_survey

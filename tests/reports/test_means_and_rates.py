@@ -8,8 +8,7 @@ from scipy.stats import binomtest, entropy
 
 from defsurvey.reports.metrics.aggregate import Grouping, means
 from defsurvey.reports.metrics.divergence import MetricInput
-from defsurvey.reports.metrics.diversity import diversity, effective_options
-from defsurvey.reports.metrics.quality import clustered, quality, wilson, wilson_rate
+from defsurvey.reports.metrics.quality import clustered, diversity, effective_options, quality, wilson, wilson_rate
 
 
 def test_macro_mean_weighs_dimensions_alike() -> None:

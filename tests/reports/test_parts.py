@@ -32,10 +32,10 @@ from defsurvey.reports.figures.questions import distinguish
 from defsurvey.reports.figures.series import Series, parameters, series, series_section, training
 from defsurvey.reports.figures.throughput import throughput
 from defsurvey.reports.figures.words import NotRun
+from defsurvey.reports.metrics.cultural_map import Projection
 from defsurvey.reports.metrics.divergence import smoothed_kl
-from defsurvey.reports.metrics.diversity import effective_options
-from defsurvey.reports.metrics.insensitivity import Verdicts
-from defsurvey.reports.metrics.ways import Projection
+from defsurvey.reports.metrics.judges import Verdicts
+from defsurvey.reports.metrics.quality import effective_options
 from defsurvey.storage.runs.results import Results
 from defsurvey.storage.runs.run import Condition
 from defsurvey.storage.surveys.survey import Group, Option, QuestionType, ReferenceDistribution, Survey

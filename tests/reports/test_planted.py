@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
-from defsurvey.reports.cells.comparing import sample_of
+from defsurvey.reports.cells.comparing import rank, sample_of
 from defsurvey.reports.cells.items import answer_weights, item_table, reference_table
-from defsurvey.reports.cells.ranking import rank
 from defsurvey.reports.figures.configured import configured
 from defsurvey.reports.figures.cultural_map import cultural_map
 from defsurvey.reports.figures.matching import matching_figure, rank_agreement

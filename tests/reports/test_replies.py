@@ -12,7 +12,7 @@ from defsurvey.reports.contents import page
 from defsurvey.reports.figures.judging import Insensitivity, insensitivity
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.merge import merge
-from defsurvey.reports.metrics.insensitivity import Verdicts
+from defsurvey.reports.metrics.judges import Verdicts
 from defsurvey.reports.page import Section
 from defsurvey.storage.runs.judgement import DIMENSIONS
 from defsurvey.storage.runs.results import Results

@@ -17,8 +17,7 @@ from defsurvey.reports.figures.frameworks import Frameworks, Languages, framewor
 from defsurvey.reports.figures.words import NotRun
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
-from defsurvey.reports.metrics.agreement import agreement, mcnemar
-from defsurvey.reports.metrics.insensitivity import FAIL, PASS, UNSURE, Audit, JudgeNotes, Verdicts
+from defsurvey.reports.metrics.judges import FAIL, PASS, UNSURE, Audit, JudgeNotes, Verdicts, agreement, mcnemar
 from defsurvey.reports.page import Section, Table
 from defsurvey.storage.runs.results import Results
 from defsurvey.storage.runs.run import Condition

@@ -13,7 +13,7 @@ from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.charts.drawing import SERIES, SHAPES, look
 from defsurvey.reports.contents import page
 from defsurvey.reports.html import render_html
-from defsurvey.reports.metrics.insensitivity import FAIL, PASS, Verdicts
+from defsurvey.reports.metrics.judges import FAIL, PASS, Verdicts
 from defsurvey.reports.page import Section
 from defsurvey.storage.surveys.survey import Culture, Question
 from tests.reports.reading import Element, read

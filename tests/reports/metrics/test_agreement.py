@@ -12,9 +12,8 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.proportion import proportion_confint
 
-from defsurvey.reports.metrics.agreement import agreement, mcnemar
 from defsurvey.reports.metrics.divergence import MetricInput
-from defsurvey.reports.metrics.insensitivity import FAIL, NAMES, PASS, UNSURE, Verdicts, cell_rates
+from defsurvey.reports.metrics.judges import FAIL, NAMES, PASS, UNSURE, Verdicts, agreement, cell_rates, mcnemar
 from defsurvey.reports.metrics.quality import wilson, wilson_rate
 from defsurvey.storage.runs.judgement import DIMENSIONS
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, t
 
-from defsurvey.reports.metrics.comparisons import holm
-from defsurvey.reports.metrics.configurations import axis_of, extremes, pickable, rearrangements_for
+from defsurvey.reports.metrics.comparisons import holm, rearrangements_for
+from defsurvey.reports.metrics.configurations import axis_of, extremes, pickable
 from defsurvey.reports.metrics.divergence import MetricInput
 
 

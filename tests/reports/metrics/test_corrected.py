@@ -19,8 +19,8 @@ from defsurvey.reports.metrics.corrected import (
     one_less,
     rarefied_terms,
 )
-from defsurvey.reports.metrics.divergence import MetricInput, smoothed_kl, smoothed_reference
-from defsurvey.reports.metrics.floor import binomial_masses, expected_smoothed_kl
+from defsurvey.reports.metrics.divergence import MetricInput, binomial_masses, smoothed_kl, smoothed_reference
+from defsurvey.reports.metrics.floor import expected_smoothed_kl
 from defsurvey.storage.surveys.catalogue import find_survey
 
 PEOPLE = np.array([[0.5, 0.3, 0.15, 0.05]])

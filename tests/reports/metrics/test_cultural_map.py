@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 
 from defsurvey.reports.metrics.cultural_map import ellipse, ellipse_of, principal_components
 from defsurvey.reports.metrics.divergence import MetricInput
-from defsurvey.reports.metrics.resampling import weights_of
+from defsurvey.reports.metrics.intervals import weights_of
 
 
 @settings(max_examples=40, deadline=None)

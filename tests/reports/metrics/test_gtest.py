@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 from scipy.stats import power_divergence
 
-from defsurvey.reports.metrics import gtest
+from defsurvey.reports.metrics import floor
 from defsurvey.reports.metrics.divergence import MetricInput
-from defsurvey.reports.metrics.gtest import GTests, g_statistic
+from defsurvey.reports.metrics.floor import GTests, g_statistic
 
 
 def p_of(counts: ArrayLike, shares: ArrayLike) -> float:
@@ -48,7 +48,7 @@ def test_drawing_gives_what_enumerating_gives(monkeypatch: pytest.MonkeyPatch) -
     """Where outcomes are drawn, p is near the exact one, and repeatable."""
     shares, counts = np.array([0.4, 0.3, 0.2, 0.1]), np.array([3, 5, 6, 6])
     exact = p_of(counts, shares)
-    monkeypatch.setattr(gtest, "ENUMERATED", 1)
+    monkeypatch.setattr(floor, "GTEST_OUTCOMES", 1)
     drawn = p_of(counts, shares)
     assert drawn == p_of(counts, shares)
     assert drawn == pytest.approx(exact, abs=0.02)

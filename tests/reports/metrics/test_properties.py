@@ -11,7 +11,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy, wasserstein_distance
 
 from defsurvey.reports.metrics.divergence import js_distance, plug_in_kl, smoothed_kl, total_variation, wasserstein
-from defsurvey.reports.metrics.diversity import diversity
+from defsurvey.reports.metrics.quality import diversity
 
 Floats = NDArray[np.float64]
 

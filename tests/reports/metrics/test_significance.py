@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_ind, ttest_ind_from_stats
 
 from defsurvey.reports.figures.words import published
+from defsurvey.reports.metrics.comparisons import Summary, TwoSamples, compare, compare_samples, hedges_g, summarise
 from defsurvey.reports.metrics.divergence import MetricInput
-from defsurvey.reports.metrics.significance import Summary, TwoSamples, compare, compare_samples, hedges_g, summarise
 
 US = (Summary(mean=1.28, sd=0.50, n=27), Summary(mean=0.93, sd=0.34, n=27))
 CN = (Summary(mean=1.35, sd=0.74, n=27), Summary(mean=0.92, sd=0.33, n=27))

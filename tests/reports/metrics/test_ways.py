@@ -9,9 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from defsurvey.reports.cells.scores import noise, way_noise
-from defsurvey.reports.metrics.cultural_map import principal_components
-from defsurvey.reports.metrics.resampling import weights_of
-from defsurvey.reports.metrics.ways import Arrow, Way, arrow
+from defsurvey.reports.metrics.cultural_map import Arrow, Way, arrow, principal_components
+from defsurvey.reports.metrics.intervals import weights_of
 
 DIMENSIONS, PARTICIPANTS, RUNS = 9, 20, 60
 PEOPLE = np.random.default_rng(8).normal(0, 0.08, DIMENSIONS)
