@@ -21,7 +21,7 @@ from defsurvey.reports.cells.cells import intervals
 from defsurvey.reports.cells.items import ItemTable, ReferenceTable, item_table, reference_table
 from defsurvey.reports.metrics.aggregate import grouped_mean, headline_mean
 from defsurvey.reports.metrics.divergence import smoothed_kl
-from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import find_survey
 
 Floats = NDArray[np.float64]
 #: Interviews behind the expected divergence of a setting.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peer_server import MODEL
-from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import find_survey
 
 TOOLS = ("ours", "qstn", "edsl", "inspect")
 #: Asked of every participant: questions of wvs7 with one choice.

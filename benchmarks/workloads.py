@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from defsurvey.storage.runs.run import Cell, Condition, EngineDescription, MemoryOrder, Participant, Protocol
-from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Completion, Engine, Request
 from defsurvey.workers.engines.scripted import ScriptedEngine

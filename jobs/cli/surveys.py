@@ -240,7 +240,7 @@ def survey_template(path: Path) -> None:
 @_OUTPUT
 def survey_copy(name: str, output: Path) -> None:
     """Copy a survey as a folder of your own, to exclude, rephrase or edit questions in."""
-    from defsurvey.storage.surveys.catalogue import find_folder
+    from defsurvey.storage.surveys.folder import find_folder
     from defsurvey.storage.surveys.write import copy_survey
 
     source = find_folder(name)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from defsurvey.jobs.system import BadOutput
 from defsurvey.storage.runs.run import Cell, Draws, Participant, Protocol
-from defsurvey.storage.surveys.catalogue import bundled_surveys, find_survey
+from defsurvey.storage.surveys.folder import bundled_surveys, find_survey
 from defsurvey.storage.surveys.importers.imported import number_notes
 from defsurvey.storage.surveys.problem import listed, nearest
 from defsurvey.storage.surveys.survey import Group, Question, QuestionType, Survey, UnknownName

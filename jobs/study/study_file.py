@@ -24,7 +24,7 @@ from defsurvey.storage.runs.run import (
     QuestionOrder,
     Reply,
 )
-from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.problem import Fault, nearest, one_of
 from defsurvey.storage.surveys.survey import Question, Survey, SurveyError
 from defsurvey.storage.surveys.yaml_models import (

@@ -1,4 +1,4 @@
-"""A survey folder: from the files that a person writes to a checked ``Survey``.
+"""Survey folders: where they are, and from the files that a person writes to a checked ``Survey``.
 
 The format is docs/surveys.md. One model for each file, or each part or row of one, says what may stand in it.
 """
@@ -14,10 +14,19 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, create_model, model_validator
 
+from defsurvey.storage.files import OutsideFolder, path_under
 from defsurvey.storage.surveys.as_json import fingerprint
-from defsurvey.storage.surveys.paraphrases import PARAPHRASES_FILE, read_paraphrases, used
-from defsurvey.storage.surveys.problem import InvalidSurvey, Problem, Problems, fault, nearest, one_of
-from defsurvey.storage.surveys.questions import Declared, Name, Translated, declared_as, read_questions
+from defsurvey.storage.surveys.problem import InvalidSurvey, Problem, Problems, fault, nearest, one_of, shown
+from defsurvey.storage.surveys.questions import (
+    PARAPHRASES_FILE,
+    Declared,
+    Name,
+    Translated,
+    declared_as,
+    read_paraphrases,
+    read_questions,
+    used,
+)
 from defsurvey.storage.surveys.survey import (
     Culture,
     Group,
@@ -27,6 +36,8 @@ from defsurvey.storage.surveys.survey import (
     ReferenceDistribution,
     Region,
     Survey,
+    SurveyError,
+    UnknownName,
 )
 from defsurvey.storage.surveys.tables import (
     Percent,
@@ -55,6 +66,7 @@ FILES = ("survey.yaml", "questions.yaml", "references.csv", "regions.csv")
 EXCLUDED_FILE = "excluded.csv"
 OPTIONAL_FILES = ("regions.csv", EXCLUDED_FILE, PARAPHRASES_FILE)
 _ALL_FILES = (*FILES, EXCLUDED_FILE, PARAPHRASES_FILE)
+_BUNDLED = Path(__file__).parent
 
 
 def read_survey(folder: Path) -> Survey:
@@ -354,3 +366,52 @@ def _read(folder: Path, file: str) -> str | None:
         line = content.count(b"\n", 0, error.start) + 1
         got = f"byte 0x{content[error.start]:02x}"
         raise fault(file, "text in UTF-8", got, line=line) from None
+
+
+def bundled_surveys() -> tuple[str, ...]:
+    """Ids of the bundled surveys, sorted."""
+    return tuple(sorted(folder.name for folder in _BUNDLED.iterdir() if (folder / FILES[0]).is_file()))
+
+
+def find_survey(name: str, *, beside: Path | None = None) -> Survey:
+    """The survey of that name; see ``find_folder``, and SurveyError is raised where it is not well formed as well."""
+    return read_survey(find_folder(name, beside=beside))
+
+
+def find_folder(name: str, *, beside: Path | None = None) -> Path:
+    """The folder of the survey of that name.
+
+    Args:
+        name: the id of a bundled survey, or a folder. A bundled id comes first; ``./wvs7`` is a folder.
+        beside: the folder that ``name`` is relative to and must lie in, e.g. that of the study file, so that a
+            study taken from elsewhere reads nothing but what came with it. None: ``name`` was typed
+            by the user, is relative to the working directory and may lie anywhere.
+
+    Raises:
+        UnknownName: there is neither a survey nor a folder of that name; the nearest id is told.
+        SurveyError: the folder lies outside ``beside``.
+    """
+    bundled = bundled_surveys()
+    if name in bundled:
+        return _BUNDLED / name
+    folder = Path(name) if beside is None else beside / name
+    called = shown(name) if name else repr(name)
+    if "\0" not in name and beside is not None and Path(name) != Path():
+        try:
+            path_under(beside, name)
+        except OutsideFolder:
+            raise SurveyError(f"survey {called}: expected a folder within {beside}, got {folder.resolve()}") from None
+    if not name.strip() or not _is_folder(folder):
+        raise UnknownName(
+            f"survey {called}: expected a bundled survey ({', '.join(bundled)}) or a folder, got neither"
+            f"{nearest(name, bundled)}"
+        )
+    return folder
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether there is such a folder; a path that no system can have leads to none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # too long, not to be looked into, or with a NUL in it
+        return False

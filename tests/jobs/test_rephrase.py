@@ -9,8 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from defsurvey.jobs.cli.main import main
-from defsurvey.storage.surveys.catalogue import find_survey
-from defsurvey.storage.surveys.folder import read_survey
+from defsurvey.storage.surveys.folder import find_survey, read_survey
 from tests.workers.paraphrasers import COUNTED
 
 CARDS = "".join(
@@ -69,12 +68,12 @@ def test_paraphrases_stand_beside_the_questions(here: Path) -> None:
 def test_a_kill_loses_at_most_what_is_under_way(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each wording that was kept is never asked again, whatever it was that ended the first call."""
     monkeypatch.setenv(COUNTED, str(here / "requests"))
-    from defsurvey.storage.surveys import paraphrases as survey_paraphrases
+    from defsurvey.storage.surveys import questions as survey_questions
 
     kept = 0
-    write = survey_paraphrases.write_tried
+    write = survey_questions.write_tried
 
-    def once(folder: Path, tried: list[survey_paraphrases.Tried]) -> None:
+    def once(folder: Path, tried: list[survey_questions.Tried]) -> None:
         nonlocal kept
         if kept:
             raise KeyboardInterrupt

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from defsurvey.jobs.cli.main import main
-from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.write import exclude_questions, write_survey
 
 

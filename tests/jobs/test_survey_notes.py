@@ -10,8 +10,7 @@ from click.testing import CliRunner, Result
 
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.study.catalogue import validation_notes
-from defsurvey.storage.surveys.catalogue import find_survey
-from defsurvey.storage.surveys.folder import read_survey
+from defsurvey.storage.surveys.folder import find_survey, read_survey
 from tests.storage.test_survey_folder import Change, write_tiny
 
 NO_PROMPT = "there is no prompt in ja, only in en, zh, and a folder cannot add one (docs/importing.md)"

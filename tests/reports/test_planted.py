@@ -16,7 +16,7 @@ from defsurvey.reports.figures.profiles import profiles
 from defsurvey.reports.figures.questions import distinguish
 from defsurvey.reports.figures.series import series, training
 from defsurvey.reports.figures.words import NotRun
-from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import find_survey
 from tests.reports.planted import DISTORTION, MODELS, Planted, planted, wide_survey, without
 
 WIDE = wide_survey()

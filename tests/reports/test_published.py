@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from defsurvey.reports.figures.words import TABLES, meanings, published, replicates
-from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.importers.def_dataset import CITATION
 
 

@@ -25,7 +25,7 @@ from defsurvey.storage.runs.run import (
     QuestionOrder,
 )
 from defsurvey.storage.runs.store import NewRun, OtherDesign, UnknownRun, add_run
-from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import find_survey
 from tests.storage.small_run import SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
 from tests.storage.what_is_there import answers_of, progress_of
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from defsurvey.storage.surveys.catalogue import find_survey
-from defsurvey.storage.surveys.folder import FILES, check_survey, read_survey
+from defsurvey.storage.surveys.folder import FILES, check_survey, find_survey, read_survey
 from defsurvey.storage.surveys.survey import QuestionType, Value
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "surveys.md").read_text(encoding="utf-8")

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defsurvey.storage.surveys.as_json import fingerprint, survey_from_json, survey_to_json
-from defsurvey.storage.surveys.catalogue import find_survey
-from defsurvey.storage.surveys.folder import read_survey
+from defsurvey.storage.surveys.folder import find_survey, read_survey
 from defsurvey.storage.surveys.survey import (
     Culture,
     Group,

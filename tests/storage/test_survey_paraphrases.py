@@ -8,7 +8,8 @@ import pytest
 
 from defsurvey.storage.surveys.as_json import survey_from_json, survey_to_json
 from defsurvey.storage.surveys.folder import check_survey, read_survey
-from defsurvey.storage.surveys.paraphrases import (
+from defsurvey.storage.surveys.problem import Fault
+from defsurvey.storage.surveys.questions import (
     PARAPHRASES_FILE,
     Tried,
     paraphrases_text,
@@ -16,7 +17,6 @@ from defsurvey.storage.surveys.paraphrases import (
     used,
     write_tried,
 )
-from defsurvey.storage.surveys.problem import Fault
 from defsurvey.storage.surveys.survey import Paraphrase
 from defsurvey.storage.surveys.write import exclude_questions, write_survey
 from tests.storage.test_survey_folder import write_tiny

@@ -8,7 +8,7 @@ from timeit import timeit
 import pytest
 import yaml
 
-from defsurvey.storage.surveys.catalogue import _BUNDLED, find_survey
+from defsurvey.storage.surveys.folder import _BUNDLED, find_survey
 from defsurvey.storage.surveys.survey import Group, Option, Question, QuestionType, Survey
 
 FOLDER = _BUNDLED / "wvs7"

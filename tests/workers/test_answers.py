@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defsurvey.storage.runs.run import AnswerState, Reply
-from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.survey import Option, Question, QuestionType
 from defsurvey.workers.engines.base import FinishReason
 from defsurvey.workers.simulation.answer_parser import Reading, read

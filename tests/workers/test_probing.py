@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from defsurvey.storage.runs.probes import ProbeKind
-from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.survey import QuestionType
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.probing.probe import BATCH, complete, planned, read_percentages

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from defsurvey.storage.surveys.catalogue import find_survey
-from defsurvey.storage.surveys.paraphrases import Tried, used
+from defsurvey.storage.surveys.folder import find_survey
+from defsurvey.storage.surveys.questions import Tried, used
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import EngineUnavailable, FinishReason
 from defsurvey.workers.rephrasing.checks import Vocabulary, fault

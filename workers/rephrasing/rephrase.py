@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from defsurvey.storage.runs.run import Decoding
-from defsurvey.storage.surveys.paraphrases import Tried
+from defsurvey.storage.surveys.questions import Tried
 from defsurvey.storage.surveys.survey import Paraphrase, Question, Survey
 from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Message, Request
 from defsurvey.workers.judging.asking import ask_together

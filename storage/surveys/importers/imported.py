@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.problem import listed
 from defsurvey.storage.surveys.survey import Culture, Question, Survey
 from defsurvey.storage.surveys.tables import table

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.importers.cultures import Population, read_populations
 from defsurvey.storage.surveys.importers.files import DATA, Header, read_header
 from defsurvey.storage.surveys.importers.imported import LOW_N, Imported, Left, Match, language_notes

@@ -21,7 +21,7 @@ from defsurvey.reports.metrics.corrected import (
 )
 from defsurvey.reports.metrics.divergence import MetricInput, binomial_masses, smoothed_kl, smoothed_reference
 from defsurvey.reports.metrics.floor import expected_smoothed_kl
-from defsurvey.storage.surveys.catalogue import find_survey
+from defsurvey.storage.surveys.folder import find_survey
 
 PEOPLE = np.array([[0.5, 0.3, 0.15, 0.05]])
 MANY = np.array([1e9])
