@@ -26,7 +26,7 @@ def _file(_ctx: click.Context, _parameter: click.Parameter, path: Path | None) -
     """A file to be read, if it is there."""
     readable = path is None or (path.exists() and not path.is_dir() and os.access(path, os.R_OK))  # a pipe, too
     if path is not None and not readable:
-        from defsurvey.storage.surveys.survey import SurveyError
+        from defsurvey.storage.surveys.problem import SurveyError
 
         got = "a folder" if path.is_dir() else "one that may not be read" if path.exists() else "nothing"
         raise SurveyError(f"{path}: expected a file, got {got}")

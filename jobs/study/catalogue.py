@@ -12,8 +12,8 @@ from defsurvey.jobs.system import BadOutput
 from defsurvey.storage.runs.run import Cell, Draws, Participant, Protocol
 from defsurvey.storage.surveys.folder import bundled_surveys, find_survey
 from defsurvey.storage.surveys.importers.imported import number_notes
-from defsurvey.storage.surveys.problem import listed, nearest
-from defsurvey.storage.surveys.survey import Group, Question, QuestionType, Survey, UnknownName
+from defsurvey.storage.surveys.problem import UnknownName, listed, nearest
+from defsurvey.storage.surveys.survey import Group, Question, QuestionType, Survey
 from defsurvey.storage.text import visible
 from defsurvey.workers.models import ModelCard, ModelError, find_card, read_cards
 from defsurvey.workers.simulation.answer_parser import unread_labels

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import exclusive, wait_shortly
 from defsurvey.storage.surveys.folder import read_survey
-from defsurvey.storage.surveys.problem import nearest, one_of
+from defsurvey.storage.surveys.problem import UnknownName, nearest, one_of
 from defsurvey.storage.surveys.questions import Tried, read_tried, write_tried
-from defsurvey.storage.surveys.survey import Survey, UnknownName
+from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.opening import check_card, open_engine
 from defsurvey.workers.models import find_card, read_cards

@@ -25,8 +25,8 @@ from defsurvey.storage.runs.run import (
     Reply,
 )
 from defsurvey.storage.surveys.folder import find_survey
-from defsurvey.storage.surveys.problem import Fault, nearest, one_of
-from defsurvey.storage.surveys.survey import Question, Survey, SurveyError
+from defsurvey.storage.surveys.problem import Fault, SurveyError, nearest, one_of
+from defsurvey.storage.surveys.survey import Question, Survey
 from defsurvey.storage.surveys.yaml_models import (
     NUMBER,
     WHOLE,

@@ -31,8 +31,9 @@ from defsurvey.storage.runs.run import (
 )
 from defsurvey.storage.runs.tables import Integers
 from defsurvey.storage.surveys.as_json import fingerprint, survey_from_json
+from defsurvey.storage.surveys.problem import SurveyError
 from defsurvey.storage.surveys.questions import MOST_OPTIONS
-from defsurvey.storage.surveys.survey import QuestionType, Survey, SurveyError
+from defsurvey.storage.surveys.survey import QuestionType, Survey
 from defsurvey.storage.surveys.tables import to_number
 from defsurvey.storage.text import control, storable
 

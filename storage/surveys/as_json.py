@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from defsurvey.storage.surveys.survey import Survey, SurveyError
+from defsurvey.storage.surveys.problem import SurveyError
+from defsurvey.storage.surveys.survey import Survey
 
 #: Version of the form; another form gets another number.
 FORM = 1

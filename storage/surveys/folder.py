@@ -16,7 +16,17 @@ from pydantic import AfterValidator, Field, ValidationInfo, create_model, model_
 
 from defsurvey.storage.files import OutsideFolder, path_under
 from defsurvey.storage.surveys.as_json import fingerprint
-from defsurvey.storage.surveys.problem import InvalidSurvey, Problem, Problems, fault, nearest, one_of, shown
+from defsurvey.storage.surveys.problem import (
+    InvalidSurvey,
+    Problem,
+    Problems,
+    SurveyError,
+    UnknownName,
+    fault,
+    nearest,
+    one_of,
+    shown,
+)
 from defsurvey.storage.surveys.questions import (
     PARAPHRASES_FILE,
     Declared,
@@ -36,8 +46,6 @@ from defsurvey.storage.surveys.survey import (
     ReferenceDistribution,
     Region,
     Survey,
-    SurveyError,
-    UnknownName,
 )
 from defsurvey.storage.surveys.tables import (
     Percent,

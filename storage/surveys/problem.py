@@ -8,11 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from defsurvey.storage.surveys.survey import SurveyError
+from defsurvey.storage.errors import BadInput
 from defsurvey.storage.text import in_one_line
 
 #: An error has at most so many characters.
 _LONGEST = 4_000
+
+
+class SurveyError(BadInput, ValueError):
+    """A survey is not what the format asks for; the message says where and what."""
+
+
+class UnknownName(SurveyError):
+    """A survey, question, culture or group was asked for that is not there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

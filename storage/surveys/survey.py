@@ -8,18 +8,10 @@ from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
 
-from defsurvey.storage.errors import BadInput
+from defsurvey.storage.surveys.problem import UnknownName
 
 #: Language code (``en``, ``zh``) -> wording in that language.
 Wording = Mapping[str, str]
-
-
-class SurveyError(BadInput, ValueError):
-    """A survey is not what the format asks for; the message says where and what."""
-
-
-class UnknownName(SurveyError):
-    """A survey, question, culture or group was asked for that is not there."""
 
 
 class QuestionType(StrEnum):

@@ -10,17 +10,9 @@ from typing import Any
 
 from defsurvey.storage.surveys.as_json import survey_to_json, written
 from defsurvey.storage.surveys.folder import EXCLUDED_FILE, FILES, OPTIONAL_FILES, read_survey
-from defsurvey.storage.surveys.problem import InvalidSurvey, nearest, one_of
+from defsurvey.storage.surveys.problem import InvalidSurvey, SurveyError, UnknownName, nearest, one_of
 from defsurvey.storage.surveys.questions import PARAPHRASES_FILE, Tried, paraphrases_text
-from defsurvey.storage.surveys.survey import (
-    Culture,
-    Option,
-    Question,
-    QuestionType,
-    Survey,
-    SurveyError,
-    UnknownName,
-)
+from defsurvey.storage.surveys.survey import Culture, Option, Question, QuestionType, Survey
 from defsurvey.storage.surveys.tables import decimal, percent, table
 from defsurvey.storage.surveys.yaml_models import dump_yaml
 from defsurvey.storage.text import control

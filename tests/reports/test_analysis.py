@@ -14,7 +14,8 @@ from defsurvey.reports.cells.items import answer_weights, item_table, reference_
 from defsurvey.reports.figures.questions import distinguish, question_cards
 from defsurvey.storage.runs.results import AnswerArrays
 from defsurvey.storage.runs.run import AnswerState
-from defsurvey.storage.surveys.survey import Survey, UnknownName
+from defsurvey.storage.surveys.problem import UnknownName
+from defsurvey.storage.surveys.survey import Survey
 from tests.reports.synthetic import (
     PEOPLE,
     SHARES,

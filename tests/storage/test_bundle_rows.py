@@ -21,7 +21,7 @@ from defsurvey.storage.runs.export import answer_rows
 from defsurvey.storage.runs.judgement import DIMENSIONS, Judgement, JudgeName, Verdict, all_dimensions
 from defsurvey.storage.runs.rows import digest
 from defsurvey.storage.surveys.as_json import fingerprint, survey_from_json
-from defsurvey.storage.surveys.survey import SurveyError
+from defsurvey.storage.surveys.problem import SurveyError
 from tests.storage.remade_bundle import Change, Rows, another, first, refused, remade, to_be_moved
 from tests.storage.small_run import SURVEY
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from defsurvey.storage.surveys.folder import bundled_surveys, find_survey
-from defsurvey.storage.surveys.survey import SurveyError, UnknownName
+from defsurvey.storage.surveys.problem import SurveyError, UnknownName
 from tests.storage.test_survey_folder import write_tiny
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from defsurvey.storage.surveys.folder import read_survey
-from defsurvey.storage.surveys.survey import Group, QuestionType, Survey, UnknownName
+from defsurvey.storage.surveys.problem import UnknownName
+from defsurvey.storage.surveys.survey import Group, QuestionType, Survey
 from tests.storage.test_survey_folder import write_tiny
 
 

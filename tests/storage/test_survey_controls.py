@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from defsurvey.storage.surveys.folder import check_survey, is_culture, is_dimension, read_survey
-from defsurvey.storage.surveys.survey import SurveyError
+from defsurvey.storage.surveys.problem import SurveyError
 from tests.storage.test_survey_folder import TINY, Write, write_tiny
 
 S, Q, R, P = "survey.yaml", "questions.yaml", "references.csv", "regions.csv"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from defsurvey.storage.surveys.folder import check_survey, read_survey
-from defsurvey.storage.surveys.problem import InvalidSurvey
-from defsurvey.storage.surveys.survey import Group, QuestionType, SurveyError
+from defsurvey.storage.surveys.problem import InvalidSurvey, SurveyError
+from defsurvey.storage.surveys.survey import Group, QuestionType
 
 TINY = {
     "survey.yaml": """\

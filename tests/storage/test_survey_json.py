@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from defsurvey.storage.surveys.as_json import fingerprint, survey_from_json, survey_to_json
 from defsurvey.storage.surveys.folder import find_survey, read_survey
+from defsurvey.storage.surveys.problem import SurveyError
 from defsurvey.storage.surveys.survey import (
     Culture,
     Group,
@@ -20,7 +21,6 @@ from defsurvey.storage.surveys.survey import (
     ReferenceDistribution,
     Region,
     Survey,
-    SurveyError,
     Value,
 )
 from tests.storage.test_survey_folder import write_tiny

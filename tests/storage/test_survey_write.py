@@ -10,8 +10,8 @@ import pytest
 from defsurvey.storage.surveys import write as survey_write
 from defsurvey.storage.surveys.as_json import survey_from_json, survey_to_json
 from defsurvey.storage.surveys.folder import EXCLUDED_FILE, check_survey, find_survey, read_survey
-from defsurvey.storage.surveys.problem import InvalidSurvey
-from defsurvey.storage.surveys.survey import Culture, SurveyError, UnknownName
+from defsurvey.storage.surveys.problem import InvalidSurvey, SurveyError, UnknownName
+from defsurvey.storage.surveys.survey import Culture
 from defsurvey.storage.surveys.tables import percent
 from defsurvey.storage.surveys.write import copy_survey, exclude_questions, survey_files, write_survey
 

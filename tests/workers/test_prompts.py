@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from defsurvey.storage.runs.run import Protocol
-from defsurvey.storage.surveys.survey import Option, UnknownName
+from defsurvey.storage.surveys.problem import UnknownName
+from defsurvey.storage.surveys.survey import Option
 from defsurvey.workers.engines.base import Message
 from defsurvey.workers.simulation.interview import ask
 from defsurvey.workers.simulation.prompts import (

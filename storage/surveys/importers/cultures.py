@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from defsurvey.storage.surveys.importers.files import DATA, read_dicts, read_header
-from defsurvey.storage.surveys.problem import nearest
-from defsurvey.storage.surveys.survey import Culture, Region, SurveyError, UnknownName
+from defsurvey.storage.surveys.problem import SurveyError, UnknownName, nearest
+from defsurvey.storage.surveys.survey import Culture, Region
 
 #: Columns of the table, each with what may stand in it and how errors call that.
 _RULES = {

@@ -31,7 +31,7 @@ from defsurvey.storage.surveys.importers.imported import (
     language_notes,
     number_notes,
 )
-from defsurvey.storage.surveys.problem import listed, nearest
+from defsurvey.storage.surveys.problem import SurveyError, UnknownName, listed, nearest
 from defsurvey.storage.surveys.survey import (
     Group,
     Option,
@@ -40,8 +40,6 @@ from defsurvey.storage.surveys.survey import (
     ReferenceDistribution,
     Region,
     Survey,
-    SurveyError,
-    UnknownName,
     Value,
 )
 

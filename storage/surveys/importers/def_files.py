@@ -19,8 +19,8 @@ from defsurvey.storage.surveys.importers.files import (
     read_rows,
     read_sheet,
 )
-from defsurvey.storage.surveys.problem import Fault, fault, listed, shown
-from defsurvey.storage.surveys.survey import Group, SurveyError, Wording
+from defsurvey.storage.surveys.problem import Fault, SurveyError, fault, listed, shown
+from defsurvey.storage.surveys.survey import Group, Wording
 
 QUESTIONNAIRE, REFERENCES, TYPES, LEADING = (
     "_questionaires.txt",

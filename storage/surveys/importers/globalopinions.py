@@ -14,7 +14,7 @@ from defsurvey.storage.surveys.importers.cultures import Population, Populations
 from defsurvey.storage.surveys.importers.files import Header, read_dicts, read_header
 from defsurvey.storage.surveys.importers.imported import Imported, language_notes, number_notes
 from defsurvey.storage.surveys.importers.wvs_codes import is_missing
-from defsurvey.storage.surveys.problem import listed
+from defsurvey.storage.surveys.problem import SurveyError, listed
 from defsurvey.storage.surveys.questions import MOST_OPTIONS
 from defsurvey.storage.surveys.survey import (
     Group,
@@ -23,7 +23,6 @@ from defsurvey.storage.surveys.survey import (
     QuestionType,
     ReferenceDistribution,
     Survey,
-    SurveyError,
 )
 
 COLUMNS = ("question", "selections", "options", "source")

@@ -12,7 +12,7 @@ from defsurvey.storage.surveys.folder import DIMENSION_RULE, is_dimension
 from defsurvey.storage.surveys.importers.cultures import Populations, read_populations
 from defsurvey.storage.surveys.importers.files import DATA, Header, read_dicts, read_header
 from defsurvey.storage.surveys.importers.imported import LOW_N, Imported, dimensions_of, language_notes, number_notes
-from defsurvey.storage.surveys.problem import Fault, nearest, one_of
+from defsurvey.storage.surveys.problem import Fault, SurveyError, nearest, one_of
 from defsurvey.storage.surveys.survey import (
     Group,
     Option,
@@ -20,7 +20,6 @@ from defsurvey.storage.surveys.survey import (
     QuestionType,
     ReferenceDistribution,
     Survey,
-    SurveyError,
     Value,
 )
 from defsurvey.storage.surveys.tables import to_number, to_percent

@@ -41,17 +41,16 @@ from defsurvey.storage.surveys.importers.wvs_counts import (
     Counter,
     Counts,
 )  # fmt: skip
-from defsurvey.storage.surveys.problem import InvalidSurvey, Problems, listed
+from defsurvey.storage.surveys.problem import InvalidSurvey, Problems, SurveyError, listed
 from defsurvey.storage.surveys.questions import Declared, read_questions
-from defsurvey.storage.surveys.survey import (
+from defsurvey.storage.surveys.survey import (  # fmt: skip
     Group,
     Question,
     QuestionType,
     ReferenceDistribution,
     Region,
     Survey,
-    SurveyError,
-)  # fmt: skip
+)
 
 _QUESTIONS = "wvs7_questions.yaml"
 #: Which sexes and ages of a count make up a group.

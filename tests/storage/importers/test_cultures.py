@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from defsurvey.storage.surveys.importers.cultures import DATA, read_populations
-from defsurvey.storage.surveys.survey import SurveyError, UnknownName
+from defsurvey.storage.surveys.problem import SurveyError, UnknownName
 
 #: ISO numbers of the countries and territories with data in wave 7.
 WAVE_7 = (

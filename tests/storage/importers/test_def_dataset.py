@@ -9,7 +9,8 @@ import pytest
 
 from defsurvey.storage.surveys.importers.def_dataset import import_def
 from defsurvey.storage.surveys.importers.def_files import read_questionnaire
-from defsurvey.storage.surveys.survey import Group, QuestionType, SurveyError, UnknownName
+from defsurvey.storage.surveys.problem import SurveyError, UnknownName
+from defsurvey.storage.surveys.survey import Group, QuestionType
 
 ENGLISH = """\
 [4] How much do you like tea in [COUNTRY]? - 1: Very much, 2: Much, or rather much, 3: A little, 4: Not at all

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from defsurvey.storage.surveys.importers.globalopinions import import_globalopinions
-from defsurvey.storage.surveys.survey import QuestionType, SurveyError, UnknownName
+from defsurvey.storage.surveys.problem import SurveyError, UnknownName
+from defsurvey.storage.surveys.survey import QuestionType
 
 MANY = (
     "defaultdict(<class 'list'>, {'Germany': [0.25, 0.65, 0.1], "

@@ -10,7 +10,7 @@ import pytest
 from defsurvey.storage.surveys.importers.files import DATA, read_header, read_rows
 from defsurvey.storage.surveys.importers.table import import_table
 from defsurvey.storage.surveys.importers.wvs import import_wvs, wvs_questions
-from defsurvey.storage.surveys.survey import SurveyError
+from defsurvey.storage.surveys.problem import SurveyError
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "importing.md").read_text(encoding="utf-8")
 

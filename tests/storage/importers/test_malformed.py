@@ -12,8 +12,7 @@ import pytest
 from defsurvey.storage.surveys.importers import wvs_counts
 from defsurvey.storage.surveys.importers.files import LONGEST_LINE, read_header, read_rows
 from defsurvey.storage.surveys.importers.wvs import import_wvs
-from defsurvey.storage.surveys.problem import Fault
-from defsurvey.storage.surveys.survey import SurveyError
+from defsurvey.storage.surveys.problem import Fault, SurveyError
 from tests.storage.importers.official import Row, header_of, person, write_official, write_rows
 
 NAMES = ["B_COUNTRY", "B_COUNTRY_ALPHA", "W_WEIGHT", "Q260", "Q262", "X003R2", "Q1", "Q57"]

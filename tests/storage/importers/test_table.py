@@ -8,7 +8,8 @@ import pytest
 
 from defsurvey.storage.surveys.folder import check_survey
 from defsurvey.storage.surveys.importers.table import TEMPLATE, import_table, write_template
-from defsurvey.storage.surveys.survey import Group, QuestionType, Survey, SurveyError, Value
+from defsurvey.storage.surveys.problem import SurveyError
+from defsurvey.storage.surveys.survey import Group, QuestionType, Survey, Value
 
 HEAD = "question,type,text_en,code,label_en,culture,n,percent\n"
 COUNTED = "question,type,text_en,code,label_en,culture,n,count\n"

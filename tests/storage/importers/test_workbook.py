@@ -11,7 +11,7 @@ import pytest
 from defsurvey.storage.surveys.importers import files
 from defsurvey.storage.surveys.importers.def_dataset import read_types
 from defsurvey.storage.surveys.importers.files import read_sheet
-from defsurvey.storage.surveys.survey import SurveyError
+from defsurvey.storage.surveys.problem import SurveyError
 
 
 def book(path: Path, rows: list[list[object]]) -> Path:

@@ -11,7 +11,8 @@ import pytest
 
 from defsurvey.storage.surveys.folder import read_survey
 from defsurvey.storage.surveys.importers.wvs import import_wvs, wvs_questions
-from defsurvey.storage.surveys.survey import Group, QuestionType, Survey, SurveyError, UnknownName
+from defsurvey.storage.surveys.problem import SurveyError, UnknownName
+from defsurvey.storage.surveys.survey import Group, QuestionType, Survey
 from tests.storage.importers.official import (
     ALPHA3,
     FIXTURES,
