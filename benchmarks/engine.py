@@ -30,8 +30,7 @@ from benchmarks.measuring import Measured, in_its_own_process, measured
 from benchmarks.ways import alone, batched, grouped
 from benchmarks.workloads import Interviews, Recording, fixed, interviews
 from defsurvey.storage.runs.run import MemoryOrder
-from defsurvey.workers.engines.base import Completion, Request
-from defsurvey.workers.engines.counters import Counters
+from defsurvey.workers.engines.base import Completion, Counters, Request
 from defsurvey.workers.engines.transformers.answering import read_request
 from defsurvey.workers.engines.transformers.engine import TransformersEngine, prepare
 from defsurvey.workers.engines.transformers.loading import LoadedModel, load_model

@@ -33,7 +33,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.ways import alone, batched
 from benchmarks.workloads import random_prompts
-from defsurvey.workers.engines.counters import Counters
+from defsurvey.workers.engines.base import Counters
 from defsurvey.workers.engines.transformers import paged
 from defsurvey.workers.engines.transformers.engine import prepare
 from defsurvey.workers.engines.transformers.kv import Layout

@@ -28,7 +28,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.ways import batched
 from benchmarks.workloads import fixed
-from defsurvey.workers.engines.counters import Counters
+from defsurvey.workers.engines.base import Counters
 from defsurvey.workers.engines.transformers.engine import prepare
 from defsurvey.workers.engines.transformers.loading import LoadedModel, load_model
 from defsurvey.workers.engines.transformers.request import ResolvedRequest

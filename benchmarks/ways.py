@@ -11,7 +11,7 @@ from itertools import groupby
 
 import torch
 
-from defsurvey.workers.engines.counters import Counters
+from defsurvey.workers.engines.base import Counters
 from defsurvey.workers.engines.transformers import plain
 from defsurvey.workers.engines.transformers.decoder import Decoder
 from defsurvey.workers.engines.transformers.kv import Layout

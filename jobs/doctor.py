@@ -27,8 +27,8 @@ from defsurvey.storage.address import in_words, shown
 from defsurvey.storage.database import BadDatabaseUrl, Database
 from defsurvey.storage.schema import HEAD, Condition, condition
 from defsurvey.workers.engines.base import EngineUnavailable
-from defsurvey.workers.engines.device import nvidia_gpus
 from defsurvey.workers.engines.keys import find_key, key_name
+from defsurvey.workers.engines.machine import nvidia_gpus
 from defsurvey.workers.models import ModelCard, ModelError, read_cards
 
 #: How a finding can be: as it should be, worth knowing, or in the way of every run.

@@ -46,7 +46,7 @@ from defsurvey.storage.errors import Failure
 from defsurvey.storage.runs import judgements, outbox, store
 from defsurvey.storage.runs.recovery import QUARANTINE_AFTER
 from defsurvey.workers.engines import machine
-from defsurvey.workers.engines.device import AUTO, expected
+from defsurvey.workers.engines.machine import AUTO, expected
 from defsurvey.workers.models import read_cards
 from defsurvey.workers.runner.faults import OUTAGE
 

@@ -20,7 +20,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: ``auto:N`` is for workers that a command starts next to others, see ``workers.engines.device``.
+#: ``auto:N`` is for workers that a command starts next to others, see ``workers.engines.machine``.
 _DEVICE = re.compile(r"cpu|(auto|cuda)(:\d+)?")
 
 

@@ -18,8 +18,8 @@ from defsurvey.storage.runs import budget, store
 from defsurvey.storage.runs.probes import add_probes, read_probes
 from defsurvey.storage.runs.store import record_served
 from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.engines.machine import versions
 from defsurvey.workers.engines.opening import check_card, describe_engine, open_engine
-from defsurvey.workers.engines.versions import versions
 from defsurvey.workers.models import ModelCard, find_card, read_cards
 from defsurvey.workers.probing.probe import complete, planned
 

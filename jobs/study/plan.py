@@ -13,7 +13,7 @@ from defsurvey.jobs.settings import BadSetting, Settings
 from defsurvey.jobs.study.study import Study
 from defsurvey.storage.runs.judgement import LEAST, MOST_REPEATED, REPEATED
 from defsurvey.storage.runs.run import Cell
-from defsurvey.workers.engines.device import AUTO, expected
+from defsurvey.workers.engines.machine import AUTO, expected
 from defsurvey.workers.judging.calibration import calibration_set
 from defsurvey.workers.judging.prompt import MAX_TOKENS
 from defsurvey.workers.judging.rubric import INSTRUCTIONS

@@ -24,8 +24,7 @@ from pathlib import Path
 from defsurvey.storage.runs.run import UsedDecoding
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Completion, FinishReason, Request
-from defsurvey.workers.engines.delay import Delay
-from defsurvey.workers.engines.phrases import answer
+from defsurvey.workers.engines.scripted import Delay, answer
 from defsurvey.workers.models import ModelCard
 
 FOLDER = "CHAOS_FOLDER"

@@ -214,7 +214,7 @@ def test_json() -> None:
 
 def test_the_device_is_said_where_a_model_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not where a rule answers, or a server."""
-    monkeypatch.setattr("defsurvey.workers.engines.device.nvidia_gpus", list)
+    monkeypatch.setattr("defsurvey.workers.engines.machine.nvidia_gpus", list)
     assert "auto: cpu, no NVIDIA GPU was found" in printed()
     assert to_json(plan(study(), cards=CARDS))["device"] == "auto: cpu, no NVIDIA GPU was found"
     assert "NVIDIA" not in printed(models="[human]")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from defsurvey.storage.surveys.survey import Survey
-from defsurvey.workers.engines import device
+from defsurvey.workers.engines import machine
 from defsurvey.workers.engines.base import Engine
 from defsurvey.workers.engines.opening import open_engine
 from defsurvey.workers.models import ModelCard
@@ -35,7 +35,7 @@ def test_an_engine_is_opened_on_a_gpu_where_torch_sees_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str, gpus: int, chosen: str
 ) -> None:
     """Of several, workers take one after the other; a device that is named stays."""
-    monkeypatch.setattr(device, "torch_gpus", lambda: gpus)
+    monkeypatch.setattr(machine, "torch_gpus", lambda: gpus)
     card = ModelCard(name="own", engine=f"{__name__}:refuse")
     with pytest.raises(Exception, match=f"no room on {chosen}$"):
         open_engine(card, survey=SURVEY, device=named, cache=tmp_path)
@@ -61,10 +61,10 @@ def test_what_auto_will_be_is_said_before(
     monkeypatch: pytest.MonkeyPatch, named: str, gpus: list[str], visible: str, workers: int, torch: str, said: str
 ) -> None:
     """By what the driver lists, without loading torch."""
-    monkeypatch.setattr(device, "nvidia_gpus", lambda: gpus)
-    monkeypatch.setattr(device, "version", lambda _package: torch)
+    monkeypatch.setattr(machine, "nvidia_gpus", lambda: gpus)
+    monkeypatch.setattr(machine, "version", lambda _package: torch)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert device.expected(named, workers=workers) == said
+    assert machine.expected(named, workers=workers) == said
 
 
 def test_the_driver_is_asked_by_its_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +73,6 @@ def test_the_driver_is_asked_by_its_own_program(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     program.write_text("#!/bin/sh\necho 'NVIDIA A100, 40960 MiB, 550.1'\n")
     program.chmod(0o755)
-    assert device.nvidia_gpus() == ["NVIDIA A100, 40960 MiB, 550.1"]
+    assert machine.nvidia_gpus() == ["NVIDIA A100, 40960 MiB, 550.1"]
     program.write_text("#!/bin/sh\nexit 9\n")
-    assert device.nvidia_gpus() == []
+    assert machine.nvidia_gpus() == []

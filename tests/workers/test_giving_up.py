@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError, Future, wait
 import pytest
 
 from defsurvey.workers.engines.base import NO_DECODING, Completion, FinishReason, give_up
-from defsurvey.workers.engines.delay import Delay
+from defsurvey.workers.engines.scripted import Delay
 
 REPLY = Completion(text="Answer: 1", finish=FinishReason.STOP, used=NO_DECODING)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from defsurvey.workers.engines.counters import Counters
+from defsurvey.workers.engines.base import Counters
 from defsurvey.workers.runner.telemetry import profile
 
 

@@ -15,7 +15,6 @@ from defsurvey.storage.errors import BadInput
 from defsurvey.storage.runs.run import Decoding, EngineDescription, UsedDecoding
 from defsurvey.storage.surveys.survey import Question
 from defsurvey.storage.text import storable
-from defsurvey.workers.engines.counters import Counters
 
 #: What was used of the decoding asked for where nothing was decoded, or by an engine that knows no such thing.
 NO_DECODING = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
@@ -186,6 +185,35 @@ class Roomy(Protocol):
     def at_once(self) -> int | None:
         """Participants whose requests it can take at the same time; None: it does not say."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """What an engine has computed. Tokens and steps are totals since the engine was opened."""
+
+    steps: int = 0  #: forwards
+    rows: int = 0  #: tokens computed over all forwards, prompts included
+    beam_rows: int = 0  #: rows of beams over all forwards: each one a token of one beam
+    prefilled_tokens: int = 0  #: tokens of prompts computed
+    reused_tokens: int = 0  #: tokens of prompts taken over from earlier ones
+    reply_tokens: int = 0  #: tokens of finished replies
+    finished: int = 0  #: replies delivered
+    restarted: int = 0  #: requests that were begun again, for want of memory or after a failure
+    compactions: int = 0
+    kv_bytes: int = 0  #: held now, kept prompts included
+    peak_kv_bytes: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)  #: by phase
+
+    @property
+    def rows_per_step(self) -> float:
+        """Mean number of rows in a forward."""
+        return self.rows / self.steps if self.steps else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Reply tokens for each second that was not idle."""
+        busy = sum(seconds for phase, seconds in self.seconds.items() if phase != "idle")
+        return self.reply_tokens / busy if busy else 0.0
 
 
 @runtime_checkable

@@ -1,14 +1,20 @@
-"""What of this machine a process may use: memory and cores, of which a container or a batch system gives it a part.
+"""What of this machine a process may use: memory, cores and GPUs, and the versions of what computes on them.
 
-Linux tells by control groups, one inside the other, in either of two versions; the narrowest counts. Where it does not
-tell, all that the machine has is taken for granted.
+Linux says by control groups, one inside the other, in either of two versions, what a container or a batch system gives
+a process; the narrowest counts. Where it does not say, all that the machine has is taken for granted.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import platform
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 _GROUPS = Path("/proc/self/cgroup")
@@ -16,19 +22,32 @@ _MOUNT = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
 _OWN = Path("/proc/self/statm")
 
+#: The device that is chosen when a model is loaded; ``auto:N`` is the choice of the worker with number N of several.
+AUTO = "auto"
+#: What NVIDIA's own program is asked, one line for each GPU, and the seconds that it may take.
+_NVIDIA = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+_NVIDIA_SECONDS = 20.0
+#: Packages whose versions a report names.
+_PACKAGES = ("defsurvey", "torch", "transformers", "numpy", "celery")
+
 
 def memory() -> int:
     """Bytes of memory that this process and its neighbours in a container or job may take altogether."""
     page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
-    return min((page * pages, *_limits()))
+    limits = (
+        int(limit)
+        for group in _own_groups("memory")
+        for name in ("memory.max", "memory.limit_in_bytes")
+        if (limit := _text(group / name).strip()).isdigit()  # else it is "max"
+    )
+    return min((page * pages, *limits))
 
 
 def memory_left() -> int:
-    """Bytes that this process may still take: what the machine has available, and what a limit leaves beside it."""
+    """Bytes that this process may still take: what the machine has available, and what a limit leaves."""
     own = int(_text(_OWN).split()[1]) * os.sysconf("SC_PAGE_SIZE") if _text(_OWN) else 0
-    available = [
-        int(line.split()[1]) << 10 for line in _text(_MEMINFO).splitlines() if line.startswith("MemAvailable:")
-    ]
+    lines = _text(_MEMINFO).splitlines()
+    available = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
     return max(0, min((*available, memory() - own)))
 
 
@@ -36,14 +55,6 @@ def cores() -> int:
     """How many cores this process may use, at least 1; of a quota a started core is a whole one."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min((allowed, *(math.ceil(quota) for quota in _quotas()))))
-
-
-def _limits() -> Iterator[int]:
-    for group in _own_groups("memory"):
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            limit = _text(group / name).strip()
-            if limit.isdigit():  # else it is "max"
-                yield int(limit)
 
 
 def _quotas() -> Iterator[float]:
@@ -62,7 +73,7 @@ def _own_groups(controller: str) -> Iterator[Path]:
             continue
         mount = _MOUNT / controller if controllers else _MOUNT
         inside = mount / path.lstrip("/")
-        # A container may be told its path as the host sees it, while what is mounted begins with its own group.
+        # A container may be given its path as the host sees it, while what is mounted begins with its own group.
         yield from (inside, *(parent for parent in inside.parents if parent.is_relative_to(mount)))
 
 
@@ -71,3 +82,70 @@ def _text(file: Path) -> str:
         return file.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def resolved(device: str) -> str:
+    """A device as torch names it, for when a model is loaded.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``cuda:N``, which stay as they are, or ``auto`` or ``auto:N``: the GPU N, counted
+            anew from the first after the last one, or ``cpu`` where torch can use no GPU.
+    """
+    kind, _, number = device.partition(":")
+    if kind != AUTO:
+        return device
+    gpus = torch_gpus()
+    return f"cuda:{int(number or 0) % gpus}" if gpus else "cpu"
+
+
+def torch_gpus() -> int:
+    """How many GPUs torch can use. It is not loaded for this alone where the driver lists none."""
+    if "torch" not in sys.modules and (find_spec("torch") is None or not nvidia_gpus()):
+        return 0
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def expected(device: str, *, workers: int = 1) -> str:
+    """In words, and without torch, what a device will be: torch has the last word when a model is loaded.
+
+    Args:
+        device: ``auto``, or any other, which is said as it is.
+        workers: how many processes share the GPUs.
+    """
+    if device != AUTO:
+        return device
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
+        return "auto: cpu, CUDA_VISIBLE_DEVICES hides every GPU"
+    gpus = nvidia_gpus()
+    if not gpus:
+        return "auto: cpu, no NVIDIA GPU was found"
+    if versions().get("torch", "+cpu").endswith("+cpu"):
+        return f"auto: cpu, this torch is a build for CPUs and cannot use {gpus[0]}"
+    chosen = ", ".join(f"cuda:{number}" for number in range(min(workers, len(gpus))))
+    return f"auto: {chosen}, the driver lists {'; '.join(gpus)}"
+
+
+def nvidia_gpus() -> list[str]:
+    """A line for each GPU that NVIDIA's driver knows: name, memory, version of the driver."""
+    program = shutil.which(_NVIDIA[0])
+    if program is None:
+        return []
+    command = [program, *_NVIDIA[1:]]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_NVIDIA_SECONDS)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in said.stdout.splitlines() if line.strip()]
+
+
+def versions() -> dict[str, str]:
+    """Package, or ``python`` -> its version, of those that are installed and compute the answers."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

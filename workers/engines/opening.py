@@ -12,8 +12,8 @@ from pathlib import Path
 from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Engine, EngineUnavailable
-from defsurvey.workers.engines.device import resolved
 from defsurvey.workers.engines.keys import find_key
+from defsurvey.workers.engines.machine import resolved
 from defsurvey.workers.models import ENGINES, OWN_ENGINE, TAKEN, ModelCard
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def open_engine(
     Args:
         card: The model.
         survey: What is asked; scripted respondents look up in it what people answered.
-        device: Where the model runs, see ``workers.engines.device.resolved``.
+        device: Where the model runs, see ``workers.engines.machine.resolved``.
         cache: Folder under which fetched weights are kept.
         threads: CPU threads for one model, at least 1; None leaves it to the library.
 

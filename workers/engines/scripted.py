@@ -1,20 +1,26 @@
 """Respondents that follow a rule instead of a model: for tests, for load, as yardsticks.
 
-What they say is in ``workers.engines.phrases``, when they say it in ``workers.engines.delay``.
+The words that they use are in ``scripted.toml``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 
 from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.storage.surveys.survey import Group, Question, QuestionType, Survey
-from defsurvey.workers.engines import phrases
 from defsurvey.workers.engines.base import (
     NO_DECODING,
     Asked,
@@ -23,8 +29,8 @@ from defsurvey.workers.engines.base import (
     FinishReason,
     Request,
     Task,
+    give_up,
 )
-from defsurvey.workers.engines.delay import Delay
 from defsurvey.workers.models import RESPONDENTS, ModelCard
 
 #: Respondents that need to know what people of the culture answered.
@@ -78,51 +84,93 @@ class ScriptedEngine:
         asked = request.asked
         if asked is None:
             return _error("a scripted respondent needs to know what it is asked, and the request does not say")
+        words = _words(asked.language)
         if self._respondent == "refuser":
-            return _said(phrases.refusal(asked.language, request.seed))
+            return _said(words["refusals"][request.seed % len(words["refusals"])])
         if self._respondent == "garbler":
-            return _said(phrases.garble(asked, request.seed))
-        shares = self._shares(asked)
-        if shares is None and self._respondent in INFORMED:
+            return _said(garble(asked, request.seed))
+        reference = self._survey.reference(asked.question.id, asked.culture, Group.ALL)
+        shares = reference.shares if reference is not None else {}
+        if self._respondent in INFORMED and not any(shares.values()):
             return _error(
                 f"question {asked.question.id}: survey {self._survey.id} has no reference distribution "
                 f"for culture {asked.culture}, and respondent {self._respondent} needs one"
             )
         if request.choices:
-            return self._weighed(asked, shares or {})
+            return replace(_said(""), probabilities=tuple(self._probabilities(asked, shares)))
         generator = _generator(asked, request.seed)
-        if asked.task is not Task.ANSWER:
-            return _said(self._step(asked, shares or {}, generator))
-        codes = _choose(self._respondent, asked, shares or {}, generator)
-        return _said(phrases.answer(asked, codes, int(generator.integers(phrases.EXPLANATIONS))))
+        match asked.task:
+            case Task.CRITIQUE:
+                return _said(words["critique"])
+            case Task.VOTE:
+                return _said(f"{words['answer']}{int(generator.integers(1, asked.number + 1))}")
+            case Task.LIST:
+                answers = [self._choose(asked, shares, generator) for _ in range(asked.number)]
+                lines = (words["person"] % n + _chosen(asked, codes) for n, codes in enumerate(answers, start=1))
+                return _said("\n".join(lines))
+        codes = self._choose(asked, shares, generator)
+        return _said(answer(asked, codes, int(generator.integers(len(words["explanations"])))))
 
-    def _weighed(self, asked: Asked, shares: Mapping[int, float]) -> Completion:
+    def _probabilities(self, asked: Asked, shares: Mapping[int, float]) -> list[float]:
         """How probable each option is that was shown; shares of a list are scaled to sum to 1."""
-        known = {code: share for code, share in shares.items() if code in asked.shown}
         match self._respondent:
             case "human":
-                weights = [known.get(code, 0.0) / sum(known.values()) for code in asked.shown]
+                total = sum(share for code, share in shares.items() if code in asked.shown)
+                return [shares.get(code, 0.0) / total for code in asked.shown]
             case "mode":
-                weights = [float(code == choose_mode(asked.question, shares)[0]) for code in asked.shown]
+                return [float(code == choose_mode(asked.question, shares)[0]) for code in asked.shown]
             case "first-shown":
-                weights = [float(place == 0) for place in range(len(asked.shown))]
+                return [float(place == 0) for place in range(len(asked.shown))]
             case _:
-                weights = [1 / len(asked.shown)] * len(asked.shown)
-        return replace(_said(""), probabilities=tuple(weights))
+                return [1 / len(asked.shown)] * len(asked.shown)
 
-    def _step(self, asked: Asked, shares: Mapping[int, float], generator: np.random.Generator) -> str:
-        """What the respondent says where no single answer is asked for."""
-        if asked.task is Task.CRITIQUE:
-            return phrases.critique(asked.language)
-        if asked.task is Task.VOTE:
-            return phrases.vote(asked.language, int(generator.integers(1, asked.number + 1)))
-        return phrases.listing(
-            asked, [_choose(self._respondent, asked, shares, generator) for _ in range(asked.number)]
-        )
+    def _choose(self, asked: Asked, shares: Mapping[int, float], generator: np.random.Generator) -> tuple[int, ...]:
+        question = asked.question
+        match self._respondent:
+            case "human":
+                draw = draw_multiple if question.type is QuestionType.MULTIPLE else draw_single
+                return draw(question, shares, generator)
+            case "mode":
+                return choose_mode(question, shares)
+            case "uniform":
+                return draw_uniform(question, generator)
+            case _:
+                return (asked.shown[0],)
 
-    def _shares(self, asked: Asked) -> Mapping[int, float] | None:
-        reference = self._survey.reference(asked.question.id, asked.culture, Group.ALL)
-        return reference.shares if reference is not None and any(reference.shares.values()) else None
+
+class Delay:
+    """Hands completions out when they are due, in the order in which they were asked for, from one thread."""
+
+    def __init__(self) -> None:
+        self._waiting: SimpleQueue[tuple[float, Future[Completion], Completion] | None] = SimpleQueue()
+        self._closed = threading.Event()
+        self._lock = threading.Lock()  # nothing is put behind the end of the queue
+        self._thread = threading.Thread(target=self._run, name="delay", daemon=True)
+        self._thread.start()
+
+    def after(self, seconds: float, completion: Completion) -> Future[Completion]:
+        """A future that resolves to ``completion`` after ``seconds``; raises EngineUnavailable once closed."""
+        future: Future[Completion] = Future()
+        with self._lock:
+            if self._closed.is_set():
+                raise EngineUnavailable("the scripted respondent is closed")
+            self._waiting.put((time.monotonic() + seconds, future, completion))
+        return future
+
+    def close(self) -> None:
+        """Cancel what is not due yet and end the thread."""
+        with self._lock:
+            self._closed.set()
+            self._waiting.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (waiting := self._waiting.get()) is not None:
+            due, future, completion = waiting
+            if self._closed.wait(max(0.0, due - time.monotonic())):
+                give_up(future)
+            elif future.set_running_or_notify_cancel():
+                future.set_result(completion)
 
 
 def draw_single(question: Question, shares: Mapping[int, float], generator: np.random.Generator) -> tuple[int, ...]:
@@ -174,26 +222,52 @@ def draw_uniform(question: Question, generator: np.random.Generator) -> tuple[in
     return tuple(sorted(int(code) for code in generator.choice(question.codes, size=number, replace=False)))
 
 
-def _choose(
-    respondent: str, asked: Asked, shares: Mapping[int, float], generator: np.random.Generator
-) -> tuple[int, ...]:
-    question = asked.question
-    match respondent:
-        case "human":
-            draw = draw_multiple if question.type is QuestionType.MULTIPLE else draw_single
-            return draw(question, shares, generator)
-        case "mode":
-            return choose_mode(question, shares)
-        case "uniform":
-            return draw_uniform(question, generator)
-        case _:
-            return (asked.shown[0],)
-
-
 def _generator(asked: Asked, seed: int) -> np.random.Generator:
     """Keyed by question and culture too: seeds are shared between cultures, people are not."""
     key = (seed, crc32(asked.question.id.encode()), crc32(asked.culture.encode()))
     return np.random.default_rng(key)
+
+
+@cache
+def _words(language: str) -> Mapping[str, Any]:
+    tables = tomllib.loads(Path(__file__).with_name("scripted.toml").read_text(encoding="utf-8"))
+    found: Mapping[str, Any] = tables.get(language, tables["en"])
+    return found
+
+
+def answer(asked: Asked, codes: Sequence[int], explanation: int) -> str:
+    """A reply in the canonical format, e.g. ``Answer: 2: Rather important`` and an explanation on the next line.
+
+    Args:
+        asked: The question and its language.
+        codes: Option codes chosen, at least one.
+        explanation: Which explanation is given, counted from 0.
+    """
+    words = _words(asked.language)
+    return f"{words['answer']}{_chosen(asked, codes)}\n{words['explanation']}{words['explanations'][explanation]}"
+
+
+def garble(asked: Asked, seed: int) -> str:
+    """A reply from which no answer can be read: the seed picks one of several kinds.
+
+    The kinds: nothing; blanks; an announced answer that does not come; a number that no
+    option has; marks without words; words without sense.
+    """
+    words = _words(asked.language)
+    beyond = max(asked.question.codes) + 90
+    kinds = ("", " \n\n ", words["answer"].strip(), f"{words['answer']}{beyond}", "### ??? ***", *words["nonsense"])
+    return str(kinds[seed % len(kinds)])
+
+
+def _chosen(asked: Asked, codes: Sequence[int]) -> str:
+    words = _words(asked.language)
+    between: str = words["between"]
+    return between.join(_option(asked, code, words["after_code"]) for code in codes)
+
+
+def _option(asked: Asked, code: int, after_code: str) -> str:
+    label = asked.question.option(code).label.get(asked.language, "")
+    return str(code) if label in ("", str(code)) else f"{code}{after_code}{label}"
 
 
 def _said(text: str) -> Completion:

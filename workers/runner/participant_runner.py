@@ -23,8 +23,8 @@ from defsurvey.storage.runs.steps import commit_probabilities, commit_step, step
 from defsurvey.storage.runs.store import record_served
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Engine, EngineUnavailable, Mortal
+from defsurvey.workers.engines.machine import versions
 from defsurvey.workers.engines.opening import describe_engine, open_engine
-from defsurvey.workers.engines.versions import versions
 from defsurvey.workers.models import ModelCard, find_card
 from defsurvey.workers.runner.faults import OUTAGE, GaveUp, Quarantine, blame, patiently
 from defsurvey.workers.runner.lease import Leases
@@ -55,7 +55,7 @@ class ParticipantRunner:
         ledger: claims under this process's name.
         cards: models that can be served.
         cache: where weights are kept.
-        device: see ``workers.engines.device.resolved``.
+        device: see ``workers.engines.machine.resolved``.
         threads: CPU threads of a model; None: as many as the library likes.
         hang_seconds: after how long without a completion the engine counts as hung.
         on_close: called with a model and its engine before the engine is closed.

@@ -29,7 +29,7 @@ from defsurvey.storage.runs.ledger import LEASE_SECONDS, Ledger, StaleLease
 from defsurvey.storage.runs.outbox import Waiting, remaining, waiting_by_model
 from defsurvey.storage.runs.run import Answer, Participant
 from defsurvey.workers.engines.base import Counting, Engine
-from defsurvey.workers.engines.device import resolved
+from defsurvey.workers.engines.machine import resolved
 from defsurvey.workers.runner.dead_letters import counts
 from defsurvey.workers.runner.participant_runner import ParticipantRunner
 
@@ -163,7 +163,7 @@ class Gauges(Collector):
     Args:
         stage: whose leases and engine are shown.
         database: where the backlog is seen.
-        device: see ``workers.engines.device.resolved``.
+        device: see ``workers.engines.machine.resolved``.
         broker: where dead letters are counted.
     """
 

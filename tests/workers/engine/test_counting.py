@@ -9,10 +9,10 @@ from concurrent.futures import Future
 import pytest
 
 from defsurvey.storage.runs.run import Decoding
-from defsurvey.workers.engines import counters as counters_module
 from defsurvey.workers.engines.base import Completion, Message, Request
-from defsurvey.workers.engines.counters import Tally
+from defsurvey.workers.engines.transformers import tally as tally_module
 from defsurvey.workers.engines.transformers.engine import TransformersEngine
+from defsurvey.workers.engines.transformers.tally import Tally
 
 
 def _asked(engine: TransformersEngine, number: int) -> Future[Completion]:
@@ -55,7 +55,7 @@ def _eventually(done: Callable[[], bool]) -> None:
 def test_a_reading_never_falls_behind_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is under way counts as far as it has come, and is counted once."""
     now = [100.0]
-    monkeypatch.setattr(counters_module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(tally_module.time, "perf_counter", lambda: now[0])
     tally = Tally()
     assert tally.read().seconds["idle"] == 0
     with tally.phase("idle"):

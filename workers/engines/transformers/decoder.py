@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from defsurvey.workers.engines.counters import Counters, Tally
+from defsurvey.workers.engines.base import Counters
 from defsurvey.workers.engines.transformers.attention import forward
 from defsurvey.workers.engines.transformers.batch import Piece, build
 from defsurvey.workers.engines.transformers.beams import start
@@ -24,6 +24,7 @@ from defsurvey.workers.engines.transformers.request import ResolvedRequest
 from defsurvey.workers.engines.transformers.scheduler import Delivery, Limits, Scheduler, Work
 from defsurvey.workers.engines.transformers.selection import select
 from defsurvey.workers.engines.transformers.selector import Draws
+from defsurvey.workers.engines.transformers.tally import Tally
 
 Planned = Sequence[tuple[Work, Piece]]
 

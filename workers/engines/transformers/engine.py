@@ -14,8 +14,7 @@ from pathlib import Path
 import torch
 
 from defsurvey.storage.runs.run import EngineDescription
-from defsurvey.workers.engines.base import Completion, EngineUnavailable, Request, give_up
-from defsurvey.workers.engines.counters import Counters, Tally
+from defsurvey.workers.engines.base import Completion, Counters, EngineUnavailable, Request, give_up
 from defsurvey.workers.engines.transformers import plain
 from defsurvey.workers.engines.transformers.answering import Question, read_request
 from defsurvey.workers.engines.transformers.choosing import weigh
@@ -29,6 +28,7 @@ from defsurvey.workers.engines.transformers.loading import LoadedModel, load_mod
 from defsurvey.workers.engines.transformers.packing import pack
 from defsurvey.workers.engines.transformers.scheduler import Limits, TooLarge
 from defsurvey.workers.engines.transformers.support import UnsupportedModel, adopt
+from defsurvey.workers.engines.transformers.tally import Tally
 from defsurvey.workers.engines.transformers.threads import in_passing
 from defsurvey.workers.engines.transformers.weights import find_weights
 from defsurvey.workers.models import ModelCard

@@ -1,46 +1,18 @@
-"""What the batch has done so far, counted."""
+"""Counts what the batch has done so far, for ``Counters``."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from defsurvey.workers.engines.base import Counters
 
 #: What a step consists of; ``idle`` is the time in which there is nothing to do. Of a model that is served one request
 #: at a time, ``forward`` is all that the library does for a reply.
 PHASES = ("admit", "build", "forward", "select", "deliver", "idle")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counters:
-    """A reading. Tokens and steps are totals since the engine was opened."""
-
-    steps: int = 0  #: forwards
-    rows: int = 0  #: tokens computed over all forwards, prompts included
-    beam_rows: int = 0  #: rows of beams over all forwards: each one a token of one beam
-    prefilled_tokens: int = 0  #: tokens of prompts computed
-    reused_tokens: int = 0  #: tokens of prompts taken over from earlier ones
-    reply_tokens: int = 0  #: tokens of finished replies
-    finished: int = 0  #: replies delivered
-    restarted: int = 0  #: requests that were begun again, for want of memory or after a failure
-    compactions: int = 0
-    kv_bytes: int = 0  #: held now, kept prompts included
-    peak_kv_bytes: int = 0
-    seconds: Mapping[str, float] = field(default_factory=dict)  #: by phase
-
-    @property
-    def rows_per_step(self) -> float:
-        """Mean number of rows in a forward."""
-        return self.rows / self.steps if self.steps else 0.0
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Reply tokens for each second that was not idle."""
-        busy = sum(seconds for phase, seconds in self.seconds.items() if phase != "idle")
-        return self.reply_tokens / busy if busy else 0.0
 
 
 class Tally:
