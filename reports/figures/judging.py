@@ -13,7 +13,7 @@ from defsurvey.reports.cells.cells import ON_EXPLANATIONS, judgeable, why_not
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.radar import Loop, Spokes, radar, rounded_reach
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
-from defsurvey.reports.figures.words import MODEL, NotRun, culture_names, main_cells, missing
+from defsurvey.reports.figures.words import NotRun, culture_charts, culture_names, culture_table, main_cells, missing
 from defsurvey.reports.metrics.judges import (
     FAIL,
     NAMES,
@@ -28,7 +28,7 @@ from defsurvey.reports.metrics.judges import (
 )
 from defsurvey.reports.metrics.quality import Rate
 from defsurvey.reports.number_format import NONE, chance, counted, fixed, percent
-from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.page import Entry, Field, Section, Table, table
 from defsurvey.reports.untrusted import visible
 from defsurvey.storage.runs.judgement import DIMENSIONS, Rubric, rubric_in
 from defsurvey.storage.runs.verdicts import JudgeArrays, Pairs, RunJudgements
@@ -130,39 +130,45 @@ def audit_tables(judged: Judged, number: int) -> tuple[Table, ...]:
     """One table of a judge's audits; none where it was never audited."""
     if not judged.audits:
         return ()
+    fields: list[Field[Audit]] = [
+        Field("Dimension", lambda audit: NAMES.get(audit.dimension, "all dimensions"), words=True),
+        Field("Verdicts", lambda audit: f"{audit.agreement.n:,}", "given by both"),
+        Field(
+            "Alike",
+            lambda audit: _agreement(audit, percent(audit.agreement.observed) if audit.agreement.n else NONE),
+            "share of equal verdicts",
+        ),
+        Field(
+            "Kappa",
+            lambda audit: _agreement(audit, fixed(audit.agreement.kappa, 2).replace("-", "−")),
+            "Cohen's: 0 as by chance, 1 always alike",
+        ),
+        Field(
+            "AC1",
+            lambda audit: _agreement(audit, fixed(audit.agreement.ac1, 2).replace("-", "−")),
+            "Gwet's; it does not sink where nearly all verdicts are alike",
+        ),
+        Field(
+            "Fails",
+            lambda audit: f"{audit.stricter.first_only} : {audit.stricter.second_only}",
+            "by the judge alone : by the other alone",
+        ),
+        Field("p", lambda audit: chance(audit.stricter.exact_p), "McNemar, exact: is one of them stricter?"),
+    ]
     return (
-        Table(
+        table(
+            judged.audits,
+            fields,
             anchor=f"figure-9-audit-{number}",
             caption=f"{judged.judge} against itself and against people",
+            group=lambda audit: audit.other or "itself, asked again",
             grouped_by="Beside",
-            columns=(
-                Column(text="Dimension", words=True),
-                Column(text="Verdicts", meaning="given by both"),
-                Column(text="Alike", meaning="share of equal verdicts"),
-                Column(text="Kappa", meaning="Cohen's: 0 as by chance, 1 always alike"),
-                Column(text="AC1", meaning="Gwet's; it does not sink where nearly all verdicts are alike"),
-                Column(text="Fails", meaning="by the judge alone : by the other alone"),
-                Column(text="p", meaning="McNemar, exact: is one of them stricter?"),
-            ),
-            rows=tuple(_row(audit) for audit in judged.audits),
         ),
     )
 
 
-def _row(audit: Audit) -> TableRow:
-    found, stricter = audit.agreement, audit.stricter
-    return TableRow(
-        head=Entry(text=NAMES.get(audit.dimension, "all dimensions")),
-        group=audit.other or "itself, asked again",
-        entries=(
-            Entry(text=f"{found.n:,}"),
-            Entry(text=percent(found.observed) if found.n else NONE, why=found.reason),
-            Entry(text=fixed(found.kappa, 2).replace("-", "−"), why=found.reason),
-            Entry(text=fixed(found.ac1, 2).replace("-", "−"), why=found.reason),
-            Entry(text=f"{stricter.first_only} : {stricter.second_only}"),
-            Entry(text=chance(stricter.exact_p)),
-        ),
-    )
+def _agreement(audit: Audit, text: str) -> Entry:
+    return Entry(text=text, why=audit.agreement.reason)
 
 
 _TITLE = "Answers that fail a judge"
@@ -173,14 +179,10 @@ ENOUGH = 30
 def judge_section(analysis: Analysis) -> Section:
     """Figures 9 and 19."""
     part = analysis.figure(insensitivity)
-    section = Section(
-        anchor="figure-9",
-        contents="Fig. 9, 19 · Judged",
-        title=_TITLE,
-        number="Fig. 9 and Fig. 19",
-    )
+    section = Section(anchor="figure-9", contents="Fig. 9, 19 · Judged", title=_TITLE, number="Fig. 9 and Fig. 19")
     if isinstance(part, NotRun):
         return missing(section, part)
+    judges = list(enumerate(part.judges))
     return replace(
         section,
         title=_worst(part.judges[0], named=len(part.judges) > 1),
@@ -195,12 +197,9 @@ def judge_section(analysis: Analysis) -> Section:
         legend=tuple(culture_names(analysis).values()),
         charts=tuple(
             chart
-            for number, judged in enumerate(part.judges)
-            for chart in (
-                *_dimensions(analysis, judged, number),
-                *_charts(analysis, judged, number),
-                *_radars(analysis, judged, number),
-            )
+            for number, judged in judges
+            for draw in (_dimensions, _charts, _radars)
+            for chart in draw(analysis, judged, number)
         ),
         chart_note=(
             "By dimension: the mean of the models' rates. Then answers with at least one failure, model by model. "
@@ -208,9 +207,9 @@ def judge_section(analysis: Analysis) -> Section:
             f"{', '.join(f'{code}: {NAMES[code]}' for code in DIMENSIONS)}."
         ),
         tables=tuple(
-            table
-            for number, judged in enumerate(part.judges)
-            for table in (_table(analysis, judged, number), *audit_tables(judged, number))
+            each
+            for number, judged in judges
+            for each in (_table(analysis, judged, number), *audit_tables(judged, number))
         ),
     )
 
@@ -265,7 +264,7 @@ def _none_fails(judged: Judged) -> str:
     return f"no judged answer fails; {of} {percent(max(highs))}"
 
 
-def _dimensions(analysis: Analysis, judged: Judged, number: int) -> list[Chart]:
+def _dimensions(analysis: Analysis, judged: Judged, number: int) -> tuple[Chart, ...]:
     """One chart: every dimension, a mark for each culture."""
     marks = []
     for at, code in enumerate(DIMENSIONS):
@@ -280,22 +279,20 @@ def _dimensions(analysis: Analysis, judged: Judged, number: int) -> list[Chart]:
                 says = f"{NAMES[code]}, {culture.name}: {percent(share)}, mean of {counted(len(known), 'model')}"
                 marks.append(Mark(row=NAMES[code], value=share, says=visible(says), series=place))
     if not marks:
-        return []
-    scale = Scale(title="share of judged answers that fail, mean of models", percent=True)
+        return ()
     frame = Frame(
         name=f"judged-dimensions-{number}",
         title=visible(f"By dimension, by {judged.judge}"),
         description="Share of judged answers that fail, by dimension and culture, mean of models.",
-        scale=scale,
+        scale=Scale(title="share of judged answers that fail, mean of models", percent=True),
         series=len(analysis.cultures),
     )
-    return [rows_chart(marks, frame)]
+    return (rows_chart(marks, frame),)
 
 
-def _charts(analysis: Analysis, judged: Judged, number: int) -> list[Chart]:
-    charts = []
-    for place, culture in enumerate(analysis.cultures):
-        marks = [
+def _charts(analysis: Analysis, judged: Judged, number: int) -> tuple[Chart, ...]:
+    def marks(culture: str) -> list[Mark]:
+        return [
             Mark(
                 row=visible(row.name),
                 value=row.rates.any_fail.share,
@@ -304,25 +301,23 @@ def _charts(analysis: Analysis, judged: Judged, number: int) -> list[Chart]:
                 says=f"{visible(row.name)}: {_of_clear(row.rates.any_fail)}",
             )
             for row in judged.rows
-            if row.culture == culture.culture.code and isfinite(row.rates.any_fail.share)
+            if row.culture == culture and isfinite(row.rates.any_fail.share)
         ]
-        if marks:
-            charts.append(
-                rows_chart(
-                    marks,
-                    Frame(
-                        name=f"judged-{number}-{place}",
-                        title=visible(f"{culture.name}, by {judged.judge}"),
-                        description="Share of judged answers with at least one failure.",
-                        scale=Scale(title="share of answers with a failure", percent=True),
-                        first=place,
-                    ),
-                )
-            )
-    return charts
+
+    return culture_charts(
+        analysis,
+        marks,
+        lambda place, culture: Frame(
+            name=f"judged-{number}-{place}",
+            title=visible(f"{culture.name}, by {judged.judge}"),
+            description="Share of judged answers with at least one failure.",
+            scale=Scale(title="share of answers with a failure", percent=True),
+            first=place,
+        ),
+    )
 
 
-def _radars(analysis: Analysis, judged: Judged, number: int) -> list[Chart]:
+def _radars(analysis: Analysis, judged: Judged, number: int) -> tuple[Chart, ...]:
     """One radar per model, its cultures on it; all to one scale, so that sizes compare."""
     most = rounded_reach([rate.share for row in judged.rows for rate in row.rates.fail])
     codes = [culture.culture.code for culture in analysis.cultures]
@@ -330,7 +325,7 @@ def _radars(analysis: Analysis, judged: Judged, number: int) -> list[Chart]:
     for row in judged.rows:
         if any(isfinite(rate.share) for rate in row.rates.fail):
             by_model.setdefault(row.model, []).append(row)
-    return [
+    return tuple(
         radar(
             [_loop(analysis, row, codes.index(row.culture)) for row in rows],
             Spokes(
@@ -342,7 +337,7 @@ def _radars(analysis: Analysis, judged: Judged, number: int) -> list[Chart]:
             ),
         )
         for place, (model, rows) in enumerate(by_model.items())
-    ]
+    )
 
 
 def _loop(analysis: Analysis, row: JudgedRow, place: int) -> Loop:
@@ -363,35 +358,27 @@ def _of_clear(rate: Rate) -> str:
 
 def _table(analysis: Analysis, judged: Judged, number: int) -> Table:
     lacking = why_not(analysis.results.run.protocol.reply)
-    return Table(
+
+    def failing(place: int, code: str) -> Field[JudgedRow]:
+        why = lacking if code in ON_EXPLANATIONS else ""
+        return Field(code, lambda row: _rate(row.rates.fail[place], why), NAMES[code])
+
+    return culture_table(
+        analysis,
+        judged.rows,
+        [
+            Field("Model", lambda row: row.name, words=True),
+            *(failing(place, code) for place, code in enumerate(DIMENSIONS)),
+            Field(
+                "Any",
+                lambda row: _rate(row.rates.any_fail),
+                "at least one failure, of the answers judged clearly on any dimension",
+            ),
+            Field("Judged", lambda row: f"{row.rates.answers:,}", "answers"),
+            Field("Clear", lambda row: f"{row.rates.any_fail.n:,}", "answers judged clearly on any dimension"),
+        ],
         anchor=f"figure-9-rates-{number}",
         caption=f"Failure rates by {judged.judge}",
-        grouped_by="Culture",
-        columns=(
-            MODEL,
-            *(Column(text=name, meaning=NAMES[name]) for name in DIMENSIONS),
-            Column(text="Any", meaning="at least one failure, of the answers judged clearly on any dimension"),
-            Column(text="Judged", meaning="answers"),
-            Column(text="Clear", meaning="answers judged clearly on any dimension"),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=row.name),
-                group=name,
-                entries=(
-                    *(
-                        _rate(rate, lacking if code in ON_EXPLANATIONS else "")
-                        for code, rate in zip(DIMENSIONS, row.rates.fail, strict=True)
-                    ),
-                    _rate(row.rates.any_fail),
-                    Entry(text=f"{row.rates.answers:,}"),
-                    Entry(text=f"{row.rates.any_fail.n:,}"),
-                ),
-            )
-            for code, name in culture_names(analysis).items()
-            for row in judged.rows
-            if row.culture == code
-        ),
         notes=(f"No {' and no '.join(NAMES[code] for code in ON_EXPLANATIONS)}: {lacking}.",) if lacking else (),
     )
 

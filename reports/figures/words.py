@@ -9,14 +9,17 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import isfinite, isnan
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.cells.cells import CellAnalysis
+from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.items import Floats
+from defsurvey.reports.charts.drawing import Chart
+from defsurvey.reports.charts.rows import Frame, Mark, rows_chart
 from defsurvey.reports.number_format import NONE, chance, fixed, percent
-from defsurvey.reports.page import Column, Entry, Field, Fold, Item, Section, Table, TableRow
+from defsurvey.reports.page import Column, Entry, Field, Fold, Item, Section, Table, TableRow, table
 from defsurvey.storage.runs.run import Cell
 
 #: The condition that figures of models are about, where a run has it.
@@ -63,6 +66,47 @@ def main_cells(analysis: Analysis) -> tuple[CellAnalysis, ...]:
 def models(cells: Iterable[CellAnalysis]) -> tuple[str, ...]:
     """The models of some cells, each once, in the run's order."""
     return tuple(dict.fromkeys(cell.cell.model for cell in sorted(cells, key=lambda cell: cell.place)))
+
+
+class OfCulture(Protocol):
+    """Whatever is of one culture."""
+
+    @property
+    def culture(self) -> str:
+        """Its code."""
+
+
+Row = TypeVar("Row", bound=OfCulture)
+
+
+def culture_table(
+    analysis: Analysis,
+    rows: Iterable[Row],
+    fields: Sequence[Field[Row]],
+    *,
+    anchor: str,
+    caption: str,
+    notes: tuple[str, ...] = (),
+) -> Table:
+    """A table of rows in the order of the run's cultures, each culture's under its name."""
+    names, known = culture_names(analysis), list(rows)
+    return table(
+        [row for code in names for row in known if row.culture == code],
+        fields,
+        anchor=anchor,
+        caption=caption,
+        group=lambda row: names[row.culture],
+        grouped_by="Culture",
+        notes=notes,
+    )
+
+
+def culture_charts(
+    analysis: Analysis, marks: Callable[[str], Sequence[Mark]], frame: Callable[[int, CultureAnalysis], Frame]
+) -> tuple[Chart, ...]:
+    """A chart of every culture that has marks, framed by the culture's place."""
+    drawn = [(marks(culture.culture.code), frame(place, culture)) for place, culture in enumerate(analysis.cultures)]
+    return tuple(rows_chart(found, framed) for found, framed in drawn if found)
 
 
 MODEL = Column(text="Model", words=True)
