@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, isnan
 
@@ -14,26 +14,26 @@ from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.comparing import answered
 from defsurvey.reports.cells.items import Floats, uniform_shares
 from defsurvey.reports.charts.drawing import Chart
-from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
+from defsurvey.reports.charts.rows import Frame, Mark, Scale
 from defsurvey.reports.figures.words import (
     ENOUGH,
     LEVEL,
-    MODEL,
     NotRun,
+    culture_charts,
     culture_names,
-    dimension_columns,
+    culture_table,
     main_cells,
     missing,
     named_cultures,
-    places,
+    per_dimension,
 )
 from defsurvey.reports.metrics.bias import (
     Matching,
     matching,
 )
 from defsurvey.reports.metrics.comparisons import holm, spearman
-from defsurvey.reports.number_format import NAMED, NONE, chance, counted, fixed, listed, percent
-from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.number_format import NAMED, chance, counted, fixed, listed, percent
+from defsurvey.reports.page import Entry, Field, Section, Table, table
 from defsurvey.reports.untrusted import visible
 
 
@@ -183,10 +183,8 @@ def _span(ends: Sequence[str]) -> str:
 
 
 def _charts(analysis: Analysis, rows: Sequence[MatchingRow]) -> tuple[Chart, ...]:
-    charts = []
-    for place, culture in enumerate(analysis.cultures):
-        mine = [row for row in rows if row.culture == culture.culture.code]
-        marks = [
+    def marks(culture: str) -> list[Mark]:
+        return [
             Mark(
                 row=visible(row.name),
                 value=row.matching.share,
@@ -194,65 +192,53 @@ def _charts(analysis: Analysis, rows: Sequence[MatchingRow]) -> tuple[Chart, ...
                 says=f"{visible(row.name)}: {percent(row.matching.share)} of {counted(row.matching.items, 'item')}; "
                 f"uniform answers {percent(row.matching.expected)}",
             )
-            for row in sorted(mine, key=lambda row: -row.matching.share)
+            for row in sorted(rows, key=lambda row: -row.matching.share)
+            if row.culture == culture
         ]
-        if marks:
-            charts.append(
-                rows_chart(
-                    marks,
-                    Frame(
-                        name=f"matching-{place}",
-                        title=f"Matching items: {culture.name}",
-                        description="Share of items on which the model's commonest answer is people's.",
-                        scale=Scale(title="share of items that match", percent=True),
-                        first=place,
-                    ),
-                )
-            )
-    return tuple(charts)
+
+    return culture_charts(
+        analysis,
+        marks,
+        lambda place, culture: Frame(
+            name=f"matching-{place}",
+            title=f"Matching items: {culture.name}",
+            description="Share of items on which the model's commonest answer is people's.",
+            scale=Scale(title="share of items that match", percent=True),
+            first=place,
+        ),
+    )
 
 
 def _table(analysis: Analysis, rows: Sequence[MatchingRow]) -> Table:
-    names = culture_names(analysis)
-    return Table(
+    def at(place: int) -> Callable[[MatchingRow], Entry]:
+        return lambda row: _share(
+            row.by_dimension[place],
+            row.uniform_by_dimension[place],
+            why=f"{_NONE} in this dimension",
+            shade=None if isnan(row.by_dimension[place]) else float(row.by_dimension[place]),
+        )
+
+    return culture_table(
+        analysis,
+        rows,
+        [
+            Field("Model", lambda row: row.name, words=True),
+            *per_dimension(analysis, at),
+            Field(
+                "All",
+                lambda row: _share(row.matching.share, row.matching.expected, why=_NONE),
+                "all items, also those that speak to no dimension",
+            ),
+            Field("Items", lambda row: str(row.matching.items)),
+            Field("Few people", lambda row: str(row.matching.low_n), "items whose reference rests on too few people"),
+        ],
         anchor="figure-8-dimensions",
         caption="Share of matching items by dimension; beneath, of as many uniform answers",
-        grouped_by="Culture",
-        columns=(
-            MODEL,
-            *dimension_columns(analysis),
-            Column(text="All", meaning="all items, also those that speak to no dimension"),
-            Column(text="Items"),
-            Column(text="Few people", meaning="items whose reference rests on too few people"),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=row.name),
-                group=name,
-                entries=(
-                    *(
-                        Entry(
-                            text=percent(row.by_dimension[place]),
-                            beneath=percent(row.uniform_by_dimension[place]),
-                            shade=None if isnan(row.by_dimension[place]) else float(row.by_dimension[place]),
-                            why=f"{_NONE} in this dimension" if isnan(row.by_dimension[place]) else "",
-                        )
-                        for place in places(analysis)
-                    ),
-                    Entry(
-                        text=percent(row.matching.share),
-                        beneath=percent(row.matching.expected),
-                        why=_NONE if isnan(row.matching.share) else "",
-                    ),
-                    Entry(text=str(row.matching.items)),
-                    Entry(text=str(row.matching.low_n)),
-                ),
-            )
-            for code, name in names.items()
-            for row in rows
-            if row.culture == code
-        ),
     )
+
+
+def _share(share: float, uniform: float, *, why: str, shade: float | None = None) -> Entry:
+    return Entry(text=percent(share), beneath=percent(uniform), why=why if isnan(share) else "", shade=shade)
 
 
 #: What a correlation of two figures of one sample is worth.
@@ -274,22 +260,20 @@ def rank_section(analysis: Analysis) -> Section:
     if isinstance(part, NotRun):
         return missing(section, part)
     names = culture_names(analysis)
+    fields: list[Field[tuple[str, float, float]]] = [
+        Field("Model", lambda ranks: ranks[0], words=True),
+        Field("By divergence", lambda ranks: f"{ranks[1]:g}", "of the questions behind the mean, at equal n"),
+        Field("By matching", lambda ranks: f"{ranks[2]:g}", "of all items"),
+    ]
     return replace(
         section,
         title=_followed(analysis, part) or section.title,
         tables=tuple(
-            Table(
+            table(
+                zip(each.models, each.divergence_rank, each.matching_rank, strict=True),
+                fields,
                 anchor=f"ranks-{each.culture}",
                 caption=f"Ranks, {names[each.culture]}",
-                columns=(
-                    MODEL,
-                    Column(text="By divergence", meaning="of the questions behind the mean, at equal n"),
-                    Column(text="By matching", meaning="of all items"),
-                ),
-                rows=tuple(
-                    TableRow(head=Entry(text=model), entries=(Entry(text=_rank(one)), Entry(text=_rank(two))))
-                    for model, one, two in zip(each.models, each.divergence_rank, each.matching_rank, strict=True)
-                ),
                 notes=(f"Spearman's correlation {fixed(each.rho, 2)}, p {chance(each.p)} by permutation.", _SAME),
             )
             for each in part
@@ -320,7 +304,3 @@ def _followed(analysis: Analysis, part: Sequence[RankAgreement]) -> str:
     if clauses:
         return f"Rank by matching {', and '.join(clauses)}"
     return "Rank by matching follows rank by divergence no more than chance would" if tested else ""
-
-
-def _rank(rank: float) -> str:
-    return NONE if isnan(rank) else f"{rank:g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
@@ -12,14 +12,15 @@ from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.items import Floats, ReferenceTable, reference_table
 from defsurvey.reports.charts.drawing import Chart
-from defsurvey.reports.charts.rows import Frame, Mark, Scale, reach, rows_chart
+from defsurvey.reports.charts.rows import Frame, Mark, Scale, reach
 from defsurvey.reports.figures.matching import matching_figure
 from defsurvey.reports.figures.words import (
     ENOUGH,
     LEVEL,
-    MODEL,
     NotRun,
+    culture_charts,
     culture_names,
+    culture_table,
     largest,
     main_cells,
     missing,
@@ -37,7 +38,7 @@ from defsurvey.reports.metrics.bias import (
 )
 from defsurvey.reports.metrics.quality import wilson_rate
 from defsurvey.reports.number_format import NAMED, fixed, percent
-from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table
 from defsurvey.reports.untrusted import visible
 from defsurvey.storage.surveys.survey import Group
 
@@ -217,35 +218,27 @@ def _covered(analysis: Analysis, coverage: Sequence[ProfileCoverage]) -> tuple[s
 
 
 def _gender_charts(analysis: Analysis, rows: Sequence[ProfileRow]) -> tuple[Chart, ...]:
-    charts = []
-    for place, culture in enumerate(analysis.cultures):
-        marks = [
-            Mark(
-                row=visible(row.name),
-                value=float(row.mismatching.gender[0]),
-                low=_uncertain(float(row.mismatching.gender[0]), row.mismatching.gender_items)[0],
-                high=_uncertain(float(row.mismatching.gender[0]), row.mismatching.gender_items)[1],
-                says=f"{visible(row.name)}: {percent(float(row.mismatching.gender[0]))} typical of men, "
-                f"{row.mismatching.gender_items} items",
-            )
-            for row in rows
-            if row.culture == culture.culture.code
-        ]
-        if marks:
-            charts.append(
-                rows_chart(
-                    marks,
-                    Frame(
-                        name=f"gender-{place}",
-                        title=f"Mismatching answers: {culture.name}",
-                        description="Share of mismatching items whose answer is most typical of men.",
-                        scale=Scale(title="share most typical of men; left: of women", percent=True),
-                        first=place,
-                        rules=(0.5,),
-                    ),
-                )
-            )
-    return tuple(charts)
+    def marks(culture: str) -> list[Mark]:
+        found = []
+        for row in (row for row in rows if row.culture == culture):
+            men, items = float(row.mismatching.gender[0]), row.mismatching.gender_items
+            low, high = _uncertain(men, items)
+            says = f"{visible(row.name)}: {percent(men)} typical of men, {items} items"
+            found.append(Mark(row=visible(row.name), value=men, low=low, high=high, says=says))
+        return found
+
+    return culture_charts(
+        analysis,
+        marks,
+        lambda place, culture: Frame(
+            name=f"gender-{place}",
+            title=f"Mismatching answers: {culture.name}",
+            description="Share of mismatching items whose answer is most typical of men.",
+            scale=Scale(title="share most typical of men; left: of women", percent=True),
+            first=place,
+            rules=(0.5,),
+        ),
+    )
 
 
 def _uncertain(share: float, items: int, compared: int = 1) -> tuple[float, float]:
@@ -311,73 +304,68 @@ def _spoken(age: int) -> str:
 
 
 def _age_charts(analysis: Analysis, rows: Sequence[ProfileRow]) -> tuple[Chart, ...]:
-    charts = []
-    high = reach(
+    most = reach(
         _uncertain(float(value), row.mismatching.age_items)[1] for row in rows for value in row.mismatching.age
     )
-    for place, culture in enumerate(analysis.cultures):
-        marks = [
-            Mark(
-                row=visible(row.name),
-                value=float(value),
-                low=_uncertain(float(value), row.mismatching.age_items)[0],
-                high=_uncertain(float(value), row.mismatching.age_items)[1],
-                series=age,
-                says=f"{visible(row.name)}, {AGE_LABELS[age]}: {percent(float(value))}",
-            )
-            for row in rows
-            if row.culture == culture.culture.code
-            for age, value in enumerate(row.mismatching.age)
-        ]
-        if marks:
-            charts.append(
-                rows_chart(
-                    marks,
-                    Frame(
-                        name=f"age-{place}",
-                        title=f"Mismatching answers: {culture.name}",
-                        description="Share of mismatching items whose answer is most typical of each age group.",
-                        scale=Scale(title="share most typical of the age group", high=min(high, 1.0), percent=True),
-                        series=len(AGES),
-                        rules=(1 / 3,),
-                    ),
-                )
-            )
-    return tuple(charts)
+
+    def marks(culture: str) -> list[Mark]:
+        found = []
+        for row in (row for row in rows if row.culture == culture):
+            for age, value in enumerate(row.mismatching.age.tolist()):
+                low, high = _uncertain(value, row.mismatching.age_items)
+                says = f"{visible(row.name)}, {AGE_LABELS[age]}: {percent(value)}"
+                found.append(Mark(row=visible(row.name), value=value, low=low, high=high, series=age, says=says))
+        return found
+
+    return culture_charts(
+        analysis,
+        marks,
+        lambda place, culture: Frame(
+            name=f"age-{place}",
+            title=f"Mismatching answers: {culture.name}",
+            description="Share of mismatching items whose answer is most typical of each age group.",
+            scale=Scale(title="share most typical of the age group", high=min(most, 1.0), percent=True),
+            series=len(AGES),
+            rules=(1 / 3,),
+        ),
+    )
 
 
 def _profile_table(analysis: Analysis, rows: Sequence[ProfileRow], anchor: str, *, gender: bool) -> Table:
-    names = culture_names(analysis)
+    fields: list[Field[ProfileRow]] = [Field("Model", lambda row: row.name, words=True)]
     groups = GENDERS if gender else AGE_LABELS
-    shown = []
-    for code, name in names.items():
-        for row in (row for row in rows if row.culture == code):
-            entries: list[Entry] = []
-            for shares in (row.mismatching, row.matching):
-                values = shares.gender if gender else shares.age
-                items = shares.gender_items if gender else shares.age_items
-                entries += [Entry(text=percent(float(value))) for value in values]
-                entries.append(Entry(text=f"{items} of {shares.items}"))
-            lifts = row.lift[: len(GENDERS)] if gender else row.lift[len(GENDERS) :]
-            entries += [Entry(text=fixed(float(value), 2)) for value in lifts]
-            shown.append(TableRow(head=Entry(text=row.name), group=name, entries=tuple(entries)))
-    return Table(
+
+    def share(matching: bool, place: int) -> Callable[[ProfileRow], str]:
+        return lambda row: percent(float(_shares(row, matching, gender)[0][place]))
+
+    def items(matching: bool) -> Callable[[ProfileRow], str]:
+        return lambda row: "{1} of {2}".format(*_shares(row, matching, gender))
+
+    def lift(place: int) -> Callable[[ProfileRow], str]:
+        return lambda row: fixed(float(row.lift[place]), 2)
+
+    for matching, name in ((False, "Mismatch"), (True, "Match")):
+        fields += [Field(f"{name}, {group}", share(matching, place)) for place, group in enumerate(groups)]
+        fields.append(
+            Field(f"Items, {name.lower()}", items(matching), f"{name.lower()}ing items with such a reference")
+        )
+    fields += [
+        Field(f"Lift, {group}", lift(place), "share in the group over share of all, mismatches")
+        for place, group in enumerate(groups, start=0 if gender else len(GENDERS))
+    ]
+    return culture_table(
+        analysis,
+        rows,
+        fields,
         anchor=anchor,
         caption=f"Shares of items by {'sex' if gender else 'age'} whose answer it is most typical of",
-        grouped_by="Culture",
-        columns=(
-            MODEL,
-            *(Column(text=f"Mismatch, {group}") for group in groups),
-            Column(text="Items, mismatch", meaning="mismatching items with such a reference"),
-            *(Column(text=f"Match, {group}") for group in groups),
-            Column(text="Items, match", meaning="matching items with such a reference"),
-            *(
-                Column(text=f"Lift, {group}", meaning="share in the group over share of all, mismatches")
-                for group in groups
-            ),
-        ),
-        rows=tuple(shown),
     )
+
+
+def _shares(row: ProfileRow, matching: bool, gender: bool) -> tuple[Floats, int, int]:
+    """The shares of sexes or ages, of how many items, of how many in all."""
+    found = row.matching if matching else row.mismatching
+    return (found.gender, found.gender_items, found.items) if gender else (found.age, found.age_items, found.items)
 
 
 def _raw(analysis: Analysis, part: Profiles, anchor: str, *, gender: bool) -> Fold:
@@ -430,26 +418,24 @@ def _heatmap(analysis: Analysis, rows: Sequence[ProfileRow], code: str, *, paper
     most = largest(row.tensor for row in rows)
     kind = "The paper's way: mismatching items" if paper else "Mismatching items"
     order = list(analysis.results.survey.dimensions)
-    return Table(
+
+    def at(group: int) -> Callable[[tuple[ProfileRow, int]], Entry]:
+        def entry(item: tuple[ProfileRow, int]) -> Entry:
+            row, place = item
+            value = float(row.tensor[place].ravel()[group])
+            return Entry(text=f"{value:.1f}".removesuffix(".0"), shade=value / most) if value else Entry(text="")
+
+        return entry
+
+    groups = [f"{sex}, {age}" for sex in GENDERS for age in AGE_LABELS]
+    return table(
+        [(row, place) for row in rows for place in places(analysis)],
+        [
+            Field("Dimension", lambda item: order[item[1]], words=True),
+            *(Field(group, at(number)) for number, group in enumerate(groups)),
+        ],
         anchor=f"appendix-g-{'paper-' if paper else ''}table-{code}",
         caption=f"{kind}, {culture_names(analysis)[code]}",
+        group=lambda item: item[0].name,
         grouped_by="Model",
-        columns=(
-            Column(text="Dimension", words=True),
-            *(Column(text=f"{sex}, {age}") for sex in GENDERS for age in AGE_LABELS),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=order[place]),
-                group=row.name,
-                entries=tuple(
-                    Entry(
-                        text=f"{value:.1f}".removesuffix(".0") if value else "", shade=value / most if value else None
-                    )
-                    for value in row.tensor[place].ravel().tolist()
-                ),
-            )
-            for row in rows
-            for place in places(analysis)
-        ),
     )
