@@ -20,7 +20,7 @@ from defsurvey.reports.figures.matching import matching_section, rank_section
 from defsurvey.reports.figures.position import position_section
 from defsurvey.reports.figures.profiles import age_section, gender_section, heatmap_section
 from defsurvey.reports.figures.provenance import download_section, provenance_section
-from defsurvey.reports.figures.quality import quality_section, with_contamination
+from defsurvey.reports.figures.quality import quality_section
 from defsurvey.reports.figures.questions import question_section
 from defsurvey.reports.figures.series import series_section, training_section
 from defsurvey.reports.figures.throughput import throughput_section
@@ -54,13 +54,8 @@ _PAPER = (
 )
 
 
-def _quality(analysis: Analysis) -> Section:
-    """How answers ended, and whether models know the survey."""
-    return with_contamination(quality_section(analysis), analysis)
-
-
 _BEYOND = (
-    _quality,
+    quality_section,
     position_section,
     question_section,
     draw_section,

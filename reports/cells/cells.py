@@ -233,6 +233,11 @@ class CellAnalysis:
     human_effective_options: float  #: the same items, people
 
     @property
+    def culture(self) -> str:
+        """Code of the culture that it answers for."""
+        return self.cell.culture
+
+    @property
     def counts(self) -> Floats:
         """Valid answers per item and category, shape (I, K)."""
         return self.sample.counts

@@ -12,13 +12,10 @@ from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.items import Ints
 from defsurvey.reports.charts.drawing import Chart, room_for
 from defsurvey.reports.charts.rows import NATS, Frame, Mark, Scale, cell_figures, cell_mark, reach, rows_chart
-from defsurvey.reports.figures.words import MODEL
 from defsurvey.reports.metrics.comparisons import Place
 from defsurvey.reports.number_format import counted, fixed, nats, percent
-from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.page import Field, Section, Table, table
 from defsurvey.reports.untrusted import visible
-
-CONTROL_NOTE = "Expected scores: what such respondents would get on average."
 
 
 def closeness(analysis: Analysis) -> Section:
@@ -66,29 +63,34 @@ def ranking_table(culture: CultureAnalysis) -> Table:
     """Cells of one culture in order, at equal n, ties shared."""
     ranking = culture.ranking
     partly = bool((ranking.shared < ranking.questions).any())
-    rows = tuple(
-        TableRow(
-            head=Entry(text=name),
-            entries=(
-                Entry(text=_spelled(place)),
-                Entry(text=str(place.group)),
-                Entry(text=fixed(value)),
-                Entry(text=_questions(np.delete(ranking.shared[row], row))),
-            ),
-        )
-        for row, ((name, value), place) in enumerate(zip(ranking.order, ranking.places, strict=True))
-    )
-    return Table(
+    fields: list[Field[int]] = [
+        Field("Model", lambda row: ranking.order[row][0], words=True),
+        Field(
+            "Places",
+            lambda row: _spelled(ranking.places[row]),
+            "that it may hold: it shares them with all it cannot be told from",
+        ),
+        Field(
+            "Group",
+            lambda row: str(ranking.places[row].group),
+            "models of one group are not told from the group's closest one",
+        ),
+        Field(
+            "Corrected KL",
+            lambda row: fixed(ranking.order[row][1]),
+            "at equal n, nats; without the bias of small samples",
+        ),
+        Field(
+            "Questions",
+            lambda row: _questions(np.delete(ranking.shared[row], row)),
+            "that its place rests on: shared with another model, fewest to most",
+        ),
+    ]
+    return table(
+        range(len(ranking.order)),
+        fields,
         anchor=f"table-order-{culture.culture.code}",
         caption=f"Order of closeness, {culture.name}",
-        columns=(
-            MODEL,
-            Column(text="Places", meaning="that it may hold: it shares them with all it cannot be told from"),
-            Column(text="Group", meaning="models of one group are not told from the group's closest one"),
-            Column(text="Corrected KL", meaning="at equal n, nats; without the bias of small samples"),
-            Column(text="Questions", meaning="that its place rests on: shared with another model, fewest to most"),
-        ),
-        rows=rows,
         notes=(
             (
                 f"Every two models are compared on the questions behind the mean to which both gave at least "
@@ -109,21 +111,20 @@ def ranking_table(culture: CultureAnalysis) -> Table:
 
 def control_table(culture: CultureAnalysis) -> Table:
     """Simple respondents, for one culture."""
-    return Table(
+    return table(
+        culture.controls,
+        [
+            Field("Respondent", lambda control: control.name, words=True),
+            Field("n", lambda control: f"{control.n:,}", "respondents"),
+            Field(
+                "Smoothed KL",
+                lambda control: fixed(control.mean),
+                "expected, nats, of every question behind the mean",
+            ),
+        ],
         anchor=f"table-respondents-{culture.culture.code}",
         caption=f"Simple respondents, {culture.name}",
-        columns=(
-            Column(text="Respondent", words=True),
-            Column(text="n", meaning="respondents"),
-            Column(text="Smoothed KL", meaning="expected, nats, of every question behind the mean"),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=control.name), entries=(Entry(text=f"{control.n:,}"), Entry(text=fixed(control.mean)))
-            )
-            for control in culture.controls
-        ),
-        notes=(CONTROL_NOTE,),
+        notes=("Expected scores: what such respondents would get on average.",),
     )
 
 

@@ -6,7 +6,7 @@ What is best and what is worst is picked after the fact, and says so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import isnan
 
@@ -19,6 +19,7 @@ from defsurvey.reports.figures.words import (
     LEVEL,
     NotRun,
     culture_names,
+    culture_table,
     interval_entry,
     main_cells,
     missing,
@@ -27,9 +28,10 @@ from defsurvey.reports.figures.words import (
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.metrics.aggregate import grouped_mean, mean_known
 from defsurvey.reports.metrics.comparisons import holm, rearrangements_for
-from defsurvey.reports.metrics.configurations import Axis, Extreme, axis_of, extremes, pickable
+from defsurvey.reports.metrics.configurations import Axis, Extreme, axis_of, extremes, pickable, rearrangements_for
+from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.reports.number_format import NAMED, NONE, chance, counted, fixed, listed, percent
-from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table
 from defsurvey.storage.runs.results import DrawArrays
 
 #: Seed of resamples and rearrangements.
@@ -86,7 +88,6 @@ class Configured:
     """Appendix F."""
 
     cells: tuple[ConfiguredCell, ...]
-    warning: str = WARNING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,7 +253,7 @@ def configuration_section(analysis: Analysis) -> Section:
         title=_moving(part) or section.title,
         paragraphs=(
             *_untested(analysis, part),
-            part.warning,
+            WARNING,
             (
                 "A participant's figure is the mean divergence of its own answers over all questions, what is due to "
                 "the questions it happened to answer taken off."
@@ -309,51 +310,61 @@ def _untested(analysis: Analysis, part: Configured) -> tuple[str, ...]:
     return (f"An axis is tested for each model and culture by itself. Not testable, {few}: {told}.",) if told else ()
 
 
-def _by_culture(analysis: Analysis, part: Configured) -> list[tuple[str, ConfiguredCell]]:
-    return [
-        (name, cell) for code, name in culture_names(analysis).items() for cell in part.cells if cell.culture == code
-    ]
-
-
 def _extremes(analysis: Analysis, part: Configured) -> Table:
-    rows = []
-    for name, cell in _by_culture(analysis, part):
-        rows += [
-            TableRow(
-                head=Entry(text=f"{cell.name}, {each.label}"),
-                group=name,
-                entries=(
-                    *_configuration_rows(analysis, cell.culture, each.configuration),
-                    *_value(each.value),
-                ),
-            )
-            for each in cell.extremes
-        ]
-        if not cell.extremes:
-            none = Entry(text=NONE, why="no participant has answered half of the questions")
-            rows.append(TableRow(head=Entry(text=cell.name), group=name, entries=(none,) * 7))
-    return Table(
+    def of(text: Callable[[ConfiguredCell, Configuration], str]) -> Callable[[_Place], Entry]:
+        return lambda place: (
+            _nobody() if place.picked is None else Entry(text=text(place.cell, place.picked.configuration))
+        )
+
+    return culture_table(
+        analysis,
+        [_Place(cell, picked) for cell in part.cells for picked in cell.extremes or (None,)],
+        [
+            Field(
+                "Model",
+                lambda place: f"{place.cell.name}, {place.picked.label}" if place.picked else place.cell.name,
+                words=True,
+            ),
+            Field("Participant", of(lambda _, who: str(who.participant))),
+            Field("Beams", of(lambda _, who: who.num_beams)),
+            Field("Sampling", of(lambda _, who: who.do_sample)),
+            Field("Memory", of(lambda _, who: who.memory), "capacity"),
+            Field("Region", of(lambda cell, who: region_name(analysis, cell.culture, who.region))),
+            Field(
+                "Divergence",
+                lambda place: fixed(place.picked.value.value) if place.picked else _nobody(),
+                "mean smoothed KL of its own answers, nats",
+            ),
+            Field(
+                "95% interval",
+                lambda place: _interval(place.picked.value.interval) if place.picked else _nobody(),
+                "questions resampled",
+            ),
+        ],
         anchor="appendix-f-extremes",
         caption="The participants with the lowest and the highest divergence, picked after the fact",
-        grouped_by="Culture",
-        columns=(
-            Column(text="Model", words=True),
-            Column(text="Participant"),
-            Column(text="Beams"),
-            Column(text="Sampling"),
-            Column(text="Memory", meaning="capacity"),
-            Column(text="Region"),
-            Column(text="Divergence", meaning="mean smoothed KL of its own answers, nats"),
-            Column(text="95% interval", meaning="questions resampled"),
-        ),
-        rows=tuple(rows),
         notes=("Only participants that answered at least half of the questions are picked from.",),
     )
 
 
-def _configuration_rows(analysis: Analysis, culture: str, who: Configuration) -> tuple[Entry, ...]:
-    region = region_name(analysis, culture, who.region)
-    return tuple(Entry(text=text) for text in (str(who.participant), who.num_beams, who.do_sample, who.memory, region))
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A row of the table of extremes: of a cell that has none, one row of dashes."""
+
+    cell: ConfiguredCell
+    picked: Picked | None
+
+    @property
+    def culture(self) -> str:
+        return self.cell.culture
+
+
+def _nobody() -> Entry:
+    return Entry(text=NONE, why="no participant has answered half of the questions")
+
+
+def _interval(interval: Interval) -> Entry:
+    return interval_entry(interval.low, interval.high, least=0.0, reason=interval.reason)
 
 
 def region_name(analysis: Analysis, culture: str, code: str) -> str:
@@ -364,65 +375,56 @@ def region_name(analysis: Analysis, culture: str, code: str) -> str:
     return code
 
 
-def _value(value: Extreme) -> tuple[Entry, Entry]:
-    return Entry(text=fixed(value.value)), interval_entry(
-        value.interval.low, value.interval.high, least=0.0, reason=value.interval.reason
-    )
-
-
 def _axes_table(analysis: Analysis, part: Configured) -> Table:
     adjusted = _adjusted(part)
-    names = tuple(dict.fromkeys(axis.name for cell in part.cells for axis in cell.axes))
-    rows = []
-    for name, cell in _by_culture(analysis, part):
-        entries = []
-        for axis in names:
+
+    def at(axis: str) -> Callable[[ConfiguredCell], Entry]:
+        def entry(cell: ConfiguredCell) -> Entry:
             p = adjusted.get((cell.culture, cell.name, axis), np.nan)
-            means = {each.name: [level.mean for level in each.axis.levels] for each in cell.axes}.get(axis, [])
+            means = [level.mean for each in cell.axes if each.name == axis for level in each.axis.levels]
             spread = f"{fixed(min(means), 2)}–{fixed(max(means), 2)}" if len(means) > 1 else ""
-            entries.append(
-                Entry(text=chance(p), beneath=spread, why="one level, or too few participants" if isnan(p) else "")
-            )
-        rows.append(TableRow(head=Entry(text=cell.name), group=name, entries=tuple(entries)))
-    return Table(
+            return Entry(text=chance(p), beneath=spread, why="one level, or too few participants" if isnan(p) else "")
+
+        return entry
+
+    return culture_table(
+        analysis,
+        part.cells,
+        [
+            Field("Model", lambda cell: cell.name, words=True),
+            *(
+                Field(name.capitalize(), at(name))
+                for name in dict.fromkeys(axis.name for cell in part.cells for axis in cell.axes)
+            ),
+        ],
         anchor="appendix-f-axes",
         caption="Does an axis go with the divergence? p, Holm over all of them; beneath, lowest and highest level mean",
-        grouped_by="Culture",
-        columns=(Column(text="Model", words=True), *(Column(text=name.capitalize()) for name in names)),
-        rows=tuple(rows),
         notes=("Levels are dealt out anew among participants; a level that few drew has a mean that varies much.",),
     )
 
 
 def _levels(analysis: Analysis, part: Configured) -> Table:
-    rows = []
-    for name, cell in _by_culture(analysis, part):
-        for axis in cell.axes:
-            for label, level in zip(axis.labels, axis.axis.levels, strict=True):
-                rows.append(
-                    TableRow(
-                        head=Entry(text=f"{cell.name}, {axis.name}: {region_name(analysis, cell.culture, label)}"),
-                        group=name,
-                        entries=(
-                            Entry(text=str(level.participants)),
-                            Entry(text=fixed(level.mean)),
-                            interval_entry(
-                                level.interval.low, level.interval.high, least=0.0, reason=level.interval.reason
-                            ),
-                        ),
-                    )
-                )
-    return Table(
+    names = culture_names(analysis)
+    rows = [
+        (cell, f"{cell.name}, {axis.name}: {region_name(analysis, cell.culture, label)}", level)
+        for code in names
+        for cell in part.cells
+        if cell.culture == code
+        for axis in cell.axes
+        for label, level in zip(axis.labels, axis.axis.levels, strict=True)
+    ]
+    return table(
+        rows,
+        [
+            Field("Level", lambda row: row[1], words=True),
+            Field("Participants", lambda row: str(row[2].participants)),
+            Field("Mean", lambda row: fixed(row[2].mean)),
+            Field("95% interval", lambda row: _interval(row[2].interval), "t interval over participants"),
+        ],
         anchor="appendix-f-level-means",
         caption="Mean divergence of the participants at each level (nats)",
+        group=lambda row: names[row[0].culture],
         grouped_by="Culture",
-        columns=(
-            Column(text="Level", words=True),
-            Column(text="Participants"),
-            Column(text="Mean"),
-            Column(text="95% interval", meaning="t interval over participants"),
-        ),
-        rows=tuple(rows),
     )
 
 
@@ -432,22 +434,12 @@ def draw_section(analysis: Analysis) -> Section:
     section = Section(anchor="draws", contents="Draws", title="What participants drew")
     if isinstance(part, NotRun):
         return missing(section, part)
-    names = culture_names(analysis)
-    rows = []
-    for code, axes in part.by_culture:
-        for axis in axes:
-            total = sum(count for _, count in axis.levels)
-            rows += [
-                TableRow(
-                    head=Entry(text=f"{axis.name}: {region_name(analysis, code, label)}"),
-                    group=names[code],
-                    entries=(
-                        Entry(text=f"{count:,}"),
-                        Entry(text=percent(count / total) if total else NONE, bar=count / total if total else None),
-                    ),
-                )
-                for label, count in axis.levels
-            ]
+    rows = [
+        (code, f"{axis.name}: {region_name(analysis, code, label)}", count, sum(count for _, count in axis.levels))
+        for code, axes in part.by_culture
+        for axis in axes
+        for label, count in axis.levels
+    ]
     return replace(
         section,
         paragraphs=(
@@ -455,12 +447,17 @@ def draw_section(analysis: Analysis) -> Section:
             + " Equal participants of different models share the draws of one seed and count once.",
         ),
         tables=(
-            Table(
+            table(
+                rows,
+                [
+                    Field("Level", lambda row: row[1], words=True),
+                    Field("Draws", lambda row: f"{row[2]:,}"),
+                    Field("Share of the axis", lambda row: Entry(text=percent(row[2] / row[3]), bar=row[2] / row[3])),
+                ],
                 anchor="draws-levels",
                 caption="Levels drawn, by culture",
+                group=lambda row: culture_names(analysis)[row[0]],
                 grouped_by="Culture",
-                columns=(Column(text="Level", words=True), Column(text="Draws"), Column(text="Share of the axis")),
-                rows=tuple(rows),
             ),
         ),
     )

@@ -8,11 +8,11 @@ import numpy as np
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.items import ANSWERED, Ints, ItemTable
-from defsurvey.reports.figures.words import MODEL, NotRun, culture_names, missing
+from defsurvey.reports.figures.words import NotRun, culture_table, missing
 from defsurvey.reports.metrics.comparisons import holm
 from defsurvey.reports.metrics.position import PositionBias, position_bias
 from defsurvey.reports.number_format import chance, counted, fixed, percent
-from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.page import Entry, Field, Section
 from defsurvey.storage.surveys.survey import QuestionType
 
 #: A cell with an adjusted p below this and answers drawn to the first option is flagged.
@@ -92,7 +92,28 @@ def position_section(analysis: Analysis) -> Section:
     section = Section(anchor="position", contents="Position bias", title="Does the order shown move the answer?")
     if isinstance(part, NotRun):
         return missing(section, part)
-    names = culture_names(analysis)
+    fields: list[Field[PlacementRow]] = [
+        Field("Model", lambda row: row.name, words=True),
+        Field(
+            "First",
+            lambda row: Entry(text=percent(row.bias.first), why=row.bias.reason),
+            "share of answers that chose the option shown first",
+        ),
+        Field(
+            "Expected",
+            lambda row: Entry(text=percent(row.bias.expected), why=row.bias.reason),
+            "that share if order did not matter",
+        ),
+        Field(
+            "Moved",
+            lambda row: Entry(text=percent(row.bias.moved), why=row.bias.reason),
+            "share of the answers that order would have moved",
+        ),
+        Field("z", lambda row: Entry(text=fixed(row.bias.z, 1), why=row.bias.reason)),
+        Field("p, Holm", lambda row: Entry(text=chance(row.p_holm), why=row.bias.reason)),
+        Field("Answers", lambda row: f"{row.bias.answers:,}", "to questions shown in more than one order"),
+        Field("Flag", lambda row: "order matters" if row.flagged else ""),
+    ]
     return replace(
         section,
         title=_ordered(part) or section.title,
@@ -103,38 +124,12 @@ def position_section(analysis: Analysis) -> Section:
             ),
         ),
         tables=(
-            Table(
+            culture_table(
+                analysis,
+                part.rows,
+                fields,
                 anchor="position-table",
                 caption="Answers drawn to the option shown first",
-                grouped_by="Culture",
-                columns=(
-                    MODEL,
-                    Column(text="First", meaning="share of answers that chose the option shown first"),
-                    Column(text="Expected", meaning="that share if order did not matter"),
-                    Column(text="Moved", meaning="share of the answers that order would have moved"),
-                    Column(text="z"),
-                    Column(text="p, Holm"),
-                    Column(text="Answers", meaning="to questions shown in more than one order"),
-                    Column(text="Flag"),
-                ),
-                rows=tuple(
-                    TableRow(
-                        head=Entry(text=row.name),
-                        group=name,
-                        entries=(
-                            Entry(text=percent(row.bias.first), why=row.bias.reason),
-                            Entry(text=percent(row.bias.expected), why=row.bias.reason),
-                            Entry(text=percent(row.bias.moved), why=row.bias.reason),
-                            Entry(text=fixed(row.bias.z, 1), why=row.bias.reason),
-                            Entry(text=chance(row.p_holm), why=row.bias.reason),
-                            Entry(text=f"{row.bias.answers:,}"),
-                            Entry(text="order matters" if row.flagged else ""),
-                        ),
-                    )
-                    for code, name in names.items()
-                    for row in part.rows
-                    if row.culture == code
-                ),
             ),
         ),
     )

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import CellAnalysis
-from defsurvey.reports.figures.words import MODEL, NotRun, culture_names
+from defsurvey.reports.figures.words import NotRun, culture_names, culture_table
 from defsurvey.reports.merge import run_ids
 from defsurvey.reports.metrics.contamination import CLOSE, VERBATIM, Guessed, Recalled, guessed, recalled, similarity
 from defsurvey.reports.metrics.quality import Rate
 from defsurvey.reports.number_format import NONE, chance, fixed, percent
-from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table
 from defsurvey.storage.runs.probes import Probe, ProbeKind
 from defsurvey.storage.runs.results import Results
 from defsurvey.storage.surveys.survey import Question, Survey
 
 
 def quality_section(analysis: Analysis) -> Section:
-    """How the answers ended and how much they differ."""
-    valid = analysis.overall.valid
+    """How the answers ended, how much they differ, and what the check for contamination found, or why it was not run."""
+    valid, checked = analysis.overall.valid, analysis.figure(contamination)
     return Section(
         anchor="quality",
         contents="Answer quality",
@@ -36,49 +36,35 @@ def quality_section(analysis: Analysis) -> Section:
                 "D counts distinct full replies; the options used say whether the choices differ too. A model can "
                 "word one opinion in twenty ways."
             ),
+            f"Whether the models have seen the survey was not checked: {checked.reason}."
+            if isinstance(checked, NotRun)
+            else _HOW,
         ),
-        tables=(_quality(analysis), _diversity(analysis)),
+        tables=(
+            _quality(analysis),
+            _diversity(analysis),
+            *(() if isinstance(checked, NotRun) else _tables(checked, analysis)),
+        ),
+        folds=() if isinstance(checked, NotRun) else (_fold(checked, analysis),),
     )
 
 
-def _rows(analysis: Analysis) -> list[tuple[str, CellAnalysis]]:
-    return [(culture.name, cell) for culture in analysis.cultures for cell in culture.cells]
-
-
 def _quality(analysis: Analysis) -> Table:
-    return Table(
-        grouped_by="Culture",
+    fields: list[Field[CellAnalysis]] = [
+        Field("Model", lambda cell: cell.name, words=True),
+        Field("Planned", lambda cell: f"{cell.quality.planned:,}"),
+        Field("Ended", lambda cell: percent(cell.quality.coverage), "share of the planned answers that have ended"),
+        Field("Answered", lambda cell: _rate(cell.quality.valid), "valid answers, of those that ended"),
+        Field("Refused", lambda cell: _rate(cell.quality.refused)),
+        Field("Unparsable", lambda cell: _rate(cell.quality.unparsable), "a reply from which no answer can be read"),
+        Field("Failed", lambda cell: _rate(cell.quality.failed), "the engine gave up"),
+    ]
+    return culture_table(
+        analysis,
+        analysis.cells,
+        fields,
         anchor="table-quality",
         caption="How the planned answers ended, with 95% intervals",
-        columns=(
-            MODEL,
-            Column(text="Planned"),
-            Column(text="Ended", meaning="share of the planned answers that have ended"),
-            Column(text="Answered", meaning="valid answers, of those that ended"),
-            Column(text="Refused"),
-            Column(text="Unparsable", meaning="a reply from which no answer can be read"),
-            Column(text="Failed", meaning="the engine gave up"),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=cell.name),
-                group=name,
-                entries=(
-                    Entry(text=f"{cell.quality.planned:,}"),
-                    Entry(text=percent(cell.quality.coverage)),
-                    *(
-                        _rate(rate)
-                        for rate in (
-                            cell.quality.valid,
-                            cell.quality.refused,
-                            cell.quality.unparsable,
-                            cell.quality.failed,
-                        )
-                    ),
-                ),
-            )
-            for name, cell in _rows(analysis)
-        ),
         notes=(
             (
                 "Wilson intervals at the effective number of answers: those of one participant end alike. Where all or "
@@ -95,34 +81,35 @@ def _rate(rate: Rate) -> Entry:
 
 
 def _diversity(analysis: Analysis) -> Table:
-    return Table(
-        grouped_by="Culture",
+    fields: list[Field[CellAnalysis]] = [
+        Field("Model", lambda cell: cell.name, words=True),
+        Field(
+            "D",
+            lambda cell: Entry(text=fixed(cell.diversity.d), why=cell.diversity.reason),
+            "distinct full replies, Eq. 6 of the paper",
+        ),
+        Field("Maximum", lambda cell: fixed(cell.diversity.maximum), "of D at this number of replies"),
+        Field("D / max", lambda cell: Entry(text=fixed(cell.diversity.relative), why=cell.diversity.reason)),
+        Field(
+            "Distinct answers",
+            lambda cell: fixed(cell.distinct_choices, 2) if cell.quality.valid.count else NONE,
+            "mean over questions",
+        ),
+        Field(
+            "Effective options",
+            lambda cell: fixed(cell.effective_options),
+            "exp(entropy) of the choices, mean over items with a reference",
+        ),
+        Field(
+            "People", lambda cell: fixed(cell.human_effective_options), "effective options of people, the same items"
+        ),
+    ]
+    return culture_table(
+        analysis,
+        analysis.cells,
+        fields,
         anchor="table-diversity",
         caption="Diversity of replies and of choices",
-        columns=(
-            MODEL,
-            Column(text="D", meaning="distinct full replies, Eq. 6 of the paper"),
-            Column(text="Maximum", meaning="of D at this number of replies"),
-            Column(text="D / max"),
-            Column(text="Distinct answers", meaning="mean over questions"),
-            Column(text="Effective options", meaning="exp(entropy) of the choices, mean over items with a reference"),
-            Column(text="People", meaning="effective options of people, the same items"),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=cell.name),
-                group=name,
-                entries=(
-                    Entry(text=fixed(cell.diversity.d), why=cell.diversity.reason),
-                    Entry(text=fixed(cell.diversity.maximum)),
-                    Entry(text=fixed(cell.diversity.relative), why=cell.diversity.reason),
-                    Entry(text=fixed(cell.distinct_choices, 2) if cell.quality.valid.count else NONE),
-                    Entry(text=fixed(cell.effective_options)),
-                    Entry(text=fixed(cell.human_effective_options)),
-                ),
-            )
-            for name, cell in _rows(analysis)
-        ),
         notes=(
             (
                 "Few participants cannot use many options: with n of them the effective options are at most n, "
@@ -252,139 +239,128 @@ _HOW = (
 )
 
 
-def with_contamination(section: Section, analysis: Analysis) -> Section:
-    """The section with what the check found, or with the reason for which it was not run."""
-    part = analysis.figure(contamination)
-    if isinstance(part, NotRun):
-        told = f"Whether the models have seen the survey was not checked: {part.reason}."
-        return replace(section, paragraphs=(*section.paragraphs, told))
-    return replace(
-        section,
-        paragraphs=(*section.paragraphs, _HOW),
-        tables=(*section.tables, *_tables(part, analysis)),
-        folds=(*section.folds, *_folds(part, analysis)),
-    )
-
-
 def _tables(part: Contamination, analysis: Analysis) -> list[Table]:
-    options = Table(
+    recalled_fields: list[Field[RecalledRow]] = [
+        Field("Model", lambda row: row.model, words=True),
+        Field("Language", lambda row: row.language, words=True),
+        Field(
+            "Own",
+            lambda row: fixed(row.test.mean_own, 2),
+            "similarity to the question's own options, 0 to 1, mean over questions",
+        ),
+        Field(
+            "Others",
+            lambda row: Entry(text=fixed(row.test.mean_others, 2), why=row.test.reason),
+            "the same with questions and options paired at random",
+        ),
+        Field(
+            "p",
+            lambda row: Entry(text=chance(row.test.p_all), why=row.test.reason),
+            "share of random pairings that come as near",
+        ),
+        Field(
+            "Nearest",
+            lambda row: f"{row.test.nearest.sum()} of {len(row.questions)}",
+            "questions whose own options come nearer than all others",
+        ),
+        Field(
+            "Verbatim",
+            lambda row: f"{row.test.verbatim.sum()} of {len(row.questions)}",
+            f"questions with a similarity of at least {VERBATIM:g}",
+        ),
+    ]
+    guessed_fields: list[Field[GuessedRow]] = [
+        Field("Model", lambda row: row.model, words=True),
+        Field("Language", lambda row: row.language, words=True),
+        Field(
+            "Error",
+            lambda row: Entry(text=fixed(row.test.mean_error, 1), why=row.test.reason),
+            "mean absolute error in percentage points, mean over questions",
+        ),
+        Field(
+            "Shuffled",
+            lambda row: Entry(text=fixed(row.test.mean_shuffled, 1), why=row.test.reason),
+            "the same against the published percentages dealt out anew",
+        ),
+        Field(
+            "p",
+            lambda row: Entry(text=chance(row.test.p_all), why=row.test.reason),
+            "share of shuffles whose error is as small",
+        ),
+        Field(
+            "Exact",
+            lambda row: f"{row.test.close.sum()} of {len(row.questions)}",
+            f"questions with an error of at most {CLOSE:g} point, of those read",
+        ),
+        Field(
+            "Read",
+            lambda row: f"{len(row.questions)} of {row.asked}",
+            "questions whose reply gives a percentage for every option, of those asked",
+        ),
+    ]
+    options = table(
+        part.recalled,
+        recalled_fields,
         anchor="table-options-recalled",
         caption="Options recalled from the wording alone",
-        columns=(
-            MODEL,
-            Column(text="Language", words=True),
-            Column(text="Own", meaning="similarity to the question's own options, 0 to 1, mean over questions"),
-            Column(text="Others", meaning="the same with questions and options paired at random"),
-            Column(text="p", meaning="share of random pairings that come as near"),
-            Column(text="Nearest", meaning="questions whose own options come nearer than all others"),
-            Column(text="Verbatim", meaning=f"questions with a similarity of at least {VERBATIM:g}"),
-        ),
-        rows=tuple(_recalled_row(row) for row in part.recalled),
         notes=("Nearest and verbatim: of the questions asked. One whose options are all numbers is left out.",),
     )
-    percentages = Table(
+    percentages = culture_table(
+        analysis,
+        part.guessed,
+        guessed_fields,
         anchor="table-percentages-recalled",
         caption="Published percentages given from the wording alone",
-        grouped_by="Culture",
-        columns=(
-            MODEL,
-            Column(text="Language", words=True),
-            Column(text="Error", meaning="mean absolute error in percentage points, mean over questions"),
-            Column(text="Shuffled", meaning="the same against the published percentages dealt out anew"),
-            Column(text="p", meaning="share of shuffles whose error is as small"),
-            Column(text="Exact", meaning=f"questions with an error of at most {CLOSE:g} point, of those read"),
-            Column(text="Read", meaning="questions whose reply gives a percentage for every option, of those asked"),
-        ),
-        rows=tuple(
-            _guessed_row(row, name)
-            for code, name in culture_names(analysis).items()
-            for row in part.guessed
-            if row.culture == code
-        ),
     )
-    return [table for table in (options, percentages) if table.rows]
+    return [each for each in (options, percentages) if each.rows]
 
 
-def _recalled_row(row: RecalledRow) -> TableRow:
-    test = row.test
-    return TableRow(
-        head=Entry(text=row.model),
-        entries=(
-            Entry(text=row.language),
-            Entry(text=fixed(test.mean_own, 2)),
-            Entry(text=fixed(test.mean_others, 2), why=test.reason),
-            Entry(text=chance(test.p_all), why=test.reason),
-            Entry(text=f"{test.nearest.sum()} of {len(row.questions)}"),
-            Entry(text=f"{test.verbatim.sum()} of {len(row.questions)}"),
-        ),
-    )
-
-
-def _guessed_row(row: GuessedRow, culture: str) -> TableRow:
-    test = row.test
-    return TableRow(
-        head=Entry(text=row.model),
-        group=culture,
-        entries=(
-            Entry(text=row.language),
-            Entry(text=fixed(test.mean_error, 1), why=test.reason),
-            Entry(text=fixed(test.mean_shuffled, 1), why=test.reason),
-            Entry(text=chance(test.p_all), why=test.reason),
-            Entry(text=f"{test.close.sum()} of {len(row.questions)}"),
-            Entry(text=f"{len(row.questions)} of {row.asked}"),
-        ),
-    )
-
-
-def _folds(part: Contamination, analysis: Analysis) -> list[Fold]:
+def _fold(part: Contamination, analysis: Analysis) -> Fold:
     names = culture_names(analysis)
-    options = Table(
+    options = _by_question(
+        [
+            (f"{row.model}, {row.language}", question, figures)
+            for row in part.recalled
+            for question, *figures in zip(row.questions, row.test.own, row.test.others, row.test.p, strict=True)
+        ],
+        ("Own", "Others"),
+        digits=2,
         anchor="table-options-by-question",
         caption="Similarity to the question's own options, and to other questions'",
-        grouped_by="Model",
-        columns=(
-            Column(text="Question", words=True),
-            Column(text="Own"),
-            Column(text="Others"),
-            Column(text="p", meaning="not adjusted"),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=question),
-                group=f"{row.model}, {row.language}",
-                entries=(
-                    Entry(text=fixed(float(row.test.own[place]), 2)),
-                    Entry(text=fixed(float(row.test.others[place]), 2)),
-                    Entry(text=chance(float(row.test.p[place]))),
-                ),
-            )
-            for row in part.recalled
-            for place, question in enumerate(row.questions)
-        ),
     )
-    percentages = Table(
+    percentages = _by_question(
+        [
+            (f"{row.model}, {names.get(row.culture, row.culture)}, {row.language}", question, figures)
+            for row in part.guessed
+            for question, *figures in zip(row.questions, row.test.error, row.test.shuffled, row.test.p, strict=True)
+        ],
+        ("Error", "Shuffled"),
+        digits=1,
         anchor="table-percentages-by-question",
         caption="Error of the percentages given, in points, and against those dealt out anew",
-        grouped_by="Model",
-        columns=(
-            Column(text="Question", words=True),
-            Column(text="Error"),
-            Column(text="Shuffled"),
-            Column(text="p", meaning="not adjusted"),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=question),
-                group=f"{row.model}, {names.get(row.culture, row.culture)}, {row.language}",
-                entries=(
-                    Entry(text=fixed(float(row.test.error[place]), 1)),
-                    Entry(text=fixed(float(row.test.shuffled[place]), 1)),
-                    Entry(text=chance(float(row.test.p[place]))),
-                ),
-            )
-            for row in part.guessed
-            for place, question in enumerate(row.questions)
-        ),
     )
-    tables = tuple(table for table in (options, percentages) if table.rows)
-    return [Fold(anchor="contamination-by-question", title="What models know, question by question", tables=tables)]
+    return Fold(
+        anchor="contamination-by-question",
+        title="What models know, question by question",
+        tables=tuple(each for each in (options, percentages) if each.rows),
+    )
+
+
+def _by_question(
+    rows: list[tuple[str, str, list[float]]], heads: tuple[str, str], *, digits: int, anchor: str, caption: str
+) -> Table:
+    """A row per model and question: a figure, the same by chance, and p."""
+    first, second = heads
+    return table(
+        rows,
+        [
+            Field("Question", lambda row: row[1], words=True),
+            Field(first, lambda row: fixed(float(row[2][0]), digits)),
+            Field(second, lambda row: fixed(float(row[2][1]), digits)),
+            Field("p", lambda row: chance(float(row[2][2])), "not adjusted"),
+        ],
+        anchor=anchor,
+        caption=caption,
+        group=lambda row: row[0],
+        grouped_by="Model",
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isnan
 
 import numpy as np
 
@@ -13,14 +12,14 @@ from defsurvey.reports.cards import option_label, sample_cards, worded
 from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.comparing import answered
 from defsurvey.reports.cells.items import Floats, Ints, ItemTable, ReferenceTable
-from defsurvey.reports.figures.words import MODEL, culture_names, named_cultures
+from defsurvey.reports.figures.words import culture_table, named_cultures
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.metrics.aggregate import mean_known
 from defsurvey.reports.metrics.comparisons import benjamini_hochberg
 from defsurvey.reports.metrics.divergence import smoothed_reference
 from defsurvey.reports.metrics.floor import GTests
 from defsurvey.reports.number_format import NONE, chance, counted, fixed, percent
-from defsurvey.reports.page import Column, Entry, QuestionCard, Section, Table, TableRow
+from defsurvey.reports.page import Column, Entry, Field, QuestionCard, Section, Table, TableRow
 from defsurvey.storage.surveys.survey import Question, QuestionType
 
 #: A question with an adjusted p below this is told from people.
@@ -103,9 +102,18 @@ def _alike(analysis: Analysis, best: DistinguishedCell, tested: int) -> str:
 
 def question_section(analysis: Analysis) -> Section:
     """Which questions tell a model from people, and every question by itself."""
-    cells, names = analysis.figure(distinguish).cells, culture_names(analysis)
+    cells = analysis.figure(distinguish).cells
     tested = [cell for cell in cells if cell.questions and cell.comparable]
     best = max(tested, key=lambda cell: cell.share_alike, default=None)
+    fields: list[Field[DistinguishedCell]] = [
+        Field("Model", lambda cell: cell.name, words=True),
+        Field(
+            "Not told apart",
+            lambda cell: Entry(text=percent(cell.share_alike), bar=cell.share_alike if cell.questions else None),
+            "share of the questions tested, adjusted p at least 0.05",
+        ),
+        Field("Questions", lambda cell: f"{cell.alike} of {cell.questions}", "not told apart, of those tested"),
+    ]
     return Section(
         anchor="questions",
         contents="Questions",
@@ -119,31 +127,12 @@ def question_section(analysis: Analysis) -> Section:
             "Below, every question of the run: people beside models. Floor is what as many people would score.",
         ),
         tables=(
-            Table(
+            culture_table(
+                analysis,
+                cells,
+                fields,
                 anchor="table-distinguished",
                 caption="Questions on which answers are not told from people's",
-                grouped_by="Culture",
-                columns=(
-                    MODEL,
-                    Column(text="Not told apart", meaning="share of the questions tested, adjusted p at least 0.05"),
-                    Column(text="Questions", meaning="not told apart, of those tested"),
-                ),
-                rows=tuple(
-                    TableRow(
-                        head=Entry(text=cell.name),
-                        group=name,
-                        entries=(
-                            Entry(
-                                text=percent(cell.share_alike),
-                                bar=None if isnan(cell.share_alike) else cell.share_alike,
-                            ),
-                            Entry(text=f"{cell.alike} of {cell.questions}"),
-                        ),
-                    )
-                    for code, name in names.items()
-                    for cell in cells
-                    if cell.culture == code
-                ),
             ),
         ),
         questions=question_cards(analysis),

@@ -13,7 +13,6 @@ from defsurvey.reports.figures.quality import (
     RecalledRow,
     contamination,
     quality_section,
-    with_contamination,
 )
 from defsurvey.reports.merge import merge
 from defsurvey.storage.runs.probes import Probe, ProbeKind
@@ -49,7 +48,7 @@ def test_a_scale_of_numbers_proves_nothing() -> None:
     assert row(found).test.p_all == without.p_all > 0.05
     np.testing.assert_array_equal(row(found).test.p, without.p)
     assert np.isfinite(row(found).test.mean_others)
-    options = with_contamination(quality_section(found), found).tables[-1]
+    options = quality_section(found).tables[-1]
     assert [entry.text for entry in options.rows[0].entries][-1] == "0 of 3"
 
 
@@ -68,7 +67,7 @@ def test_every_run_of_a_report_is_asked_by_itself() -> None:
     told = [
         " ".join(section.paragraphs)
         for found in map(analyse, (made, joint))
-        for section in (with_contamination(quality_section(found), found), download_section(found))
+        for section in (quality_section(found), download_section(found))
     ]
     assert "nobody asked; defsurvey contamination run-1 does." in told[0]
     assert "defsurvey export run-1 --format parquet --output answers.parquet" in told[1]
