@@ -28,7 +28,7 @@ from defsurvey.reports.figures.words import (
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.metrics.aggregate import grouped_mean, mean_known
 from defsurvey.reports.metrics.comparisons import holm, rearrangements_for
-from defsurvey.reports.metrics.configurations import Axis, Extreme, axis_of, extremes, pickable, rearrangements_for
+from defsurvey.reports.metrics.configurations import Axis, Extreme, axis_of, extremes, pickable
 from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.reports.number_format import NAMED, NONE, chance, counted, fixed, listed, percent
 from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table

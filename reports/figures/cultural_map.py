@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import isnan
 from typing import Any
@@ -41,7 +42,7 @@ from defsurvey.reports.metrics.cultural_map import (
     principal_components,
 )
 from defsurvey.reports.number_format import NONE, counted, fixed, listed, signed
-from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table
 from defsurvey.storage.surveys.survey import Survey
 
 
@@ -322,44 +323,39 @@ def _direction(analysis: Analysis, projection: Projection) -> str:
     return f"{count} {one}s{of} clearly move between cultures {way}; the median {one} goes {far} times as far"
 
 
-def _signed(value: float) -> str:
-    return signed(value, 2)
-
-
 def _arrow_table(projection: Projection, anchor: str, names: dict[str, str]) -> Table:
     numbers = numbered(projection)
     first, *others = (row.culture for row in projection.rows if row.human)
     several = len(others) > 1
-    return Table(
+    fields: list[Field[MapArrow]] = [
+        Field("Model", lambda each: each.subject, words=True),
+        *([Field[MapArrow]("No.", lambda each: numbers[each.subject], "on the map")] if numbers else []),
+        Field(
+            "Cosine",
+            lambda each: signed(each.arrow.cosine, 2),
+            "1: the same way as people; 0: across; −1: the opposite",
+        ),
+        Field(
+            "95% interval",
+            lambda each: _cosines(each.arrow),
+            "of the cosine, participants resampled and their noise taken off",
+        ),
+        Field(
+            "Length",
+            lambda each: fixed(each.arrow.length_free, 2),
+            "1: as far apart as people of the two cultures; noise taken off",
+        ),
+        Field("As measured", lambda each: fixed(each.arrow.length_ratio, 2), "the length with what chance adds to it"),
+        Field("Cosine, map", lambda each: signed(each.arrow.map_cosine, 2), "of the two components shown, as drawn"),
+        Field("Length, map", lambda each: fixed(each.arrow.map_length_ratio, 2)),
+    ]
+    return table(
+        projection.arrows,
+        fields,
         anchor=anchor,
         caption=f"Each model's way {f'from {names[first]} ' if several else 'between cultures '}against people's",
+        group=lambda each: names[each.to] if several else "",
         grouped_by="To" if several else "",
-        columns=(
-            Column(text="Model", words=True),
-            *((Column(text="No.", meaning="on the map"),) if numbers else ()),
-            Column(text="Cosine", meaning="1: the same way as people; 0: across; −1: the opposite"),
-            Column(text="95% interval", meaning="of the cosine, participants resampled and their noise taken off"),
-            Column(text="Length", meaning="1: as far apart as people of the two cultures; noise taken off"),
-            Column(text="As measured", meaning="the length with what chance adds to it"),
-            Column(text="Cosine, map", meaning="of the two components shown, as drawn"),
-            Column(text="Length, map"),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=each.subject),
-                group=names[each.to] if several else "",
-                entries=(
-                    *((Entry(text=numbers[each.subject]),) if numbers else ()),
-                    Entry(text=_signed(each.arrow.cosine)),
-                    _cosines(each.arrow),
-                    Entry(text=fixed(each.arrow.length_free, 2)),
-                    Entry(text=fixed(each.arrow.length_ratio, 2)),
-                    Entry(text=_signed(each.arrow.map_cosine)),
-                    Entry(text=fixed(each.arrow.map_length_ratio, 2)),
-                ),
-            )
-            for each in projection.arrows
-        ),
         notes=(_NOISE, *(f"{name} is left out: it has no score in some dimension." for name in projection.left_out)),
     )
 
@@ -368,47 +364,46 @@ def _cosines(arrow: Arrow) -> Entry:
     """The interval of a cosine; a dash where the way is no longer than chance would make it."""
     if isnan(arrow.cosine_low):
         return Entry(text=NONE, why="no longer than chance would make it, or too few participants to say")
-    return Entry(text=f"{_signed(arrow.cosine_low)} to {_signed(arrow.cosine_high)}")
+    return Entry(text=f"{signed(arrow.cosine_low, 2)} to {signed(arrow.cosine_high, 2)}")
 
 
 def _loadings(projection: Projection, anchor: str) -> Table:
-    shares = projection.components.explained.tolist()
-    return Table(
+    def loading(component: int) -> Callable[[int], str]:
+        return lambda place: signed(float(projection.components.loadings[component, place]), 2)
+
+    return table(
+        range(len(projection.dimensions)),
+        [
+            Field("Dimension", lambda place: projection.dimensions[place], words=True),
+            *(
+                Field(f"PC{component + 1} ({share:.0%})", loading(component))
+                for component, share in enumerate(projection.components.explained.tolist())
+            ),
+        ],
         anchor=anchor,
         caption="Loadings of the two components",
-        columns=(
-            Column(text="Dimension", words=True),
-            *(Column(text=f"PC{n} ({share:.0%})") for n, share in enumerate(shares, start=1)),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=code),
-                entries=tuple(Entry(text=_signed(float(each[place]))) for each in projection.components.loadings),
-            )
-            for place, code in enumerate(projection.dimensions)
-        ),
     )
 
 
 def _scores(analysis: Analysis, part: CulturalMap) -> Table:
-    names, survey = culture_names(analysis), analysis.results.survey
-    return Table(
+    survey = analysis.results.survey
+
+    def score(place: int) -> Callable[[MapRow], Entry]:
+        return lambda row: Entry(text=fixed(float(row.scores[place]), 2), shade=float(row.scores[place]))
+
+    names = culture_names(analysis)
+    return table(
+        [row for culture in part.cultures for row in part.sound.rows if row.culture == culture],
+        [
+            Field("Subject", lambda row: row.subject, words=True),
+            *(
+                Field(code, score(place), survey.dimensions[code].get("en", ""))
+                for place, code in enumerate(part.sound.dimensions)
+            ),
+        ],
         anchor="figure-7-score-table",
         caption="Mean score of each dimension, 0 to 1",
+        group=lambda row: names[row.culture],
         grouped_by="Culture",
-        columns=(
-            Column(text="Subject", words=True),
-            *(Column(text=code, meaning=survey.dimensions[code].get("en", "")) for code in part.sound.dimensions),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=row.subject),
-                group=names[culture],
-                quiet=row.human,
-                entries=tuple(Entry(text=fixed(float(score), 2), shade=float(score)) for score in row.scores),
-            )
-            for culture in part.cultures
-            for row in part.sound.rows
-            if row.culture == culture
-        ),
+        quiet=lambda row: row.human,
     )

@@ -21,7 +21,7 @@ from defsurvey.storage.surveys.survey import Question, Survey
 
 
 def quality_section(analysis: Analysis) -> Section:
-    """How the answers ended, how much they differ, and what the check for contamination found, or why it was not run."""
+    """How the answers ended, how much they differ, and whether the models know the survey."""
     valid, checked = analysis.overall.valid, analysis.figure(contamination)
     return Section(
         anchor="quality",

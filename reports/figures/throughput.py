@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum, isnan, nan
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.number_format import NONE
-from defsurvey.reports.page import Column, Entry, Section, Table, TableRow
+from defsurvey.reports.page import Entry, Field, Section, table
 from defsurvey.storage.runs.results import TokenCount
 
 
@@ -91,6 +91,23 @@ _NOT_COUNTED = "the engine counted no tokens"
 def throughput_section(analysis: Analysis) -> Section:
     """How long each model took, how many tokens, what they cost."""
     rows = analysis.figure(throughput)
+    fields: list[Field[ThroughputRow]] = [
+        Field("Model", lambda row: row.model, words=True),
+        Field("Engine", lambda row: Entry(text=row.engine, words=True), words=True),
+        Field("Answers", lambda row: f"{row.answers:,}"),
+        Field("Seconds", lambda row: f"{row.seconds:,.0f}".replace("nan", NONE), "summed over answers"),
+        Field("Seconds per answer", lambda row: f"{row.seconds_per_answer:,.2f}".replace("nan", NONE)),
+        Field("Prompt tokens", lambda row: _tokens(row, lambda tokens: tokens.prompt)),
+        Field("Completion tokens", lambda row: _tokens(row, lambda tokens: tokens.completion)),
+        Field(
+            "Tokens/s",
+            lambda row: Entry(
+                text=f"{row.tokens_per_second:,.1f}".replace("nan", NONE), why="" if row.tokens else _NOT_COUNTED
+            ),
+            "completion tokens per second of an answer; answers overlap",
+        ),
+        Field("Cost", _cost, "US dollars, at the prices beneath the table"),
+    ]
     return Section(
         anchor="throughput",
         contents="Throughput",
@@ -103,21 +120,11 @@ def throughput_section(analysis: Analysis) -> Section:
             ),
         ),
         tables=(
-            Table(
+            table(
+                rows,
+                fields,
                 anchor="table-throughput",
                 caption="Time, tokens and cost by model",
-                columns=(
-                    Column(text="Model", words=True),
-                    Column(text="Engine", words=True),
-                    Column(text="Answers"),
-                    Column(text="Seconds", meaning="summed over answers"),
-                    Column(text="Seconds per answer"),
-                    Column(text="Prompt tokens"),
-                    Column(text="Completion tokens"),
-                    Column(text="Tokens/s", meaning="completion tokens per second of an answer; answers overlap"),
-                    Column(text="Cost", meaning="US dollars, at the prices beneath the table"),
-                ),
-                rows=tuple(TableRow(head=Entry(text=row.model), entries=_entries(row)) for row in rows),
                 notes=_notes(rows),
             ),
         ),
@@ -143,26 +150,11 @@ def dollars(amount: float) -> str:
     return f"${amount:,.4f}" if 0 < amount < 0.1 else f"${amount:,.2f}"
 
 
-def _entries(row: ThroughputRow) -> tuple[Entry, ...]:
-    return (
-        Entry(text=row.engine, words=True),
-        Entry(text=f"{row.answers:,}"),
-        Entry(text=f"{row.seconds:,.0f}".replace("nan", NONE)),
-        Entry(text=f"{row.seconds_per_answer:,.2f}".replace("nan", NONE)),
-        *_tokens(row),
-        _cost(row),
-    )
-
-
-def _tokens(row: ThroughputRow) -> tuple[Entry, ...]:
+def _tokens(row: ThroughputRow, count: Callable[[TokenCount], int]) -> Entry:
     if row.tokens is None:
-        return (Entry(text=NONE, why=_NOT_COUNTED),) * 3
+        return Entry(text=NONE, why=_NOT_COUNTED)
     part = f"with {row.tokens.answers:,} answers" if row.tokens.answers < row.answers else ""
-    return (
-        Entry(text=f"{row.tokens.prompt:,}", beneath=part),
-        Entry(text=f"{row.tokens.completion:,}", beneath=part),
-        Entry(text=f"{row.tokens_per_second:,.1f}".replace("nan", NONE)),
-    )
+    return Entry(text=f"{count(row.tokens):,}", beneath=part)
 
 
 def _cost(row: ThroughputRow) -> Entry:
