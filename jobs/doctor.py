@@ -25,7 +25,7 @@ from defsurvey.jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reach
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.address import in_words, shown
 from defsurvey.storage.database import BadDatabaseUrl, Database
-from defsurvey.storage.schema import HEAD, Condition, condition
+from defsurvey.storage.schema import HEAD, Condition, condition, remedy
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.keys import find_key, key_name
 from defsurvey.workers.engines.machine import nvidia_gpus
@@ -106,10 +106,7 @@ def _schema(found: Condition) -> Finding:
         return Finding("schema", OK, f"revision {HEAD}")
     if found.revision is None:
         return Finding("schema", NOTE, f"none yet; {this}", "the first run, or defsurvey migrate")
-    said = f"revision {found.revision}; {this}"
-    if found.revision > HEAD:
-        return Finding("schema", BAD, said, "update defsurvey")
-    return Finding("schema", NOTE, said, "the next run brings it up, or defsurvey migrate")
+    return Finding("schema", BAD, f"revision {found.revision}; {this}", remedy(found.revision))
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:

@@ -16,13 +16,18 @@ from defsurvey.storage.database import Database, Now
 from defsurvey.storage.errors import Failure
 
 #: The revision that this version of the code works with: the newest file in ``migrations/versions``.
-HEAD = "0007"
+HEAD = "0010"
 #: Key of the advisory lock under which PostgreSQL is migrated (any constant of our own).
 _ADVISORY_LOCK = 0x0DEF5EED
 
 
-class SchemaTooNew(Failure, RuntimeError):
-    """The database was migrated by a newer version of defsurvey than this one."""
+class OtherSchema(Failure, RuntimeError):
+    """The database was made by a version of defsurvey that this one does not understand."""
+
+
+def remedy(found: str) -> str:
+    """What to do about a database of another revision."""
+    return "update defsurvey" if found > HEAD else "take a new home or database, or the version that made this one"
 
 
 def current_revision(connection: Connection) -> str | None:
@@ -44,7 +49,7 @@ def migrate(database: Database) -> bool:
     Returns whether anything had to be done.
 
     Raises:
-        SchemaTooNew: the database is at a revision that this version does not know.
+        OtherSchema: the database is at a revision that this version does not know.
     """
     with database.read() as connection:
         if current_revision(connection) == HEAD:
@@ -58,8 +63,8 @@ def _upgrade(connection: Connection) -> bool:
     found = current_revision(connection)  # SQLite's write lock, or the advisory one, is held from here on
     if found == HEAD:
         return False
-    if found is not None and found > HEAD:
-        raise SchemaTooNew(f"database schema: expected revision {HEAD} or older, got {found}; update defsurvey")
+    if found is not None:
+        raise OtherSchema(f"database schema: expected revision {HEAD}, got {found}; {remedy(found)}")
     from alembic import command
     from alembic.config import Config
 

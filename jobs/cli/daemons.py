@@ -57,13 +57,13 @@ def stay_idle(work: Callable[[], int]) -> int:
     """
     from defsurvey.jobs.daemons.startup import when_told_to_end
     from defsurvey.storage.errors import BadInput
-    from defsurvey.storage.schema import SchemaTooNew
+    from defsurvey.storage.schema import OtherSchema
 
     try:
         status = work()
         if status not in (USAGE, UNAVAILABLE):
             return status
-    except (BadInput, SchemaTooNew) as error:
+    except (BadInput, OtherSchema) as error:
         log.error("%s", error)
         status = USAGE if isinstance(error, BadInput) else ERROR
     stopped = threading.Event()

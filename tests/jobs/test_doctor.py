@@ -72,17 +72,15 @@ def test_a_program_reads_the_same(examined: Callable[..., Result], database: Dat
     assert "database clock" not in found
 
 
-@pytest.mark.parametrize(("revision", "state", "code"), [("0001", NOTE, 0), ("9999", BAD, 1)])
-def test_a_schema_of_another_version(
-    examined: Callable[..., Result], database: Database, revision: str, state: str, code: int
-) -> None:
-    """An older one comes up by itself; a newer one needs a newer program."""
+@pytest.mark.parametrize("revision", ["0001", "9999"])
+def test_a_schema_of_another_version(examined: Callable[..., Result], database: Database, revision: str) -> None:
+    """An older one needs an older program or a new home; a newer one needs a newer program."""
     database.write(
         lambda connection: connection.execute(text(f"UPDATE alembic_version SET version_num = '{revision}'"))
     )
     result = examined("--json")
     schema = findings(result)["schema"]
-    assert (result.exit_code, schema["state"]) == (code, state)
+    assert (result.exit_code, schema["state"]) == (1, BAD)
     assert schema["said"] == f"revision {revision}; this version works with {HEAD}"
     assert schema["remedy"]
 

@@ -13,7 +13,7 @@ from defsurvey.jobs.broker import BrokerUnavailable
 from defsurvey.jobs.cli.daemons import stay_idle
 from defsurvey.jobs.daemons.startup import when_told_to_end
 from defsurvey.jobs.system import UNAVAILABLE
-from defsurvey.storage.schema import SchemaTooNew
+from defsurvey.storage.schema import OtherSchema
 from defsurvey.workers.models import UnknownModel
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -58,7 +58,7 @@ def test_a_database_of_a_newer_version_stays_so(caplog: pytest.LogCaptureFixture
     """Whoever starts this version again finds the same; the status is what it is without staying."""
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
-    assert stay_idle(_raising(SchemaTooNew("database schema: update defsurvey"))) == 1
+    assert stay_idle(_raising(OtherSchema("database schema: update defsurvey"))) == 1
     timer.join()
     assert "update defsurvey" in caplog.text
     assert "stays idle and unhealthy" in caplog.text
