@@ -17,17 +17,14 @@ from defsurvey.reports.figures.frameworks import framework_section, model_sectio
 from defsurvey.reports.figures.judging import judge_section
 from defsurvey.reports.figures.landscape import case_section, landscape_section, near_section, score_section
 from defsurvey.reports.figures.matching import matching_section, rank_section
-from defsurvey.reports.figures.position import position_section
 from defsurvey.reports.figures.profiles import age_section, gender_section, heatmap_section
-from defsurvey.reports.figures.provenance import download_section, provenance_section
-from defsurvey.reports.figures.quality import quality_section
-from defsurvey.reports.figures.questions import question_section
+from defsurvey.reports.figures.provenance import download_section, provenance_section, throughput_section
+from defsurvey.reports.figures.quality import quality_section, tiles
+from defsurvey.reports.figures.questions import position_section, question_section
 from defsurvey.reports.figures.series import series_section, training_section
-from defsurvey.reports.figures.throughput import throughput_section
 from defsurvey.reports.finding import find
 from defsurvey.reports.method import method
-from defsurvey.reports.number_format import percent
-from defsurvey.reports.page import Page, Section, Tile
+from defsurvey.reports.page import Page, Section
 
 #: The paper's tables and figures, in the order in which they are read.
 _PAPER = (
@@ -80,7 +77,7 @@ def page(analysis: Analysis, *, remarks: Sequence[str] = ()) -> Page:
         headline=found.headline,
         sentences=(circumstances(analysis), *found.sentences),
         cautions=(*remarks, *found.cautions),
-        tiles=_tiles(analysis),
+        tiles=tiles(analysis),
         sections=(
             closeness(analysis),
             *_grouped("The paper", (make(analysis) for make in _PAPER)),
@@ -99,19 +96,3 @@ def page(analysis: Analysis, *, remarks: Sequence[str] = ()) -> Page:
 def _grouped(name: str, sections: Iterable[Section]) -> tuple[Section, ...]:
     first, *rest = sections
     return (replace(first, group=name), *rest)
-
-
-def _tiles(analysis: Analysis) -> tuple[Tile, ...]:
-    overall = analysis.overall
-    sizes = sorted({cell.participants for cell in analysis.results.run.cells})
-    people = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,}–{sizes[-1]:,}"
-    unfinished = (Tile(value=f"{overall.done:,}", label="of them ended"),) if overall.done < overall.planned else ()
-    return (
-        Tile(value=f"{overall.planned:,}", label="answers planned"),
-        *unfinished,
-        Tile(value=percent(overall.valid.share), label="answered"),
-        Tile(value=percent(overall.refused.share), label="refused"),
-        Tile(value=percent(overall.unparsable.share), label="unparsable"),
-        Tile(value=percent(overall.failed.share), label="failed"),
-        Tile(value=people, label="participants per cell"),
-    )

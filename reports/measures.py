@@ -12,8 +12,7 @@ from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.items import Floats
 from defsurvey.reports.figures.matching import matching_figure
-from defsurvey.reports.figures.position import placement
-from defsurvey.reports.figures.questions import distinguish
+from defsurvey.reports.figures.questions import distinguish, placement
 from defsurvey.reports.figures.words import NotRun
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.metrics.intervals import Interval

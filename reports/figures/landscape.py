@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import isnan
+from math import isnan, nan
 
 import numpy as np
 
@@ -20,17 +21,16 @@ from defsurvey.reports.figures.words import (
     Meaning,
     NotRun,
     culture_names,
-    dimension_columns,
     largest,
     main_cells,
     meanings,
     missing,
     named_cultures,
-    places,
+    per_dimension,
 )
 from defsurvey.reports.metrics.quality import effective_options
 from defsurvey.reports.number_format import counted, fixed, percent
-from defsurvey.reports.page import Column, Entry, Fold, Section, Table, TableRow
+from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table
 from defsurvey.reports.untrusted import visible
 from defsurvey.storage.runs.run import AnswerState
 
@@ -184,7 +184,7 @@ def landscape_section(analysis: Analysis) -> Section:
         title=title,
         number="Fig. 3",
         paragraphs=tuple(stand_ins(analysis)),
-        tables=(_topics(analysis), _kinds(analysis), *_excluded(analysis)),
+        tables=(_topics(analysis, part), _kinds(analysis, part), *_excluded(analysis)),
     )
 
 
@@ -201,56 +201,47 @@ def stand_ins(analysis: Analysis) -> list[str]:
 def _excluded(analysis: Analysis) -> tuple[Table, ...]:
     """Questions that experts left out of the survey, with their reasons; no table where there are none."""
     excluded = analysis.results.survey.excluded
-    if not excluded:
-        return ()
-    return (
-        Table(
-            anchor="figure-3-excluded",
-            caption="Questions left out of the survey by experts",
-            columns=(Column(text="Question", words=True), Column(text="Reason", words=True)),
-            rows=tuple(
-                TableRow(head=Entry(text=name), entries=(Entry(text=reason, words=True),))
-                for name, reason in excluded.items()
-            ),
-        ),
-    )
+    fields: list[Field[tuple[str, str]]] = [
+        Field("Question", lambda each: each[0], words=True),
+        Field("Reason", lambda each: Entry(text=each[1], words=True), words=True),
+    ]
+    caption = "Questions left out of the survey by experts"
+    return (table(excluded.items(), fields, anchor="figure-3-excluded", caption=caption),) if excluded else ()
 
 
-def _topics(analysis: Analysis) -> Table:
-    part = analysis.figure(landscape)
+def _topics(analysis: Analysis, part: Landscape) -> Table:
     most = largest(topic.by_dimension.astype(np.float64) for topic in part.topics)
-    return Table(
+
+    def at(place: int) -> Callable[[TopicRow], Entry]:
+        def entry(topic: TopicRow) -> Entry:
+            count = int(topic.by_dimension[place])
+            return Entry(text=str(count), shade=count / most) if count else Entry(text="")
+
+        return entry
+
+    return table(
+        part.topics,
+        [
+            Field("Topic", lambda topic: topic.topic or "no topic", words=True),
+            Field("Questions", lambda topic: str(topic.questions)),
+            *per_dimension(analysis, at),
+        ],
         anchor="figure-3-topics",
         caption="Items by topic and value dimension",
-        columns=(Column(text="Topic", words=True), Column(text="Questions"), *dimension_columns(analysis)),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=topic.topic or "no topic"),
-                entries=(
-                    Entry(text=str(topic.questions)),
-                    *(
-                        Entry(text=str(count) if count else "", shade=count / most if count else None)
-                        for count in (int(topic.by_dimension[place]) for place in places(analysis))
-                    ),
-                ),
-            )
-            for topic in part.topics
-        ),
         notes=("An item is a question, or one option of a list; a question may speak to no dimension.",),
     )
 
 
-def _kinds(analysis: Analysis) -> Table:
-    part = analysis.figure(landscape)
+def _kinds(analysis: Analysis, part: Landscape) -> Table:
     rows = [
         *((f"questions of type {kind}", count) for kind, count in part.types),
         *((f"with a reference for {named_cultures(analysis)[code]}", count) for code, count in part.known),
     ]
-    return Table(
+    return table(
+        rows,
+        [Field("Kind", lambda row: row[0], words=True), Field("Questions", lambda row: str(row[1]))],
         anchor="figure-3-kinds",
         caption="Questions by type and by reference",
-        columns=(Column(text="Kind", words=True), Column(text="Questions")),
-        rows=tuple(TableRow(head=Entry(text=name), entries=(Entry(text=str(count)),)) for name, count in rows),
     )
 
 
@@ -312,27 +303,20 @@ def _options(analysis: Analysis, part: NearQuestion) -> Chart:
 
 def _counts(analysis: Analysis, part: NearQuestion) -> Table:
     question = analysis.results.survey.question(part.question)
-    total = float(part.counts.sum())
-    return Table(
+    counts, people, total = part.counts.tolist(), part.people.tolist(), float(part.counts.sum())
+    return table(
+        range(len(counts)),
+        [
+            Field("Option", lambda number: option_label(question, number), words=True),
+            Field(
+                "People",
+                lambda number: Entry(text=percent(people[number]), why="no reference" if isnan(people[number]) else ""),
+            ),
+            Field("Model", lambda number: percent(counts[number] / total)),
+            Field("Answers", lambda number: f"{counts[number]:.0f}", "of the model"),
+        ],
         anchor="figure-4-options",
         caption=f"{question.id}: {part.name} beside people of {_culture(analysis, part)}",
-        columns=(
-            Column(text="Option", words=True),
-            Column(text="People"),
-            Column(text="Model"),
-            Column(text="Answers", meaning="of the model"),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=option_label(question, number)),
-                entries=(
-                    Entry(text=percent(share), why="no reference" if isnan(share) else ""),
-                    Entry(text=percent(count / total)),
-                    Entry(text=f"{count:.0f}"),
-                ),
-            )
-            for number, (count, share) in enumerate(zip(part.counts.tolist(), part.people.tolist(), strict=True))
-        ),
     )
 
 
@@ -347,38 +331,32 @@ def score_section(analysis: Analysis) -> Section:
     )
     if not rows:
         return missing(section, NotRun(reason="no question of this run speaks to a value dimension"))
-    people = [(subject, code) for subject, code, _ in rows[0].scores if subject == "people"]
-    spelled = culture_names(analysis)
-    return replace(
-        section,
-        tables=(
-            Table(
-                anchor="appendix-c-meanings",
-                caption="Value dimensions; mean scores of people, 0 to 1",
-                columns=(
-                    Column(text="Dimension", words=True),
-                    Column(text="A high score", words=True),
-                    Column(text="A low score", words=True),
-                    *(Column(text=spelled[code], meaning="mean score of its people, 0 to 1") for _, code in people),
-                ),
-                rows=tuple(
-                    TableRow(
-                        head=Entry(text=names[row.code].get("en", row.code), beneath=row.code),
-                        entries=(
-                            Entry(text=row.meaning.high if row.meaning else "the survey does not say", words=True),
-                            Entry(text=row.meaning.low if row.meaning else "the survey does not say", words=True),
-                            *(
-                                Entry(text=fixed(score, 2))
-                                for subject, code, score in row.scores
-                                if (subject, code) in people
-                            ),
-                        ),
-                    )
-                    for row in rows
-                ),
-            ),
+    spelled, unknown = culture_names(analysis), "the survey does not say"
+
+    def score(culture: str) -> Callable[[ScoreRow], str]:
+        return lambda row: fixed(
+            next((found for subject, code, found in row.scores if (subject, code) == ("people", culture)), nan), 2
+        )
+
+    fields: list[Field[ScoreRow]] = [
+        Field("Dimension", lambda row: Entry(text=names[row.code].get("en", row.code), beneath=row.code), words=True),
+        Field(
+            "A high score",
+            lambda row: Entry(text=row.meaning.high if row.meaning else unknown, words=True),
+            words=True,
         ),
-    )
+        Field(
+            "A low score",
+            lambda row: Entry(text=row.meaning.low if row.meaning else unknown, words=True),
+            words=True,
+        ),
+        *(
+            Field(spelled[code], score(code), "mean score of its people, 0 to 1")
+            for code in dict.fromkeys(code for row in rows for subject, code, _ in row.scores if subject == "people")
+        ),
+    ]
+    caption = "Value dimensions; mean scores of people, 0 to 1"
+    return replace(section, tables=(table(rows, fields, anchor="appendix-c-meanings", caption=caption),))
 
 
 _STATES = {"answered": "Answered", "refused": "Refused", "unparsable": "Unparsable", "failed": "Failed"}

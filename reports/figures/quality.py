@@ -14,7 +14,7 @@ from defsurvey.reports.merge import run_ids
 from defsurvey.reports.metrics.contamination import CLOSE, VERBATIM, Guessed, Recalled, guessed, recalled, similarity
 from defsurvey.reports.metrics.quality import Rate
 from defsurvey.reports.number_format import NONE, chance, fixed, percent
-from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table
+from defsurvey.reports.page import Entry, Field, Fold, Section, Table, Tile, table
 from defsurvey.storage.runs.probes import Probe, ProbeKind
 from defsurvey.storage.runs.results import Results
 from defsurvey.storage.surveys.survey import Question, Survey
@@ -363,4 +363,21 @@ def _by_question(
         caption=caption,
         group=lambda row: row[0],
         grouped_by="Model",
+    )
+
+
+def tiles(analysis: Analysis) -> tuple[Tile, ...]:
+    """The figures at the top of the report: how many answers, and how they ended."""
+    overall = analysis.overall
+    sizes = sorted({cell.participants for cell in analysis.results.run.cells})
+    people = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,}–{sizes[-1]:,}"
+    unfinished = (Tile(value=f"{overall.done:,}", label="of them ended"),) if overall.done < overall.planned else ()
+    return (
+        Tile(value=f"{overall.planned:,}", label="answers planned"),
+        *unfinished,
+        Tile(value=percent(overall.valid.share), label="answered"),
+        Tile(value=percent(overall.refused.share), label="refused"),
+        Tile(value=percent(overall.unparsable.share), label="unparsable"),
+        Tile(value=percent(overall.failed.share), label="failed"),
+        Tile(value=people, label="participants per cell"),
     )

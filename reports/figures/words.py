@@ -137,16 +137,6 @@ def named_cultures(analysis: Analysis) -> dict[str, str]:
     return {culture.culture.code: culture.named for culture in analysis.cultures}
 
 
-def dimension_columns(analysis: Analysis) -> tuple[Column, ...]:
-    """A column per value dimension that the run's items speak to."""
-    names = analysis.results.survey.dimensions
-    return tuple(Column(text=code, meaning=_meaning(names[code].get("en", ""), code)) for code in analysis.dimensions)
-
-
-def _meaning(name: str, code: str) -> str:
-    return "" if name == code else name
-
-
 def places(analysis: Analysis) -> list[int]:
     """Positions of those dimensions in arrays of shape (D,)."""
     order = list(analysis.results.survey.dimensions)

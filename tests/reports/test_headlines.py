@@ -15,9 +15,8 @@ from defsurvey.reports.figures.cultural_map import CulturalMap, cultural_map
 from defsurvey.reports.figures.frameworks import closest_dimension
 from defsurvey.reports.figures.landscape import NearQuestion, near_question
 from defsurvey.reports.figures.matching import rank_agreement
-from defsurvey.reports.figures.position import Placement, placement
 from defsurvey.reports.figures.profiles import Profiles, profiles
-from defsurvey.reports.figures.questions import distinguish
+from defsurvey.reports.figures.questions import Placement, distinguish, placement
 from defsurvey.reports.figures.series import Series, series
 from defsurvey.reports.figures.words import NotRun
 from defsurvey.reports.finding import find

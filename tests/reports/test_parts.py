@@ -26,11 +26,10 @@ from defsurvey.reports.figures.frameworks import (
 from defsurvey.reports.figures.judging import Insensitivity, insensitivity
 from defsurvey.reports.figures.landscape import NearQuestion, cases, landscape, near_question
 from defsurvey.reports.figures.matching import matching_figure, rank_agreement
-from defsurvey.reports.figures.position import placement
 from defsurvey.reports.figures.profiles import Profiles, profiles
-from defsurvey.reports.figures.questions import distinguish
+from defsurvey.reports.figures.provenance import throughput
+from defsurvey.reports.figures.questions import distinguish, placement
 from defsurvey.reports.figures.series import Series, parameters, series, series_section, training
-from defsurvey.reports.figures.throughput import throughput
 from defsurvey.reports.figures.words import NotRun
 from defsurvey.reports.metrics.cultural_map import Projection
 from defsurvey.reports.metrics.divergence import smoothed_kl

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from defsurvey.reports.analysis import analyse
-from defsurvey.reports.figures.position import Placement, placement
+from defsurvey.reports.figures.questions import Placement, placement
 from defsurvey.storage.runs.results import Results
 from tests.reports.synthetic import QUESTIONS, results, survey, uniform
 

@@ -11,9 +11,8 @@ from defsurvey.reports.cells.items import answer_weights, item_table, reference_
 from defsurvey.reports.figures.configured import configuration_section, configured
 from defsurvey.reports.figures.cultural_map import cultural_map
 from defsurvey.reports.figures.matching import matching_figure, rank_agreement
-from defsurvey.reports.figures.position import placement
 from defsurvey.reports.figures.profiles import profiles
-from defsurvey.reports.figures.questions import distinguish
+from defsurvey.reports.figures.questions import distinguish, placement
 from defsurvey.reports.figures.series import series, training
 from defsurvey.reports.figures.words import NotRun
 from defsurvey.storage.surveys.folder import find_survey

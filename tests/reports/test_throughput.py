@@ -8,7 +8,7 @@ import pytest
 
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.contents import page
-from defsurvey.reports.figures.throughput import throughput
+from defsurvey.reports.figures.provenance import throughput
 from defsurvey.reports.page import Section
 from defsurvey.storage.runs.results import Results, TokenCount
 from tests.reports.synthetic import human, results

@@ -12,9 +12,15 @@ from defsurvey.reports.contents import page
 from defsurvey.reports.figures.ablation import language_section
 from defsurvey.reports.figures.landscape import near_section
 from defsurvey.reports.figures.matching import matching_section
-from defsurvey.reports.figures.position import Placement, PlacementRow, placement, position_section
 from defsurvey.reports.figures.provenance import provenance_section
-from defsurvey.reports.figures.questions import distinguish, question_cards
+from defsurvey.reports.figures.questions import (
+    Placement,
+    PlacementRow,
+    distinguish,
+    placement,
+    position_section,
+    question_cards,
+)
 from defsurvey.reports.html import render_html
 from defsurvey.reports.metrics.position import PositionBias
 from defsurvey.reports.number_format import NONE
