@@ -70,6 +70,15 @@ class Field(Generic[Item]):
     words: bool = False  #: words are aligned left, figures right
 
 
+def fields_of(heads: Iterable[tuple[str, str]], entry: Callable[[Item, int], Entry | str]) -> list[Field[Item]]:
+    """A column for each text and meaning; its entries are told its place among them."""
+
+    def at(place: int) -> Callable[[Item], Entry | str]:
+        return lambda item: entry(item, place)
+
+    return [Field(text, at(place), meaning) for place, (text, meaning) in enumerate(heads)]
+
+
 def table(
     items: Iterable[Item],
     fields: Sequence[Field[Item]],

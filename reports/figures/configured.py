@@ -19,7 +19,6 @@ from defsurvey.reports.figures.words import (
     LEVEL,
     NotRun,
     culture_names,
-    culture_table,
     interval_entry,
     main_cells,
     missing,
@@ -31,7 +30,7 @@ from defsurvey.reports.metrics.comparisons import holm, rearrangements_for
 from defsurvey.reports.metrics.configurations import Axis, Extreme, axis_of, extremes, pickable
 from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.reports.number_format import NAMED, NONE, chance, counted, fixed, listed, percent
-from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table
+from defsurvey.reports.page import Entry, Field, Fold, Section, Table, fields_of, table
 from defsurvey.storage.runs.results import DrawArrays
 
 #: Seed of resamples and rearrangements.
@@ -45,23 +44,15 @@ WARNING = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Configuration:
-    """One participant's place on the axes, as words; "provider default" where an engine decided."""
+class Picked:
+    """The participant with the lowest or the highest divergence, and its configuration in words."""
 
-    participant: int  #: index within its cell
-    num_beams: str
+    label: str  #: best or worst
+    value: Extreme
+    num_beams: str  #: "provider default" where the engine decided, as of sampling
     do_sample: str
     memory: str
     region: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picked:
-    """The participant with the lowest or the highest divergence."""
-
-    label: str  #: best or worst
-    configuration: Configuration
-    value: Extreme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +79,23 @@ class Configured:
     """Appendix F."""
 
     cells: tuple[ConfiguredCell, ...]
+
+    @property
+    def adjusted(self) -> dict[tuple[str, str, str], float]:
+        """Culture, cell and axis -> p, Holm over all axes of all cells."""
+        keys = [(cell.culture, cell.name, row.name) for cell in self.cells for row in cell.axes]
+        return dict(zip(keys, holm([row.axis.p for cell in self.cells for row in cell.axes]).tolist(), strict=True))
+
+    @property
+    def testable(self) -> set[tuple[str, str, str]]:
+        """The axes with a test of which p, adjusted for all of them, could be below the level."""
+        least = {
+            (cell.culture, cell.name, row.name): row.axis.least
+            for cell in self.cells
+            for row in cell.axes
+            if not isnan(row.axis.p)
+        }
+        return {key for key, smallest in least.items() if smallest * len(least) < LEVEL}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,29 +191,18 @@ def _cell(cell: CellAnalysis, by_question: Floats, draws: DrawArrays, here: Ints
     fine = rearrangements_for(cells * len(drawn_axes))
     row = {int(draws.participant[place]): int(place) for place in here}
     picked = extremes(by_question, seed=CONFIGURATION_SEED) if pickable(by_question).any() else ()
-    means = mean_known(by_question)
-    people = draws.participant[here]
-    axes = tuple(
-        AxisRow(
-            name=name,
-            labels=tuple(labels[int(level.level)] for level in found.levels),
-            axis=found,
-        )
-        for name, levels, labels in drawn_axes
-        for found in (axis_of(means[people], np.where(levels < 0, np.nan, levels), rng, rearrangements=fine),)
-    )
+    means, axes = mean_known(by_question)[draws.participant[here]], []
+    for name, levels, labels in drawn_axes:
+        axis = axis_of(means, np.where(levels < 0, np.nan, levels), rng, rearrangements=fine)
+        axes.append(AxisRow(name=name, labels=tuple(labels[int(level.level)] for level in axis.levels), axis=axis))
     return ConfiguredCell(
         name=cell.name,
         culture=cell.cell.culture,
         extremes=tuple(
-            Picked(
-                label=label,
-                configuration=_configuration(draws, row.get(value.participant), value.participant),
-                value=value,
-            )
+            _picked(draws, row.get(value.participant), label, value)
             for label, value in zip(("best", "worst"), picked, strict=False)
         ),
-        axes=axes,
+        axes=tuple(axes),
     )
 
 
@@ -221,20 +218,16 @@ def _axes(draws: DrawArrays, here: Ints) -> tuple[tuple[str, Ints, tuple[str, ..
     )
 
 
-def _configuration(draws: DrawArrays, row: int | None, participant: int) -> Configuration:
-    if row is None:
-        unknown = "not known"
-        return Configuration(
-            participant=participant, num_beams=unknown, do_sample=unknown, memory=unknown, region=unknown
-        )
-    beams, sample, region = draws.num_beams[row], draws.do_sample[row], int(draws.region[row])
-    return Configuration(
-        participant=participant,
-        num_beams="provider default" if np.isnan(beams) else str(int(beams)),
-        do_sample="provider default" if np.isnan(sample) else "on" if sample else "off",
-        memory=str(int(draws.memory_capacity[row])),
-        region=draws.regions[region] if region >= 0 else "the country alone",
-    )
+def _picked(draws: DrawArrays, row: int | None, label: str, value: Extreme) -> Picked:
+    """One whose draws were not read has no configuration that is known."""
+    num_beams = do_sample = memory = region = "not known"
+    if row is not None:
+        beams, sample, place = draws.num_beams[row], draws.do_sample[row], int(draws.region[row])
+        num_beams = "provider default" if np.isnan(beams) else str(int(beams))
+        do_sample = "provider default" if np.isnan(sample) else "on" if sample else "off"
+        memory = str(int(draws.memory_capacity[row]))
+        region = draws.regions[place] if place >= 0 else "the country alone"
+    return Picked(label=label, value=value, num_beams=num_beams, do_sample=do_sample, memory=memory, region=region)
 
 
 def configuration_section(analysis: Analysis) -> Section:
@@ -264,27 +257,9 @@ def configuration_section(analysis: Analysis) -> Section:
     )
 
 
-def _adjusted(part: Configured) -> dict[tuple[str, str, str], float]:
-    """Holm over all axes of all cells."""
-    keys = [(cell.culture, cell.name, axis.name) for cell in part.cells for axis in cell.axes]
-    p = holm([axis.axis.p for cell in part.cells for axis in cell.axes])
-    return dict(zip(keys, p.tolist(), strict=True))
-
-
-def _testable(part: Configured) -> set[tuple[str, str, str]]:
-    """The axes with a test of which p, adjusted for all of them, could be below the level."""
-    least = {
-        (cell.culture, cell.name, axis.name): axis.axis.least
-        for cell in part.cells
-        for axis in cell.axes
-        if not isnan(axis.axis.p)
-    }
-    return {key for key, smallest in least.items() if smallest * len(least) < LEVEL}
-
-
 def _moving(part: Configured) -> str:
     """How many axes go with the divergence, of those that could be tested; empty where none could."""
-    adjusted, testable = _adjusted(part), _testable(part)
+    adjusted, testable = part.adjusted, part.testable
     if not testable:
         return ""
     moving, others = sum(adjusted[key] < LEVEL for key in testable), len(adjusted) - len(testable)
@@ -296,125 +271,93 @@ def _moving(part: Configured) -> str:
 
 def _untested(analysis: Analysis, part: Configured) -> tuple[str, ...]:
     """Which axes could not be tested: their levels have too few participants for any p to be small enough."""
-    names, axes, testable = named_cultures(analysis), _adjusted(part), _testable(part)
+    names, axes, testable = named_cultures(analysis), part.adjusted, part.testable
     several = len({cell.name for cell in part.cells}) > 1
     cells: dict[str, list[str]] = {}
     for culture, name, axis in axes:
         if (culture, name, axis) not in testable:
             cells.setdefault(axis, []).append(f"{name} in {names[culture]}" if several else names[culture])
-    told = "; ".join(
+    untested = "; ".join(
         f"{axis} ({listed(where) if len(where) <= NAMED else f'{len(where)} of {len(part.cells)} cells'})"
         for axis, where in cells.items()
     )
+    if not untested:
+        return ()
     few = f"for too few participants, or one level only (p is adjusted for all {counted(len(axes), 'axis', 'axes')})"
-    return (f"An axis is tested for each model and culture by itself. Not testable, {few}: {told}.",) if told else ()
+    return (f"An axis is tested for each model and culture by itself. Not testable, {few}: {untested}.",)
 
 
 def _extremes(analysis: Analysis, part: Configured) -> Table:
-    def of(text: Callable[[ConfiguredCell, Configuration], str]) -> Callable[[_Place], Entry]:
-        return lambda place: (
-            _nobody() if place.picked is None else Entry(text=text(place.cell, place.picked.configuration))
-        )
+    names = culture_names(analysis)
+    none = Entry(text=NONE, why="no participant has answered half of the questions")
 
-    return culture_table(
-        analysis,
-        [_Place(cell, picked) for cell in part.cells for picked in cell.extremes or (None,)],
+    def of(entry: Callable[[Picked], Entry | str]) -> Callable[[tuple[ConfiguredCell, Picked | None]], Entry | str]:
+        return lambda row: none if row[1] is None else entry(row[1])
+
+    return table(
+        [(cell, each) for cell in part.cells for each in cell.extremes or (None,)],
         [
-            Field(
-                "Model",
-                lambda place: f"{place.cell.name}, {place.picked.label}" if place.picked else place.cell.name,
-                words=True,
-            ),
-            Field("Participant", of(lambda _, who: str(who.participant))),
-            Field("Beams", of(lambda _, who: who.num_beams)),
-            Field("Sampling", of(lambda _, who: who.do_sample)),
-            Field("Memory", of(lambda _, who: who.memory), "capacity"),
-            Field("Region", of(lambda cell, who: region_name(analysis, cell.culture, who.region))),
-            Field(
-                "Divergence",
-                lambda place: fixed(place.picked.value.value) if place.picked else _nobody(),
-                "mean smoothed KL of its own answers, nats",
-            ),
-            Field(
-                "95% interval",
-                lambda place: _interval(place.picked.value.interval) if place.picked else _nobody(),
-                "questions resampled",
-            ),
+            Field("Model", lambda row: row[0].name + (f", {row[1].label}" if row[1] else ""), words=True),
+            Field("Participant", of(lambda each: str(each.value.participant))),
+            Field("Beams", of(lambda each: each.num_beams)),
+            Field("Sampling", of(lambda each: each.do_sample)),
+            Field("Memory", of(lambda each: each.memory), "capacity"),
+            Field("Region", lambda row: _region(analysis, row[0].culture, row[1].region) if row[1] else none),
+            Field("Divergence", of(lambda each: fixed(each.value.value)), "mean smoothed KL of its own answers, nats"),
+            Field("95% interval", of(lambda each: _interval(each.value.interval)), "questions resampled"),
         ],
         anchor="appendix-f-extremes",
         caption="The participants with the lowest and the highest divergence, picked after the fact",
+        group=lambda row: names[row[0].culture],
+        grouped_by="Culture",
         notes=("Only participants that answered at least half of the questions are picked from.",),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A row of the table of extremes: of a cell that has none, one row of dashes."""
-
-    cell: ConfiguredCell
-    picked: Picked | None
-
-    @property
-    def culture(self) -> str:
-        return self.cell.culture
-
-
-def _nobody() -> Entry:
-    return Entry(text=NONE, why="no participant has answered half of the questions")
 
 
 def _interval(interval: Interval) -> Entry:
     return interval_entry(interval.low, interval.high, least=0.0, reason=interval.reason)
 
 
-def region_name(analysis: Analysis, culture: str, code: str) -> str:
+def _region(analysis: Analysis, culture: str, code: str) -> str:
     """The English name of a region, or what stands in its place."""
-    for region in analysis.results.survey.culture(culture).regions:
-        if region.code == code:
-            return region.name.get("en", code)
-    return code
+    regions = {region.code: region for region in analysis.results.survey.culture(culture).regions}
+    return regions[code].name.get("en", code) if code in regions else code
 
 
 def _axes_table(analysis: Analysis, part: Configured) -> Table:
-    adjusted = _adjusted(part)
+    names, adjusted = culture_names(analysis), part.adjusted
 
-    def at(axis: str) -> Callable[[ConfiguredCell], Entry]:
-        def entry(cell: ConfiguredCell) -> Entry:
-            p = adjusted.get((cell.culture, cell.name, axis), np.nan)
-            means = [level.mean for each in cell.axes if each.name == axis for level in each.axis.levels]
-            spread = f"{fixed(min(means), 2)}–{fixed(max(means), 2)}" if len(means) > 1 else ""
-            return Entry(text=chance(p), beneath=spread, why="one level, or too few participants" if isnan(p) else "")
+    def p(cell: ConfiguredCell, at: int) -> Entry:
+        row = cell.axes[at]
+        found, means = adjusted[cell.culture, cell.name, row.name], [level.mean for level in row.axis.levels]
+        spread = f"{fixed(min(means), 2)}–{fixed(max(means), 2)}" if len(means) > 1 else ""
+        return Entry(
+            text=chance(found), beneath=spread, why="one level, or too few participants" if isnan(found) else ""
+        )
 
-        return entry
-
-    return culture_table(
-        analysis,
+    return table(
         part.cells,
         [
             Field("Model", lambda cell: cell.name, words=True),
-            *(
-                Field(name.capitalize(), at(name))
-                for name in dict.fromkeys(axis.name for cell in part.cells for axis in cell.axes)
-            ),
+            *fields_of([(row.name.capitalize(), "") for row in part.cells[0].axes], p),
         ],
         anchor="appendix-f-axes",
         caption="Does an axis go with the divergence? p, Holm over all of them; beneath, lowest and highest level mean",
+        group=lambda cell: names[cell.culture],
+        grouped_by="Culture",
         notes=("Levels are dealt out anew among participants; a level that few drew has a mean that varies much.",),
     )
 
 
 def _levels(analysis: Analysis, part: Configured) -> Table:
     names = culture_names(analysis)
-    rows = [
-        (cell, f"{cell.name}, {axis.name}: {region_name(analysis, cell.culture, label)}", level)
-        for code in names
-        for cell in part.cells
-        if cell.culture == code
-        for axis in cell.axes
-        for label, level in zip(axis.labels, axis.axis.levels, strict=True)
-    ]
     return table(
-        rows,
+        [
+            (cell, f"{cell.name}, {row.name}: {_region(analysis, cell.culture, label)}", level)
+            for cell in part.cells
+            for row in cell.axes
+            for label, level in zip(row.labels, row.axis.levels, strict=True)
+        ],
         [
             Field("Level", lambda row: row[1], words=True),
             Field("Participants", lambda row: str(row[2].participants)),
@@ -434,30 +377,29 @@ def draw_section(analysis: Analysis) -> Section:
     section = Section(anchor="draws", contents="Draws", title="What participants drew")
     if isinstance(part, NotRun):
         return missing(section, part)
-    rows = [
-        (code, f"{axis.name}: {region_name(analysis, code, label)}", count, sum(count for _, count in axis.levels))
-        for code, axes in part.by_culture
-        for axis in axes
-        for label, count in axis.levels
-    ]
+    names = culture_names(analysis)
+    shown = table(
+        [
+            (code, f"{axis.name}: {_region(analysis, code, label)}", count, count / sum(of for _, of in axis.levels))
+            for code, axes in part.by_culture
+            for axis in axes
+            for label, count in axis.levels
+        ],
+        [
+            Field("Level", lambda row: row[1], words=True),
+            Field("Draws", lambda row: f"{row[2]:,}"),
+            Field("Share of the axis", lambda row: Entry(text=percent(row[3]), bar=row[3])),
+        ],
+        anchor="draws-levels",
+        caption="Levels drawn, by culture",
+        group=lambda row: names[row[0]],
+        grouped_by="Culture",
+    )
     return replace(
         section,
         paragraphs=(
             ("Drawn anew for every question." if part.per_question else "Drawn once per participant.")
             + " Equal participants of different models share the draws of one seed and count once.",
         ),
-        tables=(
-            table(
-                rows,
-                [
-                    Field("Level", lambda row: row[1], words=True),
-                    Field("Draws", lambda row: f"{row[2]:,}"),
-                    Field("Share of the axis", lambda row: Entry(text=percent(row[2] / row[3]), bar=row[2] / row[3])),
-                ],
-                anchor="draws-levels",
-                caption="Levels drawn, by culture",
-                group=lambda row: culture_names(analysis)[row[0]],
-                grouped_by="Culture",
-            ),
-        ),
+        tables=(shown,),
     )

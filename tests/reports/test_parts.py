@@ -257,7 +257,7 @@ def test_draws_are_counted_and_named() -> None:
     assert isinstance(part.figure(configured), Configured)
     cell = part.figure(configured).cells[0]
     assert {row.name for row in cell.axes} == {"beams", "sampling", "memory", "region"}
-    assert cell.extremes[0].configuration.num_beams in {"1", "2", "3", "4", "5", "provider default"}
+    assert cell.extremes[0].num_beams in {"1", "2", "3", "4", "5", "provider default"}
     assert all(sum(level.participants for level in row.axis.levels) <= 20 for row in cell.axes)
 
 
@@ -287,7 +287,7 @@ def test_a_configuration_that_matters_is_found() -> None:
     cell = next(each for each in found.cells if (each.name, each.culture) == ("honest", "us"))
     p = {row.name: row.axis.p for row in cell.axes}
     assert p["sampling"] <= 0.01
-    assert [each.configuration.do_sample for each in cell.extremes] == ["off", "on"]
+    assert [each.do_sample for each in cell.extremes] == ["off", "on"]
 
 
 def test_draws_of_all_models_are_counted_whoever_comes_first() -> None:
