@@ -64,9 +64,7 @@ class Compared:
     names: tuple[str, ...]
     common: Bools  #: items compared, shape (I,)
     values: Floats  #: corrected KL, nats, of the items compared, shape (M, C)
-    left_out: tuple[
-        Floats, ...
-    ]  #: of each cell, what leaving out a participant adds to ``by_question``, shape (P, Q');
+    left_out: tuple[Floats, ...]  #: what leaving out a participant adds to ``by_question``, a cell's of shape (P, Q');
     #: a row of nan for one without an answer to any of it
     grouping: Grouping  #: of the items compared
     n: int
@@ -276,12 +274,6 @@ def _over_questions(differences: Floats) -> Floats:
     return p
 
 
-def _tested(compared: Compared, signs: Floats) -> tuple[Floats, Floats]:
-    """Differences and their p, the larger of both tests, of C contrasts that weigh the M cells by signs, (C, M)."""
-    differences = (signs @ compared.by_question).T
-    return differences.sum(axis=0), _p(compared.left_out, signs, differences)
-
-
 def _p(left_out: Sequence[Floats], signs: Floats, differences: Floats) -> Floats:
     """The larger p of the test over questions and of that over participants, of contrasts (Q, C), shape (C,)."""
     over_questions = sign_flip(differences, np.random.default_rng(SIGNS_SEED))
@@ -310,7 +302,9 @@ def contrasts(compared: Compared, planned: Sequence[Plan]) -> tuple[Contrast, ..
             signs.append(means[0] - means[1])
     if not known:
         return ()
-    differences, p = _tested(compared, np.stack(signs))
+    weighing = np.stack(signs)  # how each contrast weighs the cells, shape (C, M)
+    by_question = (weighing @ compared.by_question).T
+    differences, p = by_question.sum(axis=0), _p(compared.left_out, weighing, by_question)
     adjusted = holm(p)
     return tuple(
         Contrast(
@@ -369,15 +363,11 @@ def rank(samples: Mapping[str, Sample], items: ItemTable, reference: ReferenceTa
     covered = {name: enough(sample.counts, items, reference) for name, sample in samples.items()}
     eligible = {name: samples[name] for name, share in covered.items() if share >= 0.5}
     unranked = tuple((name, share) for name, share in covered.items() if name not in eligible)
-    if not eligible:
-        return Ranking(
-            unranked=unranked,
-            reason=f"no cell has {COMPARABLE} valid answers to at least half of the questions behind the mean",
-        )
     if len(eligible) < 2:
+        who = "only one cell" if eligible else "no cell"
         return Ranking(
             unranked=unranked,
-            reason=f"only one cell has {COMPARABLE} valid answers to at least half of the questions behind the mean",
+            reason=f"{who} has {COMPARABLE} valid answers to at least half of the questions behind the mean",
         )
     pairs = pairwise(eligible, items, reference)
     if pairs is None:

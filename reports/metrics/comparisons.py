@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
 
@@ -155,15 +155,14 @@ def benjamini_hochberg(p: ArrayLike) -> Floats:
     return _adjusted(p, step_up)
 
 
-def _adjusted(p: ArrayLike, step: object) -> Floats:
+def _adjusted(p: ArrayLike, adjust: Callable[[Floats], Floats]) -> Floats:
     values = np.asarray(p, dtype=np.float64)
     known = np.flatnonzero(~np.isnan(values))
     if np.any((values[known] < 0) | (values[known] > 1)):
         raise MetricInput(f"p must be in [0, 1], got {values[known].min():g} to {values[known].max():g}")
     order = known[np.argsort(values[known], kind="stable")]
     adjusted = np.full_like(values, np.nan)
-    assert callable(step)
-    adjusted[order] = np.minimum(step(values[order]), 1.0)
+    adjusted[order] = np.minimum(adjust(values[order]), 1.0)
     return adjusted
 
 
