@@ -329,7 +329,7 @@ def _arrow_table(projection: Projection, anchor: str, names: dict[str, str]) -> 
     several = len(others) > 1
     fields: list[Field[MapArrow]] = [
         Field("Model", lambda each: each.subject, words=True),
-        *([Field[MapArrow]("No.", lambda each: numbers[each.subject], "on the map")] if numbers else []),
+        *([Field("No.", lambda each: numbers[each.subject], "on the map")] if numbers else []),
         Field(
             "Cosine",
             lambda each: signed(each.arrow.cosine, 2),
