@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=1, help="generate alone takes one in so many requests")
     parser.add_argument("--only", default="", help="part of a workload's name")
     asked = parser.parse_args()
-    card = replace(find_card(asked.model, read_cards()), dtype=asked.dtype)
+    card = find_card(asked.model, read_cards()).model_copy(update={"dtype": asked.dtype})
     subject = Subject(card=card, weights=find_weights(card, asked.cache), threads=asked.threads)
     versions = {name: version(name) for name in ("torch", "transformers")}
     sys.stdout.write(

@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=3)
     asked = parser.parse_args()
-    card = replace(find_card("smollm2-135m-instruct", read_cards()), dtype=asked.dtype)
+    card = find_card("smollm2-135m-instruct", read_cards()).model_copy(update={"dtype": asked.dtype})
     loaded = in_passing(partial(load_model, card, find_weights(card, asked.cache), device="cpu"))
     torch.set_num_threads(asked.threads)
     requests = fixed(loaded.tokenizer, requests=20, new_tokens=40, beams=False)

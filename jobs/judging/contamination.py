@@ -63,7 +63,7 @@ def check_contamination(
         probes = planned(survey, card.name, cells, run.questions)
         wanted += probes
         todo = [probe for probe in probes if probe.key not in there]
-        if todo and card.api is not None and card.api.costs and budget.is_spent(database, run_id):
+        if todo and card.costs and budget.is_spent(database, run_id):
             failures.append(f"model {card.name}: the budget of run {run_id} is spent")
         elif todo:
             with console.status(f"loading {card.name}"):
@@ -95,8 +95,8 @@ def _cards(settings: Settings, run: Run, models: Sequence[str]) -> list[ModelCar
         if model not in of_run:
             raise EngineUnavailable(f"model {model}: expected one of run {run.id} ({', '.join(of_run)})")
     found = [find_card(model, cards) for model in models or of_run]
-    asked = [card for card in found if card.engine != "scripted"]
-    scripted = [card.name for card in found if card.engine == "scripted"]
+    asked = [card for card in found if card.capabilities.reads_prompts]
+    scripted = [card.name for card in found if not card.capabilities.reads_prompts]
     if scripted and (models or not asked):
         expected = "expected a model that can know a survey, got a scripted respondent"
         raise EngineUnavailable(f"model {scripted[0]}: {expected}")

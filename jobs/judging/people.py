@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 #: Answers in a template, at most.
 MOST_ANSWERS = 100
-#: Characters in one cell, at most; the longest reply of a server has no more (``workers.engines.in_time``).
+#: Characters in one cell, at most; the longest reply of a server has no more (``workers.engines.http``).
 LONGEST_CELL = 16 << 20
 #: Of a number in a place: as many as a column of the database has room for.
 _DIGITS = 9

@@ -134,12 +134,12 @@ class Work:
     @property
     def at_once(self) -> int:
         """How many calls are under way at once."""
-        return AT_ONCE if self.card.api is None else self.card.api.concurrency
+        return self.card.concurrency if self.card.hosted else AT_ONCE
 
     @property
     def prices(self) -> Prices | None:
         """What the judge's card says now; None: it has no prices."""
-        return None if self.card.api is None else self.card.api.prices
+        return self.card.prices
 
     @property
     def money_left(self) -> float | None:

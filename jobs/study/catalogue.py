@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +14,14 @@ from defsurvey.storage.surveys.importers.imported import number_notes
 from defsurvey.storage.surveys.problem import UnknownName, listed, nearest
 from defsurvey.storage.surveys.survey import Group, Question, QuestionType, Survey
 from defsurvey.storage.text import visible
-from defsurvey.workers.models import ModelCard, ModelError, find_card, read_cards
+from defsurvey.workers.models import SERVER_FIELDS, ModelCard, ModelError, find_card, read_cards
 from defsurvey.workers.simulation.answer_parser import unread_labels
 from defsurvey.workers.simulation.prompts import languages
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from defsurvey.workers.engines.checking import Checked
+    from defsurvey.workers.engines.opening import Checked
 
 #: The survey whose first question is put to a model that is checked.
 _ASKED = "wvs7"
@@ -273,7 +272,11 @@ def model(extra: Path | None, name: str) -> dict[str, Any]:
 
 
 def _card(card: ModelCard) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(card).items()}
+    fields = card.model_dump()
+    server = {name: fields.pop(name) for name in SERVER_FIELDS}
+    retired = fields.pop("retired")
+    path = None if card.path is None else str(card.path)
+    return {**fields, "path": path, "api": server if card.hosted else None, "retired": retired}
 
 
 def card_lines(card: Mapping[str, Any]) -> Iterator[str]:
@@ -311,7 +314,7 @@ def check(extra: Path | None, name: str, *, cache: Path, weights: bool, device: 
         EngineUnavailable: something is missing or cannot be loaded, or the reply ended in an error.
     """
     from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
-    from defsurvey.workers.engines.checking import check_model
+    from defsurvey.workers.engines.opening import check_model
     from defsurvey.workers.simulation.interview import ask
 
     card = find_card(name, read_cards(extra))

@@ -17,7 +17,7 @@ from defsurvey.workers.engines.machine import AUTO, expected
 from defsurvey.workers.judging.calibration import calibration_set
 from defsurvey.workers.judging.prompt import MAX_TOKENS
 from defsurvey.workers.judging.rubric import INSTRUCTIONS
-from defsurvey.workers.models import Api, ModelCard
+from defsurvey.workers.models import ModelCard
 from defsurvey.workers.simulation.draws import PRESETS
 from defsurvey.workers.simulation.methods import method_of
 from defsurvey.workers.simulation.prompts import prompt_text, request_text
@@ -155,11 +155,11 @@ def plan(study: Study, *, cards: Mapping[str, ModelCard], earlier: Earlier | Non
     """Count what a study would run; the paces of earlier runs tell the time, one model after the other."""
     earlier = earlier or Earlier()
     cells = study.cells()
-    reading = [cell for cell in cells if cards[cell.model].engine != "scripted"]
+    reading = [cell for cell in cells if cards[cell.model].capabilities.reads_prompts]
     seen = {_key(cell): earlier.tokens.get(_key(cell)) for cell in reading}
     tokens = [_tokens(study, cell, seen[_key(cell)]) for cell in reading]
     judging = _judging(study, cards, earlier.judge)
-    costs = [_cost(cards[cell.model].api, *both) for cell, both in zip(reading, tokens, strict=True)]
+    costs = [_cost(cards[cell.model], *both) for cell, both in zip(reading, tokens, strict=True)]
     costs += [judging.cost] if judging else []
     priced = [cost for cost in costs if cost is not None]
     seconds = _seconds(study, earlier.paces)
@@ -176,7 +176,7 @@ def plan(study: Study, *, cards: Mapping[str, ModelCard], earlier: Earlier | Non
         detectable=detectable,
         noise_floor=noise_floor,
         notes=(*_unlisted_languages(cells, cards), *_unranked(study, cells, earlier.validities)),
-        device=expected(AUTO) if any(cards[model].needs_device for model in study.asked) else "",
+        device=expected(AUTO) if any(cards[model].capabilities.on_device for model in study.asked) else "",
     )
 
 
@@ -234,11 +234,9 @@ def _remembered(study: Study) -> float:
     return sum(fmean(min(item, capacity) for capacity in capacities) for item in range(len(study.questions)))
 
 
-def _cost(api: Api | None, read: Spread, written: Spread) -> Spread | None:
+def _cost(card: ModelCard, read: Spread, written: Spread) -> Spread | None:
     """US dollars that tokens cost; None where nothing is known of prices."""
-    if api is None:
-        return None
-    low, high = api.cost(read.low, written.low), api.cost(read.high, written.high)
+    low, high = card.cost(read.low, written.low), card.cost(read.high, written.high)
     return None if low is None or high is None else Spread(low=low, high=high)
 
 
@@ -286,7 +284,7 @@ def _judging(study: Study, cards: Mapping[str, ModelCard], seen: tuple[float, fl
         read = Spread(low=low * fewest, high=high * most)
         written = Spread(low=low * SHORTEST_VERDICTS, high=high * MAX_TOKENS)
     card = cards[study.judge.model]
-    return PlannedJudging(model=card.name, calls=Spread(low=low, high=high), cost=_cost(card.api, read, written))
+    return PlannedJudging(model=card.name, calls=Spread(low=low, high=high), cost=_cost(card, read, written))
 
 
 def _resolution(study: Study) -> tuple[Mapping[str, float], Mapping[str, float]]:

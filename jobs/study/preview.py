@@ -97,8 +97,8 @@ def _prompt(study: Study, cell: Cell, card: ModelCard, index: int, question: str
     participant = Participant(id=0, index=index, run=study.name, cell=cell, draws=draws)
     request = ask(participant, item, survey=study.survey, questions=study.questions, protocol=study.protocol)
     # where probabilities are read the reply is begun, whatever the card says
-    begun = card.answer_prefix or (bool(request.choices) and card.engine == "transformers")
-    bare = card.engine == "transformers" and card.chat_template == "none"
+    begun = card.answer_prefix or (bool(request.choices) and card.capabilities.weights)
+    bare = card.capabilities.weights and card.chat_template == "none"
     return Prompt(
         cell=cell,
         participant=index,
@@ -116,10 +116,10 @@ def _prompt(study: Study, cell: Cell, card: ModelCard, index: int, question: str
 
 
 def _template(card: ModelCard) -> str:
-    if card.engine == "scripted":
+    if not card.capabilities.reads_prompts:
         return "a scripted respondent answers without reading the messages"
-    if card.engine != "transformers":
-        behind = "the server" if card.api else "the card's own engine"
+    if not card.capabilities.weights:
+        behind = "the server" if card.hosted else "the card's own engine"
         return f"the messages are given to {behind} as they are"
     if card.chat_template == "tokenizer":
         return "the template of the model's own tokenizer is put around the messages"

@@ -89,7 +89,7 @@ def rephrase_folder(
     """
     wait_shortly()
     card = find_card(model, read_cards(settings.models))
-    if card.engine == "scripted":
+    if not card.capabilities.reads_prompts:
         raise EngineUnavailable(f"model {model}: expected a model that writes text, got a scripted respondent")
     check_card(card, cache=settings.cache)
     survey = read_survey(folder)

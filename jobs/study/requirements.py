@@ -61,7 +61,7 @@ def _but_decoding(condition: Condition, preset: Preset) -> tuple[object, ...]:
 
 def _takes_any(card: ModelCard, drawn: set[str]) -> bool:
     """Whether drawn beams or sampling reach a model: a server's switch for sampling is the temperature."""
-    return card.api is None or not drawn.isdisjoint(card.api.takes)
+    return not card.hosted or not drawn.isdisjoint(card.takes)
 
 
 #: How names end that only a machine's own network knows.
@@ -73,9 +73,9 @@ def is_billed(card: ModelCard) -> bool:
 
     A server of one's own may ask for a key, so that a key says nothing.
     """
-    if card.api is None or card.api.base_url is None:
-        return card.api is not None
-    host = (urlsplit(card.api.base_url).hostname or "").rstrip(".")
+    if card.base_url is None:
+        return card.hosted
+    host = (urlsplit(card.base_url).hostname or "").rstrip(".")
     try:
         return ip_address(host).is_global
     except ValueError:  # a name; containers have some without a domain
@@ -85,8 +85,7 @@ def is_billed(card: ModelCard) -> bool:
 def unpriced_of(models: Iterable[str], cards: Mapping[str, ModelCard]) -> str | None:
     """The first model that is billed and whose card has no prices."""
     for model in models:
-        api = cards[model].api
-        if api is not None and is_billed(cards[model]) and api.prices is None:
+        if is_billed(cards[model]) and cards[model].prices is None:
             return model
     return None
 

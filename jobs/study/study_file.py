@@ -371,6 +371,6 @@ class _Resolver:
         if model not in cards:
             got = f"{model!r}{nearest(model, cards)}{where_to_add(cards)}"
             raise self.yaml.fault(place, f"one of {one_of(cards)}", got)
-        if cards[model].engine == "scripted":
+        if not cards[model].capabilities.reads_prompts:
             raise self.yaml.fault(place, "a model that reads prompts", f"{model!r}, a scripted respondent")
         return Judge(model=model, sample=written.sample, rubric=written.rubric)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from defsurvey.jobs.study.requirements import StudyError, check_prices, is_billed
-from defsurvey.workers.models import Api, ModelCard
+from defsurvey.workers.models import ModelCard
 
 
 def card(base_url: str | None = None, **fields: object) -> ModelCard:
     """A model behind a server."""
-    return ModelCard(name="m", engine="openai", api=Api(model="m", base_url=base_url, **fields))  # type: ignore[arg-type]
+    return ModelCard(name="m", engine="openai", model="m", base_url=base_url, **fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from rich.console import Console
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.study import catalogue
 from defsurvey.storage.surveys.problem import SurveyError
-from defsurvey.workers.engines.checking import Checked
+from defsurvey.workers.engines.opening import Checked
 from defsurvey.workers.models import UnknownModel
 
 

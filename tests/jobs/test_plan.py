@@ -14,7 +14,7 @@ from defsurvey.jobs.study.plan import Earlier, Plan, Spread, plan, render, to_js
 from defsurvey.jobs.study.preview import preview
 from defsurvey.jobs.study.study_file import parse_study
 from defsurvey.storage.runs.pilot import TokensSeen
-from defsurvey.workers.models import Api, ModelCard
+from defsurvey.workers.models import ModelCard
 from defsurvey.workers.simulation.methods.first_token import FirstToken
 from tests.jobs.small_study import CARDS, SURVEY, study, written
 
@@ -234,8 +234,8 @@ def test_printed() -> None:
 
 def priced() -> dict[str, ModelCard]:
     """The cards, with a model behind a server at 1 and 5 US dollars per million tokens beside them."""
-    api = Api(model="m", base_url="http://127.0.0.1:9", input_price=1.0, output_price=5.0)
-    return {**CARDS, "paid": ModelCard(name="paid", engine="anthropic", api=api)}
+    server = {"model": "m", "base_url": "http://127.0.0.1:9", "input_price": 1.0, "output_price": 5.0}
+    return {**CARDS, "paid": ModelCard.model_validate({"name": "paid", "engine": "anthropic", **server})}
 
 
 def test_what_costs_money_is_priced_as_a_range() -> None:

@@ -15,7 +15,7 @@ from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.jobs.study.study import Study
 from defsurvey.storage.runs.run import Cell, Participant, UsedDecoding
 from defsurvey.workers.engines.base import Completion, FinishReason, Request
-from defsurvey.workers.models import Api, ModelCard
+from defsurvey.workers.models import ModelCard
 from defsurvey.workers.simulation.interview import interview
 from defsurvey.workers.simulation.methods import method_of
 from tests.jobs.small_study import CARDS, SURVEY, study
@@ -131,8 +131,8 @@ def test_what_the_card_adds(model: str, start: str, template: str) -> None:
     """The beginning of the reply and the template are what the model's card says."""
     plain = CARDS["plain-model"]
     cards = dict(CARDS) | {
-        "chatml-model": replace(plain, name="chatml-model", chat_template="chatml"),
-        "served-model": ModelCard(name="served-model", engine="openai", api=Api(model="m")),
+        "chatml-model": plain.model_copy(update={"name": "chatml-model", "chat_template": "chatml"}),
+        "served-model": ModelCard(name="served-model", engine="openai", model="m"),
         "own-model": ModelCard(name="own-model", engine="a.package:engine"),
     }
     prompt = preview(replace(study(), models=(model,)), cards=cards).prompts[0]
@@ -142,7 +142,7 @@ def test_what_the_card_adds(model: str, start: str, template: str) -> None:
 
 def test_text_without_a_template() -> None:
     """Where no template is used, the preview tells the very text that the model continues; else it makes none up."""
-    bare = dict(CARDS) | {"plain-model": replace(CARDS["plain-model"], answer_prefix=True)}
+    bare = dict(CARDS) | {"plain-model": CARDS["plain-model"].model_copy(update={"answer_prefix": True})}
     prompt = preview(study(models="[plain-model]", cultures="[us]"), cards=bare).prompts[0]
     assert prompt.text == prompt.request.messages[0].content + "\nAnswer: "
     assert preview(study(), cards=CARDS).prompts[0].text is None

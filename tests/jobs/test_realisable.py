@@ -15,13 +15,13 @@ from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.jobs.study.study import Study
 from defsurvey.jobs.study.study_file import parse_study
 from defsurvey.storage.database import Database
-from defsurvey.workers.models import Api, ModelCard
+from defsurvey.workers.models import ModelCard
 from tests.jobs.small_study import CARDS, SURVEY, written
 
 
 def served(name: str, *takes: str) -> ModelCard:
     """A model behind a server that takes so much of the decoding."""
-    return ModelCard(name=name, engine="openai", api=Api(model="m", base_url="http://localhost/v1", takes=takes))
+    return ModelCard(name=name, engine="openai", model="m", base_url="http://localhost/v1", takes=takes)
 
 
 KNOWN = {

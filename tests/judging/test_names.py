@@ -11,7 +11,7 @@ from defsurvey.storage.runs.judgement import Rubric, rubric_in
 from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.workers.engines.base import Completion, Request
 from defsurvey.workers.judging.asking import judge_name
-from defsurvey.workers.models import Api, ModelCard
+from defsurvey.workers.models import ModelCard
 
 DIGEST = "0123456789abcdef" * 4
 HUB = {"weights": "hub org/judge", "revision": "fedcba9876543210"}
@@ -80,6 +80,5 @@ def test_a_judge_with_another_rubric_is_another_judge() -> None:
 
 def test_a_judge_behind_a_server_is_named_by_the_model_that_is_asked_for() -> None:
     """Whatever its address."""
-    api = Api(model="judge-1", base_url="http://127.0.0.1:9/v1", key=None)
-    card = ModelCard(name="judge", engine="openai", api=api)
+    card = ModelCard(name="judge", engine="openai", model="judge-1", base_url="http://127.0.0.1:9/v1")
     assert named(card, weights="judge-1 behind a server", server="http://127.0.0.1:9") == "judge (judge-1, rubric 1)"

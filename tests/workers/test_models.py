@@ -71,9 +71,8 @@ def test_the_documented_examples_are_cards_of_five_lines_at_most(tmp_path: Path)
     assert cards["qwen2-5-7b-instruct"].languages == ("en", "zh")
     assert cards["my-finetune"].path == tmp_path / "checkpoints" / "my-finetune"
     assert cards["slow-human"].latency_seconds == 0.5
-    assert cards["my-server"].api is not None
-    assert cards["guarded-server"].api is not None
-    assert cards["guarded-server"].api.key == "MODELS_EXAMPLE_KEY"
+    assert cards["my-server"].hosted
+    assert cards["guarded-server"].key == "MODELS_EXAMPLE_KEY"
 
 
 def test_an_unknown_field_is_refused_with_every_known_one_once(tmp_path: Path) -> None:
@@ -190,7 +189,7 @@ def test_cards_name_exactly_the_templates_that_are_written_out() -> None:
 def test_the_papers_eleven_models_have_cards() -> None:
     """By the names of its footnotes; two are served by a server of the user's own, one no more."""
     cards = read_cards()
-    hubs = {card.hub for card in cards.values()} | {card.api.model for card in cards.values() if card.api}
+    hubs = {card.hub for card in cards.values()} | {card.model for card in cards.values() if card.hosted}
     assert hubs >= {
         "baichuan-inc/Baichuan2-13B-Chat",
         "THUDM/chatglm2-6b",

@@ -20,7 +20,7 @@ from defsurvey.storage.runs.store import OtherEngine, record_served
 from defsurvey.storage.schema import migrate
 from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, Request
 from defsurvey.workers.engines.scripted import ScriptedEngine
-from defsurvey.workers.models import Api, ModelCard, UnknownModel
+from defsurvey.workers.models import ModelCard, UnknownModel
 from defsurvey.workers.runner.participant_runner import Outcome, ParticipantRunner
 from defsurvey.workers.runner.watchdog import Watchdog
 from tests.storage.what_is_there import answers_of
@@ -128,8 +128,12 @@ def test_runs_of_two_surveys_share_an_engine_that_knows_none(
     database: Database, finished: list[str], monkeypatch: pytest.MonkeyPatch, engine: str, shared: bool
 ) -> None:
     """Weights and servers are asked about both at once; an engine that is given its survey is one for each."""
-    api = Api(model="m") if engine in ("openai", "anthropic") else None
-    card = ModelCard(name="any", engine=engine, hub="a/b" if engine == "transformers" else None, api=api)
+    needs: dict[str, dict[str, str]] = {
+        "transformers": {"hub": "a/b"},
+        "scripted": {"respondent": "human"},
+        "json:loads": {},
+    }
+    card = ModelCard.model_validate({"name": "any", "engine": engine} | needs.get(engine, {"model": "m"}))
     monkeypatch.setattr(
         "defsurvey.workers.runner.participant_runner.open_engine",
         lambda _card, *, survey, **_: ScriptedEngine(CARDS["quick"], survey),
@@ -252,7 +256,7 @@ def test_what_serves_a_run_is_remembered_with_versions(database: Database, stage
 
 def test_what_a_card_says_of_its_model_is_remembered_with_the_run(database: Database, finished: list[str]) -> None:
     """A report groups by it, though the card may have changed since; a card that says nothing adds nothing."""
-    known = replace(respondent("known"), series="Rules", stage="fixed", parameters="7B")
+    known = respondent("known").model_copy(update={"series": "Rules", "stage": "fixed", "parameters": "7B"})
     add_run(database, models=("known", "quick"), participants=1)
     stage = make_stage(database, {"known": known, "quick": CARDS["quick"]}, finished)
     for who in (1, 2):

@@ -21,8 +21,8 @@ from defsurvey.storage.runs.ledger import Ledger, owners
 from defsurvey.storage.runs.recovery import free_owned
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.schema import migrate
+from defsurvey.workers import models
 from defsurvey.workers.engines.base import EngineUnavailable
-from defsurvey.workers.models import Api
 from defsurvey.workers.runner import faults as patience
 from defsurvey.workers.runner.lease import Leases
 from defsurvey.workers.runner.participant_runner import Outcome
@@ -282,13 +282,14 @@ def test_a_process_that_cannot_wait_lets_go_of_everything(database: Database, tm
     engine.close()
 
 
-@pytest.mark.parametrize("api", [None, Api(model="m")], ids=["engine", "server"])
+@pytest.mark.parametrize("hosted", [False, True], ids=["engine", "server"])
 def test_a_server_may_take_longer_than_an_engine(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: Api | None
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hosted: bool
 ) -> None:
     """Ten attempts of five minutes are more than the half hour after which an engine counts as hung."""
     (who,) = started(database)
-    monkeypatch.setitem(CARDS, "citizen", replace(CARDS["citizen"], api=api))
+    gated = replace(CARDS["citizen"].capabilities, hosted=hosted)
+    monkeypatch.setattr(models, "ENGINES", {CARDS["citizen"].engine: gated})
     slow = Gated(tmp_path, "Q1")
     stage = stage_of(database, slow)
     now = [0.0]
@@ -297,7 +298,7 @@ def test_a_server_may_take_longer_than_an_engine(
         asking = pool.submit(stage.simulate, who)
         assert slow.arrived.wait(PATIENCE)
         now[0] = 3000.0
-        assert stage.watchdog.hung() == (api is None)
+        assert stage.watchdog.hung() == (not hosted)
         slow.let_go()
         assert asking.result(PATIENCE) is Outcome.FINISHED
     slow.close()

@@ -161,7 +161,7 @@ def test_a_thought_that_the_prompt_began_is_part_of_the_reply(
     """Its text shows that it is one, also to the question whether it will do, and the model goes on behind the mark."""
     template = tiny_loaded.tokenizer.chat_template + "{{ '<think>\\n' }}"
     monkeypatch.setattr(tiny_loaded.tokenizer, "chat_template", template)
-    engine = TransformersEngine(replace(tiny_card, answer_prefix=prefix), tiny_loaded)
+    engine = TransformersEngine(tiny_card.model_copy(update={"answer_prefix": prefix}), tiny_loaded)
     request = _request(start="Answer: ")
     seen: list[str] = []
     reply = engine.submit(replace(request, enough=lambda text: bool(seen.append(text)))).result()

@@ -120,7 +120,7 @@ def test_two_engines_in_one_process_do_not_disturb_each_other(tiny_card: ModelCa
 
 def test_the_reply_is_begun_where_the_card_wants_it(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> None:
     """The beginning is put behind the prompt, continued, and given back as part of the reply."""
-    engine = TransformersEngine(replace(tiny_card, answer_prefix=True), tiny_loaded)
+    engine = TransformersEngine(tiny_card.model_copy(update={"answer_prefix": True}), tiny_loaded)
     begun = engine.submit(_request(start="Answer: ")).result().text
     engine.close()
     prompt = "[user] How are you?\n[assistant] Answer: "
@@ -143,7 +143,7 @@ def test_named_templates_render_as_written(
     tiny_card: ModelCard, tiny_loaded: LoadedModel, template: str, prompt: str, begins: bool
 ) -> None:
     """A named template replaces the tokenizer's; bare text is encoded with the tokenizer's own special tokens."""
-    engine = TransformersEngine(replace(tiny_card, chat_template=template), tiny_loaded)
+    engine = TransformersEngine(tiny_card.model_copy(update={"chat_template": template}), tiny_loaded)
     completion = engine.submit(_request()).result()
     engine.close()
     own = len(tiny_loaded.tokenizer(prompt)["input_ids"]) - len(prompt) if begins else 0
@@ -351,7 +351,7 @@ def test_closing_gives_the_memory_back(tiny_card: ModelCard, tmp_path: Path) -> 
 
 def test_number_format_and_device_are_those_of_the_card(tiny_card: ModelCard, tmp_path: Path) -> None:
     """bfloat16 is loaded as such, and described."""
-    card = replace(tiny_card, dtype="bfloat16")
+    card = tiny_card.model_copy(update={"dtype": "bfloat16"})
     engine = open_transformers(card, device="cpu", cache=tmp_path, threads=None)
     description = engine.describe()
     completion = engine.submit(_request()).result()
@@ -369,7 +369,9 @@ def test_how_replies_begin_and_end_is_described(tiny_card: ModelCard, tmp_path: 
     plain = load_model(tiny_card, weights, device="cpu")
     assert (plain.description["answer_prefix"], plain.description["ends"]) == ("false", "as published")
     ends = tuple(plain.tokenizer.convert_ids_to_tokens([6, 5]))
-    told = load_model(replace(tiny_card, answer_prefix=True, ends=ends), weights, device="cpu").description
+    told = load_model(
+        tiny_card.model_copy(update={"answer_prefix": True, "ends": ends}), weights, device="cpu"
+    ).description
     assert (told["answer_prefix"], told["ends"]) == ("true", " ".join(sorted(ends)))
 
 
@@ -402,7 +404,7 @@ Request: How important is family in your life?
 @pytest.fixture(scope="module")
 def unbegun_smollm(smollm_card: ModelCard, smollm_loaded: LoadedModel) -> Iterator[TransformersEngine]:
     """The real small model, whose replies are not begun for it."""
-    engine = TransformersEngine(replace(smollm_card, answer_prefix=False), smollm_loaded, threads=1)
+    engine = TransformersEngine(smollm_card.model_copy(update={"answer_prefix": False}), smollm_loaded, threads=1)
     yield engine
     engine.close()
 

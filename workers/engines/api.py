@@ -1,24 +1,25 @@
 """An engine that asks a server: many requests under way, each asked until it is answered or has to be given up.
 
-What is sent and how a reply is read is the provider's, one module each; how many may be under way is in
-``workers.engines.pace``.
+What is sent and how a reply is read is the provider's, one module each.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
 from queue import SimpleQueue
-from typing import Protocol
 
 import numpy as np
 
 from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.workers.engines.base import NO_DECODING, Completion, EngineUnavailable, FinishReason, Request, give_up
-from defsurvey.workers.engines.exchange import Declined, Rejected, Retryable
-from defsurvey.workers.engines.pace import Pace
+from defsurvey.workers.engines.http import Declined, Rejected, Retryable
 from defsurvey.workers.models import ModelCard
 
 log = logging.getLogger(__name__)
@@ -32,9 +33,22 @@ LONGEST_WAIT = 60.0
 LONGEST_WAIT_ASKED = 600.0
 
 
-class Provider(Protocol):
-    """Speaks one protocol. Everything is safe to call from any thread."""
+class Provider(ABC):
+    """Speaks one protocol. Everything is safe to call from any thread.
 
+    Args:
+        card: The model.
+        key: Sent with every request, and kept out of messages; None: none is.
+    """
+
+    #: The provider's own address, where a card names no other.
+    BASE_URL: str
+
+    def __init__(self, card: ModelCard, key: str | None) -> None:
+        self._card, self._key = card, key
+        self._url = card.base_url or self.BASE_URL
+
+    @abstractmethod
     def ask(self, request: Request) -> Completion:
         """Ask once.
 
@@ -43,22 +57,32 @@ class Provider(Protocol):
             Rejected: it never will.
             EngineUnavailable: no request will.
         """
-        ...
 
-    def describe(self) -> EngineDescription:
-        """What is asked and how, without any key."""
-        ...
-
+    @abstractmethod
     def close(self) -> None:
         """Close the connections; nothing is asked any more."""
-        ...
+
+    def describe(self) -> EngineDescription:
+        """Model, address, what it takes and what is put into every request; no key."""
+        return {
+            "engine": self._card.engine,
+            "model": self._card.model,
+            "server": self._url,
+            "takes": ", ".join(self._card.takes) or "no decoding parameters",
+            "body": json.dumps(self._card.body, sort_keys=True),
+            "answer_prefix": str(self._card.answer_prefix).lower(),
+        }
+
+    def _start(self, request: Request) -> str:
+        """How a reply is begun for the model."""
+        return request.reply_start.rstrip() if self._card.answer_prefix else ""
 
 
 class ApiEngine:
     """Serves one model through a provider's API. ``submit`` is safe to call from any thread.
 
     Args:
-        card: The model; it has an ``api``.
+        card: The model.
         provider: Asks.
         first_wait: Seconds before the second attempt.
         jitter: Spreads waits, so that requests that failed together do not come back together; no answer depends on it.
@@ -72,13 +96,12 @@ class ApiEngine:
         first_wait: float = FIRST_WAIT,
         jitter: np.random.Generator | None = None,
     ) -> None:
-        assert card.api is not None
         self._name = card.name
-        self._attempts = card.api.attempts
+        self._attempts = card.attempts
         self._provider = provider
         self._first_wait = first_wait
         self._jitter = jitter or np.random.default_rng()
-        self._pace = Pace(card.api.concurrency)
+        self._pace = Pace(card.concurrency)
         self._waiting: SimpleQueue[tuple[Request, Future[Completion]] | None] = SimpleQueue()
         self._outstanding: set[Future[Completion]] = set()
         self._unavailable = ""
@@ -89,7 +112,7 @@ class ApiEngine:
         # Not an executor: that waits at exit for replies that nobody wants any more.
         self._threads = [
             threading.Thread(target=self._run, name=f"{card.name}-{number}", daemon=True)
-            for number in range(card.api.concurrency)
+            for number in range(card.concurrency)
         ]
         self._alive = len(self._threads)
         for thread in self._threads:
@@ -182,7 +205,7 @@ class ApiEngine:
             except Declined as declined:
                 return Completion(text="", finish=FinishReason.REFUSAL, used=NO_DECODING, error=str(declined))
             except Rejected as rejected:
-                return _given_up(str(rejected))
+                return _failed(str(rejected))
             except Retryable as passing:
                 last = passing
             else:
@@ -191,7 +214,7 @@ class ApiEngine:
             if attempt < self._attempts:
                 self._wait(attempt, last)
         times = "once" if self._attempts == 1 else f"{self._attempts} times"
-        return _given_up(f"{last} (asked {times})")
+        return _failed(f"{last} (asked {times})")
 
     def _wait(self, attempt: int, failure: Retryable) -> None:
         """Wait until a request may be asked again, or nothing is asked any more.
@@ -213,5 +236,88 @@ class ApiEngine:
         self._over.wait(seconds)
 
 
-def _given_up(error: str) -> Completion:
+def _failed(error: str) -> Completion:
     return Completion(text="", finish=FinishReason.ERROR, used=NO_DECODING, error=error)
+
+
+class Pace:
+    """How many requests may be under way at once: as many as the server bears. Safe to use from any thread.
+
+    Adds slowly and takes away fast (additive increase, multiplicative decrease: Chiu & Jain 1989), as TCP does.
+
+    Args:
+        most: most turns held at once.
+        clock: seconds that never run backward.
+    """
+
+    def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._clock = clock
+        self._limit = float(most)
+        self._held = 0
+        self._lowered_at = -1.0
+        self._not_before = 0.0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    @property
+    def limit(self) -> int:
+        """How many turns may be held at once now."""
+        return int(self._limit)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Hold a turn while the block runs.
+
+        A block that ends well lets a little more through; one that ends with an overloaded server halves what is let
+        through, and lets nobody through until the server's wait is over.
+
+        Raises:
+            CancelledError: ``close`` was called.
+        """
+        begun = self._begin()
+        try:
+            yield
+        except Retryable as failure:
+            if failure.overloaded:
+                self._slow_down(begun, failure.wait)
+            raise
+        else:
+            self._speed_up()
+        finally:
+            self._end()
+
+    def close(self) -> None:
+        """Give out no more turns; whoever waits for one is told at once."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _begin(self) -> float:
+        with self._changed:
+            while not self._closed:
+                now = self._clock()  # once: a wait that ended between two looks would be waited for without end
+                remaining = self._not_before - now
+                if remaining <= 0 and self._held < int(self._limit):
+                    self._held += 1
+                    return now
+                self._changed.wait(remaining if remaining > 0 else None)
+            raise CancelledError
+
+    def _end(self) -> None:
+        with self._changed:
+            self._held -= 1
+            self._changed.notify_all()
+
+    def _slow_down(self, begun: float, wait: float | None) -> None:
+        now = self._clock()
+        with self._changed:
+            # What was under way when the limit was lowered says nothing new: a burst of refusals counts once.
+            if begun >= self._lowered_at:
+                self._limit = max(1.0, self._limit / 2)
+                self._lowered_at = now
+            self._not_before = max(self._not_before, now + (wait or 0.0))
+
+    def _speed_up(self) -> None:
+        with self._changed:
+            self._limit = min(float(self._most), self._limit + 1 / self._limit)

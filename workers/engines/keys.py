@@ -17,7 +17,6 @@ from defsurvey.workers.models import ModelCard
 
 #: Folder into which containers are given secrets; the file of ``OPENAI_API_KEY`` is ``openai-api-key``.
 SECRETS = Path("/run/secrets")
-_USUAL = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 #: What a key looks like, whoever made it: nothing like it is ever repeated.
 _LIKE_A_KEY = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|hf|nvapi)[-_][\w*.-]{6,}|\bAIza[\w-]{10,}|(?i:\bbearer)\s+\S{8,}|\beyJ[\w-]{10,}[\w.-]*"
@@ -32,7 +31,7 @@ def find_key(
     """The key with which a model's server is asked; None where it is asked without one.
 
     Args:
-        card: The model; it has an ``api``.
+        card: The model.
         environment: Looked in first; None: the process's own.
         secrets: Folder with secret files, looked in second; None: ``SECRETS``.
 
@@ -60,8 +59,7 @@ def find_key(
 def missing_key(card: ModelCard) -> str:
     """Why a model cannot be asked from here for want of a key; empty where it can."""
     try:
-        if card.api is not None:
-            find_key(card)
+        find_key(card)
     except EngineUnavailable as error:
         return str(error)
     return ""
@@ -69,10 +67,7 @@ def missing_key(card: ModelCard) -> str:
 
 def key_name(card: ModelCard) -> str | None:
     """The environment variable that holds the key of a model's server; None where it is asked without one."""
-    assert card.api is not None
-    if card.api.key is not None:
-        return card.api.key
-    return _USUAL[card.engine] if card.api.base_url is None else None
+    return card.key or (card.capabilities.usual_key if card.base_url is None else "") or None
 
 
 def _checked(key: str, card: ModelCard, where: str) -> str:

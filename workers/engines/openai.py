@@ -10,16 +10,21 @@ from urllib.parse import urlsplit
 import httpx2
 
 from defsurvey.storage.runs.run import EngineDescription, UsedDecoding
-from defsurvey.workers.engines.api import ApiEngine
+from defsurvey.workers.engines.api import ApiEngine, Provider
 from defsurvey.workers.engines.base import Completion, FinishReason, Request
-from defsurvey.workers.engines.exchange import Rejected, Retryable, failure, json_object, tokens
-from defsurvey.workers.engines.in_time import TooLong
-from defsurvey.workers.engines.keys import find_key, redacted, without_key
-from defsurvey.workers.engines.posting import NOT_REACHED, open_post
+from defsurvey.workers.engines.http import (
+    CONNECT_SECONDS,
+    Client,
+    Retryable,
+    TooLong,
+    failure,
+    json_object,
+    not_reached,
+    tokens,
+)
+from defsurvey.workers.engines.keys import find_key, without_key
 from defsurvey.workers.models import ModelCard
 
-#: OpenAI's own address.
-BASE_URL = "https://api.openai.com/v1"
 #: Seeds are drawn from 63 bits; servers agree on 31.
 _SEED_BITS = (1 << 31) - 1
 
@@ -31,94 +36,71 @@ _OF_OPENAI = re.compile(r"(.+\.)?api\.openai\.com|.+\.openai\.azure\.com")
 
 
 def open_openai(card: ModelCard) -> ApiEngine:
-    """An engine for a card.
-
-    Raises:
-        EngineUnavailable: a key is wanted and there is none.
-    """
+    """An engine for a card; raises EngineUnavailable where a key is wanted and there is none."""
     return ApiEngine(card, OpenAIProvider(card, find_key(card)))
 
 
-class OpenAIProvider:
-    """Asks a server.
+class OpenAIProvider(Provider):
+    """Asks a server by OpenAI's protocol; the key is sent as a bearer token."""
 
-    Args:
-        card: The model.
-        key: Sent as bearer token; None: nothing is.
-    """
+    BASE_URL = "https://api.openai.com/v1"
 
     def __init__(self, card: ModelCard, key: str | None) -> None:
-        assert card.api is not None
-        self._api = card.api
-        self._prefills = card.answer_prefix
-        self._key = key
+        super().__init__(card, key)
         # OpenAI has renamed the limit, and its newer models refuse the old name; most others know the old one alone.
-        renamed = _OF_OPENAI.fullmatch((urlsplit(card.api.base_url or BASE_URL).hostname or "").rstrip("."))
-        self._limit = "max_completion_tokens" if renamed or "max_completion_tokens" in card.api.takes else "max_tokens"
-        self._post = open_post(
-            f"{(card.api.base_url or BASE_URL).rstrip('/')}/chat/completions",
-            headers={"authorization": f"Bearer {key}"} if key else {},
-            seconds=card.api.timeout_seconds,
-            at_once=card.api.concurrency,
+        renamed = _OF_OPENAI.fullmatch((urlsplit(self._url).hostname or "").rstrip("."))
+        self._limit = "max_completion_tokens" if renamed or "max_completion_tokens" in card.takes else "max_tokens"
+        self._completions = f"{self._url.rstrip('/')}/chat/completions"
+        self._client = Client(
+            headers={"accept": "application/json", "user-agent": "defsurvey"}
+            | ({"authorization": f"Bearer {key}"} if key else {}),
+            timeout=httpx2.Timeout(card.timeout_seconds, connect=CONNECT_SECONDS),
+            limits=httpx2.Limits(max_connections=card.concurrency),
         )
+        self._client.seconds = card.timeout_seconds
 
     def ask(self, request: Request) -> Completion:
-        """Ask once; see ``workers.engines.api.Provider``."""
-        body = json.dumps(self._body(request), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        """Ask once; see ``Provider``."""
         try:
-            reply = self._post.send(body)
-        except TooLong as error:
-            went_wrong: Exception = Rejected(str(error))
-        except NOT_REACHED as error:
-            said = f"the server was not reached: {type(error).__name__}: {error}"
-            went_wrong = Retryable(redacted(said, self._key))
+            reply = self._client.post(self._completions, json=self._body(request))
+        except (httpx2.HTTPError, TooLong) as error:
+            went_wrong = not_reached(error, self._key)
         else:
-            told = json_object(reply.text) if reply.succeeded else {}
-            wrong = _error(told)
-            if reply.succeeded and not wrong:
-                return self._completion(told, request)
+            body = json_object(reply.text) if reply.is_success else {}
+            wrong = _error(body)
+            if reply.is_success and not wrong:
+                return self._completion(body, request)
             text = json.dumps({"error": wrong}) if wrong else reply.text
-            went_wrong = failure(reply.status, reply.headers, text, self._key)
+            went_wrong = failure(reply.status_code, reply.headers, text, self._key)
         raise went_wrong  # out here, so that no traceback leads to the request's headers
 
     def describe(self) -> EngineDescription:
-        """Model, address, what it takes and what is put into every request."""
-        return {
-            "engine": "openai",
-            "model": self._api.model,
-            "server": self._api.base_url or BASE_URL,
-            "takes": ", ".join(self._api.takes) or "no decoding parameters",
-            "body": json.dumps(dict(self._api.body), sort_keys=True),
-            "answer_prefix": str(self._prefills).lower(),
-            "httpx2": httpx2.__version__,
-        }
+        """See ``Provider``."""
+        return {**super().describe(), "httpx2": httpx2.__version__}
 
     def close(self) -> None:
         """Close the connections."""
-        self._post.close()
+        self._client.close()
 
     def _body(self, request: Request) -> dict[str, object]:
-        told = [{"role": message.role, "content": message.content} for message in request.messages]
+        turns = [{"role": message.role, "content": message.content} for message in request.messages]
         if start := self._start(request):
-            told.append({"role": "assistant", "content": start})
+            turns.append({"role": "assistant", "content": start})
         return {
-            "model": self._api.model,
-            "messages": told,
+            "model": self._card.model,
+            "messages": turns,
             self._limit: request.decoding.max_new_tokens,
             **self._decoding(request),
             **_structured(request),
-            **self._api.body,
+            **self._card.body,
         }
 
-    def _start(self, request: Request) -> str:
-        return request.reply_start.rstrip() if self._prefills else ""
-
     def _searches(self, request: Request) -> bool:
-        return "beams" in self._api.takes and request.decoding.num_beams > 1
+        return "beams" in self._card.takes and request.decoding.num_beams > 1
 
     def _decoding(self, request: Request) -> dict[str, object]:
         """What the server takes of the decoding. Beams are searched, never sampled: it has no beam sampling."""
-        decoding, takes = request.decoding, self._api.takes
+        decoding, takes = request.decoding, self._card.takes
         sampled = decoding.do_sample and not self._searches(request)
         wanted = {
             "temperature": decoding.temperature if sampled else 0.0,
@@ -134,7 +116,7 @@ class OpenAIProvider:
     def _used(self, request: Request) -> UsedDecoding:
         decoding, sent = request.decoding, self._decoding(request)
         return UsedDecoding(
-            num_beams=decoding.num_beams if "beams" in self._api.takes else None,
+            num_beams=decoding.num_beams if "beams" in self._card.takes else None,
             do_sample=decoding.do_sample and not self._searches(request) if "temperature" in sent else None,
             temperature=_number(sent.get("temperature")),
             top_p=_number(sent.get("top_p")),
@@ -191,8 +173,8 @@ def _error(body: Mapping[str, object]) -> object:
 def _text(value: object) -> str:
     """A content as a text; of one in parts those that are text."""
     if isinstance(value, list):
-        told = [part.get("text") for part in value if isinstance(part, dict) and part.get("type") == "text"]
-        return "".join(text for text in told if isinstance(text, str))
+        parts = [part.get("text") for part in value if isinstance(part, dict) and part.get("type") == "text"]
+        return "".join(text for text in parts if isinstance(text, str))
     return value if isinstance(value, str) else ""
 
 

@@ -1,26 +1,36 @@
-"""From a model card to the engine that serves it."""
+"""From a model card to the engine that serves it, and whether a model can be asked here at all."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.storage.surveys.survey import Survey
-from defsurvey.workers.engines.base import Engine, EngineUnavailable
+from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request, outcome, submit
 from defsurvey.workers.engines.keys import find_key
 from defsurvey.workers.engines.machine import resolved
-from defsurvey.workers.models import ENGINES, OWN_ENGINE, TAKEN, ModelCard
+from defsurvey.workers.models import ENGINES, ModelCard
 
 log = logging.getLogger(__name__)
+
+#: How many tokens of a reply ``check_model`` asks for.
+TOKENS = 8
+#: What is said where a server was not asked.
+NOT_CONTACTED = "server not contacted: use --weights"
 
 
 def check_card(card: ModelCard, *, cache: Path, key: bool = True) -> None:
     """Find out cheaply whether a card can be served here: no weights are read and nothing is fetched.
+
+    A server is not asked whether it is there: that can cost money, and it may come up later.
 
     Args:
         card: The model.
@@ -28,34 +38,29 @@ def check_card(card: ModelCard, *, cache: Path, key: bool = True) -> None:
         key: Whether the key of its server has to be here.
 
     Raises:
-        EngineUnavailable: its provider has retired it, its engine is unknown or not installed, its weights are
-            not where the card says, the key of its server is missing, or the cache is not a folder.
+        EngineUnavailable: its provider has retired it, its engine is not installed or cannot be imported, its weights
+            are not where the card says, the key of its server is missing, or the cache is not a folder.
     """
+    can, where = card.capabilities, f"model {card.name}"
     if card.retired:
         raise EngineUnavailable(
-            f"model {card.name} is no longer served by its provider: take {card.retired} instead, as a model of its own"
+            f"{where} is no longer served by its provider: take {card.retired} instead, as a model of its own"
         )
-    if card.engine == "scripted":
-        return
-    if card.engine in TAKEN:
-        _check_api(card, key=key)
-        return
-    if OWN_ENGINE.fullmatch(card.engine):
-        _own_engine(card)
-        return
-    if card.engine != "transformers":
-        raise EngineUnavailable(
-            f"model {card.name}: field engine: expected one of {', '.join(ENGINES)}, got {card.engine!r}"
-        )
-    for package in ("torch", "transformers"):
+    if can.hosted and key:
+        find_key(card)
+    for package in can.packages:
         if find_spec(package) is None:
-            raise EngineUnavailable(f"model {card.name}: engine transformers needs the package {package}")
+            raise EngineUnavailable(f"{where}: engine {card.engine} needs the package {package}")
+    if card.engine not in ENGINES:
+        _opener(card)
+    if not can.weights:
+        return
     if card.path is not None and not card.path.exists():
-        raise EngineUnavailable(f"model {card.name}: field path: there is no file or folder {card.path}")
+        raise EngineUnavailable(f"{where}: field path: there is no file or folder {card.path}")
     if card.path is not None and card.path.is_file() and card.path.suffix != ".gguf":
-        raise EngineUnavailable(f"model {card.name}: field path: expected a folder or a .gguf file, got {card.path}")
+        raise EngineUnavailable(f"{where}: field path: expected a folder or a .gguf file, got {card.path}")
     if cache.exists() and not cache.is_dir():
-        raise EngineUnavailable(f"model {card.name}: the cache {cache} is not a folder")
+        raise EngineUnavailable(f"{where}: the cache {cache} is not a folder")
 
 
 def open_engine(
@@ -75,7 +80,19 @@ def open_engine(
             engine from opening, of which the log has the traceback: whoever tried again would be told the same.
     """
     with _or_unavailable(f"model {card.name}: cannot be opened"):
-        return _open(card, survey=survey, device=device, cache=cache, threads=threads)
+        check_card(card, cache=cache)
+        can, given = card.capabilities, dict[str, Any]()
+        if can.knows_survey:
+            given["survey"] = survey
+        if can.on_device:
+            given["device"] = resolved(device)
+        if can.weights:
+            given |= {"cache": cache, "threads": threads}
+        opened = _opener(card)(card, **given)
+        if not isinstance(opened, Engine):
+            got = f"{card.engine} opened a {type(opened).__name__}, which is no engine"
+            raise EngineUnavailable(f"model {card.name}: field engine: {got}: it needs submit, describe and close")
+        return opened
 
 
 def describe_engine(name: str, engine: Engine) -> EngineDescription:
@@ -89,63 +106,134 @@ def describe_engine(name: str, engine: Engine) -> EngineDescription:
 
 
 @contextmanager
-def _or_unavailable(told: str) -> Iterator[None]:
+def _or_unavailable(what: str) -> Iterator[None]:
     """An error that nobody foresaw means that the engine cannot serve; the log has its traceback."""
     try:
         yield
     except EngineUnavailable:
         raise
     except Exception as error:
-        told = f"{told}: {_in_one_line(error)}"
-        log.exception("%s", told)
-        raise EngineUnavailable(told) from error
+        message = f"{what}: {_in_one_line(error)}"
+        log.exception("%s", message)
+        raise EngineUnavailable(message) from error
 
 
-def _open(card: ModelCard, *, survey: Survey, device: str, cache: Path, threads: int | None) -> Engine:
-    check_card(card, cache=cache)
-    if card.engine == "scripted":
-        from defsurvey.workers.engines.scripted import ScriptedEngine
-
-        return ScriptedEngine(card, survey)
-    if OWN_ENGINE.fullmatch(card.engine):
-        opened = _own_engine(card)(card, survey=survey, device=resolved(device))
-        if not isinstance(opened, Engine):
-            got = f"{card.engine} opened a {type(opened).__name__}, which is no engine"
-            raise EngineUnavailable(f"model {card.name}: field engine: {got}: it needs submit, describe and close")
-        return opened
-    if card.engine == "anthropic":
-        from defsurvey.workers.engines.anthropic import open_anthropic
-
-        return open_anthropic(card)
-    if card.engine == "openai":
-        from defsurvey.workers.engines.openai import open_openai
-
-        return open_openai(card)
-    from defsurvey.workers.engines.transformers.engine import open_transformers
-
-    return open_transformers(card, device=resolved(device), cache=cache, threads=threads)
-
-
-def _check_api(card: ModelCard, *, key: bool) -> None:
-    """A server is not asked whether it is there: that can cost money, and it may come up later."""
-    if card.api is None:
-        raise EngineUnavailable(f"model {card.name}: field api: expected how its server is asked, got nothing")
-    if key:
-        find_key(card)
-
-
-def _own_engine(card: ModelCard) -> Callable[..., Engine]:
-    """The function that opens an engine of the user's own; it takes the card, ``survey`` and ``device``."""
-    module, _, name = card.engine.partition(":")
+def _opener(card: ModelCard) -> Callable[..., object]:
+    """The function that opens a card's engine."""
+    module, _, name = card.capabilities.opens.partition(":")
     try:
         found = getattr(import_module(module), name)
     except Exception as error:
-        told = error if isinstance(error, (ImportError, AttributeError)) else _in_one_line(error)
-        raise EngineUnavailable(f"model {card.name}: field engine: cannot import {card.engine}: {told}") from error
+        why = error if isinstance(error, (ImportError, AttributeError)) else _in_one_line(error)
+        raise EngineUnavailable(f"model {card.name}: field engine: cannot import {card.engine}: {why}") from error
     if not callable(found):
         raise EngineUnavailable(f"model {card.name}: field engine: {card.engine} is not a function")
-    return found  # type: ignore[no-any-return]  # what it opens is looked at when it is there
+    opener: Callable[..., object] = found
+    return opener
 
 
 def _in_one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What was seen of a model."""
+
+    name: str
+    facts: Mapping[str, str]  #: of its configuration and tokenizer, and where they come from
+    prompt: str  #: the very text that the model continues; behind a server, the turns that are sent
+    prompt_tokens: int | None  #: None: not known, since the tokenizer is not here
+    served: Mapping[str, str] | None = None  #: how the engine describes itself; None: the weights were not asked for
+    reply: str | None = None  #: its first tokens; None: the weights were not asked for
+    note: str = ""  #: what was not checked
+
+
+def check_model(
+    card: ModelCard, request: Request, *, survey: Survey, cache: Path, weights: bool, device: str = "cpu"
+) -> Checked:
+    """Load what a card names and render one prompt; with ``weights`` also load the weights and begin one reply.
+
+    Args:
+        card: The model.
+        request: What it is asked.
+        survey: What the request is about.
+        cache: Folder under which what is fetched is kept.
+        weights: Whether to generate; a model behind a server is asked, which may cost a fraction of a cent.
+        device: Where the model runs.
+
+    Raises:
+        EngineUnavailable: something is missing or cannot be loaded, the reply ended in an error, or an engine of the
+            user's own raised one.
+    """
+    check_card(card, cache=cache)
+    short = replace(request, decoding=replace(request.decoding, max_new_tokens=TOKENS))
+    checked = _described(card, short, cache) if card.capabilities.weights else _sent(card, short)
+    if not weights:
+        return checked
+    # a person waits: a server that is down is reported after one attempt
+    card = card.model_copy(update={"attempts": 1})
+    engine = open_engine(card, survey=survey, device=device, cache=cache)
+    try:
+        completion = _replied(card, engine, short)
+        served = describe_engine(card.name, engine)
+    finally:
+        engine.close()
+    return replace(checked, served=served, reply=completion.text, note="")
+
+
+def _replied(card: ModelCard, engine: Engine, request: Request) -> Completion:
+    try:
+        completion = outcome(submit(engine, request))
+    except CancelledError:
+        raise EngineUnavailable(f"model {card.name}: the reply was cancelled") from None
+    if completion.finish is FinishReason.ERROR:
+        why = " ".join(completion.error.split())
+        raise EngineUnavailable(f"model {card.name}: the reply ended in an error: {why}")
+    return completion
+
+
+def _sent(card: ModelCard, request: Request) -> Checked:
+    """A model without weights of this machine."""
+    server = {"model": card.model, "server": card.base_url or "the provider's own"} if card.hosted else {}
+    return Checked(
+        name=card.name,
+        facts={"engine": card.engine, **server},
+        prompt="\n".join(f"[{message.role}] {message.content}" for message in request.messages),
+        prompt_tokens=None,
+        note=NOT_CONTACTED if server else "",
+    )
+
+
+def _described(card: ModelCard, request: Request, cache: Path) -> Checked:
+    from defsurvey.workers.engines.transformers import loading
+    from defsurvey.workers.engines.transformers.prompt import encode_prompt, render_prompt
+    from defsurvey.workers.engines.transformers.quantising import stored_as
+    from defsurvey.workers.engines.transformers.weights import find_description
+
+    found = find_description(card, cache)
+    with loading.naming_the_model(card, found.folder, "the prompt"):
+        config = loading.read_config(found)
+        tokenizer = loading.read_tokenizer(found)
+        prompt = render_prompt(
+            tokenizer,
+            card.chat_template,
+            request,
+            answer_prefix=card.answer_prefix,
+            options=card.template_options,
+        )
+        tokens = len(encode_prompt(tokenizer, card.chat_template, prompt))
+        ends = tokenizer.convert_ids_to_tokens(list(loading.own_ends(card, tokenizer)))
+        window = getattr(config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
+        facts = {
+            "engine": card.engine,
+            **found.origin,
+            **(stored_as(found) if found.gguf is not None else {}),
+            "architecture": ", ".join(config.architectures or ()) or config.model_type,
+            "window": str(window),
+            "vocabulary": str(len(tokenizer)),
+            "ends": ", ".join(dict.fromkeys([*([tokenizer.eos_token] if tokenizer.eos_token else []), *ends])),
+            "quantisation": card.quantisation,
+            "chat_template": loading.told_of_template(card, tokenizer),
+        }
+    return Checked(name=card.name, facts=facts, prompt=prompt, prompt_tokens=tokens)

@@ -31,7 +31,7 @@ from defsurvey.workers.engines.base import (
     Task,
     give_up,
 )
-from defsurvey.workers.models import RESPONDENTS, ModelCard
+from defsurvey.workers.models import ModelCard
 
 #: Respondents that need to know what people of the culture answered.
 INFORMED = ("human", "mode")
@@ -45,9 +45,7 @@ class ScriptedEngine:
     """
 
     def __init__(self, card: ModelCard, survey: Survey) -> None:
-        if card.respondent not in RESPONDENTS:
-            known = ", ".join(RESPONDENTS)
-            raise EngineUnavailable(f"model {card.name}: respondent: expected one of {known}, got {card.respondent!r}")
+        assert card.respondent is not None  # as every card of this engine has
         self._respondent = card.respondent
         self._latency = card.latency_seconds
         self._survey = survey

@@ -33,7 +33,7 @@ def check_judge(card: ModelCard) -> None:
     Raises:
         EngineUnavailable: the model is a rule that answers surveys.
     """
-    if card.engine == "scripted":
+    if not card.capabilities.reads_prompts:
         raise EngineUnavailable(f"model {card.name} cannot judge: it is a scripted respondent and reads no prompt")
 
 
@@ -45,13 +45,13 @@ def judge_name(card: ModelCard, engine: Engine, rubric: Rubric = Rubric.OWN) -> 
     """
     said = describe_engine(card.name, engine)
     digest = said.get("weights_sha256") or said.get("revision") or ""
-    version = card.api.model if card.api is not None else digest[:12] or said.get("weights") or card.revision
+    version = card.model if card.hosted else digest[:12] or said.get("weights") or card.revision
     return JudgeName(
         identity=judge_identity(card.name, version, rubric, VERSIONS[rubric]),
         model=Judge(model=card.name, sample=1.0, rubric=rubric).key,
         description={name: value for name, value in said.items() if name != "server"},
-        input_price=card.api.input_price if card.api is not None else None,
-        output_price=card.api.output_price if card.api is not None else None,
+        input_price=card.input_price,
+        output_price=card.output_price,
     )
 
 

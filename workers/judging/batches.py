@@ -17,9 +17,9 @@ import anthropic
 import httpx2
 from anthropic.types.messages import MessageBatch
 
-from defsurvey.workers.engines.anthropic import AnthropicProvider, open_client
+from defsurvey.workers.engines.anthropic import AnthropicProvider
 from defsurvey.workers.engines.base import Completion, EngineUnavailable, Request
-from defsurvey.workers.engines.exchange import Rejected, Retryable, failure
+from defsurvey.workers.engines.http import Rejected, Retryable, failure
 from defsurvey.workers.engines.keys import find_key, redacted
 from defsurvey.workers.models import ModelCard
 
@@ -51,7 +51,7 @@ def check_batches(card: ModelCard) -> None:
     Raises:
         EngineUnavailable: the model is another provider's.
     """
-    if card.engine != "anthropic":
+    if not card.capabilities.batches:
         raise EngineUnavailable(f"model {card.name}: batches are only known of engine anthropic, not {card.engine}")
 
 
@@ -74,11 +74,10 @@ class Batches:
 
     def __init__(self, card: ModelCard, *, pause: Callable[[float], None] = time.sleep) -> None:
         check_batches(card)
-        assert card.api is not None  # as every card of that engine has
         self._key = find_key(card)
-        self._client = open_client(card, self._key)
-        self._provider = AnthropicProvider(card, self._client, self._key)
-        self._attempts = card.api.attempts
+        self._provider = AnthropicProvider(card, self._key)
+        self._client = self._provider.client
+        self._attempts = card.attempts
         self._pause = pause
 
     def make(self, token: str, requests: Sequence[Request]) -> str:

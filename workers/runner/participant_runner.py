@@ -192,8 +192,7 @@ class ParticipantRunner:
 
     def _spent(self, held: Participant) -> bool:
         """Whether the run has no money left for this model; asked only where the model costs any."""
-        api = find_card(held.cell.model, self._cards).api
-        if api is None or not api.costs:
+        if not find_card(held.cell.model, self._cards).costs:
             return False
         empty = self.patiently(self._money(held.run).is_spent)
         return empty and self.patiently(lambda: budget.halt_if_spent(self.database, held.run))
@@ -244,7 +243,7 @@ class ParticipantRunner:
     @contextmanager
     def _engine(self, run: Run, model: str, survey: Survey) -> Iterator[Engine]:
         card = find_card(model, self._cards)
-        key = (model, "" if card.engine == "transformers" or card.api is not None else survey.fingerprint)
+        key = (model, survey.fingerprint if card.capabilities.knows_survey else "")
 
         def open_it() -> Engine:
             if key in self._cannot_open:  # whoever waited for it would load it in vain, one after the other
@@ -265,7 +264,7 @@ class ParticipantRunner:
             self._resident.note_once(run.id, note)
             with self._while_it_lives(engine):
                 # Whoever asks a server gives each request up in time by itself, which may take longer than engines may.
-                yield engine if card.api is not None else Watched(engine, self.watchdog)
+                yield engine if card.hosted else Watched(engine, self.watchdog)
 
     @contextmanager
     def _while_it_lives(self, engine: Engine) -> Iterator[None]:

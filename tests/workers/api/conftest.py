@@ -7,16 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 
 from defsurvey.storage.runs.run import Decoding
-from defsurvey.workers.engines import posting
-from defsurvey.workers.engines.anthropic import AnthropicProvider, open_client
+from defsurvey.workers.engines.anthropic import AnthropicProvider
 from defsurvey.workers.engines.api import ApiEngine
 from defsurvey.workers.engines.base import Message, Request
+from defsurvey.workers.engines.http import Client
 from defsurvey.workers.engines.openai import OpenAIProvider
-from defsurvey.workers.models import Api, ModelCard
+from defsurvey.workers.models import ModelCard
 from tests.workers.api.server import Behaviour, LocalServer, Reply, chat, message, serving
 
 #: A key that nothing may ever show.
@@ -38,8 +39,10 @@ class Protocol:
     def card(self, url: str, *, answer_prefix: bool = False, **fields: Any) -> ModelCard:
         """A card for a server at an address without a path."""
         base_url = url if self.name == "anthropic" else f"{url}/v1"
-        api = Api(**({"model": "some-model", "base_url": base_url, "key": "OWN_KEY", "attempts": 8} | fields))
-        return ModelCard(name="some", engine=self.name, api=api, answer_prefix=answer_prefix)
+        card = ModelCard(
+            name="some", engine=self.name, model="some-model", base_url=base_url, key="OWN_KEY", attempts=8
+        )
+        return card.model_copy(update={"answer_prefix": answer_prefix, "takes": ()} | fields)
 
     def says(self, text: str = "Answer: 1") -> Reply:
         """A success."""
@@ -59,11 +62,7 @@ class Protocol:
     ) -> Iterator[ApiEngine]:
         """An engine that asks whatever server is at an address."""
         card = self.card(url, **fields)
-        provider: Any = (
-            AnthropicProvider(card, open_client(card, key), key)
-            if self.name == "anthropic"
-            else OpenAIProvider(card, key)
-        )
+        provider = (AnthropicProvider if self.name == "anthropic" else OpenAIProvider)(card, key)
         engine = ApiEngine(card, provider, first_wait=first_wait, jitter=np.random.default_rng(1))
         try:
             yield engine
@@ -73,13 +72,18 @@ class Protocol:
                 thread.join(5)
 
 
-@pytest.fixture(params=["anthropic", "openai", "openai around"])
-def protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Protocol:
-    """Each protocol in turn, OpenAI's in both ways in which it is posted."""
-    name, _, way = request.param.partition(" ")
-    if way:
-        monkeypatch.setattr(posting, "goes_straight", lambda url: False)
-    return Protocol(name)
+@pytest.fixture(params=["anthropic", "openai"])
+def protocol(request: pytest.FixtureRequest) -> Protocol:
+    """Each protocol in turn."""
+    return Protocol(request.param)
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    """A client that allows one call at a time, and two fifths of a second for each."""
+    with Client(limits=httpx2.Limits(max_connections=1)) as client:
+        client.seconds = 0.4
+        yield client
 
 
 @pytest.fixture

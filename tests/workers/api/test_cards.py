@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import anthropic.types.model
 import pytest
 
-from defsurvey.workers.models import Api, ModelError, find_card, read_cards
+from defsurvey.workers.models import ModelCard, ModelError, find_card, read_cards
 
 
-def read(folder: Path, text: str) -> Api:
-    """The ``api`` of the one card in a file."""
+def read(folder: Path, text: str) -> ModelCard:
+    """The one card in a file."""
     file = folder / "own.toml"
     file.write_text(text, encoding="utf-8")
-    api = read_cards(file)["m"].api
-    assert api is not None
-    return api
+    return read_cards(file)["m"]
 
 
 def test_the_bundled_models_are_known_to_the_providers_client() -> None:
@@ -26,21 +23,21 @@ def test_the_bundled_models_are_known_to_the_providers_client() -> None:
     known = {name for part in get_args(anthropic.types.model.Model) for name in get_args(part)}
     served = [card for card in read_cards().values() if card.engine == "anthropic" and not card.retired]
     assert len(served) == 3
-    assert {card.api.model for card in served if card.api} <= known
-    haiku = find_card("claude-haiku-4-5", read_cards()).api
-    assert haiku is not None
+    assert {card.model for card in served} <= known
+    haiku = find_card("claude-haiku-4-5", read_cards())
     assert haiku.takes == ("temperature",)
     assert haiku.cost(1_000_000, 200_000) == pytest.approx(2.0)
     assert (haiku.prices, haiku.costs) == ((1.0, 5.0), True)
-    assert not replace(haiku, input_price=0.0, output_price=0.0).costs
-    assert replace(haiku, input_price=0.0).costs
+    assert not haiku.model_copy(update={"input_price": 0.0, "output_price": 0.0}).costs
+    assert haiku.model_copy(update={"input_price": 0.0}).costs
 
 
 def test_a_model_id_is_enough(tmp_path: Path) -> None:
     """What is not said is as usual for the engine; without prices nothing is known about costs."""
-    assert read(tmp_path, '[m]\nengine = "anthropic"\nmodel = "x"\n') == Api(model="x")
+    anthropic = read(tmp_path, '[m]\nengine = "anthropic"\nmodel = "x"\n')
+    assert (anthropic.takes, anthropic.concurrency, anthropic.attempts, anthropic.timeout_seconds) == ((), 16, 10, 300)
     openai = read(tmp_path, '[m]\nengine = "openai"\nmodel = "x"\n')
-    assert openai == Api(model="x", takes=("temperature", "top_p", "seed"))
+    assert openai == ModelCard(name="m", engine="openai", model="x", takes=("temperature", "top_p", "seed"))
     assert (openai.cost(1, 1), openai.prices, openai.costs) == (None, None, False)
 
 
@@ -60,7 +57,9 @@ input_price = 0.5
 output_price = 0
 priced = "2026-10-05"
 """
-    assert read(tmp_path, text) == Api(
+    assert read(tmp_path, text) == ModelCard(
+        name="m",
+        engine="openai",
         model="org/x",
         base_url="http://localhost:8000/v1",
         key="MY_KEY",

@@ -6,13 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines import keys
 from defsurvey.workers.engines.base import Engine, EngineUnavailable
 from defsurvey.workers.engines.keys import find_key, redacted
 from defsurvey.workers.engines.opening import check_card, open_engine
-from defsurvey.workers.models import Api, ModelCard, find_card, read_cards
+from defsurvey.workers.models import ModelCard, find_card, read_cards
 from tests.workers.api.conftest import KEY
 
 USUAL = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
@@ -27,9 +28,9 @@ def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(keys, "SECRETS", tmp_path)
 
 
-def card(engine: str, **api: str) -> ModelCard:
+def card(engine: str, **fields: str) -> ModelCard:
     """A card of the provider itself, unless it has an address."""
-    return ModelCard(name="some", engine=engine, api=Api(**({"model": "m"} | api)))
+    return ModelCard.model_validate({"name": "some", "engine": engine, "model": "m"} | fields)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -136,7 +137,7 @@ def test_a_retired_model_is_refused_with_its_successor(tmp_path: Path) -> None:
     assert not find_card(retired.retired, cards).retired
 
 
-def test_a_card_made_in_code_without_an_api_is_unavailable(tmp_path: Path) -> None:
+def test_a_card_made_in_code_is_checked_as_well() -> None:
     """It does not say what to ask."""
-    with pytest.raises(EngineUnavailable, match="model m: field api: expected how its server is asked, got nothing"):
-        check_card(ModelCard(name="m", engine="openai"), cache=tmp_path)
+    with pytest.raises(ValidationError, match="the name by which the server knows the model"):
+        ModelCard(name="m", engine="openai")

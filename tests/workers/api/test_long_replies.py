@@ -7,12 +7,11 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import httpx2
 import pytest
 
-from defsurvey.workers.engines import posting
 from defsurvey.workers.engines.base import FinishReason
-from defsurvey.workers.engines.in_time import MOST_BYTES, TooLong
-from defsurvey.workers.engines.posting import NOT_REACHED, open_post
+from defsurvey.workers.engines.http import MOST_BYTES, Client, TooLong
 from tests.workers.api.conftest import Protocol, ask
 from tests.workers.api.sockets import listening
 
@@ -63,12 +62,8 @@ def test_a_reply_that_is_too_long_fails_its_answer_at_once(protocol: Protocol, h
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("around", [False, True])
-def test_what_is_packed_counts_as_long_as_it_is_unpacked(
-    monkeypatch: pytest.MonkeyPatch, around: bool, layers: int
-) -> None:
-    """A few kilobytes can be as many megabytes; way and number of layers do not matter."""
-    monkeypatch.setattr(posting, "goes_straight", lambda url: not around)
+def test_what_is_packed_counts_as_long_as_it_is_unpacked(client: Client, layers: int) -> None:
+    """A few kilobytes can be as many megabytes; the number of layers does not matter."""
     packed = PIECE * PIECES
     for _ in range(layers):
         packed = gzip.compress(packed)
@@ -80,26 +75,18 @@ def test_what_is_packed_counts_as_long_as_it_is_unpacked(
             connection.recv(65536)
             connection.sendall(head.encode() + packed)
 
-    with listening(talk) as address:
-        post = open_post(f"{address}/v1", headers={}, seconds=PATIENCE, at_once=1)
-        if around:
-            with pytest.raises(TooLong):
-                post.send(b"{}")
-        else:
-            assert len(post.send(b"{}").text) <= len(packed)  # nothing is unpacked that was not asked for
-        post.close()
+    client.seconds = PATIENCE
+    with listening(talk) as address, pytest.raises(TooLong):
+        client.post(address)
 
 
-@pytest.mark.parametrize("around", [False, True])
 @pytest.mark.parametrize("how", ["of a length", "in chunks", "until it closes"])
-def test_the_longest_that_is_read(monkeypatch: pytest.MonkeyPatch, around: bool, how: str) -> None:
+def test_the_longest_that_is_read(client: Client, how: str) -> None:
     """Exactly so many bytes are a reply; one that breaks off is none."""
-    monkeypatch.setattr(posting, "goes_straight", lambda url: not around)
+    client.seconds = PATIENCE
     with long_winded(how, pieces=MOST) as (url, _):
-        post = open_post(f"{url}/v1", headers={}, seconds=PATIENCE, at_once=1)
         if how == "in chunks":  # whose last is missing
-            with pytest.raises(NOT_REACHED):
-                post.send(b"{}")
+            with pytest.raises(httpx2.HTTPError):
+                client.post(url)
         else:
-            assert len(post.send(b"{}").text) == MOST_BYTES
-        post.close()
+            assert len(client.post(url).text) == MOST_BYTES

@@ -10,9 +10,9 @@ import pytest
 
 from defsurvey.storage.runs.run import Decoding, UsedDecoding
 from defsurvey.workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
+from defsurvey.workers.engines.http import Client
 from defsurvey.workers.engines.openai import OpenAIProvider
-from defsurvey.workers.engines.posting import _Around
-from defsurvey.workers.models import Api, ModelCard
+from defsurvey.workers.models import ModelCard
 from tests.workers.api.conftest import KEY, Protocol, ask
 from tests.workers.api.server import OPENAI_PATH, Got, Reply, chat
 
@@ -227,10 +227,10 @@ def test_openai_is_told_the_limit_by_its_new_name_and_others_where_the_card_says
         sent.append((str(request.url), json.loads(request.content)))
         return httpx2.Response(200, text=chat().body)
 
-    api = Api(model="some-model", base_url=address, takes=takes)
-    provider = OpenAIProvider(ModelCard(name="some", engine="openai", api=api), KEY)
-    assert isinstance(provider._post, _Around)
-    provider._post._client = httpx2.Client(transport=httpx2.MockTransport(answer))
+    card = ModelCard(name="some", engine="openai", model="some-model", base_url=address, takes=takes)
+    provider = OpenAIProvider(card, KEY)
+    provider._client = Client(transport=httpx2.MockTransport(answer))
+    provider._client.seconds = 20.0
     provider.ask(ask())
     [(url, body)] = sent
     assert address is not None or url == "https://api.openai.com/v1/chat/completions"

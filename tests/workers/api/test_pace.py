@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from defsurvey.workers.engines.exchange import Retryable, wait_asked
-from defsurvey.workers.engines.pace import Pace
+from defsurvey.workers.engines.api import Pace
+from defsurvey.workers.engines.http import Retryable, wait_asked
 
 
 class Clock:

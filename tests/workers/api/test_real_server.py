@@ -21,7 +21,7 @@ from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Engine, FinishReason
 from defsurvey.workers.engines.opening import open_engine
 from defsurvey.workers.engines.transformers.loading import LoadedModel
-from defsurvey.workers.models import Api, ModelCard
+from defsurvey.workers.models import ModelCard
 from tests.workers.api.conftest import ask
 from tests.workers.tiny import write_tiny_model
 
@@ -70,7 +70,8 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
 def engine_for(folder: Path, url: str, survey: Survey, cache: Path, **api: Any) -> Iterator[Engine]:
     """An engine that asks the server."""
     given = {"model": str(folder), "base_url": url, "takes": ("temperature", "top_p", "seed")} | api
-    engine = open_engine(ModelCard(name="served", engine="openai", api=Api(**given)), survey=survey, cache=cache)
+    card = ModelCard.model_validate({"name": "served", "engine": "openai"} | given)
+    engine = open_engine(card, survey=survey, cache=cache)
     try:
         yield engine
     finally:

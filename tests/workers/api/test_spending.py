@@ -10,7 +10,7 @@ import pytest
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget
 from defsurvey.storage.schema import migrate
-from defsurvey.workers.models import Api, ModelCard
+from defsurvey.workers.models import ModelCard
 from defsurvey.workers.runner.participant_runner import Outcome, ParticipantRunner
 from tests.workers.api.server import LocalServer, chat, serving
 from tests.workers.working import add_run, change, make_stage, rows
@@ -35,11 +35,16 @@ def server() -> Iterator[LocalServer]:
         yield local
 
 
+def priced(server: LocalServer, price: float) -> ModelCard:
+    """A model behind the server, in US dollars per million tokens."""
+    url = f"{server.url}/v1"
+    return ModelCard(name="quick", engine="openai", model="m", base_url=url, input_price=price, output_price=price)
+
+
 @pytest.fixture
 def stage(database: Database, server: LocalServer) -> Iterator[ParticipantRunner]:
     """A worker that asks the server, for money."""
-    api = Api(model="m", base_url=f"{server.url}/v1", input_price=1000.0, output_price=1000.0)
-    made = make_stage(database, {"quick": ModelCard(name="quick", engine="openai", api=api)}, [])
+    made = make_stage(database, {"quick": priced(server, 1000.0)}, [])
     yield made
     made.close()
 
@@ -82,7 +87,6 @@ def test_a_model_with_prices_of_0_is_neither_stopped_nor_summed_up(
 
     monkeypatch.setattr(budget, "left", never)
     change(database, "UPDATE run SET budget = 0.0")
-    api = Api(model="m", base_url=f"{server.url}/v1", input_price=0.0, output_price=0.0)
-    free = make_stage(database, {"quick": ModelCard(name="quick", engine="openai", api=api)}, [])
+    free = make_stage(database, {"quick": priced(server, 0.0)}, [])
     assert free.simulate(1) is Outcome.FINISHED
     free.close()

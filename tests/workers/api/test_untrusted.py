@@ -9,7 +9,7 @@ import re
 import pytest
 
 from defsurvey.workers.engines.base import EngineUnavailable
-from defsurvey.workers.engines.exchange import MOST_TOKENS, tokens
+from defsurvey.workers.engines.http import MOST_TOKENS, tokens
 from tests.workers.api.conftest import KEY, Protocol, ask
 from tests.workers.api.server import Reply
 

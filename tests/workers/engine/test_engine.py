@@ -58,7 +58,7 @@ def test_a_reply_without_beams_ends_where_the_rest_says_nothing_new(
     """Fewer tokens, the same beginning and the same reading; beams go on to their end. Also one request at a time."""
     if alone:
         monkeypatch.setattr("defsurvey.workers.engines.transformers.engine.adopt", _refuse)
-    engine = TransformersEngine(replace(tiny_card, answer_prefix=True), tiny_loaded, threads=1)
+    engine = TransformersEngine(tiny_card.model_copy(update={"answer_prefix": True}), tiny_loaded, threads=1)
     shown = FAMILY.codes
     enough = partial(is_settled, question=FAMILY, shown=shown, reply=Reply.ANSWER)
     asked = [

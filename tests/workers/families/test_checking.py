@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from defsurvey.jobs.cli.main import main
 from defsurvey.workers.engines.base import EngineUnavailable
-from defsurvey.workers.engines.checking import check_model
+from defsurvey.workers.engines.opening import check_model
 from defsurvey.workers.models import ModelCard
 from tests.workers.citizens import SURVEY
 from tests.workers.families.test_families import interview_request

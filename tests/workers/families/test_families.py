@@ -49,7 +49,7 @@ def opened(
     name: str = request.param
     folder = write_family(tmp_path_factory.mktemp(name), FAMILIES[name])
     bundled = find_card(name, read_cards())
-    card = replace(bundled, hub=None, path=folder, dtype="float32", quantisation="none")
+    card = bundled.model_copy(update={"hub": None, "path": folder, "dtype": "float32", "quantisation": "none"})
     model: Any = AutoModelForCausalLM
     engine = open_engine(card, survey=SURVEY, cache=folder, threads=1)
     yield Opened(

@@ -77,9 +77,8 @@ def _seen_by_the_model(card: ModelCard, tokenizer: Any) -> list[int]:
         seen.append(tokenizer(text, add_special_tokens=got.body.get("add_special_tokens", False))["input_ids"])
         return chat("Answer: 2")
 
-    assert card.api is not None
     with serving(behave) as server:
-        engine = open_openai(replace(card, api=replace(card.api, base_url=f"{server.url}/v1")))
+        engine = open_openai(card.model_copy(update={"base_url": f"{server.url}/v1"}))
         try:
             assert engine.submit(REQUEST).result(20).text == "Answer: 2"
         finally:

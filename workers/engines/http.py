@@ -1,17 +1,31 @@
-"""How one exchange with a server can go wrong, and what follows from it."""
+"""One exchange with a server: a client that keeps to time and size, and what follows from what comes back."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, wait
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from typing import Any
+
+import httpx2
 
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.keys import redacted
+
+#: Seconds until a connection stands.
+CONNECT_SECONDS = 10.0
+#: Bytes that are read of a reply, counted as they are once unpacked: a thousand times what any answer has.
+MOST_BYTES = 16 << 20
+#: Tokens of one exchange that are believed: more than any model reads, and little enough that those of an answer that
+#: takes several have room in the ledger, which has 31 bits.
+MOST_TOKENS = 2**26
+_LATE = "the reply was not there in time"
 
 #: Statuses after which no request of this model can succeed: no key, no money, no right, no such model.
 _UNAVAILABLE = frozenset({401, 402, 403, 404})
@@ -24,15 +38,12 @@ _NO_CREDIT = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
     | {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
 )
-#: How Anthropic tells the same, under the status and type of a request that is wrong.
+#: How Anthropic says the same, under the status and type of a request that is wrong.
 _CREDIT_TOO_LOW = "credit balance is too low"
 #: Error codes of a provider's filter that declines a prompt: Azure's, OpenAI's, and Azure's inner one.
 _DECLINED = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
-#: What OpenRouter says beside such an error, whose code is its status (403).
+#: What OpenRouter puts into such an error, whose code is its status (403).
 _FLAGGED = "flagged_input"
-#: Tokens of one exchange that are believed: more than any model reads, and little enough that those of an answer that
-#: takes several have room in the ledger, which has 31 bits.
-MOST_TOKENS = 2**26
 
 
 class Retryable(RuntimeError):
@@ -57,11 +68,67 @@ class Declined(Rejected):
     """A filter of the provider's declines the prompt, which is a refusal; the message is its own."""
 
 
+class TooLong(RuntimeError):
+    """A reply is longer than ``MOST_BYTES``; it would be again."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the server's reply is longer than {MOST_BYTES >> 20} MiB")
+
+
+class Client(httpx2.Client):
+    """A client that waits ``seconds`` for the whole of a reply, and reads ``MOST_BYTES`` of one at most.
+
+    httpx2's own timeouts are for a single read. Whoever streams a reply may take as much of it, and as long, as comes.
+    """
+
+    seconds: float
+
+    def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
+        """Send once; raises ``httpx2.ReadTimeout`` where the reply is not there in time, or TooLong.
+
+        The request has a thread of its own, which is left alone when its time is over: httpx2 bounds nowhere how long
+        a head may come. The connection is given up as soon as the head is there.
+        """
+        send = super().send
+        if stream:
+            return send(request, stream=True, **options)
+        until = time.monotonic() + self.seconds
+        replied: Future[httpx2.Response] = Future()
+
+        def ask() -> None:
+            try:
+                replied.set_result(_read_until(until, send(request, stream=True, **options)))
+            except BaseException as error:  # noqa: BLE001 -- whoever waits is told
+                replied.set_exception(error)
+
+        threading.Thread(target=ask, name="post", daemon=True).start()
+        if not wait([replied], self.seconds).done:
+            raise httpx2.ReadTimeout(_LATE, request=request)
+        return replied.result()
+
+
+def _read_until(until: float, response: httpx2.Response) -> httpx2.Response:
+    """Read a response to its end, unpacked; where it takes too long, or is too long, it is closed instead."""
+    body = bytearray()
+    try:
+        for part in response.iter_bytes():
+            body += part
+            if len(body) > MOST_BYTES:
+                raise TooLong
+            if time.monotonic() > until:
+                raise httpx2.ReadTimeout(_LATE)
+    except BaseException:
+        response.close()
+        raise
+    response._content = bytes(body)  # as its own ``read`` does, which knows no limit
+    return response
+
+
 def failure(status: int, headers: Mapping[str, str], body: str, key: str | None) -> Exception:
     """What follows from an answer that is not a success.
 
     Args:
-        status: HTTP status; 2xx where a server tells an error as a success, of which the error's own code then decides.
+        status: HTTP status; 2xx where a server sends an error as a success, of which the error's own code then decides.
         headers: names in whatever case the mapping finds in lower case.
         body: as it came.
         key: the key that was sent; it is not repeated.
@@ -85,6 +152,13 @@ def failure(status: int, headers: Mapping[str, str], body: str, key: str | None)
     if status in _PASSING or status >= 500:
         return Retryable(said, wait=wait_asked(headers), overloaded=status in _OVERLOADED)
     return Rejected(said)
+
+
+def not_reached(error: Exception, key: str | None) -> Exception:
+    """What follows where no reply came, or more of one than is read."""
+    if isinstance(error, TooLong):
+        return Rejected(str(error))
+    return Retryable(redacted(f"the server was not reached: {type(error).__name__}: {error}", key))
 
 
 def wait_asked(headers: Mapping[str, str]) -> float | None:
@@ -113,19 +187,19 @@ def _seconds(text: str) -> float | None:
 def _error(body: str) -> tuple[str, str]:
     """The code and the message of an error, wherever a server puts them: Anthropic has codes in an error's details."""
     try:
-        told = json.loads(body)
+        error = json.loads(body)
     except (ValueError, RecursionError):  # the latter where it is nested too deeply
         return "", " ".join(body.split())
-    if isinstance(told, dict):
-        told = told.get("error") or told
-    if not isinstance(told, dict):
-        return "", str(told)
-    message = told.get("message") or told.get("detail") or told
-    return _code_in(told), message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
+    if isinstance(error, dict):
+        error = error.get("error") or error
+    if not isinstance(error, dict):
+        return "", str(error)
+    message = error.get("message") or error.get("detail") or error
+    return _code_in(error), message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
 
 
 def _code_in(error: Mapping[str, object]) -> str:
-    """The error's own code; where something beside it says that the prompt is declined, that goes first."""
+    """The error's own code; where something next to it says that the prompt is declined, that goes first."""
     inner, details, metadata = error.get("innererror"), error.get("details"), error.get("metadata")
     if isinstance(inner, dict) and str(inner.get("code")) in _DECLINED:
         return str(inner["code"])
@@ -135,11 +209,7 @@ def _code_in(error: Mapping[str, object]) -> str:
 
 
 def json_object(text: str) -> Mapping[str, object]:
-    """The body of a success.
-
-    Raises:
-        Retryable: it is no JSON object.
-    """
+    """The body of a success; raises Retryable where it is no JSON object."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):  # the latter where it is nested too deeply
