@@ -11,8 +11,7 @@ import pytest
 from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Rubric, Verdict, all_dimensions
 from defsurvey.workers.engines.base import FinishReason
 from defsurvey.workers.judging.calibration import CalibrationItem, calibration_set, score
-from defsurvey.workers.judging.prompt import judge_request, mark
-from defsurvey.workers.judging.rubric import INSTRUCTIONS, RUBRICS, SCHEMA
+from defsurvey.workers.judging.prompt import INSTRUCTIONS, RUBRICS, SCHEMA, judge_request, mark
 from defsurvey.workers.simulation.answer_parser import read
 
 

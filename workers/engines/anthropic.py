@@ -46,8 +46,8 @@ class AnthropicProvider(Provider):
 
     def __init__(self, card: ModelCard, key: str | None) -> None:
         super().__init__(card, key)
-        http_client = _Client(follow_redirects=False)  # whom the card names is asked, nobody else
-        http_client.seconds = card.timeout_seconds
+        # whom the card names is asked, nobody else
+        http_client = _Client(seconds=card.timeout_seconds, follow_redirects=False)
         self.client = anthropic.Anthropic(
             api_key=key or "none",  # without any, the client would look for one by itself
             base_url=self._url,

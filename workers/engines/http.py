@@ -8,11 +8,11 @@ import re
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future, wait
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
+import httpcore2
 import httpx2
 
 from defsurvey.workers.engines.base import EngineUnavailable
@@ -25,7 +25,6 @@ MOST_BYTES = 16 << 20
 #: Tokens of one exchange that are believed: more than any model reads, and little enough that those of an answer that
 #: takes several have room in the ledger, which has 31 bits.
 MOST_TOKENS = 2**26
-_LATE = "the reply was not there in time"
 
 #: Statuses after which no request of this model can succeed: no key, no money, no right, no such model.
 _UNAVAILABLE = frozenset({401, 402, 403, 404})
@@ -76,52 +75,70 @@ class TooLong(RuntimeError):
 
 
 class Client(httpx2.Client):
-    """A client that waits ``seconds`` for the whole of a reply, and reads ``MOST_BYTES`` of one at most.
+    """A client that waits so many seconds for the whole of a reply, and reads ``MOST_BYTES`` of one at most.
 
     httpx2's own timeouts are for a single read. Whoever streams a reply may take as much of it, and as long, as comes.
     """
 
-    seconds: float
+    def __init__(self, *, seconds: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.seconds = seconds
+        self._call = threading.local()
+        for transport in (self._transport, *self._mounts.values()):
+            if isinstance(transport, httpx2.HTTPTransport):
+                transport._pool._network_backend = _Network(self._call)  # there is no other way to hand it over
 
     def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
-        """Send once; raises ``httpx2.ReadTimeout`` where the reply is not there in time, or TooLong.
-
-        The request has a thread of its own, which is left alone when its time is over: httpx2 bounds nowhere how long
-        a head may come. The connection is given up as soon as the head is there.
-        """
-        send = super().send
+        """Send once; raises ``httpx2.ReadTimeout`` where the reply is not there in time, or TooLong."""
+        self._call.until = math.inf if stream else time.monotonic() + self.seconds
+        response = super().send(request, stream=True, **options)
         if stream:
-            return send(request, stream=True, **options)
-        until = time.monotonic() + self.seconds
-        replied: Future[httpx2.Response] = Future()
-
-        def ask() -> None:
-            try:
-                replied.set_result(_read_until(until, send(request, stream=True, **options)))
-            except BaseException as error:  # noqa: BLE001 -- whoever waits is told
-                replied.set_exception(error)
-
-        threading.Thread(target=ask, name="post", daemon=True).start()
-        if not wait([replied], self.seconds).done:
-            raise httpx2.ReadTimeout(_LATE, request=request)
-        return replied.result()
+            return response
+        body = bytearray()
+        try:
+            for part in response.iter_bytes():
+                body += part
+                if len(body) > MOST_BYTES:
+                    raise TooLong
+        except BaseException:
+            response.close()
+            raise
+        response._content = bytes(body)  # as its own ``read`` does, which knows no limit
+        return response
 
 
-def _read_until(until: float, response: httpx2.Response) -> httpx2.Response:
-    """Read a response to its end, unpacked; where it takes too long, or is too long, it is closed instead."""
-    body = bytearray()
-    try:
-        for part in response.iter_bytes():
-            body += part
-            if len(body) > MOST_BYTES:
-                raise TooLong
-            if time.monotonic() > until:
-                raise httpx2.ReadTimeout(_LATE)
-    except BaseException:
-        response.close()
-        raise
-    response._content = bytes(body)  # as its own ``read`` does, which knows no limit
-    return response
+class _Network(httpcore2.SyncBackend):
+    """Opens connections that are read until the moment that the calling thread has set, head and body."""
+
+    def __init__(self, call: threading.local) -> None:
+        super().__init__()
+        self._call = call
+
+    def connect_tcp(self, *where: Any, **options: Any) -> httpcore2.NetworkStream:
+        return _Stream(super().connect_tcp(*where, **options), self._call)
+
+
+class _Stream(httpcore2.NetworkStream):
+    def __init__(self, stream: httpcore2.NetworkStream, call: threading.local) -> None:
+        self._stream, self._call = stream, call
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        left = self._call.until - time.monotonic()
+        if left <= 0:
+            raise httpcore2.ReadTimeout("the reply was not there in time")
+        return self._stream.read(max_bytes, left if timeout is None else min(timeout, left))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def start_tls(self, *where: Any, **options: Any) -> httpcore2.NetworkStream:
+        return _Stream(self._stream.start_tls(*where, **options), self._call)
 
 
 def failure(status: int, headers: Mapping[str, str], body: str, key: str | None) -> Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -50,28 +51,39 @@ class OpenAIProvider(Provider):
         # OpenAI has renamed the limit, and its newer models refuse the old name; most others know the old one alone.
         renamed = _OF_OPENAI.fullmatch((urlsplit(self._url).hostname or "").rstrip("."))
         self._limit = "max_completion_tokens" if renamed or "max_completion_tokens" in card.takes else "max_tokens"
-        self._completions = f"{self._url.rstrip('/')}/chat/completions"
-        self._client = Client(
-            headers={"accept": "application/json", "user-agent": "defsurvey"}
-            | ({"authorization": f"Bearer {key}"} if key else {}),
-            timeout=httpx2.Timeout(card.timeout_seconds, connect=CONNECT_SECONDS),
-            limits=httpx2.Limits(max_connections=card.concurrency),
-        )
-        self._client.seconds = card.timeout_seconds
+        self._completions = httpx2.URL(f"{self._url.rstrip('/')}/chat/completions")
+        self._tls = httpx2.create_ssl_context()
+        self._clients: list[Client] = []
+        self._mine = threading.local()
+
+    def _client(self) -> Client:
+        """Each thread has one of its own: they would wait for each other at the connections of a common one."""
+        if not hasattr(self._mine, "client"):
+            self._mine.client = Client(
+                seconds=self._card.timeout_seconds,
+                headers={"accept": "application/json", "user-agent": "defsurvey"}
+                | ({"authorization": f"Bearer {self._key}"} if self._key else {}),
+                timeout=httpx2.Timeout(self._card.timeout_seconds, connect=CONNECT_SECONDS),
+                verify=self._tls,
+            )
+            self._clients.append(self._mine.client)
+        client: Client = self._mine.client
+        return client
 
     def ask(self, request: Request) -> Completion:
         """Ask once; see ``Provider``."""
         try:
-            reply = self._client.post(self._completions, json=self._body(request))
+            reply = self._client().post(self._completions, json=self._body(request))
         except (httpx2.HTTPError, TooLong) as error:
             went_wrong = not_reached(error, self._key)
         else:
-            body = json_object(reply.text) if reply.is_success else {}
+            text = reply.content.decode("utf-8", "replace")
+            body = json_object(text) if reply.is_success else {}
             wrong = _error(body)
             if reply.is_success and not wrong:
                 return self._completion(body, request)
-            text = json.dumps({"error": wrong}) if wrong else reply.text
-            went_wrong = failure(reply.status_code, reply.headers, text, self._key)
+            said = json.dumps({"error": wrong}) if wrong else text
+            went_wrong = failure(reply.status_code, reply.headers, said, self._key)
         raise went_wrong  # out here, so that no traceback leads to the request's headers
 
     def describe(self) -> EngineDescription:
@@ -80,7 +92,8 @@ class OpenAIProvider(Provider):
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        for client in self._clients:
+            client.close()
 
     def _body(self, request: Request) -> dict[str, object]:
         turns = [{"role": message.role, "content": message.content} for message in request.messages]

@@ -13,7 +13,7 @@ from typing import TypeVar
 from defsurvey.storage.runs.judgement import Finding, Judge, Judgement, JudgeName, Rubric, judge_identity
 from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request, outcome, submit
 from defsurvey.workers.engines.opening import describe_engine
-from defsurvey.workers.judging.rubric import VERSIONS
+from defsurvey.workers.judging.prompt import VERSIONS
 from defsurvey.workers.judging.verdicts import findings_in, merged
 from defsurvey.workers.models import ModelCard
 

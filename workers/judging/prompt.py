@@ -1,19 +1,51 @@
-"""How an answer is put before a judge."""
+"""What a judge is asked: the rubric, and how an answer is put before it.
+
+The words of the rubrics are in ``rubric.toml``.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from defsurvey.storage.runs.judgement import GivenAnswer, Rubric
+from defsurvey.storage.runs.judgement import DIMENSIONS, GivenAnswer, Rubric, Verdict
 from defsurvey.storage.runs.run import DEF, AnswerState, Decoding
 from defsurvey.storage.surveys.survey import Culture, Question, Survey
 from defsurvey.workers.engines.base import Message, Request
-from defsurvey.workers.judging.rubric import INSTRUCTIONS, SCHEMA
 from defsurvey.workers.simulation.methods import METHODS
 from defsurvey.workers.simulation.methods.method import PromptParts
 from defsurvey.workers.simulation.prompts import option_text
 
+_WORDS = tomllib.loads(Path(__file__).with_name("rubric.toml").read_text(encoding="utf-8"))
+#: Of each rubric and the prompt; part of a judge's name.
+VERSIONS: Mapping[Rubric, int] = {rubric: _WORDS["versions"][rubric] for rubric in Rubric}
+#: Rubric -> dimension -> what passes and what fails.
+RUBRICS: Mapping[Rubric, Mapping[str, str]] = {rubric: _WORDS[rubric] for rubric in Rubric}
+#: Rubric -> what a judge is told before it sees an answer.
+INSTRUCTIONS: Mapping[Rubric, str] = {
+    rubric: _WORDS["before"] + "\n".join(f"{name}: {words[name]}" for name in DIMENSIONS) + _WORDS["after"]
+    for rubric, words in RUBRICS.items()
+}
+_FINDING = {
+    "type": "object",
+    "properties": {
+        "evidence": {"type": "string"},
+        "reason": {"type": "string"},
+        "verdict": {"type": "string", "enum": [verdict.value for verdict in Verdict]},
+    },
+    "required": ["evidence", "reason", "verdict"],
+    "additionalProperties": False,
+}
+#: JSON schema of a judge's reply.
+SCHEMA: Mapping[str, object] = {
+    "type": "object",
+    "properties": dict.fromkeys(DIMENSIONS, _FINDING),
+    "required": list(DIMENSIONS),
+    "additionalProperties": False,
+}
 #: Longest reply of a judge, in tokens.
 MAX_TOKENS = 1500
 

@@ -81,8 +81,7 @@ def protocol(request: pytest.FixtureRequest) -> Protocol:
 @pytest.fixture
 def client() -> Iterator[Client]:
     """A client that allows one call at a time, and two fifths of a second for each."""
-    with Client(limits=httpx2.Limits(max_connections=1)) as client:
-        client.seconds = 0.4
+    with Client(seconds=0.4, limits=httpx2.Limits(max_connections=1)) as client:
         yield client
 
 

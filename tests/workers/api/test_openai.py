@@ -229,8 +229,7 @@ def test_openai_is_told_the_limit_by_its_new_name_and_others_where_the_card_says
 
     card = ModelCard(name="some", engine="openai", model="some-model", base_url=address, takes=takes)
     provider = OpenAIProvider(card, KEY)
-    provider._client = Client(transport=httpx2.MockTransport(answer))
-    provider._client.seconds = 20.0
+    provider._mine.client = Client(seconds=20.0, transport=httpx2.MockTransport(answer))
     provider.ask(ask())
     [(url, body)] = sent
     assert address is not None or url == "https://api.openai.com/v1/chat/completions"
