@@ -17,8 +17,8 @@ from defsurvey.storage.runs.judgement import Judgement
 from defsurvey.storage.runs.judgements import BATCHED, Call, OpenBatch
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.http import Retryable
-from defsurvey.workers.judging.asking import JudgeGaveUp, judgement_in
 from defsurvey.workers.judging.batches import MOST_CALLS, Batches, Gone, Lost
+from defsurvey.workers.judging.verdicts import JudgeGaveUp, judgement_in
 
 #: How often what errored or expired is handed over again.
 ROUNDS = 3

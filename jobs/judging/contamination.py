@@ -21,7 +21,7 @@ from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.machine import versions
 from defsurvey.workers.engines.opening import check_card, describe_engine, open_engine
 from defsurvey.workers.models import ModelCard, find_card, read_cards
-from defsurvey.workers.probing.probe import complete, planned
+from defsurvey.workers.probing import complete, planned
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -21,11 +21,11 @@ from defsurvey.storage.runs.judgements import NONE, Call, Ended, Prices
 from defsurvey.storage.runs.ledger import LEASE_SECONDS, lease_owner
 from defsurvey.storage.runs.run import Run
 from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.engines.asking import AT_ONCE, ask_all
 from defsurvey.workers.engines.base import Engine, EngineUnavailable, Request
-from defsurvey.workers.judging.asking import AT_ONCE, JudgeGaveUp, ask_all, judgement_in
 from defsurvey.workers.judging.calibration import CalibrationItem, Score, calibration_set, score
 from defsurvey.workers.judging.prompt import judge_request, subject_of
-from defsurvey.workers.judging.verdicts import decided, merged
+from defsurvey.workers.judging.verdicts import JudgeGaveUp, decided, judgement_in, merged
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.runner.faults import OUTAGE
 from defsurvey.workers.runner.lease import BEATS_PER_LEASE

@@ -20,13 +20,11 @@ from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.opening import check_card, open_engine
 from defsurvey.workers.models import find_card, read_cards
-from defsurvey.workers.rephrasing.rephrase import Order, prompts, rephrase
+from defsurvey.workers.rephrasing import Order, prompts, rephrase
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-
-    from defsurvey.workers.rephrasing.rephrase import Order
 
 #: Taken while a folder is being rephrased: two at once would write over each other.
 _LOCK = ".rephrase.lock"

@@ -9,8 +9,9 @@ from itertools import islice
 import pytest
 
 from defsurvey.storage.runs.run import Decoding, UsedDecoding
+from defsurvey.workers.engines.asking import ask_all
 from defsurvey.workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
-from defsurvey.workers.judging.asking import JudgeGaveUp, ask_all, judgement_in
+from defsurvey.workers.judging.verdicts import JudgeGaveUp, judgement_in
 
 USED = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
 

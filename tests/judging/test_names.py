@@ -10,7 +10,7 @@ import pytest
 from defsurvey.storage.runs.judgement import Rubric, rubric_in
 from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.workers.engines.base import Completion, Request
-from defsurvey.workers.judging.asking import judge_name
+from defsurvey.workers.judging.verdicts import judge_name
 from defsurvey.workers.models import ModelCard
 
 DIGEST = "0123456789abcdef" * 4

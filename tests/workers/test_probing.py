@@ -11,7 +11,7 @@ from defsurvey.storage.runs.probes import ProbeKind
 from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.survey import QuestionType
 from defsurvey.workers.engines.base import EngineUnavailable
-from defsurvey.workers.probing.probe import BATCH, complete, planned, read_percentages
+from defsurvey.workers.probing import BATCH, complete, planned, read_percentages
 from defsurvey.workers.simulation.prompts import UnknownLanguage
 from tests.workers.memorisers import memorised
 from tests.workers.paraphrasers import Paraphraser

@@ -10,8 +10,7 @@ from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.questions import Tried, used
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import EngineUnavailable, FinishReason
-from defsurvey.workers.rephrasing.checks import Vocabulary, fault
-from defsurvey.workers.rephrasing.rephrase import BATCH, Batch, Order, bare_question, prompts, rephrase
+from defsurvey.workers.rephrasing import BATCH, Batch, Order, Vocabulary, bare_question, fault, prompts, rephrase
 from defsurvey.workers.simulation.prompts import UnknownLanguage
 from tests.workers.paraphrasers import Paraphraser, new_wording, question_in
 

@@ -1,4 +1,4 @@
-"""From a judge's reply to verdicts; and what a program decides without any judge.
+"""Who judges, from a judge's reply to verdicts, and what a program decides without any judge.
 
 Nothing raises and nothing is guessed: whatever is no valid verdict becomes ``unsure`` with the reason, never a pass.
 Only the judge's own reply is read here: nothing that a response says about verdicts can become one.
@@ -12,9 +12,22 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Verdict, all_dimensions
+from defsurvey.storage.runs.judgement import (
+    DIMENSIONS,
+    Finding,
+    Judge,
+    Judgement,
+    JudgeName,
+    Rubric,
+    Verdict,
+    all_dimensions,
+    judge_identity,
+)
 from defsurvey.storage.runs.run import AnswerState, Reply
-from defsurvey.workers.engines.base import Completion, FinishReason
+from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason
+from defsurvey.workers.engines.opening import describe_engine
+from defsurvey.workers.judging.prompt import VERSIONS
+from defsurvey.workers.models import ModelCard
 from defsurvey.workers.simulation.answer_parser import spoken
 
 #: Evidence and reasons are kept up to so many characters.
@@ -24,8 +37,36 @@ _FENCED = re.compile(r"\s*+```(?:json)?+(?:[^\S\n]*+\n)++(.*?)\n?```\s*+", re.DO
 _GAP = re.compile(r"\.\.\.|…|\[\.\.\.\]")
 
 
-class _Twice(ValueError):
-    """A key stands twice in an object."""
+class JudgeGaveUp(RuntimeError):
+    """There is no reply to one call; the message says why."""
+
+
+def check_judge(card: ModelCard) -> None:
+    """Refuse what cannot judge.
+
+    Raises:
+        EngineUnavailable: the model is a rule that answers surveys.
+    """
+    if not card.capabilities.reads_prompts:
+        raise EngineUnavailable(f"model {card.name} cannot judge: it is a scripted respondent and reads no prompt")
+
+
+def judge_name(card: ModelCard, engine: Engine, rubric: Rubric = Rubric.OWN) -> JudgeName:
+    """The name under which a judge's verdicts are kept: model, version, rubric.
+
+    The version is the model that a server is asked for; else a hash or a revision, cut short; else whatever the engine
+    says of its weights, all of it: a folder's path, or the words of an engine of the user's own.
+    """
+    said = describe_engine(card.name, engine)
+    digest = said.get("weights_sha256") or said.get("revision") or ""
+    version = card.model if card.hosted else digest[:12] or said.get("weights") or card.revision
+    return JudgeName(
+        identity=judge_identity(card.name, version, rubric, VERSIONS[rubric]),
+        model=Judge(model=card.name, sample=1.0, rubric=rubric).key,
+        description={name: value for name, value in said.items() if name != "server"},
+        input_price=card.input_price,
+        output_price=card.output_price,
+    )
 
 
 def findings_in(completion: Completion, response: str) -> Mapping[str, Finding]:
@@ -75,7 +116,7 @@ def _object(text: str) -> dict[str, Any]:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise _Twice("a key stands twice")
+        raise ValueError("a key stands twice")
     return found
 
 
@@ -132,3 +173,18 @@ def decided(state: AnswerState, reason: str, response: str, reply: Reply) -> Map
 def merged(by_program: Mapping[str, Finding], by_judge: Mapping[str, Finding]) -> Mapping[str, Finding]:
     """All six findings; what a program decided goes first."""
     return {name: by_program.get(name) or by_judge[name] for name in DIMENSIONS}
+
+
+def judgement_in(completion: Completion, response: str, by_program: Mapping[str, Finding]) -> Judgement:
+    """What a reply says of a response.
+
+    Raises:
+        JudgeGaveUp: it ended in an error: there is no reply, and nothing was paid.
+    """
+    if completion.finish is FinishReason.ERROR:
+        raise JudgeGaveUp(completion.error)
+    return Judgement(
+        findings=merged(by_program, findings_in(completion, response)),
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=completion.completion_tokens,
+    )

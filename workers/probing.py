@@ -12,8 +12,8 @@ from pathlib import Path
 from defsurvey.storage.runs.probes import Probe, ProbeKind
 from defsurvey.storage.runs.run import Decoding
 from defsurvey.storage.surveys.survey import Culture, Question, QuestionType, Survey
+from defsurvey.workers.engines.asking import ask_together
 from defsurvey.workers.engines.base import Engine, FinishReason, Message, Request
-from defsurvey.workers.judging.asking import ask_together
 from defsurvey.workers.simulation.answer_parser import spoken
 from defsurvey.workers.simulation.prompts import UnknownLanguage, option_text
 
@@ -40,7 +40,7 @@ class Probed:
 
 @cache  # one small table for the life of the process
 def _prompts() -> Mapping[str, Mapping[str, str]]:
-    tables = tomllib.loads(Path(__file__).with_name("prompts.toml").read_text(encoding="utf-8"))
+    tables = tomllib.loads(Path(__file__).with_name("probing.toml").read_text(encoding="utf-8"))
     return {language: {name: text.strip() for name, text in table.items()} for language, table in tables.items()}
 
 

@@ -1,0 +1,86 @@
+"""Many requests to one engine, several under way at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from functools import partial
+from itertools import islice
+from operator import itemgetter
+from queue import SimpleQueue
+from typing import TypeVar
+
+from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, Request, outcome, submit
+
+_Key = TypeVar("_Key")
+
+#: Requests under way at once where a card does not say.
+AT_ONCE = 16
+
+
+def ask_all(
+    engine: Engine, calls: Iterable[tuple[_Key, Request]], *, at_once: int = AT_ONCE
+) -> Iterator[tuple[_Key, Completion]]:
+    """Ask every call and give each reply back as soon as it is there, in whatever order.
+
+    What else an engine raises becomes the completion of that call.
+
+    Args:
+        engine: who is asked.
+        calls: taken one by one, no sooner than they can be asked.
+        at_once: how many are under way.
+
+    Raises:
+        EngineUnavailable: the engine cannot be asked any more, or has cancelled a call; what had been replied was given
+            back before.
+    """
+    coming = iter(calls)
+    # Not ``concurrent.futures.wait``: to that a call is under way for good where an engine of anybody's cancels it.
+    over: SimpleQueue[tuple[_Key, Future[Completion]]] = SimpleQueue()
+    under_way = 0
+
+    def note(key: _Key, done: Future[Completion]) -> None:
+        over.put((key, done))
+
+    unavailable: EngineUnavailable | None = None
+    while True:
+        if unavailable is None:
+            for key, request in islice(coming, at_once - under_way):
+                try:
+                    asked = submit(engine, request)
+                except EngineUnavailable as error:
+                    unavailable = error
+                    break
+                under_way += 1
+                asked.add_done_callback(partial(note, key))
+        if not under_way:
+            break
+        for key, done in [over.get(), *(over.get() for _ in range(over.qsize()))]:
+            under_way -= 1
+            try:
+                completion = outcome(done)
+            except EngineUnavailable as error:
+                unavailable = error
+            except CancelledError:
+                unavailable = unavailable or EngineUnavailable("the engine has cancelled what it was asked")
+            else:
+                yield key, completion
+    if unavailable is not None:
+        raise unavailable
+
+
+def ask_together(
+    engine: Engine, requests: Sequence[Request]
+) -> tuple[list[tuple[int, Completion]], EngineUnavailable | None]:
+    """Ask a few requests at once. Returns the place of each reply that came and the reply, in order.
+
+    And, where the engine cannot be asked any more, why: to be raised when the replies are kept, which were paid for.
+    """
+    replies: list[tuple[int, Completion]] = []
+    unavailable: EngineUnavailable | None = None
+    try:
+        for reply in ask_all(engine, enumerate(requests), at_once=len(requests)):
+            replies.append(reply)  # noqa: PERF402 -- those before an error are kept
+    except EngineUnavailable as error:
+        unavailable = error
+    return sorted(replies, key=itemgetter(0)), unavailable

@@ -1,1 +1,0 @@
-"""What a model knows of a survey itself: asked apart from any interview."""
