@@ -17,8 +17,8 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs import judgements, outbox
 from defsurvey.storage.runs.judgements import Ended
 from defsurvey.storage.runs.verdicts import read_judgements
+from defsurvey.workers.engines import asking
 from defsurvey.workers.engines.base import EngineUnavailable
-from defsurvey.workers.judging import asking
 from tests.jobs.ledger_rows import change, rows
 from tests.judging.conftest import Answered, wants_judging
 from tests.judging.provider import JudgeServer
