@@ -17,8 +17,8 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs import judgements, outbox
 from defsurvey.storage.runs.judgements import Ended
 from defsurvey.storage.runs.verdicts import read_judgements
-from defsurvey.workers.engines import asking
 from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.judging import verdicts
 from tests.jobs.ledger_rows import change, rows
 from tests.judging.conftest import Answered, wants_judging
 from tests.judging.provider import JudgeServer
@@ -78,7 +78,7 @@ def test_what_was_said_before_a_judge_went_away_reaches_the_report(
     """It was paid for: the judgements have a new revision, and they are the judge's."""
     answered(8)
     asked = 0
-    judgement_in = asking.judgement_in
+    judgement_in = verdicts.judgement_in
 
     def refuse(*given: object) -> object:
         nonlocal asked
