@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
-from pydantic import GetCoreSchemaHandler as CoreHandler
-from pydantic import GetJsonSchemaHandler as JsonHandler
-from pydantic_core import CoreSchema, ErrorDetails, core_schema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
 from defsurvey.storage.errors import BadInput
 from defsurvey.storage.surveys.problem import nearest
@@ -71,11 +77,13 @@ ENGINES: Mapping[str, Capabilities] = {
     ),
 }
 #: An engine of the user's own: a function that opens it, see ``workers.engines.opening``.
-_OWN_ENGINE = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+OWN_ENGINE = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 #: How messages become text: the tokenizer's own template, one of ours, or the bare text.
-CHAT_TEMPLATES = ("tokenizer", "vicuna", "baichuan2", "chatglm2", "chatml", "llama3", "smollm3", "none")
+ChatTemplate = Literal["tokenizer", "vicuna", "baichuan2", "chatglm2", "chatml", "llama3", "smollm3", "none"]
+CHAT_TEMPLATES: tuple[str, ...] = get_args(ChatTemplate)
 #: The rules by which a scripted respondent can answer.
-RESPONDENTS = ("human", "uniform", "mode", "first-shown", "refuser", "garbler")
+Respondent = Literal["human", "uniform", "mode", "first-shown", "refuser", "garbler"]
+RESPONDENTS: tuple[str, ...] = get_args(Respondent)
 #: Those of them that reply in words only and give no probabilities of options.
 WITHOUT_PROBABILITIES = ("refuser", "garbler")
 
@@ -96,24 +104,14 @@ SET_PER_REQUEST = (
     "use_beam_search",
     "stream",
 )
-#: Fields that only cards of some engines have: how a server is asked, where weights come from, how they are loaded, and
-#: what a respondent does.
-SERVER_FIELDS = (
-    "model",
-    "base_url",
-    "key",
-    "takes",
-    "body",
-    "concurrency",
-    "attempts",
-    "timeout_seconds",
-    "input_price",
-    "output_price",
-    "priced",
-)
+#: Fields that only cards of some engines have: where weights come from, how they are loaded, what a respondent does;
+#: and ``SERVER_FIELDS``, below.
 _WEIGHTS = ("hub", "path", "fallback")
 _LOADING = ("quantisation", "template_options", "ends")
 _RULE = ("respondent", "latency_seconds")
+
+_URL = "an http or https URL without a password"
+_MODEL = "the name by which the server knows the model"
 
 BUNDLED = Path(__file__).with_name("models.toml")
 #: The user's own cards, where they lie in the working folder or beside a study.
@@ -128,85 +126,54 @@ class UnknownModel(ModelError):
     """A model was asked for that has no card."""
 
 
-class _Check:
-    """A check of a field: its error says what was expected, and a JSON Schema has keywords for it.
-
-    Args:
-        expected: in words.
-        holds: whether a value, of whatever type, will do.
-        near: texts of which an error names the nearest.
-        schema: keywords of JSON Schema.
-    """
-
-    def __init__(self, expected: str, holds: Callable[[Any], object], near: Iterable[str] = (), **schema: Any) -> None:
-        self.expected, self._holds, self._near, self._schema = expected, holds, near, schema
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: CoreHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(self._checked, handler(source))
-
-    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: JsonHandler) -> dict[str, Any]:
-        return handler(core) | self._schema
-
-    def _checked(self, value: Any) -> Any:
-        if not self._holds(value):
-            raise mistake(self.expected, repr(value) + (nearest(value, self._near) if isinstance(value, str) else ""))
-        return value
-
-
-def _text(expected: str = "text", pattern: str = r".*\S.*") -> _Check:
-    return _Check(expected, lambda v: isinstance(v, str) and re.fullmatch(pattern, v), pattern=f"^(?:{pattern})$")
-
-
-def _one_of(*known: str) -> _Check:
-    return _Check(f"one of {', '.join(known)}", lambda value: value in known, near=known, enum=list(known))
-
-
-def _whole(most: int) -> _Check:
-    expected = f"a whole number from 1 to {most}"
-    return _Check(expected, lambda value: type(value) is int and 1 <= value <= most, minimum=1, maximum=most)
-
-
-def _amount(of: str) -> _Check:
-    expected = f"a finite number of {of}, 0 or more"
-    return _Check(expected, lambda value: type(value) in (int, float) and 0 <= value < math.inf, minimum=0)
-
-
-def _are_texts(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and all(isinstance(item, str) and item for item in value)
-
-
-def _is_url(value: object) -> bool:
-    if not isinstance(value, str) or not re.fullmatch(r"https?://[^\s/@?#]+[^\s@?#]*", value):
-        return False
+def _is_url(value: str) -> str:
     try:
         address = urlsplit(value)
-        return bool(address.hostname) and address.port != 0
+        valid = re.fullmatch(r"https?://[^\s/@?#]+[^\s@?#]*", value) and address.hostname and address.port != 0
     except ValueError:  # of brackets without an end, and of ports that are no numbers
-        return False
+        valid = False
+    if not valid:
+        raise ValueError(value)
+    return value
 
 
-def _is_path(value: object) -> bool:
-    return isinstance(value, Path) or (isinstance(value, str) and bool(value.strip()))
+def _is_engine(value: object) -> object:
+    if isinstance(value, str) and (value in ENGINES or re.fullmatch(OWN_ENGINE, value)):
+        return value
+    near = nearest(value, ENGINES) if isinstance(value, str) else ""
+    raise mistake(f"one of {', '.join(ENGINES)}", f"{value!r}{near}")
 
 
 def _in_folder(path: Path, info: ValidationInfo) -> Path:
     """A path in a model file is relative to the folder of that file."""
-    return path if info.context is None else (info.context / path.expanduser()).absolute()
+    if info.context is None:
+        return path
+    if not path.name.strip():
+        raise ValueError(path)
+    return (info.context / path.expanduser()).absolute()
 
 
-_Engine = Annotated[
-    str,
-    _Check(
-        f"one of {', '.join(ENGINES)}",
-        lambda value: isinstance(value, str) and (value in ENGINES or re.fullmatch(_OWN_ENGINE, value)),
-        near=ENGINES,
-        anyOf=[{"enum": list(ENGINES)}, {"pattern": f"^{_OWN_ENGINE}$"}],
-    ),
-]
-_Texts = Annotated[tuple[str, ...], _Check('a list of texts such as ["en", "zh"]', _are_texts), Field(strict=False)]
-_Path = Annotated[Path, AfterValidator(_in_folder), _Check("text", _is_path), Field(strict=False)]
-_Price = Annotated[float, _amount("US dollars per million tokens")]
-_STRICT = ConfigDict(frozen=True, strict=True, extra="forbid")
+def _field(default: Any = "", expected: str = "text", pattern: str | None = r"^.*\S.*$", **options: Any) -> Any:
+    """A field of a card; what an error says was expected is also what a JSON Schema says of it."""
+    return Field(default, pattern=pattern, description=expected, **options)
+
+
+def _texts() -> Any:
+    return Field((), strict=False, description='a list of texts such as ["en", "zh"]')
+
+
+def _whole(default: int, most: int) -> Any:
+    return Field(default, ge=1, le=most, description=f"a whole number from 1 to {most}")
+
+
+def _amount(default: float | None, of: str) -> Any:
+    return Field(default, ge=0, allow_inf_nan=False, description=f"a finite number of {of}, 0 or more")
+
+
+_Word = Annotated[str, Field(min_length=1)]
+_TAKES = f"a list of any of {', '.join(dict.fromkeys(name for can in ENGINES.values() for name in can.takes))}"
+_PRICE = "US dollars per million tokens"
+_STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", regex_engine="python-re")
 
 
 class Wheel(BaseModel):
@@ -214,10 +181,10 @@ class Wheel(BaseModel):
 
     model_config = _STRICT
 
-    wheel: Annotated[str, _text("a package name", r"[A-Za-z0-9][\w.-]*")]  #: it is only unpacked, never installed
-    version: Annotated[str, _text("a version such as 1.0.2", r"[0-9][\w.+!-]*")]
-    file: Annotated[str, _text("a path inside the package", r"(?!/)(?!.*\.\.).+")]
-    sha256: Annotated[str, _text("64 lower-case hexadecimal digits", r"[0-9a-f]{64}")]  #: of that file
+    wheel: str = _field(..., "a package name", r"^[A-Za-z0-9][\w.-]*$")  #: it is only unpacked, never installed
+    version: str = _field(..., "a version such as 1.0.2", r"^[0-9][\w.+!-]*$")
+    file: str = _field(..., "a path inside the package", r"^(?!/)(?!.*\.\.).+$")
+    sha256: str = _field(..., "64 lower-case hexadecimal digits", r"^[0-9a-f]{64}$")  #: of that file
 
 
 class ModelCard(BaseModel):
@@ -229,44 +196,47 @@ class ModelCard(BaseModel):
     model_config = _STRICT
 
     name: str
-    engine: _Engine = "transformers"
-    hub: Annotated[str, _text("organisation/model", r"[\w.-]+/[\w.-]+")] | None = None  #: on the model hub
-    revision: Annotated[str, _text()] = "main"  #: commit, tag or branch on the hub
-    path: _Path | None = None  #: a folder with weights, or a GGUF file; goes before ``hub``
-    fallback: Wheel | None = None
-    #: number format in which weights are held; ``auto``: as they were published
-    dtype: Annotated[str, _one_of("float32", "bfloat16", "auto")] = "auto"
+    engine: Annotated[str, BeforeValidator(_is_engine)] = "transformers"
+    hub: str | None = _field(None, "organisation/model", r"^[\w.-]+/[\w.-]+$")  #: on the model hub
+    revision: str = _field("main")  #: commit, tag or branch on the hub
+    #: a folder with weights, or a GGUF file; goes before ``hub``
+    path: Annotated[Path, AfterValidator(_in_folder)] | None = Field(None, strict=False, description="text")
+    fallback: Wheel | None = Field(None, description="a table of fields")
+    dtype: Literal["float32", "bfloat16", "auto"] = "auto"  #: of weights in memory; ``auto``: as they were published
     #: ``nf4``: made 4 bits while loading; ``gptq``: the weights were published so
-    quantisation: Annotated[str, _one_of("none", "nf4", "gptq")] = "none"
-    chat_template: Annotated[str, _one_of(*CHAT_TEMPLATES)] = "tokenizer"
-    template_options: dict[str, Any] = {}  #: what else the template is given
-    ends: _Texts = ()  #: tokens that end a reply, besides those that were published as ending it
-    answer_prefix: bool = False  #: whether the reply is begun for the model with ``Request.reply_start``
-    series: Annotated[str, _text()] = ""
-    stage: Annotated[str, _text()] = ""  #: of training: base, instruct, chat, ...
-    #: how many, all experts counted
-    parameters: Annotated[str, _text("a number such as 7B or 135M", r"\d+(\.\d+)?[BM]")] = ""
-    languages: _Texts = ()  #: in which it was trained to be asked
-    licence: Annotated[str, _text()] = ""
-    respondent: Annotated[str, _one_of(*RESPONDENTS)] | None = None
-    latency_seconds: Annotated[float, _amount("seconds")] = 0.0  #: how long each reply of a respondent takes
-    #: this and the next ones, ``SERVER_FIELDS``, are of a model behind a server
-    model: Annotated[str, _text("the name by which the server knows the model")] = ""
+    quantisation: Literal["none", "nf4", "gptq"] = "none"
+    chat_template: ChatTemplate = "tokenizer"
+    template_options: dict[str, Any] = Field({}, description="a table of fields")  #: what else the template is given
+    ends: tuple[_Word, ...] = _texts()  #: tokens that end a reply, besides those that were published as ending it
+    #: whether the reply is begun for the model with ``Request.reply_start``
+    answer_prefix: bool = Field(False, description="true or false")
+    series: str = _field()
+    stage: str = _field()  #: of training: base, instruct, chat, ...
+    parameters: str = _field("", "a number such as 7B or 135M", r"^\d+(\.\d+)?[BM]$")  #: all experts counted
+    languages: tuple[_Word, ...] = _texts()  #: in which it was trained to be asked
+    licence: str = _field()
+    respondent: Respondent | None = None
+    latency_seconds: float = _amount(0.0, "seconds")  #: how long each reply of a respondent takes
+    # ``SERVER_FIELDS``, of a model behind a server:
+    model: str = _field("", _MODEL)
     #: None: the provider's own
-    base_url: Annotated[str, _Check("an http or https URL without a password", _is_url)] | None = None
+    base_url: Annotated[str, AfterValidator(_is_url)] | None = _field(None, _URL, None)
     #: variable with the key; None: the provider's usual one, and none for ``base_url``
-    key: Annotated[str, _text("the name of an environment variable", r"[A-Z][A-Z0-9_]*")] | None = None
+    key: str | None = _field(None, "the name of an environment variable", r"^[A-Z][A-Z0-9_]*$")
     #: what of a request's decoding the server takes
-    takes: _Texts = Field(default_factory=lambda card: _capabilities(card["engine"]).usually_takes)
-    body: dict[str, Any] = {}  #: put into every request as it is
-    concurrency: Annotated[int, _whole(256)] = 16  #: most requests under way at once, from one process
-    attempts: Annotated[int, _whole(100)] = 10  #: how often one request is tried before its answer counts as failed
-    timeout_seconds: Annotated[int, _whole(3600)] = 300  #: for one attempt
-    input_price: _Price | None = None  #: US dollars per million tokens of prompts
-    output_price: _Price | None = None  #: US dollars per million tokens of completions
+    takes: tuple[str, ...] = Field(
+        default_factory=lambda card: _capabilities(card["engine"]).usually_takes, strict=False, description=_TAKES
+    )
+    body: dict[str, Any] = Field({}, description="a table of fields")  #: put into every request as it is
+    concurrency: int = _whole(16, most=256)  #: most requests under way at once, from one process
+    attempts: int = _whole(10, most=100)  #: how often one request is tried before its answer counts as failed
+    timeout_seconds: int = _whole(300, most=3600)  #: for one attempt
+    input_price: float | None = _amount(None, _PRICE)  #: of prompts
+    output_price: float | None = _amount(None, _PRICE)  #: of completions
     #: when the prices were looked up
-    priced: Annotated[str, _text("a month or day such as 2026-10-05", r"\d{4}-\d{2}(-\d{2})?")] = ""
-    retired: Annotated[str, _text()] = ""  #: no longer served by its provider: the model to take instead
+    priced: str = _field("", "a month or day such as 2026-10-05", r"^\d{4}-\d{2}(-\d{2})?$")
+    # and of any:
+    retired: str = _field()  #: no longer served by its provider: the model to take instead
 
     @model_validator(mode="after")
     def _fits_its_engine(self) -> Self:
@@ -274,21 +244,21 @@ class ModelCard(BaseModel):
         self._has_none_of("template_options", GIVEN_TO_TEMPLATES)
         if can.hosted:
             if not self.model:
-                raise _wrong("model", "the name by which the server knows the model", "nothing")
+                raise _wrong("model", _MODEL, "nothing")
             if not set(self.takes) <= set(can.takes):
                 raise _wrong("takes", f"a list of any of {', '.join(can.takes)}", repr(list(self.takes)))
             self._has_none_of("body", (*SET_PER_REQUEST, *({"top_k"} & set(self.takes))))
-        else:
-            self._belong(SERVER_FIELDS, lambda engine: engine.hosted)
-        if can.reads_prompts:
-            self._belong(_RULE, lambda engine: not engine.reads_prompts, "a respondent or a latency")
-        elif self.respondent is None:
+        if not can.reads_prompts and self.respondent is None:
             raise _wrong("respondent", f"one of {', '.join(RESPONDENTS)}", "nothing")
+        if can.weights and not self.model_fields_set & set(_WEIGHTS):
+            raise _wrong("hub", "hub, path or fallback, from which the weights come", "none of them")
         if self.engine in ENGINES and not can.weights:
             self._belong(_WEIGHTS, lambda engine: engine.weights, "weights")
             self._belong(_LOADING, lambda engine: engine.weights)
-        elif can.weights and not self.model_fields_set & set(_WEIGHTS):
-            raise _wrong("hub", "hub, path or fallback, from which the weights come", "none of them")
+        if can.reads_prompts:
+            self._belong(_RULE, lambda engine: not engine.reads_prompts, "a respondent or a latency")
+        if not can.hosted:
+            self._belong(SERVER_FIELDS, lambda engine: engine.hosted)
         return self
 
     def _has_none_of(self, field: str, reserved: Collection[str]) -> None:
@@ -347,6 +317,11 @@ class ModelCard(BaseModel):
             read, written = (f"{price:g}" for price in self.prices)
             facts |= {"input_price": read, "output_price": written, "priced": self.priced}
         return {name: value for name, value in facts.items() if value}
+
+
+_NAMES = list(ModelCard.model_fields)
+#: How a server is asked.
+SERVER_FIELDS = tuple(_NAMES[_NAMES.index("model") : _NAMES.index("retired")])
 
 
 def _capabilities(engine: str) -> Capabilities:
@@ -420,24 +395,24 @@ def _card(name: str, table: object, file: Path) -> ModelCard:
     if "name" in table:
         raise _unknown("name", ModelCard, where)
     try:
-        return ModelCard.model_validate({"name": name, **table}, context=file.parent)
+        return ModelCard.model_validate({**table, "name": name}, context=file.parent)
     except ValidationError as error:
-        raise _model_error(error.errors(include_url=False)[0], where) from None
+        raise _model_error(error.errors(include_url=False)[0], table, where) from None
 
 
-def _model_error(details: ErrorDetails, where: str) -> ModelError:
-    *within, field = map(str, details["loc"])
-    model: type[BaseModel] = Wheel if within == ["fallback"] else ModelCard
-    where += "".join(f": field {table}" for table in within)
-    expected, got = explain(details, repr(details["input"]))
-    match details["type"]:
-        case "extra_forbidden":
-            return _unknown(field, model, where)
-        case "missing":
-            checks = (check for check in model.model_fields[field].metadata if isinstance(check, _Check))
-            expected, got = next(checks).expected, "nothing"
-        case "model_type" | "dict_type":
-            expected = "a table of fields"
+def _model_error(details: ErrorDetails, table: Mapping[str, Any], where: str) -> ModelError:
+    """The error of pydantic as one of a card, which names the field and what it was given."""
+    model: type[BaseModel] = ModelCard
+    place = list(map(str, details["loc"]))
+    if place[0] == "fallback" and len(place) > 1:
+        model, table, where = Wheel, table["fallback"], f"{where}: field {place.pop(0)}"
+    field = place[0]
+    if details["type"] == "extra_forbidden":
+        return _unknown(field, model, where)
+    got = repr(table[field]) if field in table else "nothing"
+    expected = model.model_fields[field].description or ""
+    if details["type"] in ("mistake", "literal_error"):
+        expected, got = explain(details, got)
     return ModelError(f"{where}: field {field}: expected {expected}, got {got}")
 
 
