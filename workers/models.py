@@ -150,7 +150,8 @@ def _in_folder(path: Path, info: ValidationInfo) -> Path:
         return path
     if not path.name.strip():
         raise ValueError(path)
-    return (info.context / path.expanduser()).absolute()
+    folder: Path = info.context
+    return (folder / path.expanduser()).absolute()
 
 
 def _field(default: Any = "", expected: str = "text", pattern: str | None = r"^.*\S.*$", **options: Any) -> Any:

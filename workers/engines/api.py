@@ -29,7 +29,7 @@ FIRST_WAIT = 0.5
 #: Seconds that a wait grows to at most, where the server does not ask for more.
 LONGEST_WAIT = 60.0
 #: Seconds for which a server may ask to wait, again and again without an answer between; a run that would have to
-#: wait longer is better resumed later, and a worker that waits longer looks as if it hung.
+#: wait longer is better resumed later.
 LONGEST_WAIT_ASKED = 600.0
 
 
@@ -50,13 +50,7 @@ class Provider(ABC):
 
     @abstractmethod
     def ask(self, request: Request) -> Completion:
-        """Ask once.
-
-        Raises:
-            Retryable: the same request may succeed later.
-            Rejected: it never will.
-            EngineUnavailable: no request will.
-        """
+        """Ask once; raises Retryable, Rejected, or EngineUnavailable where no request will ever succeed."""
 
     @abstractmethod
     def close(self) -> None:
@@ -149,7 +143,6 @@ class ApiEngine:
             self._waiting.put(None)
 
     def _end(self) -> None:
-        """Wake whoever waits to ask: nothing is asked any more."""
         self._over.set()
         self._pace.close()
 
@@ -251,9 +244,8 @@ class Pace:
     """
 
     def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most = most
+        self._most = self._limit = float(most)
         self._clock = clock
-        self._limit = float(most)
         self._held = 0
         self._lowered_at = -1.0
         self._not_before = 0.0
@@ -267,25 +259,25 @@ class Pace:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Hold a turn while the block runs.
+        """Hold a turn while the block runs; raises CancelledError after ``close``.
 
         A block that ends well lets a little more through; one that ends with an overloaded server halves what is let
         through, and lets nobody through until the server's wait is over.
-
-        Raises:
-            CancelledError: ``close`` was called.
         """
         begun = self._begin()
         try:
             yield
         except Retryable as failure:
             if failure.overloaded:
-                self._slow_down(begun, failure.wait)
+                self._slow_down(begun, failure.wait or 0.0)
             raise
         else:
-            self._speed_up()
+            with self._changed:
+                self._limit = min(self._most, self._limit + 1 / self._limit)
         finally:
-            self._end()
+            with self._changed:
+                self._held -= 1
+                self._changed.notify_all()
 
     def close(self) -> None:
         """Give out no more turns; whoever waits for one is told at once."""
@@ -298,26 +290,17 @@ class Pace:
             while not self._closed:
                 now = self._clock()  # once: a wait that ended between two looks would be waited for without end
                 remaining = self._not_before - now
-                if remaining <= 0 and self._held < int(self._limit):
+                if remaining <= 0 and self._held < self.limit:
                     self._held += 1
                     return now
                 self._changed.wait(remaining if remaining > 0 else None)
             raise CancelledError
 
-    def _end(self) -> None:
-        with self._changed:
-            self._held -= 1
-            self._changed.notify_all()
-
-    def _slow_down(self, begun: float, wait: float | None) -> None:
+    def _slow_down(self, begun: float, wait: float) -> None:
         now = self._clock()
         with self._changed:
             # What was under way when the limit was lowered says nothing new: a burst of refusals counts once.
             if begun >= self._lowered_at:
                 self._limit = max(1.0, self._limit / 2)
                 self._lowered_at = now
-            self._not_before = max(self._not_before, now + (wait or 0.0))
-
-    def _speed_up(self) -> None:
-        with self._changed:
-            self._limit = min(float(self._most), self._limit + 1 / self._limit)
+            self._not_before = max(self._not_before, now + wait)

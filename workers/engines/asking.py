@@ -25,22 +25,13 @@ def ask_all(
 
     What else an engine raises becomes the completion of that call.
 
-    Args:
-        engine: who is asked.
-        calls: taken one by one, no sooner than they can be asked.
-        at_once: how many are under way.
-
-    Raises:
-        EngineUnavailable: the engine cannot be asked any more, or has cancelled a call; what had been replied was given
-            back before.
+    Calls are taken one by one, no sooner than they can be asked. Raises EngineUnavailable where the engine cannot be
+    asked any more, or has cancelled a call; what had been replied was given back before.
     """
     coming = iter(calls)
     # Not ``concurrent.futures.wait``: to that a call is under way for good where an engine of anybody's cancels it.
     over: SimpleQueue[tuple[_Key, Future[Completion]]] = SimpleQueue()
     under_way = 0
-
-    def note(key: _Key, done: Future[Completion]) -> None:
-        over.put((key, done))
 
     unavailable: EngineUnavailable | None = None
     while True:
@@ -52,7 +43,7 @@ def ask_all(
                     unavailable = error
                     break
                 under_way += 1
-                asked.add_done_callback(partial(note, key))
+                asked.add_done_callback(partial(_put, over, key))
         if not under_way:
             break
         for key, done in [over.get(), *(over.get() for _ in range(over.qsize()))]:
@@ -67,6 +58,10 @@ def ask_all(
                 yield key, completion
     if unavailable is not None:
         raise unavailable
+
+
+def _put(over: SimpleQueue[tuple[_Key, Future[Completion]]], key: _Key, done: Future[Completion]) -> None:
+    over.put((key, done))
 
 
 def ask_together(

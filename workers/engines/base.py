@@ -103,9 +103,7 @@ class Completion:
 def submit(engine: Engine, request: Request) -> Future[Completion]:
     """Queue a request; an error that an engine raises at once is of its future, as if it came later: see ``outcome``.
 
-    Raises:
-        CancelledError: the request was cancelled.
-        EngineUnavailable: the engine cannot serve at all.
+    CancelledError and EngineUnavailable go through.
     """
     try:
         return engine.submit(request)
@@ -121,11 +119,7 @@ def outcome(future: Future[Completion]) -> Completion:
     """What became of a request; an engine's defect is told as an error completion.
 
     It would be there again whenever the request is: an answer that ends as failed can be looked at and asked anew,
-    one that is tried for ever cannot.
-
-    Raises:
-        CancelledError: the request was cancelled.
-        EngineUnavailable: the engine cannot serve at all.
+    one that is tried for ever cannot. CancelledError and EngineUnavailable go through.
     """
     try:
         return future.result()

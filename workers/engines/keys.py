@@ -1,7 +1,4 @@
-"""Where the key of a provider comes from, and how it is kept out of everything that is written down.
-
-A key goes to the provider's own address, and elsewhere only where the card names it.
-"""
+"""Where the key of a provider comes from, and how it is kept out of everything that is written down."""
 
 from __future__ import annotations
 
@@ -30,13 +27,8 @@ def find_key(
 ) -> str | None:
     """The key with which a model's server is asked; None where it is asked without one.
 
-    Args:
-        card: The model.
-        environment: Looked in first; None: the process's own.
-        secrets: Folder with secret files, looked in second; None: ``SECRETS``.
-
-    Raises:
-        EngineUnavailable: there is no key, or it cannot be one; the message names the variable, never a key.
+    The environment goes before the folder of secret files. Raises EngineUnavailable where there is no key, or it cannot
+    be one; the message names the variable, never a key.
     """
     name = key_name(card)
     if name is None:

@@ -87,9 +87,8 @@ def _text(file: Path) -> str:
 def resolved(device: str) -> str:
     """A device as torch names it, for when a model is loaded.
 
-    Args:
-        device: ``cpu``, ``cuda`` or ``cuda:N``, which stay as they are, or ``auto`` or ``auto:N``: the GPU N, counted
-            anew from the first after the last one, or ``cpu`` where torch can use no GPU.
+    ``cpu``, ``cuda``, ``cuda:N`` stay as they are; ``auto`` and ``auto:N`` are the GPU N, counted anew from the first
+    after the last one, or ``cpu`` where torch can use no GPU.
     """
     kind, _, number = device.partition(":")
     if kind != AUTO:
@@ -108,12 +107,7 @@ def torch_gpus() -> int:
 
 
 def expected(device: str, *, workers: int = 1) -> str:
-    """In words, and without torch, what a device will be: torch has the last word when a model is loaded.
-
-    Args:
-        device: ``auto``, or any other, which is said as it is.
-        workers: how many processes share the GPUs.
-    """
+    """In words, and without torch, what a device will be for so many processes: torch has the last word."""
     if device != AUTO:
         return device
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):

@@ -33,13 +33,11 @@ def check_card(card: ModelCard, *, cache: Path, key: bool = True) -> None:
     A server is not asked whether it is there: that can cost money, and it may come up later.
 
     Args:
-        card: The model.
         cache: Folder under which fetched weights are kept; it need not exist.
         key: Whether the key of its server has to be here.
 
     Raises:
-        EngineUnavailable: its provider has retired it, its engine is not installed or cannot be imported, its weights
-            are not where the card says, the key of its server is missing, or the cache is not a folder.
+        EngineUnavailable: it cannot; the message says why.
     """
     can, where = card.capabilities, f"model {card.name}"
     if card.retired:
@@ -69,9 +67,8 @@ def open_engine(
     """Start the engine that a card names; weights that are not here yet are fetched into ``cache``.
 
     Args:
-        card: The model.
         survey: What is asked; scripted respondents look up in it what people answered.
-        device: Where the model runs, see ``workers.engines.machine.resolved``.
+        device: See ``workers.engines.machine.resolved``.
         cache: Folder under which fetched weights are kept.
         threads: CPU threads for one model, at least 1; None leaves it to the library.
 
@@ -96,11 +93,7 @@ def open_engine(
 
 
 def describe_engine(name: str, engine: Engine) -> EngineDescription:
-    """What an engine says of itself.
-
-    Raises:
-        EngineUnavailable: it cannot say, and nobody is asked by what may be another engine; the log has the traceback.
-    """
+    """What an engine says of itself; raises EngineUnavailable where it cannot: it may be another engine."""
     with _or_unavailable(f"model {name}: cannot be described"):
         return engine.describe()
 
@@ -154,13 +147,7 @@ def check_model(
 ) -> Checked:
     """Load what a card names and render one prompt; with ``weights`` also load the weights and begin one reply.
 
-    Args:
-        card: The model.
-        request: What it is asked.
-        survey: What the request is about.
-        cache: Folder under which what is fetched is kept.
-        weights: Whether to generate; a model behind a server is asked, which may cost a fraction of a cent.
-        device: Where the model runs.
+    A model behind a server is asked then, which may cost a fraction of a cent.
 
     Raises:
         EngineUnavailable: something is missing or cannot be loaded, the reply ended in an error, or an engine of the
@@ -168,7 +155,13 @@ def check_model(
     """
     check_card(card, cache=cache)
     short = replace(request, decoding=replace(request.decoding, max_new_tokens=TOKENS))
-    checked = _described(card, short, cache) if card.capabilities.weights else _sent(card, short)
+    if card.capabilities.weights:
+        from defsurvey.workers.engines.transformers.rendering import rendered
+
+        prompt, tokens, facts = rendered(card, short, cache)
+        checked = Checked(name=card.name, facts={"engine": card.engine, **facts}, prompt=prompt, prompt_tokens=tokens)
+    else:
+        checked = _sent(card, short)
     if not weights:
         return checked
     # a person waits: a server that is down is reported after one attempt
@@ -203,37 +196,3 @@ def _sent(card: ModelCard, request: Request) -> Checked:
         prompt_tokens=None,
         note=NOT_CONTACTED if server else "",
     )
-
-
-def _described(card: ModelCard, request: Request, cache: Path) -> Checked:
-    from defsurvey.workers.engines.transformers import loading
-    from defsurvey.workers.engines.transformers.prompt import encode_prompt, render_prompt
-    from defsurvey.workers.engines.transformers.quantising import stored_as
-    from defsurvey.workers.engines.transformers.weights import find_description
-
-    found = find_description(card, cache)
-    with loading.naming_the_model(card, found.folder, "the prompt"):
-        config = loading.read_config(found)
-        tokenizer = loading.read_tokenizer(found)
-        prompt = render_prompt(
-            tokenizer,
-            card.chat_template,
-            request,
-            answer_prefix=card.answer_prefix,
-            options=card.template_options,
-        )
-        tokens = len(encode_prompt(tokenizer, card.chat_template, prompt))
-        ends = tokenizer.convert_ids_to_tokens(list(loading.own_ends(card, tokenizer)))
-        window = getattr(config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
-        facts = {
-            "engine": card.engine,
-            **found.origin,
-            **(stored_as(found) if found.gguf is not None else {}),
-            "architecture": ", ".join(config.architectures or ()) or config.model_type,
-            "window": str(window),
-            "vocabulary": str(len(tokenizer)),
-            "ends": ", ".join(dict.fromkeys([*([tokenizer.eos_token] if tokenizer.eos_token else []), *ends])),
-            "quantisation": card.quantisation,
-            "chat_template": loading.told_of_template(card, tokenizer),
-        }
-    return Checked(name=card.name, facts=facts, prompt=prompt, prompt_tokens=tokens)
