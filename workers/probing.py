@@ -15,7 +15,7 @@ from defsurvey.storage.surveys.survey import Culture, Question, QuestionType, Su
 from defsurvey.workers.engines.asking import ask_together
 from defsurvey.workers.engines.base import Engine, FinishReason, Message, Request
 from defsurvey.workers.simulation.answer_parser import spoken
-from defsurvey.workers.simulation.prompts import UnknownLanguage, option_text
+from defsurvey.workers.simulation.prompts import UnknownLanguage, fill, option_text
 
 #: Requests under way at once; a process that is killed loses at most so many.
 BATCH = 16
@@ -23,7 +23,6 @@ BATCH = 16
 SUM_OFF = 10.0
 #: Greedy, so that the likeliest completion is what is compared.
 _DECODING = Decoding(num_beams=1, do_sample=False, max_new_tokens=512)
-_MARKER = re.compile(r"\[([A-Z]+)\]")
 #: An option's code at the beginning of a line, and the number that the line ends with. Neither gives back what it took
 #: (``++``), so that no line takes longer than it is long.
 _CODE = re.compile(r"[^\w]*+(?P<code>\d{1,18}+)(?:\s*+[:：.)\]、]|\s\D)")
@@ -45,16 +44,13 @@ def _prompts() -> Mapping[str, Mapping[str, str]]:
 
 
 def planned(survey: Survey, model: str, asked: Sequence[tuple[str, str]], questions: Sequence[str]) -> list[Probe]:
-    """The probes of one model, not yet completed.
+    """The probes of one model, not yet completed; raises UnknownLanguage.
 
     Args:
         survey: what is asked about.
         model: name of the model's card.
         asked: (culture, language) of the cells in which the model is interviewed.
         questions: ids in survey order.
-
-    Raises:
-        UnknownLanguage: there is no prompt in one of the languages.
     """
     probes: list[Probe] = []
     for language in dict.fromkeys(language for _, language in asked):
@@ -136,18 +132,18 @@ def _probe(question: Question, model: str, kind: ProbeKind, culture: Culture | N
     if language not in _prompts():
         known = ", ".join(sorted(_prompts()))
         raise UnknownLanguage(f"language {language}: there is no prompt to probe in it, only in {known}")
-    texts = {
-        "QUESTION": question.text[language],
-        "OPTIONS": "\n".join(option_text(question, code, language) for code in question.codes),
-        "COUNTRY": culture.name[language] if culture is not None else "",
-    }
     return Probe(
         model=model,
         kind=kind,
         culture=culture.code if culture is not None else "",
         language=language,
         question=question.id,
-        prompt=_MARKER.sub(lambda found: texts[found[1]], _prompts()[language][kind.value]),
+        prompt=fill(
+            _prompts()[language][kind.value],
+            QUESTION=question.text[language],
+            OPTIONS="\n".join(option_text(question, code, language) for code in question.codes),
+            COUNTRY=culture.name[language] if culture is not None else "",
+        ),
         completion="",
     )
 

@@ -9,7 +9,7 @@ import re
 import tomllib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from defsurvey.workers.engines.asking import ask_together
 from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Message, Request
 from defsurvey.workers.simulation.answer_parser import spoken
 from defsurvey.workers.simulation.draws import substream
-from defsurvey.workers.simulation.prompts import UnknownLanguage, option_text, words
+from defsurvey.workers.simulation.prompts import UnknownLanguage, fill, option_text, words
 
 #: Requests under way at once; a process that is killed loses at most so many wordings.
 BATCH = 16
@@ -30,7 +30,6 @@ BATCH = 16
 _FIRST = Decoding(do_sample=False, max_new_tokens=256)
 _AGAIN = Decoding(do_sample=True, temperature=0.7, top_p=0.9, max_new_tokens=256)
 _QUOTES = ('""', "“”", "''", "‘’", "「」", "«»")
-_MARKER = re.compile(r"\[([A-Z]+)\]")
 #: How long a wording may be, as a multiple of the question, and how many characters more are always allowed.
 SHORTEST, LONGEST, GRACE = 0.5, 2.0, 15
 #: At least this share of the letters must be of the question's script.
@@ -38,6 +37,7 @@ SAME_SCRIPT = 0.8
 #: At least this share of the words must occur somewhere in the survey in that language.
 KNOWN_WORDS = 0.2
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+Vocabulary = Mapping[str, Set[str]]  #: language -> the words of a survey in it
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 
 
@@ -90,15 +90,12 @@ def prompt(language: str) -> str:
 
 
 def rephrase(order: Order, tried: Sequence[Tried], engine: Engine) -> Iterator[Batch]:
-    """Have what is missing written.
+    """Have what is missing written, ``BATCH`` at a time; keep each batch before asking for the next.
 
     Args:
         order: what is wanted.
         tried: what was tried before, used or rejected.
         engine: serves the model; first attempts are greedy, later ones sampled by seeds of their own.
-
-    Yields:
-        Up to ``BATCH`` results at a time; keep them before asking for the next.
 
     Raises:
         UnknownLanguage: there is no prompt in one of the languages.
@@ -106,14 +103,14 @@ def rephrase(order: Order, tried: Sequence[Tried], engine: Engine) -> Iterator[B
     """
     for language in order.languages:
         prompt(language)  # before anything is asked
-    vocabulary, all_tried = Vocabulary.of(order.survey), list(tried)
+    known_words, all_tried = vocabulary_of(order.survey), list(tried)
     for number in range(1, order.count + 1):
         for attempt in range(order.attempts):
             attempts = Counter(map(_key, all_tried))
             todo = [key for key in order.open(all_tried) if key[0] == number and attempts[key] == attempt]
             for start in range(0, len(todo), BATCH):
                 keys = todo[start : start + BATCH]
-                batch, unavailable = _ask(order, keys, attempt, all_tried, engine, vocabulary)
+                batch, unavailable = _ask(order, keys, attempt, all_tried, engine, known_words)
                 all_tried += batch.tried
                 yield batch
                 if unavailable is not None:
@@ -126,7 +123,7 @@ def _ask(
     attempt: int,
     tried: Sequence[Tried],
     engine: Engine,
-    vocabulary: Vocabulary,
+    known_words: Vocabulary,
 ) -> tuple[Batch, EngineUnavailable | None]:
     asked = []
     for number, language, name in keys:
@@ -142,7 +139,7 @@ def _ask(
             failures.append(f"question {question.id}, {language}, paraphrase {number}: {completion.error}")
             continue
         text = bare_question(spoken(completion.text)[0])
-        rejected = _unfinished(completion) or fault(text, question, language, vocabulary=vocabulary, known=known)
+        rejected = _unfinished(completion) or fault(text, question, language, vocabulary=known_words, known=known)
         written = Paraphrase(
             question=question.id,
             number=number,
@@ -158,12 +155,12 @@ def _ask(
 def _request(
     order: Order, question: Question, language: str, number: int, attempt: int, known: Sequence[str]
 ) -> Request:
-    texts = {
-        "QUESTION": question.text[language],
-        "OPTIONS": "\n".join(option_text(question, code, language) for code in question.codes),
-        "KNOWN": "\n".join(known),
-    }
-    text = _MARKER.sub(lambda found: texts[found[1]], prompt(language))
+    text = fill(
+        prompt(language),
+        QUESTION=question.text[language],
+        OPTIONS="\n".join(option_text(question, code, language) for code in question.codes),
+        KNOWN="\n".join(known),
+    )
     drawn = substream(order.seed, "rephrase", question.id, language, number, attempt)
     return Request(
         messages=(Message(role="user", content=text),),
@@ -196,37 +193,20 @@ def _key(one: Tried) -> tuple[int, str, str]:
     return (one.paraphrase.number, one.paraphrase.language, one.paraphrase.question)
 
 
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
-    """The words of a survey's questions and options, by language."""
-
-    words: Mapping[str, frozenset[str]]
-
-    @classmethod
-    def of(cls, survey: Survey) -> Vocabulary:
-        """The vocabulary of a survey."""
-        found: dict[str, set[str]] = {language: set() for language in survey.languages}
-        for question in survey.questions:
-            for wording in (question.text, *(option.label for option in question.options)):
-                for language, text in wording.items():
-                    found.setdefault(language, set()).update(_words(text))
-        return cls({language: frozenset(known) for language, known in found.items()})
-
-    def share(self, text: str, language: str) -> float:
-        """The share of a text's words that are known in a language, in [0, 1]; 1 for a text without words."""
-        told = _words(text)
-        return sum(word in self.words.get(language, ()) for word in told) / len(told) if told else 1.0
+def vocabulary_of(survey: Survey) -> Vocabulary:
+    """The words of a survey's questions and options."""
+    found: dict[str, set[str]] = {language: set() for language in survey.languages}
+    for question in survey.questions:
+        for wording in (question.text, *(option.label for option in question.options)):
+            for language, text in wording.items():
+                found.setdefault(language, set()).update(_words(text))
+    return found
 
 
 def fault(text: str, question: Question, language: str, *, vocabulary: Vocabulary, known: Iterable[str]) -> str:
     """Why a wording cannot stand for a question; empty where nothing speaks against it.
 
-    Args:
-        text: the wording.
-        question: what it is a paraphrase of.
-        language: of the wording.
-        vocabulary: of the survey.
-        known: the wordings that there are already, the question's own among them.
+    ``known`` are the wordings that there are already, the question's own among them.
     """
     own = question.text[language]
     if not text:
@@ -256,11 +236,11 @@ def _language_fault(text: str, own: str, language: str, vocabulary: Vocabulary) 
         return f"{same:.0%} of its letters are {script.capitalize()}, the script of the question in {language}"
     if script in _UNSPACED:
         return ""
-    share = vocabulary.share(text, language)
-    other = max(
-        (code for code in vocabulary.words if code != language), key=lambda c: vocabulary.share(text, c), default=""
-    )
-    if other and vocabulary.share(text, other) > share:
+    found = _words(text)
+    shares = {code: sum(word in known for word in found) / max(1, len(found)) for code, known in vocabulary.items()}
+    share = shares.pop(language, 0.0) if found else 1.0
+    other = max(shares, key=lambda code: shares[code], default="")
+    if other and shares[other] > share:
         return f"it is worded in {other} rather than {language}"
     if share < KNOWN_WORDS:
         return f"{share:.0%} of its words occur in the survey in {language}: it seems to be in another language"

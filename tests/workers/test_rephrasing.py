@@ -10,7 +10,7 @@ from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.questions import Tried, used
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import EngineUnavailable, FinishReason
-from defsurvey.workers.rephrasing import BATCH, Batch, Order, Vocabulary, bare_question, fault, prompts, rephrase
+from defsurvey.workers.rephrasing import BATCH, Batch, Order, bare_question, fault, prompts, rephrase, vocabulary_of
 from defsurvey.workers.simulation.prompts import UnknownLanguage
 from tests.workers.paraphrasers import Paraphraser, new_wording, question_in
 
@@ -34,7 +34,7 @@ def order(survey: Survey = SURVEY, **changes: object) -> Order:
 def verdict(question: str, text: str, language: str = "en", known: tuple[str, ...] = ()) -> str:
     """Why a wording cannot stand for a question of the bundled survey."""
     asked = SURVEY.question(question)
-    vocabulary = Vocabulary.of(SURVEY)
+    vocabulary = vocabulary_of(SURVEY)
     return fault(text, asked, language, vocabulary=vocabulary, known=[asked.text[language], *known])
 
 
@@ -93,7 +93,7 @@ def test_answers_that_the_question_names_stay_whole() -> None:
             )
         ),
     )
-    vocabulary = Vocabulary.of(SURVEY)
+    vocabulary = vocabulary_of(SURVEY)
 
     def told(text: str) -> str:
         return fault(text, question, "en", vocabulary=vocabulary, known=[both])
