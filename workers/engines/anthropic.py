@@ -12,7 +12,7 @@ from typing import Any
 
 import anthropic
 
-from defsurvey.storage.runs.run import EngineDescription, UsedDecoding
+from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.workers.engines.api import ApiEngine, Provider
 from defsurvey.workers.engines.base import Completion, FinishReason, Request
 from defsurvey.workers.engines.http import CONNECT_SECONDS, Client, Retryable, failure, json_object, not_reached, tokens
@@ -112,17 +112,6 @@ class AnthropicProvider(Provider):
             wanted["top_k"] = decoding.top_k  # no limit has no number there: it is the default
         return {name: value for name, value in wanted.items() if name in self._card.takes}
 
-    def _used(self, request: Request) -> UsedDecoding:
-        sent = self._sampling(request)
-        return UsedDecoding(
-            top_k=request.decoding.top_k if "top_k" in sent else None,
-            num_beams=None,
-            do_sample=request.decoding.do_sample if "temperature" in sent else None,
-            temperature=sent.get("temperature"),
-            top_p=sent.get("top_p"),
-            max_new_tokens=request.decoding.max_new_tokens,
-        )
-
     def completion(self, body: Mapping[str, object], request: Request) -> Completion:
         """What a message says that answers a request.
 
@@ -141,7 +130,7 @@ class AnthropicProvider(Provider):
         return Completion(
             text=without_key(self._start(request) + said if said else "", self._key),
             finish=_FINISHES.get(str(body.get("stop_reason")), FinishReason.STOP),
-            used=self._used(request),
+            used=self._used(request, self._sampling(request), sampled=request.decoding.do_sample),
             prompt_tokens=tokens(usage, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"),
             completion_tokens=tokens(usage, "output_tokens"),
         )

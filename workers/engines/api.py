@@ -10,14 +10,15 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 
-from defsurvey.storage.runs.run import EngineDescription
+from defsurvey.storage.runs.run import EngineDescription, UsedDecoding
 from defsurvey.workers.engines.base import NO_DECODING, Completion, EngineUnavailable, FinishReason, Request, give_up
 from defsurvey.workers.engines.http import Declined, Rejected, Retryable
 from defsurvey.workers.models import ModelCard
@@ -66,6 +67,18 @@ class Provider(ABC):
             "body": json.dumps(self._card.body, sort_keys=True),
             "answer_prefix": str(self._card.answer_prefix).lower(),
         }
+
+    def _used(self, request: Request, sent: Mapping[str, Any], *, sampled: bool) -> UsedDecoding:
+        """What was used of a request's decoding, by the parameters that were sent."""
+        decoding = request.decoding
+        return UsedDecoding(
+            num_beams=decoding.num_beams if "beams" in self._card.takes else None,
+            do_sample=sampled if "temperature" in sent else None,
+            temperature=sent.get("temperature"),
+            top_p=sent.get("top_p"),
+            top_k=decoding.top_k if "top_k" in sent else None,
+            max_new_tokens=decoding.max_new_tokens,
+        )
 
     def _start(self, request: Request) -> str:
         """How a reply is begun for the model."""

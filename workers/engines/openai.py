@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from defsurvey.storage.runs.run import EngineDescription, UsedDecoding
+from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.workers.engines.api import ApiEngine, Provider
 from defsurvey.workers.engines.base import Completion, FinishReason, Request
 from defsurvey.workers.engines.http import (
@@ -99,24 +99,30 @@ class OpenAIProvider(Provider):
         turns = [{"role": message.role, "content": message.content} for message in request.messages]
         if start := self._start(request):
             turns.append({"role": "assistant", "content": start})
+        structured: dict[str, object] = {}
+        if request.schema is not None:
+            schema = {"name": "reply", "schema": dict(request.schema), "strict": True}
+            structured = {"response_format": {"type": "json_schema", "json_schema": schema}}
         return {
             "model": self._card.model,
             "messages": turns,
             self._limit: request.decoding.max_new_tokens,
             **self._decoding(request),
-            **_structured(request),
+            **structured,
             **self._card.body,
         }
 
     def _searches(self, request: Request) -> bool:
         return "beams" in self._card.takes and request.decoding.num_beams > 1
 
+    def _samples(self, request: Request) -> bool:
+        return request.decoding.do_sample and not self._searches(request)
+
     def _decoding(self, request: Request) -> dict[str, object]:
         """What the server takes of the decoding. Beams are searched, never sampled: it has no beam sampling."""
         decoding, takes = request.decoding, self._card.takes
-        sampled = decoding.do_sample and not self._searches(request)
         wanted = {
-            "temperature": decoding.temperature if sampled else 0.0,
+            "temperature": decoding.temperature if self._samples(request) else 0.0,
             "top_p": decoding.top_p,
             "top_k": decoding.top_k or -1,
             "seed": request.seed & _SEED_BITS,
@@ -125,17 +131,6 @@ class OpenAIProvider(Provider):
         if self._searches(request):
             sent |= {"use_beam_search": True, "n": decoding.num_beams}
         return sent
-
-    def _used(self, request: Request) -> UsedDecoding:
-        decoding, sent = request.decoding, self._decoding(request)
-        return UsedDecoding(
-            num_beams=decoding.num_beams if "beams" in self._card.takes else None,
-            do_sample=decoding.do_sample and not self._searches(request) if "temperature" in sent else None,
-            temperature=_number(sent.get("temperature")),
-            top_p=_number(sent.get("top_p")),
-            top_k=decoding.top_k if "top_k" in sent else None,
-            max_new_tokens=decoding.max_new_tokens,
-        )
 
     def _completion(self, body: Mapping[str, object], request: Request) -> Completion:
         choice = _choice(body)
@@ -153,18 +148,10 @@ class OpenAIProvider(Provider):
             finish=FinishReason.REFUSAL
             if declined
             else _FINISHES.get(str(choice.get("finish_reason")), FinishReason.STOP),
-            used=self._used(request),
+            used=self._used(request, self._decoding(request), sampled=self._samples(request)),
             prompt_tokens=tokens(usage, "prompt_tokens"),
             completion_tokens=tokens(usage, "completion_tokens"),
         )
-
-
-def _structured(request: Request) -> dict[str, object]:
-    """What holds a reply to the request's schema; nothing where it has none."""
-    if request.schema is None:
-        return {}
-    format_ = {"name": "reply", "schema": dict(request.schema), "strict": True}
-    return {"response_format": {"type": "json_schema", "json_schema": format_}}
 
 
 def _choice(body: Mapping[str, object]) -> Mapping[str, object]:
@@ -189,7 +176,3 @@ def _text(value: object) -> str:
         parts = [part.get("text") for part in value if isinstance(part, dict) and part.get("type") == "text"]
         return "".join(text for text in parts if isinstance(text, str))
     return value if isinstance(value, str) else ""
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None

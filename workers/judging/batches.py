@@ -19,7 +19,7 @@ from anthropic.types.messages import MessageBatch
 
 from defsurvey.workers.engines.anthropic import AnthropicProvider
 from defsurvey.workers.engines.base import Completion, EngineUnavailable, Request
-from defsurvey.workers.engines.http import Rejected, Retryable, failure
+from defsurvey.workers.engines.http import Rejected, Retryable, failure, not_reached
 from defsurvey.workers.engines.keys import find_key, redacted
 from defsurvey.workers.models import ModelCard
 
@@ -46,11 +46,7 @@ class Gone(RuntimeError):
 
 
 def check_batches(card: ModelCard) -> None:
-    """Refuse models that take no batches.
-
-    Raises:
-        EngineUnavailable: the model is another provider's.
-    """
+    """Refuse models that take no batches, by EngineUnavailable."""
     if not card.capabilities.batches:
         raise EngineUnavailable(f"model {card.name}: batches are only known of engine anthropic, not {card.engine}")
 
@@ -62,15 +58,7 @@ def _counts(batch: MessageBatch) -> tuple[int, int, int, int, int]:
 
 
 class Batches:
-    """Makes and reads the batches of one model.
-
-    Args:
-        card: a model of Anthropic.
-        pause: waits so many seconds.
-
-    Raises:
-        EngineUnavailable: the model is another provider's, or there is no key.
-    """
+    """Makes and reads the batches of one model of Anthropic; ``pause`` waits so many seconds."""
 
     def __init__(self, card: ModelCard, *, pause: Callable[[float], None] = time.sleep) -> None:
         check_batches(card)
@@ -96,7 +84,7 @@ class Batches:
     def find(self, token: str, *, size: int, since: float, known: set[str]) -> str | None:
         """The id of the batch that was made with a token, or None where there is none.
 
-        Whose a batch is only its results tell, so that those of the same size that have not ended, which may take a
+        Only its results say whose a batch is, so that those of the same size that have not ended, which may take a
         day, are looked at last.
 
         Args:
@@ -116,11 +104,7 @@ class Batches:
         return None
 
     def wait(self, batch: str, *, look: Callable[[int], None] = lambda _: None) -> None:
-        """Wait until a batch has ended; ``look`` is told now and then how many of its calls have.
-
-        Raises:
-            Gone: the provider does not know it.
-        """
+        """Wait until a batch has ended, or raise Gone; ``look`` gets now and then how many of its calls have."""
         seconds = FIRST_LOOK
         while True:
             now = self._patiently(lambda: self._retrieved(batch))
@@ -134,11 +118,7 @@ class Batches:
     def results(
         self, batch: str, token: str, requests: Mapping[int, Request]
     ) -> Iterator[tuple[int, Completion | Lost]]:
-        """Position of each call -> its reply, in the order in which the provider tells them; of ``requests`` alone.
-
-        Raises:
-            Gone: the provider does not know the batch, or has its results no more.
-        """
+        """Position of each call of ``requests``, and its reply, in the provider's order; raises Gone."""
         positions = {f"{token}-{number}": number for number in requests}
         for name, result in self._patiently(lambda: self._results(batch)):
             if name in positions:
@@ -175,9 +155,9 @@ class Batches:
                 return Lost(reason=str(error), again=True)
         if kind != "errored":
             return Lost(reason=f"it is {kind}", again=True)
-        told = result.get("error", {}).get("error", {})
-        said = redacted(f"the server says {told.get('type')}: {told.get('message')}", self._key)
-        return Lost(reason=said, again=told.get("type") != "invalid_request_error")
+        problem = result.get("error", {}).get("error", {})
+        reason = redacted(f"the server says {problem.get('type')}: {problem.get('message')}", self._key)
+        return Lost(reason=reason, again=problem.get("type") != "invalid_request_error")
 
     def _patiently(self, work: Callable[[], _T]) -> _T:
         """Do something that may be done again, until it succeeds or there is no sense in it."""
@@ -196,7 +176,7 @@ class Batches:
         except anthropic.APIStatusError as error:
             went_wrong = failure(error.status_code, error.response.headers, error.response.text, self._key)
         except (anthropic.AnthropicError, httpx2.HTTPError, ValueError) as error:  # of a body that breaks off, too
-            went_wrong = Retryable(redacted(f"the server was not reached: {type(error).__name__}: {error}", self._key))
+            went_wrong = not_reached(error, self._key)
         if isinstance(went_wrong, Rejected):
             went_wrong = EngineUnavailable(str(went_wrong))
         raise went_wrong  # out here, so that no traceback leads to the client's request and its headers

@@ -73,14 +73,8 @@ def _question(name: str, table: Mapping[str, Any]) -> Question:
     options = tuple(
         Option(code=code, label={"en": english, "zh": chinese}) for code, english, chinese in table["options"]
     )
-    return Question(
-        id=name,
-        type=QuestionType(table["type"]),
-        topic="",
-        text=table["text"],
-        options=options,
-        max_choices=table.get("max_choices", 1),
-    )
+    given = {"text": table["text"], "options": options, "max_choices": table.get("max_choices", 1)}
+    return Question(id=name, type=QuestionType(table["type"]), topic="", **given)
 
 
 def _item(
@@ -98,6 +92,7 @@ def _item(
         region=None,
         language=language,
         shown=question.codes,
+        index=0,
         state=AnswerState(table.get("state", AnswerState.ANSWERED)),
         choices=tuple(table.get("choices", ())),
         response=table["response"],
@@ -107,12 +102,7 @@ def _item(
 
 
 def score(judged: Mapping[str, Mapping[str, Finding]], rubric: Rubric = Rubric.OWN) -> Score:
-    """How a judge did.
-
-    Args:
-        judged: name of every item of the set -> its findings.
-        rubric: by which it judged.
-    """
+    """How a judge did, by its findings on every item of the set."""
     met = [(item, judged[item.name][item.dimension].verdict is item.label) for item in calibration_set(rubric)]
     parts: dict[str, list[bool]] = {name: [] for name in (*DIMENSIONS, Verdict.PASS.value, Verdict.FAIL.value)}
     for item, right in met:

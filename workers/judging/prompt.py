@@ -13,7 +13,7 @@ from pathlib import Path
 
 from defsurvey.storage.runs.judgement import DIMENSIONS, GivenAnswer, Rubric, Verdict
 from defsurvey.storage.runs.run import DEF, AnswerState, Decoding
-from defsurvey.storage.surveys.survey import Culture, Question, Survey
+from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Message, Request
 from defsurvey.workers.simulation.methods import METHODS
 from defsurvey.workers.simulation.methods.method import PromptParts
@@ -51,19 +51,13 @@ MAX_TOKENS = 1500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class Subject(PromptParts):
     """An answer to be judged, and what had been asked."""
 
-    question: Question
-    culture: Culture
-    region: str | None
-    language: str
-    shown: tuple[int, ...]  #: option codes in the order shown
     state: AnswerState
     choices: tuple[int, ...]  #: as the program has read them
     response: str
     method: str = DEF  #: of the condition: how it was asked
-    participant: int = 0  #: number within the cell
     slot: int = 0  #: of several answers to one prompt
 
 
@@ -79,7 +73,7 @@ def subject_of(answer: GivenAnswer, survey: Survey) -> Subject:
         choices=answer.choices,
         response=answer.completion,
         method=answer.cell.condition.method,
-        participant=answer.number,
+        index=answer.number,
         slot=answer.key.slot,
     )
 
@@ -90,15 +84,7 @@ def asked_text(subject: Subject) -> str:
     Behind a prompt that asked for a list stands which line of it the response is.
     """
     method = METHODS[subject.method]
-    parts = PromptParts(
-        question=subject.question,
-        shown=subject.shown,
-        culture=subject.culture,
-        region=subject.region,
-        language=subject.language,
-        index=subject.participant,
-    )
-    asked = method.text(parts)
+    asked = method.text(subject)
     if method.slots > 1:
         asked += f"\n\n(The response is what it wrote for person {subject.slot + 1} of that list.)"
     return asked

@@ -42,11 +42,7 @@ class JudgeGaveUp(RuntimeError):
 
 
 def check_judge(card: ModelCard) -> None:
-    """Refuse what cannot judge.
-
-    Raises:
-        EngineUnavailable: the model is a rule that answers surveys.
-    """
+    """Refuse a rule that answers surveys, by EngineUnavailable."""
     if not card.capabilities.reads_prompts:
         raise EngineUnavailable(f"model {card.name} cannot judge: it is a scripted respondent and reads no prompt")
 
@@ -73,10 +69,6 @@ def findings_in(completion: Completion, response: str) -> Mapping[str, Finding]:
     """The verdicts in a judge's reply.
 
     A pass or a fail rests on a quotation: where the evidence is not in the response, the verdict becomes unsure.
-
-    Args:
-        completion: the judge's reply; it did not end in an error.
-        response: what was judged.
     """
     if completion.finish is FinishReason.REFUSAL:
         return all_dimensions(Verdict.UNSURE, "the judge declined")
@@ -90,13 +82,13 @@ def findings_in(completion: Completion, response: str) -> Mapping[str, Finding]:
 
 def _said(text: str) -> dict[str, Any]:
     """The object that a reply is, or says behind its thoughts; evidence may well quote the mark of a thought."""
-    said, _ = spoken(text)
+    spoken_text, _ = spoken(text)
     try:
         return _object(text)
     except ValueError:
-        if said == text:
+        if spoken_text == text:
             raise
-        return _object(said)
+        return _object(spoken_text)
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -176,11 +168,7 @@ def merged(by_program: Mapping[str, Finding], by_judge: Mapping[str, Finding]) -
 
 
 def judgement_in(completion: Completion, response: str, by_program: Mapping[str, Finding]) -> Judgement:
-    """What a reply says of a response.
-
-    Raises:
-        JudgeGaveUp: it ended in an error: there is no reply, and nothing was paid.
-    """
+    """What a reply says of a response; raises JudgeGaveUp where there is none, and nothing was paid."""
     if completion.finish is FinishReason.ERROR:
         raise JudgeGaveUp(completion.error)
     return Judgement(
