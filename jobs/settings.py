@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from defsurvey.storage.address import SYNCHRONOUS
 from defsurvey.storage.errors import BadInput
 from defsurvey.storage.surveys.problem import nearest
-from defsurvey.workers.models import OWN_CARDS
+from defsurvey.workers import OWN_CARDS
 
 _PREFIX = "DEFSURVEY_"
 _NAMES = (

@@ -25,6 +25,7 @@ from pydantic_core import ErrorDetails
 from defsurvey.storage.errors import BadInput
 from defsurvey.storage.surveys.problem import nearest
 from defsurvey.storage.surveys.yaml_models import explain, mistake, mistakes
+from defsurvey.workers import OWN_CARDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +115,6 @@ _URL = "an http or https URL without a password"
 _MODEL = "the name by which the server knows the model"
 
 BUNDLED = Path(__file__).with_name("models.toml")
-#: The user's own cards, where they lie in the working folder or beside a study.
-OWN_CARDS = "models.toml"
 
 
 class ModelError(BadInput, ValueError):

@@ -630,7 +630,7 @@ def test_paraphrases_are_an_axis_where_the_survey_has_some() -> None:
 
 def test_probabilities_are_asked_of_engines_that_give_them() -> None:
     """An API gives none: the study is refused before anything is planned or enqueued."""
-    cards = {**CARDS, "api": ModelCard(name="api", engine="openai", hub="x")}
+    cards = {**CARDS, "api": ModelCard(name="api", engine="openai", model="x")}
     with pytest.raises(
         StudyError, match=r"condition first-token: expected models that give probabilities .* got 'api'"
     ):
