@@ -143,14 +143,14 @@ def _is_engine(value: object) -> object:
     raise mistake(f"one of {', '.join(ENGINES)}", f"{value!r}{near}")
 
 
-def _in_folder(path: Path, info: ValidationInfo) -> Path:
+def _in_folder(value: object, info: ValidationInfo) -> object:
     """A path in a model file is relative to the folder of that file."""
-    if info.context is None:
-        return path
-    if not path.name.strip():
-        raise ValueError(path)
+    if info.context is None or not isinstance(value, str):
+        return value
+    if not value.strip():
+        raise ValueError(value)
     folder: Path = info.context
-    return (folder / path.expanduser()).absolute()
+    return (folder / Path(value).expanduser()).absolute()
 
 
 def _field(default: Any = "", expected: str = "text", pattern: str | None = r"^.*\S.*$", **options: Any) -> Any:
@@ -200,7 +200,7 @@ class ModelCard(BaseModel):
     hub: str | None = _field(None, "organisation/model", r"^[\w.-]+/[\w.-]+$")  #: on the model hub
     revision: str = _field("main")  #: commit, tag or branch on the hub
     #: a folder with weights, or a GGUF file; goes before ``hub``
-    path: Annotated[Path, AfterValidator(_in_folder)] | None = Field(None, strict=False, description="text")
+    path: Annotated[Path, BeforeValidator(_in_folder)] | None = Field(None, strict=False, description="text")
     fallback: Wheel | None = Field(None, description="a table of fields")
     dtype: Literal["float32", "bfloat16", "auto"] = "auto"  #: of weights in memory; ``auto``: as they were published
     #: ``nf4``: made 4 bits while loading; ``gptq``: the weights were published so
