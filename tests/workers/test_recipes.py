@@ -1,0 +1,127 @@
+"""The recipes of docs/architecture.md, followed on a copy of the program: as few places as they say, and it works."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+METHOD = '''
+"""A neighbour is asked about."""
+
+from defsurvey.workers.simulation.methods.method import Method
+from defsurvey.workers.simulation.prompts import country_name, request_text
+
+
+class Neighbour(Method):
+    """The model tells what a neighbour would answer."""
+
+    name = "neighbour"
+
+    def text(self, parts):
+        """The prompt."""
+        country = country_name(parts.culture, parts.language)
+        request = request_text(parts.question, parts.shown, parts.language)
+        return f"What does your neighbour in {country} say?\\n{request}"
+'''
+ENGINE = '''
+"""Whoever is asked says the option shown last."""
+
+from concurrent.futures import Future
+
+from defsurvey.workers.engines.base import NO_DECODING, Completion, FinishReason
+
+
+class LastShown:
+    """Follows one rule."""
+
+    def submit(self, request):
+        """Answer at once."""
+        done = Future()
+        text = f"Answer: {request.asked.shown[-1]}"
+        done.set_result(Completion(text=text, finish=FinishReason.STOP, used=NO_DECODING))
+        return done
+
+    def describe(self):
+        """The rule."""
+        return {"weights": "the option shown last"}
+
+    def close(self):
+        """Nothing to give back."""
+
+
+def open_last_shown(card):
+    """The engine of a card."""
+    return LastShown()
+'''
+LINE = '    "last": Capabilities(opens="defsurvey.workers.engines.last:open_last_shown"),\n'
+CARD = '[last-shown]\nengine = "last"\nlanguages = ["en"]\n\n'
+STUDY = """{name: s, survey: wvs7, questions: [Q1, Q2], cultures: [us], models: [MODEL], conditions: [CONDITION],
+  participants: 3}"""
+
+
+@dataclass(frozen=True)
+class ScratchCopy:
+    """A copy of the program, and what is typed there."""
+
+    folder: Path
+
+    def insert(self, file: str, after: str, text: str) -> None:
+        """Put a text behind another that stands in a file of the copy."""
+        content = (self.folder / file).read_text()
+        assert after in content
+        (self.folder / file).write_text(content.replace(after, after + text, 1))
+
+    def run(self, *words: str) -> str:
+        """What ``defsurvey`` prints."""
+        command = [sys.executable, "-m", "defsurvey", *words]
+        where = os.environ | {"PYTHONPATH": str(self.folder)}
+        done = subprocess.run(command, cwd=self.folder, env=where, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def answers(self, model: str, condition: str) -> list[dict[str, str]]:
+        """The answers of a study of three participants and two questions."""
+        (self.folder / "study.yaml").write_text(STUDY.replace("MODEL", model).replace("CONDITION", condition))
+        self.run("run", "study.yaml")
+        return list(csv.DictReader(self.run("export", "s").splitlines()))
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> ScratchCopy:
+    """The program as it is."""
+    for name in ("defsurvey", "jobs", "workers", "storage", "reports"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    return ScratchCopy(tmp_path)
+
+
+def test_a_method_is_one_file_and_a_name(scratch: ScratchCopy) -> None:
+    """A study names it, a preview shows its prompt, and a run asks by it and reports."""
+    methods = "workers/simulation/methods"
+    (scratch.folder / methods / "neighbour.py").write_text(METHOD)
+    base = "from defsurvey.workers.simulation.methods.method import Method\n"
+    made = "from defsurvey.workers.simulation.methods.neighbour import Neighbour\n"
+    scratch.insert(f"{methods}/__init__.py", base, made)
+    scratch.insert(f"{methods}/__init__.py", "FirstToken()", ", Neighbour()")
+    rows = scratch.answers("uniform", "neighbour")
+    assert [(row["condition"], row["state"]) for row in rows] == [("neighbour", "answered")] * 6
+    assert "What does your neighbour in United States say?" in scratch.run("preview", "study.yaml")
+
+
+def test_an_engine_is_one_file_a_line_and_a_card(scratch: ScratchCopy) -> None:
+    """It is among the models, a plan knows it, and a run asks it."""
+    (scratch.folder / "workers" / "engines" / "last.py").write_text(ENGINE)
+    scratch.insert("workers/models.py", "ENGINES: Mapping[str, Capabilities] = {\n", LINE)
+    cards = scratch.folder / "workers" / "models.toml"
+    cards.write_text(CARD + cards.read_text())
+    rows = scratch.answers("last-shown", "none")
+    assert [(row["model"], row["state"]) for row in rows] == [("last-shown", "answered")] * 6
+    assert "last-shown" in scratch.run("models", "list")
+    assert "last-shown" in scratch.run("plan", "study.yaml")
