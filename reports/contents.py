@@ -10,12 +10,12 @@ from defsurvey.reports.circumstances import circumstances
 from defsurvey.reports.figures.ablation import ablation_section, language_section
 from defsurvey.reports.figures.closeness import closeness
 from defsurvey.reports.figures.configured import configuration_section, draw_section
-from defsurvey.reports.figures.cultural_map import map_section
+from defsurvey.reports.figures.cultural_map import map_section, score_section
 from defsurvey.reports.figures.dimensions import mean_section, spread_section
 from defsurvey.reports.figures.first_token import first_token_section
 from defsurvey.reports.figures.frameworks import framework_section, model_section
 from defsurvey.reports.figures.judging import judge_section
-from defsurvey.reports.figures.landscape import case_section, landscape_section, near_section, score_section
+from defsurvey.reports.figures.landscape import case_section, landscape_section, near_section
 from defsurvey.reports.figures.matching import matching_section, rank_section
 from defsurvey.reports.figures.profiles import age_section, gender_section, heatmap_section
 from defsurvey.reports.figures.provenance import download_section, provenance_section, throughput_section

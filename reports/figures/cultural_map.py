@@ -1,49 +1,38 @@
-"""The cultural variation map: Figure 7, and the map of Figure 10."""
+"""The cultural variation map, Figure 7, and what scores mean, Appendix C."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isnan
+from functools import partial
+from itertools import product
+from math import cos, hypot, isfinite, isnan, pi, radians, sin
 from typing import Any
 
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis
 from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
-from defsurvey.reports.cells.items import Floats
-from defsurvey.reports.cells.scores import (
-    Scoring,
-    model_scores,
-    noise,
-    participants_behind,
-    people_scores,
-    people_variance,
-    raw,
-    resampled_scores,
-    scaled,
-    scored,
-    way_noise,
-)
-from defsurvey.reports.charts.cultural_map import culture_map, numbered
-from defsurvey.reports.figures.words import NotRun, culture_names, main_condition, missing, named_cultures
-from defsurvey.reports.metrics.aggregate import grouped_mean
-from defsurvey.reports.metrics.cultural_map import (
-    Arrow,
-    Components,
-    Ellipse,
+from defsurvey.reports.cells.projection import (
+    WRITTEN_OUT,
     MapArrow,
     MapRow,
     Projection,
+    Scoring,
+    project,
+    raw,
+    scaled,
+    scored,
+)
+from defsurvey.reports.charts.drawing import INK, LINE, SOFT, Chart, Row, look, shortened
+from defsurvey.reports.figures.words import NotRun, culture_names, main_condition, meanings, missing, named_cultures
+from defsurvey.reports.metrics.cultural_map import (
     Way,
-    arrow,
-    ellipse,
-    ellipse_of,
-    principal_components,
 )
 from defsurvey.reports.number_format import NONE, counted, fixed, listed, signed
-from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table
-from defsurvey.storage.surveys.survey import Survey
+from defsurvey.reports.page import Entry, Field, Fold, Section, Table, fields_of, table
+from defsurvey.reports.untrusted import visible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,31 +45,26 @@ class CulturalMap:
     paper: Projection  #: raw option codes, whatever each culture was asked
 
 
+_ONE = NotRun(reason="one culture: no variation between cultures to map")
+
+
 def cultural_map(analysis: Analysis) -> CulturalMap | NotRun:
     """Figure 7, over the items that people of all cultures answered and that speak to a dimension."""
-    if len(analysis.cultures) < 2:
-        return NotRun(reason="one culture: no variation between cultures to map")
-    cultures, items = _in_order(analysis.cultures, analysis.results.survey), analysis.items
+    cultures, items = _in_order(analysis), analysis.items
+    if len(cultures) < 2:
+        return _ONE
     known = [~np.isnan(culture.reference.n) for culture in cultures]
     used = np.asarray(np.all(known, axis=0) & scored(items))
     if len(np.unique(items.grouping.dimension[used])) < 2:
-        reason = f"fewer than two value dimensions have a question that {every(len(cultures))} answered"
-        return NotRun(reason=reason)
+        return NotRun(reason=f"fewer than two value dimensions have a question that {_all(len(cultures))} answered")
     sound, paper = _project(analysis, cultures, scaled(items, used)), analysis.figure(paper_map)
-    if sound is None or isinstance(paper, NotRun):
-        return NotRun(reason="no model has a score in every dimension")
+    if isinstance(sound, NotRun):
+        return sound
+    if isinstance(paper, NotRun):
+        return paper
     return CulturalMap(
         cultures=tuple(culture.culture.code for culture in cultures), items=int(used.sum()), sound=sound, paper=paper
     )
-
-
-def every(cultures: int) -> str:
-    """All the cultures of a map, in words.
-
-    >>> every(2), every(5)
-    ('both cultures', 'all 5 cultures')
-    """
-    return "both cultures" if cultures == 2 else f"all {cultures} cultures"
 
 
 def paper_map(analysis: Analysis) -> Projection | NotRun:
@@ -89,175 +73,47 @@ def paper_map(analysis: Analysis) -> Projection | NotRun:
     It stands for itself where the cultures were asked different questions, as in the paper's own dataset; their means
     then differ by what was asked too.
     """
-    if len(analysis.cultures) < 2:
-        return NotRun(reason="one culture: no variation between cultures to map")
-    cultures, items = _in_order(analysis.cultures, analysis.results.survey), analysis.items
+    cultures, items = _in_order(analysis), analysis.items
+    if len(cultures) < 2:
+        return _ONE
     used = scored(items)
     asked = (set(items.grouping.dimension[used & ~np.isnan(each.reference.n)].tolist()) for each in cultures)
     if len(set.intersection(*asked)) < 2:
-        return NotRun(reason=f"fewer than two value dimensions were asked about in {every(len(cultures))}")
-    found = _project(analysis, cultures, raw(items, used))
-    return NotRun(reason="no model has a score in every dimension") if found is None else found
+        return NotRun(reason=f"fewer than two value dimensions were asked about in {_all(len(cultures))}")
+    return _project(analysis, cultures, raw(used))
 
 
-def _in_order(cultures: tuple[CultureAnalysis, ...], survey: Survey) -> tuple[CultureAnalysis, ...]:
+def _all(cultures: int) -> str:
+    return "both cultures" if cultures == 2 else f"all {cultures} cultures"
+
+
+def _in_order(analysis: Analysis) -> list[CultureAnalysis]:
     """The cultures of the map in the survey's order; people of the first lie to the right of the others' middle."""
-    places = {culture.code: place for place, culture in enumerate(survey.cultures)}
-    return tuple(sorted(cultures, key=lambda culture: places[culture.culture.code]))
+    places = {culture.code: place for place, culture in enumerate(analysis.results.survey.cultures)}
+    return sorted(analysis.cultures, key=lambda culture: places[culture.culture.code])
 
 
 def _subjects(analysis: Analysis) -> list[tuple[str, CellAnalysis]]:
+    """A model asked in several languages is several subjects: its native one, and the other or each of the others."""
     condition = main_condition(analysis.results.run.cells)
     cells = [cell for cell in analysis.cells if cell.cell.condition.name == condition]
-    spoken: dict[tuple[str, str], int] = {}
+    languages = Counter((cell.cell.model, cell.cell.culture) for cell in cells)
+    subjects = []
     for cell in cells:
-        spoken[cell.cell.model, cell.cell.culture] = spoken.get((cell.cell.model, cell.cell.culture), 0) + 1
-    most = {model: max(count for (of, _), count in spoken.items() if of == model) for model, _ in spoken}
-    return [(_subject(analysis, cell, most[cell.cell.model]), cell) for cell in cells]
+        name = cell.cell.model
+        most = max(count for (model, _), count in languages.items() if model == name)
+        if most > 1:
+            native = analysis.results.survey.culture(cell.cell.culture).language == cell.cell.language
+            other = "other language" if most == 2 else f"in {cell.cell.language}, not native"
+            name += f" · {'native language' if native else other}"
+        subjects.append((name, cell))
+    return subjects
 
 
-def _subject(analysis: Analysis, cell: CellAnalysis, languages: int) -> str:
-    """A model asked in several languages is several subjects: its native one, and the other or each of the others."""
-    if languages == 1:
-        return cell.cell.model
-    native = analysis.results.survey.culture(cell.cell.culture).language == cell.cell.language
-    other = "other language" if languages == 2 else f"in {cell.cell.language}, not native"
-    return f"{cell.cell.model} · {'native language' if native else other}"
-
-
-def _project(analysis: Analysis, cultures: tuple[CultureAnalysis, ...], scoring: Scoring) -> Projection | None:
-    grouping, kept, subjects = analysis.items.grouping, scoring.keep > 0, _subjects(analysis)
-
-    def columns(by_item: Floats) -> Floats:
-        return grouped_mean(by_item[..., kept], grouping.dimension[kept], grouping.dimensions)
-
-    people = [columns(people_scores(culture, scoring, analysis.items)) for culture in cultures]
-    known = {culture.culture.code: kept & ~np.isnan(culture.reference.n) for culture in cultures}
-    found = [columns(model_scores(cell, scoring, known[cell.cell.culture])) for _, cell in subjects]
-    asked = np.asarray(~np.isnan(np.stack(people)).any(axis=0))
-    whole = [place for place, scores in enumerate(found) if not np.isnan(scores[asked]).any()]
-    table = np.stack([*people, *(found[place] for place in whole)])[:, asked]
-    if len(whole) == 0:
-        return None
-    components = principal_components(table, right=0, left=range(1, len(people)))
-    rows = [
-        MapRow(
-            subject="people",
-            culture=culture.culture.code,
-            human=True,
-            scores=table[at],
-            point=_point(components, at),
-            ellipse=_around(components, at, people_variance(culture, scoring, analysis.items, asked)),
-        )
-        for at, culture in enumerate(cultures)
-    ]
-    noises: dict[tuple[str, str], Floats | None] = {}
-    for at, place in enumerate(whole, start=len(people)):
-        name, cell = subjects[place]
-        behind = participants_behind(cell)
-        resampled = columns(resampled_scores(cell, scoring, known[cell.cell.culture]))[:, asked]
-        around = ellipse(components.project(resampled), behind)
-        noises[name, cell.cell.culture] = noise(resampled, behind)
-        rows.append(
-            MapRow(
-                subject=name,
-                culture=cell.cell.culture,
-                human=False,
-                scores=table[at],
-                point=_point(components, at),
-                ellipse=around,
-            )
-        )
-    return Projection(
-        dimensions=tuple(c for c, known in zip(analysis.results.survey.dimensions, asked, strict=True) if known),
-        components=components,
-        rows=tuple(rows),
-        arrows=_arrows(
-            rows, components, noises, {(name, cell.cell.culture) for name, cell in subjects if cell.comparable}
-        ),
-        left_out=tuple(
-            f"{name}, {cell.cell.culture}" for place, (name, cell) in enumerate(subjects) if place not in whole
-        ),
-    )
-
-
-def _point(components: Components, at: int) -> tuple[float, float]:
-    x, y = components.points[at].tolist()
-    return x, y
-
-
-def _around(components: Components, at: int, variance: Floats) -> Ellipse:
-    """Of people, whose scores vary by that much in each dimension, shape (C,)."""
-    return ellipse_of(components.points[at], (components.loadings * variance) @ components.loadings.T)
-
-
-def _arrows(
-    rows: list[MapRow],
-    components: Components,
-    noises: dict[tuple[str, str], Floats | None],
-    enough: set[tuple[str, str]],
-) -> tuple[MapArrow, ...]:
-    """From the first culture to each of the others, of every model that has both ends."""
-    people = {row.culture: row.scores for row in rows if row.human}
-    ends = {(row.subject, row.culture): row.scores for row in rows if not row.human}
-    first, *others = people
-    return tuple(
-        MapArrow(
-            subject=name,
-            to=to,
-            arrow=arrow(
-                np.stack([ends[name, first], ends[name, to]]),
-                np.stack([people[first], people[to]]),
-                components,
-                way_noise(noises[name, first], noises[name, to]),
-            ),
-            comparable={(name, first), (name, to)} <= enough,
-        )
-        for to in others
-        for name in dict.fromkeys(subject for subject, _ in ends)
-        if (name, first) in ends and (name, to) in ends
-    )
-
-
-def map_section(analysis: Analysis) -> Section:
-    """Figure 7."""
-    part, paper = analysis.figure(cultural_map), analysis.figure(paper_map)
-    section = Section(anchor="figure-7", contents="Fig. 7 · Map", title="Cultural variation map", number="Fig. 7")
-    if isinstance(part, NotRun):
-        if isinstance(paper, NotRun):
-            return missing(section, part)
-        return replace(
-            section,
-            title="Cultural variation map, the paper's way",
-            paragraphs=(f"The sound way is not run: {part.reason}. {_RAW}",),
-            legend=tuple(culture_names(analysis).values()),
-            chart_note=_reading(paper),
-            **_paper(analysis, paper),
-        )
-    names, named = culture_names(analysis), named_cultures(analysis)
-    first, *others = (named[code] for code in part.cultures)
-    lines = (
-        f"A line goes from {first} to {others[0]}" if len(others) == 1 else f"Lines go from {first} to {listed(others)}"
-    )
-    return replace(
-        section,
-        title=_direction(analysis, part.sound),
-        paragraphs=(
-            (
-                f"Mean scores of each dimension from the {counted(part.items, 'item')} that people of "
-                f"{every(len(part.cultures))} answered, scaled to 0–1 and turned so that more is more of it. {lines}."
-            ),
-        ),
-        legend=tuple(names.values()),
-        charts=(culture_map("map-sound", "Where people and models stand", part.sound, names),),
-        chart_note=_reading(part.sound),
-        tables=(_arrow_table(part.sound, "figure-7-arrows", names), _loadings(part.sound, "figure-7-loadings")),
-        side_by_side=True,
-        folds=(
-            Fold(anchor="figure-7-scores", title="Scores behind the map", tables=(_scores(analysis, part),)),
-            *(() if isinstance(paper, NotRun) else (_paper_fold(analysis, paper),)),
-        ),
-    )
+def _project(analysis: Analysis, cultures: Sequence[CultureAnalysis], scoring: Scoring) -> Projection | NotRun:
+    dimensions = analysis.results.survey.dimensions
+    found = project(cultures, _subjects(analysis), scoring, analysis.items, dimensions)
+    return NotRun(reason="no model has a score in every dimension") if found is None else found
 
 
 _NOISE = (
@@ -270,36 +126,70 @@ _READING = (
     "The map shows two components; cosine and length below are taken in all dimensions."
 )
 _RAW = "Raw option codes: questions with more options weigh more, and a high code need not mean more of a dimension."
+_ONLY_PEOPLE = " Only people have lines here: those of so many models would cover the marks."
 
 
-_ONLY_PEOPLE = "Only people have lines here: those of so many models would cover the marks."
+def map_section(analysis: Analysis) -> Section:
+    """Figure 7."""
+    part, paper = analysis.figure(cultural_map), analysis.figure(paper_map)
+    section = Section(anchor="figure-7", contents="Fig. 7 · Map", title="Cultural variation map", number="Fig. 7")
+    names, named = culture_names(analysis), named_cultures(analysis)
+    if isinstance(part, NotRun):
+        if isinstance(paper, NotRun):
+            return missing(section, part)
+        return replace(
+            section,
+            title="Cultural variation map, the paper's way",
+            paragraphs=(f"The sound way is not run: {part.reason}. {_RAW}",),
+            legend=tuple(names.values()),
+            chart_note=_reading(paper),
+            charts=(culture_map("map-paper", "The map of raw codes", paper, names),),
+            tables=_tables(paper, "figure-7-paper", names),
+        )
+    first, *others = (named[code] for code in part.cultures)
+    lines = f"{'A line goes' if len(others) == 1 else 'Lines go'} from {first} to {listed(others)}"
+    heads = [(code, analysis.results.survey.dimensions[code].get("en", "")) for code in part.sound.dimensions]
+    by_culture = table(
+        [row for code in part.cultures for row in part.sound.rows if row.culture == code],
+        [
+            Field("Subject", lambda row: row.subject, words=True),
+            *fields_of(heads, lambda row, at: Entry(text=fixed(float(row.scores[at]), 2), shade=float(row.scores[at]))),
+        ],
+        anchor="figure-7-score-table",
+        caption="Mean score of each dimension, 0 to 1",
+        group=lambda row: names[row.culture],
+        grouped_by="Culture",
+        quiet=lambda row: row.human,
+    )
+    return replace(
+        section,
+        title=_direction(analysis, part.sound),
+        paragraphs=(
+            (
+                f"Mean scores of each dimension from the {counted(part.items, 'item')} that people of "
+                f"{_all(len(part.cultures))} answered, scaled to 0–1 and turned so that more is more of it. {lines}."
+            ),
+        ),
+        legend=tuple(names.values()),
+        charts=(culture_map("map-sound", "Where people and models stand", part.sound, names),),
+        chart_note=_reading(part.sound),
+        tables=_tables(part.sound, "figure-7", names),
+        side_by_side=True,
+        folds=(
+            Fold(anchor="figure-7-scores", title="Scores behind the map", tables=(by_culture,)),
+            Fold(
+                anchor="figure-7-paper",
+                title="The paper's way: raw option codes",
+                paragraphs=(_RAW,),
+                charts=(culture_map("map-paper", "The map of raw codes", part.paper, names),),
+                tables=_tables(part.paper, "figure-7-paper", names),
+            ),
+        ),
+    )
 
 
 def _reading(projection: Projection) -> str:
-    """How to read a map."""
-    many = sum(row.human for row in projection.rows) > 2 and numbered(projection)
-    return f"{_READING} {_ONLY_PEOPLE}" if many else _READING
-
-
-def _paper(analysis: Analysis, projection: Projection) -> dict[str, Any]:
-    """The map of raw codes and its tables, as fields of a section or a fold."""
-    names = culture_names(analysis)
-    return {
-        "charts": (culture_map("map-paper", "The map of raw codes", projection, names),),
-        "tables": (
-            _arrow_table(projection, "figure-7-paper-arrows", names),
-            _loadings(projection, "figure-7-paper-loadings"),
-        ),
-    }
-
-
-def _paper_fold(analysis: Analysis, projection: Projection) -> Fold:
-    return Fold(
-        anchor="figure-7-paper",
-        title="The paper's way: raw option codes",
-        paragraphs=(_RAW,),
-        **_paper(analysis, projection),
-    )
+    return f"{_READING}{_ONLY_PEOPLE if projection.crowded else ''}"
 
 
 def _direction(analysis: Analysis, projection: Projection) -> str:
@@ -323,87 +213,255 @@ def _direction(analysis: Analysis, projection: Projection) -> str:
     return f"{count} {one}s{of} clearly move between cultures {way}; the median {one} goes {far} times as far"
 
 
-def _arrow_table(projection: Projection, anchor: str, names: dict[str, str]) -> Table:
-    numbers = numbered(projection)
-    first, *others = (row.culture for row in projection.rows if row.human)
+def _tables(projection: Projection, anchor: str, names: dict[str, str]) -> tuple[Table, Table]:
+    """Ways against people's, and loadings."""
+    numbers = projection.numbers
+    first, *others = projection.cultures
     several = len(others) > 1
-    fields: list[Field[MapArrow]] = [
-        Field("Model", lambda each: each.subject, words=True),
-        *([Field("No.", lambda each: numbers[each.subject], "on the map")] if numbers else []),
-        Field(
-            "Cosine",
-            lambda each: signed(each.arrow.cosine, 2),
-            "1: the same way as people; 0: across; −1: the opposite",
-        ),
-        Field(
-            "95% interval",
-            lambda each: _cosines(each.arrow),
-            "of the cosine, participants resampled and their noise taken off",
-        ),
-        Field(
-            "Length",
-            lambda each: fixed(each.arrow.length_free, 2),
-            "1: as far apart as people of the two cultures; noise taken off",
-        ),
-        Field("As measured", lambda each: fixed(each.arrow.length_ratio, 2), "the length with what chance adds to it"),
-        Field("Cosine, map", lambda each: signed(each.arrow.map_cosine, 2), "of the two components shown, as drawn"),
-        Field("Length, map", lambda each: fixed(each.arrow.map_length_ratio, 2)),
-    ]
-    return table(
+    numbering: list[Field[MapArrow]] = [Field("No.", lambda each: numbers[each.subject], "on the map")]
+    ways = table(
         projection.arrows,
-        fields,
-        anchor=anchor,
+        [
+            Field("Model", lambda each: each.subject, words=True),
+            *(numbering if numbers else ()),
+            Field(
+                "Cosine",
+                lambda each: signed(each.arrow.cosine, 2),
+                "1: the same way as people; 0: across; −1: the opposite",
+            ),
+            Field("95% interval", _cosines, "of the cosine, participants resampled and their noise taken off"),
+            Field(
+                "Length",
+                lambda each: fixed(each.arrow.length_free, 2),
+                "1: as far apart as people of the two cultures; noise taken off",
+            ),
+            Field(
+                "As measured", lambda each: fixed(each.arrow.length_ratio, 2), "the length with what chance adds to it"
+            ),
+            Field(
+                "Cosine, map", lambda each: signed(each.arrow.map_cosine, 2), "of the two components shown, as drawn"
+            ),
+            Field("Length, map", lambda each: fixed(each.arrow.map_length_ratio, 2)),
+        ],
+        anchor=f"{anchor}-arrows",
         caption=f"Each model's way {f'from {names[first]} ' if several else 'between cultures '}against people's",
         group=lambda each: names[each.to] if several else "",
         grouped_by="To" if several else "",
         notes=(_NOISE, *(f"{name} is left out: it has no score in some dimension." for name in projection.left_out)),
     )
-
-
-def _cosines(arrow: Arrow) -> Entry:
-    """The interval of a cosine; a dash where the way is no longer than chance would make it."""
-    if isnan(arrow.cosine_low):
-        return Entry(text=NONE, why="no longer than chance would make it, or too few participants to say")
-    return Entry(text=f"{signed(arrow.cosine_low, 2)} to {signed(arrow.cosine_high, 2)}")
-
-
-def _loadings(projection: Projection, anchor: str) -> Table:
-    def loading(component: int) -> Callable[[int], str]:
-        return lambda place: signed(float(projection.components.loadings[component, place]), 2)
-
-    return table(
-        range(len(projection.dimensions)),
+    components = projection.components
+    shares = enumerate(components.explained.tolist(), start=1)
+    loadings = table(
+        enumerate(projection.dimensions),
         [
-            Field("Dimension", lambda place: projection.dimensions[place], words=True),
-            *(
-                Field(f"PC{component + 1} ({share:.0%})", loading(component))
-                for component, share in enumerate(projection.components.explained.tolist())
+            Field("Dimension", lambda place: place[1], words=True),
+            *fields_of(
+                [(f"PC{n} ({share:.0%})", "") for n, share in shares],
+                lambda place, n: signed(float(components.loadings[n, place[0]]), 2),
             ),
         ],
-        anchor=anchor,
+        anchor=f"{anchor}-loadings",
         caption="Loadings of the two components",
     )
+    return ways, loadings
 
 
-def _scores(analysis: Analysis, part: CulturalMap) -> Table:
-    survey = analysis.results.survey
+def _cosines(each: MapArrow) -> Entry:
+    """The interval of a cosine; a dash where the way is no longer than chance would make it."""
+    if isnan(each.arrow.cosine_low):
+        return Entry(text=NONE, why="no longer than chance would make it, or too few participants to say")
+    return Entry(text=f"{signed(each.arrow.cosine_low, 2)} to {signed(each.arrow.cosine_high, 2)}")
 
-    def score(place: int) -> Callable[[MapRow], Entry]:
-        return lambda row: Entry(text=fixed(float(row.scores[place]), 2), shade=float(row.scores[place]))
 
-    names = culture_names(analysis)
-    return table(
-        [row for culture in part.cultures for row in part.sound.rows if row.culture == culture],
-        [
-            Field("Subject", lambda row: row.subject, words=True),
-            *(
-                Field(code, score(place), survey.dimensions[code].get("en", ""))
-                for place, code in enumerate(part.sound.dimensions)
-            ),
-        ],
-        anchor="figure-7-score-table",
-        caption="Mean score of each dimension, 0 to 1",
-        group=lambda row: names[row.culture],
-        grouped_by="Culture",
-        quiet=lambda row: row.human,
+def score_section(analysis: Analysis) -> Section:
+    """Appendix C: what scores of each dimension asked about mean, and those of people, where there is a map."""
+    section = Section(
+        anchor="appendix-c",
+        contents="App. C · Meaning",
+        title="What a high and a low score mean",
+        number="Appendix C",
     )
+    if not analysis.dimensions:
+        return missing(section, NotRun(reason="no question of this run speaks to a value dimension"))
+    part, names = analysis.figure(cultural_map), culture_names(analysis)
+    known, dimensions = meanings(), analysis.results.survey.dimensions
+    mapped: tuple[str, ...] = ()
+    people: list[MapRow] = []
+    if not isinstance(part, NotRun):
+        mapped, people = part.sound.dimensions, [row for row in part.sound.rows if row.human]
+
+    def score(code: str, at: int) -> Entry:
+        return Entry(text=fixed(float(people[at].scores[mapped.index(code)]), 2) if code in mapped else NONE)
+
+    def meaning(text: str, which: str) -> Field[str]:
+        of = {code: getattr(each, which) for code, each in known.items()}
+        return Field(text, lambda code: Entry(text=of.get(code, "the survey does not say"), words=True), words=True)
+
+    shown = table(
+        analysis.dimensions,
+        [
+            Field("Dimension", lambda code: Entry(text=dimensions[code].get("en", code), beneath=code), words=True),
+            meaning("A high score", "high"),
+            meaning("A low score", "low"),
+            *fields_of([(names[row.culture], "mean score of its people, 0 to 1") for row in people], score),
+        ],
+        anchor="appendix-c-meanings",
+        caption="Value dimensions; mean scores of people, 0 to 1",
+    )
+    return replace(section, tables=(shown,))
+
+
+#: Corners of an ellipse.
+CORNERS = 40
+#: Width of the map.
+SIZE = 560
+
+
+def culture_map(name: str, title: str, projection: Projection, spelled: dict[str, str]) -> Chart:
+    """The map, a line per subject from the first culture to each of the others.
+
+    Args:
+        name: of the chart.
+        title: what stands above it.
+        projection: sound or paper.
+        spelled: code -> name of every culture of the run, whose colours and shapes go by their places here.
+    """
+    first, second = (f"{share:.0%}" for share in projection.components.explained.tolist())
+    description = (
+        f"Two principal components, {first} and {second} of the variance of {len(projection.rows)} points; an "
+        "arrow per subject between cultures."
+    )
+    return Chart(name=name, title=title, description=description, make=partial(_drawn, projection, spelled))
+
+
+def _drawn(projection: Projection, spelled: dict[str, str]) -> Any:
+    import altair as alt
+
+    def rows(values: Sequence[Row]) -> Any:
+        return alt.Chart(alt.InlineData(values=values))
+
+    axes, height = _axes(alt, projection)
+    colours, shapes = zip(*(look(list(spelled).index(code)) for code in projection.cultures), strict=True)
+    colour = alt.Color("culture:N", scale=alt.Scale(domain=projection.cultures, range=list(colours)), legend=None)
+    shape = alt.Shape("culture:N", scale=alt.Scale(domain=projection.cultures, range=list(shapes)), legend=None)
+    lines = rows(_lines(projection)).mark_rule(aria=False)
+    layers = [
+        rows(_ellipses(projection))
+        .mark_line(strokeWidth=1, strokeDash=[3, 2], opacity=0.8, aria=False, clip=True)
+        .encode(**axes, color=colour, detail="of:N", order="at:Q"),
+        lines.encode(
+            **axes,
+            x2="x2:Q",
+            y2="y2:Q",
+            strokeWidth=alt.StrokeWidth("width:Q", scale=None, legend=None),
+            color=alt.condition("datum.human", alt.value(INK), alt.value(SOFT)),
+        ),
+    ]
+    points = [_point(row, spelled) for row in projection.rows]
+    for human, size in ((True, 130), (False, 60)):
+        marks = rows([point for point in points if point["human"] is human])
+        marks = marks.mark_point(size=size, filled=True, opacity=1)
+        layers.append(marks.encode(**axes, color=colour, shape=shape, description="says:N"))
+    labels = rows(_labels(projection, spelled))
+    for weight, ink in (("bold", INK), ("normal", SOFT)):
+        texts = labels.transform_filter(f"datum.weight === '{weight}'")
+        texts = texts.mark_text(color=ink, fontWeight=weight, fontSize=12, aria=False)
+        layers.append(texts.encode(**axes, text="name:N"))
+    return alt.layer(*layers).properties(width=SIZE, height=height)
+
+
+def _axes(alt: Any, projection: Projection) -> tuple[dict[str, Any], float]:
+    """Both axes at one scale, so that lengths and angles can be read off; and how tall the map is."""
+    across, along = zip(*(row.point for row in projection.rows), strict=True)
+    span = max(max(across) - min(across), 1e-9)
+    margin = 0.14 * span
+    tall = max(max(along) - min(along) + 2 * margin, 0.4 * span)
+    middle = (max(along) + min(along)) / 2
+    axis = alt.Axis(
+        gridColor=LINE,
+        domain=False,
+        ticks=False,
+        labelColor=SOFT,
+        titleColor=SOFT,
+        tickCount=5,
+        titleFontWeight="normal",
+    )
+    first, second = projection.components.explained.tolist()
+    wide = [min(across) - margin, max(across) + margin]
+    high = [middle - tall / 2, middle + tall / 2]
+    x = alt.X("x:Q", scale=alt.Scale(domain=wide, nice=False, zero=False), axis=axis, title=f"PC1 ({first:.0%})")
+    y = alt.Y("y:Q", scale=alt.Scale(domain=high, nice=False, zero=False), axis=axis, title=f"PC2 ({second:.0%})")
+    return {"x": x, "y": y}, SIZE * tall / (wide[1] - wide[0])
+
+
+def _point(row: MapRow, spelled: dict[str, str]) -> Row:
+    subject = "People" if row.human else row.subject
+    across, along = (fixed(place, 2) for place in row.point)
+    return {
+        "x": row.point[0],
+        "y": row.point[1],
+        "culture": row.culture,
+        "human": row.human,
+        "says": f"{subject}, {spelled[row.culture]}: {across}, {along}",
+    }
+
+
+def _ellipses(projection: Projection) -> list[Row]:
+    """Corners of polygons, since a specification knows no ellipses."""
+    subjects = list(dict.fromkeys(row.subject for row in projection.rows))
+    few = set(subjects) if len(subjects) <= WRITTEN_OUT + 1 else {"people"}
+    corners: list[Row] = []
+    for number, row in enumerate(projection.rows):
+        if row.subject not in few or not isfinite(row.ellipse.angle):
+            continue
+        turn, (long, short) = radians(row.ellipse.angle), row.ellipse.half_axes
+        for at in range(CORNERS + 1):
+            angle = 2 * pi * at / CORNERS
+            across, along = long * cos(angle), short * sin(angle)
+            x = row.point[0] + across * cos(turn) - along * sin(turn)
+            y = row.point[1] + across * sin(turn) + along * cos(turn)
+            corners.append({"x": x, "y": y, "culture": row.culture, "of": str(number), "at": at})
+    return corners
+
+
+def _lines(projection: Projection) -> list[Row]:
+    """From the first culture; which way they go is told by the shapes at their ends."""
+    ends = {(row.subject, row.culture): row for row in projection.rows}
+    first, *others = projection.cultures
+    lines = []
+    for subject, to in product(dict.fromkeys(row.subject for row in projection.rows), others):
+        start, stop = ends.get((subject, first)), ends.get((subject, to))
+        if start is not None and stop is not None and (start.human or not projection.crowded):
+            (x, y), (x2, y2) = start.point, stop.point
+            width = 3.0 if start.human else 1.2
+            lines.append({"x": x, "y": y, "x2": x2, "y2": y2, "width": width, "human": start.human})
+    return lines
+
+
+def _labels(projection: Projection, spelled: dict[str, str]) -> list[Row]:
+    """Names at the ends of people's lines, and at the beginning of every model's lines its name or number."""
+    cultures, subjects = projection.cultures, [row.subject for row in projection.rows]
+    cut = dict(zip(subjects, shortened([visible(subject) for subject in subjects]), strict=True))
+    labels = []
+    for row in projection.rows:
+        if row.human or row.culture == cultures[0]:
+            across, along = _beyond(row, projection, 0.07 if row.human else 0.035)
+            called = "People" if len(cultures) == 2 else spelled[row.culture]
+            name = called if row.human else projection.numbers.get(row.subject, cut[row.subject])
+            labels.append({"x": across, "y": along, "name": name, "weight": "bold" if row.human else "normal"})
+    return labels
+
+
+def _beyond(row: MapRow, projection: Projection, by: float) -> tuple[float, float]:
+    """A place further along the line from the subject's other places, by a part of the map, where no line is covered.
+
+    Of a subject without other places the line comes from the middle of the map.
+    """
+    others = [
+        other.point for other in projection.rows if other.subject == row.subject and other.culture != row.culture
+    ] or [(0.0, 0.0)]
+    middle = sum(x for x, _ in others) / len(others), sum(y for _, y in others) / len(others)
+    reach = by * (max(row.point[0] for row in projection.rows) - min(row.point[0] for row in projection.rows))
+    across, along = row.point[0] - middle[0], row.point[1] - middle[1]
+    length = max(hypot(across, along), 1e-12)
+    return row.point[0] + reach * across / length, row.point[1] + reach * along / length

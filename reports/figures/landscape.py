@@ -1,11 +1,11 @@
-"""What was asked, one question from near, and what scores mean: Figures 3 and 4, Appendices C and E."""
+"""What was asked, one question from near, and answers as they were given: Figures 3 and 4, Appendix E."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import isnan, nan
+from math import isnan
 
 import numpy as np
 
@@ -16,14 +16,11 @@ from defsurvey.reports.cells.items import Floats, Ints
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
 from defsurvey.reports.circumstances import language_name, languages_asked
-from defsurvey.reports.figures.cultural_map import cultural_map
 from defsurvey.reports.figures.words import (
-    Meaning,
     NotRun,
     culture_names,
     largest,
     main_cells,
-    meanings,
     missing,
     named_cultures,
     per_dimension,
@@ -70,15 +67,6 @@ class NearQuestion:
     replies: int  #: replies to it; failed answers have none
     distinct: int  #: of them, worded differently
     samples: tuple[int, ...]  #: positions in ``Results.samples`` of its replies
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreRow:
-    """Appendix C: one value dimension."""
-
-    code: str
-    meaning: Meaning | None  #: None for a dimension of the user's own
-    scores: tuple[tuple[str, str, float], ...]  #: subject, culture, mean score in [0, 1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,22 +131,6 @@ def near_question(analysis: Analysis) -> NearQuestion | NotRun:
             if sample.cell == cell.place and sample.answer.question == question.id
         ),
     )
-
-
-def score_rows(analysis: Analysis) -> tuple[ScoreRow, ...]:
-    """Appendix C: what scores of each dimension asked about mean, and everyone's, where there is a map."""
-    known, asked = meanings(), set(analysis.items.grouping.dimension.tolist())
-    drawn_map = analysis.figure(cultural_map)
-    rows = []
-    for place, code in enumerate(analysis.results.survey.dimensions):
-        if place not in asked:
-            continue
-        scores: tuple[tuple[str, str, float], ...] = ()
-        if not isinstance(drawn_map, NotRun) and code in drawn_map.sound.dimensions:
-            column = drawn_map.sound.dimensions.index(code)
-            scores = tuple((row.subject, row.culture, float(row.scores[column])) for row in drawn_map.sound.rows)
-        rows.append(ScoreRow(code=code, meaning=known.get(code), scores=scores))
-    return tuple(rows)
 
 
 def cases(analysis: Analysis) -> Cases | NotRun:
@@ -318,45 +290,6 @@ def _counts(analysis: Analysis, part: NearQuestion) -> Table:
         anchor="figure-4-options",
         caption=f"{question.id}: {part.name} beside people of {_culture(analysis, part)}",
     )
-
-
-def score_section(analysis: Analysis) -> Section:
-    """Appendix C."""
-    rows, names = analysis.figure(score_rows), analysis.results.survey.dimensions
-    section = Section(
-        anchor="appendix-c",
-        contents="App. C · Meaning",
-        title="What a high and a low score mean",
-        number="Appendix C",
-    )
-    if not rows:
-        return missing(section, NotRun(reason="no question of this run speaks to a value dimension"))
-    spelled, unknown = culture_names(analysis), "the survey does not say"
-
-    def score(culture: str) -> Callable[[ScoreRow], str]:
-        return lambda row: fixed(
-            next((found for subject, code, found in row.scores if (subject, code) == ("people", culture)), nan), 2
-        )
-
-    fields: list[Field[ScoreRow]] = [
-        Field("Dimension", lambda row: Entry(text=names[row.code].get("en", row.code), beneath=row.code), words=True),
-        Field(
-            "A high score",
-            lambda row: Entry(text=row.meaning.high if row.meaning else unknown, words=True),
-            words=True,
-        ),
-        Field(
-            "A low score",
-            lambda row: Entry(text=row.meaning.low if row.meaning else unknown, words=True),
-            words=True,
-        ),
-        *(
-            Field(spelled[code], score(code), "mean score of its people, 0 to 1")
-            for code in dict.fromkeys(code for row in rows for subject, code, _ in row.scores if subject == "people")
-        ),
-    ]
-    caption = "Value dimensions; mean scores of people, 0 to 1"
-    return replace(section, tables=(table(rows, fields, anchor="appendix-c-meanings", caption=caption),))
 
 
 _STATES = {"answered": "Answered", "refused": "Refused", "unparsable": "Unparsable", "failed": "Failed"}

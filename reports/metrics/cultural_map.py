@@ -147,39 +147,6 @@ class Arrow:
     map_length_ratio: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapRow:
-    """One subject (people, or a model) in one culture."""
-
-    subject: str  #: "people", or the model, with its language where it was asked in several
-    culture: str
-    human: bool
-    scores: Floats  #: mean score per dimension used, shape (C,)
-    point: tuple[float, float]
-    ellipse: Ellipse  #: 95%, from resampled participants, nan where they are few; of people from their number
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapArrow:
-    """How a subject moves from the first culture to another, against people."""
-
-    subject: str
-    to: str  #: code of that other culture
-    arrow: Arrow
-    comparable: bool  #: whether it has answers enough in both
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Projection:
-    """One way of measuring: the whole map."""
-
-    dimensions: tuple[str, ...]  #: codes of the columns used
-    components: Components
-    rows: tuple[MapRow, ...]
-    arrows: tuple[MapArrow, ...]  #: models only, culture by culture
-    left_out: tuple[str, ...]  #: subjects without a score in some dimension
-
-
 def arrow(model: ArrayLike, people: ArrayLike, components: Components, noise: ArrayLike | None = None) -> Arrow:
     """Compare the way from one culture to the other of a model and of people.
 

@@ -6,10 +6,9 @@ import re
 from dataclasses import replace
 
 from defsurvey.reports.analysis import analyse
-from defsurvey.reports.charts.cultural_map import culture_map
 from defsurvey.reports.charts.drawing import LONGEST, room_for, shortened, width_of
 from defsurvey.reports.figures.closeness import dot_plots
-from defsurvey.reports.figures.cultural_map import CulturalMap, cultural_map
+from defsurvey.reports.figures.cultural_map import CulturalMap, cultural_map, culture_map
 from defsurvey.reports.figures.landscape import near_section
 from defsurvey.storage.runs.results import Results
 from tests.reports.reading import read

@@ -12,7 +12,7 @@ from scipy.stats import t as student
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.cells.items import item_table, reference_table
 from defsurvey.reports.figures.configured import Configured, Drawn, configured, drawn
-from defsurvey.reports.figures.cultural_map import CulturalMap, cultural_map, paper_map
+from defsurvey.reports.figures.cultural_map import CulturalMap, Projection, cultural_map, paper_map
 from defsurvey.reports.figures.dimensions import ByDimension, by_dimension
 from defsurvey.reports.figures.frameworks import (
     Ablation,
@@ -31,7 +31,6 @@ from defsurvey.reports.figures.provenance import throughput
 from defsurvey.reports.figures.questions import distinguish, placement
 from defsurvey.reports.figures.series import Series, parameters, series, series_section, training
 from defsurvey.reports.figures.words import NotRun
-from defsurvey.reports.metrics.cultural_map import Projection
 from defsurvey.reports.metrics.divergence import smoothed_kl
 from defsurvey.reports.metrics.judges import Verdicts
 from defsurvey.reports.metrics.quality import effective_options
