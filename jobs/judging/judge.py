@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from defsurvey.jobs.judging.batches import collect_open, judge_in_batches
 from defsurvey.jobs.judging.steps import BeingJudged as BeingJudged
 from defsurvey.jobs.judging.steps import JudgingLeft as JudgingLeft
-from defsurvey.jobs.judging.steps import Watch, Work, calibrate, is_calibrated, judge_one_by_one, judging
+from defsurvey.jobs.judging.steps import Watch, Work, calibrate, judge_one_by_one, judging
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.requirements import check_prices
 from defsurvey.jobs.study.study import DEFAULT_SAMPLE
 from defsurvey.reports.figures.words import main_condition
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judgements, outbox, store
-from defsurvey.storage.runs.judgement import Judge, Rubric
-from defsurvey.storage.runs.judgements import Call
+from defsurvey.storage.runs.judgement import AnswerKey, Judge, Rubric
 from defsurvey.storage.runs.judgements import Ended as Ended
 from defsurvey.storage.runs.run import Run
 from defsurvey.storage.surveys.survey import Survey
@@ -108,69 +107,66 @@ def judge_run(
         sample = judgements.sample(database, judged_cells(run, survey), share=wanted.sample, seed=run.protocol.seed)
         if not sample:
             done = Ended.DONE
-            _end_unopened(database, run_id, wanted, done, NOTHING, ledger)
+            judgements.end(database, run_id, wanted, judge=None, ended=done, told=NOTHING, ledger=ledger)
             return Judged(run=run_id, judge=wanted.key, calibration="", ended=done, sampled=0, judged=0, told=NOTHING)
         with closing(open_engine(card, survey=survey, device=device, cache=settings.cache)) as engine:
             name = judge_name(card, engine, wanted.rubric)
+            judge = judgements.register(database, name)
             work = Work(
                 database=database,
                 run=run,
                 survey=survey,
                 card=card,
-                judge=judgements.register(database, name),
+                judge=judge,
                 wanted=wanted,
                 ledger=ledger,
                 watch=watch,
                 held=held,
                 leaving=leaving,
             )
-            before = len(judgements.judged(database, work.judge, run_id))
+            before = len(judgements.judged(database, judge, run_id))
             try:
                 return _judge(work, engine, name.identity, sample, batch=batch)
             except EngineUnavailable as error:
-                if len(judgements.judged(database, work.judge, run_id)) > before:  # the report is to tell what was paid
+                if len(judgements.judged(database, judge, run_id)) > before:  # the report is to tell what was paid
                     work.end(Ended.INCOMPLETE, str(error))
                 raise
 
 
-def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[Call], *, batch: bool) -> Judged:
+def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[AnswerKey], *, batch: bool) -> Judged:
     """Calibrate an open judge, and have it judge a sample that is not empty."""
-    run, sampled = work.run.id, len(sample)
-
-    def judged(ended: Ended, score: object, *, sampled: int = sampled, done: int, told: str = "") -> Judged:
-        said = "" if score is None else str(score)
-        return Judged(run=run, judge=identity, calibration=said, ended=ended, sampled=sampled, judged=done, told=told)
-
-    unpaid = f"{identity}: the budget of {budget.budget_of(work.database, run)} US dollars is spent"
-    done = sampled - len(work.left(sample))
-    if work.spent and not is_calibrated(work):
-        work.end(Ended.OVER_BUDGET, unpaid)
-        return judged(Ended.OVER_BUDGET, None, done=done, told=unpaid)
+    run, problems = work.run.id, list[str]()
     score = calibrate(work, engine)
+    said = {"run": run, "judge": identity, "calibration": "" if score is None else str(score)}
     if score is not None and not score.passed:
         work.end(Ended.REFUSED, f"{identity} was {score}")
-        return judged(Ended.REFUSED, score, sampled=0, done=0)
-    gone = [] if score is None else collect_open(work)
-    while True:
-        before, problems = done, list[str]()
-        if score is not None:
-            problems = judge_in_batches(work, sample) if batch else judge_one_by_one(work, engine, sample)
-        done = sampled - len(work.left(sample))
-        if work.leaving() and (score is None or done < sampled):
-            raise JudgingLeft(f"run {run} is left to be judged: this process was told to end")
-        if not work.held():
-            raise BeingJudged(f"run {run} is being judged by another process, since this one was away")
-        if score is None or (done < sampled and work.cancelled):
-            work.end(Ended.INCOMPLETE, f"{identity}: {CANCELLED}", go_on=True)
-            return judged(Ended.INCOMPLETE, score, done=done, told=CANCELLED)
-        over = done < sampled and work.spent
-        if before < done < sampled and not over and not problems:
-            continue  # it stopped for want of money, and there is some by now
-        ended = Ended.OVER_BUDGET if over else Ended.DONE if done == sampled else Ended.INCOMPLETE
-        said = next(iter([*problems, *gone]), "")
-        work.end(ended, unpaid if over else said or str(score))
-        if not over or work.spent:  # else there was more money before it could be noted that there was none
-            return judged(ended, score, done=done, told=said)
+        return Judged(**said, ended=Ended.REFUSED, sampled=0, judged=0)
+    if score is not None:
+        gone = collect_open(work)
+        problems = judge_in_batches(work, sample) if batch else judge_one_by_one(work, engine, sample)
+        problems += gone
+    done = len(sample) - len(work.left(sample))
+    complete = score is not None and done == len(sample)
+    if work.leaving() and not complete:
+        raise JudgingLeft(f"run {run} is left to be judged: this process was told to end")
+    if not work.held():
+        raise BeingJudged(f"run {run} is being judged by another process, since this one was away")
+    told = problems[0] if problems else ""
+    if complete:
+        ended = Ended.DONE
+        work.end(ended, told or str(score))
+    elif work.cancelled:
+        ended, told = Ended.INCOMPLETE, CANCELLED
+        work.end(ended, f"{identity}: {told}", go_on=True)
+    elif work.spent:
+        ended = Ended.OVER_BUDGET
+        unpaid = f"{identity}: the budget of {budget.budget_of(work.database, run)} US dollars is spent"
+        work.end(ended, unpaid)
+        told = unpaid if score is None else told
+    else:
+        ended = Ended.INCOMPLETE
+        work.end(ended, told or str(score), go_on=not problems)  # without any, what stopped it has passed
+    return Judged(**said, ended=ended, sampled=len(sample), judged=done, told=told)
 
 
 def end_unasked(database: Database, run: str, told: str, *, ledger: int) -> None:
@@ -180,11 +176,7 @@ def end_unasked(database: Database, run: str, told: str, *, ledger: int) -> None
     """
     wanted = judgements.wanted(database, run)
     if wanted is not None and judgements.is_due(database, run):
-        _end_unopened(database, run, wanted, Ended.INCOMPLETE, told, ledger)
-
-
-def _end_unopened(database: Database, run: str, wanted: Judge, ended: Ended, told: str, ledger: int) -> None:
-    judgements.end(database, run, wanted.key, judge=None, ended=ended, told=told, share=wanted.sample, ledger=ledger)
+        judgements.end(database, run, wanted, judge=None, ended=Ended.INCOMPLETE, told=told, ledger=ledger)
 
 
 def judged_cells(run: Run, survey: Survey) -> list[int]:

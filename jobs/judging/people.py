@@ -25,7 +25,6 @@ from defsurvey.storage.runs.judgement import DIMENSIONS, AnswerKey, GivenAnswer,
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.runs.verdicts import (
     Label,
-    Place,
     Reading,
     find_answer,
     judged_keys,
@@ -72,14 +71,13 @@ def write_template(database: Database, run_id: str, file: Path) -> int:
     survey = store.load_survey(database, run.survey)
     drawn = np.random.default_rng(run.protocol.seed).permutation(len(keys))[:MOST_ANSWERS]
     rows = []
-    for answer in judgements.given_answers(database, [keys[place] for place in sorted(drawn)]):
-        subject = subject_of(answer, survey)
+    for given in judgements.given_answers(database, [keys[place] for place in sorted(drawn)]):
+        subject, answer = subject_of(given, survey), given.answer
         chosen = "; ".join(option_text(subject.question, code, subject.language) for code in answer.choices)
         shown = {"asked": asked_text(subject), "chosen": chosen or answer.state.value, "response": answer.completion}
-        empty = dict.fromkeys(("person", *DIMENSIONS), "")
-        place = (*answer.cell.names.values(), answer.number, answer.question, answer.key.slot)
+        place = (*given.cell.names.values(), given.number, answer.question, answer.slot)
         placed = dict(zip(_PLACE, map(str, place), strict=True))
-        rows.append({**placed, "digest": _digest(answer.key), **shown, **empty})
+        rows.append(dict.fromkeys(COLUMNS, "") | placed | {"digest": _digest(given.key)} | shown)
     write_whole(file, lambda target: write_csv(rows, dict.fromkeys(COLUMNS, str), target))
     return len(rows)
 
@@ -144,8 +142,9 @@ def _label(database: Database, run: str, row: Mapping[str, str], where: str) -> 
             raise BadAudit(f"{where}, {name}: expected a whole number, got {row[name]!r}")
         if len(row[name]) > _DIGITS:
             raise BadAudit(f"{where}, {name}: expected a whole number of at most {_DIGITS} digits, got more")
-    names = {name: row[name] for name in ("model", "culture", "condition", "language", "question")}
-    key = find_answer(database, run, Place(**names, number=int(row["participant"]), slot=int(row["slot"])))
+    names = {name: row[name] for name in ("model", "culture", "condition", "language")}
+    number, slot = int(row["participant"]), int(row["slot"])
+    key = find_answer(database, run, names, number=number, question=row["question"], slot=slot)
     if key is None:
         raise BadAudit(f"{where}: run {run} has no such answer")
     if _digest(key) != row["digest"]:
@@ -173,78 +172,68 @@ def review(database: Database, run_id: str, *, reader: str, key: Callable[[], st
 
     ``key`` waits for the next key; where it is interrupted (Ctrl-C) or at its end (Ctrl-D) instead, that quits.
     """
-    run = store.load_run(database, run_id)
-    survey = store.load_survey(database, run.survey)
+    survey = store.load_survey(database, store.load_run(database, run_id).survey)
     answers = list(judgements.given_answers(database, to_read(database, run_id, reader)))
     past: list[Reading | None] = []  # None: skipped
     with suppress(KeyboardInterrupt, EOFError):  # Ctrl-C and Ctrl-D quit as Q does: what was read has been kept
         while len(past) < len(answers):
-            answer = answers[len(past)]
-            question = subject_of(answer, survey).question
+            given = answers[len(past)]
+            question = subject_of(given, survey).question
             head = f"{len(past) + 1} of {len(answers)}"
-            pressed, read = _ask(answer, question, reader, head=head, key=key, console=console)
+            pressed, codes = _ask(given, question, head=head, key=key, console=console)
             if pressed == QUIT:
                 break
-            if pressed != UNDO:
+            if pressed == UNDO:
+                if past and (before := past.pop()) is not None:
+                    take_back(database, before)
+            elif pressed == SKIP:
+                past.append(None)
+            else:
+                state = AnswerState.ANSWERED if codes else AnswerState.REFUSED
+                read = Reading(key=given.key, reader=reader, state=state, choices=codes)
+                record_reading(database, read)
                 past.append(read)
-                if read is not None:
-                    record_reading(database, read)
-            elif past and (before := past.pop()) is not None:
-                take_back(database, before)
     done = sum(read is not None for read in past)
     return Reviewed(read=done, skipped=len(past) - done, left=len(answers) - done)
 
 
 def _ask(
-    answer: GivenAnswer, question: Question, reader: str, *, head: str, key: Callable[[], str], console: Console
-) -> tuple[str, Reading | None]:
-    """Show an answer until a key has read it, skipped it, undone the one before, or quit. Returns key and reading."""
+    given: GivenAnswer, question: Question, *, head: str, key: Callable[[], str], console: Console
+) -> tuple[str, tuple[int, ...]]:
+    """Show an answer until a key ends that. Returns the key, and the options chosen where it chose any."""
     chosen: set[int] = set()
-    codes: tuple[int, ...]
     while True:
         console.clear()
-        console.print(screen(answer, question, chosen, head=head))
+        console.print(screen(given, question, chosen, head=head))
         pressed = key()
-        if pressed in (QUIT, UNDO, SKIP):
-            return pressed, None
-        if pressed == REFUSE:
-            return pressed, Reading(key=answer.key, reader=reader, state=AnswerState.REFUSED)
-        code = _option(answer, pressed)
-        if question.type is not QuestionType.MULTIPLE:
-            codes = () if code is None else (code,)
-        elif code is not None:
+        if pressed in (QUIT, UNDO, SKIP, REFUSE):
+            return pressed, ()
+        code = dict(zip(OPTION_KEYS, given.answer.shown, strict=False)).get(pressed)
+        if code is not None and question.type is not QuestionType.MULTIPLE:
+            return pressed, (code,)
+        if code is not None:
             chosen ^= {code}
-            codes = ()
-        else:
-            codes = tuple(sorted(chosen)) if pressed in _ENTER and len(chosen) <= question.max_choices else ()
-        if codes:
-            return pressed, Reading(key=answer.key, reader=reader, state=AnswerState.ANSWERED, choices=codes)
+        elif pressed in _ENTER and 0 < len(chosen) <= question.max_choices:
+            return pressed, tuple(sorted(chosen))
 
 
-def _option(answer: GivenAnswer, pressed: str) -> int | None:
-    place = OPTION_KEYS.find(pressed) if len(pressed) == 1 else -1
-    return answer.shown[place] if 0 <= place < len(answer.shown) else None
-
-
-def screen(answer: GivenAnswer, question: Question, chosen: set[int], *, head: str) -> RenderableType:
+def screen(given: GivenAnswer, question: Question, chosen: set[int], *, head: str) -> RenderableType:
     """One answer as it is shown, without control characters: what was asked, the response, and the keys."""
     from rich.console import Group
     from rich.panel import Panel
     from rich.text import Text
 
-    language = answer.cell.language
-    title = visible(f"{head}: {answer.cell.model}, {answer.cell.culture}, {question.id}")
+    answer, language = given.answer, given.cell.language
+    title = visible(f"{head}: {given.cell.model}, {given.cell.culture}, {question.id}")
     asked = Text(visible(request_text(question, answer.shown, language)))
     response = Text("\n".join(map(visible, answer.completion.splitlines())) or "(empty)")
     keys = Text()
-    for place, code in enumerate(answer.shown):
+    for option_key, code in zip(OPTION_KEYS, answer.shown, strict=False):
         mark = "x" if code in chosen else " "
-        keys.append(f"[{OPTION_KEYS[place]}] ", style="bold").append(
-            f"{mark} {visible(option_text(question, code, language))}\n"
-        )
+        keys.append(f"[{option_key}] ", style="bold")
+        keys.append(f"{mark} {visible(option_text(question, code, language))}\n")
     several = question.type is QuestionType.MULTIPLE
     enter = f"Enter: these (at most {question.max_choices})   " if several else ""
     keys.append(f"{enter}R: refuses   S: skip   U: undo   Q: quit", style="dim")
-    return Group(
-        Panel(asked, title=Text(title)), Panel(response, title=Text(f"response; {visible(answer.reason)}")), keys
-    )
+    of_response = Panel(response, title=Text(f"response; {visible(answer.reason)}"))
+    return Group(Panel(asked, title=Text(title)), of_response, keys)

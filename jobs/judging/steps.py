@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from itertools import takewhile
@@ -16,14 +16,14 @@ from defsurvey.storage.errors import Failure
 from defsurvey.storage.hosts import is_dead
 from defsurvey.storage.runs import budget, judgements, store
 from defsurvey.storage.runs.budget import BudgetWatch
-from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, GivenAnswer, Judge, Judgement, Rubric
-from defsurvey.storage.runs.judgements import NONE, Call, Ended, Prices
+from defsurvey.storage.runs.judgement import DIMENSIONS, AnswerKey, Finding, Judge, Judgement
+from defsurvey.storage.runs.judgements import NONE, Ended
 from defsurvey.storage.runs.ledger import LEASE_SECONDS, lease_owner
 from defsurvey.storage.runs.run import Run
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.asking import AT_ONCE, ask_all
 from defsurvey.workers.engines.base import Engine, EngineUnavailable, Request
-from defsurvey.workers.judging.calibration import CalibrationItem, Score, calibration_set, score
+from defsurvey.workers.judging.calibration import Score, calibration_set, score
 from defsurvey.workers.judging.prompt import judge_request, subject_of
 from defsurvey.workers.judging.verdicts import JudgeGaveUp, decided, judgement_in, merged
 from defsurvey.workers.models import ModelCard
@@ -97,7 +97,7 @@ def _outage_survived(run: str) -> Iterator[None]:
 class Put:
     """One call as it is put before a judge."""
 
-    call: Call
+    call: AnswerKey
     response: str
     by_program: Mapping[str, Finding]  #: what needs no judge
     request: Request
@@ -109,7 +109,7 @@ class Put:
         return Judgement(findings=merged(self.by_program, {})) if whole else None
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """One judging of one run."""
 
@@ -123,13 +123,11 @@ class Work:
     watch: Watch
     held: Callable[[], bool]  #: whether no other process judges the run by now
     leaving: Callable[[], bool]  #: whether this process is to end
-    _cancelled: bool = field(default=False, init=False)
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run has been cancelled since judging it began, though it may have been resumed by now."""
-        self._cancelled = self._cancelled or (not self.run.cancelled and store.is_cancelled(self.database, self.run.id))
-        return self._cancelled
+        """Whether the run has been cancelled since judging it began."""
+        return not self.run.cancelled and store.is_cancelled(self.database, self.run.id)
 
     @property
     def at_once(self) -> int:
@@ -137,20 +135,10 @@ class Work:
         return self.card.concurrency if self.card.hosted else AT_ONCE
 
     @property
-    def prices(self) -> Prices | None:
-        """What the judge's card says now; None: it has no prices."""
-        return self.card.prices
-
-    @property
     def money_left(self) -> float | None:
         """US dollars that may still be asked for, calls of open batches counted as paid; None: there is no limit."""
-        if not any(self.prices or ()):
-            return None
-        allowed = budget.budget_of(self.database, self.run.id)
-        if allowed is None:
-            return None
-        under_way = judgements.expected_cost(self.database, self.run.id)
-        return allowed - budget.spent(self.database, self.run.id) - under_way
+        left = budget.left(self.database, self.run.id) if any(self.card.prices or ()) else None
+        return None if left is None else left - judgements.expected_cost(self.database, self.run.id)
 
     @property
     def spent(self) -> bool:
@@ -163,68 +151,51 @@ class Work:
         """Whether nothing more is to be asked, whatever money there is."""
         return self.leaving() or self.cancelled or not self.held()
 
-    @property
-    def over(self) -> bool:
-        """Whether nothing more is to be asked."""
-        return self.spent or self.stopped
-
-    def put(self, calls: Sequence[Call]) -> Iterator[Put]:
+    def put(self, calls: Sequence[AnswerKey]) -> Iterator[Put]:
         """The calls as they are put before the judge, read as they are needed; gone answers are left out."""
         for start in range(0, len(calls), _READ):
-            part = calls[start : start + _READ]
-            keys = list(dict.fromkeys(call.key for call in part))
-            given = {answer.key: answer for answer in judgements.given_answers(self.database, keys)}
-            yield from (self._put(call, given[call.key]) for call in part if call.key in given)
+            for given in judgements.given_answers(self.database, calls[start : start + _READ]):
+                answer = given.answer
+                yield Put(
+                    call=given.key,
+                    response=answer.completion,
+                    by_program=decided(answer.state, answer.reason, answer.completion, self.run.protocol.reply),
+                    request=judge_request(subject_of(given, self.survey), self.wanted.rubric),
+                )
 
-    def _put(self, call: Call, answer: GivenAnswer) -> Put:
-        return Put(
-            call=call,
-            response=answer.completion,
-            by_program=decided(answer.state, answer.reason, answer.completion, self.run.protocol.reply),
-            request=judge_request(subject_of(answer, self.survey), self.wanted.rubric),
-        )
-
-    def keep(self, said: Sequence[tuple[Call, Judgement]], *, batched: bool = False) -> None:
+    def keep(self, said: Sequence[tuple[AnswerKey, Judgement]], *, batched: bool = False) -> None:
         """Commit judgements."""
-        judgements.record(self.database, self.judge, said, prices=self.prices, batched=batched)
+        judgements.record(self.database, self.judge, said, prices=self.card.prices, batched=batched)
 
     def end(self, ended: Ended, told: str, *, go_on: bool = False) -> None:
         """Note how it ended; where it is to go on later, none of the answers counts as done with."""
-        judgements.end(
-            self.database,
-            self.run.id,
-            self.wanted.key,
-            judge=self.judge,
-            ended=ended,
-            told=told,
-            share=self.wanted.sample,
-            ledger=NONE if go_on else self.ledger,
-        )
+        ledger = NONE if go_on else self.ledger
+        where = (self.database, self.run.id, self.wanted)
+        judgements.end(*where, judge=self.judge, ended=ended, told=told, ledger=ledger)
 
-    def left(self, sample: Sequence[Call]) -> list[Call]:
+    def left(self, sample: Sequence[AnswerKey]) -> list[AnswerKey]:
         """What of a sample is not judged yet."""
         there = judgements.judged(self.database, self.judge, self.run.id)
         return [call for call in sample if call not in there]
 
 
-def is_calibrated(work: Work) -> bool:
-    """Whether the judge was asked about all of the calibration set."""
-    asked = judgements.calibrated(work.database, work.judge)
-    return _calibration_items(work.wanted.rubric).keys() <= asked.keys()
-
-
 def calibrate(work: Work, engine: Engine) -> Score | None:
     """The judge's score on the calibration set; only what it was not asked before is asked.
 
-    None where the run is cancelled, or this process is to end, before all of it is there.
+    None where the money is spent or the run is cancelled, or this process is to end, before all of it is there.
 
     Raises:
         EngineUnavailable: it cannot be asked, or one of its replies ended in an error, after which it is asked no more;
             the other replies are kept, those to calls under way too.
     """
-    items = _calibration_items(work.wanted.rubric)
+    items = {}
+    for item in calibration_set(work.wanted.rubric):  # by names that change with its words: then it is asked anew
+        asked = "\n".join(message.content for message in item.request.messages)
+        items[f"{item.name}-{sha256(asked.encode()).hexdigest()[:12]}"] = item
     said = {name: found for name, found in judgements.calibrated(work.database, work.judge).items() if name in items}
     missing = [(name, item.request) for name, item in items.items() if name not in said]
+    if missing and work.spent:
+        return None
     problems: list[str] = []
     wanted = takewhile(lambda _: not (problems or work.leaving() or work.cancelled), missing)
     for name, completion in ask_all(engine, wanted, at_once=work.at_once):
@@ -243,16 +214,7 @@ def calibrate(work: Work, engine: Engine) -> Score | None:
     return score({items[name].name: findings for name, findings in said.items()}, work.wanted.rubric)
 
 
-def _calibration_items(rubric: Rubric) -> dict[str, CalibrationItem]:
-    """The calibration set by the names under which replies are kept: an item that is worded anew is asked anew."""
-    items = {}
-    for item in calibration_set(rubric):
-        asked = "\n".join(message.content for message in item.request.messages)
-        items[f"{item.name}-{sha256(asked.encode()).hexdigest()[:12]}"] = item
-    return items
-
-
-def judge_one_by_one(work: Work, engine: Engine, sample: Sequence[Call]) -> list[str]:
+def judge_one_by_one(work: Work, engine: Engine, sample: Sequence[AnswerKey]) -> list[str]:
     """Ask for everything of the sample that is not judged, as far as the money lasts. Returns what went wrong.
 
     Where ``_IN_VAIN`` rounds of calls in a row had no reply, as from a server that is down, the rest is not asked.
@@ -261,7 +223,7 @@ def judge_one_by_one(work: Work, engine: Engine, sample: Sequence[Call]) -> list
     done, in_vain, problems = len(sample) - len(todo), 0, list[str]()
     money = BudgetWatch(lambda: work.money_left)
 
-    def keep(call: Call, judgement: Judgement) -> None:
+    def keep(call: AnswerKey, judgement: Judgement) -> None:
         nonlocal done
         work.keep([(call, judgement)])
         done += 1

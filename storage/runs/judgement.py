@@ -1,7 +1,4 @@
-"""What a judge, or a person, says of an answer: the values that rooms hand to each other.
-
-Frozen nouns that check themselves.
-"""
+"""What a judge, or a person, says of an answer: the values that rooms hand to each other."""
 
 from __future__ import annotations
 
@@ -9,9 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-from defsurvey.storage.runs.run import AnswerState, Cell
+from defsurvey.storage.runs.run import Answer, Cell
 
 #: Codes of the six dimensions, in the order in which reports show them.
 DIMENSIONS = ("qc", "rp", "iu", "cv", "ir", "ff")
@@ -69,8 +66,7 @@ class Finding:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerKey:
+class AnswerKey(NamedTuple):
     """One answer as it was given: asked again, it has another attempt, or at least another completion."""
 
     participant: int
@@ -78,6 +74,7 @@ class AnswerKey:
     slot: int
     attempt: int
     digest: int  #: hash of the completion
+    repeat: int = 0  #: 1: judged a second time, to see whether the judge agrees with itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,14 +84,7 @@ class GivenAnswer:
     key: AnswerKey
     cell: Cell
     number: int  #: of its participant within the cell
-    question: str
-    state: AnswerState
-    choices: tuple[int, ...]
-    shown: tuple[int, ...]  #: option codes in the order shown
-    completion: str
-    reason: str
-    region: str | None
-    paraphrase: int = 0  #: number of the wording in which it was asked; 0: the question's own
+    answer: Answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,10 +94,6 @@ class Judgement:
     findings: Mapping[str, Finding]  #: every dimension of ``DIMENSIONS``
     prompt_tokens: int | None = None  #: None: not told, or nothing was asked
     completion_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        if tuple(self.findings) != DIMENSIONS:
-            raise ValueError(f"findings: expected {', '.join(DIMENSIONS)}, got {', '.join(self.findings)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +123,3 @@ def rubric_in(identity: str) -> Rubric:
     (<Rubric.OWN: 'own'>, <Rubric.CODE: 'code'>)
     """
     return Rubric.CODE if re.search(rf", rubric {Rubric.CODE.value} \d+\)$", identity) else Rubric.OWN
-
-
-def all_dimensions(verdict: Verdict, reason: str) -> dict[str, Finding]:
-    """The same finding on every dimension."""
-    return {dimension: Finding(verdict=verdict, reason=reason) for dimension in DIMENSIONS}

@@ -6,7 +6,7 @@ Every call that was paid for is one row, committed as soon as it is known and ne
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from hashlib import blake2b
 from math import ceil
@@ -45,6 +45,8 @@ NONE = -1
 _KEYS = 400
 
 _A, _P, _J = tables.answer.c, tables.participant.c, tables.judgement.c
+#: Columns of an answer that make its ``AnswerKey``.
+KEY = [_A[name] for name in AnswerKey._fields[:-1]]
 
 
 class Ended(StrEnum):
@@ -56,36 +58,14 @@ class Ended(StrEnum):
     OVER_BUDGET = "over budget"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One answer that is to be judged."""
-
-    key: AnswerKey
-    repeat: int = 0  #: 1: a second time, to see whether the judge agrees with itself
-
-    @property
-    def numbers(self) -> list[int]:
-        """As a list, for a JSON column."""
-        k = self.key
-        return [k.participant, k.item, k.slot, k.attempt, k.digest, self.repeat]
-
-
-def call_from(numbers: Sequence[int]) -> Call:
-    """A call from its ``numbers``."""
-    who, item, slot, attempt, digest, repeat = numbers
-    key = AnswerKey(participant=who, item=item, slot=slot, attempt=attempt, digest=digest)
-    return Call(key=key, repeat=repeat)
-
-
 def register(database: Database, judge: JudgeName) -> int:
     """The id of a judge, written down the first time. Its first prices stay, for what it judged while it had none."""
     j = tables.judge.c
     prices = {"input_price": judge.input_price, "output_price": judge.output_price}
     unpriced = and_(j.identity == judge.identity, or_(j.input_price.is_(None), j.output_price.is_(None)))
-    columns = {"identity": judge.identity, "model": judge.model, "description": dict(judge.description), **prices}
 
     def work(connection: Connection) -> int:
-        insert_new(connection, tables.judge, columns)
+        insert_new(connection, tables.judge, asdict(judge))
         connection.execute(update(tables.judge).where(unpriced).values(prices))
         return int(connection.execute(select(j.id).where(j.identity == judge.identity)).scalar_one())
 
@@ -97,7 +77,15 @@ def calibrated(database: Database, judge: int) -> dict[str, Mapping[str, Finding
     c = tables.calibration.c
     with database.read() as connection:
         rows = connection.execute(select(c.item, c.findings).where(c.judge == judge))
-        return {item: findings_from(findings) for item, findings in rows}
+        return {item: _findings(body) for item, body in rows}
+
+
+def _findings(body: Mapping[str, Mapping[str, str]]) -> dict[str, Finding]:
+    said = {name: body[name] for name in DIMENSIONS}
+    return {
+        name: Finding(verdict=Verdict(one["verdict"]), evidence=one["evidence"], reason=one["reason"])
+        for name, one in said.items()
+    }
 
 
 def record_calibration(database: Database, judge: int, item: str, judgement: Judgement) -> None:
@@ -106,151 +94,106 @@ def record_calibration(database: Database, judge: int, item: str, judgement: Jud
     database.write(lambda connection: insert_new(connection, tables.calibration, columns))
 
 
-def sample(database: Database, cells: Collection[int], *, share: float, seed: int) -> list[Call]:
+def _said(judgement: Judgement) -> dict[str, Any]:
+    said = asdict(judgement)
+    texts = {
+        dimension: {name: storable(text) for name, text in finding.items()}
+        for dimension, finding in said["findings"].items()
+    }
+    return {**said, "findings": texts}
+
+
+def sample(database: Database, cells: Collection[int], *, share: float, seed: int) -> list[AnswerKey]:
     """Which answers of some cells are to be judged, stratified by cell and state.
 
     Of each stratum the share asked for, rounded up, and at least ``LEAST``; failed answers have no completion and are
-    left out. Which ones follows from the seed, the participant's number and the question alone, so that models,
+    left out. Which ones follows from the study's seed, the participant's number and the question alone, so that models,
     cultures and later extensions of a run are judged on the same participants and questions.
 
-    Args:
-        database: where the run is.
-        cells: ids of the cells.
-        share: above 0 and at most 1.
-        seed: of the study.
-
     Returns:
-        Calls in a fixed order, in which every stratum comes as far as the others: whoever judges half of them has
-        judged half of each. A tenth, 50 at most, stands once more at the end, to be judged again.
+        A fixed order, in which every stratum comes as far as the others: whoever judges half of them has judged half of
+        each. A tenth, 50 at most, stands once more at the end, to be judged again.
     """
-    columns = [_P.cell, _P.number, _A.participant, _A.item, _A.slot, _A.attempt, _A.digest, _A.question, _A.state]
     query = (
-        select(*columns)
+        select(_P.cell, _P.number, _A.question, _A.state, *KEY)
         .join_from(tables.answer, tables.participant, _A.participant == _P.id)
         .where(_P.cell.in_(cells), _A.state != AnswerState.FAILED.value)
     )
-    strata: dict[tuple[int, str], list[tuple[bytes, list[int], Call]]] = {}
+    strata: dict[tuple[int, str], list[tuple[bytes, AnswerKey]]] = {}
     with database.read() as connection:
-        for row in connection.execute(query):
-            drawn = blake2b(f"{seed}:{row.number}:{row.question}:{row.slot}".encode(), digest_size=8).digest()
-            call = Call(key=_key(row))
-            strata.setdefault((row.cell, row.state), []).append((drawn, call.numbers, call))
+        for cell, number, question, state, *key in connection.execute(query):
+            answer = AnswerKey(*key)
+            drawn = blake2b(f"{seed}:{number}:{question}:{answer.slot}".encode(), digest_size=8).digest()
+            strata.setdefault((cell, state), []).append((drawn, answer))
     taken = (sorted(stratum)[: max(ceil(share * len(stratum)), LEAST)] for _, stratum in sorted(strata.items()))
     placed = [(place / len(members), member) for members in taken for place, member in enumerate(members)]
     chosen = [member for _, member in sorted(placed, key=itemgetter(0))]
     again = sorted(chosen)[: min(MOST_REPEATED, ceil(REPEATED * len(chosen)))]
-    return [call for *_, call in chosen] + [Call(key=call.key, repeat=1) for *_, call in again]
+    return [key for _, key in chosen] + [key._replace(repeat=1) for _, key in again]
 
 
-def _key(row: Any) -> AnswerKey:
-    return AnswerKey(participant=row.participant, item=row.item, slot=row.slot, attempt=row.attempt, digest=row.digest)
-
-
-def judged(database: Database, judge: int, run: str) -> set[Call]:
+def judged(database: Database, judge: int, run: str) -> set[AnswerKey]:
     """What a judge has said of a run's answers so far."""
     query = (
-        select(_J.participant, _J.item, _J.slot, _J.attempt, _J.digest, _J.repeat)
+        select(*(_J[name] for name in AnswerKey._fields))
         .join_from(tables.judgement, tables.participant, _J.participant == _P.id)
         .where(_P.run == run, _J.judge == judge)
     )
     with database.read() as connection:
-        return {Call(key=_key(row), repeat=row.repeat) for row in connection.execute(query)}
+        return {AnswerKey(*row) for row in connection.execute(query)}
 
 
 def given_answers(database: Database, keys: Sequence[AnswerKey]) -> Iterator[GivenAnswer]:
     """The answers of those keys, in their order; one that was asked again meanwhile is left out."""
     for start in range(0, len(keys), _KEYS):
         part = keys[start : start + _KEYS]
-        places = [(key.participant, key.item, key.slot) for key in part]
         query = (
             select(tables.answer, _P.number, _P.cell)
             .join_from(tables.answer, tables.participant, _A.participant == _P.id)
-            .where(tuple_(_A.participant, _A.item, _A.slot).in_(places))
+            .where(tuple_(_A.participant, _A.item, _A.slot).in_([key[:3] for key in part]))
         )
         with database.read() as connection:
-            rows = {_key(row): row for row in connection.execute(query)}
+            rows = {tuple(row._mapping[column] for column in KEY): row for row in connection.execute(query)}
             wanted = select(tables.cell).where(tables.cell.c.id.in_({row.cell for row in rows.values()}))
             cells = {row.id: cell_from(row, participants=0) for row in connection.execute(wanted)}
         for key in part:
-            if key in rows:
-                row = rows[key]
-                answer = answer_from(row)
-                yield GivenAnswer(
-                    key=key,
-                    cell=cells[row.cell],
-                    number=row.number,
-                    question=answer.question,
-                    state=answer.state,
-                    choices=answer.choices,
-                    shown=answer.shown,
-                    completion=answer.completion,
-                    reason=answer.reason,
-                    region=answer.draws.region,
-                    paraphrase=answer.draws.paraphrase,
-                )
+            if row := rows.get(key[:-1]):
+                yield GivenAnswer(key=key, cell=cells[row.cell], number=row.number, answer=answer_from(row))
 
 
 def record(
-    database: Database, judge: int, said: Sequence[tuple[Call, Judgement]], *, prices: Prices | None, batched: bool
+    database: Database, judge: int, said: Sequence[tuple[AnswerKey, Judgement]], *, prices: Prices | None, batched: bool
 ) -> None:
     """Keep judgements with what they were paid by, in one transaction; what is there already stays as it is."""
     paid = dict(zip(("input_price", "output_price"), prices or (None, None), strict=True))
 
     def work(connection: Connection) -> None:
-        for call, judgement in said:
-            k = call.key
-            key = {"participant": k.participant, "item": k.item, "slot": k.slot, "attempt": k.attempt}
-            told = {"judge": judge, **key, "digest": k.digest, "repeat": call.repeat, **_said(judgement)}
-            insert_new(connection, tables.judgement, {**told, **paid, "batched": batched, "judged_at": Now()})
+        for key, judgement in said:
+            columns = {"judge": judge, **key._asdict(), **_said(judgement), **paid, "batched": batched}
+            insert_new(connection, tables.judgement, {**columns, "judged_at": Now()})
 
     database.write(work)
 
 
-def _said(judgement: Judgement) -> dict[str, Any]:
-    findings = {
-        name: {
-            "verdict": finding.verdict.value,
-            "evidence": storable(finding.evidence),
-            "reason": storable(finding.reason),
-        }
-        for name, finding in judgement.findings.items()
-    }
-    tokens = {"prompt_tokens": judgement.prompt_tokens, "completion_tokens": judgement.completion_tokens}
-    return {"findings": findings, **tokens}
-
-
-def findings_from(body: Mapping[str, Mapping[str, str]]) -> dict[str, Finding]:
-    """Findings from their JSON object."""
-    return {
-        name: Finding(
-            verdict=Verdict(body[name]["verdict"]), evidence=body[name]["evidence"], reason=body[name]["reason"]
-        )
-        for name in DIMENSIONS
-    }
-
-
 def end(
-    database: Database, run: str, model: str, *, judge: int | None, ended: Ended, told: str, share: float, ledger: int
+    database: Database, run: str, wanted: Judge, *, judge: int | None, ended: Ended, told: str, ledger: int
 ) -> None:
     """Note how judging a run ended; the run's judgements get a new revision, so that a report is due.
 
     Args:
         database: where the run is.
         run: which run.
-        model: the judge as ``Judge.key`` names it.
-        judge: its id; None: it could not be asked at all.
+        wanted: who was to judge which share; where a larger one was, of the same answers, that stays.
+        judge: the judge's id; None: it could not be asked at all.
         ended: how.
         told: the score on the calibration set, or what went wrong.
-        share: of the answers that were to be judged; where a larger one was, of the same answers, it stays.
         ledger: its revision before they were drawn: those that came later are still due. ``NONE``: all of them are.
     """
-    j = tables.judging.c
-    key = {"run": run, "model": model}
-    told = storable(told)
+    j, model, share = tables.judging.c, wanted.key, wanted.sample
+    columns = {"judge": judge, "ended": ended.value, "told": storable(told), "share": share, "ledger": ledger}
 
     def work(connection: Connection) -> None:
-        columns = {"judge": judge, "ended": ended.value, "told": told, "share": share, "ledger": ledger}
-        insert_new(connection, tables.judging, {**key, **columns, "revision": 0})
+        insert_new(connection, tables.judging, {"run": run, "model": model, **columns, "revision": 0})
         largest = case((and_(j.ledger == ledger, j.share > share), j.share), else_=share)
         changed = {**columns, "share": largest, "revision": j.revision + 1}
         connection.execute(update(tables.judging).where(j.run == run, j.model == model).values(changed))
@@ -285,10 +228,11 @@ def judging_due(database: Database, *which: ColumnElement[bool]) -> list[str]:
             (row.run, row.model, row.ledger): row.share  # at least what was asked for: a person may have asked for more
             for row in connection.execute(select(tables.judging).where(j.run.in_(asking)))
         }
+        unfinished = set(connection.execute(select(_P.run).where(_P.run.in_(asking), OPEN).distinct()).scalars())
         return [
             run
             for run, judge in asking.items()
-            if not _open(connection, run)
+            if run not in unfinished
             and ended.get((run, judge.key, outbox.revision_in(connection, run)), 0.0) < judge.sample
         ]
 
@@ -298,23 +242,19 @@ def is_due(database: Database, run: str) -> bool:
     return bool(judging_due(database, tables.run.c.id == run))
 
 
-def _open(connection: Connection, run: str) -> int:
-    return connection.execute(select(func.count()).where(_P.run == run, OPEN)).scalar_one()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenBatch:
     """A batch whose results are not all here yet."""
 
     token: str
     batch: str | None  #: the provider's id; None: it is not known whether it was made
-    calls: tuple[Call, ...]
+    calls: tuple[AnswerKey, ...]
     made_at: float  #: seconds since the epoch
 
 
-def announce_batch(database: Database, run: str, judge: int, token: str, calls: Sequence[Call]) -> None:
+def announce_batch(database: Database, run: str, judge: int, token: str, calls: Sequence[AnswerKey]) -> None:
     """Note a batch before it is handed to its provider, so that it is found again whatever happens."""
-    columns = {"token": token, "judge": judge, "run": run, "calls": [call.numbers for call in calls], "made_at": Now()}
+    columns = {"token": token, "judge": judge, "run": run, "calls": list(map(list, calls)), "made_at": Now()}
     database.write(lambda connection: connection.execute(insert(tables.judge_batch).values(columns)))
 
 
@@ -333,11 +273,11 @@ def close_batch(database: Database, token: str) -> None:
 def open_batches(database: Database, run: str, judge: int) -> list[OpenBatch]:
     """A judge's batches of a run that are not over, the oldest first."""
     b = tables.judge_batch.c
-    query = select(tables.judge_batch).where(b.run == run, b.judge == judge).order_by(b.made_at, b.token)
+    query = select(b.token, b.batch, b.calls, b.made_at).where(b.run == run, b.judge == judge)
     with database.read() as connection:
         return [
-            OpenBatch(token=row.token, batch=row.batch, calls=tuple(map(call_from, row.calls)), made_at=row.made_at)
-            for row in connection.execute(query)
+            OpenBatch(token=token, batch=batch, calls=tuple(AnswerKey(*call) for call in calls), made_at=made_at)
+            for token, batch, calls, made_at in connection.execute(query.order_by(b.made_at, b.token))
         ]
 
 
@@ -353,31 +293,26 @@ def tokens_of_a_call(database: Database, run: str, judge: int) -> tuple[float, f
 
     0 of what was never counted.
     """
-    j, c, p = tables.judgement.c, tables.calibration.c, tables.participant.c
-    of_run = select(p.id).where(p.run == run)
-    asked = select(j.prompt_tokens, j.completion_tokens).where(j.judge == judge, j.participant.in_(of_run))
-    calibrated = select(c.prompt_tokens, c.completion_tokens).where(c.judge == judge)
-    calls = asked.union_all(calibrated).subquery().c
+    c = tables.calibration.c
+    of_run = select(_P.id).where(_P.run == run)
+    asked = select(_J.prompt_tokens, _J.completion_tokens).where(_J.judge == judge, _J.participant.in_(of_run))
+    calls = asked.union_all(select(c.prompt_tokens, c.completion_tokens).where(c.judge == judge)).subquery().c
+    means = select(func.avg(calls.prompt_tokens), func.avg(calls.completion_tokens))
     with database.read() as connection:
-        read, written = connection.execute(
-            select(func.avg(calls.prompt_tokens), func.avg(calls.completion_tokens))
-        ).one()
+        read, written = connection.execute(means).one()
     return float(read or 0), float(written or 0)
 
 
 def tokens_seen(database: Database, run: str, judge: str) -> tuple[float, float] | None:
-    """Tokens that a call of a run's judge read and wrote on average; None where it was not asked or did not say.
+    """Tokens that a call of a run's judge (``Judge.key``) read and wrote on average.
 
-    Args:
-        database: where judgements are.
-        run: the run; it need not exist.
-        judge: ``storage.runs.judgement.Judge.key``.
+    None where the run is not there, or its judge was not asked or did not say.
     """
     j = tables.judging.c
     with database.read() as connection:
         found = connection.execute(select(j.judge).where(j.run == run, j.model == judge)).scalar_one_or_none()
-    read, written = (0.0, 0.0) if found is None else tokens_of_a_call(database, run, found)
-    return (read, written) if read and written else None
+    tokens = (0.0, 0.0) if found is None else tokens_of_a_call(database, run, found)
+    return tokens if all(tokens) else None
 
 
 def expected_cost(database: Database, run: str) -> float:
@@ -393,30 +328,18 @@ def expected_cost(database: Database, run: str) -> float:
     return cost
 
 
-tables.judge_lease = tables.judge_lease
-
-
 def take_lease(database: Database, run: str, owner: str, *, ttl: float) -> str:
-    """Take the lease of a run unless another holds it. Returns who holds it now.
+    """Take the lease of a run's judging unless another holds it. Returns who holds it now.
 
-    Args:
-        database: where the run is.
-        run: which run.
-        owner: a name that no other judging has, see ``storage.runs.ledger.lease_owner``.
-        ttl: seconds for which the lease holds without being renewed.
+    ``owner`` is a name that no other judging has (``storage.runs.ledger.lease_owner``); the lease holds ``ttl`` seconds
+    without being renewed.
     """
-    mine = {"owner": owner, "until": Now() + ttl}
+    lease, mine = tables.judge_lease, {"owner": owner, "until": Now() + ttl}
 
     def work(connection: Connection) -> str:
-        insert_new(connection, tables.judge_lease, {"run": run, **mine})
-        connection.execute(
-            update(tables.judge_lease)
-            .where(tables.judge_lease.c.run == run, tables.judge_lease.c.until < Now())
-            .values(mine)
-        )
-        return str(
-            connection.execute(select(tables.judge_lease.c.owner).where(tables.judge_lease.c.run == run)).scalar_one()
-        )
+        insert_new(connection, lease, {"run": run, **mine})
+        connection.execute(update(lease).where(lease.c.run == run, lease.c.until < Now()).values(mine))
+        return str(connection.execute(select(lease.c.owner).where(lease.c.run == run)).scalar_one())
 
     return database.write(work)
 
@@ -431,17 +354,14 @@ def release_lease(database: Database, run: str, owner: str) -> None:
     _set_lease(database, run, owner, 0.0)
 
 
+def _set_lease(database: Database, run: str, owner: str, until: ColumnElement[float] | float) -> None:
+    lease = tables.judge_lease
+    change = update(lease).where(lease.c.run == run, lease.c.owner == owner).values(until=until)
+    database.write(lambda connection: connection.execute(change))
+
+
 def holds_lease(database: Database, run: str, owner: str) -> bool:
     """Whether nobody has taken the lease since this owner took it."""
+    lease = tables.judge_lease.c
     with database.read() as connection:
-        return (
-            connection.execute(
-                select(tables.judge_lease.c.owner).where(tables.judge_lease.c.run == run)
-            ).scalar_one_or_none()
-            == owner
-        )
-
-
-def _set_lease(database: Database, run: str, owner: str, until: ColumnElement[float] | float) -> None:
-    here = and_(tables.judge_lease.c.run == run, tables.judge_lease.c.owner == owner)
-    database.write(lambda connection: connection.execute(update(tables.judge_lease).where(here).values(until=until)))
+        return connection.execute(select(lease.owner).where(lease.run == run)).scalar_one_or_none() == owner

@@ -1,12 +1,9 @@
-"""What a model made of a question when it was asked what it knows of the survey itself.
-
-A noun: whether a model has seen a survey is asked apart from its interviews.
-"""
+"""What a model made of a question when it was asked, apart from its interviews, what it knows of the survey itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from sqlalchemy import Connection, select
@@ -42,27 +39,14 @@ class Probe:
         return (self.model, self.kind, self.culture, self.language, self.question)
 
 
-def add_probes(database: Database, run: str, probes: Iterable[Probe]) -> None:
+def add_probes(database: Database, run: str, probes: Sequence[Probe]) -> None:
     """Write probes of a run in one transaction; those that are there already stay as they are."""
-    rows = [
-        {
-            "run": run,
-            "model": probe.model,
-            "kind": probe.kind.value,
-            "culture": probe.culture,
-            "language": probe.language,
-            "question": probe.question,
-            "prompt": storable(probe.prompt),
-            "completion": storable(probe.completion),
-            "percent": None if probe.percent is None else [[code, p] for code, p in probe.percent.items()],
-            "asked_at": Now(),
-        }
-        for probe in probes
-    ]
 
     def work(connection: Connection) -> None:
-        for row in rows:
-            insert_new(connection, tables.probe, row)
+        for probe in probes:
+            percent = None if probe.percent is None else [[code, p] for code, p in probe.percent.items()]
+            texts = {name: storable(text) for name, text in asdict(probe).items() if name != "percent"}
+            insert_new(connection, tables.probe, {"run": run, **texts, "percent": percent, "asked_at": Now()})
 
     database.write(work)
 
@@ -75,18 +59,10 @@ def read_probes(database: Database, run: str) -> tuple[Probe, ...]:
 
 def probes_in(connection: Connection, run: str) -> tuple[Probe, ...]:
     """See ``read_probes``."""
-    rows = connection.execute(select(tables.probe).where(tables.probe.c.run == run)).all()
-    found = (
-        Probe(
-            model=row.model,
-            kind=ProbeKind(row.kind),
-            culture=row.culture,
-            language=row.language,
-            question=row.question,
-            prompt=row.prompt,
-            completion=row.completion,
-            percent=None if row.percent is None else {int(code): float(p) for code, p in row.percent},
-        )
-        for row in rows
-    )
+    p = tables.probe.c
+    columns = (p.model, p.kind, p.culture, p.language, p.question, p.prompt, p.completion, p.percent)
+    found = []
+    for row in connection.execute(select(*columns).where(p.run == run)):
+        percent = None if row.percent is None else {int(code): float(each) for code, each in row.percent}
+        found.append(Probe(**{**row._mapping, "kind": ProbeKind(row.kind), "percent": percent}))
     return tuple(sorted(found, key=lambda probe: probe.key))  # sorted here: databases differ in how they order text

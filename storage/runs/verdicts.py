@@ -1,6 +1,6 @@
-"""Judgements of a run as reports read them: arrays, one set for each judge.
+"""What judges and people said of a run's answers: as arrays for reports, and as people give it.
 
-Only what was said of answers as they are now: an answer that was asked again has lost its verdicts.
+Only what was said of answers as they are now: an answer that was asked again has lost its verdicts and readings.
 """
 
 from __future__ import annotations
@@ -12,17 +12,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, and_, exists, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, exists, func, insert, not_, or_, select
 
 from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.runs import outbox, store, tables
 from defsurvey.storage.runs.judgement import DIMENSIONS, AnswerKey, Verdict
-from defsurvey.storage.runs.judgements import Ended
+from defsurvey.storage.runs.judgements import KEY, Ended
 from defsurvey.storage.runs.results import STATES, Results
 from defsurvey.storage.runs.run import AnswerState
 
-_A, _P, _J, _L = tables.answer.c, tables.participant.c, tables.judgement.c, tables.label.c
+_A, _P, _C, _J = tables.answer.c, tables.participant.c, tables.cell.c, tables.judgement.c
+_L, _R = tables.label.c, tables.reading.c
 _VERDICTS = [verdict.value for verdict in Verdict]
+_UNREAD = _A.state == AnswerState.UNPARSABLE.value
+#: An answer as labels and readings are kept of it.
+_SAID_OF = ("participant", "item", "slot", "digest")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,10 @@ class RunJudgements:
     people: Mapping[str, int] = field(default_factory=dict)  #: person -> verdicts
 
 
+#: (participant, item, slot) -> verdicts of people: person, dimension, verdict.
+_Labels = Mapping[tuple[int, int, int], Sequence[tuple[str, int, int]]]
+
+
 def read_judgements(database: Database, run_id: str) -> RunJudgements:
     """Everything that was said of a run's answers; raises ``storage.runs.store.UnknownRun``."""
     with database.read() as connection:
@@ -69,7 +77,7 @@ def read_judgements(database: Database, run_id: str) -> RunJudgements:
         said = _said(connection, run_id)
         told, partial = _not_done(connection, run_id)
     judges = tuple(_arrays(name, rows, places, strata, labels) for name, rows in sorted(said.items()))
-    people = Counter(person for given in labels.values() for person, _ in given)
+    people = Counter(person for given in labels.values() for person, *_ in given)
     partial &= said.keys()
     return RunJudgements(judges=judges, told=told, partial=partial, revision=revision, people=dict(people))
 
@@ -90,49 +98,43 @@ def _not_done(connection: Connection, run: str) -> tuple[tuple[str, ...], frozen
     return tuple(sorted({row.told for row in rows})), frozenset(row.identity for row in rows if row.identity)
 
 
-def _same(table: Any) -> Any:
+def _same(table: Table) -> ColumnElement[bool]:
     """Joins what was said of an answer to the answer as it is now."""
-    c = table.c
-    keys = [c.participant == _A.participant, c.item == _A.item, c.slot == _A.slot, c.digest == _A.digest]
-    return and_(*keys, *([c.attempt == _A.attempt] if "attempt" in c else []))
+    return and_(*(table.c[column.name] == column for column in KEY if column.name in table.c))
+
+
+def _of_run(query: Select[Any], table: Table, run: str) -> Select[Any]:
+    """What was said in a table of a run's answers."""
+    answers = query.join_from(table, tables.answer, _same(table))
+    return answers.join(tables.participant, _A.participant == _P.id).where(_P.run == run)
 
 
 def _said(connection: Connection, run: str) -> dict[str, list[Any]]:
+    """Judge -> its judgements, with the cell and the state of each answer."""
     j = tables.judge.c
-    columns = [j.identity, _P.cell, _A.state, _J.participant, _J.item, _J.slot, _J.digest, _J.repeat, _J.findings]
-    query = (
-        select(*columns)
-        .join_from(tables.judgement, tables.answer, _same(tables.judgement))
-        .join(tables.participant, _A.participant == _P.id)
-        .join(tables.judge, _J.judge == j.id)
-        .where(_P.run == run)
-        .order_by(_J.participant, _J.item, _J.slot, _J.repeat)
-    )
+    columns = [j.identity, _P.cell, _A.state, _J.participant, _J.item, _J.slot, _J.repeat, _J.findings]
+    query = _of_run(select(*columns), tables.judgement, run).join(tables.judge, _J.judge == j.id)
     found: dict[str, list[Any]] = {}
-    for row in connection.execute(query):
+    for row in connection.execute(query.order_by(_J.participant, _J.item, _J.slot, _J.repeat)):
         found.setdefault(row.identity, []).append(row)
     return found
 
 
-def _strata(connection: Connection, run: str) -> Counter[tuple[int, str]]:
+def _strata(connection: Connection, run: str) -> dict[tuple[int, str], int]:
     """(cell id, state) -> how many answers there are."""
-    query = select(_P.cell, _A.state).join_from(tables.answer, tables.participant, _A.participant == _P.id)
-    return Counter((row.cell, row.state) for row in connection.execute(query.where(_P.run == run)))
-
-
-def _labels(connection: Connection, run: str) -> dict[tuple[int, int, int], list[tuple[str, tuple[int, int]]]]:
-    """(participant, item, slot) -> verdicts of people: (person, (dimension, verdict))."""
-    query = (
-        select(tables.label)
-        .join_from(tables.label, tables.answer, _same(tables.label))
-        .join(tables.participant, _A.participant == _P.id)
-        .where(_P.run == run)
-        .order_by(_L.person, _L.participant, _L.item, _L.slot)
+    answers = select(_P.cell, _A.state, func.count()).join_from(
+        tables.answer, tables.participant, _A.participant == _P.id
     )
-    found: dict[tuple[int, int, int], list[tuple[str, tuple[int, int]]]] = {}
-    for row in connection.execute(query):
-        given = (DIMENSIONS.index(row.dimension), _VERDICTS.index(row.verdict))
-        found.setdefault((row.participant, row.item, row.slot), []).append((row.person, given))
+    rows = connection.execute(answers.where(_P.run == run).group_by(_P.cell, _A.state))
+    return {(cell, state): count for cell, state, count in rows}
+
+
+def _labels(connection: Connection, run: str) -> _Labels:
+    found: dict[tuple[int, int, int], list[tuple[str, int, int]]] = {}
+    query = _of_run(select(tables.label), tables.label, run)
+    for row in connection.execute(query.order_by(_L.person, _L.participant, _L.item, _L.slot)):
+        given = (row.person, DIMENSIONS.index(row.dimension), _VERDICTS.index(row.verdict))
+        found.setdefault((row.participant, row.item, row.slot), []).append(given)
     return found
 
 
@@ -141,18 +143,17 @@ def _arrays(
     rows: Sequence[Any],
     places: Mapping[int, int],
     strata: Mapping[tuple[int, str], int],
-    labels: Mapping[tuple[int, int, int], list[tuple[str, tuple[int, int]]]],
+    labels: _Labels,
 ) -> JudgeArrays:
     first = {(row.participant, row.item, row.slot): row for row in rows if row.repeat == 0}
     judged = Counter((row.cell, row.state) for row in first.values())
     table: list[tuple[int, int, int, int, float]] = []
     pairs: dict[str, list[tuple[int, int, int]]] = {}
     for number, (key, row) in enumerate(first.items()):
-        verdicts = _verdicts(row)
-        stratum = (row.cell, row.state)
+        verdicts, stratum = _verdicts(row), (row.cell, row.state)
         weight = strata[stratum] / judged[stratum]
         table += [(places[row.cell], number, place, verdict, weight) for place, verdict in enumerate(verdicts)]
-        for person, (dimension, verdict) in labels.get(key, ()):
+        for person, dimension, verdict in labels.get(key, ()):
             pairs.setdefault(person, []).append((dimension, verdicts[dimension], verdict))
     for row in rows:
         key = (row.participant, row.item, row.slot)
@@ -182,33 +183,9 @@ def _pairs(other: str, rows: Sequence[tuple[int, int, int]]) -> Pairs:
 
 def judged_keys(database: Database, run: str) -> list[AnswerKey]:
     """The answers of a run that any judge has judged as they are now, each once, in a fixed order."""
-    columns = [_J.participant, _J.item, _J.slot, _J.attempt, _J.digest]
-    query = (
-        select(*columns)
-        .join_from(tables.judgement, tables.answer, _same(tables.judgement))
-        .join(tables.participant, _A.participant == _P.id)
-        .where(_P.run == run)
-        .distinct()
-        .order_by(*columns)
-    )
+    query = _of_run(select(*KEY), tables.judgement, run).distinct().order_by(*KEY)
     with database.read() as connection:
-        return [AnswerKey(**row._mapping) for row in connection.execute(query)]
-
-
-_A, _P, _C, _L = tables.answer.c, tables.participant.c, tables.cell.c, tables.label.c
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """An answer as people name it."""
-
-    model: str
-    culture: str
-    condition: str
-    language: str
-    number: int  #: of the participant within its cell
-    question: str
-    slot: int
+        return [AnswerKey(*row) for row in connection.execute(query)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,19 +197,21 @@ class Label:
     verdicts: Mapping[str, Verdict]  #: dimension -> verdict, of those given
 
 
-def find_answer(database: Database, run: str, place: Place) -> AnswerKey | None:
-    """The answer of that place as it is now, or None."""
+def find_answer(
+    database: Database, run: str, names: Mapping[str, str], *, number: int, question: str, slot: int
+) -> AnswerKey | None:
+    """The answer of a participant, by its number within the cell of those ``names`` (``Cell.names``); None: no such."""
+    columns = {"model": _C.model, "culture": _C.culture, "condition": _C.condition_name, "language": _C.language}
     query = (
-        select(_A.participant, _A.item, _A.slot, _A.attempt, _A.digest)
+        select(*KEY)
         .join_from(tables.answer, tables.participant, _A.participant == _P.id)
         .join(tables.cell, _P.cell == _C.id)
-        .where(_C.run == run, _C.model == place.model, _C.culture == place.culture)
-        .where(_C.condition_name == place.condition, _C.language == place.language)
-        .where(_P.number == place.number, _A.question == place.question, _A.slot == place.slot)
+        .where(_C.run == run, *(columns[name] == value for name, value in names.items()))
+        .where(_P.number == number, _A.question == question, _A.slot == slot)
     )
     with database.read() as connection:
         row = connection.execute(query).one_or_none()
-    return None if row is None else AnswerKey(**row._mapping)
+    return None if row is None else AnswerKey(*row)
 
 
 def record_labels(database: Database, labels: Sequence[Label]) -> None:
@@ -240,25 +219,21 @@ def record_labels(database: Database, labels: Sequence[Label]) -> None:
 
     def work(connection: Connection) -> None:
         for label in labels:
-            k = label.key
-            key = {"participant": k.participant, "item": k.item, "slot": k.slot, "digest": k.digest}
-            here = [_L[name] == value for name, value in key.items()]
-            connection.execute(tables.label.delete().where(and_(*here, _L.person == label.person)))
-            rows = [
-                {**key, "person": label.person, "dimension": dimension, "verdict": verdict.value}
-                for dimension, verdict in label.verdicts.items()
-            ]
+            key = {**_said_of(label.key), "person": label.person}
+            _delete(connection, tables.label, key)
+            rows = [{**key, "dimension": name, "verdict": verdict.value} for name, verdict in label.verdicts.items()]
             if rows:
                 connection.execute(insert(tables.label), rows)
 
     database.write(work)
 
 
-_A, _P, _R = tables.answer.c, tables.participant.c, tables.reading.c
-_SAME = and_(
-    _R.participant == _A.participant, _R.item == _A.item, _R.slot == _A.slot, _R.digest == _A.digest
-)  # an answer that was asked again has lost its readings
-_UNREAD = _A.state == AnswerState.UNPARSABLE.value
+def _said_of(key: AnswerKey) -> dict[str, int]:
+    return {name: getattr(key, name) for name in _SAID_OF}
+
+
+def _delete(connection: Connection, table: Table, key: Mapping[str, Any]) -> None:
+    connection.execute(table.delete().where(*(table.c[name] == value for name, value in key.items())))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,10 +246,8 @@ class Reading:
     choices: tuple[int, ...] = ()  #: option codes, ascending; empty unless answered
 
     def __post_init__(self) -> None:
-        if self.state not in (AnswerState.ANSWERED, AnswerState.REFUSED):
-            raise ValueError(f"a person reads an answer as answered or refused, got {self.state.value}")
-        if bool(self.choices) is not (self.state is AnswerState.ANSWERED):
-            raise ValueError(f"choices: expected some exactly where it is answered, got {self.choices}")
+        if self.state is not (AnswerState.ANSWERED if self.choices else AnswerState.REFUSED):
+            raise ValueError(f"reading: expected options or a refusal, got {self.state.value} with {self.choices}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,78 +261,62 @@ class ReadBy:
 
 def to_read(database: Database, run: str, reader: str) -> list[AnswerKey]:
     """The unparsable answers of a run that this reader has not read, by participant and item."""
-    mine = exists().where(_SAME, _R.reader == reader)
+    mine = exists().where(_same(tables.reading), _R.reader == reader)
     query = (
-        select(_A.participant, _A.item, _A.slot, _A.attempt, _A.digest)
+        select(*KEY)
         .join_from(tables.answer, tables.participant, _A.participant == _P.id)
         .where(_P.run == run, _UNREAD, not_(mine))
         .order_by(_P.cell, _P.number, _A.item, _A.slot)
     )
     with database.read() as connection:
-        return [AnswerKey(**row._mapping) for row in connection.execute(query)]
+        return [AnswerKey(*row) for row in connection.execute(query)]
 
 
 def record_reading(database: Database, reading: Reading) -> None:
     """Keep a reading, in place of the same reader's earlier one."""
-    columns = {"state": reading.state.value, "choices": reading.choices, "read_at": Now()}
+    key = {**_said_of(reading.key), "reader": reading.reader}
 
     def work(connection: Connection) -> None:
-        if connection.execute(update(tables.reading).where(_of(reading)).values(columns)).rowcount == 0:
-            k = reading.key
-            key = {"participant": k.participant, "item": k.item, "slot": k.slot, "digest": k.digest}
-            insert_new(connection, tables.reading, {**key, "reader": reading.reader, **columns})
+        _delete(connection, tables.reading, key)
+        columns = {**key, "state": reading.state.value, "choices": reading.choices, "read_at": Now()}
+        insert_new(connection, tables.reading, columns)
 
     database.write(work)
 
 
 def take_back(database: Database, reading: Reading) -> None:
     """Forget a reading."""
-    database.write(lambda connection: connection.execute(tables.reading.delete().where(_of(reading))))
+    key = {**_said_of(reading.key), "reader": reading.reader}
+    database.write(lambda connection: _delete(connection, tables.reading, key))
 
 
-def _of(reading: Reading) -> Any:
-    k = reading.key
-    return and_(
-        _R.participant == k.participant,
-        _R.item == k.item,
-        _R.slot == k.slot,
-        _R.digest == k.digest,
-        _R.reader == reading.reader,
-    )
+#: Answer (cell id, participant's number, question, slot) -> how all its readers read it: state and option codes.
+_Agreed = Mapping[tuple[int, int, str, int], tuple[str, tuple[int, ...]]]
 
 
-def _readings(connection: Connection, run: str) -> Sequence[Any]:
-    query = (
-        select(_P.cell, _P.number, _A.question, _A.slot, _R.reader, _R.state, _R.choices)
-        .join_from(tables.reading, tables.answer, _SAME)
-        .join(tables.participant, _A.participant == _P.id)
-        .where(_P.run == run, _UNREAD)
-        .order_by(_P.cell, _P.number, _A.question, _A.slot, _R.reader)
-    )
-    return connection.execute(query).all()
-
-
-def _agreed(rows: Sequence[Any]) -> tuple[dict[tuple[int, int, str, int], tuple[str, tuple[int, ...]]], int]:
-    """Answer -> how all its readers read it; and how many answers they read differently."""
+def _readings(database: Database, run: str) -> tuple[_Agreed, int, set[str]]:
+    """How answers are read on which all readers agree, on how many they do not, and who the readers are."""
+    columns = (_P.cell, _P.number, _A.question, _A.slot, _R.reader, _R.state, _R.choices)
+    query = _of_run(select(*columns), tables.reading, run).where(_UNREAD)
     found: dict[tuple[int, int, str, int], set[tuple[str, tuple[int, ...]]]] = {}
-    for row in rows:
-        found.setdefault((row.cell, row.number, row.question, row.slot), set()).add((row.state, row.choices))
+    readers: set[str] = set()
+    with database.read() as connection:
+        for cell, number, question, slot, reader, state, choices in connection.execute(query):
+            found.setdefault((cell, number, question, slot), set()).add((state, choices))
+            readers.add(reader)
     agreed = {key: next(iter(read)) for key, read in found.items() if len(read) == 1}
-    return agreed, len(found) - len(agreed)
+    return agreed, len(found) - len(agreed), readers
 
 
 def read_by(database: Database, run: str) -> ReadBy:
     """How many readings of a run's answers there are."""
-    with database.read() as connection:
-        rows = _readings(connection, run)
-    agreed, disputed = _agreed(rows)
-    return ReadBy(answers=len(agreed), disputed=disputed, readers=tuple(sorted({row.reader for row in rows})))
+    agreed, disputed, readers = _readings(database, run)
+    return ReadBy(answers=len(agreed), disputed=disputed, readers=tuple(sorted(readers)))
 
 
 def with_readings(database: Database, results: Results) -> Results:
     """Results as people read them: unparsable answers end as their readers say, where all of them agree."""
-    with database.read() as connection:
-        agreed, _ = _agreed(_readings(connection, results.run.id))
+    agreed, *_ = _readings(database, results.run.id)
     cells = {cell.id: place for place, cell in enumerate(results.run.cells)}
     questions = {question: place for place, question in enumerate(results.run.questions)}
     a = results.answers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judgements
-from defsurvey.storage.runs.budget import BudgetWatch
 from defsurvey.storage.runs.judgements import Ended
 from defsurvey.storage.runs.verdicts import read_judgements
 from tests.jobs.ledger_rows import change, rows
@@ -177,48 +175,6 @@ def test_who_types_it_is_told_that_the_budget_is_spent(
     other = judged(settings, database)
     assert (other.ended, other.judged, other.calibration) == (Ended.OVER_BUDGET, 0, "")
     assert in_words(other) == f"first: nothing is judged by judge (judge-2, rubric 1); {go_on}"
-
-
-def test_money_that_comes_while_the_last_calls_are_under_way_is_used(
-    settings: Settings, database: Database, server: JudgeServer, answered: Answered, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever gave it saw a run that was still being judged, and types nothing more."""
-    answered()
-    budget.change_budget(database, "first", 4 * CALL)
-    is_empty = BudgetWatch.is_spent
-
-    def and_filled(watch: BudgetWatch) -> bool:
-        if empty := is_empty(watch):
-            budget.change_budget(database, "first", 10.0)
-        return empty
-
-    monkeypatch.setattr(BudgetWatch, "is_spent", and_filled)
-    done = judged(settings, database)
-    assert (done.ended, done.judged) == (Ended.DONE, done.sampled)
-    assert sum(server.asked.values()) == 72 + len(rows(database, "SELECT item FROM judgement WHERE prompt_tokens > 0"))
-
-
-@pytest.mark.parametrize("batch", [False, True])
-def test_money_that_comes_while_its_end_is_noted_is_used(
-    settings: Settings,
-    database: Database,
-    server: JudgeServer,
-    answered: Answered,
-    monkeypatch: pytest.MonkeyPatch,
-    batch: bool,
-) -> None:
-    """Between the last look at the budget and the note that it is spent."""
-    answered()
-    budget.change_budget(database, "first", 4 * CALL)
-    end = judgements.end
-
-    def after_more(*told: Any, ended: Ended, **more: Any) -> None:
-        if ended is Ended.OVER_BUDGET:
-            budget.change_budget(database, "first", 10.0)
-        end(*told, ended=ended, **more)
-
-    monkeypatch.setattr(judgements, "end", after_more)
-    assert judged(settings, database, batch=batch).ended is Ended.DONE
 
 
 def test_what_a_run_has_cost_is_not_summed_up_for_every_call(

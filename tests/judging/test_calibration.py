@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Rubric, Verdict, all_dimensions
+from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Rubric, Verdict
 from defsurvey.workers.engines.base import FinishReason
 from defsurvey.workers.judging.calibration import CalibrationItem, calibration_set, score
 from defsurvey.workers.judging.prompt import INSTRUCTIONS, RUBRICS, SCHEMA, judge_request, mark
+from defsurvey.workers.judging.verdicts import all_dimensions
 from defsurvey.workers.simulation.answer_parser import read
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,9 +51,9 @@ def test_every_answer_is_judged_once(
     assert done.judge == "judge (judge-1, rubric 1)"
     assert done.calibration == "right on 72 of 72 calibration answers"
     sample = judgements.sample(database, [1, 2], share=1.0, seed=11)
-    given = {answer.key: answer for answer in judgements.given_answers(database, [call.key for call in sample])}
+    given = [given.answer for given in judgements.given_answers(database, sample)]
     paid = server.paid()
-    assert sum(paid.values()) == 72 + sum(1 for call in sample if given[call.key].completion.strip())
+    assert sum(paid.values()) == 72 + sum(1 for answer in given if answer.completion.strip())
     before = sum(paid.values())
     assert judged(settings, database, batch=batch).judged == done.judged
     assert sum(server.paid().values()) == before
@@ -144,14 +143,16 @@ def test_a_sample_is_stratified_and_weighted(
     answered(40)
     sample = judgements.sample(database, [1, 2], share=0.01, seed=11)
     first = [call for call in sample if not call.repeat]
-    given = list(judgements.given_answers(database, [call.key for call in first]))
-    strata = Counter((answer.cell.model, answer.state) for answer in given)
+    given = list(judgements.given_answers(database, first))
+    strata = Counter((each.cell.model, each.answer.state) for each in given)
     counts = {AnswerState.ANSWERED: 30, AnswerState.REFUSED: 1, AnswerState.UNPARSABLE: 2}
     assert strata == {(model, state): n for model in ("model-a", "model-b") for state, n in counts.items()}
     assert sample == judgements.sample(database, [1, 2], share=0.01, seed=11)
-    half = Counter((answer.cell.model, answer.state) for answer in given[:34])  # where money may end, all have as much
+    half = Counter((each.cell.model, each.answer.state) for each in given[:34])  # where money may end, all have as much
     assert half == {(model, state): (n + 1) // 2 for (model, state), n in strata.items()}
-    chosen = [{(a.number, a.question) for a in given if a.cell.model == model} for model in ("model-a", "model-b")]
+    chosen = [
+        {(a.number, a.answer.question) for a in given if a.cell.model == model} for model in ("model-a", "model-b")
+    ]
     assert chosen[0] == chosen[1]
     assert set(sample) < set(judgements.sample(database, [1, 2], share=0.6, seed=11))
     judged(settings, database, share=0.01)
@@ -207,8 +208,8 @@ def test_an_answer_that_was_asked_again_is_judged_anew(
     total = answered(6)
     sample = judgements.sample(database, [1, 2], share=1.0, seed=11)
     done = judged(settings, database)
-    stale = replace(sample[0], key=replace(sample[0].key, digest=sample[0].key.digest + 1))
-    assert list(judgements.given_answers(database, [stale.key])) == []
+    stale = sample[0]._replace(digest=sample[0].digest + 1)
+    assert list(judgements.given_answers(database, [stale])) == []
     assert done.sampled == total + -(-total // 10)
 
 

@@ -15,7 +15,8 @@ from defsurvey.jobs.judging.judge import in_words, judge_run
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judgements, recovery, store
-from defsurvey.storage.runs.judgements import Call, Ended
+from defsurvey.storage.runs.judgement import AnswerKey
+from defsurvey.storage.runs.judgements import Ended
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.runs.store import NewCell, add_run
@@ -111,7 +112,7 @@ def test_a_judge_that_finds_no_answer_yet_leaves_all_of_them_to_be_judged(
     """That there is nothing to judge was true when it looked."""
     sample = judgements.sample
 
-    def looked(*given: Any, **more: Any) -> list[Call]:
+    def looked(*given: Any, **more: Any) -> list[AnswerKey]:
         calls = sample(*given, **more)
         answer_everything(small)
         return calls
@@ -194,10 +195,10 @@ def test_a_run_that_is_resumed_before_its_judge_has_ended_is_due(
     assert judgements.judging_due(small) == ["first"]
 
 
-def test_money_that_comes_as_the_last_call_ends_is_used(
+def test_money_that_comes_as_the_last_call_ends_makes_it_due_again(
     settings: Settings, small: Database, server: JudgeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing was wrong and nothing is spent: what is left is asked, and the judging has an end."""
+    """Nothing was wrong and nothing is spent: what is left is asked the next time."""
     answer_everything(small)
     budget.change_budget(small, "first", 0.008)
     judge_one_by_one = judge.judge_one_by_one
@@ -209,7 +210,7 @@ def test_money_that_comes_as_the_last_call_ends_is_used(
 
     monkeypatch.setattr("defsurvey.jobs.judging.judge.judge_one_by_one", and_filled)
     judge_if_due(settings, small, "first")
-    assert rows(small, "SELECT ended FROM judging") == [("done",)]
+    assert judgements.judging_due(small) == ["first"]
 
 
 def test_a_run_that_is_cancelled_is_no_reason_to_calibrate_its_judge(

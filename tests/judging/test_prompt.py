@@ -15,7 +15,7 @@ from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.judgement import AnswerKey, GivenAnswer
 from defsurvey.storage.runs.ledger import Ledger
-from defsurvey.storage.runs.run import AnswerState, Participant, Protocol
+from defsurvey.storage.runs.run import Participant, Protocol
 from defsurvey.workers.engines.base import Request
 from defsurvey.workers.judging.prompt import asked_text, judge_request, subject_of
 from defsurvey.workers.simulation.interview import ask
@@ -40,13 +40,7 @@ def given(who: Participant, item: int, shown: tuple[int, ...], slot: int = 0) ->
         key=AnswerKey(participant=who.id, item=item, slot=slot, attempt=0, digest=1),
         cell=who.cell,
         number=who.index,
-        question=QUESTIONS[item],
-        state=AnswerState.ANSWERED,
-        choices=(1,),
-        shown=shown,
-        completion="Answer: 1",
-        reason="",
-        region=who.draws.region,
+        answer=answer(who, item, question=QUESTIONS[item], choices=(1,), shown=shown, slot=slot),
     )
 
 

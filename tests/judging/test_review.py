@@ -20,13 +20,14 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs.judgement import AnswerKey, GivenAnswer
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.results import STATES, read_results
-from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.runs.run import AnswerState, Protocol
 from defsurvey.storage.runs.store import add_run
 from defsurvey.storage.runs.verdicts import Reading, read_by, record_reading, with_readings
 from defsurvey.storage.surveys.questions import MOST_OPTIONS
 from defsurvey.storage.surveys.survey import Option
 from tests.judging.conftest import nowhere
 from tests.storage.small_run import SURVEY, answer, claimed, new_cell, new_run, participant_ids, started
+from tests.workers.citizens import citizen
 
 #: What participants 0, 1 and 2 said to questions A (one of 1-4), B (one of 7, 2, 5) and C (up to three of 1-5).
 UNREAD = {(0, 0), (0, 2), (1, 1), (2, 0)}
@@ -84,17 +85,12 @@ def test_a_survey_cannot_write_on_the_terminal_either() -> None:
     odd, written = "a\x1b[2J", "a⟨U+001B⟩[2J"
     options = tuple(replace(option, label={"en": odd}) for option in SURVEY.question("A").options)
     question = replace(SURVEY.question("A"), text={"en": odd}, options=options)
+    who = citizen(Protocol(seed=7))
     given = GivenAnswer(
         key=AnswerKey(participant=1, item=0, slot=0, attempt=1, digest=0),
         cell=replace(new_cell(), model=odd, culture=odd),
         number=0,
-        question="A",
-        shown=question.codes,
-        state=AnswerState.UNPARSABLE,
-        choices=(),
-        reason=odd,
-        completion=odd,
-        region=None,
+        answer=answer(who, 0, state=AnswerState.UNPARSABLE, completion=odd, shown=question.codes, reason=odd),
     )
     shown = io.StringIO()
     Console(file=shown, width=100).print(screen(given, question, set(), head="1 of 1"))
@@ -188,10 +184,9 @@ def test_a_report_says_how_many_and_counts_them_only_when_asked(unread: Database
 def test_what_is_no_reading_is_refused(tmp_path: Path) -> None:
     """No state but two, and choices exactly where it is answered; and no review without a terminal."""
     key = AnswerKey(participant=1, item=0, slot=0, attempt=0, digest=5)
-    with pytest.raises(ValueError, match="answered or refused, got failed"):
-        Reading(key=key, reader="ann", state=AnswerState.FAILED)
-    with pytest.raises(ValueError, match="choices: expected some exactly where it is answered"):
-        Reading(key=key, reader="ann", state=AnswerState.ANSWERED)
+    for state in (AnswerState.FAILED, AnswerState.ANSWERED):
+        with pytest.raises(ValueError, match=f"expected options or a refusal, got {state.value}"):
+            Reading(key=key, reader="ann", state=state)
     told = CliRunner().invoke(main, ["review", "first"], env={"DEFSURVEY_HOME": str(tmp_path)})
     assert (told.exit_code, "stdin is none" in told.output) == (2, True)
 

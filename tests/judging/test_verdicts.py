@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Judgement, Verdict, all_dimensions
+from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Verdict
 from defsurvey.storage.runs.run import AnswerState, Reply, UsedDecoding
 from defsurvey.workers.engines.base import Completion, FinishReason
-from defsurvey.workers.judging.verdicts import decided, findings_in, merged
+from defsurvey.workers.judging.verdicts import all_dimensions, decided, findings_in, merged
 
 RESPONSE = "Answer: 2: Rather important\nExplanation: I see my parents every Sunday, and that is enough."
 NO_DECODING = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
@@ -164,5 +164,3 @@ def test_a_program_decides_what_a_program_can() -> None:
     whole = merged(unread, all_dimensions(Verdict.PASS, "fine"))
     assert tuple(whole) == DIMENSIONS
     assert (whole["iu"].verdict, whole["qc"].verdict) == (Verdict.FAIL, Verdict.PASS)
-    with pytest.raises(ValueError, match="findings: expected qc, rp, iu, cv, ir, ff, got qc"):
-        Judgement(findings={"qc": whole["qc"]})

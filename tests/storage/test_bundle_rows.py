@@ -18,7 +18,7 @@ from defsurvey.storage.runs import archive, judgements, store, tables
 from defsurvey.storage.runs.archive import export_bundle, import_bundle
 from defsurvey.storage.runs.budget import spent as spent_on
 from defsurvey.storage.runs.export import answer_rows
-from defsurvey.storage.runs.judgement import DIMENSIONS, Judgement, JudgeName, Verdict, all_dimensions
+from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Judgement, JudgeName, Verdict
 from defsurvey.storage.runs.rows import digest
 from defsurvey.storage.surveys.as_json import fingerprint, survey_from_json
 from defsurvey.storage.surveys.problem import SurveyError
@@ -201,7 +201,8 @@ def judged(database: Database, prices: tuple[float, float] | None) -> None:
     """A judge that takes 1 and 5 dollars has judged an answer, which cost other prices, or was not priced yet."""
     name = JudgeName(identity="kind (v1)", model="kind", description={}, input_price=1.0, output_price=5.0)
     judge = judgements.register(database, name)
-    said = Judgement(findings=all_dimensions(Verdict.PASS, ""), prompt_tokens=1_000_000, completion_tokens=0)
+    findings = dict.fromkeys(DIMENSIONS, Finding(verdict=Verdict.PASS))
+    said = Judgement(findings=findings, prompt_tokens=1_000_000, completion_tokens=0)
     judgements.record_calibration(database, judge, "item", said)
     (call, *_) = judgements.sample(database, [store.load_run(database, "first").cells[0].id], share=1, seed=0)
     judgements.record(database, judge, [(call, said)], prices=prices, batched=False)

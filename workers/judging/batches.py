@@ -6,7 +6,7 @@ Results come in any order; what errored or expired is told as such and costs not
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -58,15 +58,14 @@ def _counts(batch: MessageBatch) -> tuple[int, int, int, int, int]:
 
 
 class Batches:
-    """Makes and reads the batches of one model of Anthropic; ``pause`` waits so many seconds."""
+    """Makes and reads the batches of one model of Anthropic."""
 
-    def __init__(self, card: ModelCard, *, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, card: ModelCard) -> None:
         check_batches(card)
         self._key = find_key(card)
         self._provider = AnthropicProvider(card, self._key)
         self._client = self._provider.client
         self._attempts = card.attempts
-        self._pause = pause
 
     def make(self, token: str, requests: Sequence[Request]) -> str:
         """Make a batch and return its id. The calls are named after the token, so that it can be found again.
@@ -93,7 +92,7 @@ class Batches:
             since: seconds since the epoch at which it was about to be made.
             known: ids of batches that are others'.
         """
-        made = self._patiently(lambda: self._made_since(since - _CLOCKS_DIFFER))
+        made = self._patiently(partial(self._made_since, since - _CLOCKS_DIFFER))
         alike = [batch for batch in made if batch.id not in known and sum(_counts(batch)) == size]
         for batch in sorted(alike, key=lambda batch: batch.processing_status != "ended"):
             with suppress(Gone):
@@ -107,22 +106,19 @@ class Batches:
         """Wait until a batch has ended, or raise Gone; ``look`` gets now and then how many of its calls have."""
         seconds = FIRST_LOOK
         while True:
-            now = self._patiently(lambda: self._retrieved(batch))
+            now = self._patiently(partial(self._retrieved, batch))
             _, *ended = _counts(now)
             look(sum(ended))
             if now.processing_status == "ended":
                 return
-            self._pause(seconds)
+            time.sleep(seconds)
             seconds = min(seconds * 1.5, LONGEST_LOOK)
 
-    def results(
-        self, batch: str, token: str, requests: Mapping[int, Request]
-    ) -> Iterator[tuple[int, Completion | Lost]]:
+    def results(self, batch: str, token: str, requests: Mapping[int, Request]) -> list[tuple[int, Completion | Lost]]:
         """Position of each call of ``requests``, and its reply, in the provider's order; raises Gone."""
-        positions = {f"{token}-{number}": number for number in requests}
-        for name, result in self._patiently(lambda: self._results(batch)):
-            if name in positions:
-                yield positions[name], self._read(result, requests[positions[name]])
+        asked = {f"{token}-{number}": (number, request) for number, request in requests.items()}
+        results = self._patiently(partial(self._results, batch))
+        return [(asked[name][0], self._read(result, asked[name][1])) for name, result in results if name in asked]
 
     def close(self) -> None:
         """Close the connections."""
@@ -161,14 +157,15 @@ class Batches:
 
     def _patiently(self, work: Callable[[], _T]) -> _T:
         """Do something that may be done again, until it succeeds or there is no sense in it."""
-        for attempt in range(1, self._attempts + 1):
+        attempt = 1
+        while True:
             try:
                 return self._once(work)
             except Retryable as error:
                 if attempt == self._attempts:
                     raise EngineUnavailable(f"{error} (asked {attempt} times)") from None
-                self._pause(min(LONGEST_LOOK, error.wait if error.wait is not None else 0.5 * 2**attempt))
-        raise AssertionError("unreachable: the last attempt returns or raises")
+                time.sleep(min(LONGEST_LOOK, error.wait if error.wait is not None else 0.5 * 2**attempt))
+            attempt += 1
 
     def _once(self, work: Callable[[], _T]) -> _T:
         try:

@@ -61,20 +61,21 @@ class Subject(PromptParts):
     slot: int = 0  #: of several answers to one prompt
 
 
-def subject_of(answer: GivenAnswer, survey: Survey) -> Subject:
+def subject_of(given: GivenAnswer, survey: Survey) -> Subject:
     """A stored answer as a judge is to see it."""
+    answer, cell = given.answer, given.cell
     return Subject(
-        question=survey.worded(answer.question, answer.paraphrase),
-        culture=survey.culture(answer.cell.culture),
-        region=answer.region,
-        language=answer.cell.language,
+        question=survey.worded(answer.question, answer.draws.paraphrase),
+        culture=survey.culture(cell.culture),
+        region=answer.draws.region,
+        language=cell.language,
         shown=answer.shown,
         state=answer.state,
         choices=answer.choices,
         response=answer.completion,
-        method=answer.cell.condition.method,
-        index=answer.number,
-        slot=answer.key.slot,
+        method=cell.condition.method,
+        index=given.number,
+        slot=answer.slot,
     )
 
 

@@ -20,7 +20,6 @@ from defsurvey.storage.runs.judgement import (
     JudgeName,
     Rubric,
     Verdict,
-    all_dimensions,
     judge_identity,
 )
 from defsurvey.storage.runs.run import AnswerState, Reply
@@ -63,6 +62,11 @@ def judge_name(card: ModelCard, engine: Engine, rubric: Rubric = Rubric.OWN) -> 
         input_price=card.input_price,
         output_price=card.output_price,
     )
+
+
+def all_dimensions(verdict: Verdict, reason: str) -> dict[str, Finding]:
+    """The same finding on every dimension."""
+    return {dimension: Finding(verdict=verdict, reason=reason) for dimension in DIMENSIONS}
 
 
 def findings_in(completion: Completion, response: str) -> Mapping[str, Finding]:
