@@ -219,10 +219,6 @@ def _import(connection: Connection, archive: zipfile.ZipFile, manifest: dict[str
         _check_readings(connection, reader)
     except Misfit as error:
         raise _bad(path, f"reading.jsonl: {error}") from None
-    try:
-        store.run_in(connection, run)
-    except (KeyError, ValueError) as error:  # what an older version of the program did not write
-        raise _bad(path, f"run {run} lacks {error}") from None
 
 
 def _check_readings(connection: Connection, reader: RowReader) -> None:

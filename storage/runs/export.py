@@ -6,59 +6,48 @@ For exports: memory does not grow with the number of answers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import fields, is_dataclass
+from typing import Any, cast, get_type_hints
 
 from sqlalchemy import Connection, Row, select
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store, tables
-from defsurvey.storage.runs.rows import answer_from
-from defsurvey.storage.runs.run import Cell
+from defsurvey.storage.runs.rows import answer_from, flat
+from defsurvey.storage.runs.run import Answer, Cell
 from defsurvey.storage.runs.steps import read_probabilities
 
-#: Columns of every row, in order.
-COLUMNS: dict[str, type] = {
-    "run": str,
-    "model": str,
-    "culture": str,
-    "condition": str,
-    "language": str,
-    "participant": int,
-    "item": int,
-    "slot": int,
-    "question": str,
-    "state": str,
-    "out_of_sequence": bool,
-    "choices": str,
-    "completion": str,
-    "reason": str,
-    "remembered": str,
-    "shown": str,
-    "memory": str,
-    "region": str,
-    "num_beams": int,
-    "do_sample": bool,
-    "memory_capacity": int,
-    "paraphrase": int,
-    "seed": int,
-    "used_num_beams": int,
-    "used_do_sample": bool,
-    "used_temperature": float,
-    "used_top_p": float,
-    "used_top_k": int,
-    "used_max_new_tokens": int,
-    "prompt_tokens": int,
-    "completion_tokens": int,
-}
+_OF_CELL = dict.fromkeys(("run", "model", "culture", "condition", "language"), str)
+
+
+def _kinds(noun: type, *, telemetry: bool) -> dict[str, type]:
+    """The columns that fields of a noun are exported as -> the type of their values."""
+    hints = get_type_hints(noun)
+    columns: dict[str, type] = {}
+    for field in fields(noun):
+        kind, _ = tables.kind_of(hints[field.name])
+        if bool(field.metadata) is not telemetry:
+            continue
+        if is_dataclass(kind):
+            inner = _kinds(cast(type, kind), telemetry=False)
+            columns |= {_within(field.name, name): each for name, each in inner.items()}
+        else:
+            columns[field.name] = kind if kind in (int, float, bool) else str
+    return columns
+
+
+def _within(field: str, name: str) -> str:
+    """The column of a noun within an answer: of its draws, or of what was used."""
+    return name if field == "draws" else f"{field}_{name}"
+
+
+#: Columns of every row, in order: those of its cell, then the fields of ``Answer``.
+COLUMNS: dict[str, type] = _OF_CELL | _kinds(Answer, telemetry=False)
 #: Columns that depend on when, where and how often an answer was computed.
-TELEMETRY: dict[str, type] = {"attempt": int, "seconds": float, "worker": str, "committed_at": float}
+TELEMETRY: dict[str, type] = _kinds(Answer, telemetry=True) | {"worker": str, "committed_at": float}
 #: Columns of every row of option probabilities, in order.
 PROBABILITIES: dict[str, type] = {
-    "run": str,
-    "model": str,
-    "culture": str,
-    "condition": str,
-    "language": str,
+    **_OF_CELL,
     "question": str,
     "order": int,
     "option": int,
@@ -77,7 +66,7 @@ def answer_rows(database: Database, run_id: str, *, telemetry: bool = False) -> 
     with database.read() as connection:
         cells = store.run_in(connection, run_id).cells
         # Sorted here: databases differ in how they order text.
-        for cell in sorted(cells, key=_names):
+        for cell in sorted(cells, key=_place):
             yield from _of_cell(connection, run_id, cell, telemetry)
 
 
@@ -89,10 +78,10 @@ def probability_rows(database: Database, run_id: str) -> Iterator[dict[str, Any]
     """
     cells = store.load_run(database, run_id).cells
     found = read_probabilities(database, run_id)
-    for row in sorted(found, key=lambda row: _names(cells[row.cell])):  # which leaves the rows of a cell as they are
+    for row in sorted(found, key=lambda row: _place(cells[row.cell])):  # which leaves the rows of a cell as they are
         yield {
             "run": run_id,
-            **dict(zip(("model", "culture", "condition", "language"), _names(cells[row.cell]), strict=True)),
+            **cells[row.cell].names,
             "question": row.question,
             "order": row.order,
             "option": row.option,
@@ -100,8 +89,8 @@ def probability_rows(database: Database, run_id: str) -> Iterator[dict[str, Any]
         }
 
 
-def _names(cell: Cell) -> tuple[str, str, str, str]:
-    return cell.model, cell.culture, cell.condition.name, cell.language
+def _place(cell: Cell) -> tuple[str, ...]:
+    return tuple(cell.names.values())
 
 
 def _of_cell(connection: Connection, run_id: str, cell: Cell, telemetry: bool) -> Iterator[dict[str, Any]]:
@@ -118,44 +107,11 @@ def _of_cell(connection: Connection, run_id: str, cell: Cell, telemetry: bool) -
 
 
 def _flat(run_id: str, cell: Cell, row: Row[Any], telemetry: bool) -> dict[str, Any]:
-    answer = answer_from(row)
-    flat = {
-        "run": run_id,
-        "model": cell.model,
-        "culture": cell.culture,
-        "condition": cell.condition.name,
-        "language": cell.language,
-        "participant": row.number,
-        "item": answer.item,
-        "slot": answer.slot,
-        "question": answer.question,
-        "state": answer.state.value,
-        "out_of_sequence": answer.out_of_sequence,
-        "choices": _joined(answer.choices),
-        "completion": answer.completion,
-        "reason": answer.reason,
-        "remembered": answer.remembered,
-        "shown": _joined(answer.shown),
-        "memory": _joined(answer.memory),
-        "region": answer.draws.region,
-        "num_beams": answer.draws.num_beams,
-        "do_sample": answer.draws.do_sample,
-        "memory_capacity": answer.draws.memory_capacity,
-        "paraphrase": answer.draws.paraphrase,
-        "seed": answer.seed,
-        "used_num_beams": answer.used.num_beams,
-        "used_do_sample": answer.used.do_sample,
-        "used_temperature": answer.used.temperature,
-        "used_top_p": answer.used.top_p,
-        "used_top_k": answer.used.top_k,
-        "used_max_new_tokens": answer.used.max_new_tokens,
-        "prompt_tokens": answer.prompt_tokens,
-        "completion_tokens": answer.completion_tokens,
-    }
-    if telemetry:
-        flat |= {name: getattr(row, name) for name in TELEMETRY}
-    return flat
-
-
-def _joined(values: tuple[int, ...]) -> str:
-    return " ".join(map(str, values))
+    found: dict[str, Any] = {"run": run_id, **cell.names, "worker": row.worker, "committed_at": row.committed_at}
+    for name, value in flat(answer_from(row)).items():
+        if isinstance(value, dict):
+            found |= {_within(name, inner): each for inner, each in value.items()}
+        else:
+            found[name] = " ".join(map(str, value)) if isinstance(value, tuple) else value
+    found["participant"] = row.number
+    return {name: found[name] for name in (COLUMNS | TELEMETRY if telemetry else COLUMNS)}

@@ -10,6 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
+
+#: A text of any length and content, as models write it; a mere ``str`` is a name.
+Text = Annotated[str, "text"]
+#: A whole number of 64 bits.
+Long = Annotated[int, "long"]
+#: Marks fields that depend on when, where and how often an answer was computed: exports have them where that is asked.
+TELEMETRY = {"telemetry": True}
 
 #: What a run, or a condition of one, may be called: its name stands in commands and paths.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -140,8 +148,8 @@ class UsedDecoding:
     do_sample: bool | None
     temperature: float | None
     top_p: float | None
-    max_new_tokens: int | None
     top_k: int | None = None  #: 0: no limit. Answers from before it was recorded have None
+    max_new_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,27 +202,30 @@ class Participant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What one participant answered to one question, and all that it was shown."""
+    """What one participant answered to one question, and all that it was shown.
+
+    The one declaration of an answer's columns: table, rows, exports (in this order) and bundles follow from it.
+    """
 
     participant: int
-    item: int  #: position in the participant's own question order
-    slot: int = 0  #: more than one only for panel conditions
+    item: Long  #: position in the participant's own question order
+    slot: Long = 0  #: more than one only for panel conditions
     question: str
     state: AnswerState
+    out_of_sequence: bool = False  #: asked again later from its memory snapshot; what followed did not see it
     choices: tuple[int, ...]  #: option codes, ascending; empty unless answered
-    completion: str  #: the model's full reply
-    reason: str = ""  #: why it is refused, unparsable or failed
-    remembered: str | None = None  #: the answer as memory keeps it; None: not remembered
+    completion: Text  #: the model's full reply
+    reason: Text = ""  #: why it is refused, unparsable or failed
+    remembered: Text | None = None  #: the answer as memory keeps it; None: not remembered
     shown: tuple[int, ...]  #: option codes in the order shown
     memory: tuple[int, ...] = ()  #: items remembered when it was asked, in the order shown
     draws: Draws
-    seed: int
+    seed: Long
     used: UsedDecoding
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    attempt: int = 0
-    out_of_sequence: bool = False  #: asked again later from its memory snapshot; what followed did not see it
-    seconds: float = 0.0  #: telemetry: time from submission to completion
+    attempt: int = field(default=0, metadata=TELEMETRY)
+    seconds: float = field(default=0.0, metadata=TELEMETRY)  #: time from submission to completion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,12 +233,12 @@ class CompletedStep:
     """One completion on the way to an answer of several steps."""
 
     participant: int
-    item: int
+    item: Long
     attempt: int
     number: int  #: position among the steps of this answer
-    completion: str
+    completion: Text
     finish: str  #: why the completion ended, as the engine said
-    seed: int
+    seed: Long
     used: UsedDecoding
     prompt_tokens: int | None = None
     completion_tokens: int | None = None

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, exists, func, insert, select, update
 from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.runs import store, tables
 from defsurvey.storage.runs.ledger import ADVANCE, StaleLease, advancing
-from defsurvey.storage.runs.rows import step_columns, step_from
+from defsurvey.storage.runs.rows import flat, step_from
 from defsurvey.storage.runs.run import CompletedStep, OptionProbabilities, Participant
 
 _P, _S, _O = tables.participant.c, tables.step.c, tables.option_probability.c
@@ -45,7 +45,7 @@ def commit_step(database: Database, owner: str, held: Participant, step: Complet
     """
     # Written, not read: whoever claims the participant at this moment waits until the step is there.
     fence = update(tables.participant).where(_P.id == held.id, _P.lease_epoch == held.epoch)
-    columns = {**step_columns(step), "worker": owner, "committed_at": Now()}
+    columns = {**flat(step), "worker": owner, "committed_at": Now()}
 
     def work(connection: Connection) -> None:
         if connection.execute(fence.values(lease_epoch=held.epoch)).rowcount != 1:

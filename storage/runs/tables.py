@@ -1,23 +1,26 @@
-"""The types of the SQL tables' columns, and the database's clock.
+"""The SQL tables, each declared once: what a column holds, for SQL and for whoever reads rows that others wrote.
 
-Times are seconds since the epoch by the database's clock, so that they compare the same
-way on every database.
+The tables of answers and steps follow from those nouns. Times are seconds since the epoch by the database's clock, so
+that they compare the same way on every database.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from dataclasses import is_dataclass
+from enum import StrEnum
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+from pydantic import create_model
 from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
     Dialect,
     Float,
-    ForeignKey,
     ForeignKeyConstraint,
     Index,
-    Integer,
     String,
     Table,
     Text,
@@ -25,6 +28,17 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
+
+from defsurvey.storage.runs import run as nouns
+from defsurvey.storage.runs.judgement import Finding, Judge, Verdict
+from defsurvey.storage.runs.run import (
+    MOST_PARTICIPANTS,
+    AnswerState,
+    Condition,
+    Draws,
+    ParticipantStatus,
+    Protocol,
+)
 
 
 class Integers(TypeDecorator[tuple[int, ...]]):
@@ -44,26 +58,25 @@ class Integers(TypeDecorator[tuple[int, ...]]):
         return tuple(map(int, value.split(","))) if value else ()
 
 
-def json_column() -> Any:
-    """A column of JSON; assigned whole, never changed in place."""
-    return Column(JSON, nullable=False)
+def _optional_json() -> Any:
+    """A column of JSON that may be NULL."""
+    return Field(default=None, sa_column=Column(JSON(none_as_null=True)))
 
 
-def integers_column() -> Any:
-    """A column of a short tuple of integers."""
-    return Column(Integers, nullable=False)
-
-
-def double_column(*, nullable: bool = True) -> Any:
-    """A column of a number in double precision, such as a time."""
-    return Column(Float(53), nullable=nullable)
-
-
-def table_of(row: type[SQLModel]) -> Table:
-    """The SQL table behind a row's class, for statements."""
-    table = SQLModel.metadata.tables[str(row.__tablename__)]
-    assert isinstance(table, Table)
-    return table
+#: A type of numbers in double precision.
+_DOUBLE: Any = Float(53)
+_Key = Annotated[int, Field(primary_key=True)]
+_LongKey = Annotated[int, Field(primary_key=True, sa_type=BigInteger)]
+_NameKey = Annotated[str, Field(primary_key=True)]
+_RunKey = Annotated[str, Field(primary_key=True, foreign_key="run.id")]
+_ParticipantKey = Annotated[int, Field(primary_key=True, foreign_key="participant.id")]
+_JudgeKey = Annotated[int, Field(primary_key=True, foreign_key="judge.id")]
+_Long = Annotated[int, Field(sa_type=BigInteger)]
+_Text = Annotated[str, Field(sa_type=Text)]
+_Time = Annotated[float, Field(sa_type=_DOUBLE)]
+_Integers = Annotated[tuple[int, ...], Field(sa_type=Integers)]
+_Facts = Annotated[dict[str, str], Field(sa_type=JSON)]
+_Findings = Annotated[dict[str, Finding], Field(sa_type=JSON)]
 
 
 class SurveyRow(SQLModel, table=True):
@@ -71,9 +84,9 @@ class SurveyRow(SQLModel, table=True):
 
     __tablename__ = "survey"
 
-    fingerprint: str = Field(primary_key=True)
+    fingerprint: _NameKey
     name: str
-    body: dict[str, Any] = Field(sa_column=json_column())
+    body: dict[str, Any] = Field(sa_type=JSON)
 
 
 class RunRow(SQLModel, table=True):
@@ -81,15 +94,15 @@ class RunRow(SQLModel, table=True):
 
     __tablename__ = "run"
 
-    id: str = Field(primary_key=True)
-    created_at: float = Field(sa_column=double_column(nullable=False))
+    id: _NameKey
+    created_at: _Time
     survey: str = Field(foreign_key="survey.fingerprint")
-    questions: list[str] = Field(sa_column=json_column())
-    protocol: dict[str, Any] = Field(sa_column=json_column())
+    questions: list[str] = Field(sa_type=JSON)
+    protocol: Protocol = Field(sa_type=JSON)
     design: str  #: fingerprint of all that must be equal for a run to be the same design
-    study: str = Field(sa_column=Column(Text, nullable=False))
+    study: _Text
     cancelled: bool = False
-    judge: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))  #: model and sample
+    judge: Judge | None = _optional_json()
     budget: float | None = None  #: US dollars that its models and judges may cost
 
 
@@ -99,13 +112,13 @@ class CellRow(SQLModel, table=True):
     __tablename__ = "cell"
     __table_args__ = (UniqueConstraint("run", "model", "culture", "condition_name", "language"),)
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: _Key
     run: str = Field(foreign_key="run.id")
     position: int
     model: str
     culture: str
     condition_name: str
-    condition: dict[str, Any] = Field(sa_column=json_column())
+    condition: Condition = Field(sa_type=JSON)
     language: str
     halted: bool = False  #: its model costs money, and the run's budget is spent
 
@@ -116,60 +129,67 @@ class ParticipantRow(SQLModel, table=True):
     __tablename__ = "participant"
     __table_args__ = (UniqueConstraint("cell", "number"), Index("participant_of_run", "run", "status"))
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: _Key
     run: str = Field(foreign_key="run.id")
     cell: int = Field(foreign_key="cell.id", index=True)
-    number: int  #: index within the cell
-    draws: dict[str, Any] = Field(sa_column=json_column())
+    number: int = Field(lt=MOST_PARTICIPANTS)  #: index within the cell
+    draws: Draws = Field(sa_type=JSON)
     planned: int  #: answers that it is to give
     questions: int  #: that it is asked
     next_item: int = 0
-    memory: tuple[int, ...] = Field(default=(), sa_column=integers_column())
-    status: str
+    memory: _Integers = ()
+    status: ParticipantStatus = Field(sa_type=String)
     lease_epoch: int = 0
-    lease_until: float | None = Field(default=None, sa_column=double_column())
+    lease_until: float | None = Field(default=None, sa_type=_DOUBLE)
     lease_owner: str | None = None
-    published_at: float | None = Field(default=None, sa_column=double_column())  #: None: the message is to be sent
+    published_at: float | None = Field(default=None, sa_type=_DOUBLE)  #: None: the message is to be sent
     suspect: bool = False  #: in flight when its worker died; asked alone until it has answered
     on_trial: bool = False  #: a suspect that is being asked alone right now
     deaths: int = 0  #: of workers while it was asked alone, since its last answer
     commits: int = 0  #: answers committed, those asked again counted each time
-    attempts: dict[str, int] = Field(default_factory=dict, sa_column=json_column())
+    attempts: dict[int, int] = Field(default_factory=dict, sa_type=JSON)
     answered: int = 0
     refused: int = 0
     unparsable: int = 0
     failed: int = 0
-    prompt_tokens: int = Field(default=0, sa_type=BigInteger)  #: of all that was asked, answers taken back included
-    completion_tokens: int = Field(default=0, sa_type=BigInteger)
+    prompt_tokens: _Long = 0  #: of all that was asked, answers taken back included
+    completion_tokens: _Long = 0
 
 
-class AnswerRow(SQLModel, table=True):
-    """One answer; the primary key is what makes a second one impossible."""
+def kind_of(hint: Any) -> tuple[Any, tuple[str, ...]]:
+    """The type of a field's values where there are any, and the marks on it: ``Text | None`` is ``str`` with "text"."""
+    inner = next(each for each in get_args(hint) if each is not NoneType) if NoneType in get_args(hint) else hint
+    if get_origin(inner) is Annotated:
+        kind, *marks = get_args(inner)
+        return kind, tuple(marks)
+    return inner, ()
 
-    __tablename__ = "answer"
 
-    participant: int = Field(sa_column=Column(ForeignKey("participant.id"), primary_key=True, autoincrement=False))
-    item: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    slot: int = Field(default=0, sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    question: str
-    state: str
-    choices: tuple[int, ...] = Field(sa_column=integers_column())
-    completion: str = Field(sa_column=Column(Text, nullable=False))
-    digest: int = Field(sa_column=Column(BigInteger, nullable=False))
-    reason: str = Field(sa_column=Column(Text, nullable=False))
-    remembered: str | None = Field(default=None, sa_column=Column(Text))
-    shown: tuple[int, ...] = Field(sa_column=integers_column())
-    memory: tuple[int, ...] = Field(sa_column=integers_column())
-    draws: dict[str, Any] = Field(sa_column=json_column())
-    seed: int = Field(sa_column=Column(BigInteger, nullable=False))
-    used: dict[str, Any] = Field(sa_column=json_column())
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    attempt: int = 0
-    out_of_sequence: bool = False
-    seconds: float = Field(sa_column=double_column(nullable=False))
-    worker: str
-    committed_at: float = Field(sa_column=double_column(nullable=False))
+def _row_of(noun: type, name: str, *, key: Collection[str], **more: Any) -> type[SQLModel]:
+    """The row of a noun of a participant: a column for each of its fields, and more."""
+    hints = get_type_hints(noun, include_extras=True)
+    columns: dict[str, Any] = {field: (hint, _column(hint, field in key)) for field, hint in hints.items()}
+    columns |= {"participant": (int, Field(primary_key=True, foreign_key="participant.id")), **more}
+    of_table = {"table": True, "__tablename__": name}
+    return create_model(name, __base__=SQLModel, __doc__=noun.__doc__, __cls_kwargs__=of_table, **columns)
+
+
+def _column(hint: Any, key: bool) -> Any:
+    """How the values of a field are kept."""
+    kind, marks = kind_of(hint)
+    kept: Any = {"text": Text, "long": BigInteger, float: _DOUBLE, tuple[int, ...]: Integers}
+    if is_dataclass(kind):
+        return Field(sa_type=JSON)
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return Field(sa_type=String)
+    own = next((kept[each] for each in (*marks, kind) if each in kept), None)
+    return Field(primary_key=key) if own is None else Field(primary_key=key, sa_type=own)
+
+
+_BY: dict[str, Any] = {"worker": (str, ...), "committed_at": (float, Field(sa_type=_DOUBLE))}
+#: The primary key is what makes a second answer impossible.
+AnswerRow = _row_of(nouns.Answer, "answer", key=("item", "slot"), digest=(int, Field(sa_type=BigInteger)), **_BY)
+StepRow = _row_of(nouns.CompletedStep, "step", key=("item", "attempt", "number"), **_BY)
 
 
 class AgainRow(SQLModel, table=True):
@@ -180,30 +200,10 @@ class AgainRow(SQLModel, table=True):
         ForeignKeyConstraint(["participant", "item", "slot"], ["answer.participant", "answer.item", "answer.slot"]),
     )
 
-    participant: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=Integer))
-    item: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    slot: int = Field(default=0, sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
+    participant: _Key
+    item: _LongKey
+    slot: _LongKey = 0
     attempt: int  #: the attempt to be made
-
-
-class StepRow(SQLModel, table=True):
-    """One completion on the way to an answer of several steps."""
-
-    __tablename__ = "step"
-
-    participant: int = Field(sa_column=Column(ForeignKey("participant.id"), primary_key=True, autoincrement=False))
-    item: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    attempt: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=Integer))
-    number: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=Integer))
-    completion: str = Field(sa_column=Column(Text, nullable=False))
-    finish: str
-    seed: int = Field(sa_column=Column(BigInteger, nullable=False))
-    used: dict[str, Any] = Field(sa_column=json_column())
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    seconds: float = Field(sa_column=double_column(nullable=False))
-    worker: str
-    committed_at: float = Field(sa_column=double_column(nullable=False))
 
 
 class OptionProbabilityRow(SQLModel, table=True):
@@ -211,13 +211,13 @@ class OptionProbabilityRow(SQLModel, table=True):
 
     __tablename__ = "option_probability"
 
-    participant: int = Field(sa_column=Column(ForeignKey("participant.id"), primary_key=True, autoincrement=False))
-    item: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    order: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=Integer))
-    place: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=Integer))  #: in that order
+    participant: _ParticipantKey
+    item: _LongKey
+    order: _Key
+    place: _Key  #: in that order
     question: str
     option: int
-    probability: float = Field(sa_column=double_column(nullable=False))
+    probability: _Time
 
 
 class ServedRow(SQLModel, table=True):
@@ -225,10 +225,10 @@ class ServedRow(SQLModel, table=True):
 
     __tablename__ = "served"
 
-    run: str = Field(sa_column=Column(String, ForeignKey("run.id"), primary_key=True))
-    model: str = Field(primary_key=True)
-    description: dict[str, str] = Field(sa_column=json_column())
-    versions: dict[str, str] = Field(sa_column=json_column())
+    run: _RunKey
+    model: _NameKey
+    description: _Facts
+    versions: _Facts
 
 
 class WorkerRow(SQLModel, table=True):
@@ -236,10 +236,10 @@ class WorkerRow(SQLModel, table=True):
 
     __tablename__ = "worker"
 
-    owner: str = Field(primary_key=True)  #: as in ``participant.lease_owner``: see ``storage.runs.ledger.lease_owner``
+    owner: _NameKey  #: as in ``participant.lease_owner``: see ``storage.runs.ledger.lease_owner``
     model: str = ""  #: the model it drains now; empty: none
-    rates: dict[str, float] = Field(sa_column=json_column())  #: run -> answers per second since the last beat
-    beat_at: float = Field(sa_column=double_column(nullable=False))
+    rates: dict[str, float] = Field(sa_type=JSON)  #: run -> answers per second since the last beat
+    beat_at: _Time
 
 
 class ReportRow(SQLModel, table=True):
@@ -247,25 +247,12 @@ class ReportRow(SQLModel, table=True):
 
     __tablename__ = "report"
 
-    run: str = Field(sa_column=Column(String, ForeignKey("run.id"), primary_key=True))
-    revision: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    judgements: int = Field(default=0, sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
+    run: _RunKey
+    revision: _LongKey
+    judgements: _LongKey = 0
     html: str
     markdown: str
-    built_at: float = Field(sa_column=double_column(nullable=False))
-
-
-survey = table_of(SurveyRow)
-run = table_of(RunRow)
-cell = table_of(CellRow)
-participant = table_of(ParticipantRow)
-answer = table_of(AnswerRow)
-again = table_of(AgainRow)
-step = table_of(StepRow)
-option_probability = table_of(OptionProbabilityRow)
-served = table_of(ServedRow)
-worker = table_of(WorkerRow)
-report = table_of(ReportRow)
+    built_at: _Time
 
 
 class JudgeRow(SQLModel, table=True):
@@ -273,10 +260,10 @@ class JudgeRow(SQLModel, table=True):
 
     __tablename__ = "judge"
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: _Key
     identity: str = Field(unique=True)
     model: str
-    description: dict[str, str] = Field(sa_column=json_column())
+    description: _Facts
     input_price: float | None = None  #: US dollars per million tokens, the first that were known
     output_price: float | None = None
 
@@ -286,9 +273,9 @@ class CalibrationRow(SQLModel, table=True):
 
     __tablename__ = "calibration"
 
-    judge: int = Field(sa_column=Column(Integer, ForeignKey("judge.id"), primary_key=True, autoincrement=False))
-    item: str = Field(primary_key=True)  #: its name and a hash of what was asked
-    findings: dict[str, Any] = Field(sa_column=json_column())
+    judge: _JudgeKey
+    item: _NameKey  #: its name and a hash of what was asked
+    findings: _Findings
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
@@ -298,22 +285,20 @@ class JudgementRow(SQLModel, table=True):
 
     __tablename__ = "judgement"
 
-    judge: int = Field(sa_column=Column(Integer, ForeignKey("judge.id"), primary_key=True, autoincrement=False))
-    participant: int = Field(
-        sa_column=Column(Integer, ForeignKey("participant.id"), primary_key=True, autoincrement=False, index=True)
-    )
-    item: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    slot: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    attempt: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
-    digest: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    repeat: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))  #: 0; 1: asked once more
-    findings: dict[str, Any] = Field(sa_column=json_column())
+    judge: _JudgeKey
+    participant: int = Field(primary_key=True, foreign_key="participant.id", index=True)
+    item: _LongKey
+    slot: _LongKey
+    attempt: _Key
+    digest: _LongKey
+    repeat: _Key  #: 0; 1: asked once more
+    findings: _Findings
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     batched: bool = False  #: at half price
     input_price: float | None = None  #: US dollars per million tokens at that time; None: what its judge's row says
     output_price: float | None = None
-    judged_at: float = Field(sa_column=double_column(nullable=False))
+    judged_at: _Time
 
 
 class JudgingRow(SQLModel, table=True):
@@ -321,14 +306,14 @@ class JudgingRow(SQLModel, table=True):
 
     __tablename__ = "judging"
 
-    run: str = Field(sa_column=Column(String, ForeignKey("run.id"), primary_key=True))
-    model: str = Field(primary_key=True)  #: the card's name, and the rubric where it is not our own
+    run: _RunKey
+    model: _NameKey  #: the card's name, and the rubric where it is not our own
     judge: int | None = Field(default=None, foreign_key="judge.id")  #: None: it could not be asked at all
     ended: str  #: done, refused, incomplete, over budget
-    told: str = Field(sa_column=Column(Text, nullable=False))  #: the score, or what went wrong
+    told: _Text  #: the score, or what went wrong
     share: float  #: of the answers that were to be judged
-    ledger: int = Field(sa_column=Column(BigInteger, nullable=False))  #: revision of the answers
-    revision: int = Field(sa_column=Column(BigInteger, nullable=False))  #: how often it ended
+    ledger: _Long  #: revision of the answers
+    revision: _Long  #: how often it ended
 
 
 class JudgeBatchRow(SQLModel, table=True):
@@ -336,12 +321,12 @@ class JudgeBatchRow(SQLModel, table=True):
 
     __tablename__ = "judge_batch"
 
-    token: str = Field(primary_key=True)  #: in the name of every call, so that the batch is known again
+    token: _NameKey  #: in the name of every call, so that the batch is known again
     batch: str | None = None  #: the provider's id; None: it is not known whether the batch was made
     judge: int = Field(foreign_key="judge.id")
     run: str = Field(foreign_key="run.id")
-    calls: list[list[int]] = Field(sa_column=json_column())  #: participant, item, slot, attempt, digest, repeat of each
-    made_at: float = Field(sa_column=double_column(nullable=False))
+    calls: list[list[int]] = Field(sa_type=JSON)  #: participant, item, slot, attempt, digest, repeat of each
+    made_at: _Time
 
 
 class JudgeLeaseRow(SQLModel, table=True):
@@ -349,9 +334,9 @@ class JudgeLeaseRow(SQLModel, table=True):
 
     __tablename__ = "judge_lease"
 
-    run: str = Field(sa_column=Column(String, ForeignKey("run.id"), primary_key=True))
+    run: _RunKey
     owner: str  #: ``host:pid:token``, as in ``participant.lease_owner``
-    until: float = Field(sa_column=double_column(nullable=False))
+    until: _Time
 
 
 class LabelRow(SQLModel, table=True):
@@ -359,15 +344,13 @@ class LabelRow(SQLModel, table=True):
 
     __tablename__ = "label"
 
-    participant: int = Field(
-        sa_column=Column(Integer, ForeignKey("participant.id"), primary_key=True, autoincrement=False)
-    )
-    item: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    slot: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    digest: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    dimension: str = Field(primary_key=True)
-    person: str = Field(primary_key=True)
-    verdict: str
+    participant: _ParticipantKey
+    item: _LongKey
+    slot: _LongKey
+    digest: _LongKey
+    dimension: _NameKey
+    person: _NameKey
+    verdict: Verdict = Field(sa_type=String)
 
 
 class ReadingRow(SQLModel, table=True):
@@ -375,16 +358,14 @@ class ReadingRow(SQLModel, table=True):
 
     __tablename__ = "reading"
 
-    participant: int = Field(
-        sa_column=Column(Integer, ForeignKey("participant.id"), primary_key=True, autoincrement=False)
-    )
-    item: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    slot: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    digest: int = Field(sa_column=Column(primary_key=True, autoincrement=False, type_=BigInteger))
-    reader: str = Field(primary_key=True)
-    state: str  #: answered or refused
-    choices: tuple[int, ...] = Field(sa_column=integers_column())
-    read_at: float = Field(sa_column=double_column(nullable=False))
+    participant: _ParticipantKey
+    item: _LongKey
+    slot: _LongKey
+    digest: _LongKey
+    reader: _NameKey
+    state: AnswerState = Field(sa_type=String)  #: answered or refused
+    choices: _Integers
+    read_at: _Time
 
 
 class ProbeRow(SQLModel, table=True):
@@ -392,24 +373,28 @@ class ProbeRow(SQLModel, table=True):
 
     __tablename__ = "probe"
 
-    run: str = Field(sa_column=Column(String, ForeignKey("run.id"), primary_key=True))
-    model: str = Field(primary_key=True)
-    kind: str = Field(primary_key=True)
-    culture: str = Field(primary_key=True)
-    language: str = Field(primary_key=True)
-    question: str = Field(primary_key=True)
-    prompt: str = Field(sa_column=Column(Text, nullable=False))
-    completion: str = Field(sa_column=Column(Text, nullable=False))
-    percent: list[list[float]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
-    asked_at: float = Field(sa_column=double_column(nullable=False))
+    run: _RunKey
+    model: _NameKey
+    kind: _NameKey
+    culture: _NameKey
+    language: _NameKey
+    question: _NameKey
+    prompt: _Text
+    completion: _Text
+    percent: list[tuple[float, float]] | None = _optional_json()
+    asked_at: _Time
 
 
-judge = table_of(JudgeRow)
-calibration = table_of(CalibrationRow)
-judgement = table_of(JudgementRow)
-judging = table_of(JudgingRow)
-judge_batch = table_of(JudgeBatchRow)
-judge_lease = table_of(JudgeLeaseRow)
-label = table_of(LabelRow)
-reading = table_of(ReadingRow)
-probe = table_of(ProbeRow)
+#: Table -> the row's class.
+ROWS: dict[str, type[SQLModel]] = {str(row.__tablename__): row for row in SQLModel.__subclasses__()}
+
+
+def _table(name: str) -> Table:
+    return SQLModel.metadata.tables[name]
+
+
+survey, run, cell, participant = map(_table, ("survey", "run", "cell", "participant"))
+answer, again, step, option_probability = map(_table, ("answer", "again", "step", "option_probability"))
+served, worker, report, probe = map(_table, ("served", "worker", "report", "probe"))
+judge, calibration, judgement, judging = map(_table, ("judge", "calibration", "judgement", "judging"))
+judge_batch, judge_lease, label, reading = map(_table, ("judge_batch", "judge_lease", "label", "reading"))

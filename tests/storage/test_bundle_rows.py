@@ -124,7 +124,6 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     ),
     "made at no time": (first("run", created_at="x"), "run.jsonl, line 1: created_at: expected a number, 0 or more"),
     "made in no year": (first("run", created_at=1e300), "created_at: expected seconds since the epoch, got 1e+300"),
-    "half a protocol": (first("run", protocol={"seed": 1}), "run first lacks 'preset'"),
     "questions of no survey": (first("run", questions=["Z"]), "questions: expected questions of the survey, got 'Z'"),
     "a judge of another kind": (first("run", judge=[1]), "judge: expected a model and a sample above 0 and at most 1"),
 }

@@ -10,15 +10,9 @@ import pytest
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store
 from defsurvey.storage.runs.ledger import Ledger
-from defsurvey.storage.runs.rows import digest, flat, protocol_from
+from defsurvey.storage.runs.rows import digest, flat
 from defsurvey.storage.runs.run import (
     Condition,
-    DrawsPer,
-    MemoryOrder,
-    Preset,
-    Protocol,
-    QuestionOrder,
-    Reply,
     UsedDecoding,
 )
 from defsurvey.storage.text import storable
@@ -26,30 +20,6 @@ from tests.storage.small_run import DRAWS, USED, answer, claimed, started
 from tests.storage.what_is_there import answers_of
 
 NUL, LONE = "before\x00after", "half \ud83d of a sign"
-
-
-def test_a_protocol_survives_json() -> None:
-    """Enumerations become their values in the text and themselves again."""
-    protocol = Protocol(
-        seed=2**62,
-        preset=Preset.CODE,
-        draws=DrawsPer.QUESTION,
-        question_order=QuestionOrder.SHUFFLED,
-        memory_order=MemoryOrder.CHRONOLOGICAL,
-        temperature=0.5,
-        reply=Reply.ANSWER,
-    )
-    body = json.loads(json.dumps(flat(protocol)))
-    assert body["preset"] == "code"
-    assert protocol_from(body) == protocol
-    assert type(protocol_from(body).preset) is Preset
-
-
-def test_a_protocol_from_before_replies_could_be_cut_reads_them_whole() -> None:
-    """A run that was enqueued by an earlier version goes on as it began."""
-    body = flat(Protocol(seed=1))
-    del body["reply"]
-    assert protocol_from(body).reply is Reply.FULL
 
 
 @pytest.mark.parametrize(
@@ -64,12 +34,6 @@ def test_a_protocol_from_before_replies_could_be_cut_reads_them_whole() -> None:
 def test_plain_nouns_survive_json(noun: Condition | UsedDecoding) -> None:
     """What is unknown stays unknown."""
     assert type(noun)(**json.loads(json.dumps(flat(noun)))) == noun
-
-
-def test_a_protocol_with_an_unknown_setting_is_refused() -> None:
-    """A value that this version does not know is an error, not a string that passes."""
-    with pytest.raises(ValueError, match="scroll"):
-        protocol_from({**flat(Protocol(seed=1)), "preset": "scroll"})
 
 
 def test_equal_replies_have_equal_digests() -> None:
