@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from defsurvey.reports.cells.cells import intervals
+from defsurvey.reports.analysis import intervals
 from defsurvey.reports.cells.items import ItemTable, ReferenceTable, item_table, reference_table
 from defsurvey.reports.metrics.aggregate import grouped_mean, headline_mean
 from defsurvey.reports.metrics.divergence import smoothed_kl

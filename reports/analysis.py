@@ -1,18 +1,421 @@
-"""A run, measured: what every figure of a report is computed from."""
+"""A run, measured: every model in every culture, beside people and simple respondents."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
-from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis, cell_names, culture_analysis
-from defsurvey.reports.cells.items import ItemTable, item_table, reference_table
+import numpy as np
+
+from defsurvey.reports.cells.comparing import Ranking, Sample, comparable, rank, sample_of, told_from_people
+from defsurvey.reports.cells.items import (
+    Floats,
+    Ints,
+    ItemTable,
+    ReferenceTable,
+    answer_weights,
+    item_table,
+    reference_table,
+    state_counts,
+    uniform_shares,
+    valid_answers,
+)
+from defsurvey.reports.merge import run_of_cells
+from defsurvey.reports.metrics.aggregate import Means, headline_mean, mean_known, means
+from defsurvey.reports.metrics.divergence import (
+    Divergences,
+    PaperValues,
+    divergences,
+    paper_values,
+    smoothed_kl,
+    wasserstein,
+)
+from defsurvey.reports.metrics.floor import Floor, FloorValues, respondents
+from defsurvey.reports.metrics.intervals import (
+    Interval,
+    Intervals,
+    independent_variance,
+    intervals_of_means,
+    without_one,
+)
 from defsurvey.reports.metrics.judges import JudgeNotes, Verdicts
-from defsurvey.reports.metrics.quality import Quality, quality
-from defsurvey.storage.runs.results import DrawArrays, Results
+from defsurvey.reports.metrics.quality import Diversity, Quality, diversity, effective_options, quality
+from defsurvey.storage.runs.judgement import DIMENSIONS
+from defsurvey.storage.runs.results import STATES, DrawArrays, Results
+from defsurvey.storage.runs.run import AnswerState, Cell, Reply
+from defsurvey.storage.surveys.survey import Culture
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """What n simple respondents would score on average against one culture, smoothed KL in nats."""
+
+    name: str
+    n: int
+    mean: float  #: the headline mean; nan where the culture has no reference
+
+
+def mode_shares(reference: ReferenceTable) -> Floats:
+    """Always gives the commonest answer (of a list: the options that more than half chose); ties are split."""
+    highest = reference.shares == np.nanmax(reference.shares, axis=-1, keepdims=True, initial=-1.0)
+    shares = highest / np.maximum(highest.sum(axis=-1, keepdims=True), 1)
+    return np.where(np.isnan(reference.shares), np.nan, shares)
+
+
+def control(name: str, source: Floats, items: ItemTable, reference: ReferenceTable, n: int) -> Control:
+    """What n respondents who answer by ``source`` (I, K) score against a reference."""
+    values = respondents(source, reference.shares, reference.n, items.offered, n).smoothed_kl
+    return Control(name=name, n=n, mean=float(headline_mean(values, items.grouping)))
+
+
+def controls(
+    items: ItemTable,
+    reference: ReferenceTable,
+    others: dict[str, ReferenceTable],
+    *,
+    people: str,
+    n: int,
+) -> tuple[Control, ...]:
+    """All respondents for one culture: n of its own people, uniform answers, its mode, and people of other cultures.
+
+    Args:
+        items: the run's items.
+        reference: the culture's own.
+        others: name of another culture -> what its people answered.
+        people: name of this culture.
+        n: respondents, as many as the cells of this culture have answers to a question.
+    """
+    sources = [
+        (f"{n} people of {people}" if n > 1 else f"1 person of {people}", reference.shares),
+        ("uniform answers", uniform_shares(items)),
+        ("always the commonest answer", mode_shares(reference)),
+        *((f"people of {name}", other.shares) for name, other in others.items()),
+    ]
+    return tuple(control(name, source, items, reference, n) for name, source in sources)
+
+
+#: Dimensions of a judge that are about the explanation: conflict with the choice, and false facts.
+ON_EXPLANATIONS = ("cv", "ff")
+
+_READ = {
+    Reply.FULL: "to their own end",
+    Reply.FIRST_SENTENCE: "to the end of the first sentence of the explanation",
+    Reply.ANSWER: "to the end of the answer, without an explanation",
+}
+
+
+def read_how_far(reply: Reply) -> str:
+    """How far replies were read, in words: "to their own end"."""
+    return _READ[reply]
+
+
+def why_not(reply: Reply) -> str:
+    """Why what needs whole replies is not given; empty where replies are whole."""
+    return "" if reply is Reply.FULL else f"replies were read {_READ[reply]}"
+
+
+def diversity_of(measured: Diversity, reply: Reply) -> Diversity:
+    """Diversity D, or none of it where replies were cut off."""
+    if reply is Reply.FULL:
+        return measured
+    return Diversity(
+        d=np.nan, maximum=np.nan, relative=np.nan, distinct=0, replies=measured.replies, reason=why_not(reply)
+    )
+
+
+def judgeable(verdicts: Verdicts, reply: Reply) -> Verdicts:
+    """Verdicts without those on explanations, where replies were cut off."""
+    if reply is Reply.FULL:
+        return verdicts
+    kept = ~np.isin(verdicts.dimension, [DIMENSIONS.index(code) for code in ON_EXPLANATIONS])
+    columns = {field.name: getattr(verdicts, field.name) for field in fields(Verdicts) if field.name != "judge"}
+    return Verdicts(judge=verdicts.judge, **{name: column[kept] for name, column in columns.items()})
+
+
+def placed_only(
+    counts: Floats, items: ItemTable, reference: ReferenceTable, found: Divergences, floor: FloorValues
+) -> tuple[Divergences, FloorValues]:
+    """The same divergences and floor, Wasserstein distances without residual options.
+
+    Args:
+        counts: valid answers, shape (I, K).
+        items: the run's.
+        reference: the culture's.
+        found: divergences of all answers.
+        floor: their noise floor.
+
+    Returns:
+        For items with a residual option the distance of the answers that chose another, and the floor at their number;
+        nan where nobody did.
+    """
+    rows = np.flatnonzero((items.offered & ~items.placed).any(axis=-1))
+    if rows.size == 0:
+        return found, floor
+    # placed options move to the front in their order: one left out in between is no step
+    order = np.argsort(~items.placed[rows], axis=-1, kind="stable")
+    placed = np.take_along_axis(items.placed[rows], order, axis=-1)
+    own, theirs = (
+        np.where(placed, np.take_along_axis(table[rows], order, axis=-1), 0.0) for table in (counts, reference.shares)
+    )
+    total = theirs.sum(axis=-1, keepdims=True)
+    shares = np.divide(theirs, total, out=np.full_like(theirs, np.nan), where=total > 0)
+    expected = Floor(shares=shares, n_human=reference.n[rows], offered=placed).at(own.sum(axis=-1)).wasserstein
+    distance, noise = found.wasserstein.copy(), floor.wasserstein.copy()
+    distance[rows], noise[rows] = wasserstein(own, shares, placed), expected
+    return replace(found, wasserstein=distance), replace(floor, wasserstein=noise)
+
+
+def single_answers(weights: Floats, items: ItemTable, reference: ReferenceTable) -> Floats:
+    """What each participant's answer to each item scores alone, shape (P, I)."""
+    alone = np.eye(items.offered.shape[1])[None] * items.offered[:, :, None]
+    scores = smoothed_kl(alone, reference.shares[:, None], reference.n[:, None], items.offered[:, None])
+    return _mean_over_answers(weights, np.where(items.offered, scores, 0.0), weights.sum(axis=-1))
+
+
+def codes(weights: Floats, items: ItemTable) -> Floats:
+    """Code of each participant's answer to each item, shape (P, I)."""
+    return _mean_over_answers(weights, np.where(items.placed, items.code, 0.0), (weights * items.placed).sum(axis=-1))
+
+
+def _mean_over_answers(weights: Floats, values: Floats, count: Floats) -> Floats:
+    total = (weights * values).sum(axis=-1)
+    return np.asarray(np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0), dtype=np.float64)
+
+
+def intervals(items: ItemTable, reference: ReferenceTable, weights: Floats, points: Floats) -> Intervals:
+    """Intervals of a cell's means, over other participants.
+
+    Args:
+        items: the run's items.
+        reference: the culture's.
+        weights: what each participant answered, shape (P, I, K).
+        points: smoothed KL of each item, shape (I,).
+    """
+    known = ~np.isnan(points) & items.grouping.headline
+    answers, people = weights[:, known], (reference.shares[known], reference.n[known], items.offered[known])
+    counts = answers.sum(axis=0)
+    changes = np.einsum("pik,ik->pi", answers, without_one(counts, *people))
+    return intervals_of_means(
+        points[known],
+        independent_variance(counts, *people),
+        np.where(answers.any(axis=-1), changes, np.nan),
+        items.grouping.of(known),
+    )
+
+
+FAILED = STATES.index(AnswerState.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellAnalysis:
+    """One model x culture x condition x language."""
+
+    cell: Cell
+    name: str  #: the model, with condition and language where the run has several
+    n_valid: Ints  #: valid answers per question, shape (Q,)
+    sample: Sample  #: what it is compared by
+    p_people: float  #: that it is as far from people, by the corrected KL, as they themselves; nan if too few answers
+    comparable: bool  #: whether it has answers enough to what the headline is of, for that or a comparison
+    divergences: Divergences  #: per item
+    floor: FloorValues  #: per item, at the item's own number of valid answers
+    sound: Means  #: of the smoothed KL
+    sound_floor: Means  #: the same for as many people of the culture
+    sound_random: Means  #: the same for as many uniform answers
+    paper: Means  #: of the plug-in KL, infinite values by the paper's rule
+    paper_floor: Means  #: of the plug-in KL
+    paper_values: PaperValues  #: per item
+    intervals: Intervals  #: of ``sound``
+    place: int  #: position in ``Run.cells``
+    participant_kl: Floats  #: smoothed KL of each participant's own answer, per item, shape (P, I); nan where none
+    participant_code: Floats  #: code of each participant's answer, residual options left out, shape (P, I)
+    quality: Quality
+    diversity: Diversity
+    distinct_choices: float  #: distinct answers per question, mean; nan without a valid answer
+    effective_options: float  #: exp(entropy), mean over the items answered that have a reference
+    human_effective_options: float  #: the same items, people
+
+    @property
+    def culture(self) -> str:
+        """Code of the culture that it answers for."""
+        return self.cell.culture
+
+    @property
+    def counts(self) -> Floats:
+        """Valid answers per item and category, shape (I, K)."""
+        return self.sample.counts
+
+    @property
+    def panel(self) -> bool:
+        """Whether one participant lists several answers to each question: one sample, not as many participants."""
+        return self.cell.condition.slots > 1
+
+    @property
+    def interval(self) -> Interval:
+        """Of ``sound.headline``, over participants, questions fixed."""
+        return self.intervals.headline
+
+    @property
+    def paper_reason(self) -> str:
+        """Why there is no ``paper.headline``; empty where there is."""
+        return "" if np.isfinite(self.paper.headline) else self.paper_values.reason or self.paper.reason
+
+    @property
+    def excess(self) -> float:
+        """How far the headline divergence lies above what as many people would score, in nats."""
+        return self.sound.headline - self.sound_floor.headline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CultureAnalysis:
+    """One culture: its people, simple respondents, and who comes closest."""
+
+    culture: Culture
+    reference: ReferenceTable
+    floor: Floor
+    cells: tuple[CellAnalysis, ...]
+    controls: tuple[Control, ...]  #: the first: as many of its own people as a cell has answers to a question
+    ranking: Ranking
+
+    @property
+    def name(self) -> str:
+        """The culture's name in English, or its code."""
+        return english(self.culture)
+
+    @property
+    def named(self) -> str:
+        """The name as it stands in a sentence: "the United States"."""
+        return in_sentence(self.culture)
+
+
+def english(culture: Culture) -> str:
+    """A culture's name in English, or its code."""
+    return culture.name.get("en", culture.code)
+
+
+def in_sentence(culture: Culture) -> str:
+    """A culture's name as it stands in an English sentence."""
+    return culture.in_sentence or english(culture)
+
+
+def cell_names(cells: tuple[Cell, ...]) -> tuple[str, ...]:
+    """What to call each cell beside its culture: no more than tells it from the others."""
+    conditions = {cell.condition.name for cell in cells}
+    languages = {(cell.culture, cell.language) for cell in cells}
+    several_languages = len(languages) > len({culture for culture, _ in languages})
+    return tuple(
+        " · ".join(
+            [
+                cell.model,
+                *([cell.condition.name] if len(conditions) > 1 else []),
+                *([cell.language] if several_languages else []),
+            ]
+        )
+        for cell in cells
+    )
+
+
+def culture_analysis(
+    results: Results,
+    items: ItemTable,
+    culture: Culture,
+    references: Mapping[str, ReferenceTable],
+    names: tuple[str, ...],
+) -> CultureAnalysis:
+    """Every cell of a culture, measured, and simple respondents."""
+    reference = references[culture.code]
+    floor = Floor(shares=reference.shares, n_human=reference.n, offered=items.offered)
+    random = replace(floor, source=uniform_shares(items))
+    places = [place for place, cell in enumerate(results.run.cells) if cell.culture == culture.code]
+    # where only probabilities were read there are no answers; such cells are measured by themselves (first_token)
+    places = [place for place in places if results.run.cells[place].condition.slots] or places
+    cells = tuple(_cell(results, items, reference, floor, random, place, names[place]) for place in places)
+    named = {code: in_sentence(results.survey.culture(code)) for code in references}
+    return CultureAnalysis(
+        culture=culture,
+        reference=reference,
+        floor=floor,
+        cells=cells,
+        controls=controls(
+            items,
+            reference,
+            {named[code]: other for code, other in references.items() if code != culture.code},
+            people=named[culture.code],
+            n=max(_answering(cell.cell) for cell in cells),
+        ),
+        ranking=rank({cell.name: cell.sample for cell in cells}, items, reference),
+    )
+
+
+def _answering(cell: Cell) -> int:
+    """How many answers to a question a cell plans: a panel gives those of several participants."""
+    return cell.participants * max(cell.condition.slots, 1)
+
+
+def _cell(
+    results: Results, items: ItemTable, reference: ReferenceTable, floor: Floor, random: Floor, place: int, name: str
+) -> CellAnalysis:
+    cell, answers = results.run.cells[place], results.answers
+    weights = answer_weights(answers, items, place, cell.participants)
+    sample = sample_of(weights, items, reference)
+    counts = sample.counts
+    n_valid = valid_answers(answers, place, len(items.questions))
+    found, noise = placed_only(
+        counts,
+        items,
+        reference,
+        divergences(counts, reference.shares, reference.n, items.offered),
+        floor.at(n_valid[items.question]),
+    )
+    ruled = paper_values(found.plug_in_kl, items.grouping.headline)
+    states = state_counts(answers, place, cell.participants)
+    replied = (answers.cell == place) & (answers.state != FAILED)
+    options = np.stack([effective_options(counts), effective_options(reference.shares)])
+    options[:, np.isnan(options).any(axis=0)] = np.nan
+    return CellAnalysis(
+        cell=cell,
+        name=name,
+        n_valid=n_valid,
+        sample=sample,
+        p_people=told_from_people(sample, items, reference),
+        comparable=comparable(counts, items, reference),
+        divergences=found,
+        floor=noise,
+        sound=means(found.smoothed_kl, items.grouping),
+        sound_random=means(random.at(n_valid[items.question]).smoothed_kl, items.grouping),
+        sound_floor=means(noise.smoothed_kl, items.grouping),
+        paper=means(ruled.values, items.grouping),
+        paper_floor=means(noise.plug_in_kl, items.grouping),
+        paper_values=ruled,
+        place=place,
+        participant_kl=single_answers(weights, items, reference),
+        participant_code=codes(weights, items),
+        intervals=intervals(items, reference, weights, found.smoothed_kl),
+        quality=quality(
+            planned=cell.participants * cell.condition.slots * len(run_of_cells(results.run)[place].questions),
+            answered=states[AnswerState.ANSWERED],
+            refused=states[AnswerState.REFUSED],
+            unparsable=states[AnswerState.UNPARSABLE],
+            failed=states[AnswerState.FAILED],
+        ),
+        diversity=diversity_of(
+            diversity(answers.digest[replied], answers.question[replied]), results.run.protocol.reply
+        ),
+        distinct_choices=_distinct_choices(results, place),
+        effective_options=float(mean_known(options[0])),
+        human_effective_options=float(mean_known(options[1])),
+    )
+
+
+def _distinct_choices(results: Results, place: int) -> float:
+    answers = results.answers
+    here = (answers.cell == place) & (answers.choices != 0)
+    if not here.any():
+        return float("nan")
+    pairs = np.unique(np.stack([answers.question[here].astype(np.int64), answers.choices[here]]), axis=1)
+    return float(pairs.shape[1] / len(np.unique(pairs[0])))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.cells.cells import CultureAnalysis
+from defsurvey.reports.analysis import Analysis, CultureAnalysis
 from defsurvey.reports.number_format import NAMED, counted, listed
 
 #: English names of the languages that surveys of several countries are asked in, by ISO 639 code.

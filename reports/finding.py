@@ -9,8 +9,7 @@ from math import isnan
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
+from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.comparing import LEVEL, Ranking
 from defsurvey.reports.cells.items import ItemTable
 from defsurvey.reports.figures.words import ENOUGH

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
+from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.items import Floats
 from defsurvey.reports.figures.matching import matching_figure
 from defsurvey.reports.figures.questions import distinguish, placement

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from defsurvey.reports.cells.cells import read_how_far, why_not
+from defsurvey.reports.analysis import read_how_far, why_not
 from defsurvey.reports.page import Term
 from defsurvey.storage.runs.run import Reply
 

@@ -288,7 +288,7 @@ def _judging(study: Study, cards: Mapping[str, ModelCard], seen: tuple[float, fl
 
 def _resolution(study: Study) -> tuple[Mapping[str, float], Mapping[str, float]]:
     """Culture -> the smallest difference that could be found, where models are compared at all; and noise floors."""
-    from defsurvey.reports.cells.cells import control
+    from defsurvey.reports.analysis import control
     from defsurvey.reports.cells.comparing import COMPARABLE
     from defsurvey.reports.cells.items import item_table, reference_table
     from defsurvey.reports.metrics.detectable import detectable_difference

@@ -24,7 +24,7 @@ from defsurvey.reports.metrics.comparisons import (
     rearrangements_for,
     sign_flip,
 )
-from defsurvey.reports.metrics.corrected import corrected_kl, expected_corrected_kl, one_less
+from defsurvey.reports.metrics.divergence import corrected_kl, expected_corrected_kl, one_less
 
 #: Fewest valid answers to a question with which it enters a comparison, and the number that every cell is brought to.
 #: Were it the smallest number found, a cell that answers less would change the yardstick for all the others.

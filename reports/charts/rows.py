@@ -11,7 +11,7 @@ from functools import partial
 from math import isfinite, isnan, nan
 from typing import Any
 
-from defsurvey.reports.cells.cells import CellAnalysis
+from defsurvey.reports.analysis import CellAnalysis
 from defsurvey.reports.charts.drawing import (
     FLOOR,
     INK,

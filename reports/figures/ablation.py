@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from math import isfinite
 
-from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.cells.cells import why_not
+from defsurvey.reports.analysis import Analysis, why_not
 from defsurvey.reports.cells.comparing import Contrast
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import NATS, Frame, Scale, cell_figures, cell_mark, reach, rows_chart

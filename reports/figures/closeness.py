@@ -7,8 +7,7 @@ from math import isfinite
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
+from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.items import Ints
 from defsurvey.reports.charts.drawing import Chart, room_for
 from defsurvey.reports.charts.rows import NATS, Frame, Mark, Scale, cell_figures, cell_mark, reach, rows_chart

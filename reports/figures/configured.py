@@ -12,8 +12,7 @@ from math import isnan
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.cells.cells import CellAnalysis
+from defsurvey.reports.analysis import Analysis, CellAnalysis
 from defsurvey.reports.cells.items import Floats, Ints
 from defsurvey.reports.figures.words import (
     LEVEL,

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
-from defsurvey.reports.cells.projection import (
+from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
+from defsurvey.reports.charts.drawing import INK, LINE, SOFT, Chart, Row, look, shortened
+from defsurvey.reports.figures.projection import (
     WRITTEN_OUT,
     MapArrow,
     MapRow,
@@ -25,7 +25,6 @@ from defsurvey.reports.cells.projection import (
     scaled,
     scored,
 )
-from defsurvey.reports.charts.drawing import INK, LINE, SOFT, Chart, Row, look, shortened
 from defsurvey.reports.figures.words import NotRun, culture_names, main_condition, meanings, missing, named_cultures
 from defsurvey.reports.metrics.cultural_map import (
     Way,

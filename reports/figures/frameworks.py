@@ -11,8 +11,7 @@ from math import comb, isnan
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis, why_not
+from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis, why_not
 from defsurvey.reports.cells.comparing import Contrast, Ranking, compare, contrasts, rank
 from defsurvey.reports.cells.items import Floats
 from defsurvey.reports.figures.dimensions import DimensionRow, by_dimension, excess, nameable

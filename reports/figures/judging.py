@@ -8,8 +8,7 @@ from statistics import fmean
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.cells.cells import ON_EXPLANATIONS, judgeable, why_not
+from defsurvey.reports.analysis import ON_EXPLANATIONS, Analysis, judgeable, why_not
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.radar import Loop, Spokes, radar, rounded_reach
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart

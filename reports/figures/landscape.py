@@ -9,9 +9,8 @@ from math import isnan
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.analysis import FAILED, Analysis, CellAnalysis
 from defsurvey.reports.cards import SAMPLES, option_label, sample_cards, worded
-from defsurvey.reports.cells.cells import FAILED, CellAnalysis
 from defsurvey.reports.cells.items import Floats, Ints
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart

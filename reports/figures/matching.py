@@ -9,8 +9,7 @@ from math import isfinite, isnan
 import numpy as np
 from scipy.stats import rankdata
 
-from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
+from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.comparing import answered
 from defsurvey.reports.cells.items import Floats, uniform_shares
 from defsurvey.reports.charts.drawing import Chart

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum, isnan, nan
 
-from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.cells.cells import CultureAnalysis, read_how_far
+from defsurvey.reports.analysis import Analysis, CultureAnalysis, read_how_far
 from defsurvey.reports.circumstances import SAID_OF_WEIGHTS, languages_asked, weights_loaded
 from defsurvey.reports.figures.judging import insensitivity
 from defsurvey.reports.figures.words import CITATION, NotRun

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.cells.cells import CellAnalysis
+from defsurvey.reports.analysis import Analysis, CellAnalysis
 from defsurvey.reports.figures.words import NotRun, culture_names, culture_table
 from defsurvey.reports.merge import run_ids
 from defsurvey.reports.metrics.contamination import CLOSE, VERBATIM, Guessed, Recalled, guessed, recalled, similarity

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis
+from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from defsurvey.reports.cards import option_label, sample_cards, worded
-from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.comparing import answered
 from defsurvey.reports.cells.items import ANSWERED, Floats, Ints, ItemTable, ReferenceTable
 from defsurvey.reports.figures.words import LEVEL, NotRun, culture_table, missing, named_cultures

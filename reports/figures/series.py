@@ -13,8 +13,7 @@ from math import isnan, log
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis
-from defsurvey.reports.cells.cells import CellAnalysis, CultureAnalysis
+from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells.comparing import Contrast, Plan, compare, contrasts
 from defsurvey.reports.cells.items import Floats
 from defsurvey.reports.figures.matching import matching_figure

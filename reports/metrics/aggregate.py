@@ -22,14 +22,7 @@ class Grouping:
 
     @property
     def headline(self) -> NDArray[np.bool_]:
-        """Which items the headline is of, shape (I,): those of a dimension, or all where no item of the run has one.
-
-        >>> of = Grouping(
-        ...     question=np.array([0, 1]), questions=2, dimension=np.array([0, -1]), dimensions=1, by_dimension=True
-        ... )
-        >>> of.headline.tolist(), of.of(np.array([1])).headline.tolist()
-        ([True, False], [False])
-        """
+        """Which items the headline is of, shape (I,): those of a dimension, or all where no item of the run has one."""
         return self.dimension >= 0 if self.by_dimension else np.ones(self.dimension.shape, dtype=bool)
 
     def of(self, where: NDArray[np.generic]) -> Grouping:
@@ -51,19 +44,7 @@ class Means:
 
 
 def grouped_sum(values: ArrayLike, group: ArrayLike, groups: int) -> Floats:
-    """Sum of the values of each group.
-
-    Args:
-        values: shape (..., I).
-        group: position of each value's group, shape (I,); -1 belongs to none.
-        groups: how many groups there are.
-
-    Returns:
-        Shape (..., groups); 0 for a group without a value.
-
-    >>> grouped_sum([1, 3, 4, 8], [0, 0, 2, -1], 3).tolist()
-    [4.0, 0.0, 4.0]
-    """
+    """Sum of values (..., I) by the group of each (I,), -1 for none: shape (..., groups), 0 for an empty one."""
     array, of = np.asarray(values, dtype=np.float64), np.asarray(group)
     total = np.zeros((*array.shape[:-1], groups))
     order = np.argsort(of, kind="stable")
@@ -75,15 +56,7 @@ def grouped_sum(values: ArrayLike, group: ArrayLike, groups: int) -> Floats:
 
 
 def grouped_mean(values: ArrayLike, group: ArrayLike, groups: int) -> Floats:
-    """Mean of the values of each group, nan left out.
-
-    Args:
-        values: shape (..., I).
-        group: position of each item's group, shape (I,); -1 belongs to none.
-        groups: how many groups there are.
-
-    Returns:
-        Shape (..., groups); nan for a group without a value.
+    """Mean of values (..., I) by the group of each (I,), nan left out: shape (..., groups), nan for an empty group.
 
     >>> grouped_mean([1, 3, np.nan, 8], [0, 0, 1, -1], 2).tolist()
     [2.0, nan]
@@ -95,11 +68,7 @@ def grouped_mean(values: ArrayLike, group: ArrayLike, groups: int) -> Floats:
 
 
 def mean_known(values: ArrayLike) -> Floats:
-    """Mean over the last axis, nan left out; nan where nothing is left.
-
-    >>> float(mean_known([1, np.nan, 2])), float(mean_known([np.nan]))
-    (1.5, nan)
-    """
+    """Mean over the last axis, nan left out; nan where nothing is left."""
     array = np.asarray(values, dtype=np.float64)
     known = ~np.isnan(array)
     total, count = np.asarray(np.where(known, array, 0.0).sum(axis=-1)), known.sum(axis=-1)
@@ -116,18 +85,11 @@ def macro_mean(values: ArrayLike, dimension: ArrayLike, dimensions: int) -> Floa
 
 
 def headline_mean(values: ArrayLike, grouping: Grouping) -> Floats:
-    """The mean that the headline uses: over dimensions, or over questions where no item of the run speaks to any.
+    """The mean that the headline uses, (..., I) -> (...): over dimensions, or questions where no item speaks to one.
 
-    Args:
-        values: shape (..., I).
-        grouping: of the I items.
-
-    Returns:
-        Shape (...); nan where no item that the headline is of has a value.
-
-    >>> none = np.array([-1, -1, -1])
-    >>> lone = Grouping(question=np.array([0, 0, 1]), questions=2, dimension=none, dimensions=2, by_dimension=False)
-    >>> float(headline_mean([1, 3, 8], lone))
+    >>> speaks = np.array([0, 0, 1])
+    >>> of = Grouping(question=np.array([0, 1, 2]), questions=3, dimension=speaks, dimensions=2, by_dimension=True)
+    >>> float(headline_mean([1, 3, 8], of))
     5.0
     """
     if grouping.by_dimension:
@@ -136,13 +98,7 @@ def headline_mean(values: ArrayLike, grouping: Grouping) -> Floats:
 
 
 def headline_weights(grouping: Grouping) -> Floats:
-    """The weight of each item in the headline mean, shape (I,); they sum to 1, or are 0 where no item is of it.
-
-    >>> speaks = np.array([0, 0, 1])
-    >>> of = Grouping(question=np.array([0, 1, 2]), questions=3, dimension=speaks, dimensions=2, by_dimension=True)
-    >>> headline_weights(of).tolist()
-    [0.25, 0.25, 0.5]
-    """
+    """The weight of each item in the headline mean, shape (I,); they sum to 1, or are 0 where no item is of it."""
     spoken = grouping.dimension >= 0
     if not grouping.by_dimension:
         _, place, size = np.unique(grouping.question, return_inverse=True, return_counts=True)
@@ -154,11 +110,7 @@ def headline_weights(grouping: Grouping) -> Floats:
 
 
 def means(values: ArrayLike, grouping: Grouping) -> Means:
-    """All means of one value per item.
-
-    Args:
-        values: shape (I,), finite or nan.
-        grouping: of the I items.
+    """All means of one value per item, shape (I,), finite or nan.
 
     >>> speaks = np.array([0, 1, -1])
     >>> of = Grouping(question=np.array([0, 0, 1]), questions=2, dimension=speaks, dimensions=2, by_dimension=True)

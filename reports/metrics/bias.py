@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
-from defsurvey.reports.metrics.divergence import Floats, MetricInput
+Floats = NDArray[np.float64]
+
 
 #: Names of the groups, in the order of every array's group axis.
 GENDERS = ("male", "female")
@@ -53,11 +54,7 @@ def _by_dimension(values: Floats, dimension: NDArray[np.int64], dimensions: int)
 
 
 def modes(weights: ArrayLike) -> NDArray[np.bool_]:
-    """Which categories are the commonest, ties included, shape (..., K); none where all are 0 or any is nan.
-
-    >>> modes([[3, 3, 1], [0, 0, 0]]).tolist()
-    [[True, True, False], [False, False, False]]
-    """
+    """Which categories are the commonest, ties included, shape (..., K); none where all are 0 or any is nan."""
     array = np.asarray(weights, dtype=np.float64)
     highest = array.max(axis=-1, keepdims=True)
     return np.asarray((array >= highest - EQUAL) & (highest > 0))
@@ -66,11 +63,8 @@ def modes(weights: ArrayLike) -> NDArray[np.bool_]:
 def matching(counts: ArrayLike, shares: ArrayLike, source: ArrayLike, low_n: ArrayLike | None = None) -> Matching:
     """Whether the model's commonest answer is people's commonest one; a tie matches if any mode is shared.
 
-    Args:
-        counts: valid answers, shape (I, K).
-        shares: what people answered, shape (I, K); nan rows have no value.
-        source: shares of uniform answers, shape (I, K).
-        low_n: which references rest on too few people, shape (I,); none by default.
+    ``counts``, people's ``shares`` (nan rows have no value) and ``source``, the shares of uniform answers, are (I, K);
+    ``low_n`` (I,) marks references that rest on too few people.
 
     Source: Liu et al. (2025), section 4.2.3 (a tie is not mentioned there, nor uniform answers).
 
@@ -101,15 +95,7 @@ def matching(counts: ArrayLike, shares: ArrayLike, source: ArrayLike, low_n: Arr
 
 
 def probability_of_match(n: int, source: ArrayLike, mode: ArrayLike) -> float:
-    """Probability that one of the given categories is among the commonest of n answers drawn from ``source``.
-
-    Args:
-        n: how many answers, at least 1.
-        source: shares, shape (K,).
-        mode: the categories that would match, shape (K,).
-
-    Raises:
-        MetricInput: n is below 1.
+    """Probability that one of ``mode`` (K,) is among the commonest of n answers, at least 1, from ``source`` (K,).
 
     Exact up to ``EXACT`` answers: given independent Poisson counts that sum to n, the counts are multinomial; that the
     largest of the matching categories is m and no other exceeds it is a product over categories, for every m at once by
@@ -119,7 +105,7 @@ def probability_of_match(n: int, source: ArrayLike, mode: ArrayLike) -> float:
     0.25
     """
     if n < 1:
-        raise MetricInput(f"n must be at least 1, got {n}")
+        raise ValueError(f"n must be at least 1, got {n}")
     given = np.asarray(source, dtype=np.float64).round(12)
     wanted = np.asarray(mode, dtype=bool) & (given > 0)
     pairs = sorted((float(share), bool(hit)) for share, hit in zip(given, wanted, strict=True) if share > 0)
@@ -178,36 +164,24 @@ def profile(
     *,
     raw_counts: bool = False,
 ) -> Profile:
-    """Whom the model's commonest answer is most typical of.
+    """Whom the model's commonest answer is most typical of: the group with the largest share P(option | group).
 
-    Headline: the group with the largest share P(option | group). ``raw_counts``: the paper's way, the group with the
-    most people who chose it, which favours whatever group is larger.
-
-    Args:
-        counts: valid answers, shape (I, K).
-        shares: what all people answered, shape (I, K).
-        groups: what each group answered, shape (5, I, K): male, female, <=29, 30-49, 50+; nan where not known.
-        sizes: people behind each, shape (5, I).
-        low_n: which of them are too few, shape (5, I); none by default.
-        raw_counts: as the paper does.
-
-    Raises:
-        MetricInput: ``groups`` or ``sizes`` are not of these shapes.
+    ``raw_counts``: the paper's way, the group with the most people who chose it, which favours whatever group is
+    larger. ``groups`` (5, I, K) are the shares of men, women, <=29, 30-49 and 50+, nan where not known, ``sizes`` and
+    ``low_n`` (5, I) the people behind each, and whether these are too few.
 
     Source: Liu et al. (2025), section 4.2.3.
 
     >>> men, women = [[.7, .3]], [[.5, .5]]
     >>> groups, sizes = np.array([men, women, men, men, men]), np.array([[40], [100], [50], [50], [50]])
-    >>> profile([[9, 1]], [[.6, .4]], groups, sizes).gender.tolist()
-    [[1.0, 0.0]]
-    >>> profile([[9, 1]], [[.6, .4]], groups, sizes, raw_counts=True).gender.tolist()   # 28 men, 50 women
-    [[0.0, 1.0]]
+    >>> [profile([[9, 1]], [[.6, .4]], groups, sizes, raw_counts=raw).gender.tolist() for raw in (False, True)]
+    [[[1.0, 0.0]], [[0.0, 1.0]]]
     """
     own = modes(counts)
     known, given = np.asarray(shares, dtype=np.float64), np.asarray(groups, dtype=np.float64)
     people = np.asarray(sizes, dtype=np.float64)
     if given.shape[0] != len(GENDERS) + len(AGES) or people.shape != given.shape[:2]:
-        raise MetricInput(f"groups must have shape (5, I, K) and sizes (5, I), got {given.shape} and {people.shape}")
+        raise ValueError(f"groups must have shape (5, I, K) and sizes (5, I), got {given.shape} and {people.shape}")
     weight = own / np.maximum(own.sum(axis=-1, keepdims=True), 1)
     typical = given * people[..., None] if raw_counts else given
     gender, age = (_shares_of_typical(part, own, weight) for part in (typical[:2], typical[2:]))
@@ -243,13 +217,7 @@ class ProfileShares:
 
 
 def profile_shares(found: Profile, among: ArrayLike) -> ProfileShares:
-    """Mean profile of the items of a mask, shape (I,).
-
-    >>> of = Profile(gender=np.array([[1., 0.], [0., 1.], [1., 0.]]), age=np.full((3, 3), np.nan),
-    ...     lift=np.ones((3, 5)), low_n=np.zeros(3, bool))
-    >>> profile_shares(of, [True, True, False]).gender.tolist()
-    [0.5, 0.5]
-    """
+    """Mean profile of the items of a mask, shape (I,)."""
     mask = np.asarray(among, dtype=bool)
     sexes, ages = mask & ~np.isnan(found.gender).any(axis=-1), mask & ~np.isnan(found.age).any(axis=-1)
     return ProfileShares(
@@ -265,13 +233,8 @@ def profile_shares(found: Profile, among: ArrayLike) -> ProfileShares:
 def mismatch_tensor(found: Profile, match: Floats, dimension: NDArray[np.int64], dimensions: int) -> Floats:
     """How many mismatching items of each dimension fall to each sex and age, shape (D, 2, 3).
 
-    An item counts 1 in all, split where its profile is; items without a known sex or age are left out.
-
-    Args:
-        found: the profile of I items.
-        match: 0 where an item does not match, shape (I,); nan, of an item without a value, is left out.
-        dimension: position of each item's value dimension, shape (I,); -1, of an item without one, is left out.
-        dimensions: D.
+    An item counts 1 in all, split where its profile is; those without a known sex or age, without a value or without a
+    dimension (-1) are left out.
 
     >>> of = Profile(gender=np.array([[1., 0.]]), age=np.array([[0., .5, .5]]),
     ...     lift=np.ones((1, 5)), low_n=np.zeros(1, bool))

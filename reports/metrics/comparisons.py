@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtr
 
-from defsurvey.reports.metrics.divergence import Bools, Floats, MetricInput
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
 
 #: Random sign vectors where there are too many to go through all.
 FLIPS = 9_999
@@ -27,23 +29,12 @@ LEVEL = 0.05
 
 
 def sign_flip(differences: ArrayLike, rng: np.random.Generator, *, flips: int = FLIPS) -> Floats:
-    """Two-sided permutation test that a sum of paired differences is 0, by turning signs question by question.
+    """Two-sided permutation test that the sums of paired differences (Q, C) or (Q,) are 0, by turning signs.
 
-    Under the null a question's difference between two models is as likely as its negative, however much questions
-    differ from each other, so prompt and question need no model of their own. The statistic is the absolute sum:
-    weights (of questions in a macro mean) are put into the differences.
-
-    Args:
-        differences: one column per comparison, shape (Q, C) or (Q,); 0 where a question does not enter.
-        rng: draws the signs; the same signs serve every comparison.
-        flips: random sign vectors where Q is above ``EXACT``.
-
-    Returns:
-        p per comparison, shape (C,), in (0, 1]: the share of sign vectors with a sum at least as large,
-        the observed one counted. nan for a comparison without a question.
-
-    Raises:
-        MetricInput: a difference is nan.
+    Under the null a question's difference between two models is as likely as its negative, so prompt and question need
+    no model of their own. Weights of questions are put into the differences; 0 where one does not enter. p is the share
+    of sign vectors with an absolute sum at least as large, the observed one counted: all of them up to ``EXACT``
+    questions, else as many as ``flips``, the same for every comparison.
 
     Source: Fisher (1935); Phipson and Smyth (2010) for the observed one counted.
 
@@ -53,7 +44,7 @@ def sign_flip(differences: ArrayLike, rng: np.random.Generator, *, flips: int = 
     array = np.asarray(differences, dtype=np.float64)
     columns = array[:, None] if array.ndim == 1 else array
     if np.isnan(columns).any():
-        raise MetricInput("differences must not be nan: a question that does not enter has 0")
+        raise ValueError("differences must not be nan: a question that does not enter has 0")
     asked, comparisons = columns.shape
     observed = np.abs(columns.sum(axis=0))
     # equal sums must count as equal whatever the order of addition
@@ -71,32 +62,23 @@ def sign_flip(differences: ArrayLike, rng: np.random.Generator, *, flips: int = 
 
 
 def participants_apart(left_out: Sequence[Floats], signs: ArrayLike, differences: ArrayLike) -> Floats:
-    """Two-sided p that contrasts of M models are 0 for other questions and other participants, by the jackknife.
+    """Two-sided p that C contrasts of M models are 0 for other questions and other participants, by the jackknife.
 
-    What makes a participant answer all questions in the same way moves all of them together, which turning the signs
-    of questions does not see. The variance of a contrast is that over questions, as there, and beyond it how much
-    leaving a participant out moves the questions together: the jackknife's variance of their sum, less the sum of
-    theirs, or nothing where that is below 0. Participant i of one model and of another are a unit, so that draws that
-    they share do not count twice.
+    What makes a participant answer all questions in the same way moves them together, which turning signs does not see.
+    The variance is that over questions, and beyond it the jackknife's variance of their sum less the sum of theirs. p
+    is of t with Satterthwaite's degrees of freedom: Q over questions, beyond it those of the fewest participants.
 
     Args:
-        left_out: of each model, what it adds to each question's share of the figure to leave out each of its
-            participants, shape (P_m, Q); a row of nan for one who answered none of them, and is not counted.
+        left_out: of each model, what leaving out a participant adds to each question, shape (P_m, Q); a row of nan for
+            one who answered none. Participant i of one model and of another are a unit, since they share draws.
         signs: how a contrast weighs the models, shape (C, M).
         differences: of each contrast by question, shape (Q, C); they sum to it.
 
-    Returns:
-        p per contrast, shape (C,), in [0, 1]: of t with Satterthwaite's degrees of freedom, of which the variance over
-        questions has Q and what is beyond it one less than the model with the fewest participants has. A model of one
-        participant says nothing of others.
-
-    Source: Tukey (1958), Bias and confidence in not quite large samples; Satterthwaite (1946); docs/metrics.md, "Order
-        of closeness".
+    Source: Tukey (1958), Bias and confidence in not quite large samples; Satterthwaite (1946); docs/metrics.md.
 
     >>> alike = np.array([[.01, -.01], [-.01, .01]] * 5)  # participants move two questions against each other
-    >>> together = np.array([[.01, .01], [-.01, -.01]] * 5)
-    >>> [participants_apart([x, -x], [[1., -1.]], [[.1], [.1]]).round(3).tolist() for x in (alike, together)]
-    [[0.293], [0.299]]
+    >>> participants_apart([alike, -alike], [[1., -1.]], [[.1], [.1]]).round(3).tolist()
+    [0.293]
     """
     weighing, by_question = np.asarray(signs, dtype=np.float64), np.asarray(differences, dtype=np.float64)
     there = [~np.isnan(changes).any(axis=1) for changes in left_out]
@@ -131,11 +113,7 @@ def holm(p: ArrayLike) -> Floats:
 
 
 def rearrangements_for(tests: int) -> int:
-    """How many rearrangements let the smallest p of that many tests be told from chance by Holm.
-
-    >>> rearrangements_for(1), rearrangements_for(88)
-    (999, 3519)
-    """
+    """How many rearrangements let the smallest p of that many tests be told from chance by Holm."""
     return max(REARRANGEMENTS, ceil(tests / (LEVEL * FINENESS)) - 1)
 
 
@@ -159,7 +137,7 @@ def _adjusted(p: ArrayLike, adjust: Callable[[Floats], Floats]) -> Floats:
     values = np.asarray(p, dtype=np.float64)
     known = np.flatnonzero(~np.isnan(values))
     if np.any((values[known] < 0) | (values[known] > 1)):
-        raise MetricInput(f"p must be in [0, 1], got {values[known].min():g} to {values[known].max():g}")
+        raise ValueError(f"p must be in [0, 1], got {values[known].min():g} to {values[known].max():g}")
     order = known[np.argsort(values[known], kind="stable")]
     adjusted = np.full_like(values, np.nan)
     adjusted[order] = np.minimum(adjust(values[order]), 1.0)
@@ -178,13 +156,8 @@ class Place:
 def places(values: Sequence[float], apart: Bools) -> tuple[Place, ...]:
     """Places with ties: a model shares its places with all that it cannot be told from.
 
-    Args:
-        values: the figure of each of M models, smaller is closer.
-        apart: whether two models differ significantly, shape (M, M), symmetric.
-
-    Returns:
-        One per model, in the order of ``values``. ``last`` is the place that may be claimed: with fewer answers fewer
-        models can be told apart, so that answering less does not improve it.
+    Smaller of ``values`` (M,) is closer; ``apart`` (M, M) says which two differ. ``last`` is the place that may be
+    claimed: with fewer answers fewer models can be told apart, so that answering less does not improve it.
 
     >>> told = np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]], bool)
     >>> [(p.first, p.last, p.group) for p in places([.1, .2, .3], told)]
@@ -251,11 +224,7 @@ class TwoSamples:
 
 
 def summarise(sample: ArrayLike) -> Summary:
-    """Mean, standard deviation (n - 1) and size; values that are nan are left out.
-
-    >>> summarise([1, 2, 3, float("nan")])
-    Summary(mean=2.0, sd=1.0, n=3)
-    """
+    """Mean, standard deviation (n - 1) and size; values that are nan are left out."""
     values = np.asarray(sample, dtype=np.float64)
     values = values[~np.isnan(values)]
     mean = float(values.mean()) if values.size else np.nan
@@ -263,15 +232,7 @@ def summarise(sample: ArrayLike) -> Summary:
 
 
 def compare(first: Summary, second: Summary, *, level: float = 0.95) -> TwoSamples:
-    """Compare two samples by their summaries.
-
-    Args:
-        first: sample 1; a positive t means that its mean is the larger.
-        second: sample 2.
-        level: of the effect's interval, in (0, 1).
-
-    Raises:
-        MetricInput: a standard deviation is negative or ``level`` is not in (0, 1).
+    """Compare two samples by their summaries; a positive t means that the first mean is the larger.
 
     Source: Liu et al. (2025), Eq. 7 and Table 3 (US row); Welch (1947); Hedges (1981).
 
@@ -283,9 +244,9 @@ def compare(first: Summary, second: Summary, *, level: float = 0.95) -> TwoSampl
     """
     for name, sd in (("first", first.sd), ("second", second.sd)):
         if sd < 0:
-            raise MetricInput(f"sd of the {name} sample must be at least 0, got {sd:g}")
+            raise ValueError(f"sd of the {name} sample must be at least 0, got {sd:g}")
     if not 0 < level < 1:
-        raise MetricInput(f"level must be in (0, 1), got {level:g}")
+        raise ValueError(f"level must be in (0, 1), got {level:g}")
     if min(first.n, second.n) < 2:
         none = TTest(t=np.nan, df=np.nan, sed=np.nan, p=np.nan, reason="fewer than 2 values in a sample")
         nothing = Effect(g=np.nan, low=np.nan, high=np.nan)
@@ -300,12 +261,7 @@ def compare(first: Summary, second: Summary, *, level: float = 0.95) -> TwoSampl
 
 
 def compare_samples(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> TwoSamples:
-    """Compare two samples; nan values are left out.
-
-    >>> found = compare_samples([1, 2, 3], [2, 3, 4])
-    >>> round(found.pooled.t, 4), found.pooled.df
-    (-1.2247, 4.0)
-    """
+    """Compare two samples; nan values are left out."""
     return compare(summarise(first), summarise(second), level=level)
 
 

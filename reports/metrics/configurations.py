@@ -17,8 +17,9 @@ from scipy.special import stdtrit
 
 from defsurvey.reports.metrics.aggregate import mean_known
 from defsurvey.reports.metrics.comparisons import LEVEL, REARRANGEMENTS
-from defsurvey.reports.metrics.divergence import Floats, MetricInput
 from defsurvey.reports.metrics.intervals import Interval, weights_of
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,31 +51,16 @@ class Axis:
 
 
 def pickable(values: ArrayLike) -> NDArray[np.bool_]:
-    """Who may be the best or the worst: participants with a value for at least half of the questions, shape (P,).
+    """Who may be best or worst: participants (P,) with values (P, Q) for half of the questions that anybody has.
 
-    The mean of an answer or two is extreme for want of others. Questions are those to which anybody has a value.
-
-    Args:
-        values: one divergence per participant and question, shape (P, Q); nan where it has no valid answer.
-
-    >>> pickable([[1., 1., 2.], [0., np.nan, np.nan]]).tolist()
-    [True, False]
+    The mean of an answer or two is extreme for want of others.
     """
     known = ~np.isnan(np.asarray(values, dtype=np.float64))
     return np.asarray(known.any(axis=1) & (2 * known.sum(axis=1) >= known.any(axis=0).sum()))
 
 
 def extremes(values: ArrayLike, *, seed: int, draws: int = 2_000, level: float = 0.95) -> tuple[Extreme, Extreme]:
-    """The participants with the lowest and the highest mean, of those that are :func:`pickable`.
-
-    Args:
-        values: one divergence per participant and question, shape (P, Q); nan where it has no valid answer.
-        seed: of the questions drawn for the intervals.
-        draws: how many resamples of questions.
-        level: of the intervals, in (0, 1).
-
-    Raises:
-        MetricInput: no participant has a value for half of the questions.
+    """The participants with the lowest and the highest mean of values (P, Q), of those that are :func:`pickable`.
 
     >>> best, worst = extremes([[1., 1.], [3., 5.], [np.nan, np.nan]], seed=0)
     >>> best.participant, best.value, worst.participant, worst.value
@@ -83,7 +69,7 @@ def extremes(values: ArrayLike, *, seed: int, draws: int = 2_000, level: float =
     array = np.asarray(values, dtype=np.float64)
     means = np.where(pickable(array), mean_known(array), np.nan)
     if np.isnan(means).all():
-        raise MetricInput("no participant has a value for half of the questions")
+        raise ValueError("no participant has a value for half of the questions")
     found = []
     for participant in (int(np.nanargmin(means)), int(np.nanargmax(means))):
         interval = _over_questions(array[participant][~np.isnan(array[participant])], seed, draws, level)
@@ -103,17 +89,11 @@ def _over_questions(known: Floats, seed: int, draws: int, level: float) -> Inter
 def axis_of(
     means: ArrayLike, levels: ArrayLike, rng: np.random.Generator, *, rearrangements: int = REARRANGEMENTS
 ) -> Axis:
-    """Mean divergence at each level of an axis, and whether levels differ more than by chance.
+    """Mean figure of participants (P,) at each level of an axis (P,), and whether levels differ by more than chance.
 
-    The p is of a permutation test: levels are dealt out anew among participants, and the variance between level means
-    (weighted by participants) is compared. Participants without a figure or a level are left out. Where the first
-    ``REARRANGEMENTS`` leave p above ``LEVEL``, no further ones are drawn.
-
-    Args:
-        means: each participant's mean divergence, shape (P,).
-        levels: each participant's level, shape (P,); nan where not known.
-        rng: draws the rearrangements.
-        rearrangements: how many, at most: see :func:`rearrangements_for`.
+    p is of a permutation test: levels are dealt out anew, and the variance between level means, weighted by
+    participants, is compared. Who has no figure or no level is left out. Where the first ``REARRANGEMENTS`` leave p
+    above ``LEVEL``, no further ones are drawn.
 
     Source: Besag and Clifford (1991) for stopping early.
 

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from defsurvey.reports.metrics.divergence import MetricInput
-
 #: Shuffles of each control.
 SHUFFLES = 1999
 #: A similarity of at least so much is nearly word for word.
@@ -85,13 +83,8 @@ def _dice(one: frozenset[str], other: frozenset[str]) -> float:
 def recalled(similarities: ArrayLike, alike: ArrayLike, rng: np.random.Generator) -> Recalled:
     """Whether completions fit their own question's options better than other questions'.
 
-    Args:
-        similarities: shape (q, q): of the completion to question i with the options of question j.
-        alike: shape (q, q), bool: questions j that have the very options of i and are no control for it.
-        rng: shuffles.
-
-    Raises:
-        MetricInput: shapes differ, or a similarity is nan, as :func:`similarity` is where every label is a number.
+    ``similarities`` (q, q): of the completion to question i with the options of question j. ``alike`` (q, q): questions
+    j that have the very options of i and are no control for it. ``rng`` shuffles.
 
     A permutation test: Fisher (1935); (1 + b) / (1 + m) as in Phipson and Smyth (2010).
 
@@ -101,10 +94,10 @@ def recalled(similarities: ArrayLike, alike: ArrayLike, rng: np.random.Generator
     """
     near, same = np.asarray(similarities, dtype=np.float64), np.asarray(alike, dtype=bool)
     if near.ndim != 2 or near.shape[0] != near.shape[1] or near.shape != same.shape:
-        raise MetricInput(f"similarities and alike must be square and equal, got shapes {near.shape} and {same.shape}")
+        raise ValueError(f"similarities and alike must be square and equal, got shapes {near.shape} and {same.shape}")
     if np.isnan(near).any():
         unknown = int(np.isnan(near).any(axis=0).argmax())
-        raise MetricInput(f"similarities must be numbers, got nan for question {unknown}")
+        raise ValueError(f"similarities must be numbers, got nan for question {unknown}")
     count, own = near.shape[0], np.diagonal(near)
     controls = ~same
     others = controls.sum(axis=1)
@@ -142,21 +135,13 @@ def recalled(similarities: ArrayLike, alike: ArrayLike, rng: np.random.Generator
 def guessed(told: Sequence[ArrayLike], published: Sequence[ArrayLike], rng: np.random.Generator) -> Guessed:
     """Whether percentages that a model gives fit the published ones better than these dealt out anew.
 
-    Args:
-        told: for each question the percentages given, shape (k,), 0 to 100.
-        published: for each question the published ones, in the same order of options.
-        rng: shuffles.
-
-    Raises:
-        MetricInput: the two differ in questions or options.
-
     >>> found = guessed([[60, 30, 8, 2]], [[60, 30, 8, 2]], np.random.default_rng(1))
     >>> float(found.error[0]), bool(found.close[0]), bool(0.03 < found.p[0] < 0.06)
     (0.0, True, True)
     """
     pairs = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in zip(told, published, strict=False)]
     if len(told) != len(published) or any(a.shape != b.shape or a.ndim != 1 for a, b in pairs):
-        raise MetricInput("percentages told and published must have the same questions and options")
+        raise ValueError("percentages told and published must have the same questions and options")
     if not pairs:
         none = np.empty(0)
         return Guessed(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtri, fdtri
 
-from defsurvey.reports.metrics.divergence import Floats, MetricInput
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,16 +37,10 @@ class Ellipse:
 
 
 def principal_components(scores: ArrayLike, *, right: int | None = None, left: Sequence[int] = ()) -> Components:
-    """Two principal components of complete rows, columns centred and not scaled.
+    """Two principal components of complete rows (R, C), at least 2 by 2, columns centred and not scaled.
 
-    Args:
-        scores: shape (R, C), R and C at least 2, nothing nan.
-        right: a row that is to lie to the right of the mean of ``left``; it fixes the sign of the first component. The
-            second's largest loading is positive.
-        left: those other rows.
-
-    Raises:
-        MetricInput: fewer than two rows or columns, or a score that is nan.
+    The row ``right`` is to lie to the right of the mean of the rows ``left``: it fixes the sign of the first component.
+    The second's largest loading is positive.
 
     Source: Liu et al. (2025), section 4.2.2; their Eq. 3 to 5 mix rows and columns, what is meant is this.
 
@@ -56,9 +50,9 @@ def principal_components(scores: ArrayLike, *, right: int | None = None, left: S
     """
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim != 2 or min(array.shape) < 2:
-        raise MetricInput(f"scores must have at least 2 rows and 2 columns, got shape {array.shape}")
+        raise ValueError(f"scores must have at least 2 rows and 2 columns, got shape {array.shape}")
     if np.isnan(array).any():
-        raise MetricInput("scores must be complete: leave out rows and columns with nan first")
+        raise ValueError("scores must be complete: leave out rows and columns with nan first")
     mean = array.mean(axis=0)
     _, lengths, axes = np.linalg.svd(array - mean, full_matrices=False)
     loadings = axes[:2].copy()
@@ -77,15 +71,10 @@ FEWEST = 4
 
 
 def ellipse(points: ArrayLike, participants: int, *, level: float = 0.95) -> Ellipse:
-    """Where the mean of participants would fall, by resamples of them: Hotelling's region of the mean.
+    """Where the mean of participants would fall, by resamples of them (B, 2): Hotelling's region of the mean.
 
     Resamples of P participants vary by (P - 1) / P of what means of P do, and their covariance is known from P: the
-    radius is by 2 (P - 1) / (P - 2) F(2, P - 2) for the chi-square of a known one.
-
-    Args:
-        points: resampled positions, shape (B, 2); rows with nan are left out.
-        participants: that were resampled; fewer than :data:`FEWEST` have no ellipse.
-        level: the part it is to hold, in (0, 1).
+    radius is by 2 (P - 1) / (P - 2) F(2, P - 2) for the chi-square of a known one. Of fewer than :data:`FEWEST`, nan.
 
     Source: Hotelling (1931).
 
@@ -104,11 +93,7 @@ def ellipse(points: ArrayLike, participants: int, *, level: float = 0.95) -> Ell
 
 
 def ellipse_of(centre: ArrayLike, covariance: ArrayLike, *, level: float = 0.95) -> Ellipse:
-    """The ellipse of a normal point, shapes (2,) and (2, 2).
-
-    >>> ellipse_of([0, 0], [[1, 0], [0, 4]]).angle
-    90.0
-    """
+    """The ellipse of a normal point, shapes (2,) and (2, 2)."""
     values, vectors = np.linalg.eigh(np.asarray(covariance, dtype=np.float64))
     radius = np.sqrt(np.maximum(values, 0) * float(chdtri(2, 1 - level)))
     long = vectors[:, 1]
@@ -148,19 +133,12 @@ class Arrow:
 
 
 def arrow(model: ArrayLike, people: ArrayLike, components: Components, noise: ArrayLike | None = None) -> Arrow:
-    """Compare the way from one culture to the other of a model and of people.
+    """Compare the way from one culture to the other of a model and of people, each given by two rows of scores (2, C).
 
-    With d the model's way, e its noise and u the direction of people's way: the squared length is |d|^2 - mean |e|^2.
-    The way is one where |d|^2 lies above the 95% quantile of |e|^2. Its cosine is (d u) / length; the interval is of
-    the same of d + e, whose squared length has the noise twice.
+    With d the model's way, e its noise (B, C) of mean 0, if known, and u the direction of people's way: the squared
+    length is |d|^2 - mean |e|^2. The way is one where |d|^2 lies above the 95% quantile of |e|^2. Its cosine is (d u) /
+    length; the interval is of the same of d + e, whose squared length has the noise twice.
 
-    Args:
-        model: scores in the first and the second culture, shape (2, C).
-        people: the same, shape (2, C).
-        components: of the map.
-        noise: what resampled participants add to the model's way, of mean 0, shape (B, C); None: not known.
-
-    >>> from defsurvey.reports.metrics.cultural_map import principal_components
     >>> components = principal_components([[0., 0.], [1., 0.], [0., 1.]])
     >>> found = arrow([[0., 0.], [2., 0.]], [[0., 0.], [1., 0.]], components, [[0., .1], [0., -.1]])
     >>> found.cosine, found.length_ratio, round(found.length_free, 3), found.way.value, round(found.map_length_ratio, 6)

@@ -8,7 +8,7 @@ from scipy.special import ndtri
 from scipy.stats import binom
 
 from defsurvey.reports.metrics.aggregate import Grouping, headline_weights
-from defsurvey.reports.metrics.corrected import corrected_kl
+from defsurvey.reports.metrics.divergence import corrected_kl
 
 #: Two-sided level of the test, and the probability with which a true difference is to be found.
 LEVEL, POWER = 0.05, 0.8
@@ -28,29 +28,15 @@ def detectable_difference(
     seed: int = 0,
     draws: int = DRAWS,
 ) -> float:
-    """Smallest difference of two models' mean corrected KL that is found in 4 of 5 runs, in nats.
+    """Smallest difference of two models' mean corrected KL found in 4 of 5 runs, in nats; nan without a reference.
 
     With s the standard deviation of the mean over repeated draws of n answers per question from the reference, two
-    independent models are told apart at that level with that power where they differ by (z(1 - level / 2) + z(power)) s
-    sqrt(2), at best: of models that do not answer nearly as people do, or whose participants answer
-    questions alike, it takes a larger difference. Questions are taken as they are.
-
-    Args:
-        shares: what people answered, shape (I, K); a row of nan where that is not known.
-        n_human: how many people are behind it, shape (I,).
-        offered: which columns each item has, shape (I, K).
-        grouping: to which question and dimension each item belongs.
-        n: participants of each cell, at least ``answers``.
-        answers: the number of answers to which every question is brought down, at least 2.
-        seed: of the simulation.
-        draws: how often it is repeated.
-
-    Returns:
-        nan where no question has a reference.
+    independent models are told apart where they differ by (z(1 - level / 2) + z(power)) s sqrt(2), at best: of models
+    that do not answer nearly as people do, or whose participants answer questions alike, it takes more. Every question
+    is brought down to ``answers``, at least 2; questions are taken as they are.
 
     Source: Cohen (1988), section 2.2, for the sum of both quantiles; the test is ``comparisons.participants_apart``.
 
-    >>> from defsurvey.reports.metrics.aggregate import Grouping
     >>> lone = np.zeros(1, np.int64)
     >>> one = Grouping(question=lone, questions=1, dimension=lone, dimensions=1, by_dimension=True)
     >>> people = [[0.5, 0.3, 0.2]], [1000], np.ones((1, 3), bool), one
@@ -73,17 +59,7 @@ def detectable_difference(
 
 
 def ranked(participants: int, valid: float, questions: int, *, answers: int) -> float:
-    """Probability that at least half of the questions get enough valid answers, each valid independently.
-
-    Args:
-        participants: of the cell.
-        valid: share of valid answers, in [0, 1].
-        questions: behind the mean.
-        answers: how many valid ones a question needs.
-
-    >>> [round(ranked(n, 0.9, 60, answers=10), 3) for n in (10, 11)]
-    [0.011, 1.0]
-    """
+    """Probability that half of the questions get ``answers`` valid ones, each valid independently."""
     of_one = binom.sf(answers - 1, participants, valid)
     return float(binom.sf((questions - 1) // 2, questions, of_one))
 

@@ -10,20 +10,17 @@ Natural logarithm throughout. An item without a valid answer, or without a refer
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaln, rel_entr, xlog1py, xlogy
+from scipy.special import entr, gammaln, rel_entr, xlog1py, xlogy
 
 #: Added to every category by Jeffreys' prior.
 PRIOR = 0.5
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-
-
-class MetricInput(ValueError):
-    """A metric was asked for numbers it is not defined on; the message names the bound and the value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +47,7 @@ class PaperValues:
 def _checked(name: str, values: ArrayLike) -> Floats:
     array = np.asarray(values, dtype=np.float64)
     if np.any(array < 0):
-        raise MetricInput(f"{name} must be at least 0, got {np.nanmin(array):g}")
+        raise ValueError(f"{name} must be at least 0, got {np.nanmin(array):g}")
     return array
 
 
@@ -67,35 +64,20 @@ def _relative_entropy(p: Floats, q: Floats) -> Floats:
 
 
 def plug_in_kl(counts: ArrayLike, shares: ArrayLike) -> Floats:
-    """Kullback-Leibler divergence of the observed shares from the reference's, sum p ln(p/q).
+    """Kullback-Leibler divergence of observed shares from the reference's, sum p ln(p/q), in nats; (..., K) -> (...).
 
-    Args:
-        counts: valid answers per category, shape (..., K).
-        shares: the reference's shares, shape (..., K); need not sum to 1 exactly.
-
-    Returns:
-        Shape (...), nats, in [0, inf]: infinite where a category was chosen that no person chose.
+    Infinite where a category was chosen that no person chose. The reference need not sum to 1 exactly.
 
     Source: Liu et al. (2025), published code; their Eq. 1 as printed is no divergence.
 
     >>> round(float(plug_in_kl([0, 3, 12, 5], [.911, .071, .016, .002])), 4)
     3.4939
-    >>> float(plug_in_kl([0, 4], [1, 0]))
-    inf
     """
     return _relative_entropy(_distribution("counts", counts), _distribution("shares", shares))
 
 
 def jeffreys(counts: ArrayLike, offered: ArrayLike | None = None) -> Floats:
-    """Shares under Jeffreys' prior, (c + 1/2) / (n + k/2), zero where a column is not offered.
-
-    Args:
-        counts: shape (..., K), not necessarily whole numbers.
-        offered: which columns the item has, shape broadcastable to ``counts``; all of them by default.
-
-    >>> jeffreys([0, 3]).tolist()
-    [0.125, 0.875]
-    """
+    """Shares under Jeffreys' prior, (c + 1/2) / (n + k/2), zero where a column is not ``offered``."""
     array = _checked("counts", counts)
     mask = np.broadcast_to(np.True_ if offered is None else np.asarray(offered, dtype=bool), array.shape)
     raised = np.where(mask, array + PRIOR, 0.0)
@@ -103,15 +85,7 @@ def jeffreys(counts: ArrayLike, offered: ArrayLike | None = None) -> Floats:
 
 
 def smoothed_reference(shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike | None = None) -> Floats:
-    """The reference's shares under Jeffreys' prior, its counts taken as share * n.
-
-    Args:
-        shares: the reference's, shape (..., K); a row of nan gives nan.
-        n_human: people behind it, shape (...).
-        offered: which columns the item has, shape (..., K); all by default.
-
-    Returns:
-        Shape (..., K); sums to 1.
+    """Shares (..., K) of a reference of n people (...) under Jeffreys' prior; a row of nan gives nan.
 
     >>> smoothed_reference([.75, .25], 4).tolist()
     [0.7, 0.3]
@@ -121,16 +95,9 @@ def smoothed_reference(shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike
 
 
 def smoothed_kl(counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike | None = None) -> Floats:
-    """KL divergence with Jeffreys' prior on both sides, the human side by its own n.
+    """KL divergence with Jeffreys' prior on both sides, the human side by its own n, in nats; (..., K) -> (...).
 
-    Args:
-        counts: valid answers per category, shape (..., K).
-        shares: the reference's shares, shape (..., K).
-        n_human: people behind the reference, shape (...).
-        offered: which columns the item has, shape (..., K); all by default.
-
-    Returns:
-        Shape (...), nats, in [0, inf). Smoothing pulls small samples to the middle: compare at equal n.
+    Always finite. Smoothing pulls small samples to the middle: compare at equal n.
 
     >>> round(float(smoothed_kl([0, 3, 12, 5], [.911, .071, .016, .002], 2593)), 4)
     3.2504
@@ -141,15 +108,7 @@ def smoothed_kl(counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offere
 
 
 def wasserstein(counts: ArrayLike, shares: ArrayLike, offered: ArrayLike | None = None) -> Floats:
-    """Wasserstein-1 distance between ordered categories one step apart, divided by k - 1.
-
-    Args:
-        counts: shape (..., K), categories in order.
-        shares: shape (..., K).
-        offered: which columns the item has, shape (..., K); all by default.
-
-    Returns:
-        Shape (...), in [0, 1]: 0 at equality, 1 when all of one side is at one end and all of the other at the other.
+    """Wasserstein-1 distance between ordered categories one step apart, over k - 1: (..., K) -> (...), in [0, 1].
 
     >>> round(float(wasserstein([0, 3, 12, 5], [.911, .071, .016, .002])), 5)
     0.66367
@@ -162,19 +121,12 @@ def wasserstein(counts: ArrayLike, shares: ArrayLike, offered: ArrayLike | None 
 def _steps(counts: Floats, offered: ArrayLike | None) -> NDArray[np.int64]:
     size = np.asarray(counts.shape[-1] if offered is None else np.asarray(offered, dtype=bool).sum(axis=-1))
     if np.any(size < 2):
-        raise MetricInput(f"an item must have at least 2 categories, got {int(size.min())}")
+        raise ValueError(f"an item must have at least 2 categories, got {int(size.min())}")
     return np.asarray(size - 1, dtype=np.int64)
 
 
 def js_distance(counts: ArrayLike, shares: ArrayLike) -> Floats:
-    """Jensen-Shannon distance, base 2: the root of the mean KL of both sides from their middle.
-
-    Args:
-        counts: shape (..., K).
-        shares: shape (..., K).
-
-    Returns:
-        Shape (...), in [0, 1].
+    """Jensen-Shannon distance, base 2: the root of the mean KL of both sides from their middle, in [0, 1].
 
     >>> round(float(js_distance([0, 3, 12, 5], [.911, .071, .016, .002])), 5)
     0.91541
@@ -196,13 +148,7 @@ def total_variation(counts: ArrayLike, shares: ArrayLike) -> Floats:
 
 
 def divergences(counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike) -> Divergences:
-    """Every divergence of I items.
-
-    Args:
-        counts: valid answers per category, shape (I, K).
-        shares: the reference's, shape (I, K); a row of nan where there is none.
-        n_human: people behind each reference, shape (I,).
-        offered: which columns each item has, shape (I, K).
+    """Every divergence of I items from counts (I, K), shares (I, K; a row of nan where there are none) and people (I,).
 
     >>> found = divergences([[2, 2], [0, 0]], [[.5, .5], [.5, .5]], [100, 100], np.ones((2, 2), bool))
     >>> found.plug_in_kl.tolist(), found.reasons
@@ -225,11 +171,9 @@ def divergences(counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offere
 
 
 def paper_values(plug_in: ArrayLike, behind: ArrayLike | None = None) -> PaperValues:
-    """The paper's rule: an infinite divergence becomes the largest finite one of its cell, plus 1.
+    """The paper's rule: an infinite divergence of a cell (I,) becomes the largest finite one of any item, plus 1.
 
-    Args:
-        plug_in: plug-in KL of a cell's items, shape (I,); nan where there is none.
-        behind: which items the mean is of, shape (I,); all by default. The largest finite value is that of any item.
+    ``behind``: which items the mean is of, and with it the share of infinite ones; all by default.
 
     Source: Liu et al. (2025), published code.
 
@@ -253,30 +197,16 @@ def paper_values(plug_in: ArrayLike, behind: ArrayLike | None = None) -> PaperVa
 
 
 def binomial_masses(n: int, share: ArrayLike) -> Floats:
-    """Probability of every count 0..n, shape (..., n + 1), for shares of shape (...).
-
-    >>> binomial_masses(2, .5).round(12).tolist()
-    [0.25, 0.5, 0.25]
-    """
+    """Probability of every count 0..n, shape (..., n + 1), for shares of shape (...)."""
     p, count = np.asarray(share, dtype=np.float64)[..., None], np.arange(n + 1)
     ways = gammaln(n + 1) - gammaln(count + 1) - gammaln(n - count + 1)
     return np.asarray(np.exp(ways + xlogy(count, p) + xlog1py(n - count, -p)), dtype=np.float64)
 
 
 def hypergeometric_masses(n: int, total: int, chosen: ArrayLike) -> Floats:
-    """Probability of every count 0..n when n of ``total`` answers are kept, ``chosen`` (...) of them alike.
-
-    Returns:
-        Shape (..., n + 1).
-
-    Raises:
-        MetricInput: n is above ``total``.
-
-    >>> hypergeometric_masses(2, 4, 2).round(12).tolist()
-    [0.166666666667, 0.666666666667, 0.166666666667]
-    """
+    """Probability of every count 0..n, shape (..., n + 1), of n of ``total`` answers, ``chosen`` (...) alike."""
     if n > total:
-        raise MetricInput(f"cannot keep {n} of {total} answers")
+        raise ValueError(f"cannot keep {n} of {total} answers")
     k, count = np.asarray(chosen, dtype=np.float64)[..., None], np.arange(n + 1)
     possible = (count <= k) & (n - count <= total - k)
     kept, left = np.where(possible, count, 0), np.where(possible, n - count, 0)
@@ -286,3 +216,104 @@ def hypergeometric_masses(n: int, total: int, chosen: ArrayLike) -> Floats:
 
 def _log_ways(n: Floats, k: Floats) -> Floats:
     return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1), dtype=np.float64)
+
+
+@lru_cache(maxsize=256)
+def entropy_terms(n: int) -> Floats:
+    """What a category with 0..n of n answers (at least 2) adds to their entropy, by the jackknife, shape (n + 1,).
+
+    n times its plug-in term, less n - 1 times the mean of that term where each answer in turn is left out.
+
+    Source: Zahl (1977), Jackknifing an index of diversity, Ecology 58.
+
+    >>> entropy_terms(2).round(3).tolist()  # of two answers, one each: 1.386 nats, where the plug-in has 0.693
+    [0.0, 0.693, 0.0]
+    """
+    if n < 2:
+        raise ValueError(f"n must be at least 2 to leave one out, got {n}")
+    count = np.arange(n + 1.0)
+    less = np.maximum(count - 1, 0.0) / (n - 1)
+    same = np.minimum(count / (n - 1), 1.0)  # beyond it no other answer can be left out
+    terms = np.asarray(
+        n * entr(count / n) - (n - 1) / n * (count * entr(less) + (n - count) * entr(same)), dtype=np.float64
+    )
+    terms.flags.writeable = False
+    return terms
+
+
+@lru_cache(maxsize=4096)
+def rarefied_terms(total: int, n: int) -> Floats:
+    """The mean of :func:`entropy_terms` over all n of ``total`` answers, shape (total + 1,)."""
+    terms = hypergeometric_masses(n, total, np.arange(total + 1)) @ entropy_terms(n)
+    terms.flags.writeable = False
+    return np.asarray(terms, dtype=np.float64)
+
+
+def corrected_kl(counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike, n: int) -> Floats:
+    """KL divergence with jackknifed entropy that n (at least 2) of the valid answers would show on average, shape (I,).
+
+    Its bias is that of n answers, however many there are: samples of unequal size compare. The human side is smoothed
+    by its own number, so that every value is finite; it may be a little below 0. nan where an item has fewer than n.
+
+    Source: docs/metrics.md, "Order of closeness".
+
+    >>> whole = corrected_kl([[0, 0, 0, 20], [0, 0, 0, 10]], [[.5, .3, .15, .05]] * 2, [1e9] * 2, [[True] * 4] * 2, 10)
+    >>> whole.round(3).tolist()  # ln 20: always the rarest answer
+    [2.996, 2.996]
+    """
+    observed, mask = np.asarray(counts, dtype=np.int64), np.asarray(offered, dtype=bool)
+    totals = observed.sum(axis=-1)
+    entropy = np.full(len(observed), np.nan)
+    for total in np.unique(totals[totals >= n]).tolist():
+        here = totals == total
+        entropy[here] = (rarefied_terms(total, n)[observed[here]] * mask[here]).sum(axis=-1)
+    return np.asarray(_surprise(observed, _logs(shares, n_human, mask)) - entropy, dtype=np.float64)
+
+
+def expected_corrected_kl(
+    source: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike, n: int
+) -> Floats:
+    """What n respondents who answer as ``source`` (I, K) says would score on average, shape (I,).
+
+    >>> people = [[.5, .3, .15, .05]]
+    >>> round(float(expected_corrected_kl(people, people, [1e9], [[True] * 4], 20)[0]), 3)
+    -0.002
+    """
+    p, mask = np.asarray(source, dtype=np.float64), np.asarray(offered, dtype=bool)
+    entropy = (binomial_masses(n, np.where(mask, p, 0.0)) @ entropy_terms(n)).sum(axis=-1)
+    return np.asarray(_surprise(p, _logs(shares, n_human, mask)) - entropy, dtype=np.float64)
+
+
+def one_less(counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike) -> Floats:
+    """By how much the corrected divergence of all answers changes where one of a category is left out, shape (I, K).
+
+    0 where no answer is of that category, where there are fewer than three, or without a reference.
+    """
+    observed, mask = np.asarray(counts, dtype=np.int64), np.asarray(offered, dtype=bool)
+    q = _logs(shares, n_human, mask)
+    whole, changes = _of_all(observed, q, mask), np.zeros(observed.shape)
+    for category, left_out in enumerate(np.eye(observed.shape[1], dtype=np.int64)):
+        there = (observed[:, category] > 0) & (observed.sum(axis=-1) > 2) & ~np.isnan(whole)
+        changes[there, category] = _of_all(observed[there] - left_out, q[there], mask[there]) - whole[there]
+    return changes
+
+
+def _of_all(observed: NDArray[np.int64], logs: Floats, mask: Bools) -> Floats:
+    """The divergence of all answers, each item at its own number; nan below two."""
+    totals = observed.sum(axis=-1)
+    entropy = np.full(len(observed), np.nan)
+    for total in np.unique(totals[totals > 1]).tolist():
+        here = totals == total
+        entropy[here] = (entropy_terms(total)[observed[here]] * mask[here]).sum(axis=-1)
+    return np.asarray(_surprise(observed, logs) - entropy, dtype=np.float64)
+
+
+def _logs(shares: ArrayLike, n_human: ArrayLike, mask: Bools) -> Floats:
+    """Logarithm of the smoothed reference, shape (I, K); nan without one."""
+    return np.log(np.where(mask, smoothed_reference(shares, n_human, mask), 1.0))
+
+
+def _surprise(answers: ArrayLike, logs: Floats) -> Floats:
+    """- sum p ln q of counts or shares, shape (I,)."""
+    given = np.asarray(answers, dtype=np.float64)
+    return np.asarray(-(given * logs).sum(axis=-1) / np.maximum(given.sum(axis=-1), 1e-300), dtype=np.float64)

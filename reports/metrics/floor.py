@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, rel_entr, xlogy
 
-from defsurvey.reports.metrics.divergence import PRIOR, Floats, MetricInput, binomial_masses, smoothed_reference
+from defsurvey.reports.metrics.divergence import PRIOR, Floats, binomial_masses, smoothed_reference
 
 #: Most outcomes of n answers to an item that are enumerated; beyond it the floor is simulated.
 ENUMERATED = 20_000
@@ -34,11 +34,7 @@ def _expected(masses: Floats, terms: Floats) -> Floats:
 
 
 def expected_plug_in_kl(masses: Floats, shares: ArrayLike) -> Floats:
-    """Expected plug-in KL, given each category's distribution of counts.
-
-    Args:
-        masses: probability of every count 0..n, shape (..., K, n + 1).
-        shares: the reference's, shape (..., K).
+    """Expected plug-in KL, given the probability of every count of each category, shape (..., K, n + 1).
 
     >>> people = [.5, .3, .15, .05]
     >>> round(float(expected_plug_in_kl(binomial_masses(20, people), people)), 5)
@@ -49,12 +45,7 @@ def expected_plug_in_kl(masses: Floats, shares: ArrayLike) -> Floats:
 
 
 def expected_smoothed_kl(masses: Floats, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike) -> Floats:
-    """Expected smoothed KL; arguments as for :func:`expected_plug_in_kl` and ``smoothed_kl``.
-
-    >>> people = [.5, .3, .15, .05]
-    >>> round(float(expected_smoothed_kl(binomial_masses(20, people), people, 1000, [True] * 4)), 5)
-    0.061
-    """
+    """Expected smoothed KL; arguments as for :func:`expected_plug_in_kl` and ``smoothed_kl``."""
     n, mask = masses.shape[-1] - 1, np.asarray(offered, dtype=bool)
     size = mask.sum(axis=-1, keepdims=True)[..., None]
     p = (np.arange(n + 1) + PRIOR) / (n + PRIOR * size)
@@ -63,11 +54,7 @@ def expected_smoothed_kl(masses: Floats, shares: ArrayLike, n_human: ArrayLike, 
 
 
 def expected_wasserstein(n: int, source: ArrayLike, shares: ArrayLike, offered: ArrayLike) -> Floats:
-    """Expected Wasserstein-1 / (k - 1) of n answers drawn from ``source``, both of shape (..., K).
-
-    >>> round(float(expected_wasserstein(1, [.5, .5], [.5, .5], [True, True])), 3)
-    0.5
-    """
+    """Expected Wasserstein-1 / (k - 1) of n answers drawn from ``source``, both of shape (..., K)."""
     below, known = np.cumsum(np.asarray(source, dtype=np.float64), axis=-1), np.cumsum(np.asarray(shares), axis=-1)
     inner = np.clip(below[..., :-1], 0.0, 1.0)
     apart = np.abs(np.arange(n + 1) / n - known[..., :-1, None])
@@ -76,11 +63,7 @@ def expected_wasserstein(n: int, source: ArrayLike, shares: ArrayLike, offered: 
 
 
 def expected_total_variation(masses: Floats, shares: ArrayLike) -> Floats:
-    """Expected total variation; arguments as for :func:`expected_plug_in_kl`.
-
-    >>> round(float(expected_total_variation(binomial_masses(1, [.5, .5]), [.5, .5])), 3)
-    0.5
-    """
+    """Expected total variation; arguments as for :func:`expected_plug_in_kl`."""
     n = masses.shape[-1] - 1
     apart = np.abs(np.arange(n + 1) / n - np.asarray(shares, dtype=np.float64)[..., None])
     return np.asarray(_expected(masses, apart) / 2, dtype=np.float64)
@@ -90,9 +73,6 @@ def expected_js_distance(n: int, shares: ArrayLike) -> float:
     """Expected Jensen-Shannon distance (base 2) of n people drawn from ``shares``, shape (k,).
 
     Exact up to :data:`ENUMERATED` outcomes, else the mean of :data:`SIMULATED` draws with a fixed seed.
-
-    >>> round(expected_js_distance(20, [.5, .3, .15, .05]), 4)
-    0.1669
     """
     known, count = np.asarray(shares, dtype=np.float64), np.arange(n + 1)
     exact = comb(n + known.size - 1, known.size - 1) <= ENUMERATED
@@ -165,20 +145,9 @@ class Floor:
 
 
 def respondents(source: Floats, shares: Floats, n_human: Floats, offered: NDArray[np.bool_], n: int) -> FloorValues:
-    """Expected divergences of n respondents whose answers are drawn from ``source``.
-
-    Args:
-        source: how they answer, shape (I, K); ``shares`` itself for honest humans.
-        shares: the reference's, shape (I, K); nan rows give nan.
-        n_human: people behind the reference, shape (I,).
-        offered: which columns each item has, shape (I, K).
-        n: how many respondents, at least 1.
-
-    Raises:
-        MetricInput: n is below 1.
-    """
+    """Expected divergences of n respondents who answer by ``source`` (I, K), ``shares`` if honest."""
     if n < 1:
-        raise MetricInput(f"n must be at least 1, got {n}")
+        raise ValueError(f"n must be at least 1, got {n}")
     masses = binomial_masses(n, source)
     unknown = np.isnan(shares).any(axis=-1) | np.isnan(source).any(axis=-1)
 
@@ -195,11 +164,7 @@ def respondents(source: Floats, shares: Floats, n_human: Floats, offered: NDArra
 
 @lru_cache(maxsize=64)  # the same for every item of that size
 def outcomes(n: int, k: int) -> NDArray[np.int64]:
-    """The outcomes of n answers to k categories, shape (C(n + k - 1, k - 1), k); each row sums to n. Read-only.
-
-    >>> outcomes(2, 2).tolist()
-    [[0, 2], [1, 1], [2, 0]]
-    """
+    """The outcomes of n answers to k categories, shape (C(n + k - 1, k - 1), k); each row sums to n. Read-only."""
     bars = np.array(list(combinations(range(n + k - 1), k - 1)), dtype=np.int64).reshape(-1, k - 1)
     edges = np.hstack([np.full((len(bars), 1), -1), bars, np.full((len(bars), 1), n + k - 1)])
     counts = np.diff(edges, axis=1) - 1
@@ -220,11 +185,7 @@ EQUAL = 1e-9
 
 
 def g_statistic(counts: ArrayLike, shares: ArrayLike) -> Floats:
-    """G = 2 sum c ln(c / (n q)), twice n times the plug-in KL; shape (..., K) -> (...).
-
-    >>> round(float(g_statistic([6, 2, 2], [.5, .3, .2])), 4)
-    0.566
-    """
+    """G = 2 sum c ln(c / (n q)), twice n times the plug-in KL; shape (..., K) -> (...)."""
     observed, q = np.asarray(counts, dtype=np.float64), np.asarray(shares, dtype=np.float64)
     n = observed.sum(axis=-1)
     return np.asarray(2 * (xlogy(observed, observed) - xlogy(observed, q)).sum(axis=-1) - 2 * xlogy(n, n))
@@ -241,17 +202,10 @@ class GTests:
     )
 
     def p(self, counts: ArrayLike) -> Floats:
-        """p of each item: how often n people would lie at least as far from their own distribution.
+        """p of each item by whole counts (I, K): how often n people would lie as far from their own distribution.
 
-        Args:
-            counts: whole numbers, shape (I, K).
-
-        Returns:
-            Shape (I,), in (0, 1]; nan without an answer or a reference. Exact where at most ``GTEST_OUTCOMES``
-            outcomes are possible, else the exact p of a Monte-Carlo test, (1 + draws as far or further) / (1 + draws).
-
-        Raises:
-            MetricInput: a count is negative or no whole number.
+        Exact where at most ``GTEST_OUTCOMES`` outcomes are possible, else the exact p of a Monte-Carlo test,
+        (1 + draws as far or further) / (1 + draws). nan without an answer or a reference.
 
         Source: Woolf (1957) for G; Barnard (1963) for the Monte-Carlo test.
 
@@ -261,7 +215,7 @@ class GTests:
         """
         observed = np.asarray(counts, dtype=np.float64)
         if np.any(observed < 0) or np.any(observed != np.rint(observed)):
-            raise MetricInput("counts must be whole numbers of at least 0")
+            raise ValueError("counts must be whole numbers of at least 0")
         n, size = observed.sum(axis=-1).astype(np.int64), self.offered.sum(axis=-1)
         known = (n > 0) & ~np.isnan(self.shares).any(axis=-1)
         g, found = g_statistic(observed, np.where(self.offered, self.shares, 1.0)), np.full(len(n), np.nan)

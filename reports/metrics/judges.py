@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr
 
-from defsurvey.reports.metrics.divergence import Floats, MetricInput
 from defsurvey.reports.metrics.quality import Rate, wilson_rate
 from defsurvey.storage.runs.judgement import DIMENSIONS, Verdict
+
+Floats = NDArray[np.float64]
 
 NAMES = {
     "qc": "question capture",
@@ -67,12 +68,7 @@ class CellRates:
 
 
 def cell_rates(verdicts: Verdicts, cell: int) -> CellRates:
-    """Rates of one cell with Wilson intervals.
-
-    A rate is sum(w fail) / sum(w); its interval is Wilson's at n_eff = sum(w)^2 / sum(w^2), n where weights are equal.
-
-    Raises:
-        MetricInput: a verdict, a dimension or a weight is out of range.
+    """Rates of one cell with Wilson intervals: sum(w fail) / sum(w), at n_eff = sum(w)^2 / sum(w^2).
 
     Source: Liu et al. (2025), section 4.2.4; Wilson (1927); Kish (1965) for the effective number.
 
@@ -112,9 +108,9 @@ def _check(verdicts: Verdicts) -> None:
         ("verdict", verdicts.verdict, len(VERDICTS)),
     ):
         if values.size and (values.min() < 0 or values.max() >= limit):
-            raise MetricInput(f"{name} must be in [0, {limit - 1}], got {values.min()} to {values.max()}")
+            raise ValueError(f"{name} must be in [0, {limit - 1}], got {values.min()} to {values.max()}")
     if verdicts.weight.size and not verdicts.weight.min() > 0:
-        raise MetricInput(f"weight must be above 0, got {verdicts.weight.min():g}")
+        raise ValueError(f"weight must be above 0, got {verdicts.weight.min():g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,15 +134,7 @@ class McNemar:
 
 
 def agreement(first: ArrayLike, second: ArrayLike, labels: int) -> Agreement:
-    """Agreement of two judges beyond chance.
-
-    Args:
-        first: labels 0..labels-1 of the first judge, shape (n,).
-        second: of the second, shape (n,).
-        labels: how many labels there are, at least 2.
-
-    Raises:
-        MetricInput: shapes differ, or a label is out of range.
+    """Agreement beyond chance of two judges, who give labels 0..labels-1, each of shape (n,).
 
     Source: Cohen (1960); Gwet (2008): chance agreement is sum p (1 - p) / (labels - 1), p the mean share of a label.
 
@@ -156,11 +144,11 @@ def agreement(first: ArrayLike, second: ArrayLike, labels: int) -> Agreement:
     """
     one, two = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
     if one.shape != two.shape or one.ndim != 1:
-        raise MetricInput(f"two judges must label the same answers, got shapes {one.shape} and {two.shape}")
+        raise ValueError(f"two judges must label the same answers, got shapes {one.shape} and {two.shape}")
     if one.size == 0:
         return Agreement(n=0, observed=np.nan, kappa=np.nan, ac1=np.nan, reason="no answer was labelled by both")
     if min(one.min(), two.min()) < 0 or max(one.max(), two.max()) >= labels:
-        raise MetricInput(
+        raise ValueError(
             f"labels must be in [0, {labels - 1}], got {min(one.min(), two.min())} to {max(one.max(), two.max())}"
         )
     observed = float((one == two).mean())
@@ -178,16 +166,9 @@ def agreement(first: ArrayLike, second: ArrayLike, labels: int) -> Agreement:
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
-    """McNemar's test of two judges' yes/no labels on the same answers.
+    """McNemar's test of two judges' yes/no labels (n,) on the same answers, by the exact binomial p.
 
-    Args:
-        first: shape (n,), true where the first judge says yes.
-        second: the same of the second.
-
-    Raises:
-        MetricInput: shapes differ.
-
-    Source: McNemar (1947), by the exact binomial p.
+    Source: McNemar (1947).
 
     >>> found = mcnemar([1] * 8 + [0] * 2 + [1] * 5, [0] * 8 + [1] * 2 + [1] * 5)
     >>> found.first_only, found.second_only, round(found.exact_p, 4)
@@ -195,7 +176,7 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
     """
     one, two = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     if one.shape != two.shape:
-        raise MetricInput(f"two judges must label the same answers, got shapes {one.shape} and {two.shape}")
+        raise ValueError(f"two judges must label the same answers, got shapes {one.shape} and {two.shape}")
     mine, theirs = int((one & ~two).sum()), int((~one & two).sum())
     total = mine + theirs
     p = min(1.0, 2 * float(bdtr(min(mine, theirs), total, 0.5))) if total else 1.0

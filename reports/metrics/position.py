@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from defsurvey.reports.metrics.divergence import Floats, MetricInput
+Floats = NDArray[np.float64]
+
 
 #: Most answers, to questions on which answers could meet more or less often, of which every way to deal is counted.
 EXACT = 300
@@ -36,33 +37,22 @@ class PositionBias:
 
 
 def position_bias(question: ArrayLike, chosen: ArrayLike, shown: ArrayLike, options: int) -> PositionBias:
-    """Compare choices with what was shown first, question by question.
+    """Compare choices (n,) with the option shown first (n,), question by question (n,).
 
     With a_o answers that chose option o, b_o that were shown it first, of n, and S = sum a_o b_o, dealing answers out
     at random gives S / n matches on average with variance (n^2 S - n sum a_o b_o (a_o + b_o) + S^2) / (n^2 (n - 1)),
     both exact; z = (matches - S / n) / sd, sums over questions. p counts every way to deal up to ``EXACT`` answers, and
     is normal beyond.
 
-    Args:
-        question: position of each answer's question, shape (n,).
-        chosen: position of the option chosen, shape (n,).
-        shown: position of the option shown first, shape (n,).
-        options: how many options the largest question has.
-
-    Raises:
-        MetricInput: a position in ``chosen`` or ``shown`` is none of the options.
-
     Source: the moments are those of the permutation distribution of Mantel (1963).
 
     >>> found = position_bias([0] * 4, [0, 0, 1, 1], [0, 0, 1, 1], 2)
-    >>> found.first, found.expected, found.moved
-    (1.0, 0.5, 1.0)
-    >>> round(found.p, 6)  # of six ways to deal, one meets always and one never
-    0.333333
+    >>> found.first, found.expected, found.moved, round(found.p, 6)
+    (1.0, 0.5, 1.0, 0.333333)
     """
     of, picked, first = (np.asarray(each, dtype=np.int64) for each in (question, chosen, shown))
     if of.size and (min(picked.min(), first.min()) < 0 or max(picked.max(), first.max()) >= options):
-        raise MetricInput(f"options must be in [0, {options - 1}]")
+        raise ValueError(f"options must be in [0, {options - 1}]")
     asked = int(of.max(initial=-1)) + 1
     n = np.bincount(of, minlength=asked).astype(np.float64)
     a = np.bincount(of * options + picked, minlength=asked * options).reshape(asked, options).astype(np.float64)
@@ -106,13 +96,9 @@ def _p(a: Floats, b: Floats, excess: float, z: float, moving: NDArray[np.bool_])
 def match_masses(picked: Sequence[int], first: Sequence[int]) -> Floats:
     """Probability of every number of matches where a question's answers are dealt out at random.
 
-    k answers can be placed on as many participants who were shown first what they chose in C(a, k) C(b, k) k! ways
-    where all are of one option, and in as many as the product of these polynomials says where they are of any; from
-    these ways inclusion and exclusion give those with exactly m matches. Whole numbers throughout.
-
-    Args:
-        picked: how many answers chose each option, shape (K,).
-        first: how many participants were shown it first, shape (K,); the same sum.
+    ``picked`` (K,) answers chose each option, ``first`` (K,) participants were shown it first. k answers can be placed
+    on as many who were shown what they chose in C(a, k) C(b, k) k! ways where all are of one option, and in as many as
+    the product of these polynomials says where they are of any; inclusion and exclusion give exactly m matches.
 
     Source: rook polynomials, Riordan (1958), An Introduction to Combinatorial Analysis, chapter 7.
 

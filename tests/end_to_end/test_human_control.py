@@ -11,8 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from defsurvey.reports.analysis import Analysis, analyse
-from defsurvey.reports.cells.cells import CultureAnalysis
+from defsurvey.reports.analysis import Analysis, CultureAnalysis, analyse
 from defsurvey.reports.metrics.aggregate import grouped_mean
 from defsurvey.reports.metrics.divergence import smoothed_kl
 from defsurvey.storage.database import Database

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from defsurvey.reports.analysis import analyse
-from defsurvey.reports.cells.cells import cell_names, mode_shares
+from defsurvey.reports.analysis import analyse, cell_names, mode_shares
 from defsurvey.reports.cells.items import answer_weights, item_table, reference_table, uniform_shares
 from defsurvey.reports.figures.questions import distinguish, question_cards
 from defsurvey.storage.runs.results import AnswerArrays

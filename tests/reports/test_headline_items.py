@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from defsurvey.reports.analysis import Analysis, analyse
-from defsurvey.reports.cells.cells import CellAnalysis
+from defsurvey.reports.analysis import Analysis, CellAnalysis, analyse
 from defsurvey.reports.figures.closeness import closeness
 from defsurvey.reports.figures.dimensions import mean_section
 from defsurvey.reports.figures.first_token import FirstToken, first_token

@@ -77,7 +77,7 @@ def test_diversity_keeps_its_bounds(questions: int, replies: int, wordings: int,
     """D lies in [0, (n - 1) / n], its ratio in [0, 1]; with n replies to every question it is Eq. 6 to the letter."""
     digest = np.random.default_rng(seed).integers(0, wordings, questions * replies)
     found = diversity(digest, np.repeat(np.arange(questions), replies))
-    assert 0 <= found.d <= (replies - 1) / replies
+    assert 0 <= found.d <= (replies - 1) / replies + 1e-12
     assert found.maximum == pytest.approx((replies - 1) / replies)
-    assert 0 <= found.relative <= 1
+    assert 0 <= found.relative <= 1 + 1e-12
     assert found.d == pytest.approx((found.distinct - questions) / (replies * questions), abs=1e-12)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from defsurvey.reports.cells.projection import noise, way_noise
+from defsurvey.reports.figures.projection import noise, way_noise
 from defsurvey.reports.metrics.cultural_map import Arrow, Way, arrow, principal_components
 from defsurvey.reports.metrics.intervals import weights_of
 
