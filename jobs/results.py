@@ -29,19 +29,13 @@ def current_report(
 ) -> BuiltReport:
     """A run's report as of now: the one that is there, if it shows the ledger's revision, else a new one.
 
-    Args:
-        settings: where reports are kept.
-        database: where the run is.
-        run: which run; raises UnknownRun where there is none.
-        output: a folder of the user's, in place of the run's own.
-        readings: whether answers that people have read count as they read them; such a report is not the run's own.
+    ``output`` is a folder of the user's, in place of the run's own. By ``readings`` answers that people have read count
+    as they read them; such a report is not the run's own.
     """
     store.design_of(database, run)
-    if readings:
+    if readings or output is not None:
         folder = output or path_under(settings.reports, run, "with-readings")
-        return write_report(database, run, folder, record=False, readings=True)
-    if output is not None:
-        return write_report(database, run, output, record=False)
+        return write_report(database, run, folder, record=False, readings=readings)
     built = outbox.latest_report(database, run)
     if built is not None and outbox.is_current(database, built) and Path(built.html).is_file():
         return built
@@ -51,15 +45,10 @@ def current_report(
 def export(
     database: Database, run: str, kind: str, target: IO[bytes], *, of: str = "answers", telemetry: bool = False
 ) -> None:
-    """Write what came out of a run to an open stream, a row each.
+    """Write what came out of a run to an open stream, a row each, by ``kind``: ``csv``, ``jsonl`` or ``parquet``.
 
-    Args:
-        database: where the run is.
-        run: which run; raises UnknownRun, before anything is written, where there is none.
-        kind: ``csv``, ``jsonl`` or ``parquet``.
-        target: where to.
-        of: ``answers``, ``metrics`` (every figure of the report) or ``probabilities`` (of options).
-        telemetry: whether to add to answers what depends on time, worker and attempt.
+    It is written ``of`` ``answers``, by ``telemetry`` with what depends on time, worker and attempt; of ``metrics``,
+    every figure of the report; or of ``probabilities`` of options.
     """
     store.design_of(database, run)
     from defsurvey.reports.export import WRITERS
@@ -81,12 +70,7 @@ def export(
 
 
 def joint_report(settings: Settings, database: Database, runs: Sequence[str], output: Path | None) -> ReportPaths:
-    """One report of several runs, in that order, built anew each time in ``output`` or ``joint_folder``.
-
-    Raises:
-        UnknownRun: there is no such run.
-        CannotMerge: the runs do not belong into one report.
-    """
+    """One report of several runs, in that order, built anew each time; raises ``reports.merge.CannotMerge``."""
     from defsurvey.reports.build import build_report
     from defsurvey.reports.figures.judging import judged_by
     from defsurvey.reports.merge import differences, merge, merge_draws, merge_judgements

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,15 +45,11 @@ def _models_of(study: Study) -> tuple[str, ...]:
 
 
 def check_retired(settings: Settings, study: Study) -> None:
-    """Refuse models that nobody serves any more; whether keys and weights are here is asked when a run is enqueued.
-
-    Raises:
-        EngineUnavailable: a model is retired; the message names its successor.
-    """
+    """Refuse models that nobody serves any more; whether keys and weights are here is asked when a run is enqueued."""
     cards = read_cards(settings.models)
-    for model in _models_of(study):
-        if find_card(model, cards).retired:
-            check_card(find_card(model, cards), cache=settings.cache)
+    for card in (find_card(model, cards) for model in _models_of(study)):
+        if card.retired:
+            check_card(card, cache=settings.cache)
 
 
 def enqueue(settings: Settings, database: Database, study: Study, *, extend: bool = False) -> producer.Enqueued:
@@ -93,22 +90,24 @@ def extended(
         survey=store.load_survey(database, run.survey),
         name=run_id,
     )
-    study = replace(study, judge=judgements.wanted(database, run_id), budget=budget_of(database, run_id))
-    present = max(cell.participants for cell in run.cells)
-    already = list(dict.fromkeys(cell.model for cell in run.cells))
-    return producer.extended(study, participants=participants or present, models=[*already, *models])
+    return replace(
+        study,
+        participants=participants or max(cell.participants for cell in run.cells),
+        models=tuple(dict.fromkeys((*study.models, *(cell.model for cell in run.cells), *models))),
+        judge=judgements.wanted(database, run_id),
+        budget=budget_of(database, run_id),
+    )
 
 
 def run_here(settings: Settings, database: Database, study: Study, **options: Any) -> Snapshot:
     """Enqueue, work and report on this machine; ``options`` are those of ``jobs.local.work``."""
     _check_models(settings, study)
 
-    def prepare() -> str:
-        run = producer.enqueue(database, None, study).run
-        store.cancel(database, run, cancelled=False)
-        return run
+    def prepare() -> None:
+        producer.enqueue(database, None, study)
+        store.cancel(database, study.name, cancelled=False)
 
-    return with_report(settings, database, work(settings, database, prepare, **options))
+    return with_report(settings, database, work(settings, database, study.name, prepare, **options))
 
 
 def resume_here(settings: Settings, database: Database, run_id: str, **options: Any) -> Snapshot:
@@ -117,11 +116,8 @@ def resume_here(settings: Settings, database: Database, run_id: str, **options: 
     for model in outbox.unfinished_models(database, run_id):
         check_card(find_card(model, cards), cache=settings.cache)
 
-    def prepare() -> str:
-        _reopen(database, None, run_id)
-        return run_id
-
-    return with_report(settings, database, work(settings, database, prepare, **options))
+    now = work(settings, database, run_id, partial(_reopen, database, None, run_id), **options)
+    return with_report(settings, database, now)
 
 
 def with_report(settings: Settings, database: Database, now: Snapshot) -> Snapshot:
@@ -167,11 +163,7 @@ def ask_again(settings: Settings, database: Database, run_id: str, *, states: Se
 
 
 def set_budget(settings: Settings, database: Database, run_id: str, budget: float) -> None:
-    """Give a run another budget, with which its models and its judge go on as far as it lasts.
-
-    Raises:
-        StudyError: it has a model, or a judge, that its provider bills and whose card has no prices.
-    """
+    """Give a run another budget, with which its models and its judge go on as far as it lasts."""
     judge, cards = judgements.wanted(database, run_id), read_cards(settings.models)
     models = [*(cell.model for cell in store.load_run(database, run_id).cells), *([judge.model] if judge else ())]
     check_prices(budget, [model for model in models if model in cards], cards)  # without a card nobody is asked

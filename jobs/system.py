@@ -1,4 +1,4 @@
-"""What processes need of the operating system: exit statuses, locks, logs, room on a disk, and OpenMP's threads."""
+"""What processes need of the system: exit statuses, locks, logs, room on a disk, time in words, OpenMP's threads."""
 
 from __future__ import annotations
 
@@ -17,19 +17,12 @@ from defsurvey.storage.errors import BadInput, Failure
 
 # Exit statuses: what verbs promise to scripts, and what daemons tell whoever starts them again. Which error ends with
 # which is in ``jobs.cli.exits``. A worker whose engine hangs ends with ``workers.runner.watchdog.EXIT_HUNG``.
-
-#: Everything that was asked for is there.
-DONE = 0
-#: Something went wrong although the input was good.
-ERROR = 1
-#: Bad input: to start again will not help.
-USAGE = 2
-#: It has ended, and not everything that was asked for is there.
-INCOMPLETE = 3
-#: A person or a signal ended it (128 and the number of SIGINT, as shells count).
-INTERRUPTED = 130
-#: A worker cannot serve at all (sysexits' EX_UNAVAILABLE): to start it again will not help.
-UNAVAILABLE = 69
+DONE = 0  #: everything that was asked for is there
+ERROR = 1  #: something went wrong although the input was good
+USAGE = 2  #: bad input: to start again will not help
+INCOMPLETE = 3  #: it has ended, and not everything that was asked for is there
+INTERRUPTED = 130  #: a person or a signal ended it (128 and the number of SIGINT, as shells count)
+UNAVAILABLE = 69  #: a worker cannot serve at all (sysexits' EX_UNAVAILABLE): to start it again will not help
 
 #: Log lines: time, level, logger, message.
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -58,16 +51,8 @@ class BadOutput(BadInput, ValueError):
 def exclusive(path: Path, what: str, *, patience: float = 0.0, needed: bool = True, remedy: str = "") -> Iterator[None]:
     """Hold a lock file, with the process's id in it, for as long as the block runs; it is released even by kill -9.
 
-    Args:
-        path: the lock file.
-        what: what holds it, in words.
-        patience: seconds to wait for whoever holds it now.
-        needed: whether there must be a lock; else the block runs without one where the file system has none.
-        remedy: what the user can do where another process holds it.
-
-    Raises:
-        HomeInUse: another process holds it.
-        OSError: the file system has no locks.
+    Where another process holds it for longer than ``patience`` seconds, HomeInUse says ``what`` that is, and a
+    ``remedy``. Unless it is ``needed`` the block runs without a lock where the file system has none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience
@@ -86,7 +71,7 @@ def exclusive(path: Path, what: str, *, patience: float = 0.0, needed: bool = Tr
 
 
 def locked(lock: IO[str], *, needed: bool) -> bool:
-    """Lock an open file without waiting; False where another process holds it. Errors as for ``exclusive``."""
+    """Lock an open file without waiting; False where another process holds it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -100,8 +85,7 @@ def locked(lock: IO[str], *, needed: bool) -> bool:
 def keep_short(path: Path) -> None:
     """Begin a log anew that has grown above ``MOST_LOG_BYTES``; what was in it is kept next to it, as ``NAME.1``.
 
-    Its writers append, so that they go on at the beginning of the emptied file. A line that comes between the copy and
-    the emptying is lost. Where nothing can be copied, a full disk say, the log is left as it is.
+    Its writers append, so that they go on at the beginning of the emptied file.
     """
     with suppress(OSError):
         if path.stat().st_size > MOST_LOG_BYTES:
@@ -138,19 +122,13 @@ def written_to(option: str, place: Path | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if place is None or error.errno in DISK or not _about(error.filename, place.absolute()):
+        if place is None or error.errno in DISK or not isinstance(error.filename, str):
             raise
+        named, places = Path(error.filename).absolute(), (place.absolute(), place.resolve())
+        if not any(named.is_relative_to(each.parent) or named in each.parents for each in places):
+            raise  # of another file
         expected = "expected a place that can be written to"
         raise BadOutput(f"{option}: {expected}, got {place}: {error.strerror}") from None
-
-
-def _about(file: object, place: Path) -> bool:
-    """Whether a file that the system names is the place (or where that links to), near it, in it or on the way."""
-    if not isinstance(file, str):
-        return False
-    named = Path(file).absolute()
-    places = (place, Path(os.path.realpath(place)))
-    return any(named.is_relative_to(each.parent) or named in each.parents for each in places)
 
 
 def why_unwritable(folder: Path) -> str:
@@ -164,12 +142,21 @@ def why_unwritable(folder: Path) -> str:
     return ""
 
 
+def duration(seconds: float | None) -> str:
+    """Seconds as a person reads them: ``2 h 05 min``, ``3 min 20 s``, ``12 s``, or ``?``."""
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60:,} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
 def wait_shortly() -> None:
     """Let OpenMP's threads that wait spin for some microseconds and then sleep; to be called before torch is loaded.
 
-    Left to itself a thread spins for milliseconds, so that two processes on the same cores spend their time spinning
-    (20 to 40 times slower). One that sleeps at once has to be woken between any two small operations of a forward,
-    which takes longer than they do (twice as slow). What the environment says already stands.
+    One that spins for milliseconds makes two processes on the same cores 20 to 40 times slower; one that sleeps at once
+    makes small operations twice as slow. What the environment says already stands.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -22,9 +22,10 @@ def models() -> None:
 @click.pass_obj
 def models_list(settings: Settings, as_json: bool) -> None:
     """The models that a study can name."""
-    from defsurvey.jobs.study import catalogue
+    from defsurvey.jobs.study.catalogue import card_fields
+    from defsurvey.workers.models import read_cards
 
-    cards = catalogue.models(settings.models)
+    cards = [card_fields(card) for card in read_cards(settings.models).values()]
     width = max(len(str(card["name"])) for card in cards)
     lines = (f"{c['name']:{width}}  {c['engine']:12}  {c['stage'] or c['respondent'] or ''}" for c in cards)
     print_result(cards, lines, as_json=as_json)
@@ -37,8 +38,9 @@ def models_list(settings: Settings, as_json: bool) -> None:
 def models_show(settings: Settings, name: str, as_json: bool) -> None:
     """One model's card."""
     from defsurvey.jobs.study import catalogue
+    from defsurvey.workers.models import find_card, read_cards
 
-    card = catalogue.model(settings.models, name)
+    card = catalogue.card_fields(find_card(name, read_cards(settings.models)))
     print_result(card, catalogue.card_lines(card), as_json=as_json)
 
 

@@ -84,11 +84,12 @@ def preview(settings: Settings, /, study: Path, as_json: bool, **chosen: Any) ->
     from defsurvey.workers.models import read_cards
 
     settings = settings.for_study(study)
-    shown = previewing.preview(runs.read(settings, study), cards=read_cards(settings.models), **chosen)
+    wanted = runs.read(settings, study)
+    prompts = previewing.preview(wanted, cards=read_cards(settings.models), **chosen)
     if as_json:
-        print_json(previewing.to_json(shown))
+        print_json({"study": wanted.name, "prompts": [previewing.to_json(prompt) for prompt in prompts]})
     else:
-        console().print(previewing.render(shown))
+        console().print(previewing.render(prompts))
 
 
 @click.command()
@@ -181,8 +182,8 @@ def resume(settings: Settings, /, run_id: str, wait: bool, budget: float | None,
             raise click.UsageError(f"--{option} is for workers of this command: it needs --wait")
     from defsurvey.jobs import runs
     from defsurvey.jobs.daemons.startup import open_existing
-    from defsurvey.jobs.progress.snapshot import has_worker, set_aside, snapshot, unpublished
-    from defsurvey.storage.runs import store
+    from defsurvey.jobs.progress.snapshot import set_aside, snapshot, unpublished
+    from defsurvey.storage.runs import recovery, store
 
     with open_existing(settings) as database:
         if budget is not None:
@@ -196,7 +197,8 @@ def resume(settings: Settings, /, run_id: str, wait: bool, budget: float | None,
             ended = runs.resume_here(settings, database, run_id, console=console(stderr=True), **workers)
             _finish(ended, as_json=as_json)
         again = runs.resume(settings, database, run_id)
-        idle = not has_worker(settings, database)
+        age = recovery.last_heartbeat(database)
+        idle = age is None or age >= settings.lease_seconds
         waiting = unpublished(settings, database, run_id)
     print_result({"run": run_id, "published": again}, [f"{run_id}: {again} messages published"], as_json=as_json)
     if not _warn(settings, waiting) and idle:

@@ -300,11 +300,17 @@ def survey_rephrase(settings: Settings, /, folder: Path, as_json: bool, **option
     from defsurvey.jobs.study.rephrasing import rephrase_folder
 
     done = rephrase_folder(settings, folder, console=console(stderr=True), **options)
-    rejected = ((one.paraphrase, one.rejected) for one in done.rejected)
-    lines = [f"rejected: {p.question}, {p.language}, paraphrase {p.number}: {why}" for p, why in rejected]
+    rejected = [
+        {
+            **{name: getattr(one.paraphrase, name) for name in ("question", "language", "number", "text")},
+            "why": one.rejected,
+        }
+        for one in done.rejected
+    ]
+    lines = ["rejected: {question}, {language}, paraphrase {number}: {why}".format_map(one) for one in rejected]
     lines += [f"failed: {failure}" for failure in done.failures]
     lines.append(f"{folder}: {done.there} of {done.wanted} paraphrases, {done.written} of them new")
-    print_result(done.to_json(), lines, as_json=as_json)
+    print_result({"folder": str(folder), **asdict(done), "rejected": rejected}, lines, as_json=as_json)
     if done.there < done.wanted:
         sys.exit(INCOMPLETE)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
@@ -14,26 +14,16 @@ from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judgements, outbox, steps, store
 from defsurvey.storage.runs.outbox import ahead_of
-from defsurvey.storage.runs.recovery import last_heartbeat
-from defsurvey.storage.runs.run import AnswerState, Progress
+from defsurvey.storage.runs.run import AnswerState, Cell, Progress
 from defsurvey.storage.text import in_one_line, visible
 from defsurvey.workers.runner.dead_letters import counts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CellProgress:
+class CellProgress(NamedTuple):
     """How far one cell has come."""
 
-    model: str
-    culture: str
-    condition: str
-    language: str
+    cell: Cell
     progress: Progress
-
-    @property
-    def names(self) -> dict[str, str]:
-        """What the cell is a combination of."""
-        return {"model": self.model, "culture": self.culture, "condition": self.condition, "language": self.language}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +74,7 @@ class Snapshot:
             "state": self.state,
             **_counts(self.progress),
             "participants": self.participants,
-            "cells": [{**cell.names, **_counts(cell.progress)} for cell in self.cells],
+            "cells": [{**cell.names, **_counts(progress)} for cell, progress in self.cells],
             "rate_per_second": round(self.rate_per_second, 3),
             "eta_seconds": None if eta is None else round(eta, 1),
             "report": None if self.missing else self.report,
@@ -120,16 +110,7 @@ def snapshot(database: Database, run_id: str) -> Snapshot:
         state=state,
         progress=store.total(by_cell.values()),
         participants=participants,
-        cells=tuple(
-            CellProgress(
-                model=cell.model,
-                culture=cell.culture,
-                condition=cell.condition.name,
-                language=cell.language,
-                progress=by_cell[cell.id],
-            )
-            for cell in run.cells
-        ),
+        cells=tuple(CellProgress(cell, by_cell[cell.id]) for cell in run.cells),
         rate_per_second=store.rate(database, run_id),
         report=None if report is None else report.html,
         reported=report is not None and outbox.is_current(database, report),
@@ -138,16 +119,6 @@ def snapshot(database: Database, run_id: str) -> Snapshot:
         budget=allowed,
         spent=0.0 if allowed is None else budget.spent(database, run_id),
     )
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as a person reads them: ``2 h 05 min``, ``3 min 20 s``, ``12 s``, or ``?``."""
-    if seconds is None:
-        return "?"
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
 def set_aside(current: Snapshot) -> str:
@@ -176,12 +147,6 @@ def dead_letters_line(counts: Mapping[str, int]) -> str:
     """What lay in the broker's queues and was no message of ours."""
     queues = ", ".join(f"{in_one_line(queue)}: {number:,}" for queue, number in counts.items())
     return f"dead letters: {sum(counts.values()):,} items in the broker were not messages of defsurvey ({queues})"
-
-
-def has_worker(settings: Settings, database: Database) -> bool:
-    """Whether any worker has been heard of within the time of a lease."""
-    age = last_heartbeat(database)
-    return age is not None and age < settings.lease_seconds
 
 
 def unpublished(settings: Settings, database: Database, run_id: str) -> str:

@@ -13,10 +13,11 @@ from rich.console import Group
 from rich.live import Live
 from rich.measure import Measurement
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-from defsurvey.jobs.progress.snapshot import CellProgress, Snapshot, duration, set_aside, snapshot
+from defsurvey.jobs.progress.snapshot import CellProgress, Snapshot, set_aside, snapshot
+from defsurvey.jobs.system import duration
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.run import AnswerState, Progress
 from defsurvey.storage.text import in_one_line
@@ -49,60 +50,40 @@ def render(current: Snapshot, speed: float) -> RenderableType:
     """A bar, the run's state, a table of cells, and who was set aside."""
     progress, run, without = current.progress, in_one_line(current.run), set_aside(current)
     facts = [_done(progress), *_moving(current, speed)]
-    row = Table.grid(padding=(0, 2), expand=False)
-    row.add_column(no_wrap=True)
-    row.add_column(max_width=40)
-    for fact in facts:
-        row.add_column(no_wrap=True, min_width=len(fact))
+    columns = [Column(no_wrap=True), Column(max_width=40)]
+    columns += [Column(no_wrap=True, min_width=len(fact)) for fact in facts]
+    row = Table.grid(*columns, padding=(0, 2))
     bar = ProgressBar(total=max(progress.planned, 1), completed=progress.done)
     row.add_row(Text(run, style="bold"), bar, *map(Text, facts))
-    head = _Fitting((row, Text(f"{run}: {', '.join(facts)}", overflow="fold")))
+    head = _Fitting(row, f"{run}: {', '.join(facts)}")
     return Group(head, _cells(current.cells), *([Text(without)] if without else []))
 
 
 @dataclass(frozen=True, slots=True)
 class _Fitting:
-    """The first of some layouts in which no word is broken, and the last where there is none."""
+    """A table, or sentences where the terminal is so narrow that it would break a word."""
 
-    layouts: tuple[RenderableType, ...]
+    table: Table
+    sentences: str
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for layout in self.layouts[:-1]:
-            if Measurement.get(console, options.update(max_width=_WIDE), layout).minimum <= options.max_width:
-                yield layout
-                return
-        yield self.layouts[-1]
+        least = Measurement.get(console, options.update(max_width=_WIDE), self.table).minimum
+        yield self.table if least <= options.max_width else Text(self.sentences, overflow="fold")
 
 
 def _cells(cells: Sequence[CellProgress]) -> _Fitting:
-    """A row for each cell: its names, and how many answers ended in each state that any cell has.
-
-    Where the terminal is too narrow for a column of each name they share one; where it is for that, each cell is a
-    sentence.
-    """
+    """For each cell its names, and how many answers ended in each state that any cell has."""
     states = [state.value for state in AnswerState if any(getattr(cell.progress, state) for cell in cells)]
-    named = [[in_one_line(name) for name in cell.names.values()] for cell in cells]
-    apart = _table(("model", "culture", "condition", "language"), named, cells, states)
-    together = _table(("cell",), [[", ".join(names)] for names in named], cells, states)
+    columns = [Column(state, justify="right", no_wrap=True) for state in ("done", *states)]
+    table = Table("model", "culture", "condition", "language", *columns, box=None, padding=(0, 1), header_style="dim")
     sentences = []
-    for names, cell in zip(named, cells, strict=True):
-        ended = ", ".join(f"{getattr(cell.progress, state):,} {state}" for state in states)
-        sentences.append(f"{', '.join(names)}: {_done(cell.progress)}" + (f" ({ended})" if ended else ""))
-    return _Fitting((apart, together, Text("\n".join(sentences), overflow="fold")))
-
-
-def _table(
-    names: Sequence[str], named: Sequence[Sequence[str]], cells: Sequence[CellProgress], states: Sequence[str]
-) -> Table:
-    table = Table(box=None, padding=(0, 1), header_style="dim")
-    for name in names:
-        table.add_column(name)
-    for state in ("done", *states):
-        table.add_column(state, justify="right", no_wrap=True)
-    for its, cell in zip(named, cells, strict=True):
-        counts = (f"{getattr(cell.progress, state):,}" for state in states)
-        table.add_row(*map(Text, its), _done(cell.progress), *counts)  # Text: a name is no markup
-    return table
+    for cell, progress in cells:
+        names = [in_one_line(name) for name in cell.names.values()]
+        counts = [f"{getattr(progress, state):,}" for state in states]
+        table.add_row(*map(Text, names), _done(progress), *counts)  # Text: a name is no markup
+        ended = ", ".join(f"{count} {state}" for count, state in zip(counts, states, strict=True))
+        sentences.append(f"{', '.join(names)}: {_done(progress)}" + (f" ({ended})" if ended else ""))
+    return _Fitting(table, "\n".join(sentences))
 
 
 def _done(progress: Progress) -> str:

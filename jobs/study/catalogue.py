@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 #: The survey whose first question is put to a model that is checked.
 _ASKED = "wvs7"
-#: Tables within a card.
-_NESTED = ("api", "fallback")
 _STARTERS = Path(__file__).with_name("starters")
 #: What each is for; ``coffee`` is a survey's folder.
 STARTERS = {
@@ -36,8 +34,6 @@ STARTERS = {
 }
 #: Width of the longest bar, in characters.
 _BAR = 40
-#: What items without a value dimension are counted under.
-NO_DIMENSION = ""
 
 
 def surveys() -> list[dict[str, Any]]:
@@ -68,19 +64,19 @@ def show_survey(name: str, question: str | None) -> dict[str, Any]:
         except UnknownName as error:
             known = [] if question in survey.excluded else [one.id for one in survey.questions]
             raise UnknownName(f"{error}{nearest(question, known)}") from None
-    lines = [
-        {
-            "id": q.id,
-            "type": q.type.value,
-            "topic": q.topic,
-            "dimensions": list(q.dimensions),
-            "core": q.core,
-            "text": dict(q.text),
-        }
-        for q in survey.questions
-    ]
     counts = Counter(dimension for q in survey.questions for dimension in q.dimensions)
+    lines = [{**_line(q), "core": q.core} for q in survey.questions]
     return {**_summary(survey), "dimensions": dict(counts), "lines": lines}
+
+
+def _line(question: Question) -> dict[str, Any]:
+    return {
+        "id": question.id,
+        "type": question.type.value,
+        "topic": question.topic,
+        "dimensions": list(question.dimensions),
+        "text": dict(question.text),
+    }
 
 
 def _whole(survey: Survey, question: Question) -> dict[str, Any]:
@@ -90,12 +86,8 @@ def _whole(survey: Survey, question: Question) -> dict[str, Any]:
         for group in Group
     }
     return {
-        "id": question.id,
-        "type": question.type.value,
-        "topic": question.topic,
+        **_line(question),
         "max_choices": question.max_choices,
-        "dimensions": list(question.dimensions),
-        "text": dict(question.text),
         "options": [{"code": option.code, "label": dict(option.label)} for option in question.options],
         "paraphrases": [
             {"number": p.number, "language": p.language, "text": p.text, "model": p.model}
@@ -121,16 +113,10 @@ def render_survey(shown: Mapping[str, Any]) -> RenderableType:
 
     if "question" in shown:
         return Lines(*_question_parts(shown["question"]))
-    rows = [
-        (
-            line["id"],
-            line["type"],
-            " ".join(line["dimensions"]),
-            "core" if line["core"] else "",
-            next(iter(line["text"].values())),
-        )
-        for line in shown["lines"]
-    ]
+    rows = []
+    for line in shown["lines"]:
+        core, wording = "core" if line["core"] else "", next(iter(line["text"].values()))
+        rows.append((line["id"], line["type"], " ".join(line["dimensions"]), core, wording))
     head = visible(f"{shown['title']} ({shown['questions']} questions, {shown['core']} core)")
     return Lines(Text(head, style="bold"), _table(("id", "type", "dimensions", "core", "question"), rows))
 
@@ -155,13 +141,13 @@ def _question_parts(question: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield Text(visible(f"  {p['number']} {p['language']}: {p['text']} ({p['model']})"), style="dim")
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right_from: int | None = None) -> RenderableType:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right_from: int = 9) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for place, column in enumerate(head):
-        table.add_column(column, justify="left" if right_from is None or place < right_from else "right")
+        table.add_column(column, justify="left" if place < right_from else "right")
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
     return table
@@ -170,8 +156,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right_from: in
 def spread(name: str, *, topics: bool, dimensions: bool) -> dict[str, Any]:
     """Counts of a survey's questions by topic, and of its items by value dimension: the paper's Figure 3.
 
-    An item is a question, or one option of a question that allows several: these have dimensions of their own. Topics
-    come in the order of the questionnaire; dimensions in the survey's order, items without one last.
+    Topics come in the order of the questionnaire; dimensions in the survey's order, items without one last.
     """
     survey = find_survey(name)
     questions = len(survey.questions)
@@ -196,16 +181,16 @@ def spread(name: str, *, topics: bool, dimensions: bool) -> dict[str, Any]:
                 "items": items[code],
                 "share": items[code] / items.total(),
             }
-            for code in (*survey.dimensions, NO_DIMENSION)
+            for code in (*survey.dimensions, "")
             if items[code]
         ]
     return counted
 
 
 def _items(question: Question) -> list[str]:
-    """The dimension of each item of a question."""
+    """The dimension of each item: a question is one, or each of its options where it allows several."""
     carriers = question.options if question.type is QuestionType.MULTIPLE else (question,)
-    return [NO_DIMENSION if carrier.value is None else carrier.value.dimension for carrier in carriers]
+    return ["" if carrier.value is None else carrier.value.dimension for carrier in carriers]
 
 
 def render_spread(counted: Mapping[str, Any]) -> RenderableType:
@@ -220,26 +205,25 @@ def render_spread(counted: Mapping[str, Any]) -> RenderableType:
         bars = [(row["topic"], row["questions"], row["share"]) for row in counted["topics"]]
         parts += [Text("Questions by topic", style="dim"), _bars(bars)]
     if "dimensions" in counted:
-        bars = []
-        for row in counted["dimensions"]:
-            label = f"{row['dimension']} {next(iter(row['name'].values()), '')}".strip()
-            bars.append((label or "no dimension", row["items"], row["share"]))
+        bars = [
+            (f"{row['dimension']} {next(iter(row['name'].values()), '')}", row["items"], row["share"])
+            for row in counted["dimensions"]
+        ]
         parts += [Text("Items by value dimension", style="dim"), _bars(bars)]
     return Lines(*parts)
 
 
 def _bars(rows: Sequence[tuple[str, int, float]]) -> RenderableType:
     """Label, count, share and a bar in a row each."""
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table.grid(padding=(0, 2))
-    for justify in ("left", "right", "right", "left"):
-        table.add_column(justify=justify)
+    right = Column(justify="right")
+    table = Table.grid("", right, right, "", padding=(0, 2))
     most = max(count for _, count, _ in rows)
     for label, count, share in rows:
         bar = "█" * max(1, round(_BAR * count / most))
-        table.add_row(Text(label), str(count), f"{share:.1%}", Text(bar, style="cyan"))
+        table.add_row(Text(label.strip() or "no dimension"), str(count), f"{share:.1%}", Text(bar, style="cyan"))
     return table
 
 
@@ -261,17 +245,8 @@ def survey_notes(survey: Survey) -> list[str]:
     return notes
 
 
-def models(extra: Path | None) -> list[dict[str, Any]]:
-    """Every model card."""
-    return [_card(card) for card in read_cards(extra).values()]
-
-
-def model(extra: Path | None, name: str) -> dict[str, Any]:
-    """One model's card; raises ``workers.models.UnknownModel``."""
-    return _card(find_card(name, read_cards(extra)))
-
-
-def _card(card: ModelCard) -> dict[str, Any]:
+def card_fields(card: ModelCard) -> dict[str, Any]:
+    """What ``models show --json`` prints; what is asked of a server stands apart."""
     fields = card.model_dump()
     server = {name: fields.pop(name) for name in SERVER_FIELDS}
     retired = fields.pop("retired")
@@ -282,7 +257,7 @@ def _card(card: ModelCard) -> dict[str, Any]:
 def card_lines(card: Mapping[str, Any]) -> Iterator[str]:
     """What ``models show`` prints: one field per line, those of ``api`` and ``fallback`` too; none empty."""
     for field, value in card.items():
-        if isinstance(value, Mapping) and field in _NESTED:
+        if isinstance(value, Mapping) and field in ("api", "fallback"):  # tables within a card
             yield from (f"{field}.{line}" for line in card_lines(value))
         elif isinstance(value, Mapping):
             yield from (visible(f"{field}.{name}: {part}") for name, part in value.items())
@@ -291,28 +266,18 @@ def card_lines(card: Mapping[str, Any]) -> Iterator[str]:
 
 
 def template(extra: Path | None, name: str) -> str:
-    """A chat template of our own in Jinja, by its name or by that of a model whose card names it.
-
-    Raises:
-        ModelError: neither a template nor a model is called so, or the model has no template of ours.
-    """
+    """A chat template of our own in Jinja, by its name or by that of a model whose card names it."""
     from defsurvey.workers.engines.transformers.templates import TEMPLATES
 
     named = name if name in TEMPLATES else find_card(name, read_cards(extra)).chat_template
     if named not in TEMPLATES:
-        raise ModelError(
-            f"model {name}: field chat_template: expected one of {', '.join(TEMPLATES)} to be printed, got {named}"
-        )
+        expected = f"expected one of {', '.join(TEMPLATES)} to be printed"
+        raise ModelError(f"model {name}: field chat_template: {expected}, got {named}")
     return TEMPLATES[named]
 
 
 def check(extra: Path | None, name: str, *, cache: Path, weights: bool, device: str) -> Checked:
-    """A model loaded as far as is asked for, and the first question of the bundled survey put to it, nothing drawn.
-
-    Raises:
-        UnknownModel: no card has that name.
-        EngineUnavailable: something is missing or cannot be loaded, or the reply ended in an error.
-    """
+    """A model loaded as far as is asked for, and the first question of the bundled survey put to it, nothing drawn."""
     from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
     from defsurvey.workers.engines.opening import check_model
     from defsurvey.workers.simulation.interview import ask
@@ -347,11 +312,7 @@ def checked_lines(checked: Checked) -> Iterator[str]:
 
 
 def write_starters(folder: Path) -> Iterator[str]:
-    """Write files to start from into a folder, which is made. Yields a line about each.
-
-    Raises:
-        BadOutput: one of them is there already; nothing is written.
-    """
+    """Write files to start from into a folder, which is made. Yields a line about each; none replaces another."""
     for name in STARTERS:
         if (folder / name).exists():
             raise BadOutput(f"{folder / name} is there already: nothing was written; name another folder")

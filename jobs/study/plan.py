@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from defsurvey.jobs.settings import BadSetting, Settings
 from defsurvey.jobs.study.study import Study
+from defsurvey.jobs.system import duration
 from defsurvey.storage.runs.judgement import LEAST, MOST_REPEATED, REPEATED
 from defsurvey.storage.runs.run import Cell
 from defsurvey.workers.engines.machine import AUTO, expected
@@ -52,25 +53,20 @@ SHORTEST_VERDICTS = 150
 _STATES = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
+class Spread(NamedTuple):
     """A figure that can only be given as a range."""
 
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return _between(f"{self.low:,}", f"{self.high:,}")
+    def in_words(self, word: Callable[[float], str] = "{:,}".format) -> str:
+        """Both ends as they are worded, or one of them where they read alike."""
+        low, high = map(word, self)
+        return low if low == high else f"{low} to {high}"
 
 
-def _between(low: str, high: str) -> str:
-    """A range in words; one figure where both ends read alike."""
-    return low if low == high else f"{low} to {high}"
-
-
-def _total(spreads: Iterable[Spread]) -> Spread:
-    every = list(spreads)
-    return Spread(low=sum(spread.low for spread in every), high=sum(spread.high for spread in every))
+def _total(spreads: Sequence[Spread]) -> Spread:
+    return Spread(low=sum(spread.low for spread in spreads), high=sum(spread.high for spread in spreads))
 
 
 def _within_a_third(low: float, high: float | None = None) -> Spread:
@@ -105,9 +101,8 @@ def read_earlier(settings: Settings, study: Study) -> Earlier:
             if database.file is not None and not database.file.exists():
                 return Earlier()  # and none is made
             with database.read() as connection:
-                known = current_revision(connection) == HEAD
-            if not known:
-                return Earlier()
+                if current_revision(connection) != HEAD:
+                    return Earlier()
             survey, run = study.survey.id, study.name
             return Earlier(
                 paces=paces(database, study.models),
@@ -123,11 +118,9 @@ def read_earlier(settings: Settings, study: Study) -> Earlier:
         return Earlier()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedJudging:
+class PlannedJudging(NamedTuple):
     """What a judge would be asked."""
 
-    model: str
     calls: Spread  #: those of the calibration set counted
     cost: Spread | None  #: US dollars; None: its card has no prices
 
@@ -155,19 +148,22 @@ def plan(study: Study, *, cards: Mapping[str, ModelCard], earlier: Earlier | Non
     earlier = earlier or Earlier()
     cells = study.cells()
     reading = [cell for cell in cells if cards[cell.model].capabilities.reads_prompts]
-    seen = {_key(cell): earlier.tokens.get(_key(cell)) for cell in reading}
+    seen = {key: earlier.tokens.get(key) for key in dict.fromkeys(map(_key, reading))}
     tokens = [_tokens(study, cell, seen[_key(cell)]) for cell in reading]
     judging = _judging(study, cards, earlier.judge)
     costs = [_cost(cards[cell.model], *both) for cell, both in zip(reading, tokens, strict=True)]
     costs += [judging.cost] if judging else []
     priced = [cost for cost in costs if cost is not None]
+    answers_seen: Counter[str] = Counter()
+    for each in filter(None, seen.values()):
+        answers_seen[each.run] += each.answers
     seconds = _seconds(study, earlier.paces)
     detectable, noise_floor = _resolution(study)
     return Plan(
         study=study,
-        prompt_tokens=_total(read for read, _ in tokens),
-        completion_tokens=_total(written for _, written in tokens),
-        tokens_seen=_answers_seen(seen.values()),
+        prompt_tokens=_total([read for read, _ in tokens]),
+        completion_tokens=_total([written for _, written in tokens]),
+        tokens_seen=answers_seen,
         tokens_guessed=None in seen.values(),
         seconds=None if seconds is None else _within_a_third(seconds),
         cost=_total(priced) if priced else None,
@@ -183,14 +179,6 @@ def _key(cell: Cell) -> tuple[str, str, str]:
     return cell.model, cell.condition.name, cell.language
 
 
-def _answers_seen(seen: Iterable[TokensSeen | None]) -> Mapping[str, int]:
-    counts: Counter[str] = Counter()
-    for each in seen:
-        if each is not None:
-            counts[each.run] += each.answers
-    return counts
-
-
 def _tokens(study: Study, cell: Cell, seen: TokensSeen | None) -> tuple[Spread, Spread]:
     """Tokens that all participants of a cell read and write: as seen before, else by rules of thumb."""
     longest = study.protocol.max_new_tokens
@@ -198,11 +186,8 @@ def _tokens(study: Study, cell: Cell, seen: TokensSeen | None) -> tuple[Spread, 
     if seen is None:
         shortest = study.completions(cell) * min(SHORTEST_COMPLETION, longest)
         return _prompt_tokens(study, cell), Spread(low=shortest, high=most)
-    written = _within_a_third(study.answers(cell) * seen.completion)
-    return (
-        _within_a_third(study.answers(cell) * seen.prompt),
-        Spread(low=min(written.low, most), high=min(written.high, most)),
-    )
+    low, high = _within_a_third(study.answers(cell) * seen.completion)
+    return _within_a_third(study.answers(cell) * seen.prompt), Spread(min(low, most), min(high, most))
 
 
 def _prompt_tokens(study: Study, cell: Cell) -> Spread:
@@ -240,20 +225,11 @@ def _cost(card: ModelCard, read: Spread, written: Spread) -> Spread | None:
 
 
 def _seconds(study: Study, paces: Mapping[str, float]) -> float | None:
-    """Seconds of models that are asked one after the other; None where the pace of one is not known.
-
-    Cells in which options are weighed have no answers, and a study of nothing else has no pace.
-    """
-    answers: Counter[str] = Counter()
-    for cell in study.cells():
-        answers[cell.model] += study.answers(cell)
-    asked = +answers
-    for model in asked:
-        if paces.get(model, 1.0) <= 0:
-            raise ValueError(f"pace of {model}: expected answers per second above 0, got {paces[model]}")
-    if not asked or not asked.keys() <= paces.keys():
+    """Seconds of models that are asked one after the other; None where the pace of one is not known."""
+    answered = [cell for cell in study.cells() if cell.condition.slots]  # where options are weighed are no answers
+    if not answered or not all(cell.model in paces for cell in answered):
         return None
-    return sum(number / paces[model] for model, number in asked.items())
+    return sum(study.answers(cell) / paces[cell.model] for cell in answered)
 
 
 def _judging(study: Study, cards: Mapping[str, ModelCard], seen: tuple[float, float] | None) -> PlannedJudging | None:
@@ -266,24 +242,17 @@ def _judging(study: Study, cards: Mapping[str, ModelCard], seen: tuple[float, fl
     judged = len(study.models) * len(study.cultures)  # one condition and language of each
     each = study.participants * len(study.questions)
     share = ceil(study.judge.sample * each)
-    samples = [
-        judged * min(each, max(share, LEAST)),
-        judged * min(each, max(share, LEAST) + (_STATES - 1) * LEAST),
-    ]
+    fewest = max(share, LEAST)
+    samples = [judged * min(each, sample) for sample in (fewest, fewest + (_STATES - 1) * LEAST)]
     calibration = len(calibration_set(study.judge.rubric))
     low, high = (n + min(MOST_REPEATED, ceil(REPEATED * n)) + calibration for n in samples)
     if seen is not None:
         read, written = (_within_a_third(low * tokens, high * tokens) for tokens in seen)
     else:
-        rubric = len(INSTRUCTIONS[study.judge.rubric])
-        fewest, most = (
-            round(per_character * rubric) + around
-            for per_character, around in zip(TOKENS_PER_CHARACTER["en"], AROUND_ANSWER, strict=True)
-        )
-        read = Spread(low=low * fewest, high=high * most)
+        rubric = [round(each * len(INSTRUCTIONS[study.judge.rubric])) for each in TOKENS_PER_CHARACTER["en"]]
+        read = Spread(low=low * (rubric[0] + AROUND_ANSWER[0]), high=high * (rubric[1] + AROUND_ANSWER[1]))
         written = Spread(low=low * SHORTEST_VERDICTS, high=high * MAX_TOKENS)
-    card = cards[study.judge.model]
-    return PlannedJudging(model=card.name, calls=Spread(low=low, high=high), cost=_cost(card, read, written))
+    return PlannedJudging(calls=Spread(low=low, high=high), cost=_cost(cards[study.judge.model], read, written))
 
 
 def _resolution(study: Study) -> tuple[Mapping[str, float], Mapping[str, float]]:
@@ -345,7 +314,6 @@ def _unranked(study: Study, cells: Iterable[Cell], validities: Mapping[str, floa
 
 def to_json(plan: Plan) -> dict[str, object]:
     """The plan for a program to read."""
-    judging = plan.judging and {"model": plan.judging.model, "calls": _ends(plan.judging.calls)}
     study = plan.study
     return {
         "name": study.name,
@@ -357,12 +325,12 @@ def to_json(plan: Plan) -> dict[str, object]:
         "questions": list(study.questions),
         "left_out": list(study.left_out),
         "planned": study.answers(),
-        "prompt_tokens": _ends(plan.prompt_tokens),
-        "completion_tokens": _ends(plan.completion_tokens),
+        "prompt_tokens": plan.prompt_tokens,
+        "completion_tokens": plan.completion_tokens,
         "tokens_seen": dict(plan.tokens_seen),
-        "seconds": plan.seconds and _ends(plan.seconds),
-        "cost": plan.cost and [round(dollars, 4) for dollars in _ends(plan.cost)],
-        "judging": judging,
+        "seconds": plan.seconds,
+        "cost": plan.cost and [round(dollars, 4) for dollars in plan.cost],
+        "judging": study.judge and plan.judging and {"model": study.judge.model, "calls": plan.judging.calls},
         "smallest_difference": dict(plan.detectable),
         "noise_floor": dict(plan.noise_floor),
         "notes": list(plan.notes),
@@ -370,26 +338,19 @@ def to_json(plan: Plan) -> dict[str, object]:
     }
 
 
-def _ends(spread: Spread) -> list[float]:
-    return [spread.low, spread.high]
-
-
 def render(plan: Plan) -> RenderableType:
     """The plan for a person to read."""
     from rich.console import Group
     from rich.padding import Padding
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    cells = Table("model", "culture", "condition", "language", title_justify="left")
-    cells.add_column("participants", justify="right")
-    cells.add_column("answers", justify="right")
+    numbers = [Column(name, justify="right") for name in ("participants", "answers")]
+    cells = Table("model", "culture", "condition", "language", *numbers)
     for cell in plan.study.cells():
         counts = (f"{cell.participants:,}", f"{plan.study.answers(cell):,}")
         cells.add_row(*map(Text, (*cell.names.values(), *counts)))
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column()
+    facts = Table.grid(Column(style="bold", no_wrap=True), "", padding=(0, 2))
     for label, fact in _facts(plan):
         facts.add_row(Text(label), Text(fact))
     return Group(Text(f"{plan.study.name}: what would run", style="bold"), cells, Padding(facts, (1, 0, 0, 0)))
@@ -403,17 +364,18 @@ def _facts(plan: Plan) -> Iterable[tuple[str, str]]:
         reason = "not known for every culture, so asked in none"
         yield f"left out ({len(study.left_out)})", f"{', '.join(study.left_out)}: {reason}"
     if plan.completion_tokens.high:
-        yield "prompt tokens", f"{plan.prompt_tokens} ({_basis(plan, 'rule of thumb')})"
-        yield "completion tokens", f"{plan.completion_tokens} ({_basis(plan, 'at most max_new_tokens each')})"
-    if plan.judging is not None:
-        yield "judging", f"{plan.judging.calls} calls by {plan.judging.model}, those of its calibration counted"
+        yield "prompt tokens", f"{plan.prompt_tokens.in_words()} ({_basis(plan, 'rule of thumb')})"
+        written = _basis(plan, "at most max_new_tokens each")
+        yield "completion tokens", f"{plan.completion_tokens.in_words()} ({written})"
+    if study.judge is not None and plan.judging is not None:
+        calls = plan.judging.calls.in_words()
+        yield "judging", f"{calls} calls by {study.judge.model}, those of its calibration counted"
     if plan.cost is not None:
-        dollars = _between(f"{plan.cost.low:,.2f}", f"{plan.cost.high:,.2f}")
         which = "models with prices on their cards, judge included; in batches, judging is half of that"
-        yield "cost", f"{dollars} US dollars ({which})"
+        yield "cost", f"{plan.cost.in_words('{:,.2f}'.format)} US dollars ({which})"
     if plan.seconds is not None:
-        time = _between(_clock(plan.seconds.low), _clock(plan.seconds.high))
-        yield "time", f"{time} (as fast as these models answered in their newest runs here, one model after the other)"
+        how = "as fast as these models answered in their newest runs here, one model after the other"
+        yield "time", f"{plan.seconds.in_words(duration)} ({how})"
     elif answers:
         yield "time", "unknown until a pilot has run: defsurvey run STUDY --pilot 4"
     else:
@@ -438,11 +400,3 @@ def _basis(plan: Plan, otherwise: str) -> str:
     seen = " and ".join(f"{answers:,} answers of run {run}" for run, answers in plan.tokens_seen.items())
     rest = f"; conditions and languages not seen: {otherwise}" if plan.tokens_guessed else ""
     return f"as seen in {seen}, within a third{rest}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours:,} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

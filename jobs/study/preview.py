@@ -38,14 +38,6 @@ class Prompt:
     steps: str  #: what is asked after it before there is an answer, in words; empty where nothing is
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preview:
-    """The same participant's request in every culture, condition and language of one model."""
-
-    study: str
-    prompts: tuple[Prompt, ...]
-
-
 def preview(
     study: Study,
     *,
@@ -53,30 +45,26 @@ def preview(
     model: str | None = None,
     participant: int = 0,
     question: str | None = None,
-) -> Preview:
-    """Build the requests that one participant of each of a model's cells is asked with.
+) -> list[Prompt]:
+    """The same participant's request in every culture, condition and language of one model.
 
     Without a name the model is the study's first, and the question the first in the participant's own order.
 
     Raises:
         StudyError: the study has no such model, participant or question.
     """
-    model = _one_of(model, study.models, "model")
+    model = study.models[0] if model is None else _known(model, study.models, "model")
     if not 0 <= participant < study.participants:
         raise StudyError(f"participant: expected 0 to {study.participants - 1}, got {participant}")
     if question is not None:
         if question in study.survey.excluded:
             got = f"{question!r}, excluded because: {study.survey.excluded[question]}"
             raise StudyError(f"question: expected one that is not excluded, got {got}")
-        _one_of(question, study.questions, "question")
-    cells = [cell for cell in study.cells() if cell.model == model]
-    prompts = tuple(_prompt(study, cell, cards[model], participant, question) for cell in cells)
-    return Preview(study=study.name, prompts=prompts)
+        _known(question, study.questions, "question")
+    return [_prompt(study, cell, cards[model], participant, question) for cell in study.cells() if cell.model == model]
 
 
-def _one_of(name: str | None, known: tuple[str, ...], what: str) -> str:
-    if name is None:
-        return known[0]
+def _known(name: str, known: tuple[str, ...], what: str) -> str:
     if name not in known:
         got = f"{name!r}{nearest(name, known)}"
         raise StudyError(f"{what}: expected one that the study has ({one_of(known)}), got {got}")
@@ -137,41 +125,37 @@ def _memory(item: int, capacity: int) -> str:
     return f"shown empty; in a run up to {most} earlier answers stand before it, and they depend on the run"
 
 
-def to_json(preview: Preview) -> dict[str, object]:
-    """The preview for a program to read."""
-    return {"study": preview.study, "prompts": [_prompt_to_json(prompt) for prompt in preview.prompts]}
-
-
-def _prompt_to_json(prompt: Prompt) -> dict[str, object]:
-    asked = prompt.request.asked
+def to_json(prompt: Prompt) -> dict[str, object]:
+    """A prompt for a program to read."""
+    request = prompt.request
     return {
         **prompt.cell.names,
         "participant": prompt.participant,
         "item": prompt.item,
         "question": prompt.question,
-        "shown": list(asked.shown) if asked is not None else [],
+        "shown": list(request.asked.shown) if request.asked is not None else [],
         "region": prompt.draws.region,
         "memory_capacity": prompt.draws.memory_capacity,
         "memory": prompt.memory,
         "steps": prompt.steps,
-        "decoding": asdict(prompt.request.decoding),
-        "seed": prompt.request.seed,
-        "messages": [asdict(message) for message in prompt.request.messages],
+        "decoding": asdict(request.decoding),
+        "seed": request.seed,
+        "messages": [asdict(message) for message in request.messages],
         "reply_start": prompt.reply_start,
         "template": prompt.template,
         "text": prompt.text,
     }
 
 
-def render(preview: Preview) -> RenderableType:
-    """The preview for a person to read: never taken for markup, and invisible signs of a survey are written out."""
+def render(prompts: Iterable[Prompt]) -> RenderableType:
+    """Prompts for a person to read: never taken for markup, and invisible signs of a survey are written out."""
     from rich.console import Group
     from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
 
     parts: list[RenderableType] = []
-    for prompt in preview.prompts:
+    for prompt in prompts:
         asked = f"participant {prompt.participant}, question {prompt.question}"
         parts.append(Text(visible(f"{', '.join(prompt.cell.names.values())}: {asked}"), style="bold"))
         facts = Table.grid(padding=(0, 2))

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import redis
 from celery import Celery
@@ -20,6 +20,7 @@ from defsurvey.jobs.study.study import Study
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, store
 from defsurvey.storage.runs.budget import change_budget, halt_if_spent
+from defsurvey.storage.runs.run import Cell
 from defsurvey.workers.simulation.methods import method_of
 
 log = logging.getLogger(__name__)
@@ -43,21 +44,19 @@ class Enqueued:
 def new_run(study: Study) -> store.NewRun:
     """The run that a study asks for, every draw made."""
     most = study.survey.most_paraphrases
-    cells = []
-    for cell in study.cells():
-        culture, draw = study.survey.culture(cell.culture), method_of(cell.condition).draw
-        draws = (
-            draw(study.protocol, cell.condition, culture, index, paraphrases=most) for index in range(cell.participants)
+
+    def with_draws(cell: Cell) -> store.NewCell:
+        draw = partial(
+            method_of(cell.condition).draw, study.protocol, cell.condition, study.survey.culture(cell.culture)
         )
-        cells.append(
-            store.NewCell(
-                model=cell.model,
-                culture=cell.culture,
-                condition=cell.condition,
-                language=cell.language,
-                draws=tuple(draws),
-            )
+        return store.NewCell(
+            model=cell.model,
+            culture=cell.culture,
+            condition=cell.condition,
+            language=cell.language,
+            draws=tuple(draw(index, paraphrases=most) for index in range(cell.participants)),
         )
+
     return store.NewRun(
         id=study.name,
         survey=study.survey,
@@ -65,7 +64,7 @@ def new_run(study: Study) -> store.NewRun:
         protocol=study.protocol,
         design=study.fingerprint(),
         study=study.text,
-        cells=tuple(cells),
+        cells=tuple(map(with_draws, study.cells())),
         judge=None if study.judge is None else study.judge.to_json(),
         budget=study.budget,
     )
@@ -111,11 +110,7 @@ def _refuse_new_models(database: Database, planned: store.NewRun) -> None:
 
 
 def publish(database: Database, app: Celery, *, run: str | None = None) -> int:
-    """Send what the outbox holds. Returns the number of messages that the broker took.
-
-    A message is noted as sent only after the broker took it; one that is sent twice is
-    harmless, since the claim in SQL decides.
-    """
+    """Send what the outbox holds, and note what the broker took. Returns the number of these messages."""
     try:
         with client_of(app.conf.broker_url) as broker:
             notice_lost_broker(database, broker)
@@ -124,11 +119,18 @@ def publish(database: Database, app: Celery, *, run: str | None = None) -> int:
         return 0
     sent = 0
     while batch := outbox.outgoing(database, run=run, limit=_BATCH):
-        taken = _send(app, batch)
+        taken: list[int] = []
+        try:
+            with app.producer_pool.acquire(block=True, timeout=10) as producer:
+                for message in batch:
+                    queue, args = simulate_queue(message.model), [message.participant]
+                    app.send_task(SIMULATE, args=args, queue=queue, producer=producer, retry=False)
+                    taken.append(message.participant)
+        except OperationalError as error:
+            log.warning("broker: %s; %d messages wait in the outbox", error, len(batch) - len(taken))
         outbox.mark_published(database, taken)
         sent += len(taken)
         if len(taken) < len(batch):
-            log.warning("broker unreachable: %d messages wait in the outbox", len(batch) - len(taken))
             break
     return sent
 
@@ -148,25 +150,3 @@ def notice_lost_broker(
         if again:
             log.warning("the broker has lost its queues; %d messages are published again", again)
     return now
-
-
-def _send(app: Celery, batch: Sequence[outbox.Outgoing]) -> list[int]:
-    taken: list[int] = []
-    try:
-        with app.producer_pool.acquire(block=True, timeout=10) as producer:
-            for message in batch:
-                queue = simulate_queue(message.model)
-                app.send_task(SIMULATE, args=[message.participant], queue=queue, producer=producer, retry=False)
-                taken.append(message.participant)
-    except OperationalError as error:
-        log.warning("broker: %s", error)
-    return taken
-
-
-def extended(study: Study, *, participants: int | None, models: Sequence[str]) -> Study:
-    """The study with more participants or further models; the names of new models come last."""
-    return replace(
-        study,
-        participants=study.participants if participants is None else participants,
-        models=(*study.models, *(model for model in models if model not in study.models)),
-    )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import exclusive, wait_shortly
@@ -34,32 +34,11 @@ _LOCK = ".rephrase.lock"
 class Rephrased:
     """What became of the paraphrases that were wanted."""
 
-    folder: Path
     wanted: int  #: of the questions, languages and number asked for
     there: int  #: of these, how many the survey has now
     written: int  #: how many of them are new
     rejected: tuple[Tried, ...]  #: written now and not used
     failures: tuple[str, ...]  #: the engine gave up, one sentence each
-
-    def to_json(self) -> dict[str, Any]:
-        """What ``survey rephrase --json`` prints."""
-        return {
-            "folder": str(self.folder),
-            "wanted": self.wanted,
-            "there": self.there,
-            "written": self.written,
-            "rejected": [
-                {
-                    "question": one.paraphrase.question,
-                    "language": one.paraphrase.language,
-                    "number": one.paraphrase.number,
-                    "text": one.paraphrase.text,
-                    "why": one.rejected,
-                }
-                for one in self.rejected
-            ],
-            "failures": list(self.failures),
-        }
 
 
 def rephrase_folder(
@@ -79,11 +58,6 @@ def rephrase_folder(
 
     Without names all questions are rephrased, in all languages in which there is a prompt. Each paraphrase is tried so
     many times (``attempts``), earlier tries counted.
-
-    Raises:
-        SurveyError: the folder is not sound, or has no such language or question.
-        EngineUnavailable: the model cannot be served here, or can write no text.
-        HomeInUse: another process rephrases this folder.
     """
     wait_shortly()
     card = find_card(model, read_cards(settings.models))
@@ -119,7 +93,6 @@ def rephrase_folder(
     new, used = tried[before:], [one.paraphrase for one in tried if not one.rejected]
     there = {(one.question, one.language, one.number) for one in used if one.number <= count}
     return Rephrased(
-        folder=folder,
         wanted=count * len(order.languages) * len(order.questions),
         there=sum(question in order.questions and language in order.languages for question, language, _ in there),
         written=sum(not one.rejected for one in new),

@@ -23,13 +23,8 @@ class StudyError(BadInput, ValueError):
 def check_conditions(
     conditions: Collection[Condition], models: Collection[str], cards: Mapping[str, ModelCard], protocol: Protocol
 ) -> None:
-    """Refuse conditions that one of the models cannot be asked in.
-
-    A condition that differs from another by what no request can carry would be asked, and paid for, twice as the same.
-
-    Raises:
-        StudyError: probabilities are to be read of a model whose engine gives none, or two conditions differ in the
-            decoding alone, of which a model takes nothing.
+    """Raise StudyError where probabilities are to be read of a model that gives none, or where two conditions differ in
+    the decoding alone, of which a model takes nothing.
     """
     for condition, name in product(conditions, models):
         if condition.slots == 0 and not cards[name].gives_probabilities:
@@ -40,28 +35,21 @@ def check_conditions(
     drawn = {"beams"} if protocol.do_sample is not None else {"temperature", "beams"}
     by = "beams" if protocol.do_sample is not None else "a temperature or beams"
     for (first, second), name in product(combinations(conditions, 2), models):
-        if _differ_in_decoding_alone(first, second, protocol.preset) and not _takes_any(cards[name], drawn):
+        alone = first.config != second.config and len({_prompts(one, protocol.preset) for one in (first, second)}) == 1
+        # Drawn beams or sampling reach a model that is not hosted; a server's switch for sampling is the temperature.
+        if alone and cards[name].hosted and drawn.isdisjoint(cards[name].takes):
             ablated, other = (first, second) if second.config else (second, first)
             expected = f"models that take {by}, by which it differs from {other.name}"
             got = f"{name!r}, which would be asked the same in both"
             raise StudyError(f"condition {ablated.name}: expected {expected}, got {got}")
 
 
-def _differ_in_decoding_alone(first: Condition, second: Condition, preset: Preset) -> bool:
-    return first.config != second.config and _but_decoding(first, preset) == _but_decoding(second, preset)
-
-
-def _but_decoding(condition: Condition, preset: Preset) -> tuple[object, ...]:
+def _prompts(condition: Condition, preset: Preset) -> tuple[object, ...]:
     """All of a condition that comes into its prompts."""
     order = condition.option_order
     if order is None and not PRESETS[preset].options_shuffled:
         order = False
     return condition.method, condition.prompt, condition.memory, order, condition.paraphrase
-
-
-def _takes_any(card: ModelCard, drawn: set[str]) -> bool:
-    """Whether drawn beams or sampling reach a model: a server's switch for sampling is the temperature."""
-    return not card.hosted or not drawn.isdisjoint(card.takes)
 
 
 #: How names end that only a machine's own network knows.
@@ -84,17 +72,10 @@ def is_billed(card: ModelCard) -> bool:
 
 def unpriced_of(models: Iterable[str], cards: Mapping[str, ModelCard]) -> str | None:
     """The first model that is billed and whose card has no prices."""
-    for model in models:
-        if is_billed(cards[model]) and cards[model].prices is None:
-            return model
-    return None
+    return next((model for model in models if is_billed(cards[model]) and cards[model].prices is None), None)
 
 
 def check_prices(budget: float | None, models: Iterable[str], cards: Mapping[str, ModelCard]) -> None:
-    """Refuse a budget, None for none, that one of the models could not be held to.
-
-    Raises:
-        StudyError: it is billed and its card has no prices.
-    """
+    """Raise StudyError where there is a budget that one of the models could not be held to."""
     if budget is not None and (unpriced := unpriced_of(models, cards)):
         raise StudyError(f"budget: expected models with prices on their cards: {unpriced} has none, got {budget:g}")

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.storage.runs.judgement import Judge
@@ -53,11 +54,9 @@ class Study:
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise StudyError(f"name: expected {NAME_RULE}, got {self.name!r}")
-        got = self.participants
-        if isinstance(got, bool) or got < 1:
-            raise StudyError(f"participants: expected a whole number of at least 1, got {got}")
-        if got > MOST_PARTICIPANTS:
-            raise StudyError(f"participants: expected a whole number of at most {MOST_PARTICIPANTS}, got {got}")
+        if not 1 <= self.participants <= MOST_PARTICIPANTS:
+            limit = "at least 1" if self.participants < 1 else f"at most {MOST_PARTICIPANTS}"
+            raise StudyError(f"participants: expected a whole number of {limit}, got {self.participants}")
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -107,9 +106,7 @@ class Study:
             "survey": {"id": self.survey.id, "fingerprint": self.survey.fingerprint},
             "questions": list(self.questions),
             "languages": {culture: sorted(self.languages_of(culture)) for culture in sorted(self.cultures)},
-            "conditions": {
-                one.name: _said(one) for one in sorted(self.conditions, key=lambda condition: condition.name)
-            },
+            "conditions": {one.name: _said(one) for one in sorted(self.conditions, key=attrgetter("name"))},
             "protocol": _said(self.protocol),
         }
 
@@ -120,9 +117,5 @@ class Study:
 
 
 def _said(noun: Condition | Protocol) -> dict[str, object]:
-    fields = asdict(noun)
-    return {
-        name: value
-        for name, value in fields.items()
-        if name not in ("name", "slots") and not (name in _UNSAID and value == _UNSAID[name])
-    }
+    said = (pair for pair in asdict(noun).items() if pair not in _UNSAID.items())
+    return {name: value for name, value in said if name not in ("name", "slots")}

@@ -8,8 +8,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -186,13 +185,9 @@ def test_several_workers_share_the_gpus(tmp_path: Path, workers: int, device: st
     assert [arguments[arguments.index("--device") + 1] for arguments in started] == given
 
 
-def test_workers_are_given_no_empty_list_of_models(database: Database, tmp_path: Path) -> None:
+def test_workers_are_given_no_empty_list_of_models(tmp_path: Path) -> None:
     """They would refuse it, although a run whose cards are all gone may still be reported."""
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
-    enqueue(database, None, study(models="[tiny-model, human]", participants="1"))
-    enqueue(database, None, study(name="gone", models="[tiny-model]", participants="1"))
-    assert local._models(settings, database, "first") == ["human"]
-    assert local._models(settings, database, "gone") == []
     crew = Noting(settings, 1)
     crew.start()
     assert "--models" not in crew._processes[-1].arguments
@@ -283,28 +278,6 @@ def test_whoever_waits_for_room_is_told_once(
     ]
 
 
-@pytest.fixture
-def root() -> Iterator[logging.Logger]:
-    """The root logger, from which whatever is added is taken again."""
-    logger = logging.getLogger()
-    before = list(logger.handlers)
-    yield logger
-    for handler in [each for each in logger.handlers if each not in before]:
-        logger.removeHandler(handler)
-        with suppress(OSError):  # of the line that could not be written
-            handler.close()
-
-
-@pytest.mark.parametrize(("file", "line"), [("/dev/full", "database: %s"), ("/dev/null", "one value too few: %s %s")])
-def test_a_log_that_cannot_be_written_says_nothing_on_the_terminal(
-    root: logging.Logger, capsys: pytest.CaptureFixture[str], file: str, line: str
-) -> None:
-    """The terminal belongs to the progress display, and a full disk is one for every line; a defect is still told."""
-    local._log_to_file(Path(file))
-    root.handlers[-1].handle(logging.makeLogRecord({"msg": line, "args": ("database or disk is full",)}))
-    assert ("--- Logging error ---" in capsys.readouterr().err) == (file == "/dev/null")
-
-
 def test_who_watches_a_run_outlives_an_outage(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -327,19 +300,6 @@ def test_who_watches_a_run_outlives_an_outage(
     assert looks == []
     told = "progress: the server is gone; looking again until the database is back"
     assert [record.getMessage() for record in caplog.records] == [told] * 2
-
-
-def test_what_else_a_shared_broker_may_have_work_for_is_told(database: Database) -> None:
-    """Every other run of the same models that is unfinished, and how to keep it from being worked on."""
-    enqueue(database, None, study(models="[human]", participants="1"))
-    enqueue(database, None, study(name="older", models="[human, tiny-model]", participants="1"))
-    enqueue(database, None, study(name="elsewhere", models="[tiny-model]", participants="1"))
-    written = io.StringIO()
-    local._say_others(database, "first", Console(file=written, width=40))
-    assert written.getvalue() == (
-        "older is unfinished and has models of first: what the broker holds of it is worked on as well, "
-        "unless: defsurvey cancel older\n"
-    )
 
 
 Follow = Callable[..., tuple[Snapshot, str]]

@@ -77,7 +77,7 @@ def printed(read: Study, **picked: Any) -> str:
 def test_first_question_is_what_a_run_asks(draws: str, index: int) -> None:
     """The first request is to the letter what an interview sends: messages, decoding, seed, options."""
     read = study(question_order="shuffled", draws=draws, preset="code", seed="5")
-    prompt = preview(read, cards=CARDS, participant=index).prompts[0]
+    prompt = preview(read, cards=CARDS, participant=index)[0]
     first = asked_in_a_run(read, index)[0]
     assert prompt.request == first
     assert (prompt.draws.num_beams, prompt.draws.do_sample) == (first.decoding.num_beams, first.decoding.do_sample)
@@ -88,7 +88,7 @@ def test_later_question() -> None:
     """A later request is a run's but for the remembered answers, and it says so."""
     read = study(cultures="[us]", seed="1")
     for index in range(read.participants):
-        prompt = preview(read, cards=CARDS, participant=index, question="Q4").prompts[0]
+        prompt = preview(read, cards=CARDS, participant=index, question="Q4")[0]
         heard = asked_in_a_run(read, index)[3]
         assert prompt.item == 3
         assert prompt.request == replace(heard, messages=heard.messages[-1:])
@@ -102,13 +102,13 @@ def test_every_cell_of_a_model() -> None:
     """A preview shows the same participant in every culture, condition and language of one model."""
     read = study(models="[human, tiny-model]", conditions="[def, none]")
     shown = preview(read, cards=CARDS, model="tiny-model")
-    assert [prompt.cell for prompt in shown.prompts] == [cell for cell in read.cells() if cell.model == "tiny-model"]
-    assert {prompt.cell.model for prompt in preview(read, cards=CARDS).prompts} == {"human"}
+    assert [prompt.cell for prompt in shown] == [cell for cell in read.cells() if cell.model == "tiny-model"]
+    assert {prompt.cell.model for prompt in preview(read, cards=CARDS)} == {"human"}
 
 
 def test_region() -> None:
     """The region drawn is named in the prompt's language; where none is drawn the country stands alone."""
-    with_region, chinese = preview(study(), cards=CARDS).prompts
+    with_region, chinese = preview(study(), cards=CARDS)
     assert with_region.region == "Ohio"
     assert "United States, living in Ohio" in with_region.request.messages[0].content
     assert chinese.region is None
@@ -135,7 +135,7 @@ def test_what_the_card_adds(model: str, start: str, template: str) -> None:
         "served-model": ModelCard(name="served-model", engine="openai", model="m"),
         "own-model": ModelCard(name="own-model", engine="a.package:engine"),
     }
-    prompt = preview(replace(study(), models=(model,)), cards=cards).prompts[0]
+    prompt = preview(replace(study(), models=(model,)), cards=cards)[0]
     assert prompt.reply_start == start
     assert prompt.template.startswith(template)
 
@@ -143,21 +143,21 @@ def test_what_the_card_adds(model: str, start: str, template: str) -> None:
 def test_text_without_a_template() -> None:
     """Where no template is used, the preview tells the very text that the model continues; else it makes none up."""
     bare = dict(CARDS) | {"plain-model": CARDS["plain-model"].model_copy(update={"answer_prefix": True})}
-    prompt = preview(study(models="[plain-model]", cultures="[us]"), cards=bare).prompts[0]
+    prompt = preview(study(models="[plain-model]", cultures="[us]"), cards=bare)[0]
     assert prompt.text == prompt.request.messages[0].content + "\nAnswer: "
-    assert preview(study(), cards=CARDS).prompts[0].text is None
-    assert preview(study(models="[human]"), cards=CARDS).prompts[0].text is None
+    assert preview(study(), cards=CARDS)[0].text is None
+    assert preview(study(models="[human]"), cards=CARDS)[0].text is None
 
 
 def test_what_probabilities_are_read_behind() -> None:
     """Condition first-token begins the reply whatever the card says; a rule that reads no prompt has none begun."""
     read = study(models="[plain-model]", cultures="[us, cn]", language="native", conditions="[first-token]")
-    english, chinese = preview(read, cards=CARDS).prompts
+    english, chinese = preview(read, cards=CARDS)
     assert (english.reply_start, chinese.reply_start) == ("Answer: ", "答案：")
     assert english.text == english.request.messages[0].content + "\nAnswer: "
     assert "assistant, begun for the model" in printed(read)
     read = study(models="[human]", cultures="[us]", conditions="[first-token]")
-    assert preview(read, cards=CARDS).prompts[0].reply_start == ""
+    assert preview(read, cards=CARDS)[0].reply_start == ""
 
 
 @pytest.mark.parametrize(
@@ -179,10 +179,9 @@ def test_wrong_choice(picked: dict[str, Any], told: str) -> None:
 def test_json() -> None:
     """A program reads the same request."""
     shown = preview(study(), cards=CARDS, participant=2)
-    body = json.loads(json.dumps(to_json(shown)))
-    first, request = body["prompts"][0], shown.prompts[0].request
-    assert body["study"] == "first"
-    assert [one["culture"] for one in body["prompts"]] == ["us", "cn"]
+    body = json.loads(json.dumps([to_json(prompt) for prompt in shown]))
+    first, request = body[0], shown[0].request
+    assert [one["culture"] for one in body] == ["us", "cn"]
     assert first["messages"] == [{"role": "user", "content": request.messages[0].content}]
     assert first["decoding"]["num_beams"] == request.decoding.num_beams
     assert first["seed"] == request.seed

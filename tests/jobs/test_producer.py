@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from celery import Celery
 
 from defsurvey.jobs.broker import EmbeddedBroker, make_app
 from defsurvey.jobs.progress.snapshot import snapshot
-from defsurvey.jobs.study.producer import Enqueued, enqueue, extended, new_run, publish
+from defsurvey.jobs.study.producer import Enqueued, enqueue, new_run, publish
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import judgements, outbox, store
@@ -140,7 +141,7 @@ def test_an_extended_run_keeps_what_it_had(database: Database) -> None:
     """Participants are added behind those there are, under the same seed; new models get all of them."""
     enqueue(database, None, small().pilot(2))
     before = rows(database, "SELECT * FROM participant ORDER BY id")
-    grown = extended(small().pilot(2), participants=4, models=["plain-model"])
+    grown = replace(small().pilot(2), participants=4, models=("human", "plain-model"))
     assert enqueue(database, None, grown, extend=True).added == 2 * 2 + 2 * 4
     assert rows(database, "SELECT * FROM participant ORDER BY id")[:4] == before
     run = store.load_run(database, "first")
@@ -150,12 +151,6 @@ def test_an_extended_run_keeps_what_it_had(database: Database) -> None:
         ("plain-model", 4),
         ("plain-model", 4),
     ]
-
-
-def test_extending_by_models_alone_keeps_the_number_of_participants() -> None:
-    """A model that is there already is not there twice."""
-    grown = extended(small(), participants=None, models=["human", "plain-model"])
-    assert (grown.participants, grown.models) == (3, ("human", "plain-model"))
 
 
 @pytest.mark.parametrize("budget", ["5", None])

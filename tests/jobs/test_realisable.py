@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ from click.testing import CliRunner
 from defsurvey.jobs import runs
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.settings import Settings
-from defsurvey.jobs.study.producer import extended
 from defsurvey.jobs.study.requirements import StudyError
 from defsurvey.jobs.study.study import Study
 from defsurvey.jobs.study.study_file import parse_study
@@ -88,7 +88,7 @@ def test_a_model_that_cannot_realise_an_ablation_is_not_added_to_its_run(databas
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_MODELS": str(cards)})
     study = asking(models="[human]", conditions="[def, def-without-config]")
     with pytest.raises(StudyError, match=r"condition def-without-config: .* got 'deaf'"):
-        runs.enqueue(settings, database, extended(study, participants=None, models=["deaf"]), extend=True)
+        runs.enqueue(settings, database, replace(study, models=("human", "deaf")), extend=True)
 
 
 @pytest.mark.parametrize("model", ["refuser", "garbler", "claude-haiku-5-5"])
