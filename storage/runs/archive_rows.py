@@ -1,263 +1,31 @@
-"""What the columns of a bundle's tables may hold: by their types, and by name where there are few words or JSON."""
+"""What the rows of a bundle may hold: the types of their tables' columns, and what the run's survey takes."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from enum import StrEnum
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, String, Text
-from sqlmodel import AutoString, SQLModel
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from sqlalchemy import BigInteger, Column, Text
+from sqlmodel import SQLModel
 
-from defsurvey.storage.runs.judgement import DIMENSIONS, Rubric, Verdict
+from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Judge
 from defsurvey.storage.runs.judgements import Ended
 from defsurvey.storage.runs.probes import ProbeKind
-from defsurvey.storage.runs.run import (
-    MOST_PARTICIPANTS,
-    NAME,
-    NAME_RULE,
-    AnswerState,
-    Condition,
-    Draws,
-    ParticipantStatus,
-    Protocol,
-    UsedDecoding,
-)
-from defsurvey.storage.runs.tables import Integers
+from defsurvey.storage.runs.run import MOST_PARTICIPANTS, NAME, NAME_RULE, AnswerState
+from defsurvey.storage.runs.tables import ROWS, kind_of
 from defsurvey.storage.surveys.as_json import fingerprint, survey_from_json
 from defsurvey.storage.surveys.problem import SurveyError
 from defsurvey.storage.surveys.questions import MOST_OPTIONS
 from defsurvey.storage.surveys.survey import QuestionType, Survey
 from defsurvey.storage.surveys.tables import to_number
+from defsurvey.storage.surveys.yaml_models import explain, must
 from defsurvey.storage.text import control, storable
-
-
-def mistyped(noun: Any) -> str:
-    """The first field of a dataclass whose value is of another type than it says, as a path; empty if there is none.
-
-    A text with a control character is none, which is named behind its path, and neither is a number that is not finite.
-    Nouns within are gone through.
-    """
-    return _mistyped(noun, type(noun), "")
-
-
-def _mistyped(value: Any, hint: Any, path: str) -> str:
-    if is_dataclass(hint):
-        if type(value) is not hint:
-            return path
-        found = (
-            _mistyped(getattr(value, name), kind, f"{path}.{name}" if path else name)
-            for name, kind in _hints(type(value)).items()
-        )
-        return next(filter(None, found), "")
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin is tuple:
-        if type(value) is not tuple:
-            return path
-        each = (_mistyped(one, inner[0], f"{path}[{place}]") for place, one in enumerate(value, start=1))
-        return next(filter(None, each), "")
-    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            return path
-        parts = [(key, inner[0]) for key in value] + [(one, inner[1]) for one in value.values()]
-        return next(filter(None, (_mistyped(one, kind, path) for one, kind in parts)), "")
-    if origin in (Union, UnionType):
-        told = [_mistyped(value, kind, path) for kind in inner]
-        return "" if "" in told else max(told, key=len)
-    if hint is str and type(value) is str and (sign := control(value)):
-        return f"{path} (a control character, {sign})"
-    return "" if _of_type(value, hint) else path
-
-
-def _of_type(value: Any, kind: Any) -> bool:
-    if kind is float:
-        return type(value) in (int, float) and math.isfinite(value)
-    return type(value) is kind
-
-
-@cache
-def _hints(noun: type) -> dict[str, Any]:
-    hints = get_type_hints(noun)
-    return {field.name: hints[field.name] for field in fields(noun)}
-
-
-def plain_fits(noun: type) -> Callable[[Any], bool]:
-    """A test of whether a JSON object can become a noun of plain values: its keys, and the type of each value.
-
-    Keys whose field has a default may be missing, since older runs lack them. Made once, for it is asked of every row.
-    """
-    hints = _hints(noun)
-    required = {field.name for field in fields(noun) if field.default is MISSING}
-    tests = {name: _plain_test(hint) for name, hint in hints.items()}
-
-    def fits(body: Any) -> bool:
-        if type(body) is not dict or not required <= body.keys() <= tests.keys():
-            return False
-        return all(tests[name](value) for name, value in body.items())
-
-    return fits
-
-
-def _plain_test(hint: Any) -> Callable[[Any], bool]:
-    kinds = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
-    if kinds <= {str, int, float, bool, NoneType}:
-        allowed = frozenset(kinds | ({int} if float in kinds else set()))
-        return lambda value: type(value) in allowed
-    (kind,) = kinds
-    assert issubclass(kind, StrEnum)
-    words = frozenset(member.value for member in kind)
-    return lambda value: type(value) is str and value in words
-
-
-#: Whole numbers that may be below 0, the revision before any among them; all others count something.
-_SIGNED = frozenset({"digest", "seed", "ledger"})
-#: US dollars per million tokens read and written.
-PRICES = ("input_price", "output_price")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """What the values of a column are."""
-
-    fits: Callable[[Any], bool]
-    expected: str
-    nullable: bool = False
-
-
-@cache
-def rules_of(table: str) -> dict[str, Rule]:
-    """Column -> what its values are."""
-    return {column.name: _rule(table, column) for column in SQLModel.metadata.tables[table].columns}
-
-
-def _rule(table: str, column: Column[Any]) -> Rule:
-    told = _SAID.get((table, column.name)) or _by_type(column)
-    return Rule(fits=told.fits, expected=told.expected, nullable=bool(column.nullable))
-
-
-def _by_type(column: Column[Any]) -> Rule:
-    kind = column.type
-    if isinstance(kind, Integers):
-        return Rule(fits=_whole_numbers, expected="a list of whole numbers")
-    if isinstance(kind, Boolean):
-        return Rule(fits=lambda value: type(value) is bool, expected="true or false")
-    if isinstance(kind, Integer):
-        most = 2**63 if isinstance(kind, BigInteger) else 2**31
-        return _whole_number(-most if column.name in _SIGNED else 0, most)
-    if isinstance(kind, Float):
-        return Rule(fits=lambda value: type(value) in (int, float) and value >= 0, expected="a number, 0 or more")
-    if isinstance(kind, Text):
-        return Rule(fits=lambda value: type(value) is str, expected="a text")
-    assert isinstance(kind, (String, AutoString)), f"{column}: a rule of its own is needed"
-    return Rule(fits=_is_name, expected="a text without control characters")
-
-
-def _whole_number(least: int, most: int) -> Rule:
-    return Rule(
-        fits=lambda value: type(value) is int and least <= value < most,
-        expected=f"a whole number from {least} to below {most}",
-    )
-
-
-def _is_name(value: Any) -> bool:
-    return type(value) is str and not control(value)
-
-
-def _is_whole(value: Any) -> bool:
-    return type(value) is int and -(2**63) <= value < 2**63
-
-
-def _whole_numbers(value: Any) -> bool:
-    return type(value) is list and all(map(_is_whole, value))
-
-
-def _texts(value: Any) -> bool:
-    return type(value) is list and all(map(_is_name, value))
-
-
-def _facts(value: Any) -> bool:
-    return type(value) is dict and all(_is_name(key) and type(fact) is str for key, fact in value.items())
-
-
-def _served(value: Any) -> bool:
-    """What an engine says of itself; prices are added up in what a run costs."""
-    return _facts(value) and all(to_number(value[name], math.inf) is not None for name in PRICES if name in value)
-
-
-def _attempts(value: Any) -> bool:
-    return type(value) is dict and all(key.isdecimal() and _is_whole(number) for key, number in value.items())
-
-
-def _judge(value: Any) -> bool:
-    if type(value) is not dict or value.keys() - {"rubric"} != {"model", "sample"}:
-        return False
-    known = value.get("rubric", Rubric.OWN.value) in tuple(Rubric)
-    return known and _is_name(value["model"]) and type(value["sample"]) in (int, float) and 0 < value["sample"] <= 1
-
-
-def _findings(value: Any) -> bool:
-    return (
-        type(value) is dict
-        and value.keys() == set(DIMENSIONS)
-        and all(type(found) is dict and found.keys() == _FINDING and _facts(found) for found in value.values())
-        and all(found["verdict"] in _VERDICTS for found in value.values())
-    )
-
-
-def _percentages(value: Any) -> bool:
-    return type(value) is list and all(
-        type(pair) is list and len(pair) == 2 and all(type(number) in (int, float) for number in pair) for pair in value
-    )
-
-
-def _word_of(words: type[StrEnum] | Collection[str]) -> Rule:
-    known = frozenset(str(word) for word in words)
-    return Rule(fits=lambda value: type(value) is str and value in known, expected=f"one of {', '.join(sorted(known))}")
-
-
-def _noun(kind: type) -> Rule:
-    names = ", ".join(each.name for each in fields(kind))
-    return Rule(fits=plain_fits(kind), expected=f"an object of {names}")
-
-
-_NAMED = Rule(fits=lambda value: type(value) is str and bool(NAME.fullmatch(value)), expected=NAME_RULE)
-_FACTS = Rule(fits=_facts, expected="an object of texts")
-_FINDING, _VERDICTS = {"verdict", "evidence", "reason"}, frozenset(verdict.value for verdict in Verdict)
-#: Columns whose values their type does not tell; those of JSON all have a rule.
-_SAID: Mapping[tuple[str, str], Rule] = {
-    ("survey", "body"): Rule(fits=lambda value: type(value) is dict, expected="a survey"),
-    ("run", "id"): _NAMED,
-    ("run", "questions"): Rule(fits=_texts, expected="a list of questions"),
-    ("run", "protocol"): _noun(Protocol),
-    ("run", "judge"): Rule(fits=_judge, expected="a model and a sample above 0 and at most 1"),
-    ("cell", "condition_name"): _NAMED,
-    ("cell", "condition"): _noun(Condition),
-    ("participant", "number"): _whole_number(0, MOST_PARTICIPANTS),
-    ("participant", "draws"): _noun(Draws),
-    ("participant", "status"): _word_of(ParticipantStatus),
-    ("participant", "attempts"): Rule(fits=_attempts, expected="an object of item: attempt"),
-    ("answer", "state"): _word_of(AnswerState),
-    ("answer", "draws"): _noun(Draws),
-    ("answer", "used"): _noun(UsedDecoding),
-    ("step", "used"): _noun(UsedDecoding),
-    ("served", "description"): Rule(fits=_served, expected="an object of texts, prices being numbers"),
-    ("served", "versions"): _FACTS,
-    ("probe", "kind"): _word_of(ProbeKind),
-    ("probe", "percent"): Rule(fits=_percentages, expected="a list of [code, percentage]"),
-    ("judge", "description"): _FACTS,
-    ("judgement", "findings"): Rule(fits=_findings, expected=f"findings on {', '.join(DIMENSIONS)}"),
-    ("judging", "ended"): _word_of(Ended),
-    ("label", "dimension"): _word_of(DIMENSIONS),
-    ("label", "verdict"): _word_of(Verdict),
-    ("reading", "state"): _word_of((AnswerState.ANSWERED, AnswerState.REFUSED)),
-}
-
 
 #: What may stand for a character that no database keeps; looked at closely where it stands in a row.
 _ESCAPED = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
@@ -265,6 +33,10 @@ _ESCAPED = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _LATEST = 253_402_300_800
 #: A share of people, and what the last digits of a computed one may add.
 _WHOLE = 1 + 1e-9
+#: Whole numbers that may be below 0, the revision before any among them; all others count something.
+_SIGNED = frozenset({"digest", "seed", "ledger"})
+#: US dollars per million tokens read and written.
+_PRICES = ("input_price", "output_price")
 
 
 class Misfit(ValueError):
@@ -277,7 +49,7 @@ def parse(line: bytes) -> Any:
         value = _DECODER.decode(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise Misfit(f"expected JSON, got something else ({error})") from None
-    if _ESCAPED.search(line) and not _kept(value):
+    if _ESCAPED.search(line) and any(storable(text) != text for _, text in _texts(value)):
         raise Misfit("expected text that can be stored, got a NUL or half a character")
     return value
 
@@ -292,12 +64,73 @@ def _finite(text: str) -> float:
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
 
 
-def _kept(value: Any) -> bool:
+def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every text within a value of JSON, keys among them, each with its path."""
     if isinstance(value, str):
-        return storable(value) == value
-    if isinstance(value, dict):
-        return all(_kept(key) and _kept(one) for key, one in value.items())
-    return not isinstance(value, list) or all(map(_kept, value))
+        yield path, value
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield path, key
+            yield from _texts(one, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for place, one in enumerate(value, start=1):
+            yield from _texts(one, f"{path}[{place}]")
+
+
+_Name = Annotated[str, must(lambda text: not control(text), "a text without control characters")]
+_RunName = Annotated[str, must(NAME.fullmatch, NAME_RULE)]
+_Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+_Facts = dict[_Name, str]
+
+
+def _priced(facts: Mapping[str, str]) -> bool:
+    """Whether prices are numbers: they are added up in what a run costs."""
+    return all(to_number(facts[name], math.inf) is not None for name in _PRICES if name in facts)
+
+
+#: What columns of these types hold, more closely.
+_CLOSER: dict[Any, Any] = {
+    float: Annotated[float, Field(ge=0)],
+    tuple[int, ...]: tuple[_Whole, ...],
+    dict[int, int]: dict[_Whole, _Whole],
+    dict[str, str]: _Facts,
+    list[str]: list[_Name],
+    dict[str, Finding]: Annotated[
+        dict[str, Finding], must(lambda said: said.keys() == set(DIMENSIONS), f"findings on {', '.join(DIMENSIONS)}")
+    ],
+}
+#: What columns hold whose type does not tell it.
+_SAID: dict[tuple[str, str], Any] = {
+    ("run", "id"): _RunName,
+    ("run", "judge"): Annotated[Judge, must(lambda judge: 0 < judge.sample <= 1, "a sample above 0 and at most 1")],
+    ("cell", "condition_name"): _RunName,
+    ("participant", "number"): Annotated[int, Field(ge=0, lt=MOST_PARTICIPANTS)],
+    ("served", "description"): Annotated[_Facts, must(_priced, "texts, prices being numbers")],
+    ("probe", "kind"): ProbeKind,
+    ("judging", "ended"): Ended,
+    ("label", "dimension"): Literal[DIMENSIONS],
+    ("reading", "state"): Literal["answered", "refused"],
+}
+
+
+@cache
+def _model(table: str) -> type[BaseModel]:
+    """What a row of a table is, as JSON; its columns are read from the table's declaration."""
+    row = ROWS[table]
+    columns: dict[str, Any] = {}
+    for column in SQLModel.metadata.tables[table].columns:
+        kind = _SAID.get((table, column.name)) or _closer(kind_of(row.model_fields[column.name].annotation)[0], column)
+        columns[column.name] = (kind | None if column.nullable else kind, ...)
+    return create_model(table, __config__=ConfigDict(strict=True, extra="forbid"), **columns)
+
+
+def _closer(kind: Any, column: Column[Any]) -> Any:
+    if kind is int:
+        most = 2**63 if isinstance(column.type, BigInteger) else 2**31
+        return Annotated[int, Field(ge=-most if column.name in _SIGNED else 0, lt=most)]
+    if kind is str:
+        return str if isinstance(column.type, Text) else _Name
+    return _CLOSER.get(kind, kind)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -313,14 +146,17 @@ class RowReader:
 
     def read(self, table: str, line: bytes) -> dict[str, Any]:
         """A row of a table from its line of JSON; raises Misfit."""
-        row, rules = parse(line), rules_of(table)
-        if type(row) is not dict or row.keys() != rules.keys():
+        row, model = parse(line), _model(table)
+        if type(row) is not dict or row.keys() != model.model_fields.keys():
             got = sorted(row) if isinstance(row, dict) else type(row).__name__
-            raise Misfit(f"expected the columns {', '.join(rules)}, got {got}")
-        for column, value in row.items():
-            rule = rules[column]
-            if not (value is None and rule.nullable) and not rule.fits(value):
-                raise Misfit(f"{column}: expected {rule.expected}, got {repr(value)[:80]}")
+            raise Misfit(f"expected the columns {', '.join(model.model_fields)}, got {got}")
+        try:
+            model.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            expected, got = explain(first, repr(first["input"])[:80])
+            where, expected = ".".join(map(str, first["loc"])), expected.removeprefix("Input should be ")
+            raise Misfit(f"{where}: expected {expected}, got {got}") from None
         if row.get("run", self.run) != self.run:
             raise Misfit(f"run: expected {self.run}, got {row['run']!r}")
         if check := _CHECKS.get(table):
@@ -332,7 +168,8 @@ class RowReader:
             survey = survey_from_json(row["body"])
         except SurveyError as error:
             raise Misfit(str(error)) from None
-        if wrong := mistyped(survey) or _ill_formed(survey):
+        signs = (f"{at} (a control character, {sign})" for at, text in _texts(row["body"]) if (sign := control(text)))
+        if wrong := next(signs, "") or _ill_formed(survey):
             raise Misfit(f"body: expected a survey, got another value at {wrong}")
         if self.survey is not None or not fingerprint(survey) == survey.fingerprint == row["fingerprint"]:
             raise Misfit("fingerprint: expected that of the one survey of the run, got another")
@@ -388,18 +225,14 @@ class RowReader:
         assert self.survey is not None
         self._one_of("question", row, [question.id for question in self.survey.questions])
 
-    def _reading(self, row: dict[str, Any]) -> None:
-        """What its answer's question takes is held against it as soon as it is there: see ``check_choices``."""
-        _some_or_none(row)
-
     def _judge(self, row: dict[str, Any]) -> None:
         """What a judge took elsewhere holds for what it said of this run, and for nothing that it is asked here."""
-        self._prices[row["id"]] = {name: row[name] for name in PRICES}
-        row |= dict.fromkeys(PRICES)
+        self._prices[row["id"]] = {name: row[name] for name in _PRICES}
+        row |= dict.fromkeys(_PRICES)
 
     def _judgement(self, row: dict[str, Any]) -> None:
         first = self._prices.get(row["judge"], {})
-        row |= {name: first.get(name) for name in PRICES if row[name] is None}
+        row |= {name: first.get(name) for name in _PRICES if row[name] is None}
 
     def _one_of(self, column: str, row: Mapping[str, Any], known: Collection[Any]) -> None:
         if row[column] not in known:
@@ -423,7 +256,7 @@ _CHECKS: Mapping[str, Callable[[RowReader, dict[str, Any]], None]] = {
     "answer": RowReader._answer,
     "option_probability": RowReader._option_probability,
     "probe": RowReader._probe,
-    "reading": RowReader._reading,
+    "reading": lambda _, row: _some_or_none(row),  # what its answer's question takes: see ``check_choices``
     "judge": RowReader._judge,
     "judgement": RowReader._judgement,
 }

@@ -32,7 +32,6 @@ from sqlmodel import Field, SQLModel
 from defsurvey.storage.runs import run as nouns
 from defsurvey.storage.runs.judgement import Finding, Judge, Verdict
 from defsurvey.storage.runs.run import (
-    MOST_PARTICIPANTS,
     AnswerState,
     Condition,
     Draws,
@@ -132,7 +131,7 @@ class ParticipantRow(SQLModel, table=True):
     id: _Key
     run: str = Field(foreign_key="run.id")
     cell: int = Field(foreign_key="cell.id", index=True)
-    number: int = Field(lt=MOST_PARTICIPANTS)  #: index within the cell
+    number: int  #: index within the cell
     draws: Draws = Field(sa_type=JSON)
     planned: int  #: answers that it is to give
     questions: int  #: that it is asked
