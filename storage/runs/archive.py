@@ -16,7 +16,7 @@ from json import dumps
 from pathlib import Path
 from typing import IO, Any
 
-from sqlalchemy import Connection, Select, and_, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, insert, select
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlmodel import SQLModel
 
@@ -31,8 +31,11 @@ from defsurvey.storage.text import in_one_line
 
 #: Version of the file's own layout.
 FORMAT = 1
-#: What was said of answers, by judges and people.
-_SAID = (tables.judgement, tables.label, tables.reading)
+#: Tables that hold a run, in the order in which they are imported.
+_TABLES = (
+    *("survey", "run", "cell", "served", "participant", "answer", "step", "option_probability", "probe", "again"),
+    *("judge", "judging", "judgement", "label", "reading"),
+)
 #: Table whose rows are given keys anew -> columns by which its rows are known.
 _KEYED = {
     "cell": ("run", "model", "culture", "condition_name", "language"),
@@ -41,8 +44,6 @@ _KEYED = {
 }
 #: Tables whose rows may be here already, from another run.
 _SHARED = ("survey", "judge")
-#: Member that files of earlier versions have, and that is passed over.
-_PASSED_OVER = "calibration"
 #: Table -> key in the file -> key here.
 _Keys = dict[str, dict[int | None, int | None]]
 _MANIFEST = "manifest.json"
@@ -77,7 +78,7 @@ def export_bundle(database: Database, run: str, path: Path) -> int:
     def write(target: IO[bytes]) -> None:
         nonlocal answers
         with database.read() as connection, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-            members = {name: _write(archive, name, _rows(connection, query)) for name, query in _parts(run).items()}
+            members = {name: _write(archive, name, _rows(connection, _part(name, run))) for name in _TABLES}
             manifest = {"format": FORMAT, "schema": schema.HEAD, "run": run, "members": members}
             archive.writestr(_MANIFEST, dumps(manifest, indent=2))
         answers = int(members["answer"]["rows"])
@@ -124,34 +125,22 @@ def _bad(path: Path, told: str) -> BadBundle:
     return BadBundle(f"{path}: {in_one_line(told)}")
 
 
-def _parts(run: str) -> dict[str, Select[Any]]:
-    """Table name -> its rows that belong to a run, in the order in which they are imported."""
-    p, a = tables.participant.c, tables.answer.c
-    fingerprint = select(tables.run.c.survey).where(tables.run.c.id == run).scalar_subquery()
-    of_run = select(p.id).where(p.run == run)
-    j = tables.judgement.c
-    asked = select(tables.judging.c.judge).where(tables.judging.c.run == run)
-    judges = select(j.judge).where(j.participant.in_(of_run)).union(asked)
-    said = {table.name: select(table).where(table.c.participant.in_(of_run)) for table in _SAID}
-    return {
-        "survey": select(tables.survey).where(tables.survey.c.fingerprint == fingerprint),
-        "run": select(tables.run).where(tables.run.c.id == run),
-        "cell": select(tables.cell).where(tables.cell.c.run == run).order_by(tables.cell.c.id),
-        "served": select(tables.served).where(tables.served.c.run == run).order_by(tables.served.c.model),
-        "participant": select(tables.participant).where(p.run == run).order_by(p.id),
-        "answer": select(tables.answer).where(a.participant.in_(of_run)).order_by(a.participant, a.item, a.slot),
-        "step": select(tables.step)
-        .where(tables.step.c.participant.in_(of_run))
-        .order_by(*list(tables.step.primary_key)),
-        "option_probability": select(tables.option_probability)
-        .where(tables.option_probability.c.participant.in_(of_run))
-        .order_by(*list(tables.option_probability.primary_key)),
-        "probe": select(tables.probe).where(tables.probe.c.run == run),
-        "again": select(tables.again).where(tables.again.c.participant.in_(of_run)),
-        "judge": select(tables.judge).where(tables.judge.c.id.in_(judges)).order_by(tables.judge.c.id),
-        "judging": select(tables.judging).where(tables.judging.c.run == run),
-        **said,
-    }
+def _part(name: str, run: str) -> Select[Any]:
+    """The rows of a table that belong to a run."""
+    table = SQLModel.metadata.tables[name]
+    of_run = select(tables.participant.c.id).where(tables.participant.c.run == run)
+    j, g = tables.judgement.c, tables.judging.c
+    judges = select(j.judge).where(j.participant.in_(of_run)).union(select(g.judge).where(g.run == run))
+    mine: ColumnElement[bool]
+    if name == "survey":
+        mine = table.c.fingerprint.in_(select(tables.run.c.survey).where(tables.run.c.id == run))
+    elif name == "judge":
+        mine = table.c.id.in_(judges)
+    elif "participant" in table.c:
+        mine = table.c.participant.in_(of_run)
+    else:
+        mine = (table.c.id if name == "run" else table.c.run) == run
+    return select(table).where(mine).order_by(*table.primary_key)
 
 
 def _rows(connection: Connection, query: Select[Any]) -> Iterator[dict[str, Any]]:
@@ -179,21 +168,20 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     if len(written) > _MANIFEST_MAX:
         raise _bad(path, f"expected a manifest of at most {_MANIFEST_MAX:,} bytes, got more")
     manifest = parse(written)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("schema") != schema.HEAD:
-        found = [manifest.get(key) for key in ("format", "schema")] if isinstance(manifest, dict) else manifest
+    told = manifest if isinstance(manifest, dict) else {}
+    if (told.get("format"), told.get("schema")) != (FORMAT, schema.HEAD):
+        found = [told.get("format"), told.get("schema")] if told else manifest
         raise _bad(path, f"expected format {FORMAT} and schema {schema.HEAD}, got {found}")
-    run, members = manifest.get("run"), manifest.get("members")
-    if not isinstance(run, str):
-        raise _bad(path, f"expected the id of a run, got {run}")
-    if not NAME.fullmatch(run):
+    run, members = told.get("run"), told.get("members")
+    if not isinstance(run, str) or not NAME.fullmatch(run):
         raise _bad(path, f"expected the id of a run, {NAME_RULE}, got {run!r}")
-    if not isinstance(members, dict) or members.keys() - {_PASSED_OVER} != _parts("").keys():
+    if not isinstance(members, dict) or members.keys() != set(_TABLES):
         found = sorted(members) if isinstance(members, dict) else members
-        raise _bad(path, f"expected members {', '.join(_parts(''))}, got {found}")
+        raise _bad(path, f"expected members {', '.join(_TABLES)}, got {found}")
     for name, member in members.items():
         if not isinstance(member, dict) or not {"rows", "sha256"} <= member.keys():
             raise _bad(path, f"member {name}: expected rows and sha256, got {member}")
-    return manifest
+    return told
 
 
 def _import(connection: Connection, archive: zipfile.ZipFile, manifest: dict[str, Any], path: Path) -> None:
@@ -202,7 +190,7 @@ def _import(connection: Connection, archive: zipfile.ZipFile, manifest: dict[str
         raise _bad(path, f"run {run} is here already")
     keys: _Keys = {name: {None: None} for name in _KEYED}
     reader = RowReader(run=run)
-    for name in _parts(run):
+    for name in _TABLES:
         number = 0
         try:
             for lines in _batches(_lines(archive, name, manifest["members"][name], path)):

@@ -214,13 +214,7 @@ def test_a_judge_that_comes_along_is_unknown_here(
     """It has not been calibrated and has no price here; what it said of the run, and what that cost, has come too."""
     judged(database, prices)
 
-    def planted(rows: Rows) -> None:
-        """As files of earlier versions have them."""
-        findings = {name: {"verdict": "pass", "evidence": "x", "reason": ""} for name in DIMENSIONS}
-        row = {"judge": rows["judge"][0]["id"], "item": "planted", "findings": findings}
-        rows["calibration"] = [row | {"prompt_tokens": None, "completion_tokens": None}]
-
-    import_bundle(elsewhere, remade(database, tmp_path, planted))
+    import_bundle(elsewhere, remade(database, tmp_path, lambda rows: None))
     with elsewhere.read() as connection:
         (row,) = connection.execute(select(tables.judge))
     assert (row.identity, row.input_price, row.output_price) == ("kind (v1)", None, None)
