@@ -1,16 +1,19 @@
-"""Which device `auto` is, as torch sees it when a model is loaded and as it is said before."""
+"""What a model is loaded on and taken for: the device that `auto` is, and the window of its text."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from transformers import Gemma3Config, LlamaConfig
 
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines import machine
 from defsurvey.workers.engines.base import Engine
 from defsurvey.workers.engines.opening import open_engine
+from defsurvey.workers.engines.transformers import loading
 from defsurvey.workers.models import ModelCard
 from tests.workers.citizens import SURVEY
 
@@ -76,3 +79,16 @@ def test_the_driver_is_asked_by_its_own_program(tmp_path: Path, monkeypatch: pyt
     assert machine.nvidia_gpus() == ["NVIDIA A100, 40960 MiB, 550.1"]
     program.write_text("#!/bin/sh\nexit 9\n")
     assert machine.nvidia_gpus() == []
+
+
+@pytest.mark.parametrize(
+    ("config", "window"),
+    [
+        (LlamaConfig(max_position_embeddings=32), 32),
+        (Gemma3Config(text_config={"max_position_embeddings": 64}), 64),  # of text and images
+        (SimpleNamespace(get_text_config=SimpleNamespace), 7),  # positions without a limit
+    ],
+)
+def test_the_window_is_the_texts(config: object, window: int) -> None:
+    """Of a model of more than text too; where the configuration has none, the tokenizer's."""
+    assert loading._window(config, SimpleNamespace(model_max_length=7)) == window

@@ -1,14 +1,18 @@
-"""One engine in memory: shared, exchanged only when nobody uses it, and never opened again once told to stop."""
+"""One engine in memory: shared, exchanged when nobody uses it, not opened once told to stop; how many it lets in."""
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from defsurvey.workers.engines.base import Completion, EngineUnavailable, Request
 from defsurvey.workers.runner.participant_runner import Resident
+from defsurvey.workers.runner.queue_affinity import FIRST, MOST, at_once, room_step
+from tests.end_to_end.machine import wait_until
 
 PATIENCE = 10.0
 MOMENT = 0.1
@@ -97,35 +101,6 @@ def test_another_engine_waits_until_the_first_is_not_used() -> None:
     assert resident.loads == 2
 
 
-def test_an_engine_that_cannot_be_opened_leaves_room_for_the_next() -> None:
-    """The error is told, and whoever comes next may try."""
-
-    def missing() -> Quiet:
-        raise EngineUnavailable("no weights")
-
-    resident = Resident()
-    with resident.use(ONE, Quiet) as first:
-        pass
-    with pytest.raises(EngineUnavailable, match="no weights"), resident.use(OTHER, missing):
-        pass
-    assert isinstance(first, Quiet)
-    assert first.closed == 1
-    with resident.use(OTHER, Quiet):
-        pass
-
-
-def test_each_run_is_served_for_the_first_time_once_per_engine() -> None:
-    """So that what served it is written down once, and again when the model was loaded anew."""
-    resident, noted = Resident(), list[str]()
-    with resident.use(ONE, Quiet):
-        for run in ("a", "b", "a"):
-            resident.note_once(run, lambda run=run: noted.append(run))  # type: ignore[misc]  # the default binds it
-    assert noted == ["a", "b"]
-    with resident.use(OTHER, Quiet):
-        resident.note_once("a", lambda: noted.append("a again"))
-    assert noted == ["a", "b", "a again"]
-
-
 def test_nobody_goes_on_before_it_is_noted_that_the_run_is_served() -> None:
     """Where that is refused everybody is refused: it is not taken for noted."""
     resident, begun, go_on = Resident(), threading.Event(), threading.Event()
@@ -201,18 +176,6 @@ def test_cancelling_does_not_wait_for_an_engine_that_is_being_opened() -> None:
     assert outcome == ["told"]
 
 
-def test_closing_gives_the_memory_back_once() -> None:
-    """Closing twice closes the engine once; closing nothing does no harm."""
-    resident = Resident()
-    resident.close()
-    with resident.use(ONE, Quiet) as engine:
-        pass
-    resident.close()
-    resident.close()
-    assert isinstance(engine, Quiet)
-    assert engine.closed == 1
-
-
 def test_whoever_wants_to_look_at_an_engine_before_it_goes_can() -> None:
     """It is told name and engine, while the engine is still open; nothing where there is none."""
     seen: list[tuple[str, int]] = []
@@ -228,3 +191,38 @@ def test_whoever_wants_to_look_at_an_engine_before_it_goes_can() -> None:
             pass
     resident.close()
     assert seen == [("one", 0), ("other", 0)]
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [
+        (None, FIRST),
+        (object(), FIRST),
+        (SimpleNamespace(at_once=None), FIRST),
+        (SimpleNamespace(at_once=3), 3),
+        (SimpleNamespace(at_once=0), 1),
+        (SimpleNamespace(at_once=10_000), MOST),
+    ],
+    ids=["none", "silent", "says none", "three", "at least one", "at most the threads"],
+)
+def test_the_engine_says_how_many(engine: object | None, expected: int) -> None:
+    """Its own number within bounds; a usual one where it says nothing."""
+    assert at_once(engine) == expected
+
+
+def test_a_consumer_is_opened_and_closed_as_engines_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few at first; then what the first engine has room for, then what the next one has."""
+    monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.LOOK_SECONDS", 0.005)
+    stage = SimpleNamespace(resident=("model", None))
+    consumer = SimpleNamespace(initial_prefetch_count=MOST, qos=SimpleNamespace(value=FIRST))
+    step: Any = room_step(stage)(consumer)  # type: ignore[arg-type]
+    step.start(consumer)
+    try:
+        assert consumer.initial_prefetch_count == FIRST
+        threading.Event().wait(0.05)
+        assert consumer.qos.value == FIRST
+        for room in (41, 5):
+            stage.resident = ("model", SimpleNamespace(at_once=room))
+            wait_until(lambda: consumer.qos.value == room, f"room for {room}")  # noqa: B023
+    finally:
+        step.stop(consumer)

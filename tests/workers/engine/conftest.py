@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,16 +67,28 @@ def compiled_anew() -> Iterator[None]:
 
 
 @pytest.fixture(params=["batch", "alone"])
-def engine(
+def served(
     request: pytest.FixtureRequest, tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[TransformersEngine]:
-    """A model served by the batch, and one that is served one request at a time."""
+) -> Iterator[Callable[..., TransformersEngine]]:
+    """Opens an engine with what its card says besides: one that has a batch, and one that takes a request at a time."""
 
     def refuse(_model: object) -> None:
-        raise UnsupportedModel("for the test")
+        raise UnsupportedModel("it is said so in this test")
 
     if request.param == "alone":
         monkeypatch.setattr("defsurvey.workers.engines.transformers.engine.adopt", refuse)
-    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
-    yield engine
-    engine.close()
+    opened: list[TransformersEngine] = []
+
+    def opens(**fields: object) -> TransformersEngine:
+        opened.append(TransformersEngine(tiny_card.model_copy(update=fields), tiny_loaded, threads=1))
+        return opened[-1]
+
+    yield opens
+    for engine in opened:
+        engine.close()
+
+
+@pytest.fixture
+def engine(served: Callable[..., TransformersEngine]) -> TransformersEngine:
+    """One with the card as it is."""
+    return served()

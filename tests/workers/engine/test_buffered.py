@@ -6,19 +6,16 @@ import os
 import random
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numba import carray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from defsurvey.workers.engines.transformers import buffered, compiled, keeping, loops, matrix, product, team, tiles
+from defsurvey.workers.engines.transformers import buffered, loops, matrix, product, team, tiles
 from defsurvey.workers.engines.transformers.batch import Packed, Piece
 from defsurvey.workers.engines.transformers.buffered import attend_buffered
 from defsurvey.workers.engines.transformers.buffers import BufferKV, Buffers
@@ -254,6 +251,7 @@ def test_a_large_tree_is_what_the_library_makes_of_it() -> None:
         torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_no_memory_is_used_that_was_given_back() -> None:
     """Where whatever one thread gives back is what another gets next."""
     command = [*(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest"), __file__]
@@ -333,57 +331,6 @@ def test_threads_change_nothing(threads: int, monkeypatch: pytest.MonkeyPatch) -
         assert torch.equal(computed(), alone)
     finally:
         torch.set_num_threads(before)
-
-
-def test_without_another_openmp_the_caller_computes_alone() -> None:
-    """A library that is not there, or that does not have the function, is no error."""
-
-    def missing(_name: str) -> object:
-        raise OSError("no such library")
-
-    assert team._found(missing) is team._alone
-    assert team._found(lambda _name: object()) is team._alone
-
-
-@pytest.mark.parametrize("long", [False, True])
-def test_others_go_on_while_a_long_loop_runs(long: bool) -> None:
-    """And only then: a short one keeps the interpreter's lock. Both sides count in the same place."""
-    told = np.zeros(1, np.dtype([("taken", np.int64), ("spins", np.int64), ("counted", np.int64)]))
-    told["spins"] = 200_000_000
-
-    def spin(call: Any) -> None:
-        number = carray(call, 1)[0]
-        before = x = compiled.take(call)
-        for i in range(number.spins + before):
-            x = x * 1103515245 + i
-        carray(call, 1)[0].spins = x
-        carray(call, 1)[0].counted = compiled.take(call) - before - 1
-
-    loop, done = compiled.compiled(spin, told.dtype), threading.Event()
-
-    def count() -> None:
-        while not done.wait(0.001):
-            told["taken"] += 1
-
-    threads, other = torch.get_num_threads(), threading.Thread(target=count)
-    torch.set_num_threads(1)
-    other.start()
-    try:
-        team.run(loop, told, long=long)
-        counted = int(told["counted"][0])
-    finally:
-        torch.set_num_threads(threads)
-        done.set()
-        other.join()
-    assert (counted > 0) is long
-
-
-def test_compiled_code_is_kept_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing can be written it is compiled for this process alone."""
-    loops.storing.__wrapped__(4, "float32")
-    monkeypatch.setattr(keeping._Kept, "_locator_classes", [])
-    assert loops.storing.__wrapped__(4, "float32") != 0
-    assert compiled._alive[-1].cache_hits == 0
 
 
 @pytest.mark.parametrize("shape", SHAPES[:4], ids=_named)

@@ -1,10 +1,13 @@
-"""Number formats in compiled code against the library's own conversions, bit for bit."""
+"""Compiled loops: number formats, what is kept for the next process, and threads that share a loop's tasks."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,24 @@ import torch
 from numba import carray, from_dtype, types
 from torch import Tensor
 
-from defsurvey.workers.engines.transformers import keeping
-from defsurvey.workers.engines.transformers.compiled import FORMATS, compiled, narrow, widen
+from defsurvey.workers.engines.transformers import drawing, keeping, linear, loops, rowwise, tiles
+from defsurvey.workers.engines.transformers.compiled import (
+    FORMATS,
+    claim,
+    compiled,
+    integers,
+    narrow,
+    release,
+    take,
+    widen,
+)
 from defsurvey.workers.engines.transformers.keeping import kept, sources
-from defsurvey.workers.engines.transformers.team import run
+from defsurvey.workers.engines.transformers.team import Sequel, run
 
-TOLD = np.dtype([("taken", np.int64), ("source", np.int64), ("target", np.int64), ("count", np.int64)])
+#: What the loops here are told; a task is a number.
+CALL = np.dtype(
+    [("taken", np.int64), ("tasks", np.int64), ("source", np.int64), ("target", np.int64), ("slow", np.int64)]
+)
 
 
 def converted(convert: Any, form: int, numbers: Tensor, to: torch.dtype) -> Tensor:
@@ -28,21 +43,16 @@ def converted(convert: Any, form: int, numbers: Tensor, to: torch.dtype) -> Tens
 
     def loop(call: Any) -> None:
         told = carray(call, 1)[0]
-        convert(form, told.source, told.target, told.count)
+        convert(form, told.source, told.target, told.tasks)
 
-    result, told = torch.empty(len(numbers), dtype=to), np.zeros(1, TOLD)
-    told[0] = 0, numbers.data_ptr(), result.data_ptr(), len(numbers)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        run(compiled(loop, TOLD), told)
-    finally:
-        torch.set_num_threads(before)
+    result, told = torch.empty(len(numbers), dtype=to), np.zeros(1, CALL)
+    told[0] = 0, len(numbers), numbers.data_ptr(), result.data_ptr(), 0
+    run(compiled(loop, CALL), told)
     return result
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_number_of_a_format_goes_both_ways(name: str) -> None:
+def test_every_number_of_a_format_goes_both_ways(one_thread: None, name: str) -> None:
     """All 65,536 of the short ones; infinities stay infinite, and what is no number stays none."""
     dtype = getattr(torch, name)
     if dtype.itemsize == 2:
@@ -57,7 +67,7 @@ def test_every_number_of_a_format_goes_both_ways(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_numbers_are_rounded_as_the_library_rounds_them(name: str) -> None:
+def test_numbers_are_rounded_as_the_library_rounds_them(one_thread: None, name: str) -> None:
     """Of all sizes, halves between two neighbours among them, and beyond the largest of a format."""
     dtype = getattr(torch, name)
     numbers = torch.randn(20000, generator=torch.Generator().manual_seed(0)) * torch.logspace(-10, 6, 20000)
@@ -69,23 +79,22 @@ def test_numbers_are_rounded_as_the_library_rounds_them(name: str) -> None:
 
 def _count_up(call: Any) -> None:
     told = carray(call, 1)[0]
-    told.count += 1
-
-
-def _hits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    """How often a loop is found that was kept in a folder, by a process that is new."""
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(folder))
-    return int(kept(_count_up, types.void(types.CPointer(from_dtype(TOLD))), {}).cache_hits)
+    told.tasks += 1
 
 
 def test_what_was_compiled_is_found_until_a_module_changes_that_loops_are_made_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not only the one in which the loop is written; what is kept does not become more."""
-    found = [_hits(tmp_path, monkeypatch) for _ in range(2)]
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def hits() -> int:
+        return int(kept(_count_up, types.void(types.CPointer(from_dtype(CALL))), {}).cache_hits)
+
+    found = [hits(), hits()]
     files = {file.name for file in tmp_path.rglob("*.nb?")}
     monkeypatch.setattr(keeping, "sources", lambda: b"others")
-    found += [_hits(tmp_path, monkeypatch) for _ in range(2)]
+    found += [hits(), hits()]
     assert found == [0, 1, 0, 1]
     assert {file.name for file in tmp_path.rglob("*.nb?")} == files
     assert len(files) == 2
@@ -103,18 +112,13 @@ def test_only_modules_that_have_to_do_with_compiling_count(tmp_path: Path) -> No
     assert sources.__wrapped__(tmp_path) != before
 
 
-#: Opens a loop of every kind, as a worker does at its start.
+#: Opens loops of several kinds, as a worker does at its start.
 OPENED = """
-from defsurvey.workers.engines.transformers import linear, loops, outputs, rowwise, team, tiles
+from defsurvey.workers.engines.transformers import linear, loops, outputs, rowwise, team
 
 linear.multiplying(outputs.NONE, linear.IN_REGISTERS, biased=True)
-linear.multiplying(outputs.GATED, linear.IN_REGISTERS, biased=False)
 loops.storing(64, "bfloat16")
-loops.attending(64, 3, "bfloat16")
-tiles.laying(64, "bfloat16")
-tiles.attending(64, 3, "bfloat16")
 rowwise.norming(1)
-rowwise.rotating(1)
 team._sequence()
 """
 
@@ -125,5 +129,153 @@ def test_the_next_process_finds_all_that_was_compiled(tmp_path: Path) -> None:
     for _ in range(2):
         subprocess.run([sys.executable, "-c", OPENED], env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}, check=True)
         files.append({file.name for file in tmp_path.rglob("*.nbc")})
-    assert len(files[0]) == 9
+    assert len(files[0]) == 4
     assert files[0] == files[1]
+
+
+def _add_neighbours(call: Any) -> None:
+    told = carray(call, 1)[0]
+    source, target = integers(told.source), integers(told.target)
+    task = take(call)
+    while task < told.tasks:
+        x = task
+        for _ in range(told.slow * (task % 7)):  # some take longer than others
+            x = x * 1103515245 + 12345
+        target[task] = source[task] + source[(task + 1) % told.tasks] + (1 if x == 0 and task != 0 else 0)
+        task = take(call)
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Of torch, fewer than processors and more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def chain(tasks: int, steps: int, slow: int) -> tuple[list[np.ndarray], list[tuple[int, np.ndarray]]]:
+    """Numbers, and loops each of which adds neighbours of what the one before has made."""
+    loop = compiled(_add_neighbours, CALL)
+    numbers = [np.arange(tasks, dtype=np.int64), *(np.full(tasks, -1, np.int64) for _ in range(steps))]
+    told = []
+    for before, after in pairwise(numbers):
+        call = np.zeros(1, CALL)
+        call[0] = 7, tasks, before.ctypes.data, after.ctypes.data, slow
+        told.append((loop, call))
+    return numbers, told
+
+
+def summed(numbers: np.ndarray, steps: int) -> list[int]:
+    """What so many loops make of the first numbers."""
+    for _ in range(steps):
+        numbers = numbers + np.roll(numbers, -1)
+    return numbers.tolist()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize(("tasks", "slow"), [(1, 100), (3, 2000), (40, 50), (500, 0)])
+def test_each_loop_sees_all_that_the_one_before_has_made(threads: int, tasks: int, slow: int, long: bool) -> None:
+    """Whether there are fewer tasks than threads or many, again and again."""
+    numbers, steps = chain(tasks, 9, slow)
+    sequel = Sequel(steps)
+    for time in range(10):
+        for each in numbers[1:]:
+            each[:] = -1
+        numbers[0][:] = np.arange(tasks) + time
+        sequel.run(long=long)
+        assert [found.tolist() for found in numbers] == [summed(numbers[0], step) for step in range(10)]
+
+
+def _work_in_memory(call: Any) -> None:
+    """As ``_add_neighbours``; ``slow`` is how many bytes a thread wants."""
+    told = carray(call, 1)[0]
+    own = claim(call, told.slow)
+    if own == 0:
+        return
+    source, target = integers(told.source), integers(told.target)
+    task = take(call)
+    while task < told.tasks:
+        integers(own)[0] = source[task]
+        target[task] = integers(own)[0] + source[(task + 1) % told.tasks]
+        task = take(call)
+    release(own)
+
+
+@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize("which", [0, 2])
+def test_a_loop_that_finds_no_memory_says_so(threads: int, which: int, long: bool) -> None:
+    """Alone and in any place of a sequence, which ends; with memory it does its work again."""
+    numbers, steps = chain(20, 3, 8)
+    loop = compiled(_work_in_memory, CALL)
+    sequel = Sequel([(loop, call) for _, call in steps])
+    steps[which][1]["slow"] = 1 << 60  # more than any machine has
+    for _ in range(10):
+        with pytest.raises(MemoryError, match="a compiled loop found no memory for its own numbers"):
+            sequel.run(long=long)
+    with pytest.raises(MemoryError):
+        run(loop, steps[which][1], long=long)
+    steps[which][1]["slow"] = 8
+    sequel.run(long=long)
+    assert numbers[-1].tolist() == summed(numbers[0], 3)
+
+
+@pytest.mark.parametrize(
+    ("loop", "told", "wants"),
+    [
+        (lambda: loops.attending(64, 3, "float32"), loops.CALL, "most_keys"),
+        (lambda: tiles.attending(64, 3, "float32"), loops.CALL, "most_keys"),
+        (lambda: linear.multiplying(0, linear.IN_REGISTERS, biased=False), linear.LINEAR, "units"),
+        (lambda: rowwise.norming(1), rowwise.NORM, "width"),
+        (lambda: rowwise.rotating(1), rowwise.ROTATION, "width"),
+        (drawing.drawing, drawing.TOLD, "n"),
+    ],
+    ids=["beams", "prompts", "product", "norm", "rotation", "draw"],
+)
+def test_every_loop_says_that_it_finds_no_memory(threads: int, loop: Any, told: Any, wants: str) -> None:
+    """Of those whose own numbers depend on what they are told."""
+    call = np.zeros(1, told)
+    if told is loops.CALL:
+        call["most_rows"] = 1
+    call[wants] = 1 << 54
+    with pytest.raises(MemoryError):
+        run(loop(), call)
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_others_go_on_while_a_long_loop_runs(long: bool) -> None:
+    """And only then: a short one keeps the interpreter's lock. Both sides count in the same place."""
+    told = np.zeros(1, np.dtype([("taken", np.int64), ("spins", np.int64), ("counted", np.int64)]))
+    told["spins"] = 200_000_000
+
+    def spin(call: Any) -> None:
+        number = carray(call, 1)[0]
+        before = x = take(call)
+        for i in range(number.spins + before):
+            x = x * 1103515245 + i
+        carray(call, 1)[0].spins = x
+        carray(call, 1)[0].counted = take(call) - before - 1
+
+    loop, done = compiled(spin, told.dtype), threading.Event()
+
+    def count() -> None:
+        while not done.wait(0.001):
+            told["taken"] += 1
+
+    threads, other = torch.get_num_threads(), threading.Thread(target=count)
+    torch.set_num_threads(1)
+    other.start()
+    try:
+        run(loop, told, long=long)
+        counted = int(told["counted"][0])
+    finally:
+        torch.set_num_threads(threads)
+        done.set()
+        other.join()
+    assert (counted > 0) is long
+
+
+def test_where_nothing_can_be_kept_a_loop_is_compiled_for_this_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than not at all."""
+    monkeypatch.setattr(keeping._Kept, "_locator_classes", [])
+    assert kept(_count_up, types.void(types.CPointer(from_dtype(CALL))), {}).cache_hits == 0

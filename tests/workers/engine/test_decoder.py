@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from defsurvey.workers.engines.transformers import decoder as decoder_module
 from defsurvey.workers.engines.transformers.decoder import Decoder, draws_for
 from defsurvey.workers.engines.transformers.kv import OutOfRoom
-from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.request import ResolvedRequest
 from defsurvey.workers.engines.transformers.scheduler import Limits, TooLarge
 from defsurvey.workers.engines.transformers.selection import select
 from defsurvey.workers.engines.transformers.selector import Draws
@@ -138,13 +137,6 @@ def test_cancelled_neighbours_change_nothing(tiny: Tiny) -> None:
     assert all(one.error is None for one in (*kept, *given_up))
 
 
-def test_an_idle_batch_has_nothing_to_do(llama: Tiny) -> None:
-    """A step without requests computes nothing and says so."""
-    with _decoder(llama) as decoder:
-        assert not decoder.step()
-        assert decoder.counters().steps == 0
-
-
 @pytest.mark.parametrize(
     "error",
     [
@@ -173,44 +165,6 @@ def test_a_forward_too_large_for_the_device_is_computed_in_halves(
     monkeypatch.undo()
     assert sizes[0] > 32
     assert [one.tokens for one in caught] == tiny.replies
-
-
-def test_what_a_failed_forward_had_computed_is_gone_before_the_next_try(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The error holds on to every frame that it came through, and these to what took the memory."""
-    forward = tiny.model.forward
-    failed: list[weakref.ref[torch.Tensor]] = []
-
-    def cramped(input_ids: torch.Tensor, **settings: object) -> object:
-        assert not any(one() is not None for one in failed)
-        if input_ids.shape[1] > 32:
-            large = torch.zeros(1000)
-            failed.append(weakref.ref(large))
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(input_ids=input_ids, **settings)
-
-    monkeypatch.setattr(tiny.model, "forward", cramped)
-    with _decoder(tiny) as decoder:
-        caught = decode(decoder, [ResolvedRequest(prompt=(5, 6, 7, number), max_new_tokens=2) for number in range(40)])
-    assert len(failed) > 1
-    assert all(one.tokens for one in caught)
-
-
-@pytest.mark.skipif(not hasattr(torch, "AcceleratorError"), reason="torch tells of it since 2.8")
-def test_a_device_that_has_failed_is_nobodys_answer(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing can be computed on it any more: the batch ends, and whoever was asked is asked elsewhere."""
-
-    def broken(**_: object) -> object:
-        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-
-    monkeypatch.setattr(llama.model, "forward", broken)
-    decoder = Decoder(llama.model, llama.layout, NO_REUSE)
-    caught = Caught()
-    decoder.add(ResolvedRequest(prompt=(1, 2)), caught)
-    with pytest.raises(torch.AcceleratorError):
-        decoder.step()
-    assert (caught.tokens, caught.error) == (None, None)
 
 
 @pytest.mark.parametrize("pooled", [False, True], ids=["buffers", "pool"])
@@ -273,18 +227,6 @@ def test_who_cannot_be_chosen_for_begins_again(tiny: Tiny, monkeypatch: pytest.M
     assert [one.tokens for one in caught] == tiny.replies[:12]
 
 
-def test_no_memory_to_choose_at_all_fails_one_after_the_other(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each request is told; the batch does not go round in circles."""
-
-    def choosing(*_: Any) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(decoder_module, "select", choosing)
-    with _decoder(llama) as decoder:
-        caught = decode(decoder, mixed_requests(9, seed=0))
-    assert [type(one.error) for one in caught] == [torch.OutOfMemoryError] * 9
-
-
 def test_no_memory_at_all_fails_one_after_the_other(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each request is told; the batch does not go round in circles."""
     monkeypatch.setattr(torch, "zeros", _reluctantly(torch.zeros, lambda: False))
@@ -317,46 +259,6 @@ def test_a_failing_forward_fails_only_for_whom_it_is_about(tiny: Tiny, monkeypat
     for one, reply, safe in zip(others, tiny.replies[:12], harmless[:12], strict=True):
         assert one.tokens == reply or not safe
         assert one.error is None or not safe
-
-
-def test_logits_that_are_no_numbers_fail_their_request(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that overflows on one prompt costs that reply."""
-    forward = llama.model.forward
-
-    def overflowing(input_ids: torch.Tensor, **settings: object) -> object:
-        output = forward(input_ids=input_ids, **settings)
-        output.logits[:, 0] = float("nan")
-        return output
-
-    monkeypatch.setattr(llama.model, "forward", overflowing)
-    requests = [ResolvedRequest(prompt=(n, 4), sampling=Sampling(), max_new_tokens=1) for n in range(3)]
-    with _decoder(llama) as decoder:
-        caught = decode(decoder, requests)
-    monkeypatch.setattr(llama.model, "forward", forward)
-    assert isinstance(caught[0].error, RuntimeError) == (caught[0].tokens is None)
-    assert sum(one.error is not None for one in caught) == 1
-
-
-@pytest.mark.parametrize("at", ["enough", "reply"])
-def test_a_defect_of_who_asks_is_theirs_alone(llama: Tiny, at: str) -> None:
-    """Whether the tokens will do is asked of code that is not the batch's, and so is what is made of them."""
-
-    def defective(_tokens: Sequence[int]) -> bool:
-        raise KeyError("a defect of who asks")
-
-    decoder = Decoder(llama.model, llama.layout, Limits())
-    asking, other = Caught(), Caught()
-    if at == "reply":
-        asking.reply = defective  # type: ignore[method-assign,assignment]
-    decoder.add(ResolvedRequest(prompt=(1, 2), max_new_tokens=5, enough=defective if at == "enough" else None), asking)
-    decoder.add(ResolvedRequest(prompt=(1, 3), max_new_tokens=5), other)
-    while decoder.unfinished:
-        decoder.step()
-    assert isinstance(asking.error, KeyError)
-    assert other.tokens is not None
-    assert len(other.tokens) == 5
-    decoder.close()
-    assert decoder.counters().kv_bytes == 0
 
 
 def test_short_number_formats_draw_the_cheap_way(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,3 +295,25 @@ def test_counters_add_up(llama: Tiny) -> None:
     assert counters.seconds["forward"] > 0
     assert counters.seconds["idle"] == 0
     assert counters.tokens_per_second == pytest.approx(7 / sum(counters.seconds.values()))
+
+
+def test_kept_prompts_do_not_give_way_to_who_has_to_wait_all_the_same(llama: Tiny) -> None:
+    """They go once dropping them makes the room that is wanted, and only as many as it takes."""
+    room = 640 * llama.layout.bytes_per_token
+    decoder = Decoder(llama.model, llama.layout, Limits(kv_bytes=room, kept_bytes=room))
+    kept = [tuple(range(first, first + 60)) for first in (1, 2, 3)]
+    for prompt in kept:
+        decode(decoder, [ResolvedRequest(prompt=prompt, max_new_tokens=2)])
+    running, waiting, last = Caught(), Caught(), Caught()
+    decoder.add(ResolvedRequest(prompt=(7, *range(89)) * 4, max_new_tokens=40), running)  # 364 tokens and a few: 6 or 7
+    decoder.step()
+    decoder.add(ResolvedRequest(prompt=(8, *range(89)) * 4, max_new_tokens=40), waiting)
+    decoder.step()
+    running.gone = waiting.gone = True
+    decoder.step()
+    before = decoder.counters().reused_tokens
+    decoder.add(ResolvedRequest(prompt=(*kept[0], 5), max_new_tokens=2), last)
+    while decoder.unfinished:
+        decoder.step()
+    assert decoder.counters().reused_tokens == before + 60
+    decoder.close()

@@ -1,64 +1,99 @@
-"""The engine in front of the batch: threads, back-pressure, cancellation, and models served one at a time."""
+"""The engine in front of the batch, and where it takes one request at a time: threads, ends, counters, defects."""
 
 from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import CancelledError, wait
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, wait
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
-import torch
 
 from defsurvey.storage.runs.run import Decoding, Reply
 from defsurvey.workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
-from defsurvey.workers.engines.transformers import limits
 from defsurvey.workers.engines.transformers.answering import read_request
 from defsurvey.workers.engines.transformers.decoder import Decoder
 from defsurvey.workers.engines.transformers.engine import TransformersEngine
-from defsurvey.workers.engines.transformers.kv import LayerShape, Layout
 from defsurvey.workers.engines.transformers.loading import LoadedModel
 from defsurvey.workers.engines.transformers.scheduler import Limits
-from defsurvey.workers.engines.transformers.support import UnsupportedModel, adopt
+from defsurvey.workers.engines.transformers.support import adopt
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.simulation.answer_parser import is_settled, read
+from tests.end_to_end.machine import wait_until
 from tests.workers.citizens import FAMILY
 from tests.workers.engine.tiny_models import decode
 
-
-def _request(number: int, decoding: Decoding | None = None) -> Request:
-    chosen = decoding or Decoding(max_new_tokens=12, num_beams=1 + number % 4, do_sample=number % 3 == 0)
-    return Request(messages=(Message(role="user", content=f"Question {number}?"),), decoding=chosen, seed=number)
-
-
+CHOICES = ("1", "2")
 LONG = Decoding(max_new_tokens=200)
+#: Nothing in these tests takes so many seconds.
+PATIENCE = 30
+#: Seconds within which whoever waits for a cancelled reply is told.
+SOON = 5
 
 
-def test_counters_tell_what_was_computed(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> None:
-    """They can be read at any time, also after closing, when no bytes are held any more."""
-    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1, limits=Limits())
-    assert engine.counters().steps == 0
-    completions = [engine.submit(_request(number)) for number in range(12)]
-    wait(completions, 60)
-    assert engine.describe()["batching"] == "continuous"
-    engine.close()
-    counters = engine.counters()
-    assert counters.finished == 12
-    assert counters.reply_tokens == sum(future.result().completion_tokens or 0 for future in completions)
-    assert counters.kv_bytes == 0
-    assert counters.peak_kv_bytes > 0
-    assert counters.rows_per_step > 2
+def _request(number: int, decoding: Decoding | None = None, *choices: str) -> Request:
+    chosen = decoding or Decoding(max_new_tokens=12, num_beams=1 + number % 4, do_sample=number % 3 == 0)
+    asked = (Message(role="user", content=f"Question {number}?"),)
+    return Request(messages=asked, decoding=chosen, seed=number, choices=choices)
 
 
-@pytest.mark.parametrize("alone", [False, True])
-def test_a_reply_without_beams_ends_where_the_rest_says_nothing_new(
-    tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, *, alone: bool
+def _tokens(count: int) -> Decoding:
+    return Decoding(max_new_tokens=count)
+
+
+def test_replies_are_the_same_however_a_model_is_served(
+    engine: TransformersEngine, tiny_card: ModelCard, tiny_loaded: LoadedModel
 ) -> None:
-    """Fewer tokens, the same beginning and the same reading; beams go on to their end. Also one request at a time."""
-    if alone:
-        monkeypatch.setattr("defsurvey.workers.engines.transformers.engine.adopt", _refuse)
-    engine = TransformersEngine(tiny_card.model_copy(update={"answer_prefix": True}), tiny_loaded, threads=1)
+    """And counted alike: replies, tokens and seconds, also after closing; the reason for no batch is described."""
+    requests = [_request(number) for number in range(12)]
+    replies = [future.result(PATIENCE) for future in [engine.submit(request) for request in requests]]
+    batching = engine.describe()["batching"]
+    engine.close()
+    counted = engine.counters()
+    assert replies == [_batched(tiny_card, tiny_loaded, request) for request in requests]
+    assert counted.finished == 12
+    assert counted.reply_tokens == sum(one.completion_tokens or 0 for one in replies)
+    assert counted.prefilled_tokens + counted.reused_tokens == sum(one.prompt_tokens or 0 for one in replies)
+    assert min(counted.seconds[phase] for phase in ("admit", "forward", "deliver")) > 0
+    assert counted.kv_bytes == 0
+    if batching == "continuous":
+        assert counted.rows_per_step > 2
+        assert counted.peak_kv_bytes > 0
+    else:
+        assert batching == "one request at a time: it is said so in this test"
+        assert counted.steps == 0
+
+
+def _batched(card: ModelCard, loaded: LoadedModel, request: Request) -> Completion:
+    """What the batch's own parts make of a request."""
+    asked = read_request(card, loaded, request)
+    assert not isinstance(asked, Completion)
+    decoder = Decoder(loaded.model, adopt(loaded.model), Limits())
+    tokens = decode(decoder, [asked.resolved])[0].tokens
+    decoder.close()
+    assert tokens is not None
+    return asked.completion(loaded, tokens)
+
+
+def test_who_waits_for_requests_is_idle(engine: TransformersEngine) -> None:
+    """Seen while it lasts, not only once it has ended; time spent on requests is none of it."""
+    wait_until(lambda: engine.counters().seconds["idle"] > 0, "an idle engine")
+    before = engine.counters().seconds["idle"]
+    time.sleep(0.05)
+    assert engine.counters().seconds["idle"] >= before + 0.05
+    began = time.monotonic()
+    engine.submit(_request(1)).result(PATIENCE)
+    engine.close()
+    seconds = engine.counters().seconds
+    assert sum(seconds.values()) - seconds["idle"] <= time.monotonic() - began
+
+
+def test_a_reply_without_beams_ends_where_the_rest_says_nothing_new(served: Callable[..., TransformersEngine]) -> None:
+    """Fewer tokens, the same beginning and the same reading; beams go on to their end."""
+    engine = served(answer_prefix=True)
     shown = FAMILY.codes
     enough = partial(is_settled, question=FAMILY, shown=shown, reply=Reply.ANSWER)
     asked = [
@@ -68,12 +103,10 @@ def test_a_reply_without_beams_ends_where_the_rest_says_nothing_new(
             seed=seed,
             reply_start="Answer: 2. ",
         )
-        for seed, (sampled, beams) in enumerate([(False, 1), *[(True, 1)] * 4, (True, 2)])
+        for seed, (sampled, beams) in enumerate([(False, 1), *[(True, 1)] * 2, (True, 2)])
     ]
     whole = [engine.submit(request).result() for request in asked]
-    together = [engine.submit(replace(request, enough=enough)) for request in asked]
-    cut = [future.result() for future in together]
-    engine.close()
+    cut = [future.result() for future in [engine.submit(replace(request, enough=enough)) for request in asked]]
     shorter = 0
     for request, one, other in zip(asked, whole, cut, strict=True):
         assert one.text.startswith(other.text)
@@ -88,24 +121,7 @@ def test_a_reply_without_beams_ends_where_the_rest_says_nothing_new(
             shorter += 1
         else:
             assert one == other
-    assert shorter >= 2
-
-
-def _refuse(_model: object) -> None:
-    raise UnsupportedModel("for the test")
-
-
-def test_a_cancelled_request_makes_room_and_the_others_are_served(
-    tiny_card: ModelCard, tiny_loaded: LoadedModel
-) -> None:
-    """A future may be cancelled while its request runs; its neighbours' replies are what they are alone."""
-    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
-    alone = [engine.submit(_request(number)).result() for number in range(6)]
-    long = [engine.submit(_request(number, LONG)) for number in range(4)]
-    short = [engine.submit(_request(number)) for number in range(6)]
-    assert all(future.cancel() for future in long)
-    assert [future.result() for future in short] == alone
-    engine.close()
+    assert shorter
 
 
 def test_submitting_waits_while_the_backlog_is_full(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> None:
@@ -129,7 +145,7 @@ def test_submitting_waits_while_the_backlog_is_full(tiny_card: ModelCard, tiny_l
     waiting.start()
     time.sleep(0.02)
     engine.close()
-    waiting.join(30)
+    waiting.join(PATIENCE)
     # Either it got in, because a reply was there sooner, and was cancelled; or it was told.
     assert not waiting.is_alive()
     assert refused in ([], ["model tiny: its engine is closed"])
@@ -139,121 +155,141 @@ def test_a_defect_of_the_batch_itself_leaves_nobody_waiting(
     tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Should the loop ever break, futures are cancelled and the engine is closed."""
-
-    def broken(decoder: object) -> bool:
-        raise ZeroDivisionError("a defect")
-
-    monkeypatch.setattr("defsurvey.workers.engines.transformers.decoder.Decoder.step", broken)
+    monkeypatch.setattr(Decoder, "step", lambda _: {}["absent"])
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
-    future = engine.submit(_request(1))
     with pytest.raises(CancelledError):
-        future.result(30)
+        engine.submit(_request(1)).result(PATIENCE)
     assert engine.closed
     with pytest.raises(EngineUnavailable):
         engine.submit(_request(2))
     engine.close()
 
 
-@pytest.mark.parametrize("alone", [False, True])
-def test_a_prompt_that_cannot_be_read_reaches_who_asked(
-    tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, *, alone: bool
+@pytest.mark.parametrize("where", ["engine.read_request", "answering.Question.completion", "enough"])
+def test_a_defect_around_a_reply_reaches_who_asked(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    """A defect of a template fails one future, on both ways of serving."""
-    if alone:
-        monkeypatch.setattr("defsurvey.workers.engines.transformers.engine.adopt", _refuse)
-    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
+    """Of a template, of what is made of tokens, of the question whether they will do; the next one is served."""
+    request = _request(4, LONG)
     with monkeypatch.context() as patched:
-        patched.setattr("defsurvey.workers.engines.transformers.engine.read_request", lambda *_: {}["absent"])
+        if where == "enough":
+            request = replace(request, enough=lambda _: {}["absent"])
+        else:
+            patched.setattr(f"defsurvey.workers.engines.transformers.{where}", lambda *_: {}["absent"])
         with pytest.raises(KeyError, match="absent"):
-            engine.submit(_request(1)).result(30)
-    assert engine.submit(_request(1)).result().finish is FinishReason.LENGTH
-    engine.close()
+            engine.submit(request).result(PATIENCE)
+    assert engine.submit(_request(1)).result(PATIENCE).finish is FinishReason.LENGTH
 
 
-@pytest.mark.parametrize("alone", [False, True])
-def test_a_reply_that_cannot_be_read_reaches_who_asked(
-    tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, *, alone: bool
-) -> None:
-    """As a prompt; and so does a question whether the text will do that fails."""
-    if alone:
-        monkeypatch.setattr("defsurvey.workers.engines.transformers.engine.adopt", _refuse)
-    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
-    with monkeypatch.context() as patched:
-        patched.setattr("defsurvey.workers.engines.transformers.answering.Question.completion", lambda *_: {}["absent"])
-        with pytest.raises(KeyError, match="absent"):
-            engine.submit(_request(1)).result(30)
-    with pytest.raises(KeyError, match="missing"):
-        engine.submit(replace(_request(4, LONG), enough=lambda _: {}["missing"])).result(30)
-    assert engine.submit(_request(1)).result(30).finish is FinishReason.LENGTH
-    engine.close()
+class Forwards:
+    """Counts a model's forwards, and does something in the middle of one of them."""
+
+    def __init__(self, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        #: By the number of a forward, from 1 on.
+        self.during: dict[int, Callable[[], object]] = {}
+        self._forward = model.forward
+        monkeypatch.setattr(model, "forward", self._counted)
+
+    def _counted(self, *arguments: Any, **settings: Any) -> Any:
+        self.count += 1
+        self.during.get(self.count, lambda: None)()
+        return self._forward(*arguments, **settings)
 
 
 @pytest.fixture
-def unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No model can be served by the batch."""
-
-    def refuse(model: object) -> Layout:
-        raise UnsupportedModel("it is said so in this test")
-
-    monkeypatch.setattr("defsurvey.workers.engines.transformers.engine.adopt", refuse)
+def forwards(engine: TransformersEngine, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> Forwards:
+    """The forwards of the engine's model from here on."""
+    return Forwards(tiny_loaded.model, monkeypatch)
 
 
-def test_a_model_that_the_batch_cannot_serve_is_served_one_request_at_a_time(
-    unsupported: None, tiny_card: ModelCard, tiny_loaded: LoadedModel
+def _closing(engine: TransformersEngine) -> threading.Thread:
+    """A thread that is closing the engine."""
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    wait_until(lambda: engine.closed, "an engine that closes")
+    return closing
+
+
+@pytest.mark.parametrize("behind", [True, False], ids=["somebody comes behind", "nobody does"])
+def test_who_is_cancelled_before_its_turn_costs_no_forward_and_is_told(
+    engine: TransformersEngine, forwards: Forwards, behind: bool
 ) -> None:
-    """With the same replies, and the reason in its description."""
-    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
-    assert engine.describe()["batching"] == "one request at a time: it is said so in this test"
-    requests = [_request(number) for number in range(12)]
-    replies: list[Completion] = [future.result() for future in [engine.submit(request) for request in requests]]
-    assert engine.counters().steps == 0
-    wrong = engine.submit(_request(1, Decoding(num_beams=0))).result()
-    engine.close()
-    assert wrong.finish is FinishReason.ERROR
-    assert replies == [_batched(tiny_card, tiny_loaded, request) for request in requests]
+    """Be it a reply or a first token that was asked for; who comes behind does not wait for them."""
+    under_way, cancelled = threading.Event(), threading.Event()
+    forwards.during[1] = lambda: (under_way.set(), cancelled.wait(PATIENCE))
+    first = engine.submit(_request(0, _tokens(1)))
+    assert under_way.wait(PATIENCE)
+    waiting = [engine.submit(_request(number, _tokens(50), *asked)) for number in (1, 2) for asked in ((), CHOICES)]
+    assert all(future.cancel() for future in waiting)
+    last = [engine.submit(_request(9, _tokens(1)))] if behind else []
+    cancelled.set()
+    assert not wait([first, *waiting, *last], SOON).not_done
+    assert forwards.count == engine.counters().finished == 1 + len(last)
 
 
-def _batched(card: ModelCard, loaded: LoadedModel, request: Request) -> Completion:
-    """What the batch's own parts make of a request."""
-    asked = read_request(card, loaded, request)
-    assert not isinstance(asked, Completion)
-    decoder = Decoder(loaded.model, adopt(loaded.model), Limits())
-    tokens = decode(decoder, [asked.resolved])[0].tokens
-    decoder.close()
-    assert tokens is not None
-    return asked.completion(loaded, tokens)
-
-
-def test_closing_ends_a_lone_generation_at_its_next_token(
-    unsupported: None, tiny_card: ModelCard, tiny_loaded: LoadedModel
+def test_whoever_waits_is_told_at_the_next_token_of_others(
+    tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the library generates: the reply under way is cancelled, not waited for."""
-    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
-    pending = [engine.submit(_request(number, LONG)) for number in range(3)]
+    """However far from its turn the request was: there is room for one, and two are before it."""
+    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1, limits=Limits(rows=1))
+    forwards = Forwards(tiny_loaded.model, monkeypatch)
+    told: list[bool] = []
+    futures: list[Future[Completion]] = []
+    known = threading.Event()
+    forwards.during = {
+        1: lambda: known.wait(PATIENCE),
+        3: lambda: futures[-1].cancel(),
+        4: lambda: told.append(futures[-1] in wait(futures[-1:], 0).done),
+    }
+    futures += [engine.submit(_request(number, _tokens(20))) for number in range(3)]
+    known.set()
+    futures[0].result(PATIENCE)
     engine.close()
-    assert all(future.cancelled() for future in pending)
+    assert told == [True]
 
 
-def test_a_device_that_fails_a_lone_generation_is_an_error_completion(
-    unsupported: None, tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+def test_a_reply_that_is_cancelled_under_way_ends_at_its_next_token(
+    engine: TransformersEngine, forwards: Forwards
 ) -> None:
-    """Out of memory costs one answer there as well."""
-    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
+    """And is not counted: it is no reply. Whoever comes next is served."""
+    known = threading.Event()
+    forwards.during = {1: lambda: known.wait(PATIENCE), 3: lambda: long.cancel()}
+    long = engine.submit(_request(1, LONG))
+    known.set()
+    assert wait([long], SOON).done
+    with pytest.raises(CancelledError):
+        long.result(0)
+    assert engine.submit(_request(2, _tokens(1))).result(PATIENCE).completion_tokens == 1
+    assert forwards.count == 4
+    counters = engine.counters()
+    assert (counters.finished, counters.reply_tokens) == (1, 1)
 
-    def full(*args: object, **settings: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(tiny_loaded.model, "generate", full)
-    failed = engine.submit(_request(1)).result(30)
+def test_closing_waits_for_no_more_than_one_first_token(engine: TransformersEngine, forwards: Forwards) -> None:
+    """However many have been asked for."""
+    all_asked, closing = threading.Event(), list[threading.Thread]()
+    forwards.during = {1: lambda: all_asked.wait(PATIENCE), 2: lambda: closing.append(_closing(engine))}
+    futures = [engine.submit(_request(number, _tokens(1), *CHOICES)) for number in range(6)]
+    all_asked.set()
+    wait(futures, PATIENCE)
+    closing[0].join(PATIENCE)
+    assert forwards.count == 2
+    assert [future.cancelled() for future in futures] == [False] * 2 + [True] * 4
+
+
+def test_closing_tells_whoever_waits(engine: TransformersEngine, forwards: Forwards) -> None:
+    """For what is under way, for what has not begun, and for what was cancelled before; within one forward."""
+    all_asked, closing = threading.Event(), list[threading.Thread]()
+    forwards.during[1] = lambda: (all_asked.wait(PATIENCE), closing.append(_closing(engine)))
+    futures = [engine.submit(_request(number, LONG)) for number in range(4)]
+    assert futures[2].cancel()
+    all_asked.set()
+    assert not wait(futures, SOON).not_done
+    closing[0].join(PATIENCE)
+    assert all(future.cancelled() for future in futures)
+    assert forwards.count == 1
     engine.close()
-    assert failed.error == "OutOfMemoryError: CUDA out of memory"
-
-
-def test_the_room_of_a_model_says_how_many_participants_fit() -> None:
-    """By memory where that is less, else by rows; never none."""
-    layout = Layout(layers=(LayerShape(1, 4),), dtype=torch.float32, device=torch.device("cpu"))
-    one = (600 + 3 * 96) * layout.bytes_per_token
-    for room, rows, expected in ((10 * one, 128, 10), (10 * one - 1, 128, 9), (1 << 40, 128, 42), (1, 128, 1)):
-        chosen = Limits(rows=rows, tokens=512, kv_bytes=room, kept_bytes=room)
-        assert limits.participants_at_once(layout, chosen) == expected
+    with pytest.raises(EngineUnavailable, match="model tiny: its engine is closed"):
+        engine.submit(_request(0))

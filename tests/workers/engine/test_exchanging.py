@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import (
-    Ernie4_5Config,
-    Ernie4_5ForCausalLM,
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    GlmConfig,
-    GlmForCausalLM,
-    GraniteConfig,
-    GraniteForCausalLM,
-    HeliumConfig,
-    HeliumForCausalLM,
-    HunYuanDenseV1Config,
-    HunYuanDenseV1ForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    MixtralConfig,
-    MixtralForCausalLM,
-    Olmo2Config,
-    Olmo2ForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-    SmolLM3Config,
-    SmolLM3ForCausalLM,
-)
-from transformers.models.cohere.modeling_cohere import CohereLayerNorm
-from transformers.models.llama import modeling_llama
+from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from defsurvey.workers.engines.transformers import exchanging, support
@@ -46,32 +16,32 @@ from defsurvey.workers.engines.transformers.comparing import same
 from defsurvey.workers.engines.transformers.exchanging import GatedLayers, Layer, Norm, exchange
 from defsurvey.workers.engines.transformers.kv import LayerShape, Layout
 from defsurvey.workers.engines.transformers.packing import can_pack, pack
-from tests.workers.engine.test_support import HEADS, SIZES, built
+from tests.workers.engine.tiny_models import HEADS, SIZES, built
 
 LAYOUT = Layout(layers=(LayerShape(2, 4),), dtype=torch.float32, device=torch.device("cpu"))
-WINDOW = 6
+WINDOW = {"sliding_window": 6}
 
 # Each with the number of its two layers that are computed another way.
-MODELS: list[tuple[Any, Any, int]] = [
-    (LlamaForCausalLM, LlamaConfig(**HEADS, attention_bias=True, mlp_bias=True), 2),
-    (MistralForCausalLM, MistralConfig(**HEADS, sliding_window=WINDOW), 2),
-    (Qwen2ForCausalLM, Qwen2Config(**HEADS, use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1), 2),
-    (Qwen3ForCausalLM, Qwen3Config(**HEADS, head_dim=8), 2),  # with norms of queries and keys
-    (GraniteForCausalLM, GraniteConfig(**HEADS, attention_multiplier=0.3), 2),
-    (GraniteForCausalLM, GraniteConfig(**HEADS, residual_multiplier=0.2), 0),
-    (Olmo2ForCausalLM, Olmo2Config(**HEADS), 0),  # its norms are behind attention
-    (MixtralForCausalLM, MixtralConfig(**HEADS, num_local_experts=3), 0),
-    (GlmForCausalLM, GlmConfig(**HEADS, head_dim=4), 0),  # only half of a row is rotated
+MODELS: list[tuple[str, dict[str, Any], int]] = [
+    ("Llama", HEADS | {"attention_bias": True, "mlp_bias": True}, 2),
+    ("Mistral", HEADS | WINDOW, 2),
+    ("Qwen2", HEADS | {"use_sliding_window": True, **WINDOW, "max_window_layers": 1}, 2),
+    ("Qwen3", HEADS | {"head_dim": 8}, 2),  # with norms of queries and keys
+    ("Granite", HEADS | {"attention_multiplier": 0.3}, 2),
+    ("Granite", HEADS | {"residual_multiplier": 0.2}, 0),
+    ("Olmo2", HEADS, 0),  # its norms are behind attention
+    ("Mixtral", HEADS | {"num_local_experts": 3}, 0),
+    ("Glm", HEADS | {"head_dim": 4}, 0),  # only half of a row is rotated
 ]
 
 
-@pytest.mark.parametrize(("model_class", "config", "layers"), MODELS, ids=lambda of: getattr(of, "__name__", ""))
+@pytest.mark.parametrize(("architecture", "settings", "layers"), MODELS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_model_computes_the_same_as_before(
-    one_thread: None, model_class: Any, config: Any, layers: int, dtype: torch.dtype
+    one_thread: None, architecture: str, settings: dict[str, Any], layers: int, dtype: torch.dtype
 ) -> None:
     """By itself and packed, prompts and beams; a second time nothing is left to do."""
-    model, untouched = built(model_class, config).to(dtype), built(model_class, config).to(dtype)
+    model, untouched = built(architecture, **settings).to(dtype), built(architecture, **settings).to(dtype)
     layout = support.adopt(model)
     assert bool(pack(model)) is can_pack(dtype)
     assert exchange(model, layout)
@@ -98,15 +68,15 @@ WIDE: dict[str, Any] = {
     "initializer_range": 0.02,
 }
 #: What they compute instead of what a Llama does, and which of their layers do not.
-OTHERS: list[tuple[Any, Any, list[int]]] = [
-    (HunYuanDenseV1ForCausalLM, HunYuanDenseV1Config(**WIDE, head_dim=32), []),  # norms behind the rotation
-    (HeliumForCausalLM, HeliumConfig(**WIDE, head_dim=32), []),  # neighbours are turned together, not halves
-    (Ernie4_5ForCausalLM, Ernie4_5Config(**WIDE, head_dim=32), []),  # likewise
-    (SmolLM3ForCausalLM, SmolLM3Config(**WIDE), [0, 1, 2]),  # every fourth layer knows no positions
-    (LlamaForCausalLM, LlamaConfig(**WIDE), [0, 1, 2, 3]),
-    (MistralForCausalLM, MistralConfig(**WIDE, sliding_window=WINDOW), [0, 1, 2, 3]),
-    (Qwen2ForCausalLM, Qwen2Config(**WIDE), [0, 1, 2, 3]),
-    (Qwen3ForCausalLM, Qwen3Config(**WIDE, head_dim=32), [0, 1, 2, 3]),
+OTHERS: list[tuple[str, dict[str, Any], list[int]]] = [
+    ("HunYuanDenseV1", WIDE | {"head_dim": 32}, []),  # norms behind the rotation
+    ("Helium", WIDE | {"head_dim": 32}, []),  # neighbours are turned together, not halves
+    ("Ernie4_5", WIDE | {"head_dim": 32}, []),  # likewise
+    ("SmolLM3", WIDE, [0, 1, 2]),  # every fourth layer knows no positions
+    ("Llama", WIDE, [0, 1, 2, 3]),
+    ("Mistral", WIDE | WINDOW, [0, 1, 2, 3]),
+    ("Qwen2", WIDE, [0, 1, 2, 3]),
+    ("Qwen3", WIDE | {"head_dim": 32}, [0, 1, 2, 3]),
 ]
 
 
@@ -115,10 +85,12 @@ def exchanged_layers(model: Any) -> list[int]:
     return [number for number, layer in enumerate(model.model.layers) if isinstance(layer.forward, Layer)]
 
 
-@pytest.mark.parametrize(("model_class", "config", "layers"), OTHERS, ids=lambda of: getattr(of, "__name__", ""))
-def test_a_layer_is_known_by_what_it_adds(one_thread: None, model_class: Any, config: Any, layers: list[int]) -> None:
+@pytest.mark.parametrize(("architecture", "settings", "layers"), OTHERS)
+def test_a_layer_is_known_by_what_it_adds(
+    one_thread: None, architecture: str, settings: dict[str, Any], layers: list[int]
+) -> None:
     """However small that is beside what it adds it to, in a format of few digits."""
-    model = built(model_class, config).bfloat16()
+    model = built(architecture, **settings).bfloat16()
     layout = support.adopt(model)
     pack(model)
     exchange(model, layout)
@@ -130,7 +102,7 @@ def test_layers_that_make_a_model_another_are_its_own_again(
     one_thread: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, dtype: torch.dtype
 ) -> None:
     """Logits are compared at the end: what no single comparison shows."""
-    model = built(HunYuanDenseV1ForCausalLM, HunYuanDenseV1Config(**{**WIDE, "initializer_range": 0.1}, head_dim=32))
+    model = built("HunYuanDenseV1", **WIDE | {"initializer_range": 0.1, "head_dim": 32})
     layout = support.adopt(model.to(dtype))
     pack(model)
     tried = exchanging.same_layer
@@ -142,32 +114,9 @@ def test_layers_that_make_a_model_another_are_its_own_again(
     assert difference <= (0.05 if dtype is torch.bfloat16 else 1e-5) * largest
 
 
-def test_a_layer_that_cannot_be_joined_is_left_alone(one_thread: None) -> None:
-    """Where only keys have a bias."""
-    model = built(LlamaForCausalLM, LlamaConfig(**HEADS))
-    keys = model.model.layers[0].self_attn.k_proj
-    keys.bias = nn.Parameter(torch.ones(keys.out_features))
-    layout = support.adopt(model)
-    pack(model)
-    exchange(model, layout)
-    assert [isinstance(layer.forward, Layer) for layer in model.model.layers] == [False, True]
-
-
-def test_what_is_joined_is_not_kept_apart_as_well(one_thread: None) -> None:
-    """A model's weights are in memory once."""
-    model = built(LlamaForCausalLM, LlamaConfig(**HEADS))
-    layout = support.adopt(model)
-    pack(model)
-    attention = model.model.layers[0].self_attn
-    before = [weakref.ref(getattr(attention, name)) for name in ("q_proj", "k_proj", "v_proj")]
-    exchange(model, layout)
-    gc.collect()
-    assert [of() for of in before] == [None] * 3
-
-
 def test_gates_are_given_up_one_by_one(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a model that fills most of the memory only one layer's are there twice at a time."""
-    model = built(LlamaForCausalLM, LlamaConfig(**(HEADS | {"num_hidden_layers": 4})))
+    model = built("Llama", **HEADS | {"num_hidden_layers": 4})
     layout = support.adopt(model)
     pack(model)
     before = [weakref.ref(layer.mlp) for layer in model.model.layers]
@@ -181,32 +130,6 @@ def test_gates_are_given_up_one_by_one(one_thread: None, monkeypatch: pytest.Mon
     monkeypatch.setattr(exchanging, "GatedLayers", Counted)
     exchange(model, layout)
     assert alive == [4, 3, 2, 1]
-
-
-def test_positions_of_another_format_are_the_layers_own_business(
-    one_thread: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Some models keep angles in float32 whatever their format: they are turned by as the library does it."""
-    model = built(LlamaForCausalLM, LlamaConfig(**HEADS)).bfloat16()
-    layout = support.adopt(model)
-    pack(model)
-    exchange(model, layout)
-    angles = model.model.rotary_emb
-    turn, apply = angles.forward, modeling_llama.apply_rotary_pos_emb
-    turned: list[Any] = []
-
-    def long(*given: Any, **named: Any) -> tuple[Tensor, ...]:
-        return tuple(one.float() for one in turn(*given, **named))
-
-    def rotated(query: Tensor, key: Tensor, *angles: Tensor) -> tuple[Tensor, ...]:
-        return tuple(one.to(query.dtype) for one in apply(query, key, *angles))
-
-    monkeypatch.setattr(angles, "forward", long)
-    monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", rotated)
-    monkeypatch.setattr(exchanging, "rotate", lambda *given: turned.append(given))
-    difference, largest = support._differ(support.packed_logits(model, layout), support.plain_logits(model))
-    assert difference <= 0.1 * largest
-    assert not turned
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -239,46 +162,17 @@ class Centred(LlamaRMSNorm):
         return normed
 
 
-class Strict(LlamaRMSNorm):
-    """Wants more than rows."""
-
-    def forward(self, rows: Tensor, gate: Tensor) -> Tensor:
-        """With a gate, as some recurrent layers have it."""
-        return rows * gate
-
-
 def test_what_computes_something_else_is_left_alone(one_thread: None) -> None:
     """Other norms, other gates, other number formats, other devices, layers that are not packed."""
     with torch.device("meta"):
         elsewhere = LlamaRMSNorm(8)
-    gelu = Gemma2ForCausalLM(Gemma2Config(**HEADS, head_dim=4)).model.layers[0].mlp
+    gelu = built("Gemma2", **HEADS, head_dim=4).model.layers[0].mlp
     pack(gelu)
     plain = LlamaMLP(LlamaConfig(hidden_size=8, intermediate_size=4, num_attention_heads=1))
-    modules = [Centred(8), Strict(8), LlamaRMSNorm(8).to(torch.float16), elsewhere, gelu, plain, nn.LayerNorm(8)]
+    modules = [Centred(8), LlamaRMSNorm(8).to(torch.float16), elsewhere, gelu, plain, nn.LayerNorm(8)]
     model = nn.Sequential(*modules)
     assert exchange(model, LAYOUT) == 0
     assert list(model) == modules
-
-
-def test_what_is_hardly_seen_of_most_rows_is_seen() -> None:
-    """A mean of rows without one, and gates that are nearly closed."""
-    centred = CohereLayerNorm(4096).bfloat16()
-    gelu = LlamaMLP(LlamaConfig(hidden_size=64, intermediate_size=64, hidden_act="gelu", num_attention_heads=1))
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        for layer in (gelu.gate_proj, gelu.up_proj, gelu.down_proj):
-            layer.weight.copy_(0.0005 * torch.randn_like(layer.weight))
-    model = nn.Sequential(centred, gelu.bfloat16())
-    pack(model)
-    assert exchange(model, LAYOUT) == 0
-
-
-def test_a_norm_is_exchanged_wherever_it_is() -> None:
-    """A second time it is known for what it is."""
-    model = nn.Sequential(nn.Sequential(LlamaRMSNorm(8)), LlamaRMSNorm(4).to(torch.bfloat16))
-    assert exchange(model, LAYOUT) == 2
-    assert [type(module) for module in model.modules() if not isinstance(module, nn.Sequential)] == [Norm, Norm]
-    assert exchange(model, LAYOUT) == 0
 
 
 @pytest.mark.parametrize("width", [16, 576, 4096])

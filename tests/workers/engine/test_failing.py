@@ -16,14 +16,13 @@ from defsurvey.workers.engines.transformers import decoder as decoder_module
 from defsurvey.workers.engines.transformers.batch import Batch
 from defsurvey.workers.engines.transformers.decoder import Decoder
 from defsurvey.workers.engines.transformers.engine import TransformersEngine
-from defsurvey.workers.engines.transformers.failing import failed_for_good, out_of_memory
 from defsurvey.workers.engines.transformers.loading import LoadedModel
 from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
 from defsurvey.workers.engines.transformers.scheduler import Limits
 from defsurvey.workers.engines.transformers.selection import select
 from defsurvey.workers.models import ModelCard
 from tests.workers.engine.conftest import Tiny
-from tests.workers.engine.tiny_models import Caught, decode
+from tests.workers.engine.tiny_models import decode
 
 #: A prompt that is one piece, and more than two of the least that is computed at once.
 LONG = ResolvedRequest(prompt=tuple(range(1, 91)), max_new_tokens=12)
@@ -76,21 +75,6 @@ def test_a_lone_prompt_too_large_for_the_device_is_computed_in_halves(
     assert (counters.reused_tokens, counters.prefilled_tokens, counters.restarted) == (89, 2 * 90 + 1, 0)
 
 
-def test_who_loses_interest_between_two_halves_is_let_go(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second half is computed in the next step, if anybody still waits for it."""
-    decoder, caught = Decoder(llama.model, llama.layout, Limits(kept_bytes=0)), Caught()
-
-    def lose_interest() -> None:
-        caught.gone = True
-
-    computed = _cramped(monkeypatch, 64, then=lose_interest)
-    decoder.add(LONG, caught)
-    while decoder.unfinished:
-        decoder.step()
-    assert computed == [45]
-    assert (caught.tokens, caught.error, decoder.counters().kv_bytes) == (None, None, 0)
-
-
 def test_a_prompt_computed_in_halves_may_begin_again(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is then no memory to choose: with less at once it goes through, and the replies are the same."""
     expected = _replies(tiny, LONG, SAMPLED)
@@ -108,22 +92,6 @@ def test_a_prompt_computed_in_halves_may_begin_again(tiny: Tiny, monkeypatch: py
     assert decoder.counters().restarted > 0
     decoder.close()
     assert [one.tokens for one in caught] == expected
-
-
-def test_a_prompt_for_which_there_is_never_memory_fails(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So few tokens are not halved any more; the next prompt is tried at full length again."""
-    tried: list[int] = []
-
-    def full(_model: Any, batch: Batch) -> torch.Tensor:
-        tried.append(batch.rows)
-        raise NO_ROOM
-
-    monkeypatch.setattr(decoder_module, "forward", full)
-    decoder = Decoder(llama.model, llama.layout, LIMITS)
-    for _ in range(2):
-        assert decode(decoder, [LONG])[0].error is NO_ROOM
-    decoder.close()
-    assert tried == [90, 45, 22] * 2
 
 
 def test_a_batch_that_has_drained_is_as_large_as_before(
@@ -209,16 +177,3 @@ def test_memory_that_runs_out_costs_one_answer(
         failed = engine.submit(_request(1, choices=choices)).result(30)
     assert failed.error == f"{type(error).__name__}: {error}"
     assert engine.submit(_request(1, choices=choices)).result(30).error == ""
-
-
-@needs_device_errors
-def test_a_device_that_has_too_little_memory_has_not_failed() -> None:
-    """However torch puts it; and an error that is no device's says nothing of one."""
-    broken = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-    full = torch.AcceleratorError("CUDA error: out of memory")
-    assert [(out_of_memory(error), failed_for_good(error)) for error in (broken, full, NO_ROOM, RuntimeError())] == [
-        (False, True),
-        (True, False),
-        (True, False),
-        (False, False),
-    ]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from defsurvey.workers.engines.transformers.buffers import BufferKV, Buffers
+from defsurvey.workers.engines.transformers.buffers import BufferKV
 from defsurvey.workers.engines.transformers.kv import KV, STRIDE, LayerShape, Layout, OutOfRoom
 from defsurvey.workers.engines.transformers.pool import Pool, PooledKV, store_for
 from defsurvey.workers.engines.transformers.prefix import PrefixIndex
@@ -142,18 +142,6 @@ def test_a_pool_gives_its_pages_out_again_and_no_more_than_it_has() -> None:
     assert pool.bytes == 0
 
 
-def test_a_kept_prompt_gives_back_the_room_of_its_tree() -> None:
-    """What is kept is as large as the prompt, and what was written there is still there."""
-    store = Buffers(LAYOUT)
-    kv = store.open(5 * STRIDE)
-    _mark(kv, kv.extend(STRIDE + 1), list(range(STRIDE + 1)))
-    kv.branch((0, 0))
-    kv.cut(STRIDE + 1)
-    assert kv.bytes == store.bytes == 2 * STRIDE * TOKEN_BYTES
-    assert [_read(kv, 1, place) for place in range(STRIDE + 1)] == list(range(STRIDE + 1))
-    assert kv.addresses.tolist() == [buffer.data_ptr() for buffer in kv.buffers]
-
-
 def test_a_prompt_kept_in_a_pool_gives_back_the_pages_that_hold_none_of_it() -> None:
     """Also where dead branches were squeezed out, after which places of the tree are in any order."""
     pool = Pool(LAYOUT, 8 * STRIDE)
@@ -175,27 +163,6 @@ def test_a_prompt_kept_in_a_pool_gives_back_the_pages_that_hold_none_of_it() -> 
     kv.close()
     other.close()
     assert pool.bytes == 0
-
-
-def test_room_that_was_never_written_is_zero() -> None:
-    """The loops multiply what is hidden there with zero, which only numbers make nothing of."""
-    kv = Buffers(LAYOUT).open(1)
-    kv.extend(STRIDE + 1)
-    assert not any(buffer.any() for buffer in kv.buffers)
-
-
-def test_a_prompt_for_which_there_is_no_room_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is let go of, and its bytes with it."""
-    store, index = Buffers(LAYOUT), PrefixIndex()
-    kv = store.open(2 * STRIDE)
-    kv.extend(40)
-
-    def full(*_: object, **__: object) -> torch.Tensor:
-        raise RuntimeError("no memory")
-
-    monkeypatch.setattr(torch, "zeros", full)
-    index.keep(range(40), kv)
-    assert len(index) == store.bytes == 0
 
 
 def test_a_device_without_room_for_a_pool_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

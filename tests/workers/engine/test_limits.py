@@ -1,16 +1,24 @@
-"""How much a device takes on at once, by its memory."""
+"""What an engine takes of its machine and leaves behind: memory, and threads."""
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from defsurvey.workers.engines import machine
+from defsurvey.workers.engines.transformers.freeing import give_back, hold_on
 from defsurvey.workers.engines.transformers.kv import LayerShape, Layout, OutOfRoom
-from defsurvey.workers.engines.transformers.limits import limits_for
+from defsurvey.workers.engines.transformers.limits import limits_for, participants_at_once
 from defsurvey.workers.engines.transformers.scheduler import Limits
+from defsurvey.workers.engines.transformers.threads import in_passing
+from tests.end_to_end.machine import wait_until
 
 LAYOUT = Layout(layers=(LayerShape(1, 4),), dtype=torch.float32, device=torch.device("cpu"))
 #: What one request of usual size takes: 600 + 3 * 96 tokens of 32 bytes.
@@ -50,3 +58,80 @@ def test_a_model_that_leaves_no_room_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(machine, "memory_left", lambda: 2 * ONE - 2)
     with pytest.raises(OutOfRoom, match=r"one request takes 0\.0284 MB of them; its weights leave room for 0\.0284"):
         limits_for(LAYOUT, 1)
+
+
+def test_the_room_of_a_model_says_how_many_participants_fit() -> None:
+    """By memory where that is less, else by rows; never none."""
+    for room, rows, expected in ((10 * ONE, 128, 10), (10 * ONE - 1, 128, 9), (1 << 40, 128, 42), (1, 128, 1)):
+        chosen = Limits(rows=rows, tokens=512, kv_bytes=room, kept_bytes=room)
+        assert participants_at_once(LAYOUT, chosen) == expected
+
+
+#: Takes and frees four pieces of 8 MB again and again; prints how many pages were got anew, before and after.
+_PAGES = """
+import ctypes, resource
+from defsurvey.workers.engines.transformers.freeing import give_back, hold_on
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
+
+def pages(rounds):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        pieces = [libc.malloc(8 << 20) for _ in range(4)]
+        for piece in pieces:
+            ctypes.memset(piece, 1, 8 << 20)
+        for piece in pieces:
+            libc.free(piece)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+pages(2)
+thrown_away = pages(10)
+hold_on()
+pages(2)
+kept = pages(10)
+held = int(open("/proc/self/statm").read().split()[1])
+give_back()
+print(thrown_away, kept, held - int(open("/proc/self/statm").read().split()[1]))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has rules of its own")
+def test_memory_stays_until_it_is_given_back() -> None:
+    """Ten rounds over 32 MB: without it every page is got anew, with it hardly any, and then all are given back."""
+    ended = subprocess.run([sys.executable, "-c", _PAGES], capture_output=True, text=True, check=True, timeout=60)
+    thrown_away, kept, given_back = map(int, ended.stdout.split())
+    all_pages = 32 * 256
+    assert thrown_away > 5 * all_pages
+    assert kept < all_pages
+    assert given_back > 0.9 * all_pages
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One without these functions is asked for them, and that is no error."""
+    monkeypatch.setattr("ctypes.CDLL", lambda _name: object())
+    hold_on()
+    give_back()
+
+
+def _helpers() -> int:
+    """Threads of this process that are not Python's."""
+    return len(list(Path("/proc/self/task").iterdir())) - threading.active_count()
+
+
+def test_the_helpers_of_a_passing_thread_end_with_it(one_thread: None) -> None:
+    """It has some while it computes, and none are left when it is done; what it raises reaches who asked."""
+    before = _helpers()
+
+    def compute() -> int:
+        torch.set_num_threads(2)
+        torch.ones(1 << 20).mul_(2)
+        return _helpers()
+
+    try:
+        assert in_passing(compute) == before + 1
+        wait_until(lambda: _helpers() == before, "the end of the helpers")  # the system takes a moment for it
+    finally:
+        torch.set_num_threads(1)
+    with pytest.raises(ZeroDivisionError):
+        in_passing(lambda: 1 // 0)

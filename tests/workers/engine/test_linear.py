@@ -12,7 +12,6 @@ from defsurvey.workers.engines.transformers.linear import (
     IN_MATRIX_UNITS,
     IN_REGISTERS,
     Way,
-    as_they_were,
     in_turn,
     lay_out,
     multiply,
@@ -32,8 +31,8 @@ def _named(given: object) -> str | None:
 #: With matrix units where there are any, which take inputs by the 32.
 computed = pytest.mark.parametrize(
     ("shape", "how"),
-    [((64, 2), IN_REGISTERS), ((128, 576), IN_REGISTERS), ((192, 1536), IN_REGISTERS)]
-    + [(shape, IN_MATRIX_UNITS) for shape in ((32, 32), (96, 576), (192, 1536)) if matrix.available()],
+    [((64, 2), IN_REGISTERS), ((192, 1536), IN_REGISTERS)]
+    + [(shape, IN_MATRIX_UNITS) for shape in ((96, 32), (192, 1536)) if matrix.available()],
     ids=_named,
 )
 
@@ -44,7 +43,7 @@ def numbers(*sizes: int, seed: int = 0) -> Tensor:
 
 
 @computed
-@pytest.mark.parametrize("rows", [1, 5, 6, 7, 16, 17, 32, 33, 239, 240, 500, 600])
+@pytest.mark.parametrize("rows", [1, 6, 7, 33, 240, 600])
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_a_product_is_the_layers(shape: tuple[int, int], how: Way, rows: int, with_bias: bool) -> None:
     """Fewer rows than are summed at once and more than a block, inputs of one pair and of several sums."""
@@ -92,20 +91,6 @@ def test_rows_may_lie_apart(shape: tuple[int, int], how: Way) -> None:
 
 
 @computed
-def test_gates_are_open_or_closed_far_from_zero(shape: tuple[int, int], how: Way) -> None:
-    """Where an exponential would be beyond every number."""
-    outs, ins = shape
-    given = torch.zeros(4, ins, dtype=torch.bfloat16)
-    given[:, 0] = torch.tensor([-3e38, -100.0, 100.0, 3e38])
-    weight = torch.zeros(outs, ins, dtype=torch.bfloat16)
-    weight[:, 0] = 1
-    found = multiply(given, lay_out(weight, how), None, SWISH)
-    assert found[0].abs().max() <= 3e38 / 1e38  # float32 has no larger power than some 1.7e38 to divide by
-    assert found[1].abs().max() < 1e-35
-    assert torch.equal(found[2:], given[2:, :1].expand(2, outs))
-
-
-@computed
 def test_what_does_not_go_together_is_refused(shape: tuple[int, int], how: Way) -> None:
     """A loop reads what lies at an address, whatever it is."""
     outs, ins = shape
@@ -120,19 +105,6 @@ def test_what_does_not_go_together_is_refused(shape: tuple[int, int], how: Way) 
     for rows, other in refused:
         with pytest.raises(ValueError, match=r"product of \(3, \d+\) of .*: expected"):
             multiply(rows, weight, None, PLUS if other is not None else NONE, other)
-
-
-def test_weights_are_laid_out_and_back() -> None:
-    """Each pair of inputs of an output is beside that of the next output."""
-    weight = torch.arange(128 * 6).view(128, 6)
-    panels = lay_out(weight, IN_REGISTERS)
-    assert panels.shape == (2, 3, 64, 2)
-    assert panels[1, 2, 5].tolist() == weight[69, 4:6].tolist()
-    assert torch.equal(as_they_were(panels), weight)
-    narrow = lay_out(weight, IN_MATRIX_UNITS)
-    assert narrow.shape == (4, 3, 32, 2)
-    assert narrow[2, 2, 5].tolist() == weight[69, 4:6].tolist()
-    assert torch.equal(as_they_were(narrow), weight)
 
 
 @pytest.mark.parametrize("units", [True, False], ids=["matrix", "registers"])

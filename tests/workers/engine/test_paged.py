@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -23,8 +22,8 @@ from defsurvey.workers.engines.transformers.batch import Piece, build
 from defsurvey.workers.engines.transformers.decoder import Decoder
 from defsurvey.workers.engines.transformers.gathered import attend_gathered, gather
 from defsurvey.workers.engines.transformers.kv import LayerShape, Layout
-from defsurvey.workers.engines.transformers.paged import Paging, attend_paged, paging, usable
-from defsurvey.workers.engines.transformers.pool import Pool, PooledKV
+from defsurvey.workers.engines.transformers.paged import attend_paged, paging, usable
+from defsurvey.workers.engines.transformers.pool import Pool
 from defsurvey.workers.engines.transformers.scheduler import Limits
 from defsurvey.workers.engines.transformers.support import adopt
 from tests.workers.engine.scripted_logits import generated
@@ -102,27 +101,6 @@ def test_tiles_say_who_sees_what(per_group: int, beams: int, window: int | None)
     """Computed word for word from the tiles, attention is that over gathered keys; every row is in one tile."""
     expected = attended(by_gathering, per_group, window, beams)
     torch.testing.assert_close(attended(by_the_book, per_group, window, beams), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_bytes_are_few_where_nothing_is_hidden() -> None:
-    """Without a window only the part of a prompt that is computed and the tree have bytes, not what lies before."""
-    pool = Pool(Layout(layers=(SHAPE,), dtype=torch.float32, device=CPU), 1024)
-    made: Paging = paging(build(pieces_of(pool, 5), device=CPU).packed, None, 1)
-    tiles = [64 * 63, 64 * 63, 2 * 1, 7 * 6]
-    assert len(made.masks) == sum(tiles) + 5 * 15 + 1  # five beams whose trees are apart from the first token on
-
-
-def test_a_row_of_a_tree_is_in_bytes_what_it_stands_on() -> None:
-    """The last beams of the pieces above, from the tree's first token on."""
-    pool = Pool(Layout(layers=(SHAPE,), dtype=torch.float32, device=CPU), 1024)
-    pieces = pieces_of(pool, 2)
-    made = paging(build(pieces, device=CPU).packed, None, 1)
-    (line,) = [line for tiles in made.tiles for line in tiles.lines.tolist() if line[0] == 137]
-    assert line[:2] == [137, 2]
-    assert line[3:5] == [136, 130]
-    assert made.masks[line[5] :][:12].view(2, 6).tolist() == [[0, 1, 1, 0, 1, 0], [1, 0, 0, 1, 0, 1]]
-    assert isinstance(pieces[2].kv, PooledKV)
-    assert np.array_equal(made.places[line[2] : line[2] + 136], pieces[2].kv.slots[:136])
 
 
 def test_it_is_not_used_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -14,7 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from defsurvey.workers.engines.transformers.attention import forward
 from defsurvey.workers.engines.transformers.batch import Piece, build
 from defsurvey.workers.engines.transformers.beams import start
-from defsurvey.workers.engines.transformers.placing import apart, place, together
 from defsurvey.workers.engines.transformers.pool import Pool
 from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
 from defsurvey.workers.engines.transformers.selection import select
@@ -41,21 +39,6 @@ class Copies(TorchDispatchMode):
         if isinstance(made, torch.Tensor) and made.device == ELSEWHERE:
             self.count += any(one.device.type == "cpu" for one in given)
         return made
-
-
-def test_what_is_put_together_comes_apart_again() -> None:
-    """Shapes of any kind, empty ones among them, in their order."""
-    arrays = [np.arange(6).reshape(2, 3), np.zeros((0,), dtype=np.int64), np.array([[7]]), np.arange(3)]
-    found = apart(together(arrays), [array.shape for array in arrays])
-    assert [part.tolist() for part in found] == [array.tolist() for array in arrays]
-
-
-def test_on_the_host_nothing_is_copied() -> None:
-    """A tensor is a view of its array."""
-    array = np.arange(4)
-    (tensor,) = place([array], torch.device("cpu"))
-    array[2] = 9
-    assert tensor.tolist() == [0, 1, 9, 3]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

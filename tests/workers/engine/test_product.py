@@ -1,15 +1,37 @@
-"""Products held in registers against products in float64."""
+"""Products in registers and in matrix units, norms and rotations against float64 and the library's own operations."""
 
 from __future__ import annotations
+
+import ctypes
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numba import njit
 from torch import Tensor
+from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
+from defsurvey.workers.engines.transformers import matrix
 from defsurvey.workers.engines.transformers import product as products
+from defsurvey.workers.engines.transformers.linear import IN_MATRIX_UNITS, lay_out, multiply
+from defsurvey.workers.engines.transformers.matrix import COLUMNS, CONFIGURATION, PAIRS, TILE
+from defsurvey.workers.engines.transformers.outputs import NONE
+from defsurvey.workers.engines.transformers.packing import can_pack
 from defsurvey.workers.engines.transformers.product import LANES, ROWS, can, product, vectors
+from defsurvey.workers.engines.transformers.rowwise import normed, rotate
+
+needs_units = pytest.mark.skipif(not matrix.available(), reason="this processor has no matrix units")
+
+
+def in_pairs(columns: Tensor) -> Tensor:
+    """Columns, shape (n, m), with each pair of a column's numbers side by side."""
+    return columns.unflatten(0, (-1, 2)).transpose(1, 2).flatten(1).contiguous()
+
+
+def off(found: Tensor, expected: Tensor) -> float:
+    """How far numbers are from what they are in float64, at most."""
+    return float(((found.double() - expected) / (1 + expected.abs())).abs().max())
 
 
 def multiplied(wide: int, rows: Tensor, columns: Tensor, *, pairs: bool, onto: bool) -> Tensor:
@@ -20,7 +42,7 @@ def multiplied(wide: int, rows: Tensor, columns: Tensor, *, pairs: bool, onto: b
     def multiply(told: np.ndarray) -> None:
         product(wide, paired, added, told[0], told[1], told[2], told[3], told[4], told[5], told[6])
 
-    laid = columns.unflatten(0, (-1, 2)).transpose(1, 2).flatten(1).contiguous() if pairs else columns
+    laid = in_pairs(columns) if pairs else columns
     result = torch.full((ROWS, columns.shape[1] + 3), torch.pi)
     told = [
         *(rows.data_ptr(), rows.stride(0) * rows.itemsize),
@@ -40,13 +62,12 @@ def deviation(wide: int, units: int, *, pairs: bool, onto: bool) -> float:
     rows = torch.randn(ROWS, count + 2, generator=numbers).to(dtype)[:, :count]
     columns = torch.randn(count, wide * LANES, generator=numbers).to(dtype)
     expected = rows.double() @ columns.double() + (torch.pi if onto else 0)
-    found = multiplied(wide, rows, columns, pairs=pairs, onto=onto)
-    return float(((found.double() - expected) / (1 + expected.abs())).abs().max())
+    return off(multiplied(wide, rows, columns, pairs=pairs, onto=onto), expected)
 
 
 @pytest.mark.parametrize("pairs", [False, True])
-@pytest.mark.parametrize("units", [1, 2, 31, 64])
-@pytest.mark.parametrize("wide", [1, 2, 3, 4])
+@pytest.mark.parametrize("units", [1, 31, 64])
+@pytest.mark.parametrize("wide", [1, 3, 4])
 @pytest.mark.parametrize("onto", [False, True])
 def test_a_product_is_what_it_is_in_float64(onto: bool, wide: int, units: int, pairs: bool) -> None:
     """As many columns as there are registers for and fewer, rows apart from each other, one unit and many."""
@@ -72,18 +93,134 @@ def test_a_panel_is_as_wide_as_there_are_registers_for(
     assert {columns: vectors(columns) for columns in widths} == widths
 
 
-def test_a_processor_can_what_numba_compiles_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which may be told to do without something that the processor has."""
+@needs_units
+@pytest.mark.parametrize("tall", [1, 2])
+@pytest.mark.parametrize("pairs", [PAIRS, 5 * PAIRS])
+@pytest.mark.parametrize("onto", [0, 1])
+def test_a_product_in_matrix_units_is_what_it_is_in_float64(onto: int, pairs: int, tall: int) -> None:
+    """Rows and results apart from each other, and numbers around the result left alone."""
+    numbers = torch.Generator().manual_seed(pairs)
+    rows = torch.randn(tall * TILE, 2 * pairs + 6, generator=numbers).bfloat16()[:, : 2 * pairs]
+    columns = torch.randn(2 * pairs, COLUMNS, generator=numbers).bfloat16()
+    laid = in_pairs(columns)
+    result = torch.full((tall * TILE + 1, COLUMNS + 3), torch.pi)
+    space = np.zeros(CONFIGURATION, np.uint8)
 
-    class Codegen:
-        def magic_tuple(self) -> tuple[str, str, str]:
-            return "triple", "name", "+avx2,-avx512f,+fma"
+    @njit
+    def computed(told: np.ndarray) -> None:
+        matrix.begin(told[7])
+        matrix.multiply(tall, onto, told[0], told[1], told[2], told[3], told[4], told[5], told[6])
+        matrix.end()
 
-    class Context:
-        def codegen(self) -> Codegen:
-            return Codegen()
+    told = [
+        *(rows.data_ptr(), 2 * rows.stride(0), laid.data_ptr(), 2 * laid.stride(0)),
+        *(result.data_ptr(), 4 * result.stride(0), pairs, space.ctypes.data),
+    ]
+    for times in (1, 2):
+        computed(np.array(told))
+        expected = (times if onto else 1) * (rows.double() @ columns.double()) + (torch.pi if onto else 0)
+        assert off(result[: tall * TILE, :COLUMNS], expected) < 1e-5
+    assert (result[:, COLUMNS:] == torch.pi).all()
+    assert (result[-1] == torch.pi).all()
 
-    monkeypatch.setattr(products.cpu_target, "_toplevel_target_context", Context())
-    assert [products.can.__wrapped__(name) for name in ("avx2", "fma", "avx512f", "avx", "")] == [True, True] + [
-        False
-    ] * 3
+
+@needs_units
+def test_the_library_computes_with_tiles_of_its_own_after_us() -> None:
+    """What one has made of a thread's tiles is nothing that the other relies on."""
+    if not can_pack(torch.bfloat16):
+        pytest.skip("the library has no products in matrix units here")
+    weight, rows = torch.randn(64, 64).bfloat16(), torch.randn(40, 64).bfloat16()
+    theirs, ours = torch.ops.mkldnn._reorder_linear_weight(weight, None), lay_out(weight, IN_MATRIX_UNITS)
+    first = torch.ops.mkldnn._linear_pointwise(rows, theirs, None, "none", [], "")
+    for _ in range(3):
+        torch.testing.assert_close(multiply(rows, ours, None, NONE), first, rtol=2**-7, atol=1e-4)
+        assert torch.equal(torch.ops.mkldnn._linear_pointwise(rows, theirs, None, "none", [], ""), first)
+
+
+@pytest.mark.parametrize(
+    ("features", "platform", "allowed", "expected"),
+    [
+        ({"amx-tile", "amx-bf16"}, "linux", 0, True),
+        ({"amx-tile", "amx-bf16"}, "linux", -1, False),  # as in a box that forbids the call
+        ({"amx-tile", "amx-bf16"}, "darwin", 0, False),
+        ({"amx-tile"}, "linux", 0, False),  # of whole numbers only
+        ({"amx-bf16"}, "linux", 0, False),
+    ],
+)
+def test_units_are_used_where_the_system_lets_them_be(
+    features: set[str], platform: str, allowed: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that uses them unasked is ended."""
+
+    class System:
+        def syscall(self, *asked: int) -> int:
+            assert asked == (158, 0x1023, 18)
+            return allowed
+
+    monkeypatch.setattr(matrix, "can", features.__contains__)
+    monkeypatch.setattr(matrix.sys, "platform", platform)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: System())
+    matrix.available.cache_clear()
+    try:
+        assert matrix.available() is expected
+    finally:
+        matrix.available.cache_clear()
+
+
+def numbers(*sizes: int, dtype: torch.dtype, scale: float = 1.0) -> Tensor:
+    """Random ones, always the same."""
+    return (scale * torch.randn(*sizes, generator=torch.Generator().manual_seed(sum(sizes)))).to(dtype)
+
+
+def assert_nearly_all_the_same(found: Tensor, expected: Tensor) -> None:
+    """To a few units of the last digit; in the short format all but some are the very same."""
+    short = expected.dtype is torch.bfloat16
+    assert found.dtype is expected.dtype
+    torch.testing.assert_close(found, expected, rtol=8e-3 if short else 1e-6, atol=1e-6)
+    if short:  # sums in another order may round otherwise, now and then
+        assert int((found != expected).sum()) <= max(2, 0.01 * found.numel())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 16, 17])
+@pytest.mark.parametrize("width", [1, 31, 576])
+def test_a_norm_is_the_librarys(dtype: torch.dtype, rows: int, width: int) -> None:
+    """Any number of rows, of any width."""
+    library: Any = LlamaRMSNorm(width, eps=1e-5).to(dtype)
+    library.weight.data = numbers(width, dtype=dtype)
+    given = numbers(2, rows, width, dtype=dtype, scale=3.0)
+    with torch.inference_mode():
+        found, expected = normed(given, library.weight, 1e-5), library(given)
+    assert_nearly_all_the_same(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 16, 17])
+@pytest.mark.parametrize(("width", "heads", "key_heads"), [(64, 9, 3), (128, 2, 2), (6, 1, 1)])
+def test_a_rotation_is_the_librarys(dtype: torch.dtype, rows: int, width: int, heads: int, key_heads: int) -> None:
+    """Of queries and of keys, in place; angles of two halves of a row may differ."""
+    query, key = numbers(rows, heads, width, dtype=dtype), numbers(rows, key_heads, width, dtype=dtype)
+    cosine, sine = numbers(1, rows, width, dtype=dtype), numbers(1, rows, width, dtype=dtype, scale=0.5)
+    expected = apply_rotary_pos_emb(query.transpose(0, 1)[None], key.transpose(0, 1)[None], cosine, sine)
+    rotate(query, cosine, sine)
+    key = torch.cat((key, key, key), 1)[:, key_heads : 2 * key_heads]  # rows apart from each other
+    rotate(key, cosine, sine)
+    for found, wanted in zip((query, key), expected, strict=True):
+        assert_nearly_all_the_same(found, wanted[0].transpose(0, 1))
+
+
+def test_a_rotation_by_other_positions_is_refused() -> None:
+    """Angles of another width, of other rows or in another format, and numbers that do not lie side by side."""
+    turned, angles = torch.ones(3, 2, 8), torch.ones(1, 3, 8)
+    for cosine, sine in ((angles[..., :4], angles[..., :4]), (angles, angles[..., :4]), (angles[:, :2], angles[:, :2])):
+        with pytest.raises(ValueError, match=r"rotation of \(3, 2, 8\) by .*: expected \(1, 3, 8\) of torch\.float32"):
+            rotate(turned, cosine, sine)
+    with pytest.raises(ValueError, match=r"of torch\.bfloat16: expected"):
+        rotate(turned, angles.bfloat16(), angles.bfloat16())
+    for scattered in (
+        torch.ones(2, 3, 8).transpose(0, 1),
+        torch.ones(3, 2, 16)[..., ::2],
+        torch.ones(3, 2, 16)[..., :8],
+    ):
+        with pytest.raises(ValueError, match="rotation of"):
+            rotate(scattered, angles, angles)

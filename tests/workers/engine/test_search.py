@@ -16,7 +16,7 @@ from scipy import stats
 from defsurvey.workers.engines.transformers import selector
 from defsurvey.workers.engines.transformers.beams import start
 from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
-from defsurvey.workers.engines.transformers.selection import packed, select, unpacked
+from defsurvey.workers.engines.transformers.selection import select
 from defsurvey.workers.engines.transformers.selector import Draws, Stream, draw
 from tests.workers.engine.scripted_logits import (
     Script,
@@ -28,9 +28,9 @@ from tests.workers.engine.scripted_logits import (
 )
 
 
-def _same_as_generate(script: Script, vocabulary: int, request: ResolvedRequest) -> None:
-    expected = generated(ScriptedModel(script, vocabulary), request, cache=False)
-    assert searched(script, request) == expected
+def same_as_generate(script: Script, vocabulary: int, request: ResolvedRequest) -> None:
+    """A search finds what the library finds, fed from the same script."""
+    assert searched(script, request) == generated(ScriptedModel(script, vocabulary), request, cache=False)
 
 
 @pytest.mark.parametrize("beams", [1, 2, 3, 4, 5])
@@ -52,73 +52,33 @@ def test_a_search_finds_what_generate_finds(beams: int, sampled: bool, ends: tup
             seed=rng.randrange(2**62),
         )
         levels = rng.choice([None, None, 2, 3])
-        _same_as_generate(random_script(number, 9, levels=levels, spread=rng.choice([0.5, 2.0, 6.0])), 9, request)
+        same_as_generate(random_script(number, 9, levels=levels, spread=rng.choice([0.5, 2.0, 6.0])), 9, request)
 
 
-def test_all_beams_tie() -> None:
-    """Every continuation is as good as every other; the choice among them is the library's."""
-    for beams in (1, 2, 5):
-        for ends in ((), (3,), (3, 5)):
-            request = ResolvedRequest(prompt=(1,), num_beams=beams, max_new_tokens=6, ends=ends)
-            _same_as_generate(lambda tokens: torch.zeros(8), 8, request)
-
-
-def test_an_end_is_the_likeliest_token_at_once() -> None:
-    """A reply may be one end and nothing else, with beams and without."""
-    script = _always({7: 9.0})
-    for beams in (1, 3):
-        request = ResolvedRequest(prompt=(1,), num_beams=beams, max_new_tokens=9, ends=(7,))
-        _same_as_generate(script, 8, request)
-        assert searched(script, request) == [7]
-
-
-def test_nearly_every_token_is_an_end() -> None:
-    """All candidates of a step can end at once: then that is the end of the search."""
-    for sampling in (None, Sampling(), Sampling(top_k=2)):
-        for beams in (1, 2, 4):
-            request = ResolvedRequest(
-                prompt=(0,), num_beams=beams, sampling=sampling, max_new_tokens=7, ends=(1, 2, 3, 4, 5), seed=8
-            )
-            _same_as_generate(random_script(2, 6, levels=None), 6, request)
-
-
-def test_one_token_only() -> None:
-    """The first step is the last one: everything hits."""
-    for sampling in (None, Sampling()):
-        for beams in (1, 2, 5):
-            request = ResolvedRequest(prompt=(1, 2), num_beams=beams, sampling=sampling, max_new_tokens=1, ends=(3,))
-            _same_as_generate(random_script(1, 10, levels=3), 10, request)
-            assert len(searched(random_script(1, 10, levels=3), request)) == 1
-
-
-def test_a_certain_beam_leaves_nothing_to_the_others() -> None:
-    """Scores of minus infinity and beams that are not there are handled as the library does."""
-    script = _always({2: 0.0, 3: -1.0}, rest=-math.inf)
-    for sampling in (None, Sampling(temperature=0.5)):
-        request = ResolvedRequest(prompt=(1,), num_beams=3, sampling=sampling, max_new_tokens=4, ends=(5,), seed=4)
-        _same_as_generate(script, 6, request)
-
-
-def test_seeds_matter_only_to_sampling() -> None:
-    """Other seeds give other samples, and the same beams."""
-    script = random_script(0, 12, levels=None, spread=1.0)
-    for beams in (1, 3):
-        sampled = {tuple(searched(script, _request(beams, Sampling(), seed))) for seed in range(12)}
-        plain = {tuple(searched(script, _request(beams, None, seed))) for seed in range(12)}
-        assert len(sampled) > 3
-        assert len(plain) == 1
+@pytest.mark.parametrize("sampling", [None, Sampling(), Sampling(temperature=0.5, top_k=2)])
+@pytest.mark.parametrize("beams", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    ("script", "tokens", "ends"),
+    [
+        (lambda tokens: torch.zeros(8), 6, (3, 5)),
+        (lambda tokens: torch.tensor([0.0] * 7 + [9.0]), 9, (7,)),
+        (random_script(2, 6, levels=None), 7, (1, 2, 3, 4, 5)),
+        (random_script(1, 10, levels=3), 1, (3,)),
+        (lambda tokens: torch.tensor([-math.inf, -math.inf, 0.0, -1.0, -math.inf, -math.inf]), 4, (5,)),
+    ],
+    ids=["all tie", "an end at once", "nearly all are ends", "one token only", "only two can be"],
+)
+def test_at_its_limits_a_search_finds_what_generate_finds(
+    script: Script, tokens: int, ends: tuple[int, ...], beams: int, sampling: Sampling | None
+) -> None:
+    """Where every choice is the library's own, and where all candidates of a step end."""
+    size = len(script((1,)))
+    request = ResolvedRequest(prompt=(1,), num_beams=beams, sampling=sampling, max_new_tokens=tokens, ends=ends, seed=8)
+    same_as_generate(script, size, request)
 
 
 def _request(beams: int, sampling: Sampling | None, seed: int) -> ResolvedRequest:
     return ResolvedRequest(prompt=(1,), num_beams=beams, sampling=sampling, max_new_tokens=5, seed=seed)
-
-
-def _always(scores: dict[int, float], rest: float = 0.0) -> Script:
-    def script(tokens: tuple[int, ...]) -> torch.Tensor:
-        size = max(scores) + 1
-        return torch.tensor([scores.get(token, rest) for token in range(max(size, 6))])
-
-    return script
 
 
 # --- laws ---
@@ -227,17 +187,6 @@ def test_draws_are_different_even_where_one_token_is_nearly_certain(draws: Draws
     assert len(set(drawn)) == 3
 
 
-def test_a_seed_draws_what_the_global_seed_draws() -> None:
-    """A generator of a request's own stands in for ``torch.manual_seed``."""
-    scores = torch.randn(500, generator=torch.Generator().manual_seed(0))
-    for seed in (0, 7, 2**62 + 5):
-        stream = Stream(seed, Draws.LIBRARY)
-        torch.manual_seed(seed)
-        for count in (1, 8, 1):
-            expected = torch.multinomial(torch.softmax(scores, -1), count)
-            assert draw(scores[None], count, [stream])[0].tolist() == expected.tolist()
-
-
 @pytest.mark.parametrize("draws", list(Draws))
 def test_searches_that_go_on_together_find_what_each_finds_alone(draws: Draws) -> None:
     """Every number of beams, sampled and not, with one and two ends, in one batch and one after the other."""
@@ -267,18 +216,6 @@ def test_many_that_choose_alike_are_looked_at_a_few_at_a_time(draws: Draws, monk
         assert searched_together(script, requests, draws) == expected
 
 
-def test_hashed_draws_take_no_notice_of_neighbours_and_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row's draws are its seed's, wherever it stands and however many rows are computed at once; steps differ."""
-    scores = torch.zeros(5, 200)
-    together = draw(scores, 6, [Stream(seed, Draws.HASHED) for seed in range(5)])
-    for seed in range(5):
-        stream = Stream(seed, Draws.HASHED)
-        assert draw(scores[:1], 6, [stream]).tolist() == together[seed : seed + 1].tolist()
-        assert draw(scores[:1], 6, [stream]).tolist() != together[seed : seed + 1].tolist()
-    monkeypatch.setattr("defsurvey.workers.engines.transformers.selector._MOST_HASHED", 450)
-    assert draw(scores, 6, [Stream(seed, Draws.HASHED) for seed in range(5)]).tolist() == together.tolist()
-
-
 def test_hashed_noise_is_splitmix() -> None:
     """The tensor version is the published function of one number."""
     stream = Stream(1234567, Draws.HASHED)
@@ -297,18 +234,6 @@ def test_splitmix_gives_its_published_numbers() -> None:
     golden = 0x9E3779B97F4A7C15
     outputs = [selector._mixed(1234567 + step * golden) for step in range(1, 4)]
     assert outputs == [6457827717110365317, 3203168211198807973, 9817491932198370423]
-
-
-def test_what_is_copied_from_a_device_comes_back_as_it_was() -> None:
-    """Scores bit by bit, infinities and what is no number included, and indices, of groups of different shapes."""
-    pairs = [
-        (torch.tensor([[0.1, -torch.inf], [torch.nan, -1e9]]), torch.tensor([[0, 7], [2**31 - 1, 1]])),
-        (torch.tensor([[3.5]]), torch.tensor([[5]])),
-    ]
-    found = unpacked(packed(pairs), [best.shape for best, _ in pairs])
-    for (best, chosen), (got_best, got_chosen) in zip(pairs, found, strict=True):
-        torch.testing.assert_close(got_best, best, rtol=0, atol=0, equal_nan=True)
-        assert got_chosen.tolist() == chosen.tolist()
 
 
 @pytest.mark.parametrize("draws", [None, *Draws])

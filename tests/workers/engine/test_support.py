@@ -6,53 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    DeepseekV32Config,
-    DeepseekV32ForCausalLM,
-    DogeConfig,
-    DogeForCausalLM,
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    GenerationConfig,
-    GlmMoeDsaConfig,
-    GlmMoeDsaForCausalLM,
-    Llama4ForCausalLM,
-    Llama4TextConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MambaConfig,
-    MambaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    MixtralConfig,
-    MixtralForCausalLM,
-    PhimoeConfig,
-    PhimoeForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from transformers import GenerationConfig
 
 from defsurvey.workers.engines.transformers import attention
 from defsurvey.workers.engines.transformers.kv import LayerShape
 from defsurvey.workers.engines.transformers.support import UnsupportedModel, adopt
-
-SIZES: dict[str, Any] = {
-    "vocab_size": 50,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "initializer_range": 0.6,
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "pad_token_id": 0,
-}
-HEADS: dict[str, Any] = {**SIZES, "intermediate_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2}
-
-
-def built(model_class: Any, config: Any) -> Any:
-    """A random model of an architecture, always the same one."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return model_class(config).eval()
+from tests.workers.engine.tiny_models import HEADS, SIZES, built
 
 
 def spread(model: Any, std: float = 0.1) -> Any:
@@ -84,20 +43,22 @@ def replied(model: Any) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("model_class", "config"),
+    ("architecture", "settings"),
     [
-        (LlamaForCausalLM, LlamaConfig(**HEADS)),
-        (MixtralForCausalLM, MixtralConfig(**HEADS, num_local_experts=3)),
-        (Qwen2ForCausalLM, Qwen2Config(**HEADS, use_sliding_window=True, sliding_window=6, max_window_layers=1)),
+        ("Llama", {}),
+        ("Mixtral", {"num_local_experts": 3}),
+        ("Qwen2", {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1}),
+        ("Qwen2", {"use_sliding_window": False, "sliding_window": 6}),
+        ("Mistral", {"sliding_window": 6}),
     ],
-    ids=["llama", "mixtral", "qwen2"],
+    ids=["plain", "experts", "window of one layer", "window switched off", "window of all layers"],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_models_that_attend_by_tokens_and_positions_are_served(
-    one_thread: None, model_class: Any, config: Any, dtype: torch.dtype
+    one_thread: None, architecture: str, settings: dict[str, Any], dtype: torch.dtype
 ) -> None:
     """Experts and windows in some layers only are no obstacle."""
-    model = built(model_class, config).to(dtype)
+    model = built(architecture, **HEADS, **settings).to(dtype)
     layout = adopt(model)
     assert layout.layers == (LayerShape(2, 4),) * 2
     assert layout.bytes_per_token == 2 * 2 * 8 * dtype.itemsize
@@ -105,68 +66,50 @@ def test_models_that_attend_by_tokens_and_positions_are_served(
 
 
 @pytest.mark.parametrize(
-    ("model_class", "config", "reason"),
+    ("architecture", "settings", "reason"),
     [
-        (MambaForCausalLM, MambaConfig(**SIZES), "of its 2 layers 0 attend"),
-        (Gemma2ForCausalLM, Gemma2Config(**HEADS, head_dim=4), "softcap"),
+        ("Mamba", SIZES, "of its 2 layers 0 attend"),
+        ("Gemma2", HEADS | {"head_dim": 4}, "softcap"),
         (
-            LlamaForCausalLM,
-            LlamaConfig(**HEADS, rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}),
+            "Llama",
+            HEADS | {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
             r"its positions \(dynamic\) depend on the longest of a batch",
         ),
     ],
-    ids=["recurrent", "soft-capped", "dynamic-positions"],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_other_models_are_refused_with_a_reason_and_left_as_they_were(
-    one_thread: None, model_class: Any, config: Any, reason: str
+    one_thread: None, architecture: str, settings: dict[str, Any], reason: str
 ) -> None:
     """Recurrent layers, capped scores and positions that depend on neighbours."""
-    model = built(model_class, config)
+    model = built(architecture, **settings)
     before = model.config._attn_implementation
     with pytest.raises(UnsupportedModel, match=reason):
         adopt(model)
     assert model.config._attn_implementation == before
 
 
-#: Models whose layers leave it to a mask how far they see, by the name of what limits it.
-MASKED: list[tuple[Any, Any, str]] = [
-    (PhimoeForCausalLM, lambda **spans: PhimoeConfig(**HEADS, num_local_experts=3, **spans), "sliding_window"),
-    (DogeForCausalLM, lambda **spans: DogeConfig(**HEADS, **spans), "sliding_window"),
-    (
-        Llama4ForCausalLM,
-        lambda **spans: Llama4TextConfig(
-            **HEADS, head_dim=4, intermediate_size_mlp=24, num_local_experts=2, no_rope_layers=[1, 0], **spans
+@pytest.mark.parametrize(
+    ("architecture", "settings", "name"),
+    [
+        ("Phimoe", {"num_local_experts": 3}, "sliding_window"),
+        ("Doge", {}, "sliding_window"),
+        (
+            "Llama4",
+            {"head_dim": 4, "intermediate_size_mlp": 24, "num_local_experts": 2, "no_rope_layers": [1, 0]},
+            "attention_chunk_size",
         ),
-        "attention_chunk_size",
-    ),
-]
-
-
-@pytest.mark.parametrize(("model_class", "config", "name"), MASKED, ids=["phimoe", "doge", "llama4"])
-def test_a_window_that_no_layer_asks_for_is_refused(one_thread: None, model_class: Any, config: Any, name: str) -> None:
+    ],
+)
+def test_a_window_that_no_layer_asks_for_is_refused(
+    one_thread: None, architecture: str, settings: dict[str, Any], name: str
+) -> None:
     """However long it is, and not tried out; one that nothing can exceed is none."""
-    spans = {"max_position_embeddings": 512, name: 511}
-    model = spread(built(model_class, config(**spans)))
+    model = spread(built(architecture, **HEADS, **settings, **{"max_position_embeddings": 512, name: 511}))
     with pytest.raises(UnsupportedModel, match=f"its {name} of 511 tokens is only in its mask"):
         adopt(model)
     setattr(model.config, name, 512)
     assert adopt(model).layers == (LayerShape(2, 4),) * 2
-
-
-@pytest.mark.parametrize(
-    ("model_class", "config"),
-    [
-        (Qwen2ForCausalLM, Qwen2Config(**HEADS, use_sliding_window=False, sliding_window=6)),
-        (Qwen2ForCausalLM, Qwen2Config(**HEADS, use_sliding_window=True, sliding_window=6, max_window_layers=2)),
-        (MistralForCausalLM, MistralConfig(**HEADS, sliding_window=6)),
-        (MistralForCausalLM, MistralConfig(**HEADS, sliding_window=None)),
-    ],
-    ids=["off", "no-layers", "asked-for", "none"],
-)
-def test_windows_that_are_switched_off_or_asked_for_are_served(one_thread: None, model_class: Any, config: Any) -> None:
-    """A number in a configuration is no window."""
-    assert adopt(built(model_class, config)).layers == (LayerShape(2, 4),) * 2
 
 
 #: Sizes of models whose layers choose which tokens each token sees, 30 of them here.
@@ -190,14 +133,10 @@ CHOOSING: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("model_class", "config"),
-    [(GlmMoeDsaForCausalLM, GlmMoeDsaConfig), (DeepseekV32ForCausalLM, DeepseekV32Config)],
-    ids=["glm", "deepseek"],
-)
-def test_attention_that_is_told_which_tokens_to_see_is_refused(one_thread: None, model_class: Any, config: Any) -> None:
+@pytest.mark.parametrize("architecture", ["GlmMoeDsa", "DeepseekV32"])
+def test_attention_that_is_told_which_tokens_to_see_is_refused(one_thread: None, architecture: str) -> None:
     """Of a short prompt all is seen, so that only a longer one would tell; afterwards the model chooses again."""
-    model = spread(built(model_class, config(**CHOOSING)), std=0.3)
+    model = spread(built(architecture, **CHOOSING), std=0.3)
     short, long, replies = alone(model, 24), alone(model, 60), replied(model)
     attention.register()
     model.set_attn_implementation(attention.NAME)
@@ -213,7 +152,7 @@ def test_attention_that_is_told_which_tokens_to_see_is_refused(one_thread: None,
 @pytest.mark.parametrize("window", [None, 12])
 def test_an_adopted_model_goes_on_computing_what_it_did(one_thread: None, window: int | None) -> None:
     """Its first token alone, and what ``generate`` makes of it."""
-    model = built(MistralForCausalLM, MistralConfig(**HEADS, sliding_window=window))
+    model = built("Mistral", **HEADS, sliding_window=window)
     before, replies = alone(model, 60), replied(model)
     adopt(model)
     torch.testing.assert_close(alone(model, 60), before)
@@ -225,7 +164,7 @@ def test_a_model_that_computes_something_else_under_our_attention_is_refused(
     one_thread: None, monkeypatch: pytest.MonkeyPatch, packed: bool
 ) -> None:
     """It is compared with what it computes under its own attention, and so is a sequence by itself."""
-    model = built(LlamaForCausalLM, LlamaConfig(**HEADS))
+    model = built("Llama", **HEADS)
     own, forward = model.config._attn_implementation, model.forward
 
     def another(**settings: Any) -> Any:
@@ -240,17 +179,11 @@ def test_a_model_that_computes_something_else_under_our_attention_is_refused(
     assert model.config._attn_implementation == own
 
 
-def test_numbers_for_which_no_loop_is_compiled_are_refused(one_thread: None) -> None:
-    """Nobody computes a language model in double precision, but who does learns why it is slow."""
-    with pytest.raises(UnsupportedModel, match=r"on a CPU there is no attention for numbers of type torch\.float64"):
-        adopt(built(LlamaForCausalLM, LlamaConfig(**HEADS)).double())
-
-
 def test_a_model_whose_tokens_know_their_neighbours_is_refused(
     one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Packed logits are compared with plain ones: a leak between requests does not go unnoticed."""
-    model = built(LlamaForCausalLM, LlamaConfig(**HEADS))
+    model = built("Llama", **HEADS)
     embed = model.model.embed_tokens.forward
     monkeypatch.setattr(model.model.embed_tokens, "forward", lambda ids: embed(ids) + 0.05 * ids.shape[1])
     with pytest.raises(UnsupportedModel, match="packed logits differ from plain ones by"):
@@ -259,7 +192,7 @@ def test_a_model_whose_tokens_know_their_neighbours_is_refused(
 
 def test_a_model_without_the_interface_is_refused(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Attention that cannot be replaced, and errors of every other kind, are reasons too."""
-    model = built(LlamaForCausalLM, LlamaConfig(**HEADS))
+    model = built("Llama", **HEADS)
     monkeypatch.setattr(model, "_can_set_attn_implementation", lambda: False)
     with pytest.raises(UnsupportedModel, match="does not attend through the library's attention interface"):
         adopt(model)

@@ -6,7 +6,8 @@ import random
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+import transformers
+from transformers import GenerationConfig
 
 from defsurvey.workers.engines.transformers.decoder import Decoder
 from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
@@ -28,19 +29,33 @@ _SIZES: dict[str, Any] = {
     "pad_token_id": 0,
 }
 ARCHITECTURES = ("llama", "mistral")
+#: Sizes of models of other architectures.
+SIZES: dict[str, Any] = {
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "initializer_range": 0.6,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": 0,
+}
+HEADS: dict[str, Any] = {**SIZES, "intermediate_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+def built(architecture: str, seed: int = 0, **settings: Any) -> Any:
+    """A random model of an architecture, named as the library's classes are, always the same one."""
+    own = {"Llama4": "Llama4TextConfig"}.get(architecture, f"{architecture}Config")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return getattr(transformers, f"{architecture}ForCausalLM")(getattr(transformers, own)(**settings)).eval()
 
 
 def tiny_model(architecture: str) -> Any:
     """A random model in evaluation mode that ends nowhere of its own accord."""
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        model: Any = (
-            LlamaForCausalLM(LlamaConfig(**_SIZES))
-            if architecture == "llama"
-            else MistralForCausalLM(MistralConfig(**_SIZES, sliding_window=WINDOW))
-        )
+    window = {"sliding_window": WINDOW} if architecture == "mistral" else {}
+    model = built(architecture.capitalize(), seed=5, **_SIZES, **window)
     model.generation_config = GenerationConfig()
-    return model.eval()
+    return model
 
 
 def mixed_requests(count: int, seed: int) -> list[ResolvedRequest]:
