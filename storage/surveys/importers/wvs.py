@@ -1,58 +1,45 @@
-"""The official files of the World Values Survey, wave 7: which survey comes of them.
+"""The official files of the World Values Survey, wave 7: what is counted in one, and which survey comes of it.
 
-``wvs_counts`` goes through a file, ``wvs_codes`` reads a cell.
+A file of any size is read with the memory of one block of rows and of the interviews' ids; ``wvs_codes`` reads a cell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from defsurvey.storage.surveys.folder import find_survey
-from defsurvey.storage.surveys.importers.cultures import Population, read_populations
-from defsurvey.storage.surveys.importers.files import DATA, Header, read_header
+from defsurvey.storage.surveys.importers import wvs_codes as codes
+from defsurvey.storage.surveys.importers.cultures import Population, Populations, read_populations
+from defsurvey.storage.surveys.importers.files import DATA, Header, read_header, read_rows
 from defsurvey.storage.surveys.importers.imported import LOW_N, Imported, Left, Match, language_notes
-from defsurvey.storage.surveys.importers.wvs_codes import (
-    AGE,
-    AGE_GROUP,
-    CHOSEN,
-    MISSING,
-    SEX,
-    STORED,
-    Reading,
-    columns_of,
-    read_region,
-)
-from defsurvey.storage.surveys.importers.wvs_counts import (
-    AGES,
-    COUNTRY,
-    INTERVIEW,
-    MEASURES,
-    MISSING_SLOT,
-    RESPONDENTS,
-    SQUARES,
-    TOTALS,
-    WEIGHT,
-    WEIGHTS,
-    Counter,
-    Counts,
-)  # fmt: skip
-from defsurvey.storage.surveys.problem import InvalidSurvey, Problems, SurveyError, listed
+from defsurvey.storage.surveys.problem import Fault, InvalidSurvey, Problems, SurveyError, fault, listed, one_of
 from defsurvey.storage.surveys.questions import Declared, read_questions
-from defsurvey.storage.surveys.survey import (  # fmt: skip
-    Group,
-    Question,
-    QuestionType,
-    ReferenceDistribution,
-    Region,
-    Survey,
-)
+from defsurvey.storage.surveys.survey import Group, Question, QuestionType, ReferenceDistribution, Region, Survey
+from defsurvey.storage.surveys.tables import to_number
 
+WEIGHT, REGION, INTERVIEW = "W_WEIGHT", "N_REGION_ISO", "D_INTERVIEW"
+COUNTRY = ("B_COUNTRY_ALPHA", "B_COUNTRY")
+SEX, AGE_GROUP, AGE = "Q260", "X003R2", "Q262"
 _QUESTIONS = "wvs7_questions.yaml"
+#: What stands in place of a weight in the files of countries that made none: each respondent counts as 1.
+_NO_WEIGHTS = "no weighting"
+#: No respondent stands for more people.
+_HEAVIEST = 1e12
+#: Rows that are counted at a time.
+_BLOCK = 4_000
+#: Slots of a count: the codes that are counted, then what is missing and what is no such code.
+_SLOTS, _MISSING_SLOT, _OTHER_SLOT = codes.LARGEST + 3, codes.LARGEST + 1, codes.LARGEST + 2
+#: What is summed of the respondents in a slot: their weights, these squared, and 1 for each whose weight is not 0.
+_MEASURES, _WEIGHTS, _SQUARES, _RESPONDENTS = 3, 0, 1, 2
+_SEXES, _AGES = 3, 4  #: unknown, male, female; unknown, up to 29, 30 to 49, 50 and more
+_COUNT = (_MEASURES, _SEXES, _AGES, _SLOTS)
 #: Which sexes and ages of a count make up a group.
 _MEMBERS: Mapping[Group, tuple[slice, slice]] = {
     Group.ALL: (slice(None), slice(None)),
@@ -60,13 +47,15 @@ _MEMBERS: Mapping[Group, tuple[slice, slice]] = {
     Group.FEMALE: (slice(2, 3), slice(None)),
     Group.AGE_LE29: (slice(None), slice(1, 2)),
     Group.AGE_30_49: (slice(None), slice(2, 3)),
-    Group.AGE_50PLUS: (slice(None), slice(3, AGES)),
+    Group.AGE_50PLUS: (slice(None), slice(3, _AGES)),
 }
 #: What respondents are divided by, the groups that come of it, and the columns that tell them.
 _DIVISIONS = (
     ("sex", (Group.MALE, Group.FEMALE), (SEX,)),
     ("age", (Group.AGE_LE29, Group.AGE_30_49, Group.AGE_50PLUS), (AGE_GROUP, AGE)),
 )
+
+Block = Mapping[str, tuple[str, ...]]  #: rows of a file by columns
 
 
 def wvs_questions() -> tuple[Question, ...]:
@@ -89,26 +78,31 @@ def import_wvs(path: Path, *, id: str, countries: Sequence[str] = (), cultures: 
 
     Args:
         path: a country file (``;``, quoted, with a byte order mark) or a cross-national one (``,``), with numeric
-            codes or text labels. It is read in blocks: its size does not matter.
+            codes or text labels.
         id: of the survey.
         countries: alpha-3 or other codes or names; empty: all that the file has.
         cultures: the user's own table of cultures, see ``read_populations``.
 
     Raises:
-        UnknownName: a country is not known.
-        Fault: the file is not as it should be; line and column are told.
-        SurveyError: a country has no respondents or no weight, or no question was asked in every country.
+        SurveyError: the file is not as it should be (Fault), a country is not known (UnknownName), has no respondents
+            or no weight, or no question was asked in every country.
     """
     populations = read_populations(cultures)
     chosen = populations.chosen(countries)
     header = _header(path)
     questions = wvs_questions()
-    columns = [name for question in questions for name in columns_of(question) if name in header.names]
-    counter = Counter(header, columns, populations=populations, chosen=[row.code for row in chosen])
-    counts = counter.count()
-    rows = [populations.named(code) for code in counts.cultures]
-    _check(path, counts, rows)
-    return _to_survey(path, id, questions, counts, rows, header=header)
+    counter = _Counter(header=header, populations=populations, open=not chosen)
+    counter.columns = [name for question in questions for name in codes.columns_of(question) if name in header.names]
+    for population in chosen:
+        counter.start(population)
+    counter.count()
+    for country in counter.countries.values():
+        if not country.people:
+            raise SurveyError(f"{path.name}: expected respondents of {country.name}, got none")
+        if not country.weights:
+            expected = f"expected a weight above 0 for some respondent of {country.name}"
+            raise SurveyError(f"{path.name}, {WEIGHT}: {expected}, got 0 for all")
+    return _imported(path, id, questions, counter)
 
 
 def _header(path: Path) -> Header:
@@ -123,43 +117,202 @@ def _header(path: Path) -> Header:
     return header
 
 
-def _check(path: Path, counts: Counts, rows: Sequence[Population]) -> None:
-    for index, row in enumerate(rows):
-        name = row.names["en"]
-        if not counts.totals["people"][index]:
-            raise SurveyError(f"{path.name}: expected respondents of {name}, got none")
-        if not counts.totals["weights"][index]:
-            raise SurveyError(
-                f"{path.name}, {WEIGHT}: expected a weight above 0 for some respondent of {name}, got 0 for all"
-            )
+@dataclass(slots=True, kw_only=True)
+class _Country:
+    """What was counted of one country."""
+
+    population: Population
+    answers: dict[str, NDArray[np.float64]]  #: column -> (measure, sex, age, slot)
+    people: int = 0
+    unweighted: int = 0  #: of these, who are left out since their weight is 0
+    even: int = 0  #: of these, with no weighting
+    weights: float = 0.0  #: their sum, and below that of their squares
+    squares: float = 0.0
+    regions: dict[str, float] = field(default_factory=dict)  #: cell -> summed weights
+    interviews: dict[str, int] = field(default_factory=dict)  #: id -> line
+
+    @property
+    def name(self) -> str:
+        return self.population.names["en"]
 
 
-def _to_survey(
-    path: Path, id: str, questions: Sequence[Question], counts: Counts, rows: Sequence[Population], *, header: Header
-) -> Imported:
+@dataclass(slots=True, kw_only=True)
+class _Counter:
+    """Counts a file: each column's codes by country, sex and age."""
+
+    header: Header
+    populations: Populations
+    open: bool  #: whether all countries are counted, which then must be known
+    columns: Sequence[str] = ()
+    countries: dict[str, _Country] = field(default_factory=dict)  #: in order of appearance, or as chosen
+    #: (column, text of its cells, what they are read as) -> respondents, for texts that are no known label
+    matches: dict[tuple[str, str, codes.Reading], int] = field(default_factory=dict)
+
+    def start(self, population: Population) -> None:
+        """Make a country one that is counted."""
+        answers = {column: np.zeros(_COUNT) for column in self.columns}
+        self.countries[population.code] = _Country(population=population, answers=answers)
+
+    def count(self) -> None:
+        """Go through the file; raises Fault where something in it is not as it should be, with line and column."""
+        rows = read_rows(self.header)
+        line = 0
+        while block := list(islice(rows, _BLOCK)):
+            line = block[-1][0]
+            columns = zip(*(cells for _, cells in block), strict=True)
+            self._count([line for line, _ in block], dict(zip(self.header.names, columns, strict=True)))
+        if not line:
+            raise fault(self.header.path.name, "respondents", "none", line=2)
+
+    def _count(self, lines: Sequence[int], block: Block) -> None:
+        country = next(name for name in COUNTRY if name in block)
+        which = _each(block[country], self._culture).astype(int)
+        meant = which != codes.MISSING
+        weights = _each(block[WEIGHT], self._weight)
+        coded = {
+            name: self._coded(name, block[name], meant)
+            for name in dict.fromkeys((SEX, AGE_GROUP, AGE, *self.columns))
+            if name in block
+        }
+        faulty = (which == codes.UNREADABLE) | (meant & np.isnan(weights)) | self._repeated(lines, block, which)
+        for read in coded.values():
+            faulty |= meant & (read == codes.UNREADABLE)
+        if faulty.any():
+            place = int(np.argmax(faulty))
+            raise self._fault(lines[place], country, {name: cells[place] for name, cells in block.items()})
+        group = _sexes(coded, len(lines)) * _AGES + _ages(coded, len(lines))
+        even = _each(block[WEIGHT], _is_unweighted).astype(bool)
+        for index, counted in enumerate(self.countries.values()):
+            rows = np.flatnonzero(which == index)
+            weight = weights[rows]
+            counted.people += len(rows)
+            counted.unweighted += int((weight == 0).sum())
+            counted.even += int(even[rows].sum())
+            counted.weights += float(weight.sum())
+            counted.squares += float((weight**2).sum())
+            measures = ((_WEIGHTS, weight), (_SQUARES, weight**2), (_RESPONDENTS, weight > 0))
+            for column in self.columns if len(rows) else ():
+                code = coded[column][rows]
+                slot = np.where(code > codes.LARGEST, _OTHER_SLOT, np.where(code < 0, _MISSING_SLOT, code))
+                for measure, amounts in measures:
+                    summed = np.bincount(group[rows] * _SLOTS + slot, weights=amounts, minlength=math.prod(_COUNT[1:]))
+                    counted.answers[column][measure] += summed.reshape(_COUNT[1:])
+            for place in rows.tolist() if REGION in block else ():
+                cell = block[REGION][place]
+                counted.regions[cell] = counted.regions.get(cell, 0.0) + float(weights[place])
+
+    def _coded(self, column: str, cells: Sequence[str], meant: NDArray[np.bool_]) -> NDArray[np.int64]:
+        readings = {cell: codes.read_cell(column, cell) for cell in dict.fromkeys(cells)}
+        for cell, reading in readings.items():
+            if reading.label and (
+                people := sum(each == cell for each, is_meant in zip(cells, meant, strict=True) if is_meant)
+            ):
+                match = (column, cell.strip(), reading)
+                self.matches[match] = self.matches.get(match, 0) + people
+        return np.array([readings[cell].code for cell in cells])
+
+    def _repeated(self, lines: Sequence[int], block: Block, which: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether the interview of each row stood before it; ids may be missing, or codes for that."""
+        found = np.zeros(len(lines), bool)
+        countries = list(self.countries.values())
+        for place, cell in enumerate(block.get(INTERVIEW, ())):
+            if which[place] >= 0 and cell.strip() and not cell.strip().startswith("-"):
+                line = lines[place]
+                found[place] = countries[which[place]].interviews.setdefault(cell, line) != line
+        return found
+
+    def _culture(self, cell: str) -> int:
+        """Index of the country, MISSING for one that is not counted, UNREADABLE for one that is not known."""
+        row = self.populations.find(cell)
+        if row is None:
+            return codes.UNREADABLE if self.open else codes.MISSING
+        if row.code not in self.countries and self.open:
+            self.start(row)
+        return list(self.countries).index(row.code) if row.code in self.countries else codes.MISSING
+
+    def _weight(self, cell: str) -> float:
+        if _is_unweighted(cell):
+            return 1.0
+        text = cell.strip()
+        weight = to_number(text if self.header.delimiter == "," else text.replace(",", "."), _HEAVIEST)
+        return math.nan if weight is None else weight
+
+    def _fault(self, line: int, country: str, row: Mapping[str, str]) -> Fault:
+        """The error about the first cell of a row that cannot be read, or else its interview, which stands twice."""
+        name = row[country].strip()
+        if self._culture(name) == codes.UNREADABLE:
+            expected = "a country that is known; others are added with --cultures FILE"
+            return self.header.fault(line, country, expected, name, self.populations.near(name))
+        if math.isnan(self._weight(row[WEIGHT])):
+            return self.header.fault(line, WEIGHT, "a weight, 0 or more", row[WEIGHT])
+        for column in filter(row.__contains__, (*self.columns, SEX, AGE_GROUP, AGE)):
+            reading = codes.read_cell(column, row[column])
+            if reading.code == codes.UNREADABLE:
+                labels = codes.labels_of(column)
+                expected = f"a code or one of the labels {one_of(labels)}" if labels else "a number"
+                return self.header.fault(line, column, expected, row[column], reading.doubt)
+        first = list(self.countries.values())[self._culture(name)].interviews[row[INTERVIEW]]
+        expected = "every interview once; take the repeated rows out of the file"
+        return self.header.fault(line, INTERVIEW, expected, row[INTERVIEW], f" again, first on line {first}")
+
+
+def _each(cells: Sequence[str], read: Callable[[str], float]) -> NDArray[np.float64]:
+    known = {cell: read(cell) for cell in dict.fromkeys(cells)}
+    return np.array([known[cell] for cell in cells], float)
+
+
+def _is_unweighted(cell: str) -> bool:
+    return " ".join(cell.casefold().split()) == _NO_WEIGHTS
+
+
+def _sexes(coded: Mapping[str, NDArray[np.int64]], rows: int) -> NDArray[np.int64]:
+    sex = coded.get(SEX, np.zeros(rows, int))
+    return np.where((sex == 1) | (sex == 2), sex, 0)
+
+
+def _ages(coded: Mapping[str, NDArray[np.int64]], rows: int) -> NDArray[np.int64]:
+    """The age group; from the age in years where the group is missing."""
+    group, years = (coded.get(name, np.full(rows, codes.MISSING)) for name in (AGE_GROUP, AGE))
+    from_years = np.where(years < 0, 0, np.digitize(years, (30, 50)) + 1)
+    return np.where((group >= 1) & (group <= 3), group, from_years)
+
+
+def _imported(path: Path, id: str, questions: Sequence[Question], counter: _Counter) -> Imported:
     bundled = find_survey("wvs7")
+    countries = list(counter.countries.values())
     references: list[ReferenceDistribution] = []
     asked: list[Question] = []
     left: list[Left] = []
     without: list[str] = []
     for question in questions:
-        found, tallies = _distributions(path, question, counts, rows)
-        absent = [row.code for row in rows if not any(r.culture == row.code for r in found)]
+        tallies = [(country, _tally(question, country)) for country in countries]
+        found = [
+            (country, tally, list(_distributions(path, question, country, tally)) if tally else [])
+            for country, tally in tallies
+        ]
+        absent = [country.population.code for country, _, distributions in found if not distributions]
         if absent:
-            without.append(f"{question.id} ({', '.join(absent)})" if len(absent) < len(rows) else question.id)
+            without.append(f"{question.id} ({', '.join(absent)})" if len(absent) < len(countries) else question.id)
             continue
         asked.append(question)
-        references += found
-        left += tallies
+        for country, tally, distributions in found:
+            references += distributions
+            if tally is not None and distributions[0].group is Group.ALL:
+                left.append(
+                    Left(
+                        question=question.id,
+                        culture=country.population.code,
+                        valid=distributions[0].n,
+                        missing=tally.missing,
+                        not_offered=tally.not_offered,
+                    )
+                )
     if not asked:
         raise SurveyError(f"{path.name}: expected a question that every country was asked, got none")
-    cultures = tuple(
-        row.culture(bundled.languages, regions=_regions(counts, index, row.code)) for index, row in enumerate(rows)
-    )
-    names = ", ".join(row.names["en"] for row in rows)
+    cultures = tuple(country.population.culture(bundled.languages, _regions(country)) for country in countries)
     survey = Survey(
         id=id,
-        title=f"World Values Survey, wave 7 (2017-2022): {names}",
+        title=f"World Values Survey, wave 7 (2017-2022): {', '.join(country.name for country in countries)}",
         version="1",
         citation=bundled.citation.partition(" Weighted figures")[0],
         terms=bundled.terms,
@@ -169,34 +322,9 @@ def _to_survey(
         cultures=cultures,
         references=tuple(references),
     )
-    matches = _matches(counts)
-    notes = (*_notes(survey, counts, without, header), *map(str, matches), *language_notes(cultures))
+    matches = _matches(counter)
+    notes = (*_notes(survey, counter, without), *map(str, matches), *language_notes(cultures))
     return Imported(survey=survey, notes=notes, counts=tuple(left), matches=matches)
-
-
-def _distributions(
-    path: Path, question: Question, counts: Counts, rows: Sequence[Population]
-) -> tuple[list[ReferenceDistribution], list[Left]]:
-    references: list[ReferenceDistribution] = []
-    left: list[Left] = []
-    for index, row in enumerate(rows):
-        answers = _tally(question, counts, index)
-        if answers is None:
-            continue
-        source = _source(path, counts, index, row)
-        found = [answers.distribution(question, row.code, group, source) for group in Group]
-        references += [distribution for distribution in found if distribution is not None]
-        if found[0] is not None:
-            left.append(
-                Left(
-                    question=question.id,
-                    culture=row.code,
-                    valid=found[0].n,
-                    missing=answers.missing,
-                    not_offered=answers.not_offered,
-                )
-            )
-    return references, left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,88 +337,85 @@ class _Tally:
     missing: int
     not_offered: int
 
-    def distribution(self, question: Question, culture: str, group: Group, source: str) -> ReferenceDistribution | None:
-        """The group's distribution; None where nobody in it answered.
 
-        Its effective number of respondents is Kish's, (sum w)^2 / sum w^2; of a list the smallest of its options'.
-        """
-        members = _MEMBERS[group]
-        chosen = self.chosen[members].sum(axis=(0, 1))
-        whole, squares, n = (
-            self.valid[measure][members].sum(axis=(0, 1)) for measure in (WEIGHTS, SQUARES, RESPONDENTS)
-        )
-        known = self.asked & (n > 0) & (whole > 0)
+def _distributions(path: Path, question: Question, country: _Country, tally: _Tally) -> Iterator[ReferenceDistribution]:
+    """Those of the groups in which somebody answered.
+
+    The effective number of respondents is Kish's, (sum w)^2 / sum w^2; of a list the smallest of its options'.
+    """
+    for group, members in _MEMBERS.items():
+        chosen = tally.chosen[members].sum(axis=(0, 1))
+        whole, squares, n = tally.valid[:, *members].sum(axis=(1, 2))
+        known = tally.asked & (n > 0) & (whole > 0)
         if not known.any() or (question.type is not QuestionType.MULTIPLE and not known.all()):
-            return None
+            continue
         fewest = int(n[known].min())
-        return ReferenceDistribution(
+        yield ReferenceDistribution(
             question=question.id,
-            culture=culture,
+            culture=country.population.code,
             group=group,
             shares={code: float(chosen[at] / whole[at]) for at, code in enumerate(question.codes) if known[at]},
             n=fewest,
             low_n=fewest < LOW_N,
-            source=source,
+            source=_source(path, country),
             n_eff=min(float((whole[known] ** 2 / squares[known]).min()), float(fewest)),
         )
 
 
-def _tally(question: Question, counts: Counts, index: int) -> _Tally | None:
+def _tally(question: Question, country: _Country) -> _Tally | None:
     """None where the file does not have the question."""
     if question.type is QuestionType.MULTIPLE:
-        return _list_tally(question, counts, index)
-    for column, recoded in STORED.get(question.id, ((question.id, {}),)):
-        found = counts.answers[column][index] if column in counts.answers else np.zeros((MEASURES, 1, 1, 1))
-        if found[RESPONDENTS, ..., :MISSING_SLOT].any():
-            codes = recoded or {code: code for code in question.codes}
-            options = [[raw for raw, code in codes.items() if code == option] for option in question.codes]
+        return _list_tally(question, country)
+    for column, recoded in codes.STORED.get(question.id, ((question.id, {}),)):
+        found = country.answers.get(column, np.zeros(_COUNT))
+        if found[_RESPONDENTS, ..., :_MISSING_SLOT].any():
+            meanings = recoded or {code: code for code in question.codes}
+            options = [[raw for raw, code in meanings.items() if code == option] for option in question.codes]
             chosen = np.stack([found[..., raw].sum(axis=-1) for raw in options], axis=-1)
-            missing = int(found[RESPONDENTS, ..., MISSING_SLOT].sum())
+            missing = int(found[_RESPONDENTS, ..., _MISSING_SLOT].sum())
             return _Tally(
-                chosen=chosen[WEIGHTS],
+                chosen=chosen[_WEIGHTS],
                 valid=np.broadcast_to(chosen.sum(axis=-1, keepdims=True), chosen.shape),
                 asked=np.ones(len(question.codes), bool),
                 missing=missing,
-                not_offered=int(found[RESPONDENTS].sum() - chosen[RESPONDENTS].sum()) - missing,
+                not_offered=int(found[_RESPONDENTS].sum() - chosen[_RESPONDENTS].sum()) - missing,
             )
     return None
 
 
-def _list_tally(question: Question, counts: Counts, index: int) -> _Tally | None:
+def _list_tally(question: Question, country: _Country) -> _Tally | None:
     """A list: each option is a column, with 1 where it was mentioned and 2 where it was not."""
-    columns = columns_of(question)
-    nobody = np.zeros(next(iter(counts.answers.values())).shape[1:])
-    each = [counts.answers[column][index] if column in counts.answers else nobody for column in columns]
+    columns = codes.columns_of(question)
+    each = [country.answers.get(column, np.zeros(_COUNT)) for column in columns]
     found = np.stack(each, axis=-2)  # (measure, sex, age, option, slot)
-    valid = found[..., [CHOSEN, CHOSEN + 1]].sum(axis=-1)
-    if not valid[RESPONDENTS].any():
+    valid = found[..., [codes.CHOSEN, codes.CHOSEN + 1]].sum(axis=-1)
+    if not valid[_RESPONDENTS].any():
         return None
-    missing = found[RESPONDENTS, ..., MISSING_SLOT].sum(axis=(0, 1))
-    other = found[RESPONDENTS].sum(axis=(0, 1, 3)) - valid[RESPONDENTS].sum(axis=(0, 1)) - missing
+    missing = found[_RESPONDENTS, ..., _MISSING_SLOT].sum(axis=(0, 1))
+    other = found[_RESPONDENTS].sum(axis=(0, 1, 3)) - valid[_RESPONDENTS].sum(axis=(0, 1)) - missing
     return _Tally(
-        chosen=found[WEIGHTS, ..., CHOSEN],
+        chosen=found[_WEIGHTS, ..., codes.CHOSEN],
         valid=valid,
-        asked=np.array([column in counts.answers for column in columns]),
+        asked=np.array([column in country.answers for column in columns]),
         missing=int(missing.max()),
         not_offered=int(other.max()),
     )
 
 
-def _source(path: Path, counts: Counts, index: int, row: Population) -> str:
+def _source(path: Path, country: _Country) -> str:
     """Where figures are from; the design effect is Kish's, for those who want an effective number of respondents."""
-    people, unweighted, even, weights, squares = (counts.totals[name][index] for name in TOTALS)
-    respondents = int(people - unweighted)
-    weighted = f"weighted by {WEIGHT} (design effect {respondents * squares / weights**2:.2f})"
-    if even == people:
+    respondents = country.people - country.unweighted
+    weighted = f"weighted by {WEIGHT} (design effect {respondents * country.squares / country.weights**2:.2f})"
+    if country.even == country.people:
         weighted = "without weights, since the file has none"
-    return f"World Values Survey wave 7, {row.names['en']}, file {path.name}, {respondents} respondents {weighted}"
+    return f"World Values Survey wave 7, {country.name}, file {path.name}, {respondents} respondents {weighted}"
 
 
-def _regions(counts: Counts, index: int, country: str) -> tuple[Region, ...]:
+def _regions(country: _Country) -> tuple[Region, ...]:
     weights: dict[str, float] = {}
     names: dict[str, Mapping[str, str]] = {}
-    for (culture, cell), weight in counts.regions.items():
-        place = read_region(cell, country=country) if culture == index else None
+    for cell, weight in country.regions.items():
+        place = codes.read_region(cell, country=country.population.code) if weight else None
         if place is not None:
             code, named = place
             weights[code] = weights.get(code, 0.0) + weight
@@ -299,44 +424,42 @@ def _regions(counts: Counts, index: int, country: str) -> tuple[Region, ...]:
     return tuple(Region(code=code, name=names[code], share=weights[code] / whole) for code in sorted(weights))
 
 
-def _matches(counts: Counts) -> tuple[Match, ...]:
+def _matches(counter: _Counter) -> tuple[Match, ...]:
     """Labels that were matched loosely; one that stands for the same in several columns is one."""
-    columns: dict[tuple[str, Reading], dict[str, int]] = {}
-    for (column, value, reading), people in counts.matches.items():
+    columns: dict[tuple[str, codes.Reading], dict[str, int]] = {}
+    for (column, value, reading), people in counter.matches.items():
         columns.setdefault((value, reading), {})[column] = people
     return tuple(
         Match(
             columns=tuple(found),
             value=value,
-            code=None if reading.code == MISSING else reading.code,
-            label="" if reading.code == MISSING else reading.label,
+            code=None if reading.code == codes.MISSING else reading.code,
+            label="" if reading.code == codes.MISSING else reading.label,
             respondents=sum(found.values()),
         )
         for (value, reading), found in columns.items()
     )
 
 
-def _notes(survey: Survey, counts: Counts, without: Sequence[str], header: Header) -> list[str]:
-    totals = {name: dict(zip(counts.cultures, counts.totals[name].astype(int), strict=True)) for name in TOTALS}
-    people = ", ".join(f"{code} {number:,}" for code, number in totals["people"].items())
+def _notes(survey: Survey, counter: _Counter, without: Sequence[str]) -> list[str]:
+    names, countries = counter.header.names, counter.countries
+    people = ", ".join(f"{code} {country.people:,}" for code, country in countries.items())
     notes = [f"{len(survey.questions)} questions; respondents: {people}"]
     if without:
         notes.append(f"{len(without)} questions left out, not asked everywhere: {listed(without)}")
-    if unweighted := sum(totals["unweighted"].values()):
+    if unweighted := sum(country.unweighted for country in countries.values()):
         notes.append(f"{unweighted:,} respondents left out whose weight is 0")
-    even = [f"{code} {number:,}" for code, number in totals["even"].items() if number]
-    if even:
+    if even := [f"{code} {country.even:,}" for code, country in countries.items() if country.even]:
         notes.append(f"{WEIGHT} is 'No weighting', each respondent counts as 1: {listed(even)}")
-    if INTERVIEW not in header.names:
+    if INTERVIEW not in names:
         notes.append(f"rows that stand twice are not noticed: there is no column {INTERVIEW}")
-    for name, groups, columns in _DIVISIONS:
+    for division, groups, columns in _DIVISIONS:
         divided = {reference.culture for reference in survey.references if reference.group in groups}
         whole = [culture.code for culture in survey.cultures if culture.code not in divided]
         if whole:
-            present = [column for column in columns if column in header.names]
+            present = [column for column in columns if column in names]
             why = f"nothing in {listed(present)}" if present else f"there is no column {' or '.join(columns)}"
-            notes.append(f"no distributions by {name} for {listed(whole)}: {why}")
-    nowhere = [culture.code for culture in survey.cultures if not culture.regions]
-    if nowhere:
+            notes.append(f"no distributions by {division} for {listed(whole)}: {why}")
+    if nowhere := [culture.code for culture in survey.cultures if not culture.regions]:
         notes.append(f"no regions for {listed(nowhere)}: participants are told the country alone")
     return notes

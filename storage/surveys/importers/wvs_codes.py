@@ -1,10 +1,8 @@
-"""What the cells of an official World Values Survey file stand for.
+"""What the cells of an official World Values Survey file stand for: codes, labels and regions.
 
-A cell is a numeric code, a text label of the "CsvTxt" files, or missing; three questions are stored in two ways, and
-regions have codes of their own. Labels are facts of the codebook and the questionnaire (``data/wvs7_labels.csv``); one
-that ends in ``...`` is matched by how it begins. Text files differ from both: labels carry their code
-(``Competition is good{1}``, ``10 There is ...``), and the ends of a scale come in other words. These are matched
-loosely, and each such match is told.
+Labels are those of the codebook and the questionnaire (``data/wvs7_labels.csv``); one that ends in ``...`` is matched
+by how it begins. Files have others: with their code (``Competition is good{1}``), and the ends of a scale in other
+words. These are matched loosely, and each such match is told.
 """
 
 from __future__ import annotations
@@ -22,7 +20,6 @@ from defsurvey.storage.surveys.survey import Question, QuestionType
 MISSING, UNREADABLE = -1, -2
 #: Largest code that is counted; larger ones are no answer to any question here.
 LARGEST = 13
-SEX, AGE_GROUP, AGE = "Q260", "X003R2", "Q262"
 #: Question -> where it is stored, best first: the column, and its codes as the question's.
 STORED: Mapping[str, tuple[tuple[str, Mapping[int, int]], ...]] = {
     name: ((name, {1: 1, 2: 1, 3: 2, 4: 3, 5: 3}), (f"{name}_3", {1: 1, 2: 3, 3: 2})) for name in ("Q33", "Q34", "Q35")
@@ -31,23 +28,9 @@ STORED: Mapping[str, tuple[tuple[str, Mapping[int, int]], ...]] = {
 CHOSEN = 1
 _NUMBER = re.compile(r"([+-]?[0-9]{1,9})(?:[.,]0+)?")
 _BLANK = frozenset({"", ".", "na", "nan", "n/a"})
-_MISSING = tuple(
-    tuple(begin.split())
-    for begin in (
-        "dont know",
-        "no answer",
-        "no second answer",
-        "not asked",
-        "not applicable",
-        "not delivered",
-        "item not included",
-        "missing",
-        "other missing",
-        "inap",
-        "inapplicable",
-        "inappropriate response",
-        "refused",
-    )
+_MISSING = re.compile(
+    r"(dont know|no (second )?answer|not (asked|applicable|delivered)|item not included|(other )?missing|inap|"
+    r"inapplicable|inappropriate response|refused)( |$)"
 )
 _FILLERS = frozenset({"a", "an", "the", "and", "or", "nor", "of", "to"})
 #: Words that say nothing about which end of a scale is meant.
@@ -92,10 +75,17 @@ def read_cell(column: str, cell: str) -> Reading:
     written_so = _whole_labels(column).get(_bag(_words(text)))
     if written_so is not None:
         return Reading(code=written_so)
-    stated, rest = _without_codes(text)
+    stated: set[int] = set()  # codes that the label begins or ends with
+    rest = text
+    if leading := _LEADING_CODE.fullmatch(rest):
+        stated, rest = stated | {int(leading[1])}, leading[2]
+    if trailing := _TRAILING_CODE.fullmatch(rest):
+        stated, rest = stated | {int(trailing[2])}, trailing[1]
     words = _words(rest)
-    code = _label(column, words)
-    if code is None and _is_missing(words):
+    code = _whole_labels(column).get(_bag(words))
+    if code is None:
+        code = next((code for begin, code in _beginnings(column) if words[: len(begin)] == begin), None)
+    if code is None and is_missing(rest):
         return Reading(code=MISSING)
     if code is None and (min(stated, default=0) < 0 or _MISSING_CODES.fullmatch(text)):
         return Reading(code=MISSING, label="missing")
@@ -116,37 +106,25 @@ def read_cell(column: str, cell: str) -> Reading:
     return Reading(code=code, label=label)
 
 
-def _without_codes(text: str) -> tuple[set[int], str]:
-    """The codes that a label begins and ends with, and the label without them."""
-    stated: set[int] = set()
-    if leading := _LEADING_CODE.fullmatch(text):
-        stated, text = stated | {int(leading[1])}, leading[2]
-    if trailing := _TRAILING_CODE.fullmatch(text):
-        stated, text = stated | {int(trailing[2])}, trailing[1]
-    return stated, text
-
-
 def _near(column: str, words: tuple[str, ...]) -> list[tuple[int, float]]:
-    """The ends of a scale by how near they are, each a code and its likeness; empty where none is near enough.
+    """The ends of a scale from 1 to 10, each with its likeness, the nearest first; empty where none is near enough.
 
     Only a label that is negated can be near a text that is, and the other way round.
     """
+    labels = _known_labels().get(column, ())
+    codes = {code for code, _ in labels}
+    if 10 not in codes or codes & set(range(2, 10)):
+        return []
     found: dict[int, tuple[float, bool]] = {}
     text = _telling(words)
-    for code, label in _known_labels().get(column, ()) if _is_scale(column) else ():
+    for code, label in labels:
         known = _telling(_words(label))
         compared = text[: len(known)] if label.endswith("...") else text
         likeness = SequenceMatcher(None, known, compared, autojunk=False).ratio()
         found[code] = max(found.get(code, (0.0, False)), (likeness, _negated(words) == _negated(_words(label))))
     order = sorted(found.items(), key=lambda end: end[1], reverse=True)
-    nearest, same_sense = order[0][1] if order else (0.0, False)
+    nearest, same_sense = order[0][1]
     return [(code, likeness) for code, (likeness, _) in order] if nearest >= _NEAR and same_sense else []
-
-
-def _is_scale(column: str) -> bool:
-    """Whether the labels are those of the ends of a scale from 1 to 10."""
-    codes = {code for code, _ in _known_labels().get(column, ())}
-    return 10 in codes and not codes & set(range(2, 10))
 
 
 def _telling(words: tuple[str, ...]) -> str:
@@ -158,20 +136,8 @@ def _negated(words: tuple[str, ...]) -> bool:
 
 
 def is_missing(text: str) -> bool:
-    """Whether a text is one of the labels for what is no answer, as surveys of these kinds write them."""
-    return _is_missing(_words(text))
-
-
-def _is_missing(words: tuple[str, ...]) -> bool:
-    """Whether they begin with words for what is missing; a longer word that begins like one of them is another."""
-    return any(words[: len(begin)] == begin for begin in _MISSING)
-
-
-def _label(column: str, words: tuple[str, ...]) -> int | None:
-    code = _whole_labels(column).get(_bag(words))
-    if code is not None:
-        return code
-    return next((code for begin, code in _beginnings(column) if words[: len(begin)] == begin), None)
+    """Whether a text begins with words for what is no answer; a longer word that begins like one of them is another."""
+    return _MISSING.match(" ".join(_words(text))) is not None
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -217,35 +183,29 @@ def _known_label(column: str, code: int) -> str:
 
 @cache
 def _regions() -> Mapping[str, tuple[str, str, str]]:
-    header = read_header(DATA / "wvs7_regions.csv")
-    found: dict[str, tuple[str, str, str]] = {}
-    for _, (numeric, code, english, chinese) in read_rows(header):
-        found[numeric] = found[code] = (code, english, chinese)
-    return found
+    """A region's number and its code -> its code and its names in English and Chinese."""
+    rows = [cells for _, cells in read_rows(read_header(DATA / "wvs7_regions.csv"))]
+    return {key: (code, english, chinese) for numeric, code, english, chinese in rows for key in (numeric, code)}
 
 
 def read_region(cell: str, *, country: str) -> tuple[str, Mapping[str, str]] | None:
     """The ISO code of a region and its names by language, or None where it is missing.
 
-    Args:
-        cell: as in N_REGION_ISO: ``840003``, ``US-AZ`` or ``US-AZ Arizona``. A number that the
-            codebook does not have makes a code of its own, which is its name as well.
-        country: code of the country, for such a number.
+    A cell is ``840003``, ``US-AZ``, ``US-AZ Arizona`` or a name. A number that the codebook does not have makes a code
+    of its own within the country, which is its name as well.
     """
     text = " ".join(cell.split())
-    number = _NUMBER.fullmatch(text)
-    if number:
+    if number := _NUMBER.fullmatch(text):
         key = str(int(number[1]))
         if int(key) < 0:
             return None
-        code, english, chinese = _regions().get(key, (f"{country.upper()}-{int(key) % 1000:03d}", "", ""))
-        return code, {"en": english or code, "zh": chinese or english or code}
-    written = re.fullmatch(r"(?:[A-Z]{2}: )?([A-Z]{2}[-.][A-Z0-9]{1,4})(?: (.+))?", text)
-    if not written:
-        words = _words(text)
-        if text.casefold() in _BLANK or _is_missing(words):
-            return None
-        return text, {"en": text, "zh": text}
-    code = written[1].replace(".", "-")
-    _, english, chinese = _regions().get(code, (code, written[2] or code, ""))
-    return code, {"en": english, "zh": chinese or english}
+        code = f"{country.upper()}-{int(key) % 1000:03d}"
+        code, english, chinese = _regions().get(key, (code, code, ""))
+    elif written := re.fullmatch(r"(?:[A-Z]{2}: )?([A-Z]{2}[-.][A-Z0-9]{1,4})(?: (.+))?", text):
+        key = written[1].replace(".", "-")
+        code, english, chinese = key, *_regions().get(key, ("", written[2] or key, ""))[1:]
+    elif text.casefold() in _BLANK or is_missing(text):
+        return None
+    else:
+        code, english, chinese = text, text, ""
+    return code, {"en": english or code, "zh": chinese or english or code}

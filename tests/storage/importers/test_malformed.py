@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from defsurvey.storage.surveys.importers import wvs_counts
+from defsurvey.storage.surveys.importers import wvs
 from defsurvey.storage.surveys.importers.files import LONGEST_LINE, read_header, read_rows
 from defsurvey.storage.surveys.importers.wvs import import_wvs
 from defsurvey.storage.surveys.problem import Fault, SurveyError
@@ -230,7 +230,7 @@ def test_a_missing_file_stays_an_error_of_the_system(tmp_path: Path) -> None:
 
 def test_blocks_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More respondents than one block holds are all counted, and a fault far down is still told by its line."""
-    monkeypatch.setattr(wvs_counts, "_BLOCK", 2**14)
+    monkeypatch.setattr(wvs, "_BLOCK", 30)
     rng = np.random.default_rng(2)
     rows = [person(rng, "840") | {"Q1": str(rng.integers(1, 5))} for _ in range(400)]
     path = write_official(tmp_path / "big.csv", "cross-national v5", rows)
