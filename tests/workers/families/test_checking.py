@@ -129,16 +129,11 @@ def test_an_end_that_the_tokenizer_does_not_know_is_refused(home: Path, tmp_path
     ("file", "holds", "with_weights", "told"),
     [
         ("config.json", {"vocab_size": "98"}, False, "Field 'vocab_size' expected int, got str"),
-        ("config.json", {"max_position_embeddings": None}, False, "expected int, got NoneType"),
-        ("config.json", {"architectures": [1]}, False, "expected str"),
         ("tokenizer.json", {"model": {"type": "nonesuch"}}, False, "Exception: .*untagged enum"),
         ("tokenizer_config.json", [], False, "AttributeError: 'list' object has no attribute"),
         ("generation_config.json", [], True, "TypeError: 'list' object is not a mapping"),
-        ("generation_config.json", None, True, "TypeError: 'NoneType' object is not a mapping"),
         ("generation_config.json", {"eos_token_id": "<end>"}, True, "expected .* got '<end>'"),
         ("generation_config.json", {"eos_token_id": [1, None]}, True, r"expected .* got \[1, None\]"),
-        ("generation_config.json", {"eos_token_id": [[1, 2]]}, True, r"expected .* got \[\[1, 2\]\]"),
-        ("generation_config.json", {"eos_token_id": 1.0}, True, "expected .* got 1.0"),
         ("generation_config.json", {"pad_token_id": 0.5}, True, "expected .* got 0.5"),
     ],
 )
@@ -177,20 +172,6 @@ def test_a_template_is_printed_for_a_server_to_start_with(home: Path) -> None:
     refused = typed(home, "template", "qwen3-8b")
     assert refused.exit_code == 2
     assert "expected one of vicuna, baichuan2" in refused.stderr
-
-
-def test_a_study_of_a_retired_model_is_not_enqueued(home: Path) -> None:
-    """The refusal names the successor, and no run is written."""
-    study = home / "study.yaml"
-    study.write_text(
-        "name: old\nsurvey: wvs7\nquestions: [Q1]\ncultures: [us]\nmodels: [claude-3-5-sonnet]\nconditions: [none]\n",
-        encoding="utf-8",
-    )
-    done = CliRunner().invoke(main, ("enqueue", str(study)), env={"DEFSURVEY_HOME": str(home / "home")})
-    assert done.exit_code == 2
-    assert "model claude-3-5-sonnet is no longer served by its provider: take claude-sonnet-5-5 instead" in done.stderr
-    listed = CliRunner().invoke(main, ("status",), env={"DEFSURVEY_HOME": str(home / "home")})
-    assert "old" not in listed.stdout
 
 
 def test_a_card_is_shown_one_field_to_a_line(home: Path) -> None:

@@ -13,9 +13,11 @@ from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Engine, FinishReason, Message, Request
 from defsurvey.workers.engines.opening import open_engine
 from defsurvey.workers.engines.transformers.prompt import render_prompt
+from defsurvey.workers.engines.transformers.request import ResolvedRequest
 from defsurvey.workers.models import ModelCard, find_card, read_cards
 from defsurvey.workers.simulation.interview import ask
 from tests.workers.citizens import SURVEY
+from tests.workers.engine.scripted_logits import generated
 from tests.workers.families.tiny_families import FAMILIES, write_family
 
 CONDITION = Condition(name="none", prompt=False, config=False, memory=False, option_order=False)
@@ -24,8 +26,6 @@ TURNS = (
     Message(role="assistant", content="Hello."),
     Message(role="user", content="And?"),
 )
-#: What the batch cannot serve is served one request at a time; nothing here is.
-CONTINUOUS = "continuous"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,56 +71,37 @@ def interview_request(survey: Survey, card: ModelCard) -> Request:
     return ask(who, 0, survey=survey, questions=(survey.questions[0].id,), protocol=protocol)
 
 
+def rendered(opened: Opened, request: Request) -> str:
+    """The prompt that a family's model gets."""
+    card = opened.card
+    options = card.template_options
+    return render_prompt(
+        opened.tokenizer, card.chat_template, request, answer_prefix=card.answer_prefix, options=options
+    )
+
+
 def test_a_conversation_is_rendered_as_the_model_was_trained(opened: Opened) -> None:
     """Literally, special tokens and the reply's opening included."""
     request = replace(interview_request(SURVEY, opened.card), messages=TURNS)
-    text = render_prompt(
-        opened.tokenizer,
-        opened.card.chat_template,
-        request,
-        answer_prefix=opened.card.answer_prefix,
-        options=opened.card.template_options,
-    )
-    assert text == FAMILIES[opened.name].prompt
+    assert rendered(opened, request) == FAMILIES[opened.name].prompt
 
 
 def test_an_interview_is_answered_as_by_the_library_alone(opened: Opened) -> None:
     """Token for token what ``generate`` gives for the rendered prompt, in one batch with a neighbour."""
-    import torch
-
+    assert opened.engine.describe()["batching"] == "continuous"
     asked = interview_request(SURVEY, opened.card)
     neighbour = opened.engine.submit(replace(asked, messages=TURNS))
     completion = opened.engine.submit(asked).result(timeout=60)
     assert neighbour.result(timeout=60).finish is not FinishReason.ERROR
-    text = render_prompt(
-        opened.tokenizer,
-        opened.card.chat_template,
-        asked,
-        answer_prefix=opened.card.answer_prefix,
-        options=opened.card.template_options,
-    )
+    text = rendered(opened, asked)
     written = text.startswith(FAMILIES[opened.name].begin or "no token")
-    ids = torch.tensor([opened.tokenizer(text, add_special_tokens=not written)["input_ids"]])
+    ids = opened.tokenizer(text, add_special_tokens=not written)["input_ids"]
     ends = {opened.tokenizer.eos_token_id, *opened.tokenizer.convert_tokens_to_ids(list(opened.card.ends))}
-    with torch.inference_mode():
-        whole = opened.model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=False,
-            max_new_tokens=40,
-            eos_token_id=sorted(ends),
-            pad_token_id=0,
-        )
-    reply = whole[0, ids.shape[1] :]
+    resolved = ResolvedRequest(prompt=tuple(ids), max_new_tokens=40, ends=tuple(sorted(ends)))
+    reply = generated(opened.model, resolved)
     begun = asked.reply_start if opened.card.answer_prefix else ""
     assert completion.text == begun + opened.tokenizer.decode(reply, skip_special_tokens=True)
-    assert completion.prompt_tokens == ids.shape[1]
-    assert completion.completion_tokens == len(reply)
-
-
-def test_a_family_is_served_in_one_batch(opened: Opened) -> None:
-    """None of them falls back to one request at a time."""
-    assert opened.engine.describe()["batching"] == CONTINUOUS
+    assert (completion.prompt_tokens, completion.completion_tokens) == (len(ids), len(reply))
 
 
 def test_every_card_with_weights_has_a_family_here() -> None:

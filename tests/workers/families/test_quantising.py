@@ -1,4 +1,4 @@
-"""Weights in fewer bits: what they need of the machine, and what they are once loaded."""
+"""Weights as they are published and held: in fewer bits, in GGUF, and pickles, which are read as data and never run."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from typing import Any
 import pytest
 import torch
 from gguf import GGUFWriter, LlamaFileType
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.engines.base import EngineUnavailable, FinishReason
+from defsurvey.workers.engines.opening import open_engine
 from defsurvey.workers.engines.transformers import loading, quantising
 from defsurvey.workers.engines.transformers.engine import TransformersEngine
 from defsurvey.workers.engines.transformers.loading import load_model
 from defsurvey.workers.engines.transformers.prompt import encode_prompt, render_prompt
 from defsurvey.workers.engines.transformers.quantising import check_quantisation, load_nf4, stored_as
+from defsurvey.workers.engines.transformers.request import ResolvedRequest
 from defsurvey.workers.engines.transformers.weights import Weights
 from defsurvey.workers.models import ModelCard, read_cards
 from tests.workers.citizens import SURVEY
+from tests.workers.engine.scripted_logits import generated
 from tests.workers.families.test_families import interview_request
 from tests.workers.families.tiny_families import FAMILIES, write_family
 
@@ -57,26 +61,28 @@ def test_a_missing_package_is_named(kind: str, package: str, tmp_path: Path, mon
         check_quantisation(card(kind), tmp_path, "cuda:0")
 
 
-def test_gptq_is_for_weights_that_were_published_so(all_installed: None, tmp_path: Path) -> None:
-    """Full weights, or those of another kind, are refused with what they are."""
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps({"model_type": "llama"}))
-    with pytest.raises(EngineUnavailable, match="expected weights published in gptq, got full weights"):
-        check_quantisation(card("gptq"), tmp_path, "cuda")
-    config.write_text(json.dumps({"model_type": "llama", "quantization_config": {"quant_method": "awq"}}))
-    with pytest.raises(EngineUnavailable, match="expected weights published in gptq, got awq"):
-        check_quantisation(card("gptq"), tmp_path, "cuda")
-    config.write_text(json.dumps({"model_type": "llama", "quantization_config": {"quant_method": "gptq"}}))
-    check_quantisation(card("gptq"), tmp_path, "cuda")
-
-
-def test_four_bits_are_made_of_full_weights(all_installed: None, tmp_path: Path) -> None:
-    """What its publisher has quantised already is refused, with how; a file without a configuration is full."""
-    check_quantisation(card("nf4"), tmp_path, "cuda")
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps({"model_type": "llama", "quantization_config": {"quant_method": "fp8"}}))
-    with pytest.raises(EngineUnavailable, match="model big: field quantisation: expected full weights, got fp8 in "):
-        check_quantisation(card("nf4"), tmp_path, "cuda")
+@pytest.mark.parametrize(
+    ("kind", "published", "refused"),
+    [
+        ("gptq", {}, "expected weights published in gptq, got full weights"),
+        ("gptq", {"quantization_config": {"quant_method": "awq"}}, "expected weights published in gptq, got awq"),
+        ("gptq", {"quantization_config": {"quant_method": "gptq"}}, ""),
+        ("nf4", {"quantization_config": {"quant_method": "fp8"}}, "expected full weights, got fp8 in "),
+        ("nf4", {}, ""),
+        ("nf4", None, ""),  # without a configuration
+    ],
+)
+def test_bits_go_with_how_weights_were_published(
+    all_installed: None, tmp_path: Path, kind: str, published: dict[str, Any] | None, refused: str
+) -> None:
+    """Four bits are made of full weights, and GPTQ is for what was published so; else it is said what they are."""
+    if published is not None:
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **published}))
+    if not refused:
+        check_quantisation(card(kind), tmp_path, "cuda")
+        return
+    with pytest.raises(EngineUnavailable, match=f"model big: field quantisation: {refused}"):
+        check_quantisation(card(kind), tmp_path, "cuda")
 
 
 def test_weights_published_in_four_bits_are_told_as_such(one_thread: None, tmp_path: Path) -> None:
@@ -175,17 +181,9 @@ def test_a_mixture_in_four_bits_is_served_in_one_batch(
     loaded = load_model(mixture, Weights(folder=folder, gguf=None, origin={}), device="cpu")
     request = interview_request(SURVEY, mixture)
     text = render_prompt(loaded.tokenizer, "tokenizer", request, answer_prefix=False)
-    ids = torch.tensor([encode_prompt(loaded.tokenizer, "tokenizer", text)])
-    with torch.inference_mode():
-        whole = loaded.model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=False,
-            max_new_tokens=40,
-            eos_token_id=list(loaded.ends),
-            pad_token_id=0,
-        )
-    expected = loaded.tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True)
+    prompt = encode_prompt(loaded.tokenizer, "tokenizer", text)
+    resolved = ResolvedRequest(prompt=tuple(prompt), max_new_tokens=40, ends=tuple(loaded.ends))
+    expected = loaded.tokenizer.decode(generated(loaded.model, resolved), skip_special_tokens=True)
     engine = TransformersEngine(mixture, loaded, threads=1)
     completion = engine.submit(request).result(timeout=60)
     description = engine.describe()
@@ -216,3 +214,58 @@ def test_the_number_type_of_a_gguf_file_is_told(
     writer.close()
     found = stored_as(Weights(folder=tmp_path, gguf=name, origin={}))
     assert found == {"weights_format": "GGUF", "weights_type": expected}
+
+
+class Malice:
+    """An object whose unpickling would create a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.mark,))
+
+
+def pickled(folder: Path) -> Path:
+    """A tiny model whose only weights are a pickle."""
+    safe = write_family(folder, FAMILIES["wizardlm-13b-v1-2"]) / "model.safetensors"
+    torch.save(load_file(safe), folder / "pytorch_model.bin")
+    safe.unlink()
+    return folder
+
+
+def load(folder: Path) -> Any:
+    """The model of that folder."""
+    card = ModelCard(name="pickled", path=folder, dtype="float32", chat_template="vicuna")
+    return load_model(card, Weights(folder=folder, gguf=None, origin={}), device="cpu").model
+
+
+def test_tensors_are_read_from_a_pickle_and_nothing_is_run(tmp_path: Path, one_thread: None) -> None:
+    """The same numbers as from the safe format; a file with anything but tensors is refused."""
+    folder, again = pickled(tmp_path / "model"), write_family(tmp_path / "again", FAMILIES["wizardlm-13b-v1-2"])
+    mine, other = load(folder).state_dict(), load(again).state_dict()
+    assert mine.keys() == other.keys()
+    assert all(torch.equal(mine[name], other[name]) for name in mine)
+    mark, file = tmp_path / "mark", folder / "pytorch_model.bin"
+    torch.save({**torch.load(file, weights_only=True), "more": Malice(mark)}, file)
+    with pytest.raises(EngineUnavailable, match=r"model pickled: .* its pickled weights hold more than tensors"):
+        load(folder)
+    assert not mark.exists()
+    torch.load(file, weights_only=False)
+    assert mark.exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["wizardlm-13b-v1-2", "mixtral-8x7b-instruct-v0-1"])
+def test_four_bits_answer_on_a_gpu(name: str, tmp_path: Path) -> None:
+    """Dense layers and a mixture's experts are made 4 bits on the device and serve every request in one batch."""
+    folder = write_family(tmp_path, FAMILIES[name], width=64)
+    card = ModelCard(name=name, path=folder, quantisation="nf4", chat_template="chatml")
+    engine = open_engine(card, survey=SURVEY, device="cuda", cache=tmp_path)
+    completion = engine.submit(interview_request(SURVEY, card)).result(timeout=120)
+    description = engine.describe()
+    engine.close()
+    assert completion.finish is not FinishReason.ERROR, completion.error
+    assert (description["quantisation"], description["dtype"]) == ("nf4", "bfloat16")
+    assert description["device"].startswith("cuda")
+    assert description["batching"] == "continuous"

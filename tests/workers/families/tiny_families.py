@@ -6,7 +6,7 @@ The templates are those that the models were published with, reduced to what an 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +65,8 @@ class Family:
         return () if self.begin is None else (self.begin,)
 
 
-def _sliding() -> dict[str, Any]:
-    return {"sliding_window": 16}
-
-
 #: By the name of the bundled card.
-FAMILIES: Mapping[str, Family] = {
+FAMILIES: dict[str, Family] = {
     "wizardlm-13b-v1-2": Family(
         architecture="Llama",
         prompt="<s>A chat between a curious user and an artificial intelligence assistant. The assistant gives "
@@ -79,23 +75,17 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "mistral-7b-instruct-v0-1": Family(
         architecture="Mistral",
-        settings=_sliding(),
+        settings={"sliding_window": 16},
         template=_MISTRAL,
         prompt="<s>[INST] Hi. [/INST]Hello.</s> [INST] And? [/INST]",
     ),
     "dolphin-2-2-1-mistral-7b": Family(
         architecture="Mistral",
-        settings=_sliding(),
+        settings={"sliding_window": 16},
         special=("<|im_start|>", "<|im_end|>"),
         prompt="<|im_start|>system\nYou are Dolphin, a helpful AI assistant.<|im_end|>\n"
         "<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
         "<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\n",
-    ),
-    "mixtral-8x7b-instruct-v0-1": Family(
-        architecture="Mixtral",
-        settings={"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
-        template=_MISTRAL,
-        prompt="<s>[INST] Hi. [/INST]Hello.</s> [INST] And? [/INST]",
     ),
     "llama-3-8b": Family(
         architecture="Llama",
@@ -120,16 +110,6 @@ FAMILIES: Mapping[str, Family] = {
         special=("<|im_start|>", "<|im_end|>"),
         prompt="<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
         "<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\n",
-    ),
-    "llama3-chinese-8b-instruct": Family(
-        architecture="Llama",
-        template=_LLAMA_3,
-        begin="<|begin_of_text|>",
-        end="<|end_of_text|>",
-        special=("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
-        prompt="<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi.<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\nHello.<|eot_id|>"
-        "<|start_header_id|>user<|end_header_id|>\n\nAnd?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
     ),
     "qwen3-8b": Family(
         architecture="Qwen3",
@@ -169,6 +149,16 @@ FAMILIES: Mapping[str, Family] = {
         special=("<|im_start|>", "<|im_sep|>"),
         prompt="<|im_start|>user<|im_sep|>Hi.<|im_end|><|im_start|>assistant<|im_sep|>Hello.<|im_end|>"
         "<|im_start|>user<|im_sep|>And?<|im_end|><|im_start|>assistant<|im_sep|>",
+    ),
+}
+
+
+FAMILIES |= {
+    "llama3-chinese-8b-instruct": FAMILIES["llama-3-8b-instruct"],
+    "mixtral-8x7b-instruct-v0-1": replace(
+        FAMILIES["mistral-7b-instruct-v0-1"],
+        architecture="Mixtral",
+        settings={"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
     ),
 }
 

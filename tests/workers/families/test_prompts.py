@@ -1,4 +1,4 @@
-"""Special tokens that a vendor's tokenizer adds reach the model exactly once, in process and behind a server."""
+"""How a conversation is put before a model: templates of our own, and special tokens exactly once."""
 
 from __future__ import annotations
 
@@ -17,12 +17,9 @@ from defsurvey.workers.models import ModelCard, find_card, read_cards
 from tests.workers.api.server import Got, Reply, chat, serving
 from tests.workers.families.tiny_families import FAMILIES, Family, write_tokenizer
 
-TURNS = (
-    Message(role="user", content="Hi."),
-    Message(role="assistant", content="Hello."),
-    Message(role="user", content="And?"),
-)
-REQUEST = Request(messages=TURNS, decoding=Decoding(max_new_tokens=8), seed=1, reply_start="Answer: ")
+FIRST = Message(role="user", content="你好")
+SECOND = (Message(role="assistant", content="您好！"), Message(role="user", content="再见"))
+SYSTEM = Message(role="system", content="Be brief.")
 #: Families of the cards behind a server, as their publishers' own code behaves.
 SERVED: Mapping[str, Family] = {
     "chatglm2-6b": Family(architecture="", begin=None, adds=("[gMASK]", "sop")),
@@ -30,6 +27,66 @@ SERVED: Mapping[str, Family] = {
 }
 #: Whether a vendor's tokenizer adds a token that we have not seen; what it adds is what the model gets.
 UNSEEN = {"smollm3-3b": replace(FAMILIES["smollm3-3b"], begin="<|begin_of_text|>")}
+
+
+def asked(*messages: Message) -> Request:
+    """A request with these messages."""
+    return Request(messages=messages, decoding=Decoding(max_new_tokens=8), seed=1, reply_start="Answer: ")
+
+
+REQUEST = asked(FIRST, *SECOND)
+
+
+@pytest.mark.parametrize(
+    ("template", "name", "messages", "text"),
+    [
+        (
+            "baichuan2",
+            "baichuan2-13b-chat",
+            (SYSTEM, FIRST, *SECOND),
+            "Be brief.<reserved_106>你好<reserved_107>您好！<reserved_106>再见<reserved_107>",
+        ),
+        (
+            "chatglm2",
+            "chatglm2-6b",
+            (SYSTEM, FIRST, *SECOND),
+            "Be brief.\n\n[Round 1]\n\n问：你好\n\n答：您好！\n\n[Round 2]\n\n问：再见\n\n答：",
+        ),
+        (
+            "llama3",
+            "llama-3-8b-instruct",
+            (SYSTEM, FIRST),
+            (
+                "<|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+                "<|start_header_id|>user<|end_header_id|>\n\n你好<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+            ),
+        ),
+        ("vicuna", "wizardlm-13b-v1-2", (SYSTEM, FIRST), "<s>Be brief. USER: 你好 ASSISTANT:"),
+        (
+            "smollm3",
+            "smollm3-3b",
+            (SYSTEM, FIRST),
+            (
+                "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n你好<|im_end|>\n"
+                "<|im_start|>assistant\n<think>\n\n</think>\n"
+            ),
+        ),
+    ],
+)
+def test_a_template_of_our_own_is_rendered_literally(
+    tmp_path: Path, template: str, name: str, messages: tuple[Message, ...], text: str
+) -> None:
+    """As the publishers' own code puts a conversation together."""
+    tokenizer: Any = write_tokenizer(tmp_path, (FAMILIES | SERVED)[name])
+    assert render_prompt(tokenizer, template, asked(*messages), answer_prefix=False) == text
+    assert render_prompt(tokenizer, template, asked(*messages), answer_prefix=True) == text + "Answer: "
+
+
+def test_a_template_that_refuses_a_conversation_says_why(tmp_path: Path) -> None:
+    """Mistral's asks for turns that alternate; the message names the template and what it said."""
+    tokenizer: Any = write_tokenizer(tmp_path, FAMILIES["mistral-7b-instruct-v0-1"])
+    with pytest.raises(ValueError, match="chat template tokenizer refuses the messages: roles must alternate"):
+        render_prompt(tokenizer, "tokenizer", asked(FIRST, FIRST), answer_prefix=False)
 
 
 def first_of(family: Family) -> tuple[str, ...]:
