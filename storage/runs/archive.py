@@ -26,6 +26,7 @@ from defsurvey.storage.errors import BadInput
 from defsurvey.storage.files import write_whole
 from defsurvey.storage.runs import store, tables
 from defsurvey.storage.runs.archive_rows import Misfit, RowReader, parse
+from defsurvey.storage.runs.ledger import NOBODYS
 from defsurvey.storage.runs.run import NAME, NAME_RULE
 from defsurvey.storage.text import in_one_line
 
@@ -279,5 +280,5 @@ def _here(name: str, row: dict[str, Any], keys: _Keys) -> dict[str, Any]:
         if column in row:
             row[column] = tuple(row[column])
     if name == "participant":
-        row |= {"lease_until": None, "lease_owner": None, "published_at": None, "on_trial": False}
+        row |= NOBODYS
     return row

@@ -8,7 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, insert, not_, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+    update,
+)
 
 from defsurvey.storage.database import Database, Now
 from defsurvey.storage.hosts import host
@@ -16,7 +30,7 @@ from defsurvey.storage.runs import tables
 from defsurvey.storage.runs.rows import answer_columns, answer_from, cell_from, participant_from
 from defsurvey.storage.runs.run import Answer, AnswerState, Participant, ParticipantStatus
 
-_P = tables.participant.c
+_A, _P, _AGAIN = tables.answer.c, tables.participant.c, tables.again.c
 
 #: It has unanswered questions.
 OPEN = _P.status == ParticipantStatus.OPEN.value
@@ -25,56 +39,13 @@ FREE = or_(_P.lease_until.is_(None), _P.lease_until < Now())
 #: Its run is not cancelled.
 ACTIVE_RUN = _P.run.in_(select(tables.run.c.id).where(tables.run.c.cancelled.is_(False)))
 #: Its cell is not halted for want of money.
-SERVED_CELL = _P.cell.in_(select(tables.cell.c.id).where(tables.cell.c.halted.is_(False)))
+_SERVED_CELL = _P.cell.in_(select(tables.cell.c.id).where(tables.cell.c.halted.is_(False)))
 #: It is still to be asked, held or not.
-TO_BE_ASKED = and_(OPEN, ACTIVE_RUN, SERVED_CELL)
+TO_BE_ASKED = and_(OPEN, ACTIVE_RUN, _SERVED_CELL)
 #: It is to be asked, and a worker may take it up now.
 CLAIMABLE = and_(TO_BE_ASKED, FREE)
-
-
-_P = tables.participant.c
-_AGAIN = tables.again.c
-#: Whether an answer of the participant is to be asked again.
-ASKED_AGAIN = exists().where(_AGAIN.participant == _P.id)
-_FINISHING = and_(_P.next_item + 1 >= _P.questions, not_(ASKED_AGAIN))
-#: Counters by how answers ended, each with as many more as its parameter says.
-ENDED = {state.value: _P[state.value] + bindparam(f"ended_{state.value}") for state in AnswerState}
-#: Takes the parameters of ``advancing``; hits one row, or none where the lease was taken or the position is another.
-ADVANCE = (
-    update(tables.participant)
-    .where(_P.id == bindparam("who"), _P.lease_epoch == bindparam("held"), _P.next_item == bindparam("at"))
-    .values(
-        next_item=_P.next_item + 1,
-        memory=bindparam("remembers"),
-        commits=_P.commits + bindparam("committed"),
-        prompt_tokens=_P.prompt_tokens + bindparam("read"),
-        completion_tokens=_P.completion_tokens + bindparam("written"),
-        suspect=False,  # it has answered: whatever ended its worker was not this item
-        on_trial=False,
-        deaths=0,
-        # Open also where it was set aside meanwhile: its worker only seemed dead.
-        status=case((_FINISHING, ParticipantStatus.FINISHED.value), else_=ParticipantStatus.OPEN.value),
-        lease_until=case((_FINISHING, None), else_=_P.lease_until),
-        lease_owner=case((_FINISHING, None), else_=_P.lease_owner),
-        **ENDED,
-    )
-)
-
-
-def advancing(held: Participant, item: int, memory: tuple[int, ...], answers: Sequence[Answer]) -> dict[str, Any]:
-    """What ``ADVANCE`` needs to take a participant past an item with these answers."""
-    return {
-        "who": held.id,
-        "held": held.epoch,
-        "at": item,
-        "remembers": memory,
-        "committed": max(len(answers), 1),
-        "read": sum(answer.prompt_tokens or 0 for answer in answers),
-        "written": sum(answer.completion_tokens or 0 for answer in answers),
-        **{f"ended_{state.value}": sum(answer.state is state for answer in answers) for state in AnswerState},
-    }
-
-
+#: What makes it nobody's: it may be taken up at once, and its message is to be sent.
+NOBODYS: Mapping[str, Any] = {"lease_until": None, "lease_owner": None, "published_at": None, "on_trial": False}
 #: Seconds for which a claim holds without a heartbeat.
 LEASE_SECONDS = 90.0
 
@@ -82,10 +53,69 @@ LEASE_SECONDS = 90.0
 class StaleLease(RuntimeError):
     """Another worker has taken the participant, or it stands elsewhere: nothing was written."""
 
+    def __init__(self, held: Participant, item: int | None = None) -> None:
+        at = "" if item is None else f" at item {item}"
+        super().__init__(f"participant {held.id}: not held under epoch {held.epoch}{at} any more")
+
+
+def fence(held: Participant) -> ColumnElement[bool]:
+    """Holds only as long as nobody else has taken the participant."""
+    return and_(_P.id == held.id, _P.lease_epoch == held.epoch)
+
 
 def lease_owner() -> str:
     """A name for this process that no other has: ``host:pid:token``, the host as in ``storage.hosts``."""
     return f"{host()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+def _answering(position: ColumnElement[int]) -> dict[str, Any]:
+    """What becomes of a participant that has answered, and stands at that position then.
+
+    Whatever ended its worker was not this item. It is open also where it was set aside meanwhile: its worker only
+    seemed dead.
+    """
+    finished = and_(position >= _P.questions, not_(exists().where(_AGAIN.participant == _P.id)))
+    return {
+        "suspect": False,
+        "on_trial": False,
+        "deaths": 0,
+        "status": case((finished, ParticipantStatus.FINISHED.value), else_=ParticipantStatus.OPEN.value),
+        "lease_until": case((finished, None), else_=_P.lease_until),
+        "lease_owner": case((finished, None), else_=_P.lease_owner),
+        "prompt_tokens": _P.prompt_tokens + bindparam("read"),
+        "completion_tokens": _P.completion_tokens + bindparam("written"),
+        "commits": _P.commits + bindparam("committed"),
+        **{state.value: _P[state.value] + bindparam(f"ended_{state.value}") for state in AnswerState},
+    }
+
+
+#: Takes the parameters of ``advancing``; hits one row, or none where the lease was taken or the position is another.
+ADVANCE = (
+    update(tables.participant)
+    .where(_P.id == bindparam("who"), _P.lease_epoch == bindparam("held"), _P.next_item == bindparam("at"))
+    .values(next_item=_P.next_item + 1, memory=bindparam("remembers"), **_answering(_P.next_item + 1))
+)
+_REPLACE = (
+    update(tables.participant)
+    .where(_P.id == bindparam("who"), _P.lease_epoch == bindparam("held"))
+    .values(_answering(_P.next_item))
+)
+
+
+def advancing(held: Participant, item: int, memory: tuple[int, ...], answers: Sequence[Answer]) -> dict[str, Any]:
+    """What ``ADVANCE`` needs to take a participant past an item with these answers."""
+    return {"at": item, "remembers": memory, **_counting(held, answers)}
+
+
+def _counting(held: Participant, answers: Sequence[Answer]) -> dict[str, Any]:
+    return {
+        "who": held.id,
+        "held": held.epoch,
+        "committed": max(len(answers), 1),
+        "read": sum(answer.prompt_tokens or 0 for answer in answers),
+        "written": sum(answer.completion_tokens or 0 for answer in answers),
+        **{f"ended_{state.value}": sum(answer.state is state for answer in answers) for state in AnswerState},
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,28 +127,18 @@ class Backlog:
     workers: int
 
 
-_P = tables.participant.c
-
 _CLAIM = (
     update(tables.participant)
     .where(_P.id == bindparam("who"), CLAIMABLE)
-    .values(
-        lease_epoch=_P.lease_epoch + 1,
-        lease_until=Now() + bindparam("ttl"),
-        lease_owner=bindparam("owner"),
-    )
+    .values(lease_epoch=_P.lease_epoch + 1, lease_until=Now() + bindparam("ttl"), lease_owner=bindparam("owner"))
     .returning(*tables.participant.c)
 )
 _CELL = select(tables.cell).where(tables.cell.c.id == bindparam("of"))
-_A = tables.answer.c
-_AGAIN = tables.again.c
+#: Joins what is to be asked again to the answer.
+SAME_ANSWER = and_(_AGAIN.participant == _A.participant, _AGAIN.item == _A.item, _AGAIN.slot == _A.slot)
 _TO_ASK_AGAIN = (
     select(tables.answer, _AGAIN.attempt.label("next_attempt"))
-    .join_from(
-        tables.answer,
-        tables.again,
-        and_(_AGAIN.participant == _A.participant, _AGAIN.item == _A.item, _AGAIN.slot == _A.slot),
-    )
+    .join_from(tables.answer, tables.again, SAME_ANSWER)
     .where(_A.participant == bindparam("who"))
     .order_by(_A.item, _A.slot)
 )
@@ -171,26 +191,10 @@ class Ledger:
         def work(connection: Connection) -> None:
             if connection.execute(ADVANCE, advance).rowcount == 1:
                 connection.execute(_RECORD, columns)
-            elif not self._committed(connection, held, columns[0]):
-                raise StaleLease(
-                    f"participant {held.id}: not held under epoch {held.epoch} at item {answer.item} any more"
-                )
+            elif not _is_committed(connection, held, columns[0]):
+                raise StaleLease(held, answer.item)
 
         self.database.write(work)
-
-    def _committed(self, connection: Connection, held: Participant, columns: Mapping[str, Any]) -> bool:
-        """Whether this very checkpoint was committed before, and only the word of it was lost on the way."""
-        a = tables.answer.c
-        same = select(a.participant).where(
-            a.participant == held.id,
-            a.item == columns["item"],
-            a.slot == columns["slot"],
-            a.worker == self.owner,
-            a.seed == columns["seed"],
-            a.digest == columns["digest"],
-            exists().where(_P.id == held.id, _P.lease_epoch == held.epoch, _P.next_item == columns["item"] + 1),
-        )
-        return connection.execute(same).one_or_none() is not None
 
     def begin_trial(self, held: Participant) -> None:
         """Note that a suspect is being asked and nobody else in this process: if the worker dies now, it was this one.
@@ -198,11 +202,9 @@ class Ledger:
         Raises:
             StaleLease: the participant is not held under this epoch any more.
         """
-        mark = (
-            update(tables.participant).where(_P.id == held.id, _P.lease_epoch == held.epoch, OPEN).values(on_trial=True)
-        )
+        mark = update(tables.participant).where(fence(held), OPEN).values(on_trial=True)
         if self.database.write(lambda connection: connection.execute(mark).rowcount) != 1:
-            raise StaleLease(f"participant {held.id}: not held under epoch {held.epoch} any more")
+            raise StaleLease(held)
 
     def to_ask_again(self, held: Participant) -> list[tuple[Answer, int]]:
         """Answers of a participant that are to be asked again, and the attempt to be made."""
@@ -217,41 +219,19 @@ class Ledger:
             StaleLease: the participant is not held under this epoch any more, or the answer is not to be asked again.
         """
         columns = {**answer_columns(answer), "worker": self.owner, "committed_at": Now()}
-        a = tables.answer.c
-        here = and_(a.participant == held.id, a.item == answer.item, a.slot == answer.slot)
+        here = and_(_A.participant == held.id, _A.item == answer.item, _A.slot == answer.slot)
         asked = and_(_AGAIN.participant == held.id, _AGAIN.item == answer.item, _AGAIN.slot == answer.slot)
-
-        same = ("worker", "seed", "digest", "attempt")
-        stands = exists().where(_P.id == held.id, _P.lease_epoch == held.epoch)
-        committed = select(a.participant).where(here, stands, *(a[name] == columns[name] for name in same))
 
         def work(connection: Connection) -> None:
             done = connection.execute(delete(tables.again).where(asked, _AGAIN.attempt == answer.attempt)).rowcount
-            before = connection.execute(select(a.state).where(here)).scalar_one_or_none()
-            counts = {name: _P[name] + (int(name == answer.state.value) - int(name == before)) for name in ENDED}
-            finished = and_(_P.next_item >= _P.questions, not_(ASKED_AGAIN))
-            advance = (
-                update(tables.participant)
-                .where(_P.id == held.id, _P.lease_epoch == held.epoch)
-                .values(
-                    commits=_P.commits + 1,
-                    prompt_tokens=_P.prompt_tokens + (answer.prompt_tokens or 0),
-                    completion_tokens=_P.completion_tokens + (answer.completion_tokens or 0),
-                    suspect=False,
-                    on_trial=False,
-                    deaths=0,
-                    status=case((finished, ParticipantStatus.FINISHED.value), else_=_P.status),
-                    lease_until=case((finished, None), else_=_P.lease_until),
-                    lease_owner=case((finished, None), else_=_P.lease_owner),
-                    **counts,
-                )
-            )
-            if done != 1 and connection.execute(committed).one_or_none() is not None:
-                return  # this very answer was committed before, and only the word of it was lost on the way
-            if done != 1 or connection.execute(advance).rowcount != 1:
-                raise StaleLease(
-                    f"participant {held.id}: item {answer.item} is not to be asked again under epoch {held.epoch}"
-                )
+            if done != 1:
+                if _is_committed(connection, held, columns):
+                    return
+                raise StaleLease(held, answer.item)
+            counting = _counting(held, (answer,))
+            counting[f"ended_{connection.execute(select(_A.state).where(here)).scalar_one()}"] -= 1
+            if connection.execute(_REPLACE, counting).rowcount != 1:
+                raise StaleLease(held, answer.item)
             connection.execute(update(tables.answer).where(here).values(columns))
 
         self.database.write(work)
@@ -269,7 +249,7 @@ class Ledger:
             for participant in held:
                 statement = (
                     update(tables.participant)
-                    .where(_P.id == participant.id, _P.lease_epoch == participant.epoch, mine, ACTIVE_RUN)
+                    .where(fence(participant), mine, ACTIVE_RUN)
                     .values(lease_until=case((OPEN, Now() + self.ttl), else_=None))
                 )
                 if connection.execute(statement).rowcount == 1:
@@ -280,13 +260,8 @@ class Ledger:
 
     def release(self, held: Participant) -> None:
         """Let a participant go where it stands, so that any worker may take it up at once."""
-        self.database.write(
-            lambda connection: connection.execute(
-                update(tables.participant)
-                .where(_P.id == held.id, _P.lease_epoch == held.epoch)
-                .values(lease_until=None, lease_owner=None, published_at=None, on_trial=False)
-            )
-        )
+        free = update(tables.participant).where(fence(held)).values(NOBODYS)
+        self.database.write(lambda connection: connection.execute(free))
 
     def beat(self, model: str, rates: dict[str, float]) -> None:
         """Say that this process lives, which model it drains and how many answers per second it commits."""
@@ -301,9 +276,15 @@ class Ledger:
 
     def leave(self) -> None:
         """Take this process off the list of workers."""
-        self.database.write(
-            lambda connection: connection.execute(tables.worker.delete().where(tables.worker.c.owner == self.owner))
-        )
+        gone = tables.worker.delete().where(tables.worker.c.owner == self.owner)
+        self.database.write(lambda connection: connection.execute(gone))
+
+
+def _is_committed(connection: Connection, held: Participant, columns: Mapping[str, Any]) -> bool:
+    """Whether this very answer was committed before, and only the word of it was lost on the way."""
+    same = ("item", "slot", "worker", "seed", "digest", "attempt")
+    query = select(_A.participant).where(_A.participant == held.id, *(_A[name] == columns[name] for name in same))
+    return connection.execute(query.where(exists().where(fence(held)))).one_or_none() is not None
 
 
 def owners(database: Database) -> set[str]:
@@ -321,7 +302,7 @@ def backlogs(
     claimable: Any = func.count()
     query = (
         select(tables.cell.c.model, claimable)
-        .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)
+        .select_from(tables.IN_CELLS)
         .where(CLAIMABLE)
         .group_by(tables.cell.c.model)
     )

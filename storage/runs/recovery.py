@@ -7,7 +7,7 @@ and asked anew, in sequence.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -16,15 +16,17 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, fu
 
 from defsurvey.storage.database import Database, Now
 from defsurvey.storage.runs import tables
-from defsurvey.storage.runs.ledger import OPEN
+from defsurvey.storage.runs.ledger import NOBODYS, OPEN, SAME_ANSWER, fence
 from defsurvey.storage.runs.run import AnswerState, Participant, ParticipantStatus
 
 _A, _P, _AGAIN = tables.answer.c, tables.participant.c, tables.again.c
 _O = tables.option_probability.c
+#: What becomes of a participant that is asked once more.
+_REOPENED: Mapping[str, Any] = {"status": ParticipantStatus.OPEN.value, "published_at": None}
 _REOPEN = (
     update(tables.participant)
     .where(_P.status == ParticipantStatus.FINISHED.value, _P.id.in_(select(_AGAIN.participant)))
-    .values(status=ParticipantStatus.OPEN.value, published_at=None)
+    .values(_REOPENED)
 )
 
 
@@ -32,11 +34,7 @@ def ask_again(database: Database, run: str, states: Sequence[AnswerState]) -> in
     """Have the answers of a run that ended in these states asked again. Returns how many."""
     wanted = (
         select(_A.participant, _A.item, _A.slot, _A.attempt + 1)
-        .join_from(tables.answer, tables.participant, _A.participant == _P.id)
-        .outerjoin(
-            tables.again,
-            and_(_AGAIN.participant == _A.participant, _AGAIN.item == _A.item, _AGAIN.slot == _A.slot),
-        )
+        .select_from(tables.ANSWERS.outerjoin(tables.again, SAME_ANSWER))
         .where(_P.run == run, _A.state.in_([state.value for state in states]), _AGAIN.participant.is_(None))
     )
     order = insert(tables.again).from_select(["participant", "item", "slot", "attempt"], wanted)
@@ -73,12 +71,7 @@ def rewind(database: Database, run: str, states: Sequence[AnswerState]) -> int:
     Whoever holds such a participant is fenced off. Returns the number of answers taken back.
     """
     ended = _A.state.in_([state.value for state in states])
-    query = (
-        select(_A.participant)
-        .join_from(tables.answer, tables.participant, _A.participant == _P.id)
-        .where(_P.run == run, ended)
-        .distinct()
-    )
+    query = select(_A.participant).select_from(tables.ANSWERS).where(_P.run == run, ended).distinct()
 
     def work(connection: Connection) -> int:
         connection.execute(_alone(run))
@@ -113,10 +106,7 @@ def _take_back(connection: Connection, participant: int, ended: ColumnElement[bo
             attempts={**attempts, str(item): attempt + 1},
             status=ParticipantStatus.OPEN.value,
             lease_epoch=_P.lease_epoch + 1,
-            lease_until=None,
-            lease_owner=None,
-            published_at=None,
-            on_trial=False,
+            **NOBODYS,
             deaths=0,
             commits=_P.commits + 1,
             **{state.value: left.get(state.value, 0) for state in AnswerState},
@@ -145,9 +135,10 @@ def _weigh_again(connection: Connection, participant: int, passed: int) -> int:
     missing = [item for item in range(passed) if item not in there]
     if not missing:
         return 0
-    again = {"next_item": missing[0], "status": ParticipantStatus.OPEN.value, "published_at": None}
     change = update(tables.participant).where(_P.id == participant, _P.status == ParticipantStatus.FINISHED.value)
-    if connection.execute(change.values(**again, commits=_P.commits + 1)).rowcount != 1:  # another was quicker
+    if (
+        connection.execute(change.values(**_REOPENED, next_item=missing[0], commits=_P.commits + 1)).rowcount != 1
+    ):  # another was quicker
         return 0
     connection.execute(delete(tables.option_probability).where(_O.participant == participant, _O.item > missing[0]))
     return 1
@@ -156,18 +147,14 @@ def _weigh_again(connection: Connection, participant: int, passed: int) -> int:
 def reopen_quarantined(database: Database, run: str) -> int:
     """Give participants that were set aside another chance. Returns how many."""
     aside = and_(_P.run == run, _P.status == ParticipantStatus.QUARANTINED.value)
-    again = {"status": ParticipantStatus.OPEN.value, "published_at": None, "deaths": 0, "suspect": True}
-    return database.write(
-        lambda connection: connection.execute(update(tables.participant).where(aside).values(again)).rowcount
-    )
+    again = update(tables.participant).where(aside).values(**_REOPENED, deaths=0, suspect=True)
+    return database.write(lambda connection: connection.execute(again).rowcount)
 
 
 #: Deaths of a worker while a participant was asked alone, or attempts that failed, after which it is set aside.
 QUARANTINE_AFTER = 3
 #: Seconds after its last heartbeat, by then of a machine that is gone, after which a worker is no longer listed.
 FORGOTTEN_AFTER = 86400.0
-
-_P = tables.participant.c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,25 +170,13 @@ def free_owned(database: Database, owner_prefix: str) -> Freed:
 
     The epoch fences whoever was thought dead and is not.
     """
-    held = _P.lease_owner.startswith(owner_prefix, autoescape=True)
     gone = tables.worker.c.owner.startswith(owner_prefix, autoescape=True)
-
-    def work(connection: Connection) -> Freed:
-        connection.execute(tables.worker.delete().where(gone))
-        return _free(connection, _held(connection, held))
-
-    return database.write(work)
+    return _free(database, gone, _P.lease_owner.startswith(owner_prefix, autoescape=True))
 
 
 def free_expired(database: Database) -> Freed:
     """Set free what is held under leases that have run out, and forget workers not heard of for ``FORGOTTEN_AFTER``."""
-    gone = tables.worker.c.beat_at < Now() - FORGOTTEN_AFTER
-
-    def work(connection: Connection) -> Freed:
-        connection.execute(tables.worker.delete().where(gone))
-        return _free(connection, _held(connection, _P.lease_until < Now()))
-
-    return database.write(work)
+    return _free(database, tables.worker.c.beat_at < Now() - FORGOTTEN_AFTER, _P.lease_until < Now())
 
 
 def count_failure(database: Database, held: Participant) -> bool:
@@ -213,12 +188,9 @@ def count_failure(database: Database, held: Participant) -> bool:
     aside = _P.deaths + 1 >= QUARANTINE_AFTER
     statement = (
         update(tables.participant)
-        .where(_P.id == held.id, _P.lease_epoch == held.epoch, _P.lease_owner.is_not(None), OPEN)
+        .where(fence(held), _P.lease_owner.is_not(None), OPEN)
         .values(
-            lease_until=None,
-            lease_owner=None,
-            published_at=None,
-            on_trial=False,
+            **NOBODYS,
             deaths=_P.deaths + 1,
             status=case((aside, ParticipantStatus.QUARANTINED.value), else_=_P.status),
         )
@@ -228,39 +200,33 @@ def count_failure(database: Database, held: Participant) -> bool:
     return status == ParticipantStatus.QUARANTINED.value
 
 
-def _held(connection: Connection, condition: Any) -> Sequence[Any]:
-    query = select(_P.id, _P.lease_owner, _P.lease_epoch, _P.on_trial, _P.deaths).where(OPEN, condition)
+def _free(database: Database, gone: ColumnElement[bool], held: ColumnElement[bool]) -> Freed:
+    """Forget workers, and set free what is held."""
+    query = select(_P.id, _P.lease_owner, _P.lease_epoch, _P.on_trial, _P.deaths).where(OPEN, held)
     # Locked: a heartbeat on its way must not renew a lease between this look and the update.
-    return connection.execute(query.order_by(_P.lease_owner, _P.id).with_for_update()).all()
+    query = query.order_by(_P.lease_owner, _P.id).with_for_update()
 
+    def work(connection: Connection) -> Freed:
+        connection.execute(tables.worker.delete().where(gone))
+        freed, quarantined = 0, []
+        for _owner, group in groupby(connection.execute(query).all(), key=lambda row: row.lease_owner):
+            together = list(group)
+            tried = any(row.on_trial for row in together)
+            for row in together:
+                # Held alone is not asked alone: the worker may have died of loading its model.
+                aside = row.on_trial and row.deaths + 1 >= QUARANTINE_AFTER
+                change: dict[str, Any] = {**NOBODYS, "deaths": row.deaths + bool(row.on_trial)}
+                if row.on_trial or not tried:  # others only waited for the one on trial
+                    change["suspect"] = True
+                if aside:
+                    change["status"] = ParticipantStatus.QUARANTINED.value
+                here = (_P.id == row.id, _P.lease_epoch == row.lease_epoch, OPEN)
+                if connection.execute(update(tables.participant).where(*here).values(change)).rowcount == 1:
+                    freed += 1
+                    quarantined += [row.id] if aside else []
+        return Freed(participants=freed, quarantined=tuple(quarantined))
 
-def _free(connection: Connection, held: Sequence[Any]) -> Freed:
-    freed, quarantined = 0, []
-    for _owner, group in groupby(held, key=lambda row: row.lease_owner):
-        together = list(group)
-        tried = any(row.on_trial for row in together)
-        for row in together:
-            # Held alone is not asked alone: the worker may have died of loading its model.
-            aside = row.on_trial and row.deaths + 1 >= QUARANTINE_AFTER
-            suspect = {"suspect": True} if row.on_trial or not tried else {}  # others only waited for the one on trial
-            status = {"status": ParticipantStatus.QUARANTINED.value} if aside else {}
-            statement = (
-                update(tables.participant)
-                .where(_P.id == row.id, _P.lease_epoch == row.lease_epoch, OPEN)
-                .values(
-                    lease_until=None,
-                    lease_owner=None,
-                    published_at=None,
-                    on_trial=False,
-                    deaths=row.deaths + bool(row.on_trial),
-                    **suspect,
-                    **status,
-                )
-            )
-            if connection.execute(statement).rowcount == 1:
-                freed += 1
-                quarantined += [row.id] if aside else []
-    return Freed(participants=freed, quarantined=tuple(quarantined))
+    return database.write(work)
 
 
 def last_heartbeat(database: Database) -> float | None:

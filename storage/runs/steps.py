@@ -12,7 +12,7 @@ from sqlalchemy import Connection, exists, func, insert, select, update
 
 from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.runs import store, tables
-from defsurvey.storage.runs.ledger import ADVANCE, StaleLease, advancing
+from defsurvey.storage.runs.ledger import ADVANCE, StaleLease, advancing, fence
 from defsurvey.storage.runs.rows import flat, step_from
 from defsurvey.storage.runs.run import CompletedStep, OptionProbabilities, Participant
 
@@ -44,12 +44,12 @@ def commit_step(database: Database, owner: str, held: Participant, step: Complet
         StaleLease: the participant is not held under this epoch any more.
     """
     # Written, not read: whoever claims the participant at this moment waits until the step is there.
-    fence = update(tables.participant).where(_P.id == held.id, _P.lease_epoch == held.epoch)
+    mark = update(tables.participant).where(fence(held)).values(lease_epoch=held.epoch)
     columns = {**flat(step), "worker": owner, "committed_at": Now()}
 
     def work(connection: Connection) -> None:
-        if connection.execute(fence.values(lease_epoch=held.epoch)).rowcount != 1:
-            raise StaleLease(f"participant {held.id}: not held under epoch {held.epoch} any more")
+        if connection.execute(mark).rowcount != 1:
+            raise StaleLease(held)
         insert_new(connection, tables.step, columns)
 
     database.write(work)
@@ -68,22 +68,22 @@ def commit_probabilities(
             "participant": held.id,
             "item": item,
             "order": one.order,
-            "place": place,
             "question": one.question,
+            "place": place,
             "option": option,
             "probability": probability,
         }
         for one in found
         for place, (option, probability) in enumerate(zip(one.shown, one.probabilities, strict=True))
     ]
-    passed = exists().where(_P.id == held.id, _P.lease_epoch == held.epoch, _P.next_item == item + 1)
+    passed = exists().where(fence(held), _P.next_item == item + 1)
 
     def work(connection: Connection) -> None:
         if connection.execute(ADVANCE, advancing(held, item, (), ())).rowcount == 1:
             if rows:
                 connection.execute(insert(tables.option_probability), rows)
         elif connection.execute(select(passed)).scalar_one() is False:  # else committed before, the word of it lost
-            raise StaleLease(f"participant {held.id}: not held under epoch {held.epoch} at item {item} any more")
+            raise StaleLease(held, item)
 
     database.write(work)
 
@@ -111,20 +111,11 @@ def read_probabilities(database: Database, run: str) -> list[ProbabilityRow]:
         storage.runs.store.UnknownRun: there is no such run.
     """
     query = (
-        select(_P.cell, _O.item, _O.question, _O.order, _O.option, _O.probability)
+        select(_P.cell, _O.question, _O.order, _O.option, _O.probability)
         .join_from(tables.option_probability, tables.participant, _O.participant == _P.id)
         .where(_P.run == run)
         .order_by(_P.cell, _O.item, _O.order, _O.place)
     )
     with database.read() as connection:
         cells = {cell.id: position for position, cell in enumerate(store.run_in(connection, run).cells)}
-        return [
-            ProbabilityRow(
-                cell=cells[row.cell],
-                question=row.question,
-                order=row.order,
-                option=row.option,
-                probability=row.probability,
-            )
-            for row in connection.execute(query)
-        ]
+        return [ProbabilityRow(**{**row._mapping, "cell": cells[row.cell]}) for row in connection.execute(query)]

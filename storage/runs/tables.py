@@ -397,3 +397,8 @@ answer, again, step, option_probability = map(_table, ("answer", "again", "step"
 served, worker, report, probe = map(_table, ("served", "worker", "report", "probe"))
 judge, calibration, judgement, judging = map(_table, ("judge", "calibration", "judgement", "judging"))
 judge_batch, judge_lease, label, reading = map(_table, ("judge_batch", "judge_lease", "label", "reading"))
+
+#: Participants with their cells, and answers with both.
+IN_CELLS = participant.join(cell, participant.c.cell == cell.c.id)
+ANSWERS = answer.join(participant, answer.c.participant == participant.c.id)
+ANSWERS_IN_CELLS = ANSWERS.join(cell, participant.c.cell == cell.c.id)
