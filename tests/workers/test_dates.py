@@ -14,7 +14,7 @@ from defsurvey.workers.engines.transformers.loading import load_model
 from defsurvey.workers.engines.transformers.prompt import date_told, render_prompt
 from defsurvey.workers.engines.transformers.weights import find_weights
 from defsurvey.workers.models import ModelCard
-from tests.workers.families.test_templates import FIRST, SYSTEM, asked
+from tests.workers.families.test_prompts import FIRST, SYSTEM, asked
 from tests.workers.families.tiny_families import FAMILIES, Family, write_tokenizer
 from tests.workers.tiny import CHAT_TEMPLATE, write_tiny_model
 
