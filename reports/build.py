@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import IO
 
 from defsurvey.reports.analysis import analyse
-from defsurvey.reports.answer_rows import ANSWERS as ANSWER_COLUMNS
-from defsurvey.reports.answer_rows import answer_rows
 from defsurvey.reports.contents import page
 from defsurvey.reports.export import write_csv
 from defsurvey.reports.figures.provenance import ANSWERS, METRICS
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
-from defsurvey.reports.measures import MEASURES, measure_rows
+from defsurvey.reports.measures import ANSWERS as ANSWER_COLUMNS
+from defsurvey.reports.measures import MEASURES, answer_rows, measure_rows
 from defsurvey.reports.metrics.judges import JudgeNotes, Verdicts
 from defsurvey.storage.files import write_whole
 from defsurvey.storage.runs.results import DrawArrays, Results

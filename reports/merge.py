@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import combinations
 from typing import TypeVar
 
@@ -16,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defsurvey.storage.runs.results import AnswerArrays, DrawArrays, Results, TokenCount
-from defsurvey.storage.runs.run import Cell, EngineDescription, Progress, Protocol, Reply, Run
+from defsurvey.storage.runs.run import Cell, Progress, Protocol, Reply, Run
 from defsurvey.storage.runs.verdicts import JudgeArrays, Pairs, RunJudgements
 from defsurvey.storage.surveys.survey import Survey, Wording
 
 _Value = TypeVar("_Value")
+_Total = TypeVar("_Total")
 #: Between the runs in the name of a report of several: no run has a space in its name.
 _AND = " + "
 
@@ -70,14 +72,14 @@ def merge(results: Sequence[Results]) -> Results:
             for offset, each in zip(_offsets(named), named, strict=True)
             for sample in each.samples
         ),
-        progress=_progress(each.progress for each in named),
-        engines=_added([each.engines for each in named], _both),
-        versions=_versions(named),
+        progress=_sum(Progress, [each.progress for each in named]),
+        engines=_by_model([each.engines for each in named], _told_together),
+        versions=_told_together([each.versions for each in named]),
         revision=sum(each.revision for each in named),
         out_of_sequence=sum(each.out_of_sequence for each in named),
-        model_seconds=_added([each.model_seconds for each in named], float.__add__),
+        model_seconds=_by_model([each.model_seconds for each in named], sum),
         model_facts=_joined(each.model_facts for each in named),
-        tokens=_added([each.tokens for each in named], _more),
+        tokens=_by_model([each.tokens for each in named], partial(_sum, TokenCount)),
         probabilities=tuple(
             replace(row, cell=row.cell + offset)
             for offset, each in zip(_offsets(named), named, strict=True)
@@ -108,31 +110,17 @@ def merge_draws(results: Sequence[Results], draws: Sequence[DrawArrays | None]) 
     if len(known) < len(results) or not known:
         return None
     regions = tuple(dict.fromkeys(region for each in known for region in each.regions))
-    where = [np.array([regions.index(region) for region in each.regions], dtype=np.int32) for each in known]
-    columns = {
-        field.name: np.concatenate([getattr(each, field.name) for each in known])
-        for field in fields(DrawArrays)
-        if field.name not in ("cell", "question", "region", "regions")
-    }
-    places = _places(results, _questions(results))
-    return DrawArrays(
-        question=np.concatenate(
-            [
-                np.where(each.question >= 0, place[each.question], -1).astype(np.int32)
-                for each, place in zip(known, places, strict=True)
-            ]
-        ),
-        cell=np.concatenate([each.cell + offset for each, offset in zip(known, _offsets(results), strict=True)]).astype(
-            np.int32
-        ),
-        region=np.concatenate(
-            [
-                np.where(each.region >= 0, of[each.region] if of.size else -1, -1)
-                for each, of in zip(known, where, strict=True)
-            ]
-        ).astype(np.int32),
+    region_places = [_places(each.regions, regions) for each in known]
+    asked = _questions(results)
+    question_places = [_places(each.run.questions, asked) for each in results]
+    cells = [each.cell + offset for each, offset in zip(known, _offsets(results), strict=True)]
+    return _stacked(
+        DrawArrays,
+        known,
+        question=np.concatenate([at[each.question] for each, at in zip(known, question_places, strict=True)]),
+        cell=np.concatenate(cells),
+        region=np.concatenate([at[each.region] for each, at in zip(known, region_places, strict=True)]),
         regions=regions,
-        **columns,
     )
 
 
@@ -144,7 +132,7 @@ def merge_judgements(results: Sequence[Results], said: Sequence[RunJudgements]) 
     parts: dict[str, list[JudgeArrays]] = {}
     for offset, each in zip(_offsets(results), said, strict=True):
         for judge in each.judges:
-            parts.setdefault(judge.judge, []).append(replace(judge, cell=(judge.cell + offset).astype(np.int32)))
+            parts.setdefault(judge.judge, []).append(replace(judge, cell=judge.cell + offset))
     return RunJudgements(
         judges=tuple(_one_judge(parts[name]) for name in sorted(parts)),
         told=tuple(dict.fromkeys(told for each in said for told in each.told)),
@@ -156,26 +144,16 @@ def merge_judgements(results: Sequence[Results], said: Sequence[RunJudgements]) 
 
 def _one_judge(parts: Sequence[JudgeArrays]) -> JudgeArrays:
     """Cells are apart, so that answers of two runs may share a number."""
-    columns = ("cell", "answer", "dimension", "verdict", "weight")
-    others = sorted({pairs.other for part in parts for pairs in part.pairs})
-    return JudgeArrays(
-        judge=parts[0].judge,
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns},
-        pairs=tuple(_pairs(other, [p for part in parts for p in part.pairs if p.other == other]) for other in others),
-    )
-
-
-def _pairs(other: str, parts: Sequence[Pairs]) -> Pairs:
-    columns = ("dimension", "first", "second")
-    return Pairs(other=other, **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns})
+    pairs: dict[str, list[Pairs]] = {}
+    for part in parts:
+        for each in part.pairs:
+            pairs.setdefault(each.other, []).append(each)
+    together = tuple(_stacked(Pairs, pairs[other], other=other) for other in sorted(pairs))
+    return _stacked(JudgeArrays, parts, judge=parts[0].judge, pairs=together)
 
 
 def differences(results: Sequence[Results]) -> tuple[str, ...]:
-    """Settings in which runs of one preset differ: they may be reported together, but a reader must know.
-
-    Returns:
-        The names of the settings with their values, as words; empty where all agree.
-    """
+    """Settings in which runs of one preset differ, with their values, as words: a reader must know."""
     said = []
     for name in (field.name for field in fields(Protocol) if field.name != "preset"):
         values = {str(getattr(each.run.protocol, name)): each.run.id for each in reversed(results)}
@@ -256,10 +234,10 @@ def _questions(results: Sequence[Results]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for each in results for name in each.run.questions))
 
 
-def _places(results: Sequence[Results], questions: Sequence[str]) -> list[NDArray[np.int32]]:
-    """For each run, where its questions stand among those of all."""
-    place = {name: position for position, name in enumerate(questions)}
-    return [np.array([place[name] for name in each.run.questions], dtype=np.int32) for each in results]
+def _places(names: Sequence[str], among: Sequence[str]) -> NDArray[np.int32]:
+    """Where each of these names stands among those of all runs, and at the end -1: none stays none."""
+    place = {name: position for position, name in enumerate(among)}
+    return np.array([*(place[name] for name in names), -1], dtype=np.int32)
 
 
 def _survey(results: Sequence[Results], questions: Sequence[str]) -> Survey:
@@ -309,51 +287,43 @@ def _run(results: Sequence[Results], questions: tuple[str, ...]) -> JointRun:
 
 
 def _answers(results: Sequence[Results], questions: Sequence[str]) -> AnswerArrays:
-    columns: dict[str, list[NDArray[np.generic]]] = {field.name: [] for field in fields(AnswerArrays)}
-    for offset, places, each in zip(_offsets(results), _places(results, questions), results, strict=True):
-        moved = replace(
+    moved = [
+        replace(
             each.answers,
-            cell=(each.answers.cell + offset).astype(each.answers.cell.dtype),
-            question=places[each.answers.question],
+            cell=each.answers.cell + offset,
+            question=_places(each.run.questions, questions)[each.answers.question],
         )
-        for name, parts in columns.items():
-            parts.append(getattr(moved, name))
-    return AnswerArrays(**{name: np.concatenate(parts) for name, parts in columns.items()})
+        for offset, each in zip(_offsets(results), results, strict=True)
+    ]
+    return _stacked(AnswerArrays, moved)
 
 
-def _progress(parts: Iterable[Progress]) -> Progress:
-    known = list(parts)
-    return Progress(**{field.name: sum(getattr(each, field.name) for each in known) for field in fields(Progress)})
+def _stacked(kind: type[_Value], parts: Sequence[_Value], **given: object) -> _Value:
+    """Arrays one after the other, but for the columns that are given."""
+    names = [field.name for field in fields(kind) if field.name not in given]  # type: ignore[arg-type]
+    return kind(**given, **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def _sum(kind: type[_Value], parts: Sequence[_Value]) -> _Value:
+    """Field by field."""
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: sum(getattr(part, name) for part in parts) for name in names})
 
 
 def _joined(parts: Iterable[Mapping[str, _Value]]) -> dict[str, _Value]:
     return {name: value for part in parts for name, value in part.items()}
 
 
-def _added(parts: Sequence[Mapping[str, _Value]], add: Callable[[_Value, _Value], _Value]) -> dict[str, _Value]:
-    """Model -> its amounts in all runs together."""
-    found: dict[str, _Value] = {}
+def _by_model(parts: Sequence[Mapping[str, _Value]], together: Callable[[list[_Value]], _Total]) -> dict[str, _Total]:
+    """Model -> what it has in all runs together."""
+    models = dict.fromkeys(model for part in parts for model in part)
+    return {model: together([part[model] for part in parts if model in part]) for model in models}
+
+
+def _told_together(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Under each name its value, or all values that there are."""
+    found: dict[str, dict[str, None]] = {}
     for part in parts:
         for name, value in part.items():
-            found[name] = add(found[name], value) if name in found else value
-    return found
-
-
-def _both(one: EngineDescription, other: EngineDescription) -> EngineDescription:
-    return {**one, **{name: value for name, value in other.items() if name not in one}} | {
-        name: f"{one[name]} and {value}" for name, value in other.items() if one.get(name, value) != value
-    }
-
-
-def _more(one: TokenCount, other: TokenCount) -> TokenCount:
-    return TokenCount(**{field.name: getattr(one, field.name) + getattr(other, field.name) for field in fields(one)})
-
-
-def _versions(results: Sequence[Results]) -> dict[str, str]:
-    """Package -> its version, or all versions that computed answers."""
-    found: dict[str, list[str]] = {}
-    for each in results:
-        for package, version in each.versions.items():
-            if version not in found.setdefault(package, []):
-                found[package].append(version)
-    return {package: " and ".join(versions) for package, versions in found.items()}
+            found.setdefault(name, {})[value] = None
+    return {name: " and ".join(values) for name, values in found.items()}

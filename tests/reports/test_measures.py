@@ -13,11 +13,10 @@ import pytest
 from pyarrow import parquet
 
 from defsurvey.reports.analysis import analyse
-from defsurvey.reports.answer_rows import ANSWERS, answer_rows
 from defsurvey.reports.export import WRITERS, write_csv
 from defsurvey.reports.figures.provenance import download_section
 from defsurvey.reports.figures.questions import question_cards
-from defsurvey.reports.measures import MEASURES, measure_rows
+from defsurvey.reports.measures import ANSWERS, MEASURES, answer_rows, measure_rows
 from defsurvey.reports.metrics.divergence import js_distance, total_variation, wasserstein
 from tests.reports.planted import planted, wide_survey
 from tests.reports.synthetic import SHARES, human, last, results

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from defsurvey.reports.analysis import analyse
-from defsurvey.reports.answer_rows import answer_rows
 from defsurvey.reports.build import build_report
 from defsurvey.reports.figures.configured import Drawn, drawn
 from defsurvey.reports.figures.judging import Insensitivity, insensitivity, judged_by
 from defsurvey.reports.figures.provenance import provenance_section
-from defsurvey.reports.measures import measure_rows
+from defsurvey.reports.measures import answer_rows, measure_rows
 from defsurvey.reports.merge import CannotMerge, differences, merge, merge_draws, merge_judgements
 from defsurvey.storage.runs.results import DrawArrays, Results, TokenCount
 from defsurvey.storage.runs.run import Preset
