@@ -30,6 +30,7 @@ from defsurvey.reports.metrics.divergence import (
     paper_values,
     smoothed_kl,
     wasserstein,
+    without_one,
 )
 from defsurvey.reports.metrics.floor import Floor, FloorValues, respondents
 from defsurvey.reports.metrics.intervals import (
@@ -37,7 +38,6 @@ from defsurvey.reports.metrics.intervals import (
     Intervals,
     independent_variance,
     intervals_of_means,
-    without_one,
 )
 from defsurvey.reports.metrics.judges import JudgeNotes, Verdicts
 from defsurvey.reports.metrics.quality import Diversity, Quality, diversity, effective_options, quality
@@ -79,15 +79,7 @@ def controls(
     people: str,
     n: int,
 ) -> tuple[Control, ...]:
-    """All respondents for one culture: n of its own people, uniform answers, its mode, and people of other cultures.
-
-    Args:
-        items: the run's items.
-        reference: the culture's own.
-        others: name of another culture -> what its people answered.
-        people: name of this culture.
-        n: respondents, as many as the cells of this culture have answers to a question.
-    """
+    """n simple respondents of one culture: its own people, uniform answers, its mode, and people of other cultures."""
     sources = [
         (f"{n} people of {people}" if n > 1 else f"1 person of {people}", reference.shares),
         ("uniform answers", uniform_shares(items)),
@@ -140,16 +132,8 @@ def placed_only(
 ) -> tuple[Divergences, FloorValues]:
     """The same divergences and floor, Wasserstein distances without residual options.
 
-    Args:
-        counts: valid answers, shape (I, K).
-        items: the run's.
-        reference: the culture's.
-        found: divergences of all answers.
-        floor: their noise floor.
-
-    Returns:
-        For items with a residual option the distance of the answers that chose another, and the floor at their number;
-        nan where nobody did.
+    For items with a residual option the distance of the answers that chose another, and the floor at their number; nan
+    where nobody did.
     """
     rows = np.flatnonzero((items.offered & ~items.placed).any(axis=-1))
     if rows.size == 0:
@@ -186,18 +170,11 @@ def _mean_over_answers(weights: Floats, values: Floats, count: Floats) -> Floats
 
 
 def intervals(items: ItemTable, reference: ReferenceTable, weights: Floats, points: Floats) -> Intervals:
-    """Intervals of a cell's means, over other participants.
-
-    Args:
-        items: the run's items.
-        reference: the culture's.
-        weights: what each participant answered, shape (P, I, K).
-        points: smoothed KL of each item, shape (I,).
-    """
+    """Intervals of a cell's means, by what each participant answered (P, I, K) and the KL of each item (I,)."""
     known = ~np.isnan(points) & items.grouping.headline
     answers, people = weights[:, known], (reference.shares[known], reference.n[known], items.offered[known])
     counts = answers.sum(axis=0)
-    changes = np.einsum("pik,ik->pi", answers, without_one(counts, *people))
+    changes = np.einsum("pik,ik->pi", answers, without_one(smoothed_kl, counts, *people))
     return intervals_of_means(
         points[known],
         independent_variance(counts, *people),
@@ -282,7 +259,7 @@ class CultureAnalysis:
     @property
     def name(self) -> str:
         """The culture's name in English, or its code."""
-        return english(self.culture)
+        return self.culture.name.get("en", self.culture.code)
 
     @property
     def named(self) -> str:
@@ -290,30 +267,17 @@ class CultureAnalysis:
         return in_sentence(self.culture)
 
 
-def english(culture: Culture) -> str:
-    """A culture's name in English, or its code."""
-    return culture.name.get("en", culture.code)
-
-
 def in_sentence(culture: Culture) -> str:
     """A culture's name as it stands in an English sentence."""
-    return culture.in_sentence or english(culture)
+    return culture.in_sentence or culture.name.get("en", culture.code)
 
 
 def cell_names(cells: tuple[Cell, ...]) -> tuple[str, ...]:
     """What to call each cell beside its culture: no more than tells it from the others."""
-    conditions = {cell.condition.name for cell in cells}
-    languages = {(cell.culture, cell.language) for cell in cells}
-    several_languages = len(languages) > len({culture for culture, _ in languages})
+    conditions = len({cell.condition.name for cell in cells}) > 1
+    languages = len({(cell.culture, cell.language) for cell in cells}) > len({cell.culture for cell in cells})
     return tuple(
-        " · ".join(
-            [
-                cell.model,
-                *([cell.condition.name] if len(conditions) > 1 else []),
-                *([cell.language] if several_languages else []),
-            ]
-        )
-        for cell in cells
+        " · ".join([cell.model, *[cell.condition.name] * conditions, *[cell.language] * languages]) for cell in cells
     )
 
 
@@ -395,10 +359,7 @@ def _cell(
         intervals=intervals(items, reference, weights, found.smoothed_kl),
         quality=quality(
             planned=cell.participants * cell.condition.slots * len(run_of_cells(results.run)[place].questions),
-            answered=states[AnswerState.ANSWERED],
-            refused=states[AnswerState.REFUSED],
-            unparsable=states[AnswerState.UNPARSABLE],
-            failed=states[AnswerState.FAILED],
+            **{state.value: ended for state, ended in states.items()},
         ),
         diversity=diversity_of(
             diversity(answers.digest[replied], answers.question[replied]), results.run.protocol.reply
@@ -464,9 +425,6 @@ def analyse(
         draws: what its participants drew; None: not read, and what needs it is not run.
         verdicts: one per judge that was asked.
         notes: what is to be said of judges beside their verdicts.
-
-    Raises:
-        UnknownName: the run names a question or culture that its survey lacks.
     """
     survey, run, progress = results.survey, results.run, results.progress
     items = item_table(survey, run.questions)
@@ -477,13 +435,7 @@ def analyse(
         results=results,
         items=items,
         cultures=tuple(culture_analysis(results, items, survey.culture(code), references, names) for code in codes),
-        overall=quality(
-            planned=progress.planned,
-            answered=progress.answered,
-            refused=progress.refused,
-            unparsable=progress.unparsable,
-            failed=progress.failed,
-        ),
+        overall=quality(planned=progress.planned, **{each.value: getattr(progress, each.value) for each in STATES}),
         draws=draws,
         verdicts=verdicts,
         notes=notes or JudgeNotes(),

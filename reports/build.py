@@ -39,20 +39,9 @@ def build_report(
 ) -> ReportPaths:
     """Analyse a run and write ``report.html``, ``report.md``, ``metrics.csv`` and ``answers.csv`` into a folder.
 
-    The folder is made if it is not there. The same results give the same bytes. Each file is replaced in one step:
-    whoever reads it meanwhile sees the old one or the new one, and a failure leaves no half-written file.
-
-    Args:
-        results: the run.
-        folder: where the files go.
-        draws: what its participants drew; None: not read, and what needs it is not run.
-        verdicts: one per judge that was asked.
-        notes: what is to be said of judges beside their verdicts.
-        remarks: further sentences that a reader must know before citing it.
-
-    Raises:
-        UnknownName: the run names a question or culture that its survey lacks.
-        OSError: the folder cannot be written to.
+    The same results give the same bytes. Each file is replaced in one step: whoever reads it meanwhile sees the old one
+    or the new one, and a failure leaves no half-written file. ``remarks`` are further sentences that a reader must know
+    before citing it; for the rest see :func:`analyse`.
     """
     analysis = analyse(results, draws=draws, verdicts=verdicts, notes=notes)
     whole = page(analysis, remarks=remarks)

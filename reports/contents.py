@@ -63,12 +63,7 @@ _BEYOND = (
 
 
 def page(analysis: Analysis, *, remarks: Sequence[str] = ()) -> Page:
-    """The whole report of one run.
-
-    Args:
-        analysis: its figures.
-        remarks: further sentences that a reader must know before citing it.
-    """
+    """The whole report of one run; ``remarks`` are further sentences that a reader must know before citing it."""
     results, found = analysis.results, find(analysis)
     created = results.run.created_at
     return Page(

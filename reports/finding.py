@@ -44,7 +44,7 @@ class Finding:
 
 
 def standing(cell: CellAnalysis, items: ItemTable) -> Standing:
-    """Judge a cell by its interval, where it has answers enough or items enough: that of a handful is too narrow.
+    """Judge a cell by its interval, where it has answers or items enough: that of a handful is too narrow.
 
     A smoothed mean at the floor may be that of people's commonest answers, given more often than by people: the test by
     the corrected KL tells.

@@ -77,15 +77,18 @@ def _not_told(of: Measured) -> Figure:
     return Figure(test.share_alike, n=float(test.questions))
 
 
-def _moved(of: Measured) -> Figure | None:
+def _position(of: Measured) -> Any:
     placed = of.analysis.figure(placement)
-    row = None if isinstance(placed, NotRun) else of.found_in(placed.rows)
+    return None if isinstance(placed, NotRun) else of.found_in(placed.rows)
+
+
+def _moved(of: Measured) -> Figure | None:
+    row = _position(of)
     return row and Figure(row.bias.moved, n=float(row.bias.answers))
 
 
 def _moved_p(of: Measured) -> Figure | None:
-    placed = of.analysis.figure(placement)
-    row = None if isinstance(placed, NotRun) else of.found_in(placed.rows)
+    row = _position(of)
     return row and Figure(row.p_holm)
 
 

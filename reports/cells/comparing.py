@@ -24,7 +24,7 @@ from defsurvey.reports.metrics.comparisons import (
     rearrangements_for,
     sign_flip,
 )
-from defsurvey.reports.metrics.divergence import corrected_kl, expected_corrected_kl, one_less
+from defsurvey.reports.metrics.divergence import corrected_kl, expected_corrected_kl, without_one
 
 #: Fewest valid answers to a question with which it enters a comparison, and the number that every cell is brought to.
 #: Were it the smallest number found, a cell that answers less would change the yardstick for all the others.
@@ -45,15 +45,10 @@ class Sample:
 
 
 def sample_of(weights: Floats, items: ItemTable, reference: ReferenceTable) -> Sample:
-    """What a cell is compared by.
-
-    Args:
-        weights: how often each participant chose each category, shape (P, I, K).
-        items: the run's items.
-        reference: the culture's.
-    """
+    """What a cell is compared by: how often each participant chose each category, shape (P, I, K)."""
     counts = weights.sum(axis=0)
-    changes = np.einsum("pik,ik->pi", weights, one_less(counts, reference.shares, reference.n, items.offered))
+    left_out = without_one(corrected_kl, counts, reference.shares, reference.n, items.offered)
+    changes = np.einsum("pik,ik->pi", weights, left_out)
     return Sample(counts=counts, left_out=np.where(weights.any(axis=-1), changes, np.nan))
 
 
@@ -98,12 +93,9 @@ class Contrast:
     n: int  #: valid answers per question that every cell was brought down to
 
 
-def enough(counts: Floats, items: ItemTable, reference: ReferenceTable) -> float:
-    """Share of the headline's questions with a reference to which a cell has enough valid answers; nan without any."""
-    return _share(counts, items, ~np.isnan(reference.n) & items.grouping.headline)
-
-
-def _share(counts: Floats, items: ItemTable, known: Bools) -> float:
+def enough(counts: Floats, items: ItemTable, reference: ReferenceTable, *, of_all: bool = False) -> float:
+    """Share of the headline's questions (or of all) with a reference to which a cell has enough valid answers."""
+    known = ~np.isnan(reference.n) & (of_all | items.grouping.headline)
     asked = np.unique(items.question[known])
     if asked.size == 0:
         return float("nan")
@@ -121,36 +113,33 @@ def comparable(counts: Floats, items: ItemTable, reference: ReferenceTable) -> b
 
 def answered(counts: Floats, items: ItemTable, reference: ReferenceTable) -> bool:
     """Whether a cell has enough valid answers to half of all questions with a reference, for what is of them all."""
-    return _share(counts, items, ~np.isnan(reference.n)) >= 0.5
+    return enough(counts, items, reference, of_all=True) >= 0.5
 
 
 def compare(samples: Mapping[str, Sample], items: ItemTable, reference: ReferenceTable) -> Compared | None:
-    """Bring cells to the same questions and the same number of answers.
+    """Bring cells, by name, to the same questions and the same number of answers.
 
-    Args:
-        samples: by cell.
-        items: the run's items.
-        reference: the culture's.
-
-    Returns:
-        None where no question of the headline has ``COMPARABLE`` valid answers in every cell.
+    None where no question of the headline has ``COMPARABLE`` valid answers in every cell.
     """
-    totals = np.stack([sample.counts.sum(axis=-1) for sample in samples.values()])
-    common = np.asarray((totals.min(axis=0) >= COMPARABLE) & ~np.isnan(reference.n) & items.grouping.headline)
+    values = _corrected(samples, items, reference)
+    common = ~np.isnan(values).any(axis=0) & items.grouping.headline
     if not common.any():
         return None
-    known, people, offered = reference.shares[common], reference.n[common], items.offered[common]
     grouping = items.grouping.of(common)
     return Compared(
         names=tuple(samples),
         common=common,
-        values=np.stack(
-            [corrected_kl(sample.counts[common], known, people, offered, COMPARABLE) for sample in samples.values()]
-        ),
+        values=values[:, common],
         left_out=tuple(_left_out(sample.left_out[:, common], grouping) for sample in samples.values()),
         grouping=grouping,
         n=COMPARABLE,
     )
+
+
+def _corrected(samples: Mapping[str, Sample], items: ItemTable, reference: ReferenceTable) -> Floats:
+    """Corrected KL of every cell and item, shape (M, I); nan without a reference, or of too few answers."""
+    known = reference.shares, reference.n, items.offered
+    return np.stack([corrected_kl(sample.counts, *known, COMPARABLE) for sample in samples.values()])
 
 
 def _left_out(changes: Floats, grouping: Grouping) -> Floats:
@@ -188,23 +177,14 @@ class Pairs:
     figures: Floats  #: corrected KL of each cell over all of these items, by an additive fit, nats, shape (M,)
     p: Floats  #: Holm-adjusted, shape (M, M); 1 where the two differ the other way round than their figures
     questions: Ints  #: that two cells share, shape (M, M); on the diagonal those that a cell shares with any
-    n: int
 
 
 def pairwise(samples: Mapping[str, Sample], items: ItemTable, reference: ReferenceTable) -> Pairs | None:
-    """Compare every two cells on what these two share, at the same number of answers.
+    """Compare every two of at least two cells on what these two share, at the same number of answers.
 
-    Args:
-        samples: by cell, at least two.
-        items: the run's items.
-        reference: the culture's.
-
-    Returns:
-        None where no two cells share a question of the headline.
+    None where no two cells share a question of the headline.
     """
-    values = np.stack(
-        [corrected_kl(s.counts, reference.shares, reference.n, items.offered, COMPARABLE) for s in samples.values()]
-    )
+    values = _corrected(samples, items, reference)
     usable = ~np.isnan(values) & items.grouping.headline
     shared = usable.sum(axis=0) > 1
     if not shared.any():
@@ -212,7 +192,7 @@ def pairwise(samples: Mapping[str, Sample], items: ItemTable, reference: Referen
     usable &= shared
     figures = _fitted(values[:, shared], usable[:, shared], headline_weights(items.grouping.of(shared)))
     p, questions = _every_two(list(samples.values()), values, usable, items.grouping, figures)
-    return Pairs(names=tuple(samples), items=shared, figures=figures, p=p, questions=questions, n=COMPARABLE)
+    return Pairs(names=tuple(samples), items=shared, figures=figures, p=p, questions=questions)
 
 
 def _fitted(values: Floats, usable: Bools, weights: Floats) -> Floats:
@@ -285,13 +265,7 @@ Plan = tuple[str, Sequence[str], str, Sequence[str]]
 
 
 def contrasts(compared: Compared, planned: Sequence[Plan]) -> tuple[Contrast, ...]:
-    """Test planned contrasts of groups of cells, Holm over all of them.
-
-    Args:
-        compared: the cells.
-        planned: which groups; cells that were not compared are left out, and so is a contrast of which a group is
-            left empty.
-    """
+    """Test planned contrasts of groups of cells, Holm over all; one of which a group was not compared is left out."""
     place = {name: at for at, name in enumerate(compared.names)}
     known, signs = [], []
     for first, mine, second, theirs in planned:
@@ -347,13 +321,7 @@ class Ranking:
 
 
 def rank(samples: Mapping[str, Sample], items: ItemTable, reference: ReferenceTable) -> Ranking:
-    """Order cells by corrected KL over the headline's questions, every two on those that they share, at equal n.
-
-    Args:
-        samples: by cell.
-        items: the run's items.
-        reference: the culture's.
-    """
+    """Order cells by corrected KL over the headline's questions, every two on those that they share, at equal n."""
     if len(samples) < 2:
         return Ranking(reason="there is one cell: nothing to compare")
     if np.isnan(reference.n).all():
@@ -372,12 +340,6 @@ def rank(samples: Mapping[str, Sample], items: ItemTable, reference: ReferenceTa
     pairs = pairwise(eligible, items, reference)
     if pairs is None:
         return Ranking(unranked=unranked, reason=f"no question has {COMPARABLE} valid answers in any two cells")
-    return _ranked(pairs, items, reference, unranked)
-
-
-def _ranked(
-    pairs: Pairs, items: ItemTable, reference: ReferenceTable, unranked: tuple[tuple[str, float], ...]
-) -> Ranking:
     figures, compared = pairs.figures, pairs.items
     order = sorted(range(len(figures)), key=lambda place: (figures[place], pairs.names[place]))
     p = pairs.p[np.ix_(order, order)]
@@ -385,7 +347,7 @@ def _ranked(
 
     def expected(source: Floats) -> float:
         people = reference.shares[compared], reference.n[compared]
-        values = expected_corrected_kl(source[compared], *people, items.offered[compared], pairs.n)
+        values = expected_corrected_kl(source[compared], *people, items.offered[compared], COMPARABLE)
         return float(headline_mean(values, grouping))
 
     return Ranking(
@@ -395,7 +357,7 @@ def _ranked(
         unranked=unranked,
         questions=len(np.unique(grouping.question)),
         shared=pairs.questions[np.ix_(order, order)],
-        n=pairs.n,
+        n=COMPARABLE,
         people=expected(reference.shares),
         random=expected(uniform_shares(items)),
     )

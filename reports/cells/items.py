@@ -62,11 +62,7 @@ def _value(question: Question, option: int) -> Value | None:
 
 
 def item_table(survey: Survey, ids: Sequence[str]) -> ItemTable:
-    """The items of these questions.
-
-    Raises:
-        UnknownName: the survey has no such question.
-    """
+    """The items of these questions."""
     questions = tuple(survey.question(name) for name in ids)
     positions = [
         (place, option)
@@ -161,11 +157,7 @@ def answer_weights(answers: AnswerArrays, items: ItemTable, cell: int, participa
 
 
 def uniform_shares(items: ItemTable) -> Floats:
-    """Uniform answers: every option alike; of a list of k options, 1 to the maximum, each number alike.
-
-    Returns:
-        Shape (I, K).
-    """
+    """Uniform answers (I, K): every option alike; of a list of k options, 1 to the maximum, each number alike."""
     shares = items.offered / items.offered.sum(axis=-1, keepdims=True)
     for item in np.flatnonzero(~items.whole):
         question = items.questions[items.question[item]]

@@ -102,9 +102,7 @@ def participants_apart(left_out: Sequence[Floats], signs: ArrayLike, differences
 
 
 def holm(p: ArrayLike) -> Floats:
-    """p-values adjusted by Holm's step-down, shape (C,): the chance of any false finding among them stays below it.
-
-    nan stays nan and is not counted as a comparison.
+    """p-values (C,) adjusted by Holm's step-down: the chance of any false finding stays below them; nan is not counted.
 
     >>> holm([.01, .04, .03]).round(10).tolist()
     [0.03, 0.06, 0.06]
@@ -112,25 +110,14 @@ def holm(p: ArrayLike) -> Floats:
     return _adjusted(p, lambda ordered: np.maximum.accumulate(ordered * np.arange(len(ordered), 0, -1)))
 
 
-def rearrangements_for(tests: int) -> int:
-    """How many rearrangements let the smallest p of that many tests be told from chance by Holm."""
-    return max(REARRANGEMENTS, ceil(tests / (LEVEL * FINENESS)) - 1)
-
-
 def benjamini_hochberg(p: ArrayLike) -> Floats:
-    """p-values adjusted by Benjamini and Hochberg (1995), shape (C,): the share of false findings stays below it.
-
-    nan stays nan and is not counted as a comparison.
+    """The same by Benjamini and Hochberg (1995): the share of false findings stays below them.
 
     >>> benjamini_hochberg([.01, .04, .03]).round(10).tolist()
     [0.03, 0.04, 0.04]
     """
-
-    def step_up(ordered: Floats) -> Floats:
-        scaled = ordered * len(ordered) / np.arange(1, len(ordered) + 1)
-        return np.asarray(np.minimum.accumulate(scaled[::-1])[::-1], dtype=np.float64)
-
-    return _adjusted(p, step_up)
+    count = np.arange(np.count_nonzero(~np.isnan(np.asarray(p, dtype=np.float64)))) + 1
+    return _adjusted(p, lambda ordered: np.minimum.accumulate((ordered * len(count) / count)[::-1])[::-1])
 
 
 def _adjusted(p: ArrayLike, adjust: Callable[[Floats], Floats]) -> Floats:
@@ -142,6 +129,11 @@ def _adjusted(p: ArrayLike, adjust: Callable[[Floats], Floats]) -> Floats:
     adjusted = np.full_like(values, np.nan)
     adjusted[order] = np.minimum(adjust(values[order]), 1.0)
     return adjusted
+
+
+def rearrangements_for(tests: int) -> int:
+    """How many rearrangements let the smallest p of that many tests be told from chance by Holm."""
+    return max(REARRANGEMENTS, ceil(tests / (LEVEL * FINENESS)) - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +223,7 @@ def summarise(sample: ArrayLike) -> Summary:
     return Summary(mean=mean, sd=float(values.std(ddof=1)) if values.size > 1 else np.nan, n=int(values.size))
 
 
-def compare(first: Summary, second: Summary, *, level: float = 0.95) -> TwoSamples:
+def compare(first: Summary, second: Summary) -> TwoSamples:
     """Compare two samples by their summaries; a positive t means that the first mean is the larger.
 
     Source: Liu et al. (2025), Eq. 7 and Table 3 (US row); Welch (1947); Hedges (1981).
@@ -242,58 +234,43 @@ def compare(first: Summary, second: Summary, *, level: float = 0.95) -> TwoSampl
     >>> round(found.welch.df, 3), round(found.welch.p, 6), round(found.effect.g, 4)
     (45.809, 0.004264, 0.8068)
     """
-    for name, sd in (("first", first.sd), ("second", second.sd)):
-        if sd < 0:
-            raise ValueError(f"sd of the {name} sample must be at least 0, got {sd:g}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must be in (0, 1), got {level:g}")
+    if min(first.sd, second.sd) < 0:
+        raise ValueError(f"a standard deviation must be at least 0, got {min(first.sd, second.sd):g}")
+    m = first.n + second.n - 2
     if min(first.n, second.n) < 2:
-        none = TTest(t=np.nan, df=np.nan, sed=np.nan, p=np.nan, reason="fewer than 2 values in a sample")
+        pooled = welch = TTest(t=np.nan, df=np.nan, sed=np.nan, p=np.nan, reason="fewer than 2 values in a sample")
         nothing = Effect(g=np.nan, low=np.nan, high=np.nan)
-        return TwoSamples(first=first, second=second, pooled=none, welch=none, effect=nothing)
+        return TwoSamples(first=first, second=second, pooled=pooled, welch=welch, effect=nothing)
+    difference, variance = first.mean - second.mean, _pooled_variance(first, second)
+    one, two = first.sem**2, second.sem**2
+    spread = one**2 / (first.n - 1) + two**2 / (second.n - 1)
     return TwoSamples(
         first=first,
         second=second,
-        pooled=_pooled(first, second),
-        welch=_welch(first, second),
-        effect=hedges_g(first, second, level=level),
+        pooled=_test(difference, sqrt(variance * (1 / first.n + 1 / second.n)), float(m)),
+        welch=_test(difference, sqrt(one + two), (one + two) ** 2 / spread if spread else float(m)),
+        effect=hedges_g(first, second),
     )
 
 
-def compare_samples(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> TwoSamples:
+def compare_samples(first: ArrayLike, second: ArrayLike) -> TwoSamples:
     """Compare two samples; nan values are left out."""
-    return compare(summarise(first), summarise(second), level=level)
-
-
-def _two_sided(t: float, df: float) -> float:
-    return float(2 * stdtr(df, -abs(t)))
+    return compare(summarise(first), summarise(second))
 
 
 def _test(difference: float, sed: float, df: float) -> TTest:
     if sed == 0:
         return TTest(t=np.nan, df=df, sed=0.0, p=np.nan, reason="neither sample varies")
     t = difference / sed
-    return TTest(t=t, df=df, sed=sed, p=_two_sided(t, df))
+    return TTest(t=t, df=df, sed=sed, p=float(2 * stdtr(df, -abs(t))))
 
 
 def _pooled_variance(first: Summary, second: Summary) -> float:
     return ((first.n - 1) * first.sd**2 + (second.n - 1) * second.sd**2) / (first.n + second.n - 2)
 
 
-def _pooled(first: Summary, second: Summary) -> TTest:
-    sed = sqrt(_pooled_variance(first, second) * (1 / first.n + 1 / second.n))
-    return _test(first.mean - second.mean, sed, float(first.n + second.n - 2))
-
-
-def _welch(first: Summary, second: Summary) -> TTest:
-    one, two = first.sem**2, second.sem**2
-    spread = one**2 / (first.n - 1) + two**2 / (second.n - 1)
-    df = (one + two) ** 2 / spread if spread else float(first.n + second.n - 2)
-    return _test(first.mean - second.mean, sqrt(one + two), df)
-
-
-def hedges_g(first: Summary, second: Summary, *, level: float = 0.95) -> Effect:
-    """Difference of the means in pooled standard deviations, corrected for small samples, with its interval.
+def hedges_g(first: Summary, second: Summary) -> Effect:
+    """Difference of the means in pooled standard deviations, corrected for small samples, with its 95% interval.
 
     g = J d, J = 1 - 3 / (4 m - 1), m = n1 + n2 - 2; the interval is
     g -+ z sqrt((n1+n2)/(n1 n2) + g^2 / (2 (n1+n2))).
@@ -307,9 +284,7 @@ def hedges_g(first: Summary, second: Summary, *, level: float = 0.95) -> Effect:
     if variance == 0:
         return Effect(g=np.nan, low=np.nan, high=np.nan)
     g = (1 - 3 / (4 * m - 1)) * (first.mean - second.mean) / sqrt(variance)
-    half = float(ndtri((1 + level) / 2)) * sqrt(
-        (first.n + second.n) / (first.n * second.n) + g**2 / (2 * (first.n + second.n))
-    )
+    half = float(ndtri(0.975)) * sqrt((first.n + second.n) / (first.n * second.n) + g**2 / (2 * (first.n + second.n)))
     return Effect(g=g, low=g - half, high=g + half)
 
 

@@ -9,6 +9,7 @@ Natural logarithm throughout. An item without a valid answer, or without a refer
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -249,11 +250,14 @@ def rarefied_terms(total: int, n: int) -> Floats:
     return np.asarray(terms, dtype=np.float64)
 
 
-def corrected_kl(counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike, n: int) -> Floats:
-    """KL divergence with jackknifed entropy that n (at least 2) of the valid answers would show on average, shape (I,).
+def corrected_kl(
+    counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike, n: int | None = None
+) -> Floats:
+    """KL divergence with jackknifed entropy that n of the valid answers, at least 2, would show on average, shape (I,).
 
     Its bias is that of n answers, however many there are: samples of unequal size compare. The human side is smoothed
     by its own number, so that every value is finite; it may be a little below 0. nan where an item has fewer than n.
+    Without n, of all answers that each item has.
 
     Source: docs/metrics.md, "Order of closeness".
 
@@ -264,9 +268,9 @@ def corrected_kl(counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offer
     observed, mask = np.asarray(counts, dtype=np.int64), np.asarray(offered, dtype=bool)
     totals = observed.sum(axis=-1)
     entropy = np.full(len(observed), np.nan)
-    for total in np.unique(totals[totals >= n]).tolist():
-        here = totals == total
-        entropy[here] = (rarefied_terms(total, n)[observed[here]] * mask[here]).sum(axis=-1)
+    for total in np.unique(totals[totals >= (n or 2)]).tolist():
+        here, terms = totals == total, rarefied_terms(total, n) if n else entropy_terms(total)
+        entropy[here] = (terms[observed[here]] * mask[here]).sum(axis=-1)
     return np.asarray(_surprise(observed, _logs(shares, n_human, mask)) - entropy, dtype=np.float64)
 
 
@@ -284,28 +288,27 @@ def expected_corrected_kl(
     return np.asarray(_surprise(p, _logs(shares, n_human, mask)) - entropy, dtype=np.float64)
 
 
-def one_less(counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike) -> Floats:
-    """By how much the corrected divergence of all answers changes where one of a category is left out, shape (I, K).
+def without_one(
+    divergence: Callable[[ArrayLike, ArrayLike, ArrayLike, ArrayLike], Floats],
+    counts: Floats,
+    shares: Floats,
+    n_human: Floats,
+    offered: Bools,
+) -> Floats:
+    """By how much a divergence of all answers changes where one of a category is left out, shape (I, K).
 
-    0 where no answer is of that category, where there are fewer than three, or without a reference.
+    0 where no answer is of that category, where too few are left, or without a reference.
+
+    >>> people = np.array([[.5, .5]]), np.array([1e9]), np.ones((1, 2), bool)
+    >>> without_one(smoothed_kl, np.array([[2, 2]]), *people).round(3).tolist()
+    [[0.032, 0.032]]
     """
-    observed, mask = np.asarray(counts, dtype=np.int64), np.asarray(offered, dtype=bool)
-    q = _logs(shares, n_human, mask)
-    whole, changes = _of_all(observed, q, mask), np.zeros(observed.shape)
-    for category, left_out in enumerate(np.eye(observed.shape[1], dtype=np.int64)):
-        there = (observed[:, category] > 0) & (observed.sum(axis=-1) > 2) & ~np.isnan(whole)
-        changes[there, category] = _of_all(observed[there] - left_out, q[there], mask[there]) - whole[there]
-    return changes
-
-
-def _of_all(observed: NDArray[np.int64], logs: Floats, mask: Bools) -> Floats:
-    """The divergence of all answers, each item at its own number; nan below two."""
-    totals = observed.sum(axis=-1)
-    entropy = np.full(len(observed), np.nan)
-    for total in np.unique(totals[totals > 1]).tolist():
-        here = totals == total
-        entropy[here] = (entropy_terms(total)[observed[here]] * mask[here]).sum(axis=-1)
-    return np.asarray(_surprise(observed, logs) - entropy, dtype=np.float64)
+    whole, changes = divergence(counts, shares, n_human, offered), np.zeros(counts.shape)
+    for category, one in enumerate(np.eye(counts.shape[1])):
+        there = counts[:, category] > 0
+        changes[there, category] = divergence(counts[there] - one, shares[there], n_human[there], offered[there])
+        changes[there, category] -= whole[there]
+    return np.nan_to_num(changes)
 
 
 def _logs(shares: ArrayLike, n_human: ArrayLike, mask: Bools) -> Floats:

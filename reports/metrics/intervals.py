@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from defsurvey.reports.metrics.aggregate import Grouping, headline_mean, headline_weights
-from defsurvey.reports.metrics.divergence import PRIOR, Bools, Floats, smoothed_kl, smoothed_reference
+from defsurvey.reports.metrics.divergence import PRIOR, Bools, Floats, smoothed_reference
 
 _FEW = "fewer than 2 participants with a valid answer to what the mean is of"
 #: Degrees of freedom from which t is normal.
@@ -86,19 +86,6 @@ def independent_variance(counts: Floats, shares: Floats, n_human: Floats, offere
     drawn = np.where(offered, (counts + 1 / size) / (n + 1), 0.0)
     spread = (drawn * logs**2).sum(axis=-1) - (drawn * logs).sum(axis=-1) ** 2
     return np.asarray(np.maximum(spread, 0.0) * n[:, 0] / (n + PRIOR * size)[:, 0] ** 2, dtype=np.float64)
-
-
-def without_one(counts: Floats, shares: Floats, n_human: Floats, offered: Bools) -> Floats:
-    """By how much the smoothed KL of an item changes where one answer of a category is left out, shape (I, K).
-
-    0 where no answer is of that category, or where no other is left.
-    """
-    whole, changes = smoothed_kl(counts, shares, n_human, offered), np.zeros(counts.shape)
-    for category, one in enumerate(np.eye(counts.shape[1])):
-        there = (counts[:, category] > 0) & (counts.sum(axis=-1) > 1)
-        less = smoothed_kl(counts[there] - one, shares[there], n_human[there], offered[there])
-        changes[there, category] = less - whole[there]
-    return changes
 
 
 def intervals_of_means(
@@ -183,15 +170,7 @@ def _none(level: float, reason: str) -> Interval:
 @lru_cache(maxsize=4)
 def weights_of(units: int, draws: int, seed: int) -> Floats:
     """How often each of n units is in each of B resamples of n, shape (B, n): the same for every cell of a run."""
-    weights = participant_weights(units, np.random.default_rng(seed), draws)
+    drawn = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=draws)
+    weights = drawn.astype(np.float64)
     weights.flags.writeable = False
     return weights
-
-
-def participant_weights(participants: int, rng: np.random.Generator, draws: int) -> Floats:
-    """How often each of P participants is in each of B resamples of P, shape (B, P).
-
-    >>> participant_weights(3, np.random.default_rng(0), 2).sum(axis=1).tolist()
-    [3.0, 3.0]
-    """
-    return rng.multinomial(participants, np.full(participants, 1 / participants), size=draws).astype(np.float64)

@@ -142,7 +142,7 @@ def test_too_little_is_nan_with_a_reason() -> None:
 
 def test_impossible_input_is_refused() -> None:
     """Negative counts and one-option items are errors that name the bound."""
-    with pytest.raises(match="counts must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="counts must be at least 0, got -1"):
         plug_in_kl([-1, 2], [0.5, 0.5])
-    with pytest.raises(match="at least 2 categories, got 1"):
+    with pytest.raises(ValueError, match="at least 2 categories, got 1"):
         wasserstein([3], [1])

@@ -97,7 +97,7 @@ def test_the_floor_is_taken_at_each_items_own_n() -> None:
 
 def test_impossible_sizes_are_refused() -> None:
     """No respondents, and more answers kept than there are, are errors."""
-    with pytest.raises(match="n must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
         respondents(PEOPLE, PEOPLE, MANY, ALL, 0)
-    with pytest.raises(match="cannot keep 3 of 2"):
+    with pytest.raises(ValueError, match="cannot keep 3 of 2"):
         hypergeometric_masses(3, 2, 1)

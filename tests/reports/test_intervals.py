@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 
 from benchmarks.intervals import SETTINGS, Simulation
 from defsurvey.reports.metrics.aggregate import Grouping
-from defsurvey.reports.metrics.divergence import smoothed_kl
+from defsurvey.reports.metrics.divergence import smoothed_kl, without_one
 from defsurvey.reports.metrics.intervals import (
     Intervals,
     independent_variance,
     interval,
     intervals_of_means,
-    without_one,
 )
 
 Floats = NDArray[np.float64]
@@ -45,7 +44,7 @@ def answers_of(seed: int) -> Floats:
 def found(answers: Floats, people: Floats = PEOPLE, of: Grouping | None = None) -> Intervals:
     """Intervals of one sample, shape (P, QUESTIONS, K)."""
     counts = answers.sum(axis=0)
-    changes = np.einsum("pik,ik->pi", answers, without_one(counts, people, N_HUMAN, OFFERED))
+    changes = np.einsum("pik,ik->pi", answers, without_one(smoothed_kl, counts, people, N_HUMAN, OFFERED))
     return intervals_of_means(
         smoothed_kl(counts, people, N_HUMAN),
         independent_variance(counts, people, N_HUMAN, OFFERED),
@@ -88,7 +87,7 @@ def test_the_point_is_within_and_the_low_end_is_no_divergence_below_zero() -> No
 def test_leaving_an_answer_out_is_the_plain_formula() -> None:
     """Answer by answer, with and without it."""
     answers = answers_of(3)
-    changes = without_one(answers.sum(axis=0), PEOPLE, N_HUMAN, OFFERED)
+    changes = without_one(smoothed_kl, answers.sum(axis=0), PEOPLE, N_HUMAN, OFFERED)
     for participant in range(N):
         less = smoothed_kl(np.delete(answers, participant, axis=0).sum(axis=0), PEOPLE, N_HUMAN)
         expected = less - smoothed_kl(answers.sum(axis=0), PEOPLE, N_HUMAN)

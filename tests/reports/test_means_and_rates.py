@@ -79,7 +79,7 @@ def test_wilson_agrees_with_scipy(count: int, n: int) -> None:
 
 def test_wilson_refuses_more_than_all() -> None:
     """A count above n is an error, and no answer at all gives nan."""
-    with pytest.raises(match=r"in \[0, 3\], got 4"):
+    with pytest.raises(ValueError, match=r"in \[0, 3\], got 4"):
         wilson(4, 3)
     assert np.isnan(wilson(0, 0).share)
 

@@ -80,7 +80,7 @@ def test_statsmodels_agrees_on_mcnemar(pairs: list[tuple[bool, bool]]) -> None:
 def test_no_difference_is_no_evidence() -> None:
     """All alike: p is 1."""
     assert mcnemar([1, 0, 1], [1, 0, 1]).exact_p == 1
-    with pytest.raises(match="same answers"):
+    with pytest.raises(ValueError, match="same answers"):
         mcnemar([1], [1, 0])
 
 
@@ -164,5 +164,5 @@ def test_what_was_not_judged_has_no_rate() -> None:
 )
 def test_verdicts_out_of_range_are_refused(column: str, value: object) -> None:
     """A dimension or verdict without a name, a weight of nothing."""
-    with pytest.raises(match=column):
+    with pytest.raises(ValueError, match=column):
         cell_rates(verdicts(**({"verdict": [0]} | {column: value})), 0)

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from defsurvey.reports.metrics.aggregate import Grouping, grouped_mean, headline_mean
-from defsurvey.reports.metrics.divergence import smoothed_kl
+from defsurvey.reports.metrics.divergence import smoothed_kl, without_one
 from defsurvey.reports.metrics.floor import respondents
-from defsurvey.reports.metrics.intervals import Intervals, independent_variance, intervals_of_means, without_one
+from defsurvey.reports.metrics.intervals import Intervals, independent_variance, intervals_of_means
 
 Floats = NDArray[np.float64]
 K, QUESTIONS, DIMENSIONS = 5, 60, 6
@@ -36,7 +36,7 @@ def found(answers: Floats) -> Intervals:
     return intervals_of_means(
         smoothed_kl(counts, PEOPLE, N_HUMAN),
         independent_variance(counts, PEOPLE, N_HUMAN, OFFERED),
-        np.einsum("pik,ik->pi", answers, without_one(counts, PEOPLE, N_HUMAN, OFFERED)),
+        np.einsum("pik,ik->pi", answers, without_one(smoothed_kl, counts, PEOPLE, N_HUMAN, OFFERED)),
         GROUPING,
     )
 

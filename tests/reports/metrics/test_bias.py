@@ -120,7 +120,7 @@ def test_unknown_groups_have_no_profile() -> None:
 
 def test_groups_must_be_the_five() -> None:
     """Two sexes and three ages, no more."""
-    with pytest.raises(match=r"groups must have shape \(5, I, K\)"):
+    with pytest.raises(ValueError, match=r"groups must have shape \(5, I, K\)"):
         profile([[1, 0]], [[0.5, 0.5]], np.zeros((4, 1, 2)), np.zeros((4, 1)))
 
 
@@ -144,5 +144,5 @@ def test_modes_of_unknown_shares_are_none() -> None:
 
 def test_a_match_needs_an_answer() -> None:
     """Chance is of at least one answer."""
-    with pytest.raises(match="n must be at least 1"):
+    with pytest.raises(ValueError, match="n must be at least 1"):
         probability_of_match(0, [0.5, 0.5], [True, False])

@@ -33,7 +33,7 @@ def test_what_was_not_tested_is_not_counted() -> None:
 
 def test_an_impossible_p_is_refused() -> None:
     """A p is a probability."""
-    with pytest.raises(match="p must be in"):
+    with pytest.raises(ValueError, match="p must be in"):
         holm([1.2])
 
 
@@ -74,7 +74,7 @@ def test_no_difference_at_all_is_no_evidence() -> None:
 
 def test_an_unknown_difference_is_refused() -> None:
     """A question that does not enter is 0, not nan."""
-    with pytest.raises(match="must not be nan"):
+    with pytest.raises(ValueError, match="must not be nan"):
         sign_flip([np.nan], np.random.default_rng(0))
 
 

@@ -27,7 +27,7 @@ def test_best_and_worst_are_found_with_their_intervals() -> None:
 
 def test_nobody_to_pick_from_is_refused() -> None:
     """No value at all."""
-    with pytest.raises(match="no participant has a value"):
+    with pytest.raises(ValueError, match="no participant has a value"):
         extremes(np.full((2, 3), np.nan), seed=0)
 
 
@@ -37,7 +37,7 @@ def test_whoever_answered_little_is_not_picked() -> None:
     assert pickable(values).tolist() == [True, True, False]
     best, worst = extremes(values, seed=0)
     assert (best.participant, worst.participant) == (0, 1)
-    with pytest.raises(match="no participant has a value for half of the questions"):
+    with pytest.raises(ValueError, match="no participant has a value for half of the questions"):
         extremes(np.where(np.eye(3, dtype=bool), 1.0, np.nan), seed=0)
 
 

@@ -108,6 +108,6 @@ def test_a_question_without_words_is_refused() -> None:
     """A similarity that is not known is as near as none and as far as none: it must not enter."""
     near = np.eye(4)
     near[:, 2] = np.nan
-    with pytest.raises(match="similarities must be numbers, got nan for question 2"):
+    with pytest.raises(ValueError, match="similarities must be numbers, got nan for question 2"):
         recalled(near, np.eye(4, dtype=bool), rng())
     assert np.isnan(recalled(np.empty((0, 0)), np.empty((0, 0)), rng()).p_all)

@@ -17,12 +17,12 @@ from defsurvey.reports.metrics.divergence import (
     corrected_kl,
     entropy_terms,
     expected_corrected_kl,
-    one_less,
     rarefied_terms,
     smoothed_kl,
     smoothed_reference,
+    without_one,
 )
-from defsurvey.reports.metrics.floor import expected_smoothed_kl
+from defsurvey.reports.metrics.floor import respondents
 from defsurvey.storage.surveys.folder import find_survey
 
 PEOPLE = np.array([[0.5, 0.3, 0.15, 0.05]])
@@ -63,9 +63,11 @@ def test_leaving_out_one_answer() -> None:
     answers = [0, 0, 1, 2, 2, 2]
     whole = by_hand(answers)
     expected = [by_hand([0, 1, 2, 2, 2]) - whole, by_hand([0, 0, 2, 2, 2]) - whole, by_hand([0, 0, 1, 2, 2]) - whole, 0]
-    assert one_less([[2, 1, 3, 0]], PEOPLE, MANY, ALL)[0].tolist() == pytest.approx(expected, abs=1e-6)
-    assert not one_less([[1, 1, 0, 0]], PEOPLE, MANY, ALL).any()
-    assert not one_less([[5, 5, 0, 0]], PEOPLE * np.nan, MANY, ALL).any()
+    assert without_one(corrected_kl, np.array([[2, 1, 3, 0]]), PEOPLE, MANY, ALL)[0].tolist() == pytest.approx(
+        expected, abs=1e-6
+    )
+    assert not without_one(corrected_kl, np.array([[1, 1, 0, 0]]), PEOPLE, MANY, ALL).any()
+    assert not without_one(corrected_kl, np.array([[5, 5, 0, 0]]), PEOPLE * np.nan, MANY, ALL).any()
 
 
 def test_what_is_expected_is_the_mean_of_what_is_drawn() -> None:
@@ -92,7 +94,7 @@ def test_who_answers_as_people_do_is_closest(culture: str) -> None:
     def scored(power: float) -> tuple[float, float, float]:
         raised = np.where(offered, shares**power, 0.0)
         source = raised / raised.sum(axis=-1, keepdims=True)
-        smoothed = expected_smoothed_kl(binomial_masses(20, source), shares, n_human, offered)
+        smoothed = respondents(source, shares, n_human, offered, 20).smoothed_kl
         corrected = expected_corrected_kl(source, shares, n_human, offered, 10)
         true = rel_entr(source, np.where(offered, smoothed_reference(shares, n_human, offered), 1.0)).sum(axis=-1)
         return float(weights @ smoothed), float(weights @ corrected), float(weights @ true)
@@ -116,5 +118,5 @@ def test_few_answers_do_not_pay() -> None:
 
 def test_impossible_sizes_are_refused() -> None:
     """Of one answer nothing can be left out."""
-    with pytest.raises(match="n must be at least 2 to leave one out, got 1"):
+    with pytest.raises(ValueError, match="n must be at least 2 to leave one out, got 1"):
         corrected_kl([[1, 0, 0, 0]], PEOPLE, MANY, ALL, 1)

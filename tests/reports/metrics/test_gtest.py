@@ -86,5 +86,5 @@ def test_items_of_different_size_stand_side_by_side() -> None:
 
 def test_halves_are_no_counts() -> None:
     """The distribution is of whole answers."""
-    with pytest.raises(match="whole numbers"):
+    with pytest.raises(ValueError, match="whole numbers"):
         p_of([0.5, 1.5], [0.5, 0.5])

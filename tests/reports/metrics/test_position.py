@@ -99,5 +99,5 @@ def test_one_answer_cannot_move() -> None:
 
 def test_options_out_of_range_are_refused() -> None:
     """An option that no question has."""
-    with pytest.raises(match="options must be in"):
+    with pytest.raises(ValueError, match="options must be in"):
         position_bias([0], [4], [0], 4)
