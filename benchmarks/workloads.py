@@ -21,6 +21,7 @@ from defsurvey.workers.engines.transformers.request import ResolvedRequest, Samp
 from defsurvey.workers.models import find_card, read_cards
 from defsurvey.workers.simulation.draws import draw_axes
 from defsurvey.workers.simulation.interview import interview
+from defsurvey.workers.simulation.methods import questionnaire
 
 CONDITION = Condition(name="def")
 #: The longest reply in an interview; the demo study has the same.
@@ -128,10 +129,7 @@ class Interviews:
 
     def _ask(self, participant: Participant, recall: dict[int, str], engine: Engine) -> None:
         for _ in interview(
-            participant,
-            survey=self.survey,
-            questions=self.questions,
-            protocol=self.protocol,
+            questionnaire(participant, survey=self.survey, questions=self.questions, protocol=self.protocol),
             engine=engine,
             recall=recall,
         ):
@@ -166,7 +164,9 @@ def _restored(
     if first:
         respondent = ScriptedEngine(find_card("uniform", read_cards()), survey)
         steps = interview(
-            person, survey=survey, questions=questions[:first], protocol=protocol, engine=respondent, recall={}
+            questionnaire(person, survey=survey, questions=questions[:first], protocol=protocol),
+            engine=respondent,
+            recall={},
         )
         for step in steps:
             memory = step.memory

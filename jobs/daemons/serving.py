@@ -84,7 +84,7 @@ def worker(
     from defsurvey.workers.models import find_card, read_cards
     from defsurvey.workers.runner.daemon import end_with_parent, serve
     from defsurvey.workers.runner.participant_runner import ParticipantRunner
-    from defsurvey.workers.runner.queue_affinity import MOST, affinity_step, room_step
+    from defsurvey.workers.runner.queue_affinity import MOST, affinity_step
     from defsurvey.workers.runner.telemetry import CountedLedger, Gauges, new_registry, profile, show
     from defsurvey.workers.runner.watchdog import STOP_SECONDS, end_after
 
@@ -114,7 +114,9 @@ def worker(
         on_run_finished=partial(ask_for_report, app, database),
         on_beat=pulse.beat,
     )
-    registry.register(Gauges(stage, database=database, device=device, broker=client_of(app.conf.broker_url)))
+    registry.register(
+        Gauges(stage.leases, stage.resident, database=database, device=device, broker=client_of(app.conf.broker_url))
+    )
     register_simulation(app, stage, only=only)
     if parent is not None:
         end_with_parent(parent, lambda: _stop_orphaned_broker(settings))
@@ -125,9 +127,15 @@ def worker(
     if keyless:
         log.info("left to workers that have a key for them: %s", ", ".join(keyless))
     known = models or tuple(name for name in cards if name not in keyless)
-    steps = [affinity_step(stage, database=database, models=known, queue_of=simulate_queue, run=only)]
-    if concurrency is None:
-        steps.append(room_step(stage))
+    affinity = affinity_step(
+        stage.leases,
+        stage.resident,
+        database=database,
+        models=known,
+        queue_of=simulate_queue,
+        run=only,
+        by_room=concurrency is None,
+    )
 
     def stop() -> None:
         end_after(STOP_SECONDS, first=stage.let_go)
@@ -140,7 +148,7 @@ def worker(
             concurrency=concurrency or MOST,
             name=stage.ledger.owner.replace(":", "-"),
             on_stop=stop,
-            steps=steps,
+            steps=[affinity],
             events=events,
         )
     finally:

@@ -16,6 +16,7 @@ from defsurvey.storage.surveys.survey import Group, Question, QuestionType, Surv
 from defsurvey.storage.text import visible
 from defsurvey.workers.models import SERVER_FIELDS, ModelCard, ModelError, find_card, read_cards
 from defsurvey.workers.simulation.answer_parser import unread_labels
+from defsurvey.workers.simulation.methods import questionnaire
 from defsurvey.workers.simulation.prompts import languages
 
 if TYPE_CHECKING:
@@ -280,7 +281,6 @@ def check(extra: Path | None, name: str, *, cache: Path, weights: bool, device: 
     """A model loaded as far as is asked for, and the first question of the bundled survey put to it, nothing drawn."""
     from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
     from defsurvey.workers.engines.opening import check_model
-    from defsurvey.workers.simulation.interview import ask
 
     card = find_card(name, read_cards(extra))
     survey = find_survey(_ASKED)
@@ -294,7 +294,9 @@ def check(extra: Path | None, name: str, *, cache: Path, weights: bool, device: 
     )
     draws = Draws(region=None, num_beams=1, do_sample=False, memory_capacity=0)
     participant = Participant(id=0, index=0, run="check", cell=cell, draws=draws)
-    request = ask(participant, 0, survey=survey, questions=(survey.questions[0].id,), protocol=Protocol(seed=0))
+    request = questionnaire(
+        participant, survey=survey, questions=(survey.questions[0].id,), protocol=Protocol(seed=0)
+    ).request(0)
     return check_model(card, request, survey=survey, cache=cache, weights=weights, device=device)
 
 

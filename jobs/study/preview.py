@@ -13,8 +13,7 @@ from defsurvey.storage.surveys.problem import nearest, one_of
 from defsurvey.storage.text import visible
 from defsurvey.workers.engines.base import Request
 from defsurvey.workers.models import ModelCard
-from defsurvey.workers.simulation.interview import ask
-from defsurvey.workers.simulation.methods import method_of
+from defsurvey.workers.simulation.methods import method_of, questionnaire
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -83,7 +82,9 @@ def _prompt(study: Study, cell: Cell, card: ModelCard, index: int, question: str
     most = study.survey.most_paraphrases
     draws = method.draw(study.protocol, cell.condition, culture, index, asked_about, paraphrases=most)
     participant = Participant(id=0, index=index, run=study.name, cell=cell, draws=draws)
-    request = ask(participant, item, survey=study.survey, questions=study.questions, protocol=study.protocol)
+    request = questionnaire(
+        participant, survey=study.survey, questions=study.questions, protocol=study.protocol
+    ).request(item)
     # where probabilities are read the reply is begun, whatever the card says
     begun = card.answer_prefix or (bool(request.choices) and card.capabilities.weights)
     bare = card.capabilities.weights and card.chat_template == "none"

@@ -13,7 +13,7 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store, tables
 from defsurvey.storage.runs.rows import participant_from
 from defsurvey.storage.runs.run import Participant
-from defsurvey.workers.simulation.interview import ask
+from defsurvey.workers.simulation.methods import questionnaire
 from tests.chaos.engines import link, reply_to
 from tests.storage.what_is_there import answers_of
 
@@ -48,15 +48,8 @@ def follow(database: Database, run_id: str) -> Chained:
         recall = {answer.item: answer.remembered or "" for answer in answers}
         hashes: dict[int, str] = {}
         for answer in answers:
-            request = ask(
-                participant,
-                answer.item,
-                answer.memory,
-                survey=survey,
-                questions=run.questions,
-                protocol=run.protocol,
-                recall=recall,
-                attempt=answer.attempt,
+            request = questionnaire(participant, survey=survey, questions=run.questions, protocol=run.protocol).request(
+                answer.item, answer.memory, recall=recall, attempt=answer.attempt
             )
             if answer.completion != reply_to(request):
                 breaks.append(f"{where}, item {answer.item}: {answer.completion!r}")

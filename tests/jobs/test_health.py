@@ -82,7 +82,7 @@ def test_health_on_the_command_line(settings: Settings, defsurvey: Callable[...,
 def test_a_worker_beats_for_as_long_as_it_has_a_database(settings: Settings, database: Database) -> None:
     """Each beat of its leases that the database took is one of the pulse."""
     pulse = Pulse(settings, "worker")
-    leases = Leases(Ledger(database, owner=f"{host()}:7:aa", ttl=0.3), model=lambda: "quick", on_beat=pulse.beat)
+    leases = Leases(Ledger(database, owner=f"{host()}:7:aa", ttl=0.3), on_beat=pulse.beat)
     leases.start()
     _await_beat(pulse, since=0.0)
     _await_beat(pulse, since=pulse.path.stat().st_mtime)

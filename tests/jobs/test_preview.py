@@ -17,7 +17,7 @@ from defsurvey.storage.runs.run import Cell, Participant, UsedDecoding
 from defsurvey.workers.engines.base import Completion, FinishReason, Request
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.simulation.interview import interview
-from defsurvey.workers.simulation.methods import method_of
+from defsurvey.workers.simulation.methods import method_of, questionnaire
 from tests.jobs.small_study import CARDS, SURVEY, study
 
 
@@ -58,7 +58,9 @@ def asked_in_a_run(read: Study, index: int) -> list[Request]:
     participant = Participant(id=77, index=index, run=read.name, cell=cell, draws=draws)
     engine = Listener()
     steps = interview(
-        participant, survey=SURVEY, questions=read.questions, protocol=read.protocol, engine=engine, recall={}
+        questionnaire(participant, survey=SURVEY, questions=read.questions, protocol=read.protocol),
+        engine=engine,
+        recall={},
     )
     assert len(list(steps)) == len(read.questions)
     return engine.heard

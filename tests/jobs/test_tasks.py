@@ -48,7 +48,7 @@ def test_a_worker_that_cannot_serve_asks_nothing_more(
     task = app.tasks[SIMULATE]
     with ThreadPoolExecutor(3) as pool:
         in_hand = [pool.submit(task, who) for who in ((1, 2) if why not in UNOPENED else ())]
-        while in_hand and (stage.in_flight < 2 or not stage.loads):
+        while in_hand and (len(stage.leases.holding()) < 2 or not stage.resident.loads):
             assert not threading.Event().wait(0.01)
             assert not any(each.done() for each in in_hand)
         refused = pool.submit(task, 4 if why == "no card" else 3)

@@ -18,7 +18,7 @@ from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.run import Participant, Protocol
 from defsurvey.workers.engines.base import Request
 from defsurvey.workers.judging.prompt import asked_text, judge_request, subject_of
-from defsurvey.workers.simulation.interview import ask
+from defsurvey.workers.simulation.methods import questionnaire
 from tests.judging.conftest import nowhere
 from tests.judging.provider import JudgeServer
 from tests.storage.small_run import SURVEY as STORED
@@ -31,7 +31,7 @@ QUESTIONS = ("family", "divorce")
 
 def asked(who: Participant, item: int) -> Request:
     """What a participant is asked with."""
-    return ask(who, item, survey=SURVEY, questions=QUESTIONS, protocol=PROTOCOL)
+    return questionnaire(who, survey=SURVEY, questions=QUESTIONS, protocol=PROTOCOL).request(item)
 
 
 def given(who: Participant, item: int, shown: tuple[int, ...], slot: int = 0) -> GivenAnswer:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -13,7 +14,8 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs.ledger import Backlog
 from defsurvey.storage.schema import migrate
 from defsurvey.workers.runner.participant_runner import Outcome
-from defsurvey.workers.runner.queue_affinity import affinity_step, choose
+from defsurvey.workers.runner.queue_affinity import FIRST, MOST, affinity_step, at_once, choose
+from defsurvey.workers.runner.resident import Resident
 from tests.workers.working import add_run, change, make_stage, respondent, rows
 
 
@@ -46,6 +48,8 @@ class Consumer:
     def __init__(self) -> None:
         self.queues: list[str] = []
         self.heard: list[str] = []
+        self.initial_prefetch_count = 0
+        self.qos = SimpleNamespace(value=FIRST)
 
     def call_soon(self, do: Any, queue: str) -> None:
         """Celery would do it in its own thread."""
@@ -71,13 +75,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
         yield opened
 
 
-def wait_for(heard: list[str], expected: list[str]) -> None:
-    """Wait until the consumer was told something."""
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Look until it is so, for four seconds at most."""
     for _ in range(400):
-        if heard == expected:
+        if condition():
             return
         threading.Event().wait(0.01)
-    assert heard == expected
+    raise AssertionError("it never was so")
 
 
 def test_a_worker_changes_its_queue_when_its_model_has_no_work_left(
@@ -87,18 +91,20 @@ def test_a_worker_changes_its_queue_when_its_model_has_no_work_left(
     monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.LOOK_SECONDS", 0.01)
     stage = make_stage(database, {}, [])
     consumer = Consumer()
-    step = affinity_step(stage, database=database, models=(), queue_of=lambda model: f"q.{model}")(consumer)
+    step = affinity_step(
+        stage.leases, stage.resident, database=database, models=(), queue_of=lambda model: f"q.{model}"
+    )(consumer)
     step.start(consumer)
     try:
-        wait_for(consumer.heard, ["+q.a"])
-        assert stage.model == "a"
+        wait_for(lambda: consumer.heard == ["+q.a"])
+        assert stage.leases.model == "a"
         held = stage.ledger.claim(1)
         assert held is not None
         with stage.leases.hold(held):
             change(database, "UPDATE participant SET status = 'finished' WHERE id IN (1, 2)")
             threading.Event().wait(0.1)
             assert consumer.heard == ["+q.a"]
-        wait_for(consumer.heard, ["+q.a", "-q.a", "+q.b"])
+        wait_for(lambda: consumer.heard == ["+q.a", "-q.a", "+q.b"])
         assert consumer.queues == ["q.b"]
         change(database, "UPDATE participant SET status = 'finished'")
         threading.Event().wait(0.1)
@@ -111,7 +117,9 @@ def test_the_first_queue_is_known_before_the_broker_is_asked(database: Database)
     """A queue that is added later waits until the broker has been asked in vain about the others."""
     stage = make_stage(database, {}, [])
     consumer = Consumer()
-    step = affinity_step(stage, database=database, models=("b",), queue_of=lambda model: f"q.{model}")(consumer)
+    step = affinity_step(
+        stage.leases, stage.resident, database=database, models=("b",), queue_of=lambda model: f"q.{model}"
+    )(consumer)
     step.start(consumer)
     heard = list(consumer.heard)
     step.stop(consumer)
@@ -121,9 +129,11 @@ def test_the_first_queue_is_known_before_the_broker_is_asked(database: Database)
 def test_a_connection_that_comes_back_takes_the_queue_up_again(database: Database) -> None:
     """Celery forgets queues that were added; the model stays the same."""
     stage = make_stage(database, {}, [])
-    stage.model = "b"
+    stage.leases.model = "b"
     consumer = Consumer()
-    step = affinity_step(stage, database=database, models=("b",), queue_of=lambda model: f"q.{model}")(consumer)
+    step = affinity_step(
+        stage.leases, stage.resident, database=database, models=("b",), queue_of=lambda model: f"q.{model}"
+    )(consumer)
     step.start(consumer)
     step.stop(consumer)
     assert consumer.heard == ["+q.b"]
@@ -145,7 +155,7 @@ def test_a_connection_that_comes_back_during_a_look_leaves_one_thread(
 
     monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.backlogs", hang)
     stage, consumer = make_stage(database, {}, []), Consumer()
-    step = affinity_step(stage, database=database, models=(), queue_of=str)(consumer)
+    step = affinity_step(stage.leases, stage.resident, database=database, models=(), queue_of=str)(consumer)
     step.start(consumer)
     assert looking.wait(10)
     step.stop(consumer)
@@ -165,7 +175,7 @@ def test_only_the_work_of_the_one_run_is_seen(database: Database) -> None:
     stage = make_stage(database, {}, [])
     consumer = Consumer()
     options: dict[str, Any] = {"database": database, "models": (), "queue_of": lambda model: f"q.{model}"}
-    step = affinity_step(stage, **options, run="other")(consumer)
+    step = affinity_step(stage.leases, stage.resident, **options, run="other")(consumer)
     step.start(consumer)
     heard = list(consumer.heard)
     step.stop(consumer)
@@ -182,16 +192,16 @@ def test_a_worker_whose_only_run_is_done_gives_its_memory_back(
     stage = make_stage(database, {"quick": respondent("quick")}, [])
     options: dict[str, Any] = {"database": database, "models": ("quick",), "queue_of": lambda model: f"q.{model}"}
     consumer = Consumer()
-    step = affinity_step(stage, **options, run=run)(consumer)
+    step = affinity_step(stage.leases, stage.resident, **options, run=run)(consumer)
     step.start(consumer)
     try:
         (who,) = [participant for (participant,) in rows(database, "SELECT id FROM participant WHERE run = 'other'")]
         assert stage.simulate(who) is Outcome.FINISHED
         for _ in range(20 if run is None else 400):
-            if stage.resident[1] is None:
+            if stage.resident.now[1] is None:
                 break
             threading.Event().wait(0.01)
-        assert (stage.resident[1] is None) == (run is not None)
+        assert (stage.resident.now[1] is None) == (run is not None)
     finally:
         step.stop(consumer)
         stage.close()
@@ -203,12 +213,47 @@ def test_only_the_models_that_were_named_are_drained(database: Database, monkeyp
     change(database, "ALTER TABLE participant RENAME TO away")
     stage = make_stage(database, {}, [])
     consumer = Consumer()
-    step = affinity_step(stage, database=database, models=("b",), queue_of=lambda model: f"q.{model}")(consumer)
+    step = affinity_step(
+        stage.leases, stage.resident, database=database, models=("b",), queue_of=lambda model: f"q.{model}"
+    )(consumer)
     step.start(consumer)
     try:
         threading.Event().wait(0.1)
         assert consumer.heard == []
         change(database, "ALTER TABLE away RENAME TO participant")
-        wait_for(consumer.heard, ["+q.b"])
+        wait_for(lambda: consumer.heard == ["+q.b"])
+    finally:
+        step.stop(consumer)
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [
+        (None, FIRST),
+        (object(), FIRST),
+        (SimpleNamespace(at_once=None), FIRST),
+        (SimpleNamespace(at_once=3), 3),
+        (SimpleNamespace(at_once=0), 1),
+        (SimpleNamespace(at_once=10_000), MOST),
+    ],
+    ids=["none", "silent", "says none", "three", "at least one", "at most the threads"],
+)
+def test_the_engine_says_how_many(engine: object | None, expected: int) -> None:
+    """Its own number within bounds; a usual one where it says nothing."""
+    assert at_once(engine) == expected
+
+
+def test_a_consumer_is_opened_and_closed_as_engines_come(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few at first; then what the first engine has room for, then what the next one has."""
+    monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.LOOK_SECONDS", 0.005)
+    stage, consumer, resident = make_stage(database, {}, []), Consumer(), SimpleNamespace(now=("", None))
+    options: dict[str, Any] = {"database": database, "models": (), "queue_of": str}
+    step = affinity_step(stage.leases, cast(Resident, resident), **options, by_room=True)(consumer)
+    assert consumer.initial_prefetch_count == FIRST
+    step.start(consumer)
+    try:
+        for room in (41, 5):
+            resident.now = ("a", SimpleNamespace(at_once=room))
+            wait_for(lambda room=room: consumer.qos.value == room)
     finally:
         step.stop(consumer)

@@ -23,7 +23,8 @@ from defsurvey.workers.engines.base import (
 )
 from defsurvey.workers.engines.scripted import ScriptedEngine
 from defsurvey.workers.models import ModelCard
-from defsurvey.workers.simulation.interview import Step, ask, ask_again, interview
+from defsurvey.workers.simulation.interview import Step, ask_again, interview
+from defsurvey.workers.simulation.methods import questionnaire
 from defsurvey.workers.simulation.methods.ccsv import DECODES, VOTE, CcsvList, list_entries, voted
 from defsurvey.workers.simulation.prompts import languages, option_text
 from tests.workers.citizens import CN, FAMILY, SURVEY, US, citizen
@@ -86,10 +87,7 @@ def _interview(
     who = citizen(PROTOCOL, index, culture=culture, condition=condition, language=language)  # type: ignore[arg-type]
     return list(
         interview(
-            who,
-            survey=SURVEY,
-            questions=QUESTIONS,
-            protocol=PROTOCOL,
+            questionnaire(who, survey=SURVEY, questions=QUESTIONS, protocol=PROTOCOL),
             engine=engine,
             recall={},
             notes=notes,
@@ -102,10 +100,7 @@ def _again(answer: Answer, engine: Engine, notes: Noted) -> Answer:
     """The answer of one slot of a panel, asked again for the first time."""
     return ask_again(
         answer,
-        participant=citizen(PROTOCOL, condition=LIST),
-        survey=SURVEY,
-        questions=QUESTIONS,
-        protocol=PROTOCOL,
+        questionnaire(citizen(PROTOCOL, condition=LIST), survey=SURVEY, questions=QUESTIONS, protocol=PROTOCOL),
         engine=engine,
         recall={},
         notes=notes,
@@ -119,7 +114,7 @@ def test_the_average_person_is_asked_for_in_two_wordings_in_turn(language: str) 
     asked = []
     for index in range(4):
         who = citizen(PROTOCOL, index, culture=CN, condition=CAO, language=language)
-        asked.append(ask(who, 0, survey=SURVEY, questions=QUESTIONS, protocol=PROTOCOL))
+        asked.append(questionnaire(who, survey=SURVEY, questions=QUESTIONS, protocol=PROTOCOL).request(0))
     prompts = [request.messages[-1].content for request in asked]
     assert prompts[0] == prompts[2] != prompts[1] == prompts[3]
     for prompt in prompts:
@@ -389,10 +384,7 @@ def test_a_human_panel_answers_as_people_do(small_survey: Survey) -> None:
     for seed in range(40):
         who = citizen(replace(PROTOCOL, seed=seed), condition=LIST)
         steps = interview(
-            who,
-            survey=survey,
-            questions=[question.id],
-            protocol=replace(PROTOCOL, seed=seed),
+            questionnaire(who, survey=survey, questions=[question.id], protocol=replace(PROTOCOL, seed=seed)),
             engine=Asked("human", survey=survey),
             recall={},
         )

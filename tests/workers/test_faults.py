@@ -41,10 +41,10 @@ def failing(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     interview = stages.interview
 
     def failing_with(error: Exception) -> ParticipantRunner:
-        def asked(participant: Any, **options: Any) -> Any:
-            if participant.id == 1:
+        def asked(asking: Any, **options: Any) -> Any:
+            if asking.participant.id == 1:
                 raise error
-            return interview(participant, **options)
+            return interview(asking, **options)
 
         monkeypatch.setattr(stages, "interview", asked)
         return made

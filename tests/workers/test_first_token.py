@@ -23,7 +23,8 @@ from defsurvey.workers.engines.transformers.loading import LoadedModel
 from defsurvey.workers.engines.transformers.support import UnsupportedModel
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.runner.participant_runner import Outcome
-from defsurvey.workers.simulation.interview import Step, ask, interview
+from defsurvey.workers.simulation.interview import Step, interview
+from defsurvey.workers.simulation.methods import questionnaire
 from defsurvey.workers.simulation.methods.first_token import FirstToken
 from tests.storage.what_is_there import progress_of
 from tests.workers.citizens import AIM, DIVORCE, FAMILY, QUALITIES, QUESTIONS, SURVEY, US, citizen
@@ -49,12 +50,14 @@ def _orders(question: Question) -> tuple[tuple[int, ...], ...]:
 def _request(item: int) -> Request:
     """The request for the probabilities of a question's options, in their first order."""
     who = citizen(PROTOCOL, condition=FIRST_TOKEN)
-    return ask(who, item, survey=SURVEY, questions=QUESTIONS, protocol=PROTOCOL)
+    return questionnaire(who, survey=SURVEY, questions=QUESTIONS, protocol=PROTOCOL).request(item)
 
 
 def _weighed(engine: Asked, survey: Survey, *questions: str) -> Iterator[Step]:
     who = citizen(PROTOCOL, condition=FIRST_TOKEN)
-    return interview(who, survey=survey, questions=questions, protocol=PROTOCOL, engine=engine, recall={})
+    return interview(
+        questionnaire(who, survey=survey, questions=questions, protocol=PROTOCOL), engine=engine, recall={}
+    )
 
 
 def test_options_are_weighed_in_several_orders() -> None:

@@ -26,7 +26,8 @@ from defsurvey.storage.runs.run import (
 from defsurvey.storage.surveys.survey import Question
 from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request
 from defsurvey.workers.simulation.draws import completion_seed, draw_axes, options_shown, question_order
-from defsurvey.workers.simulation.interview import Step, ask, ask_again, interview
+from defsurvey.workers.simulation.interview import Step, ask_again, interview
+from defsurvey.workers.simulation.methods import questionnaire
 from defsurvey.workers.simulation.prompts import option_text, prompt_text, request_text, words
 from tests.workers.citizens import CN, DEF, NONE, QUESTIONS, SURVEY, citizen
 
@@ -91,10 +92,7 @@ def _interview(
     clock = _clock()
     return list(
         interview(
-            participant,
-            survey=SURVEY,
-            questions=QUESTIONS,
-            protocol=protocol,
+            questionnaire(participant, survey=SURVEY, questions=QUESTIONS, protocol=protocol),
             engine=engine or Respondent(),
             recall=recall or {},
             clock=lambda: next(clock),
@@ -304,7 +302,9 @@ def test_what_says_nothing_of_a_request_costs_no_answer(error: Exception, engine
 def test_nothing_is_asked_before_it_is_wanted() -> None:
     """The interview waits at each step, so that the caller can commit it first."""
     engine = Respondent()
-    steps = interview(citizen(PAPER), survey=SURVEY, questions=QUESTIONS, protocol=PAPER, engine=engine, recall={})
+    steps = interview(
+        questionnaire(citizen(PAPER), survey=SURVEY, questions=QUESTIONS, protocol=PAPER), engine=engine, recall={}
+    )
     assert engine.requests == []
     assert next(steps).answers[0].seconds >= 0
     assert len(engine.requests) == 1
@@ -329,27 +329,18 @@ def test_a_request_can_be_built_without_an_engine() -> None:
     steps = _interview(citizen(PAPER, 1), PAPER, engine)
     for step, request in zip(steps, engine.requests, strict=True):
         answer = step.answers[0]
-        built = ask(
-            citizen(PAPER, 1),
-            answer.item,
-            answer.memory,
-            survey=SURVEY,
-            questions=QUESTIONS,
-            protocol=PAPER,
-            recall=_recall(steps),
+        built = questionnaire(citizen(PAPER, 1), survey=SURVEY, questions=QUESTIONS, protocol=PAPER).request(
+            answer.item, answer.memory, recall=_recall(steps)
         )
         assert built == request
     with pytest.raises(IndexError, match="item 24 is not one of 0-23"):
-        ask(citizen(PAPER), 24, survey=SURVEY, questions=QUESTIONS, protocol=PAPER)
+        questionnaire(citizen(PAPER), survey=SURVEY, questions=QUESTIONS, protocol=PAPER).request(24)
 
 
 def _ask_again(answer: Answer, steps: list[Step], attempt: int, engine: Engine) -> Answer:
     return ask_again(
         answer,
-        participant=citizen(PAPER, 1),
-        survey=SURVEY,
-        questions=QUESTIONS,
-        protocol=PAPER,
+        questionnaire(citizen(PAPER, 1), survey=SURVEY, questions=QUESTIONS, protocol=PAPER),
         engine=engine,
         recall=_recall(steps),
         attempt=attempt,
@@ -363,8 +354,8 @@ def test_an_answer_is_asked_again_with_the_memory_it_was_shown() -> None:
     assert first.memory
     engine = Respondent()
     again = _ask_again(first, steps, 1, engine)
-    built = ask(
-        citizen(PAPER, 1), 12, first.memory, survey=SURVEY, questions=QUESTIONS, protocol=PAPER, recall=_recall(steps)
+    built = questionnaire(citizen(PAPER, 1), survey=SURVEY, questions=QUESTIONS, protocol=PAPER).request(
+        12, first.memory, recall=_recall(steps)
     )
     assert replace(engine.requests[0], seed=built.seed) == built
     assert again.seed == completion_seed(PAPER, 1, first.question, 1) != first.seed

@@ -10,7 +10,8 @@ import pytest
 from defsurvey.storage.runs.run import Answer, Condition, DrawsPer, Participant, Protocol
 from defsurvey.storage.surveys.survey import Paraphrase
 from defsurvey.workers.simulation.draws import draw_axes
-from defsurvey.workers.simulation.interview import ask, interview
+from defsurvey.workers.simulation.interview import interview
+from defsurvey.workers.simulation.methods import questionnaire
 from tests.workers.citizens import DEF, QUESTIONS, SURVEY, US, citizen
 from tests.workers.test_interview import Respondent
 
@@ -34,7 +35,10 @@ def _citizen(index: int, protocol: Protocol, condition: Condition = PARAPHRASED)
 
 def _answers(participant: Participant, protocol: Protocol, engine: Respondent) -> list[Answer]:
     asked = interview(
-        participant, survey=WORDED, questions=QUESTIONS, protocol=protocol, engine=engine, recall={}, clock=lambda: 0.0
+        questionnaire(participant, survey=WORDED, questions=QUESTIONS, protocol=protocol),
+        engine=engine,
+        recall={},
+        clock=lambda: 0.0,
     )
     return [step.answers[0] for step in asked]
 
@@ -84,5 +88,7 @@ def test_without_the_axis_nobody_is_asked_otherwise() -> None:
         participant = _citizen(index, protocol, DEF)
         assert participant.draws.paraphrase == 0
         for item in range(len(QUESTIONS)):
-            given = ask(participant, item, survey=WORDED, questions=QUESTIONS, protocol=protocol)
-            assert given == ask(participant, item, survey=SURVEY, questions=QUESTIONS, protocol=protocol)
+            given = questionnaire(participant, survey=WORDED, questions=QUESTIONS, protocol=protocol).request(item)
+            assert given == questionnaire(participant, survey=SURVEY, questions=QUESTIONS, protocol=protocol).request(
+                item
+            )

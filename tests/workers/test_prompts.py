@@ -10,7 +10,7 @@ from defsurvey.storage.runs.run import Protocol
 from defsurvey.storage.surveys.problem import UnknownName
 from defsurvey.storage.surveys.survey import Option
 from defsurvey.workers.engines.base import Message
-from defsurvey.workers.simulation.interview import ask
+from defsurvey.workers.simulation.methods import questionnaire
 from defsurvey.workers.simulation.prompts import (
     UnknownLanguage,
     languages,
@@ -112,7 +112,9 @@ def test_remembered_answers_are_turns_of_the_conversation() -> None:
     said = {divorce: "Answer: 8", aim: "Answer: 1: Growth\nExplanation: Jobs."}
     protocol = Protocol(seed=1)
     who = citizen(protocol)
-    asked = ask(who, family, (divorce, aim), survey=SURVEY, questions=QUESTIONS, protocol=protocol, recall=said)
+    asked = questionnaire(who, survey=SURVEY, questions=QUESTIONS, protocol=protocol).request(
+        family, (divorce, aim), recall=said
+    )
     assert asked.messages == (
         Message(role="user", content="Request: Can divorce be justified?\nScale: from 1 (Never) to 10 (Always)"),
         Message(role="assistant", content="Answer: 8"),

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import SimpleNamespace
-from typing import Any
-
-import pytest
 
 from defsurvey.workers.engines.base import Completion, EngineUnavailable, Request
-from defsurvey.workers.runner.participant_runner import Resident
-from defsurvey.workers.runner.queue_affinity import FIRST, MOST, at_once, room_step
-from tests.end_to_end.machine import wait_until
+from defsurvey.workers.runner.resident import Resident
 
 PATIENCE = 10.0
 MOMENT = 0.1
@@ -191,38 +185,3 @@ def test_whoever_wants_to_look_at_an_engine_before_it_goes_can() -> None:
             pass
     resident.close()
     assert seen == [("one", 0), ("other", 0)]
-
-
-@pytest.mark.parametrize(
-    ("engine", "expected"),
-    [
-        (None, FIRST),
-        (object(), FIRST),
-        (SimpleNamespace(at_once=None), FIRST),
-        (SimpleNamespace(at_once=3), 3),
-        (SimpleNamespace(at_once=0), 1),
-        (SimpleNamespace(at_once=10_000), MOST),
-    ],
-    ids=["none", "silent", "says none", "three", "at least one", "at most the threads"],
-)
-def test_the_engine_says_how_many(engine: object | None, expected: int) -> None:
-    """Its own number within bounds; a usual one where it says nothing."""
-    assert at_once(engine) == expected
-
-
-def test_a_consumer_is_opened_and_closed_as_engines_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few at first; then what the first engine has room for, then what the next one has."""
-    monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.LOOK_SECONDS", 0.005)
-    stage = SimpleNamespace(resident=("model", None))
-    consumer = SimpleNamespace(initial_prefetch_count=MOST, qos=SimpleNamespace(value=FIRST))
-    step: Any = room_step(stage)(consumer)  # type: ignore[arg-type]
-    step.start(consumer)
-    try:
-        assert consumer.initial_prefetch_count == FIRST
-        threading.Event().wait(0.05)
-        assert consumer.qos.value == FIRST
-        for room in (41, 5):
-            stage.resident = ("model", SimpleNamespace(at_once=room))
-            wait_until(lambda: consumer.qos.value == room, f"room for {room}")  # noqa: B023
-    finally:
-        step.stop(consumer)

@@ -79,7 +79,7 @@ def test_a_participant_is_asked_every_question(
     assert finished == []
     assert stage.simulate(2) is Outcome.FINISHED
     assert finished == ["r"]
-    assert (stage.in_flight, stage.loads, rows(database, HELD)) == (0, 1, [])
+    assert (len(stage.leases.holding()), stage.resident.loads, rows(database, HELD)) == (0, 1, [])
 
 
 def test_a_message_that_comes_twice_does_nothing(database: Database, stage: ParticipantRunner) -> None:
@@ -116,7 +116,7 @@ def test_models_are_exchanged_and_the_same_one_is_not_loaded_again(
     add_run(database, models=("quick", "brisk"), participants=2)
     for who in (1, 2, 3, 4):
         assert stage.simulate(who) is Outcome.FINISHED
-    assert stage.loads == 2
+    assert stage.resident.loads == 2
     assert rows(database, "SELECT run, model FROM served ORDER BY model") == [("r", "brisk"), ("r", "quick")]
 
 
@@ -143,7 +143,7 @@ def test_runs_of_two_surveys_share_an_engine_that_knows_none(
         add_run(database, run, models=("any",), participants=1, survey=replace(SURVEY, fingerprint=f"{number}" * 64))
     for who in (1, 2):
         assert stage.simulate(who) is Outcome.FINISHED
-    assert stage.loads == (1 if shared else 2)
+    assert stage.resident.loads == (1 if shared else 2)
     stage.close()
 
 
@@ -154,7 +154,7 @@ def test_stopping_lets_go_of_whoever_waits_for_an_answer(
     add_run(database, models=("slow",))
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(stage.simulate, who) for who in (1, 2)]
-        wait_until(lambda: stage.in_flight == 2 and stage.loads == 1)
+        wait_until(lambda: len(stage.leases.holding()) == 2 and stage.resident.loads == 1)
         threading.Event().wait(0.1)
         stage.stop()
         assert [each.result(timeout=10) for each in asked] == [Outcome.RELEASED, Outcome.RELEASED]
@@ -199,7 +199,7 @@ def test_an_engine_that_cannot_be_opened_is_told_and_the_participant_let_go(
         stage.simulate(1)
     with pytest.raises(UnknownModel, match="unheard-of"):
         stage.simulate(2)
-    assert (rows(database, HELD), stage.in_flight) == ([], 0)
+    assert (rows(database, HELD), len(stage.leases.holding())) == ([], 0)
 
 
 def test_other_weights_than_before_are_refused(database: Database, stage: ParticipantRunner) -> None:
@@ -232,7 +232,7 @@ def test_a_model_that_cannot_be_opened_is_tried_once(
 
     def open_in_vain(*_arguments: object, **_options: object) -> Engine:
         loads.append(1)
-        wait_until(lambda: stage.in_flight == 8)
+        wait_until(lambda: len(stage.leases.holding()) == 8)
         raise EngineUnavailable("no memory for it")
 
     monkeypatch.setattr("defsurvey.workers.runner.participant_runner.open_engine", open_in_vain)

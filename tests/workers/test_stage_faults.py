@@ -400,7 +400,7 @@ def test_a_suspect_is_asked_while_nobody_else_is(database: Database, tmp_path: P
         first = pool.submit(stage.simulate, suspect)
         assert engine.arrived.wait(PATIENCE)
         second = pool.submit(stage.simulate, other)
-        while stage.in_flight < 2:
+        while len(stage.leases.holding()) < 2:
             assert not second.done()
         assert not threading.Event().wait(0.2)
         assert engine.waiting() == 1
@@ -434,7 +434,7 @@ def test_a_heartbeat_outlives_an_outage(database: Database, monkeypatch: pytest.
     ledger = Ledger(database, owner="host:1:one", ttl=0.3)
     held = ledger.claim(who)
     assert held is not None
-    leases = Leases(ledger, model=lambda: "citizen")
+    leases = Leases(ledger)
     away, beats = threading.Event(), threading.Semaphore(0)
     beat = Ledger.beat
 

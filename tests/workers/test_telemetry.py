@@ -49,7 +49,7 @@ def stage(database: Database, registry: CollectorRegistry) -> Iterator[Participa
     made = make_stage(database, CARDS, [])
     made.ledger = CountedLedger(database, owner="here:1:token", registry=registry)
     away = redis.Redis(unix_socket_path="/nowhere/broker.sock")
-    registry.register(Gauges(made, database=database, device="cpu", broker=away))
+    registry.register(Gauges(made.leases, made.resident, database=database, device="cpu", broker=away))
     yield made
     made.close()
 

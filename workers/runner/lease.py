@@ -20,38 +20,29 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 2.0
 #: Beats of the leases within one time-to-live: two may be missed.
 BEATS_PER_LEASE = 3
-#: Seconds by which the time of day may run ahead of the monotonic clock between two beats: further, and the machine was
-#: asleep, for which the one goes on and the other does not.
-AWAKE_SECONDS = 5.0
 #: Seconds over which answers are counted.
 WINDOW_SECONDS = 60.0
 
-#: A participant and the epoch under which it was taken up: a process may take it up again, after a rewind or an outage,
-#: before its own thread of before has noticed that it lost it.
-_Claim = tuple[int, int]
-
 
 class Leases:
-    """The participants that this process holds.
+    """The participants that this process holds; ``on_beat`` is called after each beat that the database took.
 
-    ``model`` tells the model that is drained now, for the list of workers; ``wall`` is a clock that goes on while the
-    machine sleeps; ``on_beat`` is called after each beat that the database took.
+    Each claim counts by itself: a process may take a participant up again, under another epoch, before the thread that
+    asked it has noticed that it lost it.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         *,
-        model: Callable[[], str],
         clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
         on_beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.ledger = ledger
-        self._model, self._on_beat = model, on_beat
-        self._clock, self._wall = clock, wall
-        self._held: dict[_Claim, Participant] = {}
-        self._lost: set[_Claim] = set()
+        self.model = ""  #: the model whose queue is drained now, for the list of workers
+        self._on_beat, self._clock = on_beat, clock
+        self._held: dict[tuple[int, int], Participant] = {}
+        self._lost: set[tuple[int, int]] = set()
         self._rates = Rates(clock)
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -86,10 +77,6 @@ class Leases:
         """Whether the lease was taken under another epoch, or the run was cancelled."""
         return _claim(participant) in self._lost
 
-    def held(self) -> int:
-        """How many participants this process holds, each claim counted."""
-        return len(self._held)
-
     def holding(self) -> list[Participant]:
         """The participants that this process holds, under each epoch under which it asks them."""
         with self._lock:
@@ -109,7 +96,7 @@ class Leases:
         """Say that this process lives and how fast it is."""
         with self._lock:
             rates = self._rates.look()
-        self.ledger.beat(self._model(), rates)
+        self.ledger.beat(self.model, rates)
 
     def renew(self) -> None:
         """Renew every lease held, and note which are lost."""
@@ -126,11 +113,7 @@ class Leases:
     def _run(self) -> None:
         renew_every = self.ledger.ttl / BEATS_PER_LEASE
         due = self._clock() + renew_every
-        ahead = self._ahead()
         while not self._stopped.wait(min(BEAT_SECONDS, renew_every)):
-            before, ahead = ahead, self._ahead()
-            if ahead - before > AWAKE_SECONDS:
-                due = self._clock()  # they ran out while this machine was asleep, and others may be about to notice
             try:
                 if self._clock() >= due:
                     self.renew()
@@ -140,16 +123,9 @@ class Leases:
             except SQLAlchemyError as error:  # an outage: the next beat tries again, the fence protects meanwhile
                 log.warning("heartbeat: %s", error)
 
-    def _ahead(self) -> float:
-        """Seconds by which the time of day is ahead of the monotonic clock."""
-        return self._wall() - self._clock()
-
 
 class Rates:
-    """Counts answers, and tells how many a second there were over the last minute. Not safe for several threads.
-
-    An answer may take far longer than the time between two beats, so that what one beat counts says nothing.
-    """
+    """Counts answers, and tells how many a second there were over the last minute. Not safe for several threads."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -178,5 +154,5 @@ class Rates:
         return {run: len(times) / max(seconds[run], 1e-9) for run, times in self._answers.items()}
 
 
-def _claim(participant: Participant) -> _Claim:
+def _claim(participant: Participant) -> tuple[int, int]:
     return participant.id, participant.epoch

@@ -28,8 +28,10 @@ from defsurvey.workers.engines.opening import describe_engine, open_engine
 from defsurvey.workers.models import ModelCard, find_card
 from defsurvey.workers.runner.faults import OUTAGE, GaveUp, Quarantine, blame, patiently
 from defsurvey.workers.runner.lease import Leases
+from defsurvey.workers.runner.resident import Resident
 from defsurvey.workers.runner.watchdog import Watchdog, Watched
 from defsurvey.workers.simulation.interview import Step, ask_again, interview
+from defsurvey.workers.simulation.methods import questionnaire
 from defsurvey.workers.simulation.methods.method import Notes
 
 log = logging.getLogger(__name__)
@@ -79,35 +81,18 @@ class ParticipantRunner:
     ) -> None:
         self.database = database
         self.ledger = ledger
-        self.leases = Leases(ledger, model=lambda: self.model, on_beat=on_beat)
+        self.leases = Leases(ledger, on_beat=on_beat)
         self.watchdog = Watchdog(hang_seconds)
-        self.model = ""  #: the model whose queue is drained now, set by ``workers.runner.queue_affinity``
+        self.resident = Resident(on_close)
         self._cards = cards
         self._opening: dict[str, Any] = {"device": device, "cache": cache, "threads": threads}
         self._on_run_finished = on_run_finished
         self._stopping = threading.Event()
-        self._resident = Resident(on_close)
-        self.rest = self._resident.rest  #: gives the engine's memory back, while nobody uses it
         self._cannot_open: dict[tuple[str, str], str] = {}  #: key of an engine -> why
         self._quarantine = Quarantine()
         self.run = lru_cache(maxsize=32)(lambda run: store.load_run(database, run))
         self._money = lru_cache(maxsize=32)(lambda run: budget.BudgetWatch(partial(budget.left, database, run)))
         self.survey = lru_cache(maxsize=8)(lambda fingerprint: store.load_survey(database, fingerprint))
-
-    @property
-    def loads(self) -> int:
-        """How many engines have been opened since the process began."""
-        return self._resident.loads
-
-    @property
-    def resident(self) -> tuple[str, Engine | None]:
-        """The model in memory and the engine that serves it; ``("", None)`` while there is none."""
-        return self._resident.now
-
-    @property
-    def in_flight(self) -> int:
-        """How many participants are being asked now."""
-        return self.leases.held()
 
     def simulate(self, participant: int) -> Outcome:
         """Claim a participant and ask it everything it has not answered yet.
@@ -130,7 +115,7 @@ class ParticipantRunner:
     def stop(self) -> None:
         """Ask for nothing more; participants in hand are let go of where they stand."""
         self._stopping.set()
-        self._resident.cancel()
+        self.resident.cancel()
 
     def let_go(self) -> None:
         """Set every participant in hand free as it stands, for a process that ends without waiting for its threads."""
@@ -140,7 +125,7 @@ class ParticipantRunner:
     def close(self) -> None:
         """Give the engine's memory back; nothing is asked any more."""
         self._stopping.set()
-        self._resident.close()
+        self.resident.close()
 
     def patiently(self, work: Callable[[], _T]) -> _T:
         """Do database work; an outage is waited out until this process is to stop."""
@@ -201,13 +186,10 @@ class ParticipantRunner:
         """Ask and commit, one answer after the other: what is left of the interview, then what is to be asked again."""
         if self._stopping.is_set():  # told to stop while the engine was loading
             raise CancelledError
-        notes, protocol = _LedgerNotes(self, held), run.protocol
-        recall = self.patiently(lambda: store.recall(self.database, held.id, held.memory))
-        steps = interview(
-            held, survey=survey, questions=run.questions, protocol=protocol, engine=engine, recall=recall, notes=notes
-        )
-        anew = partial(ask_again, survey=survey, questions=run.questions, protocol=protocol, engine=engine, notes=notes)
+        asking = questionnaire(held, survey=survey, questions=run.questions, protocol=run.protocol)
+        told: dict[str, Any] = {"engine": engine, "notes": _LedgerNotes(self, held)}
         suspect = held.suspect
+        steps = interview(asking, recall=self._recall(held, held.memory), **told)
         while True:
             with self._turn(held, alone=suspect):
                 step = next(steps, None)
@@ -218,12 +200,15 @@ class ParticipantRunner:
             yield
         while orders := self.patiently(lambda: self.ledger.to_ask_again(held)):  # more may come meanwhile
             for answer, attempt in orders:
-                recall = self.patiently(partial(store.recall, self.database, held.id, answer.memory))
+                recall = self._recall(held, answer.memory)
                 with self._turn(held, alone=suspect):
-                    fresh = anew(answer, participant=held, recall=recall, attempt=attempt)
+                    fresh = ask_again(answer, asking, recall=recall, attempt=attempt, **told)
                 self.patiently(partial(self.ledger.replace, held, fresh))
                 suspect = False
                 yield
+
+    def _recall(self, held: Participant, items: tuple[int, ...]) -> Mapping[int, str]:
+        return self.patiently(lambda: store.recall(self.database, held.id, items))
 
     def _commit(self, held: Participant, step: Step) -> None:
         if step.answers:
@@ -255,13 +240,13 @@ class ParticipantRunner:
                 self._cannot_open[key] = str(error)
                 raise
 
-        with self._resident.use(key, open_it) as engine:
+        with self.resident.use(key, open_it) as engine:
 
             def note() -> None:
                 served = (run.id, model, {**describe_engine(model, engine), **card.facts}, versions())
                 self.patiently(lambda: record_served(self.database, *served))
 
-            self._resident.note_once(run.id, note)
+            self.resident.note_once(run.id, note)
             with self._while_it_lives(engine):
                 # Whoever asks a server gives each request up in time by itself, which may take longer than engines may.
                 yield engine if card.hosted else Watched(engine, self.watchdog)
@@ -291,89 +276,3 @@ class _LedgerNotes(Notes):
     def keep(self, step: CompletedStep) -> None:
         """Commit a step; raises ``StaleLease``."""
         self._patiently(lambda: commit_step(self._ledger.database, self._ledger.owner, self._held, step))
-
-
-class Resident:
-    """Holds one engine, opened when it is first needed and closed when another is.
-
-    ``on_close`` is called with the engine's name and the engine before it is closed.
-    """
-
-    def __init__(self, on_close: Callable[[str, Engine], None] = lambda _name, _engine: None) -> None:
-        self._on_close = on_close
-        self.loads = 0  #: engines opened since the process began
-        self._key: tuple[str, str] | None = None
-        self._engine: Engine | None = None
-        self._users = 0
-        self._served: set[str] = set()  #: runs of which it is noted that this engine serves them
-        self._noting = threading.Lock()
-        self._cancelled = False
-        self._changed = threading.Condition()  # reentrant: its lock is an RLock
-
-    @contextmanager
-    def use(self, key: tuple[str, str], open_it: Callable[[], Engine]) -> Iterator[Engine]:
-        """The engine of that key, for as long as the block runs; where another is in use, when nobody uses that.
-
-        Raises:
-            EngineUnavailable: ``cancel`` was called.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: not self._users or self._key == key)
-            if not self._cancelled and (self._engine is None or self._key != key):
-                self._exchange(key, open_it)
-            if self._cancelled:  # it may have been while the engine was opened
-                raise EngineUnavailable("this process is told to stop")
-            engine = self._engine
-            assert engine is not None
-            self._users += 1
-        try:
-            yield engine
-        finally:
-            with self._changed:
-                self._users -= 1
-                self._changed.notify_all()
-
-    def _exchange(self, key: tuple[str, str], open_it: Callable[[], Engine]) -> None:
-        self.close()
-        self._engine, self._key = open_it(), key
-        self._served.clear()
-        self.loads += 1
-
-    @property
-    def now(self) -> tuple[str, Engine | None]:
-        """Name of the engine in memory (the first part of its key) and the engine; ``("", None)`` for none."""
-        # read without waiting: the lock is held for as long as an engine takes to open
-        key, engine = self._key, self._engine
-        return (key[0], engine) if key is not None else ("", None)
-
-    def note_once(self, run: str, note: Callable[[], None]) -> None:
-        """Note that the engine in use serves a run, once for each engine; where ``note`` raises, the next one tries.
-
-        Whoever comes meanwhile waits, so that nobody asks an engine that the run may not be served by.
-        """
-        with self._noting:  # one for all runs: what is waited for is the same database
-            if run not in self._served:
-                note()
-                self._served.add(run)
-
-    def cancel(self) -> None:
-        """Close the engine under its users, whose pending futures are cancelled, and open none any more."""
-        self._cancelled = True  # not under the lock: it is held for as long as an engine takes to open
-        engine = self._engine
-        if engine is not None:
-            engine.close()
-
-    def rest(self) -> None:
-        """Give the memory back unless somebody uses the engine; whoever needs it next opens it again."""
-        with self._changed:
-            if not self._users:
-                self.close()
-
-    def close(self) -> None:
-        """Give the memory back."""
-        with self._changed:
-            name, engine = self.now
-            self._engine = self._key = None
-        if engine is not None:
-            self._on_close(name, engine)
-            engine.close()

@@ -17,7 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.ledger import Backlog, backlogs
 from defsurvey.workers.engines.base import Roomy
-from defsurvey.workers.runner.participant_runner import ParticipantRunner
+from defsurvey.workers.runner.lease import Leases
+from defsurvey.workers.runner.resident import Resident
 
 log = logging.getLogger(__name__)
 
@@ -27,31 +28,6 @@ LOOK_SECONDS = 0.5
 FIRST = 16
 #: Threads that a worker has at most; they are started when they are needed.
 MOST = 256
-
-
-class _LookingStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
-    """A Celery consumer step that looks at something again and again, for as long as there is a connection."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def __init__(self, consumer: Any, **options: Any) -> None:
-        super().__init__(consumer, **options)
-        self._stopped = threading.Event()
-
-    def start(self, consumer: Any) -> None:
-        self._stopped = threading.Event()  # the thread of before may be amid a look yet, and has its own
-        arguments = (consumer, self._stopped)
-        threading.Thread(target=self._run, args=arguments, name=type(self).__name__.lower(), daemon=True).start()
-
-    def stop(self, _consumer: Any) -> None:
-        self._stopped.set()
-
-    def _run(self, consumer: Any, stopped: threading.Event) -> None:
-        while not stopped.wait(LOOK_SECONDS):
-            self.look(consumer)
-
-    def look(self, consumer: Any) -> None:
-        raise NotImplementedError
 
 
 def choose(candidates: Sequence[Backlog], current: str) -> str:
@@ -66,71 +42,76 @@ def choose(candidates: Sequence[Backlog], current: str) -> str:
     return min(candidates, key=lambda backlog: (backlog.workers, -backlog.claimable, backlog.model)).model
 
 
-def affinity_step(
-    stage: ParticipantRunner,
-    *,
-    database: Database,
-    models: Sequence[str],
-    queue_of: Callable[[str], str],
-    run: str | None = None,
-) -> type[bootsteps.StartStopStep]:
-    """A Celery consumer step that keeps this worker on one model's queue.
-
-    Args:
-        stage: whose ``model`` is set, and which tells what is in flight.
-        database: where backlogs are seen.
-        models: models to choose from; all where none is named.
-        queue_of: model -> name of its queue.
-        run: the one run whose work counts; None: all.
-    """
-
-    class Affinity(_LookingStep):
-        def start(self, consumer: Any) -> None:
-            if stage.model:  # the connection was lost and is back: the queue has to be taken up again
-                consumer.call_soon(consumer.add_task_queue, queue_of(stage.model))
-            else:  # before the loop begins: once it waits for the broker, a new queue has to wait for a second
-                self.look(consumer)
-            super().start(consumer)
-
-        def look(self, consumer: Any) -> None:
-            if stage.in_flight:
-                return
-            try:
-                waiting = backlogs(database, models=models, run=run)
-            except SQLAlchemyError as error:  # an outage: look again later, stay where we are
-                log.warning("backlogs: %s", error)
-                return
-            if run is not None and not waiting and not stage.in_flight:
-                stage.rest()  # of its only run nothing is left but, maybe, to be judged: the judge needs memory too
-            model = choose(waiting, stage.model)
-            if model == stage.model:
-                return
-            if stage.model:
-                consumer.call_soon(consumer.cancel_task_queue, queue_of(stage.model))
-            log.info("draining %s", model)
-            stage.model = model
-            consumer.call_soon(consumer.add_task_queue, queue_of(model))
-
-    return Affinity
-
-
 def at_once(engine: object | None) -> int:
     """How many participants to take up for an engine: what it says itself, if it does."""
     said = engine.at_once if isinstance(engine, Roomy) else None
     return FIRST if said is None else max(1, min(said, MOST))
 
 
-def room_step(stage: ParticipantRunner) -> type[bootsteps.StartStopStep]:
-    """A Celery consumer step that lets as many messages in as the resident engine has room for."""
+def affinity_step(
+    leases: Leases,
+    resident: Resident,
+    *,
+    database: Database,
+    models: Sequence[str],
+    queue_of: Callable[[str], str],
+    run: str | None = None,
+    by_room: bool = False,
+) -> type[bootsteps.StartStopStep]:
+    """A Celery consumer step that keeps this worker on one model's queue.
 
-    class Room(_LookingStep):
+    Args:
+        leases: what is in flight; its ``model`` is set.
+        resident: the engine in memory.
+        database: where backlogs are seen.
+        models: models to choose from; all where none is named.
+        queue_of: model -> name of its queue.
+        run: the one run whose work counts; None: all.
+        by_room: whether as many messages are let in as the engine has room for.
+    """
+
+    class Affinity(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
         def __init__(self, consumer: Any, **options: Any) -> None:
             super().__init__(consumer, **options)
-            consumer.initial_prefetch_count = FIRST  # else as many as there could be threads
+            self._stopped = threading.Event()
+            if by_room:
+                consumer.initial_prefetch_count = FIRST  # else as many as there could be threads
 
-        def look(self, consumer: Any) -> None:
-            _, engine = stage.resident
-            if engine is not None:
-                consumer.qos.value = at_once(engine)  # the consumer's loop tells the broker of a new value
+        def start(self, consumer: Any) -> None:
+            if leases.model:  # the connection was lost and is back: the queue has to be taken up again
+                consumer.call_soon(consumer.add_task_queue, queue_of(leases.model))
+            else:  # before the loop begins: once it waits for the broker, a new queue has to wait for a second
+                self.choose_queue(consumer)
+            self._stopped = threading.Event()  # the thread of before may be amid a look yet, and has its own
+            threading.Thread(target=self._run, args=(consumer, self._stopped), name="affinity", daemon=True).start()
 
-    return Room
+        def stop(self, _consumer: Any) -> None:
+            self._stopped.set()
+
+        def _run(self, consumer: Any, stopped: threading.Event) -> None:
+            while not stopped.wait(LOOK_SECONDS):
+                self.choose_queue(consumer)
+                _, engine = resident.now
+                if by_room and engine is not None:
+                    consumer.qos.value = at_once(engine)  # the consumer's loop tells the broker of a new value
+
+        def choose_queue(self, consumer: Any) -> None:
+            if leases.holding():
+                return
+            try:
+                waiting = backlogs(database, models=models, run=run)
+            except SQLAlchemyError as error:  # an outage: look again later, stay where we are
+                log.warning("backlogs: %s", error)
+                return
+            if run is not None and not waiting and not leases.holding():
+                resident.rest()  # of its only run nothing is left but, maybe, to be judged: the judge needs memory too
+            before, leases.model = leases.model, choose(waiting, leases.model)
+            if leases.model != before:
+                if before:
+                    consumer.call_soon(consumer.cancel_task_queue, queue_of(before))
+                log.info("draining %s", leases.model)
+                consumer.call_soon(consumer.add_task_queue, queue_of(leases.model))
+
+    return Affinity

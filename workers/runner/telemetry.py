@@ -31,7 +31,8 @@ from defsurvey.storage.runs.run import Answer, Participant
 from defsurvey.workers.engines.base import Counting, Engine
 from defsurvey.workers.engines.machine import resolved
 from defsurvey.workers.runner.dead_letters import counts
-from defsurvey.workers.runner.participant_runner import ParticipantRunner
+from defsurvey.workers.runner.lease import Leases
+from defsurvey.workers.runner.resident import Resident
 
 log = logging.getLogger(__name__)
 
@@ -50,30 +51,18 @@ class CountedLedger(Ledger):
         self, database: Database, *, owner: str, ttl: float = LEASE_SECONDS, registry: CollectorRegistry
     ) -> None:
         super().__init__(database, owner=owner, ttl=ttl)
-        self._answers = Counter(
-            "defsurvey_answers", "Answers committed, by how they ended.", ("model", "state"), registry=registry
-        )
-        self._tokens = Counter(
-            "defsurvey_tokens",
-            "Tokens of prompts and completions whose answers were committed.",
-            ("model", "kind"),
-            registry=registry,
-        )
+
+        def counter(name: str, what: str, *labels: str) -> Counter:
+            return Counter(f"defsurvey_{name}", what, labels, registry=registry)
+
+        self._answers = counter("answers", "Answers committed, by how they ended.", "model", "state")
+        tokens = "Tokens of prompts and completions whose answers were committed."
+        self._tokens = counter("tokens", tokens, "model", "kind")
+        self._claims = counter("claims", "Messages by whether their participant could be claimed.", "outcome")
+        self._fenced = counter("fenced_writes", "Answers refused because another worker has the participant.")
+        seconds = "Seconds from submitting a question to its completion."
         self._seconds = Histogram(
-            "defsurvey_answer_seconds",
-            "Seconds from submitting a question to its completion.",
-            ("model",),
-            buckets=ANSWER_SECONDS,
-            registry=registry,
-        )
-        self._claims = Counter(
-            "defsurvey_claims",
-            "Messages by whether their participant could be claimed.",
-            ("outcome",),
-            registry=registry,
-        )
-        self._fenced = Counter(
-            "defsurvey_fenced_writes", "Answers refused because another worker has the participant.", registry=registry
+            "defsurvey_answer_seconds", seconds, ("model",), buckets=ANSWER_SECONDS, registry=registry
         )
 
     def claim(self, participant: int) -> Participant | None:
@@ -139,6 +128,7 @@ def show(registry: CollectorRegistry, address: tuple[str, int]) -> Callable[[], 
     return end
 
 
+_COUNTER = CounterMetricFamily
 #: Metrics of what waits for each model: name, what it is, attribute of ``storage.runs.outbox.Waiting``.
 _BACKLOG = (
     ("backlog_participants", "Participants that nobody holds.", "participants"),
@@ -161,24 +151,25 @@ class Gauges(Collector):
     """What is read at the moment it is asked for.
 
     Args:
-        stage: whose leases and engine are shown.
+        leases: what is in flight.
+        resident: the engine in memory.
         database: where the backlog is seen.
         device: see ``workers.engines.machine.resolved``.
         broker: where dead letters are counted.
     """
 
-    def __init__(self, stage: ParticipantRunner, *, database: Database, device: str, broker: redis.Redis) -> None:
-        self._stage = stage
-        self._database = database
-        self._device = device
-        self._broker = broker
+    def __init__(
+        self, leases: Leases, resident: Resident, *, database: Database, device: str, broker: redis.Redis
+    ) -> None:
+        self._leases, self._resident = leases, resident
+        self._database, self._device, self._broker = database, device, broker
 
     def collect(self) -> Iterator[Metric]:
         """Every metric, read now; without the backlog while the database is away."""
-        yield GaugeMetricFamily("defsurvey_leases", "Participants in flight.", value=self._stage.in_flight)
-        yield CounterMetricFamily("defsurvey_model_loads", "Engines opened.", value=self._stage.loads)
-        model, engine = self._stage.resident
-        yield _gauge("model_resident", "1 for the model in memory.", {} if engine is None else {model: 1})
+        yield GaugeMetricFamily("defsurvey_leases", "Participants in flight.", value=len(self._leases.holding()))
+        yield CounterMetricFamily("defsurvey_model_loads", "Engines opened.", value=self._resident.loads)
+        model, engine = self._resident.now
+        yield _family("model_resident", "1 for the model in memory.", {} if engine is None else {(model,): 1})
         yield from _batch(model, engine)
         yield from _device_memory(self._device)
         yield from self._backlog()
@@ -187,7 +178,8 @@ class Gauges(Collector):
             letters = counts(self._broker)
         except redis.RedisError as error:
             log.warning("metrics: dead letters: %s", error)
-        yield _counter("dead_letters", "Items of the broker's queues that were not messages of ours.", "queue", letters)
+        what = "Items of the broker's queues that were not messages of ours."
+        yield _family("dead_letters", what, {(queue,): n for queue, n in letters.items()}, ("queue",), _COUNTER)
 
     def _backlog(self) -> Iterator[Metric]:
         found: Sequence[Waiting] = ()
@@ -200,23 +192,22 @@ class Gauges(Collector):
             up = 0
         yield GaugeMetricFamily("defsurvey_database_up", "1 while the database answers.", value=up)
         for name, what, attribute in _BACKLOG:
-            yield _gauge(name, what, {each.model: getattr(each, attribute) for each in found})
-        yield _gauge("remaining_answers", "Answers still to be given, whoever holds the participant.", to_come)
+            yield _family(name, what, {(each.model,): getattr(each, attribute) for each in found})
+        what = "Answers still to be given, whoever holds the participant."
+        yield _family("remaining_answers", what, {(model,): n for model, n in to_come.items()})
 
 
-def _gauge(name: str, what: str, values: Mapping[str, float]) -> Metric:
-    """A gauge with a value for each model."""
-    family = GaugeMetricFamily(f"defsurvey_{name}", what, labels=["model"])
-    for model, value in values.items():
-        family.add_metric([model], value)
-    return family
-
-
-def _counter(name: str, what: str, label: str, values: Mapping[str, float], of: tuple[str, ...] = ()) -> Metric:
-    """A counter with a value for each value of a label, under the model ``of`` where there is one."""
-    family = CounterMetricFamily(f"defsurvey_{name}", what, labels=[*(["model"] if of else []), label])
+def _family(
+    name: str,
+    what: str,
+    values: Mapping[tuple[str, ...], float],
+    labels: tuple[str, ...] = ("model",),
+    kind: type[GaugeMetricFamily | CounterMetricFamily] = GaugeMetricFamily,
+) -> Metric:
+    """A metric with a value for each of some labels."""
+    family = kind(f"defsurvey_{name}", what, labels=labels)
     for key, value in values.items():
-        family.add_metric([*of, key], value)
+        family.add_metric(key, value)
     return family
 
 
@@ -226,9 +217,10 @@ def _batch(model: str, engine: Engine | None) -> Iterator[Metric]:
         return
     read = engine.counters()
     for name, what in _BATCH.items():
-        yield _counter(f"batch_{name}", what, "model", {model: getattr(read, name)})
-    yield _counter("batch_seconds", "Seconds by phase of a step.", "phase", read.seconds, (model,))
-    yield _gauge("batch_kv_bytes", "Keys and values held now.", {model: read.kv_bytes})
+        yield _family(f"batch_{name}", what, {(model,): getattr(read, name)}, kind=_COUNTER)
+    seconds = {(model, phase): spent for phase, spent in read.seconds.items()}
+    yield _family("batch_seconds", "Seconds by phase of a step.", seconds, ("model", "phase"), _COUNTER)
+    yield _family("batch_kv_bytes", "Keys and values held now.", {(model,): read.kv_bytes})
 
 
 def _device_memory(device: str) -> Iterator[Metric]:
@@ -236,11 +228,10 @@ def _device_memory(device: str) -> Iterator[Metric]:
     torch = sys.modules.get("torch")
     if torch is None or not (device := resolved(device)).startswith("cuda"):
         return
-    memory = GaugeMetricFamily("defsurvey_device_memory_bytes", "The GPU's memory.", labels=["device", "kind"])
     free, total = torch.cuda.mem_get_info(device)
-    for kind, size in (("total", total), ("used", total - free), ("tensors", torch.cuda.memory_allocated(device))):
-        memory.add_metric([device, kind], size)
-    yield memory
+    sizes = {"total": total, "used": total - free, "tensors": torch.cuda.memory_allocated(device)}
+    values: dict[tuple[str, ...], float] = {(device, kind): size for kind, size in sizes.items()}
+    yield _family("device_memory_bytes", "The GPU's memory.", values, ("device", "kind"))
 
 
 def profile(model: str, engine: object) -> Iterator[str]:

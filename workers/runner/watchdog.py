@@ -10,9 +10,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
 
 from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.workers.engines.base import Completion, Engine, Request
@@ -51,19 +50,18 @@ class Watchdog:
         """Begin to look."""
         threading.Thread(target=self._run, name="watchdog", daemon=True).start()
 
-    @contextmanager
-    def asking(self) -> Iterator[None]:
-        """Something is asked of the engine while the block runs."""
+    def asked(self) -> None:
+        """Note that the engine is asked something."""
         with self._lock:
             if self._asked == 0:
                 self._moved_at = self._clock()
             self._asked += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._asked -= 1
-                self._moved_at = self._clock()
+
+    def answered(self) -> None:
+        """Note that a request has come to its end, in whatever way."""
+        with self._lock:
+            self._asked -= 1
+            self._moved_at = self._clock()
 
     def hung(self) -> bool:
         """Whether something has been asked and nothing has come back for longer than the limit."""
@@ -98,12 +96,14 @@ class Watched:
         self._engine, self._watchdog = engine, watchdog
 
     def submit(self, request: Request) -> Future[Completion]:
-        """Queue a request; it is asked until its future is done, in whatever way."""
-        with ExitStack() as asking:
-            asking.enter_context(self._watchdog.asking())
+        """Queue a request; it is asked until its future is done."""
+        self._watchdog.asked()
+        try:
             future = self._engine.submit(request)
-            until_done = asking.pop_all()
-        future.add_done_callback(lambda _: until_done.close())
+        except BaseException:
+            self._watchdog.answered()
+            raise
+        future.add_done_callback(lambda _: self._watchdog.answered())
         return future
 
     def describe(self) -> EngineDescription:
@@ -116,10 +116,9 @@ class Watched:
 
 
 def end_after(seconds: float, *, first: Callable[[], None], end: Callable[[], None] = lambda: os._exit(0)) -> None:
-    """End this process, which is to stop, if it is still there after so many seconds.
+    """End this process, which is to stop, if it is still there after so many seconds: no thread can be interrupted.
 
-    What keeps it may be a model that loads, an engine that hangs, a database or a broker that is not there: nothing in
-    a thread can be interrupted. ``first`` is called before, and waited for at most ``LAST_SECONDS``.
+    ``first`` is called before, and waited for at most ``LAST_SECONDS``.
     """
 
     def last() -> None:

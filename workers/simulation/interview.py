@@ -7,14 +7,12 @@ cut off goes on as if it had not been.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from defsurvey.storage.runs.run import Answer, Participant, Protocol
-from defsurvey.storage.surveys.survey import Survey
-from defsurvey.workers.engines.base import Engine, Request
-from defsurvey.workers.simulation.methods import method_of
-from defsurvey.workers.simulation.methods.method import Found, Line, Notes, PaidNotes, Questionnaire, Recall
+from defsurvey.storage.runs.run import Answer
+from defsurvey.workers.engines.base import Engine
+from defsurvey.workers.simulation.methods.method import Found, Line, Notes, Questionnaire, Recall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +24,8 @@ class Step(Found):
 
 
 def interview(
-    participant: Participant,
+    asking: Questionnaire,
     *,
-    survey: Survey,
-    questions: Sequence[str],
-    protocol: Protocol,
     engine: Engine,
     recall: Recall,
     notes: Notes | None = None,
@@ -39,10 +34,9 @@ def interview(
     """Ask a participant everything that it has not answered yet (paper, section 4.3, Algorithm 1).
 
     It starts at the participant's ``next_item`` with its ``memory``; ``recall`` has the words of each item remembered.
-    ``questions`` are the ids of all questions of the run, in survey order. Commit each step before asking for the next.
+    Commit each step before asking for the next.
     """
-    asking = _questionnaire(participant, survey, questions, protocol)
-    method = asking.method
+    participant, method = asking.participant, asking.method
     line = Line(engine=engine, notes=notes or Notes(), clock=clock)
     memory = asking.memory(participant.memory, recall)
     for item in range(participant.next_item, len(asking.order)):
@@ -56,29 +50,10 @@ def interview(
         yield Step(item=item, answers=found.answers, probabilities=found.probabilities, memory=items)
 
 
-def ask(
-    participant: Participant,
-    item: int,
-    memory: tuple[int, ...] = (),
-    *,
-    survey: Survey,
-    questions: Sequence[str],
-    protocol: Protocol,
-    recall: Recall | None = None,
-    attempt: int = 0,
-) -> Request:
-    """The request, or the first of several, that asks one item; no engine is needed. Arguments as in ``interview``."""
-    asking = _questionnaire(participant, survey, questions, protocol)
-    return asking.method.prompt(asking.pose(item, asking.draw(item), asking.memory(memory, recall or {}), attempt))[0]
-
-
 def ask_again(
     answer: Answer,
+    asking: Questionnaire,
     *,
-    participant: Participant,
-    survey: Survey,
-    questions: Sequence[str],
-    protocol: Protocol,
     engine: Engine,
     recall: Recall,
     attempt: int,
@@ -93,18 +68,9 @@ def ask_again(
     if attempt <= answer.attempt:
         where = f"participant {answer.participant}, item {answer.item}"
         raise ValueError(f"{where}: expected an attempt above {answer.attempt}, got {attempt}")
-    asking = _questionnaire(participant, survey, questions, protocol)
-    method, notes = asking.method, notes or Notes()
-    line = Line(engine=engine, notes=PaidNotes(notes) if method.slots > 1 else notes, clock=clock)
+    method = asking.method
+    line = Line(engine=engine, notes=notes or Notes(), clock=clock, paid=method.slots > 1)
     posed = asking.pose(answer.item, asking.draw(answer.item), asking.memory(answer.memory, recall), attempt)
     answers = method.read(posed, method.ask(posed, method.prompt(posed), line)).answers
     cost = {name: getattr(answers[0], name) for name in ("prompt_tokens", "completion_tokens", "seconds")}
     return replace(answers[answer.slot], remembered=answer.remembered, out_of_sequence=True, **cost)
-
-
-def _questionnaire(
-    participant: Participant, survey: Survey, questions: Sequence[str], protocol: Protocol
-) -> Questionnaire:
-    method = method_of(participant.cell.condition)
-    order = method.order(protocol, participant.index, questions)
-    return Questionnaire(participant=participant, survey=survey, protocol=protocol, method=method, order=order)

@@ -20,6 +20,7 @@ from defsurvey.workers.engines import api
 from defsurvey.workers.engines.base import NO_DECODING, EngineUnavailable, FinishReason
 from defsurvey.workers.engines.http import MOST_TOKENS, tokens
 from defsurvey.workers.simulation.interview import interview
+from defsurvey.workers.simulation.methods import questionnaire
 from tests.workers.api.conftest import KEY, Protocol, ask
 from tests.workers.api.server import CUT, Got, Reply, error, serving
 from tests.workers.citizens import SURVEY, citizen
@@ -134,9 +135,8 @@ def test_a_prompt_that_the_providers_filter_declines_is_refused(
         assert (completion.finish, completion.text, completion.error) == (FinishReason.REFUSAL, "", words)
         assert len(server.got) == 1
         plan = RunProtocol(seed=7)
-        (step,) = interview(
-            citizen(plan), survey=SURVEY, questions=("family",), protocol=plan, recall={}, engine=engine
-        )
+        asked = questionnaire(citizen(plan), survey=SURVEY, questions=("family",), protocol=plan)
+        (step,) = interview(asked, engine=engine, recall={})
     answer = step.answers[0]
     assert (answer.state, answer.choices, answer.reason) == (AnswerState.REFUSED, (), words)
 

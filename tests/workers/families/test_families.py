@@ -15,7 +15,7 @@ from defsurvey.workers.engines.opening import open_engine
 from defsurvey.workers.engines.transformers.prompt import render_prompt
 from defsurvey.workers.engines.transformers.request import ResolvedRequest
 from defsurvey.workers.models import ModelCard, find_card, read_cards
-from defsurvey.workers.simulation.interview import ask
+from defsurvey.workers.simulation.methods import questionnaire
 from tests.workers.citizens import SURVEY
 from tests.workers.engine.scripted_logits import generated
 from tests.workers.families.tiny_families import FAMILIES, write_family
@@ -68,7 +68,7 @@ def interview_request(survey: Survey, card: ModelCard) -> Request:
     draws = Draws(region=None, num_beams=1, do_sample=False, memory_capacity=0)
     who = Participant(id=0, index=0, run="r", cell=cell, draws=draws)
     protocol = Protocol(seed=5, max_new_tokens=40)
-    return ask(who, 0, survey=survey, questions=(survey.questions[0].id,), protocol=protocol)
+    return questionnaire(who, survey=survey, questions=(survey.questions[0].id,), protocol=protocol).request(0)
 
 
 def rendered(opened: Opened, request: Request) -> str:

@@ -234,7 +234,10 @@ class Steps:
 
     def __init__(self, posed: Posed, line: Line) -> None:
         self._posed, self._line = posed, line
-        self._done = {step.number: step for step in line.notes.done(posed.item, posed.attempt)}
+        done = line.notes.done(posed.item, posed.attempt)
+        if line.paid:
+            done = [replace(step, prompt_tokens=None, completion_tokens=None, seconds=0.0) for step in done]
+        self._done = {step.number: step for step in done}
         self.taken: list[CompletedStep] = []
 
     def take(self, number: int, request: Request) -> CompletedStep:

@@ -151,22 +151,6 @@ class Notes:
         """Keep a step; it is not asked again."""
 
 
-class PaidNotes(Notes):
-    """Notes whose steps cost nothing more, since they are paid for elsewhere."""
-
-    def __init__(self, notes: Notes) -> None:
-        self._notes = notes
-
-    def keep(self, step: CompletedStep) -> None:
-        """Keep a step."""
-        self._notes.keep(step)
-
-    def done(self, item: int, attempt: int) -> Sequence[CompletedStep]:
-        """The steps that were kept before."""
-        steps = self._notes.done(item, attempt)
-        return [replace(step, prompt_tokens=None, completion_tokens=None, seconds=0.0) for step in steps]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """By what questions are asked: an engine, the notes of answers that take several steps, a clock."""
@@ -174,6 +158,7 @@ class Line:
     engine: Engine
     notes: Notes = field(default_factory=Notes)
     clock: Callable[[], float] = time.monotonic
+    paid: bool = False  #: whether steps that the notes have cost nothing more, since another answer has paid for them
 
 
 class Method:
@@ -298,6 +283,12 @@ class Questionnaire:
             draws=draws,
             memory=memory,
         )
+
+    def request(
+        self, item: int, memory: tuple[int, ...] = (), *, recall: Recall | None = None, attempt: int = 0
+    ) -> Request:
+        """The request, or the first of several, that asks one item; no engine is needed."""
+        return self.method.prompt(self.pose(item, self.draw(item), self.memory(memory, recall or {}), attempt))[0]
 
     def memory(self, items: tuple[int, ...], recall: Recall) -> tuple[Remembered, ...]:
         """H = [(h_q, h_a), ...]: earlier questions as they were put, with what is remembered of their answers."""
