@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Select, func, select
 
@@ -35,16 +36,11 @@ def paces(database: Database, models: Sequence[str]) -> dict[str, float]:
     However many workers there were, and with as many participants in flight as there were then.
     """
     found: dict[str, float] = {}
+    before = func.lag(_A.committed_at).over(order_by=_A.committed_at).label("before")
     with database.read() as connection:
         for model in models:
             for run in connection.execute(_runs_of(model)).scalars():
-                times = (
-                    select(_A.committed_at, func.lag(_A.committed_at).over(order_by=_A.committed_at).label("before"))
-                    .join_from(tables.answer, tables.participant, _A.participant == _P.id)
-                    .join(tables.cell, _P.cell == _C.id)
-                    .where(_P.run == run, _C.model == model)
-                    .subquery()
-                )
+                times = _answers(run, model, _A.committed_at, before).subquery()
                 gap = times.c.committed_at - times.c.before
                 query = select(func.count(gap), func.sum(gap)).where(gap <= PAUSE_SECONDS)
                 answers, seconds = connection.execute(query).one()
@@ -57,28 +53,27 @@ def paces(database: Database, models: Sequence[str]) -> dict[str, float]:
 def validities(database: Database, models: Sequence[str], *, run: str) -> dict[str, float]:
     """Model -> share of valid answers in a run, or else in the newest run in which it gave enough of them."""
     found: dict[str, float] = {}
+    valid = func.count().filter(_A.state == AnswerState.ANSWERED.value)
     with database.read() as connection:
         for model in models:
-            runs: list[str] = [*connection.execute(_runs_of(model)).scalars()]
-            for name in sorted(runs, key=lambda known: known != run):
-                query = (
-                    select(func.count(), func.count().filter(_A.state == AnswerState.ANSWERED.value))
-                    .join_from(tables.answer, tables.participant, _A.participant == _P.id)
-                    .join(tables.cell, _P.cell == _C.id)
-                    .where(_P.run == name, _C.model == model)
-                )
-                ended, valid = connection.execute(query).one()
+            for name in sorted(connection.execute(_runs_of(model)).scalars(), key=lambda known: known != run):
+                ended, answered = connection.execute(_answers(name, model, func.count(), valid)).one()
                 if ended >= FEWEST:
-                    found[model] = valid / ended
+                    found[model] = answered / ended
                     break
     return found
 
 
-def _runs_of(model: str) -> Select[tuple[str]]:
+def _runs_of(model: str) -> Select[Any]:
     """Runs that ask a model, the newest first."""
     run = tables.run.c
     asked = select(_C.run).where(_C.model == model)
     return select(run.id).where(run.id.in_(asked)).order_by(run.created_at.desc(), run.id)
+
+
+def _answers(run: str, model: str, *columns: Any) -> Select[Any]:
+    """Something of a model's answers in a run."""
+    return select(*columns).select_from(tables.ANSWERS_IN_CELLS).where(_P.run == run, _C.model == model)
 
 
 def tokens_seen(
@@ -86,14 +81,9 @@ def tokens_seen(
 ) -> dict[tuple[str, str, str], TokensSeen]:
     """Model, name of a condition and language -> tokens of the answers, in a run that asked the very same questions.
 
-    Prompts grow with the questions and with the answers remembered, so other questions would say little.
-
-    Args:
-        database: where the answers are.
-        models: whose answers.
-        survey: its id; which version of it was asked makes no difference here.
-        questions: ids of all questions asked, in order.
-        run: the run that counts before all others, where it has enough answers; of the others the newest does.
+    Prompts grow with the questions and with the answers remembered, so other questions would say little. Which version
+    of the survey of that id was asked makes no difference. ``run`` counts before all others, where it has enough
+    answers; of the others the newest does.
     """
     r, found = tables.run.c, {}
     same = (
@@ -102,23 +92,13 @@ def tokens_seen(
         .where(tables.survey.c.name == survey)
         .order_by(r.id != run, r.created_at.desc(), r.id)
     )
+    sums = (func.count(), func.sum(_A.prompt_tokens), func.sum(_A.completion_tokens))
     with database.read() as connection:
         runs = [name for name, asked in connection.execute(same) if list(asked) == list(questions)]
         for model in models:
             for candidate in runs:
-                query = (
-                    select(
-                        _C.condition_name,
-                        _C.language,
-                        func.count(),
-                        func.sum(_A.prompt_tokens),
-                        func.sum(_A.completion_tokens),
-                    )
-                    .join_from(tables.answer, tables.participant, _A.participant == _P.id)
-                    .join(tables.cell, _P.cell == _C.id)
-                    .where(_P.run == candidate, _C.model == model, _A.state != AnswerState.FAILED.value)
-                    .group_by(_C.condition_name, _C.language)
-                )
+                query = _answers(candidate, model, _C.condition_name, _C.language, *sums)
+                query = query.where(_A.state != AnswerState.FAILED.value).group_by(_C.condition_name, _C.language)
                 rows = [row for row in connection.execute(query) if row[3] and row[4]]
                 if sum(row[2] for row in rows) < FEWEST:
                     continue

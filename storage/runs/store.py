@@ -125,24 +125,11 @@ def _insert_run(connection: Connection, new: NewRun) -> None:
 
 def _add_cell(connection: Connection, new: NewRun, position: int, cell: NewCell) -> int:
     c = tables.cell.c
-    same = and_(
-        c.run == new.id,
-        c.model == cell.model,
-        c.culture == cell.culture,
-        c.condition_name == cell.condition.name,
-        c.language == cell.language,
-    )
-    cell_id = connection.execute(select(c.id).where(same)).scalar_one_or_none()
+    known_by = {"run": new.id, "model": cell.model, "culture": cell.culture, "language": cell.language}
+    known_by["condition_name"] = cell.condition.name
+    cell_id = connection.execute(select(c.id).where(*(c[name] == it for name, it in known_by.items()))).scalar()
     if cell_id is None:
-        columns = {
-            "run": new.id,
-            "position": position,
-            "model": cell.model,
-            "culture": cell.culture,
-            "condition_name": cell.condition.name,
-            "condition": flat(cell.condition),
-            "language": cell.language,
-        }
+        columns = {**known_by, "position": position, "condition": flat(cell.condition)}
         cell_id = connection.execute(insert(tables.cell).values(columns).returning(c.id)).scalar_one()
     p = tables.participant.c
     present = connection.execute(select(func.count()).where(p.cell == cell_id)).scalar_one()
@@ -244,14 +231,8 @@ def total(parts: Iterable[Progress]) -> Progress:
     return Progress(**{name: sum(getattr(part, name) for part in counted) for name in _COUNTED})
 
 
-def progress_by_cell(database: Database, run: str) -> dict[int, Progress]:
-    """Cell id -> how far that cell has come."""
-    with database.read() as connection:
-        return progress_in(connection, run)
-
-
 def progress_in(connection: Connection, run: str) -> dict[int, Progress]:
-    """The same within a transaction."""
+    """Cell id -> how far that cell has come."""
     p = tables.participant.c
     sums = [func.sum(p[name]).label(name) for name in _COUNTED]
     query = select(p.cell, *sums).where(p.run == run).group_by(p.cell)
@@ -259,14 +240,8 @@ def progress_in(connection: Connection, run: str) -> dict[int, Progress]:
     return {row.cell: Progress(**{n: int(getattr(row, n)) for n in _COUNTED}) for row in rows}
 
 
-def participants_by_state(database: Database, run: str) -> dict[str, int]:
-    """How many participants wait, are being worked on, have finished or are quarantined."""
-    with database.read() as connection:
-        return states_in(connection, run)
-
-
 def states_in(connection: Connection, run: str) -> dict[str, int]:
-    """The same within a transaction."""
+    """How many participants wait, are being worked on, have finished or are quarantined."""
     p = tables.participant.c
     held: Any = not_(FREE).label("held")
     query = select(p.status, held, func.count()).where(p.run == run).group_by(p.status, held)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import store, tables
+from defsurvey.storage.runs import tables
 from defsurvey.storage.runs.ledger import Ledger, StaleLease
 from defsurvey.storage.runs.outbox import mark_published, outgoing
 from defsurvey.storage.runs.recovery import (
@@ -22,7 +22,7 @@ from defsurvey.storage.runs.recovery import (
 )
 from defsurvey.storage.runs.run import Participant
 from tests.storage.small_run import answer, claimed, finish, new_cell, started
-from tests.storage.what_is_there import answers_of
+from tests.storage.what_is_there import answers_of, participants_by_state
 
 NOBODY = Freed()
 
@@ -111,7 +111,7 @@ def test_the_third_death_while_alone_sets_a_participant_aside(database: Database
     assert last.claim(poison) is None
     finish(last, mate)
     assert len(answers_of(database, poison)) == 1
-    assert store.participants_by_state(database, "first") == {
+    assert participants_by_state(database, "first") == {
         "waiting": 0,
         "running": 0,
         "finished": 1,

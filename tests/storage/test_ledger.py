@@ -24,7 +24,7 @@ from defsurvey.storage.runs.recovery import free_owned
 from defsurvey.storage.runs.rows import answer_columns
 from defsurvey.storage.runs.run import AnswerState, Participant, Progress
 from tests.storage.small_run import DRAWS, answer, claimed, finish, new_cell, new_run, participant_ids, started
-from tests.storage.what_is_there import answers_of, progress_of
+from tests.storage.what_is_there import answers_of, participants_by_state, progress_of
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -202,13 +202,13 @@ def test_the_last_item_finishes_and_frees(database: Database, ledger: Ledger) ->
     first, _ = started(database)
     held = claimed(ledger, first)
     for item in range(3):
-        assert store.participants_by_state(database, "first")["running"] == 1
+        assert participants_by_state(database, "first")["running"] == 1
         ledger.checkpoint(held, answer(held, item), (item,))
     assert row_of(database, first) == (3, (2,), "finished", 3, None)
     expected = {"waiting": 1, "running": 0, "finished": 1, "quarantined": 0}
-    assert store.participants_by_state(database, "first") == expected
+    assert participants_by_state(database, "first") == expected
     assert ledger.heartbeat([held]) == set()
-    assert store.participants_by_state(database, "first") == expected
+    assert participants_by_state(database, "first") == expected
 
 
 def test_a_heartbeat_extends_the_lease(database: Database, ledger: Ledger) -> None:
@@ -343,7 +343,7 @@ def test_threads_that_checkpoint_at_once_lose_nothing(database: Database, ledger
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(work, ids))
     assert progress_of(database, "first") == Progress(planned=384, answered=384)
-    assert store.participants_by_state(database, "first")["finished"] == 32
+    assert participants_by_state(database, "first")["finished"] == 32
     a = tables.answer.c
     with database.read() as connection:
         query = select(a.participant, func.count(), func.max(a.item)).group_by(a.participant)

@@ -144,7 +144,7 @@ def test_an_answer_that_nobody_ordered_is_not_replaced(database: Database, ledge
         (held, again(said[0], attempt=2)),
         (held, again(said[0], item=7)),
     ]:
-        with pytest.raises(StaleLease, match=f"participant {first}: item {refused.item} is not to be asked again"):
+        with pytest.raises(StaleLease, match=f"participant {first}: not held under epoch"):
             ledger.replace(who, refused)
     assert answers_of(database, first) == said
     ledger.replace(held, again(said[0]))

@@ -27,7 +27,7 @@ from defsurvey.storage.runs.run import (
 from defsurvey.storage.runs.store import NewRun, OtherDesign, UnknownRun, add_run
 from defsurvey.storage.surveys.folder import find_survey
 from tests.storage.small_run import SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
-from tests.storage.what_is_there import answers_of, progress_of
+from tests.storage.what_is_there import answers_of, participants_by_state, progress_by_cell, progress_of
 
 UNUSUAL = Protocol(
     seed=2**53 + 1,
@@ -176,7 +176,7 @@ def test_progress_is_told_by_cell(database: Database, ledger: Ledger) -> None:
     finish(ledger, ids[0])
     one, other = (cell.id for cell in store.load_run(database, "first").cells)
     expected = {one: Progress(planned=6, answered=3), other: Progress(planned=3)}
-    assert store.progress_by_cell(database, "first") == expected
+    assert progress_by_cell(database, "first") == expected
     assert progress_of(database, "first") == store.total(expected.values()) == Progress(planned=9, answered=3)
 
 
@@ -190,8 +190,8 @@ def test_participants_are_counted_by_state(database: Database, ledger: Ledger) -
     quarantine = update(tables.participant).where(p.id == aside).values(status="quarantined")
     database.write(lambda connection: connection.execute(quarantine))
     expected = {"waiting": 2, "running": 1, "finished": 1, "quarantined": 1}
-    assert store.participants_by_state(database, "first") == expected
-    assert sum(store.participants_by_state(database, "none").values()) == 0
+    assert participants_by_state(database, "first") == expected
+    assert sum(participants_by_state(database, "none").values()) == 0
 
 
 def test_the_rate_is_that_of_the_living(database: Database) -> None:

@@ -12,7 +12,19 @@ from defsurvey.storage.runs.run import Answer, Progress
 
 def progress_of(database: Database, run: str) -> Progress:
     """How far a run has come."""
-    return store.total(store.progress_by_cell(database, run).values())
+    return store.total(progress_by_cell(database, run).values())
+
+
+def progress_by_cell(database: Database, run: str) -> dict[int, Progress]:
+    """How far each cell of a run has come, by its id."""
+    with database.read() as connection:
+        return store.progress_in(connection, run)
+
+
+def participants_by_state(database: Database, run: str) -> dict[str, int]:
+    """How many participants of a run wait, are being worked on, have finished or are quarantined."""
+    with database.read() as connection:
+        return store.states_in(connection, run)
 
 
 def answers_of(database: Database, participant: int) -> list[Answer]:
