@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, case, func, or_, select, tuple_, update
 
 from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.runs import tables
 from defsurvey.storage.runs.ledger import ACTIVE_RUN, CLAIMABLE, OPEN, TO_BE_ASKED
 
 _P = tables.participant.c
-_UNFINISHED = select(func.count()).where(_P.run == bindparam("of"), OPEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +45,7 @@ def outgoing(database: Database, *, run: str | None = None, limit: int = 1000) -
     """
     query = (
         select(_P.id, tables.cell.c.model, _P.deaths)
-        .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)
+        .select_from(tables.IN_CELLS)
         .where(CLAIMABLE, _P.published_at.is_(None))
         .order_by(_P.id)
         .limit(limit)
@@ -69,23 +68,16 @@ def waiting(database: Database, run: str) -> int:
 def mark_published(database: Database, participants: Sequence[int]) -> None:
     """Note that the messages of these participants were handed to the broker."""
     if participants:
-        database.write(
-            lambda connection: connection.execute(
-                update(tables.participant).where(_P.id.in_(participants)).values(published_at=Now())
-            )
-        )
+        sent = update(tables.participant).where(_P.id.in_(participants)).values(published_at=Now())
+        database.write(lambda connection: connection.execute(sent))
 
 
 def publish_again(
     database: Database, *, run: str | None = None, model: str | None = None, older_than: float = 0.0
 ) -> int:
-    """Put participants that nobody holds back into the outbox. Returns how many.
+    """Put participants that nobody holds back into the outbox: those whose message was sent so many seconds ago.
 
-    Args:
-        database: where they are.
-        run: only those of this run.
-        model: only those of this model.
-        older_than: only those whose message was sent at least so many seconds ago.
+    Returns how many.
     """
     sent_before = _P.published_at <= Now() - older_than
     statement = update(tables.participant).where(CLAIMABLE, sent_before)
@@ -123,7 +115,7 @@ def unfinished_beside(database: Database, run: str) -> list[str]:
 def unfinished(database: Database, run: str) -> int:
     """How many participants of a run still have questions to answer."""
     with database.read() as connection:
-        return connection.execute(_UNFINISHED, {"of": run}).scalar_one()
+        return connection.execute(select(func.count()).where(_P.run == run, OPEN)).scalar_one()
 
 
 def revision(database: Database, run: str) -> int:
@@ -185,9 +177,7 @@ def latest_report(database: Database, run: str) -> BuiltReport | None:
     query = select(r.run, r.revision, r.judgements, r.html, r.markdown).where(r.run == run).order_by(*order).limit(1)
     with database.read() as connection:
         row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
-    return BuiltReport(**row._mapping)
+    return None if row is None else BuiltReport(**row._mapping)
 
 
 def is_current(database: Database, report: BuiltReport) -> bool:
@@ -197,7 +187,6 @@ def is_current(database: Database, report: BuiltReport) -> bool:
     return now == (report.revision, report.judgements)
 
 
-_P = tables.participant.c
 #: Answers that participants still have to give.
 _ANSWERS = func.sum(_P.planned - _P.answered - _P.refused - _P.unparsable - _P.failed)
 
@@ -215,13 +204,8 @@ class Waiting:
 def waiting_by_model(database: Database) -> list[Waiting]:
     """Models with participants that could be claimed now, by name."""
     query = (
-        select(
-            tables.cell.c.model,
-            func.count(),
-            _ANSWERS,
-            func.max(Now() - _P.published_at),
-        )
-        .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)
+        select(tables.cell.c.model, func.count(), _ANSWERS, func.max(Now() - _P.published_at))
+        .select_from(tables.IN_CELLS)
         .where(CLAIMABLE)
         .group_by(tables.cell.c.model)
         .order_by(tables.cell.c.model)
@@ -237,7 +221,7 @@ def remaining(database: Database) -> dict[str, int]:
     """Model -> answers that its participants still have to give, whether or not somebody holds them."""
     query = (
         select(tables.cell.c.model, _ANSWERS)
-        .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)
+        .select_from(tables.IN_CELLS)
         .where(TO_BE_ASKED)
         .group_by(tables.cell.c.model)
         .order_by(tables.cell.c.model)
@@ -254,7 +238,7 @@ def ahead_of(database: Database, run: str) -> dict[str, int]:
     model = tables.cell.c.model
     own = (
         select(model, func.min(_P.published_at).label("sent"), func.min(_P.id).label("id"))
-        .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)
+        .select_from(tables.IN_CELLS)
         .where(CLAIMABLE, _P.run == run)
         .group_by(model)
     ).subquery()
@@ -262,7 +246,7 @@ def ahead_of(database: Database, run: str) -> dict[str, int]:
     sooner = or_(first.sent.is_(None), tuple_(_P.published_at, _P.id) < tuple_(first.sent, first.id))
     query = (
         select(_P.run, func.count().label("participants"))
-        .join_from(tables.participant, tables.cell, _P.cell == tables.cell.c.id)
+        .select_from(tables.IN_CELLS)
         .join(own, first.model == model)
         .where(CLAIMABLE, _P.run != run, _P.published_at.is_not(None), sooner)
         .group_by(_P.run)

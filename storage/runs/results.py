@@ -1,17 +1,15 @@
-"""A finished (or unfinished) run as reports read it: arrays, not one object per answer.
-
-How they are read from SQL is in ``storage.runs.store``.
-"""
+"""A finished (or unfinished) run as reports read it: arrays, not one object per answer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Text, and_, func, select, tuple_, type_coerce
+from sqlalchemy import Connection, Row, Select, Text, and_, func, select, tuple_, type_coerce
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, store, tables
@@ -108,11 +106,8 @@ _FACTS = ("series", "stage", "parameters", "input_price", "output_price", "price
 def read_results(database: Database, run_id: str, *, samples: int = 10) -> Results:
     """Everything that a report of a run is made of; raises ``storage.runs.store.UnknownRun``.
 
-    Args:
-        database: where the run is.
-        run_id: which run.
-        samples: how many answers to show as they were given, spread over cells and states by
-            the study's seed; one of every question that has none among them comes after these.
+    So many answers are shown as they were given, spread over cells and states by the study's seed; one of every
+    question that has none among them comes after these.
     """
     with database.read() as connection:  # one state: a run in progress is read as it stood at one moment
         run = store.run_in(connection, run_id)
@@ -126,9 +121,8 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         seconds, tokens = _spent(connection, run_id)
         revision = outbox.revision_in(connection, run_id)
         probes = probes_in(connection, run_id)
-    versions: dict[str, str] = {}
-    for row in served:
-        versions.update(row.versions)
+    versions = {package: version for row in served for package, version in row.versions.items()}
+    weighed = any(cell.condition.slots == 0 for cell in run.cells)
     return Results(
         run=run,
         survey=survey,
@@ -142,13 +136,9 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         model_seconds=seconds,
         model_facts={row.model: facts for row in served if (facts := _only(row.description, facts=True))},
         tokens=tokens,
-        probabilities=tuple(read_probabilities(database, run_id)) if _reads_probabilities(run) else (),
+        probabilities=tuple(read_probabilities(database, run_id)) if weighed else (),
         probes=probes,
     )
-
-
-def _reads_probabilities(run: Run) -> bool:
-    return any(cell.condition.slots == 0 for cell in run.cells)
 
 
 def _only(description: Mapping[str, str], *, facts: bool) -> dict[str, str]:
@@ -158,62 +148,43 @@ def _only(description: Mapping[str, str], *, facts: bool) -> dict[str, str]:
 
 def _arrays(connection: Connection, run: Run, survey: Survey) -> tuple[NDArray[np.int64], AnswerArrays]:
     """Participant ids (n,) and the answers as arrays, in the documented order."""
-    choices_text: Any = type_coerce(_A.choices, Text)
-    shown_text: Any = type_coerce(_A.shown, Text)
-    columns: list[Any] = [
-        _P.cell,
-        _P.id,
-        _P.number,
-        _A.question,
-        _A.slot,
-        _A.state,
-        choices_text,
-        shown_text,
-        _A.digest,
-    ]
-    query = (
-        select(*columns).join_from(tables.answer, tables.participant, _A.participant == _P.id).where(_P.run == run.id)
-    )
+    choices: Any = type_coerce(_A.choices, Text)
+    shown: Any = type_coerce(_A.shown, Text)
+    columns = (_P.cell, _P.number, _A.question, _A.slot, _A.state, choices, shown, _A.digest, _P.id)
+    query: Select[Any] = select(*columns).select_from(tables.ANSWERS).where(_P.run == run.id)
     cells = {cell.id: position for position, cell in enumerate(run.cells)}
     questions = {question: position for position, question in enumerate(run.questions)}
     states = {state.value: position for position, state in enumerate(STATES)}
-    masks = _Masks(survey)
+
+    @cache
+    def mask(question: str, chosen: str) -> int:
+        """The chosen options as bits."""
+        codes = survey.question(question).codes
+        return sum(1 << codes.index(int(code)) for code in chosen.split(",")) if chosen else 0
+
     rows = [
-        (cells[cell], number, questions[question], slot, states[state], masks[question, choices], _first(first), d, who)
-        for cell, who, number, question, slot, state, choices, first, d in connection.execute(query).all()
+        (
+            cells[cell],
+            number,
+            questions[asked],
+            slot,
+            states[state],
+            mask(asked, chosen),
+            int(first.split(",", 1)[0]),
+            *of,
+        )
+        for cell, number, asked, slot, state, chosen, first, *of in connection.execute(query)
     ]
-    table = np.array(rows, dtype=np.int64).reshape(len(rows), 9)
+    table = np.array(rows, dtype=np.int64).reshape(len(rows), len(columns))
     table = table[np.lexsort(table[:, [3, 2, 1, 0]].T)]
     arrays = AnswerArrays(
-        cell=table[:, 0].astype(np.int32),
-        participant=table[:, 1].astype(np.int32),
-        question=table[:, 2].astype(np.int32),
-        slot=table[:, 3].astype(np.int32),
+        **dict(zip(("cell", "participant", "question", "slot"), table[:, :4].T.astype(np.int32), strict=True)),
         state=table[:, 4].astype(np.int8),
         choices=table[:, 5],
         shown=table[:, 6],
         digest=table[:, 7],
     )
     return table[:, 8], arrays
-
-
-class _Masks(dict[tuple[str, str], int]):
-    """(question, choices as stored) -> the set of chosen options as bits, worked out once each."""
-
-    def __init__(self, survey: Survey) -> None:
-        super().__init__()
-        self._survey = survey
-
-    def __missing__(self, key: tuple[str, str]) -> int:
-        question, choices = key
-        codes = self._survey.question(question).codes
-        mask = sum(1 << codes.index(int(code)) for code in choices.split(",")) if choices else 0
-        self[key] = mask
-        return mask
-
-
-def _first(shown: str) -> int:
-    return int(shown.split(",", 1)[0])
 
 
 def _pick(answers: AnswerArrays, samples: int, rng: np.random.Generator) -> list[int]:
@@ -240,44 +211,34 @@ def _samples(
     connection: Connection, run: Run, answers: AnswerArrays, ids: NDArray[np.int64], chosen: list[int]
 ) -> tuple[Sample, ...]:
     """The chosen rows with their texts."""
-    keys = [(int(ids[row]), run.questions[answers.question[row]], int(answers.slot[row])) for row in chosen]
-    found = [
-        answer_from(row)
-        for part in _batches(keys)
-        for row in connection.execute(
-            select(tables.answer).where(tuple_(_A.participant, _A.question, _A.slot).in_(part))
-        )
-    ]
-    by_question = {(answer.participant, answer.question, answer.slot): answer for answer in found}
-    remembered = sorted({(answer.participant, item) for answer in found for item in answer.memory})
-    asked = {
-        (row.participant, row.item): row.question
-        for part in _batches(remembered)
-        for row in connection.execute(
-            select(_A.participant, _A.item, _A.question).where(tuple_(_A.participant, _A.item).in_(part))
-        )
-    }
-
-    def sample(row: int) -> Sample:
-        who = int(ids[row])
-        answer = by_question[who, run.questions[answers.question[row]], int(answers.slot[row])]
-        return Sample(
+    keys = {row: (int(ids[row]), run.questions[answers.question[row]], int(answers.slot[row])) for row in chosen}
+    given = _select(connection, [tables.answer], (_A.participant, _A.question, _A.slot), list(keys.values()))
+    found = {(answer.participant, answer.question, answer.slot): answer for answer in map(answer_from, given)}
+    remembered = sorted({(answer.participant, item) for answer in found.values() for item in answer.memory})
+    columns = (_A.participant, _A.item)
+    also = _select(connection, [*columns, _A.question], columns, remembered)
+    asked = {(who, item): question for who, item, question in also}
+    return tuple(
+        Sample(
             cell=int(answers.cell[row]),
             participant=int(answers.participant[row]),
-            answer=answer,
-            remembered_questions=tuple(asked[who, item] for item in answer.memory),
+            answer=found[key],
+            remembered_questions=tuple(asked[key[0], item] for item in found[key].memory),
         )
+        for row, key in keys.items()
+    )
 
-    return tuple(sample(row) for row in chosen)
 
-
-def _batches(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Few enough keys at a time for one statement."""
-    return (keys[start : start + _KEYS] for start in range(0, len(keys), _KEYS))
+def _select(
+    connection: Connection, what: Sequence[Any], columns: Sequence[Any], keys: Sequence[Any]
+) -> Iterator[Row[Any]]:
+    """Answers whose columns are among the keys, of which few enough are in one statement."""
+    for start in range(0, len(keys), _KEYS):
+        yield from connection.execute(select(*what).where(tuple_(*columns).in_(keys[start : start + _KEYS])))
 
 
 def _out_of_sequence(connection: Connection, run: str) -> int:
-    query = select(func.count()).join_from(tables.answer, tables.participant, _A.participant == _P.id)
+    query = select(func.count()).select_from(tables.ANSWERS)
     return connection.execute(query.where(_P.run == run, _A.out_of_sequence)).scalar_one()
 
 
@@ -293,8 +254,7 @@ def _spent(connection: Connection, run: str) -> tuple[dict[str, float], dict[str
             func.sum(_A.completion_tokens).filter(counted),
             func.sum(_A.seconds).filter(counted),
         )
-        .join_from(tables.answer, tables.participant, _A.participant == _P.id)
-        .join(tables.cell, _P.cell == tables.cell.c.id)
+        .select_from(tables.ANSWERS_IN_CELLS)
         .where(_P.run == run)
         .group_by(tables.cell.c.model)
     )
@@ -304,9 +264,6 @@ def _spent(connection: Connection, run: str) -> tuple[dict[str, float], dict[str
         for model, _, answers, prompt, completion, seconds in rows
         if answers
     }
-
-
-_A, _P = tables.answer.c, tables.participant.c
 
 
 def read_draws(database: Database, run_id: str) -> DrawArrays:
@@ -320,7 +277,7 @@ def read_draws(database: Database, run_id: str) -> DrawArrays:
         per_question = run.protocol.draws is DrawsPer.QUESTION
         query = (
             select(_P.cell, _P.number, _A.question, _A.draws, _A.used)
-            .join_from(tables.answer, tables.participant, _A.participant == _P.id)
+            .select_from(tables.ANSWERS)
             .where(_P.run == run_id, _A.slot == 0)
             .order_by(_P.cell, _P.number, _A.item)
         )
@@ -336,13 +293,9 @@ def read_draws(database: Database, run_id: str) -> DrawArrays:
         cell=np.array([cells[row.cell] for row in rows], dtype=np.int32),
         participant=np.array([row.number for row in rows], dtype=np.int32),
         question=np.array([questions[row.question] if per_question else -1 for row in rows], dtype=np.int32),
-        num_beams=np.array([_used(row.used, "num_beams") for row in rows], dtype=np.float64),
-        do_sample=np.array([_used(row.used, "do_sample") for row in rows], dtype=np.float64),
+        num_beams=np.array([row.used["num_beams"] for row in rows], dtype=np.float64),  # None becomes nan
+        do_sample=np.array([row.used["do_sample"] for row in rows], dtype=np.float64),
         memory_capacity=np.array([row.draws["memory_capacity"] for row in rows], dtype=np.int64),
         region=np.array([places[row.draws["region"]] for row in rows], dtype=np.int32),
         regions=regions,
     )
-
-
-def _used(used: Mapping[str, Any], name: str) -> float:
-    return float("nan") if used[name] is None else float(used[name])
