@@ -25,11 +25,9 @@ from typing import TYPE_CHECKING
 import redis
 
 from defsurvey.jobs.broker import EmbeddedBroker, client_of, make_app, report_failure_key
-from defsurvey.jobs.daemons.health import Pulse
 from defsurvey.jobs.daemons.reconciler import Reconciler, ask_for_report, release_dead
 from defsurvey.jobs.daemons.startup import broker_url, when_told_to_end
-from defsurvey.jobs.progress.snapshot import Snapshot
-from defsurvey.jobs.progress.watching import Look, say, watch
+from defsurvey.jobs.progress import Look, Snapshot, say, watch
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import (
     LOG_FORMAT,
@@ -63,8 +61,6 @@ DEATHS_WITHOUT_PROGRESS = QUARANTINE_AFTER + 2
 GRACE_SECONDS = 20.0
 #: Seconds between two looks at how long the logs have grown.
 LOGS_SECONDS = 10.0
-#: Seconds without a sign of life after which the reporter of a finished run is given up.
-SILENT_SECONDS = 300.0
 #: Seconds between two words on a report that takes long.
 WORD_SECONDS = 300.0
 #: Seconds of work after which an unfinished run gets its first report; each further one after three times as long.
@@ -116,8 +112,7 @@ class Crew:
             self._launch(process)
 
     def _options(self, number: int) -> list[str]:
-        """A worker's options; where it is one of several and may choose its device, they share the GPUs."""
-        shared = self.workers > 1 and self.device == AUTO
+        shared = self.workers > 1 and self.device == AUTO  # the GPUs
         options = ["--device", f"{AUTO}:{number}" if shared else self.device]
         if "OMP_NUM_THREADS" not in os.environ:  # else the number of threads is set already
             options += ["--threads", str(max(1, machine.cores() // self.workers))]
@@ -160,11 +155,10 @@ class Crew:
         for popen in running:
             popen.send_signal(signal.SIGTERM)
         for popen in running:
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 popen.wait(timeout=GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                popen.kill()
-                popen.wait()
+            popen.kill()  # which does nothing to one that has ended
+            popen.wait()
 
     def _launch(self, process: _Process) -> None:
         with process.log.open("ab") as output:
@@ -201,7 +195,7 @@ class Follower:
         self._older: outbox.BuiltReport | None = None  #: the newest report when another one was asked for
         self._asked = 0  #: answers that there were then; 0: none is asked for
         self._waiting_since: float | None = None  #: from when only the report is still to come
-        self._beat = self._alive_at = self._said_at = 0.0  #: of the reporter, while it is waited for
+        self._said_at = 0.0  #: when a word was said of a report that takes long
 
     def follow(self) -> Snapshot:
         """Show progress. Returns the look that ended it: what it says of the report and of the run belongs together."""
@@ -213,8 +207,7 @@ class Follower:
         if self._waiting_since is None:
             with outages_survived("reports"):
                 self.broker.delete(report_failure_key(self.run))  # of a report so far, which this one replaces
-            self._waiting_since = self._alive_at = self._said_at = time.monotonic()
-            self._beat = self._last_beat()
+            self._waiting_since = self._said_at = time.monotonic()
         return current.reported
 
     def _between_looks(self) -> None:
@@ -254,30 +247,17 @@ class Follower:
                 self._asked = 0
 
     def _wait_for_report(self, seconds: float) -> None:
-        """Go on however long it takes, as long as its reporter lives; say now and then that it takes long."""
+        """Go on however long it takes, and say now and then that it takes long."""
         log_file, failure = self.crew.settings.logs / "reporter.log", None
         with outages_survived("reports"):
             failure = self.broker.get(report_failure_key(self.run))
-        now, beat, failed = time.monotonic(), self._last_beat(), ""
-        if beat != self._beat:
-            self._beat, self._alive_at = beat, now
         if isinstance(failure, bytes):
-            failed = f"its report cannot be built: {failure.decode()}"
-        elif now - self._alive_at > SILENT_SECONDS:
-            failed = f"its reporter has given no sign of life for {SILENT_SECONDS:.0f} s"
-        if failed:
-            problem = f"run {self.run}: every answer is there, but {failed}"
+            problem = f"run {self.run}: every answer is there, but its report cannot be built: {failure.decode()}"
             raise RunFailed(f"{problem}; see {log_file}, then: defsurvey report {self.run}")
-        if now - self._said_at >= WORD_SECONDS:
-            self._said_at = now
+        if time.monotonic() - self._said_at >= WORD_SECONDS:
+            self._said_at = time.monotonic()
             taken = f"the report has taken {duration(seconds)} so far"
             say(self.console, f"every answer is there; {taken}, see {log_file}")
-
-    def _last_beat(self) -> float:
-        """When the reporter's pulse beat, to be compared with itself only, never with this machine's clock."""
-        with suppress(OSError):
-            return Pulse(self.crew.settings, "reporter").path.stat().st_mtime
-        return 0.0
 
 
 @contextmanager

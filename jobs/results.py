@@ -1,4 +1,4 @@
-"""What came out of runs: a run's current report, a report of several, answers and metrics as data."""
+"""What came out of runs: a run's current report, a report of several, answers and metrics as data, a run as a file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from defsurvey.jobs.daemons.reports import write_report
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.files import path_under
-from defsurvey.storage.runs import outbox, store
+from defsurvey.storage.runs import archive, outbox, store
+from defsurvey.storage.runs.archive import BadBundle
 from defsurvey.storage.runs.outbox import BuiltReport
 from defsurvey.storage.runs.results import read_draws, read_results
+from defsurvey.storage.runs.run import Run
 from defsurvey.storage.runs.verdicts import read_judgements
+from defsurvey.storage.surveys.problem import nearest, one_of
+from defsurvey.storage.text import in_one_line
+from defsurvey.workers.simulation.methods import METHODS
 
 if TYPE_CHECKING:
     from defsurvey.reports.build import ReportPaths
@@ -67,6 +72,19 @@ def export(
         write(probability_rows(database, run), PROBABILITIES, target)
     else:
         write(answer_rows(database, run, telemetry=telemetry), COLUMNS | TELEMETRY if telemetry else COLUMNS, target)
+
+
+def import_bundle(database: Database, path: Path) -> str:
+    """Read a run from a file. Returns its id; nothing is written of a run with a method that is not known here."""
+
+    def check(run: Run) -> None:
+        for condition in (cell.condition for cell in run.cells):
+            if condition.method not in METHODS:
+                place = f"{path}: condition {in_one_line(condition.name)}"
+                known = f"{one_of(METHODS)}{nearest(condition.method, METHODS)}"
+                raise BadBundle(f"{place}: expected a method of {known}, got {in_one_line(condition.method)}")
+
+    return archive.import_bundle(database, path, check=check)
 
 
 def joint_report(settings: Settings, database: Database, runs: Sequence[str], output: Path | None) -> ReportPaths:

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from defsurvey.jobs.daemons.startup import app_if_up
 from defsurvey.jobs.local import work
-from defsurvey.jobs.progress.snapshot import Snapshot, snapshot
+from defsurvey.jobs.progress import Snapshot, snapshot
 from defsurvey.jobs.results import current_report
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study import producer
-from defsurvey.jobs.study.requirements import check_conditions, check_prices
-from defsurvey.jobs.study.study import Study
+from defsurvey.jobs.study.study import Study, check_conditions, check_prices
 from defsurvey.jobs.study.study_file import parse_study, read_study
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import judgements, outbox, recovery, store

@@ -16,17 +16,8 @@ from defsurvey.workers import OWN_CARDS
 
 _PREFIX = "DEFSURVEY_"
 _NAMES = (
-    "HOME",
-    "DATABASE_URL",
-    "DATABASE_PASSWORD_FILE",
-    "BROKER_URL",
-    "BROKER_PASSWORD_FILE",
-    "CACHE",
-    "MODELS",
-    "SYNCHRONOUS",
-    "LEASE_SECONDS",
-    "HANG_SECONDS",
-    "VISIBILITY_TIMEOUT",
+    *("HOME", "DATABASE_URL", "DATABASE_PASSWORD_FILE", "BROKER_URL", "BROKER_PASSWORD_FILE", "CACHE", "MODELS"),
+    *("SYNCHRONOUS", "LEASE_SECONDS", "HANG_SECONDS", "VISIBILITY_TIMEOUT"),
 )
 #: Schemes of a broker's URL.
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
@@ -64,11 +55,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Read ``DEFSURVEY_*``; a variable that is empty counts as not set.
-
-        Raises:
-            BadSetting: a variable is not known, its value is out of range, or a password file cannot be used.
-        """
+        """Read ``DEFSURVEY_*``; a variable that is empty counts as not set."""
         ours = {name.removeprefix(_PREFIX): text for name, text in environment.items() if name.startswith(_PREFIX)}
         for name in ours:
             if name not in _NAMES:
@@ -129,20 +116,12 @@ def _home(given: Mapping[str, str]) -> Path:
     home = _path("HOME", given.get("HOME", ".defsurvey"))
     if "HOME" not in given:
         candidates = (folder / home.name for folder in home.parents)
-        home = next((folder for folder in candidates if _is_ours(folder)), home)
+        home = next((folder for folder in candidates if folder.is_dir() and folder.stat().st_uid == os.geteuid()), home)
     try:
         str(home).encode()
     except UnicodeEncodeError:  # a file's name may be any bytes; these could be in no URL and in no database
         raise _bad("HOME", "a path in UTF-8", repr(os.fsencode(home))) from None
     return home
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether it is a folder of this account: what another account left in /tmp, say, decides nothing here."""
-    try:
-        return folder.is_dir() and folder.stat().st_uid == os.geteuid()
-    except OSError:
-        return False
 
 
 def _path(name: str, text: str) -> Path:
@@ -178,8 +157,7 @@ def _read_password(variable: str, file: Path) -> str:
     try:
         password = file.read_text(encoding="utf-8").strip()
     except OSError as error:
-        said = f"{file} cannot be read: {error.strerror}"
-        raise BadSetting(f"environment variable {_PREFIX}{variable}: {said}") from None
+        raise _bad(variable, "a file that can be read", f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise _bad(variable, f"text in {file}", "other bytes") from None
     if not password:
@@ -188,10 +166,8 @@ def _read_password(variable: str, file: Path) -> str:
 
 
 def _seconds(given: Mapping[str, str], name: str, default: float) -> float:
-    if name not in given:
-        return default
     try:
-        seconds = float(given[name])
+        seconds = float(given.get(name, default))
     except ValueError:
         seconds = math.nan
     if not (seconds > 0 and math.isfinite(seconds)):

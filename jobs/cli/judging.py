@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from defsurvey.jobs.cli.options import DEVICE, FILE, JSON, RUN, console, names, print_result, share, text
+from defsurvey.jobs.cli.options import DEVICE, FILE, JSON, RUN, console, names, opened, print_result, share, text
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import INCOMPLETE, written_to
 from defsurvey.storage.files import open_already, path_under
@@ -54,7 +55,6 @@ def judge(
     **options: Any,
 ) -> None:
     """Have a model say where answers fail. Typed again, it goes on; no answer is paid for twice."""
-    from defsurvey.jobs.daemons.startup import open_existing
     from defsurvey.jobs.judging import judge as judging
     from defsurvey.jobs.judging.people import read_labels, write_template
     from defsurvey.jobs.results import current_report
@@ -64,7 +64,7 @@ def judge(
     asks = placed or rubric or any(options[name] for name in ("model", "share", "batch"))
     if (template is not None) + (audit is not None) + bool(asks) > 1:
         raise click.UsageError("--template and --audit stand alone: they ask no judge")
-    with open_existing(settings) as database:
+    with opened(settings) as database:
         if template is not None:
             with written_to("--template", template):
                 rows = write_template(database, run_id, template)
@@ -97,14 +97,8 @@ def _progress() -> Iterator[Watch]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shown = console(stderr=True)
     with Progress(*columns, console=shown, disable=not shown.is_terminal) as bars:
-        tasks: dict[str, Any] = {}
-
-        def watch(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield watch
+        task_of = cache(bars.add_task)
+        yield lambda what, done, total: bars.update(task_of(what), completed=done, total=total)
 
 
 @click.command()
@@ -114,13 +108,12 @@ def _progress() -> Iterator[Watch]:
 def review(settings: Settings, run_id: str, reader: str | None) -> None:
     """Read the answers that the program could not read; kept beside them, and in a report only by --readings."""
     from defsurvey.jobs.daemons.reports import write_report
-    from defsurvey.jobs.daemons.startup import open_existing
     from defsurvey.jobs.judging.people import review as read_answers
 
     if not sys.stdin.isatty():
         raise click.UsageError("review is for a person at a terminal: stdin is none")
     reader = reader or getpass.getuser()
-    with open_existing(settings) as database:
+    with opened(settings) as database:
         done = read_answers(database, run_id, reader=reader, key=click.getchar, console=console())
         if done.read:  # the report says how many answers people have read
             write_report(database, run_id, path_under(settings.reports, run_id))
@@ -141,11 +134,10 @@ def contamination(settings: Settings, run_id: str, models: tuple[str, ...], devi
     Exit code 3: some questions could not be asked.
     """
     from defsurvey.jobs.daemons.reports import write_report
-    from defsurvey.jobs.daemons.startup import open_existing
     from defsurvey.jobs.judging.contamination import check_contamination
 
     shown = console(stderr=True)
-    with open_existing(settings) as database:
+    with opened(settings) as database:
         done = check_contamination(settings, database, run_id, models=models, device=device, console=shown)
         report = write_report(database, run_id, path_under(settings.reports, run_id)).html
     lines = [f"failed: {failure}" for failure in done.failures]

@@ -6,7 +6,6 @@ Everything heavier than click is imported by the verb that needs it, so that ``-
 from __future__ import annotations
 
 import atexit
-import codecs
 import gc
 import io
 import os
@@ -18,8 +17,6 @@ import click
 from defsurvey.jobs.cli import daemons, judging, models, results, runs, surveys
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import INTERRUPTED
-
-_ESCAPED = "defsurvey-escaped"
 
 
 class Verbs(click.Group):
@@ -56,7 +53,9 @@ def main(ctx: click.Context) -> None:
     """Language models answer surveys as simulated citizens; a report compares them with what people answered."""
     # The interpreter's last search for cycles finds nothing that matters: half a second where a report was built.
     atexit.register(gc.freeze)
-    _escape_what_cannot_be_shown()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a test may have put another in its place
+            stream.reconfigure(errors="backslashreplace")
     ctx.obj = Settings.from_environment(os.environ)
 
 
@@ -66,35 +65,12 @@ for _module in (runs, results, judging, surveys, models, daemons):
 
 
 def open_closed() -> None:
-    """Have streams that were closed before the program began (``>&-``) lead to nothing: to write there is no error.
-
-    Before any file is opened: that would have the stream's number, and take in what a process of ours prints.
-    """
+    """Have streams that were closed before the program began lead to nothing, before a file has their number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             opened = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
             os.set_inheritable(opened, True)
             setattr(sys, name, os.fdopen(opened, "r" if number == 0 else "w", encoding="utf-8"))
-
-
-def _escape_what_cannot_be_shown() -> None:
-    r"""From now on stdout and stderr take every text: characters that they cannot show are escaped as in JSON.
-
-    Not as Python does it by ``backslashreplace``: ``\xe9`` and ``\U0001f600`` are no JSON, and what programs read is
-    written to the same streams.
-    """
-    codecs.register_error(_ESCAPED, _escaped)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a test may have put another in its place
-            stream.reconfigure(errors=_ESCAPED)
-
-
-def _escaped(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
-    pairs = zip(units[::2], units[1::2], strict=True)
-    return "".join(f"\\u{high:02x}{low:02x}" for high, low in pairs), error.end
 
 
 if __name__ == "__main__":

@@ -6,19 +6,23 @@ was never set: it must not mean the same as no option at all.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+
+    from defsurvey.jobs.settings import Settings
+    from defsurvey.storage.database import Database
 
 #: ``auto:N`` is for workers that a command starts next to others, see ``workers.engines.machine``.
 _DEVICE = re.compile(r"cpu|(auto|cuda)(:\d+)?")
@@ -89,7 +93,7 @@ def address(value: str) -> tuple[str, int]:
 
 
 class Place(click.Path):
-    """A path that leads somewhere: neither nothing, nor from a working folder that is not there any more."""
+    """A path that leads somewhere."""
 
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
@@ -97,11 +101,6 @@ class Place(click.Path):
         """The path that was typed."""
         if not os.fspath(value):
             self.fail("expected a path, got nothing", param, ctx)
-        if not Path(value).is_absolute():
-            try:
-                Path.cwd()
-            except FileNotFoundError:
-                self.fail(f"expected a path from /, got {os.fspath(value)!r}: the working folder is gone", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -129,10 +128,18 @@ DEVICE = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
+def opened(settings: Settings, *, make: bool = False) -> Database:
+    """The database of a home, which has to be there unless it is made; loaded here, since no help needs it."""
+    from defsurvey.jobs.daemons.startup import open_database
+
+    return open_database(settings, make=make)
+
+
 def print_json(body: object) -> None:
     """Print JSON, in which a number that is none, or not finite, is ``null``: there is no other word for it."""
     known = json.loads(json.dumps(body), parse_constant=lambda _: None)
-    click.echo(json.dumps(known, ensure_ascii=False, indent=2, allow_nan=False))
+    shows_all = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
+    click.echo(json.dumps(known, ensure_ascii=not shows_all, indent=2, allow_nan=False))
 
 
 def print_result(body: object, lines: Iterable[str], *, as_json: bool) -> None:
@@ -142,6 +149,14 @@ def print_result(body: object, lines: Iterable[str], *, as_json: bool) -> None:
     else:
         for line in lines:
             click.echo(line)
+
+
+def print_rendered(body: object, render: Callable[[], RenderableType], *, as_json: bool) -> None:
+    """Print what a verb found out: as JSON for programs, or drawn for a person."""
+    if as_json:
+        print_json(body)
+    else:
+        console().print(render())
 
 
 def console(*, stderr: bool = False) -> Console:

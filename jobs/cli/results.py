@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from defsurvey.jobs.cli.options import FILE, FOLDER, RUN, looked_up
+from defsurvey.jobs.cli.options import FILE, FOLDER, RUN, looked_up, opened
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import written_to
 from defsurvey.storage.files import open_already, write_whole
@@ -28,13 +28,12 @@ def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None, re
     a culture nor a question in common.
     """
     from defsurvey.jobs import results
-    from defsurvey.jobs.daemons.startup import open_existing
-    from defsurvey.jobs.progress.snapshot import named_or_newest
+    from defsurvey.jobs.progress import named_or_newest
     from defsurvey.reports.merge import CannotMerge
 
     if readings and len(run_ids) > 1:
         raise click.UsageError("--readings is for the report of one run")
-    with open_existing(settings) as database, written_to("--output", output):
+    with opened(settings) as database, written_to("--output", output):
         if len(run_ids) > 1:
             try:
                 paths = results.joint_report(settings, database, run_ids, output)
@@ -66,7 +65,6 @@ def export(
 ) -> None:
     """A run's answers, one row each, ordered by key, or its metrics; equal runs export equal bytes."""
     from defsurvey.jobs import results
-    from defsurvey.jobs.daemons.startup import open_existing
 
     if output is None and kind == "parquet":
         raise click.UsageError("--format parquet is binary: name a file by --output")
@@ -74,7 +72,7 @@ def export(
         raise click.UsageError("--metrics and --probabilities: expected one of them, a file holds one kind of row")
     if telemetry and (metrics or probabilities):
         raise click.UsageError("--telemetry is of answers: a metric or a probability has no worker and no time")
-    with open_existing(settings) as database:
+    with opened(settings) as database:
         of = "metrics" if metrics else "probabilities" if probabilities else "answers"
         write = partial(results.export, database, run_id, kind, of=of, telemetry=telemetry)
         if output is not None:
@@ -100,10 +98,9 @@ def bundle() -> None:
 @click.pass_obj
 def bundle_export(settings: Settings, run_id: str, file: Path) -> None:
     """Write a run, with its survey and every answer, to one file."""
-    from defsurvey.jobs.daemons.startup import open_existing
     from defsurvey.storage.runs.archive import export_bundle
 
-    with open_existing(settings) as database, written_to("FILE", file):
+    with opened(settings) as database, written_to("FILE", file):
         answers = export_bundle(database, run_id, file)
     click.echo(f"{file}: {run_id} with {answers:,} answers", err=open_already(file) is not None)
 
@@ -113,10 +110,9 @@ def bundle_export(settings: Settings, run_id: str, file: Path) -> None:
 @click.pass_obj
 def bundle_import(settings: Settings, file: Path) -> None:
     """Read a run from such a file; prints its id."""
-    from defsurvey.jobs.daemons.startup import open_database
-    from defsurvey.storage.runs.archive import import_bundle
+    from defsurvey.jobs.results import import_bundle
 
-    with open_database(settings) as database:
+    with opened(settings, make=True) as database:
         click.echo(import_bundle(database, file))
 
 
@@ -125,9 +121,8 @@ def bundle_import(settings: Settings, file: Path) -> None:
 @click.pass_obj
 def backup(settings: Settings, file: Path) -> None:
     """Copy the SQLite database to FILE, also while workers write to it; put in its place, the copy restores it."""
-    from defsurvey.jobs.daemons.startup import open_existing
 
-    with open_existing(settings) as database, written_to("FILE", file):
+    with opened(settings) as database, written_to("FILE", file):
         write_whole(file, database.backup)
     click.echo(file)
 

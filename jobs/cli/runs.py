@@ -23,7 +23,9 @@ from defsurvey.jobs.cli.options import (
     dollars,
     looked_up,
     names,
+    opened,
     print_json,
+    print_rendered,
     print_result,
     text,
 )
@@ -31,7 +33,7 @@ from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import DONE, INCOMPLETE, written_to
 
 if TYPE_CHECKING:
-    from defsurvey.jobs.progress.snapshot import Snapshot
+    from defsurvey.jobs.progress import Snapshot
 
 #: What can be asked again: states of answers, and answers that are missing.
 RETRIABLE = ("failed", "unparsable", "refused", "missing")
@@ -64,10 +66,7 @@ def plan(settings: Settings, study: Path, name: str | None, as_json: bool) -> No
     wanted = runs.read(settings, study, name=name)
     runs.check_retired(settings, wanted)
     planned = planning.plan(wanted, cards=read_cards(settings.models), earlier=read_earlier(settings, wanted))
-    if as_json:
-        print_json(planning.to_json(planned))
-    else:
-        console().print(planning.render(planned))
+    print_rendered(planning.to_json(planned), lambda: planning.render(planned), as_json=as_json)
 
 
 @click.command()
@@ -86,10 +85,8 @@ def preview(settings: Settings, /, study: Path, as_json: bool, **chosen: Any) ->
     settings = settings.for_study(study)
     wanted = runs.read(settings, study)
     prompts = previewing.preview(wanted, cards=read_cards(settings.models), **chosen)
-    if as_json:
-        print_json({"study": wanted.name, "prompts": [previewing.to_json(prompt) for prompt in prompts]})
-    else:
-        console().print(previewing.render(prompts))
+    body = {"study": wanted.name, "prompts": [previewing.to_json(prompt) for prompt in prompts]}
+    print_rendered(body, lambda: previewing.render(prompts), as_json=as_json)
 
 
 @click.command()
@@ -106,11 +103,10 @@ def run(
 ) -> NoReturn:
     """Enqueue, work and report on this machine. The same command continues a run that was interrupted or piloted."""
     from defsurvey.jobs import runs
-    from defsurvey.jobs.daemons.startup import open_database
 
     settings = settings.for_study(study)
     wanted = runs.read(settings, study, name=name, pilot=pilot)
-    with open_database(settings) as database:
+    with opened(settings, make=True) as database:
         ended = runs.run_here(settings, database, wanted, console=console(stderr=True), **workers)
     _finish(ended, as_json=as_json)
 
@@ -123,12 +119,11 @@ def run(
 def enqueue(settings: Settings, study: Path, name: str | None, as_json: bool) -> None:
     """Write a run and publish its messages; prints the run's id."""
     from defsurvey.jobs import runs
-    from defsurvey.jobs.daemons.startup import open_database
-    from defsurvey.jobs.progress.snapshot import unpublished
+    from defsurvey.jobs.progress import unpublished
 
     settings = settings.for_study(study)
     wanted = runs.read(settings, study, name=name)
-    with open_database(settings) as database:
+    with opened(settings, make=True) as database:
         done = runs.enqueue(settings, database, wanted)
         notes = [runs.keyless(settings, wanted), unpublished(settings, database, done.run)]
     print_result(asdict(done), [done.run], as_json=as_json)
@@ -148,12 +143,11 @@ def enqueue(settings: Settings, study: Path, name: str | None, as_json: bool) ->
 def extend(settings: Settings, run_id: str, participants: int | None, models: tuple[str, ...], as_json: bool) -> None:
     """Add participants or models to a run under the same seed, then publish their messages."""
     from defsurvey.jobs import runs
-    from defsurvey.jobs.daemons.startup import open_existing
-    from defsurvey.jobs.progress.snapshot import unpublished
+    from defsurvey.jobs.progress import unpublished
 
     if participants is None and not models:
         raise click.UsageError("extend needs --participants or --models")
-    with open_existing(settings) as database:
+    with opened(settings) as database:
         wanted = runs.extended(settings, database, run_id, participants=participants, models=models)
         done = runs.enqueue(settings, database, wanted, extend=True)
         waiting = unpublished(settings, database, run_id)
@@ -181,11 +175,10 @@ def resume(settings: Settings, /, run_id: str, wait: bool, budget: float | None,
         if given(option) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{option} is for workers of this command: it needs --wait")
     from defsurvey.jobs import runs
-    from defsurvey.jobs.daemons.startup import open_existing
-    from defsurvey.jobs.progress.snapshot import set_aside, snapshot, unpublished
+    from defsurvey.jobs.progress import set_aside, snapshot, unpublished
     from defsurvey.storage.runs import recovery, store
 
-    with open_existing(settings) as database:
+    with opened(settings) as database:
         if budget is not None:
             runs.set_budget(settings, database, run_id, budget)
         now = snapshot(database, run_id)
@@ -206,7 +199,7 @@ def resume(settings: Settings, /, run_id: str, wait: bool, budget: float | None,
 
 
 def _finish(ended: Snapshot, *, as_json: bool) -> NoReturn:
-    from defsurvey.jobs.progress.snapshot import report_line
+    from defsurvey.jobs.progress import report_line
 
     print_result(ended.to_json(), [report_line(ended)], as_json=as_json)
     if ended.state == "budget reached":
@@ -229,15 +222,11 @@ def _warn(settings: Settings, waiting: str) -> bool:
 def cancel(settings: Settings, run_id: str) -> None:
     """Stop a run where it stands; resume takes it up again."""
     from defsurvey.jobs import runs
-    from defsurvey.jobs.daemons.startup import open_existing
 
-    with open_existing(settings) as database:
+    with opened(settings) as database:
         done = runs.cancel(database, run_id)
-    if done:
-        said = f"is cancelled; workers let go of it within half a minute; go on: defsurvey resume {run_id}"
-    else:
-        said = "is finished: nothing was cancelled"
-    click.echo(f"{run_id} {said}")
+    let_go = f"is cancelled; workers let go of it within half a minute; go on: defsurvey resume {run_id}"
+    click.echo(f"{run_id} {let_go if done else 'is finished: nothing was cancelled'}")
 
 
 @click.command()
@@ -250,13 +239,12 @@ def cancel(settings: Settings, run_id: str) -> None:
 def retry(settings: Settings, run_id: str, state: tuple[str, ...], rewind: bool) -> None:
     """Ask answers again that ended in a state; each from the memory it was shown, or by --rewind in sequence."""
     from defsurvey.jobs import runs
-    from defsurvey.jobs.daemons.startup import open_existing
-    from defsurvey.jobs.progress.snapshot import unpublished
+    from defsurvey.jobs.progress import unpublished
 
     unknown = [name for name in state if name not in RETRIABLE]
     if unknown:
         raise click.UsageError(f"--state: expected one or more of {', '.join(RETRIABLE)}, got {', '.join(unknown)}")
-    with open_existing(settings) as database:
+    with opened(settings) as database:
         done = runs.ask_again(settings, database, run_id, states=state, rewind=rewind)
         waiting = unpublished(settings, database, run_id)
     if done:
@@ -273,26 +261,25 @@ def retry(settings: Settings, run_id: str, state: tuple[str, ...], rewind: bool)
 @click.pass_obj
 def status(settings: Settings, run_id: str | None, watch: bool, as_json: bool) -> None:
     """How far a run has come; the newest where none is named."""
-    from defsurvey.jobs.daemons.startup import open_existing
-    from defsurvey.jobs.progress import snapshot, watching
+    from defsurvey.jobs import progress
 
-    with open_existing(settings) as database:
-        chosen = snapshot.named_or_newest(database, run_id)
+    with opened(settings) as database:
+        chosen = progress.named_or_newest(database, run_id)
         if watch:
-            now = watching.watch_run(database, chosen, console(stderr=as_json))
+            now = progress.watch_run(database, chosen, console(stderr=as_json))
         else:
-            now = snapshot.snapshot(database, chosen)
-        before = snapshot.waits_behind(settings, database, now)
-    dead = snapshot.dead_letters(settings)
+            now = progress.snapshot(database, chosen)
+        before = progress.waits_behind(settings, database, now)
+    dead = progress.dead_letters(settings)
     if as_json:
         print_json({**now.to_json(), "behind": before, "dead_letters": dead})
     elif not watch:
-        console().print(watching.render(now, now.rate_per_second))
+        console().print(progress.render(now, now.rate_per_second))
         if before:
-            click.echo(snapshot.behind_line(now.run, before))
+            click.echo(progress.behind_line(now.run, before))
         if dead:
-            click.echo(snapshot.dead_letters_line(dead))
-        click.echo(snapshot.report_line(now))
+            click.echo(progress.dead_letters_line(dead))
+        click.echo(progress.report_line(now))
 
 
 VERBS = (init, plan, preview, run, enqueue, extend, resume, status, cancel, retry)

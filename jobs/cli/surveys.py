@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from defsurvey.jobs.cli.options import DEVICE, JSON, PATH, console, names, print_json, print_result, text
+from defsurvey.jobs.cli.options import DEVICE, JSON, PATH, console, names, print_rendered, print_result, text
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import INCOMPLETE, USAGE, written_to
 
@@ -63,17 +63,13 @@ def survey_show(name: str, question: str | None, topics: bool, dimensions: bool,
     """A survey's questions, one of them with its reference distributions, or how they spread over topics."""
     from defsurvey.jobs.study import catalogue
 
-    counted = topics or dimensions
-    if counted and question is not None:
+    if (topics or dimensions) and question is not None:
         raise click.UsageError("--question shows one question; --topics and --dimensions count them all")
-    if counted:
-        shown = catalogue.spread(name, topics=topics, dimensions=dimensions)
+    if topics or dimensions:
+        shown, render = catalogue.spread(name, topics=topics, dimensions=dimensions), catalogue.render_spread
     else:
-        shown = catalogue.show_survey(name, question)
-    if as_json:
-        print_json(shown)
-    else:
-        console().print(catalogue.render_spread(shown) if counted else catalogue.render_survey(shown))
+        shown, render = catalogue.show_survey(name, question), catalogue.render_survey
+    print_rendered(shown, lambda: render(shown), as_json=as_json)
 
 
 @survey.command("validate")
@@ -120,13 +116,7 @@ _RESPONDENTS = click.option(
 
 
 def _importer(name: str, source: Option, *options: Option) -> Callable[[Callable[[], Callable[..., Imported]]], None]:
-    """Make a verb ``survey import NAME`` of a function that returns an importer.
-
-    Args:
-        name: of the verb.
-        source: argument that names the file or folder to be read.
-        options: what the importer takes besides ``id`` and ``cultures``, by the same names.
-    """
+    """Make a verb ``survey import NAME`` of a function that returns an importer, which takes these options by name."""
 
     def register(importer: Callable[[], Callable[..., Imported]]) -> None:
         def verb(source: Path, output: Path, survey_id: str | None, as_json: bool, **given: Any) -> None:

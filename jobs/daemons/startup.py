@@ -47,11 +47,6 @@ class NothingHere(BadInput, LookupError):
         )
 
 
-def open_existing(settings: Settings) -> Database:
-    """``open_database`` for a verb that needs a run: where there is no database yet, it raises NothingHere."""
-    return open_database(settings, make=False)
-
-
 def open_database(settings: Settings, *, threads: int = 4, make: bool = True, without_log: bool = False) -> Database:
     """The database that the settings name, brought up to date; ``make``: it is made where there is none.
 

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from defsurvey.jobs.broker import JUDGE, REPORT, SIMULATE, report_failure_key
 from defsurvey.jobs.daemons.reports import write_report
 from defsurvey.jobs.settings import Settings
-from defsurvey.jobs.study.requirements import StudyError
+from defsurvey.jobs.study.study import StudyError
 from defsurvey.jobs.system import DISK, UNAVAILABLE, HomeInUse
 from defsurvey.storage.database import Database
 from defsurvey.storage.files import path_under

@@ -14,8 +14,7 @@ from defsurvey.jobs.judging.steps import BeingJudged as BeingJudged
 from defsurvey.jobs.judging.steps import JudgingLeft as JudgingLeft
 from defsurvey.jobs.judging.steps import Watch, Work, calibrate, judge_one_by_one, judging
 from defsurvey.jobs.settings import Settings
-from defsurvey.jobs.study.requirements import check_prices
-from defsurvey.jobs.study.study import DEFAULT_SAMPLE
+from defsurvey.jobs.study.study import DEFAULT_SAMPLE, check_prices
 from defsurvey.reports.figures.words import main_condition
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judgements, outbox, store

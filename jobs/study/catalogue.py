@@ -194,21 +194,21 @@ def _items(question: Question) -> list[str]:
     return ["" if carrier.value is None else carrier.value.dimension for carrier in carriers]
 
 
-def render_spread(counted: Mapping[str, Any]) -> RenderableType:
+def render_spread(shown: Mapping[str, Any]) -> RenderableType:
     """What ``survey show --topics --dimensions`` prints: a bar for each topic and dimension."""
     from rich.console import Group as Lines
     from rich.text import Text
 
-    left_out = f", {counted['excluded']} excluded" if counted["excluded"] else ""
-    head = f"{counted['title']} ({counted['questions']} questions, {counted['items']} items{left_out})"
+    left_out = f", {shown['excluded']} excluded" if shown["excluded"] else ""
+    head = f"{shown['title']} ({shown['questions']} questions, {shown['items']} items{left_out})"
     parts: list[RenderableType] = [Text(head, style="bold")]
-    if "topics" in counted:
-        bars = [(row["topic"], row["questions"], row["share"]) for row in counted["topics"]]
+    if "topics" in shown:
+        bars = [(row["topic"], row["questions"], row["share"]) for row in shown["topics"]]
         parts += [Text("Questions by topic", style="dim"), _bars(bars)]
-    if "dimensions" in counted:
+    if "dimensions" in shown:
         bars = [
             (f"{row['dimension']} {next(iter(row['name'].values()), '')}", row["items"], row["share"])
-            for row in counted["dimensions"]
+            for row in shown["dimensions"]
         ]
         parts += [Text("Items by value dimension", style="dim"), _bars(bars)]
     return Lines(*parts)

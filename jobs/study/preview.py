@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from defsurvey.jobs.study.requirements import StudyError
-from defsurvey.jobs.study.study import Study
+from defsurvey.jobs.study.study import Study, StudyError
 from defsurvey.storage.runs.run import Cell, Draws, DrawsPer, Participant
 from defsurvey.storage.surveys.problem import nearest, one_of
 from defsurvey.storage.text import visible

@@ -15,8 +15,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from defsurvey.jobs.broker import SIMULATE, client_of, simulate_queue
-from defsurvey.jobs.study.requirements import StudyError
-from defsurvey.jobs.study.study import Study
+from defsurvey.jobs.study.study import Study, StudyError
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, store
 from defsurvey.storage.runs.budget import change_budget, halt_if_spent

@@ -1,17 +1,22 @@
-"""A study: the experimental design of a run."""
+"""A study: the experimental design of a run, and what it asks of its models."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from ipaddress import ip_address
+from itertools import combinations, product
 from operator import attrgetter
+from urllib.parse import urlsplit
 
-from defsurvey.jobs.study.requirements import StudyError
+from defsurvey.storage.errors import BadInput
 from defsurvey.storage.runs.judgement import Judge
-from defsurvey.storage.runs.run import DEF, MOST_PARTICIPANTS, NAME, NAME_RULE, Cell, Condition, Protocol, Reply
+from defsurvey.storage.runs.run import DEF, MOST_PARTICIPANTS, NAME, NAME_RULE, Cell, Condition, Preset, Protocol, Reply
 from defsurvey.storage.surveys.survey import Survey
+from defsurvey.workers.models import WITHOUT_PROBABILITIES, ModelCard
+from defsurvey.workers.simulation.draws import PRESETS
 from defsurvey.workers.simulation.methods import METHODS
 
 #: The language of each culture's own people, as a study asks for it.
@@ -25,6 +30,10 @@ _UNSAID = {"method": DEF, "paraphrase": False, "reply": Reply.FULL, "top_k": 0, 
 BUILT_IN_CONDITIONS: Mapping[str, Condition] = {
     condition.name: condition for method in METHODS.values() for condition in method.conditions()
 }
+
+
+class StudyError(BadInput, ValueError):
+    """A study cannot be run as it is written; the message says where, what was expected and what was found."""
 
 
 def languages_of(survey: Survey, culture: str, asked: Iterable[str]) -> tuple[str, ...]:
@@ -119,3 +128,64 @@ class Study:
 def _said(noun: Condition | Protocol) -> dict[str, object]:
     said = (pair for pair in asdict(noun).items() if pair not in _UNSAID.items())
     return {name: value for name, value in said if name not in ("name", "slots")}
+
+
+def check_conditions(
+    conditions: Collection[Condition], models: Collection[str], cards: Mapping[str, ModelCard], protocol: Protocol
+) -> None:
+    """Raise StudyError where probabilities are to be read of a model that gives none, or where two conditions differ in
+    the decoding alone, of which a model takes nothing.
+    """
+    for condition, name in product(conditions, models):
+        if condition.slots == 0 and not cards[name].gives_probabilities:
+            scripted = f"scripted respondents other than {' and '.join(WITHOUT_PROBABILITIES)}"
+            expected = f"models that give probabilities (engine transformers, or {scripted})"
+            got = f"{name!r}, served by engine {cards[name].engine}"
+            raise StudyError(f"condition {condition.name}: expected {expected}, got {got}")
+    drawn = {"beams"} if protocol.do_sample is not None else {"temperature", "beams"}
+    by = "beams" if protocol.do_sample is not None else "a temperature or beams"
+    for (first, second), name in product(combinations(conditions, 2), models):
+        alone = first.config != second.config and len({_prompts(one, protocol.preset) for one in (first, second)}) == 1
+        # Drawn beams or sampling reach a model that is not hosted; a server's switch for sampling is the temperature.
+        if alone and cards[name].hosted and drawn.isdisjoint(cards[name].takes):
+            ablated, other = (first, second) if second.config else (second, first)
+            expected = f"models that take {by}, by which it differs from {other.name}"
+            got = f"{name!r}, which would be asked the same in both"
+            raise StudyError(f"condition {ablated.name}: expected {expected}, got {got}")
+
+
+def _prompts(condition: Condition, preset: Preset) -> tuple[object, ...]:
+    """All of a condition that comes into its prompts."""
+    order = condition.option_order
+    if order is None and not PRESETS[preset].options_shuffled:
+        order = False
+    return condition.method, condition.prompt, condition.memory, order, condition.paraphrase
+
+
+#: How names end that only a machine's own network knows.
+_OF_THE_NETWORK = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
+
+
+def is_billed(card: ModelCard) -> bool:
+    """Whether a model may cost money: its server is the provider's, or anybody's beyond this machine and its network.
+
+    A server of one's own may ask for a key, so that a key says nothing.
+    """
+    if card.base_url is None:
+        return card.hosted
+    host = (urlsplit(card.base_url).hostname or "").rstrip(".")
+    try:
+        return ip_address(host).is_global
+    except ValueError:  # a name; containers have some without a domain
+        return "." in host and not host.endswith(_OF_THE_NETWORK)
+
+
+def unpriced_of(models: Iterable[str], cards: Mapping[str, ModelCard]) -> str | None:
+    """The first model that is billed and whose card has no prices."""
+    return next((model for model in models if is_billed(cards[model]) and cards[model].prices is None), None)
+
+
+def check_prices(budget: float | None, models: Iterable[str], cards: Mapping[str, ModelCard]) -> None:
+    """Raise StudyError where there is a budget that one of the models could not be held to."""
+    if budget is not None and (unpriced := unpriced_of(models, cards)):
+        raise StudyError(f"budget: expected models with prices on their cards: {unpriced} has none, got {budget:g}")

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
-from defsurvey.jobs.study.requirements import StudyError, check_conditions, unpriced_of
-from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS, DEFAULT_SAMPLE, NATIVE, Study, languages_of
+from defsurvey.jobs.study.study import (
+    BUILT_IN_CONDITIONS,
+    DEFAULT_SAMPLE,
+    NATIVE,
+    Study,
+    StudyError,
+    check_conditions,
+    languages_of,
+    unpriced_of,
+)
 from defsurvey.storage.runs.judgement import Judge, Rubric
 from defsurvey.storage.runs.run import (
     MOST_PARTICIPANTS,
@@ -42,6 +51,8 @@ from defsurvey.workers.simulation.prompts import languages as prompt_languages
 
 #: The largest number that a database column and a JSON reader hold without loss of meaning.
 _LARGEST = 2**63 - 1
+#: Keys that a protocol has as they are written.
+_OF_PROTOCOL = ("seed", "preset", "draws", "question_order", "memory_order", "reply")
 
 
 def _name(text: str) -> str:
@@ -63,6 +74,8 @@ def _not_null(value: object) -> object:
     return value
 
 
+#: Keys of mappings and positions in lists on the way to a value.
+_Place = tuple[str | int, ...]
 _Written = TypeVar("_Written")
 #: Not written, or written with a value.
 MayBeLeftOut = Annotated[_Written | None, BeforeValidator(_not_null)]
@@ -157,11 +170,7 @@ class NamedElsewhere(StudyFile):
 
 
 def read_study(path: Path, *, cards: Mapping[str, ModelCard], name: str | None = None) -> Study:
-    """Read and validate a study file; see ``parse_study``.
-
-    Raises:
-        StudyError: what is wrong, with file, line, key, what was expected and what was found.
-    """
+    """Read and validate a study file; see ``parse_study``."""
     if path.is_dir():
         raise StudyError(f"{path}: expected a study file, got a folder")
     try:
@@ -173,8 +182,9 @@ def read_study(path: Path, *, cards: Mapping[str, ModelCard], name: str | None =
         raise StudyError(f"{path}: expected a study file that can be read, got: {problem.strerror}") from problem
     except UnicodeDecodeError as problem:
         line = content.count(b"\n", 0, problem.start) + 1
-        got = f"the byte 0x{content[problem.start]:02x}"
-        raise StudyError(f"{path}, line {line}: expected text in UTF-8, got {got}") from None
+        raise StudyError(
+            f"{path}, line {line}: expected text in UTF-8, got the byte {content[problem.start]:#04x}"
+        ) from None
     return parse_study(text, path=path, cards=cards, name=name)
 
 
@@ -186,9 +196,10 @@ def parse_study(
     survey: Survey | None = None,
     name: str | None = None,
 ) -> Study:
-    """Validate the text of a study file, of which errors name the path; a survey's folder is looked up beside it.
+    """Validate the text of a study file; a survey's folder is looked up beside its path.
 
     A run has the survey as it was enqueued, and a name that takes the place of the text's, which needs none then.
+    StudyError names file, line, key, what was expected and what was found.
     """
     try:
         yaml = YamlFile(str(path), text)
@@ -223,11 +234,8 @@ class _Resolver:
         self._check_paraphrases(conditions, questions, used)
         models = self._each_of("models", written.models, self.cards, where_to_add(self.cards))
         judge = None if written.judge is None else self._judge(written.judge)
-        asked = models if judge is None else (*models, judge.model)
-        if written.budget is not None and (unpriced := unpriced_of(asked, self.cards)):
-            raise self.yaml.fault(("budget",), f"models with prices on their cards: {unpriced} has none")
         top_k = PRESETS[written.preset].top_k if written.decoding.top_k is None else written.decoding.top_k
-        return Study(
+        study = Study(
             name=written.name,
             survey=survey,
             questions=questions,
@@ -240,16 +248,14 @@ class _Resolver:
             conditions=conditions,
             participants=written.participants,
             protocol=Protocol(
-                seed=written.seed,
-                preset=written.preset,
-                draws=written.draws,
-                question_order=written.question_order,
-                memory_order=written.memory_order,
-                reply=written.reply,
+                **{name: getattr(written, name) for name in _OF_PROTOCOL},
                 **{**written.decoding.model_dump(), "top_k": top_k},
             ),
             text=text,
         )
+        if written.budget is not None and (unpriced := unpriced_of(study.asked, self.cards)):
+            raise self.yaml.fault(("budget",), f"models with prices on their cards: {unpriced} has none")
+        return study
 
     def _each_of(self, key: str, written: Sequence[str], known: Collection[str], hint: str = "") -> tuple[str, ...]:
         """The words of a list, each of which is known and stands once."""
@@ -286,8 +292,8 @@ class _Resolver:
         """
         survey, written, fault = self.survey, self.written.questions, self.yaml.fault
         meant = [question.id for question in survey.questions]
-        key: tuple[str | int, ...] = ("questions",)
-        places: dict[str, tuple[str | int, ...]] = {}
+        key: _Place = ("questions",)
+        places: dict[str, _Place] = {}
         if isinstance(written, tuple):
             places = {name: (*key, place) for place, name in enumerate(written)}
             for name in written:
@@ -323,7 +329,7 @@ class _Resolver:
             asked = [asked[place] for place in sorted(drawn)]
         return tuple(asked), left_out
 
-    def _check_wording(self, place: tuple[str | int, ...], question: Question, languages: Iterable[str]) -> None:
+    def _check_wording(self, place: _Place, question: Question, languages: Iterable[str]) -> None:
         for language in languages:
             if not question.text.get(language):
                 raise self.yaml.fault(place, f"questions with a wording in {language}", f"none of {question.id}")
@@ -359,12 +365,11 @@ class _Resolver:
     ) -> None:
         """Where a condition draws paraphrases there must be some, of the questions asked, in each language."""
         there = {one.language for one in self.survey.paraphrases if one.question in questions}
-        drawing = [condition.name for condition in conditions if condition.paraphrase]
-        missing = [language for language in languages if language not in there]
-        if drawing and missing:
-            expected = f"a survey with paraphrases in {missing[0]} for condition {drawing[0]}"
-            got = f"none of the questions asked in survey {self.survey.id}"
-            raise self.yaml.fault(("conditions",), f"{expected} (defsurvey survey rephrase)", got)
+        for condition, language in product(conditions, languages):
+            if condition.paraphrase and language not in there:
+                expected = f"a survey with paraphrases in {language} for condition {condition.name}"
+                got = f"none of the questions asked in survey {self.survey.id}"
+                raise self.yaml.fault(("conditions",), f"{expected} (defsurvey survey rephrase)", got)
 
     def _judge(self, written: JudgeOfStudy) -> Judge:
         place, model, cards = ("judge", "model"), written.model, self.cards

@@ -11,7 +11,7 @@ import hashlib
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from json import dumps
 from pathlib import Path
 from typing import IO, Any
@@ -27,7 +27,7 @@ from defsurvey.storage.files import write_whole
 from defsurvey.storage.runs import store, tables
 from defsurvey.storage.runs.archive_rows import Misfit, RowReader, parse
 from defsurvey.storage.runs.ledger import NOBODYS
-from defsurvey.storage.runs.run import NAME, NAME_RULE
+from defsurvey.storage.runs.run import NAME, NAME_RULE, Run
 from defsurvey.storage.text import in_one_line
 
 #: Version of the file's own layout.
@@ -89,8 +89,8 @@ def export_bundle(database: Database, run: str, path: Path) -> int:
     return answers
 
 
-def import_bundle(database: Database, path: Path) -> str:
-    """Read a run from a file, in one transaction. Returns its id.
+def import_bundle(database: Database, path: Path, *, check: Callable[[Run], None] = lambda _run: None) -> str:
+    """Read a run from a file, in one transaction, which what ``check`` raises of the run undoes. Returns its id.
 
     Raises:
         BadBundle: the file is no bundle, is damaged, is of another version, holds what no run can, or its run is here
@@ -113,7 +113,7 @@ def import_bundle(database: Database, path: Path) -> str:
         except _DAMAGED as error:
             raise _bad(path, f"is no bundle of a run: {error}") from error
         try:
-            database.write(lambda connection: _import(connection, archive, manifest, path))
+            database.write(lambda connection: check(_import(connection, archive, manifest, path)))
         except (IntegrityError, DataError) as error:
             if store.has_run(database, manifest["run"]):  # another import of it was quicker
                 raise _bad(path, f"run {manifest['run']} is here already") from None
@@ -185,7 +185,7 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     return told
 
 
-def _import(connection: Connection, archive: zipfile.ZipFile, manifest: dict[str, Any], path: Path) -> None:
+def _import(connection: Connection, archive: zipfile.ZipFile, manifest: dict[str, Any], path: Path) -> Run:
     run = manifest["run"]
     if connection.execute(select(tables.run.c.id).where(tables.run.c.id == run)).one_or_none() is not None:
         raise _bad(path, f"run {run} is here already")
@@ -208,6 +208,7 @@ def _import(connection: Connection, archive: zipfile.ZipFile, manifest: dict[str
         _check_readings(connection, reader)
     except Misfit as error:
         raise _bad(path, f"reading.jsonl: {error}") from None
+    return store.run_in(connection, run)
 
 
 def _check_readings(connection: Connection, reader: RowReader) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from defsurvey.jobs.broker import EmbeddedBroker
-from defsurvey.jobs.progress.snapshot import snapshot
+from defsurvey.jobs.progress import snapshot
 from defsurvey.jobs.results import export
 from defsurvey.storage.database import Database
 from tests.chaos.chain import follow

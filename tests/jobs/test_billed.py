@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from defsurvey.jobs.study.requirements import StudyError, check_prices, is_billed
+from defsurvey.jobs.study.study import StudyError, check_prices, is_billed
 from defsurvey.workers.models import ModelCard
 
 

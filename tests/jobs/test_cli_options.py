@@ -140,16 +140,3 @@ def test_a_study_that_is_wrong_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("name: broken\n", encoding="utf-8")
     assert typed("enqueue", str(tmp_path / "broken.yaml"), home=tmp_path / "home").exit_code == 2
     assert not (tmp_path / "home").exists()
-
-
-def test_a_path_leads_nowhere_where_the_working_folder_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The home may be elsewhere: then verbs that take no path go on."""
-    (tmp_path / "gone").mkdir()
-    monkeypatch.chdir(tmp_path / "gone")
-    (tmp_path / "gone").rmdir()
-    refused = typed("survey", "copy", "wvs7", "-o", "mine", home=tmp_path)
-    assert (refused.exit_code, refused.stdout) == (2, "")
-    assert "expected a path from /, got 'mine': the working folder is gone" in refused.stderr
-    assert typed("survey", "list", home=tmp_path).exit_code == 0
-    lost = typed("survey", "list", home="relative")
-    assert (lost.exit_code, lost.stderr.count("\n")) == (2, 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,15 +17,14 @@ import redis
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from defsurvey.jobs import local, system
-from defsurvey.jobs.daemons.health import Pulse
+from defsurvey.jobs import local, progress, system
 from defsurvey.jobs.daemons.reports import write_report
-from defsurvey.jobs.progress import watching
-from defsurvey.jobs.progress.snapshot import Snapshot, snapshot
+from defsurvey.jobs.progress import Snapshot, snapshot
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.producer import enqueue
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import judgements, outbox
+from defsurvey.storage.runs.judgement import Judge
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.workers.engines import machine
 from tests.jobs.ledger_rows import answer_to, finish
@@ -51,7 +49,7 @@ def test_a_report_that_comes_right_after_a_look_is_named(
             outbox.record_report(of, report)
         return seen
 
-    monkeypatch.setattr(watching, "snapshot", look)
+    monkeypatch.setattr(progress, "snapshot", look)
     crew = local.Crew(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=0)
     ended = local.Follower(database, "first", crew, Console(file=io.StringIO()), client).follow()
     assert (ended.state, ended.report, looks) == ("finished", "r.html", 3)
@@ -63,8 +61,10 @@ def test_a_run_without_money_for_its_judge_ends_with_its_report(
     """Its answers are all there, and the report says why they are not judged; only the one is waited for."""
     enqueue(database, None, study(models="[human]", participants="1", judge="{model: tiny-model}", budget="0.01"))
     finish(database)
-    paid: dict[str, Any] = {"judge": None, "told": "the budget is spent", "share": 0.01, "ledger": 6}
-    judgements.end(database, "first", "tiny-model", ended=judgements.Ended.OVER_BUDGET, **paid)
+    paid: dict[str, Any] = {"judge": None, "told": "the budget is spent", "ledger": 6}
+    judgements.end(
+        database, "first", Judge(model="tiny-model", sample=0.01), ended=judgements.Ended.OVER_BUDGET, **paid
+    )
     report = outbox.BuiltReport(run="first", revision=6, judgements=1, html="r.html", markdown="r.md")
     looked: list[int] = []
 
@@ -267,7 +267,7 @@ def test_whoever_waits_for_room_is_told_once(
     reasons = ["", "No space left on device", "No space left on device", "", "Disk quota exceeded"]
     monkeypatch.setattr(local, "why_unwritable", lambda _folder: reasons.pop(0))
     monkeypatch.setattr(local, "DISK_SECONDS", 0.0)
-    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.0)
     crew = local.Crew(Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), workers=0)
     follower = local.Follower(database, "first", crew, Console(file=written, width=40), client, lambda: not reasons)
     with pytest.raises(KeyboardInterrupt):
@@ -293,10 +293,10 @@ def test_who_watches_a_run_outlives_an_outage(
             raise seen
         return seen
 
-    monkeypatch.setattr(watching, "snapshot", look)
-    monkeypatch.setattr("defsurvey.jobs.progress.watching.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "snapshot", look)
+    monkeypatch.setattr("defsurvey.jobs.progress.LOOK_SECONDS", 0.0)
     with caplog.at_level(logging.WARNING):
-        assert watching.watch_run(database, "first", Console(file=io.StringIO())).state == "finished"
+        assert progress.watch_run(database, "first", Console(file=io.StringIO())).state == "finished"
     assert looks == []
     told = "progress: the server is gone; looking again until the database is back"
     assert [record.getMessage() for record in caplog.records] == [told] * 2
@@ -307,30 +307,26 @@ Follow = Callable[..., tuple[Snapshot, str]]
 
 @pytest.fixture
 def follow(database: Database, client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Follow:
-    """Follows a finished run, a look a minute, whose reporter beats in some of them and is done after as many."""
+    """Follows a finished run, a look a minute, whose report is there after as many."""
     enqueue(database, None, study(models="[human]", participants="1"))
     finish(database)
     clock = Clock()
     monkeypatch.setattr(local, "time", clock)
-    monkeypatch.setattr(watching, "time", clock)
-    monkeypatch.setattr(watching, "LAST_LOOKS_SECONDS", 60.0)
+    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(progress, "LAST_LOOKS_SECONDS", 60.0)
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
-    pulse = Pulse(settings, "reporter")
 
-    def run(*, beats: int, looks: int) -> tuple[Snapshot, str]:
+    def run(*, looks: int) -> tuple[Snapshot, str]:
         looked = 0
 
         def look(of: Database, run: str) -> Snapshot:
             nonlocal looked
             looked += 1
-            if looked <= beats:
-                pulse.beat()
-                os.utime(pulse.path, (looked, looked))  # of a clock that has nothing to do with this machine's
             if looked == looks:
                 outbox.record_report(of, outbox.BuiltReport(run=run, revision=6, html="r.html", markdown="r.md"))
             return snapshot(of, run)
 
-        monkeypatch.setattr(watching, "snapshot", look)
+        monkeypatch.setattr(progress, "snapshot", look)
         written = io.StringIO()
         crew = local.Crew(settings, workers=0)
         return local.Follower(
@@ -342,7 +338,7 @@ def follow(database: Database, client: redis.Redis, tmp_path: Path, monkeypatch:
 
 def test_a_report_that_takes_long_is_waited_for(follow: Follow) -> None:
     """Eleven minutes, of which the user hears twice; nobody ends the reporter that builds it."""
-    ended, written = follow(beats=13, looks=13)
+    ended, written = follow(looks=13)
     assert (ended.state, ended.report) == ("finished", "r.html")
     told = [line for line in written.splitlines() if "the report has taken" in line]
     assert [line.partition(" so far, see ")[0] for line in told] == [
@@ -350,15 +346,6 @@ def test_a_report_that_takes_long_is_waited_for(follow: Follow) -> None:
         "every answer is there; the report has taken 10 min 00 s",
     ]
     assert all(line.endswith("reporter.log") for line in told)
-
-
-def test_a_reporter_without_a_sign_of_life_is_given_up(follow: Follow) -> None:
-    """Five minutes behind its last one, and no earlier; how to build the report is told."""
-    told = r"every answer is there, but its reporter has given no sign of life for 300 s; .*: defsurvey report first"
-    with pytest.raises(local.RunFailed, match=told):
-        follow(beats=8, looks=20)
-    ended, _ = follow(beats=8, looks=13)
-    assert ended.reported
 
 
 def test_a_run_that_goes_on_shows_a_report_of_what_is_there(
@@ -372,8 +359,8 @@ def test_a_run_that_goes_on_shows_a_report_of_what_is_there(
     ledger.checkpoint(held, answer_to(held, "Q1"), ())
     clock = Clock()
     monkeypatch.setattr(local, "time", clock)
-    monkeypatch.setattr(watching, "time", clock)
-    monkeypatch.setattr(watching, "LOOK_SECONDS", 20.0)
+    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 20.0)
     shown: list[tuple[float, str]] = []
 
     def ask(run: str) -> None:

@@ -11,8 +11,7 @@ import pytest
 from rich.console import Console
 
 from defsurvey.jobs.study.preview import preview, render, to_json
-from defsurvey.jobs.study.requirements import StudyError
-from defsurvey.jobs.study.study import Study
+from defsurvey.jobs.study.study import Study, StudyError
 from defsurvey.storage.runs.run import Cell, Participant, UsedDecoding
 from defsurvey.workers.engines.base import Completion, FinishReason, Request
 from defsurvey.workers.models import ModelCard

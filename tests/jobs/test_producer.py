@@ -12,11 +12,12 @@ import redis
 from celery import Celery
 
 from defsurvey.jobs.broker import EmbeddedBroker, make_app
-from defsurvey.jobs.progress.snapshot import snapshot
+from defsurvey.jobs.progress import snapshot
 from defsurvey.jobs.study.producer import Enqueued, enqueue, new_run, publish
-from defsurvey.jobs.study.requirements import StudyError
+from defsurvey.jobs.study.study import StudyError
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import judgements, outbox, store
+from defsurvey.storage.runs.judgement import Judge
 from defsurvey.storage.runs.store import record_served
 from tests.jobs.ledger_rows import change, queued, rows
 from tests.jobs.small_study import study
@@ -161,8 +162,8 @@ def test_judging_that_ended_for_want_of_money_goes_on_with_another_budget(
     judge = "{model: tiny-model}"
     enqueue(database, None, small(judge=judge, budget="0.01"))
     change(database, "UPDATE participant SET status = 'finished'")
-    over: dict[str, Any] = {"ended": judgements.Ended.OVER_BUDGET, "told": "it is spent", "share": 0.01, "ledger": 0}
-    judgements.end(database, "first", "tiny-model", judge=None, **over)
+    over: dict[str, Any] = {"ended": judgements.Ended.OVER_BUDGET, "told": "it is spent", "ledger": 0}
+    judgements.end(database, "first", Judge(model="tiny-model", sample=0.01), judge=None, **over)
     assert snapshot(database, "first").state == "budget reached"
     enqueue(database, None, small(judge=judge, **({} if budget is None else {"budget": budget})))
     assert snapshot(database, "first").state == "judging"
@@ -175,8 +176,8 @@ def test_a_budget_that_is_spent_stays_spent(database: Database) -> None:
     prices = {"engine": "openai", "input_price": "1", "output_price": "1"}
     record_served(database, "first", "human", prices, {})
     change(database, "UPDATE participant SET status = 'finished', prompt_tokens = 1000000")
-    over: dict[str, Any] = {"ended": judgements.Ended.OVER_BUDGET, "told": "it is spent", "share": 0.01, "ledger": 0}
-    judgements.end(database, "first", "tiny-model", judge=None, **over)
+    over: dict[str, Any] = {"ended": judgements.Ended.OVER_BUDGET, "told": "it is spent", "ledger": 0}
+    judgements.end(database, "first", Judge(model="tiny-model", sample=0.01), judge=None, **over)
     for budget in ("0.01", "0.02"):
         enqueue(database, None, small(judge=judge, budget=budget))
         assert snapshot(database, "first").state == "budget reached"

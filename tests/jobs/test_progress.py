@@ -11,10 +11,8 @@ import pytest
 from rich.console import Console
 from sqlalchemy import event
 
-from defsurvey.jobs import runs
-from defsurvey.jobs.progress import watching
-from defsurvey.jobs.progress.snapshot import CellProgress, Snapshot, report_line, snapshot
-from defsurvey.jobs.progress.watching import render, watch
+from defsurvey.jobs import progress, runs
+from defsurvey.jobs.progress import CellProgress, Snapshot, render, report_line, snapshot, watch
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.producer import enqueue
 from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
@@ -183,7 +181,7 @@ def _watched(console: Console, shown: list[Snapshot], looks: list[int]) -> Snaps
 
 def test_a_stream_that_is_no_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """One at the beginning, one now and then, one at the end; none where nothing has changed."""
-    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.001)
     written, looks = io.StringIO(), list[int]()
     assert _watched(Console(file=written, width=40), [HALF, HALF, HALF, WHOLE], looks) is WHOLE
     first, last = written.getvalue().splitlines()
@@ -195,8 +193,8 @@ def test_a_stream_that_is_no_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch
 
 def test_long_work_is_told_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log grows by a line every ``LINE_SECONDS``, as long as there is progress."""
-    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.001)
-    monkeypatch.setattr(watching, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     more = replace(HALF, progress=replace(HALF.progress, answered=950))
     written = io.StringIO()
     _watched(Console(file=written, width=40), [HALF, HALF, more, WHOLE], [])
@@ -220,9 +218,9 @@ class Clock:
 
 def test_the_time_before_the_first_answer_says_nothing_of_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty minutes of loading, then ten answers a second: nobody is told of days."""
-    monkeypatch.setattr(watching, "time", Clock())
-    monkeypatch.setattr(watching, "LOOK_SECONDS", 20.0)
-    monkeypatch.setattr(watching, "LINE_SECONDS", 20.0)
+    monkeypatch.setattr(progress, "time", Clock())
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 20.0)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 20.0)
 
     def at(done: int) -> Snapshot:
         return replace(HALF, rate_per_second=0.0, progress=Progress(planned=2000, answered=done))
@@ -241,7 +239,7 @@ def test_the_time_before_the_first_answer_says_nothing_of_the_speed(monkeypatch:
 
 def test_what_has_just_begun_is_as_fast_as_its_workers_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before this process has seen anything itself."""
-    monkeypatch.setattr(watching, "time", Clock())
+    monkeypatch.setattr(progress, "time", Clock())
     written = io.StringIO()
     _watched(Console(file=written, width=40), [HALF, WHOLE], [])
     assert "2.5/s, 6 min 40 s left" in written.getvalue().splitlines()[0]
@@ -249,7 +247,7 @@ def test_what_has_just_begun_is_as_fast_as_its_workers_say(monkeypatch: pytest.M
 
 def test_a_terminal_gets_a_bar_and_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names are shown as they are, never as markup."""
-    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.001)
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=120, legacy_windows=False)
     assert _watched(console, [HALF, WHOLE], []) is WHOLE
@@ -303,7 +301,7 @@ def test_who_was_set_aside_is_told_with_the_command_that_asks_again() -> None:
 
 def test_a_run_that_was_stopped_is_told_where_no_answer_came_since(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its last line is no longer that of a run that goes on."""
-    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.001)
     written, moments = io.StringIO(), iter([HALF, replace(HALF, state="cancelled")])
     watch(
         lambda: next(moments), lambda now: now.state == "cancelled", Console(file=written, width=40), each=lambda: None

@@ -11,8 +11,7 @@ from click.testing import CliRunner
 from defsurvey.jobs import runs
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.settings import Settings
-from defsurvey.jobs.study.requirements import StudyError
-from defsurvey.jobs.study.study import Study
+from defsurvey.jobs.study.study import Study, StudyError
 from defsurvey.jobs.study.study_file import parse_study
 from defsurvey.storage.database import Database
 from defsurvey.workers.models import ModelCard

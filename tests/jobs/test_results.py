@@ -19,13 +19,15 @@ from defsurvey.jobs import results
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.producer import enqueue
+from defsurvey.jobs.study.study_file import parse_study
 from defsurvey.storage.database import Database
 from defsurvey.storage.files import write_whole
 from defsurvey.storage.runs import outbox, store
+from defsurvey.storage.runs.archive import export_bundle
 from defsurvey.storage.runs.export import COLUMNS, TELEMETRY
 from defsurvey.storage.runs.run import AnswerState
 from tests.jobs.ledger_rows import change, finish
-from tests.jobs.small_study import study
+from tests.jobs.small_study import CARDS, study
 
 NASTY = '=HYPERLINK("x"),\n"quoted" 选项'
 
@@ -254,3 +256,19 @@ def test_the_report_is_built_when_the_ledger_has_moved_on(finished: Database, tm
     assert Path(built.html).is_file()
     with pytest.raises(store.UnknownRun):
         results.current_report(settings, finished, "nowhere", None)
+
+
+def test_a_bundle_of_an_unknown_method_is_refused_by_its_name(tmp_path: Path, database: Database) -> None:
+    """As a later version may write it; the known ones are named, and nothing is written."""
+    asked = "questions: [Q57]\ncultures: [us]\nmodels: [human]\nconditions: [def]\nparticipants: 1\n"
+    enqueue(database, None, parse_study(f"name: first\nsurvey: wvs7\n{asked}", path=tmp_path / "s.yaml", cards=CARDS))
+    change(database, "UPDATE cell SET condition = json_set(condition, '$.method', 'deff')")
+    file = tmp_path / "run.zip"
+    export_bundle(database, "first", file)
+    elsewhere = {"DEFSURVEY_HOME": str(tmp_path / "elsewhere")}
+    refused = CliRunner().invoke(main, ["bundle", "import", str(file)], env=elsewhere)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "condition def: expected a method of " in refused.stderr
+    assert "did you mean 'def'?" in refused.stderr
+    assert refused.stderr.endswith("got deff\n")
+    assert "there is no run" in CliRunner().invoke(main, ["status", "first"], env=elsewhere).stderr

@@ -11,8 +11,7 @@ import pytest
 from defsurvey.jobs import runs
 from defsurvey.jobs.settings import BadSetting, Settings
 from defsurvey.jobs.study.plan import Earlier, read_earlier
-from defsurvey.jobs.study.requirements import StudyError
-from defsurvey.jobs.study.study import Study
+from defsurvey.jobs.study.study import Study, StudyError
 from defsurvey.jobs.study.study_file import parse_study
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import judgements, outbox, store

@@ -184,7 +184,7 @@ def test_a_password_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         "DEFSURVEY_DATABASE_URL": "postgresql://me@there/db",
         "DEFSURVEY_DATABASE_PASSWORD_FILE": str(file),
     }
-    with pytest.raises(BadSetting, match=f"{file} cannot be read: No such file or directory"):
+    with pytest.raises(BadSetting, match=f"expected a file that can be read, got {file}: No such file or directory"):
         Settings.from_environment(environment)
     file.write_text("\n")
     with pytest.raises(BadSetting, match=f"expected a password in {file}, got an empty file"):

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from defsurvey.jobs.study.producer import new_run
-from defsurvey.jobs.study.requirements import StudyError
-from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS, Study
+from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS, Study, StudyError
 from defsurvey.jobs.study.study_file import Decoding, StudyFile, parse_study, read_study
 from defsurvey.storage.runs.run import Cell, Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder, Reply
 from defsurvey.storage.surveys.survey import Paraphrase

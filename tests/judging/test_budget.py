@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.daemons.tasks import judge_if_due
 from defsurvey.jobs.judging.judge import Judged, in_words, judge_run
-from defsurvey.jobs.progress.snapshot import snapshot
+from defsurvey.jobs.progress import snapshot
 from defsurvey.jobs.results import current_report
 from defsurvey.jobs.settings import Settings
-from defsurvey.jobs.study.requirements import StudyError
+from defsurvey.jobs.study.study import StudyError
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judgements
 from defsurvey.storage.runs.judgements import Ended

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from defsurvey.jobs.progress.snapshot import snapshot
+from defsurvey.jobs.progress import snapshot
 from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, recovery, store

@@ -1,1 +1,0 @@
-"""How far a run has come, counted, shown and followed."""
