@@ -113,9 +113,7 @@ def diversity_of(measured: Diversity, reply: Reply) -> Diversity:
     """Diversity D, or none of it where replies were cut off."""
     if reply is Reply.FULL:
         return measured
-    return Diversity(
-        d=np.nan, maximum=np.nan, relative=np.nan, distinct=0, replies=measured.replies, reason=why_not(reply)
-    )
+    return Diversity(replies=measured.replies, reason=why_not(reply))
 
 
 def judgeable(verdicts: Verdicts, reply: Reply) -> Verdicts:

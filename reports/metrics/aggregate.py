@@ -75,15 +75,6 @@ def mean_known(values: ArrayLike) -> Floats:
     return np.asarray(np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0), dtype=np.float64)
 
 
-def macro_mean(values: ArrayLike, dimension: ArrayLike, dimensions: int) -> Floats:
-    """Mean over items of a dimension, then over dimensions; shape (..., I) -> (...).
-
-    >>> float(macro_mean([1, 3, 8], [0, 0, 1], 3))
-    5.0
-    """
-    return mean_known(grouped_mean(values, dimension, dimensions))
-
-
 def headline_mean(values: ArrayLike, grouping: Grouping) -> Floats:
     """The mean that the headline uses, (..., I) -> (...): over dimensions, or questions where no item speaks to one.
 
@@ -93,7 +84,7 @@ def headline_mean(values: ArrayLike, grouping: Grouping) -> Floats:
     5.0
     """
     if grouping.by_dimension:
-        return macro_mean(values, grouping.dimension, grouping.dimensions)
+        return mean_known(grouped_mean(values, grouping.dimension, grouping.dimensions))
     return mean_known(grouped_mean(values, grouping.question, grouping.questions))
 
 

@@ -188,10 +188,10 @@ class Summary:
 class TTest:
     """A two-sided t-test of two means; nan where ``reason`` says why."""
 
-    t: float
-    df: float
-    sed: float  #: standard error of the difference
-    p: float
+    t: float = np.nan
+    df: float = np.nan
+    sed: float = np.nan  #: standard error of the difference
+    p: float = np.nan
     reason: str = ""
 
 
@@ -199,9 +199,9 @@ class TTest:
 class Effect:
     """Hedges' g, the standardised difference without its small-sample bias, with its interval."""
 
-    g: float
-    low: float
-    high: float
+    g: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,9 +238,8 @@ def compare(first: Summary, second: Summary) -> TwoSamples:
         raise ValueError(f"a standard deviation must be at least 0, got {min(first.sd, second.sd):g}")
     m = first.n + second.n - 2
     if min(first.n, second.n) < 2:
-        pooled = welch = TTest(t=np.nan, df=np.nan, sed=np.nan, p=np.nan, reason="fewer than 2 values in a sample")
-        nothing = Effect(g=np.nan, low=np.nan, high=np.nan)
-        return TwoSamples(first=first, second=second, pooled=pooled, welch=welch, effect=nothing)
+        few = TTest(reason="fewer than 2 values in a sample")
+        return TwoSamples(first=first, second=second, pooled=few, welch=few, effect=Effect())
     difference, variance = first.mean - second.mean, _pooled_variance(first, second)
     one, two = first.sem**2, second.sem**2
     spread = one**2 / (first.n - 1) + two**2 / (second.n - 1)
@@ -260,7 +259,7 @@ def compare_samples(first: ArrayLike, second: ArrayLike) -> TwoSamples:
 
 def _test(difference: float, sed: float, df: float) -> TTest:
     if sed == 0:
-        return TTest(t=np.nan, df=df, sed=0.0, p=np.nan, reason="neither sample varies")
+        return TTest(df=df, sed=0.0, reason="neither sample varies")
     t = difference / sed
     return TTest(t=t, df=df, sed=sed, p=float(2 * stdtr(df, -abs(t))))
 
@@ -282,7 +281,7 @@ def hedges_g(first: Summary, second: Summary) -> Effect:
     """
     variance, m = _pooled_variance(first, second), first.n + second.n - 2
     if variance == 0:
-        return Effect(g=np.nan, low=np.nan, high=np.nan)
+        return Effect()
     g = (1 - 3 / (4 * m - 1)) * (first.mean - second.mean) / sqrt(variance)
     half = float(ndtri(0.975)) * sqrt((first.n + second.n) / (first.n * second.n) + g**2 / (2 * (first.n + second.n)))
     return Effect(g=g, low=g - half, high=g + half)

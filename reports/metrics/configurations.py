@@ -59,7 +59,7 @@ def pickable(values: ArrayLike) -> NDArray[np.bool_]:
     return np.asarray(known.any(axis=1) & (2 * known.sum(axis=1) >= known.any(axis=0).sum()))
 
 
-def extremes(values: ArrayLike, *, seed: int, draws: int = 2_000, level: float = 0.95) -> tuple[Extreme, Extreme]:
+def extremes(values: ArrayLike, *, seed: int, draws: int = 2_000) -> tuple[Extreme, Extreme]:
     """The participants with the lowest and the highest mean of values (P, Q), of those that are :func:`pickable`.
 
     >>> best, worst = extremes([[1., 1.], [3., 5.], [np.nan, np.nan]], seed=0)
@@ -72,18 +72,18 @@ def extremes(values: ArrayLike, *, seed: int, draws: int = 2_000, level: float =
         raise ValueError("no participant has a value for half of the questions")
     found = []
     for participant in (int(np.nanargmin(means)), int(np.nanargmax(means))):
-        interval = _over_questions(array[participant][~np.isnan(array[participant])], seed, draws, level)
+        interval = _over_questions(array[participant][~np.isnan(array[participant])], seed, draws)
         found.append(Extreme(participant=participant, value=float(means[participant]), interval=interval))
     return found[0], found[1]
 
 
-def _over_questions(known: Floats, seed: int, draws: int, level: float) -> Interval:
+def _over_questions(known: Floats, seed: int, draws: int) -> Interval:
     """Interval of a mean over questions, which are resampled."""
     if len(known) < 2:
-        return Interval(low=np.nan, high=np.nan, level=level, reason="one question")
+        return Interval(reason="one question")
     weights = weights_of(len(known), draws, seed)
-    low, high = np.quantile(weights @ known / len(known), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(low=float(low), high=float(high), level=level)
+    low, high = np.quantile(weights @ known / len(known), [0.025, 0.975])
+    return Interval(low=float(low), high=float(high))
 
 
 def axis_of(
@@ -135,8 +135,7 @@ def _alike(sizes: Sequence[int]) -> float:
 def _level(name: float, figures: Floats) -> Level:
     mean, n = float(figures.mean()), len(figures)
     if n < 2:
-        none = Interval(low=np.nan, high=np.nan, level=0.95, reason="one participant")
-        return Level(level=name, participants=n, mean=mean, interval=none)
+        return Level(level=name, participants=n, mean=mean, interval=Interval(reason="one participant"))
     half = float(stdtrit(n - 1, 0.975)) * float(figures.std(ddof=1)) / np.sqrt(n)
-    interval = Interval(low=mean - float(half), high=mean + float(half), level=0.95)
+    interval = Interval(low=mean - float(half), high=mean + float(half))
     return Level(level=name, participants=n, mean=mean, interval=interval)

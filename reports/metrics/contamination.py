@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,8 +34,8 @@ class Recalled:
     nearest: NDArray[np.bool_]  #: (q,) whether no other question's options are as near
     verbatim: NDArray[np.bool_]  #: (q,) whether the similarity is at least ``VERBATIM``
     mean_own: float
-    mean_others: float  #: mean over shuffles of all questions
-    p_all: float  #: share of shuffles in which the completions come as near
+    mean_others: float = np.nan  #: mean over shuffles of all questions
+    p_all: float = np.nan  #: share of shuffles in which the completions come as near
     reason: str = ""
 
 
@@ -47,9 +47,9 @@ class Guessed:
     shuffled: NDArray[np.float64]  #: (q,) mean error against the published percentages dealt out anew to the options
     p: NDArray[np.float64]  #: (q,) share of shuffles that are as near
     close: NDArray[np.bool_]  #: (q,) whether the error is at most ``CLOSE``
-    mean_error: float
-    mean_shuffled: float
-    p_all: float  #: share of shuffles of all questions whose mean error is as small
+    mean_error: float = np.nan
+    mean_shuffled: float = np.nan
+    p_all: float = np.nan  #: share of shuffles of all questions whose mean error is as small
     reason: str = ""
 
 
@@ -98,38 +98,25 @@ def recalled(similarities: ArrayLike, alike: ArrayLike, rng: np.random.Generator
     if np.isnan(near).any():
         unknown = int(np.isnan(near).any(axis=0).argmax())
         raise ValueError(f"similarities must be numbers, got nan for question {unknown}")
-    count, own = near.shape[0], np.diagonal(near)
-    controls = ~same
-    others = controls.sum(axis=1)
-    if count < 2 or not others.any():
-        empty = np.full(count, np.nan)
-        reason = "no two questions with different options"
-        return Recalled(
-            own=own,
-            others=empty,
-            p=empty,
-            nearest=np.zeros(count, bool),
-            verbatim=own >= VERBATIM,
-            mean_own=_mean(own),
-            mean_others=np.nan,
-            p_all=np.nan,
-            reason=reason,
-        )
-    as_near = (controls & (near >= own[:, None])).sum(axis=1)
+    count, own, controls = near.shape[0], np.diagonal(near), ~same
+    others, as_near = controls.sum(axis=1), (controls & (near >= own[:, None])).sum(axis=1)
     with np.errstate(invalid="ignore"):
         mean_others = np.where(controls, near, 0.0).sum(axis=1) / others
-    rows = np.arange(count)
-    shuffled = np.array([near[rows, rng.permutation(count)].mean() for _ in range(SHUFFLES)])
-    return Recalled(
+    found = Recalled(
         own=own,
         others=mean_others,
         p=np.where(others > 0, (1 + as_near) / (1 + others), np.nan),
         nearest=(others > 0) & (as_near == 0),
         verbatim=own >= VERBATIM,
-        mean_own=_mean(own),
-        mean_others=float(shuffled.mean()),
-        p_all=float((1 + (shuffled >= own.mean()).sum()) / (1 + SHUFFLES)),
+        mean_own=float(own.mean()) if count else np.nan,
+        reason="" if others.any() else "no two questions with different options",
     )
+    if found.reason:
+        return found
+    rows = np.arange(count)
+    shuffled = np.array([near[rows, rng.permutation(count)].mean() for _ in range(SHUFFLES)])
+    p_all = float((1 + (shuffled >= own.mean()).sum()) / (1 + SHUFFLES))
+    return replace(found, mean_others=float(shuffled.mean()), p_all=p_all)
 
 
 def guessed(told: Sequence[ArrayLike], published: Sequence[ArrayLike], rng: np.random.Generator) -> Guessed:
@@ -144,16 +131,8 @@ def guessed(told: Sequence[ArrayLike], published: Sequence[ArrayLike], rng: np.r
         raise ValueError("percentages told and published must have the same questions and options")
     if not pairs:
         none = np.empty(0)
-        return Guessed(
-            error=none,
-            shuffled=none,
-            p=none,
-            close=none.astype(bool),
-            mean_error=np.nan,
-            mean_shuffled=np.nan,
-            p_all=np.nan,
-            reason="no percentages that can be read",
-        )
+        why = "no percentages that can be read"
+        return Guessed(error=none, shuffled=none, p=none, close=none.astype(bool), reason=why)
     error = np.array([np.abs(a - b).mean() for a, b in pairs])
     shuffles = np.stack([np.abs(a - rng.permuted(np.tile(b, (SHUFFLES, 1)), axis=1)).mean(axis=1) for a, b in pairs])
     slack = 1e-9  # equal errors must count as equal whatever the order in which they were summed
@@ -166,7 +145,3 @@ def guessed(told: Sequence[ArrayLike], published: Sequence[ArrayLike], rng: np.r
         mean_shuffled=float(shuffles.mean()),
         p_all=float((1 + (shuffles.mean(axis=0) <= error.mean() + slack).sum()) / (1 + SHUFFLES)),
     )
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(values.mean()) if values.size else float("nan")

@@ -23,11 +23,10 @@ _NORMAL = 1e9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """An interval about a point; nan where ``reason`` says why."""
+    """A 95% interval about a point; nan where ``reason`` says why."""
 
-    low: float
-    high: float
-    level: float
+    low: float = np.nan
+    high: float = np.nan
     reason: str = ""
 
 
@@ -40,9 +39,7 @@ class Intervals:
     by_dimension: tuple[Interval, ...]  #: other participants, one per dimension
 
 
-def interval(
-    point: float, variance: float, together: float = 0.0, *, participants: int = 2, level: float = 0.95
-) -> Interval:
+def interval(point: float, variance: float, together: float = 0.0, *, participants: int = 2) -> Interval:
     """Interval about a mean divergence, by t on the scale of its root.
 
     ``variance`` is known well; ``together`` is beyond it and only the participants tell of it: it has half the degrees
@@ -57,14 +54,14 @@ def interval(
     """
     total = variance + together
     freedom = (participants - 1) / 2 * (total / together) ** 2 if together > 0 else _NORMAL
-    return _on_roots(point, total, freedom, level)
+    return _on_roots(point, total, freedom)
 
 
-def _on_roots(point: float, variance: float, freedom: float, level: float) -> Interval:
+def _on_roots(point: float, variance: float, freedom: float) -> Interval:
     root = np.sqrt(point)
-    reach = stdtrit(min(freedom, _NORMAL), (1 + level) / 2) * np.sqrt(variance)
+    reach = stdtrit(min(freedom, _NORMAL), 0.975) * np.sqrt(variance)
     half = reach / (2 * root) if root > 0 else 0.0
-    return Interval(low=float(max(root - half, 0.0) ** 2), high=float((root + half) ** 2), level=level)
+    return Interval(low=float(max(root - half, 0.0) ** 2), high=float((root + half) ** 2))
 
 
 def independent_variance(counts: Floats, shares: Floats, n_human: Floats, offered: Bools) -> Floats:
@@ -88,9 +85,7 @@ def independent_variance(counts: Floats, shares: Floats, n_human: Floats, offere
     return np.asarray(np.maximum(spread, 0.0) * n[:, 0] / (n + PRIOR * size)[:, 0] ** 2, dtype=np.float64)
 
 
-def intervals_of_means(
-    points: Floats, variances: Floats, left_out: Floats, grouping: Grouping, *, level: float = 0.95
-) -> Intervals:
+def intervals_of_means(points: Floats, variances: Floats, left_out: Floats, grouping: Grouping) -> Intervals:
     """Intervals about the means of a divergence per item (I,), by its variance if answers are independent (I,).
 
     ``left_out`` (P, I): by how much each item changes without a participant; nan where that one has no valid answer to
@@ -107,7 +102,7 @@ def intervals_of_means(
     """
     known = ~np.isnan(points) & grouping.headline
     if not known.any():
-        none = _none(level, "the point itself has no value")
+        none = Interval(reason="the point itself has no value")
         return Intervals(headline=none, two_way=none, by_dimension=(none,) * grouping.dimensions)
     points, variances, left_out, grouping = points[known], variances[known], left_out[:, known], grouping.of(known)
 
@@ -115,18 +110,18 @@ def intervals_of_means(
         behind = weights > 0
         moved = _together(left_out[:, behind], weights[behind])
         if moved is None:
-            return _none(level, _FEW)
+            return Interval(reason=_FEW)
         alone = float((weights**2) @ variances)
-        return interval(float(weights @ points), alone, moved[0], participants=moved[1], level=level)
+        return interval(float(weights @ points), alone, moved[0], participants=moved[1])
 
     def of_dimension(place: int) -> Interval:
         mine = grouping.dimension == place
-        return of(mine / mine.sum()) if mine.any() else _none(level, "the point itself has no value")
+        return of(mine / mine.sum()) if mine.any() else Interval(reason="the point itself has no value")
 
     headline = headline_weights(grouping)
     return Intervals(
         headline=of(headline),
-        two_way=_both_ways(points, variances, left_out, grouping, level),
+        two_way=_both_ways(points, variances, left_out, grouping),
         by_dimension=tuple(of_dimension(place) for place in range(grouping.dimensions)),
     )
 
@@ -146,25 +141,21 @@ def _together(left_out: Floats, weights: Floats) -> tuple[float, int] | None:
     return max((people - 1) / people * beyond, 0.0), people
 
 
-def _both_ways(points: Floats, variances: Floats, left_out: Floats, grouping: Grouping, level: float) -> Interval:
+def _both_ways(points: Floats, variances: Floats, left_out: Floats, grouping: Grouping) -> Interval:
     """For other questions too: their own variance, by the jackknife over questions, in place of the items' own."""
     weights, asked = headline_weights(grouping), np.unique(grouping.question)
     moved = _together(left_out, weights)
     if moved is None:
-        return _none(level, _FEW)
+        return Interval(reason=_FEW)
     if len(asked) < 2:
-        return _none(level, "one question")
+        return Interval(reason="one question")
     together, people = moved
     without = np.where(grouping.question == asked[:, None], np.nan, points)
     over = float(headline_mean(without, grouping).var()) * (len(asked) - 1)
     over = max(over, float((weights**2) @ variances))
     variance = over + together
     freedom = variance**2 / max(over**2 / (len(asked) - 1) + 2 * together**2 / (people - 1), 1e-300)
-    return _on_roots(float(weights @ points), variance, freedom, level)
-
-
-def _none(level: float, reason: str) -> Interval:
-    return Interval(low=np.nan, high=np.nan, level=level, reason=reason)
+    return _on_roots(float(weights @ points), variance, freedom)
 
 
 @lru_cache(maxsize=4)

@@ -27,6 +27,9 @@ VERDICTS = tuple(Verdict)
 PASS, FAIL, UNSURE = (VERDICTS.index(each) for each in (Verdict.PASS, Verdict.FAIL, Verdict.UNSURE))
 
 
+_EVERY_DIMENSION = np.arange(len(DIMENSIONS))[:, None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdicts:
     """What one judge said: one row per answer and dimension; arrays of shape (n,)."""
@@ -82,10 +85,7 @@ def cell_rates(verdicts: Verdicts, cell: int) -> CellRates:
     here = verdicts.cell == cell
     dimension, verdict, weight = verdicts.dimension[here], verdicts.verdict[here], verdicts.weight[here]
     answer, clear = verdicts.answer[here], verdict != UNSURE
-    fail = []
-    for place in range(len(DIMENSIONS)):
-        of = clear & (dimension == place)
-        fail.append(_rate(verdict[of] == FAIL, weight[of]))
+    fail = [_rate(verdict[of] == FAIL, weight[of]) for of in clear & (dimension == _EVERY_DIMENSION)]
     judged, first, inverse = np.unique(answer[clear], return_index=True, return_inverse=True)
     failed = np.bincount(inverse[verdict[clear] == FAIL], minlength=len(judged)) > 0
     return CellRates(
@@ -97,7 +97,7 @@ def cell_rates(verdicts: Verdicts, cell: int) -> CellRates:
 
 def _rate(hit: NDArray[np.bool_], weight: Floats) -> Rate:
     if hit.size == 0:
-        return wilson_rate(np.nan, 0.0, count=0, n=0, reason="nothing was judged")
+        return Rate(reason="nothing was judged")
     share, effective = float((weight * hit).sum() / weight.sum()), float(weight.sum() ** 2 / (weight**2).sum())
     return wilson_rate(share, effective, count=int(hit.sum()), n=int(hit.size))
 
@@ -117,10 +117,10 @@ def _check(verdicts: Verdicts) -> None:
 class Agreement:
     """Agreement of two judges on n answers; nan where ``reason`` says why."""
 
-    n: int
-    observed: float  #: share of equal labels, in [0, 1]
-    kappa: float  #: Cohen's, at most 1; 0: as by chance
-    ac1: float  #: Gwet's, at most 1
+    n: int = 0
+    observed: float = np.nan  #: share of equal labels, in [0, 1]
+    kappa: float = np.nan  #: Cohen's, at most 1; 0: as by chance
+    ac1: float = np.nan  #: Gwet's, at most 1
     reason: str = ""
 
 
@@ -146,11 +146,9 @@ def agreement(first: ArrayLike, second: ArrayLike, labels: int) -> Agreement:
     if one.shape != two.shape or one.ndim != 1:
         raise ValueError(f"two judges must label the same answers, got shapes {one.shape} and {two.shape}")
     if one.size == 0:
-        return Agreement(n=0, observed=np.nan, kappa=np.nan, ac1=np.nan, reason="no answer was labelled by both")
+        return Agreement(reason="no answer was labelled by both")
     if min(one.min(), two.min()) < 0 or max(one.max(), two.max()) >= labels:
-        raise ValueError(
-            f"labels must be in [0, {labels - 1}], got {min(one.min(), two.min())} to {max(one.max(), two.max())}"
-        )
+        raise ValueError(f"labels must be in [0, {labels - 1}]")
     observed = float((one == two).mean())
     shares = np.stack([np.bincount(each, minlength=labels) / one.size for each in (one, two)])
     chance, mean = float(shares[0] @ shares[1]), shares.mean(axis=0)

@@ -25,14 +25,14 @@ EXACT = 300
 class PositionBias:
     """How often the option shown first is chosen beyond what its content earns; nan where ``reason`` says why."""
 
-    answers: int  #: to questions that were shown in more than one order
-    questions: int  #: of that kind
-    first: float  #: share of those answers that chose the option shown first
-    expected: float  #: that share if order did not matter, questions and answers as they are
-    excess: float  #: first - expected
-    moved: float  #: excess / (1 - expected): the share of answers that order would have moved; 1: all of them
-    z: float
-    p: float  #: two-sided: how often dealing answers out at random would lie as far from ``expected``
+    answers: int = 0  #: to questions that were shown in more than one order
+    questions: int = 0  #: of that kind
+    first: float = np.nan  #: share of those answers that chose the option shown first
+    expected: float = np.nan  #: that share if order did not matter, questions and answers as they are
+    excess: float = np.nan  #: first - expected
+    moved: float = np.nan  #: excess / (1 - expected): the share of answers that order would have moved; 1: all of them
+    z: float = np.nan
+    p: float = np.nan  #: two-sided: how often dealing answers out at random would lie as far from ``expected``
     reason: str = ""
 
 
@@ -61,7 +61,7 @@ def position_bias(question: ArrayLike, chosen: ArrayLike, shown: ArrayLike, opti
     several = (n > 1) & (b.max(axis=1, initial=0.0) < n)
     answers = int(n[several].sum())
     if answers == 0:
-        return _none("every question was shown in one order only")
+        return PositionBias(reason="every question was shown in one order only")
     n, a, b, met = n[several], a[several], b[several], met[several]
     ab = (a * b).sum(axis=1)
     mean = ab / n
@@ -113,10 +113,3 @@ def match_masses(picked: Sequence[int], first: Sequence[int]) -> Floats:
     placed = [ways * factorial(n - k) for k, ways in enumerate(rooks.tolist())]
     exactly = [sum((-1) ** (k - m) * comb(k, m) * placed[k] for k in range(m, len(placed))) for m in range(len(placed))]
     return np.array([ways / factorial(n) for ways in exactly])
-
-
-def _none(reason: str) -> PositionBias:
-    nan = float("nan")
-    return PositionBias(
-        answers=0, questions=0, first=nan, expected=nan, excess=nan, moved=nan, z=nan, p=nan, reason=reason
-    )

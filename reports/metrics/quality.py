@@ -16,11 +16,11 @@ Floats = NDArray[np.float64]
 class Rate:
     """A share of answers with its Wilson interval; nan where ``reason`` says why."""
 
-    count: int
-    n: int
-    share: float  #: in [0, 1]
-    low: float
-    high: float
+    count: int = 0
+    n: int = 0
+    share: float = nan  #: in [0, 1]
+    low: float = nan
+    high: float = nan
     reason: str = ""
 
 
@@ -37,7 +37,7 @@ class Quality:
     coverage: float  #: done / planned, in [0, 1]; nan if nothing was planned
 
 
-def wilson(count: int, n: int, level: float = 0.95) -> Rate:
+def wilson(count: int, n: int) -> Rate:
     """A rate with Wilson's score interval, which keeps its coverage at small n and at 0 and 1.
 
     Source: Wilson (1927); the example is 81 of 263 of Newcombe (1998), table I.
@@ -49,14 +49,12 @@ def wilson(count: int, n: int, level: float = 0.95) -> Rate:
     if not 0 <= count <= n:
         raise ValueError(f"count must be in [0, {n}], got {count}")
     if n == 0:
-        return Rate(count=0, n=0, share=nan, low=nan, high=nan, reason="no answer has ended")
-    return wilson_rate(count / n, float(n), count=count, n=n, level=level)
+        return Rate(reason="no answer has ended")
+    return wilson_rate(count / n, float(n), count=count, n=n)
 
 
-def wilson_rate(share: float, effective: float, *, count: int, n: int, level: float = 0.95, reason: str = "") -> Rate:
+def wilson_rate(share: float, effective: float, *, count: int, n: int, level: float = 0.95) -> Rate:
     """Wilson's interval of a share that rests on an effective number of independent answers, not necessarily whole."""
-    if reason:
-        return Rate(count=count, n=n, share=nan, low=nan, high=nan, reason=reason)
     z = float(ndtri((1 + level) / 2))
     widening = 1 + z * z / effective
     centre = (share + z * z / (2 * effective)) / widening
@@ -66,7 +64,7 @@ def wilson_rate(share: float, effective: float, *, count: int, n: int, level: fl
     return Rate(count=count, n=n, share=share, low=low, high=high)
 
 
-def clustered(counts: ArrayLike, totals: ArrayLike, level: float = 0.95) -> Rate:
+def clustered(counts: ArrayLike, totals: ArrayLike) -> Rate:
     """A rate of answers that hang together within participants: Wilson's interval at the effective number of answers.
 
     With residuals e = count - share * total of P participants (both of shape (P,)), the share varies by
@@ -85,16 +83,16 @@ def clustered(counts: ArrayLike, totals: ArrayLike, level: float = 0.95) -> Rate
     each, of = each[of > 0], of[of > 0]
     count, n, people = int(each.sum()), int(of.sum()), len(of)
     if n == 0:
-        return wilson(0, 0, level)
+        return wilson(0, 0)
     share, least = count / n, float(n**2 / (of**2).sum())
     if count in (0, n) or people < 2:
-        return wilson_rate(share, least, count=count, n=n, level=level)
+        return wilson_rate(share, least, count=count, n=n)
     variance = people / (people - 1) * float(((each - share * of) ** 2).sum()) / n**2
     effect = max(variance * n / (share * (1 - share)), 1.0)
     # as few as differ from the rest are all that the spread is known from
     freedom = min(people - 1, int((each if 2 * count <= n else of - each).astype(bool).sum()))
-    known = float(ndtri((1 + level) / 2) / stdtrit(freedom, (1 + level) / 2))
-    return wilson_rate(share, max(n / effect * known**2, least), count=count, n=n, level=level)
+    known = float(ndtri(0.975) / stdtrit(freedom, 0.975))
+    return wilson_rate(share, max(n / effect * known**2, least), count=count, n=n)
 
 
 def quality(
@@ -108,33 +106,26 @@ def quality(
     >>> found.valid.share, found.coverage
     (0.8, 0.5)
     """
-    states = np.stack([np.asarray(given, dtype=np.int64) for given in (answered, refused, unparsable, failed)])
-    ended = states.sum(axis=0)
+    given = {"valid": answered, "refused": refused, "unparsable": unparsable, "failed": failed}
+    states = {name: np.asarray(ended, dtype=np.int64) for name, ended in given.items()}
+    ended = np.sum(list(states.values()), axis=0)
     done = int(ended.sum())
     planned = max(planned, done)
-    valid, turned, unread, gone = (
-        wilson(int(state), done) if states.ndim == 1 else clustered(state, ended) for state in states
-    )
-    return Quality(
-        planned=planned,
-        done=done,
-        valid=valid,
-        refused=turned,
-        unparsable=unread,
-        failed=gone,
-        coverage=done / planned if planned else nan,
-    )
+    rates = {
+        name: clustered(state, ended) if state.ndim else wilson(int(state), done) for name, state in states.items()
+    }
+    return Quality(planned=planned, done=done, coverage=done / planned if planned else nan, **rates)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diversity:
     """Diversity of replies; nan where ``reason`` says why."""
 
-    d: float  #: Eq. 6, in [0, maximum]
-    maximum: float  #: of ``d`` at this number of replies, (n - 1) / n
-    relative: float  #: d / maximum, in [0, 1]
-    distinct: int  #: distinct replies, summed over questions
-    replies: int  #: replies in all
+    d: float = nan  #: Eq. 6, in [0, maximum]
+    maximum: float = nan  #: of ``d`` at this number of replies, (n - 1) / n
+    relative: float = nan  #: d / maximum, in [0, 1]
+    distinct: int = 0  #: distinct replies, summed over questions
+    replies: int = 0  #: replies in all
     reason: str = ""
 
 
@@ -153,7 +144,7 @@ def diversity(digest: ArrayLike, question: ArrayLike) -> Diversity:
     """
     replies, of = np.asarray(digest), np.asarray(question)
     if replies.size == 0:
-        return Diversity(d=np.nan, maximum=np.nan, relative=np.nan, distinct=0, replies=0, reason="no reply")
+        return Diversity(reason="no reply")
     pairs = np.unique(np.stack([of.astype(np.int64), replies.astype(np.int64)]), axis=1)
     _, distinct = np.unique(pairs[0], return_counts=True)
     _, given = np.unique(of, return_counts=True)

@@ -17,7 +17,7 @@ from tests.reports.synthetic import rare, repeated, results
 
 def made_up(values: np.ndarray, error: float, culture: str = "us", model: str = "m") -> DimensionRow:
     """A row with that excess on each dimension, and intervals of that standard error."""
-    between = tuple(Interval(low=v - 1.96 * error, high=v + 1.96 * error, level=0.95) for v in values)
+    between = tuple(Interval(low=v - 1.96 * error, high=v + 1.96 * error) for v in values)
     given = np.full(len(values), np.nan)
     quantiles = np.full((len(values), 7), np.nan)
     return DimensionRow(
@@ -45,7 +45,7 @@ def test_a_mean_of_several_rows_is_known_better() -> None:
     means, errors = excess(rows)
     assert means.tolist() == [0.0, 1.0]
     assert errors == pytest.approx([0.1, 0.1], rel=1e-3)
-    none = replace(rows[0], intervals=(Interval(low=np.nan, high=np.nan, level=0.95),) * 2)
+    none = replace(rows[0], intervals=(Interval(low=np.nan, high=np.nan),) * 2)
     assert np.isnan(excess([*rows, none])[1]).all()
 
 
