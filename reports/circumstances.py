@@ -19,9 +19,6 @@ _LANGUAGES = {
     "tg": "Tajik", "th": "Thai", "tl": "Tagalog", "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "uz": "Uzbek",
     "vi": "Vietnamese", "yue": "Cantonese", "zh": "Chinese",
 }  # fmt: skip
-#: How names of GGUF files tell the numbers that most of their weights are.
-_IN_NAME = re.compile(r"(?<![A-Z0-9])(I?Q\d\w*|B?F16|F32)(?=\.gguf$)", re.IGNORECASE)
-
 #: What :func:`weights_loaded` says of an engine's description.
 SAID_OF_WEIGHTS = ("quantisation", "published_in", "weights_format", "weights_type")
 
@@ -83,7 +80,7 @@ def _weights(analysis: Analysis) -> tuple[str, ...]:
 def quantised(description: Mapping[str, str]) -> str:
     """The weights that an engine described, where they are or were quantised; else empty.
 
-    >>> quantised({"weights": "package a 1, a/m.Q4_1.gguf", "dtype": "float32", "quantisation": "none"})
+    >>> quantised({"weights_format": "GGUF", "weights_type": "Q4_1", "dtype": "float32", "quantisation": "none"})
     '4-bit weights (GGUF, Q4_1), dequantised to float32'
     >>> quantised({"quantisation": "nf4", "dtype": "bfloat16"}), quantised({"quantisation": "none"})
     ('weights made 4-bit (NF4) while loading, computed in bfloat16', '')
@@ -104,20 +101,11 @@ def weights_loaded(description: Mapping[str, str]) -> str:
     """The same for provenance, which also says that weights were not quantised; empty where no weights were loaded."""
     if "dtype" not in description:
         return ""
-    file = description.get("weights_format", "GGUF" if _gguf_type(description) else "")
+    file = description.get("weights_format", "")
     plain = f"not quantised{f' ({file})' if file else ''}, held in {description['dtype']}"
     return quantised(description) or plain
 
 
 def _gguf_type(description: Mapping[str, str]) -> str:
-    """The numbers that most weights of a GGUF file are; empty of other files.
-
-    Runs that began before engines said so tell it by the file's name.
-    """
-    if description.get("weights_format", "GGUF") != "GGUF":
-        return ""
-    weights = description.get("weights", "")
-    if "weights_type" in description or not weights.endswith(".gguf"):
-        return description.get("weights_type", "")
-    named = _IN_NAME.search(weights)
-    return named[1].upper() if named else "quantisation not known"
+    """The numbers that most weights of a GGUF file are; empty of other files."""
+    return description.get("weights_type", "") if description.get("weights_format") == "GGUF" else ""

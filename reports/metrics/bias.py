@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
+from defsurvey.reports.metrics.aggregate import grouped_mean
+
 Floats = NDArray[np.float64]
 
 
@@ -39,18 +41,11 @@ class Matching:
 
     def by(self, dimension: NDArray[np.int64], dimensions: int) -> Floats:
         """Share of matching items per dimension, shape (D,); nan for one without an item."""
-        return _by_dimension(self.match, dimension, dimensions)
+        return grouped_mean(self.match, dimension, dimensions)
 
     def uniform_by(self, dimension: NDArray[np.int64], dimensions: int) -> Floats:
         """The same of uniform answers, shape (D,)."""
-        return _by_dimension(self.uniform, dimension, dimensions)
-
-
-def _by_dimension(values: Floats, dimension: NDArray[np.int64], dimensions: int) -> Floats:
-    here = ~np.isnan(values) & (dimension >= 0)
-    count = np.bincount(dimension[here], minlength=dimensions).astype(np.float64)
-    total = np.bincount(dimension[here], weights=values[here], minlength=dimensions)
-    return np.asarray(np.divide(total, count, out=np.full(dimensions, np.nan), where=count > 0), dtype=np.float64)
+        return grouped_mean(self.uniform, dimension, dimensions)
 
 
 def modes(weights: ArrayLike) -> NDArray[np.bool_]:

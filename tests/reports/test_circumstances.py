@@ -11,8 +11,8 @@ from defsurvey.reports.analysis import analyse
 from defsurvey.reports.contents import page
 from tests.reports.synthetic import human, results
 
-GGUF = {"weights": "package a 1, a/SmolLM2.Q4_1.gguf", "dtype": "float32", "quantisation": "none"}
-TYPED = GGUF | {"weights": "/mine/model.gguf", "weights_format": "GGUF", "weights_type": "Q4_K_M"}
+GGUF = {"weights": "/mine/model.gguf", "weights_format": "GGUF", "dtype": "float32", "quantisation": "none"}
+TYPED = GGUF | {"weights_type": "Q4_K_M"}
 SAFE = {"weights": "hub a/b", "weights_format": "safetensors", "dtype": "bfloat16", "quantisation": "none"}
 
 
@@ -35,7 +35,6 @@ def test_the_language_of_each_culture_is_said(languages: tuple[str, str], said: 
 @pytest.mark.parametrize(
     ("described", "said", "provenance"),
     [
-        (GGUF, "4-bit weights (GGUF, Q4_1), dequantised to float32", ""),
         (TYPED, "4-bit weights (GGUF, Q4_K_M), dequantised to float32", ""),
         (TYPED | {"weights_type": "F16"}, "", "not quantised (GGUF), held in float32"),
         (SAFE, "", "not quantised (safetensors), held in bfloat16"),
@@ -43,7 +42,7 @@ def test_the_language_of_each_culture_is_said(languages: tuple[str, str], said: 
         (SAFE | {"published_in": "fp8"}, "weights published in fp8, computed in bfloat16", ""),
         ({"engine": "openai", "model": "m"}, "", ""),
     ],
-    ids=["run begun before", "typed", "full GGUF", "full", "nf4", "fp8", "server"],
+    ids=["typed", "full GGUF", "full", "nf4", "fp8", "server"],
 )
 def test_quantised_weights_are_said(described: Mapping[str, str], said: str, provenance: str) -> None:
     """Beside the finding where they are quantised, in provenance always; nowhere is a 4-bit file called unquantised."""
