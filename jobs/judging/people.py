@@ -33,7 +33,10 @@ from defsurvey.storage.runs.verdicts import (
     take_back,
     to_read,
 )
+from defsurvey.storage.surveys.importers.files import read_dicts, read_header
+from defsurvey.storage.surveys.problem import shown
 from defsurvey.storage.surveys.survey import Question, QuestionType
+from defsurvey.storage.surveys.tables import to_count
 from defsurvey.storage.text import visible
 from defsurvey.workers.judging.prompt import asked_text, subject_of
 from defsurvey.workers.simulation.prompts import option_text, request_text
@@ -45,11 +48,8 @@ if TYPE_CHECKING:
 MOST_ANSWERS = 100
 #: Characters in one cell, at most; the longest reply of a server has no more (``workers.engines.http``).
 LONGEST_CELL = 16 << 20
-#: Of a number in a place: as many as a column of the database has room for.
-_DIGITS = 9
 _PLACE = ("model", "culture", "condition", "language", "participant", "question", "slot")
-_SHOWN = ("asked", "chosen", "response")
-COLUMNS = (*_PLACE, "digest", *_SHOWN, "person", *DIMENSIONS)
+COLUMNS = (*_PLACE, "digest", "asked", "chosen", "response", "person", *DIMENSIONS)
 _NEEDED = (*_PLACE, "digest", "person", *DIMENSIONS)
 
 
@@ -74,10 +74,10 @@ def write_template(database: Database, run_id: str, file: Path) -> int:
     for given in judgements.given_answers(database, [keys[place] for place in sorted(drawn)]):
         subject, answer = subject_of(given, survey), given.answer
         chosen = "; ".join(option_text(subject.question, code, subject.language) for code in answer.choices)
-        shown = {"asked": asked_text(subject), "chosen": chosen or answer.state.value, "response": answer.completion}
+        seen = {"asked": asked_text(subject), "chosen": chosen or answer.state.value, "response": answer.completion}
         place = (*given.cell.names.values(), given.number, answer.question, answer.slot)
         placed = dict(zip(_PLACE, map(str, place), strict=True))
-        rows.append(dict.fromkeys(COLUMNS, "") | placed | {"digest": _digest(given.key)} | shown)
+        rows.append(dict.fromkeys(COLUMNS, "") | placed | {"digest": _digest(given.key)} | seen)
     write_whole(file, lambda target: write_csv(rows, dict.fromkeys(COLUMNS, str), target))
     return len(rows)
 
@@ -92,36 +92,23 @@ def read_labels(database: Database, run_id: str, file: Path) -> int:
 
     Raises:
         UnknownRun: there is no such run.
-        BadAudit: the table cannot be used; nothing is kept.
+        BadInput: the table cannot be used; nothing is kept.
     """
     store.design_of(database, run_id)
-    rows = enumerate(_rows(file), start=2)  # as a spreadsheet numbers them
-    found = [label for number, row in rows if (label := _label(database, run_id, row, f"{file}, row {number}"))]
+    csv.field_size_limit(LONGEST_CELL)  # the library writes longer cells than it reads by itself
+    try:
+        header = read_header(file)
+        header.require(_NEEDED)
+        rows = [row for _, row in read_dicts(header)]
+    except OSError as error:
+        raise BadAudit(f"{file}: expected a table, got: {error.strerror}") from None
+    numbered = enumerate(rows, start=2)  # as a spreadsheet numbers them
+    found = [label for number, row in numbered if (label := _label(database, run_id, row, f"{file}, row {number}"))]
     if not found:
         raise BadAudit(f"{file}: expected at least one verdict, got none")
     record_labels(database, found)
     judgements.touch(database, run_id)
     return sum(len(label.verdicts) for label in found)
-
-
-def _rows(file: Path) -> list[dict[str, str]]:
-    """What stands in the columns that are needed, without white space around it."""
-    csv.field_size_limit(LONGEST_CELL)  # the library writes longer cells than it reads by itself
-    rows: list[dict[str, str]] = []
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            table = csv.DictReader(opened)
-            missing = [name for name in _NEEDED if name not in (table.fieldnames or ())]
-            if missing:
-                raise BadAudit(f"{file}: expected the columns {', '.join(_NEEDED)}, got none named {missing[0]}")
-            rows.extend({name: (row[name] or "").strip() for name in _NEEDED} for row in table)
-    except FileNotFoundError:
-        raise BadAudit(f"{file}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadAudit(f"{file}: expected a table in UTF-8, got: {error}") from None
-    except csv.Error as error:
-        raise BadAudit(f"{file}, row {len(rows) + 2}: expected a table, got: {error}") from None
-    return rows
 
 
 def _label(database: Database, run: str, row: Mapping[str, str], where: str) -> Label | None:
@@ -137,13 +124,11 @@ def _label(database: Database, run: str, row: Mapping[str, str], where: str) -> 
         return None
     if not row["person"]:
         raise BadAudit(f"{where}, person: expected who judged, got nothing")
-    for name in ("participant", "slot"):
-        if not row[name].isdecimal():
-            raise BadAudit(f"{where}, {name}: expected a whole number, got {row[name]!r}")
-        if len(row[name]) > _DIGITS:
-            raise BadAudit(f"{where}, {name}: expected a whole number of at most {_DIGITS} digits, got more")
+    number, slot = to_count(row["participant"]), to_count(row["slot"])
+    if number is None or slot is None:
+        name = "participant" if number is None else "slot"
+        raise BadAudit(f"{where}, {name}: expected a whole number of at most 9 digits, got {shown(row[name])}")
     names = {name: row[name] for name in ("model", "culture", "condition", "language")}
-    number, slot = int(row["participant"]), int(row["slot"])
     key = find_answer(database, run, names, number=number, question=row["question"], slot=slot)
     if key is None:
         raise BadAudit(f"{where}: run {run} has no such answer")
