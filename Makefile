@@ -33,13 +33,14 @@ contracts: install
 # What depends on the processor runs a second time, as on one with AVX2 and nothing newer.
 AVX2 := tests/benchmarks/test_gpu.py $(patsubst %,tests/workers/engine/test_%.py,attention exchanging fused linear packing product)
 
+# In the order of the folders, in which what waits for processes comes first: by the number of tests it would come last.
 tests: install
-	$(BIN)/pytest -n auto --dist loadfile --durations 40
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --durations 40
 	$(BIN)/python -m pytest -p tests.avx2 -n auto --dist worksteal $(AVX2)
 
 # The tests once more, with the lines that they reach: at least 90%.
 coverage: install
-	$(BIN)/pytest -n auto --dist loadfile --cov --cov-report term:skip-covered
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report term:skip-covered
 
 slow: install
 	$(BIN)/pytest -m slow --timeout 1200

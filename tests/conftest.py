@@ -4,6 +4,7 @@ import gc
 import os
 
 os.environ.pop("COLUMNS", None)  # the width that a command prints in is that of a pipe, wherever the tests are started
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of many processes would compile every test and module anew
 # Threads of libraries that share their cores with other tests spin, and crawl; also in processes that tests start.
 for name, value in {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}.items():
     os.environ.setdefault(name, value)

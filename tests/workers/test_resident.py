@@ -1,116 +1,89 @@
-"""One engine in memory: shared, exchanged when nobody uses it, not opened once told to stop; how many it lets in."""
+"""One engine in memory: shared, exchanged when nobody uses it, never opened once told to stop."""
 
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from unittest.mock import Mock
 
-from defsurvey.workers.engines.base import Completion, EngineUnavailable, Request
+import pytest
+
+from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.runner.resident import Resident
 
 PATIENCE = 10.0
 MOMENT = 0.1
-
-
-class Quiet:
-    """An engine that is never asked, and notes that it was closed."""
-
-    def __init__(self) -> None:
-        self.closed = 0
-
-    def submit(self, request: Request) -> Future[Completion]:
-        """Nobody asks."""
-        raise AssertionError
-
-    def describe(self) -> dict[str, str]:
-        """Nothing to tell."""
-        return {}
-
-    def close(self) -> None:
-        """Note it."""
-        self.closed += 1
-
-
 ONE, OTHER = ("one", ""), ("other", "")
 
 
-def test_the_same_engine_serves_everybody() -> None:
-    """It is opened once, for those at once and for those after them."""
-    resident = Resident()
-    start = threading.Barrier(4)
+def test_the_same_engine_serves_everybody_until_it_is_closed_at_rest() -> None:
+    """It is opened once, for those at once and for those after them; nobody closes it under its users."""
+    resident, start = Resident(), threading.Barrier(4)
 
-    def use(_: int) -> Quiet:
-        with resident.use(ONE, Quiet) as engine:
+    def use(_: int) -> Any:
+        with resident.use(ONE, Mock) as engine:
             start.wait(PATIENCE)
-            assert isinstance(engine, Quiet)
+            resident.rest()
             return engine
 
     with ThreadPoolExecutor(4) as pool:
         engines = set(pool.map(use, range(4)))
-    with resident.use(ONE, Quiet) as again:
-        assert engines == {again}
-    assert (resident.loads, next(iter(engines)).closed) == (1, 0)
-
-
-def test_an_engine_at_rest_is_closed_unless_somebody_uses_it() -> None:
-    """Whoever needs it later opens it again."""
-    resident = Resident()
-    with resident.use(ONE, Quiet) as engine:
-        resident.rest()
-        assert isinstance(engine, Quiet)
-        assert (engine.closed, resident.now) == (0, ("one", engine))
+    (engine,) = engines
     resident.rest()
-    resident.rest()
-    assert (engine.closed, resident.now) == (1, ("", None))
-    with resident.use(ONE, Quiet) as again:
+    resident.close()
+    assert (resident.loads, engine.close.call_count, resident.now) == (1, 1, ("", None))
+    with resident.use(ONE, Mock) as again:
         assert again is not engine
-    assert resident.loads == 2
+        assert resident.now == ("one", again)
 
 
 def test_another_engine_waits_until_the_first_is_not_used() -> None:
-    """The first is closed before the second is opened: memory holds one."""
-    resident, events = Resident(), []
+    """The first is closed, and shown to who wants to see it before, ahead of the second: memory holds one."""
+    events: list[str] = []
+    resident, used = Resident(lambda name, _engine: events.append(f"{name} goes")), threading.Event()
 
-    class Noted(Quiet):
-        def __init__(self) -> None:
-            super().__init__()
-            events.append("opened")
-
-        def close(self) -> None:
-            events.append("closed")
-
-    used = threading.Event()
+    def opens() -> Any:
+        events.append("opened")
+        return Mock(close=lambda: events.append("closed"))
 
     def use_other() -> None:
-        with resident.use(OTHER, Noted):
+        with resident.use(OTHER, opens):
             used.set()
 
-    with resident.use(ONE, Noted):
+    with resident.use(ONE, opens):
         thread = threading.Thread(target=use_other)
         thread.start()
         assert not used.wait(MOMENT)
     assert used.wait(PATIENCE)
     thread.join()
-    assert events == ["opened", "closed", "opened"]
-    assert resident.loads == 2
+    assert events == ["opened", "one goes", "closed", "opened"]
 
 
-def test_nobody_goes_on_before_it_is_noted_that_the_run_is_served() -> None:
+def test_an_engine_that_cannot_be_opened_leaves_room_for_the_next() -> None:
+    """The error is told, and whoever comes next may try."""
+    resident = Resident()
+    with (
+        pytest.raises(EngineUnavailable, match="no weights"),
+        resident.use(ONE, Mock(side_effect=EngineUnavailable("no weights"))),
+    ):
+        pass
+    with resident.use(ONE, Mock):
+        pass
+
+
+def test_a_run_is_noted_once_for_each_engine_and_nobody_goes_on_before() -> None:
     """Where that is refused everybody is refused: it is not taken for noted."""
-    resident, begun, go_on = Resident(), threading.Event(), threading.Event()
+    resident, noted, begun, go_on = Resident(), Mock(), threading.Event(), threading.Event()
 
     def refuse() -> None:
         begun.set()
         assert go_on.wait(PATIENCE)
         raise ValueError("other weights")
 
-    def use(_: int) -> str:
-        with resident.use(ONE, Quiet):
-            try:
-                resident.note_once("a", refuse)
-            except ValueError:
-                return "refused"
-            return "served"
+    def use(_: int) -> None:
+        with resident.use(ONE, Mock):
+            resident.note_once("a", refuse)
 
     with ThreadPoolExecutor(3) as pool:
         using = [pool.submit(use, number) for number in range(3)]
@@ -118,70 +91,38 @@ def test_nobody_goes_on_before_it_is_noted_that_the_run_is_served() -> None:
         assert not threading.Event().wait(MOMENT)
         assert not any(each.done() for each in using)
         go_on.set()
-        assert [each.result(PATIENCE) for each in using] == 3 * ["refused"]
+        assert [str(each.exception(PATIENCE)) for each in using] == 3 * ["other weights"]
+    for key in (ONE, OTHER):
+        with resident.use(key, Mock):
+            for run in ("a", "b", "a"):
+                resident.note_once(run, noted)
+    assert noted.call_count == 4
 
 
-def test_cancelling_closes_under_the_users_and_opens_nothing_more() -> None:
-    """Pending futures end, and whoever waited for another model is told instead of loading it."""
-    resident, told = Resident(), threading.Event()
-
-    def use_other() -> None:
-        try:
-            with resident.use(OTHER, Quiet):
-                pass
-        except EngineUnavailable:
-            told.set()
-
-    with resident.use(ONE, Quiet) as engine:
-        thread = threading.Thread(target=use_other)
-        thread.start()
-        resident.cancel()
-        assert isinstance(engine, Quiet)
-        assert engine.closed == 1
-        assert not told.wait(MOMENT)
-    assert told.wait(PATIENCE)
-    thread.join()
-    assert resident.loads == 1
-
-
-def test_cancelling_does_not_wait_for_an_engine_that_is_being_opened() -> None:
-    """A model takes minutes to load; the signal to stop returns at once, and the engine is not used."""
+@pytest.mark.parametrize("when", ["in use", "being opened"])
+def test_cancelling_closes_under_the_users_and_opens_nothing_more(when: str) -> None:
+    """It returns at once, although a model takes minutes to load; whoever waited for another is told."""
     resident, opening, go_on = Resident(), threading.Event(), threading.Event()
-    outcome: list[str] = []
 
-    def slowly() -> Quiet:
+    def slowly() -> Any:
         opening.set()
         assert go_on.wait(PATIENCE)
-        return Quiet()
+        return Mock()
 
-    def use() -> None:
-        try:
-            with resident.use(ONE, slowly):
-                outcome.append("used")
-        except EngineUnavailable:
-            outcome.append("told")
-
-    thread = threading.Thread(target=use)
-    thread.start()
-    assert opening.wait(PATIENCE)
-    resident.cancel()
-    go_on.set()
-    thread.join(PATIENCE)
-    assert outcome == ["told"]
-
-
-def test_whoever_wants_to_look_at_an_engine_before_it_goes_can() -> None:
-    """It is told name and engine, while the engine is still open; nothing where there is none."""
-    seen: list[tuple[str, int]] = []
-
-    def look(name: str, engine: object) -> None:
-        assert isinstance(engine, Quiet)
-        seen.append((name, engine.closed))
-
-    resident = Resident(look)
-    resident.close()
-    for key in (ONE, OTHER):
-        with resident.use(key, Quiet):
+    def use(key: tuple[str, str]) -> None:
+        with resident.use(key, slowly):
             pass
-    resident.close()
-    assert seen == [("one", 0), ("other", 0)]
+
+    with ThreadPoolExecutor(1) as pool:
+        if when == "in use":
+            with resident.use(ONE, Mock) as engine:
+                waiting = pool.submit(use, OTHER)
+                resident.cancel()
+                engine.close.assert_called_once()  # type: ignore[attr-defined]
+                assert not waiting.done()
+        else:
+            waiting = pool.submit(use, OTHER)
+            assert opening.wait(PATIENCE)
+            resident.cancel()
+        go_on.set()
+        assert isinstance(waiting.exception(PATIENCE), EngineUnavailable)

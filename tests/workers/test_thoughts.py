@@ -19,11 +19,11 @@ from defsurvey.workers.engines.transformers.loading import LoadedModel
 from defsurvey.workers.engines.transformers.thoughts import decode_reply, special_marks, thought_begun
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.simulation.answer_parser import Reading, is_settled, read, spoken
+from tests.workers.engine.test_generate import _generate, _request
 from tests.workers.families.tiny_families import Family, write_tokenizer
 from tests.workers.test_answers import CASES, QUESTIONS
 from tests.workers.test_baselines import Asked, Noted, _interview
 from tests.workers.test_settled import CUT
-from tests.workers.test_transformers import _generate, _request
 
 FAMILY = QUESTIONS["family"]
 REPLY = "Answer: 1\nExplanation: Family comes first. Always."

@@ -170,26 +170,6 @@ def test_the_library_attends_where_it_is_faster(
     assert tiles.serves(64, "float32")
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_long_prompt_is_what_the_library_makes_of_it(dtype: torch.dtype) -> None:
-    """In two pieces, the second of which sees the first."""
-    count, first, layer = 900, 333, LayerShape(2, 64)
-    store = Buffers(Layout(layers=(layer,), dtype=dtype, device=torch.device("cpu")))
-    numbers = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn(heads, count, 64, generator=numbers).to(dtype) for heads in (6, 2, 2))
-    kv = store.open(count)
-    found = []
-    for start, stop in ((0, first), (first, count)):
-        piece = Piece(kv, [0] * (stop - start), kv.extend(stop - start), start, tree=False, logits=True)
-        given = (each[:, start:stop] for each in (query, key, value))
-        found.append(attend_buffered(_packed(store, [piece]), 0, *given, 0.3, None))
-    expected = scaled_dot_product_attention(
-        query.double(), *(each.double().repeat_interleave(3, 0) for each in (key, value)), is_causal=True, scale=0.3
-    )
-    allowed = 1e-5 if dtype is torch.float32 else WEIGHTS * ROUNDING[dtype]
-    assert float((torch.cat(found).transpose(0, 1) - expected).abs().max()) < allowed * float(expected.abs().max())
-
-
 def attends_as_written_out(shape: Shape, window: int | None) -> None:
     """Compare some forwards of chunks of prompts and trees with attention written out, and what was stored."""
     dense = Dense(shape, seed=shape.width)
@@ -221,32 +201,27 @@ def attends_as_written_out(shape: Shape, window: int | None) -> None:
             start += count
 
 
-def test_a_large_tree_is_what_the_library_makes_of_it() -> None:
-    """Large enough for all threads to be at work at the same time."""
-    before, beams, layer = 900, 20, LayerShape(16, 64)
-    store = Buffers(Layout(layers=(layer,), dtype=torch.float32, device=torch.device("cpu")))
+def test_a_long_prompt_and_a_large_tree_are_what_the_library_makes_of_them() -> None:
+    """A prompt in two pieces, and beams enough for all threads to be at work at the same time, again and again."""
+    before, beams, width = 900, 20, 64
+    store = Buffers(Layout(layers=(LayerShape(16, width),), dtype=torch.float32, device=torch.device("cpu")))
     numbers = torch.Generator().manual_seed(0)
-    kv = store.open(before + beams)
-    prompt = Piece(kv, [0] * before, kv.extend(before), 0, tree=False, logits=True)
-    query, key, value = (torch.randn(heads, before, 64, generator=numbers) for heads in (48, 16, 16))
-    attend_buffered(_packed(store, [prompt]), 0, query, key, value, 0.2, None)
-    tree = Piece(kv, [0] * beams, kv.branch([0] * beams), before, tree=True, logits=True)
-    query, own_key, own_value = (torch.randn(heads, beams, 64, generator=numbers) for heads in (48, 16, 16))
-    expected = [
-        scaled_dot_product_attention(
-            query[:, i : i + 1],
-            torch.cat((key, own_key[:, i : i + 1]), 1).repeat_interleave(3, 0),
-            torch.cat((value, own_value[:, i : i + 1]), 1).repeat_interleave(3, 0),
-            scale=0.2,
-        )
-        for i in range(beams)
-    ]
-    threads = torch.get_num_threads()
+    query, *own = (torch.randn(heads, before + beams, width, generator=numbers) for heads in (48, 16, 16))
+    key, value = (each.repeat_interleave(3, 0) for each in own)
+    hidden = torch.ones(before + beams, before + beams, dtype=torch.bool).tril()
+    hidden[before:, before:] = torch.eye(beams, dtype=torch.bool)
+    expected = scaled_dot_product_attention(query, key, value, attn_mask=hidden, scale=0.2).transpose(0, 1)
+    kv, threads = store.open(before + beams), torch.get_num_threads()
     torch.set_num_threads(4)
     try:
-        for _ in range(5):
-            found = attend_buffered(_packed(store, [tree]), 0, query, own_key, own_value, 0.2, None)
-            torch.testing.assert_close(found.transpose(0, 1), torch.cat(expected, 1), rtol=1e-5, atol=1e-5)
+        for start, stop, tree in [(0, 333, False), (333, before, False), *[(before, before + beams, True)] * 5]:
+            count = stop - start
+            if start == kv.filled:
+                at = kv.branch([0] * count) if tree else kv.extend(count)
+            piece = Piece(kv, [0] * count, at, start, tree=tree, logits=True)
+            given = (each[:, start:stop] for each in (query, *own))
+            found = attend_buffered(_packed(store, [piece]), 0, *given, 0.2, None)
+            torch.testing.assert_close(found, expected[start:stop], rtol=1e-5, atol=1e-5)
     finally:
         torch.set_num_threads(threads)
 

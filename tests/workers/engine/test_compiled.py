@@ -273,9 +273,3 @@ def test_others_go_on_while_a_long_loop_runs(long: bool) -> None:
         done.set()
         other.join()
     assert (counted > 0) is long
-
-
-def test_where_nothing_can_be_kept_a_loop_is_compiled_for_this_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rather than not at all."""
-    monkeypatch.setattr(keeping._Kept, "_locator_classes", [])
-    assert kept(_count_up, types.void(types.CPointer(from_dtype(CALL))), {}).cache_hits == 0

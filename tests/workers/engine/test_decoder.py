@@ -11,12 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from defsurvey.workers.engines.transformers import decoder as decoder_module
 from defsurvey.workers.engines.transformers.decoder import Decoder, draws_for
 from defsurvey.workers.engines.transformers.kv import OutOfRoom
 from defsurvey.workers.engines.transformers.request import ResolvedRequest
 from defsurvey.workers.engines.transformers.scheduler import Limits, TooLarge
-from defsurvey.workers.engines.transformers.selection import select
 from defsurvey.workers.engines.transformers.selector import Draws
 from tests.workers.engine.conftest import Tiny
 from tests.workers.engine.tiny_models import Caught, decode, mixed_requests
@@ -90,16 +88,6 @@ def test_where_everyone_waits_for_room_the_youngest_begin_again(tiny: Tiny) -> N
         counters = decoder.counters()
     assert [one.tokens for one in caught] == expected
     assert counters.restarted > 0
-    assert counters.peak_kv_bytes <= limits.kv_bytes
-
-
-def test_kept_prompts_give_way_to_requests(tiny: Tiny) -> None:
-    """What is kept counts against the limit, and is dropped first."""
-    limits = Limits(rows=3, kv_bytes=640 * tiny.layout.bytes_per_token, kept_bytes=512 * tiny.layout.bytes_per_token)
-    with _decoder(tiny, limits) as decoder:
-        caught = decode(decoder, tiny.requests)
-        counters = decoder.counters()
-    assert [one.tokens for one in caught] == tiny.replies
     assert counters.peak_kv_bytes <= limits.kv_bytes
 
 
@@ -209,22 +197,6 @@ def test_where_a_buffer_cannot_be_had_its_request_waits(tiny: Tiny, monkeypatch:
         monkeypatch.undo()
     assert counters.restarted > 1
     assert [one.tokens for one in caught] == tiny.replies
-
-
-def test_who_cannot_be_chosen_for_begins_again(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some numbers may have been drawn when memory ended: from the beginning the replies are the same."""
-
-    def choosing(searches: Any, *arguments: Any) -> Any:
-        chosen = select(searches, *arguments)
-        if len(searches) > 3:
-            raise MemoryError("a compiled loop found no memory for its own numbers")
-        return chosen
-
-    monkeypatch.setattr(decoder_module, "select", choosing)
-    with _decoder(tiny) as decoder:
-        caught = decode(decoder, tiny.requests[:12])
-        assert decoder.counters().restarted >= 12
-    assert [one.tokens for one in caught] == tiny.replies[:12]
 
 
 def test_no_memory_at_all_fails_one_after_the_other(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from defsurvey.workers.engines import machine
-from defsurvey.workers.engines.transformers.freeing import give_back, hold_on
 from defsurvey.workers.engines.transformers.kv import LayerShape, Layout, OutOfRoom
 from defsurvey.workers.engines.transformers.limits import limits_for, participants_at_once
 from defsurvey.workers.engines.transformers.scheduler import Limits
@@ -105,13 +104,6 @@ def test_memory_stays_until_it_is_given_back() -> None:
     assert thrown_away > 5 * all_pages
     assert kept < all_pages
     assert given_back > 0.9 * all_pages
-
-
-def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One without these functions is asked for them, and that is no error."""
-    monkeypatch.setattr("ctypes.CDLL", lambda _name: object())
-    hold_on()
-    give_back()
 
 
 def _helpers() -> int:

@@ -179,15 +179,6 @@ def test_rare_tokens_of_a_large_vocabulary_are_drawn_as_often_as_they_should_be(
 
 
 @pytest.mark.parametrize("draws", list(Draws))
-def test_draws_are_different_even_where_one_token_is_nearly_certain(draws: Draws) -> None:
-    """Drawing without replacement ends although the other tokens hardly ever come."""
-    scores = torch.tensor([0.0, -60.0, -61.0, -62.0])
-    (drawn,) = draw(scores[None], 3, [Stream(3, draws)]).tolist()
-    assert drawn[0] == 0
-    assert len(set(drawn)) == 3
-
-
-@pytest.mark.parametrize("draws", list(Draws))
 def test_searches_that_go_on_together_find_what_each_finds_alone(draws: Draws) -> None:
     """Every number of beams, sampled and not, with one and two ends, in one batch and one after the other."""
     requests = [
@@ -200,20 +191,6 @@ def test_searches_that_go_on_together_find_what_each_finds_alone(draws: Draws) -
     ]
     script = random_script(5, 9, levels=None)
     assert searched_together(script, requests, draws) == [searched(script, request, draws) for request in requests]
-
-
-@pytest.mark.parametrize("draws", list(Draws))
-def test_many_that_choose_alike_are_looked_at_a_few_at_a_time(draws: Draws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With room for one search, or two, everyone finds the same."""
-    requests = [
-        ResolvedRequest(prompt=(n,), num_beams=1 + n % 2, sampling=Sampling(top_p=0.9), max_new_tokens=4, seed=n)
-        for n in range(10)
-    ]
-    script = random_script(5, 9, levels=None)
-    expected = searched_together(script, requests, draws)
-    for numbers in (1, 4 * 9):
-        monkeypatch.setattr("defsurvey.workers.engines.transformers.selection._MOST_CHOSEN", numbers)
-        assert searched_together(script, requests, draws) == expected
 
 
 def test_hashed_noise_is_splitmix() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,16 +150,6 @@ def test_a_description_that_the_libraries_reject_is_told_in_one_line(
     assert (shown.exit_code, shown.stdout, caplog.records) == (2, "", []), shown.exception
     (line,) = shown.stderr.splitlines()
     assert re.match(f"defsurvey: model odd: cannot be loaded from {folder} to .*: .*{told}", line)
-
-
-def test_a_prompt_that_leaves_no_room_fails_the_check(home: Path, tmp_path: Path) -> None:
-    """A reply that ends in an error is no reply."""
-    card = ModelCard(name="tiny", path=home / "weights", dtype="float32", chat_template="chatml")
-    request = interview_request(SURVEY, card)
-    message = request.messages[0]
-    long = replace(request, messages=(replace(message, content=message.content * 10),))
-    with pytest.raises(EngineUnavailable, match="model tiny: the reply ended in an error: the prompt has"):
-        check_model(card, long, survey=SURVEY, cache=tmp_path, weights=True)
 
 
 def test_a_template_is_printed_for_a_server_to_start_with(home: Path) -> None:

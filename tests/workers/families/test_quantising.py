@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -47,18 +46,6 @@ def test_without_a_gpu_it_is_refused(kind: str, tmp_path: Path) -> None:
     weights = Weights(folder=tmp_path, gguf=None, origin={})
     with pytest.raises(EngineUnavailable, match=f"model big: quantisation {kind} needs a GPU: .* got cpu"):
         load_model(card(kind), weights, device="cpu")
-
-
-@pytest.mark.parametrize(("kind", "package"), [("nf4", "bitsandbytes"), ("gptq", "optimum"), ("gptq", "gptqmodel")])
-def test_a_missing_package_is_named(kind: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of those that this kind needs."""
-    monkeypatch.setattr(
-        quantising,
-        "find_spec",
-        lambda name: None if name == package else importlib.util.find_spec("json"),
-    )
-    with pytest.raises(EngineUnavailable, match=f"quantisation {kind} needs the package {package}, which is not"):
-        check_quantisation(card(kind), tmp_path, "cuda:0")
 
 
 @pytest.mark.parametrize(

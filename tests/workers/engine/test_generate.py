@@ -84,14 +84,6 @@ def test_a_reply_is_what_generate_gives(
     )
 
 
-def test_other_seeds_give_other_samples(tiny_engine: TransformersEngine) -> None:
-    """Sampling uses the seed; greedy search does not."""
-    sampled = {tiny_engine.submit(_request(decoding=DECODINGS[2], seed=seed)).result().text for seed in range(8)}
-    greedy = {tiny_engine.submit(_request(seed=seed)).result().text for seed in range(8)}
-    assert len(sampled) > 4
-    assert len(greedy) == 1
-
-
 def test_many_threads_get_their_own_replies(tiny_engine: TransformersEngine) -> None:
     """Thirty-two threads at once get what each would get alone, whatever was asked before."""
     requests = [_request(f"Question {number}", DECODINGS[number % len(DECODINGS)], seed=number) for number in range(32)]
@@ -114,26 +106,6 @@ def test_the_reply_is_begun_where_the_card_wants_it(tiny_card: ModelCard, tiny_l
     engine.close()
     prompt = "[user] How are you?\n[assistant] Answer: "
     assert begun == "Answer: " + _generate(tiny_loaded, prompt, DECODINGS[0], 11)
-
-
-@pytest.mark.parametrize(
-    ("template", "prompt", "begins"),
-    [
-        ("chatml", "<|im_start|>user\nHow are you?<|im_end|>\n<|im_start|>assistant\n", False),
-        ("none", "How are you?\n", True),
-    ],
-)
-def test_named_templates_render_as_written(
-    tiny_card: ModelCard, tiny_loaded: LoadedModel, template: str, prompt: str, begins: bool
-) -> None:
-    """A named template replaces the tokenizer's; bare text is encoded with the tokenizer's own special tokens."""
-    engine = TransformersEngine(tiny_card.model_copy(update={"chat_template": template}), tiny_loaded)
-    completion = engine.submit(_request()).result()
-    engine.close()
-    own = len(tiny_loaded.tokenizer(prompt)["input_ids"]) - len(prompt) if begins else 0
-    assert completion.prompt_tokens == len(prompt) + own
-    if not own:
-        assert completion.text == _generate(tiny_loaded, prompt, DECODINGS[0], 11)
 
 
 def test_a_tokenizer_without_template_needs_a_named_one(tmp_path: Path) -> None:
